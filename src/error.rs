@@ -1,0 +1,1 @@
+//! Errors that end a command, and the exit codes they end it with.

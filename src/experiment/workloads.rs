@@ -1,0 +1,189 @@
+//! Workloads: what is measured in a trial, as described by an experiment.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A throughput test with llama-bench's meaning: `pp512` processes a prompt of 512 random tokens,
+/// `tg128` generates 128 tokens, `pp512+tg128` does one after the other; `@ d1024` does it with
+/// 1024 tokens already in the context.
+///
+/// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpeedTest {
+    /// Prompt tokens processed.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub generated_tokens: u32,
+    /// Tokens in the context before the clock starts.
+    pub depth: u32,
+}
+
+impl SpeedTest {
+    /// Tokens whose number is divided by the measured time.
+    #[must_use]
+    pub fn tokens(self) -> u32 {
+        self.prompt_tokens + self.generated_tokens
+    }
+
+    /// Whether this is a plain prompt-processing test.
+    #[must_use]
+    pub fn is_prompt_only(self) -> bool {
+        self.generated_tokens == 0
+    }
+
+    /// Whether this is a plain generation test.
+    #[must_use]
+    pub fn is_generation_only(self) -> bool {
+        self.prompt_tokens == 0
+    }
+}
+
+impl fmt::Display for SpeedTest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut name = match (self.prompt_tokens, self.generated_tokens) {
+            (prompt, 0) => format!("pp{prompt}"),
+            (0, generated) => format!("tg{generated}"),
+            (prompt, generated) => format!("pp{prompt}+tg{generated}"),
+        };
+        if self.depth > 0 {
+            name = format!("{name} @ d{}", self.depth);
+        }
+        formatter.pad(&name)
+    }
+}
+
+/// Why a text is no speed test.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like tg128@d4096"
+)]
+pub struct SpeedTestError {
+    text: String,
+}
+
+impl FromStr for SpeedTest {
+    type Err = SpeedTestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_speed_test(text).ok_or_else(|| SpeedTestError { text: text.to_owned() })
+    }
+}
+
+fn parse_speed_test(text: &str) -> Option<SpeedTest> {
+    let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let (test, depth) = match compact.split_once('@') {
+        Some((test, depth)) => (test, depth.strip_prefix('d').unwrap_or(depth).parse().ok()?),
+        None => (compact.as_str(), 0),
+    };
+    let mut parsed = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth };
+    for part in test.split('+') {
+        if let Some(count) = part.strip_prefix("pp") {
+            parsed.prompt_tokens = count.parse().ok()?;
+        } else {
+            parsed.generated_tokens = part.strip_prefix("tg")?.parse().ok()?;
+        }
+    }
+    (parsed.tokens() > 0).then_some(parsed)
+}
+
+impl Serialize for SpeedTest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SpeedTest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One test prompt of the latency workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestPrompt {
+    /// Name of the prompt within its file.
+    pub id: String,
+    /// What kind of text it is (story, question, …); free text, for the reader.
+    #[serde(default)]
+    pub kind: String,
+    /// The prompt as the user would type it.
+    pub text: String,
+}
+
+/// How the next token is chosen in the latency workload.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Softmax temperature; 0 takes the most probable token.
+    pub temperature: f32,
+    /// Keep the `top_k` most probable tokens; 0 keeps all.
+    pub top_k: i32,
+    /// Keep the smallest set of tokens whose probabilities add up to `top_p`; 1 keeps all.
+    pub top_p: f32,
+    /// Seed of the random draw.
+    pub seed: u32,
+}
+
+impl Default for Sampling {
+    /// Greedy: the same text from the same weights on every machine.
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 42 }
+    }
+}
+
+/// Real prompts, streamed through the sampler, every token's time kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyPlan {
+    /// The prompts, all of them; each is answered once per run, dealt over the rounds.
+    pub prompts: Vec<TestPrompt>,
+    /// Where the prompts came from, as the user wrote it.
+    pub source: String,
+    /// Generation stops after this many tokens or at an end-of-generation token.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// The text that perplexity and divergence are measured on, and how much of it.
+///
+/// Protocol of llama-perplexity: the text is cut into chunks of `context` tokens, each chunk's first
+/// token is replaced by BOS if the model wants one, and the second half of each chunk is scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityPlan {
+    /// The text itself.
+    pub text: String,
+    /// Where the text came from, as the user wrote it.
+    pub source: String,
+    /// Tokens per chunk (`n_ctx` of llama-perplexity).
+    pub context: u32,
+    /// At most this many chunks; `None`: all of the text.
+    pub chunks: Option<u32>,
+    /// Compare with the reference too (KLD and the like), not only perplexity.
+    pub divergence: bool,
+    /// Stop once the 95 % interval of the mean KLD is within this fraction of the mean; `None`:
+    /// use all chunks.
+    pub precision: Option<f64>,
+    /// Bytes that the reference's log-probabilities may take on disk. Above it, the top K per
+    /// position and the mass of the rest are kept.
+    pub reference_budget_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_as_the_same_test() {
+        for name in ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "tg32 @ d16"] {
+            assert_eq!(name.parse::<SpeedTest>().unwrap().to_string(), name);
+        }
+        assert_eq!("tg128@4096".parse::<SpeedTest>().unwrap().depth, 4096);
+    }
+
+    #[test]
+    fn a_test_without_tokens_is_refused() {
+        for text in ["", "pp0", "512", "tg", "pp-1", "ppx", "pp512@"] {
+            assert!(text.parse::<SpeedTest>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Safe wrappers over llama.cpp; the only folder with `unsafe`.

@@ -1,0 +1,7 @@
+//! Models as files: quantizations, sources, GGUF metadata and the artifact cache.
+//!
+//! Nothing here runs a model. Uses `units`; used by everything that names or needs a model file.
+
+pub mod artifact;
+pub mod quantization;
+pub mod source;

@@ -1,0 +1,326 @@
+//! Quantizations: llama.cpp's file types by their names, and the method that chose the weights.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A file type of llama.cpp: which block formats the weights of a GGUF are stored in.
+///
+/// The number is `llama_ftype` in llama.cpp's `llama.h` and `general.file_type` in a GGUF; the name
+/// is the one `llama-quantize` accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileType(&'static Entry);
+
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Entry {
+    name: &'static str,
+    number: u32,
+    needs_importance_matrix: bool,
+}
+
+const fn entry(name: &'static str, number: u32) -> Entry {
+    Entry { name, number, needs_importance_matrix: false }
+}
+
+/// llama.cpp refuses to make these without an importance matrix, since plain rounding at this few
+/// bits gives a useless model.
+const fn entry_with_matrix(name: &'static str, number: u32) -> Entry {
+    Entry { name, number, needs_importance_matrix: true }
+}
+
+/// All file types of llama.cpp 0.6.0, from most to fewest bits per weight.
+static ENTRIES: [Entry; 37] = [
+    entry("F32", 0),
+    entry("F16", 1),
+    entry("BF16", 32),
+    entry("Q8_0", 7),
+    entry("Q6_K", 18),
+    entry("Q5_1", 9),
+    entry("Q5_K_M", 17),
+    entry("Q5_K_S", 16),
+    entry("Q5_0", 8),
+    entry("Q4_1", 3),
+    entry("Q4_K_M", 15),
+    entry("Q4_K_S", 14),
+    entry("Q4_0", 2),
+    entry("IQ4_NL", 25),
+    entry("NVFP4", 39),
+    entry("MXFP4_MOE", 38),
+    entry("IQ4_XS", 30),
+    entry("Q3_K_L", 13),
+    entry("Q3_K_M", 12),
+    entry("IQ3_M", 27),
+    entry("IQ3_S", 26),
+    entry("Q3_K_S", 11),
+    entry("IQ3_XS", 22),
+    entry_with_matrix("IQ3_XXS", 23),
+    entry("Q2_K", 10),
+    entry_with_matrix("Q2_K_S", 21),
+    entry_with_matrix("IQ2_M", 29),
+    entry_with_matrix("IQ2_S", 28),
+    entry_with_matrix("IQ2_XS", 20),
+    entry_with_matrix("IQ2_XXS", 19),
+    entry("Q2_0", 41),
+    entry("TQ2_0", 37),
+    entry_with_matrix("IQ1_M", 31),
+    entry("TQ1_0", 36),
+    entry_with_matrix("IQ1_S", 24),
+    entry("Q1_0", 40),
+    entry("Q4_1_SOME_F16", 4),
+];
+
+/// Names that people use for a file type of another name. `INT8`, `INT4`, `FP16` and `FP32` are the
+/// names of the Model Quantization Comparison that quantbench started from.
+const ALIASES: [(&str, &str); 10] = [
+    ("FP32", "F32"),
+    ("FP16", "F16"),
+    ("INT8", "Q8_0"),
+    ("INT4", "Q4_0"),
+    ("Q3_K", "Q3_K_M"),
+    ("Q4_K", "Q4_K_M"),
+    ("Q5_K", "Q5_K_M"),
+    ("Q6_K_M", "Q6_K"),
+    ("Q8", "Q8_0"),
+    ("Q4", "Q4_0"),
+];
+
+impl FileType {
+    /// Every file type, from most to fewest bits per weight.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ENTRIES.iter().filter(|entry| entry.number != 4).map(FileType)
+    }
+
+    /// The file type that a GGUF's `general.file_type` names, if llama.cpp still knows it.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        ENTRIES.iter().find(|entry| entry.number == number).map(FileType)
+    }
+
+    /// The name, as `llama-quantize` accepts it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// The value of `llama_ftype`.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0.number
+    }
+
+    /// Whether llama.cpp refuses to make this type without an importance matrix.
+    #[must_use]
+    pub fn needs_importance_matrix(self) -> bool {
+        self.0.needs_importance_matrix
+    }
+
+    /// Whether weights of this type are plain floating point numbers: what other variants are made
+    /// from, and what quality is measured against.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self.0.name, "F32" | "F16" | "BF16")
+    }
+
+    /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
+    #[must_use]
+    pub fn precision_rank(self) -> usize {
+        ENTRIES.iter().position(|entry| entry == self.0).unwrap_or(ENTRIES.len())
+    }
+}
+
+impl fmt::Display for FileType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.0.name)
+    }
+}
+
+/// Why a name is no quantization; `Display` says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuantizationError {
+    /// No file type has this name.
+    #[error("'{name}' is not a quantization of llama.cpp{}", suggestion(.nearest.as_deref()))]
+    UnknownFileType {
+        /// What was written.
+        name: String,
+        /// The nearest name that exists, if one is near.
+        nearest: Option<String>,
+    },
+    /// The part before the colon is no method.
+    #[error("'{name}' is not a method; methods are rtn, imatrix, gptq and awq")]
+    UnknownMethod {
+        /// What was written.
+        name: String,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
+}
+
+impl FromStr for FileType {
+    type Err = QuantizationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let upper = text.trim().to_ascii_uppercase();
+        let name = ALIASES
+            .iter()
+            .find(|(alias, _)| *alias == upper)
+            .map_or(upper.as_str(), |(_, name)| name);
+        Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
+            let nearest = Self::all()
+                .map(|file_type| (strsim::damerau_levenshtein(file_type.name(), &upper), file_type))
+                .min_by_key(|(distance, _)| *distance)
+                .filter(|(distance, _)| *distance <= 3)
+                .map(|(_, file_type)| file_type.name().to_owned());
+            QuantizationError::UnknownFileType { name: text.to_owned(), nearest }
+        })
+    }
+}
+
+impl Serialize for FileType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for FileType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How the stored weights were chosen.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Round to nearest: llama.cpp's plain quantization.
+    #[default]
+    Rtn,
+    /// llama.cpp's quantization weighted by an importance matrix.
+    Imatrix,
+    /// GPTQ (Frantar et al. 2022).
+    Gptq,
+    /// AWQ (Lin et al. 2023).
+    Awq,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Rtn => "rtn",
+            Self::Imatrix => "imatrix",
+            Self::Gptq => "gptq",
+            Self::Awq => "awq",
+        })
+    }
+}
+
+impl FromStr for Method {
+    type Err = QuantizationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "rtn" => Ok(Self::Rtn),
+            "imatrix" => Ok(Self::Imatrix),
+            "gptq" => Ok(Self::Gptq),
+            "awq" => Ok(Self::Awq),
+            _ => Err(QuantizationError::UnknownMethod { name: text.to_owned() }),
+        }
+    }
+}
+
+/// How weights are stored, with the method that chose them. Written `Q4_K_M` or `gptq:Q4_K_M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Quantization {
+    /// The stored formats.
+    pub file_type: FileType,
+    /// How the stored weights were chosen; `rtn` for floating point types too.
+    pub method: Method,
+}
+
+impl From<FileType> for Quantization {
+    fn from(file_type: FileType) -> Self {
+        Self { file_type, method: Method::Rtn }
+    }
+}
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.method {
+            Method::Rtn => self.file_type.fmt(formatter),
+            method => formatter.pad(&format!("{method}:{}", self.file_type)),
+        }
+    }
+}
+
+impl FromStr for Quantization {
+    type Err = QuantizationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None => Ok(text.parse::<FileType>()?.into()),
+            Some((method, file_type)) => {
+                Ok(Self { method: method.parse()?, file_type: file_type.parse()? })
+            }
+        }
+    }
+}
+
+impl Serialize for Quantization {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantization {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_to_itself_in_any_case() {
+        for file_type in FileType::all() {
+            assert_eq!(file_type.name().to_lowercase().parse(), Ok(file_type));
+            assert_eq!(FileType::from_number(file_type.number()), Some(file_type));
+        }
+    }
+
+    #[test]
+    fn the_names_of_the_comparison_are_accepted() {
+        assert_eq!("INT8".parse::<FileType>().map(FileType::name), Ok("Q8_0"));
+        assert_eq!("INT4".parse::<FileType>().map(FileType::name), Ok("Q4_0"));
+        assert_eq!("fp16".parse::<FileType>().map(FileType::name), Ok("F16"));
+    }
+
+    #[test]
+    fn a_misspelled_name_is_answered_with_the_nearest() {
+        let error = "Q4_KM".parse::<FileType>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "'Q4_KM' is not a quantization of llama.cpp; did you mean 'Q4_K_M'?"
+        );
+    }
+
+    #[test]
+    fn a_method_is_written_before_a_colon() {
+        let quantization: Quantization = "gptq:q4_0".parse().unwrap();
+        assert_eq!(quantization.method, Method::Gptq);
+        assert_eq!(quantization.to_string(), "gptq:Q4_0");
+        assert!("bogus:Q4_0".parse::<Quantization>().is_err());
+    }
+
+    #[test]
+    fn floating_point_types_outrank_all_others() {
+        let rank = |name: &str| name.parse::<FileType>().unwrap().precision_rank();
+        assert!(rank("F32") < rank("F16"));
+        assert!(rank("BF16") < rank("Q8_0"));
+        assert!(rank("Q4_K_M") < rank("Q2_K"));
+    }
+}

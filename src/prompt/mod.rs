@@ -1,0 +1,1 @@
+//! Prompts: how a request becomes the text a model sees. Formats follow with chat models.

@@ -1,0 +1,157 @@
+//! Records: what a run measured, as it is stored and as reports read it.
+//!
+//! Nothing here is computed from something else here; statistics over records live in
+//! `summary.rs`.
+
+use crate::experiment::requirements::Requirements;
+use crate::experiment::settings::Settings;
+use crate::experiment::workloads::SpeedTest;
+use crate::hardware::usage::Usage;
+use crate::model::artifact::Artifact;
+use crate::model::quantization::Quantization;
+use crate::worker::protocol::Phase;
+use crate::workload::measured::{
+    BufferMemory, LoadSample, ModelFacts, Quality, Response, SpeedSample,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// Everything one run measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Short unique name: date and a few letters, such as `2026-11-23-k3f9`.
+    pub id: String,
+    /// The experiment's name.
+    pub name: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// When it ended; `None`: interrupted or under way.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished: Option<OffsetDateTime>,
+    /// What it ran on and was built from.
+    pub environment: Environment,
+    /// What the user needs.
+    pub requirements: Requirements,
+    /// The experiment as expanded, as JSON: what a repetition needs.
+    pub experiment: serde_json::Value,
+    /// All trials, in the order of the experiment.
+    pub trials: Vec<TrialRecord>,
+    /// The anchor's repeated measurements, in order of time; empty if there were too few visits.
+    pub anchor: Vec<AnchorRecord>,
+}
+
+/// What a run ran on and was built from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// quantbench's version and commit.
+    pub quantbench: String,
+    /// llama.cpp's version, as its package names it.
+    pub llama_cpp: String,
+    /// Compiler, flags and features of the build.
+    pub build: String,
+    /// Operating system and kernel.
+    pub operating_system: String,
+    /// Processor's name.
+    pub cpu: String,
+    /// Physical cores.
+    pub physical_cores: u32,
+    /// Logical processors.
+    pub logical_cpus: u32,
+    /// Frequency governor, if the system tells.
+    pub governor: Option<String>,
+    /// Memory of the machine, bytes.
+    pub memory_bytes: u64,
+    /// GPUs with driver.
+    pub gpus: Vec<String>,
+}
+
+/// One trial: a variant under one set of settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// Identifies the trial within an experiment: changes when variant, settings or workloads do.
+    pub key: String,
+    /// The model's name.
+    pub model: String,
+    /// How its weights are stored.
+    pub quantization: Quantization,
+    /// The name in tables: the quantization, or a ready file's stem where that says more.
+    pub label: String,
+    /// Whether quality is measured against this trial.
+    pub is_reference: bool,
+    /// The settings.
+    pub settings: Settings,
+    /// The file; `None` if it could not be made.
+    pub artifact: Option<Artifact>,
+    /// What was loaded; `None` before the first visit.
+    pub facts: Option<ModelFacts>,
+    /// All visits, in order of time.
+    pub visits: Vec<VisitRecord>,
+    /// Perplexity and divergence.
+    pub quality: Option<Quality>,
+    /// Why the trial failed; `None`: it did not.
+    pub failure: Option<Failure>,
+}
+
+/// Why a trial failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// In which phase.
+    pub phase: Phase,
+    /// One sentence for the table's footnote.
+    pub reason: String,
+}
+
+/// One visit of a worker to a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VisitRecord {
+    /// Round, from 0.
+    pub round: u32,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// Loads.
+    pub loads: Vec<LoadSample>,
+    /// What llama.cpp allocated for the largest context of the visit.
+    pub memory: Vec<BufferMemory>,
+    /// Repetitions of throughput tests.
+    pub speed: Vec<SpeedRecord>,
+    /// Answered prompts.
+    pub responses: Vec<Response>,
+    /// Usage per phase.
+    pub usage: Vec<PhaseUsage>,
+    /// Peak resident memory of the worker, bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// Proportional share of resident memory at the end, bytes.
+    pub pss_bytes: Option<u64>,
+}
+
+/// The repetitions of one throughput test within one visit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeedRecord {
+    /// The test.
+    pub test: SpeedTest,
+    /// Its timed repetitions.
+    pub samples: Vec<SpeedSample>,
+}
+
+/// Usage during one phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseUsage {
+    /// The phase.
+    pub phase: Phase,
+    /// What was used.
+    pub usage: Usage,
+}
+
+/// One measurement of the anchor: the reference's first throughput test, measured again in every
+/// round to show drift of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AnchorRecord {
+    /// Round, from 0.
+    pub round: u32,
+    /// Seconds since the run began.
+    pub at_seconds: f64,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+}

@@ -1,0 +1,1 @@
+//! Statistics of small samples: nothing here knows what was measured.

@@ -1,0 +1,3 @@
+//! The worker: a child process of the same binary that loads one variant and measures it.
+
+pub mod protocol;

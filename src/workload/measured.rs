@@ -1,0 +1,203 @@
+//! What workloads yield: plain data, with units in the names.
+//!
+//! These values travel from worker to orchestrator, into the store and into reports unchanged.
+
+use serde::{Deserialize, Serialize};
+
+/// What a loaded model is, as llama.cpp sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// llama.cpp's description, such as `llama 7B Q4_K - Medium`.
+    pub description: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+    /// Context length the model was trained with, tokens.
+    pub context_length: u32,
+    /// Number of layers.
+    pub layers: u32,
+    /// Number of tokens in the vocabulary.
+    pub vocabulary: u32,
+    /// Threads that the settings came to.
+    pub threads: u32,
+    /// Whether the file was memory-mapped.
+    pub mmap: bool,
+    /// Back ends in use, such as `CPU` or `CUDA`.
+    pub backends: Vec<String>,
+    /// Names of the devices that hold layers.
+    pub devices: Vec<String>,
+}
+
+impl ModelFacts {
+    /// Bits per weight over all tensors.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    pub fn bits_per_weight(&self) -> f64 {
+        if self.parameters == 0 {
+            return f64::NAN;
+        }
+        self.tensor_bytes as f64 * 8.0 / self.parameters as f64
+    }
+}
+
+/// One load of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoadSample {
+    /// Whether the file was dropped from the page cache before.
+    pub cold: bool,
+    /// Seconds from the call until weights and vocabulary were ready for a context.
+    pub seconds: f64,
+}
+
+/// Memory that llama.cpp allocated in one kind of buffer, for one context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferMemory {
+    /// ggml's name of the buffer type: `CPU`, `CPU_REPACK`, `CUDA0`, `CUDA_Host`, …
+    pub buffer: String,
+    /// Whether this is memory of a device of its own (a discrete GPU), not the host's.
+    pub on_device: bool,
+    /// Bytes of weights.
+    pub weights_bytes: u64,
+    /// Bytes of the KV cache (and recurrent state).
+    pub kv_bytes: u64,
+    /// Bytes of compute buffers.
+    pub compute_bytes: u64,
+    /// How many tokens of context the KV cache was made for.
+    pub context: u32,
+}
+
+/// Predicted memory at one context length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictedMemory {
+    /// Context length, tokens.
+    pub context: u32,
+    /// One entry per buffer type.
+    pub buffers: Vec<BufferMemory>,
+}
+
+/// One timed repetition of a throughput test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SpeedSample {
+    /// Time of the whole repetition, nanoseconds.
+    pub nanoseconds: u64,
+    /// Tokens processed or generated in it.
+    pub tokens: u32,
+}
+
+impl SpeedSample {
+    /// Tokens per second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 100 days")]
+    pub fn tokens_per_second(self) -> f64 {
+        f64::from(self.tokens) * 1e9 / self.nanoseconds as f64
+    }
+}
+
+/// One prompt answered, with the time of every token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// Which prompt.
+    pub prompt_id: String,
+    /// Tokens of the prompt, BOS included.
+    pub prompt_tokens: u32,
+    /// What the model wrote.
+    pub text: String,
+    /// Nanoseconds from the request (before tokenization) to each generated token, in order.
+    pub token_nanoseconds: Vec<u64>,
+    /// Why generation ended: `stop` (end-of-generation token) or `length`.
+    pub finish_reason: String,
+}
+
+impl Response {
+    /// Time to first token, seconds: from the request to the first generated token.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 100 days")]
+    pub fn ttft_seconds(&self) -> Option<f64> {
+        self.token_nanoseconds.first().map(|&first| first as f64 / 1e9)
+    }
+
+    /// Inter-token latencies, seconds; the first token has none.
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 100 days")]
+    pub fn itl_seconds(&self) -> impl Iterator<Item = f64> + '_ {
+        self.token_nanoseconds.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 / 1e9)
+    }
+}
+
+/// A mean with its standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeanWithError {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error; the 95 % interval is about ±1.96 of it.
+    pub standard_error: f64,
+}
+
+/// Perplexity of a variant and, if it was compared, its divergence from the reference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// exp(mean negative log-likelihood) over the scored tokens, with llama-perplexity's error
+    /// estimate.
+    pub perplexity: MeanWithError,
+    /// Chunks evaluated.
+    pub chunks: u32,
+    /// Chunks that the text has within the limit asked for.
+    pub chunks_available: u32,
+    /// Tokens whose probability was scored.
+    pub scored_tokens: u64,
+    /// Mean negative log-likelihood of each chunk, nats per token, in order: what paired
+    /// comparisons between variants use.
+    pub chunk_nll: Vec<f64>,
+    /// Seconds from the first to the last chunk, tokenization excluded.
+    pub seconds: f64,
+    /// How this variant differs from the reference; `None` if it is the reference or none was given.
+    pub divergence: Option<Divergence>,
+    /// For the reference: how its log-probabilities were kept.
+    pub reference_store: Option<ReferenceStore>,
+}
+
+/// How the reference's log-probabilities were kept for the comparisons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceStore {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// `None`: every token's log-probability in f32. `Some(k)`: the k most probable tokens of each
+    /// position and the mass of the rest.
+    pub top_k: Option<u32>,
+    /// Upper bound of the error this causes in the mean KLD, nats; 0 when everything was kept.
+    pub kld_error_bound: f64,
+}
+
+/// Divergence of a variant's token distributions from the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// Mean Kullback–Leibler divergence KL(reference ‖ variant), nats.
+    pub kld: MeanWithError,
+    /// Quantiles of the divergence over scored tokens, nats.
+    pub kld_median: f64,
+    /// 90th percentile.
+    pub kld_90: f64,
+    /// 95th percentile.
+    pub kld_95: f64,
+    /// 99th percentile.
+    pub kld_99: f64,
+    /// 99.9th percentile.
+    pub kld_999: f64,
+    /// Largest.
+    pub kld_max: f64,
+    /// Fraction of positions whose most probable token is the reference's.
+    pub top_token_agreement: MeanWithError,
+    /// Mean change of the probability of the text's own token, as a fraction (−0.01: one
+    /// percentage point less).
+    pub delta_p_mean: MeanWithError,
+    /// Root mean square of that change.
+    pub delta_p_rms: MeanWithError,
+    /// Mean ln(PPL(variant) / PPL(reference)) with its error, from the same tokens.
+    pub log_perplexity_ratio: MeanWithError,
+    /// Mean KLD of each chunk, nats, in order.
+    pub chunk_kld: Vec<f64>,
+    /// Whether evaluation ended early because the asked precision was reached.
+    pub stopped_early: bool,
+    /// Upper bound of the error in the mean KLD from a reference that was not kept whole, nats.
+    pub kld_error_bound: f64,
+}
