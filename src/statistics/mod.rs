@@ -1,1 +1,5 @@
-//! Statistics of small samples: nothing here knows what was measured.
+//! Statistics over small samples: medians, quantiles, 95 % intervals, paired comparisons, drift.
+//!
+//! Pure functions over numbers: nothing here knows what was measured. Used by `results`.
+
+pub mod estimate;
