@@ -339,3 +339,6 @@ fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRe
         pss_bytes: report.pss_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;
