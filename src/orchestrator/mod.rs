@@ -12,7 +12,7 @@ pub mod keeper;
 pub mod launcher;
 mod lines;
 pub mod plan;
-pub mod process;
+// pub mod process;
 pub mod quality;
 pub mod reason;
 pub mod schedule;

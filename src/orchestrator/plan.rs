@@ -4,6 +4,8 @@
 
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::settings::Settings;
+use crate::model::artifact::Artifact;
+use crate::model::cache::VariantKey;
 use crate::model::quantization::Quantization;
 use crate::results::record::TrialRecord;
 use serde::Serialize;
@@ -24,26 +26,19 @@ pub struct Variant {
 }
 
 /// Where the file of a variant is or how it is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     /// A file that is there already, taken as it is.
-    Ready {
-        /// The GGUF, or the first part of a split one.
-        path: PathBuf,
-        /// SHA-256 of it, hex.
-        checksum: String,
-        /// Bytes of all parts.
-        file_bytes: u64,
-    },
+    Ready(Artifact),
     /// Made from a source, unless the cache has it.
     Make {
         /// The source's GGUF, or the first part of a split one.
         input: PathBuf,
-        /// SHA-256 of it, hex.
-        checksum: String,
+        /// Its address in the cache.
+        key: VariantKey,
         /// Make it even though the source is already quantized.
         allow_requantize: bool,
-        /// Bytes that the file will take, estimated.
+        /// Bytes that the file will take at most.
         expected_bytes: u64,
     },
 }
@@ -57,7 +52,8 @@ impl Variant {
 
     fn checksum(&self) -> &str {
         match &self.origin {
-            Origin::Ready { checksum, .. } | Origin::Make { checksum, .. } => checksum,
+            Origin::Ready(artifact) => &artifact.checksum,
+            Origin::Make { key, .. } => &key.source_checksum,
         }
     }
 }

@@ -15,7 +15,6 @@ use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
 use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
-use crate::statistics;
 use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,8 +32,6 @@ pub struct Benchmark<'a, L: Launcher> {
     pub launcher: L,
     /// Is told what happens.
     pub listener: Box<dyn Listener + 'a>,
-    /// What makes variants, by name and version: part of their address in the cache.
-    pub maker: String,
     /// Memory of the machine, bytes, to explain why a worker was killed.
     pub machine_bytes: Option<u64>,
     /// The run, with what it measured before an interruption.
@@ -106,9 +103,8 @@ impl<L: Launcher> Benchmark<'_, L> {
         let name = variant.name();
         self.listener.hear(&BenchmarkEvent::VariantBegan { name: &name })?;
         let limits = self.limits();
-        let (cache, maker) = (self.cache, self.maker.as_str());
         let listener = self.listener.as_mut();
-        let provided = provide(variant, cache, maker, &mut self.launcher, limits, listener).await?;
+        let provided = provide(variant, self.cache, &mut self.launcher, limits, listener).await?;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
@@ -264,7 +260,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let Some(record) = speed.iter().find(|record| record.test == test) else { return Ok(()) };
         let rates: Vec<f64> =
             record.samples.iter().map(|sample| sample.tokens_per_second()).collect();
-        let Some(tokens_per_second) = statistics::median(&rates) else { return Ok(()) };
+        let Some(tokens_per_second) = median(rates) else { return Ok(()) };
         let at_seconds = (started - self.run.started).as_seconds_f64();
         let anchor = AnchorRecord { round, at_seconds, tokens_per_second };
         self.run.anchor.push(anchor);
@@ -324,6 +320,12 @@ impl<L: Launcher> Benchmark<'_, L> {
     fn variants_of(&self, visits: &[PlannedVisit]) -> BTreeSet<usize> {
         visits.iter().map(|visit| self.plan.trials[visit.trial].variant).collect()
     }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len().checked_sub(1)? / 2;
+    Some(f64::midpoint(values[middle], values[values.len() / 2]))
 }
 
 fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRecord {

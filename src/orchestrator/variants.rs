@@ -6,7 +6,7 @@ use super::launcher::Launcher;
 use super::plan::{Origin, Variant};
 use super::reason;
 use crate::model::artifact::Artifact;
-use crate::model::cache::{Cache, CacheError, PendingVariant, VariantKey, VariantSlot};
+use crate::model::cache::{Cache, CacheError};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase, QuantizeJob};
 
@@ -48,30 +48,19 @@ pub enum VariantError {
 pub async fn provide<L: Launcher>(
     variant: &Variant,
     cache: &Cache,
-    maker: &str,
     launcher: &mut L,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Provided, VariantError> {
-    let (input, checksum, allow_requantize, expected_bytes) = match &variant.origin {
-        Origin::Ready { path, checksum, file_bytes } => {
-            let artifact = Artifact {
-                path: path.clone(),
-                checksum: checksum.clone(),
-                file_bytes: *file_bytes,
-                quantize_seconds: None,
-            };
-            return Ok(Provided::Ready { artifact, made: false });
+    let (input, key, allow_requantize, expected_bytes) = match &variant.origin {
+        Origin::Ready(artifact) => {
+            return Ok(Provided::Ready { artifact: artifact.clone(), made: false });
         }
-        Origin::Make { input, checksum, allow_requantize, expected_bytes } => {
-            (input, checksum, *allow_requantize, *expected_bytes)
+        Origin::Make { input, key, allow_requantize, expected_bytes } => {
+            (input, key, *allow_requantize, *expected_bytes)
         }
     };
-    let slot = cache.variant(&VariantKey {
-        source_checksum: checksum.clone(),
-        quantization: variant.quantization,
-        maker: maker.to_owned(),
-    });
+    let slot = cache.variant(key);
     if let Some(artifact) = slot.existing()? {
         return Ok(Provided::Ready { artifact, made: false });
     }
@@ -101,6 +90,18 @@ pub async fn provide<L: Launcher>(
                 Ok(artifact) => Ok(Provided::Ready { artifact, made: true }),
                 Err(error) => concerning_all(error),
             }
+        }
+    }
+}
+
+/// An error of the cache that concerns one variant fails its trials; one that concerns all ends the
+/// run.
+fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
+    let reason = reason::of_error(&error);
+    match error {
+        CacheError::NoFolder => Err(error.into()),
+        CacheError::Io { .. } => {
+            Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason }))
         }
     }
 }

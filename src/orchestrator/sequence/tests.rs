@@ -5,6 +5,8 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{ModelPlan, Workloads};
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt};
+use crate::model::artifact::Artifact;
+use crate::model::cache::VariantKey;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
@@ -126,11 +128,20 @@ impl Rehearsal {
             quantization: *quantization,
             label: quantization.to_string(),
             origin: if quantization.to_string() == "F16" {
-                Origin::Ready { path: source.clone(), checksum: format!("of {model}"), file_bytes: 3 }
+                Origin::Ready(Artifact {
+                    path: source.clone(),
+                    checksum: format!("of {model}"),
+                    file_bytes: 3,
+                    quantize_seconds: None,
+                })
             } else {
                 Origin::Make {
                     input: source.clone(),
-                    checksum: format!("of {model}"),
+                    key: VariantKey {
+                        source_checksum: format!("of {model}"),
+                        quantization: *quantization,
+                        maker: "scripted".to_owned(),
+                    },
                     allow_requantize: false,
                     expected_bytes: 10,
                 }
@@ -173,7 +184,6 @@ impl Rehearsal {
             cache: &cache,
             launcher,
             listener: Box::new(Notes(Rc::clone(&notes))),
-            maker: "scripted".to_owned(),
             machine_bytes: Some(4 << 30),
             run,
             resumed,
