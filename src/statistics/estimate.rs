@@ -37,9 +37,6 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Half width above which a figure is not stable, as a fraction of its value.
-    pub const STABLE_WITHIN: f64 = 0.05;
-
     /// What is read off and has no noise: a file's size.
     #[must_use]
     pub fn exact(value: f64) -> Self {
@@ -58,16 +55,24 @@ impl Estimate {
         self.interval.map(Interval::half_width)
     }
 
-    /// Whether the interval is known and within ±5 % of the value.
+    /// Half width as a fraction of the value; `None` without an interval, infinite for a value of 0
+    /// with a spread.
     #[must_use]
-    pub fn is_stable(&self) -> bool {
-        self.half_width().is_some_and(|half| half <= Self::STABLE_WITHIN * self.value.abs())
+    pub fn relative_half_width(&self) -> Option<f64> {
+        self.half_width().map(|half| if half == 0.0 { 0.0 } else { half / self.value.abs() })
     }
 
-    /// Whether the interval is known and wider than ±5 % of the value: what tables mark.
+    /// Applies an increasing function to value and interval, such as `exp` or a change of unit.
     #[must_use]
-    pub fn is_unstable(&self) -> bool {
-        self.interval.is_some() && !self.is_stable()
+    pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
+        Self {
+            value: increasing(self.value),
+            interval: self.interval.map(|interval| Interval {
+                low: increasing(interval.low),
+                high: increasing(interval.high),
+            }),
+            n: self.n,
+        }
     }
 }
 
@@ -76,20 +81,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_observation_is_neither_stable_nor_unstable() {
-        let estimate = Estimate::single(10.0);
-        assert!(!estimate.is_stable() && !estimate.is_unstable());
+    fn a_single_observation_has_no_spread_to_speak_of() {
+        assert_eq!(Estimate::single(10.0).relative_half_width(), None);
     }
 
     #[test]
-    fn five_percent_of_the_value_is_the_limit_of_stable() {
-        let with = |half: f64| Estimate {
-            value: 100.0,
-            interval: Some(Interval { low: 100.0 - half, high: 100.0 + half }),
-            n: 5,
-        };
-        assert!(with(5.0).is_stable());
-        assert!(with(5.1).is_unstable());
-        assert!(Estimate::exact(0.0).is_stable());
+    fn what_is_read_off_has_no_spread_even_if_it_is_zero() {
+        assert_eq!(Estimate::exact(0.0).relative_half_width(), Some(0.0));
+    }
+
+    #[test]
+    fn a_change_of_unit_keeps_the_relative_width() {
+        let seconds =
+            Estimate { value: 2.0, interval: Some(Interval { low: 1.5, high: 2.5 }), n: 5 };
+        let milliseconds = seconds.map(|value| value * 1000.0);
+        assert_eq!(milliseconds.relative_half_width(), Some(0.25));
+        assert!(milliseconds.interval.unwrap().contains(1500.0));
     }
 }
