@@ -6,17 +6,19 @@
 
 pub mod conversation;
 pub mod display;
+pub mod environment;
 pub mod event;
 pub mod interrupt;
 pub mod keeper;
 pub mod launcher;
 mod lines;
 pub mod plan;
-// pub mod process;
+pub mod process;
 pub mod quality;
 pub mod reason;
 pub mod schedule;
 #[cfg(test)]
 mod scripted;
 pub mod sequence;
+pub mod sources;
 pub mod variants;

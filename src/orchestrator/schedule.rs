@@ -42,11 +42,14 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
         visits.extend(order.into_iter().map(visit));
     }
     let anchor = anchor_of(experiment, plan);
-    for round in 0..rounds(experiment) {
+    let rounds = rounds(experiment);
+    for round in 0..rounds {
         let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
         visits.extend((0..plan.trials.len()).map(visit));
+        // With one round or one trial its own visits tell all there is to tell about drift.
         if let Some(trial) = anchor
             && plan.trials.len() > 1
+            && rounds > 1
         {
             visits.push(PlannedVisit { trial, purpose: Purpose::Anchor(round) });
         }

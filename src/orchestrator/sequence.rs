@@ -14,6 +14,7 @@ use super::schedule::{PlannedVisit, Purpose, anchor_of, deal, schedule};
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
+use crate::statistics::sample::Sample;
 use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
 use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
@@ -258,9 +259,9 @@ impl<L: Launcher> Benchmark<'_, L> {
     ) -> Result<(), SequenceError> {
         let test = self.experiment.workloads.speed[0];
         let Some(record) = speed.iter().find(|record| record.test == test) else { return Ok(()) };
-        let rates: Vec<f64> =
-            record.samples.iter().map(|sample| sample.tokens_per_second()).collect();
-        let Some(tokens_per_second) = median(rates) else { return Ok(()) };
+        let rates = record.samples.iter().map(|sample| sample.tokens_per_second());
+        let Some(rates) = Sample::new(rates) else { return Ok(()) };
+        let tokens_per_second = rates.median();
         let at_seconds = (started - self.run.started).as_seconds_f64();
         let anchor = AnchorRecord { round, at_seconds, tokens_per_second };
         self.run.anchor.push(anchor);
@@ -320,12 +321,6 @@ impl<L: Launcher> Benchmark<'_, L> {
     fn variants_of(&self, visits: &[PlannedVisit]) -> BTreeSet<usize> {
         visits.iter().map(|visit| self.plan.trials[visit.trial].variant).collect()
     }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len().checked_sub(1)? / 2;
-    Some(f64::midpoint(values[middle], values[values.len() / 2]))
 }
 
 fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRecord {
