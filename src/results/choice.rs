@@ -183,3 +183,93 @@ fn loss_difference(subject: &Candidate, other: &Candidate) -> Option<Estimate> {
         value.is_finite().then_some(Estimate::single(value))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::figure::Evidence;
+    use crate::statistics::estimate::Interval;
+
+    /// Published with llama.cpp (tools/perplexity/README.md): Llama-3-8B on wikitext-2, size in GiB
+    /// and mean KLD, quantized without an importance matrix.
+    const LLAMA_3_8B: [(&str, f64, f64); 9] = [
+        ("f16", 14.97, 0.0),
+        ("q8_0", 7.96, 0.001_355),
+        ("q6_K", 6.14, 0.005_452),
+        ("q5_K_M", 5.33, 0.010_762),
+        ("q5_K_S", 5.21, 0.016_595),
+        ("q4_K_M", 4.58, 0.031_273),
+        ("q4_K_S", 4.37, 0.043_136),
+        ("q3_K_M", 3.74, 0.101_913),
+        ("q2_K", 2.96, 0.445_132),
+    ];
+
+    /// Its perplexity was 6.2332.
+    const LLAMA_3_8B_LOSS: f64 = 1.829_9;
+
+    fn measured(value: f64, half_width: f64) -> Figure {
+        let interval = Interval { low: value - half_width, high: value + half_width };
+        Figure {
+            estimate: Estimate { value, interval: Some(interval), n: 9 },
+            evidence: Evidence::IntervalOnly,
+        }
+    }
+
+    fn candidate(row: usize, size: f64, loss: Figure) -> Candidate {
+        Candidate {
+            row,
+            size: Some(Figure::exact(size)),
+            speed: None,
+            loss: Some(loss),
+            loss_is_perplexity: false,
+        }
+    }
+
+    fn llama(kld_error: f64) -> Vec<Candidate> {
+        let row = |(row, (_, size, kld)): (usize, &(&str, f64, f64))| {
+            candidate(row, *size, measured(*kld, kld_error * kld))
+        };
+        LLAMA_3_8B.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn published_figures_lead_to_the_variant_that_people_take() {
+        let choice = best_trade_off(&llama(0.001), LLAMA_3_8B_LOSS).unwrap();
+        assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
+        assert!(choice.equals.is_empty());
+    }
+
+    #[test]
+    fn figures_that_noise_does_not_separate_are_equal_and_size_decides() {
+        let choice = best_trade_off(&llama(0.05), LLAMA_3_8B_LOSS).unwrap();
+        assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
+        assert_eq!(
+            choice.equals.iter().map(|&row| LLAMA_3_8B[row].0).collect::<Vec<_>>(),
+            ["q5_K_M"]
+        );
+    }
+
+    #[test]
+    fn a_variant_that_loses_more_than_a_smaller_model_would_is_not_chosen() {
+        let variants =
+            [candidate(0, 8.0, Figure::exact(0.0)), candidate(1, 4.0, measured(0.2, 0.01))];
+        assert_eq!(best_trade_off(&variants, 2.0).map(|choice| choice.row), Some(0));
+        // 0.076 · 2 · ln 2 is 0.105 nats: what halving a model costs.
+        let variants =
+            [candidate(0, 8.0, Figure::exact(0.0)), candidate(1, 4.0, measured(0.1, 0.001))];
+        assert_eq!(best_trade_off(&variants, 2.0).map(|choice| choice.row), Some(1));
+    }
+
+    #[test]
+    fn candidates_that_beat_each_other_in_turn_all_stay() {
+        assert_eq!(pareto_front(&llama(0.001)), (0..9).collect::<Vec<_>>());
+        let same = vec![candidate(0, 4.0, measured(0.1, 0.01)); 3];
+        assert_eq!(pareto_front(&same), [0, 1, 2]);
+    }
+
+    #[test]
+    fn one_candidate_is_no_choice() {
+        assert_eq!(best_trade_off(&llama(0.001)[..1], LLAMA_3_8B_LOSS), None);
+        assert_eq!(best_trade_off(&[], LLAMA_3_8B_LOSS), None);
+    }
+}

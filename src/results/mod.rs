@@ -14,4 +14,6 @@ pub mod metric;
 pub mod record;
 pub mod store;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 pub mod verdict;

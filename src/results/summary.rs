@@ -183,7 +183,8 @@ fn compare_with_baselines(rows: &mut [Row]) {
             .filter(|&other| rows[other].model == subject.model && rows[other].is_reference)
             .collect();
         let same_settings = (0..rows.len()).find(|&other| {
-            rows[other].model == subject.model
+            other != own
+                && rows[other].model == subject.model
                 && rows[other].settings == subject.settings
                 && references.iter().any(|&reference| rows[reference].label == rows[other].label)
         });
