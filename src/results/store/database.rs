@@ -3,9 +3,11 @@
 use super::error::StoreError;
 use super::schema;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior,
+};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -91,7 +93,7 @@ impl Store {
         schema::migrate(&connection, path)?;
         // WAL: readers do not wait for a save. FULL: a save outlives a power cut, not only a kill;
         // there is one save per visit, so its fsync costs nothing.
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(sqlite)?;
+        switch_to_wal(&connection).map_err(sqlite)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(sqlite)?;
         Ok(Self { connection, path: path.to_owned() })
@@ -160,6 +162,23 @@ impl Store {
     pub(super) fn existing(&self, id: &str) -> Result<i64, StoreError> {
         self.run_number(id)?
             .ok_or_else(|| StoreError::NoSuchRun { name: id.to_owned(), nearest: None })
+    }
+}
+
+/// Makes the file a WAL database, which it then stays. `SQLite` does not wait for this by itself
+/// while another process opens the same new file, so this does.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
     }
 }
 

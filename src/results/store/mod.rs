@@ -9,6 +9,8 @@ mod error;
 mod load;
 mod save;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use database::{RunHeader, Store};
 pub use error::StoreError;

@@ -56,8 +56,12 @@ pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// Makes the tables, or brings older ones up to date; each step is one transaction.
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let sqlite = |source| StoreError::from_sqlite(path, source);
-    if check(connection, path)? == NEWEST {
-        return Ok(());
+    {
+        // One read transaction, so that another process cannot make the tables between two reads.
+        let _snapshot = connection.unchecked_transaction().map_err(sqlite)?;
+        if check(connection, path)? == NEWEST {
+            return Ok(());
+        }
     }
     let transaction =
         Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(sqlite)?;
