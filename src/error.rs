@@ -1,9 +1,5 @@
 //! Errors of the program as a whole, and the exit codes that its callers can rely on.
 
-use crate::cli::bench::BenchError;
-use crate::cli::devices::DevicesError;
-use crate::cli::quantize::QuantizeError;
-use crate::cli::run::RunError;
 use crate::experiment::ExperimentError;
 use crate::model::cache::CacheError;
 use crate::model::resolve::ResolveError;
@@ -76,18 +72,9 @@ pub enum Error {
     /// The report.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// `quantbench run`.
+    /// What only one subcommand can meet; its type lives beside the subcommand.
     #[error(transparent)]
-    Run(#[from] RunError),
-    /// `quantbench bench`.
-    #[error(transparent)]
-    Bench(#[from] BenchError),
-    /// `quantbench quantize`.
-    #[error(transparent)]
-    Quantize(#[from] QuantizeError),
-    /// `quantbench devices`.
-    #[error(transparent)]
-    Devices(#[from] DevicesError),
+    Command(Box<dyn StdError + Send + Sync>),
     /// The result could not be written.
     #[error("cannot write the result to {}", .path.as_ref().map_or("standard output".into(), |path| path.display().to_string()))]
     Output {
@@ -107,6 +94,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error of one subcommand.
+    pub fn command(error: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Command(Box::new(error))
+    }
+
     /// How a command that met this error ended. A reader that closed the pipe (`| head`) has what it
     /// wanted: that is no error.
     #[must_use]

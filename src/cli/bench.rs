@@ -313,6 +313,12 @@ fn vary<T: Copy>(all: &mut Vec<Settings>, values: &[T], set: impl Fn(&mut Settin
         .collect();
 }
 
+impl From<BenchError> for Error {
+    fn from(error: BenchError) -> Self {
+        Self::command(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -101,8 +101,11 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
     }
 }
 
-fn done<E: Into<Error>>(result: Result<(), E>) -> Result<Outcome, Error> {
-    result.map(|()| Outcome::Done).map_err(Into::into)
+fn done<E>(result: Result<(), E>) -> Result<Outcome, Error>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    result.map(|()| Outcome::Done).map_err(Error::command)
 }
 
 /// The log is for those who look for a fault: nothing is set up unless it is asked for.

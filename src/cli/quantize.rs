@@ -296,6 +296,12 @@ impl Listener for Bar {
     }
 }
 
+impl From<QuantizeError> for Error {
+    fn from(error: QuantizeError) -> Self {
+        Self::command(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -202,8 +202,7 @@ impl Worker for ProcessWorker {
     }
 
     async fn kill(&mut self) -> Exit {
-        // It may have ended by itself already.
-        let _ = self.child.start_kill();
+        self.start_kill();
         let exit = match timeout(REAP_LIMIT, self.child.wait()).await {
             Ok(Ok(status)) => exit_of(status),
             Ok(Err(_)) | Err(_) => Exit::default(),
@@ -214,6 +213,20 @@ impl Worker for ProcessWorker {
 }
 
 impl ProcessWorker {
+    /// Ends the process and, where one was started by another, its whole group.
+    fn start_kill(&mut self) {
+        // Once it was waited for, its number may be another's; then there is nothing to end.
+        #[cfg(unix)]
+        if let Some(group) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let group = rustix::process::Pid::from_raw(group);
+            // It may have ended by itself already.
+            let _ = group.map(|group| {
+                rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
+            });
+        }
+        let _ = self.child.start_kill();
+    }
+
     /// Waits for the end of standard error, but not for ever: a grandchild may hold it open.
     async fn with_last_words(&mut self, exit: Exit) -> Exit {
         if !self.listening.is_finished() {
@@ -225,6 +238,7 @@ impl ProcessWorker {
 
 impl Drop for ProcessWorker {
     fn drop(&mut self) {
+        self.start_kill();
         self.writing.abort();
         self.listening.abort();
     }
@@ -265,3 +279,6 @@ impl Monitor for ProcessMonitor {
         self.0.map(monitor::Monitor::finish).unwrap_or_default()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -80,6 +80,9 @@ fn range(part: &str) -> Result<Vec<i64>, ListError> {
     let Some(dash) = dash else { return Ok(vec![number(part)?]) };
     let first = number(&part[..dash])?;
     let rest = &part[dash + 1..];
+    if rest.contains('-') {
+        return Err(syntax());
+    }
     let (last, step) = match rest.split_once(['+', '*']) {
         None => (number(rest)?, Step::Add(1)),
         Some((last, step)) if rest.contains('*') => (number(last)?, Step::Multiply(number(step)?)),

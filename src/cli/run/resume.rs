@@ -1,5 +1,6 @@
 //! Resuming: which run `--resume` goes on with, and what to say when one was interrupted.
 
+use crate::error::Error;
 use crate::orchestrator::plan::Plan;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::{Store, StoreError};
@@ -112,6 +113,12 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        Self::command(error)
     }
 }
 
