@@ -5,5 +5,5 @@ use std::process::ExitCode;
 /// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    crate::worker::main()
 }

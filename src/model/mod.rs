@@ -5,3 +5,4 @@
 pub mod artifact;
 pub mod quantization;
 pub mod source;
+pub mod split;
