@@ -13,7 +13,8 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"QBREF\x00\x01\n";
-const HEADER_BYTES: u64 = 8 + 5 * 4 + 8;
+const HEADER_LENGTH: usize = 8 + 5 * 4 + 8;
+const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
 /// Below this many tokens per position the error bound says nothing useful.
 const SMALLEST_TOP: u32 = 64;
 
@@ -217,7 +218,7 @@ impl Reader {
     pub fn open(path: &Path, shape: Shape) -> Result<Self, ReferenceError> {
         let file = File::open(path).map_err(|source| io("read", path, source))?;
         let mut file = BufReader::with_capacity(1 << 20, file);
-        let mut header = [0_u8; HEADER_BYTES as usize];
+        let mut header = [0_u8; HEADER_LENGTH];
         file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
         let number = |index: usize| {
             let at = 8 + index * 4;

@@ -82,7 +82,8 @@ pub fn log_softmax(logits: &[f32], out: &mut [f32]) {
 #[must_use]
 pub fn index_of_maximum(values: &[f32]) -> usize {
     let maximum = maximum(values);
-    values.iter().position(|&value| value == maximum).unwrap_or(0)
+    // The maximum is one of the values, so only the very same number counts.
+    values.iter().position(|value| value.total_cmp(&maximum).is_eq()).unwrap_or(0)
 }
 
 /// KL(reference ‖ variant) in nats, from the reference's log-probabilities and the variant's
