@@ -6,6 +6,8 @@
 //! that it can be laid beside that tool's.
 
 use super::measured::{Divergence, MeanWithError};
+use crate::statistics::interval::mean_estimate;
+use crate::statistics::sample::Sample;
 
 /// Fewer chunks than this say too little about their own spread to stop early.
 pub const FEWEST_CHUNKS_TO_STOP: usize = 10;
@@ -128,20 +130,16 @@ impl Scores {
         if self.chunks.len() < FEWEST_CHUNKS_TO_STOP {
             return false;
         }
-        let kld = self.kld();
-        crate::statistics::student_t_975(self.chunks.len() - 1) * kld.standard_error
-            <= precision * kld.mean.abs()
+        Sample::new(self.chunks.iter().map(|chunk| chunk.kld))
+            .and_then(|chunks| mean_estimate(&chunks).relative_half_width())
+            .is_some_and(|half_width| half_width <= precision)
     }
 
     /// All statistics of the divergence; `None` if nothing was compared.
     #[must_use]
     pub fn divergence(&self, stopped_early: bool) -> Option<Divergence> {
-        if self.kld.is_empty() {
-            return None;
-        }
-        let mut sorted: Vec<f64> = self.kld.iter().map(|&value| f64::from(value)).collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let quantile = |fraction| crate::statistics::quantile_of_sorted(&sorted, fraction);
+        let sample = Sample::new(self.kld.iter().map(|&value| f64::from(value)))?;
+        let quantile = |fraction| sample.quantile(fraction);
         let square = self.over_chunks(|chunk| chunk.delta_p_square);
         let rms = square.mean.sqrt();
         #[expect(clippy::cast_precision_loss, reason = "fewer tokens than 2^53")]
@@ -153,7 +151,7 @@ impl Scores {
             kld_95: quantile(0.95),
             kld_99: quantile(0.99),
             kld_999: quantile(0.999),
-            kld_max: sorted.last().copied().unwrap_or(f64::NAN),
+            kld_max: sample.maximum(),
             top_token_agreement: self.over_chunks(|chunk| chunk.same_top),
             delta_p_mean: self.over_chunks(|chunk| chunk.delta_p),
             // The error of a square root: half the error of the square over the root.
