@@ -154,16 +154,17 @@ impl<P> Watch<P> {
             recorder.add_process(at, process);
         }
         if self.sensors.due(at) {
+            let before = self.instruments.own_cpu_time();
             self.sense(at);
-            self.sensors.done(at, Instant::now());
+            self.sensors.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
-        let begun = Instant::now();
-        if self.gpus.due(begun) {
+        if self.gpus.due(at) {
+            let before = self.instruments.own_cpu_time();
             let readings = self.instruments.gpus();
             if let Some((_, recorder)) = &mut self.phase {
                 recorder.add_gpus(self.instruments.subject(), &readings);
             }
-            self.gpus.done(begun, Instant::now());
+            self.gpus.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
     }
 
@@ -193,9 +194,11 @@ impl Cadence {
         now >= self.next
     }
 
-    /// Sets the next time after a reading that took from `begun` to `ended`.
-    fn done(&mut self, begun: Instant, ended: Instant) {
-        let cost = ended.saturating_duration_since(begun);
+    /// Sets the next time after a reading at `begun` that took `cost` of processor time.
+    fn done(&mut self, begun: Instant, cost: Duration) {
         self.next = begun + self.interval.max(cost.saturating_mul(SHARE_OF_ONE_CORE));
     }
 }
+
+#[cfg(test)]
+mod tests;

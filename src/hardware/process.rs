@@ -37,7 +37,7 @@ pub(super) fn machine_load(root: &SystemRoot) -> Option<MachineLoad> {
 
 /// Reads the first line of `/proc/stat`.
 ///
-/// Source: proc_stat(5). Time of guests (fields 9 and 10) is part of user and nice already.
+/// Source: `proc_stat(5)`. Time of guests (fields 9 and 10) is part of user and nice already.
 fn parse_load(text: &str) -> Option<MachineLoad> {
     let fields = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks = fields.split_whitespace().take(8).map(|field| field.parse::<u64>().ok());
@@ -98,7 +98,7 @@ mod platform {
     /// Processor time in `/proc/PID/stat`: fields 14 and 15, user and system.
     ///
     /// The second field is the program's name in parentheses and may hold anything, more
-    /// parentheses included; the last one ends it. Source: proc_pid_stat(5).
+    /// parentheses included; the last one ends it. Source: `proc_pid_stat(5)`.
     fn cpu_ticks(stat: &[u8]) -> Option<u64> {
         let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
         let rest = std::str::from_utf8(&stat[after_name..]).ok()?;

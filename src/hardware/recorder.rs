@@ -283,3 +283,6 @@ fn least(left: Option<f64>, right: Option<f64>) -> Option<f64> {
 fn greatest(left: Option<f64>, right: Option<f64>) -> Option<f64> {
     left.into_iter().chain(right).reduce(f64::max)
 }
+
+#[cfg(test)]
+mod tests;
