@@ -5,7 +5,7 @@
 //! demands.
 
 use crate::hardware::instruments::Instruments;
-use crate::hardware::recorder::PhaseRecorder;
+use crate::hardware::recorder::{ClockHistory, PhaseRecorder};
 use crate::hardware::usage::Usage;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -92,7 +92,7 @@ struct Watch<P> {
     next_look: Instant,
     sensors: Cadence,
     gpus: Cadence,
-    highest_mhz: Option<f64>,
+    clocks: ClockHistory,
 }
 
 impl<P> Watch<P> {
@@ -106,7 +106,7 @@ impl<P> Watch<P> {
             next_look: now,
             sensors: Cadence::new(SENSOR_INTERVAL, now),
             gpus: Cadence::new(GPU_INTERVAL, now),
-            highest_mhz: None,
+            clocks: ClockHistory::default(),
         }
     }
 
@@ -132,12 +132,11 @@ impl<P> Watch<P> {
     /// Ends the phase under way and begins the next; one reading of the counters serves both.
     fn change_phase(&mut self, next: Option<P>, at: Instant) {
         if self.phase.is_some() {
-            self.sense(at);
+            self.sense();
         }
         let counters = self.instruments.counters();
         if let Some((label, recorder)) = self.phase.take() {
-            let subject = self.instruments.subject();
-            let usage = recorder.finish(at, &counters, subject, self.highest_mhz);
+            let usage = recorder.finish(at, &counters, self.instruments.subject());
             self.finished.push((label, usage));
         }
         self.phase = next.map(|label| (label, PhaseRecorder::new(at, counters)));
@@ -155,7 +154,7 @@ impl<P> Watch<P> {
         }
         if self.sensors.due(at) {
             let before = self.instruments.own_cpu_time();
-            self.sense(at);
+            self.sense();
             self.sensors.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
         if self.gpus.due(at) {
@@ -168,11 +167,10 @@ impl<P> Watch<P> {
         }
     }
 
-    fn sense(&mut self, at: Instant) {
+    fn sense(&mut self) {
         let reading = self.instruments.sensors();
-        self.highest_mhz = self.highest_mhz.into_iter().chain(reading.fastest_mhz).reduce(f64::max);
         if let Some((_, recorder)) = &mut self.phase {
-            recorder.add_sensors(at, &reading);
+            recorder.add_sensors(&reading, &mut self.clocks);
         }
     }
 }

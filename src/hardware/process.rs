@@ -84,6 +84,8 @@ mod platform {
             let length = stat.read_at(&mut self.buffer, 0).ok()?;
             let ticks = cpu_ticks(self.buffer.get(..length)?)?;
             let length = status.read_at(&mut self.buffer, 0).ok()?;
+            // Since Linux 6.2 memory may lack what each processor has not added up yet, about 128 KiB
+            // per processor on small machines. Exact sums (smaps) cost far more than they are worth.
             let status = self.buffer.get(..length)?;
             #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 2 million years")]
             let cpu_seconds = ticks as f64 / self.ticks_per_second;

@@ -30,7 +30,7 @@ fn process(cpu_seconds: f64, rss: u64, peak: u64) -> ProcessReading {
 }
 
 fn finish(recorder: PhaseRecorder, at_end: &Counters) -> Usage {
-    recorder.finish(at_end.at, at_end, &Subject::default(), None)
+    recorder.finish(at_end.at, at_end, &Subject::default())
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn counted_signs_of_throttling_are_told_once_and_in_words() {
     };
     let mut recorder = PhaseRecorder::new(at(0.0), start);
     let hot = SensorReading { throttling: vec!["hot"], ..SensorReading::default() };
-    recorder.add_sensors(at(0.2), &hot);
-    recorder.add_sensors(at(0.4), &hot);
+    recorder.add_sensors(&hot, &mut ClockHistory::default());
+    recorder.add_sensors(&hot, &mut ClockHistory::default());
     let end = Counters {
         heat_events: Some(5),
         quota: Some(QuotaStops { times: 4, seconds: 2.0 }),
@@ -153,27 +153,42 @@ fn counted_signs_of_throttling_are_told_once_and_in_words() {
     assert_eq!(finish(recorder, &end).throttling, expected);
 }
 
-#[test]
-fn a_low_clock_is_a_drop_only_while_the_worker_computes() {
+/// A phase of two seconds: `cores` busy at each of two clocks, MHz.
+fn clock_phase(clocks: &mut ClockHistory, cores: [f64; 2], mhz: [f64; 2]) -> Usage {
     let at = clock();
-    let signs = |cores: f64| {
-        let start = Counters { process: Some(process(0.0, 1, 1)), ..counters(at(0.0)) };
-        let mut recorder = PhaseRecorder::new(at(0.0), start);
-        recorder.add_process(at(1.0), Some(process(cores, 1, 1)));
-        let slow = SensorReading {
-            mean_mhz: Some(900.0),
-            fastest_mhz: Some(1000.0),
-            celsius: Some(55.0),
+    let start = Counters { process: Some(process(0.0, 1, 1)), ..counters(at(0.0)) };
+    let mut recorder = PhaseRecorder::new(at(0.0), start);
+    let mut used = 0.0;
+    for (second, (cores, mhz)) in [1.0, 2.0].into_iter().zip(cores.into_iter().zip(mhz)) {
+        used += cores;
+        recorder.add_process(at(second), Some(process(used, 1, 1)));
+        let reading = SensorReading {
+            mean_mhz: Some(mhz - 100.0),
+            fastest_mhz: Some(mhz),
+            celsius: Some(mhz / 100.0),
             throttling: Vec::new(),
         };
-        recorder.add_sensors(at(1.0), &slow);
-        let end = counters(at(1.5));
-        recorder.finish(end.at, &end, &Subject::default(), Some(3000.0))
-    };
-    let busy = signs(1.0);
-    assert_eq!(busy.throttling, ["the clock fell from 3000 to 1000 MHz under load"]);
-    assert_eq!((busy.min_cpu_mhz, busy.max_cpu_celsius), (Some(900.0), Some(55.0)));
-    assert!(signs(0.1).throttling.is_empty());
+        recorder.add_sensors(&reading, clocks);
+    }
+    finish(recorder, &counters(at(2.0)))
+}
+
+#[test]
+fn a_clock_that_falls_under_the_same_load_has_dropped() {
+    let mut clocks = ClockHistory::default();
+    let usage = clock_phase(&mut clocks, [4.0, 4.0], [3000.0, 2000.0]);
+    assert_eq!(usage.throttling, ["the clock fell from 3000 to 2000 MHz under load"]);
+    assert_eq!((usage.min_cpu_mhz, usage.max_cpu_celsius), (Some(1900.0), Some(30.0)));
+    let later = clock_phase(&mut clocks, [4.0, 4.0], [1500.0, 1800.0]);
+    assert_eq!(later.throttling, ["the clock fell from 3000 to 1500 MHz under load"]);
+}
+
+#[test]
+fn a_clock_that_is_low_at_rest_or_with_more_cores_busy_has_not() {
+    let signs = |cores, mhz| clock_phase(&mut ClockHistory::default(), cores, mhz).throttling;
+    assert!(signs([4.0, 0.1], [3000.0, 800.0]).is_empty(), "at rest");
+    assert!(signs([1.0, 32.0], [4000.0, 2500.0]).is_empty(), "more cores busy");
+    assert!(signs([4.0, 4.0], [3000.0, 2200.0]).is_empty(), "vector instructions");
 }
 
 #[test]
@@ -207,7 +222,7 @@ fn gpu_figures_are_means_highs_and_a_difference() {
         ..reading(1.0, 70, 200.0, 1300.0, 60.0, Some(60))
     };
     let end = Counters { gpus: vec![capped], ..counters(at(2.0)) };
-    let usage = recorder.finish(end.at, &end, &subject, None);
+    let usage = recorder.finish(end.at, &end, &subject);
     let expected = GpuUsage {
         name: "0: H200".into(),
         utilization: Some(0.75),
