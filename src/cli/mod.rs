@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, flags → call → print.
 
+pub mod devices;
+
 use std::process::ExitCode;
 
 /// Runs the command given on the command line.
