@@ -116,7 +116,7 @@ impl Header {
         let mut cursor = Cursor::open(path)?;
         cursor.magic()?;
         let version = cursor.u32("the version")?;
-        if version != 0 && version & 0xffff == 0 {
+        if version != 0 && version.trailing_zeros() >= 16 {
             return Err(GgufError::BigEndian { path: path.to_owned() });
         }
         if !(2..=3).contains(&version) {
@@ -213,16 +213,14 @@ impl Header {
     #[must_use]
     pub fn file_type(&self) -> Option<FileType> {
         let said = self.get("general.file_type").and_then(Value::as_count);
-        match said.and_then(|number| u32::try_from(number).ok()) {
-            Some(number) => FileType::from_number(number),
-            None => {
-                let most = self.by_format().into_iter().max_by_key(|summary| summary.weights)?;
-                // llama.cpp's guess, too, for the formats that are shared by several file types.
-                match most.format.name() {
-                    "Q3_K" | "Q4_K" | "Q5_K" => format!("{}_M", most.format).parse().ok(),
-                    name => name.parse().ok(),
-                }
-            }
+        if let Some(number) = said.and_then(|number| u32::try_from(number).ok()) {
+            return FileType::from_number(number);
+        }
+        let most = self.by_format().into_iter().max_by_key(|summary| summary.weights)?;
+        // llama.cpp's guess, too, for the formats that are shared by several file types.
+        match most.format.name() {
+            "Q3_K" | "Q4_K" | "Q5_K" => format!("{}_M", most.format).parse().ok(),
+            name => name.parse().ok(),
         }
     }
 

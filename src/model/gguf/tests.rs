@@ -2,6 +2,7 @@
 
 use super::testing::{Builder, text};
 use super::{Header, Value};
+use crate::model::quantization::FileType;
 use crate::model::split::part_name;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ fn a_whole_header_is_read() {
         assert_eq!(header.version, version);
         assert_eq!(header.architecture(), "llama");
         assert_eq!(header.name(), Some("Tiny"));
-        assert_eq!(header.file_type().map(|one| one.name()), Some("Q8_0"));
+        assert_eq!(header.file_type().map(FileType::name), Some("Q8_0"));
         assert_eq!(header.context_length(), Some(2048));
         assert_eq!((header.layers(), header.vocabulary()), (Some(2), Some(10)));
         assert_eq!(header.chat_template(), Some("{{ messages }}"));
