@@ -3,6 +3,11 @@
 //! Nothing here runs a model. Uses `units`; used by everything that names or needs a model file.
 
 pub mod artifact;
+pub mod cache;
+pub mod demo;
+pub mod gguf;
+pub mod naming;
 pub mod quantization;
+pub mod resolve;
 pub mod source;
 pub mod split;

@@ -8,7 +8,7 @@ use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::{LoadExtent, Model};
-use crate::model::split::parts_of;
+use crate::model::split::all_parts;
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::{latency, quality, speed};
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::time::Instant;
 pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Result<(), String> {
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
-        for part in parts_of(&job.model) {
+        for part in all_parts(&job.model) {
             page_cache::drop_file(&part)?;
         }
         load(backend, &job.model, &job.settings, true, reporter)?;
