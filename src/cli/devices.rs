@@ -3,6 +3,7 @@
 
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::Gpu;
+use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
 use crate::units::{format_bytes, significant};
@@ -69,27 +70,22 @@ pub enum DevicesError {
 /// # Errors
 /// [`DevicesError`], mostly because standard output was closed.
 pub fn run(arguments: &Arguments, backends: &[BackendDevice]) -> Result<(), DevicesError> {
-    let text = render(&Machine::probe(), backends, arguments.format)?;
+    let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
+    let text = match arguments.format {
+        Format::Table => table(&Machine::probe(), backends, width),
+        Format::Json => json(&Machine::probe(), backends)?,
+    };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// Shows a machine and llama.cpp's devices, with a line break at the end.
+/// Shows a machine and llama.cpp's devices as JSON, with a line break at the end.
 ///
 /// # Errors
 /// [`DevicesError::Json`].
-pub fn render(
-    machine: &Machine,
-    backends: &[BackendDevice],
-    format: Format,
-) -> Result<String, DevicesError> {
-    match format {
-        Format::Table => Ok(table(machine, backends)),
-        Format::Json => {
-            let document = Document { version: JSON_VERSION, machine, backends };
-            Ok(serde_json::to_string_pretty(&document)? + "\n")
-        }
-    }
+pub fn json(machine: &Machine, backends: &[BackendDevice]) -> Result<String, DevicesError> {
+    let document = Document { version: JSON_VERSION, machine, backends };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
 #[derive(Serialize)]
@@ -123,28 +119,36 @@ impl Sheet {
     fn finding<T>(&mut self, what: &str, finding: &Finding<T>, show: impl FnOnce(&T) -> String) {
         match finding {
             Finding::Known(value) => self.row(what, show(value)),
-            Finding::Missing(reason) => self.missing(what, reason),
+            Finding::Missing(reason) => {
+                self.missing(&format!("{} {what}", self.section.to_lowercase()), reason);
+            }
         }
     }
 
+    /// Notes what is missing; things with one reason share its row.
     fn missing(&mut self, what: &str, reason: &str) {
-        self.missing.push([format!("{} {what}", self.section.to_lowercase()), reason.to_owned()]);
+        if let Some([names, _]) = self.missing.iter_mut().find(|[_, known]| known == reason) {
+            names.push_str(",\n");
+            names.push_str(what);
+            return;
+        }
+        self.missing.push([what.to_owned(), reason.to_owned()]);
     }
 
-    fn render(self) -> String {
-        let mut text = layout(&self.rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+    fn render(self, width: u16) -> String {
+        let mut text = layout(&self.rows.iter().map(|row| &row[..]).collect::<Vec<_>>(), width);
         if !self.missing.is_empty() {
             text.push_str("\nMissing on this machine, and why:\n");
-            text.push_str(&layout(&self.missing.iter().map(|row| &row[..]).collect::<Vec<_>>()));
+            let rows = self.missing.iter().map(|row| &row[..]).collect::<Vec<_>>();
+            text.push_str(&layout(&rows, width));
         }
         text
     }
 }
 
-fn layout(rows: &[&[String]]) -> String {
+fn layout(rows: &[&[String]], width: u16) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    let width = table.width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
     table.set_width(width);
     for row in rows {
         table.add_row(row.iter());
@@ -156,7 +160,9 @@ fn layout(rows: &[&[String]]) -> String {
     text
 }
 
-fn table(machine: &Machine, backends: &[BackendDevice]) -> String {
+/// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
+/// is missing and why.
+pub fn table(machine: &Machine, backends: &[BackendDevice], width: u16) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);
@@ -170,7 +176,7 @@ fn table(machine: &Machine, backends: &[BackendDevice]) -> String {
     power_rows(&mut sheet, machine);
     limit_rows(&mut sheet, machine);
     disk_rows(&mut sheet, machine);
-    sheet.render()
+    sheet.render(width)
 }
 
 fn processor_rows(sheet: &mut Sheet, processor: &Processor) {
@@ -182,9 +188,9 @@ fn processor_rows(sheet: &mut Sheet, processor: &Processor) {
         None => sheet.row("cores", format!("{logical} logical")),
     }
     if let Some(reason) = processor.physical_cores.reason() {
-        sheet.missing("physical cores", reason);
+        sheet.missing("processor's physical cores", reason);
     }
-    sheet.finding("used by ggml", &processor.features, |features| {
+    sheet.finding("instructions", &processor.features, |features| {
         let names = |present: bool| {
             let chosen = features.iter().filter(|feature| feature.present == present);
             chosen.map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(" ")
@@ -195,10 +201,11 @@ fn processor_rows(sheet: &mut Sheet, processor: &Processor) {
         caches.iter().map(cache_text).collect::<Vec<_>>().join(", ")
     });
     sheet.finding("clock", &processor.clock, |clock| {
-        let mhz = |value: Option<f64>| value.map_or("?".to_owned(), |mhz| format!("{mhz:.0}"));
+        let lowest = clock.minimum_mhz.map(|mhz| format!("{mhz:.0} MHz ")).unwrap_or_default();
+        let highest = clock.maximum_mhz.map_or("?".to_owned(), |mhz| format!("{mhz:.0}"));
         let base = clock.base_mhz.map(|base| format!(", base {base:.0} MHz")).unwrap_or_default();
         let driver = clock.driver.as_ref().map(|driver| format!(" ({driver})")).unwrap_or_default();
-        format!("{} to {} MHz{base}{driver}", mhz(clock.minimum_mhz), mhz(clock.maximum_mhz))
+        format!("{lowest}up to {highest} MHz{base}{driver}")
     });
     sheet.finding("governor", &processor.governor, Clone::clone);
     sheet.finding("boost", &processor.boost, |boost| if *boost { "on" } else { "off" }.to_owned());
@@ -240,12 +247,12 @@ fn memory_rows(sheet: &mut Sheet, machine: &Machine) {
 fn gpu_rows(sheet: &mut Sheet, machine: &Machine) {
     sheet.section("GPU");
     match &machine.gpus.nvidia {
-        Finding::Missing(reason) => sheet.missing("monitoring (NVML)", reason),
+        Finding::Missing(reason) => sheet.missing("GPU monitoring (NVML)", reason),
         Finding::Known(gpus) => {
             for gpu in gpus {
                 sheet.row(&gpu.index.to_string(), gpu_text(gpu));
-                for what in &gpu.unreadable {
-                    sheet.missing(&gpu.index.to_string(), what);
+                for reading in &gpu.unreadable {
+                    sheet.missing(&format!("GPU {} {}", gpu.index, reading.what), &reading.reason);
                 }
             }
             sheet.finding("driver", &machine.gpus.driver, Clone::clone);
@@ -287,25 +294,19 @@ fn backend_rows(sheet: &mut Sheet, backends: &[BackendDevice]) {
 
 fn power_rows(sheet: &mut Sheet, machine: &Machine) {
     sheet.section("Power");
-    sheet.finding("supply", &machine.power, |supplies| {
-        let supplies = supplies.iter().map(|supply| {
-            let charge = supply.charge_percent.map(|charge| format!(", {charge} %"));
-            let use_now = match supply.in_use {
-                Some(true) => ", in use",
-                Some(false) => ", not in use",
-                None => "",
-            };
-            format!("{} ({}{use_now}{})", supply.name, supply.kind, charge.unwrap_or_default())
-        });
-        supplies.collect::<Vec<_>>().join(", ")
-    });
+    sheet.row(
+        "supply",
+        known_or_reason(&machine.power, |supplies| {
+            supplies.iter().map(supply_text).collect::<Vec<_>>().join(", ")
+        }),
+    );
     match &machine.energy {
-        Finding::Missing(reason) => sheet.missing("energy counters (RAPL)", reason),
+        Finding::Missing(reason) => sheet.missing("processor energy (RAPL)", reason),
         Finding::Known(zones) => {
             let readable = zones.iter().filter(|zone| zone.counter_microjoules.known().is_some());
-            let names = readable.map(|zone| match zone.counted {
-                true => zone.name.clone(),
-                false => format!("{} (not added up)", zone.name),
+            let names = readable.map(|zone| {
+                let remark = if zone.counted { "" } else { " (not added up)" };
+                format!("{}{remark}", zone.name)
             });
             let names: Vec<String> = names.collect();
             if !names.is_empty() {
@@ -329,35 +330,47 @@ fn power_rows(sheet: &mut Sheet, machine: &Machine) {
             }
         }
     }
+    match &machine.heat_events {
+        Finding::Missing(reason) => sheet.missing("count of heat slowdowns", reason),
+        Finding::Known(events) => {
+            sheet.row("slowdowns", format!("{events} since the machine started"));
+        }
+    }
 }
 
 fn limit_rows(sheet: &mut Sheet, machine: &Machine) {
     let limits = &machine.limits;
     sheet.section("Limits");
-    sheet.finding("processors", &limits.usable_cpus, |&cpus| {
+    sheet.finding("processors usable", &limits.usable_cpus, |&cpus| {
         let all = machine.processor.logical_cpus;
-        if cpus == all {
-            "all may be used".to_owned()
-        } else {
-            format!("{cpus} of {all} may be used")
-        }
+        if cpus == all { "all".to_owned() } else { format!("{cpus} of {all}") }
     });
     sheet.row(
         "processor time",
-        limit(&limits.cpu_quota_cores, |&cores| {
+        known_or_reason(&limits.cpu_quota_cores, |&cores| {
             format!("{} cores, set by the control group", significant(cores, 3))
         }),
     );
     sheet.row(
         "memory",
-        limit(&limits.memory_bytes, |&bytes| {
+        known_or_reason(&limits.memory_bytes, |&bytes| {
             format!("{}, set by the control group", format_bytes(bytes))
         }),
     );
 }
 
-/// The absence of a limit is an answer, nothing that is missing.
-fn limit<T>(finding: &Finding<T>, show: impl FnOnce(&T) -> String) -> String {
+fn supply_text(supply: &PowerSupply) -> String {
+    let charge = supply.charge_percent.map(|charge| format!(", {charge} %")).unwrap_or_default();
+    let in_use = match supply.in_use {
+        Some(true) => ", in use",
+        Some(false) => ", not in use",
+        None => "",
+    };
+    format!("{} ({}{in_use}{charge})", supply.name, supply.kind)
+}
+
+/// For what is an answer rather than missing when it is absent: a limit, a battery.
+fn known_or_reason<T>(finding: &Finding<T>, show: impl FnOnce(&T) -> String) -> String {
     match finding {
         Finding::Known(value) => show(value),
         Finding::Missing(reason) => reason.clone(),
@@ -372,7 +385,16 @@ fn disk_rows(sheet: &mut Sheet, machine: &Machine) {
         let total = disk.total_bytes.known().map(|&total| format!(" of {}", format_bytes(total)));
         format!("{}{}", format_bytes(free), total.unwrap_or_default())
     });
+    let virtual_disk = machine.virtualization.known().is_some();
     sheet.finding("kind", &disk.rotating, |&rotating| {
-        if rotating { "rotating disk" } else { "no moving parts" }.to_owned()
+        match (rotating, virtual_disk) {
+            (_, true) => "of a virtual machine, which does not tell what it is made of",
+            (true, false) => "rotating disk",
+            (false, false) => "solid state",
+        }
+        .to_owned()
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
     };
     start_log();
     let result = match line.command {
-        Some(Command::Worker) => return Outcome::Refused.into(),
+        Some(Command::Worker) => return crate::worker::main(),
         Some(command) => dispatch(command),
         None => version::run(line.verbose),
     };

@@ -17,9 +17,9 @@ const ROUNDS: u32 = 5;
 /// Timed repetitions within a visit; the rounds repeat it already.
 const REPETITIONS: u32 = 1;
 /// Silence after which a worker is ended.
-const PHASE_LIMIT: Duration = Duration::from_secs(600);
+const PHASE_LIMIT: Duration = Duration::from_mins(10);
 /// Longer limits and pauses are a slip; it also keeps deadlines within the clock's range.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(7 * 24);
 /// llama-bench's default tests.
 const SPEED: [&str; 2] = ["pp512", "tg128"];
 /// Tokens generated per prompt.
@@ -269,7 +269,13 @@ fn report_input(
     problems: &mut Vec<Problem>,
 ) {
     let span: Range<usize> = written.map_or(0..0, |written| written.span.clone());
-    problems.push(Problem::new(span, format!("'{key}' {error}")));
+    let problem = Problem::new(span, format!("'{key}' {error}"));
+    problems.push(if written.is_none() {
+        // The default could not be had: the user has to say what to do instead.
+        problem.help("write a file of your own there, or switch the workload off: enabled = false")
+    } else {
+        problem
+    });
 }
 
 /// A requirement on something that is not measured would never be met and never be missed.

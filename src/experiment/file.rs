@@ -36,8 +36,8 @@ pub struct ExperimentFile {
     pub workloads: WorkloadsFile,
     /// `[requirements]`.
     pub requirements: RequirementsFile,
-    /// `[[models]]`.
-    pub models: Vec<ModelFile>,
+    /// `[[models]]`; `None`: no model was written, not even a wrong one.
+    pub models: Option<Vec<ModelFile>>,
 }
 
 /// `[workloads]`.
@@ -175,12 +175,14 @@ impl ExperimentFile {
         if let Some((table, _)) = reader.table("requirements", problems) {
             file.requirements = RequirementsFile::read(table, problems);
         }
-        for item in reader.value("models").iter().flat_map(RawValue::items) {
-            if let Some(table) = item.expect_table(problems) {
-                let table = TableReader::new(table, "models");
-                file.models.push(ModelFile::read(table, item.span, problems));
-            }
-        }
+        let models = reader.value("models").map(|models| models.items());
+        file.models = models.filter(|items| !items.is_empty()).map(|items| {
+            let read = |item: RawValue<'_>| {
+                let table = TableReader::new(item.expect_table(problems)?, "models");
+                Some(ModelFile::read(table, item.span, problems))
+            };
+            items.into_iter().filter_map(read).collect()
+        });
         reader.finish(elsewhere, problems);
         file
     }
@@ -342,16 +344,14 @@ fn read_duration(
     problems: &mut Vec<Problem>,
 ) -> Option<Located<Duration>> {
     let text = table.value(key)?.string(problems)?;
-    match humantime::parse_duration(&text.value) {
-        Ok(duration) => Some(text.with(duration)),
-        Err(_) => {
-            problems.push(
-                text.problem(format!("is '{}', which is not a length of time", text.value))
-                    .help("write it like 500ms, 30s, 10min or 1h"),
-            );
-            None
-        }
+    if let Ok(duration) = humantime::parse_duration(&text.value) {
+        return Some(text.with(duration));
     }
+    problems.push(
+        text.problem(format!("is '{}', which is not a length of time", text.value))
+            .help("write it like 500ms, 30s, 10min or 1h"),
+    );
+    None
 }
 
 /// A size such as `2GiB`, or a whole number of bytes.

@@ -21,3 +21,6 @@ pub use diagnostic::Diagnostics;
 pub use load::{ExperimentError, built_in, load, parse};
 pub use models::not_makeable;
 pub use overrides::Overrides;
+
+#[cfg(test)]
+mod tests;

@@ -14,15 +14,15 @@ const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
 
 /// Every model of the file; what is wrong goes to `problems`.
 pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<ModelPlan> {
-    if file.models.is_empty() {
-        problems.push(Problem::new(0..0, "no model to measure").help(
+    if file.models.is_none() {
+        problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
         ));
     }
     // Checked once for all models, not once for each.
     let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in &file.models {
+    for model in file.models.iter().flatten() {
         let Some(plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
             continue;
         };

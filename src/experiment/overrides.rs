@@ -138,10 +138,10 @@ fn replace_quantizations(
 ) -> Result<(), ExperimentError> {
     let keeps_reference = compares(experiment);
     for model in &mut experiment.models {
-        if !matches!(model.source, Source::Directory(_)) {
-            if let Some((quantization, (reason, remedy))) =
-                quantizations.iter().find_map(|&one| Some((one, not_makeable(one)?)))
-            {
+        // In a folder of ready variants the list chooses; nothing is made.
+        let made = if matches!(model.source, Source::Directory(_)) { &[] } else { quantizations };
+        for &quantization in made {
+            if let Some((reason, remedy)) = not_makeable(quantization) {
                 let quantization = quantization.to_string();
                 return Err(ExperimentError::NotMakeable { quantization, reason, remedy });
             }

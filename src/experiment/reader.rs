@@ -81,8 +81,11 @@ impl<'a> TableReader<'a> {
             if self.known.contains(&name) {
                 continue;
             }
-            let place =
-                if self.path.is_empty() { String::new() } else { format!(" in [{}]", self.path) };
+            let place = match self.path.as_str() {
+                "" => String::new(),
+                "models" => " in [[models]]".to_owned(),
+                path => format!(" in [{path}]"),
+            };
             let problem = Problem::new(key.span(), format!("unknown key '{name}'{place}"));
             let help = match (nearest(name, self.known.iter().copied()), elsewhere(name)) {
                 (Some(known), _) => format!("did you mean '{known}'?"),

@@ -15,8 +15,8 @@ const MOST_THREADS: u32 = 512;
 /// Tokens; above it no llama.cpp batch makes sense.
 const MOST_BATCH: u32 = 1_048_576;
 
-/// One key's values; a list is swept.
-type Values<T> = Option<Vec<Located<T>>>;
+/// One key's values; several are swept, none leave the default.
+type Values<T> = Vec<Located<T>>;
 
 /// What the user wrote in `[settings]`.
 #[derive(Debug, Clone, Default)]
@@ -85,38 +85,38 @@ impl SettingsFile {
 
     /// These settings, with every key they lack taken from `base`.
     pub fn over(&self, base: &Self) -> Self {
-        macro_rules! merge {
-            ($($key:ident),*) => { Self { $($key: self.$key.clone().or_else(|| base.$key.clone())),* } };
+        fn or<T: Clone>(own: &[Located<T>], base: &[Located<T>]) -> Values<T> {
+            if own.is_empty() { base.to_vec() } else { own.to_vec() }
         }
-        merge!(
-            threads,
-            gpu_layers,
-            flash_attention,
-            batch,
-            ubatch,
-            cache_type_k,
-            cache_type_v,
-            split_mode,
-            main_gpu,
-            kv_offload,
-            mmap
-        )
+        Self {
+            threads: or(&self.threads, &base.threads),
+            gpu_layers: or(&self.gpu_layers, &base.gpu_layers),
+            flash_attention: or(&self.flash_attention, &base.flash_attention),
+            batch: or(&self.batch, &base.batch),
+            ubatch: or(&self.ubatch, &base.ubatch),
+            cache_type_k: or(&self.cache_type_k, &base.cache_type_k),
+            cache_type_v: or(&self.cache_type_v, &base.cache_type_v),
+            split_mode: or(&self.split_mode, &base.split_mode),
+            main_gpu: or(&self.main_gpu, &base.main_gpu),
+            kv_offload: or(&self.kv_offload, &base.kv_offload),
+            mmap: or(&self.mmap, &base.mmap),
+        }
     }
 
     /// Every combination of the values, the last key varying fastest.
     pub fn combinations(&self, problems: &mut Vec<Problem>) -> Vec<Settings> {
         let lengths = [
-            length(&self.threads),
-            length(&self.gpu_layers),
-            length(&self.flash_attention),
-            length(&self.batch),
-            length(&self.ubatch),
-            length(&self.cache_type_k),
-            length(&self.cache_type_v),
-            length(&self.split_mode),
-            length(&self.main_gpu),
-            length(&self.kv_offload),
-            length(&self.mmap),
+            self.threads.len().max(1),
+            self.gpu_layers.len().max(1),
+            self.flash_attention.len().max(1),
+            self.batch.len().max(1),
+            self.ubatch.len().max(1),
+            self.cache_type_k.len().max(1),
+            self.cache_type_v.len().max(1),
+            self.split_mode.len().max(1),
+            self.main_gpu.len().max(1),
+            self.kv_offload.len().max(1),
+            self.mmap.len().max(1),
         ];
         let count = lengths.iter().fold(1_usize, |product, &length| product.saturating_mul(length));
         if count > MOST_COMBINATIONS {
@@ -224,11 +224,10 @@ fn values<'a, T: PartialEq>(
     problems: &mut Vec<Problem>,
     read: impl Fn(&RawValue<'a>, &mut Vec<Problem>) -> Option<Located<T>>,
 ) -> Values<T> {
-    let raw = table.value(key)?;
+    let Some(raw) = table.value(key) else { return Vec::new() };
     let items = raw.items();
     if items.is_empty() {
         problems.push(raw.problem("is an empty list").help("leave the key out for the default"));
-        return None;
     }
     let mut kept: Vec<Located<T>> = Vec::new();
     for item in &items {
@@ -239,24 +238,21 @@ fn values<'a, T: PartialEq>(
             kept.push(value);
         }
     }
-    // What could not be read has been reported; the default stands in so that checking goes on.
-    if kept.is_empty() { None } else { Some(kept) }
+    kept
 }
 
-fn length<T>(values: &Values<T>) -> usize {
-    values.as_ref().map_or(1, Vec::len)
-}
-
-fn first<T>(values: &Values<T>) -> Option<Range<usize>> {
-    values.as_ref()?.first().map(|value| value.span.clone())
+fn first<T>(values: &[Located<T>]) -> Option<Range<usize>> {
+    values.first().map(|value| value.span.clone())
 }
 
 fn sweep<T>(
     all: &mut Vec<Combination>,
-    values: &Values<T>,
+    values: &[Located<T>],
     set: impl Fn(&mut Combination, &Located<T>),
 ) {
-    let Some(values) = values else { return };
+    if values.is_empty() {
+        return;
+    }
     *all = all
         .iter()
         .flat_map(|combination| {

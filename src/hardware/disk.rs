@@ -40,7 +40,7 @@ impl Disk {
 
 /// A line of `/proc/self/mountinfo`.
 ///
-/// Source: proc_pid_mountinfo(5).
+/// Source: `proc_pid_mountinfo(5)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
     /// `major:minor` of the device.
@@ -107,29 +107,35 @@ mod tests {
     use super::*;
     use crate::hardware::root::fixture::Tree;
 
-    const MOUNTS: &str = "\
-22 27 0:21 / /proc rw,relatime - proc proc rw
-27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
-40 27 8:1 / /tmp rw shared:5 - xfs /dev/sd\\040a1 rw
-garbage
-41 27 8:1 /
-";
+    /// A machine whose root is on one disk and whose folder for temporary files is on another.
+    fn machine() -> Tree {
+        let temporary = std::env::temp_dir().canonicalize().unwrap();
+        let mounts = format!(
+            "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+             27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
+             40 27 8:1 / {} rw shared:5 - xfs /dev/sd\\040a1 rw\n\
+             garbage\n\
+             41 27 8:1 /\n",
+            temporary.display()
+        );
+        Tree::new(&[
+            ("/proc/self/mountinfo", &mounts),
+            ("/sys/dev/block/254:0/queue/rotational", "1\n"),
+        ])
+    }
 
     #[test]
     fn a_folder_belongs_to_the_innermost_mount_above_it() {
-        let tree = Tree::new(&[("/proc/self/mountinfo", MOUNTS)]);
+        let tree = machine();
         assert_eq!(mounts(&tree.root()).len(), 3);
         let mount = mount_of(&tree.root(), &std::env::temp_dir()).unwrap();
-        assert_eq!((mount.point.as_str(), mount.source.as_str()), ("/tmp", "/dev/sd a1"));
+        assert_eq!((mount.file_system.as_str(), mount.source.as_str()), ("xfs", "/dev/sd a1"));
         assert_eq!(mount_of(&tree.root(), Path::new("/")).unwrap().file_system, "ext4");
     }
 
     #[test]
     fn a_rotating_disk_is_recognized_and_a_missing_queue_is_a_reason() {
-        let tree = Tree::new(&[
-            ("/proc/self/mountinfo", MOUNTS),
-            ("/sys/dev/block/254:0/queue/rotational", "1\n"),
-        ]);
+        let tree = machine();
         assert_eq!(Disk::of(Path::new("/"), &tree.root()).rotating, Finding::Known(true));
         let other = Disk::of(&std::env::temp_dir(), &tree.root()).rotating;
         assert!(other.reason().unwrap().contains("no block device"));

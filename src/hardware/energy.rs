@@ -54,18 +54,19 @@ fn zone_folders(root: &SystemRoot) -> Vec<String> {
 
 fn zone(root: &SystemRoot, folder: String) -> Option<EnergyZone> {
     let name = root.text(format!("{ZONE_FOLDER}/{folder}/name")).ok()?;
-    let counter = counter(root, &folder).map_err(|failure| {
-        if failure.is_permission() {
-            format!(
-                "{failure}; run `sudo chmod a+r {ZONE_FOLDER}/intel-rapl:*/energy_uj`, which lasts \
-                 until the next start of the machine"
-            )
-        } else {
-            failure.to_string()
-        }
-    });
+    let counter = counter(root, &folder).map_err(|failure| why_unreadable(&failure));
     let counted = name.starts_with("package") || name.starts_with("dram");
     Some(EnergyZone { folder, counted, counter_microjoules: Finding::from(counter), name })
+}
+
+fn why_unreadable(failure: &ReadFailure) -> String {
+    if !failure.is_permission() {
+        return failure.to_string();
+    }
+    format!(
+        "only root may read the counters; `sudo chmod a+r {ZONE_FOLDER}/intel-rapl:*/energy_uj` lets \
+         all users, until the machine starts again"
+    )
 }
 
 fn counter(root: &SystemRoot, folder: &str) -> Result<u64, ReadFailure> {
@@ -100,6 +101,12 @@ pub(super) struct EnergyReading {
 }
 
 impl EnergyReading {
+    /// A reading that no meter made.
+    #[cfg(test)]
+    pub(super) fn of(microjoules: u64, gaps: u32) -> Self {
+        Self { microjoules, gaps }
+    }
+
     /// Joules since an earlier reading; `None` if an amount in between is unknown.
     pub(super) fn joules_since(self, earlier: Self) -> Option<f64> {
         let microjoules = self.microjoules.checked_sub(earlier.microjoules)?;
@@ -236,6 +243,13 @@ mod tests {
         let reason = zones.known().unwrap()[0].counter_microjoules.reason().unwrap().to_owned();
         assert!(reason.contains("intel-rapl:0/energy_uj"), "{reason}");
         assert!(EnergyMeter::open(&tree.root()).is_none());
+    }
+
+    #[test]
+    fn counters_that_only_root_may_read_come_with_the_remedy() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let failure = ReadFailure::Unreadable { path: PACKAGE.into(), source: denied };
+        assert!(why_unreadable(&failure).contains("sudo chmod a+r"));
     }
 
     #[test]

@@ -44,7 +44,16 @@ pub struct Gpu {
     /// PCI Express link at most: `gen 5 x16`.
     pub link: Option<String>,
     /// What the monitor will not be able to read of it, and why.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A reading that a GPU does not give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// What cannot be read, such as `energy counter`.
+    pub what: String,
+    /// NVML's reason.
+    pub reason: String,
 }
 
 /// A graphics processor on the PCI bus.

@@ -5,7 +5,7 @@
 //! demands.
 
 use crate::hardware::instruments::Instruments;
-use crate::hardware::recorder::PhaseRecorder;
+use crate::hardware::recorder::{ClockHistory, PhaseRecorder};
 use crate::hardware::usage::Usage;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -92,7 +92,7 @@ struct Watch<P> {
     next_look: Instant,
     sensors: Cadence,
     gpus: Cadence,
-    highest_mhz: Option<f64>,
+    clocks: ClockHistory,
 }
 
 impl<P> Watch<P> {
@@ -106,7 +106,7 @@ impl<P> Watch<P> {
             next_look: now,
             sensors: Cadence::new(SENSOR_INTERVAL, now),
             gpus: Cadence::new(GPU_INTERVAL, now),
-            highest_mhz: None,
+            clocks: ClockHistory::default(),
         }
     }
 
@@ -132,12 +132,11 @@ impl<P> Watch<P> {
     /// Ends the phase under way and begins the next; one reading of the counters serves both.
     fn change_phase(&mut self, next: Option<P>, at: Instant) {
         if self.phase.is_some() {
-            self.sense(at);
+            self.sense();
         }
         let counters = self.instruments.counters();
         if let Some((label, recorder)) = self.phase.take() {
-            let subject = self.instruments.subject();
-            let usage = recorder.finish(at, &counters, subject, self.highest_mhz);
+            let usage = recorder.finish(at, &counters, self.instruments.subject());
             self.finished.push((label, usage));
         }
         self.phase = next.map(|label| (label, PhaseRecorder::new(at, counters)));
@@ -154,24 +153,24 @@ impl<P> Watch<P> {
             recorder.add_process(at, process);
         }
         if self.sensors.due(at) {
-            self.sense(at);
-            self.sensors.done(at, Instant::now());
+            let before = self.instruments.own_cpu_time();
+            self.sense();
+            self.sensors.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
-        let begun = Instant::now();
-        if self.gpus.due(begun) {
+        if self.gpus.due(at) {
+            let before = self.instruments.own_cpu_time();
             let readings = self.instruments.gpus();
             if let Some((_, recorder)) = &mut self.phase {
                 recorder.add_gpus(self.instruments.subject(), &readings);
             }
-            self.gpus.done(begun, Instant::now());
+            self.gpus.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
     }
 
-    fn sense(&mut self, at: Instant) {
+    fn sense(&mut self) {
         let reading = self.instruments.sensors();
-        self.highest_mhz = self.highest_mhz.into_iter().chain(reading.fastest_mhz).reduce(f64::max);
         if let Some((_, recorder)) = &mut self.phase {
-            recorder.add_sensors(at, &reading);
+            recorder.add_sensors(&reading, &mut self.clocks);
         }
     }
 }
@@ -193,9 +192,11 @@ impl Cadence {
         now >= self.next
     }
 
-    /// Sets the next time after a reading that took from `begun` to `ended`.
-    fn done(&mut self, begun: Instant, ended: Instant) {
-        let cost = ended.saturating_duration_since(begun);
+    /// Sets the next time after a reading at `begun` that took `cost` of processor time.
+    fn done(&mut self, begun: Instant, cost: Duration) {
         self.next = begun + self.interval.max(cost.saturating_mul(SHARE_OF_ONE_CORE));
     }
 }
+
+#[cfg(test)]
+mod tests;

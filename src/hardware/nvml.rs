@@ -1,7 +1,7 @@
 //! NVIDIA's management library (NVML), loaded at run time; its absence is normal.
 
 use crate::hardware::finding::Finding;
-use crate::hardware::gpu::{Gpu, GpuProcess, GpuReading, GpuSource};
+use crate::hardware::gpu::{Gpu, GpuProcess, GpuReading, GpuSource, Unreadable};
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
@@ -38,11 +38,10 @@ impl Library {
                 return Ok(Self { nvml });
             }
         }
+        let name = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
         Err(match first {
-            NvmlError::LibloadingError(_) => {
-                "NVIDIA's library libnvidia-ml.so.1 is not installed".to_owned()
-            }
-            other => format!("NVIDIA's library libnvidia-ml.so.1 does not start: {other}"),
+            NvmlError::LibloadingError(_) => format!("NVIDIA's library {name} is not installed"),
+            other => format!("NVIDIA's library {name} does not start: {other}"),
         })
     }
 
@@ -97,7 +96,7 @@ fn describe(index: usize, device: &Device<'_>) -> Gpu {
 }
 
 /// What the monitor will not get from a device.
-fn unreadable(device: &Device<'_>) -> Vec<String> {
+fn unreadable(device: &Device<'_>) -> Vec<Unreadable> {
     let failures = [
         ("utilization", device.utilization_rates().err()),
         ("processes", device.running_compute_processes().err()),
@@ -107,7 +106,11 @@ fn unreadable(device: &Device<'_>) -> Vec<String> {
         ("throttle reasons", device.current_throttle_reasons().err()),
     ];
     let failures = failures.into_iter().filter_map(|(what, error)| Some((what, error?)));
-    failures.map(|(what, error)| format!("{what}: {error}")).collect()
+    let unreadable = |(what, error): (&str, NvmlError)| Unreadable {
+        what: what.to_owned(),
+        reason: format!("NVML: {error}"),
+    };
+    failures.map(unreadable).collect()
 }
 
 /// All devices, read again and again.
@@ -214,7 +217,7 @@ mod tests {
     #[test]
     fn a_library_that_is_absent_has_a_reason_and_is_tried_once() {
         if let Err(reason) = library() {
-            assert!(reason.contains("libnvidia-ml"), "{reason}");
+            assert!(reason.contains("NVIDIA's library"), "{reason}");
             assert!(NvmlSource::open().is_none());
         }
     }

@@ -24,9 +24,7 @@ pub fn power_supplies(root: &SystemRoot) -> Finding<Vec<PowerSupply>> {
     let supplies: Vec<PowerSupply> =
         root.names(SUPPLY_FOLDER).into_iter().filter_map(|name| supply(root, name)).collect();
     if supplies.is_empty() {
-        return Finding::Missing(format!(
-            "nothing in {SUPPLY_FOLDER}: no battery, so the machine runs on mains (or is virtual)"
-        ));
+        return Finding::Missing(format!("no battery (nothing in {SUPPLY_FOLDER})"));
     }
     Finding::Known(supplies)
 }

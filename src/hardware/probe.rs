@@ -9,7 +9,7 @@ use crate::hardware::memory::Memory;
 use crate::hardware::power::{PowerSupply, power_supplies};
 use crate::hardware::processor::Processor;
 use crate::hardware::root::SystemRoot;
-use crate::hardware::sensors::{Thermometer, thermometers};
+use crate::hardware::sensors::{Thermometer, heat_events, thermometers};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -32,6 +32,8 @@ pub struct Machine {
     pub power: Finding<Vec<PowerSupply>>,
     /// Thermometers of the processor.
     pub thermometers: Finding<Vec<Thermometer>>,
+    /// How often the processor has slowed itself down because it was hot, since the machine started.
+    pub heat_events: Finding<u64>,
     /// What this process may use.
     pub limits: Limits,
     /// The disk under the current folder.
@@ -57,6 +59,7 @@ impl Machine {
             energy: energy_zones(root),
             power: power_supplies(root),
             thermometers: thermometers(root),
+            heat_events: heat_events(root),
             limits: Limits::read(root),
             disk: Disk::of(Path::new("."), root),
         }
@@ -98,4 +101,47 @@ fn virtualization(root: &SystemRoot) -> Finding<String> {
     let hypervisor = root.text("/sys/hypervisor/type").ok();
     let name = hypervisor.or_else(|| (!product.is_empty()).then(|| product.to_owned()));
     Finding::Known(name.unwrap_or_else(|| "a hypervisor that does not give its name".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::root::fixture::Tree;
+
+    #[test]
+    fn this_machine_can_be_probed() {
+        let machine = Machine::probe();
+        assert!(machine.processor.logical_cpus > 0);
+        assert!(machine.memory.total_bytes.known().is_some_and(|&bytes| bytes > 1 << 20));
+        assert!(!machine.operating_system.is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_system_is_named_as_far_as_it_tells() {
+        let tree = Tree::new(&[]);
+        assert_eq!(operating_system(&tree.root()), "Linux");
+        tree.write("/proc/sys/kernel/osrelease", "6.1.0\n");
+        assert_eq!(operating_system(&tree.root()), "Linux 6.1.0");
+        tree.write("/etc/os-release", "NAME=x\nPRETTY_NAME='Example Linux 1'\n");
+        assert_eq!(operating_system(&tree.root()), "Example Linux 1, Linux 6.1.0");
+    }
+
+    #[test]
+    fn a_virtual_machine_is_known_by_the_processors_flag() {
+        let tree = Tree::new(&[
+            ("/proc/cpuinfo", "flags : fpu hypervisor\n"),
+            ("/sys/class/dmi/id/sys_vendor", "QEMU\n"),
+            ("/sys/class/dmi/id/product_name", "Standard PC\n"),
+        ]);
+        assert_eq!(virtualization(&tree.root()), Finding::Known("QEMU Standard PC".into()));
+        // A rented machine without hypervisor has a cloud's name too.
+        tree.write("/proc/cpuinfo", "flags : fpu\n");
+        assert_eq!(virtualization(&tree.root()).known(), None);
+        // ARM has no flag.
+        tree.write("/proc/cpuinfo", "Features : fp asimd\n");
+        assert_eq!(virtualization(&tree.root()), Finding::Known("QEMU Standard PC".into()));
+        let silent = Tree::new(&[("/proc/cpuinfo", "flags : hypervisor\n")]);
+        assert!(virtualization(&silent.root()).known().unwrap().contains("does not give its name"));
+    }
 }

@@ -37,7 +37,7 @@ pub(super) fn machine_load(root: &SystemRoot) -> Option<MachineLoad> {
 
 /// Reads the first line of `/proc/stat`.
 ///
-/// Source: proc_stat(5). Time of guests (fields 9 and 10) is part of user and nice already.
+/// Source: `proc_stat(5)`. Time of guests (fields 9 and 10) is part of user and nice already.
 fn parse_load(text: &str) -> Option<MachineLoad> {
     let fields = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks = fields.split_whitespace().take(8).map(|field| field.parse::<u64>().ok());
@@ -84,6 +84,8 @@ mod platform {
             let length = stat.read_at(&mut self.buffer, 0).ok()?;
             let ticks = cpu_ticks(self.buffer.get(..length)?)?;
             let length = status.read_at(&mut self.buffer, 0).ok()?;
+            // Since Linux 6.2 memory may lack what each processor has not added up yet, about 128 KiB
+            // per processor on small machines. Exact sums (smaps) cost far more than they are worth.
             let status = self.buffer.get(..length)?;
             #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 2 million years")]
             let cpu_seconds = ticks as f64 / self.ticks_per_second;
@@ -98,7 +100,7 @@ mod platform {
     /// Processor time in `/proc/PID/stat`: fields 14 and 15, user and system.
     ///
     /// The second field is the program's name in parentheses and may hold anything, more
-    /// parentheses included; the last one ends it. Source: proc_pid_stat(5).
+    /// parentheses included; the last one ends it. Source: `proc_pid_stat(5)`.
     fn cpu_ticks(stat: &[u8]) -> Option<u64> {
         let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
         let rest = std::str::from_utf8(&stat[after_name..]).ok()?;

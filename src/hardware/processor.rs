@@ -124,8 +124,18 @@ fn name(root: &SystemRoot, blocks: &[Block]) -> Option<String> {
     let board = root.text("/sys/firmware/devicetree/base/model").ok();
     match (part, board) {
         (Some(part), Some(board)) => Some(format!("{part} ({board})")),
-        (part, board) => part.or(board),
+        (part, board) => part.or(board).or_else(name_elsewhere),
     }
+}
+
+/// The name on systems without `/proc/cpuinfo`.
+fn name_elsewhere() -> Option<String> {
+    if cfg!(target_os = "linux") {
+        return None;
+    }
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    system.cpus().first().map(|cpu| cpu.brand().trim().to_owned())
 }
 
 /// The name of an ARM core by the number in its identification register.
@@ -373,8 +383,14 @@ fn boost(root: &SystemRoot) -> Finding<bool> {
     let boost = flag("cpufreq/boost").map(|value| value != 0);
     let boost = boost.or_else(|| flag("intel_pstate/no_turbo").map(|value| value == 0));
     Finding::from_option(boost, || {
+        if frequency_folders(root).is_empty() {
+            return no_frequency_control();
+        }
         format!(
             "neither {CPU_FOLDER}/cpufreq/boost nor {CPU_FOLDER}/intel_pstate/no_turbo is there"
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ impl SystemRoot {
         let Ok(entries) = fs::read_dir(self.locate(folder)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-        names.sort_by(|left, right| natural_key(left).cmp(&natural_key(right)));
+        names.sort_by_key(|name| natural_key(name));
         names
     }
 
@@ -219,10 +219,6 @@ pub(crate) mod fixture {
 
         pub(crate) fn folder(&self, path: impl AsRef<Path>) {
             fs::create_dir_all(self.root().locate(path)).unwrap();
-        }
-
-        pub(crate) fn remove(&self, path: &str) {
-            fs::remove_file(self.root().locate(path)).unwrap();
         }
 
         pub(crate) fn root(&self) -> SystemRoot {

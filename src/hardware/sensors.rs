@@ -162,6 +162,13 @@ impl Sensors {
     }
 
     fn throttling(&self) -> Vec<&'static str> {
+        // Source: Raspberry Pi documentation, `vcgencmd get_throttled`; bits 16 and up are history.
+        const SIGNS: [(u32, &str); 4] = [
+            (1, "the power supply's voltage is too low"),
+            (1 << 1, "the firmware caps the processor's clock"),
+            (1 << 2, "the firmware throttles the processor"),
+            (1 << 3, "the processor is at its soft temperature limit"),
+        ];
         let mut signs = Vec::new();
         let cooled = |device: &String| {
             self.root.number::<i64>(format!("{device}/cur_state")).is_ok_and(|state| state > 0)
@@ -172,39 +179,42 @@ impl Sensors {
         let bits = self.root.text(RASPBERRY_PI).ok();
         let bits =
             bits.and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
-        // Source: Raspberry Pi documentation, `vcgencmd get_throttled`; bits 16 and up are history.
-        const SIGNS: [(u32, &str); 4] = [
-            (1, "the power supply's voltage is too low"),
-            (1 << 1, "the firmware caps the processor's clock"),
-            (1 << 2, "the firmware throttles the processor"),
-            (1 << 3, "the processor is at its soft temperature limit"),
-        ];
         let set = SIGNS.iter().filter(|(bit, _)| bits.unwrap_or(0) & bit != 0);
         signs.extend(set.map(|(_, words)| *words));
         signs
     }
 
-    /// How often the processor has slowed itself down because it was hot, since the machine started;
-    /// `None` where the kernel does not count it (it does on Intel processors).
+    /// How often the processor has slowed itself down because it was hot, since the machine
+    /// started; `None` where the kernel does not count it.
     pub(super) fn heat_events(&self) -> Option<u64> {
-        let mut cores = None;
-        let mut package = 0_u64;
-        for cpu in self.root.numbered(CPU_FOLDER, "cpu") {
-            let folder = format!("{CPU_FOLDER}/{cpu}/thermal_throttle");
-            let Ok(count) = self.root.number::<u64>(format!("{folder}/core_throttle_count")) else {
-                // On every machine that counts at all, the first processor is counted.
-                if cores.is_none() {
-                    return None;
-                }
-                continue;
-            };
-            cores = Some(cores.unwrap_or(0_u64).saturating_add(count));
-            // The package's count is repeated under each of its processors.
-            let count = self.root.number(format!("{folder}/package_throttle_count")).unwrap_or(0);
-            package = package.max(count);
-        }
-        cores.map(|cores| cores.saturating_add(package))
+        heat_events(&self.root).known().copied()
     }
+}
+
+/// How often the processor has slowed itself down because it was hot, since the machine started.
+pub(super) fn heat_events(root: &SystemRoot) -> Finding<u64> {
+    let mut cores = 0_u64;
+    let mut package = 0_u64;
+    let mut counted = false;
+    for cpu in root.numbered(CPU_FOLDER, "cpu") {
+        let folder = format!("{CPU_FOLDER}/{cpu}/thermal_throttle");
+        match root.number::<u64>(format!("{folder}/core_throttle_count")) {
+            Ok(count) => cores = cores.saturating_add(count),
+            // Where there are no counters, the first processor tells; spare the other 127.
+            Err(failure) if failure.is_absent() && !counted => break,
+            Err(failure) if failure.is_absent() => continue,
+            Err(failure) => return Finding::Missing(failure.to_string()),
+        }
+        counted = true;
+        // The package's count is repeated under each of its processors.
+        package = package.max(root.number(format!("{folder}/package_throttle_count")).unwrap_or(0));
+    }
+    let total = counted.then(|| cores.saturating_add(package));
+    Finding::from_option(total, || {
+        format!(
+            "no {CPU_FOLDER}/cpu*/thermal_throttle: kernels keep these counters for Intel processors"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -298,9 +308,9 @@ mod tests {
         }
         let sensors = Sensors::open(&tree.root());
         assert_eq!(sensors.heat_events(), Some(11));
-        tree.write(&file(1, "core"), "-3\n");
-        assert_eq!(sensors.heat_events(), Some(8));
-        tree.write(&file(0, "core"), "");
-        assert_eq!(sensors.heat_events(), None);
+        for garbage in ["-3\n", ""] {
+            tree.write(&file(1, "core"), garbage);
+            assert_eq!(sensors.heat_events(), None, "{garbage}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod artifact;
 pub mod cache;
 pub mod demo;
+pub mod gguf;
 pub mod naming;
 pub mod quantization;
 pub mod resolve;
