@@ -177,9 +177,9 @@ impl Report {
             }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
-            Event::PredictedMemory(predicted) => self.predicted = predicted,
+            Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::Done { peak_rss_bytes, pss_bytes } => {
-                self.peak_rss_bytes = Some(peak_rss_bytes);
+                self.peak_rss_bytes = peak_rss_bytes;
                 self.pss_bytes = pss_bytes;
                 return Some(Last::Done);
             }

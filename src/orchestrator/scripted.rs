@@ -182,8 +182,27 @@ fn describe_visit(visit: &VisitJob) -> String {
     words.join(" ")
 }
 
+/// A GGUF without weights that is named so.
+pub(super) fn file_named(name: &str) -> Vec<u8> {
+    const KEY: &str = "general.name";
+    const TEXT: u32 = 8;
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(1_u64.to_le_bytes());
+    bytes.extend((KEY.len() as u64).to_le_bytes());
+    bytes.extend(KEY.as_bytes());
+    bytes.extend(TEXT.to_le_bytes());
+    bytes.extend((name.len() as u64).to_le_bytes());
+    bytes.extend(name.as_bytes());
+    bytes
+}
+
+/// The name in such a file.
 fn weights(visit: &VisitJob) -> String {
-    fs::read_to_string(&visit.model).unwrap_or_else(|_| "no file".to_owned())
+    let bytes = fs::read(&visit.model).unwrap_or_default();
+    let before = file_named("").len();
+    String::from_utf8_lossy(bytes.get(before..).unwrap_or(b"no file")).into_owned()
 }
 
 /// Everything that a worker which does its job reports.
@@ -193,12 +212,12 @@ fn play(job: &Job) -> Vec<Event> {
         Job::Quantize(job) => {
             events.push(Event::Phase(Phase::Quantize));
             // The test sees by the missing file if this did not work.
-            let _ = fs::write(&job.output, job.file_type.name());
+            let _ = fs::write(&job.output, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
         Job::PredictMemory(_) => events.push(Event::Phase(Phase::PredictMemory)),
     }
-    events.push(Event::Done { peak_rss_bytes: 2 << 30, pss_bytes: Some(1 << 20) });
+    events.push(Event::Done { peak_rss_bytes: Some(2 << 30), pss_bytes: Some(1 << 20) });
     events
 }
 

@@ -9,6 +9,10 @@ use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase, QuantizeJob};
+use std::time::Duration;
+
+/// How long to wait before asking again whether another run has made a variant.
+const TURN: Duration = Duration::from_millis(500);
 
 /// What came of the wish for a variant.
 #[derive(Debug)]
@@ -64,9 +68,16 @@ pub async fn provide<L: Launcher>(
     if let Some(artifact) = slot.existing()? {
         return Ok(Provided::Ready { artifact, made: false });
     }
-    let pending = match slot.reserve(expected_bytes) {
-        Ok(pending) => pending,
-        Err(error) => return concerning_all(error),
+    let pending = loop {
+        match slot.reserve(expected_bytes) {
+            Ok(pending) => break pending,
+            // Another run makes it; waiting is cheaper than making it twice.
+            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(error) => return concerning_all(error),
+        }
+        if launcher.is_interrupted() {
+            return Ok(Provided::Interrupted);
+        }
     };
     // Another run may have made it while this one waited for its turn.
     if let Some(artifact) = slot.existing()? {
@@ -99,8 +110,11 @@ pub async fn provide<L: Launcher>(
 fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
     let reason = reason::of_error(&error);
     match error {
-        CacheError::NoFolder => Err(error.into()),
-        CacheError::Io { .. } => {
+        CacheError::NoFolder | CacheError::NotWritable { .. } => Err(error.into()),
+        CacheError::NoSpace { .. }
+        | CacheError::Busy { .. }
+        | CacheError::NotWhole { .. }
+        | CacheError::Io { .. } => {
             Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason }))
         }
     }

@@ -12,7 +12,7 @@ use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::launcher::{Exit, Said};
 use crate::orchestrator::plan::{Origin, PlanError, Variant};
-use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage};
+use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
 use crate::results::record::Environment;
 use crate::worker::protocol::{Event, Phase};
 use std::cell::RefCell;
@@ -122,7 +122,7 @@ impl Rehearsal {
     /// Variants as `sources.rs` would find them: F16 is the source itself, the others are made.
     fn variants(&self) -> Vec<Vec<Variant>> {
         let source = self.folder.path().join("source-F16.gguf");
-        fs::write(&source, "F16").unwrap();
+        fs::write(&source, file_named("F16")).unwrap();
         let variant = |model: &str, quantization: &Quantization| Variant {
             model: model.to_owned(),
             quantization: *quantization,
@@ -447,7 +447,7 @@ fn an_interruption_while_a_variant_is_made_leaves_no_file_behind() {
     assert_eq!(shown.jobs, ["make Q8_0"]);
     let left: Vec<_> = walk(rehearsal.folder.path())
         .into_iter()
-        .filter(|path| fs::read_to_string(path).is_ok_and(|text| text == "Q8_0"))
+        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes == file_named("Q8_0")))
         .collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(rehearsal.rehearse(nothing_goes_wrong).jobs[0], "make Q8_0");
