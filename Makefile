@@ -39,4 +39,4 @@ vendor-check: vendor ## prove that the vendored tree is complete: resolve and ch
 
 .PHONY: benches
 benches: build ## compare with llama.cpp's own tools (LLAMA_CPP_BIN=folder with them)
-	benches/against_llama_cpp.sh
+	benches/against_llama_cpp.py
