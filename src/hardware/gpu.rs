@@ -1,6 +1,6 @@
 //! Graphics processors: what they are, and what one look at them tells.
 //!
-//! The look is behind a small trait, [`GpuSource`], with NVML as its one real implementation
+//! The look is behind a small trait, `GpuSource`, with NVML as its one real implementation
 //! (`nvml.rs`) and a script in tests.
 
 use crate::hardware::finding::Finding;

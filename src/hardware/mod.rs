@@ -1,6 +1,6 @@
 //! Hardware: what the machine is (`probe`) and what it is doing while a worker runs (`monitor`).
 //!
-//! Uses `units` only. The orchestrator monitors workers with it, `quantbench devices` shows what it
+//! Uses no other module. The orchestrator monitors workers with it, `quantbench devices` shows what it
 //! finds. Everything that reads `/proc` or `/sys` goes through [`root::SystemRoot`], so tests run on
 //! trees of their own; everything a machine lacks is a [`finding::Finding`] that says why.
 
