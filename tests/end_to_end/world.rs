@@ -63,6 +63,14 @@ impl World {
         );
     }
 
+    /// Makes the folder `variants` with the tiny model in F16 and these quantizations.
+    pub fn ready_variants(&self, quantizations: &str) {
+        fs::create_dir(self.path("variants")).unwrap();
+        fs::copy(self.path("tiny-F16.gguf"), self.path("variants/tiny-F16.gguf")).unwrap();
+        let arguments = ["quantize", "tiny-F16.gguf", "--to", quantizations, "-o", "variants"];
+        self.run(&arguments).expect(0);
+    }
+
     fn environment(&self) -> [(&'static str, PathBuf); 2] {
         [("QUANTBENCH_CACHE", self.path("cache")), ("QUANTBENCH_STORE", self.path("runs.sqlite"))]
     }
