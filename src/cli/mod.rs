@@ -1,9 +1,11 @@
 //! The command line: one file per subcommand, flags → call → print.
 
+pub mod devices;
+
 use std::process::ExitCode;
 
 /// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    crate::worker::main()
 }

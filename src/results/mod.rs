@@ -1,3 +1,19 @@
 //! Results: records of what was measured, their statistics, and the store that keeps them.
+//!
+//! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
+//! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
+//! (from record to figures), `verdict` (against the requirements) and `choice` (the best trade-off).
+//! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
+pub mod choice;
+mod extract;
+pub mod figure;
+#[cfg(test)]
+pub(crate) mod made_up;
+pub mod metric;
 pub mod record;
+pub mod store;
+pub mod summary;
+#[cfg(test)]
+mod tests;
+pub mod verdict;

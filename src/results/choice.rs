@@ -1,0 +1,275 @@
+//! Which variants are worth a look (the Pareto front) and which one to take (the best trade-off).
+
+use super::figure::{Figure, Relation};
+use crate::statistics::estimate::Estimate;
+
+/// What a variant is judged by. Every part may be missing, and then takes no part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Position of the trial.
+    pub row: usize,
+    /// Bytes of the file.
+    pub size: Option<Figure>,
+    /// Tokens per second of generation.
+    pub speed: Option<Figure>,
+    /// Mean divergence from the reference, nats per token; the reference's is exactly 0. If no
+    /// divergence was measured: perplexity.
+    pub loss: Option<Figure>,
+    /// Whether `loss` is perplexity, whose logarithm is in nats per token.
+    pub loss_is_perplexity: bool,
+}
+
+/// The best trade-off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Position of the trial.
+    pub row: usize,
+    /// Trials whose worth cannot be told apart from the best one's, the chosen one left out, in the
+    /// order of the candidates.
+    pub equals: Vec<usize>,
+}
+
+/// How many times the loss of a language model changes relatively when its number of weights
+/// changes relatively: L(N) ∝ N^−0.076.
+///
+/// Source: Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, equation 1.1.
+const SCALING_EXPONENT: f64 = 0.076;
+
+/// The candidates that no other one beats: positions within `candidates`.
+///
+/// One beats another if it is smaller, faster or closer to the reference beyond the noise and in
+/// nothing worse beyond the noise. What the 95 % intervals leave open counts as equal, so noise
+/// neither adds nor removes a variant by itself. Where a figure is missing in either, it decides
+/// nothing.
+#[must_use]
+pub fn pareto_front(candidates: &[Candidate]) -> Vec<usize> {
+    let front: Vec<usize> = (0..candidates.len())
+        .filter(|&own| !candidates.iter().any(|other| beats(other, &candidates[own])))
+        .collect();
+    // Equality within noise is not transitive, so a circle of candidates that beat each other is
+    // conceivable; then none is shown to be inferior.
+    if front.is_empty() { (0..candidates.len()).collect() } else { front }
+}
+
+fn beats(subject: &Candidate, other: &Candidate) -> bool {
+    let relation = |own: Option<&Figure>, others: Option<&Figure>| match (own, others) {
+        (Some(own), Some(others)) => own.relation(others),
+        _ => Relation::Same,
+    };
+    let size = relation(subject.size.as_ref(), other.size.as_ref());
+    let speed = relation(subject.speed.as_ref(), other.speed.as_ref());
+    let loss = if subject.loss_is_perplexity == other.loss_is_perplexity {
+        relation(subject.loss.as_ref(), other.loss.as_ref())
+    } else {
+        Relation::Same
+    };
+    let worse = size == Relation::Higher || speed == Relation::Lower || loss == Relation::Higher;
+    let better = size == Relation::Lower || speed == Relation::Higher || loss == Relation::Lower;
+    better && !worse
+}
+
+/// The best trade-off of size, speed and divergence; `None` without at least two candidates whose
+/// size and loss are known.
+///
+/// The question is what a saving of memory and time may cost in quality. The yardstick is what
+/// people did before quantization, and still can do: take a smaller model. Models of a family lose
+/// 0.076 · L nats per token for every factor e by which their weights are fewer (Kaplan et al.
+/// 2020), where L is the reference's own loss in nats per token (`reference_loss`, ln of its
+/// perplexity). Mean divergence is in the same unit: it is the loss a variant adds on text that the
+/// reference writes. A model with fewer weights is smaller and faster by the same factor, so a
+/// variant that is s times smaller and t times faster saves as much as one with √(s·t) times fewer
+/// weights. The worth of a variant then is, in nats per token,
+///
+/// ```text
+/// worth = 0.076 · L · ½ · ln(s · t) − divergence
+/// ```
+///
+/// and the variant of the highest worth is the one furthest ahead of "just take a smaller model".
+/// A worth below 0 means that a smaller model would do better.
+///
+/// It follows that: the highest worth lies on the Pareto front, since each part rises with a
+/// better figure; a variant's worth does not depend on which others were measured (no
+/// normalisation to the best or the worst, so adding `Q2_K` to a run moves nothing); and no weight
+/// has to be made up. On the figures published with llama.cpp for Llama-3-8B it picks among the
+/// 4-bit variants, as people do by experience.
+///
+/// Noise: two worths whose difference lies within its own 95 % interval (speed paired by round,
+/// divergence paired by chunk, combined as independent errors) are equal. Among all that equal the
+/// highest, the smallest file is chosen, since size is the one figure without noise; a last tie
+/// goes to the first in the experiment. Where something was measured only once, its noise is not
+/// known and the value is taken as it is.
+#[must_use]
+pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
+    let price = SCALING_EXPONENT * reference_loss.max(f64::MIN_POSITIVE) / 2.0;
+    let with_speed = candidates.iter().all(|candidate| candidate.speed.is_some());
+    let complete: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.size.is_some() && candidate.loss.is_some())
+        .collect();
+    if complete.len() < 2 {
+        return None;
+    }
+    let advantage = |subject: &Candidate, other: &Candidate| {
+        advantage(subject, other, price, with_speed).map_or(0.0, |estimate| estimate.value)
+    };
+    let mut top = complete[0];
+    for &candidate in &complete[1..] {
+        if advantage(candidate, top) > 0.0 {
+            top = candidate;
+        }
+    }
+    let equal = |candidate: &Candidate| {
+        advantage_open(top, candidate, price, with_speed) || candidate.row == top.row
+    };
+    let size = |candidate: &Candidate| {
+        candidate.size.as_ref().map_or(f64::INFINITY, |size| size.estimate.value)
+    };
+    let equals: Vec<&Candidate> =
+        complete.iter().copied().filter(|candidate| equal(candidate)).collect();
+    let chosen = equals
+        .iter()
+        .copied()
+        .reduce(|best, next| if size(next) < size(best) { next } else { best })?;
+    let others = equals.iter().map(|candidate| candidate.row).filter(|&row| row != chosen.row);
+    Some(Choice { row: chosen.row, equals: others.collect() })
+}
+
+/// Whether the interval of the difference in worth holds 0.
+fn advantage_open(subject: &Candidate, other: &Candidate, price: f64, with_speed: bool) -> bool {
+    advantage(subject, other, price, with_speed)
+        .and_then(|advantage| advantage.interval)
+        .is_some_and(|interval| interval.contains(0.0))
+}
+
+/// By how much the worth of `subject` exceeds that of `other`, nats per token. The interval is that
+/// of what was measured more than once; `None` of it: nothing was.
+fn advantage(
+    subject: &Candidate,
+    other: &Candidate,
+    price: f64,
+    with_speed: bool,
+) -> Option<Estimate> {
+    let smaller = subject.size.as_ref()?.ratio(other.size.as_ref()?)?.value.ln();
+    // Without speeds, a file s times smaller is taken to be s times faster, as it is where memory
+    // bandwidth limits generation.
+    let faster = if with_speed {
+        subject.speed.as_ref()?.ratio(other.speed.as_ref()?)?.map(f64::ln)
+    } else {
+        Estimate::exact(-smaller)
+    };
+    let loss = loss_difference(subject, other)?;
+    let value = price * (faster.value - smaller) - loss.value;
+    let half = |estimate: &Estimate, scale: f64| estimate.half_width().map(|half| half * scale);
+    let known: Vec<f64> = [half(&faster, price), half(&loss, 1.0)].into_iter().flatten().collect();
+    let interval = (!known.is_empty()).then(|| {
+        let half = known.iter().fold(0.0_f64, |sum, part| sum.hypot(*part));
+        crate::statistics::estimate::Interval { low: value - half, high: value + half }
+    });
+    Some(Estimate { value, interval, n: faster.n.min(loss.n) })
+}
+
+/// Difference in loss, nats per token.
+fn loss_difference(subject: &Candidate, other: &Candidate) -> Option<Estimate> {
+    let (own, others) = (subject.loss.as_ref()?, other.loss.as_ref()?);
+    if subject.loss_is_perplexity != other.loss_is_perplexity {
+        return None;
+    }
+    if !subject.loss_is_perplexity {
+        return own.difference(others);
+    }
+    // The ratio of perplexities is paired by chunk where there are chunks.
+    own.ratio(others).map(|ratio| ratio.map(f64::ln)).or_else(|| {
+        let value = (own.estimate.value / others.estimate.value).ln();
+        value.is_finite().then_some(Estimate::single(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::figure::Evidence;
+    use crate::statistics::estimate::Interval;
+
+    /// Published with llama.cpp (tools/perplexity/README.md): Llama-3-8B on wikitext-2, size in GiB
+    /// and mean KLD, quantized without an importance matrix.
+    const LLAMA_3_8B: [(&str, f64, f64); 9] = [
+        ("f16", 14.97, 0.0),
+        ("q8_0", 7.96, 0.001_355),
+        ("q6_K", 6.14, 0.005_452),
+        ("q5_K_M", 5.33, 0.010_762),
+        ("q5_K_S", 5.21, 0.016_595),
+        ("q4_K_M", 4.58, 0.031_273),
+        ("q4_K_S", 4.37, 0.043_136),
+        ("q3_K_M", 3.74, 0.101_913),
+        ("q2_K", 2.96, 0.445_132),
+    ];
+
+    /// Its perplexity was 6.2332.
+    const LLAMA_3_8B_LOSS: f64 = 1.829_9;
+
+    fn measured(value: f64, half_width: f64) -> Figure {
+        let interval = Interval { low: value - half_width, high: value + half_width };
+        Figure {
+            estimate: Estimate { value, interval: Some(interval), n: 9 },
+            evidence: Evidence::IntervalOnly,
+        }
+    }
+
+    fn candidate(row: usize, size: f64, loss: Figure) -> Candidate {
+        Candidate {
+            row,
+            size: Some(Figure::exact(size)),
+            speed: None,
+            loss: Some(loss),
+            loss_is_perplexity: false,
+        }
+    }
+
+    fn llama(kld_error: f64) -> Vec<Candidate> {
+        let row = |(row, (_, size, kld)): (usize, &(&str, f64, f64))| {
+            candidate(row, *size, measured(*kld, kld_error * kld))
+        };
+        LLAMA_3_8B.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn published_figures_lead_to_the_variant_that_people_take() {
+        let choice = best_trade_off(&llama(0.001), LLAMA_3_8B_LOSS).unwrap();
+        assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
+        assert!(choice.equals.is_empty());
+    }
+
+    #[test]
+    fn figures_that_noise_does_not_separate_are_equal_and_size_decides() {
+        let choice = best_trade_off(&llama(0.05), LLAMA_3_8B_LOSS).unwrap();
+        assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
+        assert_eq!(
+            choice.equals.iter().map(|&row| LLAMA_3_8B[row].0).collect::<Vec<_>>(),
+            ["q5_K_M"]
+        );
+    }
+
+    #[test]
+    fn a_variant_that_loses_more_than_a_smaller_model_would_is_not_chosen() {
+        let variants =
+            [candidate(0, 8.0, Figure::exact(0.0)), candidate(1, 4.0, measured(0.2, 0.01))];
+        assert_eq!(best_trade_off(&variants, 2.0).map(|choice| choice.row), Some(0));
+        // 0.076 · 2 · ln 2 is 0.105 nats: what halving a model costs.
+        let variants =
+            [candidate(0, 8.0, Figure::exact(0.0)), candidate(1, 4.0, measured(0.1, 0.001))];
+        assert_eq!(best_trade_off(&variants, 2.0).map(|choice| choice.row), Some(1));
+    }
+
+    #[test]
+    fn candidates_that_beat_each_other_in_turn_all_stay() {
+        assert_eq!(pareto_front(&llama(0.001)), (0..9).collect::<Vec<_>>());
+        let same = vec![candidate(0, 4.0, measured(0.1, 0.01)); 3];
+        assert_eq!(pareto_front(&same), [0, 1, 2]);
+    }
+
+    #[test]
+    fn one_candidate_is_no_choice() {
+        assert_eq!(best_trade_off(&llama(0.001)[..1], LLAMA_3_8B_LOSS), None);
+        assert_eq!(best_trade_off(&[], LLAMA_3_8B_LOSS), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! From a trial's record to its figures.
+
+use super::figure::{Evidence, Figure};
+use super::metric::Metric;
+use super::record::{TrialRecord, VisitRecord};
+use crate::experiment::workloads::SpeedTest;
+use crate::hardware::usage::Usage;
+use crate::statistics::bootstrap;
+use crate::statistics::estimate::{Estimate, Interval};
+use crate::statistics::interval::{from_standard_error, mean_estimate, median_estimate};
+use crate::statistics::sample::Sample;
+use crate::worker::protocol::Phase;
+use crate::workload::measured::{BufferMemory, Divergence, MeanWithError, Quality, SpeedSample};
+use std::collections::BTreeMap;
+
+/// Every figure of a trial that its record holds.
+pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
+    let mut figures = BTreeMap::new();
+    let mut add = |metric: Metric, figure: Option<Figure>| {
+        if let Some(figure) = figure {
+            figures.insert(metric, figure);
+        }
+    };
+    if let Some(artifact) = &trial.artifact {
+        add(Metric::FileBytes, Some(Figure::exact(bytes(artifact.file_bytes))));
+        add(Metric::QuantizeSeconds, artifact.quantize_seconds.and_then(single));
+    }
+    if let Some(facts) = trial.facts.as_ref().filter(|facts| facts.parameters > 0) {
+        add(Metric::BitsPerWeight, Some(Figure::exact(facts.bits_per_weight())));
+    }
+    for (metric, cold) in [(Metric::ColdLoadSeconds, true), (Metric::WarmLoadSeconds, false)] {
+        add(metric, rounds(trial, |visit| median_load(visit, cold)));
+    }
+    add_memory(trial, &mut add);
+    for test in speed_tests(trial) {
+        add(Metric::Speed(test), speed(trial, test));
+    }
+    add_latency(trial, &mut add);
+    add_usage(trial, &mut add);
+    if let Some(quality) = &trial.quality {
+        add_quality(quality, &mut add);
+    }
+    figures
+}
+
+/// The throughput tests of a trial, in the order in which they were measured first.
+pub(super) fn speed_tests(trial: &TrialRecord) -> Vec<SpeedTest> {
+    let mut tests = Vec::new();
+    for record in trial.visits.iter().flat_map(|visit| &visit.speed) {
+        if !tests.contains(&record.test) {
+            tests.push(record.test);
+        }
+    }
+    tests
+}
+
+/// The test that stands for generation: the first that only generates, else the first that
+/// generates at all.
+pub(super) fn generation_test(tests: &[SpeedTest]) -> Option<SpeedTest> {
+    let first = |wanted: fn(&SpeedTest) -> bool| tests.iter().copied().find(wanted);
+    first(|test| test.is_generation_only()).or_else(|| first(|test| test.generated_tokens > 0))
+}
+
+/// One value per round: the median, over the visits of a round, of what `value` finds in a visit.
+/// What is not positive is no measurement (a clock that stood still) and is left out.
+fn rounds(trial: &TrialRecord, value: impl Fn(&VisitRecord) -> Option<f64>) -> Option<Figure> {
+    let mut found: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for visit in &trial.visits {
+        if let Some(value) = value(visit).filter(|value| value.is_finite() && *value > 0.0) {
+            found.entry(visit.round).or_default().push(value);
+        }
+    }
+    from_rounds(
+        found.into_iter().filter_map(|(round, values)| {
+            Sample::new(values).map(|sample| (round, sample.median()))
+        }),
+    )
+}
+
+fn from_rounds(values: impl Iterator<Item = (u32, f64)>) -> Option<Figure> {
+    let values: BTreeMap<u32, f64> = values.collect();
+    let sample = Sample::new(values.values().copied())?;
+    Some(Figure { estimate: median_estimate(&sample), evidence: Evidence::Rounds(values) })
+}
+
+fn single(value: f64) -> Option<Figure> {
+    value
+        .is_finite()
+        .then_some(Figure { estimate: Estimate::single(value), evidence: Evidence::IntervalOnly })
+}
+
+fn median_load(visit: &VisitRecord, cold: bool) -> Option<f64> {
+    let loads = visit.loads.iter().filter(|load| load.cold == cold).map(|load| load.seconds);
+    Sample::new(loads).map(|sample| sample.median())
+}
+
+/// The throughput of a test. The independent observations are the rounds, each with the median of
+/// its repetitions; if there was one round only, the repetitions have to do.
+fn speed(trial: &TrialRecord, test: SpeedTest) -> Option<Figure> {
+    let samples = |visit: &VisitRecord| -> Vec<f64> {
+        let records = visit.speed.iter().filter(|record| record.test == test);
+        records
+            .flat_map(|record| &record.samples)
+            .filter(|sample| sample.nanoseconds > 0 && sample.tokens > 0)
+            .map(|sample| sample.tokens_per_second())
+            .collect()
+    };
+    let by_round = rounds(trial, |visit| Sample::new(samples(visit)).map(|found| found.median()))?;
+    if by_round.estimate.n > 1 {
+        return Some(by_round);
+    }
+    from_rounds((0..).zip(trial.visits.iter().flat_map(samples)))
+}
+
+/// Peak memory is that of the visits that ran speed or latency workloads: evaluating quality holds
+/// every token's probabilities besides, which no use of the model does.
+fn add_memory(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let in_use = |visit: &&VisitRecord| !visit.speed.is_empty() || !visit.responses.is_empty();
+    let mut visits: Vec<&VisitRecord> = trial.visits.iter().filter(in_use).collect();
+    if visits.is_empty() {
+        visits = trial.visits.iter().collect();
+    }
+    let peak = |value: fn(&VisitRecord) -> Option<u64>| {
+        let mut peaks: BTreeMap<u32, f64> = BTreeMap::new();
+        for visit in &visits {
+            if let Some(value) = value(visit).filter(|&value| value > 0) {
+                let peak = peaks.entry(visit.round).or_insert(0.0);
+                *peak = peak.max(bytes(value));
+            }
+        }
+        let sample = Sample::new(peaks.values().copied())?;
+        let estimate = Estimate { value: sample.maximum(), interval: None, n: sample.len() };
+        Some(Figure { estimate, evidence: Evidence::Rounds(peaks) })
+    };
+    add(Metric::PeakRssBytes, peak(|visit| visit.peak_rss_bytes));
+    add(Metric::DeviceBytes, peak(device_bytes));
+    let total = |part: fn(&BufferMemory) -> u64| {
+        let sums = visits.iter().map(|visit| visit.memory.iter().map(part).sum::<u64>());
+        sums.max().filter(|&sum| sum > 0).map(|sum| Figure::exact(bytes(sum)))
+    };
+    add(Metric::WeightsBytes, total(|buffer| buffer.weights_bytes));
+    add(Metric::KvBytes, total(|buffer| buffer.kv_bytes));
+    add(Metric::ComputeBytes, total(|buffer| buffer.compute_bytes));
+}
+
+/// Device memory of a visit: the highest that was seen of the worker on all GPUs together, or, if
+/// the driver does not tell, what llama.cpp allocated there.
+fn device_bytes(visit: &VisitRecord) -> Option<u64> {
+    let seen = visit.usage.iter().filter_map(|phase| {
+        let of_worker = phase.usage.gpus.iter().filter_map(|gpu| gpu.max_worker_memory_bytes);
+        of_worker.reduce(u64::saturating_add)
+    });
+    let allocated = visit.memory.iter().filter(|buffer| buffer.on_device).map(|buffer| {
+        buffer.weights_bytes.saturating_add(buffer.kv_bytes).saturating_add(buffer.compute_bytes)
+    });
+    seen.max().filter(|&seen| seen > 0).or_else(|| allocated.reduce(u64::saturating_add))
+}
+
+fn add_latency(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let mut first: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut between: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for response in trial.visits.iter().flat_map(|visit| &visit.responses) {
+        if let Some(seconds) = response.ttft_seconds() {
+            first.entry(&response.prompt_id).or_default().push(seconds);
+            between.entry(&response.prompt_id).or_default().extend(response.itl_seconds());
+        }
+    }
+    // A prompt answered with one token has no latency between tokens.
+    between.retain(|_, latencies| !latencies.is_empty());
+    for (by_prompt, median, ninetieth) in [
+        (first, Metric::TtftMedianSeconds, Metric::Ttft90Seconds),
+        (between, Metric::ItlMedianSeconds, Metric::Itl90Seconds),
+    ] {
+        let ids: Vec<String> = by_prompt.keys().map(|&id| id.to_owned()).collect();
+        let clusters: Vec<Vec<f64>> = by_prompt.into_values().collect();
+        let Some(quantiles) = bootstrap::quantiles(&clusters, &[0.5, 0.9]) else { continue };
+        for (metric, quantile) in [median, ninetieth].into_iter().zip(quantiles) {
+            let estimate = quantile.estimate();
+            let evidence = Evidence::Prompts { ids: ids.clone(), quantile };
+            add(metric, Some(Figure { estimate, evidence }));
+        }
+    }
+}
+
+/// What the machine did while the generation test ran.
+///
+/// Energy per token is mean power during that phase times the measured time per token: the phase
+/// also holds making the context and the warm-up, during which the machine draws power too but no
+/// token counts.
+fn add_usage(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let Some(test) = generation_test(&speed_tests(trial)) else { return };
+    let usage = |visit: &VisitRecord| -> Option<Usage> {
+        let phases = visit.usage.iter().find(|usage| usage.phase == Phase::Speed(test));
+        phases.map(|phase| phase.usage.clone()).filter(|usage| usage.seconds > 0.0)
+    };
+    add(
+        Metric::JoulesPerToken,
+        rounds(trial, |visit| {
+            let usage = usage(visit)?;
+            let samples: Vec<SpeedSample> = visit
+                .speed
+                .iter()
+                .filter(|record| record.test == test)
+                .flat_map(|record| record.samples.iter().copied())
+                .collect();
+            let tokens: f64 = samples.iter().map(|sample| f64::from(sample.tokens)).sum();
+            let seconds: f64 = samples.iter().map(|sample| bytes(sample.nanoseconds) / 1e9).sum();
+            Some(usage.energy_joules()? / usage.seconds * seconds / tokens)
+        }),
+    );
+    add(Metric::CpuCoresUsed, rounds(trial, |visit| usage(visit)?.cpu_cores_used));
+    let gpus = |visit: &VisitRecord| usage(visit).map(|usage| usage.gpus).unwrap_or_default();
+    add(
+        Metric::GpuUtilization,
+        rounds(trial, |visit| {
+            gpus(visit).iter().filter_map(|gpu| gpu.utilization).reduce(f64::max)
+        }),
+    );
+    add(
+        Metric::GpuWatts,
+        rounds(trial, |visit| {
+            gpus(visit)
+                .iter()
+                .filter_map(|gpu| gpu.mean_power_watts)
+                .reduce(|sum, watts| sum + watts)
+        }),
+    );
+    add(
+        Metric::GpuCelsius,
+        rounds(trial, |visit| {
+            gpus(visit).iter().filter_map(|gpu| gpu.max_celsius).reduce(f64::max)
+        }),
+    );
+}
+
+fn add_quality(quality: &Quality, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let tokens = usize::try_from(quality.scored_tokens).unwrap_or(usize::MAX);
+    add(
+        Metric::Perplexity,
+        chunked(quality.perplexity, &quality.chunk_nll, tokens, Scale::Exponential),
+    );
+    let Some(divergence) = &quality.divergence else { return };
+    add(Metric::Kld, kld(divergence, tokens));
+    add(Metric::Kld99, single(divergence.kld_99));
+    let agreement = divergence.top_token_agreement;
+    add(Metric::TopTokenAgreement, chunked(agreement, &[], tokens, Scale::Linear));
+    let ratio = divergence.log_perplexity_ratio;
+    add(
+        Metric::PerplexityIncrease,
+        chunked(ratio, &[], tokens, Scale::Linear).map(|figure| Figure {
+            estimate: figure.estimate.map(f64::exp_m1),
+            evidence: Evidence::IntervalOnly,
+        }),
+    );
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Linear,
+    Exponential,
+}
+
+/// A figure over a text. Its interval comes from the chunks, which are what is independent in a
+/// text, and from the standard error over tokens only where there are no chunks.
+fn chunked(value: MeanWithError, chunks: &[f64], tokens: usize, scale: Scale) -> Option<Figure> {
+    if !value.mean.is_finite() {
+        return None;
+    }
+    let exponential = scale == Scale::Exponential;
+    let by_chunk = Sample::new(chunks.iter().copied()).filter(|sample| sample.len() > 1);
+    let Some(sample) = by_chunk else {
+        let estimate = from_standard_error(value.mean, value.standard_error, tokens);
+        return Some(Figure { estimate, evidence: Evidence::IntervalOnly });
+    };
+    let estimate = mean_estimate(&sample);
+    let estimate = if exponential { estimate.map(f64::exp) } else { estimate };
+    // The worker's own mean weighs every token; the chunks only say how sure it is.
+    let shift = value.mean - estimate.value;
+    let estimate = estimate.map(|shown| shown + shift);
+    Some(Figure { estimate, evidence: Evidence::Chunks { values: chunks.to_vec(), exponential } })
+}
+
+/// The mean divergence; its interval includes what is unknown because the reference was not kept
+/// whole.
+fn kld(divergence: &Divergence, tokens: usize) -> Option<Figure> {
+    let mut figure = chunked(divergence.kld, &divergence.chunk_kld, tokens, Scale::Linear)?;
+    let bound = divergence.kld_error_bound.abs();
+    if bound > 0.0 && bound.is_finite() {
+        figure.estimate.interval = figure
+            .estimate
+            .interval
+            .map(|interval| Interval { low: interval.low - bound, high: interval.high + bound });
+    }
+    Some(figure)
+}
+
+/// Sizes and times are below 2^53, where an f64 is exact.
+#[expect(clippy::cast_precision_loss, reason = "sizes and nanoseconds are below 2^53")]
+fn bytes(count: u64) -> f64 {
+    count as f64
+}

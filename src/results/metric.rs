@@ -1,0 +1,214 @@
+//! Metrics: what a column of the comparison shows.
+
+use crate::experiment::workloads::SpeedTest;
+use serde::{Serialize, Serializer};
+
+/// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    /// Bytes of the file.
+    FileBytes,
+    /// Bits per weight over all tensors.
+    BitsPerWeight,
+    /// Seconds it took to make the variant.
+    QuantizeSeconds,
+    /// Seconds of a load with the file dropped from the page cache.
+    ColdLoadSeconds,
+    /// Seconds of a load from the page cache.
+    WarmLoadSeconds,
+    /// Highest resident memory of the worker, bytes.
+    PeakRssBytes,
+    /// Highest memory on devices of their own (discrete GPUs), bytes.
+    DeviceBytes,
+    /// llama.cpp's weights in memory, bytes, over all buffers.
+    WeightsBytes,
+    /// llama.cpp's KV cache, bytes, over all buffers.
+    KvBytes,
+    /// llama.cpp's compute buffers, bytes.
+    ComputeBytes,
+    /// Tokens per second of a throughput test.
+    Speed(SpeedTest),
+    /// Median time to first token over the test prompts, seconds.
+    TtftMedianSeconds,
+    /// 90th percentile of the time to first token over the test prompts, seconds.
+    Ttft90Seconds,
+    /// Median inter-token latency over all tokens of all answers but their first, seconds.
+    ItlMedianSeconds,
+    /// 90th percentile of the inter-token latency, seconds.
+    Itl90Seconds,
+    /// Energy of everything that could be read, per generated token, joules.
+    JoulesPerToken,
+    /// Cores' worth of processor time that the worker used while generating.
+    CpuCoresUsed,
+    /// Use of the busiest GPU while generating, 0 to 1.
+    GpuUtilization,
+    /// Power of all GPUs while generating, watts.
+    GpuWatts,
+    /// Highest GPU temperature while generating, °C.
+    GpuCelsius,
+    /// Perplexity.
+    Perplexity,
+    /// Perplexity over the reference's, minus 1.
+    PerplexityIncrease,
+    /// Mean Kullback–Leibler divergence from the reference, nats.
+    Kld,
+    /// 99th percentile of that divergence over tokens, nats.
+    Kld99,
+    /// Fraction of positions whose most probable token is the reference's.
+    TopTokenAgreement,
+}
+
+/// Which of two figures is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// The lower one.
+    Lower,
+    /// The higher one.
+    Higher,
+}
+
+impl Metric {
+    /// All metrics in the order of columns, with these throughput tests.
+    #[must_use]
+    pub fn all(speed_tests: &[SpeedTest]) -> Vec<Self> {
+        let mut metrics = vec![
+            Self::FileBytes,
+            Self::BitsPerWeight,
+            Self::QuantizeSeconds,
+            Self::ColdLoadSeconds,
+            Self::WarmLoadSeconds,
+            Self::PeakRssBytes,
+            Self::DeviceBytes,
+            Self::WeightsBytes,
+            Self::KvBytes,
+            Self::ComputeBytes,
+        ];
+        metrics.extend(speed_tests.iter().map(|&test| Self::Speed(test)));
+        metrics.extend([
+            Self::TtftMedianSeconds,
+            Self::Ttft90Seconds,
+            Self::ItlMedianSeconds,
+            Self::Itl90Seconds,
+            Self::JoulesPerToken,
+            Self::CpuCoresUsed,
+            Self::GpuUtilization,
+            Self::GpuWatts,
+            Self::GpuCelsius,
+            Self::Perplexity,
+            Self::PerplexityIncrease,
+            Self::Kld,
+            Self::Kld99,
+            Self::TopTokenAgreement,
+        ]);
+        metrics
+    }
+
+    /// Stable name with its unit, for CSV and JSON: `pp512_tokens_per_second`.
+    #[must_use]
+    pub fn name(self) -> String {
+        let name = match self {
+            Self::FileBytes => "file_bytes",
+            Self::BitsPerWeight => "bits_per_weight",
+            Self::QuantizeSeconds => "quantize_seconds",
+            Self::ColdLoadSeconds => "cold_load_seconds",
+            Self::WarmLoadSeconds => "warm_load_seconds",
+            Self::PeakRssBytes => "peak_rss_bytes",
+            Self::DeviceBytes => "device_bytes",
+            Self::WeightsBytes => "weights_bytes",
+            Self::KvBytes => "kv_bytes",
+            Self::ComputeBytes => "compute_bytes",
+            Self::Speed(test) => {
+                let test = test.to_string().replace(" @ ", "_").replace('+', "_");
+                return format!("{test}_tokens_per_second");
+            }
+            Self::TtftMedianSeconds => "ttft_p50_seconds",
+            Self::Ttft90Seconds => "ttft_p90_seconds",
+            Self::ItlMedianSeconds => "itl_p50_seconds",
+            Self::Itl90Seconds => "itl_p90_seconds",
+            Self::JoulesPerToken => "joules_per_token",
+            Self::CpuCoresUsed => "cpu_cores_used",
+            Self::GpuUtilization => "gpu_utilization",
+            Self::GpuWatts => "gpu_watts",
+            Self::GpuCelsius => "gpu_celsius",
+            Self::Perplexity => "perplexity",
+            Self::PerplexityIncrease => "perplexity_increase",
+            Self::Kld => "kld_nats",
+            Self::Kld99 => "kld_p99_nats",
+            Self::TopTokenAgreement => "top_token_agreement",
+        };
+        name.to_owned()
+    }
+
+    /// Which of two figures is the better one; `None`: neither, as for a temperature or the part of
+    /// a sum.
+    #[must_use]
+    pub fn better(self) -> Option<Better> {
+        match self {
+            Self::FileBytes
+            | Self::ColdLoadSeconds
+            | Self::WarmLoadSeconds
+            | Self::PeakRssBytes
+            | Self::DeviceBytes
+            | Self::TtftMedianSeconds
+            | Self::Ttft90Seconds
+            | Self::ItlMedianSeconds
+            | Self::Itl90Seconds
+            | Self::JoulesPerToken
+            | Self::Perplexity
+            | Self::PerplexityIncrease
+            | Self::Kld
+            | Self::Kld99 => Some(Better::Lower),
+            Self::Speed(_) | Self::TopTokenAgreement => Some(Better::Higher),
+            Self::BitsPerWeight
+            | Self::QuantizeSeconds
+            | Self::WeightsBytes
+            | Self::KvBytes
+            | Self::ComputeBytes
+            | Self::CpuCoresUsed
+            | Self::GpuUtilization
+            | Self::GpuWatts
+            | Self::GpuCelsius => None,
+        }
+    }
+
+    /// How wide the 95 % interval may be, as a fraction of the value on either side, for the figure
+    /// to count as stable: 5 % for what is timed again and again, 10 % for a mean divergence.
+    /// `None` where the interval tells of something else than a restless machine: latency
+    /// percentiles vary with the prompts, perplexity with the text, and both are compared in pairs.
+    #[must_use]
+    pub fn stable_within(self) -> Option<f64> {
+        match self {
+            Self::Speed(_)
+            | Self::WarmLoadSeconds
+            | Self::ColdLoadSeconds
+            | Self::JoulesPerToken => Some(0.05),
+            Self::Kld => Some(0.10),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_for_a_header() {
+        let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024"]
+            .map(|test| test.parse::<SpeedTest>().unwrap());
+        let metrics = Metric::all(&tests);
+        let names: BTreeSet<String> = metrics.iter().map(|metric| metric.name()).collect();
+        assert_eq!(names.len(), metrics.len());
+        assert!(names.contains("pp512_d1024_tokens_per_second"));
+        for name in names {
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
+        }
+    }
+}

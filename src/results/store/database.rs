@@ -1,0 +1,206 @@
+//! Opening the store and listing what it holds.
+
+use super::error::StoreError;
+use super::schema;
+use rusqlite::types::Type;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior,
+};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// How long a save waits for another process's save.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All runs made by this user on this machine.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What `quantbench list` shows of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunHeader {
+    /// Its unique name.
+    pub id: String,
+    /// The experiment's name.
+    pub name: String,
+    /// When it began.
+    pub started: OffsetDateTime,
+    /// When it ended; `None`: interrupted or under way.
+    pub finished: Option<OffsetDateTime>,
+    /// Number of trials.
+    pub trials: usize,
+    /// How many of them failed.
+    pub failed: usize,
+    /// Visits stored so far, over all trials.
+    pub visits: usize,
+}
+
+impl Store {
+    /// Opens the user's store and makes it if there is none: the file (or the folder, which then
+    /// gets a `runs.sqlite`) that `QUANTBENCH_STORE` names, else `runs.sqlite` in the platform's
+    /// folder for data.
+    ///
+    /// # Errors
+    /// If the file cannot be made or opened, is damaged, of another program or of a later version.
+    pub fn open() -> Result<Self, StoreError> {
+        Self::at(&Self::default_path()?)
+    }
+
+    /// Opens the user's store if there is one, for commands that only read.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn open_existing() -> Result<Option<Self>, StoreError> {
+        let path = Self::default_path()?;
+        if path.exists() { Self::at(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Where the user's store is.
+    ///
+    /// # Errors
+    /// If `QUANTBENCH_STORE` is not set and the platform names no folder.
+    pub fn default_path() -> Result<PathBuf, StoreError> {
+        const FILE: &str = "runs.sqlite";
+        if let Some(path) = std::env::var_os("QUANTBENCH_STORE").filter(|path| !path.is_empty()) {
+            let path = PathBuf::from(path);
+            return Ok(if path.is_dir() { path.join(FILE) } else { path });
+        }
+        let folders =
+            directories::ProjectDirs::from("", "", "quantbench").ok_or(StoreError::NoFolder)?;
+        Ok(folders.data_dir().join(FILE))
+    }
+
+    /// Opens the store in this file and makes it if there is none.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn at(path: &Path) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| StoreError::CreateFolder { path: folder.to_owned(), source })?;
+        }
+        let sqlite = |source| StoreError::from_sqlite(path, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+        schema::migrate(&connection, path)?;
+        // WAL: readers do not wait for a save. FULL: a save outlives a power cut, not only a kill;
+        // there is one save per visit, so its fsync costs nothing.
+        switch_to_wal(&connection).map_err(sqlite)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(sqlite)?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All runs, the one begun last first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn list(&self) -> Result<Vec<RunHeader>, StoreError> {
+        let mut statement = self.prepare(
+            "SELECT id, name, started, finished,
+                    (SELECT count(*) FROM trials WHERE run = number),
+                    (SELECT count(*) FROM trials WHERE run = number AND failed),
+                    (SELECT count(*) FROM visits WHERE run = number)
+             FROM runs ORDER BY number DESC",
+        )?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok(RunHeader {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    started: required_timestamp(row, 2)?,
+                    finished: optional_timestamp(row, 3)?,
+                    trials: row.get(4)?,
+                    failed: row.get(5)?,
+                    visits: row.get(6)?,
+                })
+            })
+            .map_err(|source| self.sqlite(source))?;
+        rows.collect::<Result<_, _>>().map_err(|source| self.sqlite(source))
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        // IMMEDIATE takes the write lock now, where waiting for it works; a reader that becomes a
+        // writer half-way could only fail.
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(|source| self.sqlite(source))
+    }
+
+    pub(super) fn sqlite(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::from_sqlite(&self.path, source)
+    }
+
+    pub(super) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, StoreError> {
+        self.connection.prepare_cached(sql).map_err(|source| self.sqlite(source))
+    }
+
+    pub(super) fn run_number(&self, id: &str) -> Result<Option<i64>, StoreError> {
+        self.prepare("SELECT number FROM runs WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()
+            .map_err(|source| self.sqlite(source))
+    }
+
+    pub(super) fn existing(&self, id: &str) -> Result<i64, StoreError> {
+        self.run_number(id)?
+            .ok_or_else(|| StoreError::NoSuchRun { name: id.to_owned(), nearest: None })
+    }
+}
+
+/// Makes the file a WAL database, which it then stays. `SQLite` does not wait for this by itself
+/// while another process opens the same new file, so this does.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// RFC 3339 in UTC, so that text sorts as time does.
+pub(super) fn timestamp(at: OffsetDateTime) -> String {
+    // Every OffsetDateTime that a clock yields has four-digit years, all that RFC 3339 asks for.
+    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+}
+
+pub(super) fn required_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<OffsetDateTime> {
+    parse_timestamp(column, &row.get::<_, String>(column)?)
+}
+
+pub(super) fn optional_timestamp(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<OffsetDateTime>> {
+    row.get::<_, Option<String>>(column)?.map(|text| parse_timestamp(column, &text)).transpose()
+}
+
+fn parse_timestamp(column: usize, text: &str) -> rusqlite::Result<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}

@@ -1,0 +1,177 @@
+//! Loading runs: by name, by the beginning of a name, the last, the last unfinished.
+
+use super::database::{Store, optional_timestamp, required_timestamp};
+use super::error::StoreError;
+use crate::results::record::{RunRecord, TrialRecord, VisitRecord};
+use crate::workload::measured::Response;
+use rusqlite::{OptionalExtension, params};
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+
+impl Store {
+    /// Loads the run whose name is, or alone begins with, `name`; `last` is the one begun last.
+    ///
+    /// # Errors
+    /// If no run or several are meant, or the store cannot be read.
+    pub fn load(&self, name: &str) -> Result<RunRecord, StoreError> {
+        self.load_number(self.find(name)?)
+    }
+
+    /// The last run of this experiment that did not finish: what `--resume` goes on with.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn latest_unfinished(&self, name: &str) -> Result<Option<RunRecord>, StoreError> {
+        self.prepare(
+            "SELECT number FROM runs WHERE name = ?1 AND finished IS NULL
+             ORDER BY number DESC LIMIT 1",
+        )?
+        .query_row([name], |row| row.get(0))
+        .optional()
+        .map_err(|source| self.sqlite(source))?
+        .map(|number| self.load_number(number))
+        .transpose()
+    }
+
+    fn find(&self, name: &str) -> Result<i64, StoreError> {
+        if let Some(number) = self.run_number(name)? {
+            return Ok(number);
+        }
+        let runs: Vec<(i64, String)> = self
+            .prepare("SELECT number, id FROM runs ORDER BY number DESC")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(|source| self.sqlite(source))?;
+        let newest = runs.first().ok_or(StoreError::Empty)?;
+        if name == "last" {
+            return Ok(newest.0);
+        }
+        let matching: Vec<_> = runs.iter().filter(|(_, id)| id.starts_with(name)).collect();
+        match matching.as_slice() {
+            [(number, _)] if !name.is_empty() => Ok(*number),
+            [] => {
+                Err(StoreError::NoSuchRun { name: name.to_owned(), nearest: nearest(name, &runs) })
+            }
+            several => Err(StoreError::Ambiguous {
+                prefix: name.to_owned(),
+                candidates: several.iter().take(8).map(|(_, id)| id.clone()).collect(),
+            }),
+        }
+    }
+
+    fn load_number(&self, number: i64) -> Result<RunRecord, StoreError> {
+        // One read transaction: a run that is being measured is seen as it was at one moment.
+        let transaction =
+            self.connection().unchecked_transaction().map_err(|source| self.sqlite(source))?;
+        let run = self
+            .prepare(
+                "SELECT id, name, started, finished, environment, requirements, experiment
+                 FROM runs WHERE number = ?1",
+            )?
+            .query_row([number], |row| {
+                Ok(RunRow {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    started: required_timestamp(row, 2)?,
+                    finished: optional_timestamp(row, 3)?,
+                    environment: row.get(4)?,
+                    requirements: row.get(5)?,
+                    experiment: row.get(6)?,
+                })
+            })
+            .map_err(|source| self.sqlite(source))?;
+        let record = RunRecord {
+            environment: from_json(&run.id, "the environment", &run.environment)?,
+            requirements: from_json(&run.id, "the requirements", &run.requirements)?,
+            experiment: from_json(&run.id, "the experiment", &run.experiment)?,
+            trials: self.load_trials(number, &run.id)?,
+            anchor: self.records(
+                &run.id,
+                "an anchor measurement",
+                "SELECT record FROM anchors WHERE run = ?1 ORDER BY anchor",
+                params![number],
+            )?,
+            id: run.id,
+            name: run.name,
+            started: run.started,
+            finished: run.finished,
+        };
+        drop(transaction);
+        Ok(record)
+    }
+
+    fn load_trials(&self, number: i64, run_id: &str) -> Result<Vec<TrialRecord>, StoreError> {
+        let rows: Vec<(usize, String)> = self
+            .prepare("SELECT position, record FROM trials WHERE run = ?1 ORDER BY position")?
+            .query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(|source| self.sqlite(source))?;
+        let mut trials = Vec::new();
+        for (position, json) in rows {
+            let mut trial: TrialRecord = from_json(run_id, &format!("trial {position}"), &json)?;
+            let what = format!("a visit of trial {position} ({})", trial.label);
+            trial.visits = self.records::<VisitRecord>(
+                run_id,
+                &what,
+                "SELECT record FROM visits WHERE run = ?1 AND position = ?2 ORDER BY visit",
+                params![number, position],
+            )?;
+            for (visit_number, visit) in trial.visits.iter_mut().enumerate() {
+                visit.responses = self.records::<Response>(
+                    run_id,
+                    &what,
+                    "SELECT record FROM responses
+                     WHERE run = ?1 AND position = ?2 AND visit = ?3 ORDER BY response",
+                    params![number, position, visit_number],
+                )?;
+            }
+            trials.push(trial);
+        }
+        Ok(trials)
+    }
+
+    fn records<T: DeserializeOwned>(
+        &self,
+        run_id: &str,
+        what: &str,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.prepare(sql)?;
+        let mut rows = statement.query(parameters).map_err(|source| self.sqlite(source))?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(|source| self.sqlite(source))? {
+            let json: String = row.get(0).map_err(|source| self.sqlite(source))?;
+            records.push(from_json(run_id, what, &json)?);
+        }
+        Ok(records)
+    }
+}
+
+/// A row of the table `runs`.
+struct RunRow {
+    id: String,
+    name: String,
+    started: OffsetDateTime,
+    finished: Option<OffsetDateTime>,
+    environment: String,
+    requirements: String,
+    experiment: String,
+}
+
+fn from_json<T: DeserializeOwned>(run: &str, what: &str, json: &str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(|source| StoreError::Unreadable {
+        run: run.to_owned(),
+        what: what.to_owned(),
+        source,
+    })
+}
+
+/// The run whose name is nearest, if one is near.
+fn nearest(name: &str, runs: &[(i64, String)]) -> Option<String> {
+    runs.iter()
+        .map(|(_, id)| (strsim::damerau_levenshtein(id, name), id))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, id)| id.clone())
+}

@@ -1,0 +1,230 @@
+//! Saving runs: every save is one transaction, and rows that did not change are not written again.
+
+use super::database::{Store, timestamp};
+use super::error::StoreError;
+use crate::results::record::{AnchorRecord, RunRecord, TrialRecord, VisitRecord};
+use rusqlite::params;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+
+impl Store {
+    /// A name for a run that begins now: its date and a few letters, not yet in the store.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn fresh_id(&self, started: OffsetDateTime) -> Result<String, StoreError> {
+        // No 0/o, 1/l/i and no vowels: nothing to confuse and no words by accident.
+        const LETTERS: &[u8; 24] = b"bcdfghjkmnpqrstvwxz23456";
+        loop {
+            let mut random = std::hash::BuildHasher::hash_one(
+                &std::collections::hash_map::RandomState::new(),
+                started,
+            );
+            let mut id = started.date().to_string();
+            id.push('-');
+            for _ in 0..4 {
+                let letter = usize::try_from(random % 24).unwrap_or(0);
+                id.push(char::from(LETTERS[letter]));
+                random /= 24;
+            }
+            if self.run_number(&id)?.is_none() {
+                return Ok(id);
+            }
+        }
+    }
+
+    /// Stores a run that begins, with what it holds already.
+    ///
+    /// # Errors
+    /// If a run of this name is stored already or the store cannot be written.
+    pub fn begin_run(&self, run: &RunRecord) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        if self.run_number(&run.id)?.is_some() {
+            return Err(StoreError::Exists { run: run.id.clone() });
+        }
+        transaction
+            .execute(
+                "INSERT INTO runs (id, name, started, finished, environment, requirements, experiment)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    run.id,
+                    run.name,
+                    timestamp(run.started),
+                    run.finished.map(timestamp),
+                    to_json(&run.id, "the environment", &run.environment)?,
+                    to_json(&run.id, "the requirements", &run.requirements)?,
+                    to_json(&run.id, "the experiment", &run.experiment)?,
+                ],
+            )
+            .map_err(|source| self.sqlite(source))?;
+        let number = transaction.last_insert_rowid();
+        for (position, trial) in run.trials.iter().enumerate() {
+            self.write_trial(number, &run.id, position, trial)?;
+        }
+        for anchor in &run.anchor {
+            self.write_anchor(number, &run.id, anchor)?;
+        }
+        transaction.commit().map_err(|source| self.sqlite(source))
+    }
+
+    /// Stores a trial as it is now; call it after every visit. Rows that did not change are not
+    /// written again.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written; nothing of the trial is changed then.
+    pub fn save_trial(
+        &self,
+        run_id: &str,
+        position: usize,
+        trial: &TrialRecord,
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        let number = self.existing(run_id)?;
+        self.write_trial(number, run_id, position, trial)?;
+        transaction.commit().map_err(|source| self.sqlite(source))
+    }
+
+    /// Adds one measurement of the anchor.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub fn save_anchor(&self, run_id: &str, anchor: &AnchorRecord) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        let number = self.existing(run_id)?;
+        self.write_anchor(number, run_id, anchor)?;
+        transaction.commit().map_err(|source| self.sqlite(source))
+    }
+
+    /// Marks a run as finished.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub fn finish_run(&self, run_id: &str, finished: OffsetDateTime) -> Result<(), StoreError> {
+        let number = self.existing(run_id)?;
+        self.connection()
+            .execute(
+                "UPDATE runs SET finished = ?2 WHERE number = ?1",
+                params![number, timestamp(finished)],
+            )
+            .map(|_| ())
+            .map_err(|source| self.sqlite(source))
+    }
+
+    fn write_trial(
+        &self,
+        run: i64,
+        run_id: &str,
+        position: usize,
+        trial: &TrialRecord,
+    ) -> Result<(), StoreError> {
+        let what = format!("trial {position} ({})", trial.label);
+        self.write(
+            "INSERT INTO trials (run, position, failed, record) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET failed = excluded.failed, record = excluded.record
+             WHERE record <> excluded.record",
+            params![
+                run,
+                position,
+                trial.failure.is_some(),
+                to_json(run_id, &what, &without_visits(trial))?
+            ],
+        )?;
+        for (number, visit) in trial.visits.iter().enumerate() {
+            let what = format!("visit {number} of {what}");
+            self.write(
+                "INSERT INTO visits (run, position, visit, record) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET record = excluded.record
+                 WHERE record <> excluded.record",
+                params![run, position, number, to_json(run_id, &what, &without_responses(visit))?],
+            )?;
+            for (index, response) in visit.responses.iter().enumerate() {
+                self.write(
+                    "INSERT INTO responses (run, position, visit, response, record)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO UPDATE SET record = excluded.record
+                     WHERE record <> excluded.record",
+                    params![run, position, number, index, to_json(run_id, &what, response)?],
+                )?;
+            }
+            self.write(
+                "DELETE FROM responses
+                 WHERE run = ?1 AND position = ?2 AND visit = ?3 AND response >= ?4",
+                params![run, position, number, visit.responses.len()],
+            )?;
+        }
+        for table in ["visits", "responses"] {
+            self.write(
+                &format!("DELETE FROM {table} WHERE run = ?1 AND position = ?2 AND visit >= ?3"),
+                params![run, position, trial.visits.len()],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_anchor(
+        &self,
+        run: i64,
+        run_id: &str,
+        anchor: &AnchorRecord,
+    ) -> Result<(), StoreError> {
+        self.write(
+            "INSERT INTO anchors (run, anchor, record)
+             VALUES (?1, (SELECT count(*) FROM anchors WHERE run = ?1), ?2)",
+            params![run, to_json(run_id, "an anchor measurement", anchor)?],
+        )
+    }
+
+    fn write(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.prepare(sql)?.execute(parameters).map(|_| ()).map_err(|source| self.sqlite(source))
+    }
+}
+
+/// JSON that is known to read back: serde writes NaN as null, which then is no number, and a run
+/// that cannot be read again is worse than one that says so while it is saved.
+fn to_json<T: Serialize + DeserializeOwned>(
+    run: &str,
+    what: &str,
+    value: &T,
+) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .and_then(|json| serde_json::from_str::<T>(&json).map(|_| json))
+        .map_err(|source| StoreError::Unstorable {
+            run: run.to_owned(),
+            what: what.to_owned(),
+            source,
+        })
+}
+
+/// A trial without its visits, which have rows of their own.
+fn without_visits(trial: &TrialRecord) -> TrialRecord {
+    // Field by field, since cloning the whole trial would copy every response only to drop it.
+    TrialRecord {
+        key: trial.key.clone(),
+        model: trial.model.clone(),
+        quantization: trial.quantization,
+        label: trial.label.clone(),
+        is_reference: trial.is_reference,
+        settings: trial.settings.clone(),
+        artifact: trial.artifact.clone(),
+        facts: trial.facts.clone(),
+        visits: Vec::new(),
+        quality: trial.quality.clone(),
+        failure: trial.failure.clone(),
+    }
+}
+
+/// A visit without its responses, which have rows of their own.
+fn without_responses(visit: &VisitRecord) -> VisitRecord {
+    VisitRecord {
+        round: visit.round,
+        started: visit.started,
+        loads: visit.loads.clone(),
+        memory: visit.memory.clone(),
+        speed: visit.speed.clone(),
+        responses: Vec::new(),
+        usage: visit.usage.clone(),
+        peak_rss_bytes: visit.peak_rss_bytes,
+        pss_bytes: visit.pss_bytes,
+    }
+}

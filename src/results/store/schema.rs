@@ -1,0 +1,105 @@
+//! The tables of the store and how older ones become newer ones.
+
+use super::error::StoreError;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::path::Path;
+
+/// Marks the file as ours ("qbnc"), in SQLite's own header field.
+const APPLICATION_ID: i64 = 0x7162_6e63;
+
+/// Each entry takes the schema one version further; entries are never changed, only added.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE runs (
+        number       INTEGER PRIMARY KEY,          -- order of beginning
+        id           TEXT NOT NULL UNIQUE,
+        name         TEXT NOT NULL,
+        started      TEXT NOT NULL,                -- RFC 3339
+        finished     TEXT,                         -- NULL: interrupted or under way
+        environment  TEXT NOT NULL,                -- JSON, as all below
+        requirements TEXT NOT NULL,
+        experiment   TEXT NOT NULL
+    );
+    CREATE TABLE trials (
+        run      INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        failed   INTEGER NOT NULL,
+        record   TEXT NOT NULL,                    -- without visits
+        PRIMARY KEY (run, position)
+    ) WITHOUT ROWID;
+    CREATE TABLE visits (
+        run      INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        visit    INTEGER NOT NULL,
+        record   TEXT NOT NULL,                    -- without responses
+        PRIMARY KEY (run, position, visit)
+    );
+    CREATE TABLE responses (
+        run      INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        visit    INTEGER NOT NULL,
+        response INTEGER NOT NULL,
+        record   TEXT NOT NULL,
+        PRIMARY KEY (run, position, visit, response)
+    );
+    CREATE TABLE anchors (
+        run    INTEGER NOT NULL REFERENCES runs(number) ON DELETE CASCADE,
+        anchor INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (run, anchor)
+    ) WITHOUT ROWID;
+"];
+
+/// The newest schema version this program knows.
+#[expect(clippy::cast_possible_wrap, reason = "there are a handful of migrations")]
+pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
+
+/// Makes the tables, or brings older ones up to date; each step is one transaction.
+pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sqlite = |source| StoreError::from_sqlite(path, source);
+    {
+        // One read transaction, so that another process cannot make the tables between two reads.
+        let _snapshot = connection.unchecked_transaction().map_err(sqlite)?;
+        if check(connection, path)? == NEWEST {
+            return Ok(());
+        }
+    }
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(sqlite)?;
+    // Another process may have migrated while this one waited for the lock.
+    let found = check(&transaction, path)?;
+    for migration in &MIGRATIONS[usize::try_from(found).unwrap_or(0)..] {
+        transaction.execute_batch(migration).map_err(sqlite)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
+    transaction.pragma_update(None, "user_version", NEWEST).map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)
+}
+
+/// The schema version of the file; an error if it is not ours or too new.
+fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let number = |pragma: &str| {
+        connection
+            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .map_err(|source| StoreError::from_sqlite(path, source))
+    };
+    let version = number("user_version")?;
+    let application = number("application_id")?;
+    let has_tables = || {
+        connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+            .map(|count| count > 0)
+            .map_err(|source| StoreError::from_sqlite(path, source))
+    };
+    let is_new = version == 0 && application == 0 && !has_tables()?;
+    if !is_new && (application != APPLICATION_ID || version < 1) {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    if version > NEWEST {
+        return Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found: version,
+            known: NEWEST,
+        });
+    }
+    Ok(version)
+}

@@ -1,0 +1,298 @@
+//! Tests of summaries over made-up runs.
+
+use super::figure::Relation;
+use super::made_up::{LADDER, MadeUp, fail, speed_test};
+use super::metric::Metric;
+use super::record::{RunRecord, SpeedRecord};
+use super::summary::{Row, Summary};
+use super::verdict::{Need, Outcome};
+use crate::experiment::requirements::Requirements;
+use crate::experiment::settings::Settings;
+use crate::worker::protocol::Phase;
+use crate::workload::measured::SpeedSample;
+
+fn row<'a>(summary: &'a Summary, label: &str) -> &'a Row {
+    summary.rows.iter().find(|row| row.label == label).unwrap()
+}
+
+fn labels(summary: &Summary, rows: &[usize]) -> Vec<String> {
+    rows.iter().map(|&row| summary.rows[row].label.clone()).collect()
+}
+
+fn close(found: f64, expected: f64, within: f64) {
+    assert!((found - expected).abs() <= within * expected.abs(), "{found} is not {expected}");
+}
+
+fn generation() -> Metric {
+    Metric::Speed(speed_test("tg128"))
+}
+
+#[test]
+fn figures_are_those_that_were_made_up() {
+    let summary = Summary::of(&MadeUp::default().run());
+    let row = row(&summary, "Q4_K_M");
+    close(row.value(Metric::FileBytes).unwrap(), 770.0 * 1_048_576.0, 1e-9);
+    close(row.value(generation()).unwrap(), 33.4, 0.02);
+    close(row.value(Metric::Kld).unwrap(), 0.0282 * 1.11, 0.03);
+    close(row.value(Metric::ItlMedianSeconds).unwrap(), 1.02 / 33.4, 0.02);
+    close(row.value(Metric::WarmLoadSeconds).unwrap(), 0.1377, 0.03);
+    assert_eq!(row.figures[&generation()].estimate.n, 5);
+    assert!(!row.is_unstable(generation()));
+    assert_eq!(row.value(Metric::DeviceBytes), None, "no GPU, no device memory");
+    assert_eq!(row.value(Metric::JoulesPerToken), None, "unreadable energy is not 0");
+    assert_eq!((summary.rounds_done, summary.rounds_planned), (5, Some(5)));
+}
+
+#[test]
+fn energy_per_token_is_power_times_time_per_token() {
+    let summary = Summary::of(&MadeUp { gpu: true, ..MadeUp::default() }.run());
+    let row = row(&summary, "Q4_K_M");
+    let per_token = 1.0 / row.value(generation()).unwrap();
+    close(row.value(Metric::JoulesPerToken).unwrap(), 310.0 * per_token, 0.02);
+    close(row.value(Metric::DeviceBytes).unwrap(), 770.0 * 1_048_576.0 + 6.0e8, 1e-6);
+}
+
+#[test]
+fn repetitions_stand_in_for_rounds_if_there_was_only_one() {
+    let mut run = MadeUp { rounds: 1, ..MadeUp::default() }.run();
+    let one = Summary::of(&run);
+    assert_eq!(one.rows[0].figures[&generation()].estimate.interval, None);
+    let sample = |nanoseconds| SpeedSample { nanoseconds, tokens: 128 };
+    run.trials[0].visits[0].speed = vec![SpeedRecord {
+        test: speed_test("tg128"),
+        samples: vec![sample(1_000_000_000), sample(1_010_000_000), sample(990_000_000)],
+    }];
+    let several = Summary::of(&run);
+    let estimate = several.rows[0].figures[&generation()].estimate;
+    assert_eq!(estimate.n, 3);
+    close(estimate.value, 128.0, 1e-9);
+    assert!(estimate.interval.is_some());
+}
+
+#[test]
+fn a_clock_that_stood_still_yields_no_speed() {
+    let mut run = MadeUp::default().run();
+    for visit in &mut run.trials[1].visits {
+        visit.speed[1].samples[0].nanoseconds = 0;
+    }
+    let summary = Summary::of(&run);
+    assert_eq!(summary.rows[1].value(generation()), None);
+}
+
+#[test]
+fn trials_are_compared_with_the_reference_under_the_same_settings() {
+    let settings = vec![
+        Settings::default(),
+        Settings { threads: Some(4), ..Settings::default() },
+        Settings { threads: Some(2), ..Settings::default() },
+    ];
+    let mut run = MadeUp { settings, ..MadeUp::default() }.run();
+    for trial in run.trials.iter_mut().skip(12) {
+        trial.is_reference = false;
+    }
+    let summary = Summary::of(&run);
+    assert_eq!(summary.rows[5].baseline, Some(0));
+    assert_eq!(summary.rows[12].baseline, Some(0), "the same variant under other settings");
+    assert_eq!(summary.rows[17].baseline, Some(12));
+    close(summary.rows[17].ratios[&generation()].value, 33.4 / 12.1, 0.03);
+    assert_eq!(summary.models.len(), 1);
+    assert_eq!(summary.models[0].groups.len(), 3);
+    assert_eq!(summary.models[0].groups[2].rows, (24..36).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_front_leaves_out_what_is_beaten_in_everything() {
+    let summary = Summary::of(&MadeUp::default().run());
+    let front = labels(&summary, &summary.models[0].front);
+    for extreme in ["F16", "Q8_0", "Q2_K"] {
+        assert!(front.contains(&extreme.to_owned()), "{extreme} is best in one figure");
+    }
+    let mut run = MadeUp::default().run();
+    run.trials[4].artifact.as_mut().unwrap().file_bytes = 900 << 20;
+    let summary = Summary::of(&run);
+    let front = labels(&summary, &summary.models[0].front);
+    assert!(!front.contains(&"Q5_0".to_owned()), "larger, slower and further off than Q5_K_M");
+}
+
+#[test]
+fn the_best_trade_off_is_a_four_bit_variant_whatever_the_noise() {
+    for seed in 1..40 {
+        for noise in [0.002, 0.01, 0.03] {
+            let summary = Summary::of(&MadeUp { noise, seed, ..MadeUp::default() }.run());
+            let choice = summary.models[0].choice.clone().unwrap();
+            let label = &summary.rows[choice.row].label;
+            assert!(
+                ["IQ4_XS", "Q4_K_M", "IQ4_NL", "Q4_K_S"].contains(&label.as_str()),
+                "{label} with seed {seed} and noise {noise}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_best_trade_off_does_not_depend_on_what_else_was_measured() {
+    let whole = Summary::of(&MadeUp::default().run());
+    let chosen = whole.rows[whole.models[0].choice.clone().unwrap().row].label.clone();
+    for without in ["F16", "Q2_K", "Q8_0", "Q3_K_M"].iter().filter(|label| **label != chosen) {
+        let mut run = MadeUp::default().run();
+        run.trials.retain(|trial| trial.label != *without);
+        let summary = Summary::of(&run);
+        let choice = summary.models[0].choice.clone().unwrap();
+        assert_eq!(summary.rows[choice.row].label, chosen, "without {without}");
+    }
+}
+
+#[test]
+fn equal_variants_are_named_as_equal_and_the_smaller_one_is_taken() {
+    let mut variants = LADDER.to_vec();
+    variants.truncate(2);
+    for (label, mebibytes) in [("Q4_K_M", 770.0), ("Q4_K_S", 769.9), ("IQ4_NL", 770.1)] {
+        variants.push(super::made_up::Truth { label, mebibytes, ..LADDER[5] });
+    }
+    let summary = Summary::of(&MadeUp { variants, noise: 0.02, ..MadeUp::default() }.run());
+    let choice = summary.models[0].choice.clone().unwrap();
+    assert_eq!(summary.rows[choice.row].label, "Q4_K_S");
+    assert_eq!(labels(&summary, &choice.equals), ["Q4_K_M", "IQ4_NL"]);
+}
+
+#[test]
+fn without_quality_there_is_no_trade_off() {
+    let summary = Summary::of(&MadeUp { quality: false, ..MadeUp::default() }.run());
+    assert_eq!(summary.models[0].choice, None);
+    assert_eq!(labels(&summary, &summary.models[0].front), ["Q2_K"]);
+}
+
+#[test]
+fn perplexity_stands_in_for_divergence() {
+    let mut run = MadeUp::default().run();
+    for trial in &mut run.trials {
+        trial.quality.as_mut().unwrap().divergence = None;
+    }
+    let summary = Summary::of(&run);
+    let choice = summary.models[0].choice.clone().unwrap();
+    assert!(summary.rows[choice.row].label.contains("Q4"), "{}", summary.rows[choice.row].label);
+    let increase = row(&summary, "Q2_K").value(Metric::PerplexityIncrease).unwrap();
+    close(increase, (0.61_f64 * 1.113 * 0.9).exp_m1(), 0.05);
+}
+
+#[test]
+fn verdicts_judge_every_requirement() {
+    let mut run = MadeUp::default().run();
+    run.requirements = Requirements {
+        max_memory_bytes: Some(1100 << 20),
+        min_generation_tokens_per_second: Some(34.0),
+        max_ttft_ms: None,
+        max_kld: Some(0.05),
+        max_perplexity_increase: None,
+    };
+    let summary = Summary::of(&run);
+    let outcomes = |label: &str| -> Vec<Outcome> {
+        let verdict = row(&summary, label).verdict.clone().unwrap();
+        verdict.checks.iter().map(|check| check.outcome).collect()
+    };
+    assert_eq!(outcomes("F16"), [Outcome::Missed, Outcome::Missed, Outcome::Met]);
+    assert_eq!(outcomes("IQ4_NL"), [Outcome::Met, Outcome::Met, Outcome::Met]);
+    assert_eq!(outcomes("Q2_K"), [Outcome::Met, Outcome::Met, Outcome::Missed]);
+    assert!(!summary.requirements_unmet());
+    let choice = summary.models[0].choice.clone().unwrap();
+    assert!(row(&summary, &summary.rows[choice.row].label).verdict.as_ref().unwrap().is_met());
+
+    run.requirements.max_ttft_ms = Some(0.001);
+    assert!(Summary::of(&run).requirements_unmet());
+}
+
+#[test]
+fn a_limit_within_the_interval_is_close() {
+    let mut run = MadeUp::default().run();
+    let value = Summary::of(&run).rows[5].value(generation()).unwrap();
+    run.requirements.min_generation_tokens_per_second = Some(value * 1.001);
+    let summary = Summary::of(&run);
+    let check = summary.rows[5].verdict.clone().unwrap().checks[0];
+    assert_eq!(
+        (check.need, check.outcome, check.close),
+        (Need::GenerationSpeed, Outcome::Missed, true)
+    );
+    close(check.excess(), 1.001, 1e-6);
+}
+
+#[test]
+fn what_was_not_measured_is_not_met() {
+    let mut run = MadeUp { prompts: 0, ..MadeUp::default() }.run();
+    run.requirements.max_ttft_ms = Some(500.0);
+    let summary = Summary::of(&run);
+    assert_eq!(summary.rows[0].verdict.clone().unwrap().checks[0].outcome, Outcome::NotMeasured);
+    assert!(summary.requirements_unmet());
+}
+
+#[test]
+fn failed_trials_keep_their_figures_but_win_nothing() {
+    let mut run = MadeUp::default().run();
+    fail(&mut run, 11, 2, Phase::Latency, "killed by signal 9, probably out of memory");
+    let summary = Summary::of(&run);
+    let failed = row(&summary, "Q2_K");
+    assert!(failed.value(generation()).is_some() && failed.best.is_empty());
+    assert!(!summary.models[0].front.contains(&11));
+    assert!(row(&summary, "Q3_K_M").best.contains(&Metric::FileBytes));
+    assert!(summary.any_failed());
+    assert_eq!(summary.rounds_done, 5);
+}
+
+#[test]
+fn the_best_of_a_column_are_all_that_noise_does_not_separate() {
+    let summary = Summary::of(&MadeUp::default().run());
+    let best = |metric: Metric| -> Vec<&str> {
+        let rows = summary.rows.iter().filter(|row| row.best.contains(&metric));
+        rows.map(|row| row.label.as_str()).collect()
+    };
+    assert_eq!(best(Metric::FileBytes), ["Q2_K"]);
+    assert_eq!(best(generation()), ["Q2_K"]);
+    assert_eq!(best(Metric::Kld), ["Q8_0"]);
+    let prompt = best(Metric::Speed(speed_test("pp512")));
+    assert!(prompt.contains(&"Q4_0"), "{prompt:?}");
+}
+
+#[test]
+fn an_empty_run_and_one_of_failures_are_summarized() {
+    let empty = RunRecord { trials: Vec::new(), ..MadeUp::default().run() };
+    assert_eq!(Summary::of(&empty).rows, []);
+    let mut run = MadeUp::default().run();
+    for trial in 0..12 {
+        fail(&mut run, trial, 0, Phase::Load, "no such file");
+    }
+    run.requirements.max_kld = Some(1.0);
+    let summary = Summary::of(&run);
+    assert_eq!(summary.models[0].choice, None);
+    assert_eq!(summary.models[0].front, Vec::<usize>::new());
+    assert!(!summary.requirements_unmet(), "no verdict over what failed");
+}
+
+#[test]
+fn drift_and_throttling_are_found() {
+    let mut run = MadeUp::default().run();
+    for (round, anchor) in (0_u8..).zip(&mut run.anchor) {
+        anchor.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
+    }
+    let hot = "package temperature at its limit".to_owned();
+    run.trials[3].visits[1].usage[0].usage.throttling = vec![hot.clone(), hot.clone()];
+    let summary = Summary::of(&run);
+    let drift = summary.drift.unwrap();
+    close(drift.value, -0.083, 0.02);
+    assert!(!drift.interval.unwrap().contains(0.0));
+    assert_eq!(summary.throttling, [hot]);
+}
+
+#[test]
+fn the_same_prompts_in_another_order_are_the_same_prompts() {
+    let run = MadeUp::default().run();
+    let mut shuffled = run.clone();
+    for trial in &mut shuffled.trials {
+        trial.visits.reverse();
+    }
+    let (own, other) = (Summary::of(&run), Summary::of(&shuffled));
+    assert_eq!(
+        own.rows[3].figures[&Metric::Ttft90Seconds],
+        other.rows[3].figures[&Metric::Ttft90Seconds]
+    );
+    let faster = &own.rows[7].figures[&Metric::TtftMedianSeconds];
+    assert_eq!(faster.relation(&own.rows[0].figures[&Metric::TtftMedianSeconds]), Relation::Lower);
+}
