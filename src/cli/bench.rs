@@ -6,6 +6,7 @@ mod lists;
 
 use self::flags::{numbers, values};
 use self::lists::Numbers;
+use super::fetching::resolve_options;
 use super::output::{self, Destination};
 use super::session::{Session, Undertaking};
 use crate::error::{Error, Outcome};
@@ -13,7 +14,6 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Experiment, ModelPlan, Workloads};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
 use crate::experiment::workloads::SpeedTest;
-use crate::model::resolve::ResolveOptions;
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::reason;
@@ -156,7 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let experiment = experiment(arguments)?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
     let session = Session::open(verbosity)?;
-    let plan = session.plan(&experiment, &ResolveOptions::from_environment())?;
+    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
     let started = OffsetDateTime::now_utc();
     // A one-off is kept if that can be done, and measured all the same if it cannot.
     let kept = Store::open().and_then(|store| Ok((store.fresh_id(started)?, store)));

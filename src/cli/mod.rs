@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod devices;
+mod fetching;
 mod output;
 pub mod quantize;
 pub mod run;

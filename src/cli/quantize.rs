@@ -1,14 +1,16 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
+use super::fetching::resolve_options;
 use super::output;
 use crate::error::{Error, Outcome};
 use crate::experiment::not_makeable;
 use crate::model::cache::{Cache, CacheError};
 use crate::model::quantization::{FileType, Quantization};
-use crate::model::resolve::{self, ResolveError, ResolveOptions};
+use crate::model::resolve::{self, ResolveError};
 use crate::model::source::{Source, SourceError};
 use crate::model::split;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
@@ -129,8 +131,7 @@ struct Task {
 /// # Errors
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let tasks_and_input = prepare(arguments)?;
-    let (input, tasks) = tasks_and_input;
+    let (input, tasks) = prepare(arguments)?;
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
     let mut launcher =
@@ -185,17 +186,17 @@ fn prepare(arguments: &Arguments) -> Result<(PathBuf, Vec<Task>), QuantizeError>
     let source = Source::parse(&arguments.input, Path::new(""))?;
     let tasks = tasks(arguments, &source)?;
     let cache = Cache::open()?;
-    let resolved = resolve::resolve(&source, &cache, &ResolveOptions::from_environment())?;
+    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
     let Some(file) = resolved.source else {
         return Err(QuantizeError::NoFile { input: arguments.input.clone() });
     };
     let path = file.artifact.path;
-    match file.file_type {
-        Some(found) if !found.is_float() && !arguments.allow_requantize => {
-            Err(QuantizeError::AlreadyQuantized { path, found })
-        }
-        _ => Ok((path, tasks)),
+    let found = file.quantization.file_type;
+    if !found.is_float() && !arguments.allow_requantize {
+        return Err(QuantizeError::AlreadyQuantized { path, found });
     }
+    Ok((path, tasks))
 }
 
 fn tasks(arguments: &Arguments, source: &Source) -> Result<Vec<Task>, QuantizeError> {

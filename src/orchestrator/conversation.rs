@@ -84,7 +84,10 @@ pub async fn converse<L: Launcher>(
     let last = loop {
         match worker.next(limits.silence).await {
             Said::Event(event) => {
-                if let Event::Phase(begun) = &*event {
+                // A worker's own first phase is the one that began when it was started.
+                if let Event::Phase(begun) = &*event
+                    && *begun != phase
+                {
                     phase = begun.clone();
                     monitor.begin(&phase);
                 }

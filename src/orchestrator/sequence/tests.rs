@@ -263,7 +263,7 @@ fn every_figure_of_a_visit_is_recorded() {
     assert_eq!(rates, [100.0, 200.0]);
     assert_eq!(visit.responses[0].text, "an answer to say a");
     let phases: Vec<String> = visit.usage.iter().map(|it| it.phase.to_string()).collect();
-    assert_eq!(phases, ["start", "start", "cold load", "load", "tg4", "latency"]);
+    assert_eq!(phases, ["start", "cold load", "load", "tg4", "latency"]);
     assert_eq!((visit.peak_rss_bytes, visit.pss_bytes), (Some(2 << 30), Some(1 << 20)));
 }
 
