@@ -72,7 +72,8 @@ impl Drop for Shown {
 fn bar(progress: FileProgress<'_>) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(4);
     let bar = ProgressBar::with_draw_target(Some(progress.total), target);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} · {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} · {eta}")
+    {
         bar.set_style(style);
     }
     bar.set_message(format!("{} {}", progress.action, progress.file));

@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]
     models: Vec<String>,
-    /// Make these variants of every model instead of the experiment's: Q8_0,Q4_K_M
+    /// Make these variants of every model instead of the experiment's: `Q8_0,Q4_K_M`
     #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
     quantizations: Vec<Quantization>,
     /// Keep only these models and quantizations, and the reference

@@ -114,8 +114,7 @@ pub async fn converse<L: Launcher>(
     let usage = monitor.finish();
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
-    report.usage =
-        usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
+    report.usage = usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
     report.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,

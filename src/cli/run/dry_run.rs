@@ -63,10 +63,8 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
             format_bytes(bytes),
         ]);
     }
-    let disk: u64 = files
-        .iter()
-        .map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 })
-        .sum();
+    let disk: u64 =
+        files.iter().map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 }).sum();
     let workloads: Vec<String> = workloads(experiment);
     let mut text = format!("{table}\n");
     // Writing to a String cannot fail.

@@ -109,7 +109,10 @@ impl Progress {
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
-                Some(Lasting::Failed(format!("{name} failed in {}: {}", failure.phase, failure.reason)))
+                Some(Lasting::Failed(format!(
+                    "{name} failed in {}: {}",
+                    failure.phase, failure.reason
+                )))
             }
             BenchmarkEvent::AnchorMeasured(_) => None,
             BenchmarkEvent::RunEnded { run } => run
