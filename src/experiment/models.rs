@@ -5,6 +5,7 @@ use super::expand::wrong_name;
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::ModelPlan;
+use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::source::Source;
 use std::path::Path;
@@ -64,8 +65,12 @@ fn expand_one(
     };
     let own = model.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let list = own.as_deref().or(shared);
+    let allow_requantize = model.allow_requantize.as_ref().is_some_and(|written| written.value);
     if let Some(list) = list {
         check_makeable(list, &source, problems);
+        if !allow_requantize {
+            check_precision(list, &source, problems);
+        }
     }
     let quantizations = list.map_or_else(
         || default_quantizations(&source),
@@ -82,7 +87,7 @@ fn expand_one(
             .settings
             .as_ref()
             .map(|settings| settings.over(&file.settings).combinations(problems)),
-        allow_requantize: model.allow_requantize.as_ref().is_some_and(|written| written.value),
+        allow_requantize,
     })
 }
 
@@ -111,14 +116,16 @@ pub fn default_quantizations(source: &Source) -> Vec<Quantization> {
     first.into_iter().chain(ladder).map(|file_type: FileType| file_type.into()).collect()
 }
 
-/// What the source is stored in, as far as its name tells without fetching it.
+/// What the source is stored in, as far as can be told without fetching it.
 fn own_type(source: &Source) -> Option<FileType> {
     match source {
         Source::Demo => "F16".parse().ok(),
         Source::Directory(_) => None,
-        Source::File(path) => {
-            crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())
-        }
+        // A file that cannot be read is reported when it is resolved.
+        Source::File(path) => Header::read(path)
+            .ok()
+            .and_then(|header| header.file_type())
+            .or_else(|| crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())),
         Source::Hub { file, .. } => crate::model::naming::file_type_in(file),
     }
 }
@@ -180,6 +187,23 @@ fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mu
                 problems.push(problem);
             }
         }
+    }
+}
+
+/// Rounding what was rounded before adds up errors. A file on the hub is looked at when it is fetched.
+fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
+    let (Source::File(path), Some(own)) = (source, own_type(source)) else { return };
+    let other = list.iter().find(|written| written.value.file_type != own);
+    if let (Some(written), false) = (other, own.is_float()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        problems.push(
+            written
+                .problem(format!("has {}, but {name} is quantized already ({own})", written.value))
+                .help(
+                    "give an F32, F16 or BF16 source, set allow_requantize = true, or \
+                 quantizations = [] to measure it as it is",
+                ),
+        );
     }
 }
 

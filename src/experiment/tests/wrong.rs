@@ -287,3 +287,26 @@ fn bytes_that_are_no_text_are_answered_with_their_place() {
     let shown = error.unwrap_err().to_string();
     assert!(shown.starts_with("x.toml:2:5: this is no UTF-8 text"), "{shown}");
 }
+
+#[test]
+fn a_quantized_source_is_not_quantized_again_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::model::gguf::testing::Builder::model(7).write(&folder.path().join("m.gguf"));
+    let text = PLAIN.replace("hf://owner/name/model", "m");
+    let load = |more: &str| {
+        let text = format!("{text}{more}");
+        parse(text.as_bytes(), &folder.path().join("x.toml"), &Overrides::default())
+            .map(|experiment| experiment.models[0].quantizations.len())
+            .map_err(|error| error.to_string())
+    };
+    let shown = load("quantizations = [\"Q8_0\", \"Q4_0\"]").unwrap_err();
+    assert!(
+        shown.contains(
+            "x.toml:6:26: 'models.quantizations' has Q4_0, but m.gguf is quantized already (Q8_0)"
+        ),
+        "{shown}"
+    );
+    assert_eq!(load("quantizations = [\"Q4_0\"]\nallow_requantize = true"), Ok(1));
+    assert_eq!(load("quantizations = [\"Q8_0\"]"), Ok(1));
+    assert_eq!(load(""), Ok(0), "taken as it is");
+}

@@ -26,7 +26,7 @@ struct Remembered {
 }
 
 /// Text of a digest.
-pub(super) fn hex(digest: &[u8]) -> String {
+pub(in crate::model) fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -98,7 +98,7 @@ pub(super) fn remembered(
         .is_some_and(|age| age >= SETTLED);
     if let (Some(modified_ns), true, true) = (modified, unchanged, settled) {
         let known = Remembered { bytes: after.len(), modified_ns, sha256: sha256.clone() };
-        remember(cache, key, known);
+        remember(cache, &key, known);
     }
     Ok(sha256)
 }
@@ -111,14 +111,14 @@ fn load(memo: &Path) -> BTreeMap<String, Remembered> {
         .unwrap_or_default()
 }
 
-fn remember(cache: &Cache, key: String, known: Remembered) {
+fn remember(cache: &Cache, key: &str, known: Remembered) {
     // Not remembering only costs time: a read-only cache still serves.
     let Ok(_entered) = cache.enter() else { return };
     let memo = cache.checksums();
     let mut all = load(&memo);
-    all.insert(key.clone(), known);
+    all.insert(key.to_owned(), known);
     if all.len() > MOST_FILES {
-        all.retain(|path, _| *path == key || Path::new(path).exists());
+        all.retain(|path, _| path == key || Path::new(path).exists());
     }
     if let Ok(bytes) = serde_json::to_vec_pretty(&all) {
         let _ = super::write_whole(&memo, &bytes);

@@ -104,6 +104,11 @@ impl Cache {
         }
         if *filter == Filter::default() {
             remove(&self.checksums())?;
+            // Written anew from the program when it is needed.
+            let demo = self.demo();
+            if demo.exists() {
+                fs::remove_dir_all(&demo).map_err(io_error("remove", &demo))?;
+            }
         }
         Ok(cleaned)
     }
@@ -132,7 +137,8 @@ impl Cache {
                 let _ = fs::remove_file(&path);
             }
         }
-        for file in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+        let folders = [self.root.clone(), self.demo()];
+        for file in folders.iter().flat_map(fs::read_dir).flatten().flatten() {
             if file.file_name().to_string_lossy().starts_with('.') && file.path().is_file() {
                 let _ = fs::remove_file(file.path());
             }

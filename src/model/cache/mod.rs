@@ -6,6 +6,7 @@
 //! variants/<address>.lock            held by the process that makes it
 //! variants/<address>.<random>.partial   what that process has written so far
 //! scratch/<random>/                  files for the time of one process, with its lock
+//! demo/                              the demo model, written from the program
 //! checksums.json                     checksums of large files that were hashed before
 //! cache.lock                         held shared while something begins, alone while sweeping
 //! ```
@@ -21,6 +22,7 @@ mod scratch;
 mod tests;
 mod variant;
 
+pub(in crate::model) use checksum::{hex, of_bytes, of_texts};
 pub use error::CacheError;
 pub use inventory::{Cleaned, Entry, Filter};
 pub use scratch::Scratch;
@@ -46,14 +48,13 @@ impl Cache {
     /// # Errors
     /// When there is no such folder and it cannot be made.
     pub fn open() -> Result<Self, CacheError> {
-        match std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
-            Some(folder) => Self::at(Path::new(&folder)),
-            None => {
-                let folders = directories::ProjectDirs::from("", "", "quantbench")
-                    .ok_or(CacheError::NoFolder)?;
-                Self::at(folders.cache_dir())
-            }
+        let named = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty());
+        if let Some(folder) = named {
+            return Self::at(Path::new(&folder));
         }
+        let folders =
+            directories::ProjectDirs::from("", "", "quantbench").ok_or(CacheError::NoFolder)?;
+        Self::at(folders.cache_dir())
     }
 
     /// Opens the cache in `root`, and removes what dead processes left in it.
@@ -130,6 +131,23 @@ impl Cache {
 
     fn scratches(&self) -> PathBuf {
         self.root.join("scratch")
+    }
+
+    /// The folder of the demo model.
+    pub(in crate::model) fn demo(&self) -> PathBuf {
+        self.root.join("demo")
+    }
+
+    /// Writes a small file whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(in crate::model) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
+        }
+        let _entered = self.enter()?;
+        write_whole(path, bytes)
     }
 
     fn checksums(&self) -> PathBuf {

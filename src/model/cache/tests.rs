@@ -140,7 +140,7 @@ fn two_do_not_make_the_same_variant() {
 
     let waiting = {
         let slot = slot.clone();
-        std::thread::spawn(move || slot.reserve_or_wait(1000, Duration::from_secs(60)).unwrap())
+        std::thread::spawn(move || slot.reserve_or_wait(1000, Duration::from_mins(1)).unwrap())
     };
     std::thread::sleep(Duration::from_millis(50));
     Builder::model(7).write(pending.path());
