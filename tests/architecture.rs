@@ -1,5 +1,7 @@
 //! The shape of the program: which module may use which, and what every file must be like.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

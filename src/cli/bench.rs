@@ -1,11 +1,12 @@
 //! `quantbench bench`: the speed of GGUF files as they are, with llama-bench's flags and meaning.
 
 pub mod flags;
-mod llama_bench;
 mod lists;
+mod llama_bench;
 
 use self::flags::{numbers, values};
 use self::lists::Numbers;
+use super::fetching::resolve_options;
 use super::output::{self, Destination};
 use super::session::{Session, Undertaking};
 use crate::error::{Error, Outcome};
@@ -13,7 +14,6 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Experiment, ModelPlan, Workloads};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
 use crate::experiment::workloads::SpeedTest;
-use crate::model::resolve::ResolveOptions;
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::reason;
@@ -28,15 +28,17 @@ use time::OffsetDateTime;
 const RUN_NAME: &str = "bench";
 
 /// A worker that is silent for longer is ended.
-const PHASE_LIMIT: Duration = Duration::from_secs(600);
+const PHASE_LIMIT: Duration = Duration::from_mins(10);
 
 /// More trials than this are no plan of measurements but a slip of the hand.
 const MOST_TRIALS: usize = 10_000;
 
 /// Flags of `quantbench bench`. Lists and ranges: `1,2,4`, `1-8`, `128-1024+128`, `1-64*2`.
 #[derive(Debug, Args)]
-#[command(after_help = "Lists and ranges as in llama-bench: 1,2,4 or 1-8 or 128-1024+128 or 1-64*2. \
-                        Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo.")]
+#[command(
+    after_help = "Lists and ranges as in llama-bench: 1,2,4 or 1-8 or 128-1024+128 or 1-64*2. \
+                        Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo."
+)]
 pub struct Arguments {
     /// GGUF files, folders of them, hf:// addresses, or 'demo'
     #[arg(required_unless_present = "models", value_name = "FILE")]
@@ -156,7 +158,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let experiment = experiment(arguments)?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
     let session = Session::open(verbosity)?;
-    let plan = session.plan(&experiment, &ResolveOptions::from_environment())?;
+    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
     let started = OffsetDateTime::now_utc();
     // A one-off is kept if that can be done, and measured all the same if it cannot.
     let kept = Store::open().and_then(|store| Ok((store.fresh_id(started)?, store)));
@@ -232,11 +234,8 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
 fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
     let prompts = numbers(&arguments.n_prompt, 512);
     let generations = numbers(&arguments.n_gen, 128);
-    let test = |prompt_tokens, generated_tokens| SpeedTest {
-        prompt_tokens,
-        generated_tokens,
-        depth: 0,
-    };
+    let test =
+        |prompt_tokens, generated_tokens| SpeedTest { prompt_tokens, generated_tokens, depth: 0 };
     let of_one_depth: Vec<SpeedTest> = prompts
         .into_iter()
         .map(|prompt| test(prompt, 0))

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod completions;
 pub mod devices;
+mod fetching;
 mod output;
 pub mod quantize;
 pub mod run;
@@ -39,6 +40,7 @@ pub struct CommandLine {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a program")]
 enum Command {
     /// Measure every variant of an experiment and print one table to decide from
     Run(run::Arguments),
@@ -94,9 +96,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Devices(arguments) => done(devices::run(&arguments, &[])),
-        Command::Completions(arguments) => {
-            completions::run(&arguments, CommandLine::command())
-        }
+        Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }
 }

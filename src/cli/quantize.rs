@@ -1,14 +1,16 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
+use super::fetching::resolve_options;
 use super::output;
 use crate::error::{Error, Outcome};
 use crate::experiment::not_makeable;
 use crate::model::cache::{Cache, CacheError};
 use crate::model::quantization::{FileType, Quantization};
-use crate::model::resolve::{self, ResolveError, ResolveOptions};
+use crate::model::resolve::{self, ResolveError};
 use crate::model::source::{Source, SourceError};
 use crate::model::split;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
@@ -23,14 +25,14 @@ use std::time::{Duration, Instant};
 use tempfile::TempPath;
 
 /// A worker that reports no progress for longer is ended.
-const PHASE_LIMIT: Duration = Duration::from_secs(600);
+const PHASE_LIMIT: Duration = Duration::from_mins(10);
 
 /// Flags of `quantbench quantize`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The F32, F16 or BF16 model: a GGUF file, hf:// address or 'demo'
     input: String,
-    /// What to make: Q4_K_M, or several: Q8_0,Q4_K_M
+    /// What to make: `Q4_K_M`, or several: `Q8_0,Q4_K_M`
     #[arg(long, required = true, value_name = "QUANTIZATION", value_delimiter = ',')]
     to: Vec<Quantization>,
     /// The file to write, or the folder for several; without it beside the input
@@ -129,12 +131,10 @@ struct Task {
 /// # Errors
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let tasks_and_input = prepare(arguments)?;
-    let (input, tasks) = tasks_and_input;
+    let (input, tasks) = prepare(arguments)?;
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher =
-        ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -185,17 +185,17 @@ fn prepare(arguments: &Arguments) -> Result<(PathBuf, Vec<Task>), QuantizeError>
     let source = Source::parse(&arguments.input, Path::new(""))?;
     let tasks = tasks(arguments, &source)?;
     let cache = Cache::open()?;
-    let resolved = resolve::resolve(&source, &cache, &ResolveOptions::from_environment())?;
+    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
     let Some(file) = resolved.source else {
         return Err(QuantizeError::NoFile { input: arguments.input.clone() });
     };
     let path = file.artifact.path;
-    match file.file_type {
-        Some(found) if !found.is_float() && !arguments.allow_requantize => {
-            Err(QuantizeError::AlreadyQuantized { path, found })
-        }
-        _ => Ok((path, tasks)),
+    let found = file.quantization.file_type;
+    if !found.is_float() && !arguments.allow_requantize {
+        return Err(QuantizeError::AlreadyQuantized { path, found });
     }
+    Ok((path, tasks))
 }
 
 fn tasks(arguments: &Arguments, source: &Source) -> Result<Vec<Task>, QuantizeError> {
@@ -223,7 +223,7 @@ fn tasks(arguments: &Arguments, source: &Source) -> Result<Vec<Task>, QuantizeEr
     Ok(tasks)
 }
 
-/// `model-F16` in Q4_K_M is `model-Q4_K_M.gguf`; a name without a type gets one.
+/// `model-F16` in `Q4_K_M` is `model-Q4_K_M.gguf`; a name without a type gets one.
 fn result_name(stem: &str, quantization: Quantization) -> String {
     let stem = split::stem(stem);
     let base = match stem.rsplit_once(['-', '.']) {
@@ -289,7 +289,11 @@ impl Listener for Bar {
         if let (Some(bar), BenchmarkEvent::Worker(Event::Progress { fraction, .. })) =
             (&self.0, event)
         {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 100"
+            )]
             bar.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
         }
         Ok(())
@@ -308,9 +312,8 @@ mod tests {
 
     #[test]
     fn the_result_is_named_after_the_input_without_its_type() {
-        let name = |stem: &str, quantization: &str| {
-            result_name(stem, quantization.parse().unwrap())
-        };
+        let name =
+            |stem: &str, quantization: &str| result_name(stem, quantization.parse().unwrap());
         assert_eq!(name("model-F16", "Q4_K_M"), "model-Q4_K_M.gguf");
         assert_eq!(name("model.bf16", "INT8"), "model-Q8_0.gguf");
         assert_eq!(name("model", "Q4_0"), "model-Q4_0.gguf");

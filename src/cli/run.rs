@@ -5,12 +5,12 @@ mod resume;
 
 pub use resume::RunError;
 
+use super::fetching::resolve_options;
 use super::output::{self, Destination};
 use super::session::{Session, Undertaking, expanded};
 use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
-use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::display::Verbosity;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]
     models: Vec<String>,
-    /// Make these variants of every model instead of the experiment's: Q8_0,Q4_K_M
+    /// Make these variants of every model instead of the experiment's: `Q8_0,Q4_K_M`
     #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
     quantizations: Vec<Quantization>,
     /// Keep only these models and quantizations, and the reference
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
-    let plan = session.plan(&experiment, &ResolveOptions::from_environment())?;
+    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
     let run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {

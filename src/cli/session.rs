@@ -1,13 +1,11 @@
 //! Sessions: what `run` and `bench` share, from an experiment to its run.
 
-use super::output;
 use super::version;
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
 use crate::hardware::probe::Machine;
 use crate::model::cache::Cache;
 use crate::model::resolve::ResolveOptions;
-use crate::model::source::Source;
 use crate::orchestrator::display::{self, Verbosity};
 use crate::orchestrator::environment::{environment, memory_bytes};
 use crate::orchestrator::event::Listener;
@@ -52,9 +50,6 @@ impl Session {
         let maker = version::maker();
         let mut variants: Vec<Vec<Variant>> = Vec::new();
         for model in &experiment.models {
-            if matches!(model.source, Source::Hub { .. }) && self.verbosity == Verbosity::Live {
-                output::tell(&format!("looking for {}", model.source));
-            }
             variants.push(sources::variants_of(model, &self.cache, options, &maker)?);
         }
         Ok(Plan::new(experiment, variants)?)

@@ -3,6 +3,7 @@
 use super::output;
 use crate::error::{Error, Outcome};
 use crate::orchestrator::environment::Build;
+use std::fmt::Write as _;
 
 /// Set by build.rs; a build that could not find something out says so.
 const UNKNOWN: &str = "unknown";
@@ -50,13 +51,13 @@ pub fn maker() -> String {
 ///
 /// # Errors
 /// Standard output does not take it.
-#[expect(clippy::fn_params_excessive_bools, reason = "one flag of the command line")]
 pub fn run(verbose: bool) -> Result<Outcome, Error> {
     let mut text = format!("quantbench {}\n", env!("CARGO_PKG_VERSION"));
     if verbose {
         let width = PARTS.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in PARTS {
-            text.push_str(&format!("{name:width$}  {value}\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name:width$}  {value}");
         }
     }
     output::print(text.as_bytes())?;

@@ -84,7 +84,10 @@ pub async fn converse<L: Launcher>(
     let last = loop {
         match worker.next(limits.silence).await {
             Said::Event(event) => {
-                if let Event::Phase(begun) = &*event {
+                // A worker's own first phase is the one that began when it was started.
+                if let Event::Phase(begun) = &*event
+                    && *begun != phase
+                {
                     phase = begun.clone();
                     monitor.begin(&phase);
                 }
@@ -111,8 +114,7 @@ pub async fn converse<L: Launcher>(
     let usage = monitor.finish();
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
-    report.usage =
-        usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
+    report.usage = usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
     report.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,

@@ -114,7 +114,8 @@ impl Plan {
     /// A named reference is not among the variants, or there are none.
     pub fn new(experiment: &Experiment, variants: Vec<Vec<Variant>>) -> Result<Self, PlanError> {
         let mut plan = Self::default();
-        for (model_position, (model, variants)) in experiment.models.iter().zip(variants).enumerate()
+        for (model_position, (model, variants)) in
+            experiment.models.iter().zip(variants).enumerate()
         {
             let reference = reference_position(&model.name, model.reference, &variants)?;
             let settings = model.settings.as_ref().unwrap_or(&experiment.settings);

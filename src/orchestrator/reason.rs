@@ -143,8 +143,7 @@ mod tests {
 
     #[test]
     fn a_worker_killed_by_the_system_is_told_with_its_memory() {
-        let memory =
-            MemoryAtEnd { peak_rss_bytes: Some(3 << 30), machine_bytes: Some(4 << 30) };
+        let memory = MemoryAtEnd { peak_rss_bytes: Some(3 << 30), machine_bytes: Some(4 << 30) };
         assert_eq!(
             of_exit(&exit(None, Some(9), &["loading"]), memory),
             "the worker was killed, probably because memory ran out \
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn silence_names_the_limit() {
         assert_eq!(
-            of_silence(Duration::from_secs(600)),
+            of_silence(Duration::from_mins(10)),
             "nothing happened for 10 min 00 s and the worker was ended (phase_limit)"
         );
     }

@@ -14,8 +14,8 @@ use super::schedule::{PlannedVisit, Purpose, anchor_of, deal, schedule};
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
-use crate::statistics::sample::Sample;
 use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
+use crate::statistics::sample::Sample;
 use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -118,8 +118,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                 }
             }
             Provided::Ready { artifact, made } => {
-                let event =
-                    BenchmarkEvent::VariantReady { name: &name, artifact: &artifact, made };
+                let event = BenchmarkEvent::VariantReady { name: &name, artifact: &artifact, made };
                 self.listener.hear(&event)?;
                 for trial in trials {
                     self.run.trials[trial].artifact = Some(artifact.clone());
@@ -152,7 +151,11 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 
     /// One visit of a round: loads, every speed test, this round's share of the prompts.
-    async fn measure_round(&mut self, visit: PlannedVisit, round: u32) -> Result<(), SequenceError> {
+    async fn measure_round(
+        &mut self,
+        visit: PlannedVisit,
+        round: u32,
+    ) -> Result<(), SequenceError> {
         let started = self.launcher.now();
         let workloads = self.workloads_of_round(round);
         let cold_load = self.experiment.workloads.cold_load;

@@ -20,13 +20,9 @@ pub fn variants_of(
     maker: &str,
 ) -> Result<Vec<Variant>, ResolveError> {
     let resolved = resolve::resolve(&model.source, cache, options)?;
-    let requantize =
-        if model.allow_requantize { Requantize::Allow } else { Requantize::Refuse };
+    let requantize = if model.allow_requantize { Requantize::Allow } else { Requantize::Refuse };
     let variants = resolve::variants(&resolved, &model.quantizations, requantize, maker)?;
-    Ok(variants
-        .into_iter()
-        .filter_map(|variant| planned(variant, model, &resolved))
-        .collect())
+    Ok(variants.into_iter().filter_map(|variant| planned(variant, model, &resolved)).collect())
 }
 
 /// `None` only for a variant that would have to be made of nothing, which resolving refuses.

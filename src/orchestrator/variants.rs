@@ -114,8 +114,6 @@ fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
         CacheError::NoSpace { .. }
         | CacheError::Busy { .. }
         | CacheError::NotWhole { .. }
-        | CacheError::Io { .. } => {
-            Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason }))
-        }
+        | CacheError::Io { .. } => Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason })),
     }
 }

@@ -19,8 +19,7 @@ fn the_table_shows_both_tests() {
 fn rows_have_llama_benchs_fields_in_every_format() {
     let world = World::new();
     let jsonl = bench(&world, &["-o", "jsonl"]);
-    let rows: Vec<Value> =
-        jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 2);
     assert_eq!((&rows[0]["n_prompt"], &rows[0]["n_gen"]), (&16.into(), &0.into()));
     assert_eq!(rows[1]["samples_ns"].as_array().unwrap().len(), 2);
@@ -38,8 +37,7 @@ fn rows_have_llama_benchs_fields_in_every_format() {
 fn lists_are_swept_as_llama_bench_sweeps_them() {
     let world = World::new();
     let jsonl = bench(&world, &["-t", "1-2", "-pg", "8,2", "-d", "0,8", "-fa", "0", "-o", "jsonl"]);
-    let rows: Vec<Value> =
-        jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 2 * 3 * 2, "threads × tests × depths");
     assert!(rows.iter().any(|row| row["n_threads"] == 2 && row["n_depth"] == 8));
 }
@@ -51,9 +49,7 @@ fn several_files_are_measured_and_one_that_is_none_is_refused() {
     let jsonl = bench(&world, &["tiny-Q8_0.gguf", "-o", "jsonl"]);
     assert_eq!(jsonl.lines().count(), 4);
     world.write("broken.gguf", "GGUF?");
-    world
-        .run(&["bench", "broken.gguf", "--quiet"])
-        .expect_message(2, &["broken.gguf"]);
+    world.run(&["bench", "broken.gguf", "--quiet"]).expect_message(2, &["broken.gguf"]);
 }
 
 #[test]

@@ -29,16 +29,14 @@ fn the_version_is_short_and_on_request_complete() {
 fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     let world = World::new();
     world.run(&[]).expect(2);
-    world.run(&["rnu"]).expect_message(2, &["unrecognized subcommand 'rnu'", "'run'"]);
+    world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
     world.run(&["run", "--quant", "Q4_KM"]).expect_message(2, &["did you mean 'Q4_K_M'?"]);
     world.run(&["run", "--resume", "--dry-run"]).expect_message(2, &["cannot be used with"]);
     world.run(&["bench"]).expect_message(2, &["<FILE>"]);
     world.run(&["bench", "nowhere.gguf"]).expect_message(2, &["nowhere.gguf"]);
-    world
-        .run(&["bench", "tiny-F16.gguf", "-p", "8-1"])
-        .expect_message(2, &["'8-1' is empty"]);
+    world.run(&["bench", "tiny-F16.gguf", "-p", "8-1"]).expect_message(2, &["'8-1' is empty"]);
 }
 
 #[test]

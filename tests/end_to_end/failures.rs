@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
 
-/// F16, Q8_0 and Q4_0 as files with telling names.
+/// Three variants as files with telling names.
 fn three_files() -> World {
     let world = World::new();
     world.ready_variants("Q8_0,Q4_0");

@@ -43,8 +43,7 @@ fn finish(child: Child) -> (Option<i32>, String) {
 
 /// Resumes and checks that the run is whole and has what was measured before.
 fn resume(world: &World, before: &Value) {
-    let arguments =
-        ["run", "--repetitions", MANY, "--quiet", "--format", "json", "--resume"];
+    let arguments = ["run", "--repetitions", MANY, "--quiet", "--format", "json", "--resume"];
     let document = world.run(&arguments).expect(0).json();
     assert_eq!(document["run"]["id"], before["run"]["id"]);
     let trials = document["run"]["trials"].as_array().unwrap();

@@ -1,5 +1,6 @@
 //! `quantbench quantize`: files where the user wants them.
 
+use crate::tiny_model::{self, Weights};
 use crate::world::World;
 use std::fs;
 
@@ -14,6 +15,17 @@ fn files_are_made_beside_the_input_with_its_name() {
         assert!(bytes.len() < fs::read(world.path("tiny-F16.gguf")).unwrap().len());
         assert!(ended.stdout.contains(name));
     }
+}
+
+#[test]
+fn a_file_in_f32_can_be_made_into_f16() {
+    let world = World::new();
+    tiny_model::write(&world.path("tiny-F32.gguf"), Weights::F32);
+    let arguments = ["quantize", "tiny-F32.gguf", "--to", "F16", "-o", "half.gguf"];
+    world.run(&arguments).expect(0);
+    let sizes =
+        ["tiny-F32.gguf", "half.gguf"].map(|name| fs::read(world.path(name)).unwrap().len());
+    assert!(sizes[1] < sizes[0] * 3 / 5, "{sizes:?}");
 }
 
 #[test]
@@ -39,9 +51,7 @@ fn what_cannot_be_made_is_refused_with_a_remedy() {
     refused(&["quantize", "tiny-F16.gguf", "--to", "Q8_0,Q4_0", "-o", "x.gguf"], &["folder"]);
     world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);
     refused(&["quantize", "tiny-Q8_0.gguf", "--to", "Q4_0"], &["--allow-requantize"]);
-    world
-        .run(&["quantize", "tiny-Q8_0.gguf", "--to", "Q4_0", "--allow-requantize"])
-        .expect(0);
+    world.run(&["quantize", "tiny-Q8_0.gguf", "--to", "Q4_0", "--allow-requantize"]).expect(0);
 }
 
 #[test]

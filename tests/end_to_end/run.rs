@@ -115,7 +115,10 @@ fn every_format_can_be_asked_for() {
     for format in ["table", "markdown", "csv", "jsonl", "llama-bench"] {
         let arguments = ["run", "--quiet", "--rounds", "1", "--format", format];
         let ended = world.run(&arguments).expect(0);
-        assert!(ended.stdout.contains("Q8_0") || ended.stdout.contains("q8_0"), "{format}: {ended:?}");
+        assert!(
+            ended.stdout.contains("Q8_0") || ended.stdout.contains("q8_0"),
+            "{format}: {ended:?}"
+        );
         if ["jsonl", "llama-bench"].contains(&format) {
             for line in ended.stdout.lines() {
                 assert!(serde_json::from_str::<Value>(line).is_ok(), "{format}: {line}");

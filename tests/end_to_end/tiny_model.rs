@@ -103,7 +103,11 @@ fn file(metadata: &Metadata, tensors: &[Tensor], weights: Weights) -> Vec<u8> {
         bytes.extend((data.len() as u64).to_le_bytes());
         for _ in 0..tensor.shape.iter().product::<u64>() {
             let value = if tensor.shape.len() > 1 { random.next() * 0.2 } else { 1.0 };
-            if half { data.extend(half_bits(value).to_le_bytes()) } else { data.extend(value.to_le_bytes()) }
+            if half {
+                data.extend(half_bits(value).to_le_bytes());
+            } else {
+                data.extend(value.to_le_bytes());
+            }
         }
         data.resize(data.len().next_multiple_of(32), 0);
     }
@@ -184,7 +188,8 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 

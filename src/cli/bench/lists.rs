@@ -13,7 +13,9 @@ pub struct Numbers<T>(pub Vec<T>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// A part is neither a number nor a range.
-    #[error("'{part}' is neither a number nor a range; write 512, 1,2,4, 1-8, 128-1024+128 or 1-64*2")]
+    #[error(
+        "'{part}' is neither a number nor a range; write 512, 1,2,4, 1-8, 128-1024+128 or 1-64*2"
+    )]
     Syntax {
         /// The part.
         part: String,

@@ -59,6 +59,7 @@ type Row = Map<String, Value>;
 
 /// Which settings the Markdown table shows a column for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one per column")]
 pub(super) struct Shown {
     threads: bool,
     batch: bool,
@@ -202,7 +203,12 @@ fn markdown(rows: &[Row], shown: &Shown) -> String {
         table.push('\n');
     }
     if let Some(row) = rows.first() {
-        let _ = write!(table, "\nbuild: {} ({})\n", text(row, "build_commit"), text(row, "build_number"));
+        let _ = write!(
+            table,
+            "\nbuild: {} ({})\n",
+            text(row, "build_commit"),
+            text(row, "build_number")
+        );
     }
     table
 }
@@ -218,11 +224,19 @@ fn value(row: &Row, field: &str) -> String {
         "model" => text(row, "model_type"),
         "size" => {
             let size = number(row, "model_size") / MEBIBYTE;
-            if size < 1024.0 { format!("{size:.2} MiB") } else { format!("{:.2} GiB", size / 1024.0) }
+            if size < 1024.0 {
+                format!("{size:.2} MiB")
+            } else {
+                format!("{:.2} GiB", size / 1024.0)
+            }
         }
         "params" => {
             let count = number(row, "model_n_params");
-            if count < 1e9 { format!("{:.2} M", count / 1e6) } else { format!("{:.2} B", count / 1e9) }
+            if count < 1e9 {
+                format!("{:.2} M", count / 1e6)
+            } else {
+                format!("{:.2} B", count / 1e9)
+            }
         }
         "test" => test_name(row),
         "t/s" => format!("{:.2} ± {:.2}", number(row, "avg_ts"), number(row, "stddev_ts")),
@@ -283,7 +297,12 @@ build: abc (7)
         let csv = converted(OutputFormat::Csv, &Shown::default());
         let mut lines = csv.lines();
         assert!(lines.next().unwrap().starts_with("build_commit,build_number,cpu_info,"));
-        assert!(lines.next().unwrap().starts_with("\"abc\",\"7\",\"\",\"\",\"CPU\",\"\",\"llama 6M F16\","));
+        assert!(
+            lines
+                .next()
+                .unwrap()
+                .starts_with("\"abc\",\"7\",\"\",\"\",\"CPU\",\"\",\"llama 6M F16\",")
+        );
         assert!(lines.next().unwrap().contains("\"a \"\"b\"\" c\""));
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         assert!(reader.records().all(|record| record.unwrap().len() == COLUMNS.len()));

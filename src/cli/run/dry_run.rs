@@ -1,10 +1,11 @@
 //! `quantbench run --dry-run`: the trials of an experiment and the disk they take, nothing measured.
 
+use crate::cli::fetching::resolve_options;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
-use crate::model::resolve::ResolveOptions;
+use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::units::format_bytes;
@@ -13,7 +14,8 @@ use std::fmt::Write as _;
 
 /// Prints the trials of an experiment. Nothing is fetched: a source on the hub must be there.
 pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome, Error> {
-    let options = ResolveOptions { offline: true, ..ResolveOptions::from_environment() };
+    let mut options = resolve_options(Verbosity::Live);
+    options.hub.offline = true;
     let plan = session.plan(experiment, &options)?;
     let files = plan
         .variants
@@ -61,10 +63,8 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
             format_bytes(bytes),
         ]);
     }
-    let disk: u64 = files
-        .iter()
-        .map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 })
-        .sum();
+    let disk: u64 =
+        files.iter().map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 }).sum();
     let workloads: Vec<String> = workloads(experiment);
     let mut text = format!("{table}\n");
     // Writing to a String cannot fail.

@@ -27,7 +27,10 @@ pub enum Verbosity {
 
 /// The display that fits standard error.
 #[must_use]
-pub fn for_standard_error(experiment: &Experiment, verbosity: Verbosity) -> Option<Box<dyn Listener>> {
+pub fn for_standard_error(
+    experiment: &Experiment,
+    verbosity: Verbosity,
+) -> Option<Box<dyn Listener>> {
     if verbosity == Verbosity::Quiet {
         return None;
     }

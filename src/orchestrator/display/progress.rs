@@ -58,11 +58,11 @@ impl Progress {
                     run.trials.windows(2).any(|two| two[0].settings != two[1].settings);
                 let verb = if *resumed { "goes on" } else { "begins" };
                 Some(Lasting::Remark(format!(
-                    "run {} of '{}' {verb}: {} trials, {} visits",
+                    "run {} of '{}' {verb}: {}, {}",
                     run.id,
                     run.name,
-                    run.trials.len(),
-                    visits.len()
+                    counted(run.trials.len(), "trial"),
+                    counted(visits.len(), "visit")
                 )))
             }
             BenchmarkEvent::VariantBegan { name } => {
@@ -85,6 +85,7 @@ impl Progress {
             BenchmarkEvent::VisitBegan { visit, trial } => {
                 let purpose = match visit.purpose {
                     Purpose::Quality => "quality".to_owned(),
+                    Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
                     Purpose::Anchor(round) => format!("drift check of round {}", round + 1),
                 };
@@ -108,7 +109,10 @@ impl Progress {
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
-                Some(Lasting::Failed(format!("{name} failed in {}: {}", failure.phase, failure.reason)))
+                Some(Lasting::Failed(format!(
+                    "{name} failed in {}: {}",
+                    failure.phase, failure.reason
+                )))
             }
             BenchmarkEvent::AnchorMeasured(_) => None,
             BenchmarkEvent::RunEnded { run } => run
@@ -162,7 +166,8 @@ impl Progress {
     /// How long the rest will take, in words.
     pub(super) fn time_left(&self) -> String {
         match self.left.estimate() {
-            Some(left) => format!("about {} left", format_seconds(left.as_secs_f64().round())),
+            _ if self.left.visits() == 0 => "nothing left to measure".to_owned(),
+            Some(left) => format!("about {} left", format_seconds(left.as_secs_f64().ceil())),
             None => "time left not known yet".to_owned(),
         }
     }
@@ -189,4 +194,8 @@ impl Progress {
     pub(super) fn last(&self) -> &str {
         &self.last
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

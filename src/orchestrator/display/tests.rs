@@ -28,7 +28,7 @@ fn experiment() -> Experiment {
         rounds: 2,
         repetitions: 1,
         cool_down: Duration::ZERO,
-        phase_limit: Duration::from_secs(60),
+        phase_limit: Duration::from_mins(1),
         requirements: Requirements::default(),
     }
 }

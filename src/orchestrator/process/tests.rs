@@ -1,5 +1,7 @@
 //! Real processes that misbehave: what the orchestrator makes of them, and that none survives.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 use super::*;
 use crate::model::quantization::FileType;
 use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
@@ -39,8 +41,7 @@ fn listen_to(worker: &str, silence: Duration) -> Report {
 }
 
 fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> Report {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits { silence, machine_bytes: None };
     runtime.block_on(converse(launcher, job, limits, &mut Nobody)).unwrap()
 }
@@ -129,8 +130,7 @@ fn an_interruption_ends_the_worker_at_once() {
 #[test]
 fn a_worker_that_is_dropped_is_gone() {
     let (mut launcher, _raise) = launcher("deaf.sh");
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pid = runtime.block_on(async {
         let worker = launcher.launch(&job("in.gguf")).unwrap();
         worker.child.id().unwrap()
