@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand, flags → call → print.
 
+pub mod cache;
 pub mod devices;
+pub mod inspect;
 
 use std::process::ExitCode;
 
