@@ -22,7 +22,7 @@ const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
 /// Flags of `quantbench inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A GGUF file, any part of a split one, a file of the hub (hf:…), or demo
+    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, or `demo`
     #[arg(value_name = "FILE")]
     pub source: String,
     /// How to show it

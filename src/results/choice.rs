@@ -35,20 +35,52 @@ pub struct Choice {
 /// Source: Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, equation 1.1.
 const SCALING_EXPONENT: f64 = 0.076;
 
-/// The candidates that no other one beats: positions within `candidates`.
+/// The Pareto front and what is off it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Front {
+    /// Rows that no other one beats, in the order of the candidates.
+    pub members: Vec<usize>,
+    /// The others, each with a row that beats it.
+    pub beaten: Vec<Beaten>,
+}
+
+/// A row that is not on the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beaten {
+    /// The row.
+    pub row: usize,
+    /// The row that beats it: the one on the front if there is one, the first of them.
+    pub by: usize,
+}
+
+/// The candidates that no other one beats.
 ///
 /// One beats another if it is smaller, faster or closer to the reference beyond the noise and in
 /// nothing worse beyond the noise. What the 95 % intervals leave open counts as equal, so noise
 /// neither adds nor removes a variant by itself. Where a figure is missing in either, it decides
 /// nothing.
 #[must_use]
-pub fn pareto_front(candidates: &[Candidate]) -> Vec<usize> {
-    let front: Vec<usize> = (0..candidates.len())
-        .filter(|&own| !candidates.iter().any(|other| beats(other, &candidates[own])))
-        .collect();
+pub fn pareto_front(candidates: &[Candidate]) -> Front {
+    let is_beaten = |subject: &Candidate| candidates.iter().any(|other| beats(other, subject));
+    let mut front = Front::default();
+    let members: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| !is_beaten(candidate)).collect();
     // Equality within noise is not transitive, so a circle of candidates that beat each other is
     // conceivable; then none is shown to be inferior.
-    if front.is_empty() { (0..candidates.len()).collect() } else { front }
+    if members.is_empty() {
+        front.members = candidates.iter().map(|candidate| candidate.row).collect();
+        return front;
+    }
+    for candidate in candidates {
+        let beaten_by = |other: &&Candidate| beats(other, candidate);
+        let by =
+            members.iter().copied().find(beaten_by).or_else(|| candidates.iter().find(beaten_by));
+        match by {
+            None => front.members.push(candidate.row),
+            Some(by) => front.beaten.push(Beaten { row: candidate.row, by: by.row }),
+        }
+    }
+    front
 }
 
 fn beats(subject: &Candidate, other: &Candidate) -> bool {
@@ -261,10 +293,19 @@ mod tests {
     }
 
     #[test]
-    fn candidates_that_beat_each_other_in_turn_all_stay() {
-        assert_eq!(pareto_front(&llama(0.001)), (0..9).collect::<Vec<_>>());
+    fn a_smaller_variant_that_diverges_more_beats_nothing() {
+        assert_eq!(pareto_front(&llama(0.001)).members, (0..9).collect::<Vec<_>>());
+        let larger_and_worse = candidate(9, 5.0, measured(0.05, 0.001));
+        let mut candidates = llama(0.001);
+        candidates.push(larger_and_worse);
+        // Rows 5 and 6 beat it; the first of the front is named.
+        assert_eq!(pareto_front(&candidates).beaten, [Beaten { row: 9, by: 5 }]);
+    }
+
+    #[test]
+    fn candidates_that_are_equal_all_stay() {
         let same = vec![candidate(0, 4.0, measured(0.1, 0.01)); 3];
-        assert_eq!(pareto_front(&same), [0, 1, 2]);
+        assert_eq!(pareto_front(&same).members.len(), 3);
     }
 
     #[test]

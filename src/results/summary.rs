@@ -1,6 +1,6 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
-use super::choice::{Candidate, Choice, best_trade_off, pareto_front};
+use super::choice::{Candidate, Choice, Front, best_trade_off, pareto_front};
 use super::extract;
 use super::figure::{Evidence, Figure, Relation};
 use super::metric::{Better, Metric};
@@ -69,11 +69,15 @@ pub struct ModelSummary {
     pub groups: Vec<Group>,
     /// The row that quality is measured against, if it was measured itself.
     pub reference: Option<usize>,
-    /// Rows on the Pareto front of size, speed and divergence; empty if fewer than two rows have
-    /// figures to compare.
-    pub front: Vec<usize>,
+    /// The Pareto front of size, speed and divergence; empty if fewer than two rows have figures to
+    /// compare.
+    pub front: Front,
     /// The best trade-off among those that meet the requirements, or among all if none does.
     pub choice: Option<Choice>,
+    /// Next to the chosen row on the front: the smallest that diverges less, beyond the noise.
+    pub closer: Option<usize>,
+    /// Next to the chosen row on the front: the largest that is smaller.
+    pub smaller: Option<usize>,
 }
 
 /// The trials of one model under the same settings.
@@ -221,8 +225,10 @@ fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
                 name: row.model.clone(),
                 groups: Vec::new(),
                 reference: None,
-                front: Vec::new(),
+                front: Front::default(),
                 choice: None,
+                closer: None,
+                smaller: None,
             });
             models.len() - 1
         });
@@ -273,8 +279,7 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
         })
         .collect();
     if candidates.len() > 1 {
-        let front = pareto_front(&candidates);
-        model.front = front.into_iter().map(|position| candidates[position].row).collect();
+        model.front = pareto_front(&candidates);
     }
     let meets =
         |candidate: &&Candidate| rows[candidate.row].verdict.as_ref().is_none_or(Verdict::is_met);
@@ -291,6 +296,35 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
         [only] if candidates.len() > 1 => Some(Choice { row: only.row, equals: Vec::new() }),
         _ => best_trade_off(&meeting, loss),
     };
+    find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model);
+}
+
+/// The next steps from the chosen row along the front, either way, past those that equal it.
+fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
+    let candidate = |row: usize| candidates.iter().find(|candidate| candidate.row == row);
+    let Some(chosen) = model.choice.as_ref().and_then(|choice| candidate(choice.row)) else {
+        return;
+    };
+    let size = |candidate: &Candidate| {
+        candidate.size.as_ref().map_or(f64::NAN, |size| size.estimate.value)
+    };
+    let equals = model.choice.as_ref().map(|choice| choice.equals.as_slice()).unwrap_or_default();
+    let members = model.front.members.iter().filter(|row| !equals.contains(row));
+    let on_front: Vec<&Candidate> = members.filter_map(|&row| candidate(row)).collect();
+    let diverges_less = |other: &Candidate| match (&other.loss, &chosen.loss) {
+        (Some(own), Some(others)) => own.relation(others) == Relation::Lower,
+        _ => false,
+    };
+    model.closer = on_front
+        .iter()
+        .filter(|other| size(other) > size(chosen) && diverges_less(other))
+        .min_by(|left, right| size(left).total_cmp(&size(right)))
+        .map(|other| other.row);
+    model.smaller = on_front
+        .iter()
+        .filter(|other| size(other) < size(chosen))
+        .max_by(|left, right| size(left).total_cmp(&size(right)))
+        .map(|other| other.row);
 }
 
 /// Marks, per metric, every sound trial of the model that no other beats beyond the noise, unless

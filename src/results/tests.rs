@@ -103,14 +103,14 @@ fn trials_are_compared_with_the_reference_under_the_same_settings() {
 #[test]
 fn the_front_leaves_out_what_is_beaten_in_everything() {
     let summary = Summary::of(&MadeUp::default().run());
-    let front = labels(&summary, &summary.models[0].front);
+    let front = labels(&summary, &summary.models[0].front.members);
     for extreme in ["F16", "Q8_0", "Q2_K"] {
         assert!(front.contains(&extreme.to_owned()), "{extreme} is best in one figure");
     }
     let mut run = MadeUp::default().run();
     run.trials[4].artifact.as_mut().unwrap().file_bytes = 900 << 20;
     let summary = Summary::of(&run);
-    let front = labels(&summary, &summary.models[0].front);
+    let front = labels(&summary, &summary.models[0].front.members);
     assert!(!front.contains(&"Q5_0".to_owned()), "larger, slower and further off than Q5_K_M");
 }
 
@@ -159,7 +159,7 @@ fn equal_variants_are_named_as_equal_and_the_smaller_one_is_taken() {
 fn without_quality_there_is_no_trade_off() {
     let summary = Summary::of(&MadeUp { quality: false, ..MadeUp::default() }.run());
     assert_eq!(summary.models[0].choice, None);
-    assert_eq!(labels(&summary, &summary.models[0].front), ["Q2_K"]);
+    assert_eq!(labels(&summary, &summary.models[0].front.members), ["Q2_K"]);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn failed_trials_keep_their_figures_but_win_nothing() {
     let summary = Summary::of(&run);
     let failed = row(&summary, "Q2_K");
     assert!(failed.value(generation()).is_some() && failed.best.is_empty());
-    assert!(!summary.models[0].front.contains(&11));
+    assert!(!summary.models[0].front.members.contains(&11));
     assert!(row(&summary, "Q3_K_M").best.contains(&Metric::FileBytes));
     assert!(summary.any_failed());
     assert_eq!(summary.rounds_done, 5);
@@ -262,7 +262,7 @@ fn an_empty_run_and_one_of_failures_are_summarized() {
     run.requirements.max_kld = Some(1.0);
     let summary = Summary::of(&run);
     assert_eq!(summary.models[0].choice, None);
-    assert_eq!(summary.models[0].front, Vec::<usize>::new());
+    assert!(summary.models[0].front.members.is_empty());
     assert!(!summary.requirements_unmet(), "no verdict over what failed");
 }
 

@@ -1,0 +1,354 @@
+//! What the figures say, in two or three sentences per model.
+//!
+//! No sentence claims a difference that the 95 % intervals do not support: every comparison is asked
+//! of the paired intervals first, and without an interval nothing is claimed.
+
+use super::text::{count, list, sanitize};
+use crate::results::figure::Relation;
+use crate::results::metric::Metric;
+use crate::results::record::RunRecord;
+use crate::results::summary::{ModelSummary, Row, Summary};
+use crate::results::verdict::{Check, Outcome, Verdict};
+use crate::statistics::estimate::Estimate;
+use crate::units::significant;
+
+/// From this ratio on people say "twice", below it per cent.
+const SAID_IN_PERCENT: f64 = 1.5;
+
+/// Sentences about a run.
+pub(super) fn findings(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    if summary.rows.is_empty() {
+        return vec!["The run holds no trial.".to_owned()];
+    }
+    if summary.rows.iter().all(|row| row.failure.is_some()) {
+        return vec!["No trial succeeded, so there is nothing to compare.".to_owned()];
+    }
+    let several = summary.models.len() > 1;
+    summary
+        .models
+        .iter()
+        .map(|model| {
+            let sentences = View { summary, model }.sentences(run).join(" ");
+            // A sentence about the best trade-off names the model itself.
+            if several && model.choice.is_none() {
+                format!("{}: {sentences}", sanitize(&model.name))
+            } else {
+                sentences
+            }
+        })
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect()
+}
+
+/// One model of a summary.
+struct View<'a> {
+    summary: &'a Summary,
+    model: &'a ModelSummary,
+}
+
+impl View<'_> {
+    fn sentences(&self, run: &RunRecord) -> Vec<String> {
+        let rows: Vec<&Row> = self.rows().collect();
+        let sound = rows.iter().filter(|row| row.failure.is_none()).count();
+        if rows.len() == 1 {
+            return vec![format!(
+                "{} is the only variant, so there is nothing to compare it with.",
+                self.name(rows[0])
+            )];
+        }
+        if sound < 2 {
+            return vec![
+                "Fewer than two trials succeeded, so there is nothing to compare.".to_owned(),
+            ];
+        }
+        let mut sentences: Vec<String> = Vec::new();
+        if !run.requirements.is_empty() {
+            sentences.extend(self.needs());
+        }
+        match &self.model.choice {
+            Some(_) => {
+                sentences.extend(self.best());
+                sentences.extend(self.steps());
+            }
+            None => sentences.push(self.without_quality()),
+        }
+        sentences.extend(self.front());
+        sentences
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        let rows = self.model.groups.iter().flat_map(|group| &group.rows);
+        rows.map(|&row| &self.summary.rows[row])
+    }
+
+    /// The variant, with its settings if they are not those of the best trade-off.
+    fn name(&self, row: &Row) -> String {
+        let label = sanitize(&row.label);
+        let chosen = self.model.choice.as_ref().map(|choice| &self.summary.rows[choice.row]);
+        let same = chosen.is_some_and(|chosen| chosen.settings == row.settings);
+        if same || self.model.groups.len() == 1 {
+            label
+        } else {
+            format!("{label} ({})", row.settings)
+        }
+    }
+
+    fn names(&self, rows: &[usize]) -> Vec<String> {
+        rows.iter().map(|&row| self.name(&self.summary.rows[row])).collect()
+    }
+
+    /// How many meet the requirements, and which comes closest if none does.
+    fn needs(&self) -> Option<String> {
+        let judged: Vec<(&Row, &Verdict)> =
+            self.rows().filter_map(|row| Some((row, row.verdict.as_ref()?))).collect();
+        let meeting = judged.iter().filter(|(_, verdict)| verdict.is_met()).count();
+        if meeting > 0 {
+            let verb = if meeting == 1 { "meets" } else { "meet" };
+            return Some(format!(
+                "{meeting} of {} {verb} the needs.",
+                count(self.rows().count(), "trial")
+            ));
+        }
+        let excess =
+            |verdict: &Verdict| verdict.checks.iter().map(Check::excess).fold(1.0, f64::max);
+        let (row, verdict) =
+            judged.into_iter().min_by(|left, right| excess(left.1).total_cmp(&excess(right.1)))?;
+        let missed: Vec<String> = verdict
+            .checks
+            .iter()
+            .filter(|check| check.outcome != Outcome::Met)
+            .map(|check| match check.value {
+                None => format!("{} was not measured", check.need.word()),
+                Some(_) => format!(
+                    "{} misses its limit by {} %",
+                    check.need.word(),
+                    significant((check.excess() - 1.0) * 100.0, 2)
+                ),
+            })
+            .collect();
+        Some(format!(
+            "No trial meets all needs; {} comes closest ({}).",
+            self.name(row),
+            missed.join(", ")
+        ))
+    }
+
+    fn best(&self) -> Option<String> {
+        let choice = self.model.choice.as_ref()?;
+        let row = &self.summary.rows[choice.row];
+        let name = self.name(row);
+        let whose = if self.summary.models.len() > 1 {
+            format!(" for {}", sanitize(&self.model.name))
+        } else {
+            String::new()
+        };
+        let among = match &row.verdict {
+            Some(verdict) if verdict.is_met() => " among those that meet them",
+            Some(_) => " regardless of them",
+            None => "",
+        };
+        let with = if self.model.groups.len() > 1 {
+            format!(" with {}", row.settings)
+        } else {
+            String::new()
+        };
+        let scope = format!("Best trade-off{whose}{among}");
+        let name_and_settings = format!("{name}{with}");
+        let equals = if choice.equals.is_empty() {
+            String::new()
+        } else {
+            let names = self.names(&choice.equals);
+            let verb = if names.len() == 1 { "comes" } else { "come" };
+            format!(" {} {verb} out equal within the noise, but {name} is smaller.", list(&names))
+        };
+        if row.is_reference {
+            let why = "no smaller one saves enough for what it loses";
+            return Some(format!(
+                "{scope}: {name_and_settings}, the reference itself; {why}.{equals}"
+            ));
+        }
+        let facts = self.against_reference(row);
+        if facts.is_empty() {
+            return Some(format!("{scope}: {name_and_settings}.{equals}"));
+        }
+        Some(format!("{scope}: {name_and_settings}. It is {}.{equals}", list(&facts)))
+    }
+
+    /// Size, speed and divergence of a row against its baseline, as parts of "it is …".
+    fn against_reference(&self, row: &Row) -> Vec<String> {
+        let Some(baseline) = row.baseline.map(|baseline| &self.summary.rows[baseline]) else {
+            return self.quality(row).into_iter().collect();
+        };
+        let mut facts = Vec::new();
+        if let Some(ratio) = row.ratios.get(&Metric::FileBytes) {
+            facts.push(format!("{} than {}", size_words(ratio.value), self.name(baseline)));
+        }
+        let speed = self.summary.generation.map(Metric::Speed);
+        if let Some(ratio) = speed.and_then(|metric| row.ratios.get(&metric)) {
+            facts.extend(speed_words(ratio));
+        }
+        facts.extend(self.quality(row));
+        facts
+    }
+
+    /// Divergence, or perplexity where there is none.
+    fn quality(&self, row: &Row) -> Option<String> {
+        if let Some(kld) = row.value(Metric::Kld) {
+            let agreement = row
+                .value(Metric::TopTokenAgreement)
+                .map(|share| format!(" (top token agrees {:.1} %)", share * 100.0));
+            let agreement = agreement.unwrap_or_default();
+            return Some(format!("its answers diverge by {} nats{agreement}", significant(kld, 2)));
+        }
+        let increase = row.figures.get(&Metric::PerplexityIncrease)?.estimate;
+        let words = match increase.interval {
+            Some(interval) if interval.low > 0.0 => "higher",
+            Some(interval) if interval.high < 0.0 => "lower",
+            _ => return Some("no different in perplexity that could be told".to_owned()),
+        };
+        let percent = significant(increase.value.abs() * 100.0, 2);
+        Some(format!("{percent} % {words} in perplexity"))
+    }
+
+    /// The next steps along the front, either way.
+    fn steps(&self) -> Option<String> {
+        let chosen = &self.summary.rows[self.model.choice.as_ref()?.row];
+        let loss = if chosen.figures.contains_key(&Metric::Kld) || chosen.is_reference {
+            Metric::Kld
+        } else {
+            Metric::Perplexity
+        };
+        let value = |row: &Row| match (loss, row.value(loss)) {
+            (Metric::Kld, Some(nats)) => format!("{} nats", significant(nats, 2)),
+            (_, Some(perplexity)) => format!("a perplexity of {}", significant(perplexity, 4)),
+            _ => "none".to_owned(),
+        };
+        let what = if loss == Metric::Kld { "divergence" } else { "perplexity" };
+        let size = |row: &Row| row.value(Metric::FileBytes);
+        let mut steps = Vec::new();
+        if let Some(row) = self.model.closer.map(|row| &self.summary.rows[row]) {
+            let ratio = size(row)? / size(chosen)?;
+            let value = if row.is_reference && loss == Metric::Kld {
+                "none".to_owned()
+            } else {
+                value(row)
+            };
+            steps.push(format!(
+                "for less {what} take {} ({value}, {})",
+                self.name(row),
+                size_words(ratio)
+            ));
+        }
+        if let Some(row) = self.model.smaller.map(|row| &self.summary.rows[row]) {
+            let ratio = size(row)? / size(chosen)?;
+            steps.push(format!(
+                "for less size {} ({}, {})",
+                self.name(row),
+                size_words(ratio),
+                value(row)
+            ));
+        }
+        let text = steps.join("; ");
+        let mut characters = text.chars();
+        let first = characters.next()?.to_uppercase();
+        Some(format!("{first}{}.", characters.as_str()))
+    }
+
+    /// What may be said where no loss was measured.
+    fn without_quality(&self) -> String {
+        let unique = |metric: Metric| {
+            let mut best = self.rows().filter(|row| row.best.contains(&metric));
+            best.next().filter(|_| best.next().is_none())
+        };
+        let smallest = unique(Metric::FileBytes);
+        let speed = self.summary.generation.map(Metric::Speed);
+        let fastest = speed.and_then(unique);
+        let mut parts = Vec::new();
+        match (smallest, fastest) {
+            (Some(small), Some(fast)) if small.key == fast.key => {
+                parts.push(format!("{} is the smallest and generates fastest", self.name(small)));
+            }
+            (small, fast) => {
+                parts.extend(small.map(|row| format!("{} is the smallest", self.name(row))));
+                parts.extend(fast.map(|row| format!("{} generates fastest", self.name(row))));
+            }
+        }
+        let rest = if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) };
+        format!("Quality was not measured, so no trade-off can be named{rest}.")
+    }
+
+    fn front(&self) -> Option<String> {
+        let front = &self.model.front;
+        if front.members.is_empty() {
+            return None;
+        }
+        let measured = |metric: Metric| self.rows().any(|row| row.figures.contains_key(&metric));
+        let mut axes = vec!["size"];
+        if self.summary.generation.is_some_and(|test| measured(Metric::Speed(test))) {
+            axes.push("generation speed");
+        }
+        if measured(Metric::Kld) {
+            axes.push("divergence");
+        } else if measured(Metric::Perplexity) {
+            axes.push("perplexity");
+        }
+        let axes = list(&axes);
+        if front.beaten.is_empty() {
+            let all = front.members.len();
+            return Some(format!(
+                "All {all} are on the Pareto front of {axes}: none is beaten in all of them."
+            ));
+        }
+        if front.members.len() <= front.beaten.len() {
+            return Some(format!(
+                "On the Pareto front of {axes}: {}.",
+                list(&self.names(&front.members))
+            ));
+        }
+        let beaten: Vec<String> = front
+            .beaten
+            .iter()
+            .map(|beaten| {
+                let name = |row: usize| self.name(&self.summary.rows[row]);
+                format!("{} (beaten by {})", name(beaten.row), name(beaten.by))
+            })
+            .collect();
+        Some(format!("Off the Pareto front of {axes}: {}.", list(&beaten)))
+    }
+}
+
+/// `3.1x smaller`, `8 % larger`, `as large`: how many times the other's size something is.
+fn size_words(ratio: f64) -> String {
+    let (times, word) = if ratio < 1.0 { (1.0 / ratio, "smaller") } else { (ratio, "larger") };
+    if times >= SAID_IN_PERCENT {
+        return format!("{}x {word}", significant(times, 2));
+    }
+    let percent = (ratio - 1.0).abs() * 100.0;
+    if percent < 0.05 {
+        "as large".to_owned()
+    } else {
+        format!("{} % {word}", significant(percent, 2))
+    }
+}
+
+/// `2.8x faster at generation`, or that no difference could be told; nothing without an interval.
+fn speed_words(ratio: &Estimate) -> Option<String> {
+    let interval = ratio.interval?;
+    let relation = if interval.low > 1.0 {
+        Relation::Higher
+    } else if interval.high < 1.0 {
+        Relation::Lower
+    } else {
+        Relation::Same
+    };
+    let (times, word) = match relation {
+        Relation::Same => return Some("as fast at generation within the noise".to_owned()),
+        Relation::Higher => (ratio.value, "faster"),
+        Relation::Lower => (1.0 / ratio.value, "slower"),
+    };
+    Some(if times >= SAID_IN_PERCENT {
+        format!("{}x {word} at generation", significant(times, 2))
+    } else {
+        format!("{} % {word} at generation", significant((ratio.value - 1.0).abs() * 100.0, 2))
+    })
+}

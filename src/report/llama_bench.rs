@@ -1,0 +1,15 @@
+//! llama_bench
+use super::format::{RenderOptions, Report, ReportError};
+use crate::results::record::RunRecord;
+use crate::results::summary::Summary;
+pub(super) struct LlamaBench;
+impl Report for LlamaBench {
+    fn render(
+        &self,
+        run: &RunRecord,
+        _: &Summary,
+        _: &RenderOptions,
+    ) -> Result<Vec<u8>, ReportError> {
+        serde_json::to_vec(run).map_err(|source| ReportError::Json { run: run.id.clone(), source })
+    }
+}

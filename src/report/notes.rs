@@ -1,0 +1,214 @@
+//! What stands under a comparison: what the marks mean, what failed and why, what to beware of.
+
+use super::columns::{Column, Kind};
+use super::format::RenderOptions;
+use super::table::LeftOut;
+use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
+use crate::experiment::requirements::Requirements;
+use crate::results::metric::Metric;
+use crate::results::record::RunRecord;
+use crate::results::summary::Summary;
+use crate::units::{format_bytes, significant};
+
+/// A change of the anchor below this is not worth a word, however certain it is.
+const DRIFT_WORTH_A_NOTE: f64 = 0.02;
+
+/// All notes, each a paragraph.
+pub(super) fn notes(
+    run: &RunRecord,
+    summary: &Summary,
+    shown: &[Column],
+    left_out: &LeftOut,
+    options: &RenderOptions,
+) -> Vec<String> {
+    let mut notes: Vec<String> = legend(summary, shown).into_iter().collect();
+    notes.extend(failures(summary));
+    notes.extend(caveats(run, summary));
+    notes.extend(shortened(summary, options));
+    if !left_out.names.is_empty() {
+        notes.push(format!(
+            "Left out to fit {} columns: {} (--columns {} shows all).",
+            options.columns,
+            list(&left_out.names),
+            left_out.columns_for_all
+        ));
+    }
+    notes
+}
+
+/// What the marks mean, as far as they occur.
+fn legend(summary: &Summary, shown: &[Column]) -> Option<String> {
+    let cells = || shown.iter().flat_map(|column| &column.cells);
+    let several = summary.models.len() > 1;
+    let mut parts: Vec<String> = Vec::new();
+    if cells().any(|cell| cell.text.starts_with('→')) {
+        parts.push("→ best trade-off".to_owned());
+    }
+    if cells().any(|cell| cell.best && !cell.unstable) {
+        let whose = if several { "best of its model" } else { "best" };
+        parts.push(format!("* {whose}, or level with it within the noise"));
+    }
+    if cells().any(|cell| cell.text.contains('±')) {
+        parts.push("± 95 % interval (half width)".to_owned());
+    }
+    if cells().any(|cell| cell.unstable) {
+        parts.push("~ unstable: more than ±5 % (KLD: ±10 %)".to_owned());
+    }
+    if shown.iter().any(|column| {
+        column.kind == Kind::Verdict && column.cells.iter().any(|cell| cell.text.ends_with('?'))
+    }) {
+        parts.push("? noise could turn the verdict".to_owned());
+    }
+    // A mark and its meaning stay on one line.
+    let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
+    (!parts.is_empty()).then(|| parts.join("   "))
+}
+
+/// `[1] Q2_K failed in latency: killed by signal 9, probably out of memory`.
+pub(super) fn failures(summary: &Summary) -> Vec<String> {
+    let failed = summary.rows.iter().filter_map(|row| Some((row, row.failure.as_ref()?)));
+    failed
+        .enumerate()
+        .map(|(index, (row, failure))| {
+            let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
+            let whose = if several {
+                format!(" ({}, {})", sanitize(&row.model), row.settings)
+            } else {
+                String::new()
+            };
+            format!(
+                "[{}] {}{whose} failed in {}: {}",
+                index + 1,
+                sanitize(&row.label),
+                failure.phase,
+                sanitize(&failure.reason)
+            )
+        })
+        .collect()
+}
+
+/// What limits the figures: an unfinished run, too few rounds, drift, throttling, no energy, what
+/// quality rests on.
+pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let mut notes = Vec::new();
+    if run.finished.is_none() {
+        let rounds = match summary.rounds_planned {
+            Some(planned) => {
+                format!("{} of {planned} rounds of every trial are", summary.rounds_done)
+            }
+            None => format!("{} of every trial are", count_rounds(summary)),
+        };
+        notes.push(format!(
+            "The run has not finished: {rounds} stored; 'quantbench run --resume' goes on."
+        ));
+    }
+    let measured_once = summary.rows.iter().any(|row| {
+        row.figures.iter().any(|(metric, figure)| {
+            matches!(metric, Metric::Speed(_)) && figure.estimate.interval.is_none()
+        })
+    });
+    if measured_once {
+        notes.push(
+            "Speeds measured once have no interval, so differences between them prove nothing \
+             (--rounds 5)."
+                .to_owned(),
+        );
+    }
+    notes.extend(drift(summary));
+    if !summary.throttling.is_empty() {
+        let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
+        notes.push(format!("The machine throttled while measuring: {}.", list(&signs)));
+    }
+    notes.extend(quality(run));
+    if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {
+        notes.push(
+            "Energy: n/a, no counter of this machine could be read ('quantbench devices' says why)."
+                .to_owned(),
+        );
+    }
+    if !run.requirements.is_empty() {
+        notes.push(format!("Needs: {}.", list(&limits(&run.requirements))));
+    }
+    notes
+}
+
+fn count_rounds(summary: &Summary) -> String {
+    count(usize::try_from(summary.rounds_done).unwrap_or(0), "round")
+}
+
+fn drift(summary: &Summary) -> Option<String> {
+    let drift = summary.drift?;
+    let certain = drift.interval.is_some_and(|interval| !interval.contains(0.0));
+    if !certain || drift.value.abs() < DRIFT_WORTH_A_NOTE {
+        return None;
+    }
+    let percent = significant(drift.value.abs() * 100.0, 2);
+    let direction = if drift.value < 0.0 { "slower" } else { "faster" };
+    Some(format!(
+        "The machine grew {percent} % {direction} during the run (anchor: the reference measured \
+         again each round); comparisons are paired by round, absolute speeds are not."
+    ))
+}
+
+/// What perplexity and divergence rest on.
+fn quality(run: &RunRecord) -> Option<String> {
+    let qualities = || run.trials.iter().filter_map(|trial| trial.quality.as_ref());
+    let least = qualities().map(|quality| quality.scored_tokens).min()?;
+    let most = qualities().map(|quality| quality.scored_tokens).max()?;
+    let tokens = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let early = qualities()
+        .any(|quality| quality.divergence.as_ref().is_some_and(|found| found.stopped_early));
+    let early = if early { ", ended once the KLD was as precise as asked" } else { "" };
+    let bound = qualities()
+        .filter_map(|quality| quality.divergence.as_ref())
+        .map(|found| found.kld_error_bound)
+        .fold(0.0, f64::max);
+    let bound = if bound > 0.0 {
+        format!(
+            "; the reference was not kept whole, which may change a KLD by up to {}",
+            significant(bound, 2)
+        )
+    } else {
+        String::new()
+    };
+    Some(format!("PPL and KLD over {tokens} tokens of text{early}{bound}."))
+}
+
+/// The requirements in words: `memory ≤ 2.00 GiB`.
+fn limits(requirements: &Requirements) -> Vec<String> {
+    let mut limits = Vec::new();
+    if let Some(bytes) = requirements.max_memory_bytes {
+        limits.push(format!("memory ≤ {}", format_bytes(bytes)));
+    }
+    if let Some(speed) = requirements.min_generation_tokens_per_second {
+        limits.push(format!("generation ≥ {speed} t/s"));
+    }
+    if let Some(milliseconds) = requirements.max_ttft_ms {
+        limits.push(format!("TTFT p90 ≤ {milliseconds} ms"));
+    }
+    if let Some(nats) = requirements.max_kld {
+        limits.push(format!("KLD ≤ {nats} nats"));
+    }
+    if let Some(increase) = requirements.max_perplexity_increase {
+        limits.push(format!(
+            "PPL at most {} % over the reference's",
+            significant(increase * 100.0, 3)
+        ));
+    }
+    limits
+}
+
+/// Full names of those that were cut.
+fn shortened(summary: &Summary, options: &RenderOptions) -> Option<String> {
+    let columns = super::table::label_columns(options);
+    let mut names: Vec<String> = Vec::new();
+    for row in &summary.rows {
+        let whole = sanitize(&row.label);
+        let short = shorten(&whole, columns);
+        let entry = format!("{short} is {whole}");
+        if short != whole && !names.contains(&entry) {
+            names.push(entry);
+        }
+    }
+    (!names.is_empty()).then(|| format!("Names: {}.", names.join("; ")))
+}

@@ -1,0 +1,96 @@
+//! How figures are written: one unit and one number of decimals per column.
+
+/// A unit to show, and how many decimals a column of such values has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scale {
+    /// What a value is multiplied with to be in the unit shown.
+    pub(super) factor: f64,
+    /// Digits after the point.
+    pub(super) decimals: usize,
+}
+
+impl Scale {
+    /// So many decimals that the typical (median) value has `digits` significant ones.
+    pub(super) fn typical(values: &[f64], factor: f64, digits: i32) -> Self {
+        let mut sizes = sizes(values, factor);
+        sizes.sort_by(f64::total_cmp);
+        let typical = sizes.get(sizes.len() / 2).copied().unwrap_or(1.0);
+        Self { factor, decimals: decimals(typical, digits) }
+    }
+
+    /// So many decimals that the smallest value has `digits` significant ones, within limits: for
+    /// values that differ by orders of magnitude.
+    pub(super) fn smallest(values: &[f64], digits: i32, at_least: usize, at_most: usize) -> Self {
+        let smallest = sizes(values, 1.0).into_iter().reduce(f64::min).unwrap_or(1.0);
+        Self { factor: 1.0, decimals: decimals(smallest, digits).clamp(at_least, at_most) }
+    }
+
+    /// A value in the unit; what would read as 0 and is not, as less than the smallest number shown.
+    pub(super) fn show(self, value: f64) -> String {
+        let decimals = self.decimals;
+        let scaled = value * self.factor;
+        let smallest = self.smallest_shown();
+        if scaled != 0.0 && scaled.abs() < smallest / 2.0 {
+            return format!("<{smallest:.decimals$}");
+        }
+        format!("{scaled:.decimals$}")
+    }
+
+    /// A half width, rounded up: it never reads as more certain than it is.
+    pub(super) fn show_half_width(self, half_width: f64) -> String {
+        let decimals = self.decimals;
+        let steps = (half_width * self.factor / self.smallest_shown() - 1e-9).ceil().max(0.0);
+        format!("±{:.decimals$}", steps * self.smallest_shown())
+    }
+
+    fn smallest_shown(self) -> f64 {
+        10.0_f64.powi(-i32::try_from(self.decimals).unwrap_or(0))
+    }
+}
+
+fn sizes(values: &[f64], factor: f64) -> Vec<f64> {
+    let sizes = values.iter().map(|value| (value * factor).abs());
+    sizes.filter(|size| size.is_finite() && *size > 0.0).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "log10 of a finite f64 is within ±324")]
+fn decimals(value: f64, digits: i32) -> usize {
+    let magnitude = value.log10().floor() as i32;
+    usize::try_from((digits - 1 - magnitude).clamp(0, 6)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_has_the_decimals_of_its_typical_value() {
+        let scale = Scale::typical(&[12.1, 33.4, 96.0, 1820.0], 1.0, 3);
+        assert_eq!(scale.show(12.14), "12.1");
+        assert_eq!(scale.show(1820.0), "1820.0");
+        assert_eq!(Scale::typical(&[0.0124, 0.2], 1e3, 3).show(0.0124), "12");
+    }
+
+    #[test]
+    fn values_of_many_magnitudes_keep_the_smallest_readable() {
+        let scale = Scale::smallest(&[0.0, 0.00114, 0.61], 2, 3, 5);
+        assert_eq!(scale.show(0.00114), "0.0011");
+        assert_eq!(scale.show(0.61), "0.6100");
+        assert_eq!(scale.show(0.000_02), "<0.0001");
+        assert_eq!(scale.show(0.0), "0.0000");
+    }
+
+    #[test]
+    fn half_widths_are_rounded_up() {
+        let scale = Scale { factor: 1.0, decimals: 1 };
+        assert_eq!(scale.show_half_width(0.01), "±0.1");
+        assert_eq!(scale.show_half_width(0.2), "±0.2");
+        assert_eq!(scale.show_half_width(0.0), "±0.0");
+    }
+
+    #[test]
+    fn nothing_to_go_by_is_no_reason_to_fail() {
+        assert_eq!(Scale::typical(&[], 1.0, 3).show(1.0), "1.00");
+        assert_eq!(Scale::typical(&[f64::NAN, 0.0], 1.0, 3).decimals, 2);
+    }
+}
