@@ -1,4 +1,5 @@
-//! quantbench: the program. Parses the command line, runs the command, turns its outcome into an exit code.
+//! quantbench: the program. Parses the command line, runs the command, turns its outcome into an
+//! exit code.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,131 @@
 //! The command line: one file per subcommand, flags → call → print.
 
+pub mod bench;
+pub mod completions;
+pub mod devices;
+mod fetching;
+mod output;
+pub mod quantize;
+pub mod run;
+mod session;
+pub mod version;
+
+use crate::error::{Error, Outcome};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the command given on the command line.
+/// Variable with the level of the log on standard error (`debug` shows what workers write there).
+const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
+
+/// Measures every quantization of a language model on this machine and tells which one to run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "quantbench",
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Exit codes: 0 done; 1 no variant meets the requirements; 2 bad input; 3 some \
+                  trials failed; 130 interrupted (--resume goes on)."
+)]
+pub struct CommandLine {
+    /// Print the version; with --verbose also what the program was built from.
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// Say more about the version.
+    #[arg(long, requires = "version")]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a program")]
+enum Command {
+    /// Measure every variant of an experiment and print one table to decide from
+    Run(run::Arguments),
+    /// Measure the speed of GGUF files, with llama-bench's flags
+    Bench(bench::Arguments),
+    /// Make quantized variants of a model
+    Quantize(quantize::Arguments),
+    /// Show what this machine can run models with, and what is missing
+    Devices(devices::Arguments),
+    /// Print completions for a shell
+    Completions(completions::Arguments),
+    /// Measure one variant for an orchestrator that talks through standard input and output
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Runs the command given on the command line and returns the program's exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = bench::flags::spell_out(std::env::args_os().collect());
+    run_command(arguments)
+}
+
+fn run_command(arguments: Vec<OsString>) -> ExitCode {
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help goes to standard output and is no error; whoever closed the pipe has read enough.
+            let _ = error.print();
+            return if error.use_stderr() { Outcome::Refused.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    start_log();
+    let result = match line.command {
+        Some(Command::Worker) => return crate::worker::main(),
+        Some(command) => dispatch(command),
+        None => version::run(line.verbose),
+    };
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            if let Some(message) = error.message() {
+                output::tell(&message);
+            }
+            error.outcome().into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<Outcome, Error> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Devices(arguments) => done(devices::run(&arguments, &[])),
+        Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
+        Command::Worker => Ok(Outcome::Done),
+    }
+}
+
+fn done<E>(result: Result<(), E>) -> Result<Outcome, Error>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    result.map(|()| Outcome::Done).map_err(Error::command)
+}
+
+/// The log is for those who look for a fault: nothing is set up unless it is asked for.
+fn start_log() {
+    let Ok(filter) = std::env::var(LOG_VARIABLE) else { return };
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    // It fails only where a log is set up already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
 }

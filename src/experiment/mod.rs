@@ -3,7 +3,24 @@
 //! Uses `model` for the names of quantizations and sources; used by everything that runs or shows
 //! an experiment. Nothing here touches llama.cpp.
 
+mod diagnostic;
+mod expand;
+mod file;
+mod inputs;
+mod load;
+mod models;
+mod overrides;
+mod reader;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;
+mod settings_file;
 pub mod workloads;
+
+pub use diagnostic::Diagnostics;
+pub use load::{ExperimentError, built_in, load, parse};
+pub use models::not_makeable;
+pub use overrides::Overrides;
+
+#[cfg(test)]
+mod tests;

@@ -70,18 +70,22 @@ impl FromStr for SpeedTest {
     }
 }
 
+/// No context is longer; it also keeps sums of tokens within `u32`.
+const MOST_TOKENS: u32 = 100_000_000;
+
 fn parse_speed_test(text: &str) -> Option<SpeedTest> {
+    let tokens = |count: &str| count.parse::<u32>().ok().filter(|&count| count <= MOST_TOKENS);
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let (test, depth) = match compact.split_once('@') {
-        Some((test, depth)) => (test, depth.strip_prefix('d').unwrap_or(depth).parse().ok()?),
+        Some((test, depth)) => (test, tokens(depth.strip_prefix('d').unwrap_or(depth))?),
         None => (compact.as_str(), 0),
     };
     let mut parsed = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth };
     for part in test.split('+') {
         if let Some(count) = part.strip_prefix("pp") {
-            parsed.prompt_tokens = count.parse().ok()?;
+            parsed.prompt_tokens = tokens(count)?;
         } else {
-            parsed.generated_tokens = part.strip_prefix("tg")?.parse().ok()?;
+            parsed.generated_tokens = tokens(part.strip_prefix("tg")?)?;
         }
     }
     (parsed.tokens() > 0).then_some(parsed)
@@ -182,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_test_without_tokens_is_refused() {
-        for text in ["", "pp0", "512", "tg", "pp-1", "ppx", "pp512@"] {
+        for text in
+            ["", "pp0", "512", "tg", "pp-1", "ppx", "pp512@", "pp4294967295+tg1", "tg1@d4294967295"]
+        {
             assert!(text.parse::<SpeedTest>().is_err(), "{text}");
         }
     }

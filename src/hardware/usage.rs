@@ -47,13 +47,41 @@ pub struct GpuUsage {
 }
 
 impl Usage {
-    /// Energy of everything that could be read, joules.
+    /// Energy of processor, memory and GPUs, as far as it could be read, joules. A GPU on which the
+    /// worker is known to have had no memory is left out: it idled for reasons of its own.
     #[must_use]
     pub fn energy_joules(&self) -> Option<f64> {
-        let parts = self
-            .cpu_energy_joules
-            .into_iter()
-            .chain(self.gpus.iter().filter_map(|gpu| gpu.energy_joules));
+        let used = self.gpus.iter().filter(|gpu| gpu.max_worker_memory_bytes != Some(0));
+        let parts =
+            self.cpu_energy_joules.into_iter().chain(used.filter_map(|gpu| gpu.energy_joules));
         parts.fold(None, |sum, part| Some(sum.unwrap_or(0.0) + part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(max_worker_memory_bytes: Option<u64>, energy_joules: Option<f64>) -> GpuUsage {
+        GpuUsage { max_worker_memory_bytes, energy_joules, ..GpuUsage::default() }
+    }
+
+    #[test]
+    fn energy_leaves_out_gpus_that_the_worker_did_not_use() {
+        let mut usage = Usage {
+            cpu_energy_joules: Some(10.0),
+            gpus: vec![gpu(Some(1), Some(5.0)), gpu(None, Some(2.0)), gpu(Some(0), Some(90.0))],
+            ..Usage::default()
+        };
+        assert_eq!(usage.energy_joules(), Some(17.0));
+        usage.cpu_energy_joules = None;
+        assert_eq!(usage.energy_joules(), Some(7.0));
+    }
+
+    #[test]
+    fn energy_that_nobody_tells_is_unknown_and_not_zero() {
+        assert_eq!(Usage::default().energy_joules(), None);
+        let usage = Usage { gpus: vec![gpu(Some(1), None)], ..Usage::default() };
+        assert_eq!(usage.energy_joules(), None);
     }
 }

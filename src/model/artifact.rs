@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct Artifact {
     /// The GGUF, or the first part of a split one.
     pub path: PathBuf,
-    /// SHA-256 of the file (of the first part and the names and sizes of all for split ones), hex.
+    /// SHA-256 of the file, or of the checksums of its parts if it is split; hex.
     pub checksum: String,
     /// Bytes of all parts.
     pub file_bytes: u64,

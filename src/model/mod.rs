@@ -3,5 +3,14 @@
 //! Nothing here runs a model. Uses `units`; used by everything that names or needs a model file.
 
 pub mod artifact;
+pub mod cache;
+pub mod demo;
+pub mod gguf;
+pub mod hub;
+pub mod naming;
+pub mod progress;
 pub mod quantization;
+pub mod resolve;
+pub mod size;
 pub mod source;
+pub mod split;

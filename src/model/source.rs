@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// Where a model's file comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,5 +37,200 @@ impl fmt::Display for Source {
                 write!(formatter, "hf://{repository}@{revision}/{file}")
             }
         }
+    }
+}
+
+/// Why a text is no source; `Display` says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing was written.
+    #[error("is empty; write a path, 'hf://owner/name/file.gguf' or 'demo'")]
+    Empty,
+    /// An address that cannot be fetched.
+    #[error("is '{text}', an address that is not fetched; {remedy}")]
+    Address {
+        /// What was written.
+        text: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// `hf://` with something wrong behind it.
+    #[error(
+        "is '{text}', which names no file on the hub; write 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf'"
+    )]
+    Hub {
+        /// What was written.
+        text: String,
+    },
+    /// The path leads nowhere.
+    #[error("is '{text}', but there is no file or folder {}", .path.display())]
+    Missing {
+        /// What was written.
+        text: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+}
+
+/// Where paths on the hub begin.
+const HUB: &str = "https://huggingface.co/";
+
+impl Source {
+    /// Reads a source as people write it: `demo`, `hf://owner/name[@revision]/file.gguf`, or the path
+    /// of a file or folder; a relative path starts at `base`, `~/` at the home folder.
+    ///
+    /// # Errors
+    /// When the text is no source, or no file or folder is there.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, SourceError> {
+        if text.is_empty() {
+            return Err(SourceError::Empty);
+        }
+        if text == "demo" {
+            return Ok(Self::Demo);
+        }
+        if let Some(rest) = text.strip_prefix("hf://") {
+            return parse_hub(rest).ok_or_else(|| SourceError::Hub { text: text.to_owned() });
+        }
+        if text.contains("://") {
+            let remedy = hub_spelling(text).map_or_else(
+                || "download the file and write its path".to_owned(),
+                |spelling| format!("write '{spelling}'"),
+            );
+            return Err(SourceError::Address { text: text.to_owned(), remedy });
+        }
+        let path = base.join(expand_home(text));
+        if path.is_dir() {
+            Ok(Self::Directory(path))
+        } else if path.exists() {
+            Ok(Self::File(path))
+        } else {
+            Err(SourceError::Missing { text: text.to_owned(), path })
+        }
+    }
+
+    /// What the source is called when nobody named it: the file's stem without a split file's
+    /// numbers, the folder's name, or `demo`.
+    #[must_use]
+    pub fn default_name(&self) -> String {
+        let file = match self {
+            Self::Demo => return "demo".to_owned(),
+            Self::Directory(path) => {
+                // A trailing `.` or `..` has no name; the folder it leads to has.
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                let last = path.components().rev().find_map(|component| match component {
+                    Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+                    _ => None,
+                });
+                return last.unwrap_or_else(|| "models".to_owned());
+            }
+            Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Hub { file, .. } => file.rsplit('/').next().unwrap_or(file).to_owned(),
+        };
+        let stem = super::split::stem(&file);
+        if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
+    }
+}
+
+fn expand_home(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), directories::BaseDirs::new()) {
+        (Some(rest), Some(folders)) => folders.home_dir().join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+fn parse_hub(rest: &str) -> Option<Source> {
+    let mut parts = rest.splitn(3, '/');
+    let (owner, name, file) = (parts.next()?, parts.next()?, parts.next()?);
+    let (name, revision) = match name.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (name, None),
+    };
+    let word = |text: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !text.is_empty() && text.chars().all(allowed) && text != "." && text != ".."
+    };
+    let plain = |part: &str| {
+        !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '?', '#'])
+    };
+    let is_file = file.split('/').all(plain)
+        && file.to_ascii_lowercase().ends_with(".gguf")
+        && !file.chars().any(char::is_control);
+    (word(owner) && word(name) && revision.is_none_or(word) && is_file).then(|| Source::Hub {
+        repository: format!("{owner}/{name}"),
+        file: file.to_owned(),
+        revision: revision.map(str::to_owned),
+    })
+}
+
+/// The `hf://` spelling of a file's web address.
+fn hub_spelling(address: &str) -> Option<String> {
+    let mut parts = address.strip_prefix(HUB)?.splitn(5, '/');
+    let (owner, name, view) = (parts.next()?, parts.next()?, parts.next()?);
+    let (revision, file) = (parts.next()?, parts.next()?);
+    if !matches!(view, "resolve" | "blob" | "raw") {
+        return None;
+    }
+    let file = file.split('?').next()?;
+    let revision = if revision == "main" { String::new() } else { format!("@{revision}") };
+    let spelling = format!("{owner}/{name}{revision}/{file}");
+    parse_hub(&spelling).map(|_| format!("hf://{spelling}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Source, String> {
+        Source::parse(text, Path::new("/nowhere")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn hub_sources_read_back_as_written() {
+        for text in ["hf://owner/name/file.gguf", "hf://o-1/n.2_x@v1.0/dir/sub/file-Q4_K_M.gguf"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_names_no_hub_file_is_refused() {
+        for text in [
+            "hf://",
+            "hf://owner",
+            "hf://owner/name",
+            "hf://owner/name/",
+            "hf://owner/name/file.safetensors",
+            "hf://owner/../file.gguf",
+            "hf://owner/name/../../file.gguf",
+            "hf://owner/name/a//file.gguf",
+            "hf://owner/name@/file.gguf",
+            "hf://own er/name/file.gguf",
+            "hf://owner/name/file.gguf?x=.gguf",
+        ] {
+            assert!(parse(text).unwrap_err().contains("names no file on the hub"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_web_address_of_the_hub_is_answered_with_its_spelling() {
+        let error = parse("https://huggingface.co/o/n/resolve/main/f.gguf?download=true");
+        assert!(error.unwrap_err().ends_with("write 'hf://o/n/f.gguf'"));
+        let error = parse("https://huggingface.co/o/n/blob/v2/d/f.gguf");
+        assert!(error.unwrap_err().ends_with("write 'hf://o/n@v2/d/f.gguf'"));
+        assert!(parse("http://example.org/f.gguf").unwrap_err().contains("download the file"));
+    }
+
+    #[test]
+    fn paths_start_at_the_base_and_folders_are_told_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("m-Q4_0-00001-of-00002.gguf"), b"x").unwrap();
+        std::fs::create_dir(folder.path().join("ready")).unwrap();
+        let file = Source::parse("m-Q4_0-00001-of-00002.gguf", folder.path()).unwrap();
+        assert!(matches!(&file, Source::File(path) if path.starts_with(folder.path())));
+        assert_eq!(file.default_name(), "m-Q4_0");
+        let ready = Source::parse("./ready/", folder.path()).unwrap();
+        assert!(matches!(&ready, Source::Directory(_)));
+        assert_eq!(ready.default_name(), "ready");
+        let missing = Source::parse("absent.gguf", folder.path()).unwrap_err();
+        assert!(missing.to_string().starts_with("is 'absent.gguf', but there is no file"));
     }
 }

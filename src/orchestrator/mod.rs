@@ -1,1 +1,24 @@
 //! The benchmark sequence: for each variant start a worker, watch it, record what it says.
+//!
+//! `sequence` is the whole story; `plan` and `schedule` say beforehand what is measured in which
+//! order. Workers are known through the traits of `launcher`, whoever listens through the events of
+//! `event`. Uses everything that measures or records; used by the command line only.
+
+pub mod conversation;
+pub mod display;
+pub mod environment;
+pub mod event;
+pub mod interrupt;
+pub mod keeper;
+pub mod launcher;
+mod lines;
+pub mod plan;
+pub mod process;
+pub mod quality;
+pub mod reason;
+pub mod schedule;
+#[cfg(test)]
+mod scripted;
+pub mod sequence;
+pub mod sources;
+pub mod variants;

@@ -1,1 +1,5 @@
-//! Quantization methods.
+//! Quantization methods. `rtn` is llama.cpp's own rounding of a whole file.
+//!
+//! Runs inside the worker process. Uses `llama`; used by `worker`.
+
+pub mod rtn;

@@ -1,3 +1,85 @@
-//! The worker: a child process of the same binary that loads one variant and measures it.
+//! The worker: a child process of the same binary that does one job and reports it.
+//!
+//! `protocol` is what both sides say; the rest runs in the child. Uses `workload`, `quantize` and
+//! `llama`; the orchestrator starts it and reads its events.
 
+mod page_cache;
+mod process_memory;
 pub mod protocol;
+mod report;
+mod visit;
+
+use protocol::{Event, Job, Phase, QuantizeJob};
+use report::Reporter;
+use std::io::BufRead as _;
+use std::process::ExitCode;
+
+use crate::llama::backend::Backend;
+use crate::llama::quantize::Rounding;
+
+/// Reads one job from standard input, does it, and reports on standard output.
+///
+/// The exit code is 0 if the job was done, 1 if it failed (the last event says why), 2 if there was
+/// no job to read.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut line = String::new();
+    let job = match std::io::stdin().lock().read_line(&mut line) {
+        Ok(_) => serde_json::from_str::<Job>(&line).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let reporter = Reporter::default();
+    let job = match job {
+        Ok(job) => job,
+        Err(error) => {
+            reporter.send(&Event::Failed { message: format!("no job could be read: {error}") });
+            return ExitCode::from(2);
+        }
+    };
+    leave_when_orchestrator_is_gone();
+    reporter.send(&Event::Phase(Phase::Start));
+    let backend = Backend::initialise();
+    let result = match job {
+        Job::Quantize(job) => quantize(backend, &job, &reporter),
+        Job::Visit(job) => visit::run(backend, &job, &reporter),
+        Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
+    };
+    match result {
+        Ok(()) => {
+            let memory = process_memory::read();
+            reporter.send(&Event::Done {
+                peak_rss_bytes: memory.peak_rss_bytes,
+                pss_bytes: memory.pss_bytes,
+            });
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            reporter.send(&Event::Failed { message });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The orchestrator keeps our standard input open for as long as it lives, however it dies.
+fn leave_when_orchestrator_is_gone() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(3);
+    });
+}
+
+fn quantize(backend: Backend, job: &QuantizeJob, reporter: &Reporter) -> Result<(), String> {
+    reporter.send(&Event::Phase(Phase::Quantize));
+    let progress = {
+        let reporter = reporter.clone();
+        move |fraction| reporter.progress(fraction, "")
+    };
+    let request = Rounding {
+        input: &job.input,
+        output: &job.output,
+        file_type: job.file_type,
+        threads: job.threads.unwrap_or_else(|| backend.default_threads()),
+        allow_requantize: job.allow_requantize,
+    };
+    crate::quantize::rtn::quantize(backend, &request, progress).map_err(|error| error.to_string())
+}

@@ -198,11 +198,14 @@ pub enum Event {
     /// Perplexity and divergence.
     Quality(Quality),
     /// Answer to [`Job::PredictMemory`].
-    PredictedMemory(Vec<PredictedMemory>),
+    PredictedMemory {
+        /// One entry per context length asked for.
+        predictions: Vec<PredictedMemory>,
+    },
     /// The job is done; the last event of a worker that succeeded.
     Done {
-        /// Peak resident memory of the worker over its whole life, bytes.
-        peak_rss_bytes: u64,
+        /// Peak resident memory of the worker over its whole life, bytes, where the system tells it.
+        peak_rss_bytes: Option<u64>,
         /// Proportional share of resident memory at the end, bytes, where the system tells it.
         pss_bytes: Option<u64>,
     },

@@ -1,4 +1,17 @@
-//! Workloads: what is measured on a loaded model. Runs inside the worker process only, except for
-//! `measured`, the plain data that travels.
+//! Workloads: what is measured on a loaded model.
+//!
+//! `speed`, `latency` and `quality` run inside the worker process; `measured` is the plain data that
+//! travels from there into records and reports. `softmax` and `divergence` are the arithmetic,
+//! without llama.cpp; `reference` is the file that carries the reference's log-probabilities from
+//! one worker to the next. Uses `llama`; used by `worker`.
 
+pub mod divergence;
+pub mod latency;
 pub mod measured;
+pub mod quality;
+pub mod reference;
+pub mod softmax;
+pub mod speed;
+
+/// Told how far a workload is: a fraction from 0 to 1 and the latest figure in words.
+pub type Progress<'a> = &'a mut dyn FnMut(f64, &str);

@@ -1,0 +1,42 @@
+# Everything quantbench needs, from a machine with Rust, a C++ compiler, make and python3/pip or root.
+# `make help` lists the targets.
+
+# One profile for everything: cargo compiles llama.cpp once per profile.
+CARGO_FLAGS := --release --locked
+export CARGO_INCREMENTAL := 0
+
+# cmake and libclang, where tools.sh put them if the system has none.
+TOOLS := . scripts/tools.sh &&
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: demo
+demo: build ## build, then measure twelve variants of the built-in demo model
+	./target/release/quantbench run models.toml
+
+.PHONY: build
+build: ## compile quantbench with llama.cpp, for this machine's processor
+	$(TOOLS) cargo build $(CARGO_FLAGS)
+
+.PHONY: test
+test: ## formatting, lints, licences and all tests
+	cargo fmt --check
+	$(TOOLS) cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	$(TOOLS) cargo test $(CARGO_FLAGS)
+	scripts/licences.sh
+
+.PHONY: vendor
+vendor: ## a complete source tree of all dependencies, for building without a network
+	mkdir -p vendor .cargo
+	cargo vendor --locked --versioned-dirs vendor/crates > .cargo/vendor.toml
+	@echo "Build from it: cargo build --release --offline --config .cargo/vendor.toml"
+
+.PHONY: vendor-check
+vendor-check: vendor ## prove that the vendored tree is complete: resolve and check it offline
+	$(TOOLS) cargo check $(CARGO_FLAGS) --offline --config .cargo/vendor.toml
+
+.PHONY: benches
+benches: build ## compare with llama.cpp's own tools (LLAMA_CPP_BIN=folder with them)
+	benches/against_llama_cpp.py

@@ -1,0 +1,394 @@
+//! `quantbench bench`: the speed of GGUF files as they are, with llama-bench's flags and meaning.
+
+pub mod flags;
+mod lists;
+mod llama_bench;
+
+use self::flags::{numbers, values};
+use self::lists::Numbers;
+use super::fetching::resolve_options;
+use super::output::{self, Destination};
+use super::session::{Session, Undertaking};
+use crate::error::{Error, Outcome};
+use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::{Experiment, ModelPlan, Workloads};
+use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
+use crate::experiment::workloads::SpeedTest;
+use crate::model::source::{Source, SourceError};
+use crate::orchestrator::display::Verbosity;
+use crate::orchestrator::reason;
+use crate::report::{self, Format, RenderOptions};
+use crate::results::store::Store;
+use clap::{Args, ValueEnum};
+use std::path::Path;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// Name of every run of `bench` in the store.
+const RUN_NAME: &str = "bench";
+
+/// A worker that is silent for longer is ended.
+const PHASE_LIMIT: Duration = Duration::from_mins(10);
+
+/// More trials than this are no plan of measurements but a slip of the hand.
+const MOST_TRIALS: usize = 10_000;
+
+/// Flags of `quantbench bench`. Lists and ranges: `1,2,4`, `1-8`, `128-1024+128`, `1-64*2`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Lists and ranges as in llama-bench: 1,2,4 or 1-8 or 128-1024+128 or 1-64*2. \
+                        Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo."
+)]
+pub struct Arguments {
+    /// GGUF files, folders of them, hf:// addresses, or 'demo'
+    #[arg(required_unless_present = "models", value_name = "FILE")]
+    files: Vec<String>,
+    /// Another file, as llama-bench names it
+    #[arg(short, long = "model", value_name = "FILE")]
+    models: Vec<String>,
+    /// Prompt lengths [512]; 0: none
+    #[arg(short = 'p', long, value_name = "LIST")]
+    n_prompt: Vec<Numbers<u32>>,
+    /// Generation lengths [128]; 0: none
+    #[arg(short = 'n', long, value_name = "LIST")]
+    n_gen: Vec<Numbers<u32>>,
+    /// A prompt and a generation after it: 512,128 (repeatable)
+    #[arg(long = "pg", value_name = "PP,TG", value_parser = flags::prompt_and_generation)]
+    prompt_and_generation: Vec<SpeedTest>,
+    /// Tokens in the context before the clock starts [0]
+    #[arg(short = 'd', long, value_name = "LIST")]
+    n_depth: Vec<Numbers<u32>>,
+    /// Tokens submitted at once [2048]
+    #[arg(short = 'b', long, value_name = "LIST")]
+    batch_size: Vec<Numbers<u32>>,
+    /// Tokens computed at once [512]
+    #[arg(long, value_name = "LIST")]
+    ubatch_size: Vec<Numbers<u32>>,
+    /// Threads [as llama-bench chooses]
+    #[arg(short = 't', long, value_name = "LIST")]
+    threads: Vec<Numbers<u32>>,
+    /// Layers on the GPU [-1: all]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    n_gpu_layers: Vec<Numbers<i32>>,
+    /// Flash attention: on, off, auto [auto]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true,
+          value_parser = flags::flash_attention)]
+    flash_attn: Vec<FlashAttention>,
+    /// Types of the K cache [f16]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::cache_type)]
+    cache_type_k: Vec<CacheType>,
+    /// Types of the V cache [f16]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::cache_type)]
+    cache_type_v: Vec<CacheType>,
+    /// Division over several GPUs: none, layer, row [layer]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::split_mode)]
+    split_mode: Vec<SplitMode>,
+    /// The GPU used alone or for small tensors [0]
+    #[arg(long, value_name = "LIST")]
+    main_gpu: Vec<Numbers<u32>>,
+    /// Keep the KV cache off the GPU: 0, 1 [0]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::kv_offload)]
+    no_kv_offload: Vec<bool>,
+    /// Timed repetitions of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// How to show the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+    /// Width of the table
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    columns: usize,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// How `bench` shows its result: quantbench's table, or llama-bench's formats with its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    /// quantbench's table
+    #[default]
+    Table,
+    /// llama-bench's Markdown table
+    Md,
+    /// llama-bench's CSV
+    Csv,
+    /// llama-bench's JSON
+    Json,
+    /// llama-bench's JSONL
+    Jsonl,
+}
+
+/// Why there is nothing for `bench` to measure.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// All lengths are zero.
+    #[error("no test is left: every prompt and generation length is 0")]
+    NoTest,
+    /// A number must not be zero.
+    #[error("{flag} must be at least 1")]
+    Zero {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// The lists multiply to too many trials.
+    #[error("the lists come to {count} trials, more than {MOST_TRIALS}; name fewer values")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// A file argument is no source.
+    #[error("FILE {0}")]
+    Source(#[from] SourceError),
+    /// llama-bench's rows could not be read back.
+    #[error("the result has no form in llama-bench's formats")]
+    Rows(#[from] serde_json::Error),
+    /// The CSV could not be written.
+    #[error("the result cannot be written as CSV")]
+    Csv(#[from] csv::Error),
+}
+
+/// Measures the speed of files.
+///
+/// # Errors
+/// A flag or a file is not right, or the result cannot be written. Trials that fail are no error but
+/// an outcome.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let experiment = experiment(arguments)?;
+    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    let session = Session::open(verbosity)?;
+    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    let started = OffsetDateTime::now_utc();
+    // A one-off is kept if that can be done, and measured all the same if it cannot.
+    let kept = Store::open().and_then(|store| Ok((store.fresh_id(started)?, store)));
+    let (id, store) = match kept {
+        Ok((id, store)) => (id, Some(store)),
+        Err(error) => {
+            output::tell(&format!("not kept: {}", reason::of_error(&error)));
+            (RUN_NAME.to_owned(), None)
+        }
+    };
+    let run = session.new_run(&experiment, &plan, id, started);
+    let undertaking =
+        Undertaking { experiment: &experiment, plan: &plan, run, resumed: false, store };
+    let run = session.measure(undertaking)?;
+    if run.finished.is_none() {
+        return Ok(Outcome::Interrupted);
+    }
+    for trial in &run.trials {
+        if let Some(failure) = &trial.failure {
+            output::tell(&format!(
+                "{} ({}) failed in {}: {}",
+                trial.label, trial.settings, failure.phase, failure.reason
+            ));
+        }
+    }
+    let color = output::may_color(&Destination::StandardOutput);
+    let options = RenderOptions { columns: arguments.columns, color };
+    let format = match arguments.output {
+        OutputFormat::Table => Format::Table,
+        _ => Format::LlamaBench,
+    };
+    let bytes = report::render(format, &run, &options)?;
+    output::print(&llama_bench::convert(bytes, arguments.output, &llama_bench::Shown::of(&run))?)?;
+    let failed = run.trials.iter().any(|trial| trial.failure.is_some());
+    Ok(if failed { Outcome::TrialsFailed } else { Outcome::Done })
+}
+
+/// What the flags mean, as an experiment of one round.
+fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
+    let files = arguments.files.iter().chain(&arguments.models);
+    let models = files
+        .map(|file| {
+            let source = Source::parse(file, Path::new(""))?;
+            Ok(ModelPlan {
+                name: source.default_name(),
+                source,
+                quantizations: Vec::new(),
+                reference: None,
+                settings: None,
+                allow_requantize: false,
+            })
+        })
+        .collect::<Result<Vec<_>, BenchError>>()?;
+    let speed = speed_tests(arguments);
+    if speed.is_empty() {
+        return Err(BenchError::NoTest);
+    }
+    let settings = settings(arguments)?;
+    Ok(Experiment {
+        name: RUN_NAME.to_owned(),
+        models,
+        settings,
+        workloads: Workloads { cold_load: false, speed, latency: None, quality: None },
+        rounds: 1,
+        repetitions: arguments.repetitions,
+        cool_down: Duration::ZERO,
+        phase_limit: PHASE_LIMIT,
+        requirements: Requirements::default(),
+    })
+}
+
+/// The tests in llama-bench's order: for each depth the prompts, the generations, then both.
+fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
+    let prompts = numbers(&arguments.n_prompt, 512);
+    let generations = numbers(&arguments.n_gen, 128);
+    let test =
+        |prompt_tokens, generated_tokens| SpeedTest { prompt_tokens, generated_tokens, depth: 0 };
+    let of_one_depth: Vec<SpeedTest> = prompts
+        .into_iter()
+        .map(|prompt| test(prompt, 0))
+        .chain(generations.into_iter().map(|generated| test(0, generated)))
+        .chain(arguments.prompt_and_generation.iter().copied())
+        .filter(|test| test.prompt_tokens > 0 || test.generated_tokens > 0)
+        .collect();
+    let depths = numbers(&arguments.n_depth, 0);
+    let mut tests: Vec<SpeedTest> = Vec::new();
+    for depth in depths {
+        for test in &of_one_depth {
+            let test = SpeedTest { depth, ..*test };
+            if !tests.contains(&test) {
+                tests.push(test);
+            }
+        }
+    }
+    tests
+}
+
+/// Every combination of the settings' lists.
+fn settings(arguments: &Arguments) -> Result<Vec<Settings>, BenchError> {
+    let default = Settings::default();
+    let threads: Vec<Option<u32>> =
+        arguments.threads.iter().flat_map(|list| list.0.iter().copied().map(Some)).collect();
+    let batch = numbers(&arguments.batch_size, default.batch);
+    let ubatch = numbers(&arguments.ubatch_size, default.ubatch);
+    for (flag, list) in [("--batch-size", &batch), ("--ubatch-size", &ubatch)] {
+        if list.contains(&0) {
+            return Err(BenchError::Zero { flag });
+        }
+    }
+    if threads.contains(&Some(0)) {
+        return Err(BenchError::Zero { flag: "--threads" });
+    }
+    let mut all = vec![default.clone()];
+    vary(&mut all, &values(&threads, None), |it, value| it.threads = value);
+    let gpu_layers = numbers(&arguments.n_gpu_layers, default.gpu_layers);
+    vary(&mut all, &gpu_layers, |it, value| it.gpu_layers = value);
+    let flash_attention = values(&arguments.flash_attn, default.flash_attention);
+    vary(&mut all, &flash_attention, |it, value| it.flash_attention = value);
+    vary(&mut all, &batch, |it, value| it.batch = value);
+    vary(&mut all, &ubatch, |it, value| it.ubatch = value);
+    let cache_type_k = values(&arguments.cache_type_k, default.cache_type_k);
+    vary(&mut all, &cache_type_k, |it, value| it.cache_type_k = value);
+    let cache_type_v = values(&arguments.cache_type_v, default.cache_type_v);
+    vary(&mut all, &cache_type_v, |it, value| it.cache_type_v = value);
+    let split_mode = values(&arguments.split_mode, default.split_mode);
+    vary(&mut all, &split_mode, |it, value| it.split_mode = value);
+    let main_gpu = numbers(&arguments.main_gpu, default.main_gpu);
+    vary(&mut all, &main_gpu, |it, value| it.main_gpu = value);
+    let kv_offload = values(&arguments.no_kv_offload, default.kv_offload);
+    vary(&mut all, &kv_offload, |it, value| it.kv_offload = value);
+    if all.len() > MOST_TRIALS {
+        return Err(BenchError::TooMany { count: all.len() });
+    }
+    Ok(all)
+}
+
+/// Multiplies settings by the values of one of their fields; stops growing once there are too many.
+fn vary<T: Copy>(all: &mut Vec<Settings>, values: &[T], set: impl Fn(&mut Settings, T)) {
+    if all.len() > MOST_TRIALS {
+        return;
+    }
+    *all = all
+        .iter()
+        .flat_map(|settings| {
+            values.iter().map(|&value| {
+                let mut settings = settings.clone();
+                set(&mut settings, value);
+                settings
+            })
+        })
+        .collect();
+}
+
+impl From<BenchError> for Error {
+    fn from(error: BenchError) -> Self {
+        Self::command(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::ffi::OsString;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn read(line: &str) -> Result<Experiment, String> {
+        let words = ["quantbench", "bench"].into_iter().chain(line.split(' '));
+        let mut words = flags::spell_out(words.map(OsString::from).collect());
+        words.remove(1);
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        experiment(&line.arguments).map_err(|error| error.to_string())
+    }
+
+    fn tests_of(line: &str) -> String {
+        let speed = read(line).unwrap().workloads.speed;
+        speed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+    }
+
+    fn settings_of(line: &str) -> String {
+        let settings = read(line).unwrap().settings;
+        settings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+    }
+
+    #[test]
+    fn the_defaults_are_llama_benchs() {
+        assert_eq!(tests_of("demo"), "pp512 | tg128");
+        assert_eq!(settings_of("demo"), "defaults");
+        assert_eq!(read("demo").unwrap().repetitions, 5);
+    }
+
+    #[test]
+    fn tests_come_in_llama_benchs_order() {
+        assert_eq!(
+            tests_of("demo -p 64,128 -n 0 -pg 32,8 -d 0,16"),
+            "pp64 | pp128 | pp32+tg8 | pp64 @ d16 | pp128 @ d16 | pp32+tg8 @ d16"
+        );
+    }
+
+    #[test]
+    fn lists_multiply() {
+        assert_eq!(
+            settings_of("demo -t 1-4*2 -fa 0,1 -ngl -1"),
+            "t=1 fa=off | t=1 fa=on | t=2 fa=off | t=2 fa=on | t=4 fa=off | t=4 fa=on"
+        );
+        assert_eq!(settings_of("demo -ctk q8_0 -ub 64"), "ub=64 ctk=q8_0");
+        assert_eq!(settings_of("demo -b 64 -b 128"), "b=64 | b=128");
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_the_flag() {
+        assert!(read("demo -p 0 -n 0").unwrap_err().contains("no test is left"));
+        assert!(read("demo -t 0").unwrap_err().contains("--threads must be at least 1"));
+        assert!(read("demo -p 5-1").unwrap_err().contains("ends before it begins"));
+        assert!(read("demo -ctk q9").unwrap_err().contains("iq4_nl"));
+        assert!(read("demo -t 1-900 -b 1-900").unwrap_err().contains("more than 10000"));
+    }
+
+    #[test]
+    fn files_may_be_named_as_llama_bench_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a-Q4_0.gguf");
+        std::fs::write(&file, "").unwrap();
+        let models = read(&format!("demo -m {}", file.display())).unwrap().models;
+        let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["demo", "a-Q4_0"]);
+    }
+}

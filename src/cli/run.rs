@@ -1,0 +1,125 @@
+//! `quantbench run`: measure an experiment and print what it says.
+
+mod dry_run;
+mod resume;
+
+pub use resume::RunError;
+
+use super::fetching::resolve_options;
+use super::output::{self, Destination};
+use super::session::{Session, Undertaking, expanded};
+use crate::error::{Error, Outcome};
+use crate::experiment::{self, Overrides};
+use crate::model::quantization::Quantization;
+use crate::orchestrator::display::Verbosity;
+use crate::report::{self, Format, RenderOptions};
+use crate::results::record::RunRecord;
+use crate::results::store::Store;
+use crate::results::summary::Summary;
+use clap::Args;
+use std::path::PathBuf;
+use time::OffsetDateTime;
+
+/// Flags of `quantbench run`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The experiment; without it models.toml of this folder, else the built-in one
+    file: Option<PathBuf>,
+    /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
+    #[arg(long = "model", value_name = "NAME|SOURCE")]
+    models: Vec<String>,
+    /// Make these variants of every model instead of the experiment's: `Q8_0,Q4_K_M`
+    #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
+    quantizations: Vec<Quantization>,
+    /// Keep only these models and quantizations, and the reference
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave out these models and quantizations
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    skip: Vec<String>,
+    /// Rounds in which every trial is visited once
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Timed repetitions of each speed test within a visit
+    #[arg(long, value_name = "N")]
+    repetitions: Option<u32>,
+    /// Show what would be measured and how much disk it takes, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on with the last run of this experiment that was interrupted
+    #[arg(long, conflicts_with = "dry_run")]
+    resume: bool,
+    /// How to show the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Write the result to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Width of the table
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    columns: usize,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Arguments {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            models: self.models.clone(),
+            quantizations: self.quantizations.clone(),
+            only: self.only.clone(),
+            skip: self.skip.clone(),
+            rounds: self.rounds,
+            repetitions: self.repetitions,
+        }
+    }
+}
+
+/// Runs the experiment: load, plan, measure, report.
+///
+/// # Errors
+/// Anything that keeps the run from beginning or from being kept. Trials that fail are no error but
+/// an outcome.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
+    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    let session = Session::open(verbosity)?;
+    if arguments.dry_run {
+        return dry_run::run(&session, &experiment);
+    }
+    let destination = Destination::open(arguments.output.as_deref())?;
+    let store = Store::open()?;
+    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    let run = if arguments.resume {
+        resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
+    } else {
+        let started = OffsetDateTime::now_utc();
+        session.new_run(&experiment, &plan, store.fresh_id(started)?, started)
+    };
+    let resumed = arguments.resume;
+    let store = Some(store);
+    let undertaking = Undertaking { experiment: &experiment, plan: &plan, run, resumed, store };
+    let run = session.measure(undertaking)?;
+    if run.finished.is_none() {
+        output::tell(&resume::how_to_resume(&run.id, std::env::args()));
+        return Ok(Outcome::Interrupted);
+    }
+    let color = output::may_color(&destination);
+    let options = RenderOptions { columns: arguments.columns, color };
+    destination.write(&report::render(arguments.format, &run, &options)?)?;
+    Ok(outcome(&run))
+}
+
+/// A run whose trials failed is not whole, so that comes before what its other trials say of the
+/// requirements.
+fn outcome(run: &RunRecord) -> Outcome {
+    let summary = Summary::of(run);
+    if summary.any_failed() {
+        Outcome::TrialsFailed
+    } else if summary.requirements_unmet() {
+        Outcome::RequirementsUnmet
+    } else {
+        Outcome::Done
+    }
+}

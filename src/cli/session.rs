@@ -1,0 +1,110 @@
+//! Sessions: what `run` and `bench` share, from an experiment to its run.
+
+use super::version;
+use crate::error::Error;
+use crate::experiment::resolved::Experiment;
+use crate::hardware::probe::Machine;
+use crate::model::cache::Cache;
+use crate::model::resolve::ResolveOptions;
+use crate::orchestrator::display::{self, Verbosity};
+use crate::orchestrator::environment::{environment, memory_bytes};
+use crate::orchestrator::event::Listener;
+use crate::orchestrator::interrupt::Interrupt;
+use crate::orchestrator::keeper::Keeper;
+use crate::orchestrator::plan::{Plan, Variant};
+use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::sequence::Benchmark;
+use crate::orchestrator::sources;
+use crate::results::record::RunRecord;
+use crate::results::store::Store;
+use time::OffsetDateTime;
+
+/// The machine and the folder that a command works with.
+pub(super) struct Session {
+    pub(super) cache: Cache,
+    machine: Machine,
+    verbosity: Verbosity,
+}
+
+/// A run that is about to begin or to go on.
+pub(super) struct Undertaking<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) plan: &'a Plan,
+    pub(super) run: RunRecord,
+    pub(super) resumed: bool,
+    /// Where the run is kept; `None`: nowhere.
+    pub(super) store: Option<Store>,
+}
+
+impl Session {
+    pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
+        Ok(Self { cache: Cache::open()?, machine: Machine::probe(), verbosity })
+    }
+
+    /// Finds the sources of an experiment and expands it into trials.
+    pub(super) fn plan(
+        &self,
+        experiment: &Experiment,
+        options: &ResolveOptions,
+    ) -> Result<Plan, Error> {
+        let maker = version::maker();
+        let mut variants: Vec<Vec<Variant>> = Vec::new();
+        for model in &experiment.models {
+            variants.push(sources::variants_of(model, &self.cache, options, &maker)?);
+        }
+        Ok(Plan::new(experiment, variants)?)
+    }
+
+    /// The record of a run that begins now.
+    pub(super) fn new_run(
+        &self,
+        experiment: &Experiment,
+        plan: &Plan,
+        id: String,
+        started: OffsetDateTime,
+    ) -> RunRecord {
+        RunRecord {
+            id,
+            name: experiment.name.clone(),
+            started,
+            finished: None,
+            environment: environment(&self.machine, &version::build()),
+            requirements: experiment.requirements.clone(),
+            experiment: expanded(experiment),
+            trials: plan.empty_records(),
+            anchor: Vec::new(),
+        }
+    }
+
+    /// Measures. The run's `finished` is `None` if the user stopped it.
+    pub(super) fn measure(&self, undertaking: Undertaking<'_>) -> Result<RunRecord, Error> {
+        let Undertaking { experiment, plan, run, resumed, store } = undertaking;
+        let system = |action| move |source| Error::System { action, source };
+        let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+        let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
+        if let Some(store) = store {
+            listeners.push(Box::new(Keeper::new(store)));
+        }
+        listeners.extend(display::for_standard_error(experiment, self.verbosity));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system("start the runtime"))?;
+        let benchmark = Benchmark {
+            experiment,
+            plan,
+            cache: &self.cache,
+            launcher: ProcessLauncher::new(interrupt).map_err(system("find this program"))?,
+            listener: Box::new(listeners),
+            machine_bytes: memory_bytes(&self.machine),
+            run,
+            resumed,
+        };
+        Ok(runtime.block_on(benchmark.run())?)
+    }
+}
+
+/// An experiment as it is stored with its run: plain data with string keys, which always serializes.
+pub(super) fn expanded(experiment: &Experiment) -> serde_json::Value {
+    serde_json::to_value(experiment).unwrap_or_default()
+}

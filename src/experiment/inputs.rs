@@ -1,0 +1,233 @@
+//! Inputs of the workloads: the test prompts and the text that quality is measured on.
+//!
+//! Both are read when the experiment is loaded, so that a missing or broken file is found before
+//! anything runs and the stored experiment holds what was used.
+
+use super::workloads::TestPrompt;
+use crate::model::demo::{self, DemoError};
+use serde::Deserialize;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The name of the built-in prompts and text.
+pub const DEMO: &str = "demo";
+
+/// Larger inputs are refused: they are kept in memory and in the stored run.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Why an input cannot be used; `Display` is a fragment that follows the key's name.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The file cannot be read.
+    #[error("cannot be read from {}: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is too large to be meant.
+    #[error("is {}, which is larger than {}", .path.display(), crate::units::format_bytes(MOST_BYTES))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no text.
+    #[error("is {}, which is not UTF-8 text (byte {offset})", .path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first byte that is wrong.
+        offset: usize,
+    },
+    /// The file's name does not say how to read it.
+    #[error("is {}; prompts are read from .jsonl (objects with id, kind and text) or .txt (one prompt per line)", .path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One line of the prompts is wrong.
+    #[error("has a wrong prompt at {}:{line}:{column}: {reason}", .path.display())]
+    Prompt {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no prompt in the file.
+    #[error("is {}, which has no prompt in it", .path.display())]
+    NoPrompts {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The built-in inputs are not in this build.
+    #[error("is 'demo', but {0}")]
+    Demo(#[from] DemoError),
+}
+
+/// The prompts named `source`: `demo` or a file, relative to `base`.
+///
+/// # Errors
+/// When the file cannot be read or one of its prompts is wrong.
+pub fn prompts(source: &str, base: &Path) -> Result<Vec<TestPrompt>, InputError> {
+    if source == DEMO {
+        return parse_jsonl(Path::new("demo/prompts.jsonl"), demo::prompts()?);
+    }
+    let path = base.join(source);
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match extension.as_str() {
+        "jsonl" | "ndjson" => parse_jsonl(&path, &read_text(&path)?),
+        "txt" => parse_lines(&path, &read_text(&path)?),
+        _ => Err(InputError::UnknownFormat { path }),
+    }
+}
+
+/// The text named `source`: `demo` or a file, relative to `base`.
+///
+/// # Errors
+/// When the file cannot be read or is no text.
+pub fn text(source: &str, base: &Path) -> Result<String, InputError> {
+    if source == DEMO {
+        return Ok(demo::evaluation_text()?.to_owned());
+    }
+    read_text(&base.join(source))
+}
+
+fn read_text(path: &Path) -> Result<String, InputError> {
+    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // The limit is on what is read, not on what the file system says: a pipe has no size.
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(InputError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| InputError::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// A line of a prompts file. `prompt` is what other tools call the text.
+#[derive(Debug, Deserialize)]
+struct PromptLine {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    kind: String,
+    #[serde(alias = "prompt")]
+    text: String,
+}
+
+fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
+    let lines = content.trim_start_matches('\u{feff}').lines().enumerate();
+    let prompts = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| {
+        let number = index + 1;
+        let wrong = |column: usize, reason: String| InputError::Prompt {
+            path: path.to_owned(),
+            line: number,
+            column: column.max(1),
+            reason,
+        };
+        let read: PromptLine = serde_json::from_str(line).map_err(|error| {
+            // serde_json counts lines within this one line; ours says where it is in the file.
+            let text = error.to_string();
+            let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+            wrong(error.column(), reason.to_owned())
+        })?;
+        if read.text.trim().is_empty() {
+            return Err(wrong(1, "the text is empty".to_owned()));
+        }
+        let id = read.id.unwrap_or_else(|| format!("line-{number}"));
+        Ok((number, TestPrompt { id, kind: read.kind, text: read.text }))
+    });
+    unique(path, prompts.collect::<Result<_, _>>()?)
+}
+
+fn parse_lines(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
+    let lines = content.trim_start_matches('\u{feff}').lines().enumerate();
+    let prompts = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| {
+        let id = format!("line-{}", index + 1);
+        (index + 1, TestPrompt { id, kind: String::new(), text: line.trim().to_owned() })
+    });
+    unique(path, prompts.collect())
+}
+
+fn unique(path: &Path, numbered: Vec<(usize, TestPrompt)>) -> Result<Vec<TestPrompt>, InputError> {
+    if numbered.is_empty() {
+        return Err(InputError::NoPrompts { path: path.to_owned() });
+    }
+    let mut seen = std::collections::HashMap::new();
+    for (line, prompt) in &numbered {
+        if let Some(first) = seen.insert(prompt.id.as_str(), *line) {
+            return Err(InputError::Prompt {
+                path: path.to_owned(),
+                line: *line,
+                column: 1,
+                reason: format!("the id '{}' is taken by line {first}", prompt.id),
+            });
+        }
+    }
+    Ok(numbered.into_iter().map(|(_, prompt)| prompt).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jsonl(content: &str) -> Result<Vec<TestPrompt>, String> {
+        parse_jsonl(Path::new("p.jsonl"), content).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn prompts_are_read_from_objects_one_per_line() {
+        let prompts = jsonl(
+            "{\"id\":\"a\",\"kind\":\"story\",\"text\":\"Once\"}\n\n{\"prompt\":\"Two\\nlines\"}\n",
+        )
+        .unwrap();
+        assert_eq!(prompts[0].kind, "story");
+        assert_eq!((prompts[1].id.as_str(), prompts[1].text.as_str()), ("line-3", "Two\nlines"));
+    }
+
+    #[test]
+    fn a_wrong_prompt_is_named_with_file_line_and_column() {
+        assert_eq!(
+            jsonl("{\"text\":\"x\"}\n{\"text\":}").unwrap_err(),
+            "has a wrong prompt at p.jsonl:2:9: expected value"
+        );
+        assert_eq!(
+            jsonl("{\"id\":\"a\"}").unwrap_err(),
+            "has a wrong prompt at p.jsonl:1:10: missing field `text`"
+        );
+        assert_eq!(
+            jsonl("{\"id\":\"a\",\"text\":\"x\"}\n{\"id\":\"a\",\"text\":\"y\"}").unwrap_err(),
+            "has a wrong prompt at p.jsonl:2:1: the id 'a' is taken by line 1"
+        );
+        assert_eq!(
+            jsonl("{\"text\":\" \"}").unwrap_err(),
+            "has a wrong prompt at p.jsonl:1:1: the text is empty"
+        );
+        assert_eq!(jsonl("\n \n").unwrap_err(), "is p.jsonl, which has no prompt in it");
+    }
+
+    #[test]
+    fn lines_of_a_text_file_are_prompts() {
+        let prompts = parse_lines(Path::new("p.txt"), "\u{feff}first\r\n\n  second \n").unwrap();
+        let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+        assert_eq!(texts, ["first", "second"]);
+    }
+
+    #[test]
+    fn a_binary_file_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("t.txt"), b"ab\xff").unwrap();
+        let error = text("t.txt", folder.path()).unwrap_err();
+        assert!(error.to_string().ends_with("which is not UTF-8 text (byte 2)"), "{error}");
+        assert!(matches!(text("no.txt", folder.path()), Err(InputError::Unreadable { .. })));
+        assert!(matches!(prompts("t.csv", folder.path()), Err(InputError::UnknownFormat { .. })));
+    }
+}

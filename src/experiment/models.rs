@@ -1,0 +1,235 @@
+//! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source.
+
+use super::diagnostic::Problem;
+use super::expand::wrong_name;
+use super::file::{ExperimentFile, ModelFile};
+use super::reader::Located;
+use super::resolved::ModelPlan;
+use crate::model::gguf::Header;
+use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::source::Source;
+use std::path::Path;
+
+/// Variants of a model that has no list: the usual ladder below the source's own precision.
+const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
+
+/// Every model of the file; what is wrong goes to `problems`.
+pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<ModelPlan> {
+    if file.models.is_none() {
+        problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
+            "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
+        ));
+    }
+    // Checked once for all models, not once for each.
+    let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
+    let mut plans: Vec<ModelPlan> = Vec::new();
+    for model in file.models.iter().flatten() {
+        let Some(plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
+            continue;
+        };
+        let lower = plan.name.to_lowercase();
+        if plans.iter().any(|other| other.name.to_lowercase() == lower) {
+            problems.push(
+                Problem::new(
+                    model.name.as_ref().map_or(model.span.clone(), |name| name.span.clone()),
+                    format!("two models are called '{}'", plan.name),
+                )
+                .help("give each of them a name of its own with name = \"…\""),
+            );
+        }
+        plans.push(plan);
+    }
+    plans
+}
+
+fn expand_one(
+    model: &ModelFile,
+    file: &ExperimentFile,
+    shared: Option<&[Located<Quantization>]>,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<ModelPlan> {
+    let Some(written) = &model.source else {
+        problems.push(
+            Problem::new(model.span.clone(), "this model has no source")
+                .help("add source = \"path/to/model.gguf\", an hf:// file or \"demo\""),
+        );
+        return None;
+    };
+    let source = match Source::parse(&written.value, base) {
+        Ok(source) => source,
+        Err(error) => {
+            problems.push(written.problem(error));
+            return None;
+        }
+    };
+    let own = model.quantizations.as_deref().map(|list| read_quantizations(list, problems));
+    let list = own.as_deref().or(shared);
+    let allow_requantize = model.allow_requantize.as_ref().is_some_and(|written| written.value);
+    if let Some(list) = list {
+        check_makeable(list, &source, problems);
+        if !allow_requantize {
+            check_precision(list, &source, problems);
+        }
+    }
+    let quantizations = list.map_or_else(
+        || default_quantizations(&source),
+        |list| list.iter().map(|located| located.value).collect(),
+    );
+    let reference = model.reference.as_ref().or(file.reference.as_ref());
+    let reference = reference.and_then(|written| read_reference(written, &quantizations, problems));
+    Some(ModelPlan {
+        name: model_name(model, &source, problems),
+        source,
+        quantizations,
+        reference,
+        settings: model
+            .settings
+            .as_ref()
+            .map(|settings| settings.over(&file.settings).combinations(problems)),
+        allow_requantize,
+    })
+}
+
+fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -> String {
+    let Some(written) = &model.name else { return source.default_name() };
+    if let Some(wrong) = wrong_name(&written.value) {
+        problems.push(written.problem(wrong));
+    } else if written.value.parse::<Quantization>().is_ok() {
+        problems.push(
+            written
+                .problem(format!("is '{}', the name of a quantization", written.value))
+                .help("choose another, so that --only and --skip know which of the two is meant"),
+        );
+    }
+    written.value.clone()
+}
+
+/// A ladder below the source's own precision; a source that is quantized already is taken as it is.
+pub fn default_quantizations(source: &Source) -> Vec<Quantization> {
+    let own = own_type(source);
+    if matches!(source, Source::Directory(_)) || own.is_some_and(|own| !own.is_float()) {
+        return Vec::new();
+    }
+    let first = own.or_else(|| "F16".parse().ok());
+    let ladder = LADDER.iter().filter_map(|name| name.parse().ok());
+    first.into_iter().chain(ladder).map(|file_type: FileType| file_type.into()).collect()
+}
+
+/// What the source is stored in, as far as can be told without fetching it.
+fn own_type(source: &Source) -> Option<FileType> {
+    match source {
+        Source::Demo => "F16".parse().ok(),
+        Source::Directory(_) => None,
+        // A file that cannot be read is reported when it is resolved.
+        Source::File(path) => Header::read(path)
+            .ok()
+            .and_then(|header| header.file_type())
+            .or_else(|| crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())),
+        Source::Hub { file, .. } => crate::model::naming::file_type_in(file),
+    }
+}
+
+fn read_quantizations(
+    list: &[Located<String>],
+    problems: &mut Vec<Problem>,
+) -> Vec<Located<Quantization>> {
+    let mut read: Vec<Located<Quantization>> = Vec::new();
+    for written in list {
+        match written.value.parse::<Quantization>() {
+            Err(error) => {
+                let message = format!("'{}': {error}", written.key);
+                problems.push(Problem::new(written.span.clone(), message));
+            }
+            Ok(value) if read.iter().any(|other| other.value == value) => {
+                let spelled = if written.value.eq_ignore_ascii_case(&value.to_string()) {
+                    String::new()
+                } else {
+                    format!(" ('{}' is another name of it)", written.value)
+                };
+                problems.push(written.problem(format!("has {value} twice{spelled}")));
+            }
+            Ok(value) => read.push(written.with(value)),
+        }
+    }
+    read
+}
+
+/// Why `quantization` cannot be made by this version, with the remedy; `None` if it can.
+pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
+    let Quantization { file_type, method } = quantization;
+    match method {
+        Method::Rtn if file_type.needs_importance_matrix() => Some((
+            format!("{file_type} needs an importance matrix, which this version cannot make"),
+            "the smallest type that does without is Q2_K".to_owned(),
+        )),
+        Method::Rtn => None,
+        Method::Imatrix | Method::Gptq | Method::Awq => Some((
+            format!("the method '{method}' is not in this version"),
+            format!("write '{file_type}' for rounding to nearest, the one method there is"),
+        )),
+    }
+}
+
+fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
+    // In a folder of ready variants the list chooses; nothing is made.
+    if matches!(source, Source::Directory(_)) {
+        return;
+    }
+    let own = own_type(source).map(Quantization::from);
+    for written in list.iter().filter(|written| Some(written.value) != own) {
+        if let Some((reason, remedy)) = not_makeable(written.value) {
+            let problem =
+                Problem::new(written.span.clone(), format!("'{}': {reason}", written.key));
+            let problem = problem.help(remedy);
+            // A list shared by several models is checked for each of them.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+}
+
+/// Rounding what was rounded before adds up errors. A file on the hub is looked at when it is fetched.
+fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
+    let (Source::File(path), Some(own)) = (source, own_type(source)) else { return };
+    let other = list.iter().find(|written| written.value.file_type != own);
+    if let (Some(written), false) = (other, own.is_float()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        problems.push(
+            written
+                .problem(format!("has {}, but {name} is quantized already ({own})", written.value))
+                .help(
+                    "give an F32, F16 or BF16 source, set allow_requantize = true, or \
+                 quantizations = [] to measure it as it is",
+                ),
+        );
+    }
+}
+
+fn read_reference(
+    written: &Located<String>,
+    quantizations: &[Quantization],
+    problems: &mut Vec<Problem>,
+) -> Option<Quantization> {
+    match written.value.parse::<Quantization>() {
+        Err(error) => {
+            let problem = Problem::new(written.span.clone(), format!("'{}': {error}", written.key));
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+            None
+        }
+        // Which files a folder holds is seen when it is read.
+        Ok(value) if quantizations.is_empty() || quantizations.contains(&value) => Some(value),
+        Ok(value) => {
+            let names: Vec<String> = quantizations.iter().map(ToString::to_string).collect();
+            problems.push(
+                written
+                    .problem(format!("is {value}, which is not among the quantizations"))
+                    .help(format!("add {value} to them, or choose one of: {}", names.join(", "))),
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What the command line changes about an experiment: `--model --quant --only --skip --rounds
+//! --repetitions`.
+
+use super::load::ExperimentError;
+use super::models::{default_quantizations, not_makeable};
+use super::reader::nearest;
+use super::resolved::{Experiment, ModelPlan};
+use crate::model::quantization::Quantization;
+use crate::model::source::Source;
+use std::path::Path;
+
+/// Most rounds or repetitions, as in the file.
+const MOST_ROUNDS: u32 = 1000;
+
+/// What the command line says. Empty lists and `None` change nothing. Names match without regard to
+/// case; a quantization may be named by any of its names (`INT8`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--model`: models of the file to keep, or sources that replace them.
+    pub models: Vec<String>,
+    /// `--quant`: variants to make of every model instead of the file's.
+    pub quantizations: Vec<Quantization>,
+    /// `--only`: keep these models and these quantizations. Names of one kind add up; a model and a
+    /// quantization together keep that quantization of that model. The variant that quality is
+    /// measured against stays as well.
+    pub only: Vec<String>,
+    /// `--skip`: drop these models and these quantizations.
+    pub skip: Vec<String>,
+    /// `--rounds`.
+    pub rounds: Option<u32>,
+    /// `--repetitions`.
+    pub repetitions: Option<u32>,
+}
+
+/// What a model named on the command line gets.
+#[derive(Debug, Clone, Default)]
+pub struct Fallback {
+    /// The file's top-level list.
+    pub quantizations: Option<Vec<Quantization>>,
+}
+
+/// The end of a message about an unknown name.
+pub fn hint(nearest: Option<&str>, known: &[String]) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean '{name}'?"),
+        None => format!("; there are {}", known.join(", ")),
+    }
+}
+
+/// Applies `overrides` to `experiment`.
+///
+/// # Errors
+/// When a name matches nothing, a number is out of range, or nothing is left.
+pub fn apply(
+    mut experiment: Experiment,
+    overrides: &Overrides,
+    fallback: &Fallback,
+) -> Result<Experiment, ExperimentError> {
+    if let Some(rounds) = overrides.rounds {
+        experiment.rounds = in_range("--rounds", rounds)?;
+    }
+    if let Some(repetitions) = overrides.repetitions {
+        experiment.repetitions = in_range("--repetitions", repetitions)?;
+    }
+    choose_models(&mut experiment, &overrides.models, fallback)?;
+    if !overrides.quantizations.is_empty() {
+        replace_quantizations(&mut experiment, &overrides.quantizations)?;
+    }
+    filter(&mut experiment, overrides)?;
+    Ok(experiment)
+}
+
+fn in_range(flag: &'static str, value: u32) -> Result<u32, ExperimentError> {
+    if (1..=MOST_ROUNDS).contains(&value) {
+        return Ok(value);
+    }
+    Err(ExperimentError::OutOfRange { flag, value, least: 1, most: MOST_ROUNDS })
+}
+
+fn choose_models(
+    experiment: &mut Experiment,
+    names: &[String],
+    fallback: &Fallback,
+) -> Result<(), ExperimentError> {
+    let mut chosen: Vec<ModelPlan> = Vec::new();
+    for name in names {
+        let found = experiment.models.iter().find(|model| same(&model.name, name));
+        let plan = match found {
+            Some(model) => model.clone(),
+            None => plan_for_source(name, experiment, fallback)?,
+        };
+        if !chosen.iter().any(|other| same(&other.name, &plan.name)) {
+            chosen.push(plan);
+        } else if found.is_none() {
+            // Two sources with the same file name: the second is called by its path.
+            chosen.push(ModelPlan { name: name.clone(), ..plan });
+        }
+    }
+    if !chosen.is_empty() {
+        experiment.models = chosen;
+    }
+    Ok(())
+}
+
+fn plan_for_source(
+    name: &str,
+    experiment: &Experiment,
+    fallback: &Fallback,
+) -> Result<ModelPlan, ExperimentError> {
+    let source = Source::parse(name, Path::new("")).map_err(|error| {
+        let known: Vec<String> = experiment.models.iter().map(|model| model.name.clone()).collect();
+        ExperimentError::UnknownModel {
+            name: name.to_owned(),
+            reason: error.to_string(),
+            nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+            known,
+        }
+    })?;
+    let default = default_quantizations(&source);
+    // A folder or a file that is quantized already is taken as it is, whatever the file's list says.
+    let quantizations = match &fallback.quantizations {
+        Some(list) if !default.is_empty() => list.clone(),
+        _ => default,
+    };
+    Ok(ModelPlan {
+        name: source.default_name(),
+        source,
+        quantizations,
+        reference: None,
+        settings: None,
+        allow_requantize: false,
+    })
+}
+
+fn replace_quantizations(
+    experiment: &mut Experiment,
+    quantizations: &[Quantization],
+) -> Result<(), ExperimentError> {
+    let keeps_reference = compares(experiment);
+    for model in &mut experiment.models {
+        // In a folder of ready variants the list chooses; nothing is made.
+        let made = if matches!(model.source, Source::Directory(_)) { &[] } else { quantizations };
+        for &quantization in made {
+            if let Some((reason, remedy)) = not_makeable(quantization) {
+                let quantization = quantization.to_string();
+                return Err(ExperimentError::NotMakeable { quantization, reason, remedy });
+            }
+        }
+        let mut list: Vec<Quantization> = Vec::new();
+        let reference = model.reference.filter(|_| keeps_reference);
+        for quantization in reference.into_iter().chain(quantizations.iter().copied()) {
+            if !list.contains(&quantization) {
+                list.push(quantization);
+            }
+        }
+        model.reference = model.reference.filter(|reference| list.contains(reference));
+        model.quantizations = list;
+    }
+    Ok(())
+}
+
+/// Whether variants are compared with a reference.
+fn compares(experiment: &Experiment) -> bool {
+    experiment.workloads.quality.as_ref().is_some_and(|quality| quality.divergence)
+}
+
+/// Names sorted into what they are.
+struct Names {
+    models: Vec<String>,
+    quantizations: Vec<Quantization>,
+}
+
+fn sort_names(
+    flag: &'static str,
+    names: &[String],
+    experiment: &Experiment,
+) -> Result<Names, ExperimentError> {
+    let mut sorted = Names { models: Vec::new(), quantizations: Vec::new() };
+    for name in names {
+        let quantization = name.parse::<Quantization>().ok().filter(|quantization| {
+            experiment.models.iter().any(|model| {
+                // What a folder holds is seen when it is read.
+                model.quantizations.is_empty() || model.quantizations.contains(quantization)
+            })
+        });
+        if let Some(model) = experiment.models.iter().find(|model| same(&model.name, name)) {
+            sorted.models.push(model.name.clone());
+        } else if let Some(quantization) = quantization {
+            sorted.quantizations.push(quantization);
+        } else {
+            let known = known_names(experiment);
+            return Err(ExperimentError::UnknownName {
+                flag,
+                name: name.clone(),
+                nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+                known,
+            });
+        }
+    }
+    Ok(sorted)
+}
+
+fn filter(experiment: &mut Experiment, overrides: &Overrides) -> Result<(), ExperimentError> {
+    let only = sort_names("--only", &overrides.only, experiment)?;
+    let skip = sort_names("--skip", &overrides.skip, experiment)?;
+    let known = known_names(experiment);
+    let keeps_reference = compares(experiment);
+    experiment.models.retain_mut(|model| {
+        let is_kept = only.models.is_empty() || only.models.contains(&model.name);
+        if !is_kept || skip.models.contains(&model.name) {
+            return false;
+        }
+        keep_variants(model, &only.quantizations, &skip.quantizations, keeps_reference)
+    });
+    if experiment.models.is_empty() {
+        return Err(ExperimentError::NothingLeft { known });
+    }
+    Ok(())
+}
+
+/// Whether anything of the model is left.
+fn keep_variants(
+    model: &mut ModelPlan,
+    only: &[Quantization],
+    skip: &[Quantization],
+    keeps_reference: bool,
+) -> bool {
+    if only.is_empty() && skip.is_empty() {
+        return true;
+    }
+    if model.quantizations.is_empty() {
+        // A folder or a file taken as it is: choosing among what it holds is all that can be said.
+        model.quantizations =
+            only.iter().copied().filter(|quantization| !skip.contains(quantization)).collect();
+        return only.is_empty() || !model.quantizations.is_empty();
+    }
+    let is_asked_for = |quantization: &Quantization| {
+        (only.is_empty() || only.contains(quantization)) && !skip.contains(quantization)
+    };
+    if !model.quantizations.iter().any(is_asked_for) {
+        return false;
+    }
+    // Quality would change its meaning if it were measured against another variant.
+    let reference = model
+        .reference
+        .or_else(|| {
+            let by_rank = |one: &Quantization| one.file_type.precision_rank();
+            model.quantizations.iter().copied().min_by_key(by_rank)
+        })
+        .filter(|reference| keeps_reference && !skip.contains(reference));
+    model.quantizations.retain(|one| is_asked_for(one) || reference == Some(*one));
+    model.reference = model.reference.filter(|one| model.quantizations.contains(one));
+    true
+}
+
+fn known_names(experiment: &Experiment) -> Vec<String> {
+    let models = experiment.models.iter().map(|model| model.name.clone());
+    let mut known: Vec<String> = models.collect();
+    for model in &experiment.models {
+        for quantization in &model.quantizations {
+            let name = quantization.to_string();
+            if !known.contains(&name) {
+                known.push(name);
+            }
+        }
+    }
+    known
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}

@@ -1,0 +1,125 @@
+//! What a file means: every key and every default.
+
+use super::{PLAIN, load, names};
+use crate::experiment::settings::{CacheType, FlashAttention, Settings};
+use crate::experiment::{Overrides, parse};
+use crate::model::source::Source;
+use std::time::Duration;
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let experiment = load(PLAIN);
+    assert_eq!(experiment.name, "x");
+    assert_eq!((experiment.rounds, experiment.repetitions), (5, 1));
+    assert_eq!(experiment.cool_down, Duration::ZERO);
+    assert_eq!(experiment.phase_limit, Duration::from_mins(10));
+    assert_eq!(experiment.settings, [Settings::default()]);
+    assert!(experiment.requirements.is_empty());
+    assert!(experiment.workloads.cold_load);
+    let speed: Vec<String> = experiment.workloads.speed.iter().map(ToString::to_string).collect();
+    assert_eq!(speed, ["pp512", "tg128"]);
+    assert_eq!(experiment.models[0].name, "model");
+    assert_eq!(
+        names(&experiment, 0),
+        ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
+    );
+    assert_eq!(experiment.models[0].reference, None);
+}
+
+#[test]
+fn the_defaults_depend_on_what_the_source_is() {
+    let with_source = |file: &str| names(&load(&PLAIN.replace("model.gguf", file)), 0);
+    assert_eq!(with_source("model-BF16.gguf")[0], "BF16");
+    assert!(with_source("model-Q4_K_M.gguf").is_empty(), "a quantized file is taken as it is");
+}
+
+#[test]
+fn every_key_reaches_its_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = |name: &str| folder.path().join(name);
+    std::fs::write(in_folder("p.txt"), "one\ntwo\n").unwrap();
+    std::fs::write(in_folder("t.txt"), "word ".repeat(1000)).unwrap();
+    std::fs::write(in_folder("m.gguf"), "x").unwrap();
+    let text = r#"
+        quantizations = ["F32", "INT8", "int4"]
+        reference = "FP32"
+        [experiment]
+        name = "mine"
+        rounds = 2
+        repetitions = 3
+        cool_down = "1min 30s"
+        phase_limit = "1h"
+        [settings]
+        threads = [1, "auto"]
+        gpu_layers = 0
+        flash_attention = true
+        batch = 64
+        ubatch = 0x20
+        cache_type_k = "Q8_0"
+        [workloads]
+        cold_load = false
+        speed = "tg16 @ d32"
+        [workloads.latency]
+        prompts = "p.txt"
+        max_tokens = 5
+        temperature = 1
+        top_k = 40
+        top_p = 0.9
+        seed = 7
+        [workloads.quality]
+        text = "t.txt"
+        context = 64
+        chunks = 3
+        precision = 0.05
+        memory_budget = "1MiB"
+        [requirements]
+        max_memory = 1000
+        min_generation_tps = 10
+        max_ttft_ms = 1e3
+        max_kld = 0.1
+        max_perplexity_increase = 0.02
+        [[models]]
+        name = "first"
+        source = "m.gguf"
+        quantizations = "Q4_0"
+        reference = "Q4_0"
+        allow_requantize = true
+        settings = { threads = 3, mmap = false }
+    "#;
+    let experiment = parse(text.as_bytes(), &in_folder("e.toml"), &Overrides::default()).unwrap();
+    assert_eq!(experiment.name, "mine");
+    assert_eq!((experiment.rounds, experiment.repetitions), (2, 3));
+    assert_eq!(experiment.cool_down, Duration::from_secs(90));
+    assert_eq!(experiment.phase_limit, Duration::from_hours(1));
+    let shown: Vec<String> = experiment.settings.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["t=1 ngl=0 fa=on b=64 ub=32 ctk=q8_0", "ngl=0 fa=on b=64 ub=32 ctk=q8_0"]);
+    assert_eq!(experiment.workloads.speed[0].depth, 32);
+    assert!(!experiment.workloads.cold_load);
+    let latency = experiment.workloads.latency.unwrap();
+    assert_eq!((latency.prompts.len(), latency.max_tokens), (2, 5));
+    assert_eq!((latency.sampling.top_k, latency.sampling.seed), (40, 7));
+    let quality = experiment.workloads.quality.unwrap();
+    assert_eq!((quality.text.len(), quality.context, quality.chunks), (5000, 64, Some(3)));
+    assert_eq!((quality.precision, quality.reference_budget_bytes), (Some(0.05), 1 << 20));
+    assert_eq!(experiment.requirements.max_memory_bytes, Some(1000));
+    assert_eq!(experiment.requirements.max_ttft_ms, Some(1000.0));
+    let model = &experiment.models[0];
+    assert_eq!(model.source, Source::File(in_folder("m.gguf")));
+    assert_eq!(model.reference, model.quantizations.first().copied());
+    assert!(model.allow_requantize);
+    let shown: Vec<String> = model.settings.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(shown, ["t=3 ngl=0 fa=on b=64 ub=32 ctk=q8_0 mmap=0"]);
+}
+
+#[test]
+fn lists_of_settings_are_swept_with_the_last_key_fastest() {
+    let text = format!(
+        "{PLAIN}[settings]\nflash_attention = [\"on\", \"off\"]\ncache_type_k = [\"f16\", \"q8_0\"]\n"
+    );
+    let settings = load(&text).settings;
+    let pairs: Vec<_> =
+        settings.iter().map(|one| (one.flash_attention, one.cache_type_k)).collect();
+    let (on, off) = (FlashAttention::On, FlashAttention::Off);
+    let (f16, q8) = (CacheType::F16, CacheType::Q8_0);
+    assert_eq!(pairs, [(on, f16), (on, q8), (off, f16), (off, q8)]);
+}

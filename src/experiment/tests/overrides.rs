@@ -1,0 +1,132 @@
+//! What the command line changes.
+
+use super::{PLAIN, names};
+use crate::experiment::resolved::Experiment;
+use crate::experiment::{Overrides, parse};
+use std::path::Path;
+
+fn apply(text: &str, overrides: &Overrides) -> Result<Experiment, String> {
+    parse(text.as_bytes(), Path::new("x.toml"), overrides).map_err(|error| error.to_string())
+}
+
+fn list(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn two_models() -> String {
+    let second = "[[models]]\nsource = \"hf://owner/name/Other.gguf\"\n";
+    format!("quantizations = [\"F16\", \"Q8_0\", \"Q4_K_M\"]\n{PLAIN}{second}")
+}
+
+/// [`two_models`] with divergence measured, on a text of its own.
+fn compared() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.txt");
+    std::fs::write(&path, "word ".repeat(1000)).unwrap();
+    let quality = format!("quality.text = '{}'", path.display());
+    (folder, two_models().replace("quality.enabled = false", &quality))
+}
+
+#[test]
+fn numbers_replace_the_files() {
+    let overrides = Overrides { rounds: Some(2), repetitions: Some(4), ..Overrides::default() };
+    let experiment = apply(PLAIN, &overrides).unwrap();
+    assert_eq!((experiment.rounds, experiment.repetitions), (2, 4));
+    let overrides = Overrides { rounds: Some(0), ..Overrides::default() };
+    assert_eq!(apply(PLAIN, &overrides).unwrap_err(), "--rounds 0 must be from 1 to 1000");
+}
+
+#[test]
+fn models_are_chosen_by_name_in_any_case() {
+    let overrides = Overrides { models: list(&["OTHER"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert_eq!(experiment.models.len(), 1);
+    assert_eq!(experiment.models[0].name, "Other");
+}
+
+#[test]
+fn a_source_on_the_command_line_gets_the_files_quantizations() {
+    let overrides = Overrides { models: list(&["hf://a/b/new-F32.gguf"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert_eq!(experiment.models[0].name, "new-F32");
+    assert_eq!(names(&experiment, 0), ["F16", "Q8_0", "Q4_K_M"]);
+    let overrides = Overrides { models: list(&["hf://a/b/c-Q4_0.gguf"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert!(names(&experiment, 0).is_empty(), "a quantized file is taken as it is");
+}
+
+#[test]
+fn a_name_that_is_neither_model_nor_source_is_answered_with_the_nearest() {
+    let overrides = Overrides { models: list(&["othr"]), ..Overrides::default() };
+    assert_eq!(
+        apply(&two_models(), &overrides).unwrap_err(),
+        "--model 'othr' is no model of this experiment, and as a source it is 'othr', but there is \
+         no file or folder othr; did you mean 'Other'?"
+    );
+}
+
+#[test]
+fn names_of_one_kind_add_up_and_names_of_two_kinds_narrow() {
+    let overrides = Overrides { only: list(&["q8_0", "INT8", "f16"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert_eq!(names(&experiment, 0), ["F16", "Q8_0"]);
+    assert_eq!(names(&experiment, 1), ["F16", "Q8_0"]);
+    let overrides = Overrides { only: list(&["other", "Q4_K_M"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert_eq!(experiment.models.len(), 1);
+    assert_eq!(names(&experiment, 0), ["Q4_K_M"]);
+}
+
+#[test]
+fn what_quality_is_measured_against_stays_unless_it_is_skipped() {
+    let (_folder, text) = compared();
+    let overrides = Overrides { only: list(&["Q4_K_M"]), ..Overrides::default() };
+    assert_eq!(names(&apply(&text, &overrides).unwrap(), 0), ["F16", "Q4_K_M"]);
+    let overrides =
+        Overrides { only: list(&["Q4_K_M"]), skip: list(&["F16"]), ..Overrides::default() };
+    assert_eq!(names(&apply(&text, &overrides).unwrap(), 0), ["Q4_K_M"]);
+    let quantizations = vec!["Q6_K".parse().unwrap()];
+    let overrides = Overrides { quantizations, ..Overrides::default() };
+    let text = format!("reference = \"Q8_0\"\n{text}");
+    assert_eq!(names(&apply(&text, &overrides).unwrap(), 0), ["Q8_0", "Q6_K"]);
+}
+
+#[test]
+fn skipping_drops_and_skipping_everything_is_refused() {
+    let overrides = Overrides { skip: list(&["model", "Q8_0"]), ..Overrides::default() };
+    let experiment = apply(&two_models(), &overrides).unwrap();
+    assert_eq!(experiment.models.len(), 1);
+    assert_eq!(names(&experiment, 0), ["F16", "Q4_K_M"]);
+    let overrides = Overrides { skip: list(&["model", "other"]), ..Overrides::default() };
+    assert_eq!(
+        apply(&two_models(), &overrides).unwrap_err(),
+        "--only and --skip leave no variant to measure; there are model, Other, F16, Q8_0, Q4_K_M"
+    );
+}
+
+#[test]
+fn a_name_that_matches_nothing_is_answered_with_the_nearest() {
+    let overrides = Overrides { only: list(&["Q4_K_S"]), ..Overrides::default() };
+    assert_eq!(
+        apply(&two_models(), &overrides).unwrap_err(),
+        "--only 'Q4_K_S' is neither a model nor a quantization of this experiment; \
+         did you mean 'Q4_K_M'?"
+    );
+    let overrides = Overrides { skip: list(&["banana"]), ..Overrides::default() };
+    assert_eq!(
+        apply(&two_models(), &overrides).unwrap_err(),
+        "--skip 'banana' is neither a model nor a quantization of this experiment; \
+         there are model, Other, F16, Q8_0, Q4_K_M"
+    );
+}
+
+#[test]
+fn a_quantization_that_cannot_be_made_is_refused_on_the_command_line_too() {
+    let quantizations = vec!["awq:Q4_0".parse().unwrap()];
+    let overrides = Overrides { quantizations, ..Overrides::default() };
+    assert_eq!(
+        apply(PLAIN, &overrides).unwrap_err(),
+        "--quant awq:Q4_0: the method 'awq' is not in this version; write 'Q4_0' for rounding to \
+         nearest, the one method there is"
+    );
+}

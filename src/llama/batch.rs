@@ -1,0 +1,89 @@
+//! Batches: the tokens of one evaluation, with position, sequence and whether output is wanted.
+
+use super::error::LlamaError;
+use llama_cpp_sys_2 as sys;
+
+/// Tokens to evaluate together. Owns its memory; reused between evaluations.
+#[derive(Debug)]
+pub struct Batch {
+    tokens: Vec<sys::llama_token>,
+    positions: Vec<sys::llama_pos>,
+    sequence_counts: Vec<i32>,
+    /// One sequence per token; `sequence_pointers` points into it.
+    sequences: Vec<sys::llama_seq_id>,
+    sequence_pointers: Vec<*mut sys::llama_seq_id>,
+    outputs: Vec<i8>,
+    capacity: usize,
+}
+
+impl Batch {
+    /// An empty batch for up to `capacity` tokens.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(capacity),
+            positions: Vec::with_capacity(capacity),
+            sequence_counts: vec![1; capacity],
+            sequences: Vec::with_capacity(capacity),
+            sequence_pointers: Vec::with_capacity(capacity),
+            outputs: Vec::with_capacity(capacity),
+            capacity,
+        }
+    }
+
+    /// Removes all tokens.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    /// Adds one token at `position` of `sequence`; `output` asks for its logits.
+    ///
+    /// # Errors
+    /// [`LlamaError::BatchFull`].
+    pub fn add(
+        &mut self,
+        token: i32,
+        position: i32,
+        sequence: i32,
+        output: bool,
+    ) -> Result<(), LlamaError> {
+        if self.tokens.len() == self.capacity {
+            return Err(LlamaError::BatchFull { capacity: self.capacity });
+        }
+        self.tokens.push(token);
+        self.positions.push(position);
+        self.sequences.push(sequence);
+        self.outputs.push(i8::from(output));
+        Ok(())
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are no tokens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The batch as llama.cpp reads it; valid until the batch is changed.
+    pub(super) fn as_raw(&mut self) -> sys::llama_batch {
+        self.sequence_pointers.clear();
+        self.sequence_pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        sys::llama_batch {
+            n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.sequence_counts.as_mut_ptr(),
+            seq_id: self.sequence_pointers.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Contexts: a model being evaluated, with its KV cache.
+
+use super::batch::Batch;
+use super::error::LlamaError;
+use super::memory::BufferMemory;
+use super::model::{Model, reason};
+use super::{ErrorText, log, shim};
+use crate::experiment::settings::{CacheType, FlashAttention, Settings};
+use llama_cpp_sys_2 as sys;
+use std::ptr::NonNull;
+
+/// Sizes of a context, besides the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextShape {
+    /// Tokens of KV cache in all.
+    pub tokens: u32,
+    /// Sequences evaluated side by side; each gets an equal share of the tokens.
+    pub sequences: u32,
+    /// Tokens submitted at once.
+    pub batch: u32,
+    /// Tokens computed at once.
+    pub ubatch: u32,
+}
+
+/// A model being evaluated.
+#[derive(Debug)]
+pub struct Context<'model> {
+    handle: NonNull<sys::llama_context>,
+    model: &'model Model,
+    shape: ContextShape,
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from llama.cpp and is freed once.
+        unsafe { sys::llama_free(self.handle.as_ptr()) };
+    }
+}
+
+impl<'model> Context<'model> {
+    /// Makes a context; threads come from the settings, or are llama-bench's default.
+    ///
+    /// # Errors
+    /// [`LlamaError::Context`], most often because memory is short.
+    pub fn new(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+    ) -> Result<Self, LlamaError> {
+        // SAFETY: returns a plain struct.
+        let mut parameters = unsafe { sys::llama_context_default_params() };
+        let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
+        let threads = i32::try_from(threads).unwrap_or(1);
+        parameters.n_ctx = shape.tokens;
+        parameters.n_batch = shape.batch;
+        parameters.n_ubatch = shape.ubatch.min(shape.batch);
+        parameters.n_seq_max = shape.sequences;
+        parameters.n_threads = threads;
+        parameters.n_threads_batch = threads;
+        parameters.flash_attn_type = match settings.flash_attention {
+            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        parameters.type_k = cache_type(settings.cache_type_k);
+        parameters.type_v = cache_type(settings.cache_type_v);
+        parameters.offload_kqv = settings.kv_offload;
+        parameters.no_perf = true;
+        log::forget_errors();
+        let mut error = ErrorText::new();
+        // SAFETY: the model is alive and borrowed for as long as the context; the parameters hold
+        // no pointers of ours; the error buffer has the length given.
+        let handle = unsafe {
+            shim::quantbench_new_context(
+                model.as_ptr(),
+                parameters,
+                error.as_mut_ptr(),
+                error.len(),
+            )
+        };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Self { handle, model, shape }),
+            None => Err(LlamaError::Context { context: shape.tokens, reason: reason(&error) }),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
+        self.handle.as_ptr()
+    }
+
+    /// The model that is evaluated.
+    #[must_use]
+    pub fn model(&self) -> &'model Model {
+        self.model
+    }
+
+    /// The sizes the context was made with.
+    #[must_use]
+    pub fn shape(&self) -> ContextShape {
+        self.shape
+    }
+
+    /// Evaluates a batch. Back ends may still be computing when this returns; see
+    /// [`Self::synchronize`].
+    ///
+    /// # Errors
+    /// [`LlamaError::Decode`].
+    pub fn decode(&mut self, batch: &mut Batch) -> Result<(), LlamaError> {
+        let tokens = batch.len();
+        let mut error = ErrorText::new();
+        // SAFETY: the raw batch points into `batch`, which is borrowed for the length of the call
+        // and holds as many entries in each array as it says.
+        let code = unsafe {
+            shim::quantbench_decode(self.as_ptr(), batch.as_raw(), error.as_mut_ptr(), error.len())
+        };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(LlamaError::Decode { tokens, code, reason: reason(&error) })
+    }
+
+    /// Waits until everything submitted is computed.
+    pub fn synchronize(&mut self) {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_synchronize(self.as_ptr()) };
+    }
+
+    /// Logits of `outputs` outputs of the last batch, in order, `[outputs, vocabulary]`.
+    ///
+    /// # Errors
+    /// [`LlamaError::NoLogits`] if the last batch asked for fewer.
+    pub fn all_logits(&mut self, outputs: usize) -> Result<&[f32], LlamaError> {
+        let last = i32::try_from(outputs).unwrap_or(i32::MAX) - 1;
+        // llama_get_logits does not say how many rows there are; asking for the last one from the
+        // end of the outputs fails if there are fewer.
+        // SAFETY: the context is alive; llama.cpp checks the index.
+        let row = unsafe { sys::llama_get_logits_ith(self.as_ptr(), -1 - last) };
+        if row.is_null() {
+            return Err(LlamaError::NoLogits { index: last });
+        }
+        let length = outputs * self.model.vocabulary_size();
+        // SAFETY: outputs are stored one after the other; the row `outputs` places from the end is
+        // the first of them. The slice borrows the context, so no later evaluation can overwrite it.
+        Ok(unsafe { std::slice::from_raw_parts(row, length) })
+    }
+
+    /// Empties the KV cache of all sequences.
+    pub fn clear_memory(&mut self) {
+        // SAFETY: the context is alive and owns its memory object.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.as_ptr()), false) };
+    }
+
+    /// Saves the state of one sequence.
+    ///
+    /// # Errors
+    /// [`LlamaError::State`].
+    pub fn save_sequence(&mut self, sequence: i32) -> Result<Vec<u8>, LlamaError> {
+        // SAFETY: the context is alive.
+        let size = unsafe { sys::llama_state_seq_get_size(self.as_ptr(), sequence) };
+        let mut state = vec![0; size];
+        // SAFETY: the buffer has the size given.
+        let written = unsafe {
+            sys::llama_state_seq_get_data(self.as_ptr(), state.as_mut_ptr(), size, sequence)
+        };
+        if written == 0 {
+            return Err(LlamaError::State("save"));
+        }
+        state.truncate(written);
+        Ok(state)
+    }
+
+    /// Restores the state of one sequence.
+    ///
+    /// # Errors
+    /// [`LlamaError::State`].
+    pub fn restore_sequence(&mut self, sequence: i32, state: &[u8]) -> Result<(), LlamaError> {
+        // SAFETY: the buffer has the size given; llama.cpp validates the content.
+        let read = unsafe {
+            sys::llama_state_seq_set_data(self.as_ptr(), state.as_ptr(), state.len(), sequence)
+        };
+        if read == 0 { Err(LlamaError::State("restore")) } else { Ok(()) }
+    }
+
+    /// What llama.cpp allocated for weights, KV cache and computation, per buffer type.
+    #[must_use]
+    pub fn memory(&self) -> Vec<BufferMemory> {
+        const CAPACITY: usize = 64;
+        let empty = shim::quantbench_buffer_memory {
+            name: [0; 64],
+            is_host: true,
+            weights: 0,
+            kv: 0,
+            compute: 0,
+        };
+        let mut entries = [empty; CAPACITY];
+        let capacity = i32::try_from(CAPACITY).unwrap_or(0);
+        // SAFETY: the context is alive; the array has the capacity given.
+        let count = unsafe {
+            shim::quantbench_memory_breakdown(self.as_ptr(), entries.as_mut_ptr(), capacity)
+        };
+        entries
+            .iter()
+            .take(usize::try_from(count).unwrap_or(0))
+            .map(|entry| BufferMemory {
+                buffer: super::devices::text(entry.name.as_ptr()),
+                on_device: !entry.is_host,
+                weights_bytes: entry.weights,
+                kv_bytes: entry.kv,
+                compute_bytes: entry.compute,
+                context: self.shape.tokens,
+            })
+            .collect()
+    }
+}
+
+fn cache_type(cache_type: CacheType) -> sys::ggml_type {
+    match cache_type {
+        CacheType::F32 => sys::GGML_TYPE_F32,
+        CacheType::F16 => sys::GGML_TYPE_F16,
+        CacheType::Bf16 => sys::GGML_TYPE_BF16,
+        CacheType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        CacheType::Q4_0 => sys::GGML_TYPE_Q4_0,
+        CacheType::Q4_1 => sys::GGML_TYPE_Q4_1,
+        CacheType::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
+        CacheType::Q5_0 => sys::GGML_TYPE_Q5_0,
+        CacheType::Q5_1 => sys::GGML_TYPE_Q5_1,
+    }
+}

@@ -1,0 +1,68 @@
+//! Errors of native calls, with llama.cpp's own words where it gave any.
+
+use std::path::PathBuf;
+
+/// Why a native call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LlamaError {
+    /// A path or text holds a zero byte and cannot be handed to C.
+    #[error("'{0}' holds a zero byte")]
+    ZeroByte(String),
+    /// A model file could not be loaded.
+    #[error("llama.cpp cannot load {}: {reason}", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// llama.cpp's last error lines.
+        reason: String,
+    },
+    /// No context could be made for a model.
+    #[error("llama.cpp cannot make a context of {context} tokens: {reason}")]
+    Context {
+        /// Tokens of context asked for.
+        context: u32,
+        /// llama.cpp's last error lines.
+        reason: String,
+    },
+    /// Tokens could not be evaluated.
+    #[error("llama.cpp cannot evaluate {tokens} tokens (code {code}): {reason}")]
+    Decode {
+        /// Size of the batch.
+        tokens: usize,
+        /// `llama_decode`'s code; 1: no room in the KV cache, 2: aborted, below 0: an error.
+        code: i32,
+        /// llama.cpp's last error lines.
+        reason: String,
+    },
+    /// A text could not be turned into tokens.
+    #[error("llama.cpp cannot tokenize a text of {bytes} bytes")]
+    Tokenize {
+        /// Size of the text.
+        bytes: usize,
+    },
+    /// More tokens were put into a batch than it holds.
+    #[error("a batch of {capacity} tokens is full")]
+    BatchFull {
+        /// Size of the batch.
+        capacity: usize,
+    },
+    /// There is no output for a position.
+    #[error("llama.cpp has no logits for output {index}")]
+    NoLogits {
+        /// The output asked for.
+        index: i32,
+    },
+    /// A variant could not be made.
+    #[error("llama.cpp cannot quantize {} to {file_type}: {reason}", input.display())]
+    Quantize {
+        /// The input file.
+        input: PathBuf,
+        /// The file type's name.
+        file_type: String,
+        /// llama.cpp's last error lines.
+        reason: String,
+    },
+    /// The state of a context could not be saved or restored.
+    #[error("llama.cpp cannot {0} the state of a context")]
+    State(&'static str),
+}

@@ -1,0 +1,266 @@
+//! Models: loaded weights with their vocabulary.
+
+use super::backend::Backend;
+use super::devices::text;
+use super::error::LlamaError;
+use super::{ErrorText, log, shim};
+use crate::experiment::settings::{Settings, SplitMode};
+use crate::model::quantization::FileType;
+use llama_cpp_sys_2 as sys;
+use std::ffi::CString;
+use std::path::Path;
+use std::ptr::NonNull;
+
+/// How much of a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadExtent {
+    /// Weights and vocabulary.
+    Everything,
+    /// Vocabulary and metadata only.
+    Vocabulary,
+    /// Metadata; memory is counted but not taken.
+    MemoryPlan,
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Model {
+    handle: NonNull<sys::llama_model>,
+    backend: Backend,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from llama.cpp, is freed once, and contexts borrow the model, so
+        // none is left.
+        unsafe { sys::llama_model_free(self.handle.as_ptr()) };
+    }
+}
+
+impl Model {
+    /// Loads a GGUF (the first part, if it is split).
+    ///
+    /// # Errors
+    /// [`LlamaError::Load`] with llama.cpp's last error lines.
+    pub fn load(
+        backend: Backend,
+        path: &Path,
+        settings: &Settings,
+        extent: LoadExtent,
+    ) -> Result<Self, LlamaError> {
+        let c_path = to_c_string(&path.to_string_lossy())?;
+        // SAFETY: returns a plain struct.
+        let mut parameters = unsafe { sys::llama_model_default_params() };
+        parameters.n_gpu_layers = settings.gpu_layers;
+        parameters.split_mode = match settings.split_mode {
+            SplitMode::None => sys::LLAMA_SPLIT_MODE_NONE,
+            SplitMode::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
+            SplitMode::Row => sys::LLAMA_SPLIT_MODE_ROW,
+        };
+        parameters.main_gpu = i32::try_from(settings.main_gpu).unwrap_or(0);
+        parameters.load_mode =
+            if settings.mmap { sys::LLAMA_LOAD_MODE_AUTO } else { sys::LLAMA_LOAD_MODE_NONE };
+        parameters.vocab_only = extent == LoadExtent::Vocabulary;
+        parameters.no_alloc = extent == LoadExtent::MemoryPlan;
+        if extent == LoadExtent::MemoryPlan {
+            parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+        }
+        log::forget_errors();
+        let mut error = ErrorText::new();
+        // SAFETY: the path is terminated and outlives the call, the parameters hold no pointers, the
+        // error buffer has the length given.
+        let handle = unsafe {
+            shim::quantbench_load_model(
+                c_path.as_ptr(),
+                parameters,
+                error.as_mut_ptr(),
+                error.len(),
+            )
+        };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Self { handle, backend }),
+            None => Err(LlamaError::Load { path: path.to_owned(), reason: reason(&error) }),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        self.handle.as_ptr()
+    }
+
+    /// Proof that llama.cpp is initialised.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    fn vocabulary(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is alive; the vocabulary lives as long as it.
+        unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
+    }
+
+    /// llama.cpp's description, such as `llama 7B Q4_K - Medium`.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let mut buffer = [0; 256];
+        // SAFETY: the model is alive; the buffer has the length given and is terminated by the call.
+        unsafe { sys::llama_model_desc(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        text(buffer.as_ptr())
+    }
+
+    /// Number of weights.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_params(self.as_ptr()) }
+    }
+
+    /// Bytes of all tensors.
+    #[must_use]
+    pub fn tensor_bytes(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
+    /// Context length the model was trained with, tokens.
+    #[must_use]
+    pub fn context_length(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Number of layers.
+    #[must_use]
+    pub fn layers(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// How the weights are stored; `None` for a type this llama.cpp has no name for.
+    #[must_use]
+    pub fn file_type(&self) -> Option<FileType> {
+        // SAFETY: the model is alive.
+        FileType::from_number(unsafe { sys::llama_model_ftype(self.as_ptr()) })
+    }
+
+    /// Whether the model has a decoder that `llama_decode` runs, and no encoder before it.
+    #[must_use]
+    pub fn is_decoder_only(&self) -> bool {
+        // SAFETY: the model is alive.
+        unsafe {
+            sys::llama_model_has_decoder(self.as_ptr())
+                && !sys::llama_model_has_encoder(self.as_ptr())
+        }
+    }
+
+    /// Number of tokens in the vocabulary.
+    #[must_use]
+    pub fn vocabulary_size(&self) -> usize {
+        // SAFETY: the vocabulary is alive.
+        usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocabulary()) }).unwrap_or(0)
+    }
+
+    /// The token that begins a text, if the model wants one there.
+    #[must_use]
+    pub fn beginning_token(&self) -> Option<i32> {
+        // SAFETY: the vocabulary is alive.
+        let (wanted, token) = unsafe {
+            (
+                sys::llama_vocab_get_add_bos(self.vocabulary()),
+                sys::llama_vocab_bos(self.vocabulary()),
+            )
+        };
+        (wanted && token >= 0).then_some(token)
+    }
+
+    /// The token that begins a text, whether or not the model wants one before each text.
+    #[must_use]
+    pub fn any_beginning_token(&self) -> Option<i32> {
+        // SAFETY: the vocabulary is alive.
+        let token = unsafe { sys::llama_vocab_bos(self.vocabulary()) };
+        (token >= 0).then_some(token)
+    }
+
+    /// Whether a token ends generation.
+    #[must_use]
+    pub fn ends_generation(&self, token: i32) -> bool {
+        // SAFETY: the vocabulary is alive.
+        unsafe { sys::llama_vocab_is_eog(self.vocabulary(), token) }
+    }
+
+    /// Turns text into tokens.
+    ///
+    /// `add_special` puts the tokens around it that the model wants; `parse_special` turns the text
+    /// of special tokens into those tokens.
+    ///
+    /// # Errors
+    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
+    pub fn tokenize(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<i32>, LlamaError> {
+        let failed = || LlamaError::Tokenize { bytes: text.len() };
+        let length = i32::try_from(text.len()).map_err(|_| failed())?;
+        // A token is at least one byte; two more for the special tokens around.
+        let mut tokens = vec![0; text.len() + 2];
+        for _ in 0..2 {
+            // SAFETY: pointers and lengths belong together; the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_tokenize(
+                    self.vocabulary(),
+                    text.as_ptr().cast(),
+                    length,
+                    tokens.as_mut_ptr(),
+                    i32::try_from(tokens.len()).map_err(|_| failed())?,
+                    add_special,
+                    parse_special,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                tokens.truncate(count);
+                return Ok(tokens);
+            }
+            // Negative: so many tokens are needed.
+            let needed = usize::try_from(count.checked_neg().ok_or_else(failed)?);
+            tokens.resize(needed.map_err(|_| failed())?, 0);
+        }
+        Err(failed())
+    }
+
+    /// The bytes of one token; empty for special tokens.
+    #[must_use]
+    pub fn token_bytes(&self, token: i32) -> Vec<u8> {
+        let mut buffer = vec![0_u8; 64];
+        for _ in 0..2 {
+            // SAFETY: the buffer has the length given; the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_token_to_piece(
+                    self.vocabulary(),
+                    token,
+                    buffer.as_mut_ptr().cast(),
+                    i32::try_from(buffer.len()).unwrap_or(0),
+                    0,
+                    false,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                buffer.truncate(count);
+                return buffer;
+            }
+            buffer.resize(usize::try_from(count.unsigned_abs()).unwrap_or(64), 0);
+        }
+        Vec::new()
+    }
+}
+
+/// A string as C wants it.
+pub(super) fn to_c_string(text: &str) -> Result<CString, LlamaError> {
+    CString::new(text).map_err(|_| LlamaError::ZeroByte(text.replace('\0', "\\0")))
+}
+
+/// The exception's text if there was one, else what llama.cpp logged as errors.
+pub(super) fn reason(error: &ErrorText) -> String {
+    let exception = error.text();
+    if exception.is_empty() { log::take_errors() } else { exception }
+}

@@ -1,0 +1,126 @@
+//! Checksums of files, remembered between runs.
+
+use super::Cache;
+use super::error::{CacheError, io_error};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Files remembered; the memo is read on every run and has to stay small.
+const MOST_FILES: usize = 4096;
+
+/// A file changed this recently may change again without its time of change showing it: the
+/// coarsest file systems count in two seconds.
+const SETTLED: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Remembered {
+    bytes: u64,
+    modified_ns: u64,
+    sha256: String,
+}
+
+/// Text of a digest.
+pub(in crate::model) fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// SHA-256 of several texts, each with its length so that none runs into the next.
+pub(in crate::model) fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hex(&hasher.finalize())
+}
+
+/// SHA-256 of bytes.
+pub(in crate::model) fn of_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of the file at `path`, read now.
+pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, CacheError> {
+    let mut file = File::open(path).map_err(io_error("read", path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
+    loop {
+        let read = file.read(&mut buffer).map_err(io_error("read", path))?;
+        if read == 0 {
+            return Ok(hex(&hasher.finalize()));
+        }
+        hasher.update(&buffer[..read]);
+        done += read as u64;
+        progress(done);
+    }
+}
+
+/// Nanoseconds from 1970 to the last change of the file.
+pub(super) fn modified_ns(metadata: &Metadata) -> Option<u64> {
+    let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
+}
+
+/// SHA-256 of the file at `path`, from the memo if the file has not changed since.
+pub(super) fn remembered(
+    cache: &Cache,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<String, CacheError> {
+    let before = std::fs::metadata(path).map_err(io_error("read", path))?;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let key = absolute.to_string_lossy().into_owned();
+    let modified = modified_ns(&before);
+    if let (Some(known), Some(modified)) = (load(&cache.checksums()).get(&key), modified)
+        && (known.bytes, known.modified_ns) == (before.len(), modified)
+    {
+        progress(before.len());
+        return Ok(known.sha256.clone());
+    }
+    let sha256 = of_file(path, progress)?;
+    let after = std::fs::metadata(path).map_err(io_error("read", path))?;
+    let unchanged = after.len() == before.len() && modified_ns(&after) == modified;
+    let settled = after
+        .modified()
+        .ok()
+        .and_then(|modified| SystemTime::now().duration_since(modified).ok())
+        .is_some_and(|age| age >= SETTLED);
+    if let (Some(modified_ns), true, true) = (modified, unchanged, settled) {
+        let known = Remembered { bytes: after.len(), modified_ns, sha256: sha256.clone() };
+        remember(cache, &key, known);
+    }
+    Ok(sha256)
+}
+
+fn load(memo: &Path) -> BTreeMap<String, Remembered> {
+    // A memo that cannot be read only costs time.
+    std::fs::read(memo)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+fn remember(cache: &Cache, key: &str, known: Remembered) {
+    // Not remembering only costs time: a read-only cache still serves.
+    let Ok(_entered) = cache.enter() else { return };
+    let memo = cache.checksums();
+    let mut all = load(&memo);
+    all.insert(key.to_owned(), known);
+    if all.len() > MOST_FILES {
+        all.retain(|path, _| path == key || Path::new(path).exists());
+    }
+    if let Ok(bytes) = serde_json::to_vec_pretty(&all) {
+        let _ = super::write_whole(&memo, &bytes);
+    }
+}

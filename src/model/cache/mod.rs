@@ -1,0 +1,192 @@
+//! The cache: variants made once and kept, addressed by what they were made from.
+//!
+//! ```text
+//! variants/<address>.gguf            a variant
+//! variants/<address>.json            its record: size, checksum, what it was made from
+//! variants/<address>.lock            held by the process that makes it
+//! variants/<address>.<random>.partial   what that process has written so far
+//! scratch/<random>/                  files for the time of one process, with its lock
+//! demo/                              the demo model, written from the program
+//! checksums.json                     checksums of large files that were hashed before
+//! cache.lock                         held shared while something begins, alone while sweeping
+//! ```
+//!
+//! A process that dies leaves its locks unlocked; whoever opens the cache next removes what belonged
+//! to them. Nothing is ever visible under its final name before it is whole.
+
+mod checksum;
+mod error;
+mod inventory;
+mod scratch;
+#[cfg(test)]
+mod tests;
+mod variant;
+
+pub(in crate::model) use checksum::{hex, of_bytes, of_texts};
+pub use error::CacheError;
+pub use inventory::{Cleaned, Entry, Filter};
+pub use scratch::Scratch;
+pub use variant::{PendingVariant, Reserved, VariantKey, VariantSlot};
+
+use error::io_error;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// Environment variable that names the folder.
+pub const FOLDER_VARIABLE: &str = "QUANTBENCH_CACHE";
+
+/// The folder with everything quantbench keeps between runs.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens the cache in `QUANTBENCH_CACHE` or the platform's cache folder, and removes what dead
+    /// processes left in it.
+    ///
+    /// # Errors
+    /// When there is no such folder and it cannot be made.
+    pub fn open() -> Result<Self, CacheError> {
+        let named = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty());
+        if let Some(folder) = named {
+            return Self::at(Path::new(&folder));
+        }
+        let folders =
+            directories::ProjectDirs::from("", "", "quantbench").ok_or(CacheError::NoFolder)?;
+        Self::at(folders.cache_dir())
+    }
+
+    /// Opens the cache in `root`, and removes what dead processes left in it.
+    ///
+    /// # Errors
+    /// When the folder is not there and cannot be made.
+    pub fn at(root: &Path) -> Result<Self, CacheError> {
+        // Workers are started elsewhere than where the user was; a relative path would move.
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        let cache = Self { root };
+        for folder in [cache.variants(), cache.scratches()] {
+            fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        }
+        cache.sweep();
+        Ok(cache)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The place of the variant that `key` describes.
+    #[must_use]
+    pub fn variant(&self, key: &VariantKey) -> VariantSlot {
+        VariantSlot::new(self.clone(), key.clone())
+    }
+
+    /// A new file name for the time of this process; the file is not made.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn scratch(&self, name: &str) -> Result<Scratch, CacheError> {
+        Scratch::new(self, name)
+    }
+
+    /// SHA-256 of a file, hex. Remembered with the file's size and time of change, so that a file of
+    /// 40 GB is not read on every run. `progress` is told the bytes read so far.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn checksum(
+        &self,
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<String, CacheError> {
+        checksum::remembered(self, path, progress)
+    }
+
+    /// Fails unless `needed_bytes` and a little more are free on the cache's disk.
+    ///
+    /// # Errors
+    /// [`CacheError::NoSpace`].
+    pub fn check_space(&self, needed_bytes: u64) -> Result<(), CacheError> {
+        /// What else a run writes: the store, logs, the reference's probabilities begin small.
+        const MARGIN: u64 = 32 << 20;
+        // A file system that does not tell is not asked again: writing will show.
+        let available_bytes = fs4::available_space(&self.root).unwrap_or(u64::MAX);
+        let needed_bytes = needed_bytes.saturating_add(MARGIN);
+        if needed_bytes > available_bytes {
+            return Err(CacheError::NoSpace {
+                root: self.root.clone(),
+                needed_bytes,
+                available_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn variants(&self) -> PathBuf {
+        self.root.join("variants")
+    }
+
+    fn scratches(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// The folder of the demo model.
+    pub(in crate::model) fn demo(&self) -> PathBuf {
+        self.root.join("demo")
+    }
+
+    /// Writes a small file whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(in crate::model) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
+        }
+        let _entered = self.enter()?;
+        write_whole(path, bytes)
+    }
+
+    fn checksums(&self) -> PathBuf {
+        self.root.join("checksums.json")
+    }
+
+    /// The lock of the whole cache, not locked yet.
+    fn gate(&self) -> Result<File, CacheError> {
+        open_lock(&self.root.join("cache.lock"))
+    }
+
+    /// While this is kept nobody sweeps. Many may keep it at a time; keep it briefly.
+    fn enter(&self) -> Result<File, CacheError> {
+        let gate = self.gate()?;
+        gate.lock_shared().map_err(io_error("lock", &self.root))?;
+        Ok(gate)
+    }
+}
+
+/// Opens a lock file, making it if need be.
+fn open_lock(path: &Path) -> Result<File, CacheError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(io_error("make the lock", path))
+}
+
+/// Writes a small file under a temporary name and renames it, so that it is never seen half written.
+/// The caller has entered the cache.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".")
+        .make_in(folder, |path| File::create_new(path))
+        .map_err(io_error("write", path))?;
+    std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
+    file.as_file().sync_all().map_err(io_error("write", path))?;
+    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
+    Ok(())
+}

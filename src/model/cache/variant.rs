@@ -1,0 +1,240 @@
+//! One variant's place in the cache: served if it is whole, made by one process at a time if not.
+
+use super::checksum::{self, modified_ns};
+use super::error::{CacheError, io_error};
+use super::{Cache, open_lock, write_whole};
+use crate::model::artifact::Artifact;
+use crate::model::gguf::Header;
+use crate::model::quantization::Quantization;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What a variant is made from and how: its address in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VariantKey {
+    /// SHA-256 of the source, hex.
+    pub source_checksum: String,
+    /// What is made.
+    pub quantization: Quantization,
+    /// What makes it: name and version, since another version may round otherwise.
+    pub maker: String,
+}
+
+impl VariantKey {
+    /// The address: a name for files, different for every key.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let quantization = self.quantization.to_string();
+        let texts = ["variant 1", &self.source_checksum, &quantization, &self.maker];
+        // 128 bits: enough that no two keys ever meet, and paths stay short.
+        checksum::of_texts(texts)[..32].to_owned()
+    }
+}
+
+/// What is recorded beside a variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    #[serde(flatten)]
+    pub(super) key: VariantKey,
+    pub(super) bytes: u64,
+    pub(super) modified_ns: Option<u64>,
+    pub(super) sha256: String,
+    pub(super) quantize_seconds: f64,
+}
+
+/// The place of one variant, filled or not.
+#[derive(Debug, Clone)]
+pub struct VariantSlot {
+    cache: Cache,
+    key: VariantKey,
+    address: String,
+}
+
+/// What waiting for a variant's place came to.
+#[derive(Debug)]
+pub enum Reserved {
+    /// Nobody makes it: this process does.
+    Pending(PendingVariant),
+    /// Another process has made it in the meantime.
+    Made(Artifact),
+}
+
+/// A variant being made; what was written is removed when this is dropped before
+/// [`PendingVariant::commit`].
+#[derive(Debug)]
+pub struct PendingVariant {
+    slot: VariantSlot,
+    path: PathBuf,
+    // Held until the variant is in its place; tells others that this process lives.
+    _lock: File,
+}
+
+impl VariantSlot {
+    pub(super) fn new(cache: Cache, key: VariantKey) -> Self {
+        let address = key.address();
+        Self { cache, key, address }
+    }
+
+    /// Where the variant is, once it is made.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.file("gguf")
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.cache.variants().join(format!("{}.{extension}", self.address))
+    }
+
+    /// The variant, if it was made before and is whole: a file of another size than recorded is not
+    /// served, nor one that was changed since.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn existing(&self) -> Result<Option<Artifact>, CacheError> {
+        let record_path = self.file("json");
+        let Some(record) = read_record(&record_path) else { return Ok(None) };
+        let path = self.path();
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        if record.key != self.key || record.bytes != metadata.len() {
+            return Ok(None);
+        }
+        let touched = modified_ns(&metadata) != record.modified_ns;
+        if touched && checksum::of_file(&path, &mut |_| ())? != record.sha256 {
+            return Ok(None);
+        }
+        // The record's time says when the variant was last used; in a read-only cache it stays.
+        if let Ok(file) = File::options().write(true).open(&record_path) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Ok(Some(Artifact {
+            path,
+            checksum: record.sha256,
+            file_bytes: record.bytes,
+            quantize_seconds: None,
+        }))
+    }
+
+    /// Reserves the place for making a variant of at most `needed_bytes`.
+    ///
+    /// # Errors
+    /// When another process makes it, the disk is too full, or the folder cannot be written to.
+    pub fn reserve(&self, needed_bytes: u64) -> Result<PendingVariant, CacheError> {
+        let _entered = self.cache.enter()?;
+        let lock_path = self.file("lock");
+        let lock = open_lock(&lock_path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(CacheError::Busy {
+                    quantization: self.key.quantization.to_string(),
+                    path: self.path(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
+        }
+        self.cache.check_space(needed_bytes)?;
+        // Made now, so that a folder that cannot be written to is found before minutes of work; the
+        // name is new each time, since a worker of a dead process may still write to its own.
+        let path = tempfile::Builder::new()
+            .prefix(&format!("{}.", self.address))
+            .suffix(".partial")
+            .make_in(self.cache.variants(), |path| File::create_new(path))
+            .map_err(io_error("write to", &self.cache.variants()))?
+            .into_temp_path()
+            .keep()
+            .map_err(|error| io_error("write to", &self.cache.variants())(error.error))?;
+        Ok(PendingVariant { slot: self.clone(), path, _lock: lock })
+    }
+
+    /// As [`VariantSlot::reserve`], but waits up to `patience` for another process that makes the
+    /// same variant.
+    ///
+    /// # Errors
+    /// As [`VariantSlot::reserve`]; [`CacheError::Busy`] only when patience ran out.
+    pub fn reserve_or_wait(
+        &self,
+        needed_bytes: u64,
+        patience: Duration,
+    ) -> Result<Reserved, CacheError> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let started = Instant::now();
+        loop {
+            match self.reserve(needed_bytes) {
+                Err(CacheError::Busy { .. }) if started.elapsed() < patience => {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error),
+                Ok(pending) => {
+                    return Ok(match self.existing()? {
+                        Some(artifact) => Reserved::Made(artifact),
+                        None => Reserved::Pending(pending),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl PendingVariant {
+    /// Where to write.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes what was written the variant: checks that it is a whole GGUF, sees it to the disk and
+    /// gives it its name. `quantize_seconds` is how long making it took.
+    ///
+    /// # Errors
+    /// When the file is not whole, or cannot be read, synced or renamed.
+    pub fn commit(self, quantize_seconds: f64) -> Result<Artifact, CacheError> {
+        Header::read(&self.path).map_err(|source| CacheError::NotWhole { source })?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&self.path)
+            .map_err(io_error("read", &self.path))?;
+        file.sync_all().map_err(io_error("write", &self.path))?;
+        let metadata = file.metadata().map_err(io_error("read", &self.path))?;
+        drop(file);
+        let sha256 = checksum::of_file(&self.path, &mut |_| ())?;
+        let record = Record {
+            key: self.slot.key.clone(),
+            bytes: metadata.len(),
+            modified_ns: modified_ns(&metadata),
+            sha256: sha256.clone(),
+            quantize_seconds,
+        };
+        let path = self.slot.path();
+        let _entered = self.slot.cache.enter()?;
+        fs::rename(&self.path, &path).map_err(io_error("write", &path))?;
+        let record_path = self.slot.file("json");
+        let text = serde_json::to_vec_pretty(&record).map_err(std::io::Error::from);
+        write_whole(&record_path, &text.map_err(io_error("write", &record_path))?)?;
+        Ok(Artifact {
+            path,
+            checksum: sha256,
+            file_bytes: record.bytes,
+            quantize_seconds: Some(quantize_seconds),
+        })
+    }
+}
+
+impl Drop for PendingVariant {
+    fn drop(&mut self) {
+        // After commit there is nothing under this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The record at `path`; none if it is missing or no record.
+pub(super) fn read_record(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

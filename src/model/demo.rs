@@ -1,0 +1,71 @@
+//! The demo model and its texts, compiled into the binary by the feature `demo`.
+
+use super::cache::{Cache, CacheError, of_bytes};
+use std::path::PathBuf;
+
+/// Why the demo is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DemoError {
+    /// Built without the feature.
+    #[error("this build carries no demo model (it was built without the feature 'demo')")]
+    NotBuiltIn,
+}
+
+/// Whether the demo is in this build.
+pub const BUILT_IN: bool = FILES.is_ok();
+
+/// The name of the demo model's file.
+pub const FILE_NAME: &str = "quantbench-demo-F16.gguf";
+
+/// The three files of the demo.
+#[derive(Debug, Clone, Copy)]
+struct Files {
+    model: &'static [u8],
+    prompts: &'static str,
+    evaluation: &'static str,
+}
+
+// The demo's files are not here yet.
+const FILES: Result<Files, DemoError> = Err(DemoError::NotBuiltIn);
+
+/// The test prompts, one JSON object per line.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn prompts() -> Result<&'static str, DemoError> {
+    FILES.map(|files| files.prompts)
+}
+
+/// The text that quality is measured on.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn evaluation_text() -> Result<&'static str, DemoError> {
+    FILES.map(|files| files.evaluation)
+}
+
+/// The demo model's GGUF.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn model() -> Result<&'static [u8], DemoError> {
+    FILES.map(|files| files.model)
+}
+
+/// The demo model as a file in the cache, written there if it is not yet, and its SHA-256.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn in_cache(cache: &Cache, model: &[u8]) -> Result<(PathBuf, String), CacheError> {
+    let checksum = of_bytes(model);
+    // In a folder named after its content: another version of the program has another demo.
+    let path = cache.demo().join(&checksum[..16]).join(FILE_NAME);
+    let is_there = std::fs::metadata(&path)
+        .is_ok_and(|metadata| metadata.len() == model.len() as u64)
+        && cache.checksum(&path, &mut |_| ())? == checksum;
+    if !is_there {
+        cache.check_space(model.len() as u64)?;
+        cache.write(&path, model)?;
+    }
+    Ok((path, checksum))
+}

@@ -1,0 +1,179 @@
+//! A cursor over a GGUF that never reads or allocates more than the file has.
+
+use super::error::{GgufError, describe};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Longest text that is kept of a string; chat templates stay far below it.
+const KEPT_TEXT: u64 = 1 << 20;
+
+/// Reads little-endian values from a file; every length is checked against what the file has left.
+#[derive(Debug)]
+pub struct Cursor {
+    file: BufReader<File>,
+    path: PathBuf,
+    offset: u64,
+    file_bytes: u64,
+}
+
+impl Cursor {
+    /// Opens `path` at its first byte.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let io = |source| GgufError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            let found = "it is no regular file".to_owned();
+            return Err(GgufError::NotGguf { path: path.to_owned(), found });
+        }
+        Ok(Self {
+            file: BufReader::new(file),
+            path: path.to_owned(),
+            offset: 0,
+            file_bytes: metadata.len(),
+        })
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Where the next value begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn remaining(&self) -> u64 {
+        self.file_bytes.saturating_sub(self.offset)
+    }
+
+    /// Checks that `needed` more bytes are there.
+    pub fn expect(&self, needed: u64, what: &str) -> Result<(), GgufError> {
+        if needed <= self.remaining() {
+            return Ok(());
+        }
+        Err(GgufError::Truncated {
+            path: self.path.clone(),
+            what: what.to_owned(),
+            offset: self.offset,
+            needed,
+            file_bytes: self.file_bytes,
+        })
+    }
+
+    /// Reads `N` bytes.
+    pub fn bytes<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
+        self.expect(N as u64, what)?;
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), GgufError> {
+        self.file
+            .read_exact(bytes)
+            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Checks that the file begins as a GGUF does.
+    pub fn magic(&mut self) -> Result<(), GgufError> {
+        let mut first = vec![0; usize::try_from(self.file_bytes.min(32)).unwrap_or(32)];
+        self.fill(&mut first)?;
+        if !first.starts_with(b"GGUF") {
+            let found = describe(&first);
+            return Err(GgufError::NotGguf { path: self.path.clone(), found });
+        }
+        self.seek(4)
+    }
+
+    /// Reads a `u32`.
+    pub fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
+        self.bytes(what).map(u32::from_le_bytes)
+    }
+
+    /// Reads a `u64`.
+    pub fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
+        self.bytes(what).map(u64::from_le_bytes)
+    }
+
+    /// Reads a count of at most `most` things that take at least `least_bytes` each.
+    pub fn count(&mut self, most: u64, least_bytes: u64, what: &str) -> Result<u64, GgufError> {
+        let offset = self.offset;
+        let length = self.u64(what)?;
+        if length > most {
+            return Err(self.too_large(what, offset, length, most));
+        }
+        self.expect(length.saturating_mul(least_bytes), &format!("what follows {what}"))?;
+        Ok(length)
+    }
+
+    /// The error for a length that cannot be meant.
+    pub fn too_large(&self, what: &str, offset: u64, length: u64, most: u64) -> GgufError {
+        GgufError::TooLarge { path: self.path.clone(), what: what.to_owned(), offset, length, most }
+    }
+
+    /// Reads a string; of a very long one only the beginning is kept.
+    pub fn text(&mut self, what: &str) -> Result<String, GgufError> {
+        let length = self.u64(what)?;
+        self.expect(length, what)?;
+        let kept = length.min(KEPT_TEXT);
+        let mut bytes = vec![0; usize::try_from(kept).unwrap_or(0)];
+        self.fill(&mut bytes)?;
+        self.skip(length - kept, what)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Reads a string of at most `most` bytes.
+    pub fn short_text(&mut self, most: u64, what: &str) -> Result<String, GgufError> {
+        let offset = self.offset;
+        let length = self.u64(what)?;
+        if length > most {
+            return Err(self.too_large(what, offset, length, most));
+        }
+        self.expect(length, what)?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.fill(&mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| GgufError::Inconsistent {
+            path: self.path.clone(),
+            problem: format!("{what} at byte {offset} is not UTF-8"),
+        })
+    }
+
+    /// Passes over a string.
+    pub fn skip_text(&mut self, what: &str) -> Result<(), GgufError> {
+        let length = self.u64(what)?;
+        self.skip(length, what)
+    }
+
+    /// Passes over `length` bytes.
+    pub fn skip(&mut self, length: u64, what: &str) -> Result<(), GgufError> {
+        self.expect(length, what)?;
+        match i64::try_from(length) {
+            Ok(distance) => {
+                self.file
+                    .seek_relative(distance)
+                    .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+                self.offset += length;
+                Ok(())
+            }
+            Err(_) => self.seek(self.offset.saturating_add(length)),
+        }
+    }
+
+    fn seek(&mut self, offset: u64) -> Result<(), GgufError> {
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        self.offset = offset;
+        Ok(())
+    }
+}

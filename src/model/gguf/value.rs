@@ -1,0 +1,215 @@
+//! Metadata values of a GGUF.
+
+use super::cursor::Cursor;
+use super::error::GgufError;
+use std::fmt;
+
+/// Numbers that are kept of an array: enough for one per layer of any model.
+const KEPT_NUMBERS: u64 = 1024;
+
+/// Strings that are kept of an array: enough to see what kind of vocabulary it is.
+const KEPT_STRINGS: u64 = 8;
+
+/// More elements than this have no known use; ggml accepts a thousand million.
+const MOST_STRINGS: u64 = 1 << 26;
+
+/// The type of a metadata value, by GGUF's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "GGUF's own names")]
+pub enum ValueKind {
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    F32,
+    Bool,
+    String,
+    Array,
+    U64,
+    I64,
+    F64,
+}
+
+impl ValueKind {
+    fn from_code(code: u32) -> Option<Self> {
+        Some(match code {
+            0 => Self::U8,
+            1 => Self::I8,
+            2 => Self::U16,
+            3 => Self::I16,
+            4 => Self::U32,
+            5 => Self::I32,
+            6 => Self::F32,
+            7 => Self::Bool,
+            8 => Self::String,
+            9 => Self::Array,
+            10 => Self::U64,
+            11 => Self::I64,
+            12 => Self::F64,
+            _ => return None,
+        })
+    }
+
+    /// GGUF's name of the type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "u8",
+            Self::I8 => "i8",
+            Self::U16 => "u16",
+            Self::I16 => "i16",
+            Self::U32 => "u32",
+            Self::I32 => "i32",
+            Self::F32 => "f32",
+            Self::Bool => "bool",
+            Self::String => "str",
+            Self::Array => "arr",
+            Self::U64 => "u64",
+            Self::I64 => "i64",
+            Self::F64 => "f64",
+        }
+    }
+
+    /// Bytes of a value; `None` where that depends on the value.
+    fn bytes(self) -> Option<u64> {
+        Some(match self {
+            Self::U8 | Self::I8 | Self::Bool => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
+            Self::String | Self::Array => return None,
+        })
+    }
+}
+
+/// A metadata value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Any unsigned number.
+    Unsigned(u64),
+    /// Any signed number.
+    Signed(i64),
+    /// Any floating point number.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+    /// Text; very long ones are cut.
+    Text(String),
+    /// Several values of one type.
+    Array {
+        /// The type of the elements.
+        kind: ValueKind,
+        /// How many the file has.
+        count: u64,
+        /// The first of them: up to 1,024 numbers or 8 strings.
+        first: Vec<Value>,
+    },
+}
+
+impl Value {
+    /// The value as a number that counts something.
+    #[must_use]
+    pub fn as_count(&self) -> Option<u64> {
+        match self {
+            Self::Unsigned(value) => Some(*value),
+            Self::Signed(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// The value as text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Reads the value of `key`: its type, then itself.
+    pub(super) fn read(cursor: &mut Cursor, key: &str) -> Result<Self, GgufError> {
+        let key = &format!("'{key}'");
+        let kind = read_kind(cursor, key)?;
+        if kind != ValueKind::Array {
+            return Self::read_one(cursor, kind, key);
+        }
+        let kind = read_kind(cursor, key)?;
+        let (most, kept, least_bytes) = match (kind, kind.bytes()) {
+            (_, Some(bytes)) => (u64::MAX, KEPT_NUMBERS, bytes),
+            (ValueKind::String, None) => (MOST_STRINGS, KEPT_STRINGS, 8),
+            (_, None) => {
+                return Err(GgufError::Inconsistent {
+                    path: cursor.path().to_owned(),
+                    problem: format!("{key} is an array of arrays"),
+                });
+            }
+        };
+        let count = cursor.count(most, least_bytes, key)?;
+        let kept = count.min(kept);
+        let first: Vec<Self> =
+            (0..kept).map(|_| Self::read_one(cursor, kind, key)).collect::<Result<_, _>>()?;
+        match kind.bytes() {
+            Some(bytes) => cursor.skip((count - kept).saturating_mul(bytes), key)?,
+            None => {
+                for _ in kept..count {
+                    cursor.skip_text(key)?;
+                }
+            }
+        }
+        Ok(Self::Array { kind, count, first })
+    }
+
+    fn read_one(cursor: &mut Cursor, kind: ValueKind, key: &str) -> Result<Self, GgufError> {
+        Ok(match kind {
+            ValueKind::U8 => Self::Unsigned(u8::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::I8 => Self::Signed(i8::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::U16 => Self::Unsigned(u16::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::I16 => Self::Signed(i16::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::U32 => Self::Unsigned(u32::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::I32 => Self::Signed(i32::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::U64 => Self::Unsigned(u64::from_le_bytes(cursor.bytes(key)?)),
+            ValueKind::I64 => Self::Signed(i64::from_le_bytes(cursor.bytes(key)?)),
+            ValueKind::F32 => Self::Float(f32::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::F64 => Self::Float(f64::from_le_bytes(cursor.bytes(key)?)),
+            ValueKind::Bool => Self::Bool(cursor.bytes::<1>(key)? != [0]),
+            ValueKind::String => Self::Text(cursor.text(key)?),
+            ValueKind::Array => {
+                return Err(GgufError::Inconsistent {
+                    path: cursor.path().to_owned(),
+                    problem: format!("{key} is an array of arrays"),
+                });
+            }
+        })
+    }
+}
+
+fn read_kind(cursor: &mut Cursor, key: &str) -> Result<ValueKind, GgufError> {
+    let offset = cursor.offset();
+    let code = cursor.u32(key)?;
+    ValueKind::from_code(code).ok_or_else(|| GgufError::UnknownType {
+        path: cursor.path().to_owned(),
+        what: key.to_owned(),
+        offset,
+        code,
+    })
+}
+
+impl fmt::Display for Value {
+    /// The value as a reader wants to see it; an array by its first elements and their number.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned(value) => write!(formatter, "{value}"),
+            Self::Signed(value) => write!(formatter, "{value}"),
+            Self::Float(value) => write!(formatter, "{value}"),
+            Self::Bool(value) => write!(formatter, "{value}"),
+            Self::Text(text) => write!(formatter, "{text}"),
+            Self::Array { kind, count, first } => {
+                let shown: Vec<String> = first.iter().take(4).map(ToString::to_string).collect();
+                let more = if *count > shown.len() as u64 { ", …" } else { "" };
+                write!(formatter, "[{}{more}] ({count} {})", shown.join(", "), kind.name())
+            }
+        }
+    }
+}

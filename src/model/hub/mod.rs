@@ -1,0 +1,144 @@
+//! Files from the Hugging Face hub, kept in the cache that its own tools share.
+//!
+//! Where files lie, what tokens are and how addresses are made is crate hf-hub's knowledge. The
+//! transfer is not left to it: release 0.5 takes names of local files from the server's headers
+//! unchecked, has no time limit, sends the token on to whatever host a redirect names, and compares
+//! neither size nor checksum. A hub's answer is input like any other, so it is checked here.
+
+mod error;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transfer;
+
+pub use error::HubError;
+
+use super::progress::ProgressSink;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use transfer::Remote;
+
+/// Where the hub is when nobody names another.
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// A secret; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Keeps `secret`, without the spaces and line ends that files and shells add.
+    #[must_use]
+    pub fn new(secret: &str) -> Option<Self> {
+        let secret = secret.trim();
+        (!secret.is_empty()).then(|| Self(secret.to_owned()))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
+}
+
+/// How the hub is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubOptions {
+    /// Address of the hub, without a slash at the end.
+    pub endpoint: String,
+    /// Who asks.
+    pub token: Option<Token>,
+    /// The folder that the hub's own tools keep files in.
+    pub cache: PathBuf,
+    /// Use only what is in that folder.
+    pub offline: bool,
+    /// A hub that says nothing for this long is gone.
+    pub patience: Duration,
+}
+
+impl HubOptions {
+    /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE`, `HF_HOME` (with the token file in it),
+    /// `HF_HUB_OFFLINE` and `QUANTBENCH_OFFLINE`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let variable =
+            |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let is_set = |name: &str| {
+            variable(name).is_some_and(|value| {
+                !["0", "false", "no", "off"].contains(&value.trim().to_lowercase().as_str())
+            })
+        };
+        // The same on every system, unlike the platform's own cache folder.
+        let home = variable("HF_HOME").map(PathBuf::from).or_else(|| {
+            let caches = variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+                directories::BaseDirs::new().map(|folders| folders.home_dir().join(".cache"))
+            });
+            caches.map(|caches| caches.join("huggingface"))
+        });
+        let cache = variable("HF_HUB_CACHE")
+            .map(PathBuf::from)
+            .or_else(|| home.clone().map(|home| home.join("hub")))
+            .unwrap_or_else(|| PathBuf::from("huggingface-hub"));
+        let token = variable("HF_TOKEN").or_else(|| {
+            // The file that `hf auth login` writes.
+            std::fs::read_to_string(home?.join("token")).ok()
+        });
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
+        Self {
+            endpoint: endpoint.trim().trim_end_matches('/').to_owned(),
+            token: token.and_then(|token| Token::new(&token)),
+            cache,
+            offline: is_set("QUANTBENCH_OFFLINE") || is_set("HF_HUB_OFFLINE"),
+            patience: Duration::from_mins(1),
+        }
+    }
+}
+
+/// A file on the hub.
+#[derive(Debug, Clone, Copy)]
+pub struct HubFile<'a> {
+    /// `owner/name`.
+    pub repository: &'a str,
+    /// Branch, tag or commit; `None`: the main branch.
+    pub revision: Option<&'a str>,
+    /// Path within the repository.
+    pub file: &'a str,
+}
+
+impl HubFile<'_> {
+    fn repo(&self) -> hf_hub::Repo {
+        let repository = self.repository.to_owned();
+        match self.revision {
+            None => hf_hub::Repo::model(repository),
+            Some(revision) => hf_hub::Repo::with_revision(
+                repository,
+                hf_hub::RepoType::Model,
+                revision.to_owned(),
+            ),
+        }
+    }
+}
+
+/// The local path of `file`: as it was fetched before, or fetched now.
+///
+/// # Errors
+/// When the file is neither there nor can be fetched whole.
+pub fn fetch(
+    file: HubFile<'_>,
+    options: &HubOptions,
+    progress: &ProgressSink,
+) -> Result<PathBuf, HubError> {
+    let cache = hf_hub::Cache::new(options.cache.clone());
+    if let Some(path) = cache.repo(file.repo()).get(file.file) {
+        return Ok(path);
+    }
+    if options.offline {
+        return Err(HubError::NotCached {
+            repository: file.repository.to_owned(),
+            file: file.file.to_owned(),
+            cache: options.cache.clone(),
+        });
+    }
+    let remote = Remote::new(file, options);
+    let facts = remote.facts()?;
+    remote.fetch(&facts, &cache.repo(file.repo()), progress)
+}

@@ -1,0 +1,90 @@
+//! A folder of ready variants of one model.
+
+use super::{ReadyVariant, ResolveError, ResolveOptions, Resolved, checksum, stored_as, what_else};
+use crate::model::artifact::Artifact;
+use crate::model::cache::Cache;
+use crate::model::gguf::{Header, Value};
+use crate::model::{naming, split};
+use std::path::{Path, PathBuf};
+
+/// Every model file of the folder, by name; split models count once, other GGUFs not at all.
+pub(super) fn resolve(
+    folder: &Path,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, ResolveError> {
+    let mut models: Vec<(PathBuf, Header)> = Vec::new();
+    for path in candidates(folder)? {
+        let header = Header::read(&path)?;
+        // An image encoder or an adapter often lies beside the models it belongs to.
+        if what_else(&header).is_none() {
+            models.push((path, header));
+        }
+    }
+    let Some((first_path, first)) = models.first() else {
+        return Err(ResolveError::NothingInFolder { path: folder.to_owned() });
+    };
+    if let Some((path, header)) = models.iter().find(|(_, header)| shape(header) != shape(first)) {
+        return Err(ResolveError::DifferentModels {
+            one: first_path.clone(),
+            one_is: shape(first),
+            other: path.clone(),
+            other_is: shape(header),
+        });
+    }
+    let names: Vec<String> = models
+        .iter()
+        .map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    let mut ready = Vec::with_capacity(models.len());
+    for ((path, header), name) in models.into_iter().zip(&names) {
+        let quantization = stored_as(&header, &path)?;
+        let label = naming::label(name, quantization);
+        let checksum = checksum(&path, cache, &options.progress)?;
+        let file_bytes = header.file_bytes;
+        let artifact = Artifact { path, checksum, file_bytes, quantize_seconds: None };
+        ready.push(ReadyVariant { artifact, quantization, label });
+    }
+    distinguish(&mut ready, &names);
+    ready.sort_by_key(|variant| variant.quantization.file_type.precision_rank());
+    Ok(Resolved { source: None, ready })
+}
+
+/// GGUF files of the folder, sorted by name; of a split model the first part, whether it is there or
+/// not, so that a missing one is noticed.
+fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
+    let unreadable = |source| ResolveError::Folder { path: folder.to_owned(), source };
+    let mut paths = Vec::new();
+    for file in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = file.map_err(unreadable)?.path();
+        let is_gguf = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("gguf"));
+        if is_gguf && path.is_file() {
+            paths.push(split::all_parts(&path).swap_remove(0));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// What variants of one model have in common.
+fn shape(header: &Header) -> String {
+    let number = |value: Option<u64>| value.map_or("?".to_owned(), |value| value.to_string());
+    let width = header.get_own("embedding_length").and_then(Value::as_count);
+    format!(
+        "{} of {} layers and width {}",
+        header.architecture(),
+        number(header.layers()),
+        number(width)
+    )
+}
+
+/// Two variants with one label are called by their files' names.
+fn distinguish(ready: &mut [ReadyVariant], names: &[String]) {
+    let labels: Vec<String> = ready.iter().map(|variant| variant.label.clone()).collect();
+    for (variant, name) in ready.iter_mut().zip(names) {
+        if labels.iter().filter(|label| **label == variant.label).count() > 1 {
+            split::stem(name).clone_into(&mut variant.label);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Resolving: from a source to files on disk (here), and from there to the variants to measure
+//! (`variants`).
+
+mod error;
+mod folder;
+#[cfg(test)]
+mod tests;
+mod variants;
+
+pub use error::ResolveError;
+pub use variants::{Requantize, Variant, variants};
+
+use super::artifact::Artifact;
+use super::cache::{Cache, of_texts};
+use super::demo;
+use super::gguf::{Header, Value};
+use super::hub::{self, HubFile, HubOptions};
+use super::naming;
+use super::progress::{FileProgress, ProgressSink};
+use super::quantization::{FileType, Method, Quantization};
+use super::source::Source;
+use super::split;
+use std::path::{Path, PathBuf};
+
+/// How to resolve.
+#[derive(Debug, Clone)]
+pub struct ResolveOptions {
+    /// How the hub is reached.
+    pub hub: HubOptions,
+    /// Told about what takes long.
+    pub progress: ProgressSink,
+}
+
+impl ResolveOptions {
+    /// Reads the environment; nobody is told about progress.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
+    }
+}
+
+/// What a source came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The file that variants are made from; `None` for a folder of ready variants.
+    pub source: Option<SourceFile>,
+    /// Variants that need not be made: the source itself, or the files of a folder.
+    pub ready: Vec<ReadyVariant>,
+}
+
+/// A file that variants are made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceFile {
+    /// The GGUF, or the first part of a split one, with checksum and size.
+    pub artifact: Artifact,
+    /// How its weights are stored.
+    pub quantization: Quantization,
+    /// What its header says.
+    pub header: Header,
+}
+
+/// A variant that is there already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadyVariant {
+    /// The file.
+    pub artifact: Artifact,
+    /// How its weights are stored.
+    pub quantization: Quantization,
+    /// The name in tables: the quantization, or what the file's name says beyond it.
+    pub label: String,
+}
+
+/// Finds or fetches what `source` names.
+///
+/// # Errors
+/// When it is not there, is no whole GGUF of a language model, or cannot be fetched.
+pub fn resolve(
+    source: &Source,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, ResolveError> {
+    match source {
+        Source::Demo => {
+            let (path, checksum) = demo::in_cache(cache, demo::model()?)?;
+            let header = Header::read(&path)?;
+            single(path, header, checksum)
+        }
+        Source::File(path) => local(path, cache, options),
+        Source::Directory(path) => folder::resolve(path, cache, options),
+        Source::Hub { repository, file, revision } => {
+            let path = fetch_parts(repository, file, revision.as_deref(), options)?;
+            local(&path, cache, options)
+        }
+    }
+}
+
+/// Fetches a file and, if it is part of a split model, all its other parts; the path of the first.
+fn fetch_parts(
+    repository: &str,
+    file: &str,
+    revision: Option<&str>,
+    options: &ResolveOptions,
+) -> Result<PathBuf, ResolveError> {
+    let mut first = None;
+    for part in split::all_parts(Path::new(file)) {
+        // Paths on the hub have slashes on every system.
+        let part = part.to_string_lossy().replace('\\', "/");
+        let file = HubFile { repository, revision, file: &part };
+        let path = hub::fetch(file, &options.hub, &options.progress)?;
+        first.get_or_insert(path);
+    }
+    Ok(first.unwrap_or_else(|| PathBuf::from(file)))
+}
+
+fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolved, ResolveError> {
+    let header = read_model(path)?;
+    let checksum = checksum(path, cache, &options.progress)?;
+    single(split::all_parts(path).swap_remove(0), header, checksum)
+}
+
+/// A source of one model, which is a ready variant too.
+fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, ResolveError> {
+    let quantization = stored_as(&header, &path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let label = naming::label(&name, quantization);
+    let artifact =
+        Artifact { path, checksum, file_bytes: header.file_bytes, quantize_seconds: None };
+    Ok(Resolved {
+        ready: vec![ReadyVariant { artifact: artifact.clone(), quantization, label }],
+        source: Some(SourceFile { artifact, quantization, header }),
+    })
+}
+
+/// Reads the header of a file that has to be a language model.
+fn read_model(path: &Path) -> Result<Header, ResolveError> {
+    let header = Header::read(path)?;
+    match what_else(&header) {
+        None => Ok(header),
+        Some(holds) => Err(ResolveError::NoModel { path: path.to_owned(), holds }),
+    }
+}
+
+/// What a GGUF holds if it is no language model.
+fn what_else(header: &Header) -> Option<String> {
+    let kind = header.get("general.type").and_then(Value::as_text).unwrap_or("model");
+    if kind != "model" {
+        return Some(format!("'{kind}'"));
+    }
+    match header.architecture() {
+        "clip" => Some("an image or audio encoder".to_owned()),
+        "" => Some("no model that names its architecture".to_owned()),
+        _ if header.tensors.is_empty() => Some("a vocabulary without weights".to_owned()),
+        _ => None,
+    }
+}
+
+/// How the weights are stored; an importance matrix that was used is recorded in the file.
+fn stored_as(header: &Header, path: &Path) -> Result<Quantization, ResolveError> {
+    let file_type: FileType =
+        header.file_type().ok_or_else(|| ResolveError::UnknownType { path: path.to_owned() })?;
+    let has_matrix = header.get("quantize.imatrix.file").is_some();
+    let method = if has_matrix && !file_type.is_float() { Method::Imatrix } else { Method::Rtn };
+    Ok(Quantization { file_type, method })
+}
+
+/// SHA-256 of a file; of a split model, of its parts' checksums.
+fn checksum(path: &Path, cache: &Cache, progress: &ProgressSink) -> Result<String, ResolveError> {
+    let parts = split::all_parts(path);
+    let mut checksums = Vec::with_capacity(parts.len());
+    for part in &parts {
+        let total = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
+        let file = part.file_name().unwrap_or_default().to_string_lossy();
+        checksums.push(cache.checksum(part, &mut |done| {
+            progress.tell(FileProgress { action: "checking", file: &file, done, total });
+        })?);
+    }
+    Ok(match checksums.len() {
+        1 => checksums.swap_remove(0),
+        _ => of_texts(checksums.iter().map(String::as_str)),
+    })
+}

@@ -1,0 +1,253 @@
+//! Tests of resolving: every kind of source, and what is taken, made or refused.
+
+use super::{Requantize, ResolveError, ResolveOptions, Resolved, Variant, resolve, variants};
+use crate::model::cache::Cache;
+use crate::model::gguf::testing::Builder;
+use crate::model::hub::HubOptions;
+use crate::model::progress::ProgressSink;
+use crate::model::quantization::{Method, Quantization};
+use crate::model::source::Source;
+use crate::model::split::part_name;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A folder with a cache and room for models.
+struct Place {
+    folder: tempfile::TempDir,
+    cache: Cache,
+    options: ResolveOptions,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(&folder.path().join("cache")).unwrap();
+        let hub = HubOptions {
+            endpoint: "http://127.0.0.1:9".to_owned(),
+            token: None,
+            cache: folder.path().join("hub"),
+            offline: true,
+            patience: Duration::from_secs(5),
+        };
+        let options = ResolveOptions { hub, progress: ProgressSink::default() };
+        Self { folder, cache, options }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn resolve(&self, source: &Source) -> Result<Resolved, ResolveError> {
+        resolve(source, &self.cache, &self.options)
+    }
+
+    fn file(&self, name: &str, builder: &Builder) -> Result<Resolved, ResolveError> {
+        let path = self.path(name);
+        builder.write(&path);
+        self.resolve(&Source::File(path))
+    }
+
+    fn directory(&self, name: &str) -> Result<Resolved, ResolveError> {
+        self.resolve(&Source::Directory(self.folder.path().join(name)))
+    }
+}
+
+fn list(names: &[&str]) -> Vec<Quantization> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn shown(variants: &[Variant]) -> Vec<String> {
+    variants
+        .iter()
+        .map(|variant| {
+            let kind = if matches!(variant, Variant::Ready(_)) { "ready" } else { "make" };
+            format!("{kind} {}", variant.label())
+        })
+        .collect()
+}
+
+#[test]
+fn a_file_is_a_source_and_a_ready_variant() {
+    let place = Place::new();
+    let resolved = place.file("m-F16.gguf", &Builder::model(1)).unwrap();
+    let source = resolved.source.as_ref().unwrap();
+    assert_eq!(source.quantization.to_string(), "F16");
+    assert_eq!(source.header.architecture(), "llama");
+    assert_eq!(source.artifact.checksum.len(), 64);
+    assert_eq!(resolved.ready.len(), 1);
+    assert_eq!(resolved.ready[0].artifact, source.artifact);
+    let wanted = list(&["F16", "Q8_0", "Q4_0"]);
+    let made = variants(&resolved, &wanted, Requantize::Refuse, "llama.cpp").unwrap();
+    assert_eq!(shown(&made), ["ready F16", "make Q8_0", "make Q4_0"]);
+    let Variant::Make { key, expected_bytes, .. } = &made[1] else { panic!("{made:?}") };
+    assert_eq!(key.source_checksum, source.artifact.checksum);
+    assert!(*expected_bytes >= 680 + 256, "{expected_bytes}");
+    let all = variants(&resolved, &[], Requantize::Refuse, "llama.cpp").unwrap();
+    assert_eq!(shown(&all), ["ready F16"]);
+}
+
+#[test]
+fn a_quantized_source_is_taken_as_it_is_but_not_quantized_again_unasked() {
+    let place = Place::new();
+    let resolved = place.file("m.gguf", &Builder::model(7)).unwrap();
+    let taken = variants(&resolved, &list(&["INT8"]), Requantize::Refuse, "x").unwrap();
+    assert_eq!(shown(&taken), ["ready Q8_0"]);
+    let error = variants(&resolved, &list(&["Q4_0"]), Requantize::Refuse, "x").unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("cannot make Q4_0 of ") && message.contains("(Q8_0)"), "{message}");
+    let made = variants(&resolved, &list(&["Q4_0"]), Requantize::Allow, "x").unwrap();
+    assert_eq!(shown(&made), ["make Q4_0"]);
+}
+
+#[test]
+fn an_importance_matrix_that_was_used_is_noticed() {
+    let place = Place::new();
+    let with_matrix = Builder::model(7).string("quantize.imatrix.file", "x.dat");
+    let resolved = place.file("m-Q8_0.gguf", &with_matrix).unwrap();
+    assert_eq!(resolved.ready[0].quantization.method, Method::Imatrix);
+    let taken = variants(&resolved, &list(&["Q8_0"]), Requantize::Refuse, "x").unwrap();
+    assert_eq!(taken.len(), 1, "the plain name is met by it");
+}
+
+#[test]
+fn a_split_model_is_one_source_whose_every_part_counts() {
+    let place = Place::new();
+    let part = |number: u32| place.path(&part_name("m-Q8_0", number, 2));
+    Builder::model(7).u32("split.count", 2).write(&part(1));
+    Builder::new().tensor("output.weight", 8, &[64, 10]).write(&part(2));
+    let first = place.resolve(&Source::File(part(1))).unwrap();
+    assert_eq!(place.resolve(&Source::File(part(2))).unwrap(), first, "from any part");
+    assert_eq!(first.ready[0].artifact.path, part(1));
+    assert_eq!(first.ready[0].label, "Q8_0");
+    Builder::new().tensor("output.weight", 0, &[170]).write(&part(2));
+    let other = place.resolve(&Source::File(part(1))).unwrap();
+    assert_ne!(other.ready[0].artifact.checksum, first.ready[0].artifact.checksum);
+    std::fs::remove_file(part(2)).unwrap();
+    let error = place.resolve(&Source::File(part(1))).unwrap_err().to_string();
+    assert!(error.contains("m-Q8_0-00002-of-00002.gguf is not there"), "{error}");
+}
+
+#[test]
+fn what_is_no_language_model_is_refused_with_what_it_is() {
+    let place = Place::new();
+    let tensor = |builder: Builder| builder.tensor("a", 0, &[1]);
+    for (builder, expected) in [
+        (tensor(Builder::new().string("general.type", "imatrix")), "it holds 'imatrix'"),
+        (
+            tensor(Builder::new().string("general.architecture", "clip")),
+            "an image or audio encoder",
+        ),
+        (tensor(Builder::new()), "no model that names its architecture"),
+        (Builder::new().string("general.architecture", "llama"), "a vocabulary without weights"),
+    ] {
+        let error = place.file("x.gguf", &builder).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let integers = Builder::new().string("general.architecture", "llama").tensor("a", 26, &[1]);
+    assert!(matches!(place.file("x.gguf", &integers), Err(ResolveError::UnknownType { .. })));
+}
+
+#[test]
+fn a_folder_yields_its_variants_from_most_to_fewest_bits() {
+    let place = Place::new();
+    Builder::model(15).write(&place.path("v/m-UD-Q4_K_XL.gguf"));
+    Builder::model(15).write(&place.path("v/m-Q4_K_M.gguf"));
+    Builder::model(1).write(&place.path("v/m-F16.gguf"));
+    Builder::model(7).u32("split.count", 2).write(&place.path("v/m-Q8_0-00001-of-00002.gguf"));
+    Builder::new().tensor("z", 0, &[1]).write(&place.path("v/m-Q8_0-00002-of-00002.gguf"));
+    let encoder = Builder::new().string("general.architecture", "clip").tensor("a", 0, &[1]);
+    encoder.write(&place.path("v/mmproj-F16.gguf"));
+    std::fs::write(place.path("v/README.md"), "text").unwrap();
+    let resolved = place.directory("v").unwrap();
+    assert_eq!(resolved.source, None);
+    let labels: Vec<&str> = resolved.ready.iter().map(|ready| ready.label.as_str()).collect();
+    assert_eq!(labels, ["F16", "Q8_0", "Q4_K_M", "UD-Q4_K_XL"]);
+
+    let wanted = list(&["Q4_K_M", "F16"]);
+    let chosen = variants(&resolved, &wanted, Requantize::Refuse, "x").unwrap();
+    assert_eq!(shown(&chosen), ["ready Q4_K_M", "ready UD-Q4_K_XL", "ready F16"]);
+    let error = variants(&resolved, &list(&["Q2_K"]), Requantize::Allow, "x").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Q2_K is not among the ready variants, which are F16, Q8_0, Q4_K_M, Q4_K_M"
+    );
+}
+
+#[test]
+fn two_files_of_one_type_are_called_by_their_names() {
+    let place = Place::new();
+    Builder::model(7).write(&place.path("v/first-Q8_0.gguf"));
+    Builder::model(7).write(&place.path("v/second-Q8_0.gguf"));
+    let resolved = place.directory("v").unwrap();
+    let labels: Vec<&str> = resolved.ready.iter().map(|ready| ready.label.as_str()).collect();
+    assert_eq!(labels, ["first-Q8_0", "second-Q8_0"]);
+}
+
+#[test]
+fn a_folder_of_nothing_or_of_different_models_is_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("v")).unwrap();
+    assert!(matches!(place.directory("v"), Err(ResolveError::NothingInFolder { .. })));
+    Builder::model(7).write(&place.path("v/a.gguf"));
+    let other = Builder::new().string("general.architecture", "qwen2").tensor("a", 8, &[32]);
+    other.write(&place.path("v/b.gguf"));
+    let error = place.directory("v").unwrap_err().to_string();
+    assert!(
+        error.contains("(llama of 2 layers and width 64, qwen2 of ? layers and width ?)"),
+        "{error}"
+    );
+    std::fs::write(place.path("v/b.gguf"), b"GGUF").unwrap();
+    let error = place.directory("v").unwrap_err().to_string();
+    assert!(error.contains("b.gguf is cut off"), "{error}");
+    assert!(matches!(place.directory("no"), Err(ResolveError::Folder { .. })));
+}
+
+#[test]
+fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
+    use crate::model::hub::tests::{Server, hub, options};
+    let parts = [
+        Builder::model(7).u32("split.count", 2).bytes(),
+        Builder::new().tensor("output.weight", 8, &[64, 10]).bytes(),
+    ];
+    let server = Server::start(move |request| {
+        let second = request.path.contains("00002-of");
+        hub(parts[usize::from(second)].clone())(request)
+    });
+    let mut place = Place::new();
+    place.options.hub = options(&server.address, &place.folder);
+    let source = Source::Hub {
+        repository: "owner/name".to_owned(),
+        file: format!("Q8_0/{}", part_name("m-Q8_0", 1, 2)),
+        revision: None,
+    };
+    let resolved = place.resolve(&source).unwrap();
+    let source_file = resolved.source.as_ref().unwrap();
+    assert_eq!((source_file.header.parts, source_file.header.tensors.len()), (2, 3));
+    place.options.hub.offline = true;
+    assert_eq!(place.resolve(&source).unwrap(), resolved, "offline from then on");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let place = Place::new();
+    let error = place.resolve(&Source::File(Path::new("/no/m.gguf").to_owned())).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read /no/m.gguf");
+}
+
+#[test]
+#[ignore = "the demo is not here yet"]
+fn the_demo_is_written_once_and_again_if_it_was_changed() {
+    let place = Place::new();
+    let resolved = place.resolve(&Source::Demo).unwrap();
+    let path = resolved.source.as_ref().unwrap().artifact.path.clone();
+    assert!(path.starts_with(place.cache.root()));
+    assert_eq!(resolved.ready[0].label, "F16");
+    let modified = || std::fs::metadata(&path).unwrap().modified().unwrap();
+    let before = modified();
+    assert_eq!(place.resolve(&Source::Demo).unwrap(), resolved);
+    assert_eq!(modified(), before, "written once");
+    std::fs::write(&path, b"GGUF").unwrap();
+    assert_eq!(place.resolve(&Source::Demo).unwrap(), resolved);
+}

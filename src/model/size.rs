@@ -1,0 +1,71 @@
+//! How large a variant will be, judged from the source's tensors before it is made.
+
+use super::gguf::{GgmlType, Header, Tensor};
+use super::quantization::FileType;
+
+/// Mixes give some tensors more bits than their name says: up to a third of them in `_M` and `_L`.
+const MIX: f64 = 1.35;
+
+/// llama.cpp stores token embeddings and output in up to `Q8_0` whatever the type.
+const OUTER_BITS: f64 = 8.5;
+
+/// The ggml format that gives a file type its name.
+#[must_use]
+pub fn main_format(file_type: FileType) -> Option<GgmlType> {
+    let name = file_type.name();
+    if let Some(format) = GgmlType::from_name(name) {
+        return Some(format);
+    }
+    match name {
+        "IQ3_M" | "IQ3_XS" => GgmlType::from_name("IQ3_S"),
+        "IQ2_M" => GgmlType::from_name("IQ2_S"),
+        "Q4_1_SOME_F16" => GgmlType::from_name("Q4_1"),
+        _ => GgmlType::from_name(name.rsplit_once('_')?.0),
+    }
+}
+
+/// Bytes that `source` takes as `file_type`, rounded up generously: for checking the disk and for
+/// telling what a run will need.
+#[must_use]
+pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
+    let bits = main_format(file_type).map_or(32.0, GgmlType::bits_per_weight);
+    let mixed = if bits < OUTER_BITS { (bits * MIX).min(OUTER_BITS) } else { bits };
+    let tensors: u64 = source.tensors.iter().map(|tensor| tensor_bytes(tensor, bits, mixed)).sum();
+    let header = source.file_bytes.saturating_sub(source.tensor_bytes());
+    tensors.saturating_add(header)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate; the product is positive and far below 2^64"
+)]
+fn tensor_bytes(tensor: &Tensor, bits: f64, mixed: f64) -> u64 {
+    let is_outer = tensor.name.starts_with("token_embd") || tensor.name.starts_with("output");
+    let bits = match tensor.dimensions.len() {
+        0 | 1 => 32.0,
+        _ if is_outer => bits.max(OUTER_BITS),
+        _ => mixed,
+    };
+    (tensor.weights as f64 * bits / 8.0).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_type_has_a_main_format() {
+        for file_type in FileType::all() {
+            let format = main_format(file_type);
+            assert!(format.is_some(), "{file_type}");
+            let format = format.unwrap().name();
+            let stem = &file_type.name()[..3];
+            assert!(format.starts_with(stem), "{file_type} is not {format}");
+        }
+        let name = |text: &str| main_format(text.parse().unwrap()).unwrap().name();
+        assert_eq!((name("Q4_K_M"), name("IQ3_M"), name("Q2_K_S")), ("Q4_K", "IQ3_S", "Q2_K"));
+        assert_eq!((name("MXFP4_MOE"), name("IQ1_M")), ("MXFP4", "IQ1_M"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Conversations: one worker listened to from its start to its end.
+//!
+//! What it reports is collected, whatever it does is survived: silence, nonsense, a crash or the
+//! user's wish to stop all end the conversation, never the program.
+
+use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::launcher::{Exit, Launcher, Monitor, Said, Worker};
+use super::reason::{self, MemoryAtEnd};
+use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
+use crate::worker::protocol::{Event, Job, Phase};
+use crate::workload::measured::{
+    BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+};
+use std::time::Duration;
+
+/// Everything that one worker reported, and how it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Loads.
+    pub loads: Vec<LoadSample>,
+    /// What was loaded.
+    pub facts: Option<ModelFacts>,
+    /// What llama.cpp allocated for the largest context.
+    pub memory: Vec<BufferMemory>,
+    /// Throughput tests, in the order of their first repetition.
+    pub speed: Vec<SpeedRecord>,
+    /// Answered prompts.
+    pub responses: Vec<Response>,
+    /// Perplexity and divergence.
+    pub quality: Option<Quality>,
+    /// Predicted memory.
+    pub predicted: Vec<PredictedMemory>,
+    /// Usage per phase.
+    pub usage: Vec<PhaseUsage>,
+    /// Peak resident memory, bytes: the worker's own word, else the monitor's.
+    pub peak_rss_bytes: Option<u64>,
+    /// Proportional share of resident memory at the end, bytes.
+    pub pss_bytes: Option<u64>,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How a conversation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The worker said that its job is done.
+    Done,
+    /// It did not; the phase it was in, and why.
+    Failed(Failure),
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// Limits of one conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a worker may be silent.
+    pub silence: Duration,
+    /// Memory of the machine, bytes, to explain why a worker was killed.
+    pub machine_bytes: Option<u64>,
+}
+
+/// Starts a worker for a job, watches it, and listens until it ends.
+///
+/// # Errors
+/// A listener could not keep what it was told. That the worker fails is no error.
+pub async fn converse<L: Launcher>(
+    launcher: &mut L,
+    job: &Job,
+    limits: Limits,
+    listener: &mut dyn Listener,
+) -> Result<Report, ListenerError> {
+    let mut report = Report::new();
+    let mut phase = Phase::Start;
+    let mut worker = match launcher.launch(job) {
+        Ok(worker) => worker,
+        Err(error) => {
+            report.ending = Ending::Failed(Failure { phase, reason: reason::of_error(&error) });
+            return Ok(report);
+        }
+    };
+    let mut monitor = launcher.monitor(&worker);
+    monitor.begin(&phase);
+    let last = loop {
+        match worker.next(limits.silence).await {
+            Said::Event(event) => {
+                // A worker's own first phase is the one that began when it was started.
+                if let Event::Phase(begun) = &*event
+                    && *begun != phase
+                {
+                    phase = begun.clone();
+                    monitor.begin(&phase);
+                }
+                listener.hear(&BenchmarkEvent::Worker(&event))?;
+                if let Some(last) = report.take(*event) {
+                    break last;
+                }
+            }
+            Said::Ended(exit) => break Last::Exit(exit),
+            Said::Silence => {
+                worker.kill().await;
+                break Last::Reason(reason::of_silence(limits.silence));
+            }
+            Said::Nonsense(line) => {
+                worker.kill().await;
+                break Last::Reason(reason::of_nonsense(&line));
+            }
+            Said::Interrupted => {
+                worker.kill().await;
+                break Last::Interrupted;
+            }
+        }
+    };
+    let usage = monitor.finish();
+    let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
+    report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
+    report.usage = usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
+    report.ending = match last {
+        Last::Done => Ending::Done,
+        Last::Interrupted => Ending::Interrupted,
+        Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
+        Last::Exit(exit) => {
+            let memory = MemoryAtEnd {
+                peak_rss_bytes: report.peak_rss_bytes,
+                machine_bytes: limits.machine_bytes,
+            };
+            Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
+        }
+    };
+    // A worker that has said its last word has nothing left to do; it is not waited for as long as
+    // a phase may last, for a hang while it tears down native code would look like a long phase.
+    worker.kill().await;
+    Ok(report)
+}
+
+/// The last thing heard in a conversation.
+enum Last {
+    Done,
+    Reason(String),
+    Exit(Exit),
+    Interrupted,
+}
+
+impl Report {
+    fn new() -> Self {
+        Self {
+            loads: Vec::new(),
+            facts: None,
+            memory: Vec::new(),
+            speed: Vec::new(),
+            responses: Vec::new(),
+            quality: None,
+            predicted: Vec::new(),
+            usage: Vec::new(),
+            peak_rss_bytes: None,
+            pss_bytes: None,
+            ending: Ending::Interrupted,
+        }
+    }
+
+    /// Keeps what an event tells; returns the last word if it was one.
+    fn take(&mut self, event: Event) -> Option<Last> {
+        match event {
+            Event::Phase(_) | Event::Progress { .. } => {}
+            Event::Loaded { sample, facts } => {
+                self.loads.push(sample);
+                self.facts = Some(facts);
+            }
+            Event::Memory { buffers } => {
+                if largest_context(&buffers) >= largest_context(&self.memory) {
+                    self.memory = buffers;
+                }
+            }
+            Event::Speed { test, sample } => {
+                match self.speed.iter_mut().find(|record| record.test == test) {
+                    Some(record) => record.samples.push(sample),
+                    None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
+                }
+            }
+            Event::Response(response) => self.responses.push(response),
+            Event::Quality(quality) => self.quality = Some(quality),
+            Event::PredictedMemory { predictions } => self.predicted = predictions,
+            Event::Done { peak_rss_bytes, pss_bytes } => {
+                self.peak_rss_bytes = peak_rss_bytes;
+                self.pss_bytes = pss_bytes;
+                return Some(Last::Done);
+            }
+            Event::Failed { message } => return Some(Last::Reason(reason::of_message(&message))),
+        }
+        None
+    }
+
+    /// Whether anything was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.loads.is_empty() && self.speed.is_empty() && self.responses.is_empty()
+    }
+}
+
+fn largest_context(buffers: &[BufferMemory]) -> u32 {
+    buffers.iter().map(|buffer| buffer.context).max().unwrap_or(0)
+}

@@ -1,0 +1,64 @@
+//! Figures of the current visit, for the display only: the table has the statistics.
+
+use crate::experiment::workloads::SpeedTest;
+use crate::units::{format_seconds, significant};
+use crate::worker::protocol::Event;
+
+/// The latest figures that a worker reported.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    load_seconds: Option<f64>,
+    speed: Vec<(SpeedTest, f64)>,
+    ttft_seconds: Vec<f64>,
+    perplexity: Option<f64>,
+    kld: Option<f64>,
+}
+
+impl Figures {
+    pub(super) fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Loaded { sample, .. } => self.load_seconds = Some(sample.seconds),
+            Event::Speed { test, sample } => {
+                let rate = sample.tokens_per_second();
+                match self.speed.iter_mut().find(|(other, _)| other == test) {
+                    Some((_, latest)) => *latest = rate,
+                    None => self.speed.push((*test, rate)),
+                }
+            }
+            Event::Response(response) => self.ttft_seconds.extend(response.ttft_seconds()),
+            Event::Quality(quality) => {
+                self.perplexity = Some(quality.perplexity.mean);
+                self.kld = quality.divergence.as_ref().map(|divergence| divergence.kld.mean);
+            }
+            _ => {}
+        }
+    }
+
+    /// `pp512 2310 t/s, tg128 185 t/s, TTFT 12.1 ms`; the load time only while nothing else is
+    /// known.
+    pub(super) fn text(&self) -> String {
+        let mut parts: Vec<String> = self
+            .speed
+            .iter()
+            .map(|(test, rate)| format!("{test} {} t/s", significant(*rate, 3)))
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen prompts")]
+        let count = self.ttft_seconds.len() as f64;
+        if count > 0.0 {
+            let mean = self.ttft_seconds.iter().sum::<f64>() / count;
+            parts.push(format!("TTFT {}", format_seconds(mean)));
+        }
+        if let Some(perplexity) = self.perplexity {
+            parts.push(format!("perplexity {}", significant(perplexity, 4)));
+        }
+        if let Some(kld) = self.kld {
+            parts.push(format!("KLD {}", significant(kld, 3)));
+        }
+        if parts.is_empty()
+            && let Some(seconds) = self.load_seconds
+        {
+            parts.push(format!("loaded in {}", format_seconds(seconds)));
+        }
+        parts.join(", ")
+    }
+}

@@ -1,0 +1,201 @@
+//! Progress: what a run is doing, as text. Nothing is drawn here; both displays read it.
+
+use super::estimate::TimeLeft;
+use super::figures::Figures;
+use crate::orchestrator::event::BenchmarkEvent;
+use crate::orchestrator::schedule::Purpose;
+use crate::results::record::TrialRecord;
+use crate::units::{format_bytes, format_seconds};
+use crate::worker::protocol::Event;
+use std::time::Duration;
+
+/// What a run is doing.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    rounds: u32,
+    several_models: bool,
+    several_settings: bool,
+    variants: usize,
+    variants_over: usize,
+    visits: usize,
+    left: TimeLeft,
+    /// What is running, such as `Q4_K_M, round 2 of 5`.
+    subject: String,
+    /// The phase, with the worker's latest note.
+    phase: String,
+    note: String,
+    fraction: f64,
+    figures: Figures,
+    /// The figures of the last visit that ended.
+    last: String,
+}
+
+/// What a listener may want to leave on the screen for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// Something is over, with its figures.
+    Over(String),
+    /// Something failed.
+    Failed(String),
+    /// How the run as a whole began or ended.
+    Remark(String),
+}
+
+impl Progress {
+    pub(super) fn new(rounds: u32, pause: Duration) -> Self {
+        Self { rounds, left: TimeLeft::new(&[], pause), ..Self::default() }
+    }
+
+    /// Takes note of an event; returns what is worth a line of its own.
+    pub(super) fn hear(&mut self, event: &BenchmarkEvent<'_>, pause: Duration) -> Option<Lasting> {
+        match event {
+            BenchmarkEvent::RunBegan { run, resumed, visits, variants } => {
+                self.left = TimeLeft::new(visits, pause);
+                self.visits = visits.len();
+                self.variants = *variants;
+                self.several_models = run.trials.windows(2).any(|two| two[0].model != two[1].model);
+                self.several_settings =
+                    run.trials.windows(2).any(|two| two[0].settings != two[1].settings);
+                let verb = if *resumed { "goes on" } else { "begins" };
+                Some(Lasting::Remark(format!(
+                    "run {} of '{}' {verb}: {}, {}",
+                    run.id,
+                    run.name,
+                    counted(run.trials.len(), "trial"),
+                    counted(visits.len(), "visit")
+                )))
+            }
+            BenchmarkEvent::VariantBegan { name } => {
+                self.begin((*name).to_owned(), "quantize");
+                None
+            }
+            BenchmarkEvent::VariantReady { name, artifact, made } => {
+                self.variants_over += 1;
+                let size = format_bytes(artifact.file_bytes);
+                let seconds = artifact.quantize_seconds.filter(|_| *made).map(format_seconds);
+                Some(Lasting::Over(match seconds {
+                    Some(seconds) => format!("{name}: made, {size} in {seconds}"),
+                    None => format!("{name}: found, {size}"),
+                }))
+            }
+            BenchmarkEvent::Paused(length) => {
+                self.begin(format!("pause of {}", format_seconds(length.as_secs_f64())), "");
+                None
+            }
+            BenchmarkEvent::VisitBegan { visit, trial } => {
+                let purpose = match visit.purpose {
+                    Purpose::Quality => "quality".to_owned(),
+                    Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
+                    Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
+                    Purpose::Anchor(round) => format!("drift check of round {}", round + 1),
+                };
+                self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
+                None
+            }
+            BenchmarkEvent::Worker(event) => {
+                self.hear_worker(event);
+                None
+            }
+            BenchmarkEvent::VisitEnded { visit, length } => {
+                self.left.finished(*visit, *length);
+                let figures = self.figures.text();
+                if figures.is_empty() {
+                    return None;
+                }
+                self.last = format!("{}: {figures}", self.subject);
+                Some(Lasting::Over(self.last.clone()))
+            }
+            BenchmarkEvent::TrialChanged { position, trial } => {
+                let failure = trial.failure.as_ref()?;
+                self.left.failed(*position);
+                let name = self.trial_name(trial);
+                Some(Lasting::Failed(format!(
+                    "{name} failed in {}: {}",
+                    failure.phase, failure.reason
+                )))
+            }
+            BenchmarkEvent::AnchorMeasured(_) => None,
+            BenchmarkEvent::RunEnded { run } => run
+                .finished
+                .is_none()
+                .then(|| Lasting::Remark("stopped; what was measured is stored".to_owned())),
+        }
+    }
+
+    fn begin(&mut self, subject: String, phase: &str) {
+        self.subject = subject;
+        phase.clone_into(&mut self.phase);
+        self.note.clear();
+        self.fraction = 0.0;
+        self.figures = Figures::default();
+    }
+
+    fn hear_worker(&mut self, event: &Event) {
+        match event {
+            Event::Phase(phase) => {
+                self.phase = phase.to_string();
+                self.note.clear();
+                self.fraction = 0.0;
+            }
+            Event::Progress { fraction, note } => {
+                self.fraction = fraction.clamp(0.0, 1.0);
+                self.note = crate::orchestrator::reason::printable(note);
+            }
+            event => self.figures.hear(event),
+        }
+    }
+
+    /// The trial's name, as short as it can be without being mistaken for another's.
+    fn trial_name(&self, trial: &TrialRecord) -> String {
+        let mut name = trial.label.clone();
+        if self.several_models {
+            name = format!("{} {name}", trial.model);
+        }
+        if self.several_settings {
+            name = format!("{name} ({})", trial.settings);
+        }
+        name
+    }
+
+    /// How far the run is: steps over, and all steps. Making a variant is a step, and so is a visit.
+    pub(super) fn steps(&self) -> (usize, usize) {
+        let all = self.variants + self.visits;
+        (all - (self.variants - self.variants_over.min(self.variants)) - self.left.visits(), all)
+    }
+
+    /// How long the rest will take, in words.
+    pub(super) fn time_left(&self) -> String {
+        match self.left.estimate() {
+            _ if self.left.visits() == 0 => "nothing left to measure".to_owned(),
+            Some(left) => format!("about {} left", format_seconds(left.as_secs_f64().ceil())),
+            None => "time left not known yet".to_owned(),
+        }
+    }
+
+    /// What is running now, with its phase, progress and latest figure.
+    pub(super) fn current(&self) -> String {
+        let mut text = self.subject.clone();
+        if !self.phase.is_empty() {
+            text = format!("{text}: {}", self.phase);
+        }
+        if self.fraction > 0.0 {
+            text = format!("{text} {:.0} %", self.fraction * 100.0);
+        }
+        let figures = self.figures.text();
+        for more in [&self.note, &figures] {
+            if !more.is_empty() {
+                text = format!("{text} · {more}");
+            }
+        }
+        text
+    }
+
+    /// The figures of the last visit that ended.
+    pub(super) fn last(&self) -> &str {
+        &self.last
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

@@ -1,0 +1,128 @@
+//! What a run looks like in a log, line by line.
+
+use super::plain::PlainDisplay;
+use super::progress::Progress;
+use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::settings::Settings;
+use crate::model::artifact::Artifact;
+use crate::orchestrator::event::{BenchmarkEvent, Listener};
+use crate::orchestrator::schedule::{PlannedVisit, Purpose};
+use crate::results::record::{Environment, Failure, RunRecord, TrialRecord};
+use crate::worker::protocol::{Event, Phase};
+use crate::workload::measured::SpeedSample;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+fn experiment() -> Experiment {
+    Experiment {
+        name: "ladder".to_owned(),
+        models: Vec::new(),
+        settings: vec![Settings::default()],
+        workloads: Workloads {
+            cold_load: false,
+            speed: vec!["tg4".parse().unwrap()],
+            latency: None,
+            quality: None,
+        },
+        rounds: 2,
+        repetitions: 1,
+        cool_down: Duration::ZERO,
+        phase_limit: Duration::from_mins(1),
+        requirements: Requirements::default(),
+    }
+}
+
+fn trial(label: &str, settings: Settings) -> TrialRecord {
+    TrialRecord {
+        key: label.to_owned(),
+        model: "demo".to_owned(),
+        quantization: "F16".parse().unwrap(),
+        label: label.to_owned(),
+        is_reference: false,
+        settings,
+        artifact: None,
+        facts: None,
+        visits: Vec::new(),
+        quality: None,
+        failure: None,
+    }
+}
+
+fn run(trials: Vec<TrialRecord>) -> RunRecord {
+    RunRecord {
+        id: "2026-11-23-k3f9".to_owned(),
+        name: "ladder".to_owned(),
+        started: OffsetDateTime::UNIX_EPOCH,
+        finished: None,
+        environment: Environment::default(),
+        requirements: Requirements::default(),
+        experiment: serde_json::Value::Null,
+        trials,
+        anchor: Vec::new(),
+    }
+}
+
+fn visits() -> Vec<PlannedVisit> {
+    let visit = |trial, round| PlannedVisit { trial, purpose: Purpose::Round(round) };
+    vec![visit(0, 0), visit(1, 0), visit(0, 1), visit(1, 1)]
+}
+
+fn speed(tokens_per_second: u64) -> Event {
+    let sample = SpeedSample { nanoseconds: 4_000_000_000 / tokens_per_second, tokens: 4 };
+    Event::Speed { test: "tg4".parse().unwrap(), sample }
+}
+
+#[test]
+fn a_log_has_a_line_for_everything_that_is_over() {
+    let experiment = experiment();
+    let mut failed = trial("Q4_0", Settings::default());
+    failed.failure = Some(Failure { phase: Phase::Load, reason: "no memory".to_owned() });
+    let run = run(vec![trial("F16", Settings::default()), trial("Q4_0", Settings::default())]);
+    let visits = visits();
+    let artifact = Artifact {
+        path: "a.gguf".into(),
+        checksum: String::new(),
+        file_bytes: 13 << 20,
+        quantize_seconds: Some(1.5),
+    };
+    let mut log = Vec::new();
+    let mut display = PlainDisplay::new(&experiment, &mut log);
+    let mut tell = |event: BenchmarkEvent<'_>| display.hear(&event).unwrap();
+    tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 1 });
+    tell(BenchmarkEvent::VariantBegan { name: "demo Q4_0" });
+    tell(BenchmarkEvent::VariantReady { name: "demo Q4_0", artifact: &artifact, made: true });
+    tell(BenchmarkEvent::VisitBegan { visit: visits[0], trial: &run.trials[0] });
+    tell(BenchmarkEvent::Worker(&speed(50)));
+    tell(BenchmarkEvent::Worker(&speed(100)));
+    tell(BenchmarkEvent::VisitEnded { visit: visits[0], length: Duration::from_secs(4) });
+    tell(BenchmarkEvent::TrialChanged { position: 0, trial: &run.trials[0] });
+    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
+    tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
+    tell(BenchmarkEvent::TrialChanged { position: 1, trial: &failed });
+    tell(BenchmarkEvent::RunEnded { run: &run });
+    assert_eq!(
+        String::from_utf8(log).unwrap(),
+        "run 2026-11-23-k3f9 of 'ladder' begins: 2 trials, 4 visits\n\
+         [1/5] demo Q4_0: made, 13.0 MiB in 1.50 s (time left not known yet)\n\
+         [2/5] F16, round 1 of 2: tg4 100 t/s (about 12.0 s left)\n\
+         Q4_0 failed in load: no memory\n\
+         stopped; what was measured is stored\n"
+    );
+}
+
+#[test]
+fn what_runs_now_is_told_with_phase_share_and_note() {
+    let mut progress = Progress::new(2, Duration::ZERO);
+    let settings = Settings { batch: 64, ..Settings::default() };
+    let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
+    let visits = visits();
+    let mut tell = |event: BenchmarkEvent<'_>| progress.hear(&event, Duration::ZERO);
+    tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
+    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
+    tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));
+    let event = Event::Progress { fraction: 0.37, note: "ppl\n24.1".to_owned() };
+    tell(BenchmarkEvent::Worker(&event));
+    assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
+    assert_eq!(progress.steps(), (0, 4));
+}

@@ -1,0 +1,52 @@
+//! The environment of a run: what it ran on and was built from, as it is stored with its figures.
+
+use crate::hardware::probe::Machine;
+use crate::results::record::Environment;
+
+/// What a build of quantbench is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Build {
+    /// quantbench's version and commit.
+    pub quantbench: String,
+    /// llama.cpp's version, as its package names it.
+    pub llama_cpp: String,
+    /// Compiler, flags and features.
+    pub flags: String,
+}
+
+/// The environment of a run of this build on this machine.
+#[must_use]
+pub fn environment(machine: &Machine, build: &Build) -> Environment {
+    let processor = &machine.processor;
+    let gpus = machine.gpus.nvidia.known().map(Vec::as_slice).unwrap_or_default();
+    let driver = machine.gpus.driver.known();
+    Environment {
+        quantbench: build.quantbench.clone(),
+        llama_cpp: build.llama_cpp.clone(),
+        build: build.flags.clone(),
+        operating_system: machine.operating_system.clone(),
+        cpu: processor.name.known().cloned().unwrap_or_else(|| processor.architecture.clone()),
+        physical_cores: processor.physical_cores.known().copied().unwrap_or_default(),
+        logical_cpus: processor.logical_cpus,
+        governor: processor.governor.known().cloned(),
+        memory_bytes: memory_bytes(machine).unwrap_or_default(),
+        gpus: gpus
+            .iter()
+            .map(|gpu| match driver {
+                Some(driver) => format!("{} (driver {driver})", gpu.name),
+                None => gpu.name.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Memory that a worker can have, bytes: the machine's, or its container's if that is less.
+#[must_use]
+pub fn memory_bytes(machine: &Machine) -> Option<u64> {
+    let total = machine.memory.total_bytes.known().copied();
+    let limit = machine.limits.memory_bytes.known().copied();
+    match (total, limit) {
+        (Some(total), Some(limit)) => Some(total.min(limit)),
+        (total, limit) => total.or(limit),
+    }
+}

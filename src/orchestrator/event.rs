@@ -1,0 +1,96 @@
+//! Events: what happens during a run, told to whoever shows or keeps it.
+//!
+//! The sequence and its audience meet only here. A listener that cannot keep what it was told (the
+//! store, on a full disk) ends the run; one that only shows it never does.
+
+use super::schedule::PlannedVisit;
+use crate::model::artifact::Artifact;
+use crate::results::record::{AnchorRecord, RunRecord, TrialRecord};
+use crate::worker::protocol::Event;
+use std::time::Duration;
+
+/// One thing that happened during a run.
+#[derive(Debug, Clone, Copy)]
+pub enum BenchmarkEvent<'a> {
+    /// The run begins, or goes on after an interruption; trials may hold what was measured before.
+    RunBegan {
+        /// The run so far.
+        run: &'a RunRecord,
+        /// Whether it goes on with a run that is stored already.
+        resumed: bool,
+        /// The visits that are still to be made, in order.
+        visits: &'a [PlannedVisit],
+        /// How many variants are to be made or found first.
+        variants: usize,
+    },
+    /// A variant is being made.
+    VariantBegan {
+        /// Name of model and variant.
+        name: &'a str,
+    },
+    /// A variant's file is there.
+    VariantReady {
+        /// Name of model and variant.
+        name: &'a str,
+        /// The file.
+        artifact: &'a Artifact,
+        /// Whether it was made just now.
+        made: bool,
+    },
+    /// A pause before a visit, for machines that grow hot.
+    Paused(Duration),
+    /// A worker was started for a visit.
+    VisitBegan {
+        /// The visit.
+        visit: PlannedVisit,
+        /// Its trial.
+        trial: &'a TrialRecord,
+    },
+    /// The worker of the current visit, or the one that makes the current variant, reported.
+    Worker(&'a Event),
+    /// The worker of a visit is gone, whether it succeeded or not.
+    VisitEnded {
+        /// The visit.
+        visit: PlannedVisit,
+        /// How long it took, from start to end of the process.
+        length: Duration,
+    },
+    /// A trial has something new: a file, figures, or the reason why it failed.
+    TrialChanged {
+        /// Its position in the run.
+        position: usize,
+        /// What it now holds.
+        trial: &'a TrialRecord,
+    },
+    /// The anchor was measured.
+    AnchorMeasured(&'a AnchorRecord),
+    /// The run is over; `finished` is `None` if the user stopped it.
+    RunEnded {
+        /// Everything it measured.
+        run: &'a RunRecord,
+    },
+}
+
+/// Someone who is told what happens.
+pub trait Listener {
+    /// Takes note of one event.
+    ///
+    /// # Errors
+    /// What was measured could not be kept; the run ends.
+    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError>;
+}
+
+/// Why what was measured could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep what was measured")]
+pub struct ListenerError {
+    /// The cause.
+    #[from]
+    pub source: crate::results::store::StoreError,
+}
+
+impl Listener for Vec<Box<dyn Listener>> {
+    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        self.iter_mut().try_for_each(|listener| listener.hear(event))
+    }
+}

@@ -1,0 +1,130 @@
+//! Interrupts: the user's wish to stop, from Ctrl-C or SIGTERM.
+//!
+//! The signals are waited for on a thread of their own, so that they are heard even while the
+//! program computes a checksum or downloads a file.
+
+use std::io;
+use std::thread;
+use tokio::signal;
+use tokio::sync::watch;
+
+/// Exit code of a program that the user stopped.
+pub const INTERRUPTED_EXIT_CODE: u8 = 130;
+
+/// Tells whether the user wants to stop, and waits for it.
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    raised: watch::Receiver<bool>,
+}
+
+/// Raises an [`Interrupt`]: what the signals do, and a test.
+#[derive(Debug, Clone)]
+pub struct Raise(watch::Sender<bool>);
+
+impl Raise {
+    /// The user wants to stop.
+    pub fn raise(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Interrupt {
+    /// An interrupt with what raises it.
+    #[must_use]
+    pub fn new() -> (Self, Raise) {
+        let (sender, raised) = watch::channel(false);
+        (Self { raised }, Raise(sender))
+    }
+
+    /// Listens to Ctrl-C and SIGTERM. The first asks the program to stop, the second ends it at
+    /// once.
+    ///
+    /// # Errors
+    /// The system gave no thread or no signal handler.
+    pub fn listen() -> io::Result<Self> {
+        let (interrupt, raise) = Self::new();
+        // The handlers are in place before this function returns.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = {
+            let _context = runtime.enter();
+            Signals::new()?
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                signals.next().await;
+                raise.raise();
+                signals.next().await;
+                std::process::exit(i32::from(INTERRUPTED_EXIT_CODE));
+            });
+        })?;
+        Ok(interrupt)
+    }
+
+    /// Whether the user wants to stop.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        *self.raised.borrow()
+    }
+
+    /// Waits until the user wants to stop; for ever, if nobody can say so any more.
+    pub async fn wait(&mut self) {
+        if self.raised.wait_for(|raised| *raised).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The signals that ask a program to stop.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as on Unix")]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        if signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_raised_interrupt_wakes_whoever_waits_and_stays_raised() {
+        let (mut interrupt, raise) = Interrupt::new();
+        assert!(!interrupt.is_raised());
+        raise.raise();
+        interrupt.wait().await;
+        interrupt.wait().await;
+        assert!(interrupt.is_raised());
+    }
+}

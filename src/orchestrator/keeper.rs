@@ -1,0 +1,50 @@
+//! The keeper: writes what a run measures into the store as it happens.
+
+use super::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::results::store::Store;
+
+/// Keeps a run in the store: each trial in one transaction, as soon as it has something new.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    run_id: String,
+}
+
+impl Keeper {
+    /// Keeps into this store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, run_id: String::new() }
+    }
+}
+
+impl Listener for Keeper {
+    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        match event {
+            BenchmarkEvent::RunBegan { run, resumed, .. } => {
+                self.run_id.clone_from(&run.id);
+                if !resumed {
+                    self.store.begin_run(run)?;
+                }
+            }
+            BenchmarkEvent::TrialChanged { position, trial } => {
+                self.store.save_trial(&self.run_id, *position, trial)?;
+            }
+            BenchmarkEvent::AnchorMeasured(anchor) => {
+                self.store.save_anchor(&self.run_id, anchor)?;
+            }
+            BenchmarkEvent::RunEnded { run } => {
+                if let Some(finished) = run.finished {
+                    self.store.finish_run(&self.run_id, finished)?;
+                }
+            }
+            BenchmarkEvent::VariantBegan { .. }
+            | BenchmarkEvent::VariantReady { .. }
+            | BenchmarkEvent::Paused(_)
+            | BenchmarkEvent::VisitBegan { .. }
+            | BenchmarkEvent::Worker(_)
+            | BenchmarkEvent::VisitEnded { .. } => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Plans: which variants an experiment needs and which trials they are measured in.
+//!
+//! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
+
+use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::settings::Settings;
+use crate::model::artifact::Artifact;
+use crate::model::cache::VariantKey;
+use crate::model::quantization::Quantization;
+use crate::results::record::TrialRecord;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// One variant that an experiment needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// The model's name.
+    pub model: String,
+    /// How its weights are stored.
+    pub quantization: Quantization,
+    /// The name in tables.
+    pub label: String,
+    /// Where its file is or how it is made.
+    pub origin: Origin,
+}
+
+/// Where the file of a variant is or how it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// A file that is there already, taken as it is.
+    Ready(Artifact),
+    /// Made from a source, unless the cache has it.
+    Make {
+        /// The source's GGUF, or the first part of a split one.
+        input: PathBuf,
+        /// Its address in the cache.
+        key: VariantKey,
+        /// Make it even though the source is already quantized.
+        allow_requantize: bool,
+        /// Bytes that the file will take at most.
+        expected_bytes: u64,
+    },
+}
+
+impl Variant {
+    /// `model Q4_K_M`, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.model, self.label)
+    }
+
+    fn checksum(&self) -> &str {
+        match &self.origin {
+            Origin::Ready(artifact) => &artifact.checksum,
+            Origin::Make { key, .. } => &key.source_checksum,
+        }
+    }
+}
+
+/// One trial to be measured: a variant under one set of settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedTrial {
+    /// Identifies the trial: changes when the source, the quantization, the settings or the
+    /// workloads do, and with nothing else.
+    pub key: String,
+    /// Which model of the experiment.
+    pub model_position: usize,
+    /// Which variant of the plan.
+    pub variant: usize,
+    /// The settings.
+    pub settings: Settings,
+    /// Whether the quality of the model's other trials is measured against this one.
+    pub is_reference: bool,
+}
+
+/// Everything that an experiment needs and measures, in the order in which the user wrote it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The variants, each once.
+    pub variants: Vec<Variant>,
+    /// The trials, model by model, variant by variant.
+    pub trials: Vec<PlannedTrial>,
+}
+
+/// Why an experiment cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The variant that quality should be measured against is not among the model's.
+    #[error(
+        "{reference} is the reference of model '{model}' but not among its variants ({present}); add it to them or name another reference"
+    )]
+    ReferenceMissing {
+        /// The model's name.
+        model: String,
+        /// The quantization named as the reference.
+        reference: Quantization,
+        /// The quantizations that there are.
+        present: String,
+    },
+    /// Nothing is left to measure.
+    #[error("there is nothing to measure: no variant is left")]
+    Empty,
+}
+
+impl Plan {
+    /// Expands an experiment over the variants of its models (one list per model, in the
+    /// experiment's order).
+    ///
+    /// The reference of a model is the variant it names, else the one of highest precision, under
+    /// the first of its settings.
+    ///
+    /// # Errors
+    /// A named reference is not among the variants, or there are none.
+    pub fn new(experiment: &Experiment, variants: Vec<Vec<Variant>>) -> Result<Self, PlanError> {
+        let mut plan = Self::default();
+        for (model_position, (model, variants)) in
+            experiment.models.iter().zip(variants).enumerate()
+        {
+            let reference = reference_position(&model.name, model.reference, &variants)?;
+            let settings = model.settings.as_ref().unwrap_or(&experiment.settings);
+            for (position, variant) in variants.into_iter().enumerate() {
+                for (nth, settings) in settings.iter().enumerate() {
+                    plan.trials.push(PlannedTrial {
+                        key: key_of(&variant, settings, experiment),
+                        model_position,
+                        variant: plan.variants.len(),
+                        settings: settings.clone(),
+                        is_reference: nth == 0 && reference == Some(position),
+                    });
+                }
+                plan.variants.push(variant);
+            }
+        }
+        if plan.trials.is_empty() { Err(PlanError::Empty) } else { Ok(plan) }
+    }
+
+    /// The variant of a trial.
+    #[must_use]
+    pub fn variant_of(&self, trial: usize) -> &Variant {
+        &self.variants[self.trials[trial].variant]
+    }
+
+    /// Records of all trials, with nothing measured yet.
+    #[must_use]
+    pub fn empty_records(&self) -> Vec<TrialRecord> {
+        self.trials
+            .iter()
+            .map(|trial| {
+                let variant = &self.variants[trial.variant];
+                TrialRecord {
+                    key: trial.key.clone(),
+                    model: variant.model.clone(),
+                    quantization: variant.quantization,
+                    label: variant.label.clone(),
+                    is_reference: trial.is_reference,
+                    settings: trial.settings.clone(),
+                    artifact: None,
+                    facts: None,
+                    visits: Vec::new(),
+                    quality: None,
+                    failure: None,
+                }
+            })
+            .collect()
+    }
+}
+
+fn reference_position(
+    model: &str,
+    named: Option<Quantization>,
+    variants: &[Variant],
+) -> Result<Option<usize>, PlanError> {
+    let Some(reference) = named else {
+        let ranked = variants.iter().enumerate();
+        let best = ranked.min_by_key(|(_, it)| it.quantization.file_type.precision_rank());
+        return Ok(best.map(|(position, _)| position));
+    };
+    match variants.iter().position(|variant| variant.quantization == reference) {
+        Some(position) => Ok(Some(position)),
+        None => Err(PlanError::ReferenceMissing {
+            model: model.to_owned(),
+            reference,
+            present: variants
+                .iter()
+                .map(|variant| variant.quantization.to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}
+
+/// What a key is the hash of: everything that changes what a trial's figures mean. The number of
+/// rounds is left out, since more rounds give more of the same.
+#[derive(Serialize)]
+struct Identity<'a> {
+    checksum: &'a str,
+    quantization: Quantization,
+    settings: &'a Settings,
+    workloads: &'a Workloads,
+    repetitions: u32,
+}
+
+fn key_of(variant: &Variant, settings: &Settings, experiment: &Experiment) -> String {
+    let identity = Identity {
+        checksum: variant.checksum(),
+        quantization: variant.quantization,
+        settings,
+        workloads: &experiment.workloads,
+        repetitions: experiment.repetitions,
+    };
+    // Plain data with string keys always serializes; an empty text would only make keys equal.
+    let text = serde_json::to_vec(&identity).unwrap_or_default();
+    Sha256::digest(&text).iter().take(8).fold(String::new(), |key, byte| format!("{key}{byte:02x}"))
+}

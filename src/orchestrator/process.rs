@@ -1,0 +1,284 @@
+//! Processes: workers as child processes of the same binary.
+
+use super::interrupt::Interrupt;
+use super::launcher::{Exit, LaunchError, Launcher, Monitor, Said, Worker};
+use super::lines::{Line, Lines};
+use super::reason::printable;
+use crate::hardware::monitor;
+use crate::hardware::usage::Usage;
+use crate::worker::protocol::{Event, Job, Phase};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// Names another program to be started as the worker: what tests of hangs and crashes need, and
+/// whoever wants to run workers under a debugger.
+pub const WORKER_VARIABLE: &str = "QUANTBENCH_WORKER";
+
+/// The subcommand that turns this binary into a worker.
+pub const WORKER_SUBCOMMAND: &str = "worker";
+
+/// How often the monitor looks at a worker.
+const MONITOR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest event: a quality event has two numbers per chunk of text, some megabytes for a book.
+const EVENT_LIMIT: usize = 64 << 20;
+
+/// Longest line of a worker's standard error that is kept.
+const LOG_LINE_LIMIT: usize = 1 << 10;
+
+/// Lines of a worker's standard error that are kept.
+const LAST_WORDS: usize = 40;
+
+/// How long a process that was killed, or its last words, are waited for.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Starts workers as child processes.
+#[derive(Debug)]
+pub struct ProcessLauncher {
+    program: PathBuf,
+    interrupt: Interrupt,
+}
+
+impl ProcessLauncher {
+    /// Workers run the program that `QUANTBENCH_WORKER` names, else this binary.
+    ///
+    /// # Errors
+    /// The system does not tell where this binary is.
+    pub fn new(interrupt: Interrupt) -> io::Result<Self> {
+        let program = match std::env::var_os(WORKER_VARIABLE) {
+            Some(program) => PathBuf::from(program),
+            None => own_program()?,
+        };
+        Ok(Self { program, interrupt })
+    }
+}
+
+fn own_program() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    // On Linux a binary that was replaced since it started is still there under this name.
+    let always = Path::new("/proc/self/exe");
+    if !program.exists() && always.exists() { Ok(always.to_owned()) } else { Ok(program) }
+}
+
+impl Launcher for ProcessLauncher {
+    type Worker = ProcessWorker;
+    type Monitor = ProcessMonitor;
+
+    fn launch(&mut self, job: &Job) -> Result<ProcessWorker, LaunchError> {
+        let failed = |source| LaunchError { program: self.program.clone(), source };
+        let mut command = Command::new(&self.program);
+        command
+            .arg(WORKER_SUBCOMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // In a group of its own a worker does not hear the terminal's Ctrl-C: how it ends is for
+        // the orchestrator to say.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(failed)?;
+        let no_pipe = || failed(io::Error::other("no pipe to the worker"));
+        let stdin = child.stdin.take().ok_or_else(no_pipe)?;
+        let stdout = child.stdout.take().ok_or_else(no_pipe)?;
+        let stderr = child.stderr.take().ok_or_else(no_pipe)?;
+        let mut line = serde_json::to_vec(job).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        let last_words = LastWords::default();
+        Ok(ProcessWorker {
+            child,
+            stdout: Lines::new(stdout, EVENT_LIMIT),
+            writing: tokio::spawn(write_and_keep_open(stdin, line)),
+            listening: tokio::spawn(listen(stderr, last_words.clone())),
+            last_words,
+            interrupt: self.interrupt.clone(),
+        })
+    }
+
+    fn monitor(&mut self, worker: &ProcessWorker) -> ProcessMonitor {
+        let pid = worker.child.id();
+        ProcessMonitor(pid.map(|pid| monitor::Monitor::start(pid, MONITOR_INTERVAL)))
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+
+    async fn pause(&mut self, length: Duration) {
+        tokio::select! {
+            () = self.interrupt.wait() => {}
+            () = sleep(length) => {}
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+}
+
+/// A job is larger than a pipe holds, and a worker that hangs never reads it: the orchestrator does
+/// not wait. The pipe stays open until the task is dropped, for a worker whose standard input ends
+/// knows that the orchestrator is gone.
+async fn write_and_keep_open(mut stdin: ChildStdin, line: Vec<u8>) {
+    // A worker that closed its input says why on another pipe, or by its exit.
+    if stdin.write_all(&line).await.is_ok() && stdin.flush().await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn listen(stderr: ChildStderr, last_words: LastWords) {
+    let mut lines = Lines::new(stderr, LOG_LINE_LIMIT);
+    loop {
+        match lines.next().await {
+            Line::Whole(line) | Line::TooLong(line) => {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                tracing::debug!(target: "worker", "{line}");
+                last_words.add(line);
+            }
+            Line::End => return,
+        }
+    }
+}
+
+/// The last lines that a worker wrote to its standard error.
+#[derive(Debug, Clone, Default)]
+struct LastWords(Arc<Mutex<VecDeque<String>>>);
+
+impl LastWords {
+    fn add(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LAST_WORDS {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn get(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// A worker that is a child process.
+#[derive(Debug)]
+pub struct ProcessWorker {
+    child: Child,
+    stdout: Lines<ChildStdout>,
+    writing: JoinHandle<()>,
+    listening: JoinHandle<()>,
+    last_words: LastWords,
+    interrupt: Interrupt,
+}
+
+impl Worker for ProcessWorker {
+    async fn next(&mut self, limit: Duration) -> Said {
+        let heard = async {
+            match self.stdout.next().await {
+                Line::Whole(line) => said(&line),
+                Line::TooLong(line) => nonsense(&line),
+                Line::End => match self.child.wait().await {
+                    Ok(status) => Said::Ended(exit_of(status)),
+                    Err(_) => Said::Ended(Exit::default()),
+                },
+            }
+        };
+        let said = tokio::select! {
+            () = self.interrupt.wait() => Said::Interrupted,
+            said = heard => said,
+            () = sleep(limit) => Said::Silence,
+        };
+        match said {
+            Said::Ended(exit) => Said::Ended(self.with_last_words(exit).await),
+            said => said,
+        }
+    }
+
+    async fn kill(&mut self) -> Exit {
+        self.start_kill();
+        let exit = match timeout(REAP_LIMIT, self.child.wait()).await {
+            Ok(Ok(status)) => exit_of(status),
+            Ok(Err(_)) | Err(_) => Exit::default(),
+        };
+        self.writing.abort();
+        self.with_last_words(exit).await
+    }
+}
+
+impl ProcessWorker {
+    /// Ends the process and, where one was started by another, its whole group.
+    fn start_kill(&mut self) {
+        // Once it was waited for, its number may be another's; then there is nothing to end.
+        #[cfg(unix)]
+        if let Some(group) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let group = rustix::process::Pid::from_raw(group);
+            // It may have ended by itself already.
+            let _ = group.map(|group| {
+                rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
+            });
+        }
+        let _ = self.child.start_kill();
+    }
+
+    /// Waits for the end of standard error, but not for ever: a grandchild may hold it open.
+    async fn with_last_words(&mut self, exit: Exit) -> Exit {
+        if !self.listening.is_finished() {
+            let _ = timeout(REAP_LIMIT, &mut self.listening).await;
+        }
+        Exit { last_words: self.last_words.get(), ..exit }
+    }
+}
+
+impl Drop for ProcessWorker {
+    fn drop(&mut self) {
+        self.start_kill();
+        self.writing.abort();
+        self.listening.abort();
+    }
+}
+
+fn said(line: &[u8]) -> Said {
+    match serde_json::from_slice::<Event>(line) {
+        Ok(event) => Said::Event(Box::new(event)),
+        Err(_) => nonsense(line),
+    }
+}
+
+fn nonsense(line: &[u8]) -> Said {
+    let shown = &line[..line.len().min(LOG_LINE_LIMIT)];
+    Said::Nonsense(printable(&String::from_utf8_lossy(shown)))
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal = None;
+    Exit { code: status.code(), signal, last_words: Vec::new() }
+}
+
+/// The hardware monitor of one worker; none if the worker was gone before it could be watched.
+#[derive(Debug)]
+pub struct ProcessMonitor(Option<monitor::Monitor<Phase>>);
+
+impl Monitor for ProcessMonitor {
+    fn begin(&mut self, phase: &Phase) {
+        if let Some(monitor) = &self.0 {
+            monitor.begin(phase.clone());
+        }
+    }
+
+    fn finish(self) -> Vec<(Phase, Usage)> {
+        self.0.map(monitor::Monitor::finish).unwrap_or_default()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests;

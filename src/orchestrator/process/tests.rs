@@ -1,0 +1,149 @@
+//! Real processes that misbehave: what the orchestrator makes of them, and that none survives.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
+use super::*;
+use crate::model::quantization::FileType;
+use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
+use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::interrupt::Raise;
+use crate::worker::protocol::QuantizeJob;
+use std::time::Instant;
+
+/// Hears nothing.
+struct Nobody;
+
+impl Listener for Nobody {
+    fn hear(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        Ok(())
+    }
+}
+
+fn job(input: &str) -> Job {
+    Job::Quantize(QuantizeJob {
+        input: input.into(),
+        output: "out.gguf".into(),
+        file_type: "Q8_0".parse::<FileType>().unwrap(),
+        threads: None,
+        allow_requantize: false,
+    })
+}
+
+fn launcher(worker: &str) -> (ProcessLauncher, Raise) {
+    let (interrupt, raise) = Interrupt::new();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workers").join(worker);
+    (ProcessLauncher { program, interrupt }, raise)
+}
+
+fn listen_to(worker: &str, silence: Duration) -> Report {
+    let (mut launcher, _raise) = launcher(worker);
+    run(&mut launcher, &job("in.gguf"), silence)
+}
+
+fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limits = Limits { silence, machine_bytes: None };
+    runtime.block_on(converse(launcher, job, limits, &mut Nobody)).unwrap()
+}
+
+fn failure(report: &Report) -> String {
+    match &report.ending {
+        Ending::Failed(failure) => format!("{}: {}", failure.phase, failure.reason),
+        ending => panic!("{ending:?}"),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(300);
+
+#[test]
+fn an_abort_is_told_with_phase_and_assertion() {
+    assert_eq!(
+        failure(&listen_to("aborts.sh", PATIENCE)),
+        "load: the worker aborted: fake.cpp:42: GGML_ASSERT(tensors > 0) failed"
+    );
+}
+
+#[test]
+fn nonsense_ends_the_worker_and_is_quoted_harmlessly() {
+    assert_eq!(
+        failure(&listen_to("babbles.sh", PATIENCE)),
+        "start: the worker wrote something that is not an event and was ended: \
+         'Hello \u{fffd}[31mworld'"
+    );
+}
+
+#[test]
+fn a_line_without_end_is_cut_off_in_bounded_memory() {
+    let reason = failure(&listen_to("endless.sh", PATIENCE));
+    assert!(reason.contains("not an event"), "{reason}");
+    assert!(reason.len() < 2000);
+}
+
+#[test]
+fn a_worker_that_says_nothing_is_ended_after_the_limit() {
+    let started = Instant::now();
+    let reason = failure(&listen_to("deaf.sh", SHORT));
+    assert!(reason.contains("nothing happened for 300 ms"), "{reason}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_job_larger_than_a_pipe_does_not_block_on_a_worker_that_never_reads_it() {
+    let (mut launcher, _raise) = launcher("deaf.sh");
+    let reason = failure(&run(&mut launcher, &job(&"x".repeat(1 << 20)), SHORT));
+    assert!(reason.contains("nothing happened"), "{reason}");
+}
+
+#[test]
+fn a_worker_that_lingers_after_its_last_word_is_done_all_the_same() {
+    let started = Instant::now();
+    assert_eq!(listen_to("lingers.sh", PATIENCE).ending, Ending::Done);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_worker_may_write_any_amount_to_standard_error() {
+    assert_eq!(listen_to("loud.sh", PATIENCE).ending, Ending::Done);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_a_failure_of_the_trial() {
+    let reason = failure(&listen_to("nowhere.sh", PATIENCE));
+    assert!(reason.starts_with("start: cannot start the worker"), "{reason}");
+    assert!(reason.ends_with("No such file or directory (os error 2)"), "{reason}");
+}
+
+#[test]
+fn an_interruption_ends_the_worker_at_once() {
+    let (mut launcher, raise) = launcher("deaf.sh");
+    let started = Instant::now();
+    std::thread::spawn(move || {
+        std::thread::sleep(SHORT);
+        raise.raise();
+    });
+    let report = run(&mut launcher, &job("in.gguf"), PATIENCE);
+    assert_eq!(report.ending, Ending::Interrupted);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_worker_that_is_dropped_is_gone() {
+    let (mut launcher, _raise) = launcher("deaf.sh");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let pid = runtime.block_on(async {
+        let worker = launcher.launch(&job("in.gguf")).unwrap();
+        worker.child.id().unwrap()
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while is_running(pid) {
+        assert!(Instant::now() < deadline, "process {pid} is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process that ended but was not waited for counts as gone.
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}

@@ -1,0 +1,192 @@
+//! Reasons: how a worker ended, in one sentence for the table's footnote.
+
+use super::launcher::Exit;
+use crate::units::{format_bytes, format_seconds};
+use std::time::Duration;
+
+/// Lines of standard error that say why native code gave up, most telling first.
+const TELLING: [&str; 8] = [
+    "GGML_ASSERT",
+    "terminate called",
+    "what():",
+    "panicked at",
+    "out of memory",
+    "failed to allocate",
+    "CUDA error",
+    "error",
+];
+
+/// Characters of a worker's own words that are shown at most.
+const LONGEST_QUOTE: usize = 200;
+
+/// What is known about memory when a worker was killed, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryAtEnd {
+    /// Highest resident memory of the worker that the monitor saw.
+    pub peak_rss_bytes: Option<u64>,
+    /// Memory that the machine, or the container, has.
+    pub machine_bytes: Option<u64>,
+}
+
+/// A worker ended before it said that its job is done.
+#[must_use]
+pub fn of_exit(exit: &Exit, memory: MemoryAtEnd) -> String {
+    let words = telling_line(&exit.last_words);
+    let end = match (exit.signal, exit.code) {
+        (Some(9), _) => return killed(memory),
+        (Some(6), _) => "the worker aborted".to_owned(),
+        (Some(11), _) => "the worker crashed (segmentation fault)".to_owned(),
+        (Some(7), _) => {
+            "the worker crashed (bus error: the file may have been cut short while it was read)"
+                .to_owned()
+        }
+        (Some(4), _) => {
+            "the worker crashed (illegal instruction: built for another processor)".to_owned()
+        }
+        (Some(8), _) => "the worker crashed (arithmetic fault)".to_owned(),
+        (Some(signal), _) => format!("the worker was ended by signal {signal}"),
+        (None, Some(0)) => "the worker ended before its job was done".to_owned(),
+        (None, Some(code)) => format!("the worker ended with exit code {code}"),
+        (None, None) => "the worker ended for an unknown reason".to_owned(),
+    };
+    match words {
+        Some(words) => format!("{end}: {words}"),
+        None => end,
+    }
+}
+
+fn killed(memory: MemoryAtEnd) -> String {
+    let used = memory.peak_rss_bytes.map(|bytes| format!("it had used {}", format_bytes(bytes)));
+    let figures = match (used, memory.machine_bytes) {
+        (Some(used), Some(all)) => format!(" ({used}; the machine has {})", format_bytes(all)),
+        (Some(used), None) => format!(" ({used})"),
+        (None, _) => String::new(),
+    };
+    format!("the worker was killed, probably because memory ran out{figures}")
+}
+
+/// A worker said nothing for too long and was ended.
+#[must_use]
+pub fn of_silence(limit: Duration) -> String {
+    format!(
+        "nothing happened for {} and the worker was ended (phase_limit)",
+        format_seconds(limit.as_secs_f64())
+    )
+}
+
+/// A worker wrote something that is not an event and was ended.
+#[must_use]
+pub fn of_nonsense(line: &str) -> String {
+    format!("the worker wrote something that is not an event and was ended: '{}'", printable(line))
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn of_error(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What a worker said of itself, made printable.
+#[must_use]
+pub fn of_message(message: &str) -> String {
+    printable(message)
+}
+
+/// The line of standard error that most likely says why, if any.
+fn telling_line(lines: &[String]) -> Option<String> {
+    TELLING
+        .iter()
+        .find_map(|mark| {
+            let mark = mark.to_lowercase();
+            lines.iter().rev().find(|line| line.to_lowercase().contains(&mark))
+        })
+        .or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty()))
+        .map(|line| printable(line))
+}
+
+/// One line without control characters, of bounded length: what a worker wrote may be anything.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for word in text.split_whitespace() {
+        if !shown.is_empty() {
+            shown.push(' ');
+        }
+        shown.extend(word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+        if shown.chars().count() > LONGEST_QUOTE {
+            shown = shown.chars().take(LONGEST_QUOTE - 1).collect();
+            shown.push('…');
+            break;
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: Option<i32>, signal: Option<i32>, words: &[&str]) -> Exit {
+        let last_words = words.iter().map(ToString::to_string).collect();
+        Exit { code, signal, last_words }
+    }
+
+    #[test]
+    fn a_worker_killed_by_the_system_is_told_with_its_memory() {
+        let memory = MemoryAtEnd { peak_rss_bytes: Some(3 << 30), machine_bytes: Some(4 << 30) };
+        assert_eq!(
+            of_exit(&exit(None, Some(9), &["loading"]), memory),
+            "the worker was killed, probably because memory ran out \
+             (it had used 3.00 GiB; the machine has 4.00 GiB)"
+        );
+        assert_eq!(
+            of_exit(&exit(None, Some(9), &[]), MemoryAtEnd::default()),
+            "the worker was killed, probably because memory ran out"
+        );
+    }
+
+    #[test]
+    fn an_abort_is_told_with_the_assertion_not_with_the_last_line() {
+        let words = ["load ok", "ggml.c:12: GGML_ASSERT(n > 0) failed", "#3 0x1234 in main"];
+        assert_eq!(
+            of_exit(&exit(None, Some(6), &words), MemoryAtEnd::default()),
+            "the worker aborted: ggml.c:12: GGML_ASSERT(n > 0) failed"
+        );
+    }
+
+    #[test]
+    fn an_exit_without_a_telling_line_quotes_the_last_one() {
+        assert_eq!(
+            of_exit(&exit(Some(3), None, &["one", "two", " "]), MemoryAtEnd::default()),
+            "the worker ended with exit code 3: two"
+        );
+        assert_eq!(
+            of_exit(&exit(Some(0), None, &[]), MemoryAtEnd::default()),
+            "the worker ended before its job was done"
+        );
+    }
+
+    #[test]
+    fn what_a_worker_wrote_is_shown_without_control_characters_and_short() {
+        assert_eq!(printable("a\u{1b}[31mb\tc\r\n"), "a\u{fffd}[31mb c");
+        assert_eq!(printable(&"x".repeat(5000)).chars().count(), 200);
+    }
+
+    #[test]
+    fn silence_names_the_limit() {
+        assert_eq!(
+            of_silence(Duration::from_mins(10)),
+            "nothing happened for 10 min 00 s and the worker was ended (phase_limit)"
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! The scripted double: workers that say what a test wrote down, in a time that a test sets.
+//!
+//! A scripted worker knows its variant from the content of the file it is given (its "weights" are
+//! its name), so a test sees which file the sequence really handed out. Every job is noted as one
+//! line that says what was asked for; a test of the sequence compares these lines.
+
+use super::launcher::{Exit, LaunchError, Launcher, Monitor, Said, Worker};
+use crate::hardware::usage::Usage;
+use crate::worker::protocol::{Event, Job, Phase, ReferenceUse, VisitJob, WorkloadJob};
+use crate::workload::measured::{
+    Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// What a test makes of one job.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fault {
+    /// The worker does its job.
+    None,
+    /// It never starts.
+    NotStarted,
+    /// It does its job, but after so many events this comes instead of the next.
+    After(usize, Said),
+}
+
+/// What a test sees of the scripted world.
+#[derive(Clone)]
+pub(super) struct Stage {
+    jobs: Rc<RefCell<Vec<String>>>,
+    now: Rc<Cell<OffsetDateTime>>,
+    interrupted: Rc<Cell<bool>>,
+}
+
+/// Decides from the line of a job what becomes of it.
+type Director = Box<dyn Fn(&str) -> Fault>;
+
+pub(super) struct ScriptedLauncher {
+    stage: Stage,
+    director: Director,
+}
+
+impl ScriptedLauncher {
+    /// Workers that do their jobs unless the director says otherwise.
+    pub(super) fn new(director: impl Fn(&str) -> Fault + 'static) -> (Self, Stage) {
+        let stage = Stage {
+            jobs: Rc::default(),
+            now: Rc::new(Cell::new(OffsetDateTime::UNIX_EPOCH)),
+            interrupted: Rc::default(),
+        };
+        (Self { stage: stage.clone(), director: Box::new(director) }, stage)
+    }
+}
+
+impl Stage {
+    /// The jobs so far, one line each.
+    pub(super) fn jobs(&self) -> Vec<String> {
+        self.jobs.borrow().clone()
+    }
+
+    pub(super) fn now(&self) -> OffsetDateTime {
+        self.now.get()
+    }
+}
+
+impl Launcher for ScriptedLauncher {
+    type Worker = ScriptedWorker;
+    type Monitor = ScriptedMonitor;
+
+    fn launch(&mut self, job: &Job) -> Result<ScriptedWorker, LaunchError> {
+        let line = describe(job);
+        let fault = (self.director)(&line);
+        self.stage.jobs.borrow_mut().push(line);
+        let mut script: VecDeque<Said> =
+            play(job).into_iter().map(|event| Said::Event(Box::new(event))).collect();
+        match fault {
+            Fault::None => {}
+            Fault::NotStarted => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                return Err(LaunchError { program: "worker".into(), source });
+            }
+            Fault::After(events, said) => {
+                script.truncate(events);
+                script.push_back(said);
+            }
+        }
+        Ok(ScriptedWorker { script, stage: self.stage.clone() })
+    }
+
+    fn monitor(&mut self, _worker: &ScriptedWorker) -> ScriptedMonitor {
+        ScriptedMonitor::default()
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.stage.now.get()
+    }
+
+    async fn pause(&mut self, length: Duration) {
+        self.stage.now.set(self.stage.now.get() + length);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.stage.interrupted.get()
+    }
+}
+
+/// Says what its script says; each event takes one second.
+pub(super) struct ScriptedWorker {
+    script: VecDeque<Said>,
+    stage: Stage,
+}
+
+impl Worker for ScriptedWorker {
+    async fn next(&mut self, limit: Duration) -> Said {
+        let said = self.script.pop_front().unwrap_or(Said::Ended(Exit::default()));
+        let length = if said == Said::Silence { limit } else { Duration::from_secs(1) };
+        self.stage.now.set(self.stage.now.get() + length);
+        if said == Said::Interrupted {
+            self.stage.interrupted.set(true);
+        }
+        said
+    }
+
+    async fn kill(&mut self) -> Exit {
+        Exit { signal: Some(9), ..Exit::default() }
+    }
+}
+
+/// Every phase used 1 GiB.
+#[derive(Debug, Default)]
+pub(super) struct ScriptedMonitor(Vec<Phase>);
+
+impl Monitor for ScriptedMonitor {
+    fn begin(&mut self, phase: &Phase) {
+        self.0.push(phase.clone());
+    }
+
+    fn finish(self) -> Vec<(Phase, Usage)> {
+        let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
+        self.0.into_iter().map(|phase| (phase, usage.clone())).collect()
+    }
+}
+
+/// One line that says what a job asks for.
+fn describe(job: &Job) -> String {
+    match job {
+        Job::Quantize(job) => format!("make {}", job.file_type),
+        Job::PredictMemory(_) => "predict".to_owned(),
+        Job::Visit(visit) => describe_visit(visit),
+    }
+}
+
+fn describe_visit(visit: &VisitJob) -> String {
+    let mut words = vec![weights(visit)];
+    if visit.settings != crate::experiment::settings::Settings::default() {
+        words.push(format!("({})", visit.settings));
+    }
+    if visit.cold_load {
+        words.push("cold".to_owned());
+    }
+    for workload in &visit.workloads {
+        words.push(match workload {
+            WorkloadJob::Speed { test, repetitions } => format!("{test}×{repetitions}"),
+            WorkloadJob::Latency { prompts, .. } => {
+                let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+                format!("prompts[{}]", ids.join(" "))
+            }
+            WorkloadJob::Quality(quality) => match &quality.reference {
+                ReferenceUse::None => "quality".to_owned(),
+                ReferenceUse::Write { .. } => "quality, writes".to_owned(),
+                ReferenceUse::Read { path } => {
+                    format!("quality, reads {}", fs::read_to_string(path).unwrap_or_default())
+                }
+            },
+        });
+    }
+    words.join(" ")
+}
+
+/// A GGUF without weights that is named so.
+pub(super) fn file_named(name: &str) -> Vec<u8> {
+    const KEY: &str = "general.name";
+    const TEXT: u32 = 8;
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(1_u64.to_le_bytes());
+    bytes.extend((KEY.len() as u64).to_le_bytes());
+    bytes.extend(KEY.as_bytes());
+    bytes.extend(TEXT.to_le_bytes());
+    bytes.extend((name.len() as u64).to_le_bytes());
+    bytes.extend(name.as_bytes());
+    bytes
+}
+
+/// The name in such a file.
+fn weights(visit: &VisitJob) -> String {
+    let bytes = fs::read(&visit.model).unwrap_or_default();
+    let before = file_named("").len();
+    String::from_utf8_lossy(bytes.get(before..).unwrap_or(b"no file")).into_owned()
+}
+
+/// Everything that a worker which does its job reports.
+fn play(job: &Job) -> Vec<Event> {
+    let mut events = vec![Event::Phase(Phase::Start)];
+    match job {
+        Job::Quantize(job) => {
+            events.push(Event::Phase(Phase::Quantize));
+            // The test sees by the missing file if this did not work.
+            let _ = fs::write(&job.output, file_named(job.file_type.name()));
+        }
+        Job::Visit(visit) => play_visit(visit, &mut events),
+        Job::PredictMemory(_) => events.push(Event::Phase(Phase::PredictMemory)),
+    }
+    events.push(Event::Done { peak_rss_bytes: Some(2 << 30), pss_bytes: Some(1 << 20) });
+    events
+}
+
+fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
+    let facts = ModelFacts { description: weights(visit), ..ModelFacts::default() };
+    let loaded = |cold, seconds| Event::Loaded {
+        sample: LoadSample { cold, seconds },
+        facts: facts.clone(),
+    };
+    if visit.cold_load {
+        events.extend([Event::Phase(Phase::ColdLoad), loaded(true, 2.0)]);
+    }
+    events.extend([Event::Phase(Phase::Load), loaded(false, 0.5)]);
+    for workload in &visit.workloads {
+        match workload {
+            WorkloadJob::Speed { test, repetitions } => {
+                events.push(Event::Phase(Phase::Speed(*test)));
+                // 100, 200, 300 … tokens per second.
+                events.extend((1..=u64::from(*repetitions)).map(|nth| {
+                    let nanoseconds = u64::from(test.tokens()) * 10_000_000 / nth;
+                    let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
+                    Event::Speed { test: *test, sample }
+                }));
+            }
+            WorkloadJob::Latency { prompts, .. } => {
+                events.push(Event::Phase(Phase::Latency));
+                events.extend(prompts.iter().map(|prompt| {
+                    Event::Response(Response {
+                        prompt_id: prompt.id.clone(),
+                        prompt_tokens: 3,
+                        text: format!("an answer to {}", prompt.text),
+                        token_nanoseconds: vec![10_000_000, 20_000_000],
+                        finish_reason: "length".to_owned(),
+                    })
+                }));
+            }
+            WorkloadJob::Quality(quality) => {
+                events.push(Event::Phase(Phase::Quality));
+                if let ReferenceUse::Write { path, .. } = &quality.reference {
+                    let _ = fs::write(path, weights(visit));
+                }
+                let reads = matches!(quality.reference, ReferenceUse::Read { .. });
+                events.push(Event::Quality(measured_quality(reads)));
+            }
+        }
+    }
+}
+
+fn measured_quality(compared: bool) -> Quality {
+    let figure = |mean| MeanWithError { mean, standard_error: 0.0 };
+    Quality {
+        perplexity: figure(20.0),
+        chunks: 2,
+        chunks_available: 2,
+        scored_tokens: 510,
+        chunk_nll: vec![3.0, 3.0],
+        seconds: 1.0,
+        divergence: compared.then(|| Divergence {
+            kld: figure(0.01),
+            kld_median: 0.005,
+            kld_90: 0.02,
+            kld_95: 0.03,
+            kld_99: 0.05,
+            kld_999: 0.1,
+            kld_max: 0.2,
+            top_token_agreement: figure(0.95),
+            delta_p_mean: figure(-0.001),
+            delta_p_rms: figure(0.01),
+            log_perplexity_ratio: figure(0.002),
+            chunk_kld: vec![0.01, 0.01],
+            stopped_early: false,
+            kld_error_bound: 0.0,
+        }),
+        reference_store: None,
+    }
+}

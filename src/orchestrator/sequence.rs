@@ -1,0 +1,344 @@
+//! The benchmark sequence, from the first variant to the last round.
+//!
+//! This file is the seed's diagram: for each variant a worker loads it while the monitor watches,
+//! every test and prompt is processed and recorded, the monitor stops and returns what was used.
+//! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
+//! `keeper.rs`.
+
+use super::conversation::{Ending, Limits, Report, converse};
+use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::launcher::Launcher;
+use super::plan::Plan;
+use super::quality::{QualityError, ReferenceShelf};
+use super::schedule::{PlannedVisit, Purpose, anchor_of, deal, schedule};
+use super::variants::{Provided, VariantError, provide};
+use crate::experiment::resolved::Experiment;
+use crate::model::cache::Cache;
+use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
+use crate::statistics::sample::Sample;
+use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// Everything that a run needs.
+pub struct Benchmark<'a, L: Launcher> {
+    /// What is measured and how often.
+    pub experiment: &'a Experiment,
+    /// The variants and trials it comes to.
+    pub plan: &'a Plan,
+    /// Where variants and scratch files are.
+    pub cache: &'a Cache,
+    /// Starts the workers.
+    pub launcher: L,
+    /// Is told what happens.
+    pub listener: Box<dyn Listener + 'a>,
+    /// Memory of the machine, bytes, to explain why a worker was killed.
+    pub machine_bytes: Option<u64>,
+    /// The run, with what it measured before an interruption.
+    pub run: RunRecord,
+    /// Whether it goes on with a run that is stored already.
+    pub resumed: bool,
+}
+
+/// Why a run ended early. What was measured until then is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SequenceError {
+    /// What was measured could not be kept.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// No variant can be made.
+    #[error(transparent)]
+    Variant(#[from] VariantError),
+    /// Nothing can be written for the quality workload.
+    #[error(transparent)]
+    Quality(#[from] QualityError),
+}
+
+impl<L: Launcher> Benchmark<'_, L> {
+    /// Runs the benchmark: variants, quality, rounds. Returns the run; its `finished` is `None` if
+    /// the user stopped it.
+    ///
+    /// # Errors
+    /// What was measured cannot be kept or files cannot be written at all. That trials fail is no
+    /// error: they say why, and the run goes on.
+    pub async fn run(mut self) -> Result<RunRecord, SequenceError> {
+        let visits = self.remaining_visits();
+        let variants = self.variants_of(&visits);
+        self.listener.hear(&BenchmarkEvent::RunBegan {
+            run: &self.run,
+            resumed: self.resumed,
+            visits: &visits,
+            variants: variants.len(),
+        })?;
+        for variant in variants {
+            self.make_variant(variant).await?;
+        }
+        let mut shelf = ReferenceShelf::new(self.cache, self.experiment)?;
+        for visit in visits {
+            if self.launcher.is_interrupted() {
+                break;
+            }
+            if self.run.trials[visit.trial].failure.is_none() {
+                self.cool_down().await?;
+                match visit.purpose {
+                    Purpose::Quality => self.measure_quality(visit, &mut shelf).await?,
+                    Purpose::Round(round) => self.measure_round(visit, round).await?,
+                    Purpose::Anchor(round) => self.measure_anchor(visit, round).await?,
+                }
+            }
+        }
+        if !self.launcher.is_interrupted() {
+            self.run.finished = Some(self.launcher.now());
+        }
+        self.listener.hear(&BenchmarkEvent::RunEnded { run: &self.run })?;
+        Ok(self.run)
+    }
+
+    /// Makes a variant or finds it in the cache, and notes its file in its trials.
+    async fn make_variant(&mut self, position: usize) -> Result<(), SequenceError> {
+        if self.launcher.is_interrupted() {
+            return Ok(());
+        }
+        let variant = &self.plan.variants[position];
+        let name = variant.name();
+        self.listener.hear(&BenchmarkEvent::VariantBegan { name: &name })?;
+        let limits = self.limits();
+        let listener = self.listener.as_mut();
+        let provided = provide(variant, self.cache, &mut self.launcher, limits, listener).await?;
+        let trials: Vec<usize> = (0..self.plan.trials.len())
+            .filter(|&trial| self.plan.trials[trial].variant == position)
+            .collect();
+        match provided {
+            Provided::Interrupted => {}
+            Provided::Failed(failure) => {
+                for trial in trials {
+                    self.run.trials[trial].failure = Some(failure.clone());
+                    self.tell_trial(trial)?;
+                }
+            }
+            Provided::Ready { artifact, made } => {
+                let event = BenchmarkEvent::VariantReady { name: &name, artifact: &artifact, made };
+                self.listener.hear(&event)?;
+                for trial in trials {
+                    self.run.trials[trial].artifact = Some(artifact.clone());
+                    self.tell_trial(trial)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Perplexity of a trial, and its divergence from what the reference's visit wrote down.
+    async fn measure_quality(
+        &mut self,
+        visit: PlannedVisit,
+        shelf: &mut ReferenceShelf<'_>,
+    ) -> Result<(), SequenceError> {
+        let planned = &self.plan.trials[visit.trial];
+        let Some(job) = shelf.job(planned)? else { return Ok(()) };
+        let Some(report) = self.visit(visit, vec![WorkloadJob::Quality(job)], false).await? else {
+            return Ok(());
+        };
+        let trial = &mut self.run.trials[visit.trial];
+        trial.facts = report.facts.or(trial.facts.take());
+        trial.quality = report.quality.or(trial.quality.take());
+        if report.ending == Ending::Done {
+            shelf.reference_done(planned);
+        }
+        self.note_ending(visit.trial, report.ending);
+        self.tell_trial(visit.trial)
+    }
+
+    /// One visit of a round: loads, every speed test, this round's share of the prompts.
+    async fn measure_round(
+        &mut self,
+        visit: PlannedVisit,
+        round: u32,
+    ) -> Result<(), SequenceError> {
+        let started = self.launcher.now();
+        let workloads = self.workloads_of_round(round);
+        let cold_load = self.experiment.workloads.cold_load;
+        let Some(report) = self.visit(visit, workloads, cold_load).await? else { return Ok(()) };
+        if report.ending == Ending::Interrupted {
+            return Ok(());
+        }
+        if report.ending == Ending::Done && self.is_anchor(visit.trial) {
+            self.note_anchor(round, started, &report.speed)?;
+        }
+        let trial = &mut self.run.trials[visit.trial];
+        trial.facts = report.facts.clone().or(trial.facts.take());
+        // What a trial measured before it failed is worth showing beside the reason.
+        if !report.is_empty() {
+            trial.visits.push(visit_record(round, started, &report));
+        }
+        self.note_ending(visit.trial, report.ending);
+        self.tell_trial(visit.trial)
+    }
+
+    /// The reference's first speed test once more, to show whether the machine has drifted.
+    async fn measure_anchor(
+        &mut self,
+        visit: PlannedVisit,
+        round: u32,
+    ) -> Result<(), SequenceError> {
+        let started = self.launcher.now();
+        let test = self.experiment.workloads.speed[0];
+        let workload = WorkloadJob::Speed { test, repetitions: self.experiment.repetitions };
+        let Some(report) = self.visit(visit, vec![workload], false).await? else { return Ok(()) };
+        if report.ending == Ending::Done {
+            self.note_anchor(round, started, &report.speed)?;
+        }
+        // The trial has its own figures already; an anchor that fails takes none of them away.
+        Ok(())
+    }
+
+    /// Starts a worker for a visit and listens until it ends. `None`: the trial has no file.
+    async fn visit(
+        &mut self,
+        visit: PlannedVisit,
+        workloads: Vec<WorkloadJob>,
+        cold_load: bool,
+    ) -> Result<Option<Report>, SequenceError> {
+        let trial = &self.run.trials[visit.trial];
+        let Some(artifact) = &trial.artifact else { return Ok(None) };
+        let job = Job::Visit(VisitJob {
+            model: artifact.path.clone(),
+            settings: trial.settings.clone(),
+            cold_load,
+            workloads,
+        });
+        let started = self.launcher.now();
+        self.listener.hear(&BenchmarkEvent::VisitBegan { visit, trial })?;
+        let limits = self.limits();
+        let report = converse(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let length = (self.launcher.now() - started).try_into().unwrap_or_default();
+        self.listener.hear(&BenchmarkEvent::VisitEnded { visit, length })?;
+        Ok(Some(report))
+    }
+
+    fn workloads_of_round(&self, round: u32) -> Vec<WorkloadJob> {
+        let experiment = self.experiment;
+        let repetitions = experiment.repetitions;
+        let speed = experiment.workloads.speed.iter();
+        let mut workloads: Vec<WorkloadJob> =
+            speed.map(|&test| WorkloadJob::Speed { test, repetitions }).collect();
+        if let Some(latency) = &experiment.workloads.latency {
+            let prompts = deal(&latency.prompts, round, experiment.rounds);
+            if !prompts.is_empty() {
+                workloads.push(WorkloadJob::Latency {
+                    prompts,
+                    max_tokens: latency.max_tokens,
+                    sampling: latency.sampling,
+                });
+            }
+        }
+        workloads
+    }
+
+    async fn cool_down(&mut self) -> Result<(), SequenceError> {
+        let length = self.experiment.cool_down;
+        if length > Duration::ZERO {
+            self.listener.hear(&BenchmarkEvent::Paused(length))?;
+            self.launcher.pause(length).await;
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { silence: self.experiment.phase_limit, machine_bytes: self.machine_bytes }
+    }
+
+    fn is_anchor(&self, trial: usize) -> bool {
+        anchor_of(self.experiment, self.plan) == Some(trial)
+    }
+
+    /// Keeps the median of the first speed test's repetitions.
+    fn note_anchor(
+        &mut self,
+        round: u32,
+        started: OffsetDateTime,
+        speed: &[SpeedRecord],
+    ) -> Result<(), SequenceError> {
+        let test = self.experiment.workloads.speed[0];
+        let Some(record) = speed.iter().find(|record| record.test == test) else { return Ok(()) };
+        let rates = record.samples.iter().map(|sample| sample.tokens_per_second());
+        let Some(rates) = Sample::new(rates) else { return Ok(()) };
+        let tokens_per_second = rates.median();
+        let at_seconds = (started - self.run.started).as_seconds_f64();
+        let anchor = AnchorRecord { round, at_seconds, tokens_per_second };
+        self.run.anchor.push(anchor);
+        self.listener.hear(&BenchmarkEvent::AnchorMeasured(&anchor))?;
+        Ok(())
+    }
+
+    fn note_ending(&mut self, trial: usize, ending: Ending) {
+        if let Ending::Failed(failure) = ending {
+            self.run.trials[trial].failure = Some(failure);
+        }
+    }
+
+    fn tell_trial(&mut self, position: usize) -> Result<(), SequenceError> {
+        let trial = &self.run.trials[position];
+        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial })?;
+        Ok(())
+    }
+
+    /// The visits of the schedule that are not stored yet.
+    fn remaining_visits(&self) -> Vec<PlannedVisit> {
+        let mut visits = schedule(self.experiment, self.plan);
+        visits.retain(|visit| !self.is_stored(*visit));
+        visits
+    }
+
+    fn is_stored(&self, visit: PlannedVisit) -> bool {
+        let trial = &self.run.trials[visit.trial];
+        trial.failure.is_some()
+            || match visit.purpose {
+                Purpose::Quality if self.plan.trials[visit.trial].is_reference => {
+                    self.is_reference_over(visit.trial)
+                }
+                Purpose::Quality => trial.quality.is_some(),
+                Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
+                // Two in each round: the reference's own visit and the one at the round's end.
+                Purpose::Anchor(round) => {
+                    self.run.anchor.iter().filter(|anchor| anchor.round == round).count() > 1
+                }
+            }
+    }
+
+    /// A reference that has its perplexity is visited again if others are still to be compared with
+    /// it, for what it wrote down is not kept longer than a run.
+    fn is_reference_over(&self, reference: usize) -> bool {
+        let model = self.plan.trials[reference].model_position;
+        let others = self.plan.trials.iter().zip(&self.run.trials);
+        let waiting = others
+            .filter(|(planned, _)| planned.model_position == model && !planned.is_reference)
+            .any(|(_, trial)| trial.quality.is_none() && trial.failure.is_none());
+        let divergence =
+            self.experiment.workloads.quality.as_ref().is_some_and(|plan| plan.divergence);
+        self.run.trials[reference].quality.is_some() && !(waiting && divergence)
+    }
+
+    /// The variants that visits need, in the plan's order.
+    fn variants_of(&self, visits: &[PlannedVisit]) -> BTreeSet<usize> {
+        visits.iter().map(|visit| self.plan.trials[visit.trial].variant).collect()
+    }
+}
+
+fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRecord {
+    VisitRecord {
+        round,
+        started,
+        loads: report.loads.clone(),
+        memory: report.memory.clone(),
+        speed: report.speed.clone(),
+        responses: report.responses.clone(),
+        usage: report.usage.clone(),
+        peak_rss_bytes: report.peak_rss_bytes,
+        pss_bytes: report.pss_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,512 @@
+//! The sequence, told as tests: what is visited in which order, and what a failure costs.
+
+use super::*;
+use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::{ModelPlan, Workloads};
+use crate::experiment::settings::{FlashAttention, Settings};
+use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt};
+use crate::model::artifact::Artifact;
+use crate::model::cache::VariantKey;
+use crate::model::quantization::Quantization;
+use crate::model::source::Source;
+use crate::orchestrator::event::ListenerError;
+use crate::orchestrator::launcher::{Exit, Said};
+use crate::orchestrator::plan::{Origin, PlanError, Variant};
+use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
+use crate::results::record::Environment;
+use crate::worker::protocol::{Event, Phase};
+use std::cell::RefCell;
+use std::fs;
+use std::rc::Rc;
+use tempfile::TempDir;
+
+/// An experiment under test, its folder, and what came of it.
+struct Rehearsal {
+    experiment: Experiment,
+    folder: TempDir,
+    run: Option<RunRecord>,
+}
+
+/// What one run of a rehearsal showed.
+struct Shown {
+    run: RunRecord,
+    jobs: Vec<String>,
+    events: Vec<String>,
+}
+
+/// Notes events by name.
+struct Notes(Rc<RefCell<Vec<String>>>);
+
+impl Listener for Notes {
+    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        let note = match event {
+            BenchmarkEvent::VariantReady { name, made, .. } => {
+                format!("{name} {}", if *made { "made" } else { "found" })
+            }
+            BenchmarkEvent::Paused(length) => format!("pause {} s", length.as_secs()),
+            BenchmarkEvent::TrialChanged { trial, .. } if trial.failure.is_some() => {
+                format!("{} failed", trial.label)
+            }
+            _ => return Ok(()),
+        };
+        self.0.borrow_mut().push(note);
+        Ok(())
+    }
+}
+
+fn prompt(id: &str) -> TestPrompt {
+    TestPrompt { id: id.to_owned(), kind: String::new(), text: format!("say {id}") }
+}
+
+fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
+    ModelPlan {
+        name: name.to_owned(),
+        source: Source::Demo,
+        quantizations: quantizations.iter().map(|it| it.parse().unwrap()).collect(),
+        reference: None,
+        settings: None,
+        allow_requantize: false,
+    }
+}
+
+impl Rehearsal {
+    /// One model in these quantizations, `tg4` twice per visit, two rounds, nothing else.
+    fn of(quantizations: &[&str]) -> Self {
+        let experiment = Experiment {
+            name: "rehearsal".to_owned(),
+            models: vec![model("m", quantizations)],
+            settings: vec![Settings::default()],
+            workloads: Workloads {
+                cold_load: false,
+                speed: vec!["tg4".parse().unwrap()],
+                latency: None,
+                quality: None,
+            },
+            rounds: 2,
+            repetitions: 2,
+            cool_down: Duration::ZERO,
+            phase_limit: Duration::from_mins(10),
+            requirements: Requirements::default(),
+        };
+        Self { experiment, folder: tempfile::tempdir().unwrap(), run: None }
+    }
+
+    fn with_quality(mut self) -> Self {
+        self.experiment.workloads.quality = Some(QualityPlan {
+            text: "a text".to_owned(),
+            source: "demo".to_owned(),
+            context: 512,
+            chunks: None,
+            divergence: true,
+            precision: None,
+            reference_budget_bytes: 1 << 30,
+        });
+        self
+    }
+
+    fn with_prompts(mut self, ids: &[&str]) -> Self {
+        self.experiment.workloads.latency = Some(LatencyPlan {
+            prompts: ids.iter().map(|id| prompt(id)).collect(),
+            source: "demo".to_owned(),
+            max_tokens: 8,
+            sampling: Sampling::default(),
+        });
+        self
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Experiment)) -> Self {
+        change(&mut self.experiment);
+        self
+    }
+
+    /// Variants as `sources.rs` would find them: F16 is the source itself, the others are made.
+    fn variants(&self) -> Vec<Vec<Variant>> {
+        let source = self.folder.path().join("source-F16.gguf");
+        fs::write(&source, file_named("F16")).unwrap();
+        let variant = |model: &str, quantization: &Quantization| Variant {
+            model: model.to_owned(),
+            quantization: *quantization,
+            label: quantization.to_string(),
+            origin: if quantization.to_string() == "F16" {
+                Origin::Ready(Artifact {
+                    path: source.clone(),
+                    checksum: format!("of {model}"),
+                    file_bytes: 3,
+                    quantize_seconds: None,
+                })
+            } else {
+                Origin::Make {
+                    input: source.clone(),
+                    key: VariantKey {
+                        source_checksum: format!("of {model}"),
+                        quantization: *quantization,
+                        maker: "scripted".to_owned(),
+                    },
+                    allow_requantize: false,
+                    expected_bytes: 10,
+                }
+            },
+        };
+        let variants_of = |model: &ModelPlan| {
+            model.quantizations.iter().map(|it| variant(&model.name, it)).collect()
+        };
+        self.experiment.models.iter().map(variants_of).collect()
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::new(&self.experiment, self.variants()).unwrap()
+    }
+
+    fn rehearse(&mut self, director: impl Fn(&str) -> Fault + 'static) -> Shown {
+        let (launcher, stage) = ScriptedLauncher::new(director);
+        self.rehearse_with(launcher, &stage)
+    }
+
+    fn rehearse_with(&mut self, launcher: ScriptedLauncher, stage: &Stage) -> Shown {
+        let plan = self.plan();
+        let cache = Cache::at(&self.folder.path().join("cache")).unwrap();
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let resumed = self.run.is_some();
+        let run = self.run.take().unwrap_or_else(|| RunRecord {
+            id: "run".to_owned(),
+            name: "rehearsal".to_owned(),
+            started: stage.now(),
+            finished: None,
+            environment: Environment::default(),
+            requirements: Requirements::default(),
+            experiment: serde_json::Value::Null,
+            trials: plan.empty_records(),
+            anchor: Vec::new(),
+        });
+        let benchmark = Benchmark {
+            experiment: &self.experiment,
+            plan: &plan,
+            cache: &cache,
+            launcher,
+            listener: Box::new(Notes(Rc::clone(&notes))),
+            machine_bytes: Some(4 << 30),
+            run,
+            resumed,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let run = runtime.block_on(benchmark.run()).unwrap();
+        self.run = Some(run.clone());
+        let events = notes.borrow().clone();
+        Shown { run, jobs: stage.jobs(), events }
+    }
+}
+
+fn nothing_goes_wrong(_: &str) -> Fault {
+    Fault::None
+}
+
+/// The nth worker (from 1) whose job is this line meets this fault.
+fn nth(nth: usize, line: &'static str, fault: Fault) -> impl Fn(&str) -> Fault {
+    let seen = RefCell::new(0);
+    move |job| {
+        if job == line {
+            *seen.borrow_mut() += 1;
+            if *seen.borrow() == nth {
+                return fault.clone();
+            }
+        }
+        Fault::None
+    }
+}
+
+fn failure(run: &RunRecord, label: &str) -> String {
+    let trial = run.trials.iter().find(|trial| trial.label == label).unwrap();
+    let failure = trial.failure.as_ref().unwrap();
+    format!("{}: {}", failure.phase, failure.reason)
+}
+
+#[test]
+fn variants_are_made_first_then_quality_is_measured_then_rounds_are_interleaved() {
+    let shown = Rehearsal::of(&["Q8_0", "F16", "Q4_0"]).with_quality().rehearse(nothing_goes_wrong);
+    assert_eq!(
+        shown.jobs,
+        [
+            "make Q8_0",
+            "make Q4_0",
+            "F16 quality, writes",
+            "Q8_0 quality, reads F16",
+            "Q4_0 quality, reads F16",
+            "Q8_0 tg4×2",
+            "F16 tg4×2",
+            "Q4_0 tg4×2",
+            "F16 tg4×2",
+            "Q8_0 tg4×2",
+            "F16 tg4×2",
+            "Q4_0 tg4×2",
+            "F16 tg4×2",
+        ]
+    );
+    assert_eq!(shown.events, ["m Q8_0 made", "m F16 found", "m Q4_0 made"]);
+    assert!(shown.run.finished.is_some());
+}
+
+#[test]
+fn every_figure_of_a_visit_is_recorded() {
+    let mut rehearsal = Rehearsal::of(&["F16"]).with_prompts(&["a"]).with_quality();
+    rehearsal.experiment.workloads.cold_load = true;
+    let run = rehearsal.rehearse(nothing_goes_wrong).run;
+    let trial = &run.trials[0];
+    assert_eq!(trial.artifact.as_ref().unwrap().checksum, "of m");
+    assert_eq!(trial.facts.as_ref().unwrap().description, "F16");
+    assert!((trial.quality.as_ref().unwrap().perplexity.mean - 20.0).abs() < f64::EPSILON);
+    let visit = &trial.visits[0];
+    let loads: Vec<(bool, f64)> =
+        visit.loads.iter().map(|load| (load.cold, load.seconds)).collect();
+    assert_eq!(loads, [(true, 2.0), (false, 0.5)]);
+    assert_eq!(visit.speed.len(), 1);
+    let rates: Vec<f64> =
+        visit.speed[0].samples.iter().map(|sample| sample.tokens_per_second()).collect();
+    assert_eq!(rates, [100.0, 200.0]);
+    assert_eq!(visit.responses[0].text, "an answer to say a");
+    let phases: Vec<String> = visit.usage.iter().map(|it| it.phase.to_string()).collect();
+    assert_eq!(phases, ["start", "cold load", "load", "tg4", "latency"]);
+    assert_eq!((visit.peak_rss_bytes, visit.pss_bytes), (Some(2 << 30), Some(1 << 20)));
+}
+
+#[test]
+fn every_prompt_is_answered_once_by_every_trial_dealt_over_the_rounds() {
+    let mut rehearsal = Rehearsal::of(&["F16"]).with_prompts(&["a", "b", "c", "d", "e"]);
+    rehearsal.experiment.rounds = 3;
+    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    assert_eq!(
+        shown.jobs,
+        ["F16 tg4×2 prompts[a d]", "F16 tg4×2 prompts[b e]", "F16 tg4×2 prompts[c]"]
+    );
+}
+
+#[test]
+fn the_anchor_is_measured_twice_per_round_with_the_time_of_each() {
+    let run = Rehearsal::of(&["F16", "Q8_0"]).rehearse(nothing_goes_wrong).run;
+    let anchors: Vec<(u32, f64, f64)> =
+        run.anchor.iter().map(|it| (it.round, it.at_seconds, it.tokens_per_second)).collect();
+    // Making Q8_0 takes 3 s, each visit 7 s; the median of 100 and 200 tokens per second is 150.
+    assert_eq!(anchors, [(0, 3.0, 150.0), (0, 17.0, 150.0), (1, 24.0, 150.0), (1, 38.0, 150.0)]);
+}
+
+#[test]
+fn a_variant_in_the_cache_is_not_made_again() {
+    let mut rehearsal = Rehearsal::of(&["Q8_0"]);
+    assert_eq!(rehearsal.rehearse(nothing_goes_wrong).jobs[0], "make Q8_0");
+    rehearsal.run = None;
+    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    assert_eq!(shown.jobs, ["Q8_0 tg4×2", "Q8_0 tg4×2"]);
+    assert_eq!(shown.events, ["m Q8_0 found"]);
+}
+
+#[test]
+fn a_trial_that_fails_is_not_visited_again_and_the_others_are() {
+    let killed = Exit { signal: Some(9), ..Exit::default() };
+    let fault = Fault::After(5, Said::Ended(killed));
+    let shown = Rehearsal::of(&["F16", "Q8_0", "Q4_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault));
+    assert_eq!(
+        shown.jobs[2..],
+        [
+            "F16 tg4×2",
+            "Q8_0 tg4×2",
+            "Q4_0 tg4×2",
+            "F16 tg4×2", // with the anchor
+            "F16 tg4×2",
+            "Q4_0 tg4×2",
+            "F16 tg4×2",
+        ]
+    );
+    assert_eq!(
+        failure(&shown.run, "Q8_0"),
+        "tg4: the worker was killed, probably because memory ran out \
+         (it had used 1.00 GiB; the machine has 4.00 GiB)"
+    );
+    assert_eq!(shown.run.trials[1].visits[0].speed[0].samples.len(), 1, "what was measured stays");
+    assert_eq!(shown.run.trials[2].visits.len(), 2);
+    assert!(shown.run.finished.is_some());
+}
+
+#[test]
+fn every_way_a_worker_can_end_has_a_reason_and_a_phase() {
+    let aborted = Exit {
+        signal: Some(6),
+        last_words: vec!["x.c:1: GGML_ASSERT(ok) failed".to_owned()],
+        ..Exit::default()
+    };
+    let refused = Event::Failed { message: "the file is no GGUF".to_owned() };
+    let cases = [
+        (Fault::NotStarted, "start: cannot start the worker worker: entity not found"),
+        (
+            Fault::After(0, Said::Ended(Exit::default())),
+            "start: the worker ended for an unknown reason",
+        ),
+        (
+            Fault::After(2, Said::Ended(aborted)),
+            "load: the worker aborted: x.c:1: GGML_ASSERT(ok) failed",
+        ),
+        (
+            Fault::After(4, Said::Silence),
+            "tg4: nothing happened for 10 min 00 s and the worker was ended (phase_limit)",
+        ),
+        (
+            Fault::After(2, Said::Nonsense("Segm".to_owned())),
+            "load: the worker wrote something that is not an event and was ended: 'Segm'",
+        ),
+        (Fault::After(2, Said::Event(Box::new(refused))), "load: the file is no GGUF"),
+    ];
+    for (fault, reason) in cases {
+        let run = Rehearsal::of(&["F16", "Q8_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault)).run;
+        assert_eq!(failure(&run, "Q8_0"), reason);
+        assert_eq!(run.trials[0].visits.len(), 2, "the other trial is whole");
+    }
+}
+
+#[test]
+fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
+    let refused = Event::Failed { message: "no such type".to_owned() };
+    let fault = Fault::After(2, Said::Event(Box::new(refused)));
+    let flash = Settings { flash_attention: FlashAttention::On, ..Settings::default() };
+    let shown = Rehearsal::of(&["F16", "Q8_0"])
+        .change(|experiment| experiment.settings = vec![Settings::default(), flash])
+        .change(|experiment| experiment.rounds = 1)
+        .rehearse(nth(1, "make Q8_0", fault));
+    assert_eq!(shown.jobs, ["make Q8_0", "F16 tg4×2", "F16 (fa=on) tg4×2"]);
+    assert_eq!(failure(&shown.run, "Q8_0"), "quantize: no such type");
+    assert_eq!(shown.events, ["m F16 found", "Q8_0 failed", "Q8_0 failed"]);
+}
+
+#[test]
+fn without_its_reference_a_trial_still_gets_its_perplexity() {
+    let fault = Fault::After(3, Said::Ended(Exit::default()));
+    let shown = Rehearsal::of(&["F16", "Q8_0"]).with_quality().rehearse(nth(
+        1,
+        "F16 quality, writes",
+        fault,
+    ));
+    assert_eq!(shown.jobs[1..3], ["F16 quality, writes", "Q8_0 quality"]);
+    assert!(shown.run.trials[1].quality.as_ref().unwrap().divergence.is_none());
+}
+
+#[test]
+fn every_model_has_a_reference_of_its_own() {
+    let shown = Rehearsal::of(&["Q8_0", "F16"])
+        .change(|experiment| experiment.models.push(model("n", &["Q4_0", "Q2_K"])))
+        .with_quality()
+        .change(|experiment| experiment.rounds = 1)
+        .rehearse(nothing_goes_wrong);
+    assert_eq!(
+        shown.jobs[3..7],
+        [
+            "F16 quality, writes",
+            "Q8_0 quality, reads F16",
+            "Q4_0 quality, writes",
+            "Q2_K quality, reads Q4_0"
+        ]
+    );
+}
+
+#[test]
+fn a_named_reference_that_is_not_there_is_refused() {
+    let mut rehearsal = Rehearsal::of(&["Q8_0", "Q4_0"]);
+    rehearsal.experiment.models[0].reference = Some("F32".parse().unwrap());
+    let error = Plan::new(&rehearsal.experiment, rehearsal.variants()).unwrap_err();
+    assert!(matches!(error, PlanError::ReferenceMissing { .. }));
+    assert!(error.to_string().contains("(Q8_0, Q4_0)"));
+}
+
+#[test]
+fn a_pause_comes_before_every_visit() {
+    let mut rehearsal = Rehearsal::of(&["F16"]);
+    rehearsal.experiment.cool_down = Duration::from_secs(20);
+    assert_eq!(
+        rehearsal.rehearse(nothing_goes_wrong).events,
+        ["m F16 found", "pause 20 s", "pause 20 s"]
+    );
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_was_measured_and_goes_on_where_it_stopped() {
+    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]).with_quality().with_prompts(&["a", "b"]);
+    let stop = Fault::After(4, Said::Interrupted);
+    let first = rehearsal.rehearse(nth(1, "Q8_0 tg4×2 prompts[b]", stop));
+    assert_eq!(first.run.finished, None);
+    assert_eq!(first.jobs.last().unwrap(), "Q8_0 tg4×2 prompts[b]");
+    let visits = |run: &RunRecord| -> Vec<usize> {
+        run.trials.iter().map(|trial| trial.visits.len()).collect()
+    };
+    assert_eq!(visits(&first.run), [2, 1]);
+    let second = rehearsal.rehearse(nothing_goes_wrong);
+    assert_eq!(second.jobs, ["Q8_0 tg4×2 prompts[b]", "F16 tg4×2"]);
+    assert_eq!(visits(&second.run), [2, 2]);
+    assert_eq!(second.run.anchor.len(), 4);
+    assert!(second.run.finished.is_some());
+}
+
+#[test]
+fn a_reference_is_evaluated_again_when_a_resumed_run_needs_it() {
+    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0", "Q4_0"]).with_quality();
+    let stop = Fault::After(2, Said::Interrupted);
+    rehearsal.rehearse(nth(1, "Q4_0 quality, reads F16", stop));
+    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    assert_eq!(shown.jobs[..2], ["F16 quality, writes", "Q4_0 quality, reads F16"]);
+}
+
+#[test]
+fn an_interruption_while_a_variant_is_made_leaves_no_file_behind() {
+    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]);
+    let stop = Fault::After(2, Said::Interrupted);
+    let shown = rehearsal.rehearse(nth(1, "make Q8_0", stop));
+    assert_eq!(shown.jobs, ["make Q8_0"]);
+    let left: Vec<_> = walk(rehearsal.folder.path())
+        .into_iter()
+        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes == file_named("Q8_0")))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(rehearsal.rehearse(nothing_goes_wrong).jobs[0], "make Q8_0");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[test]
+fn no_scratch_file_is_left_after_a_run() {
+    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]).with_quality();
+    rehearsal.rehearse(nothing_goes_wrong);
+    let texts = walk(rehearsal.folder.path()).into_iter();
+    let left: Vec<_> =
+        texts.filter(|path| fs::read_to_string(path).is_ok_and(|text| text == "a text")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_key_changes_with_what_is_measured_and_with_nothing_else() {
+    let key = |change: fn(&mut Experiment)| {
+        Rehearsal::of(&["Q8_0"]).change(change).plan().trials[0].key.clone()
+    };
+    let plain = key(|_| {});
+    assert_eq!(plain, key(|experiment| experiment.rounds = 9));
+    assert_eq!(plain, key(|experiment| experiment.name = "other".to_owned()));
+    assert_eq!(
+        plain,
+        key(|experiment| experiment.models[0].quantizations.push("F16".parse().unwrap()))
+    );
+    assert_ne!(plain, key(|experiment| experiment.settings[0].batch = 512));
+    assert_ne!(plain, key(|experiment| experiment.workloads.speed.clear()));
+    assert_ne!(
+        plain,
+        key(|experiment| experiment.models[0].name = "other".to_owned()),
+        "another source"
+    );
+}
+
+#[test]
+fn a_failure_names_the_phase_in_which_it_happened() {
+    let fault = Fault::After(2, Said::Silence);
+    let run = Rehearsal::of(&["Q8_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault)).run;
+    assert_eq!(run.trials[0].failure.as_ref().unwrap().phase, Phase::Load);
+}

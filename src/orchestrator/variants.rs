@@ -1,0 +1,119 @@
+//! Variants: their files are found in the cache or made by a worker, before anything is measured.
+
+use super::conversation::{Ending, Limits, converse};
+use super::event::{Listener, ListenerError};
+use super::launcher::Launcher;
+use super::plan::{Origin, Variant};
+use super::reason;
+use crate::model::artifact::Artifact;
+use crate::model::cache::{Cache, CacheError};
+use crate::results::record::Failure;
+use crate::worker::protocol::{Job, Phase, QuantizeJob};
+use std::time::Duration;
+
+/// How long to wait before asking again whether another run has made a variant.
+const TURN: Duration = Duration::from_millis(500);
+
+/// What came of the wish for a variant.
+#[derive(Debug)]
+pub enum Provided {
+    /// Its file is there.
+    Ready {
+        /// The file.
+        artifact: Artifact,
+        /// Whether it was made just now.
+        made: bool,
+    },
+    /// It cannot be made.
+    Failed(Failure),
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// Why no variant can be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum VariantError {
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A listener could not keep what it was told.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+}
+
+/// Finds or makes the file of a variant.
+///
+/// A file appears in the cache under its own name only when it is whole: it is written to a
+/// temporary name, which is removed if the worker fails, the user stops, or this process dies.
+///
+/// # Errors
+/// The cache cannot be used by any variant (read-only, no permission). That this one cannot be made
+/// is no error, even if only because the disk is full: a smaller one may fit.
+pub async fn provide<L: Launcher>(
+    variant: &Variant,
+    cache: &Cache,
+    launcher: &mut L,
+    limits: Limits,
+    listener: &mut dyn Listener,
+) -> Result<Provided, VariantError> {
+    let (input, key, allow_requantize, expected_bytes) = match &variant.origin {
+        Origin::Ready(artifact) => {
+            return Ok(Provided::Ready { artifact: artifact.clone(), made: false });
+        }
+        Origin::Make { input, key, allow_requantize, expected_bytes } => {
+            (input, key, *allow_requantize, *expected_bytes)
+        }
+    };
+    let slot = cache.variant(key);
+    if let Some(artifact) = slot.existing()? {
+        return Ok(Provided::Ready { artifact, made: false });
+    }
+    let pending = loop {
+        match slot.reserve(expected_bytes) {
+            Ok(pending) => break pending,
+            // Another run makes it; waiting is cheaper than making it twice.
+            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(error) => return concerning_all(error),
+        }
+        if launcher.is_interrupted() {
+            return Ok(Provided::Interrupted);
+        }
+    };
+    // Another run may have made it while this one waited for its turn.
+    if let Some(artifact) = slot.existing()? {
+        return Ok(Provided::Ready { artifact, made: false });
+    }
+    let started = launcher.now();
+    let job = Job::Quantize(QuantizeJob {
+        input: input.clone(),
+        output: pending.path().to_owned(),
+        file_type: variant.quantization.file_type,
+        threads: None,
+        allow_requantize,
+    });
+    let report = converse(launcher, &job, limits, listener).await?;
+    match report.ending {
+        Ending::Interrupted => Ok(Provided::Interrupted),
+        Ending::Failed(failure) => Ok(Provided::Failed(failure)),
+        Ending::Done => {
+            let seconds = (launcher.now() - started).as_seconds_f64();
+            match pending.commit(seconds) {
+                Ok(artifact) => Ok(Provided::Ready { artifact, made: true }),
+                Err(error) => concerning_all(error),
+            }
+        }
+    }
+}
+
+/// An error of the cache that concerns one variant fails its trials; one that concerns all ends the
+/// run.
+fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
+    let reason = reason::of_error(&error);
+    match error {
+        CacheError::NoFolder | CacheError::NotWritable { .. } => Err(error.into()),
+        CacheError::NoSpace { .. }
+        | CacheError::Busy { .. }
+        | CacheError::NotWhole { .. }
+        | CacheError::Io { .. } => Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason })),
+    }
+}

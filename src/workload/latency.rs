@@ -1,0 +1,189 @@
+//! Latency: real prompts answered one at a time, every token's time kept.
+//!
+//! Definitions of MLPerf Client and GuideLLM: the clock starts when the request arrives (before
+//! tokenization); TTFT ends when the first generated token has been sampled; ITL are the times
+//! between following tokens, the first token having none.
+
+use super::Progress;
+use super::measured::Response;
+use crate::experiment::settings::Settings;
+use crate::experiment::workloads::{Sampling, TestPrompt};
+use crate::llama::batch::Batch;
+use crate::llama::context::{Context, ContextShape};
+use crate::llama::error::LlamaError;
+use crate::llama::memory::BufferMemory;
+use crate::llama::model::Model;
+use crate::llama::sampler::Sampler;
+use std::time::Instant;
+
+/// Why the latency workload failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LatencyError {
+    /// A native call failed.
+    #[error(transparent)]
+    Llama(#[from] LlamaError),
+    /// A prompt with its answer does not fit the model.
+    #[error(
+        "prompt '{id}' has {tokens} tokens; with {max_tokens} more it does not fit the model's \
+         context of {context}"
+    )]
+    TooLong {
+        /// The prompt.
+        id: String,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens to generate.
+        max_tokens: u32,
+        /// The model's context length.
+        context: u32,
+    },
+    /// A prompt has no tokens at all.
+    #[error("prompt '{id}' is empty")]
+    Empty {
+        /// The prompt.
+        id: String,
+    },
+    /// The sampler could not be made.
+    #[error("llama.cpp has no memory for a sampler")]
+    NoSampler,
+}
+
+/// How prompts are answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answers {
+    /// Generation stops after this many tokens.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// What answering took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencyRun {
+    /// What llama.cpp allocated.
+    pub memory: Vec<BufferMemory>,
+    /// Size of the context, tokens.
+    pub context: u32,
+}
+
+/// Answers every prompt, after one warm-up that is not counted; `answered` gets each answer.
+///
+/// # Errors
+/// When a prompt is too long for the model or evaluation fails.
+pub fn run(
+    model: &Model,
+    settings: &Settings,
+    prompts: &[TestPrompt],
+    Answers { max_tokens, sampling }: Answers,
+    answered: &mut dyn FnMut(Response),
+    progress: Progress<'_>,
+) -> Result<LatencyRun, LatencyError> {
+    let mut longest = 0;
+    for prompt in prompts {
+        let tokens = model.tokenize(&prompt.text, true, false)?.len();
+        if tokens == 0 {
+            return Err(LatencyError::Empty { id: prompt.id.clone() });
+        }
+        let context = model.context_length();
+        if tokens as u64 + u64::from(max_tokens) > u64::from(context) {
+            return Err(LatencyError::TooLong {
+                id: prompt.id.clone(),
+                tokens,
+                max_tokens,
+                context,
+            });
+        }
+        longest = longest.max(tokens);
+    }
+    let context_tokens = u32::try_from(longest).unwrap_or(u32::MAX) + max_tokens;
+    let shape = ContextShape {
+        tokens: context_tokens,
+        sequences: 1,
+        batch: settings.batch,
+        ubatch: settings.ubatch,
+    };
+    let mut session = Session {
+        context: Context::new(model, settings, shape)?,
+        batch: Batch::with_capacity(settings.batch as usize),
+        max_tokens,
+        sampling,
+    };
+    let memory = session.context.memory();
+    if let Some(first) = prompts.first() {
+        // The first evaluation of a context pays for page faults and graph building that no later
+        // one pays for.
+        session.max_tokens = max_tokens.min(2);
+        session.answer(first)?;
+        session.max_tokens = max_tokens;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+    for (index, prompt) in prompts.iter().enumerate() {
+        let response = session.answer(prompt)?;
+        let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
+        progress((index + 1) as f64 / prompts.len() as f64, &format!("TTFT {ttft:.1} ms"));
+        answered(response);
+    }
+    Ok(LatencyRun { memory, context: context_tokens })
+}
+
+struct Session<'model> {
+    context: Context<'model>,
+    batch: Batch,
+    max_tokens: u32,
+    sampling: Sampling,
+}
+
+impl Session<'_> {
+    fn answer(&mut self, prompt: &TestPrompt) -> Result<Response, LatencyError> {
+        // Emptying the cache and making the sampler belong to the end of the request before.
+        self.context.clear_memory();
+        let mut sampler = Sampler::new(self.sampling).ok_or(LatencyError::NoSampler)?;
+        let model = self.context.model();
+        let start = Instant::now();
+        let tokens = model.tokenize(&prompt.text, true, false)?;
+        self.submit(&tokens)?;
+        let mut position = tokens.len();
+        let mut text = Vec::new();
+        let mut token_nanoseconds = Vec::new();
+        let mut finish_reason = "length";
+        while token_nanoseconds.len() < self.max_tokens as usize {
+            let token = sampler.sample(&mut self.context);
+            if model.ends_generation(token) {
+                finish_reason = "stop";
+                break;
+            }
+            text.extend(model.token_bytes(token));
+            token_nanoseconds.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            if token_nanoseconds.len() == self.max_tokens as usize {
+                break;
+            }
+            self.batch.clear();
+            self.batch.add(token, i32::try_from(position).unwrap_or(i32::MAX), 0, true)?;
+            self.context.decode(&mut self.batch)?;
+            position += 1;
+        }
+        Ok(Response {
+            prompt_id: prompt.id.clone(),
+            prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            text: String::from_utf8_lossy(&text).into_owned(),
+            token_nanoseconds,
+            finish_reason: finish_reason.to_owned(),
+        })
+    }
+
+    /// Evaluates the prompt; output only for its last token.
+    fn submit(&mut self, tokens: &[i32]) -> Result<(), LlamaError> {
+        let batch_size = self.context.shape().batch as usize;
+        let last = tokens.len() - 1;
+        for (batch_index, part) in tokens.chunks(batch_size).enumerate() {
+            self.batch.clear();
+            for (offset, &token) in part.iter().enumerate() {
+                let position = batch_index * batch_size + offset;
+                let signed = i32::try_from(position).unwrap_or(i32::MAX);
+                self.batch.add(token, signed, 0, position == last)?;
+            }
+            self.context.decode(&mut self.batch)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! `quantbench bench`: llama-bench's flags and formats.
+
+use crate::world::World;
+use serde_json::Value;
+
+const QUICK: [&str; 8] = ["-p", "16", "-n", "4", "-r", "2", "--quiet", "tiny-F16.gguf"];
+
+fn bench(world: &World, more: &[&str]) -> String {
+    world.run(&[&["bench"], &QUICK[..], more].concat()).expect(0).stdout
+}
+
+#[test]
+fn the_table_shows_both_tests() {
+    let table = bench(&World::new(), &[]);
+    assert!(table.contains("pp16") && table.contains("tg4"), "{table}");
+}
+
+#[test]
+fn rows_have_llama_benchs_fields_in_every_format() {
+    let world = World::new();
+    let jsonl = bench(&world, &["-o", "jsonl"]);
+    let rows: Vec<Value> = jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0]["n_prompt"], &rows[0]["n_gen"]), (&16.into(), &0.into()));
+    assert_eq!(rows[1]["samples_ns"].as_array().unwrap().len(), 2);
+    let json: Vec<Value> = serde_json::from_str(&bench(&world, &["-o", "json"])).unwrap();
+    assert_eq!(json.len(), 2);
+    let csv = bench(&world, &["-o", "csv"]);
+    assert_eq!(csv.lines().count(), 3);
+    assert!(csv.starts_with("build_commit,"));
+    let markdown = bench(&world, &["-o", "md"]);
+    assert!(markdown.starts_with("| model "), "{markdown}");
+    assert!(markdown.contains("pp16") && markdown.contains(" ± "), "{markdown}");
+}
+
+#[test]
+fn lists_are_swept_as_llama_bench_sweeps_them() {
+    let world = World::new();
+    let jsonl = bench(&world, &["-t", "1-2", "-pg", "8,2", "-d", "0,8", "-fa", "0", "-o", "jsonl"]);
+    let rows: Vec<Value> = jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2 * 3 * 2, "threads × tests × depths");
+    assert!(rows.iter().any(|row| row["n_threads"] == 2 && row["n_depth"] == 8));
+}
+
+#[test]
+fn several_files_are_measured_and_one_that_is_none_is_refused() {
+    let world = World::new();
+    world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);
+    let jsonl = bench(&world, &["tiny-Q8_0.gguf", "-o", "jsonl"]);
+    assert_eq!(jsonl.lines().count(), 4);
+    world.write("broken.gguf", "GGUF?");
+    world.run(&["bench", "broken.gguf", "--quiet"]).expect_message(2, &["broken.gguf"]);
+}
+
+#[test]
+fn a_file_whose_worker_dies_exits_with_3_and_the_other_is_shown() {
+    let world = World::new();
+    world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);
+    let arguments = [&["bench"], &QUICK[..], &["tiny-Q8_0.gguf", "-o", "jsonl"]].concat();
+    let ended = world
+        .run_faulty("kill", "tiny-Q8_0", &arguments)
+        .expect_message(3, &["probably because memory ran out"]);
+    assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}

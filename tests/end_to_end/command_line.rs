@@ -1,0 +1,85 @@
+//! The command line as a user meets it: help, version, mistakes, pipes, and how fast it starts.
+
+use crate::world::{World, program};
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+#[test]
+fn help_names_every_command_and_exit_code() {
+    let help = World::new().run(&["--help"]).expect(0).stdout;
+    for word in ["run", "bench", "quantize", "devices", "completions", "130"] {
+        assert!(help.contains(word), "no '{word}' in:\n{help}");
+    }
+    assert!(!help.contains("worker "), "the worker is not for people:\n{help}");
+}
+
+#[test]
+fn the_version_is_short_and_on_request_complete() {
+    let world = World::new();
+    let version = world.run(&["--version"]).expect(0).stdout;
+    assert_eq!(version, format!("quantbench {}\n", env!("CARGO_PKG_VERSION")));
+    let more = world.run(&["--version", "--verbose"]).expect(0).stdout;
+    for part in ["llama.cpp", "ggml", "commit", "Rust", "features"] {
+        assert!(more.contains(part), "no '{part}' in:\n{more}");
+    }
+}
+
+#[test]
+fn a_mistake_exits_with_2_and_says_what_would_be_right() {
+    let world = World::new();
+    world.run(&[]).expect(2);
+    world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
+    world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
+    world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
+    world.run(&["run", "--quant", "Q4_KM"]).expect_message(2, &["did you mean 'Q4_K_M'?"]);
+    world.run(&["run", "--resume", "--dry-run"]).expect_message(2, &["cannot be used with"]);
+    world.run(&["bench"]).expect_message(2, &["<FILE>"]);
+    world.run(&["bench", "nowhere.gguf"]).expect_message(2, &["nowhere.gguf"]);
+    world.run(&["bench", "tiny-F16.gguf", "-p", "8-1"]).expect_message(2, &["'8-1' is empty"]);
+}
+
+#[test]
+fn an_experiment_with_mistakes_is_answered_with_file_line_and_remedy() {
+    let world = World::new();
+    world.write("models.toml", "[experiment]\nname = \"x\"\nround = 3\n");
+    world.run(&["run"]).expect_message(2, &["models.toml:3", "round", "rounds"]);
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = world.run(&["completions", shell]).expect(0).stdout;
+        assert!(script.contains("quantbench") && script.contains("bench"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_error() {
+    let world = World::new();
+    let mut child = world
+        .process(&["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A pipe holds 64 KiB and the script is shorter: close before the program writes.
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_program_starts_in_less_than_20_milliseconds() {
+    let start = || {
+        let started = Instant::now();
+        let output = std::process::Command::new(program()).arg("--version").output().unwrap();
+        assert!(output.status.success());
+        started.elapsed()
+    };
+    // The best of many: other tests run at the same time.
+    let best = (0..30).map(|_| start()).min().unwrap();
+    assert!(best < Duration::from_millis(20), "{best:?}");
+}

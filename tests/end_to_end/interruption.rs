@@ -1,0 +1,135 @@
+//! Interruptions: what was measured is kept, nothing is left behind, and --resume goes on.
+
+use crate::world::{World, children, is_running, program, wait_until, worker};
+use serde_json::Value;
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+
+const MANY: &str = "400";
+
+fn start(world: &World, more: &[&str]) -> Child {
+    let arguments = [&["run", "--repetitions", MANY], more].concat();
+    let mut command = world.process(&arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal(name: &str, id: u32) {
+    let sent = Command::new("kill").args([name, &id.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Lets the run measure until something is stored, and returns the worker that is at work then.
+fn let_it_measure(world: &World, id: u32) -> u32 {
+    let stored = || {
+        let list = world.run(&["show", "last", "--format", "json"]);
+        let document: Value = serde_json::from_str(&list.stdout).unwrap_or_default();
+        document["run"]["trials"].as_array().is_some_and(|trials| {
+            trials.iter().any(|trial| !trial["visits"].as_array().unwrap().is_empty())
+        })
+    };
+    wait_until("a stored visit", stored);
+    let mut workers = Vec::new();
+    wait_until("a worker", || {
+        workers = children(id);
+        !workers.is_empty()
+    });
+    workers[0]
+}
+
+fn finish(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// Resumes and checks that the run is whole and has what was measured before.
+fn resume(world: &World, before: &Value) {
+    let arguments = ["run", "--repetitions", MANY, "--quiet", "--format", "json", "--resume"];
+    let document = world.run(&arguments).expect(0).json();
+    assert_eq!(document["run"]["id"], before["run"]["id"]);
+    let trials = document["run"]["trials"].as_array().unwrap();
+    for (trial, before) in trials.iter().zip(before["run"]["trials"].as_array().unwrap()) {
+        let visits = trial["visits"].as_array().unwrap();
+        let kept = before["visits"].as_array().unwrap();
+        assert_eq!(visits.len(), 2);
+        assert_eq!(visits[..kept.len()], kept[..], "stored visits are not measured again");
+    }
+    world
+        .run(&arguments)
+        .expect_message(2, &["there is no interrupted run of 'tiny' to go on with"]);
+}
+
+fn stored(world: &World) -> Value {
+    world.run(&["show", "last", "--format", "json"]).json()
+}
+
+#[test]
+fn ctrl_c_and_sigterm_keep_what_was_measured_and_say_how_to_go_on() {
+    for name in ["-INT", "-TERM"] {
+        let world = World::new();
+        world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
+        let child = start(&world, &[]);
+        let worker = let_it_measure(&world, child.id());
+        signal(name, child.id());
+        let (code, said) = finish(child);
+        assert_eq!(code, Some(130), "{said}");
+        assert!(said.contains("run --repetitions 400 --resume"), "{said}");
+        wait_until("the end of the worker", || !is_running(worker));
+        resume(&world, &stored(&world));
+    }
+}
+
+#[test]
+fn kill_9_leaves_no_worker_behind_and_loses_only_the_visit_under_way() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
+    let mut child = start(&world, &[]);
+    let worker = let_it_measure(&world, child.id());
+    signal("-KILL", child.id());
+    child.wait().unwrap();
+    wait_until("the end of the worker", || !is_running(worker));
+    resume(&world, &stored(&world));
+}
+
+#[test]
+fn kill_9_while_a_variant_is_made_leaves_no_half_file() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let mut command = world.process(&["run", "--quiet", "--rounds", "1"]);
+    command
+        .env("QUANTBENCH_WORKER", worker("faulty.sh"))
+        .env("REAL_WORKER", program())
+        .env("FAULT", "half")
+        .env("FAULT_AT", "quantize");
+    let mut child = command.spawn().unwrap();
+    let half = |world: &World| {
+        let is_half = |path: &_| fs::read(path).is_ok_and(|bytes| bytes == b"GGUF and no more");
+        world.cached_files().into_iter().find(is_half)
+    };
+    wait_until("half a file", || half(&world).is_some());
+    let worker = children(child.id())[0];
+    signal("-KILL", child.id());
+    child.wait().unwrap();
+    wait_until("the end of the worker", || !is_running(worker));
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(0);
+    assert_eq!(half(&world), None);
+}
+
+#[test]
+fn a_changed_experiment_is_not_resumed() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let child = start(&world, &[]);
+    let_it_measure(&world, child.id());
+    signal("-INT", child.id());
+    assert_eq!(finish(child).0, Some(130));
+    world
+        .run(&["run", "--repetitions", "5", "--resume"])
+        .expect_message(2, &["measured something else", "'repetitions'"]);
+    let path = world.path("tiny-F16.gguf");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    world
+        .run(&["run", "--repetitions", MANY, "--resume"])
+        .expect_message(2, &["the file behind tiny F16 has changed"]);
+}

@@ -1,0 +1,16 @@
+//! End-to-end tests: the real binary, real workers, one file per user story. Each test has a world
+//! of its own with a model so small that a whole run takes a second.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
+mod bench;
+mod command_line;
+mod disk;
+mod failures;
+mod hostile_files;
+mod idle;
+mod interruption;
+mod quantize;
+mod run;
+mod tiny_model;
+mod world;

@@ -1,0 +1,157 @@
+//! `quantbench run`: from an experiment to one table.
+
+use crate::world::World;
+use serde_json::Value;
+
+const THREE: &str = "\"F16\", \"Q8_0\", \"Q4_0\"";
+
+/// The trials of a run's JSON.
+fn trials(document: &Value) -> &Vec<Value> {
+    document["run"]["trials"].as_array().unwrap()
+}
+
+#[test]
+fn every_variant_is_made_measured_and_told_as_json() {
+    let world = World::new();
+    world.experiment(THREE, "");
+    let ended = world.run(&["run", "--format", "json", "--quiet"]).expect(0);
+    assert_eq!(ended.stderr, "");
+    let document = ended.json();
+    let trials = trials(&document);
+    let labels: Vec<&str> = trials.iter().map(|trial| trial["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["F16", "Q8_0", "Q4_0"]);
+    for trial in trials {
+        let visits = trial["visits"].as_array().unwrap();
+        assert_eq!(visits.len(), 2);
+        let answered: usize =
+            visits.iter().map(|visit| visit["responses"].as_array().unwrap().len()).sum();
+        assert_eq!(answered, 3, "every prompt once");
+        for visit in visits {
+            assert_eq!(visit["speed"].as_array().unwrap().len(), 2);
+            assert!(visit["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
+            assert!(!visit["memory"].as_array().unwrap().is_empty());
+        }
+        assert!(trial["quality"]["perplexity"]["mean"].as_f64().unwrap() > 1.0);
+        assert!(trial["failure"].is_null());
+    }
+    assert_eq!(trials[0]["is_reference"], true);
+    assert!(trials[0]["quality"]["divergence"].is_null());
+    let kld = |trial: &Value| trial["quality"]["divergence"]["kld"]["mean"].as_f64().unwrap();
+    assert!(kld(&trials[1]) > 0.0 && kld(&trials[1]) < kld(&trials[2]), "Q4_0 is worse than Q8_0");
+    assert!(document["run"]["finished"].is_string());
+}
+
+#[test]
+fn progress_goes_to_standard_error_in_plain_lines_and_the_table_to_standard_output() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let ended = world.run(&["run"]).expect(0);
+    for part in ["tiny Q8_0: made", "tiny F16: found", "Q8_0, round 2 of 2: pp16", "left)"] {
+        assert!(ended.stderr.contains(part), "no '{part}' in:\n{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains('\u{1b}') && !ended.stdout.contains('\u{1b}'));
+    assert!(ended.stdout.contains("Q8_0") && ended.stdout.contains("tg4"), "{}", ended.stdout);
+    let widest = ended.stdout.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= 100, "{widest} columns:\n{}", ended.stdout);
+}
+
+#[test]
+fn a_second_run_finds_the_variants_of_the_first() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--rounds", "1"]).expect(0);
+    let again = world.run(&["run", "--rounds", "1"]).expect(0);
+    assert!(again.stderr.contains("tiny Q8_0: found"), "{}", again.stderr);
+}
+
+#[test]
+fn a_dry_run_shows_the_trials_and_makes_nothing() {
+    let world = World::new();
+    world.experiment(THREE, "");
+    let ended = world.run(&["run", "--dry-run"]).expect(0);
+    for part in ["F16 (reference)", "Q4_0", "to be made", "3 trials", "disk"] {
+        assert!(ended.stdout.contains(part), "no '{part}' in:\n{}", ended.stdout);
+    }
+    let made: Vec<_> = world
+        .cached_files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "gguf"))
+        .collect();
+    assert!(made.is_empty(), "{made:?}");
+    assert!(!world.path("runs.sqlite").exists());
+}
+
+#[test]
+fn requirements_that_nothing_meets_exit_with_1() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let path = world.path("models.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let with = |requirement: &str| format!("{text}\n[requirements]\n{requirement}\n");
+    world.write("models.toml", &with("min_generation_tps = 1e9"));
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(1);
+    world.write("models.toml", &with("min_generation_tps = 0.001"));
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(0);
+}
+
+#[test]
+fn the_result_goes_to_a_file_when_asked() {
+    let world = World::new();
+    world.experiment("\"F16\"", "");
+    let arguments = ["run", "--quiet", "--rounds", "1", "--format", "json", "-o", "result.json"];
+    let ended = world.run(&arguments).expect(0);
+    assert_eq!(ended.stdout, "");
+    let text = std::fs::read_to_string(world.path("result.json")).unwrap();
+    assert!(serde_json::from_str::<Value>(&text).is_ok());
+    world
+        .run(&["run", "--quiet", "-o", "nowhere/result.json"])
+        .expect_message(2, &["cannot write the result to nowhere/result.json"]);
+}
+
+#[test]
+fn every_format_can_be_asked_for() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    for format in ["table", "markdown", "csv", "jsonl", "llama-bench"] {
+        let arguments = ["run", "--quiet", "--rounds", "1", "--format", format];
+        let ended = world.run(&arguments).expect(0);
+        assert!(
+            ended.stdout.contains("Q8_0") || ended.stdout.contains("q8_0"),
+            "{format}: {ended:?}"
+        );
+        if ["jsonl", "llama-bench"].contains(&format) {
+            for line in ended.stdout.lines() {
+                assert!(serde_json::from_str::<Value>(line).is_ok(), "{format}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_are_swept() {
+    let world = World::new();
+    world.experiment("\"F16\"", "");
+    let text = std::fs::read_to_string(world.path("models.toml")).unwrap();
+    world.write("models.toml", &format!("{text}\n[settings]\nthreads = [1, 2]\n"));
+    let document =
+        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).json();
+    let threads: Vec<u64> = trials(&document)
+        .iter()
+        .map(|trial| trial["settings"]["threads"].as_u64().unwrap())
+        .collect();
+    assert_eq!(threads, [1, 2]);
+}
+
+#[test]
+fn a_folder_of_ready_variants_is_taken_as_it_is() {
+    let world = World::new();
+    world.ready_variants("Q8_0,Q4_0");
+    world.experiment("", "");
+    let text = std::fs::read_to_string(world.path("models.toml")).unwrap();
+    let text = text.replace("tiny-F16.gguf", "variants").replace("quantizations = []\n", "");
+    world.write("models.toml", &text);
+    let document =
+        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).json();
+    assert_eq!(trials(&document).len(), 3);
+    assert!(trials(&document).iter().all(|trial| trial["artifact"]["quantize_seconds"].is_null()));
+}

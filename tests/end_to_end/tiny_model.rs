@@ -1,0 +1,206 @@
+//! A model small enough to be made by a test: one layer in the Llama architecture, 288 tokens,
+//! random weights in F32 or F16, under 300 kB. Also the bytes that hostile files are made from.
+
+use std::fs;
+use std::path::Path;
+
+const EMBEDDING: u64 = 64;
+const FEED_FORWARD: u64 = 128;
+const TOKENS: usize = 288;
+
+/// Number format of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    F32,
+    F16,
+}
+
+/// Writes the model to a file.
+pub fn write(path: &Path, weights: Weights) {
+    fs::write(path, bytes(weights)).unwrap();
+}
+
+/// The model as the bytes of a GGUF.
+pub fn bytes(weights: Weights) -> Vec<u8> {
+    let mut metadata = Metadata::default();
+    metadata.text("general.architecture", "llama");
+    metadata.text("general.name", "tiny");
+    metadata.number("general.file_type", u32::from(weights == Weights::F16));
+    metadata.number("llama.context_length", 512);
+    metadata.number("llama.embedding_length", 64);
+    metadata.number("llama.block_count", 1);
+    metadata.number("llama.feed_forward_length", 128);
+    metadata.number("llama.attention.head_count", 2);
+    metadata.number("llama.attention.head_count_kv", 2);
+    metadata.number("llama.rope.dimension_count", 32);
+    metadata.float("llama.attention.layer_norm_rms_epsilon", 1e-5);
+    metadata.text("tokenizer.ggml.model", "llama");
+    let (tokens, types) = vocabulary();
+    metadata.texts("tokenizer.ggml.tokens", &tokens);
+    metadata.floats("tokenizer.ggml.scores", &vec![0.0; TOKENS]);
+    metadata.integers("tokenizer.ggml.token_type", &types);
+    metadata.number("tokenizer.ggml.bos_token_id", 1);
+    metadata.number("tokenizer.ggml.eos_token_id", 2);
+    file(&metadata, &tensors(), weights)
+}
+
+/// The unknown token, two control tokens, every byte, and letters.
+fn vocabulary() -> (Vec<String>, Vec<i32>) {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
+    let mut types = vec![2, 3, 3];
+    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    types.extend([6; 256]);
+    let letters = (b'a'..).map(|letter| char::from(letter).to_string());
+    tokens.extend(letters.take(26));
+    tokens.extend(["\u{2581}", ".", ","].map(str::to_owned));
+    types.resize(TOKENS, 1);
+    (tokens, types)
+}
+
+struct Tensor {
+    name: String,
+    shape: Vec<u64>,
+}
+
+fn tensors() -> Vec<Tensor> {
+    let square = [EMBEDDING, EMBEDDING];
+    let shapes: [(&str, &[u64]); 11] = [
+        ("token_embd", &[EMBEDDING, TOKENS as u64]),
+        ("output_norm", &[EMBEDDING]),
+        ("blk.0.attn_norm", &[EMBEDDING]),
+        ("blk.0.attn_q", &square),
+        ("blk.0.attn_k", &square),
+        ("blk.0.attn_v", &square),
+        ("blk.0.attn_output", &square),
+        ("blk.0.ffn_norm", &[EMBEDDING]),
+        ("blk.0.ffn_gate", &[EMBEDDING, FEED_FORWARD]),
+        ("blk.0.ffn_up", &[EMBEDDING, FEED_FORWARD]),
+        ("blk.0.ffn_down", &[FEED_FORWARD, EMBEDDING]),
+    ];
+    shapes
+        .into_iter()
+        .map(|(name, shape)| Tensor { name: format!("{name}.weight"), shape: shape.to_vec() })
+        .collect()
+}
+
+fn file(metadata: &Metadata, tensors: &[Tensor], weights: Weights) -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend((tensors.len() as u64).to_le_bytes());
+    bytes.extend(metadata.count.to_le_bytes());
+    bytes.extend(&metadata.bytes);
+    let mut data = Vec::new();
+    let mut random = Random(1);
+    for tensor in tensors {
+        // Norms stay in F32, as llama.cpp's own converter leaves them.
+        let half = weights == Weights::F16 && tensor.shape.len() > 1;
+        put_text(&mut bytes, &tensor.name);
+        bytes.extend(u32::try_from(tensor.shape.len()).unwrap().to_le_bytes());
+        for size in &tensor.shape {
+            bytes.extend(size.to_le_bytes());
+        }
+        bytes.extend(u32::from(half).to_le_bytes());
+        bytes.extend((data.len() as u64).to_le_bytes());
+        for _ in 0..tensor.shape.iter().product::<u64>() {
+            let value = if tensor.shape.len() > 1 { random.next() * 0.2 } else { 1.0 };
+            if half {
+                data.extend(half_bits(value).to_le_bytes());
+            } else {
+                data.extend(value.to_le_bytes());
+            }
+        }
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.extend(data);
+    bytes
+}
+
+/// F16 of a value below 1 in size, cut off.
+fn half_bits(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let exponent = (bits >> 23 & 0xff).saturating_sub(112);
+    if exponent == 0 {
+        return 0;
+    }
+    u16::try_from(bits >> 16 & 0x8000 | exponent << 10 | bits >> 13 & 0x3ff).unwrap()
+}
+
+#[derive(Default)]
+struct Metadata {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Metadata {
+    fn key(&mut self, key: &str, kind: u32) {
+        self.count += 1;
+        put_text(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+    }
+
+    fn number(&mut self, key: &str, value: u32) {
+        self.key(key, 4);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn float(&mut self, key: &str, value: f32) {
+        self.key(key, 6);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key, 8);
+        put_text(&mut self.bytes, value);
+    }
+
+    fn array(&mut self, key: &str, kind: u32, length: usize) {
+        self.key(key, 9);
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend((length as u64).to_le_bytes());
+    }
+
+    fn texts(&mut self, key: &str, values: &[String]) {
+        self.array(key, 8, values.len());
+        for value in values {
+            put_text(&mut self.bytes, value);
+        }
+    }
+
+    fn floats(&mut self, key: &str, values: &[f32]) {
+        self.array(key, 6, values.len());
+        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
+    fn integers(&mut self, key: &str, values: &[i32]) {
+        self.array(key, 5, values.len());
+        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// Numbers that are the same on every machine (Knuth's MMIX generator).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.bits()).unwrap() % limit
+    }
+
+    /// From -0.5 to 0.5.
+    fn next(&mut self) -> f32 {
+        #[expect(clippy::cast_precision_loss, reason = "any number will do")]
+        let fraction = self.bits() as f32 / (1_u64 << 31) as f32;
+        fraction - 0.5
+    }
+}

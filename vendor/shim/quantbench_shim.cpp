@@ -1,0 +1,78 @@
+#include "quantbench_shim.h"
+
+#include "common.h"
+#include "ggml-backend.h"
+#include "llama-ext.h"
+
+#include <cstdio>
+#include <cstring>
+#include <exception>
+
+namespace {
+
+// Runs `call`; if it throws, writes the exception's text and returns `fallback`.
+template <typename Result, typename Call>
+Result guarded(Result fallback, char * error, size_t error_size, Call call) {
+    try {
+        return call();
+    } catch (const std::exception & exception) {
+        std::snprintf(error, error_size, "%s", exception.what());
+    } catch (...) {
+        std::snprintf(error, error_size, "unknown C++ exception");
+    }
+    return fallback;
+}
+
+}  // namespace
+
+int32_t quantbench_default_threads(void) {
+    return guarded<int32_t>(1, nullptr, 0, [] { return common_cpu_get_num_math(); });
+}
+
+int32_t quantbench_memory_breakdown(
+    const llama_context * context, quantbench_buffer_memory * out, int32_t capacity) {
+    return guarded<int32_t>(-1, nullptr, 0, [&] {
+        int32_t count = 0;
+        for (const auto & [type, memory] : llama_get_memory_breakdown(context)) {
+            if (count < capacity) {
+                quantbench_buffer_memory & entry = out[count];
+                std::snprintf(entry.name, sizeof(entry.name), "%s", ggml_backend_buft_name(type));
+                // Memory of a device without a memory of its own (CPU, repacked weights) is the host's too,
+                // although the repacking buffer types do not call themselves host buffers.
+                ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+                entry.is_host = ggml_backend_buft_is_host(type) || device == nullptr ||
+                                ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+                entry.weights = memory.model;
+                entry.kv      = memory.context;
+                entry.compute = memory.compute;
+            }
+            count++;
+        }
+        return count;
+    });
+}
+
+llama_model * quantbench_load_model(
+    const char * path, llama_model_params params, char * error, size_t error_size) {
+    return guarded<llama_model *>(
+        nullptr, error, error_size, [&] { return llama_model_load_from_file(path, params); });
+}
+
+llama_context * quantbench_new_context(
+    llama_model * model, llama_context_params params, char * error, size_t error_size) {
+    return guarded<llama_context *>(
+        nullptr, error, error_size, [&] { return llama_init_from_model(model, params); });
+}
+
+int32_t quantbench_decode(
+    llama_context * context, llama_batch batch, char * error, size_t error_size) {
+    return guarded<int32_t>(-1000, error, error_size, [&] { return llama_decode(context, batch); });
+}
+
+uint32_t quantbench_quantize(
+    const char * input, const char * output, const llama_model_quantize_params * params, char * error,
+    size_t error_size) {
+    return guarded<uint32_t>(1000, error, error_size, [&] {
+        return llama_model_quantize(input, output, params);
+    });
+}
