@@ -1,9 +1,11 @@
 //! The command line: one file per subcommand, flags → call → print.
 
 pub mod bench;
+pub mod cache;
 pub mod completions;
 pub mod devices;
 mod fetching;
+pub mod inspect;
 mod output;
 pub mod quantize;
 pub mod run;

@@ -2,7 +2,7 @@
 //!
 //! Own code, since the plotting crates for terminals draw curves and have no labels at points.
 
-use super::text::{list, sanitize, shorten, width};
+use super::text::{NO_BREAK_SPACE, list, sanitize, shorten, width, wrap};
 use crate::results::metric::Metric;
 use crate::results::summary::{ModelSummary, Summary};
 use crate::units::significant;
@@ -46,14 +46,14 @@ pub(super) fn draw(summary: &Summary, model: &ModelSummary, columns: usize) -> O
     let horizontal = Axis::linear(points.iter().map(|point| point.mebibytes))?;
     let unplaced = plot(&mut canvas, &points, &horizontal, &vertical);
 
-    let mut lines = vec![title(summary, model)];
+    let mut lines = wrap(&title(summary, model), columns, "  ");
     for (row, content) in canvas.lines().enumerate() {
         let tick = ticks.iter().find(|(value, _)| canvas.row(vertical.position(*value)) == row);
         let (text, edge) = tick.map_or(("", '│'), |(_, text)| (text.as_str(), '┤'));
         lines.push(format!("{text:>margin$}{edge}{content}"));
     }
     lines.extend(horizontal_axis(&canvas, &horizontal, margin));
-    lines.push(legend(&points, &unplaced));
+    lines.extend(wrap(&legend(&points, &unplaced), columns, "  "));
     Some(lines)
 }
 
@@ -109,7 +109,7 @@ fn legend(points: &[Point], unplaced: &[String]) -> String {
         [('◆', "best trade-off"), ('●', "on the Pareto front"), ('○', "beaten by another")]
             .into_iter()
             .filter(|(symbol, _)| uses(*symbol))
-            .map(|(symbol, meaning)| format!("{symbol} {meaning}"))
+            .map(|(symbol, meaning)| format!("{symbol} {meaning}").replace(' ', NO_BREAK_SPACE))
             .collect();
     if !unplaced.is_empty() {
         parts.push(format!("no room to name {}", list(unplaced)));

@@ -119,8 +119,13 @@ impl View<'_> {
             .filter(|check| check.outcome != Outcome::Met)
             .map(|check| match check.value {
                 None => format!("{} was not measured", check.need.word()),
+                Some(_) if check.need.at_least() => format!(
+                    "{} reaches {} % of its limit",
+                    check.need.word(),
+                    significant(100.0 / check.excess(), 2)
+                ),
                 Some(_) => format!(
-                    "{} misses its limit by {} %",
+                    "{} exceeds its limit by {} %",
                     check.need.word(),
                     significant((check.excess() - 1.0) * 100.0, 2)
                 ),
@@ -177,7 +182,7 @@ impl View<'_> {
     /// Size, speed and divergence of a row against its baseline, as parts of "it is …".
     fn against_reference(&self, row: &Row) -> Vec<String> {
         let Some(baseline) = row.baseline.map(|baseline| &self.summary.rows[baseline]) else {
-            return self.quality(row).into_iter().collect();
+            return Self::quality(row).into_iter().collect();
         };
         let mut facts = Vec::new();
         if let Some(ratio) = row.ratios.get(&Metric::FileBytes) {
@@ -187,12 +192,12 @@ impl View<'_> {
         if let Some(ratio) = speed.and_then(|metric| row.ratios.get(&metric)) {
             facts.extend(speed_words(ratio));
         }
-        facts.extend(self.quality(row));
+        facts.extend(Self::quality(row));
         facts
     }
 
     /// Divergence, or perplexity where there is none.
-    fn quality(&self, row: &Row) -> Option<String> {
+    fn quality(row: &Row) -> Option<String> {
         if let Some(kld) = row.value(Metric::Kld) {
             let agreement = row
                 .value(Metric::TopTokenAgreement)
@@ -294,9 +299,12 @@ impl View<'_> {
         }
         let axes = list(&axes);
         if front.beaten.is_empty() {
-            let all = front.members.len();
+            let all = match front.members.len() {
+                2 => "Both".to_owned(),
+                several => format!("All {several}"),
+            };
             return Some(format!(
-                "All {all} are on the Pareto front of {axes}: none is beaten in all of them."
+                "{all} are on the Pareto front of {axes}: none is beaten by another."
             ));
         }
         if front.members.len() <= front.beaten.len() {

@@ -1,15 +1,205 @@
-//! json
+//! JSON: the whole record of a run with its summary, versioned, described in docs/schema/run.json.
+
+use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
+use crate::results::figure::Figure;
+use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
-use crate::results::summary::Summary;
+use crate::results::summary::{Row, Summary};
+use crate::results::verdict::{Check, Verdict};
+use crate::statistics::estimate::Estimate;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Raised when a field changes its meaning or goes; new fields may come at any time.
+pub(super) const VERSION: u32 = 1;
+
 pub(super) struct Json;
+
 impl Report for Json {
     fn render(
         &self,
         run: &RunRecord,
-        _: &Summary,
+        summary: &Summary,
         _: &RenderOptions,
     ) -> Result<Vec<u8>, ReportError> {
-        serde_json::to_vec(run).map_err(|source| ReportError::Json { run: run.id.clone(), source })
+        let document = Document {
+            format: "quantbench.run",
+            version: VERSION,
+            run,
+            summary: shown(run, summary),
+        };
+        let mut json =
+            serde_json::to_vec_pretty(&document).map_err(|error| json_error(run, error))?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// The error of a run that serde cannot write.
+pub(super) fn json_error(run: &RunRecord, source: serde_json::Error) -> ReportError {
+    ReportError::Json { run: run.id.clone(), source }
+}
+
+/// Adds one line of JSON.
+pub(super) fn push_line<T: Serialize>(
+    lines: &mut Vec<u8>,
+    value: &T,
+) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *lines, value)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format: &'static str,
+    version: u32,
+    run: &'a RunRecord,
+    summary: ShownSummary<'a>,
+}
+
+#[derive(Serialize)]
+struct ShownSummary<'a> {
+    rows: Vec<ShownRow<'a>>,
+    models: Vec<ShownModel<'a>>,
+    generation_test: Option<String>,
+    rounds_done: u32,
+    rounds_planned: Option<u32>,
+    drift: Option<ShownEstimate>,
+    throttling: &'a [String],
+    any_failed: bool,
+    requirements_unmet: bool,
+    findings: Vec<String>,
+}
+
+/// One trial's figures, by the names of [`Metric::name`].
+#[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "these are answers, not states")]
+pub(super) struct ShownRow<'a> {
+    trial: usize,
+    model: &'a str,
+    label: &'a str,
+    settings: String,
+    is_reference: bool,
+    compared_with: Option<usize>,
+    figures: BTreeMap<String, ShownEstimate>,
+    ratios: BTreeMap<String, ShownEstimate>,
+    best: Vec<Metric>,
+    unstable: Vec<Metric>,
+    verdict: Option<ShownVerdict<'a>>,
+    failed: bool,
+    on_pareto_front: bool,
+    best_trade_off: bool,
+}
+
+#[derive(Serialize)]
+struct ShownVerdict<'a> {
+    met: bool,
+    checks: &'a [Check],
+}
+
+#[derive(Serialize)]
+struct ShownModel<'a> {
+    name: &'a str,
+    reference: Option<usize>,
+    pareto_front: &'a [usize],
+    beaten: Vec<ShownBeaten>,
+    best_trade_off: Option<usize>,
+    equal_to_it: &'a [usize],
+    next_closer: Option<usize>,
+    next_smaller: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct ShownBeaten {
+    row: usize,
+    by: usize,
+}
+
+#[derive(Serialize)]
+struct ShownEstimate {
+    value: f64,
+    low: Option<f64>,
+    high: Option<f64>,
+    n: usize,
+}
+
+impl From<&Estimate> for ShownEstimate {
+    fn from(estimate: &Estimate) -> Self {
+        Self {
+            value: estimate.value,
+            low: estimate.interval.map(|interval| interval.low),
+            high: estimate.interval.map(|interval| interval.high),
+            n: estimate.n,
+        }
+    }
+}
+
+fn shown<'a>(run: &RunRecord, summary: &'a Summary) -> ShownSummary<'a> {
+    ShownSummary {
+        rows: (0..summary.rows.len()).map(|row| shown_row(summary, row)).collect(),
+        models: summary
+            .models
+            .iter()
+            .map(|model| ShownModel {
+                name: &model.name,
+                reference: model.reference,
+                pareto_front: &model.front.members,
+                beaten: model
+                    .front
+                    .beaten
+                    .iter()
+                    .map(|beaten| ShownBeaten { row: beaten.row, by: beaten.by })
+                    .collect(),
+                best_trade_off: model.choice.as_ref().map(|choice| choice.row),
+                equal_to_it: model
+                    .choice
+                    .as_ref()
+                    .map(|choice| choice.equals.as_slice())
+                    .unwrap_or_default(),
+                next_closer: model.closer,
+                next_smaller: model.smaller,
+            })
+            .collect(),
+        generation_test: summary.generation.map(|test| test.to_string()),
+        rounds_done: summary.rounds_done,
+        rounds_planned: summary.rounds_planned,
+        drift: summary.drift.as_ref().map(ShownEstimate::from),
+        throttling: &summary.throttling,
+        any_failed: summary.any_failed(),
+        requirements_unmet: summary.requirements_unmet(),
+        findings: findings(run, summary),
+    }
+}
+
+/// A row as JSON shows it; the row's position in the summary is that of its trial in the run.
+pub(super) fn shown_row(summary: &Summary, position: usize) -> ShownRow<'_> {
+    let row: &Row = &summary.rows[position];
+    let named = |(metric, figure): (&Metric, &Figure)| {
+        (metric.name(), ShownEstimate::from(&figure.estimate))
+    };
+    let ratios = row.ratios.iter();
+    ShownRow {
+        trial: position,
+        model: &row.model,
+        label: &row.label,
+        settings: row.settings.to_string(),
+        is_reference: row.is_reference,
+        compared_with: row.baseline,
+        figures: row.figures.iter().map(named).collect(),
+        ratios: ratios.map(|(metric, ratio)| (metric.name(), ratio.into())).collect(),
+        best: row.best.iter().copied().collect(),
+        unstable: summary.metrics.iter().copied().filter(|&it| row.is_unstable(it)).collect(),
+        verdict: row.verdict.as_ref().map(|verdict: &Verdict| ShownVerdict {
+            met: verdict.is_met(),
+            checks: &verdict.checks,
+        }),
+        failed: row.failure.is_some(),
+        on_pareto_front: summary.models.iter().any(|model| model.front.members.contains(&position)),
+        best_trade_off: summary
+            .models
+            .iter()
+            .any(|model| model.choice.as_ref().is_some_and(|choice| choice.row == position)),
     }
 }

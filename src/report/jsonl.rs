@@ -1,15 +1,48 @@
-//! jsonl
+//! JSONL: the record and the summary of each trial on a line of its own.
+
 use super::format::{RenderOptions, Report, ReportError};
-use crate::results::record::RunRecord;
+use super::json::{ShownRow, VERSION, json_error, push_line, shown_row};
+use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
+use serde::Serialize;
+use time::OffsetDateTime;
+
 pub(super) struct Jsonl;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    format: &'static str,
+    version: u32,
+    run: &'a str,
+    name: &'a str,
+    #[serde(with = "time::serde::rfc3339")]
+    started: OffsetDateTime,
+    environment: &'a Environment,
+    trial: &'a TrialRecord,
+    summary: ShownRow<'a>,
+}
+
 impl Report for Jsonl {
     fn render(
         &self,
         run: &RunRecord,
-        _: &Summary,
+        summary: &Summary,
         _: &RenderOptions,
     ) -> Result<Vec<u8>, ReportError> {
-        serde_json::to_vec(run).map_err(|source| ReportError::Json { run: run.id.clone(), source })
+        let mut lines = Vec::new();
+        for (position, trial) in run.trials.iter().enumerate() {
+            let line = Line {
+                format: "quantbench.trial",
+                version: VERSION,
+                run: &run.id,
+                name: &run.name,
+                started: run.started,
+                environment: &run.environment,
+                trial,
+                summary: shown_row(summary, position),
+            };
+            push_line(&mut lines, &line).map_err(|error| json_error(run, error))?;
+        }
+        Ok(lines)
     }
 }

@@ -6,7 +6,7 @@ use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
 use super::header::header;
 use super::notes::notes;
-use super::text::{sanitize, width, wrap};
+use super::text::{sanitize, wrap};
 use crate::results::record::RunRecord;
 use crate::results::summary::{Group, ModelSummary, Summary};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, LineStyle, TableStyle};
@@ -59,9 +59,8 @@ impl Report for Table {
                 lines.extend(chart);
             }
         }
-        let mut text: String = lines.iter().map(|line| format!("{}\n", line.trim_end())).collect();
-        text.truncate(text.trim_end().len());
-        text.push('\n');
+        let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+        let text = format!("{}\n", lines.join("\n").trim_end());
         Ok(text.into_bytes())
     }
 }
@@ -178,10 +177,4 @@ fn cell(column: &Column, row: usize, color: bool) -> Cell {
         (true, false, true) => cell.fg(Color::Green).add_attribute(Attribute::Bold),
         _ => cell,
     }
-}
-
-/// Widest line of a text, for tests.
-#[cfg(test)]
-pub(super) fn widest(text: &str) -> usize {
-    text.lines().map(width).max().unwrap_or(0)
 }

@@ -44,16 +44,6 @@ fn take(characters: impl Iterator<Item = char>, columns: usize) -> String {
     characters.take_while(fits).collect()
 }
 
-/// Text to the left in a field; wider text stays as it is.
-pub(super) fn pad_right(text: &str, columns: usize) -> String {
-    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
-}
-
-/// Text to the right in a field; wider text stays as it is.
-pub(super) fn pad_left(text: &str, columns: usize) -> String {
-    format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
-}
-
 /// Words as a sentence lists them: `a, b and c`.
 pub(super) fn list<S: AsRef<str>>(words: &[S]) -> String {
     match words {
@@ -71,7 +61,10 @@ pub(super) const NO_BREAK_SPACE: &str = "\u{a0}";
 
 /// A paragraph in lines of at most `columns` columns; lines after the first begin with `indent`.
 pub(super) fn wrap(paragraph: &str, columns: usize, indent: &str) -> Vec<String> {
-    let options = textwrap::Options::new(columns.max(20)).subsequent_indent(indent);
+    let options = textwrap::Options::new(columns.max(20))
+        .subsequent_indent(indent)
+        // Names with hyphens stay whole, so that they can be copied.
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     let paragraph = paragraph.replace(" %", "\u{a0}%").replace(" nats", "\u{a0}nats");
     textwrap::wrap(&paragraph, options)
         .into_iter()
@@ -96,14 +89,13 @@ mod tests {
 
     #[test]
     fn long_names_lose_their_middle() {
-        assert_eq!(shorten("Meta-Llama-3.1-8B-Instruct-Q4_K_M", 20), "Meta-L…nstruct-Q4_K_M");
+        assert_eq!(shorten("Meta-Llama-3.1-8B-Instruct-Q4_K_M", 20), "Meta-Ll…truct-Q4_K_M");
         assert_eq!(shorten("Q4_K_M", 20), "Q4_K_M");
     }
 
     #[test]
     fn wide_characters_count_twice() {
         assert_eq!(width("千问"), 4);
-        assert_eq!(pad_left("千问", 6), "  千问");
         assert!(width(&shorten("千问大模型七十亿参数-Q4_K_M", 15)) <= 15);
     }
 

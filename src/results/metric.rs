@@ -171,6 +171,39 @@ impl Metric {
         }
     }
 
+    /// Whether the figure comes with an interval when it was measured often enough; the others are
+    /// read off, or are extremes.
+    #[must_use]
+    pub fn has_interval(self) -> bool {
+        match self {
+            Self::ColdLoadSeconds
+            | Self::WarmLoadSeconds
+            | Self::Speed(_)
+            | Self::TtftMedianSeconds
+            | Self::Ttft90Seconds
+            | Self::ItlMedianSeconds
+            | Self::Itl90Seconds
+            | Self::JoulesPerToken
+            | Self::CpuCoresUsed
+            | Self::GpuUtilization
+            | Self::GpuWatts
+            | Self::Perplexity
+            | Self::PerplexityIncrease
+            | Self::Kld
+            | Self::TopTokenAgreement => true,
+            Self::FileBytes
+            | Self::BitsPerWeight
+            | Self::QuantizeSeconds
+            | Self::PeakRssBytes
+            | Self::DeviceBytes
+            | Self::WeightsBytes
+            | Self::KvBytes
+            | Self::ComputeBytes
+            | Self::GpuCelsius
+            | Self::Kld99 => false,
+        }
+    }
+
     /// How wide the 95 % interval may be, as a fraction of the value on either side, for the figure
     /// to count as stable: 5 % for what is timed again and again, 10 % for a mean divergence.
     /// `None` where the interval tells of something else than a restless machine: latency

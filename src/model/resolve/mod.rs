@@ -37,6 +37,13 @@ impl ResolveOptions {
     pub fn from_environment() -> Self {
         Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
     }
+
+    /// The same, without the network.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.hub.offline = true;
+        self
+    }
 }
 
 /// What a source came to.

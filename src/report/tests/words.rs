@@ -1,0 +1,155 @@
+//! What reports say in words, and that they claim no more than the figures support.
+
+use super::{all_runs, table, three_settings, two_models, with_needs_and_failures};
+use crate::report::findings::findings;
+use crate::report::notes::caveats;
+use crate::results::made_up::{LADDER, MadeUp, Truth, fail};
+use crate::results::record::RunRecord;
+use crate::results::summary::Summary;
+use crate::worker::protocol::Phase;
+use time::Duration;
+
+fn said(run: &RunRecord) -> String {
+    findings(run, &Summary::of(run)).join("\n")
+}
+
+#[test]
+fn the_best_trade_off_is_told_in_numbers() {
+    insta::assert_snapshot!(said(&MadeUp::default().run()), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size IQ4_NL (4.2 % smaller, 0.045 nats). Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+}
+
+#[test]
+fn needs_come_first() {
+    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL come out equal within the noise, but IQ4_XS is smaller. Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+}
+
+#[test]
+fn if_none_meets_the_needs_the_closest_is_named() {
+    let mut run = with_needs_and_failures();
+    run.requirements.min_generation_tokens_per_second = Some(100.0);
+    insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size IQ4_NL (4.2 % smaller, 0.045 nats). Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+}
+
+#[test]
+fn settings_are_named_where_there_are_several() {
+    insta::assert_snapshot!(said(&three_settings()), @r"Best trade-off: Q4_K_M with defaults. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.032 nats (top token agrees 92.0 %). For less divergence take Q8_0 (0.0012 nats, 1.6x larger); for less size Q2_K (28 % smaller, 0.69 nats). On the Pareto front of size, generation speed and divergence: F16, Q8_0, Q4_K_M and Q2_K.");
+}
+
+#[test]
+fn each_model_has_its_own_sentences() {
+    insta::assert_snapshot!(said(&two_models()), @r"
+    Best trade-off for llama-3.2-1b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
+    Best trade-off for qwen-0.5b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
+    ");
+}
+
+#[test]
+fn without_quality_only_size_and_speed_are_spoken_of() {
+    insta::assert_snapshot!(said(&MadeUp { quality: false, ..MadeUp::default() }.run()), @r"Quality was not measured, so no trade-off can be named; Q2_K is the smallest and generates fastest. On the Pareto front of size and generation speed: Q2_K.");
+}
+
+#[test]
+fn perplexity_stands_in_for_divergence() {
+    let mut run = MadeUp { variants: LADDER[..7].to_vec(), ..MadeUp::default() }.run();
+    for trial in &mut run.trials {
+        trial.quality.as_mut().unwrap().divergence = None;
+    }
+    insta::assert_snapshot!(said(&run), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and 2.9 % higher in perplexity. For less perplexity take Q5_0 (a perplexity of 10.53, 11 % larger); for less size Q4_K_S (3.9 % smaller, a perplexity of 10.81). All 7 are on the Pareto front of size, generation speed and perplexity: none is beaten by another.");
+}
+
+#[test]
+fn the_reference_may_be_the_best() {
+    let poor = Truth { kld: 3.0, ..LADDER[1] };
+    let run = MadeUp { variants: vec![LADDER[0], poor], ..MadeUp::default() }.run();
+    insta::assert_snapshot!(said(&run), @r"Best trade-off: F16, the reference itself; no smaller one saves enough for what it loses. For less size Q8_0 (1.9x smaller, 3.3 nats). Both are on the Pareto front of size, generation speed and divergence: none is beaten by another.");
+}
+
+#[test]
+fn a_failed_reference_leaves_its_comparisons_out() {
+    let mut run = MadeUp { variants: LADDER[..4].to_vec(), ..MadeUp::default() }.run();
+    fail(&mut run, 0, 0, Phase::Load, "killed by signal 9");
+    for trial in &mut run.trials[1..] {
+        trial.quality.as_mut().unwrap().divergence = None;
+    }
+    insta::assert_snapshot!(said(&run), @r"Best trade-off: Q5_K_M. It is 2.7x smaller than F16. For less perplexity take Q6_K (a perplexity of 10.44, 12 % larger). All 3 are on the Pareto front of size, generation speed and perplexity: none is beaten by another.");
+}
+
+#[test]
+fn one_round_supports_no_claim_of_speed() {
+    let run = MadeUp { rounds: 1, ..MadeUp::default() }.run();
+    let said = said(&run);
+    assert!(!said.contains("faster") && !said.contains("slower"), "{said}");
+    assert!(caveats(&run, &Summary::of(&run)).join("\n").contains("prove nothing"));
+}
+
+#[test]
+fn equal_speeds_are_called_equal_in_all_but_one_of_twenty_runs() {
+    // The variant is as fast as the reference in truth; a 95 % interval may err 5 times of 100.
+    let same = Truth { generation_speed: LADDER[0].generation_speed, ..LADDER[5] };
+    let claims = (1..=200)
+        .filter(|&seed| {
+            let variants = vec![LADDER[0], same];
+            let said = said(&MadeUp { variants, noise: 0.03, seed, ..MadeUp::default() }.run());
+            assert!(said.contains("generation"), "{said}");
+            said.contains("faster at generation") || said.contains("slower at generation")
+        })
+        .count();
+    assert!(claims <= 20, "{claims} of 200 runs claim a difference that is none");
+}
+
+#[test]
+fn a_real_difference_of_speed_is_claimed() {
+    let faster = Truth { generation_speed: LADDER[0].generation_speed * 1.1, ..LADDER[5] };
+    let claims = (1..=50)
+        .filter(|&seed| {
+            let variants = vec![LADDER[0], faster];
+            let said = said(&MadeUp { variants, noise: 0.01, seed, ..MadeUp::default() }.run());
+            said.contains("% faster at generation")
+        })
+        .count();
+    assert!(claims >= 45, "only {claims} of 50 runs tell a difference of 10 %");
+}
+
+#[test]
+fn what_limits_the_figures_is_said() {
+    let mut run = MadeUp::default().run();
+    run.finished = None;
+    for trial in &mut run.trials {
+        trial.visits.truncate(3);
+    }
+    for (round, anchor) in (0_u8..).zip(&mut run.anchor) {
+        anchor.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
+    }
+    run.trials[3].visits[1].usage[0].usage.throttling = vec!["thermal \u{1b}[5m limit".to_owned()];
+    let divergence = run.trials[2].quality.as_mut().unwrap().divergence.as_mut().unwrap();
+    divergence.stopped_early = true;
+    divergence.kld_error_bound = 0.000_12;
+    insta::assert_snapshot!(caveats(&run, &Summary::of(&run)).join("\n"), @r"
+    The run has not finished: 3 of 5 rounds of every trial are stored; 'quantbench run --resume' goes on.
+    The machine grew 8.3 % slower during the run (anchor: the reference measured again each round); comparisons are paired by round, absolute speeds are not.
+    The machine throttled while measuring: thermal �[5m limit.
+    PPL and KLD over 10200 tokens of text, ended once the KLD was as precise as asked; the reference was not kept whole, which may change a KLD by up to 0.00012.
+    Energy: n/a, no counter of this machine could be read ('quantbench devices' says why).
+    ");
+}
+
+#[test]
+fn every_failed_trial_is_explained() {
+    let text = table(&with_needs_and_failures(), 100);
+    assert!(text.contains("[1] Q5_K_M failed in load: no �[31msuch file"), "{text}");
+    assert!(text.contains("Q5_K_M [1]"), "{text}");
+}
+
+#[test]
+fn every_kind_of_run_is_spoken_of() {
+    for (what, run) in all_runs() {
+        assert!(!said(&run).is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_run_of_any_length_reads_well() {
+    let mut run = MadeUp::default().run();
+    run.finished = Some(run.started + Duration::seconds(7265));
+    assert!(table(&run, 100).contains("2 h 01 min"));
+}
