@@ -104,9 +104,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
         Command::Cache(arguments) => done(cache::run(&arguments)),
-        Command::Devices(arguments) => {
-            done(devices::run(&arguments, &native::backend_devices()))
-        }
+        Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }
