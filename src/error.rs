@@ -120,7 +120,10 @@ impl Error {
     /// What the user is told, with all causes; `None` if there is nothing to tell.
     #[must_use]
     pub fn message(&self) -> Option<String> {
-        (self.outcome() != Outcome::Done).then(|| format!("error: {}", reason::of_error(self)))
+        // Names inside a hostile file may hold anything, and this goes to a terminal.
+        let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+        let text = || reason::of_error(self).chars().map(harmless).collect::<String>();
+        (self.outcome() != Outcome::Done).then(|| format!("error: {}", text()))
     }
 }
 
@@ -145,6 +148,14 @@ mod tests {
         .map(Outcome::code)
         .collect();
         assert_eq!(codes, [0, 1, 2, 3, 130]);
+    }
+
+    #[test]
+    fn a_message_cannot_command_the_terminal() {
+        let path = Some(PathBuf::from("a\u{1b}[2Jb"));
+        let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
+        let message = error.message().unwrap();
+        assert!(message.contains("a\u{fffd}[2Jb"), "{message}");
     }
 
     #[test]

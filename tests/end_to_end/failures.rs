@@ -12,7 +12,7 @@ fn three_files() -> World {
     world.experiment("", "");
     let text = fs::read_to_string(world.path("models.toml")).unwrap();
     let text = text.replace("tiny-F16.gguf", "variants").replace("quantizations = []\n", "");
-    world.write("models.toml", &text.replace("60s", "3s"));
+    world.write("models.toml", &text.replace("60s", "15s"));
     world
 }
 
@@ -41,7 +41,7 @@ fn a_worker_that_ends_badly_fails_its_trial_and_no_other() {
         ("kill", "killed, probably because memory ran out"),
         ("abort", "aborted: fake.cpp:42: GGML_ASSERT(tensors > 0) failed"),
         ("babble", "wrote something that is not an event and was ended: 'this is no event'"),
-        ("hang", "nothing happened for 3.00 s and the worker was ended (phase_limit)"),
+        ("hang", "nothing happened for 15.0 s and the worker was ended (phase_limit)"),
     ] {
         let ended = world.run_faulty(fault, "tiny-Q4_0", &ARGUMENTS).expect(3);
         check_others(&ended, "Q4_0");

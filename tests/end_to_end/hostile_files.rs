@@ -78,6 +78,7 @@ fn judge(how: &str, ended: &Ended, codes: &[i32]) {
     }
     let control = |c: char| c.is_control() && c != '\n';
     assert!(!ended.stderr.contains(control), "{how}: {:?}", ended.stderr);
+    assert!(!ended.stdout.contains(control), "{how}: {:?}", ended.stdout);
 }
 
 #[test]
@@ -94,7 +95,8 @@ fn damaged_files_are_inspected_or_refused() {
 
 #[test]
 fn damaged_files_are_measured_or_refused() {
-    let arguments = ["bench", "damaged.gguf", "-p", "8", "-n", "2", "-r", "1", "--quiet"];
+    let arguments =
+        ["bench", "damaged.gguf", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--quiet"];
     check(200, 12, &arguments, &[0, 2, 3]);
 }
 
