@@ -1,6 +1,7 @@
 //! `quantbench run`: measure an experiment and print what it says.
 
 mod dry_run;
+mod lock;
 mod resume;
 
 pub use resume::RunError;
@@ -97,6 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let started = OffsetDateTime::now_utc();
         session.new_run(&experiment, &plan, store.fresh_id(started)?, started)
     };
+    let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let resumed = arguments.resume;
     let store = Some(store);
     let undertaking = Undertaking { experiment: &experiment, plan: &plan, run, resumed, store };

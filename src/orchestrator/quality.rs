@@ -80,7 +80,8 @@ impl<'a> ReferenceShelf<'a> {
             let path = file.path().to_owned();
             self.current =
                 Some(Shelved { model_position: trial.model_position, file, complete: false });
-            ReferenceUse::Write { path, budget_bytes: plan.reference_budget_bytes }
+            let budget_bytes = plan.reference_budget_bytes.min(self.room());
+            ReferenceUse::Write { path, budget_bytes }
         } else {
             match &self.current {
                 Some(it) if it.complete && it.model_position == trial.model_position => {
@@ -97,6 +98,11 @@ impl<'a> ReferenceShelf<'a> {
             reference,
             precision: plan.precision,
         }))
+    }
+
+    /// Half of what is free on the disk, bytes: less of the reference is kept rather than none.
+    fn room(&self) -> u64 {
+        fs4::available_space(self.cache.root()).map_or(u64::MAX, |free| free / 2)
     }
 
     /// The visit of a trial succeeded: if it was the reference's, others can read what it wrote.

@@ -5,6 +5,8 @@ use crate::orchestrator::plan::Plan;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::{Store, StoreError};
 use serde_json::Value;
+use std::io;
+use std::path::PathBuf;
 
 /// Why there is no run to go on with.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,20 @@ pub enum RunError {
         run: String,
         /// In what it differs.
         difference: String,
+    },
+    /// Another process measures it at this moment.
+    #[error("run {run} is still under way in another process; wait for it or stop it")]
+    UnderWay {
+        /// The run.
+        run: String,
+    },
+    /// The run cannot be locked.
+    #[error("cannot lock the run with {}", path.display())]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The store cannot be read.
     #[error(transparent)]

@@ -34,6 +34,10 @@ impl Figures {
         }
     }
 
+    pub(super) fn have_quality(&self) -> bool {
+        self.perplexity.is_some()
+    }
+
     /// `pp512 2310 t/s, tg128 185 t/s, TTFT 12.1 ms`; the load time only while nothing else is
     /// known.
     pub(super) fn text(&self) -> String {

@@ -99,7 +99,9 @@ impl Progress {
             BenchmarkEvent::VisitEnded { visit, length } => {
                 self.left.finished(*visit, *length);
                 let figures = self.figures.text();
-                if figures.is_empty() {
+                // A visit for quality that has none failed, and that is told apart.
+                let failed = visit.purpose == Purpose::Quality && !self.figures.have_quality();
+                if figures.is_empty() || failed {
                     return None;
                 }
                 self.last = format!("{}: {figures}", self.subject);

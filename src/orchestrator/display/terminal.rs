@@ -63,6 +63,13 @@ impl TerminalDisplay {
     }
 }
 
+impl Drop for TerminalDisplay {
+    fn drop(&mut self) {
+        // A run that ends with an error leaves the screen to its message.
+        self.bar.finish_and_clear();
+    }
+}
+
 impl Listener for TerminalDisplay {
     fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         let begins = matches!(
@@ -75,9 +82,6 @@ impl Listener for TerminalDisplay {
             Some(Lasting::Over(_)) => self.draw(),
             None if begins || self.is_due() => self.draw(),
             None => {}
-        }
-        if let BenchmarkEvent::RunEnded { .. } = event {
-            self.bar.finish_and_clear();
         }
         Ok(())
     }

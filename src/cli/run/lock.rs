@@ -1,0 +1,51 @@
+//! Locks of runs: a run that is under way is not resumed by a second process.
+
+use super::resume::RunError;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// Held while a run is under way; however the process ends, the system lets go of it.
+#[derive(Debug)]
+pub(super) struct RunLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the lock of a run, in a folder of the cache.
+    pub(super) fn take(cache: &Path, run: &str) -> Result<Self, RunError> {
+        let folder = cache.join("runs");
+        let path = folder.join(format!("{run}.lock"));
+        let failed = |source| RunError::Lock { path: path.clone(), source };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let file = File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path, _file: file }),
+            Err(TryLockError::WouldBlock) => Err(RunError::UnderWay { run: run.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Left behind, it would be in nobody's way.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_locked_until_it_ends() {
+        let cache = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(cache.path(), "a").unwrap();
+        let second = RunLock::take(cache.path(), "a").unwrap_err();
+        assert!(second.to_string().contains("run a is still under way"), "{second}");
+        assert!(RunLock::take(cache.path(), "b").is_ok());
+        drop(lock);
+        assert!(RunLock::take(cache.path(), "a").is_ok());
+    }
+}
