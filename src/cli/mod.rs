@@ -6,6 +6,7 @@ pub mod completions;
 pub mod devices;
 mod fetching;
 pub mod inspect;
+mod native;
 mod output;
 pub mod quantize;
 pub mod run;
@@ -50,6 +51,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// Show what a GGUF says about itself and the memory it will take
+    Inspect(inspect::Arguments),
+    /// List or clean the files that quantbench keeps between runs
+    Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
     /// Print completions for a shell
@@ -97,7 +102,9 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
-        Command::Devices(arguments) => done(devices::run(&arguments, &[])),
+        Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
+        Command::Cache(arguments) => done(cache::run(&arguments)),
+        Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }
