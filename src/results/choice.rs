@@ -127,8 +127,10 @@ fn beats(subject: &Candidate, other: &Candidate) -> bool {
 ///
 /// Noise: two worths whose difference lies within its own 95 % interval (speed paired by round,
 /// divergence paired by chunk, combined as independent errors) are equal. Among all that equal the
-/// highest, the smallest file is chosen, since size is the one figure without noise; a last tie
-/// goes to the first in the experiment. Where something was measured only once, its noise is not
+/// highest, those are kept whose worth is the highest when speed is left out (or level with it
+/// within the noise): on a busy machine speeds may tell nothing apart, but size and divergence still
+/// do. Of what is left the smallest file is chosen, since size is the one figure without noise; a
+/// last tie goes to the first in the experiment. Where something was measured only once, its noise is not
 /// known and the value is taken as it is.
 #[must_use]
 pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
@@ -158,12 +160,34 @@ pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<C
     };
     let equals: Vec<&Candidate> =
         complete.iter().copied().filter(|candidate| equal(candidate)).collect();
-    let chosen = equals
+    let sensible = ahead_without_speed(&equals, price);
+    let chosen = sensible
         .iter()
         .copied()
         .reduce(|best, next| if size(next) < size(best) { next } else { best })?;
     let others = equals.iter().map(|candidate| candidate.row).filter(|&row| row != chosen.row);
     Some(Choice { row: chosen.row, equals: others.collect() })
+}
+
+/// Those whose worth is the highest, or level with it within the noise, when speed is left out of it:
+/// what noise in the speed makes equal is not equal when size and divergence tell it apart.
+fn ahead_without_speed<'a>(candidates: &[&'a Candidate], price: f64) -> Vec<&'a Candidate> {
+    let lead = |subject: &Candidate, other: &Candidate| {
+        advantage(subject, other, price, false).map_or(0.0, |estimate| estimate.value)
+    };
+    let top = candidates
+        .iter()
+        .copied()
+        .reduce(|best, next| if lead(next, best) > 0.0 { next } else { best });
+    candidates
+        .iter()
+        .copied()
+        .filter(|candidate| {
+            top.is_none_or(|top| {
+                candidate.row == top.row || advantage_open(top, candidate, price, false)
+            })
+        })
+        .collect()
 }
 
 /// Whether the interval of the difference in worth holds 0.
@@ -279,6 +303,25 @@ mod tests {
             choice.equals.iter().map(|&row| LLAMA_3_8B[row].0).collect::<Vec<_>>(),
             ["q5_K_M"]
         );
+    }
+
+    #[test]
+    fn speeds_drowned_in_noise_do_not_make_a_ruined_variant_the_choice() {
+        // Two rounds on a machine that was busy with something else.
+        let with_speed = |row: usize, size: f64, rounds: [f64; 2], kld: f64| Candidate {
+            speed: Some(Figure {
+                estimate: Estimate { value: rounds[0], interval: None, n: 2 },
+                evidence: Evidence::Rounds([(0, rounds[0]), (1, rounds[1])].into()),
+            }),
+            ..candidate(row, size, measured(kld, 0.02 * kld))
+        };
+        let variants = [
+            with_speed(0, 12.3, [166.0, 8.7], 0.0),
+            with_speed(1, 4.0, [9.0, 107.0], 0.076),
+            with_speed(2, 2.8, [433.0, 169.0], 1.1),
+        ];
+        let choice = best_trade_off(&variants, 2.29).unwrap();
+        assert_eq!(choice.row, 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod tests;
 mod variants;
 
 pub use error::ResolveError;
+pub use folder::quantizations_in;
 pub use variants::{Requantize, Variant, variants};
 
 use super::artifact::Artifact;
