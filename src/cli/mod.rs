@@ -4,10 +4,12 @@ pub mod bench;
 pub mod completions;
 pub mod devices;
 mod fetching;
+pub mod list;
 mod output;
 pub mod quantize;
 pub mod run;
 mod session;
+pub mod show;
 pub mod version;
 
 use crate::error::{Error, Outcome};
@@ -48,6 +50,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// List the runs that are stored
+    List(list::Arguments),
+    /// Show a stored run
+    Show(show::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
     /// Print completions for a shell
@@ -95,6 +101,8 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
         Command::Devices(arguments) => done(devices::run(&arguments, &[])),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
