@@ -6,11 +6,13 @@ pub mod completions;
 pub mod devices;
 mod fetching;
 pub mod inspect;
+pub mod list;
 mod native;
 mod output;
 pub mod quantize;
 pub mod run;
 mod session;
+pub mod show;
 pub mod version;
 
 use crate::error::{Error, Outcome};
@@ -55,6 +57,10 @@ enum Command {
     Inspect(inspect::Arguments),
     /// List or clean the files that quantbench keeps between runs
     Cache(cache::Arguments),
+    /// List the runs that are stored
+    List(list::Arguments),
+    /// Show a stored run
+    Show(show::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
     /// Print completions for a shell
@@ -105,6 +111,8 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }
