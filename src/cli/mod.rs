@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand, flags → call → print.
 
 pub mod bench;
+pub mod cache;
 pub mod completions;
 pub mod devices;
 mod fetching;
+pub mod inspect;
 pub mod list;
+mod native;
 mod output;
 pub mod quantize;
 pub mod run;
@@ -54,6 +57,10 @@ enum Command {
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
+    /// Show what a GGUF says about itself and the memory it will take
+    Inspect(inspect::Arguments),
+    /// List or clean the files that quantbench keeps between runs
+    Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
     /// Print completions for a shell
@@ -103,7 +110,9 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
-        Command::Devices(arguments) => done(devices::run(&arguments, &[])),
+        Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
+        Command::Cache(arguments) => done(cache::run(&arguments)),
+        Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }

@@ -3,6 +3,7 @@
 //! A [`Problem`] knows where in the text it is; [`Diagnostics`] renders problems with file, line,
 //! column, the offending line and a caret. Nothing here knows what an experiment is.
 
+use crate::model::text::printable;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -111,17 +112,6 @@ fn locate(text: &str, problem: &Problem) -> LocatedProblem {
         caret_start,
         excerpt: format!("{excerpt}{suffix}"),
     }
-}
-
-/// Replaces what would move the cursor or change the terminal's state.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\t' => ' ',
-            character if character.width().unwrap_or(0) == 0 => '\u{fffd}',
-            character => character,
-        })
-        .collect()
 }
 
 fn width(text: &str) -> usize {

@@ -6,6 +6,7 @@ use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
 use super::resolved::{Experiment, ModelPlan};
 use crate::model::quantization::Quantization;
+use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
 use std::path::Path;
 
@@ -179,7 +180,7 @@ fn sort_names(
     for name in names {
         let quantization = name.parse::<Quantization>().ok().filter(|quantization| {
             experiment.models.iter().any(|model| {
-                // What a folder holds is seen when it is read.
+                // What a file on the hub holds is seen when it is fetched.
                 model.quantizations.is_empty() || model.quantizations.contains(quantization)
             })
         });
@@ -201,6 +202,15 @@ fn sort_names(
 }
 
 fn filter(experiment: &mut Experiment, overrides: &Overrides) -> Result<(), ExperimentError> {
+    if overrides.only.is_empty() && overrides.skip.is_empty() {
+        return Ok(());
+    }
+    for model in &mut experiment.models {
+        // To choose among what a folder holds, it has to be known.
+        if let (Source::Directory(folder), true) = (&model.source, model.quantizations.is_empty()) {
+            model.quantizations = quantizations_in(folder);
+        }
+    }
     let only = sort_names("--only", &overrides.only, experiment)?;
     let skip = sort_names("--skip", &overrides.skip, experiment)?;
     let known = known_names(experiment);
@@ -229,7 +239,7 @@ fn keep_variants(
         return true;
     }
     if model.quantizations.is_empty() {
-        // A folder or a file taken as it is: choosing among what it holds is all that can be said.
+        // A file taken as it is: what it holds is known once it is read.
         model.quantizations =
             only.iter().copied().filter(|quantization| !skip.contains(quantization)).collect();
         return only.is_empty() || !model.quantizations.is_empty();

@@ -12,7 +12,7 @@ pub enum DemoError {
 }
 
 /// Whether the demo is in this build.
-pub const BUILT_IN: bool = FILES.is_ok();
+pub const BUILT_IN: bool = cfg!(feature = "demo");
 
 /// The name of the demo model's file.
 pub const FILE_NAME: &str = "quantbench-demo-F16.gguf";
@@ -25,7 +25,14 @@ struct Files {
     evaluation: &'static str,
 }
 
-// The demo's files are not here yet.
+#[cfg(feature = "demo")]
+const FILES: Result<Files, DemoError> = Ok(Files {
+    model: include_bytes!("../../demo/model/quantbench-demo-F16.gguf"),
+    prompts: include_str!("../../demo/prompts.jsonl"),
+    evaluation: include_str!("../../demo/texts/evaluation.txt"),
+});
+
+#[cfg(not(feature = "demo"))]
 const FILES: Result<Files, DemoError> = Err(DemoError::NotBuiltIn);
 
 /// The test prompts, one JSON object per line.

@@ -341,4 +341,6 @@ fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRe
 }
 
 #[cfg(test)]
+mod rehearsal;
+#[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@
 use super::Progress;
 use super::divergence::{Scores, TokenComparison, TokenScore};
 use super::measured::{Quality, ReferenceStore};
-use super::reference::{Reader, ReferenceError, Rows, Shape, TopRow, Writer, most_probable};
+use super::reference::{Reader, ReferenceError, Rows, Shape, Writer};
 use super::softmax::{divergence, index_of_maximum, log_sum_exp};
+use super::top_row::TopRow;
 use crate::experiment::settings::Settings;
 use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextShape};
@@ -365,7 +366,7 @@ fn score_against(row: &[f32], token: i32, reference: &[f32]) -> TokenScore {
             reference_nll: -f64::from(log_p.unwrap_or(f32::NAN)),
             kld: divergence(reference, row, normaliser),
             kld_error_bound: 0.0,
-            same_top: index_of_maximum(row) == most_probable(reference),
+            same_top: index_of_maximum(row) == index_of_maximum(reference),
         }),
     }
 }

@@ -20,14 +20,14 @@ const ARGUMENTS: [&str; 6] = ["run", "--quiet", "--rounds", "1", "--format", "js
 
 /// The reason why a trial failed, with its phase.
 fn failure(document: &Value, label: &str) -> String {
-    let trials = document["run"]["trials"].as_array().unwrap();
+    let trials = document["trials"].as_array().unwrap();
     let is_it = |trial: &&Value| trial["label"].as_str().unwrap().contains(label);
     trials.iter().find(is_it).unwrap()["failure"]["reason"].as_str().unwrap().to_owned()
 }
 
 fn check_others(ended: &Ended, failed: &str) {
-    let document = ended.json();
-    for trial in document["run"]["trials"].as_array().unwrap() {
+    let document = ended.run_record();
+    for trial in document["trials"].as_array().unwrap() {
         let is_failed = trial["label"].as_str().unwrap().contains(failed);
         assert_eq!(trial["failure"].is_null(), !is_failed, "{trial}");
         assert_eq!(trial["visits"].as_array().unwrap().is_empty(), is_failed);
@@ -45,7 +45,7 @@ fn a_worker_that_ends_badly_fails_its_trial_and_no_other() {
     ] {
         let ended = world.run_faulty(fault, "tiny-Q4_0", &ARGUMENTS).expect(3);
         check_others(&ended, "Q4_0");
-        let found = failure(&ended.json(), "Q4_0");
+        let found = failure(&ended.run_record(), "Q4_0");
         assert!(found.contains(reason), "{fault}: {found}");
     }
 }
@@ -73,9 +73,10 @@ fn a_worker_killed_in_the_middle_fails_its_trial_only() {
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let document = Ended { code: Some(3), stdout, stderr: String::new() }.run_record();
     assert!(failure(&document, "F16").contains("killed"));
-    let trials = document["run"]["trials"].as_array().unwrap();
+    let trials = document["trials"].as_array().unwrap();
     assert_eq!(trials.iter().filter(|trial| trial["failure"].is_null()).count(), 2);
 }
 
@@ -107,5 +108,7 @@ fn a_worker_program_that_is_not_there_fails_every_trial() {
     let world = three_files();
     let mut command = world.command(&ARGUMENTS);
     let ended = crate::world::ended(command.env("QUANTBENCH_WORKER", "/nowhere/worker")).expect(3);
-    assert!(failure(&ended.json(), "F16").contains("cannot start the worker /nowhere/worker"));
+    assert!(
+        failure(&ended.run_record(), "F16").contains("cannot start the worker /nowhere/worker")
+    );
 }

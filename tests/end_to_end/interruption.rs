@@ -21,9 +21,12 @@ fn signal(name: &str, id: u32) {
 /// Lets the run measure until something is stored, and returns the worker that is at work then.
 fn let_it_measure(world: &World, id: u32) -> u32 {
     let stored = || {
-        let list = world.run(&["show", "last", "--format", "json"]);
-        let document: Value = serde_json::from_str(&list.stdout).unwrap_or_default();
-        document["run"]["trials"].as_array().is_some_and(|trials| {
+        let shown = world.run(&["show", "last", "--format", "json"]);
+        if shown.code != Some(0) {
+            return false;
+        }
+        let document = shown.run_record();
+        document["trials"].as_array().is_some_and(|trials| {
             trials.iter().any(|trial| !trial["visits"].as_array().unwrap().is_empty())
         })
     };
@@ -44,10 +47,10 @@ fn finish(child: Child) -> (Option<i32>, String) {
 /// Resumes and checks that the run is whole and has what was measured before.
 fn resume(world: &World, before: &Value) {
     let arguments = ["run", "--repetitions", MANY, "--quiet", "--format", "json", "--resume"];
-    let document = world.run(&arguments).expect(0).json();
-    assert_eq!(document["run"]["id"], before["run"]["id"]);
-    let trials = document["run"]["trials"].as_array().unwrap();
-    for (trial, before) in trials.iter().zip(before["run"]["trials"].as_array().unwrap()) {
+    let document = world.run(&arguments).expect(0).run_record();
+    assert_eq!(document["id"], before["id"]);
+    let trials = document["trials"].as_array().unwrap();
+    for (trial, before) in trials.iter().zip(before["trials"].as_array().unwrap()) {
         let visits = trial["visits"].as_array().unwrap();
         let kept = before["visits"].as_array().unwrap();
         assert_eq!(visits.len(), 2);
@@ -59,7 +62,7 @@ fn resume(world: &World, before: &Value) {
 }
 
 fn stored(world: &World) -> Value {
-    world.run(&["show", "last", "--format", "json"]).json()
+    world.run(&["show", "last", "--format", "json"]).run_record()
 }
 
 #[test]

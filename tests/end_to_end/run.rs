@@ -7,7 +7,7 @@ const THREE: &str = "\"F16\", \"Q8_0\", \"Q4_0\"";
 
 /// The trials of a run's JSON.
 fn trials(document: &Value) -> &Vec<Value> {
-    document["run"]["trials"].as_array().unwrap()
+    document["trials"].as_array().unwrap()
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn every_variant_is_made_measured_and_told_as_json() {
     world.experiment(THREE, "");
     let ended = world.run(&["run", "--format", "json", "--quiet"]).expect(0);
     assert_eq!(ended.stderr, "");
-    let document = ended.json();
+    let document = ended.run_record();
     let trials = trials(&document);
     let labels: Vec<&str> = trials.iter().map(|trial| trial["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["F16", "Q8_0", "Q4_0"]);
@@ -38,7 +38,7 @@ fn every_variant_is_made_measured_and_told_as_json() {
     assert!(trials[0]["quality"]["divergence"].is_null());
     let kld = |trial: &Value| trial["quality"]["divergence"]["kld"]["mean"].as_f64().unwrap();
     assert!(kld(&trials[1]) > 0.0 && kld(&trials[1]) < kld(&trials[2]), "Q4_0 is worse than Q8_0");
-    assert!(document["run"]["finished"].is_string());
+    assert!(document["finished"].is_string());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn settings_are_swept() {
     let text = std::fs::read_to_string(world.path("models.toml")).unwrap();
     world.write("models.toml", &format!("{text}\n[settings]\nthreads = [1, 2]\n"));
     let document =
-        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).json();
+        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).run_record();
     let threads: Vec<u64> = trials(&document)
         .iter()
         .map(|trial| trial["settings"]["threads"].as_u64().unwrap())
@@ -151,7 +151,7 @@ fn a_folder_of_ready_variants_is_taken_as_it_is() {
     let text = text.replace("tiny-F16.gguf", "variants").replace("quantizations = []\n", "");
     world.write("models.toml", &text);
     let document =
-        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).json();
+        world.run(&["run", "--quiet", "--rounds", "1", "--format", "json"]).expect(0).run_record();
     assert_eq!(trials(&document).len(), 3);
     assert!(trials(&document).iter().all(|trial| trial["artifact"]["quantize_seconds"].is_null()));
 }

@@ -151,6 +151,15 @@ impl Ended {
         }
     }
 
+    /// The run in the result: everything that was measured.
+    pub fn run_record(&self) -> Value {
+        let mut document = self.json();
+        match document.get_mut("run") {
+            Some(run) => run.take(),
+            None => document,
+        }
+    }
+
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");

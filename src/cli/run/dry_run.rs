@@ -46,7 +46,7 @@ enum File {
 
 fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_header(["model", "variant", "settings", "file", ""]);
     for trial in &plan.trials {
         let variant = &plan.variants[trial.variant];

@@ -4,6 +4,8 @@
 mod meaning;
 mod mutations;
 mod overrides;
+#[cfg(feature = "demo")]
+mod tour;
 mod wrong;
 
 use super::resolved::Experiment;

@@ -3,6 +3,7 @@
 use super::{PLAIN, names};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::{Overrides, parse};
+use crate::model::gguf::testing::Builder;
 use std::path::Path;
 
 fn apply(text: &str, overrides: &Overrides) -> Result<Experiment, String> {
@@ -129,4 +130,30 @@ fn a_quantization_that_cannot_be_made_is_refused_on_the_command_line_too() {
         "--quant awq:Q4_0: the method 'awq' is not in this version; write 'Q4_0' for rounding to \
          nearest, the one method there is"
     );
+}
+
+#[test]
+fn what_a_folder_holds_is_chosen_from_like_a_list() {
+    let (folder, text) = compared();
+    let path = folder.path().join("ready");
+    std::fs::create_dir(&path).unwrap();
+    for file_type in [15, 7, 1] {
+        Builder::model(file_type).write(&path.join(format!("{file_type}.gguf")));
+    }
+    std::fs::write(path.join("broken.gguf"), b"GGUF").unwrap();
+    let models = vec![path.display().to_string()];
+    let with = |only: &[&str], skip: &[&str]| {
+        let overrides = Overrides {
+            models: models.clone(),
+            only: list(only),
+            skip: list(skip),
+            ..Overrides::default()
+        };
+        apply(&text, &overrides).map(|experiment| names(&experiment, 0))
+    };
+    assert_eq!(with(&[], &[]), Ok(vec![]), "all of it");
+    assert_eq!(with(&["Q4_K_M"], &[]), Ok(list(&["F16", "Q4_K_M"])), "and the reference");
+    assert_eq!(with(&[], &["Q8_0"]), Ok(list(&["F16", "Q4_K_M"])));
+    let error = with(&["Q2_K"], &[]).unwrap_err();
+    assert!(error.ends_with("there are ready, F16, Q8_0, Q4_K_M"), "{error}");
 }

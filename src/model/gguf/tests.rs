@@ -45,7 +45,7 @@ fn every_type_of_value_is_read() {
             .key("c", 2, &60_000_u16.to_le_bytes())
             .key("d", 3, &(-5_i16).to_le_bytes())
             .key("e", 5, &(-6_i32).to_le_bytes())
-            .key("f", 6, &0.5_f32.to_le_bytes())
+            .key("f", 6, &1e-5_f32.to_le_bytes())
             .key("g", 7, &[1])
             .key("h", 10, &u64::MAX.to_le_bytes())
             .key("i", 11, &i64::MIN.to_le_bytes())
@@ -63,7 +63,7 @@ fn every_type_of_value_is_read() {
             "60000",
             "-5",
             "-6",
-            "0.5",
+            "0.00001",
             "true",
             "18446744073709551615",
             "-9223372036854775808"

@@ -171,7 +171,7 @@ impl Value {
             ValueKind::I32 => Self::Signed(i32::from_le_bytes(cursor.bytes(key)?).into()),
             ValueKind::U64 => Self::Unsigned(u64::from_le_bytes(cursor.bytes(key)?)),
             ValueKind::I64 => Self::Signed(i64::from_le_bytes(cursor.bytes(key)?)),
-            ValueKind::F32 => Self::Float(f32::from_le_bytes(cursor.bytes(key)?).into()),
+            ValueKind::F32 => Self::Float(shortest(f32::from_le_bytes(cursor.bytes(key)?))),
             ValueKind::F64 => Self::Float(f64::from_le_bytes(cursor.bytes(key)?)),
             ValueKind::Bool => Self::Bool(cursor.bytes::<1>(key)? != [0]),
             ValueKind::String => Self::Text(cursor.text(key)?),
@@ -183,6 +183,11 @@ impl Value {
             }
         })
     }
+}
+
+/// The number a person wrote: 0.00001, not the 0.000009999999747378752 that its `f32` stands for.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
 }
 
 fn read_kind(cursor: &mut Cursor, key: &str) -> Result<ValueKind, GgufError> {

@@ -4,6 +4,7 @@ use super::{ReadyVariant, ResolveError, ResolveOptions, Resolved, checksum, stor
 use crate::model::artifact::Artifact;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Value};
+use crate::model::quantization::Quantization;
 use crate::model::{naming, split};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,21 @@ pub(super) fn resolve(
     distinguish(&mut ready, &names);
     ready.sort_by_key(|variant| variant.quantization.file_type.precision_rank());
     Ok(Resolved { source: None, ready })
+}
+
+/// Which quantizations the folder holds, from most to fewest bits. Files that cannot be read are left
+/// out: resolving will tell of them.
+#[must_use]
+pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
+    let stored = |path: PathBuf| {
+        let header = Header::read(&path).ok()?;
+        if what_else(&header).is_some() { None } else { stored_as(&header, &path).ok() }
+    };
+    let mut found: Vec<Quantization> =
+        candidates(folder).unwrap_or_default().into_iter().filter_map(stored).collect();
+    found.sort_by_key(|quantization| quantization.file_type.precision_rank());
+    found.dedup();
+    found
 }
 
 /// GGUF files of the folder, sorted by name; of a split model the first part, whether it is there or

@@ -8,6 +8,7 @@ mod tests;
 mod variants;
 
 pub use error::ResolveError;
+pub use folder::quantizations_in;
 pub use variants::{Requantize, Variant, variants};
 
 use super::artifact::Artifact;
@@ -36,6 +37,13 @@ impl ResolveOptions {
     #[must_use]
     pub fn from_environment() -> Self {
         Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
+    }
+
+    /// The same, without the network.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.hub.offline = true;
+        self
     }
 }
 

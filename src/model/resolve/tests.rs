@@ -237,7 +237,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-#[ignore = "the demo is not here yet"]
+#[cfg(feature = "demo")]
 fn the_demo_is_written_once_and_again_if_it_was_changed() {
     let place = Place::new();
     let resolved = place.resolve(&Source::Demo).unwrap();

@@ -167,7 +167,7 @@ impl Progress {
     pub(super) fn time_left(&self) -> String {
         match self.left.estimate() {
             _ if self.left.visits() == 0 => "nothing left to measure".to_owned(),
-            Some(left) => format!("about {} left", format_seconds(left.as_secs_f64().ceil())),
+            Some(left) => format!("about {} left", roughly(left)),
             None => "time left not known yet".to_owned(),
         }
     }
@@ -194,6 +194,12 @@ impl Progress {
     pub(super) fn last(&self) -> &str {
         &self.last
     }
+}
+
+/// An estimate, without digits that it cannot have.
+fn roughly(length: Duration) -> String {
+    let seconds = length.as_secs_f64().ceil();
+    if seconds < 100.0 { format!("{seconds} s") } else { format_seconds(seconds) }
 }
 
 fn counted(count: usize, noun: &str) -> String {

@@ -105,7 +105,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
         String::from_utf8(log).unwrap(),
         "run 2026-11-23-k3f9 of 'ladder' begins: 2 trials, 4 visits\n\
          [1/5] demo Q4_0: made, 13.0 MiB in 1.50 s (time left not known yet)\n\
-         [2/5] F16, round 1 of 2: tg4 100 t/s (about 12.0 s left)\n\
+         [2/5] F16, round 1 of 2: tg4 100 t/s (about 12 s left)\n\
          Q4_0 failed in load: no memory\n\
          stopped; what was measured is stored\n"
     );

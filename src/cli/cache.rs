@@ -1,0 +1,272 @@
+//! `quantbench cache list|clean`: the variants that were made, and removing them.
+
+use crate::model::cache::{Cache, CacheError, Entry, Filter};
+use crate::model::quantization::Quantization;
+use crate::model::text::shortened;
+use crate::units::{format_bytes, format_seconds};
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
+
+/// Version of the JSON form; rises when a field changes its meaning or goes away.
+const JSON_VERSION: u32 = 1;
+
+/// Flags of `quantbench cache`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Action {
+    /// Show the variants in the cache, the one last used first
+    List(ListArguments),
+    /// Remove variants; all of them, unless a condition is given
+    Clean(CleanArguments),
+}
+
+/// Flags of `quantbench cache list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListArguments {
+    /// How to show them
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Flags of `quantbench cache clean`.
+#[derive(Debug, Clone, Args)]
+pub struct CleanArguments {
+    /// Only variants in these quantizations
+    #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
+    pub quantizations: Vec<Quantization>,
+    /// Only variants that were not used for this long, such as 30days
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub unused_for: Option<Duration>,
+    /// Show what would be removed and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How the cache is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheCommandError {
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// Standard output does not take the result.
+    #[error("the result cannot be written to standard output")]
+    Output(#[from] io::Error),
+    /// The list could not be put into JSON.
+    #[error("the cache cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Lists or cleans the cache.
+///
+/// # Errors
+/// [`CacheCommandError`].
+pub fn run(arguments: &Arguments) -> Result<(), CacheCommandError> {
+    let cache = Cache::open()?;
+    let text = match &arguments.action {
+        Action::List(list) => match list.format {
+            Format::Table => table(&cache, &cache.list()?),
+            Format::Json => json(&cache, &cache.list()?)?,
+        },
+        Action::Clean(clean_arguments) => clean(&cache, clean_arguments)?,
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, CacheCommandError> {
+    let filter =
+        Filter { quantizations: arguments.quantizations.clone(), unused_for: arguments.unused_for };
+    let (entries, verb) = if arguments.dry_run {
+        (cache.matching(&filter)?, "would remove")
+    } else {
+        (cache.clean(&filter)?.removed, "removed")
+    };
+    let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
+    let rows = if entries.is_empty() { String::new() } else { rows(&entries) + "\n" };
+    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len())))
+}
+
+fn count(variants: usize) -> String {
+    let plural = if variants == 1 { "" } else { "s" };
+    format!("{variants} variant{plural}")
+}
+
+/// The variants as a table, with their sum and the folder below.
+fn table(cache: &Cache, entries: &[Entry]) -> String {
+    let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
+    let root = cache.root().display();
+    if entries.is_empty() {
+        return format!("no variants in {root}\n");
+    }
+    format!("{}\n{} of {bytes} in {root}\n", rows(entries), count(entries.len()))
+}
+
+fn rows(entries: &[Entry]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["model", "quantization", "size", "made in", "last used", "source", "file"]);
+    for index in [2, 3] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for entry in entries {
+        table.add_row([
+            shortened(entry.model.as_deref().unwrap_or("?"), 30),
+            entry.quantization.to_string(),
+            format_bytes(entry.bytes),
+            format_seconds(entry.quantize_seconds),
+            age(entry.last_used),
+            shortened(&entry.source_checksum, 12),
+            entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        ]);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// How long ago, in words, to the hour at most.
+fn age(time: SystemTime) -> String {
+    let seconds = SystemTime::now().duration_since(time).unwrap_or_default().as_secs();
+    match seconds {
+        0..3600 => "this hour".to_owned(),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'all> {
+    version: u32,
+    root: String,
+    variants: Vec<Row<'all>>,
+}
+
+#[derive(Serialize)]
+struct Row<'all> {
+    model: Option<&'all str>,
+    quantization: Quantization,
+    bytes: u64,
+    quantize_seconds: f64,
+    #[serde(with = "time::serde::rfc3339")]
+    last_used: OffsetDateTime,
+    source_sha256: &'all str,
+    maker: &'all str,
+    path: PathBuf,
+}
+
+/// The variants as JSON, with a line break at the end.
+fn json(cache: &Cache, entries: &[Entry]) -> Result<String, CacheCommandError> {
+    let variants = entries
+        .iter()
+        .map(|entry| Row {
+            model: entry.model.as_deref(),
+            quantization: entry.quantization,
+            bytes: entry.bytes,
+            quantize_seconds: entry.quantize_seconds,
+            last_used: entry.last_used.into(),
+            source_sha256: &entry.source_checksum,
+            maker: &entry.maker,
+            path: entry.path.clone(),
+        })
+        .collect();
+    let root = cache.root().display().to_string();
+    Ok(serde_json::to_string_pretty(&Document { version: JSON_VERSION, root, variants })? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cache::VariantKey;
+    use crate::model::gguf::testing::Builder;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Command::try_parse_from([&["cache"], arguments].concat()).map(|command| command.arguments)
+    }
+
+    fn filled() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        for name in ["Q8_0", "Q4_0"] {
+            let key = VariantKey {
+                source_checksum: "0123456789abcdef".to_owned(),
+                quantization: name.parse().unwrap(),
+                maker: "llama.cpp".to_owned(),
+            };
+            let pending = cache.variant(&key).reserve(0).unwrap();
+            Builder::model(7).write(pending.path());
+            pending.commit(0.25).unwrap();
+        }
+        (folder, cache)
+    }
+
+    fn clean_with(cache: &Cache, arguments: &[&str]) -> String {
+        let Action::Clean(arguments) = parse(arguments).unwrap().action else { panic!() };
+        clean(cache, &arguments).unwrap()
+    }
+
+    #[test]
+    fn the_list_names_model_size_and_sum() {
+        let (_folder, cache) = filled();
+        let shown = table(&cache, &cache.list().unwrap());
+        let row = shown.lines().find(|line| line.contains("Q4_0")).unwrap();
+        assert!(
+            row.contains("Tiny") && row.contains("1.56 KiB") && row.contains("250 ms"),
+            "{row}"
+        );
+        assert!(row.contains("this hour") && row.contains("0123456789a…"), "{row}");
+        let last = shown.lines().last().unwrap();
+        assert!(last.starts_with("2 variants of 3.12 KiB in "), "{last}");
+        let parsed: serde_json::Value =
+            serde_json::from_str(&json(&cache, &cache.list().unwrap()).unwrap()).unwrap();
+        assert_eq!(parsed["version"], 1);
+        assert_eq!(parsed["variants"][1]["source_sha256"], "0123456789abcdef");
+    }
+
+    #[test]
+    fn cleaning_says_what_is_gone_and_a_dry_run_removes_nothing() {
+        let (_folder, cache) = filled();
+        let shown = clean_with(&cache, &["clean", "--dry-run"]);
+        assert!(shown.ends_with("would remove 2 variants of 3.12 KiB\n"), "{shown}");
+        let shown = clean_with(&cache, &["clean", "--quant", "int8,Q6_K"]);
+        assert!(shown.ends_with("removed 1 variant of 1.56 KiB\n"), "{shown}");
+        let shown = clean_with(&cache, &["clean", "--unused-for", "1day"]);
+        assert_eq!(shown, "removed 0 variants of 0 B\n");
+        clean_with(&cache, &["clean"]);
+        assert!(table(&cache, &cache.list().unwrap()).starts_with("no variants in "));
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_with_the_nearest_right_name() {
+        let error = parse(&["clean", "--quant", "Q4_KM"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean 'Q4_K_M'?"), "{error}");
+        assert!(parse(&["clean", "--unused-for", "old"]).is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! `quantbench inspect FILE`: what a GGUF says about itself, and the memory it will take.
+
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::experiment::settings::CacheType;
+use crate::model::cache::{Cache, CacheError};
+use crate::model::gguf::{GgmlType, GgufError, Header};
+use crate::model::memory::{MemoryError, kv_bytes};
+use crate::model::resolve::{ResolveError, ResolveOptions, resolve};
+use crate::model::source::{Source, SourceError};
+use crate::workload::measured::PredictedMemory;
+use clap::{Args, ValueEnum};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Contexts that memory is shown at, as far as the model was trained for them.
+const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
+
+/// Flags of `quantbench inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, or `demo`
+    #[arg(value_name = "FILE")]
+    pub source: String,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Contexts to show memory at, tokens; by default several up to the model's own
+    #[arg(long = "context", value_name = "TOKENS", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub contexts: Vec<u32>,
+    /// Format of the K cache
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    pub cache_type_k: CacheType,
+    /// Format of the V cache
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    pub cache_type_v: CacheType,
+    /// List every tensor too (JSON always does)
+    #[arg(long)]
+    pub tensors: bool,
+}
+
+/// How the file is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables for people, at most 100 columns wide
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// What is asked of whoever can predict memory exactly: llama.cpp, in a worker.
+#[derive(Debug, Clone)]
+pub struct PredictionRequest<'a> {
+    /// The GGUF, or the first part of a split one.
+    pub path: &'a Path,
+    /// Contexts, tokens.
+    pub contexts: &'a [u32],
+    /// Format of the K cache.
+    pub cache_type_k: CacheType,
+    /// Format of the V cache.
+    pub cache_type_v: CacheType,
+}
+
+/// Predicts memory, or says why it cannot.
+pub type Predict<'a> = dyn Fn(&PredictionRequest<'_>) -> Result<Vec<PredictedMemory>, String> + 'a;
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The argument is no source.
+    #[error("FILE {0}")]
+    Source(#[from] SourceError),
+    /// The argument is a folder.
+    #[error("{} is a folder; name one of its GGUF files", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file is no whole GGUF.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The source could not be had.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The cache could not be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// Standard output does not take the result.
+    #[error("the result cannot be written to standard output")]
+    Output(#[from] io::Error),
+    /// The header could not be put into JSON.
+    #[error("the header cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Shows a GGUF. Memory comes from `predict`; where that fails it is computed from the header, and
+/// the result says so.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn run(arguments: &Arguments, predict: &Predict<'_>) -> Result<(), InspectError> {
+    let (path, header) = read(&arguments.source)?;
+    let memory = memory(&path, &header, arguments, predict);
+    let text = match arguments.format {
+        Format::Table => table::render(&path, &header, &memory, arguments.tensors),
+        Format::Json => report::json(&path, &header, &memory)?,
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn read(source: &str) -> Result<(PathBuf, Header), InspectError> {
+    let source = Source::parse(source, Path::new(""))?;
+    match &source {
+        Source::File(path) => Ok((path.clone(), Header::read(path)?)),
+        Source::Directory(path) => Err(InspectError::Folder { path: path.clone() }),
+        Source::Demo | Source::Hub { .. } => {
+            let resolved = resolve(&source, &Cache::open()?, &ResolveOptions::from_environment())?;
+            let source = resolved.source.expect("only a folder has no source");
+            Ok((source.artifact.path, source.header))
+        }
+    }
+}
+
+/// Memory at several contexts, and where the figures come from.
+#[derive(Debug, Clone, PartialEq)]
+struct Memory {
+    origin: Origin,
+    rows: Vec<MemoryRow>,
+}
+
+/// Where figures of memory come from.
+#[derive(Debug, Clone, PartialEq)]
+enum Origin {
+    /// llama.cpp's own planning of buffers.
+    LlamaCpp,
+    /// The header, because llama.cpp was of no help.
+    Header {
+        /// Why llama.cpp was not.
+        reason: String,
+        /// Why the KV cache is missing, if it is.
+        kv: Option<MemoryError>,
+    },
+}
+
+/// Memory at one context, bytes; `None` is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MemoryRow {
+    context: u32,
+    weights: u64,
+    kv: Option<u64>,
+    compute: Option<u64>,
+}
+
+impl MemoryRow {
+    /// Everything, if everything is known.
+    fn total(self) -> Option<u64> {
+        Some(self.weights.saturating_add(self.kv?).saturating_add(self.compute?))
+    }
+}
+
+fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict<'_>) -> Memory {
+    let contexts = contexts(header, &arguments.contexts);
+    let request = PredictionRequest {
+        path,
+        contexts: &contexts,
+        cache_type_k: arguments.cache_type_k,
+        cache_type_v: arguments.cache_type_v,
+    };
+    match predict(&request) {
+        Ok(predicted) => {
+            Memory { origin: Origin::LlamaCpp, rows: predicted.iter().map(sum).collect() }
+        }
+        Err(reason) => estimate(header, &contexts, arguments, reason),
+    }
+}
+
+fn sum(predicted: &PredictedMemory) -> MemoryRow {
+    let add = |part: fn(&crate::workload::measured::BufferMemory) -> u64| {
+        predicted.buffers.iter().fold(0_u64, |sum, buffer| sum.saturating_add(part(buffer)))
+    };
+    MemoryRow {
+        context: predicted.context,
+        weights: add(|buffer| buffer.weights_bytes),
+        kv: Some(add(|buffer| buffer.kv_bytes)),
+        compute: Some(add(|buffer| buffer.compute_bytes)),
+    }
+}
+
+fn estimate(header: &Header, contexts: &[u32], arguments: &Arguments, reason: String) -> Memory {
+    // Every cache type is a ggml type by name; a test holds that.
+    let format = |cache_type: CacheType| GgmlType::from_name(cache_type.name());
+    let kv_at = |context| match (format(arguments.cache_type_k), format(arguments.cache_type_v)) {
+        (Some(k), Some(v)) => kv_bytes(header, context, k, v),
+        _ => Err(MemoryError::Impossible),
+    };
+    let kv = contexts.first().and_then(|&context| kv_at(context).err());
+    let rows = contexts
+        .iter()
+        .map(|&context| MemoryRow {
+            context,
+            weights: header.tensor_bytes(),
+            kv: kv_at(context).ok(),
+            compute: None,
+        })
+        .collect();
+    Memory { origin: Origin::Header { reason, kv }, rows }
+}
+
+/// The contexts asked for, or the usual ones below the model's own, and that.
+fn contexts(header: &Header, asked: &[u32]) -> Vec<u32> {
+    if !asked.is_empty() {
+        return asked.to_vec();
+    }
+    let own = header.context_length().and_then(|own| u32::try_from(own).ok());
+    // A length that no model has is a lie; memory for it would be nonsense, or refused.
+    let own = own.filter(|&own| (1..=1 << 24).contains(&own));
+    let limit = own.unwrap_or(8192);
+    let mut contexts: Vec<u32> = CONTEXTS.into_iter().filter(|&context| context < limit).collect();
+    contexts.push(limit);
+    contexts
+}
+
+fn parse_cache_type(text: &str) -> Result<CacheType, String> {
+    CacheType::ALL
+        .into_iter()
+        .find(|cache_type| cache_type.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| format!("choose one of {}", CacheType::ALL.map(CacheType::name).join(", ")))
+}

@@ -1,0 +1,155 @@
+//! The tables of `quantbench inspect`.
+
+use super::{Memory, Origin};
+use crate::model::gguf::Header;
+use crate::model::text::{printable, shortened};
+use crate::units::{format_bytes, significant};
+use comfy_table::{CellAlignment, Table, presets};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Columns of a metadata value; with its key a line stays within 100.
+const VALUE_COLUMNS: usize = 56;
+/// Columns of a metadata key.
+const KEY_COLUMNS: usize = 40;
+
+/// The file as tables: what it is, tensors by format, memory, metadata, and every tensor if asked.
+pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors: bool) -> String {
+    let mut text = summary(path, header);
+    text.push_str("\nTensors by type\n");
+    text.push_str(&formats(header));
+    text.push_str("\nMemory\n");
+    text.push_str(&memory_table(memory));
+    text.push_str("\nMetadata\n");
+    let metadata = header.metadata.iter().map(|(key, value)| {
+        vec![
+            shortened(key, KEY_COLUMNS),
+            // Only the beginning is shown; a chat template may be long.
+            shortened(&value.to_string(), VALUE_COLUMNS),
+        ]
+    });
+    text.push_str(&layout(&[], metadata, &[]));
+    if list_tensors {
+        text.push_str("\nTensors\n");
+        let tensors = header.tensors.iter().map(|tensor| {
+            let dimensions: Vec<String> = tensor.dimensions.iter().map(u64::to_string).collect();
+            vec![
+                printable(&tensor.name),
+                tensor.format.to_string(),
+                dimensions.join(" × "),
+                format_bytes(tensor.bytes),
+            ]
+        });
+        text.push_str(&layout(&["name", "type", "dimensions", "size"], tensors, &[3]));
+    }
+    text
+}
+
+fn summary(path: &Path, header: &Header) -> String {
+    let parts =
+        if header.parts > 1 { format!(" in {} files", header.parts) } else { String::new() };
+    let number =
+        |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    let bits =
+        header.bits_per_weight().map_or_else(|| "n/a".to_owned(), |bits| significant(bits, 3));
+    let file_type = header
+        .file_type()
+        .map_or_else(|| "of an unknown type".to_owned(), |known| known.to_string());
+    let rows = [
+        ("file", format!("{}, {}{parts}", path.display(), format_bytes(header.file_bytes))),
+        (
+            "model",
+            format!("{}, {}", header.name().unwrap_or("without a name"), header.architecture()),
+        ),
+        (
+            "weights",
+            format!("{file_type}, {} weights at {bits} bits each", scaled(header.parameters())),
+        ),
+        (
+            "shape",
+            format!(
+                "{} layers, {} tokens of context, {} tokens of vocabulary",
+                number(header.layers()),
+                number(header.context_length()),
+                number(header.vocabulary())
+            ),
+        ),
+        ("chat template", if header.chat_template().is_some() { "yes" } else { "none" }.to_owned()),
+    ];
+    let rows = rows.into_iter().map(|(what, value)| vec![what.to_owned(), printable(&value)]);
+    layout(&[], rows, &[])
+}
+
+/// `6.36 M`, `7.62 G`: as people say it.
+fn scaled(count: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let value = count as f64;
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{} k", significant(value / 1e3, 3)),
+        1_000_000..1_000_000_000 => format!("{} M", significant(value / 1e6, 3)),
+        _ => format!("{} G", significant(value / 1e9, 3)),
+    }
+}
+
+fn formats(header: &Header) -> String {
+    let rows = header.by_format().into_iter().map(|summary| {
+        vec![
+            summary.format.to_string(),
+            summary.tensors.to_string(),
+            scaled(summary.weights),
+            format_bytes(summary.bytes),
+            significant(summary.format.bits_per_weight(), 3),
+        ]
+    });
+    layout(&["type", "tensors", "weights", "size", "bits per weight"], rows, &[1, 2, 3, 4])
+}
+
+fn memory_table(memory: &Memory) -> String {
+    let bytes = |value: Option<u64>| value.map_or_else(|| "n/a".to_owned(), format_bytes);
+    let rows = memory.rows.iter().map(|row| {
+        vec![
+            row.context.to_string(),
+            format_bytes(row.weights),
+            bytes(row.kv),
+            bytes(row.compute),
+            bytes(row.total()),
+        ]
+    });
+    let columns = ["context", "weights", "KV cache", "compute", "total"];
+    let mut text = layout(&columns, rows, &[0, 1, 2, 3, 4]);
+    match &memory.origin {
+        Origin::LlamaCpp => text.push_str("  as llama.cpp plans it\n"),
+        Origin::Header { reason, kv } => {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  computed from the header: {}", printable(reason));
+            if let Some(unknown) = kv {
+                let _ = writeln!(text, "  KV cache not known: {}", printable(&unknown.to_string()));
+            }
+        }
+    }
+    text
+}
+
+/// Rows under a header, indented, without trailing spaces; `right` columns are aligned right.
+fn layout(header: &[&str], rows: impl Iterator<Item = Vec<String>>, right: &[usize]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if !header.is_empty() {
+        table.set_header(header.iter().copied());
+    }
+    let mut is_empty = true;
+    for row in rows {
+        table.add_row(row);
+        is_empty = false;
+    }
+    for &index in right {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if is_empty && header.is_empty() {
+        return "  none\n".to_owned();
+    }
+    table.lines().map(|line| " ".to_owned() + line.trim_end() + "\n").collect()
+}
