@@ -6,11 +6,13 @@ pub mod completions;
 pub mod devices;
 mod fetching;
 pub mod inspect;
+pub mod list;
 mod native;
 mod output;
 pub mod quantize;
 pub mod run;
 mod session;
+pub mod show;
 pub mod version;
 
 use crate::error::{Error, Outcome};
@@ -51,6 +53,10 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// List the runs that are stored
+    List(list::Arguments),
+    /// Show a stored run
+    Show(show::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),
     /// List or clean the files that quantbench keeps between runs
@@ -102,6 +108,8 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),

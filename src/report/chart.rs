@@ -1,4 +1,4 @@
-//! The terminal chart: divergence (logarithmic) over file size, a labelled point per variant.
+//! The terminal chart: divergence over file size, both logarithmic, a labelled point per variant.
 //!
 //! Own code, since the plotting crates for terminals draw curves and have no labels at points.
 
@@ -17,8 +17,15 @@ const MANY_POINTS: usize = 7;
 /// Wider charts are no easier to read.
 const WIDEST: usize = 110;
 
+/// Columns of the plotting area below which labels find no room.
+const NARROWEST_PLOT: usize = 30;
+
 /// Below this many points a chart shows nothing that the table does not.
 const POINTS_AT_LEAST: usize = 3;
+
+/// Divergences below this, rounding noise of equal weights, are drawn here: their decades would take
+/// the room of those that matter.
+const FLOOR: f64 = 1e-5;
 
 /// One variant.
 struct Point {
@@ -35,15 +42,16 @@ struct Point {
 pub(super) fn draw(summary: &Summary, model: &ModelSummary, columns: usize) -> Option<Vec<String>> {
     let points = points(summary, model);
     let columns = columns.min(WIDEST);
-    if points.len() < POINTS_AT_LEAST || columns < 40 {
+    if points.len() < POINTS_AT_LEAST {
         return None;
     }
     let vertical = Axis::logarithmic(points.iter().map(|point| point.nats))?;
-    let ticks = vertical.ticks_logarithmic();
+    let ticks = vertical.decades();
     let margin = ticks.iter().map(|(_, text)| width(text)).max().unwrap_or(1) + 1;
     let height = HEIGHTS[usize::from(points.len() >= MANY_POINTS)];
-    let mut canvas = Canvas::new(columns - margin - 2, height);
-    let horizontal = Axis::linear(points.iter().map(|point| point.mebibytes))?;
+    let room = columns.checked_sub(margin + 2).filter(|room| *room >= NARROWEST_PLOT)?;
+    let mut canvas = Canvas::new(room, height);
+    let horizontal = Axis::logarithmic(points.iter().map(|point| point.mebibytes))?;
     let unplaced = plot(&mut canvas, &points, &horizontal, &vertical);
 
     let mut lines = wrap(&title(summary, model), columns, "  ");
@@ -66,10 +74,16 @@ fn points(summary: &Summary, model: &ModelSummary) -> Vec<Point> {
         .or_else(|| model.groups.first());
     let rows = group.map(|group| group.rows.as_slice()).unwrap_or_default();
     // The chosen one first and the beaten last: that is the order in which labels find their place.
-    let rank = |row: usize| match (Some(row) == chosen, model.front.members.contains(&row)) {
-        (true, _) => (0, '◆'),
-        (false, true) => (1, '●'),
-        (false, false) => (2, '○'),
+    let rank = |row: usize| {
+        if Some(row) == chosen {
+            (0, '◆')
+        } else if model.front.members.contains(&row) {
+            (1, '●')
+        } else if model.front.beaten.iter().any(|beaten| beaten.row == row) {
+            (2, '○')
+        } else {
+            (3, '+')
+        }
     };
     let mut points: Vec<(u8, Point)> = rows
         .iter()
@@ -78,8 +92,12 @@ fn points(summary: &Summary, model: &ModelSummary) -> Vec<Point> {
             let nats = own.value(Metric::Kld).filter(|nats| *nats > 0.0)?;
             let bytes = own.value(Metric::FileBytes).filter(|bytes| *bytes > 0.0)?;
             let (rank, symbol) = rank(row);
-            let label = shorten(&sanitize(&own.label), 24);
-            Some((rank, Point { label, mebibytes: bytes / 1_048_576.0, nats, symbol }))
+            let mut label = shorten(&sanitize(&own.label), 24);
+            if nats < FLOOR {
+                label.push_str(" (less)");
+            }
+            let mebibytes = bytes / 1_048_576.0;
+            Some((rank, Point { label, mebibytes, nats: nats.max(FLOOR), symbol }))
         })
         .collect();
     points.sort_by_key(|(rank, _)| *rank);
@@ -105,12 +123,16 @@ fn title(summary: &Summary, model: &ModelSummary) -> String {
 
 fn legend(points: &[Point], unplaced: &[String]) -> String {
     let uses = |symbol: char| points.iter().any(|point| point.symbol == symbol);
-    let mut parts: Vec<String> =
-        [('◆', "best trade-off"), ('●', "on the Pareto front"), ('○', "beaten by another")]
-            .into_iter()
-            .filter(|(symbol, _)| uses(*symbol))
-            .map(|(symbol, meaning)| format!("{symbol} {meaning}").replace(' ', NO_BREAK_SPACE))
-            .collect();
+    let mut parts: Vec<String> = [
+        ('◆', "best trade-off"),
+        ('●', "on the Pareto front"),
+        ('○', "beaten by another"),
+        ('+', "not measured in full"),
+    ]
+    .into_iter()
+    .filter(|(symbol, _)| uses(*symbol))
+    .map(|(symbol, meaning)| format!("{symbol} {meaning}").replace(' ', NO_BREAK_SPACE))
+    .collect();
     if !unplaced.is_empty() {
         parts.push(format!("no room to name {}", list(unplaced)));
     }
@@ -156,10 +178,11 @@ fn plot(canvas: &mut Canvas, points: &[Point], horizontal: &Axis, vertical: &Axi
 fn horizontal_axis(canvas: &Canvas, axis: &Axis, margin: usize) -> [String; 2] {
     let mut line: Vec<char> = vec!['─'; canvas.columns];
     let mut numbers = Canvas::new(canvas.columns, 1);
-    for (value, text) in axis.ticks_linear() {
+    for (value, text) in axis.round_numbers() {
         let column = canvas.column(axis.position(value));
         line[column] = '┬';
-        let start = column.saturating_sub(text.len() / 2).min(canvas.columns - text.len());
+        let latest = canvas.columns.saturating_sub(text.len());
+        let start = column.saturating_sub(text.len() / 2).min(latest);
         if numbers.is_free(start, 0, text.len()) {
             numbers.put(start, 0, &text);
         }
@@ -169,34 +192,28 @@ fn horizontal_axis(canvas: &Canvas, axis: &Axis, margin: usize) -> [String; 2] {
     [format!("{:>margin$}└{line}", ""), format!("{:>margin$} {numbers}", "")]
 }
 
-/// A range of values, mapped to 0..1.
+/// A logarithmic range of values, mapped to 0..1: what matters about sizes as about divergences is
+/// how many times one is the other.
 struct Axis {
     low: f64,
     high: f64,
-    logarithmic: bool,
 }
 
 impl Axis {
-    fn linear(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        let (low, high) = range(values)?;
-        let room = ((high - low) * 0.04).max(high * 0.01);
-        Some(Self { low: low - room, high: high + room, logarithmic: false })
-    }
-
     fn logarithmic(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        let (low, high) = range(values.map(f64::log10))?;
-        let room = ((high - low) * 0.05).max(0.05);
-        Some(Self { low: low - room, high: high + room, logarithmic: true })
+        let low = values.clone().reduce(f64::min)?.log10();
+        let high = values.reduce(f64::max)?.log10();
+        let room = ((high - low) * 0.04).max(0.02);
+        (low.is_finite() && high.is_finite()).then_some(Self { low: low - room, high: high + room })
     }
 
     fn position(&self, value: f64) -> f64 {
-        let value = if self.logarithmic { value.log10() } else { value };
-        (value - self.low) / (self.high - self.low)
+        (value.log10() - self.low) / (self.high - self.low)
     }
 
     /// Powers of ten within the range, with 2 and 5 times them if they are few.
     #[expect(clippy::cast_possible_truncation, reason = "log10 of a finite f64 is within ±324")]
-    fn ticks_logarithmic(&self) -> Vec<(f64, String)> {
+    fn decades(&self) -> Vec<(f64, String)> {
         let decades = (self.low.floor() as i32)..=(self.high.ceil() as i32);
         let factors: &[f64] = if self.high - self.low > 1.6 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let values = decades.flat_map(|decade| {
@@ -211,10 +228,11 @@ impl Axis {
             .collect()
     }
 
-    /// Round numbers, four to nine of them.
+    /// Round numbers evenly apart, four to nine of them.
     #[expect(clippy::cast_possible_truncation, reason = "log10 of a finite f64 is within ±324")]
-    fn ticks_linear(&self) -> Vec<(f64, String)> {
-        let rough = (self.high - self.low) / 5.0;
+    fn round_numbers(&self) -> Vec<(f64, String)> {
+        let (low, high) = (10.0_f64.powf(self.low), 10.0_f64.powf(self.high));
+        let rough = (high - low) / 6.0;
         let magnitude = rough.log10().floor() as i32;
         let power = 10.0_f64.powi(magnitude);
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -223,19 +241,13 @@ impl Axis {
             .find(|step| *step >= rough)
             .unwrap_or(rough);
         let decimals = usize::try_from(-magnitude).unwrap_or(0);
-        let first = (self.low / step).ceil() * step;
+        let first = (low / step).ceil() * step;
         (0..12)
             .map(|tick| first + f64::from(tick) * step)
-            .take_while(|value| *value <= self.high)
+            .take_while(|value| *value <= high)
             .map(|value| (value, format!("{value:.decimals$}")))
             .collect()
     }
-}
-
-fn range(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
-    let low = values.clone().reduce(f64::min)?;
-    let high = values.reduce(f64::max)?;
-    (low.is_finite() && high.is_finite()).then_some((low, high))
 }
 
 /// Rows of characters, each one column wide; the second column of a wide character is `None`.
@@ -323,4 +335,47 @@ impl Canvas {
 fn scaled(position: f64, cells: usize) -> usize {
     let last = cells.saturating_sub(1);
     ((position.clamp(0.0, 1.0) * last as f64).round() as usize).min(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::made_up::{LADDER, MadeUp, Truth};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn any_figures_at_all_make_a_chart_that_fits_or_none(
+            figures in prop::collection::vec((1.0..1e9_f64, -9.0..9.0_f64), 2..14),
+            columns in 0_usize..200,
+        ) {
+            let mut variants = vec![LADDER[0]];
+            variants.extend(figures.into_iter().enumerate().map(|(index, (mebibytes, power))| Truth {
+                mebibytes,
+                kld: 10.0_f64.powf(power),
+                ..LADDER[1 + index % 11]
+            }));
+            let made_up = MadeUp { variants, rounds: 1, prompts: 0, ..MadeUp::default() };
+            let summary = Summary::of(&made_up.run());
+            if let Some(lines) = draw(&summary, &summary.models[0], columns) {
+                for line in lines {
+                    prop_assert!(width(&line) <= columns.min(WIDEST), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn absurd_figures_are_not_drawn_rather_than_drawn_wrongly() {
+        let mut run = MadeUp { variants: LADDER[..5].to_vec(), ..MadeUp::default() }.run();
+        for (trial, kld) in run.trials[1..].iter_mut().zip([1e300, 1e-300, f64::MAX, 1.0]) {
+            let divergence = trial.quality.as_mut().unwrap().divergence.as_mut().unwrap();
+            divergence.kld.mean = kld;
+            divergence.chunk_kld.clear();
+        }
+        let summary = Summary::of(&run);
+        assert_eq!(draw(&summary, &summary.models[0], 100), None);
+    }
 }

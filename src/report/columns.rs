@@ -177,7 +177,9 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
             None => (String::new(), String::new()),
             Some(estimate) => {
                 let half = estimate.half_width().filter(|_| with_interval);
-                let half = half.map(|half| scale.show_half_width(half)).unwrap_or_default();
+                let half = half
+                    .map(|half| scale.show_half_width(half, estimate.value))
+                    .unwrap_or_default();
                 (scale.show(estimate.value), half)
             }
         })
@@ -202,11 +204,7 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
 
 /// What stands for a figure that is not there.
 fn absent(row: &Row, metric: Metric) -> &'static str {
-    let of_comparison = matches!(
-        metric,
-        Metric::Kld | Metric::Kld99 | Metric::TopTokenAgreement | Metric::PerplexityIncrease
-    );
-    if row.is_reference && of_comparison && row.failure.is_none() { "ref" } else { "-" }
+    if row.is_reference && metric.is_comparison() && row.failure.is_none() { "ref" } else { "-" }
 }
 
 fn ratios(summary: &Summary, metric: Metric) -> Option<Column> {

@@ -15,6 +15,12 @@ use crate::units::significant;
 /// From this ratio on people say "twice", below it per cent.
 const SAID_IN_PERCENT: f64 = 1.5;
 
+/// More variants that equal the best are counted, not named.
+const MOST_EQUALS_NAMED: usize = 4;
+
+/// Divergences below this are not worth their digits.
+const SMALLEST_NATS: f64 = 1e-5;
+
 /// Sentences about a run.
 pub(super) fn findings(run: &RunRecord, summary: &Summary) -> Vec<String> {
     if summary.rows.is_empty() {
@@ -162,9 +168,12 @@ impl View<'_> {
         let equals = if choice.equals.is_empty() {
             String::new()
         } else {
-            let names = self.names(&choice.equals);
-            let verb = if names.len() == 1 { "comes" } else { "come" };
-            format!(" {} {verb} out equal within the noise, but {name} is smaller.", list(&names))
+            let (who, verb) = match self.names(&choice.equals).as_slice() {
+                [one] => (one.clone(), "comes"),
+                few if few.len() <= MOST_EQUALS_NAMED => (list(few), "come"),
+                many => (format!("{} others", many.len()), "come"),
+            };
+            format!(" {who} {verb} out equal within the noise; size and divergence decide.")
         };
         if row.is_reference {
             let why = "no smaller one saves enough for what it loses";
@@ -203,7 +212,7 @@ impl View<'_> {
                 .value(Metric::TopTokenAgreement)
                 .map(|share| format!(" (top token agrees {:.1} %)", share * 100.0));
             let agreement = agreement.unwrap_or_default();
-            return Some(format!("its answers diverge by {} nats{agreement}", significant(kld, 2)));
+            return Some(format!("its answers diverge by {}{agreement}", nats(kld)));
         }
         let increase = row.figures.get(&Metric::PerplexityIncrease)?.estimate;
         let words = match increase.interval {
@@ -224,7 +233,7 @@ impl View<'_> {
             Metric::Perplexity
         };
         let value = |row: &Row| match (loss, row.value(loss)) {
-            (Metric::Kld, Some(nats)) => format!("{} nats", significant(nats, 2)),
+            (Metric::Kld, Some(value)) => nats(value),
             (_, Some(perplexity)) => format!("a perplexity of {}", significant(perplexity, 4)),
             _ => "none".to_owned(),
         };
@@ -325,6 +334,14 @@ impl View<'_> {
     }
 }
 
+/// `0.031 nats`, `under 0.00001 nats`.
+fn nats(value: f64) -> String {
+    if value.abs() < SMALLEST_NATS {
+        return format!("under {SMALLEST_NATS} nats");
+    }
+    format!("{} nats", significant(value, 2))
+}
+
 /// `3.1x smaller`, `8 % larger`, `as large`: how many times the other's size something is.
 fn size_words(ratio: f64) -> String {
     let (times, word) = if ratio < 1.0 { (1.0 / ratio, "smaller") } else { (ratio, "larger") };
@@ -350,7 +367,9 @@ fn speed_words(ratio: &Estimate) -> Option<String> {
         Relation::Same
     };
     let (times, word) = match relation {
-        Relation::Same => return Some("as fast at generation within the noise".to_owned()),
+        Relation::Same => {
+            return Some("level in generation speed within the noise".to_owned());
+        }
         Relation::Higher => (ratio.value, "faster"),
         Relation::Lower => (1.0 / ratio.value, "slower"),
     };

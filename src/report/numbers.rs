@@ -36,9 +36,13 @@ impl Scale {
         format!("{scaled:.decimals$}")
     }
 
-    /// A half width, rounded up: it never reads as more certain than it is.
-    pub(super) fn show_half_width(self, half_width: f64) -> String {
+    /// A half width, rounded up: it never reads as more certain than it is. One that exceeds the
+    /// value says only that nothing is known.
+    pub(super) fn show_half_width(self, half_width: f64, value: f64) -> String {
         let decimals = self.decimals;
+        if half_width >= value.abs() && half_width > 0.0 {
+            return "±>100%".to_owned();
+        }
         let steps = (half_width * self.factor / self.smallest_shown() - 1e-9).ceil().max(0.0);
         format!("±{:.decimals$}", steps * self.smallest_shown())
     }
@@ -83,9 +87,10 @@ mod tests {
     #[test]
     fn half_widths_are_rounded_up() {
         let scale = Scale { factor: 1.0, decimals: 1 };
-        assert_eq!(scale.show_half_width(0.01), "±0.1");
-        assert_eq!(scale.show_half_width(0.2), "±0.2");
-        assert_eq!(scale.show_half_width(0.0), "±0.0");
+        assert_eq!(scale.show_half_width(0.01, 9.0), "±0.1");
+        assert_eq!(scale.show_half_width(0.2, 9.0), "±0.2");
+        assert_eq!(scale.show_half_width(0.0, 9.0), "±0.0");
+        assert_eq!(scale.show_half_width(5720.0, 532.0), "±>100%");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Which variants are worth a look (the Pareto front) and which one to take (the best trade-off).
 
 use super::figure::{Figure, Relation};
-use crate::statistics::estimate::Estimate;
+use crate::statistics::estimate::{Estimate, Interval};
 
-/// What a variant is judged by. Every part may be missing, and then takes no part.
+/// What a variant is judged by. A part that no variant of a run has takes no part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Position of the trial.
@@ -57,8 +57,8 @@ pub struct Beaten {
 ///
 /// One beats another if it is smaller, faster or closer to the reference beyond the noise and in
 /// nothing worse beyond the noise. What the 95 % intervals leave open counts as equal, so noise
-/// neither adds nor removes a variant by itself. Where a figure is missing in either, it decides
-/// nothing.
+/// neither adds nor removes a variant by itself. A figure that is missing in either decides nothing,
+/// so candidates should all have the same ones.
 #[must_use]
 pub fn pareto_front(candidates: &[Candidate]) -> Front {
     let is_beaten = |subject: &Candidate| candidates.iter().any(|other| beats(other, subject));
@@ -126,16 +126,15 @@ fn beats(subject: &Candidate, other: &Candidate) -> bool {
 /// 4-bit variants, as people do by experience.
 ///
 /// Noise: two worths whose difference lies within its own 95 % interval (speed paired by round,
-/// divergence paired by chunk, combined as independent errors) are equal. Among all that equal the
-/// highest, those are kept whose worth is the highest when speed is left out (or level with it
-/// within the noise): on a busy machine speeds may tell nothing apart, but size and divergence still
-/// do. Of what is left the smallest file is chosen, since size is the one figure without noise; a
-/// last tie goes to the first in the experiment. Where something was measured only once, its noise is not
-/// known and the value is taken as it is.
+/// divergence paired by chunk, combined as independent errors) are equal. All that equal the highest
+/// are judged again without their speeds, which are what a restless machine blurs: size and
+/// divergence hardly vary from run to run, so neither does the choice, and a speed that says
+/// nothing decides nothing. Without speed a file s times smaller is taken to be s times faster, as
+/// it is where memory bandwidth limits generation. Among those that noise does not separate even
+/// then, the smallest file is chosen; a last tie goes to the first in the experiment. Where
+/// something was measured only once, its noise is not known and the value is taken as it is.
 #[must_use]
 pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
-    let price = SCALING_EXPONENT * reference_loss.max(f64::MIN_POSITIVE) / 2.0;
-    let with_speed = candidates.iter().all(|candidate| candidate.speed.is_some());
     let complete: Vec<&Candidate> = candidates
         .iter()
         .filter(|candidate| candidate.size.is_some() && candidate.loss.is_some())
@@ -143,85 +142,71 @@ pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<C
     if complete.len() < 2 {
         return None;
     }
-    let advantage = |subject: &Candidate, other: &Candidate| {
-        advantage(subject, other, price, with_speed).map_or(0.0, |estimate| estimate.value)
-    };
-    let mut top = complete[0];
-    for &candidate in &complete[1..] {
-        if advantage(candidate, top) > 0.0 {
-            top = candidate;
-        }
-    }
-    let equal = |candidate: &Candidate| {
-        advantage_open(top, candidate, price, with_speed) || candidate.row == top.row
-    };
+    let price = SCALING_EXPONENT * reference_loss.max(f64::MIN_POSITIVE) / 2.0;
+    let with_speed = complete.iter().all(|candidate| candidate.speed.is_some());
+    let equals = Worth { price, with_speed }.level_with_the_best(&complete);
+    let finalists = Worth { price, with_speed: false }.level_with_the_best(&equals);
     let size = |candidate: &Candidate| {
         candidate.size.as_ref().map_or(f64::INFINITY, |size| size.estimate.value)
     };
-    let equals: Vec<&Candidate> =
-        complete.iter().copied().filter(|candidate| equal(candidate)).collect();
-    let sensible = ahead_without_speed(&equals, price);
-    let chosen = sensible
-        .iter()
-        .copied()
+    let chosen = finalists
+        .into_iter()
         .reduce(|best, next| if size(next) < size(best) { next } else { best })?;
     let others = equals.iter().map(|candidate| candidate.row).filter(|&row| row != chosen.row);
     Some(Choice { row: chosen.row, equals: others.collect() })
 }
 
-/// Those whose worth is the highest, or level with it within the noise, when speed is left out of it:
-/// what noise in the speed makes equal is not equal when size and divergence tell it apart.
-fn ahead_without_speed<'a>(candidates: &[&'a Candidate], price: f64) -> Vec<&'a Candidate> {
-    let lead = |subject: &Candidate, other: &Candidate| {
-        advantage(subject, other, price, false).map_or(0.0, |estimate| estimate.value)
-    };
-    let top = candidates
-        .iter()
-        .copied()
-        .reduce(|best, next| if lead(next, best) > 0.0 { next } else { best });
-    candidates
-        .iter()
-        .copied()
-        .filter(|candidate| {
-            top.is_none_or(|top| {
-                candidate.row == top.row || advantage_open(top, candidate, price, false)
-            })
-        })
-        .collect()
-}
-
-/// Whether the interval of the difference in worth holds 0.
-fn advantage_open(subject: &Candidate, other: &Candidate, price: f64, with_speed: bool) -> bool {
-    advantage(subject, other, price, with_speed)
-        .and_then(|advantage| advantage.interval)
-        .is_some_and(|interval| interval.contains(0.0))
-}
-
-/// By how much the worth of `subject` exceeds that of `other`, nats per token. The interval is that
-/// of what was measured more than once; `None` of it: nothing was.
-fn advantage(
-    subject: &Candidate,
-    other: &Candidate,
+/// How worths are compared.
+#[derive(Clone, Copy)]
+struct Worth {
+    /// Nats per token that a factor e in size, or in speed, may cost.
     price: f64,
+    /// Whether speeds count, or sizes stand in for them.
     with_speed: bool,
-) -> Option<Estimate> {
-    let smaller = subject.size.as_ref()?.ratio(other.size.as_ref()?)?.value.ln();
-    // Without speeds, a file s times smaller is taken to be s times faster, as it is where memory
-    // bandwidth limits generation.
-    let faster = if with_speed {
-        subject.speed.as_ref()?.ratio(other.speed.as_ref()?)?.map(f64::ln)
-    } else {
-        Estimate::exact(-smaller)
-    };
-    let loss = loss_difference(subject, other)?;
-    let value = price * (faster.value - smaller) - loss.value;
-    let half = |estimate: &Estimate, scale: f64| estimate.half_width().map(|half| half * scale);
-    let known: Vec<f64> = [half(&faster, price), half(&loss, 1.0)].into_iter().flatten().collect();
-    let interval = (!known.is_empty()).then(|| {
-        let half = known.iter().fold(0.0_f64, |sum, part| sum.hypot(*part));
-        crate::statistics::estimate::Interval { low: value - half, high: value + half }
-    });
-    Some(Estimate { value, interval, n: faster.n.min(loss.n) })
+}
+
+impl Worth {
+    /// The candidates of the highest worth and all that noise does not separate from it.
+    fn level_with_the_best<'a>(self, candidates: &[&'a Candidate]) -> Vec<&'a Candidate> {
+        let ahead = |subject: &Candidate, other: &Candidate| {
+            self.advantage(subject, other).is_some_and(|advantage| advantage.value > 0.0)
+        };
+        let Some(top) = candidates
+            .iter()
+            .copied()
+            .reduce(|best, next| if ahead(next, best) { next } else { best })
+        else {
+            return Vec::new();
+        };
+        let level = |candidate: &&Candidate| {
+            candidate.row == top.row
+                || self
+                    .advantage(top, candidate)
+                    .and_then(|advantage| advantage.interval)
+                    .is_some_and(|interval| interval.contains(0.0))
+        };
+        candidates.iter().copied().filter(level).collect()
+    }
+
+    /// By how much the worth of `subject` exceeds that of `other`, nats per token. The interval is
+    /// that of what was measured more than once; `None` of it: nothing was.
+    fn advantage(self, subject: &Candidate, other: &Candidate) -> Option<Estimate> {
+        let smaller = -subject.size.as_ref()?.ratio(other.size.as_ref()?)?.value.ln();
+        let faster = if self.with_speed {
+            subject.speed.as_ref()?.ratio(other.speed.as_ref()?)?.map(f64::ln)
+        } else {
+            Estimate::exact(smaller)
+        };
+        let loss = loss_difference(subject, other)?;
+        let value = self.price * (smaller + faster.value) - loss.value;
+        let speed_error = faster.half_width().map(|half| half * self.price);
+        let known: Vec<f64> = [speed_error, loss.half_width()].into_iter().flatten().collect();
+        let interval = (!known.is_empty()).then(|| {
+            let half = known.iter().fold(0.0_f64, |sum, part| sum.hypot(*part));
+            Interval { low: value - half, high: value + half }
+        });
+        Some(Estimate { value, interval, n: faster.n.min(loss.n) })
+    }
 }
 
 /// Difference in loss, nats per token.
@@ -244,7 +229,8 @@ fn loss_difference(subject: &Candidate, other: &Candidate) -> Option<Estimate> {
 mod tests {
     use super::*;
     use crate::results::figure::Evidence;
-    use crate::statistics::estimate::Interval;
+    use crate::statistics::interval::median_estimate;
+    use crate::statistics::sample::Sample;
 
     /// Published with llama.cpp (tools/perplexity/README.md): Llama-3-8B on wikitext-2, size in GiB
     /// and mean KLD, quantized without an importance matrix.
@@ -296,13 +282,30 @@ mod tests {
     }
 
     #[test]
-    fn figures_that_noise_does_not_separate_are_equal_and_size_decides() {
+    fn figures_that_noise_does_not_separate_are_equal_and_the_smaller_one_is_taken() {
         let choice = best_trade_off(&llama(0.05), LLAMA_3_8B_LOSS).unwrap();
         assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
         assert_eq!(
             choice.equals.iter().map(|&row| LLAMA_3_8B[row].0).collect::<Vec<_>>(),
             ["q5_K_M"]
         );
+    }
+
+    #[test]
+    fn speeds_that_say_nothing_decide_nothing() {
+        let mut candidates = llama(0.001);
+        for candidate in &mut candidates {
+            let rounds =
+                [(0, 10.0), (1, 90.0 - 9.0 * f64::from(u32::try_from(candidate.row).unwrap()))];
+            let sample = Sample::new(rounds.iter().map(|(_, speed)| *speed)).unwrap();
+            candidate.speed = Some(Figure {
+                estimate: median_estimate(&sample),
+                evidence: Evidence::Rounds(rounds.into_iter().collect()),
+            });
+        }
+        let choice = best_trade_off(&candidates, LLAMA_3_8B_LOSS).unwrap();
+        assert_eq!(LLAMA_3_8B[choice.row].0, "q4_K_M");
+        assert!(choice.equals.len() > 5, "{choice:?}");
     }
 
     #[test]

@@ -209,7 +209,12 @@ fn add_usage(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) 
         }),
     );
     add(Metric::CpuCoresUsed, rounds(trial, |visit| usage(visit)?.cpu_cores_used));
-    let gpus = |visit: &VisitRecord| usage(visit).map(|usage| usage.gpus).unwrap_or_default();
+    // A GPU on which the worker is known to have had no memory idled for reasons of its own.
+    let gpus = |visit: &VisitRecord| {
+        let mut gpus = usage(visit).map(|usage| usage.gpus).unwrap_or_default();
+        gpus.retain(|gpu| gpu.max_worker_memory_bytes != Some(0));
+        gpus
+    };
     add(
         Metric::GpuUtilization,
         rounds(trial, |visit| {

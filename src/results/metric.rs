@@ -171,6 +171,12 @@ impl Metric {
         }
     }
 
+    /// Whether it is a comparison with the reference, which the reference itself has none of.
+    #[must_use]
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::Kld | Self::Kld99 | Self::TopTokenAgreement | Self::PerplexityIncrease)
+    }
+
     /// Whether the figure comes with an interval when it was measured often enough; the others are
     /// read off, or are extremes.
     #[must_use]

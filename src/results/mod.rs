@@ -2,12 +2,15 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `verdict` (against the requirements) and `choice` (the best trade-off).
+//! (from record to figures), `compare` (with the reference), `verdict` (against the requirements),
+//! `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
 pub mod choice;
+mod compare;
 mod extract;
 pub mod figure;
+mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;
 pub mod metric;

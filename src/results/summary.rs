@@ -1,9 +1,11 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
-use super::choice::{Candidate, Choice, Front, best_trade_off, pareto_front};
+use super::choice::{Choice, Front};
+use super::compare::compare_with_baselines;
 use super::extract;
-use super::figure::{Evidence, Figure, Relation};
-use super::metric::{Better, Metric};
+use super::figure::Figure;
+use super::judge::{mark_best, models};
+use super::metric::Metric;
 use super::record::{Failure, RunRecord, TrialRecord};
 use super::verdict::Verdict;
 use crate::experiment::settings::Settings;
@@ -74,7 +76,8 @@ pub struct ModelSummary {
     pub front: Front,
     /// The best trade-off among those that meet the requirements, or among all if none does.
     pub choice: Option<Choice>,
-    /// Next to the chosen row on the front: the smallest that diverges less, beyond the noise.
+    /// Next to the chosen row on the front: the smallest that diverges less by a quarter or more,
+    /// beyond the noise.
     pub closer: Option<usize>,
     /// Next to the chosen row on the front: the largest that is smaller.
     pub smaller: Option<usize>,
@@ -176,193 +179,6 @@ fn row(trial: &TrialRecord) -> Row {
         best: BTreeSet::new(),
         verdict: None,
         failure: trial.failure.clone(),
-    }
-}
-
-/// A trial's baseline is the reference variant under the same settings, or else the reference.
-fn compare_with_baselines(rows: &mut [Row]) {
-    for own in 0..rows.len() {
-        let subject = &rows[own];
-        let references: Vec<usize> = (0..rows.len())
-            .filter(|&other| rows[other].model == subject.model && rows[other].is_reference)
-            .collect();
-        let same_settings = (0..rows.len()).find(|&other| {
-            other != own
-                && rows[other].model == subject.model
-                && rows[other].settings == subject.settings
-                && references.iter().any(|&reference| rows[reference].label == rows[other].label)
-        });
-        let baseline = same_settings.or_else(|| references.first().copied());
-        let Some(baseline) = baseline.filter(|&baseline| baseline != own) else { continue };
-        let increase = perplexity_increase(subject, &rows[baseline]);
-        let ratios = subject.figures.iter().filter_map(|(&metric, figure)| {
-            let others = rows[baseline].figures.get(&metric)?;
-            figure.ratio(others).map(|ratio| (metric, ratio))
-        });
-        let ratios = ratios.collect();
-        let row = &mut rows[own];
-        row.baseline = Some(baseline);
-        row.ratios = ratios;
-        if let Some(increase) = increase {
-            row.figures.insert(Metric::PerplexityIncrease, increase);
-        }
-    }
-}
-
-/// Paired by chunk; better than what the worker's own ratio with its error over tokens can say.
-fn perplexity_increase(subject: &Row, reference: &Row) -> Option<Figure> {
-    let own = subject.figures.get(&Metric::Perplexity)?;
-    let ratio = own.ratio(reference.figures.get(&Metric::Perplexity)?)?;
-    Some(Figure { estimate: ratio.map(|ratio| ratio - 1.0), evidence: Evidence::IntervalOnly })
-}
-
-fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
-    let mut models: Vec<ModelSummary> = Vec::new();
-    for (position, row) in rows.iter().enumerate() {
-        let found = models.iter().position(|model| model.name == row.model);
-        let model = found.unwrap_or_else(|| {
-            models.push(ModelSummary {
-                name: row.model.clone(),
-                groups: Vec::new(),
-                reference: None,
-                front: Front::default(),
-                choice: None,
-                closer: None,
-                smaller: None,
-            });
-            models.len() - 1
-        });
-        let model = &mut models[model];
-        let group = model.groups.iter().position(|group| group.settings == row.settings);
-        let group = group.unwrap_or_else(|| {
-            model.groups.push(Group { settings: row.settings.clone(), rows: Vec::new() });
-            model.groups.len() - 1
-        });
-        model.groups[group].rows.push(position);
-        if row.is_reference && model.reference.is_none() {
-            model.reference = Some(position);
-        }
-    }
-    for model in &mut models {
-        judge(rows, model, speed);
-    }
-    models
-}
-
-/// Finds the front and the best trade-off of a model among its trials that did not fail.
-fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
-    let sound: Vec<usize> = model
-        .groups
-        .iter()
-        .flat_map(|group| group.rows.iter().copied())
-        .filter(|&row| rows[row].failure.is_none() && !rows[row].figures.is_empty())
-        .collect();
-    let loss_is_perplexity = !sound.iter().any(|&row| rows[row].figures.contains_key(&Metric::Kld));
-    let candidates: Vec<Candidate> = sound
-        .iter()
-        .map(|&row| {
-            let figure = |metric: Metric| rows[row].figures.get(&metric).cloned();
-            let loss = if loss_is_perplexity {
-                figure(Metric::Perplexity)
-            } else if rows[row].is_reference {
-                Some(Figure::exact(0.0))
-            } else {
-                figure(Metric::Kld)
-            };
-            Candidate {
-                row,
-                size: figure(Metric::FileBytes),
-                speed: speed.and_then(figure),
-                loss,
-                loss_is_perplexity,
-            }
-        })
-        .collect();
-    if candidates.len() > 1 {
-        model.front = pareto_front(&candidates);
-    }
-    let meets =
-        |candidate: &&Candidate| rows[candidate.row].verdict.as_ref().is_none_or(Verdict::is_met);
-    let meeting: Vec<Candidate> = candidates.iter().filter(meets).cloned().collect();
-    let perplexities = sound.iter().filter_map(|&row| rows[row].value(Metric::Perplexity));
-    let loss = model
-        .reference
-        .and_then(|row| rows[row].value(Metric::Perplexity))
-        .or_else(|| perplexities.reduce(f64::min))
-        .map(f64::ln);
-    let Some(loss) = loss else { return };
-    model.choice = match meeting.as_slice() {
-        [] => best_trade_off(&candidates, loss),
-        [only] if candidates.len() > 1 => Some(Choice { row: only.row, equals: Vec::new() }),
-        _ => best_trade_off(&meeting, loss),
-    };
-    find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model);
-}
-
-/// The next steps from the chosen row along the front, either way, past those that equal it.
-fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
-    let candidate = |row: usize| candidates.iter().find(|candidate| candidate.row == row);
-    let Some(chosen) = model.choice.as_ref().and_then(|choice| candidate(choice.row)) else {
-        return;
-    };
-    let size = |candidate: &Candidate| {
-        candidate.size.as_ref().map_or(f64::NAN, |size| size.estimate.value)
-    };
-    let equals = model.choice.as_ref().map(|choice| choice.equals.as_slice()).unwrap_or_default();
-    let members = model.front.members.iter().filter(|row| !equals.contains(row));
-    let on_front: Vec<&Candidate> = members.filter_map(|&row| candidate(row)).collect();
-    let diverges_less = |other: &Candidate| match (&other.loss, &chosen.loss) {
-        (Some(own), Some(others)) => own.relation(others) == Relation::Lower,
-        _ => false,
-    };
-    model.closer = on_front
-        .iter()
-        .filter(|other| size(other) > size(chosen) && diverges_less(other))
-        .min_by(|left, right| size(left).total_cmp(&size(right)))
-        .map(|other| other.row);
-    model.smaller = on_front
-        .iter()
-        .filter(|other| size(other) < size(chosen))
-        .max_by(|left, right| size(left).total_cmp(&size(right)))
-        .map(|other| other.row);
-}
-
-/// Marks, per metric, every sound trial of the model that no other beats beyond the noise, unless
-/// that is all of them: then the column has no best.
-fn mark_best(rows: &mut [Row], model: &ModelSummary, metrics: &[Metric]) {
-    let sound: Vec<usize> = model
-        .groups
-        .iter()
-        .flat_map(|group| group.rows.iter().copied())
-        .filter(|&row| rows[row].failure.is_none())
-        .collect();
-    for &metric in metrics {
-        let Some(better) = metric.better() else { continue };
-        let figures: Vec<(usize, Figure)> = sound
-            .iter()
-            .filter_map(|&row| Some((row, rows[row].figures.get(&metric)?.clone())))
-            .collect();
-        let wins = |own: &Figure, other: &Figure| match better {
-            Better::Lower => own.relation(other) == Relation::Lower,
-            Better::Higher => own.relation(other) == Relation::Higher,
-        };
-        let Some((_, top)) = figures.iter().reduce(|best, next| {
-            let (own, others) = (next.1.estimate.value, best.1.estimate.value);
-            let ahead = match better {
-                Better::Lower => own < others,
-                Better::Higher => own > others,
-            };
-            if ahead { next } else { best }
-        }) else {
-            continue;
-        };
-        let best: Vec<usize> =
-            figures.iter().filter(|(_, figure)| !wins(top, figure)).map(|&(row, _)| row).collect();
-        if best.len() < figures.len() {
-            for row in best {
-                rows[row].best.insert(metric);
-            }
-        }
     }
 }
 

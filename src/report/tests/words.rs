@@ -20,7 +20,7 @@ fn the_best_trade_off_is_told_in_numbers() {
 
 #[test]
 fn needs_come_first() {
-    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL come out equal within the noise, but IQ4_XS is smaller. Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL come out equal within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
 }
 
 #[test]

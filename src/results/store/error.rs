@@ -129,12 +129,12 @@ pub enum StoreError {
         /// The nearest name that exists.
         nearest: Option<String>,
     },
-    /// Several runs begin with this.
-    #[error("'{prefix}' is the beginning of several runs: {}; write more of the name", .candidates.join(", "))]
+    /// Several runs are meant.
+    #[error("'{prefix}' may be any of several runs: {}; write more of the name", .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         prefix: String,
-        /// Runs that begin with it, newest first, at most eight.
+        /// Runs that it may be, newest first, at most eight.
         candidates: Vec<String>,
     },
     /// Nothing is stored.

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 impl Store {
-    /// Loads the run whose name is, or alone begins with, `name`; `last` is the one begun last.
+    /// Loads the run whose name is `name`, or alone begins with it or has it behind its date; `last`
+    /// is the one begun last.
     ///
     /// # Errors
     /// If no run or several are meant, or the store cannot be read.
@@ -46,7 +47,9 @@ impl Store {
         if name == "last" {
             return Ok(newest.0);
         }
-        let matching: Vec<_> = runs.iter().filter(|(_, id)| id.starts_with(name)).collect();
+        let letters = |id: &str| id.rsplit('-').next() == Some(name);
+        let matching: Vec<_> =
+            runs.iter().filter(|(_, id)| id.starts_with(name) || letters(id)).collect();
         match matching.as_slice() {
             [(number, _)] if !name.is_empty() => Ok(*number),
             [] => {

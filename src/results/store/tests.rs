@@ -193,17 +193,18 @@ fn a_kill_in_the_middle_of_a_save_loses_only_that_save() {
 }
 
 #[test]
-fn runs_are_found_by_the_beginning_of_their_name() {
+fn runs_are_found_by_the_beginning_or_the_letters_of_their_name() {
     let (_folder, _path, store) = store();
     assert!(matches!(store.load("last"), Err(StoreError::Empty)));
     for id in ["2026-11-22-bcdf", "2026-11-23-bcdf", "2026-11-23-ghjk"] {
         store.begin_run(&empty_run(id)).unwrap();
     }
     assert_eq!(store.load("2026-11-22").unwrap().id, "2026-11-22-bcdf");
+    assert_eq!(store.load("ghjk").unwrap().id, "2026-11-23-ghjk");
     assert_eq!(store.load("last").unwrap().id, "2026-11-23-ghjk");
     assert_eq!(
         message(&store.load("2026-11-23").unwrap_err()),
-        "'2026-11-23' is the beginning of several runs: 2026-11-23-ghjk, 2026-11-23-bcdf; write more of the name"
+        "'2026-11-23' may be any of several runs: 2026-11-23-ghjk, 2026-11-23-bcdf; write more of the name"
     );
     assert_eq!(
         message(&store.load("2026-11-22-bdcf").unwrap_err()),

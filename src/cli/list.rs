@@ -1,0 +1,183 @@
+//! `quantbench list`: the runs that are stored.
+
+use super::output;
+use crate::error::{Error, Outcome};
+use crate::report::sanitize;
+use crate::results::store::{RunHeader, Store, StoreError};
+use crate::units::format_seconds;
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// Version of the JSON form; rises when a field changes its meaning or goes away.
+const JSON_VERSION: u32 = 1;
+
+/// A line under the header and nothing else, as in the table of a run.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Flags of `quantbench list`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// How to show them
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How runs are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// Lists the stored runs, the one begun last first.
+///
+/// # Errors
+/// If the store cannot be read or the list not be written.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let runs = match Store::open_existing()? {
+        Some(store) => store.list()?,
+        None => Vec::new(),
+    };
+    let text = match arguments.format {
+        Format::Table if runs.is_empty() => {
+            // An empty list is no error, but a person wants to know what would fill it.
+            output::tell(&StoreError::Empty.to_string());
+            return Ok(Outcome::Done);
+        }
+        Format::Table => table(&runs),
+        Format::Json => json(&runs).map_err(Error::command)?,
+    };
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
+fn table(runs: &[RunHeader]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE).force_no_tty();
+    table.set_header(["run", "experiment", "begun (UTC)", "took", "trials", "state"]);
+    for run in runs {
+        table.add_row([
+            sanitize(&run.id),
+            sanitize(&run.name),
+            moment(run.started),
+            run.finished.map_or_else(|| "-".to_owned(), |end| took(run.started, end)),
+            run.trials.to_string(),
+            state(run),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        let right = matches!(index, 3 | 4);
+        column.set_cell_alignment(if right { CellAlignment::Right } else { CellAlignment::Left });
+    }
+    format!(
+        "{}\n\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
+        table.trim_fmt()
+    )
+}
+
+fn state(run: &RunHeader) -> String {
+    let failed = match run.failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    let state = if run.finished.is_some() { "done" } else { "not finished" };
+    format!("{state}{failed}")
+}
+
+fn took(started: OffsetDateTime, finished: OffsetDateTime) -> String {
+    format_seconds((finished - started).as_seconds_f64())
+}
+
+fn moment(at: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
+    at.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_else(|_| at.to_string())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format: &'static str,
+    version: u32,
+    runs: Vec<Listed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    name: &'a str,
+    #[serde(with = "time::serde::rfc3339")]
+    started: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished: Option<OffsetDateTime>,
+    trials: usize,
+    failed: usize,
+    visits: usize,
+}
+
+fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
+    let runs = runs.iter().map(|run| Listed {
+        id: &run.id,
+        name: &run.name,
+        started: run.started,
+        finished: run.finished,
+        trials: run.trials,
+        failed: run.failed,
+        visits: run.visits,
+    });
+    let document =
+        Document { format: "quantbench.list", version: JSON_VERSION, runs: runs.collect() };
+    serde_json::to_string_pretty(&document).map(|json| json + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs() -> Vec<RunHeader> {
+        let started = OffsetDateTime::from_unix_timestamp(1_795_430_580).unwrap();
+        let done = RunHeader {
+            id: "2026-11-23-k3f9".to_owned(),
+            name: "laptop\u{1b}[2J".to_owned(),
+            started,
+            finished: Some(started + time::Duration::seconds(1260)),
+            trials: 12,
+            failed: 1,
+            visits: 60,
+        };
+        let interrupted = RunHeader {
+            id: "2026-11-22-bcdf".to_owned(),
+            name: "千问".to_owned(),
+            finished: None,
+            failed: 0,
+            ..done.clone()
+        };
+        vec![done, interrupted]
+    }
+
+    #[test]
+    fn a_list_says_what_became_of_each_run() {
+        insta::assert_snapshot!(table(&runs()), @r"
+    run              experiment  begun (UTC)              took  trials  state
+    ───────────────────────────────────────────────────────────────────────────────────
+    2026-11-23-k3f9  laptop�[2J  2026-11-23 10:43  21 min 00 s      12  done, 1 failed
+    2026-11-22-bcdf  千问        2026-11-23 10:43            -      12  not finished
+
+    'quantbench show RUN' shows one; the beginning of its name or 'last' will do.
+    ");
+    }
+
+    #[test]
+    fn a_list_for_programs_is_versioned() {
+        let document: serde_json::Value = serde_json::from_str(&json(&runs()).unwrap()).unwrap();
+        assert_eq!(document["format"], "quantbench.list");
+        assert_eq!(document["version"], 1);
+        assert_eq!(document["runs"][0]["started"], "2026-11-23T10:43:00Z");
+        assert!(document["runs"][1]["finished"].is_null());
+    }
+}

@@ -1,0 +1,39 @@
+//! `quantbench show RUN`: a stored run in any format.
+
+use super::output::{Destination, may_color};
+use crate::error::{Error, Outcome};
+use crate::report::{self, Format, RenderOptions};
+use crate::results::store::{Store, StoreError};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Flags of `quantbench show`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// The run's name or its beginning; 'last' is the one begun last
+    #[arg(default_value = "last")]
+    pub run: String,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Width of the table
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    pub columns: usize,
+    /// Write it to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Shows a stored run, finished or not.
+///
+/// # Errors
+/// If no run or several are meant, the store cannot be read, or the result not be written.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let store = Store::open_existing()?.ok_or(StoreError::Empty)?;
+    let run = store.load(&arguments.run)?;
+    let destination = Destination::open(arguments.output.as_deref())?;
+    let color = may_color(&destination);
+    let options = RenderOptions { columns: arguments.columns, color };
+    destination.write(&report::render(arguments.format, &run, &options)?)?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,43 @@
+//! Comparisons of trials with their baselines: the reference, under the same settings if it was
+//! measured so.
+
+use super::figure::{Evidence, Figure};
+use super::metric::Metric;
+use super::summary::Row;
+
+/// A trial's baseline is the reference variant under the same settings, or else the reference.
+pub(super) fn compare_with_baselines(rows: &mut [Row]) {
+    for own in 0..rows.len() {
+        let subject = &rows[own];
+        let references: Vec<usize> = (0..rows.len())
+            .filter(|&other| rows[other].model == subject.model && rows[other].is_reference)
+            .collect();
+        let same_settings = (0..rows.len()).find(|&other| {
+            other != own
+                && rows[other].model == subject.model
+                && rows[other].settings == subject.settings
+                && references.iter().any(|&reference| rows[reference].label == rows[other].label)
+        });
+        let baseline = same_settings.or_else(|| references.first().copied());
+        let Some(baseline) = baseline.filter(|&baseline| baseline != own) else { continue };
+        let increase = perplexity_increase(subject, &rows[baseline]);
+        let ratios = subject.figures.iter().filter_map(|(&metric, figure)| {
+            let others = rows[baseline].figures.get(&metric)?;
+            figure.ratio(others).map(|ratio| (metric, ratio))
+        });
+        let ratios = ratios.collect();
+        let row = &mut rows[own];
+        row.baseline = Some(baseline);
+        row.ratios = ratios;
+        if let Some(increase) = increase {
+            row.figures.insert(Metric::PerplexityIncrease, increase);
+        }
+    }
+}
+
+/// Paired by chunk; better than what the worker's own ratio with its error over tokens can say.
+fn perplexity_increase(subject: &Row, reference: &Row) -> Option<Figure> {
+    let own = subject.figures.get(&Metric::Perplexity)?;
+    let ratio = own.ratio(reference.figures.get(&Metric::Perplexity)?)?;
+    Some(Figure { estimate: ratio.map(|ratio| ratio - 1.0), evidence: Evidence::IntervalOnly })
+}

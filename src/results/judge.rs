@@ -1,0 +1,183 @@
+//! Judgement over the trials of a model: front, best trade-off, next steps, best of each column.
+
+use super::choice::{Candidate, Choice, Front, best_trade_off, pareto_front};
+use super::figure::{Figure, Relation};
+use super::metric::{Better, Metric};
+use super::summary::{Group, ModelSummary, Row};
+use super::verdict::Verdict;
+
+/// Sorts rows into models and settings, and judges each model.
+pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
+    let mut models: Vec<ModelSummary> = Vec::new();
+    for (position, row) in rows.iter().enumerate() {
+        let found = models.iter().position(|model| model.name == row.model);
+        let model = found.unwrap_or_else(|| {
+            models.push(ModelSummary {
+                name: row.model.clone(),
+                groups: Vec::new(),
+                reference: None,
+                front: Front::default(),
+                choice: None,
+                closer: None,
+                smaller: None,
+            });
+            models.len() - 1
+        });
+        let model = &mut models[model];
+        let group = model.groups.iter().position(|group| group.settings == row.settings);
+        let group = group.unwrap_or_else(|| {
+            model.groups.push(Group { settings: row.settings.clone(), rows: Vec::new() });
+            model.groups.len() - 1
+        });
+        model.groups[group].rows.push(position);
+        if row.is_reference && model.reference.is_none() {
+            model.reference = Some(position);
+        }
+    }
+    for model in &mut models {
+        judge(rows, model, speed);
+    }
+    models
+}
+
+/// Finds the front and the best trade-off of a model among its trials that did not fail.
+fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
+    let sound: Vec<usize> = model
+        .groups
+        .iter()
+        .flat_map(|group| group.rows.iter().copied())
+        .filter(|&row| rows[row].failure.is_none() && !rows[row].figures.is_empty())
+        .collect();
+    let loss_is_perplexity = !sound.iter().any(|&row| rows[row].figures.contains_key(&Metric::Kld));
+    let candidates: Vec<Candidate> = sound
+        .iter()
+        .map(|&row| {
+            let figure = |metric: Metric| rows[row].figures.get(&metric).cloned();
+            let loss = if loss_is_perplexity {
+                figure(Metric::Perplexity)
+            } else if rows[row].is_reference {
+                Some(Figure::exact(0.0))
+            } else {
+                figure(Metric::Kld)
+            };
+            Candidate {
+                row,
+                size: figure(Metric::FileBytes),
+                speed: speed.and_then(figure),
+                loss,
+                loss_is_perplexity,
+            }
+        })
+        .collect();
+    // An unfinished run has trials of which not everything is known yet: no judgement over them.
+    let has = |part: fn(&Candidate) -> bool| candidates.iter().any(part);
+    let parts = (
+        has(|candidate| candidate.size.is_some()),
+        has(|candidate| candidate.speed.is_some()),
+        has(|candidate| candidate.loss.is_some()),
+    );
+    let candidates: Vec<Candidate> = candidates
+        .into_iter()
+        .filter(|candidate| {
+            parts == (candidate.size.is_some(), candidate.speed.is_some(), candidate.loss.is_some())
+        })
+        .collect();
+    if candidates.len() > 1 {
+        model.front = pareto_front(&candidates);
+    }
+    let meets =
+        |candidate: &&Candidate| rows[candidate.row].verdict.as_ref().is_none_or(Verdict::is_met);
+    let meeting: Vec<Candidate> = candidates.iter().filter(meets).cloned().collect();
+    let perplexities = sound.iter().filter_map(|&row| rows[row].value(Metric::Perplexity));
+    let loss = model
+        .reference
+        .and_then(|row| rows[row].value(Metric::Perplexity))
+        .or_else(|| perplexities.reduce(f64::min))
+        .map(f64::ln);
+    let Some(loss) = loss else { return };
+    model.choice = match meeting.as_slice() {
+        [] => best_trade_off(&candidates, loss),
+        [only] if candidates.len() > 1 => Some(Choice { row: only.row, equals: Vec::new() }),
+        _ => best_trade_off(&meeting, loss),
+    };
+    find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model);
+}
+
+/// From this fraction of the chosen row's loss on, a step to another is worth its size.
+const WORTH_A_STEP: f64 = 0.75;
+
+/// The next steps from the chosen row along the front, either way.
+fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
+    let candidate = |row: usize| candidates.iter().find(|candidate| candidate.row == row);
+    let Some(chosen) = model.choice.as_ref().and_then(|choice| candidate(choice.row)) else {
+        return;
+    };
+    let size =
+        |candidate: &Candidate| candidate.size.as_ref().map_or(f64::NAN, |it| it.estimate.value);
+    let on_front: Vec<&Candidate> =
+        model.front.members.iter().filter_map(|&row| candidate(row)).collect();
+    let diverges_less = |other: &Candidate| match (&other.loss, &chosen.loss) {
+        (Some(own), Some(others)) => {
+            // A perplexity is mostly the text's own; what a step takes off it cannot be a quarter.
+            let far_enough = other.loss_is_perplexity
+                || own.estimate.value <= WORTH_A_STEP * others.estimate.value;
+            far_enough && own.relation(others) == Relation::Lower
+        }
+        _ => false,
+    };
+    model.closer = on_front
+        .iter()
+        .filter(|other| size(other) > size(chosen) && diverges_less(other))
+        .min_by(|left, right| size(left).total_cmp(&size(right)))
+        .map(|other| other.row);
+    model.smaller = on_front
+        .iter()
+        .filter(|other| size(other) < size(chosen))
+        .max_by(|left, right| size(left).total_cmp(&size(right)))
+        .map(|other| other.row);
+}
+
+/// Marks, per metric, every sound trial of the model that no other beats beyond the noise, unless
+/// that is all of them: then the column has no best.
+pub(super) fn mark_best(rows: &mut [Row], model: &ModelSummary, metrics: &[Metric]) {
+    let sound: Vec<usize> = model
+        .groups
+        .iter()
+        .flat_map(|group| group.rows.iter().copied())
+        .filter(|&row| rows[row].failure.is_none())
+        .collect();
+    // The reference under other settings differs from itself by nothing: no feat to be marked.
+    let reference = model.reference.map(|row| rows[row].label.clone());
+    let is_reference: Vec<bool> =
+        rows.iter().map(|row| Some(&row.label) == reference.as_ref()).collect();
+    let is_reference_variant = |row: usize| is_reference[row];
+    for &metric in metrics {
+        let Some(better) = metric.better() else { continue };
+        let figures: Vec<(usize, Figure)> = sound
+            .iter()
+            .filter(|&&row| !(metric.is_comparison() && is_reference_variant(row)))
+            .filter_map(|&row| Some((row, rows[row].figures.get(&metric)?.clone())))
+            .collect();
+        let wins = |own: &Figure, other: &Figure| match better {
+            Better::Lower => own.relation(other) == Relation::Lower,
+            Better::Higher => own.relation(other) == Relation::Higher,
+        };
+        let Some((_, top)) = figures.iter().reduce(|best, next| {
+            let (own, others) = (next.1.estimate.value, best.1.estimate.value);
+            let ahead = match better {
+                Better::Lower => own < others,
+                Better::Higher => own > others,
+            };
+            if ahead { next } else { best }
+        }) else {
+            continue;
+        };
+        let best: Vec<usize> =
+            figures.iter().filter(|(_, figure)| !wins(top, figure)).map(|&(row, _)| row).collect();
+        if best.len() < figures.len() {
+            for row in best {
+                rows[row].best.insert(metric);
+            }
+        }
+    }
+}
