@@ -45,8 +45,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         None => Vec::new(),
     };
     let text = match arguments.format {
-        // An empty list is no error for a program that asks, but a person wants to know what to do.
-        Format::Table if runs.is_empty() => return Err(StoreError::Empty.into()),
+        Format::Table if runs.is_empty() => {
+            // An empty list is no error, but a person wants to know what would fill it.
+            output::tell(&StoreError::Empty.to_string());
+            return Ok(Outcome::Done);
+        }
         Format::Table => table(&runs),
         Format::Json => json(&runs).map_err(Error::command)?,
     };

@@ -53,14 +53,14 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
-    /// Show what a GGUF says about itself and the memory it will take
-    Inspect(inspect::Arguments),
-    /// List or clean the files that quantbench keeps between runs
-    Cache(cache::Arguments),
     /// List the runs that are stored
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
+    /// Show what a GGUF says about itself and the memory it will take
+    Inspect(inspect::Arguments),
+    /// List or clean the files that quantbench keeps between runs
+    Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
     /// Print completions for a shell
@@ -108,11 +108,11 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::List(arguments) => list::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
-        Command::List(arguments) => list::run(&arguments),
-        Command::Show(arguments) => show::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Worker => Ok(Outcome::Done),
     }

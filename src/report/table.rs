@@ -41,9 +41,12 @@ impl Report for Table {
             lines.push(String::new());
             lines.extend(grid(summary, &shown, options.color));
         }
-        lines.push(String::new());
         let prose = options.columns.min(WIDEST_PROSE);
-        for note in notes(run, summary, &shown, &left_out, options) {
+        let notes = notes(run, summary, &shown, &left_out, options);
+        if !notes.is_empty() {
+            lines.push(String::new());
+        }
+        for note in notes {
             lines.extend(wrap(&note, prose, "    "));
         }
         let findings = findings(run, summary);

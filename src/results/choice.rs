@@ -309,6 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn speeds_drowned_in_noise_do_not_make_a_ruined_variant_the_choice() {
+        // Two rounds on a machine that was busy with something else.
+        let with_speed = |row: usize, size: f64, rounds: [f64; 2], kld: f64| Candidate {
+            speed: Some(Figure {
+                estimate: Estimate { value: rounds[0], interval: None, n: 2 },
+                evidence: Evidence::Rounds([(0, rounds[0]), (1, rounds[1])].into()),
+            }),
+            ..candidate(row, size, measured(kld, 0.02 * kld))
+        };
+        let variants = [
+            with_speed(0, 12.3, [166.0, 8.7], 0.0),
+            with_speed(1, 4.0, [9.0, 107.0], 0.076),
+            with_speed(2, 2.8, [433.0, 169.0], 1.1),
+        ];
+        let choice = best_trade_off(&variants, 2.29).unwrap();
+        assert_eq!(choice.row, 1);
+    }
+
+    #[test]
     fn a_variant_that_loses_more_than_a_smaller_model_would_is_not_chosen() {
         let variants =
             [candidate(0, 8.0, Figure::exact(0.0)), candidate(1, 4.0, measured(0.2, 0.01))];
