@@ -56,7 +56,7 @@ fn a_disk_that_fills_up_while_a_file_is_written_is_one_clear_error_and_leaves_no
     let Some(disk) = SmallDisk::mount(world.path("disk"), "32k") else { return };
     let ended = world
         .run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0", "-o", "disk"])
-        .expect_message(2, &["cannot make Q8_0"]);
+        .expect_message(2, &["cannot make Q8_0", "the disk of", "is full"]);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
 }
