@@ -169,14 +169,20 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             (RUN_NAME.to_owned(), None)
         }
     };
+    let is_kept = store.is_some();
     let run = session.new_run(&experiment, &plan, id, started);
     let undertaking =
         Undertaking { experiment: &experiment, plan: &plan, run, resumed: false, store };
     let run = session.measure(undertaking)?;
     if run.finished.is_none() {
+        if is_kept {
+            let id = &run.id;
+            output::tell(&format!("to see what was measured: quantbench show {id}"));
+        }
         return Ok(Outcome::Interrupted);
     }
-    for trial in &run.trials {
+    // The display has told of failures already, unless there was none.
+    for trial in run.trials.iter().filter(|_| arguments.quiet) {
         if let Some(failure) = &trial.failure {
             output::tell(&format!(
                 "{} ({}) failed in {}: {}",

@@ -14,6 +14,7 @@ use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::reason;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{Event, Job, QuantizeJob};
 use clap::Args;
@@ -158,7 +159,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         match report.ending {
             Ending::Interrupted => return Ok(Outcome::Interrupted),
             Ending::Failed(failure) => {
-                let (quantization, reason) = (task.quantization, failure.reason);
+                let quantization = task.quantization;
+                let reason = reason::of_writing(failure.reason, folder_of(&task.path));
                 return Err(QuantizeError::Failed { quantization, reason }.into());
             }
             Ending::Done => {
@@ -233,13 +235,17 @@ fn result_name(stem: &str, quantization: Quantization) -> String {
     format!("{base}-{}.gguf", quantization.to_string().replace(':', "-"))
 }
 
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 /// A name in the same folder, so that renaming is one step; removed if it is not renamed.
 fn temporary_beside(path: &Path) -> Result<TempPath, QuantizeError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     tempfile::Builder::new()
         .prefix(".quantbench-")
         .suffix(".gguf.partial")
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .tempfile_in(folder_of(path))
         .map(tempfile::NamedTempFile::into_temp_path)
         .map_err(|source| QuantizeError::Write { path: path.to_owned(), source })
 }

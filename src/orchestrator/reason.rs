@@ -2,6 +2,7 @@
 
 use super::launcher::Exit;
 use crate::units::{format_bytes, format_seconds};
+use std::path::Path;
 use std::time::Duration;
 
 /// Lines of standard error that say why native code gave up, most telling first.
@@ -15,6 +16,9 @@ const TELLING: [&str; 8] = [
     "CUDA error",
     "error",
 ];
+
+/// A disk with less free is full, bytes.
+const FULL_BELOW: u64 = 1 << 20;
 
 /// Characters of a worker's own words that are shown at most.
 const LONGEST_QUOTE: usize = 200;
@@ -78,6 +82,20 @@ pub fn of_silence(limit: Duration) -> String {
 #[must_use]
 pub fn of_nonsense(line: &str) -> String {
     format!("the worker wrote something that is not an event and was ended: '{}'", printable(line))
+}
+
+/// Why a file could not be written: a reason of native code says little of a full disk, so that is
+/// looked at while what was written is still there.
+#[must_use]
+pub fn of_writing(reason: String, folder: &Path) -> String {
+    match fs4::available_space(folder) {
+        Ok(free) if free < FULL_BELOW => format!(
+            "the disk of {} is full ({} free): {reason}",
+            folder.display(),
+            format_bytes(free)
+        ),
+        _ => reason,
+    }
 }
 
 /// An error with all its causes, on one line.

@@ -94,7 +94,10 @@ pub async fn provide<L: Launcher>(
     let report = converse(launcher, &job, limits, listener).await?;
     match report.ending {
         Ending::Interrupted => Ok(Provided::Interrupted),
-        Ending::Failed(failure) => Ok(Provided::Failed(failure)),
+        Ending::Failed(Failure { phase, reason }) => {
+            let reason = reason::of_writing(reason, cache.root());
+            Ok(Provided::Failed(Failure { phase, reason }))
+        }
         Ending::Done => {
             let seconds = (launcher.now() - started).as_seconds_f64();
             match pending.commit(seconds) {

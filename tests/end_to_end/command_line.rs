@@ -47,6 +47,28 @@ fn an_experiment_with_mistakes_is_answered_with_file_line_and_remedy() {
 }
 
 #[test]
+fn what_was_measured_and_kept_can_be_listed_and_shown() {
+    let world = World::new();
+    world.run(&["list"]).expect(0);
+    world.run(&["show"]).expect_message(2, &["no run is stored yet"]);
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(0);
+    assert!(world.run(&["list"]).expect(0).stdout.contains("tiny"));
+    assert!(world.run(&["show", "last"]).expect(0).stdout.contains("Q8_0"));
+    assert!(world.run(&["cache", "list"]).expect(0).stdout.contains("Q8_0"));
+    world.run(&["show", "nowhere"]).expect_message(2, &["nowhere"]);
+}
+
+#[test]
+fn devices_and_files_are_described_as_text_and_json() {
+    let world = World::new();
+    assert!(world.run(&["devices"]).expect(0).stdout.contains("CPU"));
+    world.run(&["devices", "--format", "json"]).expect(0).json();
+    assert!(world.run(&["inspect", "tiny-F16.gguf"]).expect(0).stdout.contains("llama"));
+    world.run(&["inspect", "tiny-F16.gguf", "--format", "json"]).expect(0).json();
+}
+
+#[test]
 fn completions_are_made_for_every_shell() {
     let world = World::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

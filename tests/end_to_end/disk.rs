@@ -51,6 +51,26 @@ fn a_disk_too_full_for_a_variant_fails_that_trial_before_it_is_made() {
 }
 
 #[test]
+fn a_disk_that_fills_up_while_a_file_is_written_is_one_clear_error_and_leaves_nothing() {
+    let world = World::new();
+    let Some(disk) = SmallDisk::mount(world.path("disk"), "32k") else { return };
+    let ended = world
+        .run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0", "-o", "disk"])
+        .expect_message(2, &["cannot make Q8_0", "the disk of", "is full"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_one_off_is_measured_even_if_it_cannot_be_kept() {
+    let world = World::new();
+    world.write("runs.sqlite", &"this is no database ".repeat(100));
+    let arguments = ["bench", "tiny-F16.gguf", "-p", "8", "-n", "0", "-r", "1", "--quiet"];
+    let ended = world.run(&arguments).expect_message(0, &["not kept", "runs.sqlite"]);
+    assert!(ended.stdout.contains("pp8"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_store_on_a_full_disk_is_one_clear_error() {
     let world = World::new();
     world.experiment("\"F16\"", "");

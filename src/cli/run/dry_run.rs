@@ -70,7 +70,7 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{} trials, {} visits in {} rounds; each trial: {}",
+        "{} trials, {} visits in {} rounds\neach trial: {}",
         plan.trials.len(),
         schedule(experiment, plan).len(),
         experiment.rounds,
