@@ -16,6 +16,9 @@ pub struct Batch {
     capacity: usize,
 }
 
+// SAFETY: the pointers point into the batch's own vectors, which move with it.
+unsafe impl Send for Batch {}
+
 impl Batch {
     /// An empty batch for up to `capacity` tokens.
     #[must_use]

@@ -30,6 +30,10 @@ pub struct Context<'model> {
     shape: ContextShape,
 }
 
+// SAFETY: a context is used through `&mut` by one thread at a time; llama.cpp keeps no state of it in
+// thread-local storage.
+unsafe impl Send for Context<'_> {}
+
 impl Drop for Context<'_> {
     fn drop(&mut self) {
         // SAFETY: the handle came from llama.cpp and is freed once.

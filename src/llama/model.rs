@@ -29,6 +29,12 @@ pub struct Model {
     backend: Backend,
 }
 
+// SAFETY: a loaded model is only read, and llama.cpp evaluates several contexts of one model in
+// several threads (its own server does); it is freed after the last context, by whichever thread.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
 impl Drop for Model {
     fn drop(&mut self) {
         // SAFETY: the handle came from llama.cpp, is freed once, and contexts borrow the model, so

@@ -6,12 +6,12 @@
 //! of the error this causes ([`TopRow::divergence`]). llama-perplexity's file, 16 bits over a window
 //! of 16 nats, reads 5e-4 for equal weights instead.
 
-use super::softmax::log_softmax;
 use super::top_row::TopRow;
 use rayon::prelude::*;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const MAGIC: [u8; 8] = *b"QBREF\x00\x01\n";
 const HEADER_LENGTH: usize = 8 + 5 * 4 + 8;
@@ -98,15 +98,24 @@ impl Shape {
 /// The text's own token and the mass of the rest, each one f32.
 const TOP_ROW_FIXED_BYTES: u64 = 8;
 
-/// Writes a reference file, chunk by chunk.
+/// Numbers in the stored form of one row.
+fn row_length(shape: Shape, top: Option<u32>) -> usize {
+    top.map_or(shape.vocabulary as usize, |top| 2 + 2 * top as usize)
+}
+
+/// Where a chunk's rows begin in the file, bytes.
+fn place_of(chunk: u32, shape: Shape, top: Option<u32>) -> SeekFrom {
+    let row_bytes = row_length(shape, top) as u64 * 4;
+    SeekFrom::Start(HEADER_BYTES + u64::from(chunk) * u64::from(shape.rows) * row_bytes)
+}
+
+/// Writes a reference file; chunks may come in any order and from several threads.
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<File>,
+    file: Mutex<File>,
     path: PathBuf,
     shape: Shape,
     top: Option<u32>,
-    buffer: Vec<f32>,
-    bytes: u64,
 }
 
 impl Writer {
@@ -116,23 +125,16 @@ impl Writer {
     /// When the budget is too small or the file cannot be made.
     pub fn create(path: &Path, shape: Shape, budget_bytes: u64) -> Result<Self, ReferenceError> {
         let top = shape.top_under(budget_bytes)?;
-        let file = File::create(path).map_err(|source| io("write", path, source))?;
-        let mut writer = Self {
-            file: BufWriter::with_capacity(1 << 20, file),
-            path: path.to_owned(),
-            shape,
-            top,
-            buffer: Vec::new(),
-            bytes: HEADER_BYTES,
-        };
+        let mut file = File::create(path).map_err(|source| io("write", path, source))?;
         // The magic is written last: a file whose writer died is no reference.
-        writer.write(&[0; 8])?;
+        let mut header = vec![0; MAGIC.len()];
         for number in [shape.vocabulary, shape.context, shape.chunks, shape.rows, top.unwrap_or(0)]
         {
-            writer.write(&number.to_le_bytes())?;
+            header.extend(number.to_le_bytes());
         }
-        writer.write(&shape.tokens_checksum.to_le_bytes())?;
-        Ok(writer)
+        header.extend(shape.tokens_checksum.to_le_bytes());
+        file.write_all(&header).map_err(|source| io("write", path, source))?;
+        Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
 
     /// How many tokens of each row are kept; `None`: all.
@@ -141,62 +143,57 @@ impl Writer {
         self.top
     }
 
-    /// Bytes written.
+    /// Bytes of the whole file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        HEADER_BYTES + self.shape.total_rows() * row_length(self.shape, self.top) as u64 * 4
     }
 
-    /// Adds the logits of one chunk, `[rows, vocabulary]`, with the token that followed each row.
+    /// Writes the log-probabilities of one chunk, `[rows, vocabulary]`, with the token that
+    /// followed each row.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn add(&mut self, logits: &[f32], following: &[i32]) -> Result<(), ReferenceError> {
-        let vocabulary = self.shape.vocabulary as usize;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(logits.len(), 0.0);
-        buffer
-            .par_chunks_mut(vocabulary)
-            .zip(logits.par_chunks(vocabulary))
-            .for_each(|(out, logits)| log_softmax(logits, out));
-        let written = match self.top {
-            None => self.write(bytemuck::cast_slice(&buffer)),
-            Some(top) => {
-                let rows: Vec<Vec<f32>> = buffer
-                    .par_chunks(vocabulary)
-                    .zip(following)
-                    .map(|(row, &token)| TopRow::of(row, top as usize, token).encode())
-                    .collect();
-                rows.iter().try_for_each(|row| self.write(bytemuck::cast_slice(row)))
-            }
+    pub fn add(
+        &self,
+        chunk: u32,
+        log_probabilities: &[f32],
+        following: &[i32],
+    ) -> Result<(), ReferenceError> {
+        let Some(top) = self.top else {
+            return self.write(chunk, bytemuck::cast_slice(log_probabilities));
         };
-        self.buffer = buffer;
-        written
+        let rows: Vec<Vec<f32>> = log_probabilities
+            .par_chunks(self.shape.vocabulary as usize)
+            .zip(following)
+            .map(|(row, &token)| TopRow::of(row, top as usize, token).encode())
+            .collect();
+        self.write(chunk, bytemuck::cast_slice(&rows.concat()))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ReferenceError> {
-        self.file.write_all(bytes).map_err(|source| io("write", &self.path, source))?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
+    fn write(&self, chunk: u32, bytes: &[u8]) -> Result<(), ReferenceError> {
+        let mut file = lock(&self.file);
+        file.seek(place_of(chunk, self.shape, self.top))
+            .and_then(|_| file.write_all(bytes))
+            .map_err(|source| io("write", &self.path, source))
     }
 
     /// Completes the file.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn finish(mut self) -> Result<(), ReferenceError> {
-        let path = self.path.clone();
-        let failed = |source| io("write", &path, source);
-        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.file.write_all(&MAGIC).map_err(failed)?;
-        self.file.flush().map_err(failed)
+    pub fn finish(self) -> Result<(), ReferenceError> {
+        let mut file = lock(&self.file);
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&MAGIC))
+            .map_err(|source| io("write", &self.path, source))
     }
 }
 
-/// Reads a reference file, chunk by chunk.
+/// Reads a reference file; chunks in any order and from several threads.
 #[derive(Debug)]
 pub struct Reader {
-    file: BufReader<File>,
+    file: Mutex<File>,
     path: PathBuf,
     shape: Shape,
     top: Option<u32>,
@@ -212,13 +209,12 @@ pub enum Rows {
 }
 
 impl Reader {
-    /// Opens a file that must belong to `shape` (of which it may hold more chunks).
+    /// Opens a file that must belong to `shape`.
     ///
     /// # Errors
     /// When the file is missing, incomplete or belongs to another model or text.
     pub fn open(path: &Path, shape: Shape) -> Result<Self, ReferenceError> {
-        let file = File::open(path).map_err(|source| io("read", path, source))?;
-        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut file = File::open(path).map_err(|source| io("read", path, source))?;
         let mut header = [0_u8; HEADER_LENGTH];
         file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
         let number = |index: usize| {
@@ -251,30 +247,32 @@ impl Reader {
                     .to_owned(),
             ));
         }
-        Ok(Self { file, path: path.to_owned(), shape, top })
+        Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
 
-    /// Rows of the next chunk.
+    /// Rows of a chunk.
     ///
     /// # Errors
     /// When the file ends too early or cannot be read.
-    pub fn next_chunk(&mut self) -> Result<Rows, ReferenceError> {
-        let rows = self.shape.rows as usize;
-        let Some(top) = self.top else {
-            return Ok(Rows::Whole(self.read(rows * self.shape.vocabulary as usize)?));
-        };
-        let row_length = 2 + 2 * top as usize;
-        let values = self.read(rows * row_length)?;
+    pub fn chunk(&self, chunk: u32) -> Result<Rows, ReferenceError> {
+        let row_length = row_length(self.shape, self.top);
+        let mut values = vec![0.0_f32; self.shape.rows as usize * row_length];
+        {
+            let mut file = lock(&self.file);
+            file.seek(place_of(chunk, self.shape, self.top))
+                .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+                .map_err(|source| io("read", &self.path, source))?;
+        }
+        if self.top.is_none() {
+            return Ok(Rows::Whole(values));
+        }
         Ok(Rows::Top(values.chunks(row_length).map(TopRow::decode).collect()))
     }
+}
 
-    fn read(&mut self, count: usize) -> Result<Vec<f32>, ReferenceError> {
-        let mut values = vec![0.0_f32; count];
-        self.file
-            .read_exact(bytemuck::cast_slice_mut(&mut values))
-            .map_err(|source| io("read", &self.path, source))?;
-        Ok(values)
-    }
+/// A thread that panicked left the file whole: every access begins with a seek.
+fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReferenceError {
@@ -284,7 +282,7 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReferenceErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::softmax::{divergence, log_sum_exp};
+    use crate::workload::softmax::{divergence, log_softmax, log_sum_exp};
 
     fn shape() -> Shape {
         Shape { vocabulary: 100, context: 8, chunks: 2, rows: 3, tokens_checksum: 7 }
@@ -295,33 +293,40 @@ mod tests {
         (0..count).map(|_| random.f32() * 12.0 - 6.0).collect()
     }
 
+    /// Log-probabilities of rows of 100 or 1000 logits.
+    fn log_probabilities(logits: &[f32], vocabulary: usize) -> Vec<f32> {
+        let mut rows = logits.to_vec();
+        rows.chunks_mut(vocabulary).for_each(log_softmax);
+        rows
+    }
+
     #[test]
     fn whole_rows_come_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference");
         let chunks = [logits(1, 300), logits(2, 300)];
-        let mut writer = Writer::create(&path, shape(), 1 << 20).unwrap();
-        for chunk in &chunks {
-            writer.add(chunk, &[1, 2, 3]).unwrap();
+        let writer = Writer::create(&path, shape(), 1 << 20).unwrap();
+        for (number, chunk) in (0..).zip(&chunks).rev() {
+            writer.add(number, &log_probabilities(chunk, 100), &[1, 2, 3]).unwrap();
         }
         assert_eq!(writer.top(), None);
         writer.finish().unwrap();
-        let mut reader = Reader::open(&path, shape()).unwrap();
-        for chunk in &chunks {
-            let Rows::Whole(rows) = reader.next_chunk().unwrap() else { panic!("rows were cut") };
+        let reader = Reader::open(&path, shape()).unwrap();
+        for (number, chunk) in (0..).zip(&chunks) {
+            let Rows::Whole(rows) = reader.chunk(number).unwrap() else { panic!("rows were cut") };
             for (row, logits) in rows.chunks(100).zip(chunk.chunks(100)) {
                 assert_eq!(divergence(row, logits, log_sum_exp(logits)).to_bits(), 0);
             }
         }
-        assert!(reader.next_chunk().is_err(), "there is no third chunk");
+        assert!(reader.chunk(2).is_err(), "there is no third chunk");
     }
 
     #[test]
     fn a_file_whose_writer_died_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference");
-        let mut writer = Writer::create(&path, shape(), 1 << 20).unwrap();
-        writer.add(&logits(1, 300), &[1, 2, 3]).unwrap();
+        let writer = Writer::create(&path, shape(), 1 << 20).unwrap();
+        writer.add(0, &log_probabilities(&logits(1, 300), 100), &[1, 2, 3]).unwrap();
         drop(writer);
         let error = Reader::open(&path, shape()).unwrap_err();
         assert!(error.to_string().contains("incomplete"), "{error}");
@@ -351,11 +356,15 @@ mod tests {
         let path = folder.path().join("reference");
         let wide = Shape { vocabulary: 1000, ..shape() };
         let budget = 10_000;
-        let mut writer = Writer::create(&path, wide, budget).unwrap();
+        let writer = Writer::create(&path, wide, budget).unwrap();
         assert!(writer.top().is_some());
-        writer.add(&logits(1, 3000), &[1, 2, 3]).unwrap();
-        writer.add(&logits(2, 3000), &[1, 2, 3]).unwrap();
+        for chunk in 0..2 {
+            let rows = log_probabilities(&logits(chunk.into(), 3000), 1000);
+            writer.add(chunk, &rows, &[1, 2, 3]).unwrap();
+        }
+        let bytes = writer.bytes();
         writer.finish().unwrap();
-        assert!(path.metadata().unwrap().len() <= budget);
+        assert_eq!(path.metadata().unwrap().len(), bytes);
+        assert!(bytes <= budget);
     }
 }

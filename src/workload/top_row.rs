@@ -154,8 +154,8 @@ mod tests {
             let p = logits(seed, 100);
             let mut random = fastrand::Rng::with_seed(seed + 5000);
             let q: Vec<f32> = p.iter().map(|p| p + noise * (random.f32() - 0.5)).collect();
-            let mut log_p = vec![0.0; 100];
-            log_softmax(&p, &mut log_p);
+            let mut log_p = p.clone();
+            log_softmax(&mut log_p);
             let normaliser = log_sum_exp(&q);
             let exact = divergence(&log_p, &q, normaliser);
             let row = TopRow::decode(&TopRow::of(&log_p, top, 5).encode());

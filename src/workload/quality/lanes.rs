@@ -1,0 +1,69 @@
+//! How many lanes evaluate side by side, with how many threads each.
+
+use super::QualityError;
+use super::lane::{Assignment, Lane};
+use crate::experiment::settings::Settings;
+use crate::llama::devices;
+use crate::llama::model::Model;
+
+/// Memory that lanes may take together, however small the model is, bytes.
+const SMALLEST_ALLOWANCE: u64 = 512 << 20;
+
+/// Opens the lanes for a text.
+///
+/// On a processor as many lanes as threads, as far as chunks and memory allow; where layers are on a
+/// GPU one. Every lane has as many chunks in a batch as llama-perplexity has with the same settings,
+/// because results depend on the shape of a batch in their fourth digit.
+pub(super) fn open<'model>(
+    model: &'model Model,
+    settings: &Settings,
+    assignment: &Assignment,
+) -> Result<Vec<Lane<'model>>, QualityError> {
+    let shape = assignment.shape();
+    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
+    let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
+    let open = |threads| Lane::open(model, settings, shape, side_by_side, threads);
+    let wanted = threads.min(shape.chunks.div_ceil(side_by_side));
+    if wanted == 1 || uses_gpu(model, settings) {
+        return Ok(vec![open(threads)?]);
+    }
+    let first = open(1)?;
+    let rows = u64::from(shape.rows) * u64::from(side_by_side);
+    let outputs = rows * u64::from(shape.vocabulary) * size_of::<f32>() as u64;
+    let buffers = first.memory();
+    let allocated: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
+    // Logits lie in llama.cpp's buffer and in the lane's.
+    let count = count(wanted, allocated + 2 * outputs, model.tensor_bytes());
+    let each = threads / count;
+    let first = if each == 1 { first } else { open(each)? };
+    let others = (1..count).map(|_| open(each));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// Lanes that fit: together they may take half as much memory as the weights.
+fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
+    let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
+    let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
+    wanted.min(fitting).max(1)
+}
+
+fn uses_gpu(model: &Model, settings: &Settings) -> bool {
+    let is_gpu = |device: devices::Device| device.kind != "CPU" && device.kind != "accelerator";
+    settings.gpu_layers != 0 && devices::list(model.backend()).into_iter().any(is_gpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn lanes_stay_within_half_of_the_weights() {
+        // A small model: every thread gets a lane.
+        assert_eq!(count(16, 20 << 20, 13 << 20), 16);
+        // 8 GiB of weights allow 4 GiB of lanes.
+        assert_eq!(count(16, 1 << 30, 8 << 30), 4);
+        // One lane is always there, however large.
+        assert_eq!(count(16, 64 << 30, 8 << 30), 1);
+        assert_eq!(count(2, 0, 0), 2);
+    }
+}

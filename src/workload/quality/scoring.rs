@@ -1,0 +1,116 @@
+//! From the logits of one chunk to the scores of its tokens.
+
+use crate::workload::divergence::{TokenComparison, TokenScore};
+use crate::workload::reference::{Reader, ReferenceError, Rows, Writer};
+use crate::workload::softmax::{divergence, index_of_maximum, log_softmax, log_sum_exp};
+use crate::workload::top_row::TopRow;
+use rayon::prelude::*;
+
+/// What is done with a chunk besides scoring it.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// Nothing.
+    None,
+    /// Its log-probabilities are written: this is the reference.
+    Write(Writer),
+    /// It is compared with the reference's.
+    Read(Reader),
+}
+
+/// Scores one chunk's `logits`, `[rows, vocabulary]`, given the token that `following` each row; the
+/// logits may be overwritten.
+pub(super) fn score_chunk(
+    chunk: u32,
+    logits: &mut [f32],
+    following: &[i32],
+    vocabulary: usize,
+    sink: &Sink,
+) -> Result<Vec<TokenScore>, ReferenceError> {
+    let rows = logits.par_chunks_mut(vocabulary).zip(following);
+    Ok(match sink {
+        Sink::None => rows.map(|(row, &token)| score_alone(row, token)).collect(),
+        Sink::Write(writer) => {
+            let scores = rows.map(|(row, &token)| score_in_place(row, token)).collect();
+            writer.add(chunk, logits, following)?;
+            scores
+        }
+        Sink::Read(reader) => match reader.chunk(chunk)? {
+            Rows::Whole(reference) => rows
+                .zip(reference.par_chunks(vocabulary))
+                .map(|((row, &token), reference)| score_against(row, token, reference))
+                .collect(),
+            Rows::Top(reference) => rows
+                .zip(&reference)
+                .map(|((row, &token), reference)| score_against_top(row, token, reference))
+                .collect(),
+        },
+    })
+}
+
+/// The value at a token's place; NaN for a token that does not exist.
+fn at(row: &[f32], token: i32) -> f32 {
+    usize::try_from(token).ok().and_then(|token| row.get(token).copied()).unwrap_or(f32::NAN)
+}
+
+/// Negative log-likelihood of `token`, with the log of the sum of exponentials.
+fn nll(row: &[f32], token: i32) -> (f64, f32) {
+    let normaliser = log_sum_exp(row);
+    (f64::from(normaliser - at(row, token)), normaliser)
+}
+
+fn score_alone(row: &[f32], token: i32) -> TokenScore {
+    TokenScore { nll: nll(row, token).0, comparison: None }
+}
+
+/// As [`score_alone`], and leaves the row's log-probabilities in its place.
+fn score_in_place(row: &mut [f32], token: i32) -> TokenScore {
+    log_softmax(row);
+    TokenScore { nll: -f64::from(at(row, token)), comparison: None }
+}
+
+fn score_against(row: &[f32], token: i32, reference: &[f32]) -> TokenScore {
+    let (nll, normaliser) = nll(row, token);
+    TokenScore {
+        nll,
+        comparison: Some(TokenComparison {
+            reference_nll: -f64::from(at(reference, token)),
+            kld: divergence(reference, row, normaliser),
+            kld_error_bound: 0.0,
+            same_top: index_of_maximum(row) == index_of_maximum(reference),
+        }),
+    }
+}
+
+fn score_against_top(row: &[f32], token: i32, reference: &TopRow) -> TokenScore {
+    let (nll, normaliser) = nll(row, token);
+    let bounded = reference.divergence(row, normaliser);
+    TokenScore {
+        nll,
+        comparison: Some(TokenComparison {
+            reference_nll: -f64::from(reference.following),
+            kld: bounded.value,
+            kld_error_bound: bounded.error_bound,
+            same_top: index_of_maximum(row) == reference.most_probable(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_scores_the_same_whether_its_log_probabilities_are_kept_or_not() {
+        let mut row = vec![0.25_f32, 3.5, -1.0, 0.125];
+        let alone = score_alone(&row, 2);
+        assert_eq!(score_in_place(&mut row, 2), alone);
+        let total: f32 = row.iter().map(|log_p| log_p.exp()).sum();
+        assert!((total - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_token_outside_the_vocabulary_is_not_a_number() {
+        assert!(score_alone(&[1.0, 2.0], 2).nll.is_nan());
+        assert!(score_alone(&[1.0, 2.0], -1).nll.is_nan());
+    }
+}
