@@ -11,9 +11,10 @@ const SMALLEST_ALLOWANCE: u64 = 512 << 20;
 
 /// Opens the lanes for a text.
 ///
-/// On a processor as many lanes as threads, as far as chunks and memory allow; where layers are on a
-/// GPU one. Every lane has as many chunks in a batch as llama-perplexity has with the same settings,
-/// because results depend on the shape of a batch in their fourth digit.
+/// On a processor as many lanes as threads, as far as chunks and memory allow, one chunk at a time
+/// each; where layers are on a GPU one lane, with as many chunks in a batch as there is room for.
+/// Lanes of one thread also make figures the same whatever the number of threads, which llama.cpp
+/// alone does not promise: rounded activations carry the last bit of a sum into the fourth digit.
 pub(super) fn open<'model>(
     model: &'model Model,
     settings: &Settings,
@@ -21,19 +22,18 @@ pub(super) fn open<'model>(
 ) -> Result<Vec<Lane<'model>>, QualityError> {
     let shape = assignment.shape();
     let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
-    let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
-    let open = |threads| Lane::open(model, settings, shape, side_by_side, threads);
-    let wanted = threads.min(shape.chunks.div_ceil(side_by_side));
-    if wanted == 1 || uses_gpu(model, settings) {
-        return Ok(vec![open(threads)?]);
+    if uses_gpu(model, settings) {
+        let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
+        return Ok(vec![Lane::open(model, settings, shape, side_by_side, threads)?]);
     }
+    let open = |threads| Lane::open(model, settings, shape, 1, threads);
     let first = open(1)?;
-    let rows = u64::from(shape.rows) * u64::from(side_by_side);
-    let outputs = rows * u64::from(shape.vocabulary) * size_of::<f32>() as u64;
+    let outputs = u64::from(shape.rows) * u64::from(shape.vocabulary) * size_of::<f32>() as u64;
     let buffers = first.memory();
     let allocated: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
-    // Logits lie in llama.cpp's buffer and in the lane's.
-    let count = count(wanted, allocated + 2 * outputs, model.tensor_bytes());
+    // Logits lie in llama.cpp's buffer and in the lane's, beside the reference's rows.
+    let lane_bytes = allocated + 3 * outputs;
+    let count = count(threads.min(shape.chunks), lane_bytes, model.tensor_bytes());
     let each = threads / count;
     let first = if each == 1 { first } else { open(each)? };
     let others = (1..count).map(|_| open(each));
