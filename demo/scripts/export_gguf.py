@@ -38,8 +38,8 @@ def tensor_name(name):
     return f"blk.{index}.{LAYER_TENSORS[rest.removesuffix('.weight')]}.weight"
 
 
-def add_metadata(writer, config):
-    writer.add_name("quantbench demo")
+def add_metadata(writer, config, name):
+    writer.add_name(name)
     writer.add_description(DESCRIPTION)
     writer.add_license("cc-by-sa-4.0")
     writer.add_languages(["en"])
@@ -79,11 +79,12 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--name", default="quantbench demo", help="general.name in the file")
     arguments = parser.parse_args()
 
     decoder = architecture.load(arguments.model)
     writer = gguf.GGUFWriter(arguments.out, "llama")
-    add_metadata(writer, decoder.config)
+    add_metadata(writer, decoder.config, arguments.name)
     add_tokenizer(writer, arguments.tokenizer)
     for name, value in decoder.state_dict().items():
         array = value.numpy()

@@ -33,6 +33,8 @@ class Config:
 CONFIGS = {
     "demo": Config(),
     "teacher": Config(width=640, layers=12, heads=10, kv_heads=10, feed_forward=1792, dropout=0.15),
+    # A second model to try quantization methods on, 4.8 times the demo's size; not committed.
+    "medium": Config(width=512, layers=12, heads=8, kv_heads=4, feed_forward=1024, dropout=0.1),
     # Enough to try every script on a CPU.
     "tiny": Config(width=256, layers=1, feed_forward=256),
 }
