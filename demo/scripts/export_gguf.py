@@ -15,6 +15,7 @@ DESCRIPTION = (
     "A small base model for trying quantbench: plain English text continuation, no instructions. "
     "Trained on English Wikipedia, SQuAD, FairytaleQA, African Storybook, TinyStories, Tatoeba and SciTLDR."
 )
+# Tensor names inside a layer, ours and llama.cpp's.
 LAYER_TENSORS = {
     "attention_norm": "attn_norm",
     "attention.q": "attn_q",
