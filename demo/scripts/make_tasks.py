@@ -1,7 +1,7 @@
 """Writes the test sets of demo/tasks and the training data of the small models.
 
     python make_tasks.py tests --out demo/tasks --tokenizer DATA/world.json
-    python make_tasks.py train --tests demo/tasks --tokenizer DATA/world.json --out DATA [--size 1.0] [--processes 16]
+    python make_tasks.py train --tokenizer DATA/world.json --out DATA [--size 1.0] [--processes 16]
 
 `tests` also trains the tokenizer, on stories that are in neither set. `train` leaves out every
 sentence, story and scene that is in a test set; the names in facts differ by themselves
@@ -23,7 +23,9 @@ from world import facts, scenes, stories, translation
 VOCABULARY = 640
 SPECIALS = ["<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"]
 BOS, EOS, PAD, IM_START, IM_END = range(5)
-TEST_SEED, TRAIN_SEED, TOKENIZER_SEED = 20261125, 20261126, 20261127
+TEST_SEED, TRAIN_SEED, TOKENIZER_SEED, HARDER_SEED = 20261125, 20261126, 20261127, 20261128
+# What is misspelt in which test set, and the share of the longer words.
+MISSPELT = dict(translation=("source", 0.08), summarization=("text", 0.1), classification=("text", 0.3))
 COUNTS = dict(translation=200, summarization=100, classification=160, questions=160, passages=200, scenes=80)
 SUMMARIZE = "Summarize this in one sentence."
 DESCRIBE = "Describe the picture."
@@ -69,45 +71,67 @@ def train_tokenizer(path):
     tokenizer.save(str(path))
 
 
-def write_tests(out):
+def misspelt(random, text, share):
+    """The text with this share of its longer words written wrong: two letters swapped, one left out or doubled.
+
+    Names and the first word of a sentence are left alone.
+    """
+    words = text.split(" ")
+    for place, word in enumerate(words):
+        if len(word) < 4 or not word.isalpha() or not word.islower() or random.random() >= share:
+            continue
+        at, kind = 1 + int(random.integers(len(word) - 2)), random.integers(3)
+        wrong = (word[:at] + word[at + 1] + word[at] + word[at + 2 :], word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:])[kind]
+        words[place] = wrong
+    return " ".join(words)
+
+
+def clean_tests():
+    """The rows of every test set before anything in them is made harder, and the scenes."""
     random = np.random.default_rng(TEST_SEED)
-    out.mkdir(parents=True, exist_ok=True)
     pairs = {}
     while len(pairs) < COUNTS["translation"]:
         english, german = translation.pair(random)
         if len(english.split()) >= 5:
             pairs[english] = german
-    write_lines(out / "translation.jsonl", [dict(id=i, source=e, target=g) for i, (e, g) in enumerate(pairs.items())])
-
+    rows = {"translation": [dict(id=i, source=e, target=g) for i, (e, g) in enumerate(pairs.items())]}
     made = [stories.story(random) for _ in range(COUNTS["summarization"])]
-    write_lines(out / "summarization.jsonl", [dict(id=i, text=s.text, summary=s.summary) for i, s in enumerate(made)])
+    rows["summarization"] = [dict(id=i, text=s.text, summary=s.summary) for i, s in enumerate(made)]
     made = [stories.story(random) for _ in range(COUNTS["classification"])]
-    write_lines(out / "classification.jsonl", [dict(id=i, text=s.text, topic=s.topic, mood=s.mood) for i, s in enumerate(made)])
-    rows = []
+    rows["classification"] = [dict(id=i, text=s.text, topic=s.topic, mood=s.mood) for i, s in enumerate(made)]
+    rows["questions"] = []
     for i in range(COUNTS["questions"]):
         story = stories.story(random)
         question, answer, wrong = chosen(random, story.questions)[0]
-        rows.append(dict(id=i, context=story.text, question=question, answer=answer, choices=shuffled(random, answer, wrong)))
-    write_lines(out / "questions.jsonl", rows)
-
+        rows["questions"].append(dict(id=i, context=story.text, question=question, answer=answer, choices=shuffled(random, answer, wrong)))
     passages = [facts.fact(random, test=True) for _ in range(COUNTS["passages"])]
-    write_lines(out / "passages.jsonl", [dict(id=i, text=fact.text) for i, fact in enumerate(passages)])
-    rows = []
+    rows["passages"] = [dict(id=i, text=fact.text) for i, fact in enumerate(passages)]
+    rows["retrieval"] = []
     for i, fact in enumerate(passages):
         question, answer, wrong = chosen(random, fact.questions)[0]
-        rows.append(dict(id=i, passage=i, question=question, answer=answer, choices=shuffled(random, answer, wrong)))
-    write_lines(out / "retrieval.jsonl", rows)
-
-    (out / "scenes").mkdir(exist_ok=True)
-    rows = []
+        rows["retrieval"].append(dict(id=i, passage=i, question=question, answer=answer, choices=shuffled(random, answer, wrong)))
+    drawn, rows["scenes"] = [], []
     for i in range(COUNTS["scenes"]):
         scene = scenes.scene(random)
-        name = f"scenes/{i:03}.png"
-        Image.fromarray(scenes.draw(scene)).save(out / name, optimize=True)
         asked = chosen(random, scenes.questions(random, scene), 3)
         listed = [dict(question=q, answer=a, choices=shuffled(random, a, w)) for q, a, w in asked]
-        rows.append(dict(id=i, image=name, caption=scene.caption(), questions=listed))
-    write_lines(out / "scenes.jsonl", rows)
+        rows["scenes"].append(dict(id=i, image=f"scenes/{i:03}.png", caption=scene.caption(), questions=listed))
+        drawn.append(scene)
+    return rows, drawn
+
+
+def write_tests(out):
+    """Texts to translate, summarize and classify get spelling mistakes, scenes are shaken: neither is trained on."""
+    rows, drawn = clean_tests()
+    random = np.random.default_rng(HARDER_SEED)
+    for name, (key, share) in MISSPELT.items():
+        for row in rows[name]:
+            row[key] = misspelt(random, row[key], share)
+    (out / "scenes").mkdir(parents=True, exist_ok=True)
+    for name, listed in rows.items():
+        write_lines(out / f"{name}.jsonl", listed)
+    for row, scene in zip(rows["scenes"], drawn):
+        Image.fromarray(scenes.draw(scenes.shaken(random, scene))).save(out / row["image"], optimize=True)
 
 
 def padded(rows, length, dtype=np.uint16, fill=PAD):
@@ -255,11 +279,10 @@ def part(path, tests, job):
     return kind, ROWS[kind][0](Tokenizer.from_file(str(path)), random, count, tests)
 
 
-def test_texts(folder):
-    texts = set()
-    for name, key in dict(translation="source", summarization="text", classification="text", questions="context", scenes="caption").items():
-        texts |= {row[key] for row in read_lines(folder / f"{name}.jsonl")}
-    return texts
+def test_texts():
+    keys = dict(translation="source", summarization="text", classification="text", questions="context", scenes="caption")
+    rows, _ = clean_tests()
+    return {row[key] for name, key in keys.items() for row in rows[name]}
 
 
 def write_documents(folder, split, tokens, lengths):
@@ -268,13 +291,13 @@ def write_documents(folder, split, tokens, lengths):
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint32))
 
 
-def write_training(out, tokenizer, tests, size, processes):
+def write_training(out, tokenizer, size, processes):
     out.mkdir(parents=True, exist_ok=True)
     parts = 32
     jobs = [(kind, index, max(8, int(count * size / parts))) for index in range(parts) for kind, (_, count) in ROWS.items()]
     tables = {kind: [] for kind in ROWS}
     with Pool(processes) as pool:
-        for kind, rows in pool.imap(partial(part, tokenizer, test_texts(tests)), jobs):
+        for kind, rows in pool.imap(partial(part, tokenizer, test_texts()), jobs):
             tables[kind].append(rows)
     for kind, made in tables.items():
         if kind == "text":
@@ -292,7 +315,6 @@ def main():
     parser.add_argument("step", choices=["tests", "train"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--tests", type=Path)
     parser.add_argument("--size", type=float, default=1.0)
     parser.add_argument("--processes", type=int)
     arguments = parser.parse_args()
@@ -300,7 +322,7 @@ def main():
         train_tokenizer(arguments.tokenizer)
         write_tests(arguments.out)
     else:
-        write_training(arguments.out, arguments.tokenizer, arguments.tests, arguments.size, arguments.processes)
+        write_training(arguments.out, arguments.tokenizer, arguments.size, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A picture is 64 × 64 pixels of three bytes, drawn without smoothing, so that th
 same picture everywhere. Shapes stand in a grid of three rows and three columns, moved a little.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Shape:
     column: int
     x: int
     y: int
+    grown: int = 0  # pixels on the radius of its size
 
     @property
     def place(self):
@@ -73,10 +74,17 @@ def scene(random):
     return Scene(int(random.integers(len(GROUNDS))), shapes)
 
 
+def shaken(random, scene):
+    """The same scene with shapes moved and sized a little outside of what `scene` draws."""
+    moved = lambda value: min(SIZE - 8, max(7, value + int(random.integers(-2, 3))))
+    shapes = [replace(s, x=moved(s.x), y=moved(s.y), grown=int(random.integers(-1, 2))) for s in scene.shapes]
+    return Scene(scene.ground, shapes)
+
+
 def mask(shape):
     """The pixels of one shape, [row, column]."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
-    dx, dy, r = x - shape.x, y - shape.y, SIZES[shape.size]
+    dx, dy, r = x - shape.x, y - shape.y, SIZES[shape.size] + shape.grown
     distance = dx * dx + dy * dy
     if shape.kind == "circle":
         return distance <= r * r
