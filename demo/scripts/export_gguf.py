@@ -15,6 +15,7 @@ DESCRIPTION = (
     "A small base model for trying quantbench: plain English text continuation, no instructions. "
     "Trained on English Wikipedia, SQuAD, FairytaleQA, African Storybook, TinyStories, Tatoeba and SciTLDR."
 )
+# Tensor names inside a layer, ours and llama.cpp's.
 LAYER_TENSORS = {
     "attention_norm": "attn_norm",
     "attention.q": "attn_q",
@@ -38,8 +39,8 @@ def tensor_name(name):
     return f"blk.{index}.{LAYER_TENSORS[rest.removesuffix('.weight')]}.weight"
 
 
-def add_metadata(writer, config):
-    writer.add_name("quantbench demo")
+def add_metadata(writer, config, name):
+    writer.add_name(name)
     writer.add_description(DESCRIPTION)
     writer.add_license("cc-by-sa-4.0")
     writer.add_languages(["en"])
@@ -79,11 +80,12 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--name", default="quantbench demo", help="general.name in the file")
     arguments = parser.parse_args()
 
     decoder = architecture.load(arguments.model)
     writer = gguf.GGUFWriter(arguments.out, "llama")
-    add_metadata(writer, decoder.config)
+    add_metadata(writer, decoder.config, arguments.name)
     add_tokenizer(writer, arguments.tokenizer)
     for name, value in decoder.state_dict().items():
         array = value.numpy()

@@ -2,7 +2,8 @@
 
 RMSNorm before each block, rotary positions on neighbouring pairs (llama.cpp's NORM rope, so that
 the export needs no permutation), grouped-query attention, SwiGLU, no biases, and the input
-embedding used again as the output layer.
+embedding used again as the output layer. With `experts` each feed-forward is a mixture, routed as
+in Mixtral: softmax over all experts, the best ones kept, their weights made to sum to one.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ class Config:
     rope_base: float = 10000.0
     norm_epsilon: float = 1e-5
     dropout: float = 0.0
+    experts: int = 0
+    experts_used: int = 0
 
     @property
     def head_width(self):
@@ -33,6 +36,11 @@ class Config:
 CONFIGS = {
     "demo": Config(),
     "teacher": Config(width=640, layers=12, heads=10, kv_heads=10, feed_forward=1792, dropout=0.15),
+    # A second model to try quantization methods on, 4.8 times the demo's size; not committed.
+    "medium": Config(width=512, layers=12, heads=8, kv_heads=4, feed_forward=1024, dropout=0.1),
+    # The small models of the invented world (make_tasks.py), with its own tokenizer.
+    "experts": Config(vocabulary=640, layers=2, feed_forward=256, context=512, experts=4, experts_used=2),
+    "chat": Config(vocabulary=640, layers=4, feed_forward=256, context=512),
     # Enough to try every script on a CPU.
     "tiny": Config(width=256, layers=1, feed_forward=256),
 }
@@ -102,19 +110,45 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+class Experts(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.used = config.experts_used
+        self.router = nn.Linear(config.width, config.experts, bias=False)
+        self.experts = nn.ModuleList(FeedForward(config) for _ in range(config.experts))
+
+    def forward(self, x, balances=None):
+        """Computes every expert and weighs most with zero: simple, and fast enough at this size.
+
+        `balances` gets the load balancing loss of Switch Transformer (Fedus et al. 2021, eq. 4): 1
+        when all experts are chosen equally often.
+        """
+        probabilities = F.softmax(self.router(x).float(), dim=-1)
+        kept = probabilities.topk(self.used, dim=-1)
+        chosen = torch.zeros_like(probabilities).scatter(-1, kept.indices, 1.0)
+        weights = probabilities * chosen
+        weights = (weights / weights.sum(-1, keepdim=True)).type_as(x)
+        if balances is not None:
+            share = chosen.flatten(0, -2).mean(0) / self.used
+            balances.append(len(self.experts) * (share * probabilities.flatten(0, -2).mean(0)).sum())
+        return sum(weights[..., index : index + 1] * expert(x) for index, expert in enumerate(self.experts))
+
+
 class Layer(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.attention_norm = Norm(config.width, config.norm_epsilon)
         self.attention = Attention(config)
         self.feed_forward_norm = Norm(config.width, config.norm_epsilon)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = Experts(config) if config.experts else FeedForward(config)
+        self.experts = config.experts
         self.dropout = config.dropout
 
-    def forward(self, x, cos, sin, cache=None, position=0):
+    def forward(self, x, cos, sin, cache=None, position=0, balances=None):
         drop = lambda y: F.dropout(y, self.dropout, self.training) if self.dropout else y
         x = x + drop(self.attention(self.attention_norm(x), cos, sin, cache, position))
-        return x + drop(self.feed_forward(self.feed_forward_norm(x)))
+        normed = self.feed_forward_norm(x)
+        return x + drop(self.feed_forward(normed, balances) if self.experts else self.feed_forward(normed))
 
 
 class Decoder(nn.Module):
@@ -129,19 +163,22 @@ class Decoder(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                residual = name.endswith(("attention.o.weight", "feed_forward.down.weight"))
+                residual = name.endswith(("attention.o.weight", "down.weight"))
                 scale = (2 * config.layers) ** -0.5 if residual else 1.0
                 nn.init.normal_(parameter, std=0.02 * scale)
 
-    def forward(self, tokens, caches=None, position=0):
+    def forward(self, tokens, caches=None, position=0, balances=None):
         """Logits for every position; `caches` is filled from `position` on when given."""
-        length = tokens.shape[1]
+        return self.from_embeddings(self.embedding(tokens), caches, position, balances)
+
+    def from_embeddings(self, x, caches=None, position=0, balances=None):
+        """The same for inputs that are vectors already, as those of an image are."""
+        length = x.shape[1]
         cos, sin = self.cos[position : position + length], self.sin[position : position + length]
-        x = self.embedding(tokens)
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, caches[index] if caches else None, position)
+            x = layer(x, cos, sin, caches[index] if caches else None, position, balances)
         return F.linear(self.norm(x), self.embedding.weight)
 
     def empty_caches(self, batch, dtype):

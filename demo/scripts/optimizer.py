@@ -27,7 +27,7 @@ class Muon:
         self.peak, self.weight_decay, self.momentum = learning_rate, weight_decay, momentum
         self.groups, others = {}, []
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 2 and name.startswith("layers."):
+            if parameter.dim() == 2 and "layers." in name:
                 self.groups.setdefault(tuple(parameter.shape), []).append(parameter)
             else:
                 others.append(parameter)

@@ -26,7 +26,11 @@ from optimizer import Muon
 
 
 def text_loss(decoder, inputs, targets):
-    return F.cross_entropy(decoder(inputs).float().flatten(0, 1), targets.flatten())
+    if not decoder.config.experts:
+        return F.cross_entropy(decoder(inputs).float().flatten(0, 1), targets.flatten())
+    balances = []
+    loss = F.cross_entropy(decoder(inputs, balances=balances).float().flatten(0, 1), targets.flatten())
+    return loss + 0.01 * sum(balances) / len(balances)
 
 
 def distilled_loss(decoder, inputs, targets, teacher_logits, mix, temperature):
