@@ -175,20 +175,26 @@ mod tests {
         }
     }
 
+    /// Columns that matter and columns that do not share every block, so that its scale must choose.
     #[test]
     fn importance_moves_the_error_to_columns_that_matter_less() {
         let _backend = Backend::initialise();
-        let values = ramp(256);
-        let mut importance = vec![1.0; 256];
-        importance[..128].fill(1000.0);
+        // A fixed sequence without a pattern (Knuth's multiplicative hash).
+        let values: Vec<f32> = (0..4096_u32)
+            .map(|index| {
+                f32::from((index.wrapping_mul(2_654_435_761) >> 16) as u16) / 32768.0 - 1.0
+            })
+            .collect();
+        let importance: Vec<f32> =
+            (0..256).map(|column| if column % 4 == 0 { 1000.0 } else { 1.0 }).collect();
         let error = |importance: Option<&[f32]>| {
-            let bytes = quantize(format("Q4_K"), &values, 256, importance).unwrap();
+            let bytes = quantize(format("Q4_0"), &values, 256, importance).unwrap();
             let mut back = Vec::new();
-            dequantize(format("Q4_K"), &bytes, &mut back).unwrap();
-            let pairs = values.iter().zip(&back).take(128);
+            dequantize(format("Q4_0"), &bytes, &mut back).unwrap();
+            let pairs = values.iter().zip(&back).step_by(4);
             pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>()
         };
-        assert!(error(Some(&importance)) < error(None));
+        assert!(error(Some(&importance)) < 0.9 * error(None));
     }
 
     #[test]

@@ -177,3 +177,84 @@ fn fixed_text(text: &str) -> [c_char; MOST_TEXT + 1] {
     }
     field
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llama::gguf_file::GgufInput;
+
+    const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
+    const WEIGHT: &str = "blk.0.attn_q.weight";
+
+    fn made(
+        backend: Backend,
+        importance: Option<&[Importance]>,
+        overrides: &[FormatOverride],
+        metadata: &[(String, MetadataValue)],
+    ) -> Result<GgufInput, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.gguf");
+        let rounding = Rounding {
+            input: Path::new(DEMO),
+            output: &output,
+            file_type: "Q4_0".parse().unwrap(),
+            threads: 2,
+            allow_requantize: false,
+            importance,
+            overrides,
+            metadata,
+        };
+        quantize_file(backend, &rounding).map_err(|error| error.to_string())?;
+        Ok(GgufInput::open(backend, &output).unwrap())
+    }
+
+    fn bytes<'a>(file: &'a GgufInput, name: &str) -> &'a [u8] {
+        file.bytes(file.find(name).unwrap())
+    }
+
+    fn importance(values: usize) -> [Importance; 1] {
+        let value = |column: usize| if column.is_multiple_of(4) { 1000.0 } else { 1.0 };
+        [Importance { weight: WEIGHT.to_owned(), values: (0..values).map(value).collect() }]
+    }
+
+    #[test]
+    fn importance_changes_the_weight_it_is_about_and_no_other() {
+        let backend = Backend::initialise();
+        let plain = made(backend, None, &[], &[]).unwrap();
+        let matrix = importance(256);
+        let weighted = made(backend, Some(&matrix), &[], &[]).unwrap();
+        assert_ne!(bytes(&plain, WEIGHT), bytes(&weighted, WEIGHT));
+        let other = "blk.1.attn_q.weight";
+        assert_eq!(bytes(&plain, other), bytes(&weighted, other));
+    }
+
+    #[test]
+    fn importance_of_another_size_is_refused() {
+        let matrix = importance(128);
+        let error = made(Backend::initialise(), Some(&matrix), &[], &[]).unwrap_err();
+        assert!(error.contains("imatrix size 128 is different from tensor size 256"), "{error}");
+    }
+
+    #[test]
+    fn formats_of_single_tensors_and_keys_are_as_asked_for() {
+        let overrides = [FormatOverride {
+            pattern: r"blk\.0\.attn_q".to_owned(),
+            format: GgmlType::from_name("Q8_0").unwrap(),
+        }];
+        let long = "ö".repeat(100);
+        let metadata = [
+            ("quantbench.method".to_owned(), MetadataValue::Text("imatrix".to_owned())),
+            ("quantbench.calibration.chunks".to_owned(), MetadataValue::Number(7)),
+            ("quantbench.long".to_owned(), MetadataValue::Text(long.clone())),
+        ];
+        let file = made(Backend::initialise(), None, &overrides, &metadata).unwrap();
+        assert_eq!(file.find(WEIGHT).unwrap().entry.format.name(), "Q8_0");
+        assert_eq!(file.find("blk.1.attn_q.weight").unwrap().entry.format.name(), "Q4_0");
+        let header = file.header();
+        let text = |key: &str| header.get(key).and_then(|value| value.as_text()).unwrap();
+        assert_eq!(text("quantbench.method"), "imatrix");
+        assert_eq!(header.get("quantbench.calibration.chunks").unwrap().as_count(), Some(7));
+        // Cut between characters, at 127 bytes.
+        assert_eq!(text("quantbench.long"), &long[..126]);
+    }
+}

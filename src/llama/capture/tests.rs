@@ -22,13 +22,23 @@ fn tokens() -> Vec<i32> {
     (0..TOKENS).map(|index| i32::try_from(index * 7 % 300 + 300).unwrap()).collect()
 }
 
+/// One input as it was shown.
+#[derive(Debug, Clone)]
+struct Seen {
+    weight: String,
+    layer: Option<u32>,
+    input: String,
+    columns: usize,
+    rows: Vec<f32>,
+}
+
 /// Keeps everything whose name begins with one of the prefixes.
 #[derive(Default)]
 struct Recorder {
     prefixes: Vec<&'static str>,
     stop_at: Option<&'static str>,
     asked: Vec<String>,
-    inputs: Vec<(String, Option<u32>, String, usize, Vec<f32>)>,
+    inputs: Vec<Seen>,
     nodes: Vec<(String, Vec<f32>)>,
 }
 
@@ -40,9 +50,13 @@ impl Sink for Recorder {
 
     fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
         assert!(input.matrix_of_row.is_empty());
-        let name = input.weight.to_owned();
-        let values = input.rows.to_vec();
-        self.inputs.push((name, input.layer, input.input.to_owned(), input.columns, values));
+        self.inputs.push(Seen {
+            weight: input.weight.to_owned(),
+            layer: input.layer,
+            input: input.input.to_owned(),
+            columns: input.columns,
+            rows: input.rows.to_vec(),
+        });
         if self.stop_at == Some(input.weight) { Flow::Stop } else { Flow::Continue }
     }
 
@@ -66,13 +80,14 @@ fn the_captured_input_times_the_weight_is_what_the_graph_computed() {
     let weights = Weights::of(&model).unwrap();
     let info = weights.get("blk.2.ffn_up.weight").unwrap().clone();
     let weight = weights.read_f32(&info.name).unwrap();
-    let [(name, layer, _, columns, inputs)] = &recorder.inputs[..] else { panic!("one weight") };
-    assert_eq!((name.as_str(), *layer, *columns), ("blk.2.ffn_up.weight", Some(2), info.columns()));
-    assert_eq!(inputs.len(), TOKENS * columns);
+    let [seen] = &recorder.inputs[..] else { panic!("one weight") };
+    assert_eq!((seen.weight.as_str(), seen.layer), ("blk.2.ffn_up.weight", Some(2)));
+    let columns = info.columns();
+    assert_eq!((seen.columns, seen.rows.len()), (columns, TOKENS * columns));
     let [(_, outputs)] = &recorder.nodes[..] else { panic!("one node") };
     assert_eq!(outputs.len(), TOKENS * info.rows());
-    for (input, output) in inputs.chunks(*columns).zip(outputs.chunks(info.rows())) {
-        for (row, given) in weight.chunks(*columns).zip(output) {
+    for (input, output) in seen.rows.chunks(columns).zip(outputs.chunks(info.rows())) {
+        for (row, given) in weight.chunks(columns).zip(output) {
             let product: f32 = row.iter().zip(input).map(|(a, b)| a * b).sum();
             // The graph rounds inputs to F16 before it multiplies.
             assert!((product - given).abs() < 0.02, "{product} {given}");
@@ -89,7 +104,8 @@ fn weights_with_the_same_input_say_so_and_attention_products_are_left_out() {
     };
     context(&model).evaluate(&tokens(), &mut recorder).unwrap();
     let input = |weight: &str| {
-        recorder.inputs.iter().find(|entry| entry.0 == weight).map(|entry| entry.2.clone()).unwrap()
+        let seen = recorder.inputs.iter().find(|seen| seen.weight == weight);
+        seen.map(|seen| seen.input.clone()).unwrap()
     };
     assert_eq!(input("blk.0.attn_q.weight"), input("blk.0.attn_k.weight"));
     assert_ne!(input("blk.0.attn_q.weight"), input("blk.0.ffn_up.weight"));
@@ -101,7 +117,7 @@ fn the_last_layer_sees_every_row() {
     let model = model();
     let mut recorder = Recorder { prefixes: vec!["blk.8.ffn_down"], ..Recorder::default() };
     context(&model).evaluate(&tokens(), &mut recorder).unwrap();
-    assert_eq!(recorder.inputs[0].4.len(), TOKENS * recorder.inputs[0].3);
+    assert_eq!(recorder.inputs[0].rows.len(), TOKENS * recorder.inputs[0].columns);
 }
 
 #[test]
@@ -114,7 +130,7 @@ fn a_sink_that_stops_is_asked_about_nothing_later() {
         ..Recorder::default()
     };
     assert_eq!(context.evaluate(&tokens(), &mut recorder).unwrap(), Flow::Stop);
-    assert_eq!(recorder.inputs.last().unwrap().0, "blk.1.attn_q.weight");
+    assert_eq!(recorder.inputs.last().unwrap().weight, "blk.1.attn_q.weight");
     assert!(!recorder.asked.iter().any(|name| name.starts_with("blk.2.")), "{:?}", recorder.asked);
     // The next evaluation starts afresh.
     let mut recorder = Recorder { prefixes: vec!["blk.8.ffn_down"], ..Recorder::default() };
@@ -150,7 +166,7 @@ fn an_overwritten_weight_is_what_the_next_evaluation_uses() {
     let input = |context: &mut CapturingContext<'_>| {
         let mut recorder = Recorder { prefixes: vec!["blk.0.ffn_down"], ..Recorder::default() };
         context.evaluate(&tokens(), &mut recorder).unwrap();
-        recorder.inputs.remove(0).4
+        recorder.inputs.remove(0).rows
     };
     let before = input(&mut context);
     assert!(before.iter().any(|value| *value != 0.0));
