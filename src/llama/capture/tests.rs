@@ -1,3 +1,5 @@
+//! A sink that records, on the demo model.
+
 use super::*;
 use crate::llama::backend::Backend;
 use crate::llama::model::LoadExtent;
