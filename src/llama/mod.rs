@@ -10,14 +10,19 @@
 
 pub mod backend;
 pub mod batch;
+pub mod blocks;
+pub mod capture;
 pub mod context;
 pub mod devices;
 pub mod error;
+pub mod gguf_file;
 pub mod log;
+pub mod mapped_file;
 pub mod memory;
 pub mod model;
 pub mod quantize;
 pub mod sampler;
+pub mod tensors;
 
 /// Bindings of the shim, made by build.rs.
 mod shim {
