@@ -1,6 +1,14 @@
 //! Checkpoints written for tests, with the packing that `AutoGPTQ` and `AutoAWQ` publish: word by word,
 //! case by case, and nothing shared with the code that reads them.
 
+#![allow(
+    dead_code,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers; the end-to-end tests use a part of it"
+)]
+
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
