@@ -3,6 +3,7 @@
 use crate::world::World;
 use quantbench::llama::backend::Backend;
 use quantbench::llama::gguf_file::GgufInput;
+use quantbench::model::gguf::Value;
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-d
 /// Modules of a layer, their names in a GGUF, and in how many heads their rows are reordered there.
 fn modules(input: &GgufInput) -> Vec<(&'static str, &'static str, Option<usize>)> {
     let count = |key: &str| {
-        let value = input.header().get_own(key).and_then(|value| value.as_count());
+        let value = input.header().get_own(key).and_then(Value::as_count);
         Some(usize::try_from(value.unwrap()).unwrap())
     };
     vec![

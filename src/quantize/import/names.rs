@@ -138,7 +138,7 @@ fn name_of(module: &str) -> Option<&'static str> {
 #[must_use]
 pub fn row_order(rows: usize, heads: Option<usize>) -> Option<Vec<usize>> {
     let Some(heads) = heads else { return Some((0..rows).collect()) };
-    if rows % (2 * heads) != 0 {
+    if !rows.is_multiple_of(2 * heads) {
         return None;
     }
     let (head, half) = (rows / heads, rows / heads / 2);

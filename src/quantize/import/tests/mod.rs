@@ -1,12 +1,6 @@
 //! Weight by weight: checkpoints that a test packed itself, against the file made from them.
 
-#![expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::float_cmp,
-    reason = "small numbers, and equal ones are meant"
-)]
+#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "small numbers")]
 
 mod packing;
 
@@ -110,7 +104,7 @@ impl Scene {
     }
 
     /// Every weight of the result is the checkpoint's, up to `tolerance` times scale · zero.
-    fn check(&self, made: &GgufInput, layers: &[Rounded], format: &str, tolerance: f32) {
+    fn check(made: &GgufInput, layers: &[Rounded], format: &str, tolerance: f32) {
         for ((name, _, rows), layer) in LAYERS.into_iter().zip(layers) {
             let tensor = made.find(&format!("{name}.weight")).unwrap();
             assert_eq!(tensor.entry.format.name(), format);
@@ -186,7 +180,7 @@ fn gptq_of_every_width_group_and_version_keeps_every_weight() {
             ));
             scene.write(&gptq(&layers, stored_less));
             let made = scene.import(CheckpointKind::Gptq).unwrap();
-            scene.check(&made, &layers, format, tolerance);
+            Scene::check(&made, &layers, format, tolerance);
         }
     }
 }
@@ -202,7 +196,7 @@ fn the_whole_row_can_be_one_group_and_order_may_be_told_where_it_changes_nothing
     tensors.0.get_mut(&index).unwrap().1 = vec![COLUMNS];
     scene.write(&tensors);
     let made = scene.import(CheckpointKind::Gptq).unwrap();
-    scene.check(&made, &layers, "Q4_1", 6e-4);
+    Scene::check(&made, &layers, "Q4_1", 6e-4);
 }
 
 #[test]
@@ -245,7 +239,7 @@ fn awq_of_both_packings_keeps_every_weight_and_takes_the_scaled_norm() {
         tensors.floats("model.layers.0.self_attn.q_proj.bias", &[0.0; 64]);
         scene.write(&tensors);
         let made = scene.import(CheckpointKind::Awq).unwrap();
-        scene.check(&made, &layers, "Q4_1", 6e-4);
+        Scene::check(&made, &layers, "Q4_1", 6e-4);
         let bytes = |name: &str| made.bytes(made.find(name).unwrap()).to_vec();
         assert_eq!(bytes("blk.0.attn_norm.weight"), floats(&[0.5; 32]));
         assert_eq!(bytes("token_embd.weight"), floats(&[0.25; 64]));
@@ -279,7 +273,7 @@ fn several_files_with_an_index_are_one_checkpoint() {
     };
     index("");
     let made = scene.import(CheckpointKind::Gptq).unwrap();
-    scene.check(&made, &layers, "Q4_1", 6e-4);
+    Scene::check(&made, &layers, "Q4_1", 6e-4);
     let refused = |part: &str| {
         let error = scene.import(CheckpointKind::Gptq).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
