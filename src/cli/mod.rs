@@ -5,6 +5,7 @@ pub mod cache;
 pub mod completions;
 pub mod devices;
 mod fetching;
+pub mod import;
 pub mod inspect;
 pub mod list;
 mod native;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
+    Import(import::Arguments),
     /// List the runs that are stored
     List(list::Arguments),
     /// Show a stored run
@@ -108,6 +111,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempPath;
 
 /// A worker that reports no progress for longer is ended.
-const PHASE_LIMIT: Duration = Duration::from_mins(10);
+pub(super) const PHASE_LIMIT: Duration = Duration::from_mins(10);
 
 /// Flags of `quantbench quantize`.
 #[derive(Debug, Args)]
@@ -235,13 +235,13 @@ fn result_name(stem: &str, quantization: Quantization) -> String {
     format!("{base}-{}.gguf", quantization.to_string().replace(':', "-"))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
 /// A name in the same folder, so that renaming is one step; removed if it is not renamed.
-fn temporary_beside(path: &Path) -> Result<TempPath, QuantizeError> {
+pub(super) fn temporary_beside(path: &Path) -> Result<TempPath, QuantizeError> {
     tempfile::Builder::new()
         .prefix(".quantbench-")
         .suffix(".gguf.partial")
@@ -251,7 +251,7 @@ fn temporary_beside(path: &Path) -> Result<TempPath, QuantizeError> {
 }
 
 /// Gives a whole file its name, once it is on the disk. Returns its bytes.
-fn finish(temporary: TempPath, path: &Path) -> Result<u64, QuantizeError> {
+pub(super) fn finish(temporary: TempPath, path: &Path) -> Result<u64, QuantizeError> {
     let failed = |source| QuantizeError::Write { path: path.to_owned(), source };
     let file = File::open(&temporary).map_err(failed)?;
     file.sync_all().map_err(failed)?;
@@ -266,10 +266,10 @@ fn finish(temporary: TempPath, path: &Path) -> Result<u64, QuantizeError> {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-struct Bar(Option<ProgressBar>);
+pub(super) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    fn new(name: &str, quiet: bool) -> Self {
+    pub(super) fn new(name: &str, quiet: bool) -> Self {
         if quiet || !io::stderr().is_terminal() {
             return Self(None);
         }

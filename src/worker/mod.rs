@@ -9,13 +9,14 @@ pub mod protocol;
 mod report;
 mod visit;
 
-use protocol::{Event, Job, Phase, QuantizeJob};
+use protocol::{Event, ImportJob, Job, Phase, QuantizeJob};
 use report::Reporter;
 use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use crate::llama::backend::Backend;
 use crate::llama::quantize::Rounding;
+use crate::quantize::import::Import;
 
 /// Reads one job from standard input, does it, and reports on standard output.
 ///
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
     let backend = Backend::initialise();
     let result = match job {
         Job::Quantize(job) => quantize(backend, &job, &reporter),
+        Job::Import(job) => import(backend, &job, &reporter),
         Job::Visit(job) => visit::run(backend, &job, &reporter),
         Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
     };
@@ -85,4 +87,22 @@ fn quantize(backend: Backend, job: &QuantizeJob, reporter: &Reporter) -> Result<
         metadata: &[],
     };
     crate::quantize::rtn::quantize(backend, &request, progress).map_err(|error| error.to_string())
+}
+
+fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
+    reporter.send(&Event::Phase(Phase::Quantize));
+    let request = Import {
+        checkpoint: &job.checkpoint,
+        kind: job.kind,
+        base: &job.base,
+        output: &job.output,
+    };
+    crate::quantize::import::import(backend, &request, |fraction| reporter.progress(fraction, ""))
+        .map_err(|error| in_words(&error))
+}
+
+/// An error with all its causes.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -7,6 +7,7 @@
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
 use crate::model::quantization::FileType;
+use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response, SpeedSample,
 };
@@ -20,6 +21,8 @@ use std::path::PathBuf;
 pub enum Job {
     /// Make a variant.
     Quantize(QuantizeJob),
+    /// Write a GPTQ or AWQ checkpoint as a GGUF.
+    Import(ImportJob),
     /// Load a variant and measure it.
     Visit(VisitJob),
     /// Say how much memory a variant would take, without loading its weights.
@@ -39,6 +42,19 @@ pub struct QuantizeJob {
     pub threads: Option<u32>,
     /// Accept an input that is quantized already.
     pub allow_requantize: bool,
+}
+
+/// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportJob {
+    /// The folder of the checkpoint.
+    pub checkpoint: PathBuf,
+    /// What it is.
+    pub kind: CheckpointKind,
+    /// A GGUF of the same model (first part, if split).
+    pub base: PathBuf,
+    /// Where to write; the caller chose a temporary name.
+    pub output: PathBuf,
 }
 
 /// One visit: load a variant once (or twice, cold and warm) and run workloads on it.

@@ -9,6 +9,7 @@ mod disk;
 mod failures;
 mod hostile_files;
 mod idle;
+mod import;
 mod interruption;
 mod quantize;
 mod run;

@@ -1,0 +1,102 @@
+//! `quantbench import`: a GPTQ or AWQ checkpoint as a GGUF.
+
+use super::output;
+use super::quantize::{Bar, PHASE_LIMIT, QuantizeError, finish, folder_of, temporary_beside};
+use crate::error::{Error, Outcome};
+use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::orchestrator::interrupt::Interrupt;
+use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::reason;
+use crate::quantize::import::CheckpointKind;
+use crate::units::{format_bytes, format_seconds};
+use crate::worker::protocol::{ImportJob, Job};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What a checkpoint is, on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kind {
+    /// Made by `AutoGPTQ` or `GPTQModel`
+    Gptq,
+    /// Made by `AutoAWQ`
+    Awq,
+}
+
+/// Flags of `quantbench import`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What the checkpoint is
+    kind: Kind,
+    /// The folder with the safetensors files and their configuration
+    checkpoint: PathBuf,
+    /// A GGUF of the same model: what is not quantized comes from there
+    #[arg(long, value_name = "GGUF")]
+    base: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot import {}: {reason}", checkpoint.display())]
+pub struct NotImported {
+    checkpoint: PathBuf,
+    reason: String,
+}
+
+/// Has a worker write the file and prints one line about it.
+///
+/// # Errors
+/// The checkpoint, BASE or the place of the file is not right, or the worker failed.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let path = &arguments.output;
+    if path.exists() && !arguments.force {
+        return Err(QuantizeError::Exists { path: path.clone() }.into());
+    }
+    let system = |action| move |source| Error::System { action, source };
+    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let started = Instant::now();
+    let temporary = temporary_beside(path)?;
+    let job = Job::Import(ImportJob {
+        checkpoint: arguments.checkpoint.clone(),
+        kind: match arguments.kind {
+            Kind::Gptq => CheckpointKind::Gptq,
+            Kind::Awq => CheckpointKind::Awq,
+        },
+        base: arguments.base.clone(),
+        output: temporary.to_path_buf(),
+    });
+    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
+    let mut bar = Bar::new("import", arguments.quiet);
+    let report = runtime
+        .block_on(converse(&mut launcher, &job, limits, &mut bar))
+        .map_err(crate::orchestrator::sequence::SequenceError::from)?;
+    drop(bar);
+    match report.ending {
+        Ending::Interrupted => Ok(Outcome::Interrupted),
+        Ending::Failed(failure) => {
+            let reason = reason::of_writing(failure.reason, folder_of(path));
+            let checkpoint = arguments.checkpoint.clone();
+            Err(Error::command(NotImported { checkpoint, reason }))
+        }
+        Ending::Done => {
+            let bytes = format_bytes(finish(temporary, path)?);
+            let seconds = format_seconds(started.elapsed().as_secs_f64());
+            output::print(format!("{}  {bytes}  {seconds}\n", path.display()).as_bytes())?;
+            Ok(Outcome::Done)
+        }
+    }
+}

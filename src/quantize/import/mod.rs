@@ -1,0 +1,186 @@
+//! GPTQ and AWQ checkpoints as GGUF files, without rounding their weights a second time.
+//!
+//! `config` and `checkpoint` read the folder, `unpack` takes the codes out of its words, `names` says
+//! where a module belongs, `plan` decides what every tensor is made from, `store` makes blocks. The
+//! vocabulary, embeddings and all else come from a GGUF of the same model. Runs inside the worker
+//! process. Uses `llama::gguf_file`; used by `worker`.
+
+mod checkpoint;
+mod config;
+mod error;
+mod names;
+mod plan;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use config::CheckpointKind;
+pub use error::ImportError;
+
+use crate::llama::backend::Backend;
+use crate::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use checkpoint::Checkpoint;
+use config::Configuration;
+use half::{bf16, f16};
+use plan::{ImportPlan, Origin};
+use std::collections::BTreeMap;
+use std::path::Path;
+use unpack::{Layer, Module};
+
+/// Below this cosine a layer and BASE's tensor have nothing in common.
+const LEAST_COSINE: f64 = 0.2;
+
+/// A checkpoint that is to become a GGUF.
+#[derive(Debug, Clone, Copy)]
+pub struct Import<'a> {
+    /// The folder of the checkpoint.
+    pub checkpoint: &'a Path,
+    /// What it is.
+    pub kind: CheckpointKind,
+    /// A GGUF of the same model.
+    pub base: &'a Path,
+    /// The file to write.
+    pub output: &'a Path,
+}
+
+/// Writes a checkpoint as a GGUF; `progress` is told the fraction of tensors that are done.
+///
+/// # Errors
+/// When the checkpoint is damaged or packed in a way that is not read, it and BASE are not of the
+/// same model, or the file cannot be written; the output may then hold part of a file.
+pub fn import(
+    backend: Backend,
+    request: &Import<'_>,
+    progress: impl Fn(f64),
+) -> Result<(), ImportError> {
+    let configuration = Configuration::read(request.checkpoint, request.kind)?;
+    let checkpoint = Checkpoint::open(request.checkpoint)?;
+    let base = GgufInput::open(backend, request.base)?;
+    let ImportPlan { origins } = plan::plan(&base, &checkpoint, configuration)?;
+    let mut metadata = base.metadata()?;
+    describe(&mut metadata, request, configuration, &origins)?;
+    let plans: Vec<TensorPlan> = origins.iter().map(|(plan, _)| plan.clone()).collect();
+    let mut output = GgufOutput::create(request.output, &metadata, &plans)?;
+    let count = origins.len().max(1);
+    for (done, (tensor, (planned, origin))) in base.tensors().iter().zip(&origins).enumerate() {
+        let original = base.bytes(tensor);
+        let made = match origin {
+            Origin::Base => None,
+            Origin::Plain { name, heads, offset } => {
+                Some(plain_bytes(&checkpoint, name, *heads, *offset)?)
+            }
+            Origin::Quantized { modules, storage, heads } => {
+                let mut bytes = Vec::new();
+                let share = original.len() / modules.len().max(1);
+                for (expert, name) in modules.iter().enumerate() {
+                    let module = Module { checkpoint: &checkpoint, configuration, name };
+                    let layer = module.layer()?;
+                    let order = names::row_order(layer.shape.rows, *heads).unwrap_or_default();
+                    let twin = original.get(expert * share..(expert + 1) * share);
+                    check_resemblance(&layer, &order, twin, tensor.entry.format.name(), name)?;
+                    let stored = store::store(&layer, order.into_iter(), *storage);
+                    bytes.extend(stored.map_err(|wrong| {
+                        let problem =
+                            format!("has a scale in row {} that F16 cannot hold", wrong.row);
+                        ImportError::tensor(&format!("{name}.scales"), problem)
+                    })?);
+                }
+                Some(bytes)
+            }
+        };
+        output.write_tensor(&planned.name, made.as_deref().unwrap_or(original))?;
+        #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+        progress((done + 1) as f64 / count as f64);
+    }
+    Ok(output.finish()?)
+}
+
+/// Says in the file what it is.
+fn describe(
+    metadata: &mut Metadata,
+    request: &Import<'_>,
+    configuration: Configuration,
+    origins: &[(TensorPlan, Origin)],
+) -> Result<(), ImportError> {
+    let mut weights: BTreeMap<&str, u64> = BTreeMap::new();
+    for (plan, origin) in origins {
+        if let Origin::Quantized { storage, .. } = origin {
+            *weights.entry(storage.name()).or_default() += plan.dimensions.iter().product::<u64>();
+        }
+    }
+    let most = weights.iter().max_by_key(|(_, weights)| **weights).map(|(name, _)| *name);
+    let file_type: Option<crate::model::quantization::FileType> =
+        most.and_then(|name| name.parse().ok());
+    if let Some(file_type) = file_type {
+        metadata.set("general.file_type", MetadataValue::U32(file_type.number()))?;
+    }
+    // ggml's GGML_QNT_VERSION: the layout of blocks since 2023.
+    metadata.set("general.quantization_version", MetadataValue::U32(2))?;
+    let folder = request.checkpoint.file_name().unwrap_or_default().to_string_lossy();
+    let group = configuration.group.and_then(|group| u32::try_from(group).ok()).unwrap_or(0);
+    for (key, value) in [
+        ("quantbench.method", MetadataValue::Text(request.kind.method())),
+        ("quantbench.import.checkpoint", MetadataValue::Text(&folder)),
+        ("quantbench.import.packing", MetadataValue::Text(configuration.packing.name())),
+        ("quantbench.import.bits", MetadataValue::U32(configuration.bits)),
+        // 0: a row is one group.
+        ("quantbench.import.group_size", MetadataValue::U32(group)),
+    ] {
+        metadata.set(key, value)?;
+    }
+    Ok(())
+}
+
+/// A plain tensor of the checkpoint as F32.
+fn plain_bytes(
+    checkpoint: &Checkpoint,
+    name: &str,
+    heads: Option<usize>,
+    offset: f32,
+) -> Result<Vec<u8>, ImportError> {
+    let numbers = checkpoint.numbers(name)?;
+    let values = numbers.values;
+    let order = match numbers.shape.len() {
+        1 => names::row_order(values.len(), heads).unwrap_or_default(),
+        _ => (0..values.len()).collect(),
+    };
+    Ok(order.into_iter().flat_map(|at| (values[at] + offset).to_le_bytes()).collect())
+}
+
+/// Weights of another model, or rows in another order, have nothing in common with BASE's tensor.
+/// Only a BASE in floating point is asked.
+fn check_resemblance(
+    layer: &Layer,
+    order: &[usize],
+    original: Option<&[u8]>,
+    format: &str,
+    module: &str,
+) -> Result<(), ImportError> {
+    let bytes = original.unwrap_or_default();
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    let base: Vec<f32> = match format {
+        "F32" => bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
+        "F16" => halves().map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
+        "BF16" => halves().map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
+        _ => return Ok(()),
+    };
+    let columns = layer.shape.columns;
+    let (mut product, mut own, mut other) = (0.0_f64, 0.0_f64, 0.0_f64);
+    for (&row, base) in order.iter().zip(base.chunks_exact(columns)) {
+        for (column, &weight) in base.iter().enumerate() {
+            let (mine, weight) = (f64::from(layer.weight(row, column)), f64::from(weight));
+            product += mine * weight;
+            own += mine * mine;
+            other += weight * weight;
+        }
+    }
+    let cosine = product / (own * other).sqrt();
+    if own > 0.0 && other > 0.0 && cosine < LEAST_COSINE {
+        let problem = format!(
+            "its weights and BASE's have a cosine of {cosine:.3}; BASE is of another model"
+        );
+        return Err(ImportError::mismatch(module, problem));
+    }
+    Ok(())
+}
