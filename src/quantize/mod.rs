@@ -2,4 +2,5 @@
 //!
 //! Runs inside the worker process. Uses `llama`; used by `worker`.
 
+pub mod gptq;
 pub mod rtn;
