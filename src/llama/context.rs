@@ -47,6 +47,17 @@ impl<'model> Context<'model> {
         settings: &Settings,
         shape: ContextShape,
     ) -> Result<Self, LlamaError> {
+        Self::with_callback(model, settings, shape, None, std::ptr::null_mut())
+    }
+
+    /// Makes a context that shows every node of its graphs to `callback`, which is handed `data`.
+    pub(super) fn with_callback(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+        callback: sys::ggml_backend_sched_eval_callback,
+        data: *mut std::ffi::c_void,
+    ) -> Result<Self, LlamaError> {
         // SAFETY: returns a plain struct.
         let mut parameters = unsafe { sys::llama_context_default_params() };
         let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
@@ -66,10 +77,12 @@ impl<'model> Context<'model> {
         parameters.type_v = cache_type(settings.cache_type_v);
         parameters.offload_kqv = settings.kv_offload;
         parameters.no_perf = true;
+        parameters.cb_eval = callback;
+        parameters.cb_eval_user_data = data;
         log::forget_errors();
         let mut error = ErrorText::new();
-        // SAFETY: the model is alive and borrowed for as long as the context; the parameters hold
-        // no pointers of ours; the error buffer has the length given.
+        // SAFETY: the model is alive and borrowed for as long as the context; the only pointer in the
+        // parameters is the callback's data, which its owner keeps for as long as the context; the error buffer has the length given.
         let handle = unsafe {
             shim::quantbench_new_context(
                 model.as_ptr(),

@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod batch;
+pub mod blocks;
 pub mod context;
 pub mod devices;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod memory;
 pub mod model;
 pub mod quantize;
 pub mod sampler;
+pub mod tap;
 
 /// Bindings of the shim, made by build.rs.
 mod shim {

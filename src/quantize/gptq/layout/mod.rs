@@ -187,11 +187,13 @@ mod tests {
 
     /// A block with every field at random.
     fn random_block(layout: &Layout, random: &mut fastrand::Rng) -> Block {
-        let mut block = Block { scale: f16::from_f32(random.f32() - 0.5), ..Block::default() };
+        let mut half = || f16::from_f32((random.f32() - 0.5) * 10_f32.powi(random.i32(-5..=4)));
+        let (scale, minimum) = (half(), half());
+        let mut block = Block { scale, ..Block::default() };
         if layout.minimum == Minimum::Absent {
             block.minimums = [0; MOST_PARTS];
         } else {
-            block.minimum = f16::from_f32(random.f32());
+            block.minimum = minimum;
         }
         for part in 0..layout.parts() {
             if let Some((least, most)) = layout.scale {
