@@ -141,6 +141,6 @@ fn evaluate(backend: Backend, path: &Path, text: &str, reference: Reference<'_>)
     let request = quality::Request { text, context: 512, chunks: None, reference, precision: None };
     let run = quality::run(&model, &settings, request, &mut |_, _| ())?;
     Ok(run.quality.divergence.map_or((0.0, 0.0), |divergence| {
-        (divergence.mean_kld.value, divergence.mean_kld.standard_error)
+        (divergence.kld.mean, divergence.kld.standard_error)
     }))
 }

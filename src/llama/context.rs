@@ -7,6 +7,7 @@ use super::model::{Model, reason};
 use super::{ErrorText, log, shim};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use llama_cpp_sys_2 as sys;
+use std::ffi::c_void;
 use std::ptr::NonNull;
 
 /// Sizes of a context, besides the settings.
@@ -47,42 +48,34 @@ impl<'model> Context<'model> {
         settings: &Settings,
         shape: ContextShape,
     ) -> Result<Self, LlamaError> {
-        Self::with_callback(model, settings, shape, None, std::ptr::null_mut())
+        Self::make(model, shape, parameters(model, settings, shape))
     }
 
-    /// Makes a context that shows every node of its graphs to `callback`, which is handed `data`.
-    pub(super) fn with_callback(
+    /// As [`Self::new`]; `callback` is asked about every node of a graph, with `user_data`, which
+    /// must outlive the context.
+    pub(super) fn watched(
         model: &'model Model,
         settings: &Settings,
         shape: ContextShape,
-        callback: sys::ggml_backend_sched_eval_callback,
-        data: *mut std::ffi::c_void,
+        callback: extern "C" fn(*mut sys::ggml_tensor, bool, *mut c_void) -> bool,
+        user_data: *mut c_void,
     ) -> Result<Self, LlamaError> {
-        // SAFETY: returns a plain struct.
-        let mut parameters = unsafe { sys::llama_context_default_params() };
-        let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
-        let threads = i32::try_from(threads).unwrap_or(1);
-        parameters.n_ctx = shape.tokens;
-        parameters.n_batch = shape.batch;
-        parameters.n_ubatch = shape.ubatch.min(shape.batch);
-        parameters.n_seq_max = shape.sequences;
-        parameters.n_threads = threads;
-        parameters.n_threads_batch = threads;
-        parameters.flash_attn_type = match settings.flash_attention {
-            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
-        parameters.type_k = cache_type(settings.cache_type_k);
-        parameters.type_v = cache_type(settings.cache_type_v);
-        parameters.offload_kqv = settings.kv_offload;
-        parameters.no_perf = true;
-        parameters.cb_eval = callback;
-        parameters.cb_eval_user_data = data;
+        let mut parameters = parameters(model, settings, shape);
+        parameters.cb_eval = Some(callback);
+        parameters.cb_eval_user_data = user_data;
+        Self::make(model, shape, parameters)
+    }
+
+    fn make(
+        model: &'model Model,
+        shape: ContextShape,
+        parameters: sys::llama_context_params,
+    ) -> Result<Self, LlamaError> {
         log::forget_errors();
         let mut error = ErrorText::new();
-        // SAFETY: the model is alive and borrowed for as long as the context; the only pointer in the
-        // parameters is the callback's data, which its owner keeps for as long as the context; the error buffer has the length given.
+        // SAFETY: the model is alive and borrowed for as long as the context; the parameters hold
+        // no pointers of ours but the callback's data, which outlives the context; the error buffer
+        // has the length given.
         let handle = unsafe {
             shim::quantbench_new_context(
                 model.as_ptr(),
@@ -224,6 +217,33 @@ impl<'model> Context<'model> {
             })
             .collect()
     }
+}
+
+fn parameters(
+    model: &Model,
+    settings: &Settings,
+    shape: ContextShape,
+) -> sys::llama_context_params {
+    // SAFETY: returns a plain struct.
+    let mut parameters = unsafe { sys::llama_context_default_params() };
+    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
+    let threads = i32::try_from(threads).unwrap_or(1);
+    parameters.n_ctx = shape.tokens;
+    parameters.n_batch = shape.batch;
+    parameters.n_ubatch = shape.ubatch.min(shape.batch);
+    parameters.n_seq_max = shape.sequences;
+    parameters.n_threads = threads;
+    parameters.n_threads_batch = threads;
+    parameters.flash_attn_type = match settings.flash_attention {
+        FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+        FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    };
+    parameters.type_k = cache_type(settings.cache_type_k);
+    parameters.type_v = cache_type(settings.cache_type_v);
+    parameters.offload_kqv = settings.kv_offload;
+    parameters.no_perf = true;
+    parameters
 }
 
 fn cache_type(cache_type: CacheType) -> sys::ggml_type {

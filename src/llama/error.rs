@@ -62,6 +62,30 @@ pub enum LlamaError {
         /// llama.cpp's last error lines.
         reason: String,
     },
+    /// Rows of weights could not be read or rounded.
+    #[error("rows of {format} cannot be read or written: {reason}")]
+    Blocks {
+        /// ggml's name of the format.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A weight of a loaded model could not be read or overwritten.
+    #[error("the weight '{name}' cannot be used: {reason}")]
+    Weight {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What flows into a weight could not be captured.
+    #[error("the inputs of '{name}' cannot be captured: {reason}")]
+    Capture {
+        /// The name of the weight or node.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The state of a context could not be saved or restored.
     #[error("llama.cpp cannot {0} the state of a context")]
     State(&'static str),

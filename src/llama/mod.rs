@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod batch;
 pub mod blocks;
+pub mod capture;
 pub mod context;
 pub mod devices;
 pub mod error;
@@ -21,7 +22,7 @@ pub mod memory;
 pub mod model;
 pub mod quantize;
 pub mod sampler;
-pub mod tap;
+pub mod tensors;
 
 /// Bindings of the shim, made by build.rs.
 mod shim {

@@ -20,6 +20,9 @@ pub enum LoadExtent {
     Vocabulary,
     /// Metadata; memory is counted but not taken.
     MemoryPlan,
+    /// As `Everything`, with weights that can be read back and overwritten: neither mapped from the
+    /// file nor repacked for speed.
+    Editable,
 }
 
 /// A loaded model.
@@ -27,6 +30,7 @@ pub enum LoadExtent {
 pub struct Model {
     handle: NonNull<sys::llama_model>,
     backend: Backend,
+    extent: LoadExtent,
 }
 
 impl Drop for Model {
@@ -62,7 +66,8 @@ impl Model {
             if settings.mmap { sys::LLAMA_LOAD_MODE_AUTO } else { sys::LLAMA_LOAD_MODE_NONE };
         parameters.vocab_only = extent == LoadExtent::Vocabulary;
         parameters.no_alloc = extent == LoadExtent::MemoryPlan;
-        if extent == LoadExtent::MemoryPlan {
+        parameters.use_extra_bufts = extent != LoadExtent::Editable;
+        if matches!(extent, LoadExtent::MemoryPlan | LoadExtent::Editable) {
             parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
         log::forget_errors();
@@ -78,13 +83,19 @@ impl Model {
             )
         };
         match NonNull::new(handle) {
-            Some(handle) => Ok(Self { handle, backend }),
+            Some(handle) => Ok(Self { handle, backend, extent }),
             None => Err(LlamaError::Load { path: path.to_owned(), reason: reason(&error) }),
         }
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         self.handle.as_ptr()
+    }
+
+    /// How much of the model is loaded.
+    #[must_use]
+    pub fn extent(&self) -> LoadExtent {
+        self.extent
     }
 
     /// Proof that llama.cpp is initialised.

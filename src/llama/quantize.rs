@@ -4,8 +4,10 @@ use super::backend::Backend;
 use super::error::LlamaError;
 use super::model::{reason, to_c_string};
 use super::{ErrorText, log, shim};
+use crate::model::gguf::GgmlType;
 use crate::model::quantization::FileType;
 use llama_cpp_sys_2 as sys;
+use std::ffi::{CString, c_char};
 use std::path::Path;
 
 /// What to round, to what, and where to write it.
@@ -21,7 +23,44 @@ pub struct Rounding<'a> {
     pub threads: u32,
     /// Accept an input that is quantized already.
     pub allow_requantize: bool,
+    /// Importance of the columns of each weight; `None`: round to nearest.
+    pub importance: Option<&'a [Importance]>,
+    /// Formats of single tensors, instead of those that the file type gives them; the first match
+    /// counts.
+    pub overrides: &'a [FormatOverride],
+    /// Keys to add to the file's metadata, or to replace there.
+    pub metadata: &'a [(String, MetadataValue)],
 }
+
+/// How much the columns of one weight matter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Importance {
+    /// The weight: `blk.0.attn_q.weight`.
+    pub weight: String,
+    /// Mean square of the inputs of each column, `[matrices, columns]`.
+    pub values: Vec<f32>,
+}
+
+/// The format of the tensors whose names match a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatOverride {
+    /// A regular expression (C++'s ECMAScript), found anywhere in the name.
+    pub pattern: String,
+    /// The format.
+    pub format: GgmlType,
+}
+
+/// A value of a metadata key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataValue {
+    /// Text; llama.cpp keeps the first 127 bytes.
+    Text(String),
+    /// A number, stored as u32.
+    Number(u32),
+}
+
+/// Room of a text in `llama_model_kv_override`, without its terminator.
+const MOST_TEXT: usize = 127;
 
 /// Writes a file, rounded to another file type.
 ///
@@ -29,7 +68,7 @@ pub struct Rounding<'a> {
 /// [`LlamaError::Quantize`] with llama.cpp's last error lines; the output may then hold part of a
 /// file.
 pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), LlamaError> {
-    let Rounding { input, output, file_type, threads, allow_requantize } = *rounding;
+    let Rounding { input, output, file_type, threads, allow_requantize, .. } = *rounding;
     let c_input = to_c_string(&input.to_string_lossy())?;
     let c_output = to_c_string(&output.to_string_lossy())?;
     // SAFETY: returns a plain struct.
@@ -37,10 +76,20 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), L
     parameters.nthread = i32::try_from(threads).unwrap_or(0);
     parameters.ftype = file_type.number();
     parameters.allow_requantize = allow_requantize;
+    let tables = Tables::new(rounding)?;
+    if rounding.importance.is_some() {
+        parameters.imatrix = tables.importance.as_ptr();
+    }
+    if !rounding.overrides.is_empty() {
+        parameters.tt_overrides = tables.overrides.as_ptr();
+    }
+    if !rounding.metadata.is_empty() {
+        parameters.kv_overrides = tables.metadata.as_ptr();
+    }
     log::forget_errors();
     let mut error = ErrorText::new();
-    // SAFETY: both paths are terminated and outlive the call; the parameters hold no pointers of
-    // ours; the error buffer has the length given.
+    // SAFETY: both paths are terminated and outlive the call; the parameters point into
+    // `tables`, whose arrays end with an empty entry; the error buffer has the length given.
     let code = unsafe {
         shim::quantbench_quantize(
             c_input.as_ptr(),
@@ -58,4 +107,73 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), L
         file_type: file_type.name().to_owned(),
         reason: reason(&error),
     })
+}
+
+/// The arrays that llama.cpp reads, each ended by an empty entry, and the names they point to.
+struct Tables {
+    importance: Vec<sys::llama_model_imatrix_data>,
+    overrides: Vec<sys::llama_model_tensor_override>,
+    metadata: Vec<sys::llama_model_kv_override>,
+    /// What the pointers in the arrays point to; moving a `CString` leaves its text in place.
+    _names: Vec<CString>,
+}
+
+impl Tables {
+    fn new(rounding: &Rounding<'_>) -> Result<Self, LlamaError> {
+        let mut names = Vec::new();
+        let mut importance = Vec::new();
+        for entry in rounding.importance.unwrap_or_default() {
+            let name = to_c_string(&entry.weight)?;
+            importance.push(sys::llama_model_imatrix_data {
+                name: name.as_ptr(),
+                data: entry.values.as_ptr(),
+                size: entry.values.len(),
+            });
+            names.push(name);
+        }
+        importance.push(sys::llama_model_imatrix_data {
+            name: std::ptr::null(),
+            data: std::ptr::null(),
+            size: 0,
+        });
+        let mut overrides = Vec::new();
+        for entry in rounding.overrides {
+            let pattern = to_c_string(&entry.pattern)?;
+            overrides.push(sys::llama_model_tensor_override {
+                pattern: pattern.as_ptr(),
+                type_: entry.format.number(),
+            });
+            names.push(pattern);
+        }
+        overrides.push(sys::llama_model_tensor_override { pattern: std::ptr::null(), type_: 0 });
+        let mut metadata: Vec<_> =
+            rounding.metadata.iter().map(|(key, value)| key_value(key, value)).collect();
+        // An empty key ends the list.
+        metadata.push(key_value("", &MetadataValue::Number(0)));
+        Ok(Self { importance, overrides, metadata, _names: names })
+    }
+}
+
+fn key_value(key: &str, value: &MetadataValue) -> sys::llama_model_kv_override {
+    let (tag, value) = match value {
+        MetadataValue::Text(text) => (
+            sys::LLAMA_KV_OVERRIDE_TYPE_STR,
+            sys::llama_model_kv_override__bindgen_ty_1 { val_str: fixed_text(text) },
+        ),
+        MetadataValue::Number(number) => (
+            sys::LLAMA_KV_OVERRIDE_TYPE_INT,
+            sys::llama_model_kv_override__bindgen_ty_1 { val_i64: i64::from(*number) },
+        ),
+    };
+    sys::llama_model_kv_override { tag, key: fixed_text(key), __bindgen_anon_1: value }
+}
+
+/// A text in a field of fixed size, cut between characters where it is longer, always terminated.
+fn fixed_text(text: &str) -> [c_char; MOST_TEXT + 1] {
+    let mut field = [0; MOST_TEXT + 1];
+    let end = text.floor_char_boundary(MOST_TEXT);
+    for (to, from) in field.iter_mut().zip(text[..end].bytes()) {
+        *to = from.cast_signed();
+    }
+    field
 }

@@ -80,6 +80,9 @@ fn quantize(backend: Backend, job: &QuantizeJob, reporter: &Reporter) -> Result<
         file_type: job.file_type,
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: job.allow_requantize,
+        importance: None,
+        overrides: &[],
+        metadata: &[],
     };
     crate::quantize::rtn::quantize(backend, &request, progress).map_err(|error| error.to_string())
 }

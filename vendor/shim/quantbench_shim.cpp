@@ -3,6 +3,7 @@
 #include "common.h"
 #include "ggml-backend.h"
 #include "llama-ext.h"
+#include "llama-model.h"
 
 #include <cstdio>
 #include <cstring>
@@ -62,6 +63,19 @@ llama_context * quantbench_new_context(
     llama_model * model, llama_context_params params, char * error, size_t error_size) {
     return guarded<llama_context *>(
         nullptr, error, error_size, [&] { return llama_init_from_model(model, params); });
+}
+
+int32_t quantbench_model_tensors(const llama_model * model, ggml_tensor ** out, int32_t capacity) {
+    return guarded<int32_t>(-1, nullptr, 0, [&] {
+        int32_t count = 0;
+        for (const auto & [name, tensor] : llama_internal_get_tensor_map(model)) {
+            if (count < capacity) {
+                out[count] = tensor;
+            }
+            count++;
+        }
+        return count;
+    });
 }
 
 int32_t quantbench_decode(

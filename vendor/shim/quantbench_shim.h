@@ -1,7 +1,7 @@
 // What quantbench needs from llama.cpp that its C interface does not offer.
 //
 // Two kinds of function: access to what exists only in C++ (memory breakdown, llama-bench's default
-// thread count), and guarded calls that turn a C++ exception into an error text, because an exception
+// thread count, the tensors of a loaded model), and guarded calls that turn a C++ exception into an error text, because an exception
 // must not cross into Rust. Every guarded function writes at most `error_size` bytes, terminated.
 #pragma once
 
@@ -35,6 +35,11 @@ struct llama_model * quantbench_load_model(
 
 struct llama_context * quantbench_new_context(
     struct llama_model * model, struct llama_context_params params, char * error, size_t error_size);
+
+// Writes up to `capacity` tensors of a loaded model, weights that are stored twice twice; returns how many
+// there are, or -1 after an exception.
+int32_t quantbench_model_tensors(
+    const struct llama_model * model, struct ggml_tensor ** out, int32_t capacity);
 
 // Returns llama_decode's code, or -1000 after an exception.
 int32_t quantbench_decode(

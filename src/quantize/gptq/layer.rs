@@ -7,10 +7,10 @@
 use super::GptqError;
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
+use crate::llama::capture::{CapturingContext, Flow, NodeOutput, Sink, WeightInput};
 use crate::llama::context::ContextShape;
 use crate::llama::gguf_file::{GgufInput, GgufOutput, MetadataValue, TensorPlan};
 use crate::llama::model::{LoadExtent, Model};
-use crate::llama::tap::{Node, Tap, TappedContext};
 use crate::model::gguf::{GgmlType, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::path::Path;
 /// The node of a lone layer's output.
 const OUTPUT: &str = "l_out-0";
 /// The node of the residual stream between attention and feed-forward network.
-pub const MIDDLE: &str = "ffn_inp-0";
+const MIDDLE: &str = "ffn_inp-0";
 
 /// Tensors that were made anew, by their name in the whole model.
 pub type Replaced = HashMap<String, Vec<u8>>;
@@ -103,8 +103,6 @@ pub struct Look {
     pub middle: bool,
     /// The layer's output.
     pub output: bool,
-    /// Inputs of the product with the vocabulary.
-    pub head: bool,
 }
 
 /// What was seen of a layer.
@@ -116,56 +114,50 @@ pub struct Seen {
     pub middle: Vec<f32>,
     /// The layer's output, `[tokens, width]`.
     pub output: Vec<f32>,
-    /// Inputs of the product with the vocabulary.
-    pub head: Vec<f32>,
-    /// Weight matrices and the identity of their inputs, in order.
-    products: Vec<(String, usize)>,
-    /// Something was not plain rows of numbers.
-    unreadable: Option<String>,
+    /// Weight matrices and the names of their inputs, in order.
+    products: Vec<(String, String)>,
 }
 
 /// Looks at a layer.
 #[derive(Debug, Default)]
-pub struct LayerTap {
+struct Watcher {
     look: Look,
     list: bool,
     seen: Seen,
 }
 
-impl Tap for LayerTap {
-    fn wants(&mut self, node: &Node<'_>) -> bool {
-        if let Some(weight) = node.product_of() {
-            let listed = self.list && weight.starts_with("blk.0.");
-            let asked = self.look.inputs_of.as_deref() == Some(weight);
-            return listed || asked || (self.look.head && is_head(weight));
+impl Sink for Watcher {
+    fn wants_weight(&mut self, weight: &str) -> bool {
+        let listed = self.list && weight.starts_with("blk.0.");
+        let asked = self.look.inputs_of.as_deref() == Some(weight);
+        listed || asked
+    }
+
+    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
+        if self.list {
+            // Experts' matrices see different tokens each.
+            if input.matrices == 1 {
+                self.seen.products.push((input.weight.to_owned(), input.input.to_owned()));
+            }
+            return Flow::Continue;
         }
-        let name = node.name();
+        self.seen.inputs.clear();
+        self.seen.inputs.extend_from_slice(input.rows);
+        // Nothing behind the only thing asked for is needed; the middle lies before it.
+        if self.look.output { Flow::Continue } else { Flow::Stop }
+    }
+
+    fn wants_node(&mut self, name: &str) -> bool {
         (self.look.middle && name == MIDDLE) || (self.look.output && name == OUTPUT)
     }
 
-    fn take(&mut self, node: &Node<'_>) -> bool {
+    fn node_output(&mut self, output: &NodeOutput<'_>) -> Flow {
         let seen = &mut self.seen;
-        let Some(weight) = node.product_of() else {
-            let place = if node.name() == OUTPUT { &mut seen.output } else { &mut seen.middle };
-            if !node.copy_values(place) {
-                seen.unreadable = Some(node.name().to_owned());
-            }
-            return true;
-        };
-        if self.list {
-            seen.products.push((weight.to_owned(), node.input_identity()));
-        }
-        let place = if is_head(weight) { &mut seen.head } else { &mut seen.inputs };
-        if !node.copy_inputs(place) {
-            seen.unreadable = Some(weight.to_owned());
-        }
-        // Nothing behind the only thing asked for is needed.
-        self.list || self.look.middle || self.look.output || self.look.head
+        let place = if output.name == OUTPUT { &mut seen.output } else { &mut seen.middle };
+        place.clear();
+        place.extend_from_slice(output.rows);
+        Flow::Continue
     }
-}
-
-fn is_head(weight: &str) -> bool {
-    weight == "token_embd.weight" || weight == "output.weight"
 }
 
 /// Loads a lone layer. Its weights are read, not mapped: the file is written anew while they are in use.
@@ -180,7 +172,8 @@ pub fn load(backend: Backend, path: &Path) -> Result<Model, GptqError> {
 /// A lone layer being evaluated.
 #[derive(Debug)]
 pub struct Layer<'model> {
-    context: TappedContext<'model, LayerTap>,
+    context: CapturingContext<'model>,
+    watcher: Watcher,
 }
 
 impl<'model> Layer<'model> {
@@ -191,8 +184,8 @@ impl<'model> Layer<'model> {
     pub fn new(model: &'model Model, context: u32, threads: u32) -> Result<Self, GptqError> {
         let settings = Settings { threads: Some(threads), gpu_layers: 0, ..Settings::default() };
         let shape = ContextShape { tokens: context, sequences: 1, batch: context, ubatch: context };
-        let context = TappedContext::new(model, &settings, shape, LayerTap::default())?;
-        Ok(Self { context })
+        let context = CapturingContext::new(model, &settings, shape)?;
+        Ok(Self { context, watcher: Watcher::default() })
     }
 
     /// Evaluates hidden states of one text, `[tokens, width]`.
@@ -200,22 +193,16 @@ impl<'model> Layer<'model> {
     /// # Errors
     /// When llama.cpp cannot, or what was asked for does not exist or is no plain rows.
     pub fn look(&mut self, hidden: &[f32], look: Look) -> Result<&Seen, GptqError> {
-        let tap = self.context.tap();
-        tap.look = look;
-        tap.seen.inputs.clear();
-        tap.seen.middle.clear();
-        tap.seen.output.clear();
-        tap.seen.head.clear();
-        self.context.evaluate_hidden(hidden)?;
-        let LayerTap { look, seen, .. } = self.context.tap();
-        if let Some(name) = &seen.unreadable {
-            return Err(GptqError::Layers { reason: format!("'{name}' is no plain rows of numbers") });
-        }
+        self.watcher.look = look;
+        self.watcher.seen.inputs.clear();
+        self.watcher.seen.middle.clear();
+        self.watcher.seen.output.clear();
+        self.context.evaluate_hidden(hidden, &mut self.watcher)?;
+        let Watcher { look, seen, .. } = &self.watcher;
         let missing = [
             (look.inputs_of.is_some() && seen.inputs.is_empty(), look.inputs_of.as_deref()),
             (look.middle && seen.middle.is_empty(), Some(MIDDLE)),
             (look.output && seen.output.len() != hidden.len(), Some(OUTPUT)),
-            (look.head && seen.head.is_empty(), Some("the output's inputs")),
         ];
         match missing.into_iter().find(|(missing, _)| *missing) {
             Some((_, name)) => Err(GptqError::Layers {
@@ -230,11 +217,11 @@ impl<'model> Layer<'model> {
     /// # Errors
     /// When llama.cpp cannot evaluate the layer.
     pub fn stages(&mut self, hidden: &[f32]) -> Result<Vec<Stage>, GptqError> {
-        self.context.tap().list = true;
-        self.context.tap().seen.products.clear();
+        self.watcher.list = true;
+        self.watcher.seen.products.clear();
         let result = self.look(hidden, Look::default()).map(|seen| seen.products.clone());
-        self.context.tap().list = false;
-        let mut stages: Vec<(usize, Stage)> = Vec::new();
+        self.watcher.list = false;
+        let mut stages: Vec<(String, Stage)> = Vec::new();
         for (weight, identity) in result? {
             match stages.last_mut() {
                 Some((last, stage)) if *last == identity => stage.weights.push(weight),

@@ -6,13 +6,13 @@
 //! layer, the Hessian and the solver; used by the entry point.
 
 use super::hessian::{Hessian, Moments, Original};
-use super::layer::{self, Layer, Look, MIDDLE, Replaced, Stage, lone_name, whole_name};
+use super::layer::{self, Layer, Look, Replaced, Stage, whole_name};
 use super::layout::Layout;
 use super::report::{Matrix, Outcome, Times};
-use super::solve::{self, Problem, Work};
+use super::solve::{self, Problem};
 use super::{GptqError, Match, Parameters};
 use crate::llama::backend::Backend;
-use crate::llama::blocks::dequantize_rows;
+use crate::llama::blocks;
 use crate::llama::gguf_file::{GgufInput, InputTensor};
 use crate::llama::model::Model;
 use faer::Par;
@@ -58,11 +58,6 @@ pub struct Done {
     pub matrices: Vec<Matrix>,
 }
 
-/// A lone layer of the original, loaded.
-struct Reference<'m> {
-    layer: Layer<'m>,
-}
-
 impl Sequence<'_> {
     fn parallel(&self) -> Par {
         Par::rayon(usize::try_from(self.threads).unwrap_or(1))
@@ -77,14 +72,12 @@ impl Sequence<'_> {
         let bytes = model.bytes(tensor);
         let rows = usize::try_from(tensor.entry.weights).unwrap_or(0) / self.width.max(1);
         let row_bytes = bytes.len().checked_div(rows).unwrap_or(0);
-        let mut hidden = vec![0.0; tokens.len() * self.width];
-        for (&token, hidden) in tokens.iter().zip(hidden.chunks_exact_mut(self.width)) {
+        let mut hidden = Vec::with_capacity(tokens.len() * self.width);
+        for &token in tokens {
             let row = usize::try_from(token).ok().filter(|&row| row < rows);
             let row = row.ok_or(GptqError::NoEmbedding)?;
             let bytes = &bytes[row * row_bytes..][..row_bytes];
-            if !dequantize_rows(tensor.entry.format, bytes, hidden) {
-                return Err(GptqError::NoEmbedding);
-            }
+            blocks::dequantize(tensor.entry.format, bytes, &mut hidden)?;
         }
         Ok(hidden)
     }
@@ -273,10 +266,9 @@ impl Sequence<'_> {
             return Err("it is no matrix".to_owned());
         }
         let hessian = hessian.ok_or("its inputs are all zero, or are not numbers")?;
-        let mut weights = vec![0.0; usize::try_from(source.entry.weights).unwrap_or(0)];
-        if !dequantize_rows(source.entry.format, self.source.bytes(source), &mut weights) {
-            return Err(format!("the original's format {} cannot be read", source.entry.format));
-        }
+        let mut weights = Vec::new();
+        blocks::dequantize(source.entry.format, self.source.bytes(source), &mut weights)
+            .map_err(|error| error.to_string())?;
         Ok((layout, hessian, weights))
     }
 
@@ -291,7 +283,6 @@ impl Sequence<'_> {
         let problem =
             Problem { layout, columns: factor.size, target, hessian: &hessian.matrix, factor };
         let before = solve::loss(&problem, self.draft.bytes(draft), self.parallel());
-        let Work { .. } = self.parameters.work;
         let solution = solve::solve(&problem, self.parameters.work, self.parallel());
         // Also true if one is not a number.
         if !(solution.loss < before) {
@@ -313,6 +304,6 @@ impl Sequence<'_> {
 enum Stream {
     /// The layer's input.
     Input,
-    /// Behind attention, see [`MIDDLE`].
+    /// Behind attention.
     Middle,
 }

@@ -1,0 +1,440 @@
+//! Capture: what flows into the weights of a model while it evaluates tokens.
+//!
+//! ggml's scheduler offers every node of the graph twice: before it is computed ("do you want
+//! this one?") and, if so, after. When the second answer is "stop", the scheduler leaves out the
+//! rest of the current split of the graph. A model on one device is one split, so an early stop
+//! saves the whole rest; with several devices each later split still computes its first node.
+
+use super::batch::Batch;
+use super::blocks;
+use super::context::{Context, ContextShape};
+use super::error::LlamaError;
+use super::model::Model;
+use crate::experiment::settings::Settings;
+use crate::model::gguf::GgmlType;
+use llama_cpp_sys_2 as sys;
+use std::any::Any;
+use std::ffi::{CStr, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+/// Whether an evaluation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Compute nothing more of these tokens.
+    Stop,
+}
+
+/// Input of the product of one weight with activations.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightInput<'a> {
+    /// The weight's name in the GGUF: `blk.0.attn_q.weight`.
+    pub weight: &'a str,
+    /// The layer, from the names in the graph; `None` for `output.weight`.
+    pub layer: Option<u32>,
+    /// The name of the node that gave the input: `attn_norm-0`. Weights that multiply the same
+    /// input give the same name.
+    pub input: &'a str,
+    /// Columns of the weight: the length of a row of inputs.
+    pub columns: usize,
+    /// The inputs, `[rows, columns]`.
+    pub rows: &'a [f32],
+    /// How many matrices the weight is made of: 1, or the number of experts.
+    pub matrices: usize,
+    /// Which matrix (expert) each row was multiplied with; empty if there is one.
+    pub matrix_of_row: &'a [u32],
+}
+
+impl WeightInput<'_> {
+    /// The rows, each with the matrix that it was multiplied with.
+    pub fn rows_with_matrix(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.rows.chunks_exact(self.columns.max(1)).enumerate().map(|(index, row)| {
+            let matrix = self.matrix_of_row.get(index).copied().unwrap_or(0);
+            (matrix as usize, row)
+        })
+    }
+}
+
+/// Output of a node that was asked for by its name.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeOutput<'a> {
+    /// llama.cpp's name of the node: `l_out-3`.
+    pub name: &'a str,
+    /// Length of a row.
+    pub columns: usize,
+    /// The values, `[rows, columns]`.
+    pub rows: &'a [f32],
+}
+
+/// Receives what flows through the graph.
+///
+/// What is not wanted is not copied. A panic in here ends the evaluation and goes on in the caller
+/// of [`CapturingContext::evaluate`].
+pub trait Sink {
+    /// Whether the inputs of this weight are wanted.
+    fn wants_weight(&mut self, weight: &str) -> bool;
+
+    /// Receives the inputs of a weight that was wanted; once per evaluation of at most
+    /// [`ContextShape::ubatch`] tokens.
+    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow;
+
+    /// Whether the output of the node of this name is wanted.
+    fn wants_node(&mut self, _name: &str) -> bool {
+        false
+    }
+
+    /// Receives the output of a node that was wanted.
+    fn node_output(&mut self, _output: &NodeOutput<'_>) -> Flow {
+        Flow::Continue
+    }
+}
+
+/// A context whose evaluations can be watched.
+#[derive(Debug)]
+pub struct CapturingContext<'model> {
+    // Dropped first: it holds the address of the state.
+    context: Context<'model>,
+    state: Owned,
+}
+
+/// The state of the callback, at a fixed address.
+#[derive(Debug)]
+struct Owned(NonNull<State>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: made by Box in `CapturingContext::new`, freed once, after the context that calls
+        // back with it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// The sink of the evaluation under way. Its lifetime is erased: it is there only while
+    /// `evaluate`, which borrows the sink, runs.
+    sink: Option<NonNull<dyn Sink>>,
+    stopped: bool,
+    panic: Option<Box<dyn Any + Send>>,
+    error: Option<LlamaError>,
+    bytes: Vec<u8>,
+    rows: Vec<f32>,
+    experts: Vec<u32>,
+}
+
+impl<'model> CapturingContext<'model> {
+    /// Makes a context for sequences of up to `shape.tokens` tokens.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn new(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+    ) -> Result<Self, LlamaError> {
+        let state = Owned(NonNull::from(Box::leak(Box::<State>::default())));
+        let context = Context::watched(model, settings, shape, on_node, state.0.as_ptr().cast())?;
+        Ok(Self { context, state })
+    }
+
+    /// The context itself.
+    pub fn context(&mut self) -> &mut Context<'model> {
+        &mut self.context
+    }
+
+    /// Evaluates tokens as one sequence from position 0, forgetting what was evaluated before, and
+    /// shows `sink` what it wants. Every position has an output, so that the last layers see all
+    /// rows.
+    ///
+    /// Returns [`Flow::Stop`] if the sink stopped it; outputs of the context are then undefined.
+    ///
+    /// # Errors
+    /// [`LlamaError::Decode`]; [`LlamaError::Capture`] for activations in an unknown format.
+    ///
+    /// # Panics
+    /// Goes on with a panic of the sink.
+    pub fn evaluate(&mut self, tokens: &[i32], sink: &mut dyn Sink) -> Result<Flow, LlamaError> {
+        self.context.clear_memory();
+        let length = self.context.shape().batch.max(1) as usize;
+        let mut batch = Batch::with_capacity(length);
+        let mut position = 0;
+        for part in tokens.chunks(length) {
+            batch.clear();
+            for &token in part {
+                batch.add(token, position, 0, true)?;
+                position += 1;
+            }
+            if self.decode(&mut batch, sink)? == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Evaluates hidden states, `[tokens, width of the model]`, in place of the embeddings of a text's tokens;
+    /// otherwise as [`Self::evaluate`]. There may be as many tokens as the context evaluates at once.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    ///
+    /// # Panics
+    /// Goes on with a panic of the sink.
+    pub fn evaluate_hidden(
+        &mut self,
+        hidden: &[f32],
+        sink: &mut dyn Sink,
+    ) -> Result<Flow, LlamaError> {
+        self.context.clear_memory();
+        let mut batch = Batch::of_hidden(hidden, self.context.model().width());
+        self.decode(&mut batch, sink)
+    }
+
+    fn decode(&mut self, batch: &mut Batch, sink: &mut dyn Sink) -> Result<Flow, LlamaError> {
+        let sink: NonNull<dyn Sink + '_> = NonNull::from(sink);
+        // SAFETY: only the lifetime changes; the pointer is taken out of the state again below,
+        // before the borrow of the sink ends.
+        let sink: NonNull<dyn Sink> =
+            unsafe { std::mem::transmute::<NonNull<dyn Sink + '_>, NonNull<dyn Sink>>(sink) };
+        let state = self.state.0.as_ptr();
+        // SAFETY: the state is alive, and nothing else refers to it: no callback runs now.
+        unsafe {
+            (*state).sink = Some(sink);
+            (*state).stopped = false;
+        }
+        let result = self.context.decode(batch);
+        self.context.synchronize();
+        // SAFETY: as above.
+        let (panic, error, stopped) = unsafe {
+            (*state).sink = None;
+            ((*state).panic.take(), (*state).error.take(), (*state).stopped)
+        };
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        result?;
+        Ok(if stopped { Flow::Stop } else { Flow::Continue })
+    }
+}
+
+/// Called by ggml's scheduler for every node, before and (if wanted) after it is computed.
+extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, state: *mut c_void) -> bool {
+    // SAFETY: `state` is what `new` gave to the context; ggml calls back from the thread that
+    // evaluates, which holds no reference to the state meanwhile.
+    let Some(state) = (unsafe { state.cast::<State>().as_mut() }) else { return false };
+    // SAFETY: ggml hands over a live node of the graph.
+    let Some(node) = (unsafe { tensor.as_ref() }) else { return false };
+    let Some(mut sink) = state.sink else { return false };
+    if state.stopped {
+        // "Wanted" makes the scheduler stop after this one node.
+        return ask;
+    }
+    // SAFETY: the sink outlives the evaluation, and only this callback uses it meanwhile.
+    let sink = unsafe { sink.as_mut() };
+    // A panic must not cross into C.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        if ask { Ok(wants(node, sink)) } else { state.show(node, sink) }
+    }));
+    match result {
+        Ok(Ok(answer)) => {
+            state.stopped = !ask && !answer;
+            answer
+        }
+        Ok(Err(error)) => state.stop(ask, |state| state.error = Some(error)),
+        Err(panic) => state.stop(ask, |state| state.panic = Some(panic)),
+    }
+}
+
+fn wants(node: &sys::ggml_tensor, sink: &mut dyn Sink) -> bool {
+    weight_of(node).is_some_and(|(_, name)| sink.wants_weight(&name))
+        || sink.wants_node(&name_of(node))
+}
+
+impl State {
+    fn stop(&mut self, ask: bool, keep: impl FnOnce(&mut Self)) -> bool {
+        keep(self);
+        self.stopped = true;
+        ask
+    }
+
+    /// Shows a computed node; returns whether to go on.
+    fn show(&mut self, node: &sys::ggml_tensor, sink: &mut dyn Sink) -> Result<bool, LlamaError> {
+        let mut flow = Flow::Continue;
+        if let Some((weight, name)) = weight_of(node)
+            && sink.wants_weight(&name)
+        {
+            let input = operand(node, 1).ok_or_else(|| failed(&name, "it has no input"))?;
+            if node.op == sys::GGML_OP_MUL_MAT_ID {
+                self.read_expert_rows(node, input, &name)?;
+            } else {
+                self.read(input, &name)?;
+                self.spread_over_matrices(weight, input);
+            }
+            let matrices = usize::try_from(weight.ne[2].max(1)).unwrap_or(1);
+            flow = sink.weight_input(&WeightInput {
+                weight: &name,
+                layer: layer_of(&name).or_else(|| layer_in_node(&name_of(node))),
+                input: &name_of(input),
+                columns: columns(input),
+                rows: &self.rows,
+                matrices,
+                matrix_of_row: if matrices > 1 { &self.experts } else { &[] },
+            });
+        }
+        let name = name_of(node);
+        if flow == Flow::Continue && sink.wants_node(&name) {
+            self.read(node, &name)?;
+            let output = NodeOutput { name: &name, columns: columns(node), rows: &self.rows };
+            flow = sink.node_output(&output);
+        }
+        Ok(flow == Flow::Continue)
+    }
+
+    /// All rows of a tensor into `rows`, whatever its strides.
+    fn read(&mut self, tensor: &sys::ggml_tensor, name: &str) -> Result<(), LlamaError> {
+        let format = GgmlType::from_number(tensor.type_)
+            .filter(|format| matches!(format.name(), "F32" | "F16" | "BF16"))
+            .ok_or_else(|| failed(name, "its activations are in an unknown format"))?;
+        let element = usize::try_from(format.block_bytes()).unwrap_or(4);
+        if tensor.nb[0] != element {
+            return Err(failed(name, "the values of its activations do not lie side by side"));
+        }
+        self.fetch(tensor, name)?;
+        self.rows.clear();
+        let row_bytes = columns(tensor) * element;
+        for offset in row_offsets(tensor) {
+            let row = self.bytes.get(offset..offset + row_bytes);
+            let row = row.ok_or_else(|| failed(name, "its activations reach past their end"))?;
+            blocks::dequantize(format, row, &mut self.rows)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes that a tensor spans, from wherever it is, into `bytes`.
+    fn fetch(&mut self, tensor: &sys::ggml_tensor, name: &str) -> Result<(), LlamaError> {
+        // SAFETY: the source of a view is alive as long as the view.
+        let owner = unsafe { tensor.view_src.as_ref() }.unwrap_or(tensor);
+        if owner.buffer.is_null() || tensor.data.is_null() {
+            return Err(failed(name, "its activations are not in memory"));
+        }
+        // SAFETY: the tensor is alive.
+        let size = unsafe { sys::ggml_nbytes(tensor) };
+        self.bytes.resize(size, 0);
+        // SAFETY: the tensor is allocated and computed, and the buffer has the bytes it spans.
+        unsafe { sys::ggml_backend_tensor_get(tensor, self.bytes.as_mut_ptr().cast(), 0, size) };
+        Ok(())
+    }
+
+    /// A plain product of a weight of several matrices: ggml gives each matrix an equal share of
+    /// the input's third dimension, in order.
+    fn spread_over_matrices(&mut self, weight: &sys::ggml_tensor, input: &sys::ggml_tensor) {
+        self.experts.clear();
+        if weight.ne[2] <= 1 {
+            return;
+        }
+        let share = (input.ne[2] / weight.ne[2]).max(1);
+        for i2 in (0..input.ne[3].max(1)).flat_map(|_| 0..input.ne[2]) {
+            let matrix = u32::try_from(i2 / share).unwrap_or(0);
+            self.experts.extend((0..input.ne[1]).map(|_| matrix));
+        }
+    }
+
+    /// One row per token and chosen expert: the input has one row per token, or one per token and
+    /// expert; the third operand names the experts, `[tokens, chosen]`.
+    fn read_expert_rows(
+        &mut self,
+        node: &sys::ggml_tensor,
+        input: &sys::ggml_tensor,
+        name: &str,
+    ) -> Result<(), LlamaError> {
+        let ids = operand(node, 2).ok_or_else(|| failed(name, "it has no choice of experts"))?;
+        if ids.type_ != sys::GGML_TYPE_I32 || ids.nb[0] != 4 {
+            return Err(failed(name, "its choice of experts is in an unknown format"));
+        }
+        self.fetch(ids, name)?;
+        self.experts.clear();
+        let chosen = columns(ids);
+        for offset in row_offsets(ids) {
+            let row = self.bytes.get(offset..offset + chosen * 4);
+            let row = row.ok_or_else(|| failed(name, "its experts reach past their end"))?;
+            let id = |bytes: &[u8]| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            self.experts.extend(row.chunks_exact(4).map(id));
+        }
+        self.read(input, name)?;
+        let per_token = usize::try_from(input.ne[1].max(1)).unwrap_or(1);
+        if per_token < chosen {
+            let width = columns(input);
+            let given = std::mem::take(&mut self.rows);
+            for token in given.chunks_exact(width * per_token) {
+                for slot in 0..chosen {
+                    let start = (slot % per_token) * width;
+                    self.rows.extend_from_slice(&token[start..start + width]);
+                }
+            }
+        }
+        if self.rows.len() != self.experts.len() * columns(input) {
+            return Err(failed(name, "its inputs are not as many as its experts"));
+        }
+        Ok(())
+    }
+}
+
+/// Byte offsets of the rows of a tensor.
+fn row_offsets(tensor: &sys::ggml_tensor) -> impl Iterator<Item = usize> + use<> {
+    let [_, rows, planes, volumes] = tensor.ne.map(|size| usize::try_from(size).unwrap_or(0));
+    let [_, row, plane, volume] = tensor.nb;
+    (0..volumes).flat_map(move |i3| {
+        (0..planes).flat_map(move |i2| (0..rows).map(move |i1| i1 * row + i2 * plane + i3 * volume))
+    })
+}
+
+/// The weight that a matrix product multiplies with, and its name; `None` for other nodes and for
+/// products of activations, such as K with Q.
+fn weight_of(node: &sys::ggml_tensor) -> Option<(&sys::ggml_tensor, String)> {
+    if node.op != sys::GGML_OP_MUL_MAT && node.op != sys::GGML_OP_MUL_MAT_ID {
+        return None;
+    }
+    let weight = operand(node, 0)?;
+    let name = weight_name(&name_of(weight)).to_owned();
+    (weight.op == sys::GGML_OP_NONE && name.ends_with(".weight")).then_some((weight, name))
+}
+
+/// The scheduler names its copy of a weight on another device `CUDA0#blk.0.attn_q.weight#0`.
+fn weight_name(name: &str) -> &str {
+    name.split('#').nth(1).unwrap_or(name)
+}
+
+/// 3 for `blk.3.attn_q.weight`.
+fn layer_of(weight: &str) -> Option<u32> {
+    weight.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+/// 3 for `Qcur-3`.
+fn layer_in_node(name: &str) -> Option<u32> {
+    name.rsplit_once('-')?.1.parse().ok()
+}
+
+fn operand(node: &sys::ggml_tensor, index: usize) -> Option<&sys::ggml_tensor> {
+    // SAFETY: sources of a live node are alive, or null.
+    unsafe { node.src[index].as_ref() }
+}
+
+fn name_of(tensor: &sys::ggml_tensor) -> String {
+    // SAFETY: ggml terminates names.
+    unsafe { CStr::from_ptr(tensor.name.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+fn columns(tensor: &sys::ggml_tensor) -> usize {
+    usize::try_from(tensor.ne[0]).unwrap_or(0)
+}
+
+fn failed(name: &str, reason: &str) -> LlamaError {
+    LlamaError::Capture { name: name.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
