@@ -72,6 +72,10 @@ pub enum GptqError {
     },
 }
 
+/// Architectures whose layers are all alike and whose first layer takes the token embeddings as they are, so
+/// that a layer can be evaluated alone.
+const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
 /// What the outputs of a matrix are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Match {
@@ -138,6 +142,14 @@ pub fn quantize(
 ) -> Result<Report, GptqError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
+    let architecture = source.header().architecture();
+    if !ARCHITECTURES.contains(&architecture) {
+        let reason = format!(
+            "'{architecture}' is not among {}, whose layers are known to be alike",
+            ARCHITECTURES.join(", ")
+        );
+        return Err(GptqError::Layers { reason });
+    }
     let tokens = calibration_tokens(backend, request)?;
     let count = |key: &str| source.header().get_own(key).and_then(Value::as_count).unwrap_or(0);
     let sequence = Sequence {
@@ -172,7 +184,30 @@ pub fn quantize(
         progress((layer + 1) as f64 / layers as f64);
     }
     file.sync_all().map_err(|source| write_error(request, source))?;
+    list_untouched(&draft, &mut report);
     Ok(report)
+}
+
+/// Adds the matrices that no product of a layer was seen with.
+fn list_untouched(draft: &GgufInput, report: &mut Report) {
+    for tensor in draft.tensors() {
+        let entry = &tensor.entry;
+        let listed = report.matrices.iter().any(|matrix| matrix.name == entry.name);
+        if listed || entry.format.block_weights() == 1 {
+            continue;
+        }
+        let reason = if entry.name.starts_with("blk.") {
+            "no plain product of a layer uses it, as with the tables of experts"
+        } else {
+            "it belongs to no layer"
+        };
+        report.matrices.push(Matrix {
+            name: entry.name.clone(),
+            format: entry.format,
+            weights: entry.weights,
+            outcome: Outcome::Kept { reason: reason.to_owned() },
+        });
+    }
 }
 
 fn write_error(request: &Request<'_>, source: std::io::Error) -> GptqError {

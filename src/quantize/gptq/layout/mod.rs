@@ -3,7 +3,7 @@
 //! Every layout here is the same idea with other figures: a block is cut into parts of 16 or 32 weights;
 //! a part has a scale and perhaps a minimum, themselves integers times a number that the block stores
 //! in half precision; a weight is `scale * level(code) - minimum`. Source of the figures and of the
-//! bits: `ggml-common.h` of ggml 0.26 and the `dequantize_row_*` functions beside it. Uses nothing;
+//! bits: `ggml-common.h` of ggml 0.26 and the `dequantize_row_*` functions beside it. Uses `half`;
 //! used by the search for scales and codes and by the solver.
 
 mod plain;
@@ -127,6 +127,7 @@ impl Layout {
     }
 
     /// Every layout.
+    #[cfg(test)]
     pub fn all() -> impl Iterator<Item = &'static Self> {
         plain::LAYOUTS.iter().chain(&super_blocks::LAYOUTS)
     }
@@ -184,6 +185,8 @@ fn bits(code: i8, add: i8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llama::blocks;
+    use crate::model::gguf::GgmlType;
 
     /// A block with every field at random.
     fn random_block(layout: &Layout, random: &mut fastrand::Rng) -> Block {
@@ -213,6 +216,24 @@ mod tests {
             *code = random.i8(least..=most);
         }
         block
+    }
+
+    #[test]
+    fn weights_are_exactly_those_of_ggml() {
+        let mut random = fastrand::Rng::with_seed(6);
+        for layout in Layout::all() {
+            let format = GgmlType::from_name(layout.name).unwrap();
+            assert_eq!(u64::try_from(layout.bytes), Ok(format.block_bytes()), "{}", layout.name);
+            let mut bytes = vec![0; layout.bytes];
+            for _ in 0..50 {
+                layout.pack(&random_block(layout, &mut random), &mut bytes);
+                let mut own = vec![0.0; layout.weights];
+                layout.decode_bytes(&bytes, &mut own);
+                let mut expected = Vec::new();
+                blocks::dequantize(format, &bytes, &mut expected).unwrap();
+                assert_eq!(own, expected, "{}", layout.name);
+            }
+        }
     }
 
     #[test]
