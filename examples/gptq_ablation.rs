@@ -31,7 +31,10 @@ fn main() -> Answer<()> {
     let store = folder.path().join("reference");
     let write = Reference::Write { path: &store, budget_bytes: 16 << 30 };
     evaluate(backend, Path::new(original), &evaluation, write)?;
-    println!("{:<44} {:>9} {:>8} {:>7}  seconds: all, forward, moments, factors, rows", "variant", "KLD", "±", "loss");
+    println!(
+        "{:<44} {:>9} {:>8} {:>7}  seconds: all, forward, moments, factors, rows",
+        "variant", "KLD", "±", "loss"
+    );
     for variant in variants {
         let ready = Path::new(variant).extension().is_some_and(|extension| extension == "gguf");
         let made = if ready { PathBuf::from(variant) } else { folder.path().join("variant.gguf") };
@@ -43,8 +46,12 @@ fn main() -> Answer<()> {
             let (parameters, share) = parameters(variant)?;
             note = run(backend, Path::new(original), &made, part(&calibration, share), parameters)?;
         }
-        let (mean, error) = evaluate(backend, &made, &evaluation, Reference::Read { path: &store })?;
-        let name = made.file_name().filter(|_| ready).map_or(variant.as_str().into(), |name| name.to_string_lossy());
+        let (mean, error) =
+            evaluate(backend, &made, &evaluation, Reference::Read { path: &store })?;
+        let name = made
+            .file_name()
+            .filter(|_| ready)
+            .map_or(variant.as_str().into(), |name| name.to_string_lossy());
         println!("{name:<44} {mean:>9.5} {error:>8.5} {note}");
     }
     Ok(())
@@ -135,12 +142,18 @@ fn parameters(variant: &str) -> Answer<(Parameters, f64)> {
     Ok((parameters, share))
 }
 
-fn evaluate(backend: Backend, path: &Path, text: &str, reference: Reference<'_>) -> Answer<(f64, f64)> {
+fn evaluate(
+    backend: Backend,
+    path: &Path,
+    text: &str,
+    reference: Reference<'_>,
+) -> Answer<(f64, f64)> {
     let settings = Settings::default();
     let model = Model::load(backend, path, &settings, LoadExtent::Everything)?;
     let request = quality::Request { text, context: 512, chunks: None, reference, precision: None };
     let run = quality::run(&model, &settings, request, &mut |_, _| ())?;
-    Ok(run.quality.divergence.map_or((0.0, 0.0), |divergence| {
-        (divergence.kld.mean, divergence.kld.standard_error)
-    }))
+    Ok(run
+        .quality
+        .divergence
+        .map_or((0.0, 0.0), |divergence| (divergence.kld.mean, divergence.kld.standard_error)))
 }

@@ -41,12 +41,19 @@ impl<const N: usize> BlockMetric<N> {
     /// Of the factor on the block's columns.
     #[must_use]
     pub fn new(factor: Factor) -> Self {
-        let parts = (0..factor.size / N).map(|part| Metric::new(&factor.part(part * N, N))).collect();
+        let parts =
+            (0..factor.size / N).map(|part| Metric::new(&factor.part(part * N, N))).collect();
         Self { factor, parts }
     }
 
     /// Loss of storing `block` instead of `target`; leaves the sequence of errors in `errors`.
-    pub fn errors(&self, layout: &Layout, target: &[f32], block: &Block, errors: &mut [f32]) -> f32 {
+    pub fn errors(
+        &self,
+        layout: &Layout,
+        target: &[f32],
+        block: &Block,
+        errors: &mut [f32],
+    ) -> f32 {
         layout.decode(block, errors);
         for (error, target) in errors.iter_mut().zip(target) {
             *error = target - *error;
@@ -57,7 +64,13 @@ impl<const N: usize> BlockMetric<N> {
 
     /// The best way to store `target`, beginning with `known` ways to do so.
     #[must_use]
-    pub fn choose(&self, layout: &Layout, target: &[f32], known: Option<Units>, effort: Effort) -> Block {
+    pub fn choose(
+        &self,
+        layout: &Layout,
+        target: &[f32],
+        known: Option<Units>,
+        effort: Effort,
+    ) -> Block {
         if self.parts.len() == 1 {
             return self.choose_single(layout, target);
         }
@@ -124,8 +137,7 @@ impl<const N: usize> BlockMetric<N> {
     ) -> Option<(Block, f32)> {
         let mut weights = [0.0; MOST_WEIGHTS];
         weights[..target.len()].copy_from_slice(target);
-        let mut block =
-            Block { scale: units.scale, minimum: units.minimum, ..Block::default() };
+        let mut block = Block { scale: units.scale, minimum: units.minimum, ..Block::default() };
         let mut loss = 0.0;
         for (index, metric) in self.parts.iter().enumerate() {
             let target = part_of(&weights, index);
@@ -199,9 +211,10 @@ pub fn store_single<const N: usize>(choice: &Choice<N>, layout: &Layout, block: 
 fn scale_units(layout: &Layout, wishes: &[Wish; 16], count: usize) -> Vec<f16> {
     let (least, most) = layout.scale.unwrap_or((1, 1));
     let wishes = &wishes[..layout.parts()];
-    let extreme = wishes.iter().map(|wish| wish.scale).fold(0.0_f32, |extreme, scale| {
-        if scale.abs() > extreme.abs() { scale } else { extreme }
-    });
+    let extreme = wishes
+        .iter()
+        .map(|wish| wish.scale)
+        .fold(0.0_f32, |extreme, scale| if scale.abs() > extreme.abs() { scale } else { extreme });
     let ends = [most, least];
     let candidates = ends.iter().filter(|&&end| end != 0).flat_map(|&end| grid(extreme, end));
     closest(candidates, count, |unit| {
@@ -244,8 +257,7 @@ fn closest(
     count: usize,
     cost: impl Fn(f32) -> f32,
 ) -> Vec<f16> {
-    let mut scored: Vec<(f32, f16)> =
-        candidates.map(|unit| (cost(unit.to_f32()), unit)).collect();
+    let mut scored: Vec<(f32, f16)> = candidates.map(|unit| (cost(unit.to_f32()), unit)).collect();
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     scored.dedup_by_key(|(_, unit)| *unit);
     scored.truncate(count.max(1));

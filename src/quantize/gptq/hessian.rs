@@ -164,7 +164,14 @@ impl Moments {
         // H⁻¹ = Rᵀ D⁻¹ R.
         let unit = MatRef::from_row_major_slice(&hessian.factor.unit, width, width);
         let mut half = Mat::<f32>::zeros(rows, width);
-        matmul(half.as_mut(), Accum::Replace, wanted.as_ref(), unit.transpose(), 1.0, self.parallel);
+        matmul(
+            half.as_mut(),
+            Accum::Replace,
+            wanted.as_ref(),
+            unit.transpose(),
+            1.0,
+            self.parallel,
+        );
         for (column, weight) in hessian.factor.weight.iter().enumerate() {
             half.col_as_slice_mut(column).iter_mut().for_each(|value| *value /= weight);
         }
@@ -238,7 +245,9 @@ mod tests {
         let stream: Vec<f32> = inputs
             .chunks(width)
             .flat_map(|x| {
-                missing.chunks(width).map(|row| row.iter().zip(x).map(|(m, x)| m * x).sum::<f32>())
+                missing
+                    .chunks(width)
+                    .map(move |row| row.iter().zip(x).map(|(m, x)| m * x).sum::<f32>())
             })
             .collect();
         let mut moments = Moments::new(width, true, Some(rows), Par::Seq);

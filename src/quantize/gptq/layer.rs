@@ -39,7 +39,8 @@ pub fn lone_name(name: &str, layer: u64) -> Option<String> {
 /// The name that a lone layer's tensor has in the whole model.
 #[must_use]
 pub fn whole_name(name: &str, layer: u64) -> String {
-    name.strip_prefix("blk.0.").map_or_else(|| name.to_owned(), |rest| format!("blk.{layer}.{rest}"))
+    name.strip_prefix("blk.0.")
+        .map_or_else(|| name.to_owned(), |rest| format!("blk.{layer}.{rest}"))
 }
 
 /// Writes layer `layer` of `model`, with `replaced` in place of its own tensors, as a model of one layer.
@@ -60,7 +61,8 @@ pub fn write(
         if key.starts_with("tokenizer.") {
             keys.remove(key);
         }
-        let per_layer = matches!(value, Value::Array { count, .. } if Some(*count) == header.layers());
+        let per_layer =
+            matches!(value, Value::Array { count, .. } if Some(*count) == header.layers());
         if key.starts_with(&own) && per_layer {
             return Err(GptqError::Layers { reason: format!("'{key}' differs by layer") });
         }

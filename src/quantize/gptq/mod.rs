@@ -46,7 +46,9 @@ pub enum GptqError {
     #[error(transparent)]
     File(#[from] GgufFileError),
     /// The calibration text is too short.
-    #[error("the calibration text has {tokens} tokens for this model; GPTQ needs at least {context}")]
+    #[error(
+        "the calibration text has {tokens} tokens for this model; GPTQ needs at least {context}"
+    )]
     TextTooShort {
         /// Tokens of the text.
         tokens: usize,
@@ -167,8 +169,7 @@ pub fn quantize(
         original: if matched { sequence.embed(&source, &tokens)? } else { Vec::new() },
         made: sequence.embed(&draft, &tokens)?,
     };
-    let mut report =
-        Report { matrices: Vec::new(), tokens: tokens.len(), times: Times::default() };
+    let mut report = Report { matrices: Vec::new(), tokens: tokens.len(), times: Times::default() };
     let layers = count("block_count");
     let file = OpenOptions::new().write(true).open(request.output);
     let mut file = file.map_err(|source| write_error(request, source))?;

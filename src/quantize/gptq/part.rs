@@ -188,23 +188,22 @@ impl<const N: usize> Part<'_, N> {
     pub fn around(&self, units: Units, scale: f32, minimum: f32, best: &mut Choice<N>) {
         let (scale_unit, minimum_unit) = (units.scale.to_f32(), units.minimum.to_f32());
         let (least, most) = self.layout.scale.unwrap_or((1, 1));
-        let bound = |number: f32, least: i16, most: i16| {
-            number.max(f32::from(least)).min(f32::from(most))
-        };
+        let bound =
+            |number: f32, least: i16, most: i16| number.max(f32::from(least)).min(f32::from(most));
         let centre = if scale_unit == 0.0 { 0.0 } else { scale / scale_unit };
-        let (scales, minimums): (Lanes, Lanes) = if let Minimum::Integers(highest) = self.layout.minimum
-        {
-            let first = bound(centre.floor() - 1.0, least, (most - 3).max(least));
-            let middle = if minimum_unit == 0.0 { 0.0 } else { minimum / minimum_unit };
-            let lowest = bound(middle.floor() - 1.0, 0, (highest - 3).max(0));
-            (
-                std::array::from_fn(|lane| first + column(lane)),
-                std::array::from_fn(|lane| lowest + row(lane)),
-            )
-        } else {
-            let first = bound(centre.round() - 7.0, least, (most - 15).max(least));
-            (std::array::from_fn(|lane| first + number(lane)), [0.0; LANES])
-        };
+        let (scales, minimums): (Lanes, Lanes) =
+            if let Minimum::Integers(highest) = self.layout.minimum {
+                let first = bound(centre.floor() - 1.0, least, (most - 3).max(least));
+                let middle = if minimum_unit == 0.0 { 0.0 } else { minimum / minimum_unit };
+                let lowest = bound(middle.floor() - 1.0, 0, (highest - 3).max(0));
+                (
+                    std::array::from_fn(|lane| first + column(lane)),
+                    std::array::from_fn(|lane| lowest + row(lane)),
+                )
+            } else {
+                let first = bound(centre.round() - 7.0, least, (most - 15).max(least));
+                (std::array::from_fn(|lane| first + number(lane)), [0.0; LANES])
+            };
         let exact_scales = scales.map(|scale| scale * scale_unit);
         let exact_minimums = minimums.map(|minimum| minimum * minimum_unit);
         if let Some(lane) = self.keep(&exact_scales, &exact_minimums, best) {

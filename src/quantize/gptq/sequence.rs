@@ -110,7 +110,8 @@ impl Sequence<'_> {
             let mut reference = original.as_ref().map(|model| self.lone(model)).transpose()?;
             let mut moments =
                 self.moments(&made, reference.as_mut(), index, stage, hidden, times)?;
-            if self.store(index, stage, &mut moments, &mut done, times) && self.parameters.within_layer
+            if self.store(index, stage, &mut moments, &mut done, times)
+                && self.parameters.within_layer
             {
                 layer::write(self.draft, index, &done.replaced, &draft_path)?;
                 made = layer::load(self.backend, &draft_path)?;
@@ -226,7 +227,8 @@ impl Sequence<'_> {
         let mut changed = false;
         for lone in &stage.weights {
             let name = whole_name(lone, index);
-            let (Some(source), Some(draft)) = (self.source.find(&name), self.draft.find(&name)) else {
+            let (Some(source), Some(draft)) = (self.source.find(&name), self.draft.find(&name))
+            else {
                 continue;
             };
             let residual = self.residual(stage).is_some();

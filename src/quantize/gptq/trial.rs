@@ -104,7 +104,13 @@ impl<const N: usize> Metric<N> {
 
     /// Tries sixteen pairs of scale and minimum.
     #[must_use]
-    pub fn trial(&self, target: &[f32; N], levels: Levels, scales: &Lanes, minimums: &Lanes) -> Trial<N> {
+    pub fn trial(
+        &self,
+        target: &[f32; N],
+        levels: Levels,
+        scales: &Lanes,
+        minimums: &Lanes,
+    ) -> Trial<N> {
         let inverses = scales.map(|scale| if scale == 0.0 { 0.0 } else { 1.0 / scale });
         match levels {
             Levels::Integers(lowest, highest) => {
@@ -194,7 +200,10 @@ impl<const N: usize> Trial<N> {
 
     /// Codes of a lane.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "integers that fit, by the clamp to the levels")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "integers that fit, by the clamp to the levels"
+    )]
     pub fn codes(&self, lane: usize) -> [i8; N] {
         self.codes.map(|codes| codes[lane] as i8)
     }
