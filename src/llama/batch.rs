@@ -7,6 +7,8 @@ use llama_cpp_sys_2 as sys;
 #[derive(Debug)]
 pub struct Batch {
     tokens: Vec<sys::llama_token>,
+    /// Hidden states in place of tokens; empty if there are tokens.
+    hidden: Vec<f32>,
     positions: Vec<sys::llama_pos>,
     sequence_counts: Vec<i32>,
     /// One sequence per token; `sequence_pointers` points into it.
@@ -25,6 +27,7 @@ impl Batch {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             tokens: Vec::with_capacity(capacity),
+            hidden: Vec::new(),
             positions: Vec::with_capacity(capacity),
             sequence_counts: vec![1; capacity],
             sequences: Vec::with_capacity(capacity),
@@ -37,6 +40,7 @@ impl Batch {
     /// Removes all tokens.
     pub fn clear(&mut self) {
         self.tokens.clear();
+        self.hidden.clear();
         self.positions.clear();
         self.sequences.clear();
         self.outputs.clear();
@@ -63,6 +67,20 @@ impl Batch {
         Ok(())
     }
 
+    /// Hidden states, rows of `width`, at the first positions of sequence 0 in place of the embeddings of
+    /// tokens; every position has an output. What does not fill a row is left out.
+    pub(super) fn of_hidden(hidden: &[f32], width: usize) -> Self {
+        let count = hidden.len().checked_div(width).unwrap_or(0);
+        let mut batch = Self::with_capacity(count);
+        batch.hidden.extend_from_slice(&hidden[..count * width]);
+        // Not read where there are hidden states; its length is the batch's.
+        batch.tokens.resize(count, 0);
+        batch.positions.extend(0..i32::try_from(count).unwrap_or(i32::MAX));
+        batch.sequences.resize(count, 0);
+        batch.outputs.resize(count, 1);
+        batch
+    }
+
     /// Number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -81,8 +99,16 @@ impl Batch {
         self.sequence_pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
         sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
-            token: self.tokens.as_mut_ptr(),
-            embd: std::ptr::null_mut(),
+            token: if self.hidden.is_empty() {
+                self.tokens.as_mut_ptr()
+            } else {
+                std::ptr::null_mut()
+            },
+            embd: if self.hidden.is_empty() {
+                std::ptr::null_mut()
+            } else {
+                self.hidden.as_mut_ptr()
+            },
             pos: self.positions.as_mut_ptr(),
             n_seq_id: self.sequence_counts.as_mut_ptr(),
             seq_id: self.sequence_pointers.as_mut_ptr(),

@@ -152,6 +152,13 @@ impl Model {
         u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
     }
 
+    /// Length of a token embedding.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        // SAFETY: the model is alive.
+        usize::try_from(unsafe { sys::llama_model_n_embd_inp(self.as_ptr()) }).unwrap_or(0)
+    }
+
     /// How the weights are stored; `None` for a type this llama.cpp has no name for.
     #[must_use]
     pub fn file_type(&self) -> Option<FileType> {

@@ -30,6 +30,14 @@ pub struct InputTensor {
     length: usize,
 }
 
+impl InputTensor {
+    /// Where its data begins in its file, for whoever changes it in place.
+    #[must_use]
+    pub fn file_offset(&self) -> u64 {
+        self.start as u64
+    }
+}
+
 /// One file of a model.
 #[derive(Debug)]
 struct Part {

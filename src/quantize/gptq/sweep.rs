@@ -1,0 +1,219 @@
+//! Sweeps after the pass: every part chosen anew with all others as they are, kept if the true loss falls.
+//!
+//! The pass decides a block when everything behind it is still free to make up for it. Once all is decided, what
+//! a part should be follows from the errors of all others: `q + H_pp⁻¹ g`, `g` the gradient there. Uses the
+//! search over a part, `faer` and `rayon`; used by the solver.
+
+use super::block::{store_part, store_single};
+use super::factor::Factor;
+use super::layout::{Block, Layout};
+use super::part::{Choice, Part, Units};
+use super::solve::{Problem, Work, inner};
+use super::trial::Metric;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Sweeping stops when one lowers the loss by less than this part.
+const WORTHWHILE: f64 = 0.002;
+
+/// What the errors of one part cost with all others fixed.
+struct Own<const N: usize> {
+    metric: Metric<N>,
+    factor: Factor,
+}
+
+/// Sweeps over blocks; gives the loss before and after.
+pub fn improve<const N: usize>(
+    problem: &Problem<'_>,
+    work: Work,
+    bytes: &mut [u8],
+    parallel: Par,
+) -> (f64, f64) {
+    let mut errors = problem.errors(bytes);
+    let mut gradient = problem.gradient(&errors, parallel);
+    let before = inner(&errors, &gradient);
+    let mut loss = before;
+    let Some(owns) = own_metrics::<N>(problem) else { return (before, before) };
+    for _ in 0..work.sweeps {
+        for from in (0..problem.columns).step_by(problem.chunk()) {
+            let chunk = from..(from + problem.chunk()).min(problem.columns);
+            sweep_chunk(problem, &owns, bytes, (&mut errors, &mut gradient), chunk, parallel);
+        }
+        let now = inner(&errors, &gradient);
+        let gain = (loss - now) / loss;
+        loss = now;
+        // Also stops at what is not a number.
+        if !(gain > WORTHWHILE) {
+            break;
+        }
+    }
+    (before, loss)
+}
+
+/// One per part; `None` if the Hessian is not positive definite there.
+fn own_metrics<const N: usize>(problem: &Problem<'_>) -> Option<Vec<Own<N>>> {
+    (0..problem.columns)
+        .into_par_iter()
+        .step_by(N)
+        .map(|from| {
+            let at = |i: usize, j: usize| {
+                f64::from(problem.hessian[(from + i) * problem.columns + from + j])
+            };
+            let factor = Factor::new(N, at, Par::Seq)?;
+            Some(Own { metric: Metric::new(&factor), factor })
+        })
+        .collect()
+}
+
+/// Chooses the parts of a chunk of columns anew, in all rows.
+fn sweep_chunk<const N: usize>(
+    problem: &Problem<'_>,
+    owns: &[Own<N>],
+    bytes: &mut [u8],
+    (errors, gradient): (&mut [f32], &mut [f32]),
+    chunk: Range<usize>,
+    parallel: Par,
+) {
+    let Problem { layout, columns, .. } = *problem;
+    let width = chunk.len();
+    let mut changes = vec![0.0; problem.rows() * width];
+    let first_byte = chunk.start / layout.weights * layout.bytes;
+    let row_bytes = width / layout.weights * layout.bytes;
+    errors
+        .par_chunks_mut(columns)
+        .zip(gradient.par_chunks_mut(columns))
+        .zip(changes.par_chunks_mut(width))
+        .zip(bytes.par_chunks_mut(problem.row_bytes()))
+        .for_each(|(((errors, gradient), changes), bytes)| {
+            let mut row = Row {
+                problem,
+                owns,
+                from: chunk.start,
+                gradient: &mut gradient[chunk.clone()],
+                changes,
+            };
+            row.sweep(&mut bytes[first_byte..first_byte + row_bytes]);
+            for (error, change) in errors[chunk.clone()].iter_mut().zip(row.changes) {
+                *error -= *change;
+            }
+        });
+    let hessian = MatRef::from_row_major_slice(problem.hessian, columns, columns);
+    let rows = problem.rows();
+    for other in [0..chunk.start, chunk.end..columns] {
+        if other.is_empty() {
+            continue;
+        }
+        let gradient = MatMut::from_row_major_slice_mut(&mut *gradient, rows, columns);
+        matmul(
+            gradient.submatrix_mut(0, other.start, rows, other.len()),
+            Accum::Add,
+            MatRef::from_row_major_slice(&changes, rows, width),
+            hessian.submatrix(chunk.start, other.start, width, other.len()),
+            -1.0,
+            parallel,
+        );
+    }
+}
+
+/// The columns of one chunk in one row.
+struct Row<'a, const N: usize> {
+    problem: &'a Problem<'a>,
+    owns: &'a [Own<N>],
+    /// First column.
+    from: usize,
+    /// Gradient in the chunk, kept up to date.
+    gradient: &'a mut [f32],
+    /// What was added to the stored weights.
+    changes: &'a mut [f32],
+}
+
+impl<const N: usize> Row<'_, N> {
+    fn sweep(&mut self, bytes: &mut [u8]) {
+        let layout = self.problem.layout;
+        let mut block = Block::default();
+        for (index, bytes) in bytes.chunks_exact_mut(layout.bytes).enumerate() {
+            layout.unpack(bytes, &mut block);
+            let mut changed = false;
+            for part in 0..layout.parts() {
+                changed |= self.part(index * layout.weights + part * N, part, &mut block);
+            }
+            if changed {
+                layout.pack(&block, bytes);
+            }
+        }
+    }
+
+    /// Chooses one part anew; `true` if it changed. `at` is its first column within the chunk.
+    fn part(&mut self, at: usize, part: usize, block: &mut Block) -> bool {
+        let layout = self.problem.layout;
+        let own = &self.owns[(self.from + at) / N];
+        let mut wanted = [0.0; N];
+        own.factor.solve(&self.gradient[at..at + N], &mut wanted);
+        let stored = values::<N>(layout, block, part);
+        let mut choice = current::<N>(block, part);
+        // So far `wanted` is how far the target lies from what is stored.
+        choice.loss = own.metric.loss(&wanted) * 0.9999;
+        for (wanted, stored) in wanted.iter_mut().zip(&stored) {
+            *wanted += stored;
+        }
+        let before = choice.loss;
+        let search = Part { layout, metric: &own.metric, target: &wanted };
+        if layout.scale.is_none() {
+            search.refine(1.0, &mut choice);
+            search.refine(0.3, &mut choice);
+        } else {
+            let units = Units { scale: block.scale, minimum: block.minimum };
+            for _ in 0..2 {
+                let fit = search.fit(&choice);
+                search.around(units, fit.scale, fit.minimum, &mut choice);
+            }
+        }
+        if !(choice.loss < before) {
+            return false;
+        }
+        if layout.scale.is_none() {
+            store_single(&choice, layout, block);
+        } else {
+            store_part(&choice, part, block);
+        }
+        self.change(at, &stored, &values::<N>(layout, block, part));
+        true
+    }
+
+    /// Notes what changed and brings the gradient in the chunk up to date.
+    fn change(&mut self, at: usize, before: &[f32; N], after: &[f32; N]) {
+        let columns = self.problem.columns;
+        for i in 0..N {
+            let change = after[i] - before[i];
+            if change == 0.0 {
+                continue;
+            }
+            self.changes[at + i] += change;
+            let row = &self.problem.hessian[(self.from + at + i) * columns..][..columns];
+            let row = &row[self.from..self.from + self.gradient.len()];
+            for (gradient, h) in self.gradient.iter_mut().zip(row) {
+                *gradient -= change * h;
+            }
+        }
+    }
+}
+
+/// The stored weights of a part.
+fn values<const N: usize>(layout: &Layout, block: &Block, part: usize) -> [f32; N] {
+    let (scale, minimum) = (block.part_scale(part), block.part_minimum(part));
+    let codes = &block.codes[part * N..][..N];
+    std::array::from_fn(|i| scale * layout.levels.value(codes[i]) - minimum)
+}
+
+/// What a part stores now, as a choice whose loss is not known.
+fn current<const N: usize>(block: &Block, part: usize) -> Choice<N> {
+    let mut choice = Choice::none();
+    choice.scale = block.part_scale(part);
+    choice.minimum = block.part_minimum(part);
+    choice.scale_code = block.scales[part];
+    choice.minimum_code = block.minimums[part];
+    choice.codes.copy_from_slice(&block.codes[part * N..][..N]);
+    choice
+}
