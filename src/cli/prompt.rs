@@ -130,18 +130,15 @@ fn rendered(arguments: &Render) -> Result<String, PromptError> {
         last.input.clone_from(&arguments.input);
         conversation.generation_prompt = last.role == Role::User;
     }
-    let prompt = match catalog::named(&arguments.format) {
-        Some(format) => {
-            warn_of_imitation(format, &conversation);
-            format.render(&conversation).map_err(TemplateError::from)?
+    let prompt = if let Some(format) = catalog::named(&arguments.format) {
+        warn_of_imitation(format, &conversation);
+        format.render(&conversation).map_err(TemplateError::from)?
+    } else {
+        let path = Path::new(&arguments.format);
+        if !path.exists() {
+            return Err(PromptError::Unknown { name: arguments.format.clone() });
         }
-        None => {
-            let path = Path::new(&arguments.format);
-            if !path.exists() {
-                return Err(PromptError::Unknown { name: arguments.format.clone() });
-            }
-            own_template(path)?.render(&conversation)?
-        }
+        own_template(path)?.render(&conversation)?
     };
     show(&prompt, arguments.show)
 }
@@ -187,8 +184,8 @@ fn detected(path: &Path) -> Result<String, PromptError> {
     let mut text = match detection.format {
         None => {
             "The chat template is none of the formats that have a name; it is rendered as it is \
-                 (format = \"auto\").\n"
-                .to_owned()
+                 .\n"
+            .to_owned()
         }
         Some(format) if detection.differences.is_empty() => {
             format!("{}: the chat template renders the same as this format.\n", format.name)

@@ -77,6 +77,7 @@ fn strftime(now: OffsetDateTime, format: &str) -> Result<String, Error> {
 }
 
 /// `json.dumps(value, ensure_ascii=False)` of Python, or with an indent.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
 fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // Accepted as in transformers; their defaults are what is written anyway.
