@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod list;
 mod native;
 mod output;
+pub mod prompt;
 pub mod quantize;
 pub mod run;
 mod session;
@@ -62,6 +63,8 @@ enum Command {
     Show(show::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),
+    /// List prompt formats, render a conversation, or detect a model's format
+    Prompt(prompt::Arguments),
     /// List or clean the files that quantbench keeps between runs
     Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
@@ -115,6 +118,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
+        Command::Prompt(arguments) => prompt::run(&arguments),
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),

@@ -1,1 +1,17 @@
-//! Prompts: how a request becomes the text a model sees. Formats follow with chat models.
+//! Prompts: how a conversation becomes what a model sees.
+//!
+//! `message` is what is said and by whom; `format` and `catalog` are the formats that authors
+//! document, as data; `template` renders the Jinja template that a model's own file carries;
+//! `detect` says which format such a template is. All of them yield a `piece::Prompt`, which keeps
+//! special tokens apart from text, so that text never becomes a special token. Uses `model` for the
+//! vocabulary's special tokens; used by the command line.
+
+pub mod catalog;
+pub mod detect;
+pub mod environment;
+pub mod format;
+pub mod message;
+pub mod piece;
+pub mod template;
+#[cfg(test)]
+mod tests;

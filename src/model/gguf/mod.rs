@@ -13,11 +13,13 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vocabulary;
 
 pub use error::GgufError;
 pub use ggml_type::GgmlType;
 pub use tensor::Tensor;
 pub use value::{Value, ValueKind};
+pub use vocabulary::SpecialTokens;
 
 use super::quantization::FileType;
 use super::split;
@@ -114,18 +116,7 @@ impl Header {
 
     fn read_part(path: &Path) -> Result<Self, GgufError> {
         let mut cursor = Cursor::open(path)?;
-        cursor.magic()?;
-        let version = cursor.u32("the version")?;
-        if version != 0 && version.trailing_zeros() >= 16 {
-            return Err(GgufError::BigEndian { path: path.to_owned() });
-        }
-        if !(2..=3).contains(&version) {
-            return Err(GgufError::Version { path: path.to_owned(), version });
-        }
-        // An entry is at least a name's length, the number of dimensions, a type and an offset; a
-        // key at least its length, a type and one byte.
-        let tensor_count = cursor.count(MOST_TENSORS, 8 + 4 + 4 + 8, "the number of tensors")?;
-        let key_count = cursor.count(MOST_KEYS, 8 + 4 + 1, "the number of metadata keys")?;
+        let Reading { version, tensors: tensor_count, keys: key_count } = read_start(&mut cursor)?;
         let metadata = read_metadata(&mut cursor, key_count)?;
         let tensors =
             (0..tensor_count).map(|_| Tensor::read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
@@ -291,6 +282,30 @@ impl Header {
     pub fn chat_template(&self) -> Option<&str> {
         self.get("tokenizer.chat_template").and_then(Value::as_text)
     }
+}
+
+/// What a GGUF begins with.
+struct Reading {
+    version: u32,
+    tensors: u64,
+    keys: u64,
+}
+
+/// Reads up to the first metadata key.
+fn read_start(cursor: &mut Cursor) -> Result<Reading, GgufError> {
+    cursor.magic()?;
+    let version = cursor.u32("the version")?;
+    if version != 0 && version.trailing_zeros() >= 16 {
+        return Err(GgufError::BigEndian { path: cursor.path().to_owned() });
+    }
+    if !(2..=3).contains(&version) {
+        return Err(GgufError::Version { path: cursor.path().to_owned(), version });
+    }
+    // An entry is at least a name's length, the number of dimensions, a type and an offset; a key at
+    // least its length, a type and one byte.
+    let tensors = cursor.count(MOST_TENSORS, 8 + 4 + 4 + 8, "the number of tensors")?;
+    let keys = cursor.count(MOST_KEYS, 8 + 4 + 1, "the number of metadata keys")?;
+    Ok(Reading { version, tensors, keys })
 }
 
 fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>, GgufError> {

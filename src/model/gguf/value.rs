@@ -13,6 +13,9 @@ const KEPT_STRINGS: u64 = 8;
 /// More elements than this have no known use; ggml accepts a thousand million.
 const MOST_STRINGS: u64 = 1 << 26;
 
+/// More tokens than any vocabulary has.
+const MOST_TOKENS: u64 = 1 << 22;
+
 /// The type of a metadata value, by GGUF's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "GGUF's own names")]
@@ -161,6 +164,36 @@ impl Value {
         Ok(Self::Array { kind, count, first })
     }
 
+    /// Reads an array of texts whole: the tokens of a vocabulary.
+    pub(super) fn read_texts(cursor: &mut Cursor, key: &str) -> Result<Vec<String>, GgufError> {
+        let (kind, count) = Self::read_array_start(cursor, key, 8)?;
+        if kind != ValueKind::String {
+            return Err(not_of(cursor, key, "texts"));
+        }
+        (0..count).map(|_| cursor.text(key)).collect()
+    }
+
+    /// Reads an array of whole numbers whole; one below 0 is no count and read as 0.
+    pub(super) fn read_counts(cursor: &mut Cursor, key: &str) -> Result<Vec<u64>, GgufError> {
+        let (kind, count) = Self::read_array_start(cursor, key, 1)?;
+        if matches!(kind, ValueKind::String | ValueKind::Array) {
+            return Err(not_of(cursor, key, "numbers"));
+        }
+        (0..count).map(|_| Ok(Self::read_one(cursor, kind, key)?.as_count().unwrap_or(0))).collect()
+    }
+
+    fn read_array_start(
+        cursor: &mut Cursor,
+        key: &str,
+        least_bytes: u64,
+    ) -> Result<(ValueKind, u64), GgufError> {
+        if read_kind(cursor, key)? != ValueKind::Array {
+            return Err(not_of(cursor, key, "several values"));
+        }
+        let kind = read_kind(cursor, key)?;
+        Ok((kind, cursor.count(MOST_TOKENS, least_bytes, key)?))
+    }
+
     fn read_one(cursor: &mut Cursor, kind: ValueKind, key: &str) -> Result<Self, GgufError> {
         Ok(match kind {
             ValueKind::U8 => Self::Unsigned(u8::from_le_bytes(cursor.bytes(key)?).into()),
@@ -182,6 +215,13 @@ impl Value {
                 });
             }
         })
+    }
+}
+
+fn not_of(cursor: &Cursor, key: &str, what: &str) -> GgufError {
+    GgufError::Inconsistent {
+        path: cursor.path().to_owned(),
+        problem: format!("'{key}' is no array of {what}"),
     }
 }
 

@@ -1,0 +1,211 @@
+//! `quantbench prompt`: prompt formats listed, a conversation rendered, a model's template detected.
+
+use super::output;
+use crate::error::{Error, Outcome};
+use crate::model::gguf::{GgufError, Header, SpecialTokens};
+use crate::prompt::catalog;
+use crate::prompt::detect::detect;
+use crate::prompt::format::Format;
+use crate::prompt::message::{Conversation, Message, Role};
+use crate::prompt::piece::{Piece, Prompt};
+use crate::prompt::template::{ChatTemplate, TemplateError};
+use crate::report::sanitize;
+use clap::{Args, Subcommand, ValueEnum};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+
+/// Flags of `quantbench prompt`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// List the prompt formats that have a name
+    List,
+    /// Show a conversation as a model sees it
+    Render(Render),
+    /// Say which format a model's own chat template is, and where the two differ
+    Detect {
+        /// The GGUF (first part, if split)
+        #[arg(value_name = "FILE")]
+        model: PathBuf,
+    },
+}
+
+/// Flags of `quantbench prompt render`.
+#[derive(Debug, Clone, Args)]
+struct Render {
+    /// A format of `quantbench prompt list`, or a GGUF with a chat template of its own
+    #[arg(value_name = "FORMAT|FILE")]
+    format: String,
+    /// What is said, user and assistant in turn (repeatable)
+    #[arg(value_name = "MESSAGE", required = true)]
+    messages: Vec<String>,
+    /// The system's message
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// What the last instruction is about
+    #[arg(long, value_name = "TEXT")]
+    input: Option<String>,
+    /// How to show it
+    #[arg(long = "show", value_enum, default_value_t)]
+    show: Show,
+}
+
+/// How a prompt is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Show {
+    /// The text as it is
+    #[default]
+    Text,
+    /// One piece per line, special tokens told from text
+    Pieces,
+    /// The pieces as JSON
+    Json,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The name is neither a format nor a file.
+    #[error("'{name}' is neither a prompt format nor a file; formats are {}", catalog::names().collect::<Vec<_>>().join(", "))]
+    Unknown {
+        /// What was written.
+        name: String,
+    },
+    /// The file is no whole GGUF.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The file has no chat template.
+    #[error("{} has no chat template (tokenizer.chat_template); name a format instead: {}", .path.display(), catalog::names().collect::<Vec<_>>().join(", "))]
+    NoTemplate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The template or the conversation is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The pieces could not be written as JSON.
+    #[error("the prompt cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Lists, renders or detects.
+///
+/// # Errors
+/// [`PromptError`], or that standard output does not take the result.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let text = match &arguments.command {
+        Command::List => list(),
+        Command::Render(render) => rendered(render).map_err(Error::command)?,
+        Command::Detect { model } => detected(model).map_err(Error::command)?,
+    };
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
+fn list() -> String {
+    let width = catalog::names().map(str::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for Format { name, models, source, .. } in catalog::all() {
+        let _ = writeln!(text, "{name:width$}  {models}\n{:width$}  {source}", "");
+    }
+    text
+}
+
+fn rendered(arguments: &Render) -> Result<String, PromptError> {
+    let mut conversation = Conversation { messages: Vec::new(), generation_prompt: true };
+    if let Some(system) = &arguments.system {
+        conversation.messages.push(Message::new(Role::System, system));
+    }
+    let roles = [Role::User, Role::Assistant].into_iter().cycle();
+    conversation
+        .messages
+        .extend(roles.zip(&arguments.messages).map(|(role, text)| Message::new(role, text)));
+    if let Some(last) = conversation.messages.last_mut() {
+        last.input.clone_from(&arguments.input);
+        conversation.generation_prompt = last.role == Role::User;
+    }
+    let prompt = if let Some(format) = catalog::named(&arguments.format) {
+        warn_of_imitation(format, &conversation);
+        format.render(&conversation).map_err(TemplateError::from)?
+    } else {
+        let path = Path::new(&arguments.format);
+        if !path.exists() {
+            return Err(PromptError::Unknown { name: arguments.format.clone() });
+        }
+        own_template(path)?.render(&conversation)?
+    };
+    show(&prompt, arguments.show)
+}
+
+fn warn_of_imitation(format: &Format, conversation: &Conversation) {
+    let imitated = format.imitated(conversation);
+    if !imitated.is_empty() {
+        output::tell(&format!(
+            "warning: the messages hold {}, which {} marks turns with and models read as text: \
+             they cannot tell the two apart",
+            imitated.join(" and "),
+            format.name
+        ));
+    }
+}
+
+fn show(prompt: &Prompt, how: Show) -> Result<String, PromptError> {
+    Ok(match how {
+        Show::Text => prompt.text() + "\n",
+        Show::Json => serde_json::to_string_pretty(prompt)? + "\n",
+        Show::Pieces => prompt.pieces().iter().fold(String::new(), |mut lines, piece| {
+            let _ = match piece {
+                Piece::Special(text) => writeln!(lines, "token  {}", sanitize(text)),
+                Piece::Text(text) => writeln!(lines, "text   {text:?}"),
+            };
+            lines
+        }),
+    })
+}
+
+/// The chat template that a file carries.
+fn own_template(path: &Path) -> Result<ChatTemplate, PromptError> {
+    let header = Header::read(path)?;
+    let source =
+        header.chat_template().ok_or_else(|| PromptError::NoTemplate { path: path.to_owned() })?;
+    let tokens = SpecialTokens::read(path)?;
+    Ok(ChatTemplate::new(source, tokens, OffsetDateTime::now_utc())?)
+}
+
+fn detected(path: &Path) -> Result<String, PromptError> {
+    let template = own_template(path)?;
+    let detection = detect(&template);
+    let mut text = match detection.format {
+        None => {
+            "The chat template is none of the formats that have a name; it is rendered as it is \
+                 .\n"
+            .to_owned()
+        }
+        Some(format) if detection.differences.is_empty() => {
+            format!("{}: the chat template renders the same as this format.\n", format.name)
+        }
+        Some(format) => format!(
+            "{}: the chat template is most like this format, and differs in {} of 5 \
+             conversations:\n",
+            format.name,
+            detection.differences.len()
+        ),
+    };
+    for difference in &detection.differences {
+        let _ = writeln!(
+            text,
+            "\n{}\n  format    {:?}\n  template  {:?}",
+            difference.conversation, difference.format, difference.template
+        );
+    }
+    if !template.takes_system() {
+        text.push_str("\nThe chat template refuses a system message.\n");
+    }
+    Ok(text)
+}

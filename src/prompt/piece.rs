@@ -1,0 +1,149 @@
+//! Prompts as pieces: special tokens where the format puts them, text everywhere else.
+
+use serde::Serialize;
+
+/// Part of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "text")]
+pub enum Piece {
+    /// The text of one special token.
+    Special(String),
+    /// Text that stays text, whatever it looks like.
+    Text(String),
+}
+
+impl Piece {
+    /// The text of the piece.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Special(text) | Self::Text(text) => text,
+        }
+    }
+}
+
+/// A rendered prompt. No piece is empty and no two texts stand side by side.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Prompt {
+    pieces: Vec<Piece>,
+}
+
+impl Prompt {
+    /// A prompt that is nothing but text.
+    #[must_use]
+    pub fn plain(text: &str) -> Self {
+        let mut prompt = Self::default();
+        prompt.push_text(text);
+        prompt
+    }
+
+    /// The pieces, in order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Everything in one text; what was special can no longer be told from what was not.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.pieces.iter().map(Piece::text).collect()
+    }
+
+    /// The special tokens, in order.
+    pub fn special(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Special(text) => Some(text.as_str()),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// Adds text that stays text.
+    pub fn push_text(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if let Some(Piece::Text(last)) = self.pieces.last_mut() {
+            last.push_str(text);
+        } else {
+            self.pieces.push(Piece::Text(text.to_owned()));
+        }
+    }
+
+    /// Adds text of the format itself: wherever one of `special` stands in it, that is a special
+    /// token. Of several that begin at the same place the longest counts.
+    pub fn push_marked<S: AsRef<str>>(&mut self, text: &str, special: &[S]) {
+        let mut rest = text;
+        while let Some((start, token)) = first_special(rest, special) {
+            self.push_text(&rest[..start]);
+            self.pieces.push(Piece::Special(token.to_owned()));
+            rest = &rest[start + token.len()..];
+        }
+        self.push_text(rest);
+    }
+
+    /// Applies `change` to the text of every piece of text.
+    #[must_use]
+    pub fn map_text(self, change: impl Fn(&str) -> String) -> Self {
+        let mut mapped = Self::default();
+        for piece in self.pieces {
+            match piece {
+                Piece::Special(_) => mapped.pieces.push(piece),
+                Piece::Text(text) => mapped.push_text(&change(&text)),
+            }
+        }
+        mapped
+    }
+
+    /// The prompt without `token` at its very beginning.
+    #[must_use]
+    pub fn without_first(mut self, token: &str) -> Self {
+        if self.pieces.first() == Some(&Piece::Special(token.to_owned())) {
+            self.pieces.remove(0);
+        }
+        self
+    }
+}
+
+/// The first place where one of `special` stands, and the longest that stands there.
+fn first_special<'t, S: AsRef<str>>(text: &'t str, special: &[S]) -> Option<(usize, &'t str)> {
+    special
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|token| !token.is_empty())
+        .filter_map(|token| text.find(token).map(|start| (start, token.len())))
+        .min_by_key(|&(start, length)| (start, std::cmp::Reverse(length)))
+        .map(|(start, length)| (start, &text[start..start + length]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_tokens_are_found_longest_first_and_texts_join() {
+        let mut prompt = Prompt::default();
+        prompt.push_text("a");
+        prompt.push_marked("b<|x|>c<|x|>>", &["<|x|>", "<|x|>>"]);
+        prompt.push_text("");
+        let special = |text: &str| Piece::Special(text.to_owned());
+        let text = |text: &str| Piece::Text(text.to_owned());
+        assert_eq!(prompt.pieces(), [text("ab"), special("<|x|>"), text("c"), special("<|x|>>")]);
+        assert_eq!(prompt.text(), "ab<|x|>c<|x|>>");
+    }
+
+    #[test]
+    fn an_empty_token_is_found_nowhere() {
+        let mut prompt = Prompt::default();
+        prompt.push_marked("abc", &[""]);
+        assert_eq!(prompt, Prompt::plain("abc"));
+    }
+
+    #[test]
+    fn only_a_special_token_at_the_beginning_is_taken_away() {
+        let mut prompt = Prompt::default();
+        prompt.push_marked("<s>a", &["<s>"]);
+        assert_eq!(prompt.without_first("<s>"), Prompt::plain("a"));
+        assert_eq!(Prompt::plain("<s>a").without_first("<s>"), Prompt::plain("<s>a"));
+    }
+}
