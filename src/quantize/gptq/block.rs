@@ -147,8 +147,7 @@ impl<const N: usize> BlockMetric<N> {
             let fit = part.fit(&choice);
             part.around(units, fit.scale, fit.minimum, &mut choice);
             loss += choice.loss;
-            // Also stops at what is not a number.
-            if !(loss < least) {
+            if loss >= least || loss.is_nan() {
                 return None;
             }
             self.move_on(layout, index, &target, &choice, &mut weights);

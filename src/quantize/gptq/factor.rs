@@ -7,9 +7,11 @@
 //! solver and by the search within blocks.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
+use faer::linalg::cholesky::llt::factor::{
+    LltRegularization, cholesky_in_place, cholesky_in_place_scratch,
+};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Mat, Par};
+use faer::{Mat, Par, Spec};
 
 /// `H = R⁻¹ D R⁻ᵀ`.
 ///
@@ -32,14 +34,14 @@ impl Factor {
     pub fn new(size: usize, matrix: impl Fn(usize, usize) -> f64, parallel: Par) -> Option<Self> {
         let last = size.checked_sub(1)?;
         let mut lower = Mat::from_fn(size, size, |i, j| matrix(last - i, last - j));
-        let scratch = cholesky_in_place_scratch::<f64>(size, parallel, Default::default());
+        let scratch = cholesky_in_place_scratch::<f64>(size, parallel, Spec::default());
         let mut memory = MemBuffer::new(scratch);
         cholesky_in_place(
             lower.as_mut(),
-            Default::default(),
+            LltRegularization::default(),
             parallel,
             MemStack::new(&mut memory),
-            Default::default(),
+            Spec::default(),
         )
         .ok()?;
         let mut inverse = Mat::<f64>::zeros(size, size);

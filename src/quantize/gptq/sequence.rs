@@ -109,7 +109,7 @@ impl Sequence<'_> {
         for stage in &stages {
             let mut reference = original.as_ref().map(|model| self.lone(model)).transpose()?;
             let mut moments =
-                self.moments(&made, reference.as_mut(), index, stage, hidden, times)?;
+                self.moments((&made, reference.as_mut()), index, stage, hidden, times)?;
             if self.store(index, stage, &mut moments, &mut done, times)
                 && self.parameters.within_layer
             {
@@ -148,11 +148,10 @@ impl Sequence<'_> {
         Ok(())
     }
 
-    /// Sums over the inputs of one stage.
+    /// Sums over the inputs of one stage, in the layer being made and in the original's.
     fn moments(
         &self,
-        made: &Model,
-        mut reference: Option<&mut Layer<'_>>,
+        (made, mut reference): (&Model, Option<&mut Layer<'_>>),
         index: u64,
         stage: &Stage,
         hidden: &Hidden,
@@ -286,8 +285,7 @@ impl Sequence<'_> {
             Problem { layout, columns: factor.size, target, hessian: &hessian.matrix, factor };
         let before = solve::loss(&problem, self.draft.bytes(draft), self.parallel());
         let solution = solve::solve(&problem, self.parameters.work, self.parallel());
-        // Also true if one is not a number.
-        if !(solution.loss < before) {
+        if solution.loss >= before || solution.loss.is_nan() || before.is_nan() {
             let reason = "rounding with the importance matrix was no worse".to_owned();
             return (Outcome::Kept { reason }, None);
         }

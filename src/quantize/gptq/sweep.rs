@@ -44,8 +44,7 @@ pub fn improve<const N: usize>(
         let now = inner(&errors, &gradient);
         let gain = (loss - now) / loss;
         loss = now;
-        // Also stops at what is not a number.
-        if !(gain > WORTHWHILE) {
+        if gain <= WORTHWHILE || gain.is_nan() {
             break;
         }
     }
@@ -170,7 +169,7 @@ impl<const N: usize> Row<'_, N> {
                 search.around(units, fit.scale, fit.minimum, &mut choice);
             }
         }
-        if !(choice.loss < before) {
+        if choice.loss >= before || choice.loss.is_nan() {
             return false;
         }
         if layout.scale.is_none() {

@@ -51,6 +51,7 @@ impl<const N: usize> Metric<N> {
 
     /// The sequence of an error, see [`Factor`].
     #[must_use]
+    #[expect(clippy::needless_range_loop, reason = "a triangle: two rows share the index")]
     pub fn whiten(&self, error: &[f32; N]) -> [f32; N] {
         let mut sequence = *error;
         for i in 0..N {
@@ -144,6 +145,7 @@ impl<const N: usize> Metric<N> {
     }
 
     #[inline]
+    #[expect(clippy::needless_range_loop, reason = "a triangle: two rows share the index")]
     fn run(
         &self,
         target: &[f32; N],
