@@ -58,6 +58,12 @@ fn main() -> Answer<()> {
 }
 
 /// The beginning of a text.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a share of a length in memory"
+)]
 fn part(text: &str, share: f64) -> &str {
     let mut end = (text.len() as f64 * share) as usize;
     while !text.is_char_boundary(end) {
@@ -102,7 +108,11 @@ fn run(
     for (kind, ratios) in ratios {
         let mean = |from: usize| {
             let picked: Vec<f64> = ratios.iter().skip(from).step_by(2).map(|x| x.ln()).collect();
-            (picked.iter().sum::<f64>() / picked.len() as f64).exp()
+            {
+                #[expect(clippy::cast_precision_loss, reason = "a few hundred matrices")]
+                let count = picked.len() as f64;
+                (picked.iter().sum::<f64>() / count).exp()
+            }
         };
         eprintln!("  {kind}: passed {:.3} after {:.3} of the draft's loss", mean(0), mean(1));
     }

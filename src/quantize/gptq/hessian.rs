@@ -222,7 +222,7 @@ mod tests {
         let original = numbers(tokens * width);
         let weights = numbers(rows * width);
         // Inputs that are the original's times a known matrix: the target undoes it.
-        let scales: Vec<f32> = (0..width).map(|i| 1.0 + 0.1 * i as f32).collect();
+        let scales: Vec<f32> = (0_u16..).take(width).map(|i| 1.0 + 0.1 * f32::from(i)).collect();
         let inputs: Vec<f32> =
             original.iter().enumerate().map(|(i, y)| y * scales[i % width]).collect();
         let mut moments = Moments::new(width, true, None, Par::Seq);

@@ -26,7 +26,9 @@ pub fn correlated(size: usize, random: &mut fastrand::Rng) -> Vec<f32> {
         matrix[i * size + i] += 1e-3;
     }
     let scale = 1.0 / f32::from(u16::try_from(samples).unwrap());
-    matrix.iter_mut().for_each(|value| *value *= scale);
+    for value in &mut matrix {
+        *value *= scale;
+    }
     matrix
 }
 

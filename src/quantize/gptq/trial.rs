@@ -231,12 +231,17 @@ mod tests {
         let factor = Factor::new(32, |i, j| matrix[i * 32 + j].into(), Par::Seq).unwrap();
         let metric = Metric::<32>::new(&factor);
         let target: [f32; 32] = std::array::from_fn(|_| normal(&mut random));
+        let mut count = 0.0;
+        let numbers: Lanes = std::array::from_fn(|_| {
+            count += 1.0;
+            count - 1.0
+        });
         for levels in
             [Levels::Integers(-8, 7), super::super::layout::Layout::named("IQ4_NL").unwrap().levels]
         {
             let (low, _) = levels.ends();
-            let scales: Lanes = std::array::from_fn(|lane| (lane as f32 - 7.5) / (2.0 * low));
-            let minimums: Lanes = std::array::from_fn(|lane| lane as f32 * 0.01);
+            let scales: Lanes = numbers.map(|lane| (lane - 7.5) / (2.0 * low));
+            let minimums: Lanes = numbers.map(|lane| lane * 0.01);
             let trial = metric.trial(&target, levels, &scales, &minimums);
             for lane in 0..LANES {
                 let codes = trial.codes(lane);

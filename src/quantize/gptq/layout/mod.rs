@@ -253,7 +253,7 @@ mod tests {
                 let weights = |block: &Block| {
                     let mut weights = [0.0; MOST_WEIGHTS];
                     layout.decode(block, &mut weights);
-                    weights
+                    weights.map(f32::to_bits)
                 };
                 assert_eq!(weights(&block), weights(&again), "{}", layout.name);
                 seen.iter_mut().zip(&bytes).for_each(|(seen, byte)| *seen |= byte);
