@@ -1,7 +1,8 @@
 //! `quantbench import`: a GPTQ or AWQ checkpoint as a GGUF.
 
+use super::bar::Bar;
 use super::output;
-use super::quantize::{Bar, PHASE_LIMIT, QuantizeError, finish, folder_of, temporary_beside};
+use super::quantize::{PHASE_LIMIT, QuantizeError, finish, folder_of, temporary_beside};
 use crate::error::{Error, Outcome};
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::interrupt::Interrupt;

@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand, flags → call → print.
 
+mod bar;
 pub mod bench;
 pub mod cache;
+pub mod calibrate;
 pub mod completions;
 pub mod devices;
 mod fetching;
@@ -55,6 +57,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// Make the importance matrix of a model from a text
+    Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
     Import(import::Arguments),
     /// List the runs that are stored
@@ -114,6 +118,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),

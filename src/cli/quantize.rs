@@ -1,5 +1,6 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
+use super::bar::Bar;
 use super::fetching::resolve_options;
 use super::output;
 use crate::error::{Error, Outcome};
@@ -11,16 +12,14 @@ use crate::model::source::{Source, SourceError};
 use crate::model::split;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
 use crate::units::{format_bytes, format_seconds};
-use crate::worker::protocol::{Event, Job, QuantizeJob};
+use crate::worker::protocol::{Job, QuantizeJob};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::{self, File};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempPath;
@@ -263,47 +262,6 @@ pub(super) fn finish(temporary: TempPath, path: &Path) -> Result<u64, QuantizeEr
     }
     temporary.persist(path).map_err(|error| failed(error.error))?;
     Ok(bytes)
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub(super) struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    pub(super) fn new(name: &str, quiet: bool) -> Self {
-        if quiet || !io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr_with_hz(4));
-        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {pos} % · {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.set_message(name.to_owned());
-        Self(Some(bar))
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Listener for Bar {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
-        if let (Some(bar), BenchmarkEvent::Worker(Event::Progress { fraction, .. })) =
-            (&self.0, event)
-        {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0 to 100"
-            )]
-            bar.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
-        }
-        Ok(())
-    }
 }
 
 impl From<QuantizeError> for Error {

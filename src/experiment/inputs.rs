@@ -97,6 +97,17 @@ pub fn text(source: &str, base: &Path) -> Result<String, InputError> {
     read_text(&base.join(source))
 }
 
+/// The calibration text named `source`: `demo` or a file, relative to `base`.
+///
+/// # Errors
+/// When the file cannot be read or is no text.
+pub fn calibration_text(source: &str, base: &Path) -> Result<String, InputError> {
+    if source == DEMO {
+        return Ok(demo::calibration_text()?.to_owned());
+    }
+    read_text(&base.join(source))
+}
+
 fn read_text(path: &Path) -> Result<String, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(unreadable)?;

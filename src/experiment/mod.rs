@@ -6,7 +6,7 @@
 mod diagnostic;
 mod expand;
 mod file;
-mod inputs;
+pub mod inputs;
 mod load;
 mod models;
 mod overrides;

@@ -1,6 +1,7 @@
 //! Devices: what llama.cpp can compute on.
 
 use super::backend::Backend;
+use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_char};
@@ -57,6 +58,13 @@ pub fn list(_backend: Backend) -> Vec<Device> {
             })
         })
         .collect()
+}
+
+/// Whether these settings put layers on a GPU that this machine has.
+#[must_use]
+pub fn uses_gpu(backend: Backend, settings: &Settings) -> bool {
+    let is_gpu = |device: Device| device.kind != "CPU" && device.kind != "accelerator";
+    settings.gpu_layers != 0 && list(backend).into_iter().any(is_gpu)
 }
 
 fn kind(number: sys::ggml_backend_dev_type) -> &'static str {

@@ -17,12 +17,13 @@ pub const BUILT_IN: bool = cfg!(feature = "demo");
 /// The name of the demo model's file.
 pub const FILE_NAME: &str = "quantbench-demo-F16.gguf";
 
-/// The three files of the demo.
+/// The files of the demo.
 #[derive(Debug, Clone, Copy)]
 struct Files {
     model: &'static [u8],
     prompts: &'static str,
     evaluation: &'static str,
+    calibration: &'static str,
 }
 
 #[cfg(feature = "demo")]
@@ -30,6 +31,7 @@ const FILES: Result<Files, DemoError> = Ok(Files {
     model: include_bytes!("../../demo/model/quantbench-demo-F16.gguf"),
     prompts: include_str!("../../demo/prompts.jsonl"),
     evaluation: include_str!("../../demo/texts/evaluation.txt"),
+    calibration: include_str!("../../demo/texts/calibration.txt"),
 });
 
 #[cfg(not(feature = "demo"))]
@@ -49,6 +51,14 @@ pub fn prompts() -> Result<&'static str, DemoError> {
 /// When the demo is not in this build.
 pub fn evaluation_text() -> Result<&'static str, DemoError> {
     FILES.map(|files| files.evaluation)
+}
+
+/// The text that the demo model is calibrated on: nothing of it is in the evaluation text.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn calibration_text() -> Result<&'static str, DemoError> {
+    FILES.map(|files| files.calibration)
 }
 
 /// The demo model's GGUF.

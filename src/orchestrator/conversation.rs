@@ -30,6 +30,8 @@ pub struct Report {
     pub quality: Option<Quality>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
+    /// The importance matrix that was made.
+    pub calibrated: Option<Calibrated>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory, bytes: the worker's own word, else the monitor's.
@@ -38,6 +40,17 @@ pub struct Report {
     pub pss_bytes: Option<u64>,
     /// How it ended.
     pub ending: Ending,
+}
+
+/// An importance matrix that a worker made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calibrated {
+    /// Chunks that it is made from.
+    pub chunks: u32,
+    /// Those of them that an earlier worker had done.
+    pub resumed: u32,
+    /// Weights in it.
+    pub weights: u64,
 }
 
 /// How a conversation ended.
@@ -151,6 +164,7 @@ impl Report {
             responses: Vec::new(),
             quality: None,
             predicted: Vec::new(),
+            calibrated: None,
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
@@ -161,7 +175,10 @@ impl Report {
     /// Keeps what an event tells; returns the last word if it was one.
     fn take(&mut self, event: Event) -> Option<Last> {
         match event {
-            Event::Phase(_) | Event::Progress { .. } => {}
+            Event::Phase(_) | Event::Progress { .. } | Event::MemoryNeeded { .. } => {}
+            Event::Calibrated { chunks, resumed, weights } => {
+                self.calibrated = Some(Calibrated { chunks, resumed, weights });
+            }
             Event::Loaded { sample, facts } => {
                 self.loads.push(sample);
                 self.facts = Some(facts);

@@ -216,6 +216,10 @@ fn play(job: &Job) -> Vec<Event> {
             let _ = fs::write(&job.output, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
+        Job::Calibrate(job) => {
+            events.push(Event::Phase(Phase::Calibrate));
+            let _ = fs::write(&job.output, file_named("importance"));
+        }
         Job::Import(_) => events.push(Event::Phase(Phase::Quantize)),
         Job::PredictMemory(_) => events.push(Event::Phase(Phase::PredictMemory)),
     }

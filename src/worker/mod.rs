@@ -3,20 +3,19 @@
 //! `protocol` is what both sides say; the rest runs in the child. Uses `workload`, `quantize` and
 //! `llama`; the orchestrator starts it and reads its events.
 
+mod making;
 mod page_cache;
 mod process_memory;
 pub mod protocol;
 mod report;
 mod visit;
 
-use protocol::{Event, ImportJob, Job, Phase, QuantizeJob};
+use protocol::{Event, Job, Phase};
 use report::Reporter;
 use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use crate::llama::backend::Backend;
-use crate::llama::quantize::Rounding;
-use crate::quantize::import::Import;
 
 /// Reads one job from standard input, does it, and reports on standard output.
 ///
@@ -41,8 +40,9 @@ pub fn main() -> ExitCode {
     reporter.send(&Event::Phase(Phase::Start));
     let backend = Backend::initialise();
     let result = match job {
-        Job::Quantize(job) => quantize(backend, &job, &reporter),
-        Job::Import(job) => import(backend, &job, &reporter),
+        Job::Quantize(job) => making::quantize(backend, &job, &reporter),
+        Job::Import(job) => making::import(backend, &job, &reporter),
+        Job::Calibrate(job) => making::calibrate(backend, &job, &reporter),
         Job::Visit(job) => visit::run(backend, &job, &reporter),
         Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
     };
@@ -68,41 +68,4 @@ fn leave_when_orchestrator_is_gone() {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(3);
     });
-}
-
-fn quantize(backend: Backend, job: &QuantizeJob, reporter: &Reporter) -> Result<(), String> {
-    reporter.send(&Event::Phase(Phase::Quantize));
-    let progress = {
-        let reporter = reporter.clone();
-        move |fraction| reporter.progress(fraction, "")
-    };
-    let request = Rounding {
-        input: &job.input,
-        output: &job.output,
-        file_type: job.file_type,
-        threads: job.threads.unwrap_or_else(|| backend.default_threads()),
-        allow_requantize: job.allow_requantize,
-        importance: None,
-        overrides: &[],
-        metadata: &[],
-    };
-    crate::quantize::rtn::quantize(backend, &request, progress).map_err(|error| error.to_string())
-}
-
-fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
-    reporter.send(&Event::Phase(Phase::Quantize));
-    let request = Import {
-        checkpoint: &job.checkpoint,
-        kind: job.kind,
-        base: &job.base,
-        output: &job.output,
-    };
-    crate::quantize::import::import(backend, &request, |fraction| reporter.progress(fraction, ""))
-        .map_err(|error| in_words(&error))
-}
-
-/// An error with all its causes.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -23,6 +23,8 @@ pub enum Job {
     Quantize(QuantizeJob),
     /// Write a GPTQ or AWQ checkpoint as a GGUF.
     Import(ImportJob),
+    /// Make an importance matrix.
+    Calibrate(CalibrateJob),
     /// Load a variant and measure it.
     Visit(VisitJob),
     /// Say how much memory a variant would take, without loading its weights.
@@ -54,6 +56,30 @@ pub struct ImportJob {
     /// A GGUF of the same model (first part, if split).
     pub base: PathBuf,
     /// Where to write; the caller chose a temporary name.
+    pub output: PathBuf,
+}
+
+/// Make the importance matrix of a model from a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrateJob {
+    /// The model (first part, if split).
+    pub model: PathBuf,
+    /// Its SHA-256, hex.
+    pub model_checksum: String,
+    /// File with the text.
+    pub text: PathBuf,
+    /// The text's name, which the matrix records.
+    pub dataset: String,
+    /// Tokens per chunk.
+    pub context: u32,
+    /// At most this many chunks.
+    pub chunks: Option<u32>,
+    /// Also for `output.weight`.
+    pub output_weight: bool,
+    /// Threads; `None`: llama-bench's default.
+    pub threads: Option<u32>,
+    /// The file to write. The worker gives it its name when it is whole, and keeps what is done so far
+    /// beside it.
     pub output: PathBuf,
 }
 
@@ -146,6 +172,8 @@ pub struct PredictJob {
 pub enum Phase {
     /// The process starts; back ends are found.
     Start,
+    /// A calibration text runs through the model.
+    Calibrate,
     /// Weights are rounded and written.
     Quantize,
     /// The file is loaded after it was dropped from the page cache.
@@ -166,6 +194,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start => formatter.pad("start"),
+            Self::Calibrate => formatter.pad("calibrate"),
             Self::Quantize => formatter.pad("quantize"),
             Self::ColdLoad => formatter.pad("cold load"),
             Self::Load => formatter.pad("load"),
@@ -175,6 +204,15 @@ impl fmt::Display for Phase {
             Self::PredictMemory => formatter.pad("memory"),
         }
     }
+}
+
+/// Part of the memory that a job takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPart {
+    /// What for: `weights`.
+    pub purpose: String,
+    /// How much.
+    pub bytes: u64,
 }
 
 /// What a worker reports, in the order in which it happens.
@@ -189,6 +227,20 @@ pub enum Event {
         fraction: f64,
         /// The latest figure, in a few words (`ppl 24.1`); may be empty.
         note: String,
+    },
+    /// Memory that the job will take at most, told before it is taken.
+    MemoryNeeded {
+        /// What it is for.
+        parts: Vec<MemoryPart>,
+    },
+    /// The importance matrix is written.
+    Calibrated {
+        /// Chunks that it is made from.
+        chunks: u32,
+        /// Those of them that an earlier worker had done.
+        resumed: u32,
+        /// Weights in it.
+        weights: u64,
     },
     /// The model was loaded.
     Loaded {

@@ -59,6 +59,9 @@ static FORMATS: [Format; 35] = [
 ];
 
 impl GgmlType {
+    /// Plain numbers of 32 bits.
+    pub const F32: Self = Self(&FORMATS[0]);
+
     /// Every format, by number.
     pub fn all() -> impl Iterator<Item = Self> {
         FORMATS.iter().map(Self)

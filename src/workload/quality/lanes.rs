@@ -22,7 +22,7 @@ pub(super) fn open<'model>(
 ) -> Result<Vec<Lane<'model>>, QualityError> {
     let shape = assignment.shape();
     let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
-    if uses_gpu(model, settings) {
+    if devices::uses_gpu(model.backend(), settings) {
         let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
         return Ok(vec![Lane::open(model, settings, shape, side_by_side, threads)?]);
     }
@@ -45,11 +45,6 @@ fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
     let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
     let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
     wanted.min(fitting).max(1)
-}
-
-fn uses_gpu(model: &Model, settings: &Settings) -> bool {
-    let is_gpu = |device: devices::Device| device.kind != "CPU" && device.kind != "accelerator";
-    settings.gpu_layers != 0 && devices::list(model.backend()).into_iter().any(is_gpu)
 }
 
 #[cfg(test)]

@@ -1,0 +1,191 @@
+//! `quantbench calibrate`: the importance matrix of a model, in llama.cpp's format.
+
+use super::bar::Bar;
+use super::fetching::resolve_options;
+use super::output;
+use super::quantize::{PHASE_LIMIT, QuantizeError, folder_of};
+use crate::error::{Error, Outcome};
+use crate::experiment::inputs::{self, InputError};
+use crate::model::cache::{Cache, CacheError, Scratch};
+use crate::model::resolve;
+use crate::model::source::{Source, SourceError};
+use crate::orchestrator::conversation::{Calibrated, Ending, Limits, converse};
+use crate::orchestrator::display::Verbosity;
+use crate::orchestrator::interrupt::Interrupt;
+use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::reason;
+use crate::units::{format_bytes, format_seconds};
+use crate::worker::protocol::{CalibrateJob, Job};
+use clap::Args;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Tokens of a chunk, as llama-imatrix has it.
+const CONTEXT: u32 = 512;
+
+/// Flags of `quantbench calibrate`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The model: a GGUF file, hf:// address or 'demo'
+    model: String,
+    /// The text that runs through the model, or 'demo' [demo, for the model 'demo']
+    #[arg(long, value_name = "FILE")]
+    text: Option<String>,
+    /// The file to write; an interrupted calibration goes on from what lies beside it
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Tokens of a chunk
+    #[arg(short, long, value_name = "N", default_value_t = CONTEXT, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    context: u32,
+    /// At most this many chunks [all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
+    /// Also for output.weight
+    #[arg(long)]
+    process_output: bool,
+    /// Threads [physical cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Why there is no importance matrix.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrateError {
+    /// The model is no source.
+    #[error("MODEL {0}")]
+    Source(#[from] SourceError),
+    /// The model is a folder or gives no single file.
+    #[error("'{model}' is no single model; name one GGUF file")]
+    NoFile {
+        /// What was written.
+        model: String,
+    },
+    /// Only the demo model has a text of its own.
+    #[error(
+        "which text to calibrate '{model}' on is not said; name one with --text FILE (--text demo is the demo model's own)"
+    )]
+    NoText {
+        /// What was written.
+        model: String,
+    },
+    /// The text cannot be used.
+    #[error("--text {0}")]
+    Text(#[from] InputError),
+    /// The text cannot be handed to a worker.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The cache, which sources are fetched into.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The worker failed.
+    #[error("cannot calibrate '{model}': {reason}")]
+    Failed {
+        /// What was written.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<CalibrateError> for Error {
+    fn from(error: CalibrateError) -> Self {
+        Self::command(error)
+    }
+}
+
+/// Has a worker make the matrix and prints one line about it.
+///
+/// # Errors
+/// The model, the text or the place of the file is not right, or the worker failed.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let path = std::path::absolute(&arguments.output).unwrap_or_else(|_| arguments.output.clone());
+    if path.exists() && !arguments.force {
+        return Err(QuantizeError::Exists { path: arguments.output.clone() }.into());
+    }
+    let (job, _text) = prepare(arguments, path)?;
+    let system = |action| move |source| Error::System { action, source };
+    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let started = Instant::now();
+    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
+    let mut bar = Bar::new("calibrate", arguments.quiet);
+    let report = runtime
+        .block_on(converse(&mut launcher, &Job::Calibrate(job), limits, &mut bar))
+        .map_err(crate::orchestrator::sequence::SequenceError::from)?;
+    drop(bar);
+    match report.ending {
+        Ending::Interrupted => Ok(Outcome::Interrupted),
+        Ending::Failed(failure) => {
+            let reason = reason::of_writing(failure.reason, folder_of(&arguments.output));
+            Err(CalibrateError::Failed { model: arguments.model.clone(), reason }.into())
+        }
+        Ending::Done => {
+            let seconds = started.elapsed().as_secs_f64();
+            output::print(line(arguments, report.calibrated, seconds).as_bytes())?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn line(arguments: &Arguments, calibrated: Option<Calibrated>, seconds: f64) -> String {
+    let path = &arguments.output;
+    let bytes = format_bytes(fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    let made = calibrated.map_or_else(String::new, |made| {
+        let before = match made.resumed {
+            0 => String::new(),
+            resumed => format!(", {resumed} of them from before"),
+        };
+        let (chunks, context) = (made.chunks, arguments.context);
+        format!("  {} weights from {chunks} chunks of {context} tokens{before}", made.weights)
+    });
+    format!("{}  {bytes}{made}  {}\n", path.display(), format_seconds(seconds))
+}
+
+/// Checks everything that can be checked before a worker starts. The text lives as long as the second
+/// value.
+fn prepare(arguments: &Arguments, output: PathBuf) -> Result<(CalibrateJob, Scratch), Error> {
+    let source = Source::parse(&arguments.model, Path::new("")).map_err(CalibrateError::from)?;
+    let named = arguments.text.as_deref();
+    let demo = (source == Source::Demo).then_some(inputs::DEMO);
+    let dataset = named
+        .or(demo)
+        .ok_or_else(|| Error::from(CalibrateError::NoText { model: arguments.model.clone() }))?;
+    let text = inputs::calibration_text(dataset, Path::new("")).map_err(CalibrateError::from)?;
+    let cache = Cache::open()?;
+    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
+    let Some(file) = resolved.source else {
+        return Err(CalibrateError::NoFile { model: arguments.model.clone() }.into());
+    };
+    let scratch = cache.scratch("calibration-text")?;
+    fs::write(scratch.path(), text)
+        .map_err(|source| CalibrateError::Write { path: scratch.path().to_owned(), source })?;
+    let job = CalibrateJob {
+        model: file.artifact.path,
+        model_checksum: file.artifact.checksum,
+        text: scratch.path().to_owned(),
+        dataset: dataset.to_owned(),
+        context: arguments.context,
+        chunks: arguments.chunks,
+        output_weight: arguments.process_output,
+        threads: arguments.threads,
+        output,
+    };
+    Ok((job, scratch))
+}
