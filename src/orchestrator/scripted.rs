@@ -152,6 +152,7 @@ fn describe(job: &Job) -> String {
         Job::Quantize(job) => format!("make {}", job.file_type),
         Job::Import(_) => "import".to_owned(),
         Job::PredictMemory(_) => "predict".to_owned(),
+        Job::Calibrate(_) => "calibrate".to_owned(),
         Job::Visit(visit) => describe_visit(visit),
     }
 }
