@@ -86,6 +86,7 @@ fn run(
         output,
         text,
         context: 512,
+        chunks: None,
         folder: folder.path(),
         threads: backend.default_threads(),
         parameters,

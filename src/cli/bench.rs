@@ -215,6 +215,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
                 reference: None,
                 settings: None,
                 allow_requantize: false,
+                calibration: None,
             })
         })
         .collect::<Result<Vec<_>, BenchError>>()?;

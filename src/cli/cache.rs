@@ -116,10 +116,15 @@ fn count(variants: usize) -> String {
 fn table(cache: &Cache, entries: &[Entry]) -> String {
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let root = cache.root().display();
+    let matrices = match cache.importance_size() {
+        (0, _) => String::new(),
+        (1, bytes) => format!("1 importance matrix of {}\n", format_bytes(bytes)),
+        (count, bytes) => format!("{count} importance matrices of {}\n", format_bytes(bytes)),
+    };
     if entries.is_empty() {
-        return format!("no variants in {root}\n");
+        return format!("no variants in {root}\n{matrices}");
     }
-    format!("{}\n{} of {bytes} in {root}\n", rows(entries), count(entries.len()))
+    format!("{}\n{} of {bytes} in {root}\n{matrices}", rows(entries), count(entries.len()))
 }
 
 fn rows(entries: &[Entry]) -> String {
@@ -219,10 +224,11 @@ mod tests {
                 source_checksum: "0123456789abcdef".to_owned(),
                 quantization: name.parse().unwrap(),
                 maker: "llama.cpp".to_owned(),
+                calibration: None,
             };
             let pending = cache.variant(&key).reserve(0).unwrap();
             Builder::model(7).write(pending.path());
-            pending.commit(0.25).unwrap();
+            pending.commit(0.25, Vec::new()).unwrap();
         }
         (folder, cache)
     }

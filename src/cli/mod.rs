@@ -49,7 +49,6 @@ pub struct CommandLine {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a program")]
 enum Command {
     /// Measure every variant of an experiment and print one table to decide from
     Run(run::Arguments),

@@ -1,23 +1,31 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
+mod method;
+
 use super::bar::Bar;
 use super::fetching::resolve_options;
 use super::output;
+use super::version;
 use crate::error::{Error, Outcome};
+use crate::experiment::calibration::CalibrationError;
 use crate::experiment::not_makeable;
+use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError};
-use crate::model::quantization::{FileType, Quantization};
+use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::resolve::{self, ResolveError};
 use crate::model::source::{Source, SourceError};
 use crate::model::split;
+use crate::orchestrator::calibration::{Prepared, Wish, prepare as prepare_calibration};
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
+use crate::orchestrator::sequence::SequenceError;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{Job, QuantizeJob};
 use clap::Args;
+use method::{Calibration, Given};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,12 +40,33 @@ pub(super) const PHASE_LIMIT: Duration = Duration::from_mins(10);
 pub struct Arguments {
     /// The F32, F16 or BF16 model: a GGUF file, hf:// address or 'demo'
     input: String,
-    /// What to make: `Q4_K_M`, or several: `Q8_0,Q4_K_M`
+    /// What to make: `Q4_K_M`, or several: `Q8_0,gptq:Q4_K_M`
     #[arg(long, required = true, value_name = "QUANTIZATION", value_delimiter = ',')]
     to: Vec<Quantization>,
     /// The file to write, or the folder for several; without it beside the input
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// How weights are chosen, where --to does not say: rtn, imatrix or gptq
+    #[arg(long, value_name = "METHOD")]
+    method: Option<Method>,
+    /// The text that methods other than rtn look at; the demo model has one of its own
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<String>,
+    /// Use this importance matrix instead of making one (of llama-imatrix or quantbench calibrate)
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Tokens of a chunk of the calibration text [512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    context: Option<u32>,
+    /// At most this many chunks of the calibration text [all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    chunks: Option<u32>,
+    /// GPTQ: part of the mean diagonal added to the Hessian's diagonal [0.01]
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    damping: Option<f64>,
+    /// GPTQ: times that every part of every block is chosen anew afterwards [4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    sweeps: Option<u32>,
     /// Threads [all]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
@@ -84,6 +113,39 @@ pub enum QuantizeError {
         /// What would do.
         remedy: String,
     },
+    /// A quantization names one method and the flag another.
+    #[error("--to {quantization} names a method, and --method {method} another; leave one out")]
+    TwoMethods {
+        /// What was written.
+        quantization: Quantization,
+        /// The flag's.
+        method: Method,
+    },
+    /// A flag of calibrated methods, and none of them.
+    #[error(
+        "{flag} has no effect: rounding to nearest looks at no text; choose a method with --method imatrix or --method gptq"
+    )]
+    NothingCalibrated {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// There is no calibration text.
+    #[error("{quantization} is calibrated on a text, and {reason}{}", if matches!(reason, CalibrationError::NoText) { "; name one with --calibration FILE" } else { "" })]
+    NoText {
+        /// What needs it.
+        quantization: Quantization,
+        /// Why there is none.
+        reason: CalibrationError,
+    },
+    /// The calibration text cannot be used.
+    #[error("--calibration: {0}")]
+    Text(CalibrationError),
+    /// The importance matrix is not there.
+    #[error("--imatrix {}: there is no such file", path.display())]
+    NoMatrix {
+        /// What was written.
+        path: PathBuf,
+    },
     /// Several results cannot go into one file.
     #[error("--output {} must be a folder, for several files are made", path.display())]
     NoFolder {
@@ -126,12 +188,20 @@ struct Task {
     path: PathBuf,
 }
 
+/// Everything that is known before a worker starts.
+struct Undertaking {
+    input: Artifact,
+    tasks: Vec<Task>,
+    calibration: Option<Calibration>,
+    cache: Cache,
+}
+
 /// Makes the files, one after the other, and prints one line for each.
 ///
 /// # Errors
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let (input, tasks) = prepare(arguments)?;
+    let undertaking = prepare(arguments)?;
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
     let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
@@ -139,36 +209,76 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    for task in tasks {
-        let started = Instant::now();
-        let temporary = temporary_beside(&task.path)?;
-        let job = Job::Quantize(QuantizeJob {
-            input: input.clone(),
-            output: temporary.to_path_buf(),
-            file_type: task.quantization.file_type,
-            threads: arguments.threads,
-            allow_requantize: arguments.allow_requantize,
-        });
-        let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
-        let mut bar = Bar::new(&task.quantization.to_string(), arguments.quiet);
-        let report = runtime
-            .block_on(converse(&mut launcher, &job, limits, &mut bar))
-            .map_err(crate::orchestrator::sequence::SequenceError::from)?;
-        drop(bar);
-        match report.ending {
-            Ending::Interrupted => return Ok(Outcome::Interrupted),
-            Ending::Failed(failure) => {
-                let quantization = task.quantization;
-                let reason = reason::of_writing(failure.reason, folder_of(&task.path));
-                return Err(QuantizeError::Failed { quantization, reason }.into());
-            }
-            Ending::Done => {
-                let bytes = finish(temporary, &task.path)?;
-                output::print(line(&task, bytes, started.elapsed()).as_bytes())?;
+    runtime.block_on(async {
+        for task in &undertaking.tasks {
+            let made = make(arguments, &undertaking, task, &mut launcher).await?;
+            if made == Outcome::Interrupted {
+                return Ok(made);
             }
         }
+        Ok(Outcome::Done)
+    })
+}
+
+/// Makes one file and prints its line.
+async fn make(
+    arguments: &Arguments,
+    undertaking: &Undertaking,
+    task: &Task,
+    launcher: &mut ProcessLauncher,
+) -> Result<Outcome, Error> {
+    let quantization = task.quantization;
+    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
+    let mut bar = Bar::new(&quantization.to_string(), arguments.quiet);
+    let failed = |reason| {
+        let reason = reason::of_writing(reason, folder_of(&task.path));
+        Err(QuantizeError::Failed { quantization, reason }.into())
+    };
+    let calibration = undertaking.calibration.as_ref();
+    let given = match calibration.filter(|_| quantization.method.is_calibrated()) {
+        None => None,
+        Some(Calibration::Matrix { path, text, gptq }) => {
+            Some(Given::with_matrix(&undertaking.cache, path, text.as_deref(), *gptq)?)
+        }
+        Some(Calibration::Text(plan)) => {
+            let wish = Wish {
+                model: &undertaking.input.path,
+                model_checksum: &undertaking.input.checksum,
+                plan,
+                maker: &version::maker(),
+                threads: arguments.threads,
+            };
+            let prepared =
+                prepare_calibration(&wish, &undertaking.cache, launcher, limits, &mut bar).await;
+            match prepared.map_err(SequenceError::from)? {
+                Prepared::Ready(ready) => Some(Given::Prepared(ready, plan.clone())),
+                Prepared::Interrupted => return Ok(Outcome::Interrupted),
+                Prepared::Failed(failure) => return failed(failure.reason),
+            }
+        }
+    };
+    let started = Instant::now();
+    let temporary = temporary_beside(&task.path)?;
+    let job = Job::Quantize(QuantizeJob {
+        input: undertaking.input.path.clone(),
+        output: temporary.to_path_buf(),
+        file_type: quantization.file_type,
+        threads: arguments.threads,
+        allow_requantize: arguments.allow_requantize,
+        method: quantization.method,
+        calibration: given.as_ref().map(Given::input),
+    });
+    let report = converse(launcher, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
+    drop(bar);
+    match report.ending {
+        Ending::Interrupted => Ok(Outcome::Interrupted),
+        Ending::Failed(failure) => failed(failure.reason),
+        Ending::Done => {
+            let bytes = finish(temporary, &task.path)?;
+            output::print(line(task, bytes, started.elapsed()).as_bytes())?;
+            Ok(Outcome::Done)
+        }
     }
-    Ok(Outcome::Done)
 }
 
 fn line(task: &Task, bytes: u64, length: Duration) -> String {
@@ -177,29 +287,42 @@ fn line(task: &Task, bytes: u64, length: Duration) -> String {
 }
 
 /// Checks everything that can be checked before a worker starts.
-fn prepare(arguments: &Arguments) -> Result<(PathBuf, Vec<Task>), QuantizeError> {
-    for &quantization in &arguments.to {
+fn prepare(arguments: &Arguments) -> Result<Undertaking, QuantizeError> {
+    let quantizations = method::quantizations(arguments)?;
+    for &quantization in &quantizations {
         if let Some((reason, remedy)) = not_makeable(quantization) {
             return Err(QuantizeError::NotMakeable { quantization, reason, remedy });
         }
     }
     let source = Source::parse(&arguments.input, Path::new(""))?;
-    let tasks = tasks(arguments, &source)?;
+    let calibration = method::calibration(arguments, &quantizations, &source)?;
+    let tasks = tasks(arguments, &quantizations, &source)?;
     let cache = Cache::open()?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
     let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
     let Some(file) = resolved.source else {
         return Err(QuantizeError::NoFile { input: arguments.input.clone() });
     };
-    let path = file.artifact.path;
     let found = file.quantization.file_type;
     if !found.is_float() && !arguments.allow_requantize {
-        return Err(QuantizeError::AlreadyQuantized { path, found });
+        return Err(QuantizeError::AlreadyQuantized { path: file.artifact.path, found });
     }
-    Ok((path, tasks))
+    Ok(Undertaking { input: file.artifact, tasks, calibration, cache })
 }
 
-fn tasks(arguments: &Arguments, source: &Source) -> Result<Vec<Task>, QuantizeError> {
+/// A part of a whole, as a flag has it.
+fn fraction(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("it must be a number from 0 to 1".to_owned()),
+    }
+}
+
+fn tasks(
+    arguments: &Arguments,
+    quantizations: &[Quantization],
+    source: &Source,
+) -> Result<Vec<Task>, QuantizeError> {
     let folder = match (&arguments.output, source) {
         (Some(path), _) if path.is_dir() => path.clone(),
         (Some(path), _) if arguments.to.len() > 1 => {
@@ -209,7 +332,7 @@ fn tasks(arguments: &Arguments, source: &Source) -> Result<Vec<Task>, QuantizeEr
         _ => PathBuf::new(),
     };
     let mut tasks: Vec<Task> = Vec::new();
-    for &quantization in &arguments.to {
+    for &quantization in quantizations {
         let path = match &arguments.output {
             Some(path) if !path.is_dir() => path.clone(),
             _ => folder.join(result_name(&source.default_name(), quantization)),

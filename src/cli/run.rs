@@ -29,9 +29,12 @@ pub struct Arguments {
     /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]
     models: Vec<String>,
-    /// Make these variants of every model instead of the experiment's: `Q8_0,Q4_K_M`
+    /// Make these variants of every model instead of the experiment's: `Q8_0,gptq:Q4_K_M`
     #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
     quantizations: Vec<Quantization>,
+    /// The text that calibrated variants (imatrix:, gptq:) look at, instead of the experiment's
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<String>,
     /// Keep only these models and quantizations, and the reference
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -71,6 +74,7 @@ impl Arguments {
             quantizations: self.quantizations.clone(),
             only: self.only.clone(),
             skip: self.skip.clone(),
+            calibration: self.calibration.clone(),
             rounds: self.rounds,
             repetitions: self.repetitions,
         }

@@ -1,6 +1,7 @@
 //! From what the user wrote to what it means: every default is filled in here and nowhere else, and
 //! values are checked against each other.
 
+use super::calibration::CalibrationChoice;
 use super::diagnostic::Problem;
 use super::file::{ExperimentFile, LatencyFile, QualityFile, RequirementsFile, WorkloadsFile};
 use super::inputs;
@@ -43,6 +44,7 @@ pub struct Origin<'a> {
 /// Turns what was written into what it means; what is wrong goes to `problems`.
 pub fn expand(
     file: &ExperimentFile,
+    calibration: &CalibrationChoice,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Experiment {
@@ -50,7 +52,7 @@ pub fn expand(
     let settings = file.settings.combinations(problems);
     Experiment {
         name: expand_name(file.name.as_ref(), origin.fallback_name, problems),
-        models: super::models::expand(file, origin.base, problems),
+        models: super::models::expand(file, calibration, origin.base, problems),
         settings,
         requirements: expand_requirements(&file.requirements, &workloads, problems),
         workloads,

@@ -3,6 +3,7 @@
 //! Types and single values are checked here; what a value means, and whether it fits the others, is
 //! decided in `expand.rs`. docs: `models.toml` at the top of the repository explains every key.
 
+use super::calibration::CalibrationFile;
 use super::diagnostic::Problem;
 use super::reader::{Located, RawValue, TableReader};
 use super::settings_file::SettingsFile;
@@ -34,6 +35,8 @@ pub struct ExperimentFile {
     pub settings: SettingsFile,
     /// `[workloads]`.
     pub workloads: WorkloadsFile,
+    /// `[calibration]`.
+    pub calibration: Option<CalibrationFile>,
     /// `[requirements]`.
     pub requirements: RequirementsFile,
     /// `[[models]]`; `None`: no model was written, not even a wrong one.
@@ -131,7 +134,7 @@ fn elsewhere(key: &str) -> Option<&'static str> {
         "name" | "rounds" | "repetitions" | "cool_down" | "phase_limit" => {
             "this key belongs in [experiment]"
         }
-        "quantizations" | "reference" => {
+        "quantizations" | "variants" | "reference" => {
             "this key belongs at the top of the file, above the first [table], or in [[models]]"
         }
         "models" => "models are written as [[models]], each with a source",
@@ -140,9 +143,12 @@ fn elsewhere(key: &str) -> Option<&'static str> {
         "prompts" | "max_tokens" | "temperature" | "top_k" | "top_p" | "seed" => {
             "this key belongs in [workloads.latency]"
         }
-        "text" | "context" | "chunks" | "divergence" | "precision" | "memory_budget" => {
-            "this key belongs in [workloads.quality]"
+        "text" | "context" | "chunks" => {
+            "this key belongs in [workloads.quality], or in [calibration]"
         }
+        "divergence" | "precision" | "memory_budget" => "this key belongs in [workloads.quality]",
+        "damping" | "sweeps" | "matching" => "this key belongs in [calibration.gptq]",
+        "gptq" => "this table belongs in [calibration]: [calibration.gptq]",
         "max_memory"
         | "min_generation_tps"
         | "max_ttft_ms"
@@ -158,7 +164,7 @@ impl ExperimentFile {
     pub fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut reader = TableReader::new(root, "");
         let mut file = Self {
-            quantizations: read_strings(&mut reader, "quantizations", problems),
+            quantizations: read_quantizations(&mut reader, problems),
             reference: read_string(&mut reader, "reference", problems),
             ..Self::default()
         };
@@ -171,6 +177,9 @@ impl ExperimentFile {
         }
         if let Some((table, _)) = reader.table("workloads", problems) {
             file.workloads = WorkloadsFile::read(table, problems);
+        }
+        if let Some((table, _)) = reader.table("calibration", problems) {
+            file.calibration = Some(CalibrationFile::read(table, elsewhere, problems));
         }
         if let Some((table, _)) = reader.table("requirements", problems) {
             file.requirements = RequirementsFile::read(table, problems);
@@ -278,7 +287,7 @@ impl ModelFile {
             span,
             name: read_string(&mut table, "name", problems),
             source: read_string(&mut table, "source", problems),
-            quantizations: read_strings(&mut table, "quantizations", problems),
+            quantizations: read_quantizations(&mut table, problems),
             reference: read_string(&mut table, "reference", problems),
             settings: table.table("settings", problems).map(|(mut table, _)| {
                 let settings = SettingsFile::read(&mut table, problems);
@@ -292,7 +301,24 @@ impl ModelFile {
     }
 }
 
-fn read_string(
+/// `quantizations`, or `variants`, which is another name of it.
+fn read_quantizations(
+    table: &mut TableReader<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<Located<String>>> {
+    let variants = read_strings(table, "variants", problems);
+    let quantizations = read_strings(table, "quantizations", problems);
+    if let (Some(variants), Some(_)) = (&variants, &quantizations) {
+        let place = variants.first().map_or(usize::MAX..usize::MAX, |first| first.span.clone());
+        problems.push(
+            Problem::new(place, "'variants' and 'quantizations' are two names of one list")
+                .help("keep one of them"),
+        );
+    }
+    quantizations.or(variants)
+}
+
+pub(super) fn read_string(
     table: &mut TableReader<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -318,7 +344,7 @@ fn read_boolean(
     table.value(key)?.boolean(problems)
 }
 
-fn read_count(
+pub(super) fn read_count(
     table: &mut TableReader<'_>,
     key: &'static str,
     range: std::ops::RangeInclusive<u32>,
@@ -327,7 +353,7 @@ fn read_count(
     table.value(key)?.count(range, problems)
 }
 
-fn read_number(
+pub(super) fn read_number(
     table: &mut TableReader<'_>,
     key: &'static str,
     least: f64,

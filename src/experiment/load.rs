@@ -1,5 +1,6 @@
 //! Loading an experiment: read the file, expand it, apply what the command line says.
 
+use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::{Diagnostics, Problem};
 use super::expand::{Origin, expand};
 use super::file::ExperimentFile;
@@ -86,6 +87,19 @@ pub enum ExperimentError {
         /// What would do.
         remedy: String,
     },
+    /// A variant that the command line asks for cannot be calibrated.
+    #[error("{quantization} of '{model}' is calibrated on a text, and {reason}{}", if matches!(reason, CalibrationError::NoText) { "; name one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\"" } else { "" })]
+    Calibration {
+        /// The variant.
+        quantization: String,
+        /// The model.
+        model: String,
+        /// Why not.
+        reason: CalibrationError,
+    },
+    /// `--calibration` names no text.
+    #[error("--calibration: {0}")]
+    CalibrationText(CalibrationError),
     /// A number on the command line is out of range.
     #[error("{flag} {value} must be from {least} to {most}")]
     OutOfRange {
@@ -178,12 +192,18 @@ fn interpret(
     };
     let mut problems = Vec::new();
     let file = ExperimentFile::read(root.get_ref(), &mut problems);
-    let experiment = expand(&file, origin, &mut problems);
+    let mut calibration =
+        CalibrationChoice::new(file.calibration.as_ref(), origin.base, &mut problems);
+    if let Some(source) = &overrides.calibration {
+        calibration = calibration.on_text(source).map_err(ExperimentError::CalibrationText)?;
+    }
+    let experiment = expand(&file, &calibration, origin, &mut problems);
     if !problems.is_empty() {
         return invalid(problems);
     }
     let fallback = overrides::Fallback {
         quantizations: file.quantizations.is_some().then(|| shared_quantizations(&file)),
+        calibration,
     };
     overrides::apply(experiment, overrides, &fallback)
 }

@@ -3,6 +3,7 @@
 //! Uses `model` for the names of quantizations and sources; used by everything that runs or shows
 //! an experiment. Nothing here touches llama.cpp.
 
+pub mod calibration;
 mod diagnostic;
 mod expand;
 mod file;

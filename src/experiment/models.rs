@@ -1,5 +1,6 @@
 //! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source.
 
+use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
 use super::expand::wrong_name;
 use super::file::{ExperimentFile, ModelFile};
@@ -14,7 +15,12 @@ use std::path::Path;
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
 /// Every model of the file; what is wrong goes to `problems`.
-pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<ModelPlan> {
+pub fn expand(
+    file: &ExperimentFile,
+    calibration: &CalibrationChoice,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Vec<ModelPlan> {
     if file.models.is_none() {
         problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
@@ -24,9 +30,10 @@ pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -
     let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let mut plans: Vec<ModelPlan> = Vec::new();
     for model in file.models.iter().flatten() {
-        let Some(plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
+        let Some(mut plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
             continue;
         };
+        calibrate(&mut plan, model, file, calibration, problems);
         let lower = plan.name.to_lowercase();
         if plans.iter().any(|other| other.name.to_lowercase() == lower) {
             problems.push(
@@ -88,7 +95,39 @@ fn expand_one(
             .as_ref()
             .map(|settings| settings.over(&file.settings).combinations(problems)),
         allow_requantize,
+        calibration: None,
     })
+}
+
+/// Gives a model with calibrated variants what they are calibrated on.
+fn calibrate(
+    plan: &mut ModelPlan,
+    model: &ModelFile,
+    file: &ExperimentFile,
+    choice: &CalibrationChoice,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(calibrated) = plan.calibrated() else { return };
+    let mut list = model.quantizations.iter().chain(&file.quantizations).flatten();
+    let place = list
+        .find(|written| written.value.parse::<Quantization>() == Ok(calibrated))
+        .map(|written| written.span.clone());
+    match choice.plan_for(&plan.source) {
+        Ok(calibration) => plan.calibration = Some(calibration),
+        Err(error) => {
+            let message = format!("'{calibrated}' is calibrated on a text, and {error}");
+            let problem = Problem::new(place.unwrap_or_else(|| model.span.clone()), message);
+            let problem = match error {
+                CalibrationError::NoText => {
+                    problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
+                }
+                CalibrationError::Input(_) => problem,
+            };
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
 }
 
 fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -> String {
@@ -155,18 +194,51 @@ fn read_quantizations(
     read
 }
 
+/// File types of which GPTQ writes no part: all their blocks are in formats that it does not know.
+const NOT_BY_GPTQ: [&str; 20] = [
+    "NVFP4",
+    "MXFP4_MOE",
+    "IQ3_M",
+    "IQ3_S",
+    "IQ3_XS",
+    "IQ3_XXS",
+    "IQ2_M",
+    "IQ2_S",
+    "IQ2_XS",
+    "IQ2_XXS",
+    "IQ1_M",
+    "IQ1_S",
+    "Q2_0",
+    "Q1_0",
+    "TQ2_0",
+    "TQ1_0",
+    "F32",
+    "F16",
+    "BF16",
+    "Q4_1_SOME_F16",
+];
+
 /// Why `quantization` cannot be made by this version, with the remedy; `None` if it can.
 pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
     let Quantization { file_type, method } = quantization;
     match method {
         Method::Rtn if file_type.needs_importance_matrix() => Some((
-            format!("{file_type} needs an importance matrix, which this version cannot make"),
-            "the smallest type that does without is Q2_K".to_owned(),
+            format!("{file_type} needs an importance matrix"),
+            format!("write 'imatrix:{file_type}', which makes one from a calibration text"),
         )),
         Method::Rtn => None,
-        Method::Imatrix | Method::Gptq | Method::Awq => Some((
-            format!("the method '{method}' is not in this version"),
-            format!("write '{file_type}' for rounding to nearest, the one method there is"),
+        _ if file_type.is_float() => Some((
+            format!("weights in {file_type} are not rounded: there is nothing to choose"),
+            format!("write '{file_type}'"),
+        )),
+        Method::Gptq if NOT_BY_GPTQ.contains(&file_type.name()) => Some((
+            format!("GPTQ does not write the formats of {file_type}"),
+            format!("write 'imatrix:{file_type}'"),
+        )),
+        Method::Imatrix | Method::Gptq => None,
+        Method::Awq => Some((
+            "the method 'awq' is not in this version".to_owned(),
+            format!("write 'gptq:{file_type}' or 'imatrix:{file_type}'"),
         )),
     }
 }

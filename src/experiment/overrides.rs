@@ -1,6 +1,7 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip --rounds
 //! --repetitions`.
 
+use super::calibration::CalibrationChoice;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
@@ -27,6 +28,8 @@ pub struct Overrides {
     pub only: Vec<String>,
     /// `--skip`: drop these models and these quantizations.
     pub skip: Vec<String>,
+    /// `--calibration`: the text that variants are calibrated on, instead of the file's.
+    pub calibration: Option<String>,
     /// `--rounds`.
     pub rounds: Option<u32>,
     /// `--repetitions`.
@@ -38,6 +41,8 @@ pub struct Overrides {
 pub struct Fallback {
     /// The file's top-level list.
     pub quantizations: Option<Vec<Quantization>>,
+    /// The file's `[calibration]`.
+    pub calibration: CalibrationChoice,
 }
 
 /// The end of a message about an unknown name.
@@ -68,7 +73,25 @@ pub fn apply(
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
     filter(&mut experiment, overrides)?;
+    calibrate(&mut experiment, &fallback.calibration)?;
     Ok(experiment)
+}
+
+/// Gives models whose variants are calibrated their text, and takes it from those that need none.
+fn calibrate(
+    experiment: &mut Experiment,
+    choice: &CalibrationChoice,
+) -> Result<(), ExperimentError> {
+    for model in &mut experiment.models {
+        model.calibration = match model.calibrated() {
+            None => None,
+            Some(quantization) => Some(choice.plan_for(&model.source).map_err(|reason| {
+                let (quantization, model) = (quantization.to_string(), model.name.clone());
+                ExperimentError::Calibration { quantization, model, reason }
+            })?),
+        };
+    }
+    Ok(())
 }
 
 fn in_range(flag: &'static str, value: u32) -> Result<u32, ExperimentError> {
@@ -130,6 +153,7 @@ fn plan_for_source(
         reference: None,
         settings: None,
         allow_requantize: false,
+        calibration: None,
     })
 }
 

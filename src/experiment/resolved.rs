@@ -2,6 +2,7 @@
 //!
 //! The rest of the program sees only these types; what the user typed (`file.rs`) ends here.
 
+use super::calibration::CalibrationPlan;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::{LatencyPlan, QualityPlan, SpeedTest};
@@ -50,6 +51,20 @@ pub struct ModelPlan {
     pub settings: Option<Vec<Settings>>,
     /// Make variants even though the source is already quantized.
     pub allow_requantize: bool,
+    /// What variants are calibrated on; `None` if none of them is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationPlan>,
+}
+
+impl ModelPlan {
+    /// The first of the variants that is calibrated on a text.
+    #[must_use]
+    pub fn calibrated(&self) -> Option<Quantization> {
+        // In a folder of ready variants the list chooses; nothing is made.
+        let made = !matches!(self.source, Source::Directory(_));
+        let mut quantizations = self.quantizations.iter().copied().filter(|_| made);
+        quantizations.find(|quantization| quantization.method.is_calibrated())
+    }
 }
 
 /// What is measured in each trial.

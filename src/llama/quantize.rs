@@ -29,7 +29,7 @@ pub struct Rounding<'a> {
     /// counts.
     pub overrides: &'a [FormatOverride],
     /// Keys to add to the file's metadata, or to replace there.
-    pub metadata: &'a [(String, MetadataValue)],
+    pub metadata: &'a [(String, OverrideValue)],
 }
 
 /// How much the columns of one weight matter.
@@ -50,9 +50,9 @@ pub struct FormatOverride {
     pub format: GgmlType,
 }
 
-/// A value of a metadata key.
+/// A value that a metadata key is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MetadataValue {
+pub enum OverrideValue {
     /// Text; llama.cpp keeps the first 127 bytes.
     Text(String),
     /// A number, stored as u32.
@@ -149,18 +149,18 @@ impl Tables {
         let mut metadata: Vec<_> =
             rounding.metadata.iter().map(|(key, value)| key_value(key, value)).collect();
         // An empty key ends the list.
-        metadata.push(key_value("", &MetadataValue::Number(0)));
+        metadata.push(key_value("", &OverrideValue::Number(0)));
         Ok(Self { importance, overrides, metadata, _names: names })
     }
 }
 
-fn key_value(key: &str, value: &MetadataValue) -> sys::llama_model_kv_override {
+fn key_value(key: &str, value: &OverrideValue) -> sys::llama_model_kv_override {
     let (tag, value) = match value {
-        MetadataValue::Text(text) => (
+        OverrideValue::Text(text) => (
             sys::LLAMA_KV_OVERRIDE_TYPE_STR,
             sys::llama_model_kv_override__bindgen_ty_1 { val_str: fixed_text(text) },
         ),
-        MetadataValue::Number(number) => (
+        OverrideValue::Number(number) => (
             sys::LLAMA_KV_OVERRIDE_TYPE_INT,
             sys::llama_model_kv_override__bindgen_ty_1 { val_i64: i64::from(*number) },
         ),
@@ -190,7 +190,7 @@ mod tests {
         backend: Backend,
         importance: Option<&[Importance]>,
         overrides: &[FormatOverride],
-        metadata: &[(String, MetadataValue)],
+        metadata: &[(String, OverrideValue)],
     ) -> Result<GgufInput, String> {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.gguf");
@@ -243,9 +243,9 @@ mod tests {
         }];
         let long = "ö".repeat(100);
         let metadata = [
-            ("quantbench.method".to_owned(), MetadataValue::Text("imatrix".to_owned())),
-            ("quantbench.calibration.chunks".to_owned(), MetadataValue::Number(7)),
-            ("quantbench.long".to_owned(), MetadataValue::Text(long.clone())),
+            ("quantbench.method".to_owned(), OverrideValue::Text("imatrix".to_owned())),
+            ("quantbench.calibration.chunks".to_owned(), OverrideValue::Number(7)),
+            ("quantbench.long".to_owned(), OverrideValue::Text(long.clone())),
         ];
         let file = made(Backend::initialise(), None, &overrides, &metadata).unwrap();
         assert_eq!(file.find(WEIGHT).unwrap().entry.format.name(), "Q8_0");

@@ -206,6 +206,14 @@ pub enum Method {
     Awq,
 }
 
+impl Method {
+    /// Whether it looks at a calibration text.
+    #[must_use]
+    pub fn is_calibrated(self) -> bool {
+        self != Self::Rtn
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {

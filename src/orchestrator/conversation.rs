@@ -6,6 +6,7 @@
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::{Exit, Launcher, Monitor, Said, Worker};
 use super::reason::{self, MemoryAtEnd};
+use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
@@ -32,6 +33,8 @@ pub struct Report {
     pub predicted: Vec<PredictedMemory>,
     /// The importance matrix that was made.
     pub calibrated: Option<Calibrated>,
+    /// Tensors that a method left to simpler rounding.
+    pub kept: Vec<KeptTensor>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory, bytes: the worker's own word, else the monitor's.
@@ -165,6 +168,7 @@ impl Report {
             quality: None,
             predicted: Vec::new(),
             calibrated: None,
+            kept: Vec::new(),
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
@@ -176,6 +180,7 @@ impl Report {
     fn take(&mut self, event: Event) -> Option<Last> {
         match event {
             Event::Phase(_) | Event::Progress { .. } | Event::MemoryNeeded { .. } => {}
+            Event::Quantized { kept, .. } => self.kept = kept,
             Event::Calibrated { chunks, resumed, weights } => {
                 self.calibrated = Some(Calibrated { chunks, resumed, weights });
             }

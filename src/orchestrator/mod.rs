@@ -4,6 +4,7 @@
 //! order. Workers are known through the traits of `launcher`, whoever listens through the events of
 //! `event`. Uses everything that measures or records; used by the command line only.
 
+pub mod calibration;
 pub mod conversation;
 pub mod display;
 pub mod environment;

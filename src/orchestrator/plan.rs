@@ -2,15 +2,17 @@
 //!
 //! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
 
+use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::settings::Settings;
 use crate::model::artifact::Artifact;
-use crate::model::cache::VariantKey;
+use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::quantization::Quantization;
 use crate::results::record::TrialRecord;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One variant that an experiment needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,8 @@ pub enum Origin {
         allow_requantize: bool,
         /// Bytes that the file will take at most.
         expected_bytes: u64,
+        /// What it is calibrated on, if its method looks at a text.
+        calibration: Option<Arc<CalibrationPlan>>,
     },
 }
 
@@ -48,6 +52,13 @@ impl Variant {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{} {}", self.model, self.label)
+    }
+
+    fn calibration(&self) -> Option<&CalibrationKey> {
+        match &self.origin {
+            Origin::Ready(_) => None,
+            Origin::Make { key, .. } => key.calibration.as_ref(),
+        }
     }
 
     fn checksum(&self) -> &str {
@@ -199,6 +210,8 @@ struct Identity<'a> {
     settings: &'a Settings,
     workloads: &'a Workloads,
     repetitions: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<&'a CalibrationKey>,
 }
 
 fn key_of(variant: &Variant, settings: &Settings, experiment: &Experiment) -> String {
@@ -208,6 +221,7 @@ fn key_of(variant: &Variant, settings: &Settings, experiment: &Experiment) -> St
         settings,
         workloads: &experiment.workloads,
         repetitions: experiment.repetitions,
+        calibration: variant.calibration(),
     };
     // Plain data with string keys always serializes; an empty text would only make keys equal.
     let text = serde_json::to_vec(&identity).unwrap_or_default();

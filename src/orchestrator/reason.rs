@@ -1,6 +1,7 @@
 //! Reasons: how a worker ended, in one sentence for the table's footnote.
 
 use super::launcher::Exit;
+use crate::model::artifact::KeptTensor;
 use crate::units::{format_bytes, format_seconds};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const FULL_BELOW: u64 = 1 << 20;
 
 /// Characters of a worker's own words that are shown at most.
 const LONGEST_QUOTE: usize = 200;
+
+/// Tensors that are named where a method left some to simpler rounding.
+const SHOWN_TENSORS: usize = 4;
 
 /// What is known about memory when a worker was killed, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,6 +154,43 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// `needs 58.1 MiB of memory: 12.2 MiB for weights, 45.9 MiB for …`.
+#[must_use]
+pub fn of_memory(parts: &[(&str, u64)]) -> String {
+    let all = format_bytes(parts.iter().map(|(_, bytes)| bytes).sum());
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(purpose, bytes)| format!("{} for {}", format_bytes(*bytes), printable(purpose)))
+        .collect();
+    format!("needs {all} of memory: {}", parts.join(", "))
+}
+
+/// What a method did and what it left to simpler rounding, in lines: one for each reason.
+#[must_use]
+pub fn of_kept(chosen: u64, kept: &[KeptTensor]) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for tensor in kept {
+        let name = printable(&format!("{} ({})", tensor.tensor, tensor.format));
+        match reasons.iter_mut().find(|(reason, _)| *reason == tensor.reason) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((&tensor.reason, vec![name])),
+        }
+    }
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let mut lines = vec![format!("chose the weights of {chosen} tensor{}", plural(chosen))];
+    lines.extend(reasons.into_iter().map(|(reason, names)| {
+        let count = names.len();
+        let more = if count > SHOWN_TENSORS { ", …" } else { "" };
+        let names = names[..count.min(SHOWN_TENSORS)].join(", ");
+        format!(
+            "left {count} tensor{} as imatrix rounds them: {}: {names}{more}",
+            plural(count as u64),
+            printable(reason)
+        )
+    }));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +247,30 @@ mod tests {
             of_silence(Duration::from_mins(10)),
             "nothing happened for 10 min 00 s and the worker was ended (phase_limit)"
         );
+    }
+
+    #[test]
+    fn memory_is_told_with_what_it_is_for() {
+        assert_eq!(
+            of_memory(&[("weights", 1 << 30), ("a chunk", 1 << 29)]),
+            "needs 1.50 GiB of memory: 1.00 GiB for weights, 512 MiB for a chunk"
+        );
+    }
+
+    #[test]
+    fn tensors_left_to_simpler_rounding_are_told_by_reason() {
+        let kept = |tensor: String, reason: &str| KeptTensor {
+            tensor,
+            format: "Q6_K".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut all: Vec<KeptTensor> =
+            (0..6).map(|index| kept(format!("blk.{index}.x"), "it is no matrix")).collect();
+        all.push(kept("output.weight".to_owned(), "it belongs to no layer"));
+        let lines = of_kept(1, &all);
+        assert_eq!(lines[0], "chose the weights of 1 tensor");
+        assert!(lines[1].starts_with("left 6 tensors as imatrix rounds them: it is no matrix: "));
+        assert!(lines[1].ends_with("blk.3.x (Q6_K), …"), "{}", lines[1]);
+        assert!(lines[2].ends_with("it belongs to no layer: output.weight (Q6_K)"));
     }
 }

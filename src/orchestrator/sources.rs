@@ -1,11 +1,14 @@
 //! Sources: from what an experiment names to the variants that a plan is made of.
 
 use super::plan::{Origin, Variant};
+use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
+use crate::model::quantization::Method;
 use crate::model::resolve::{
-    self, Requantize, ResolveError, ResolveOptions, Resolved, Variant as Resolvable,
+    self, Making, Requantize, ResolveError, ResolveOptions, Resolved, Variant as Resolvable,
 };
+use std::sync::Arc;
 
 /// Finds or fetches a model's source and says which variants it comes to, in the order asked for.
 ///
@@ -21,12 +24,21 @@ pub fn variants_of(
 ) -> Result<Vec<Variant>, ResolveError> {
     let resolved = resolve::resolve(&model.source, cache, options)?;
     let requantize = if model.allow_requantize { Requantize::Allow } else { Requantize::Refuse };
-    let variants = resolve::variants(&resolved, &model.quantizations, requantize, maker)?;
-    Ok(variants.into_iter().filter_map(|variant| planned(variant, model, &resolved)).collect())
+    let calibration = model.calibration.clone().map(Arc::new);
+    let key = |method: Method| calibration.as_ref().and_then(|plan| plan.key(method));
+    let making = Making { requantize, maker, calibration: &key };
+    let variants = resolve::variants(&resolved, &model.quantizations, making)?;
+    let planned = |variant| planned(variant, model, calibration.as_ref(), &resolved);
+    Ok(variants.into_iter().filter_map(planned).collect())
 }
 
 /// `None` only for a variant that would have to be made of nothing, which resolving refuses.
-fn planned(variant: Resolvable, model: &ModelPlan, resolved: &Resolved) -> Option<Variant> {
+fn planned(
+    variant: Resolvable,
+    model: &ModelPlan,
+    calibration: Option<&Arc<CalibrationPlan>>,
+    resolved: &Resolved,
+) -> Option<Variant> {
     let model_name = model.name.clone();
     Some(match variant {
         Resolvable::Ready(ready) => Variant {
@@ -44,6 +56,7 @@ fn planned(variant: Resolvable, model: &ModelPlan, resolved: &Resolved) -> Optio
                 key,
                 allow_requantize: model.allow_requantize,
                 expected_bytes,
+                calibration: calibration.filter(|_| quantization.method.is_calibrated()).cloned(),
             },
         },
     })

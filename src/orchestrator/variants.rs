@@ -1,5 +1,6 @@
 //! Variants: their files are found in the cache or made by a worker, before anything is measured.
 
+use super::calibration::{Prepared, Wish, prepare};
 use super::conversation::{Ending, Limits, converse};
 use super::event::{Listener, ListenerError};
 use super::launcher::Launcher;
@@ -9,6 +10,7 @@ use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase, QuantizeJob};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long to wait before asking again whether another run has made a variant.
@@ -36,6 +38,14 @@ pub enum VariantError {
     /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// What a worker is to read could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A listener could not keep what it was told.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -56,12 +66,12 @@ pub async fn provide<L: Launcher>(
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Provided, VariantError> {
-    let (input, key, allow_requantize, expected_bytes) = match &variant.origin {
+    let (input, key, allow_requantize, expected_bytes, calibration) = match &variant.origin {
         Origin::Ready(artifact) => {
             return Ok(Provided::Ready { artifact: artifact.clone(), made: false });
         }
-        Origin::Make { input, key, allow_requantize, expected_bytes } => {
-            (input, key, *allow_requantize, *expected_bytes)
+        Origin::Make { input, key, allow_requantize, expected_bytes, calibration } => {
+            (input, key, *allow_requantize, *expected_bytes, calibration.as_deref())
         }
     };
     let slot = cache.variant(key);
@@ -83,6 +93,23 @@ pub async fn provide<L: Launcher>(
     if let Some(artifact) = slot.existing()? {
         return Ok(Provided::Ready { artifact, made: false });
     }
+    let prepared = match calibration {
+        None => None,
+        Some(plan) => {
+            let wish = Wish {
+                model: input,
+                model_checksum: &key.source_checksum,
+                plan,
+                maker: &key.maker,
+                threads: None,
+            };
+            match prepare(&wish, cache, launcher, limits, listener).await? {
+                Prepared::Ready(ready) => Some((ready, plan)),
+                Prepared::Failed(failure) => return Ok(Provided::Failed(failure)),
+                Prepared::Interrupted => return Ok(Provided::Interrupted),
+            }
+        }
+    };
     let started = launcher.now();
     let job = Job::Quantize(QuantizeJob {
         input: input.clone(),
@@ -90,6 +117,8 @@ pub async fn provide<L: Launcher>(
         file_type: variant.quantization.file_type,
         threads: None,
         allow_requantize,
+        method: variant.quantization.method,
+        calibration: prepared.as_ref().map(|(ready, plan)| ready.input(plan)),
     });
     let report = converse(launcher, &job, limits, listener).await?;
     match report.ending {
@@ -100,7 +129,7 @@ pub async fn provide<L: Launcher>(
         }
         Ending::Done => {
             let seconds = (launcher.now() - started).as_seconds_f64();
-            match pending.commit(seconds) {
+            match pending.commit(seconds, report.kept) {
                 Ok(artifact) => Ok(Provided::Ready { artifact, made: true }),
                 Err(error) => concerning_all(error),
             }

@@ -1,10 +1,248 @@
-//! Quantization methods. `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix
-//! that such rounding can be weighted with; `gptq` replaces such a file's weights by GPTQ's; `import` takes
-//! what GPTQ and AWQ checkpoints hold.
+//! Quantization methods, behind one call: [`quantize`].
 //!
-//! Runs inside the worker process. Uses `llama`; used by `worker`.
+//! `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix that such rounding can be
+//! weighted with; `gptq` replaces such a file's weights by GPTQ's; `provenance` is what a file says about how it
+//! was made; `import` takes what GPTQ and AWQ checkpoints hold.
+//!
+//! Runs inside the worker process. Uses `llama` and `experiment::calibration`; used by `worker`.
 
 pub mod gptq;
 pub mod import;
 pub mod importance;
+mod provenance;
 pub mod rtn;
+
+use crate::experiment::calibration::{GptqSettings, Matching};
+use crate::llama::backend::Backend;
+use crate::llama::error::LlamaError;
+use crate::llama::gguf_file::{GgufFileError, GgufInput};
+use crate::llama::quantize::Rounding;
+use crate::model::artifact::KeptTensor;
+use crate::model::quantization::{FileType, Method};
+use gptq::GptqError;
+use importance::{ImportanceError, ImportanceMatrix};
+use std::path::Path;
+
+/// Part of the work that llama.cpp's rounding is, where GPTQ follows.
+const DRAFT_SHARE: f64 = 0.03;
+
+/// What to make.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The F32, F16 or BF16 GGUF (first part, if split).
+    pub input: &'a Path,
+    /// The file to write.
+    pub output: &'a Path,
+    /// What to make.
+    pub file_type: FileType,
+    /// How its weights are chosen.
+    pub method: Method,
+    /// Threads.
+    pub threads: u32,
+    /// Accept an input that is quantized already.
+    pub allow_requantize: bool,
+    /// What a calibrated method needs.
+    pub calibration: Option<Calibration<'a>>,
+}
+
+/// What a calibrated method needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Calibration<'a> {
+    /// The importance matrix.
+    pub importance: &'a Path,
+    /// The text; methods that need only the matrix do without.
+    pub text: Option<&'a str>,
+    /// The text's name.
+    pub dataset: &'a str,
+    /// Tokens of a chunk.
+    pub context: u32,
+    /// At most this many chunks.
+    pub chunks: Option<u32>,
+    /// How GPTQ is done.
+    pub gptq: GptqSettings,
+    /// A folder for files that are needed meanwhile.
+    pub folder: &'a Path,
+}
+
+/// What happens meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// Memory that will be taken, before it is: what for, and bytes.
+    Memory(Vec<(String, u64)>),
+    /// A fraction from 0 to 1 is done, and what is being done, in a few words.
+    Progress(f64, String),
+}
+
+/// What a method did that may leave tensors to simpler rounding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Tensors whose weights it chose.
+    pub chosen: u64,
+    /// Those it left as llama.cpp rounds them with the importance matrix.
+    pub kept: Vec<KeptTensor>,
+}
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MethodError {
+    /// llama.cpp's rounding failed.
+    #[error(transparent)]
+    Llama(#[from] LlamaError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] GgufFileError),
+    /// The importance matrix cannot be used.
+    #[error(transparent)]
+    Importance(#[from] ImportanceError),
+    /// GPTQ failed.
+    #[error(transparent)]
+    Gptq(#[from] GptqError),
+    /// The matrix is of another model.
+    #[error("the importance matrix {} has no weight of {}: it is of another model", matrix.display(), model.display())]
+    OtherModel {
+        /// The matrix.
+        matrix: std::path::PathBuf,
+        /// The model.
+        model: std::path::PathBuf,
+    },
+    /// Something that the method needs was not given.
+    #[error("the method {method} needs {what}")]
+    Missing {
+        /// The method.
+        method: Method,
+        /// What.
+        what: &'static str,
+    },
+}
+
+/// Makes a file. A report comes from methods that may leave tensors to simpler rounding.
+///
+/// # Errors
+/// See [`MethodError`]; the output is then of no use.
+pub fn quantize(
+    backend: Backend,
+    request: &Request<'_>,
+    told: impl Fn(Told) + Clone + Send + 'static,
+) -> Result<Option<Report>, MethodError> {
+    let method = request.method;
+    if method == Method::Rtn {
+        round(backend, request, None, &[], 1.0, told)?;
+        return Ok(None);
+    }
+    let calibration = request.calibration.ok_or(MethodError::Missing {
+        method,
+        what: "a calibration text or an importance matrix",
+    })?;
+    let matrix = ImportanceMatrix::read(backend, calibration.importance)?;
+    check_model(backend, request, &matrix, &calibration)?;
+    let metadata = provenance::keys(request, &calibration, &matrix);
+    let importance = matrix.importance();
+    let share = if method == Method::Imatrix { 1.0 } else { DRAFT_SHARE };
+    round(backend, request, Some(&importance), &metadata, share, told.clone())?;
+    match method {
+        Method::Rtn | Method::Imatrix => Ok(None),
+        Method::Gptq => run_gptq(backend, request, &calibration, told).map(Some),
+        Method::Awq => Err(MethodError::Missing { method, what: "another version of quantbench" }),
+    }
+}
+
+fn round(
+    backend: Backend,
+    request: &Request<'_>,
+    importance: Option<&[crate::llama::quantize::Importance]>,
+    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    share: f64,
+    told: impl Fn(Told) + Send + 'static,
+) -> Result<(), LlamaError> {
+    let rounding = Rounding {
+        input: request.input,
+        output: request.output,
+        file_type: request.file_type,
+        threads: request.threads,
+        allow_requantize: request.allow_requantize,
+        importance,
+        overrides: &[],
+        metadata,
+    };
+    rtn::quantize(backend, &rounding, move |fraction| {
+        told(Told::Progress(fraction * share, String::new()));
+    })
+}
+
+/// A matrix that names no weight of the model would silently change nothing.
+fn check_model(
+    backend: Backend,
+    request: &Request<'_>,
+    matrix: &ImportanceMatrix,
+    calibration: &Calibration<'_>,
+) -> Result<(), MethodError> {
+    let model = GgufInput::open(backend, request.input)?;
+    let fits = model.tensors().iter().any(|tensor| {
+        let sums = matrix.weights.get(&tensor.entry.name);
+        let columns = tensor.entry.dimensions.first().copied();
+        sums.is_some_and(|sums| Some(sums.columns as u64) == columns)
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(MethodError::OtherModel {
+        matrix: calibration.importance.to_owned(),
+        model: request.input.to_owned(),
+    })
+}
+
+fn run_gptq(
+    backend: Backend,
+    request: &Request<'_>,
+    calibration: &Calibration<'_>,
+    told: impl Fn(Told),
+) -> Result<Report, MethodError> {
+    let missing = MethodError::Missing { method: Method::Gptq, what: "a calibration text" };
+    let text = calibration.text.ok_or(missing)?;
+    let settings = calibration.gptq;
+    let default = gptq::Parameters::default();
+    let gptq_request = gptq::Request {
+        source: request.input,
+        output: request.output,
+        text,
+        context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
+        chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),
+        folder: calibration.folder,
+        threads: request.threads,
+        parameters: gptq::Parameters {
+            damping: settings.damping,
+            matching: match settings.matching {
+                Matching::Nothing => gptq::Match::Nothing,
+                Matching::Outputs => gptq::Match::Outputs,
+                Matching::Stream => gptq::Match::Stream,
+            },
+            work: gptq::Work {
+                sweeps: usize::try_from(settings.sweeps).unwrap_or(usize::MAX),
+                ..default.work
+            },
+            ..default
+        },
+    };
+    let report = gptq::quantize(backend, &gptq_request, |news| match news {
+        gptq::Told::Memory(parts) => told(Told::Memory(parts)),
+        gptq::Told::Progress(fraction, layer) => {
+            let fraction = DRAFT_SHARE + (1.0 - DRAFT_SHARE) * fraction;
+            told(Told::Progress(fraction, layer));
+        }
+    })?;
+    let mut summary = Report::default();
+    for matrix in report.matrices {
+        match matrix.outcome {
+            gptq::Outcome::Stored { .. } => summary.chosen += 1,
+            gptq::Outcome::Kept { reason } => summary.kept.push(KeptTensor {
+                tensor: matrix.name,
+                format: matrix.format.to_string(),
+                reason,
+            }),
+        }
+    }
+    Ok(summary)
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,11 +23,12 @@ impl Report for Csv {
 }
 
 /// Columns before the figures.
-const ABOUT: [&str; 12] = [
+const ABOUT: [&str; 13] = [
     "run",
     "model",
     "variant",
     "quantization",
+    "method",
     "settings",
     "reference",
     "failed_in",
@@ -86,6 +87,7 @@ fn about(run: &RunRecord, summary: &Summary, position: usize) -> Vec<String> {
         sanitize(&row.model),
         sanitize(&row.label),
         trial.quantization.to_string(),
+        trial.quantization.method.to_string(),
         row.settings.to_string(),
         row.is_reference.to_string(),
         failure.map(|failure| failure.phase.to_string()).unwrap_or_default(),

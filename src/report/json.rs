@@ -2,6 +2,7 @@
 
 use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
+use crate::model::quantization::Method;
 use crate::results::figure::Figure;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
@@ -80,6 +81,7 @@ pub(super) struct ShownRow<'a> {
     trial: usize,
     model: &'a str,
     label: &'a str,
+    method: Method,
     settings: String,
     is_reference: bool,
     compared_with: Option<usize>,
@@ -138,7 +140,7 @@ impl From<&Estimate> for ShownEstimate {
 
 fn shown<'a>(run: &RunRecord, summary: &'a Summary) -> ShownSummary<'a> {
     ShownSummary {
-        rows: (0..summary.rows.len()).map(|row| shown_row(summary, row)).collect(),
+        rows: (0..summary.rows.len()).map(|row| shown_row(run, summary, row)).collect(),
         models: summary
             .models
             .iter()
@@ -174,7 +176,11 @@ fn shown<'a>(run: &RunRecord, summary: &'a Summary) -> ShownSummary<'a> {
 }
 
 /// A row as JSON shows it; the row's position in the summary is that of its trial in the run.
-pub(super) fn shown_row(summary: &Summary, position: usize) -> ShownRow<'_> {
+pub(super) fn shown_row<'a>(
+    run: &RunRecord,
+    summary: &'a Summary,
+    position: usize,
+) -> ShownRow<'a> {
     let row: &Row = &summary.rows[position];
     let named = |(metric, figure): (&Metric, &Figure)| {
         (metric.name(), ShownEstimate::from(&figure.estimate))
@@ -184,6 +190,7 @@ pub(super) fn shown_row(summary: &Summary, position: usize) -> ShownRow<'_> {
         trial: position,
         model: &row.model,
         label: &row.label,
+        method: run.trials[position].quantization.method,
         settings: row.settings.to_string(),
         is_reference: row.is_reference,
         compared_with: row.baseline,

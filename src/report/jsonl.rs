@@ -39,7 +39,7 @@ impl Report for Jsonl {
                 started: run.started,
                 environment: &run.environment,
                 trial,
-                summary: shown_row(summary, position),
+                summary: shown_row(run, summary, position),
             };
             push_line(&mut lines, &line).map_err(|error| json_error(run, error))?;
         }

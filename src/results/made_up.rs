@@ -187,6 +187,7 @@ impl MadeUp {
                 checksum: "c0ffee".repeat(10),
                 file_bytes: bytes,
                 quantize_seconds: (truth.label != "F16").then_some(truth.mebibytes / 100.0),
+                kept: Vec::new(),
             }),
             facts: Some(ModelFacts {
                 description: format!("llama 1B {}", truth.label),

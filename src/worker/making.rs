@@ -3,7 +3,7 @@
 use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
 use super::report::Reporter;
 use crate::llama::backend::Backend;
-use crate::llama::quantize::Rounding;
+use crate::quantize;
 use crate::quantize::import::Import;
 use crate::quantize::importance::{self, Calibration, Told};
 use std::ops::ControlFlow;
@@ -16,21 +16,43 @@ pub(super) fn quantize(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let progress = {
-        let reporter = reporter.clone();
-        move |fraction| reporter.progress(fraction, "")
-    };
-    let request = Rounding {
+    let calibration = job.calibration.as_ref();
+    let text = calibration.and_then(|calibration| calibration.text.as_deref());
+    let text = text.map(read_text).transpose()?;
+    let request = quantize::Request {
         input: &job.input,
         output: &job.output,
         file_type: job.file_type,
+        method: job.method,
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: job.allow_requantize,
-        importance: None,
-        overrides: &[],
-        metadata: &[],
+        calibration: calibration.map(|calibration| quantize::Calibration {
+            importance: &calibration.importance,
+            text: text.as_deref(),
+            dataset: &calibration.dataset,
+            context: calibration.context,
+            chunks: calibration.chunks,
+            gptq: calibration.gptq,
+            folder: &calibration.folder,
+        }),
     };
-    crate::quantize::rtn::quantize(backend, &request, progress).map_err(|error| error.to_string())
+    let told = {
+        let reporter = reporter.clone();
+        move |told| match told {
+            quantize::Told::Memory(parts) => tell_memory(&reporter, parts),
+            quantize::Told::Progress(fraction, note) => reporter.progress(fraction, &note),
+        }
+    };
+    let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
+    if let Some(quantize::Report { chosen, kept }) = report {
+        reporter.send(&Event::Quantized { chosen, kept });
+    }
+    Ok(())
+}
+
+fn tell_memory(reporter: &Reporter, parts: Vec<(String, u64)>) {
+    let part = |(purpose, bytes)| MemoryPart { purpose, bytes };
+    reporter.send(&Event::MemoryNeeded { parts: parts.into_iter().map(part).collect() });
 }
 
 /// Writes a checkpoint as a GGUF.
@@ -68,9 +90,7 @@ pub(super) fn calibrate(
     let report = importance::calibrate(backend, &request, &mut |told| {
         match told {
             Told::Memory(parts) => {
-                let part = |(purpose, bytes)| MemoryPart { purpose, bytes };
-                let parts = parts.into_iter().map(part).collect();
-                reporter.send(&Event::MemoryNeeded { parts });
+                tell_memory(reporter, parts);
             }
             Told::Chunk { done, all } => {
                 let note = format!("chunk {done} of {all}");

@@ -4,9 +4,11 @@
 //! worker whose standard input ends knows that the orchestrator is gone and exits. The worker
 //! writes [`Event`]s to its standard output and llama.cpp's log to its standard error.
 
+use crate::experiment::calibration::GptqSettings;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
-use crate::model::quantization::FileType;
+use crate::model::artifact::KeptTensor;
+use crate::model::quantization::{FileType, Method};
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response, SpeedSample,
@@ -31,7 +33,7 @@ pub enum Job {
     PredictMemory(PredictJob),
 }
 
-/// Make one variant with llama.cpp's own quantization.
+/// Make one variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeJob {
     /// The F32, F16 or BF16 GGUF (first part, if split).
@@ -44,6 +46,31 @@ pub struct QuantizeJob {
     pub threads: Option<u32>,
     /// Accept an input that is quantized already.
     pub allow_requantize: bool,
+    /// How its weights are chosen.
+    #[serde(default)]
+    pub method: Method,
+    /// What a method that is calibrated needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationInput>,
+}
+
+/// What a calibrated method needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationInput {
+    /// The importance matrix.
+    pub importance: PathBuf,
+    /// File with the text; methods that need only the matrix do without.
+    pub text: Option<PathBuf>,
+    /// The text's name.
+    pub dataset: String,
+    /// Tokens of a chunk.
+    pub context: u32,
+    /// At most this many chunks.
+    pub chunks: Option<u32>,
+    /// How GPTQ is done.
+    pub gptq: GptqSettings,
+    /// A folder for files that are needed meanwhile.
+    pub folder: PathBuf,
 }
 
 /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again.
@@ -232,6 +259,13 @@ pub enum Event {
     MemoryNeeded {
         /// What it is for.
         parts: Vec<MemoryPart>,
+    },
+    /// A variant of a method that may leave tensors to simpler rounding is written.
+    Quantized {
+        /// Tensors whose weights the method chose.
+        chosen: u64,
+        /// Those it left as llama.cpp rounds them with the importance matrix.
+        kept: Vec<KeptTensor>,
     },
     /// The importance matrix is written.
     Calibrated {

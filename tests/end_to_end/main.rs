@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod bench;
+mod calibrate;
 mod command_line;
 mod disk;
 mod failures;
@@ -11,6 +12,7 @@ mod hostile_files;
 mod idle;
 mod import;
 mod interruption;
+mod methods;
 mod quantize;
 mod run;
 mod tiny_model;

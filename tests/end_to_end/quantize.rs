@@ -45,8 +45,12 @@ fn what_cannot_be_made_is_refused_with_a_remedy() {
     let refused = |arguments: &[&str], parts: &[&str]| {
         world.run(arguments).expect_message(2, parts);
     };
-    refused(&["quantize", "tiny-F16.gguf", "--to", "gptq:Q4_0"], &["gptq"]);
-    refused(&["quantize", "tiny-F16.gguf", "--to", "IQ2_XXS"], &["importance matrix"]);
+    refused(&["quantize", "tiny-F16.gguf", "--to", "gptq:Q4_0"], &["--calibration FILE"]);
+    refused(&["quantize", "tiny-F16.gguf", "--to", "awq:Q4_0"], &["gptq:Q4_0"]);
+    refused(
+        &["quantize", "tiny-F16.gguf", "--to", "IQ2_XXS"],
+        &["importance matrix", "imatrix:IQ2_XXS"],
+    );
     refused(&["quantize", "nowhere.gguf", "--to", "Q8_0"], &["nowhere.gguf"]);
     refused(&["quantize", "tiny-F16.gguf", "--to", "Q8_0,Q4_0", "-o", "x.gguf"], &["folder"]);
     world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);

@@ -127,9 +127,31 @@ fn a_quantization_that_cannot_be_made_is_refused_on_the_command_line_too() {
     let overrides = Overrides { quantizations, ..Overrides::default() };
     assert_eq!(
         apply(PLAIN, &overrides).unwrap_err(),
-        "--quant awq:Q4_0: the method 'awq' is not in this version; write 'Q4_0' for rounding to \
-         nearest, the one method there is"
+        "--quant awq:Q4_0: the method 'awq' is not in this version; write 'gptq:Q4_0' or \
+         'imatrix:Q4_0'"
     );
+}
+
+#[test]
+fn a_calibrated_variant_on_the_command_line_needs_a_text_as_in_a_file() {
+    let quantizations = vec!["gptq:Q4_0".parse().unwrap()];
+    let overrides = Overrides { quantizations, ..Overrides::default() };
+    assert_eq!(
+        apply(PLAIN, &overrides).unwrap_err(),
+        "gptq:Q4_0 of 'model' is calibrated on a text, and there is no text to calibrate on; name \
+         one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\""
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("words.txt");
+    std::fs::write(&path, "some words").unwrap();
+    let calibration = Some(path.display().to_string());
+    let overrides = Overrides { calibration, ..overrides };
+    let experiment = apply(PLAIN, &overrides).unwrap();
+    let plan = experiment.models[0].calibration.clone().unwrap();
+    assert_eq!((plan.text.as_str(), plan.context), ("some words", 512));
+    // What is not calibrated carries no text.
+    let overrides = Overrides { quantizations: vec!["Q8_0".parse().unwrap()], ..overrides };
+    assert_eq!(apply(PLAIN, &overrides).unwrap().models[0].calibration, None);
 }
 
 #[test]

@@ -45,20 +45,61 @@ const WRONG: &[(&str, &str)] = &[
   |                          ^^^^^^",
     ),
     (
-        "quantizations = [\"gptq:Q4_0\"]",
-        "x.toml:1:18: 'quantizations': the method 'gptq' is not in this version
+        "quantizations = [\"Q8_0\", \"gptq:Q4_0\"]",
+        "x.toml:1:26: 'gptq:Q4_0' is calibrated on a text, and there is no text to calibrate on
   |
-1 | quantizations = [\"gptq:Q4_0\"]
-  |                  ^^^^^^^^^^^
-  = help: write 'Q4_0' for rounding to nearest, the one method there is",
+1 | quantizations = [\"Q8_0\", \"gptq:Q4_0\"]
+  |                          ^^^^^^^^^^^
+  = help: name one: [calibration] with text = \"path/to/text.txt\"",
+    ),
+    (
+        "variants = [\"gptq:IQ2_XS\"]\n[calibration]\ntext = \"nowhere.txt\"",
+        "x.toml:1:13: 'quantizations': GPTQ does not write the formats of IQ2_XS
+  |
+1 | variants = [\"gptq:IQ2_XS\"]
+  |             ^^^^^^^^^^^^^
+  = help: write 'imatrix:IQ2_XS'
+
+x.toml:3:8: 'calibration.text' cannot be read from nowhere.txt: No such file or directory (os error 2)
+  |
+3 | text = \"nowhere.txt\"
+  |        ^^^^^^^^^^^^^",
+    ),
+    (
+        "quantizations = [\"imatrix:F16\"]\nvariants = [\"Q8_0\"]",
+        "x.toml:1:18: 'quantizations': weights in F16 are not rounded: there is nothing to choose
+  |
+1 | quantizations = [\"imatrix:F16\"]
+  |                  ^^^^^^^^^^^^^
+  = help: write 'F16'
+
+x.toml:2:13: 'variants' and 'quantizations' are two names of one list
+  |
+2 | variants = [\"Q8_0\"]
+  |             ^^^^^^
+  = help: keep one of them",
+    ),
+    (
+        "[calibration.gptq]\nmatching = \"all\"\ntext = \"x\"",
+        "x.toml:2:12: 'calibration.gptq.matching' is \"all\"
+  |
+2 | matching = \"all\"
+  |            ^^^^^
+  = help: write \"nothing\", \"outputs\", \"stream\"
+
+x.toml:3:1: unknown key 'text' in [calibration.gptq]
+  |
+3 | text = \"x\"
+  | ^^^^
+  = help: this key belongs in [workloads.quality], or in [calibration]",
     ),
     (
         "quantizations = [\"IQ2_XXS\"]",
-        "x.toml:1:18: 'quantizations': IQ2_XXS needs an importance matrix, which this version cannot make
+        "x.toml:1:18: 'quantizations': IQ2_XXS needs an importance matrix
   |
 1 | quantizations = [\"IQ2_XXS\"]
   |                  ^^^^^^^^^
-  = help: the smallest type that does without is Q2_K",
+  = help: write 'imatrix:IQ2_XXS', which makes one from a calibration text",
     ),
     (
         "quantizations = [\"Q8_0\", \"Q4_0\"]\nreference = \"F16\"",

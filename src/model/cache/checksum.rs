@@ -44,8 +44,9 @@ pub(in crate::model) fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -
     hex(&hasher.finalize())
 }
 
-/// SHA-256 of bytes.
-pub(in crate::model) fn of_bytes(bytes: &[u8]) -> String {
+/// SHA-256 of bytes, hex.
+#[must_use]
+pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

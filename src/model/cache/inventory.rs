@@ -1,12 +1,13 @@
 //! What is in the cache, and removing it: `quantbench cache list|clean`, and the sweep at opening.
 
 use super::error::{CacheError, io_error};
+use super::importance::is_free;
 use super::scratch::LOCK;
 use super::variant::read_record;
 use super::{Cache, open_lock};
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
-use std::fs::{self, DirEntry, File};
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -104,6 +105,7 @@ impl Cache {
         }
         if *filter == Filter::default() {
             remove(&self.checksums())?;
+            self.remove_importance()?;
             // Written anew from the program when it is needed.
             let demo = self.demo();
             if demo.exists() {
@@ -149,14 +151,6 @@ impl Cache {
                 let _ = fs::remove_dir_all(&path);
             }
         }
-    }
-}
-
-/// Whether no living process holds the lock at `path`. A lock that is not there is held by nobody.
-fn is_free(path: &Path) -> bool {
-    match File::options().write(true).open(path) {
-        Ok(lock) => lock.try_lock().is_ok(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

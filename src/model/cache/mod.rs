@@ -5,6 +5,8 @@
 //! variants/<address>.json            its record: size, checksum, what it was made from
 //! variants/<address>.lock            held by the process that makes it
 //! variants/<address>.<random>.partial   what that process has written so far
+//! importance/<address>.gguf  an importance matrix; beside it what is done of one, to be gone on with
+//! importance/<address>.lock  held by the process that makes it
 //! scratch/<random>/                  files for the time of one process, with its lock
 //! demo/                              the demo model, written from the program
 //! checksums.json                     checksums of large files that were hashed before
@@ -16,17 +18,20 @@
 
 mod checksum;
 mod error;
+mod importance;
 mod inventory;
 mod scratch;
 #[cfg(test)]
 mod tests;
 mod variant;
 
-pub(in crate::model) use checksum::{hex, of_bytes, of_texts};
+pub use checksum::of_bytes;
+pub(in crate::model) use checksum::{hex, of_texts};
 pub use error::CacheError;
+pub use importance::{ImportanceKey, ImportanceSlot};
 pub use inventory::{Cleaned, Entry, Filter};
 pub use scratch::Scratch;
-pub use variant::{PendingVariant, Reserved, VariantKey, VariantSlot};
+pub use variant::{CalibrationKey, PendingVariant, Reserved, VariantKey, VariantSlot};
 
 use error::io_error;
 use std::fs::{self, File, OpenOptions};
@@ -65,7 +70,7 @@ impl Cache {
         // Workers are started elsewhere than where the user was; a relative path would move.
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let cache = Self { root };
-        for folder in [cache.variants(), cache.scratches()] {
+        for folder in [cache.variants(), cache.importance_matrices(), cache.scratches()] {
             fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
         }
         cache.sweep();
@@ -82,6 +87,12 @@ impl Cache {
     #[must_use]
     pub fn variant(&self, key: &VariantKey) -> VariantSlot {
         VariantSlot::new(self.clone(), key.clone())
+    }
+
+    /// The place of the importance matrix that `key` describes.
+    #[must_use]
+    pub fn importance(&self, key: &ImportanceKey) -> ImportanceSlot {
+        ImportanceSlot::new(self.clone(), key)
     }
 
     /// A new file name for the time of this process; the file is not made.
@@ -127,6 +138,10 @@ impl Cache {
 
     fn variants(&self) -> PathBuf {
         self.root.join("variants")
+    }
+
+    fn importance_matrices(&self) -> PathBuf {
+        self.root.join("importance")
     }
 
     fn scratches(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Tests of the cache: what is served, what is not, and what is left when a process is killed.
 
-use super::{Cache, CacheError, Filter, PendingVariant, Reserved, VariantKey};
+use super::{Cache, CacheError, CalibrationKey, Filter, PendingVariant, Reserved, VariantKey};
 use crate::model::gguf::testing::Builder;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,18 @@ fn key(quantization: &str) -> VariantKey {
         source_checksum: "00ff".to_owned(),
         quantization: quantization.parse().unwrap(),
         maker: "llama.cpp 0.6.0".to_owned(),
+        calibration: None,
     }
+}
+
+fn calibrated() -> VariantKey {
+    let calibration = CalibrationKey {
+        text_checksum: "0a".to_owned(),
+        context: 512,
+        chunks: None,
+        parameters: String::new(),
+    };
+    VariantKey { calibration: Some(calibration), ..key("imatrix:Q8_0") }
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -36,7 +47,7 @@ fn partials(cache: &Cache) -> usize {
 fn make(cache: &Cache, quantization: &str) -> PathBuf {
     let pending = cache.variant(&key(quantization)).reserve(1000).unwrap();
     Builder::model(7).write(pending.path());
-    pending.commit(1.5).unwrap().path
+    pending.commit(1.5, Vec::new()).unwrap().path
 }
 
 fn set_modified(path: &Path, time: SystemTime) {
@@ -51,12 +62,12 @@ fn a_variant_is_made_once_and_served_from_then_on() {
     let pending = slot.reserve(1000).unwrap();
     Builder::model(7).write(pending.path());
     assert_eq!(slot.existing().unwrap(), None, "not before it is whole");
-    let made = pending.commit(1.5).unwrap();
+    let made = pending.commit(1.5, Vec::new()).unwrap();
     assert_eq!(made.quantize_seconds, Some(1.5));
     assert_eq!(made.file_bytes, Builder::model(7).bytes().len() as u64);
     let served = slot.existing().unwrap().unwrap();
     assert_eq!((served.path, served.checksum), (made.path, made.checksum));
-    assert_eq!(served.quantize_seconds, None);
+    assert_eq!(served.quantize_seconds, Some(1.5));
     assert_eq!(partials(&cache), 0);
     let again = Cache::at(cache.root()).unwrap();
     assert!(again.variant(&key("Q8_0")).existing().unwrap().is_some());
@@ -71,6 +82,25 @@ fn every_part_of_the_key_changes_the_address() {
         VariantKey { maker: "llama.cpp 0.6.1".to_owned(), ..one.clone() },
     ];
     assert!(others.iter().all(|other| other.address() != one.address()));
+    let on = |change: fn(&mut CalibrationKey)| {
+        let mut other = calibrated();
+        other.calibration.iter_mut().for_each(change);
+        other.address()
+    };
+    let mut addresses = vec![
+        calibrated().address(),
+        VariantKey { calibration: None, ..calibrated() }.address(),
+        on(|calibration| calibration.text_checksum = "0b".to_owned()),
+        on(|calibration| calibration.context = 256),
+        on(|calibration| calibration.chunks = Some(8)),
+        on(|calibration| calibration.parameters = "damping 0.1".to_owned()),
+    ];
+    let count = addresses.len();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), count);
+    // Variants of earlier versions are still found.
+    assert_eq!(one.address(), "4a5a94d5e3a8fa04f96ce4320d999464");
     assert_eq!(one.address(), key("INT8").address(), "a name's spelling does not");
 }
 
@@ -93,7 +123,7 @@ fn what_is_no_whole_model_is_not_committed() {
     let commit = |bytes: &[u8]| {
         let pending: PendingVariant = slot.reserve(1000).unwrap();
         fs::write(pending.path(), bytes).unwrap();
-        pending.commit(1.0)
+        pending.commit(1.0, Vec::new())
     };
     let bytes = Builder::model(7).bytes();
     assert!(matches!(commit(b""), Err(CacheError::NotWhole { .. })));
@@ -144,7 +174,7 @@ fn two_do_not_make_the_same_variant() {
     };
     std::thread::sleep(Duration::from_millis(50));
     Builder::model(7).write(pending.path());
-    pending.commit(1.0).unwrap();
+    pending.commit(1.0, Vec::new()).unwrap();
     assert!(matches!(waiting.join().unwrap(), Reserved::Made(_)));
 }
 

@@ -3,7 +3,7 @@
 use super::checksum::{self, modified_ns};
 use super::error::{CacheError, io_error};
 use super::{Cache, open_lock, write_whole};
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, KeptTensor};
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,22 @@ pub struct VariantKey {
     pub quantization: Quantization,
     /// What makes it: name and version, since another version may round otherwise.
     pub maker: String,
+    /// What it is calibrated on and how its method is set; `None` for methods that need neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationKey>,
+}
+
+/// What a calibrated variant depends on besides its source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CalibrationKey {
+    /// SHA-256 of the text, hex.
+    pub text_checksum: String,
+    /// Tokens of a chunk.
+    pub context: u32,
+    /// At most this many chunks.
+    pub chunks: Option<u32>,
+    /// The method's parameters in words; empty if it has none.
+    pub parameters: String,
 }
 
 impl VariantKey {
@@ -28,7 +44,12 @@ impl VariantKey {
     #[must_use]
     pub fn address(&self) -> String {
         let quantization = self.quantization.to_string();
-        let texts = ["variant 1", &self.source_checksum, &quantization, &self.maker];
+        let mut texts = vec!["variant 1", &self.source_checksum, &quantization, &self.maker];
+        let calibration = self.calibration.as_ref().map(|calibration| {
+            let CalibrationKey { text_checksum, context, chunks, parameters } = calibration;
+            [text_checksum.clone(), format!("{context} {chunks:?}"), parameters.clone()]
+        });
+        texts.extend(calibration.iter().flatten().map(String::as_str));
         // 128 bits: enough that no two keys ever meet, and paths stay short.
         checksum::of_texts(texts)[..32].to_owned()
     }
@@ -43,6 +64,8 @@ pub(super) struct Record {
     pub(super) modified_ns: Option<u64>,
     pub(super) sha256: String,
     pub(super) quantize_seconds: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) kept: Vec<KeptTensor>,
 }
 
 /// The place of one variant, filled or not.
@@ -117,7 +140,8 @@ impl VariantSlot {
             path,
             checksum: record.sha256,
             file_bytes: record.bytes,
-            quantize_seconds: None,
+            quantize_seconds: Some(record.quantize_seconds),
+            kept: record.kept,
         }))
     }
 
@@ -190,11 +214,16 @@ impl PendingVariant {
     }
 
     /// Makes what was written the variant: checks that it is a whole GGUF, sees it to the disk and
-    /// gives it its name. `quantize_seconds` is how long making it took.
+    /// gives it its name. `quantize_seconds` is how long making it took, `kept` what its method left to
+    /// simpler rounding.
     ///
     /// # Errors
     /// When the file is not whole, or cannot be read, synced or renamed.
-    pub fn commit(self, quantize_seconds: f64) -> Result<Artifact, CacheError> {
+    pub fn commit(
+        self,
+        quantize_seconds: f64,
+        kept: Vec<KeptTensor>,
+    ) -> Result<Artifact, CacheError> {
         Header::read(&self.path).map_err(|source| CacheError::NotWhole { source })?;
         let file = File::options()
             .read(true)
@@ -211,6 +240,7 @@ impl PendingVariant {
             modified_ns: modified_ns(&metadata),
             sha256: sha256.clone(),
             quantize_seconds,
+            kept: kept.clone(),
         };
         let path = self.slot.path();
         let _entered = self.slot.cache.enter()?;
@@ -223,6 +253,7 @@ impl PendingVariant {
             checksum: sha256,
             file_bytes: record.bytes,
             quantize_seconds: Some(quantize_seconds),
+            kept,
         })
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn resolve(
         let label = naming::label(name, quantization);
         let checksum = checksum(&path, cache, &options.progress)?;
         let file_bytes = header.file_bytes;
-        let artifact = Artifact { path, checksum, file_bytes, quantize_seconds: None };
+        let artifact =
+            Artifact { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() };
         ready.push(ReadyVariant { artifact, quantization, label });
     }
     distinguish(&mut ready, &names);

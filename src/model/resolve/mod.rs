@@ -9,7 +9,7 @@ mod variants;
 
 pub use error::ResolveError;
 pub use folder::quantizations_in;
-pub use variants::{Requantize, Variant, variants};
+pub use variants::{Making, Requantize, Variant, variants};
 
 use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
@@ -22,6 +22,9 @@ use super::quantization::{FileType, Method, Quantization};
 use super::source::Source;
 use super::split;
 use std::path::{Path, PathBuf};
+
+/// The key that names the method in files that quantbench made.
+pub const METHOD_KEY: &str = "quantbench.method";
 
 /// How to resolve.
 #[derive(Debug, Clone)]
@@ -131,8 +134,13 @@ fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, R
     let quantization = stored_as(&header, &path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let label = naming::label(&name, quantization);
-    let artifact =
-        Artifact { path, checksum, file_bytes: header.file_bytes, quantize_seconds: None };
+    let artifact = Artifact {
+        path,
+        checksum,
+        file_bytes: header.file_bytes,
+        quantize_seconds: None,
+        kept: Vec::new(),
+    };
     Ok(Resolved {
         ready: vec![ReadyVariant { artifact: artifact.clone(), quantization, label }],
         source: Some(SourceFile { artifact, quantization, header }),
@@ -162,11 +170,15 @@ fn what_else(header: &Header) -> Option<String> {
     }
 }
 
-/// How the weights are stored; an importance matrix that was used is recorded in the file.
+/// How the weights are stored; the file records the method, or that an importance matrix was used.
 fn stored_as(header: &Header, path: &Path) -> Result<Quantization, ResolveError> {
     let file_type: FileType =
         header.file_type().ok_or_else(|| ResolveError::UnknownType { path: path.to_owned() })?;
     let has_matrix = header.get("quantize.imatrix.file").is_some();
+    let named = header.get(METHOD_KEY).and_then(Value::as_text);
+    if let Some(method) = named.and_then(|name| name.parse().ok()) {
+        return Ok(Quantization { file_type, method });
+    }
     let method = if has_matrix && !file_type.is_float() { Method::Imatrix } else { Method::Rtn };
     Ok(Quantization { file_type, method })
 }

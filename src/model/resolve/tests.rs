@@ -1,6 +1,8 @@
 //! Tests of resolving: every kind of source, and what is taken, made or refused.
 
-use super::{Requantize, ResolveError, ResolveOptions, Resolved, Variant, resolve, variants};
+use super::{
+    Making, Requantize, ResolveError, ResolveOptions, Resolved, Variant, resolve, variants,
+};
 use crate::model::cache::Cache;
 use crate::model::gguf::testing::Builder;
 use crate::model::hub::HubOptions;
@@ -68,6 +70,11 @@ fn shown(variants: &[Variant]) -> Vec<String> {
         .collect()
 }
 
+/// No method is calibrated.
+fn making(requantize: Requantize, maker: &str) -> Making<'_> {
+    Making { requantize, maker, calibration: &|_| None }
+}
+
 #[test]
 fn a_file_is_a_source_and_a_ready_variant() {
     let place = Place::new();
@@ -79,12 +86,12 @@ fn a_file_is_a_source_and_a_ready_variant() {
     assert_eq!(resolved.ready.len(), 1);
     assert_eq!(resolved.ready[0].artifact, source.artifact);
     let wanted = list(&["F16", "Q8_0", "Q4_0"]);
-    let made = variants(&resolved, &wanted, Requantize::Refuse, "llama.cpp").unwrap();
+    let made = variants(&resolved, &wanted, making(Requantize::Refuse, "llama.cpp")).unwrap();
     assert_eq!(shown(&made), ["ready F16", "make Q8_0", "make Q4_0"]);
     let Variant::Make { key, expected_bytes, .. } = &made[1] else { panic!("{made:?}") };
     assert_eq!(key.source_checksum, source.artifact.checksum);
     assert!(*expected_bytes >= 680 + 256, "{expected_bytes}");
-    let all = variants(&resolved, &[], Requantize::Refuse, "llama.cpp").unwrap();
+    let all = variants(&resolved, &[], making(Requantize::Refuse, "llama.cpp")).unwrap();
     assert_eq!(shown(&all), ["ready F16"]);
 }
 
@@ -92,12 +99,12 @@ fn a_file_is_a_source_and_a_ready_variant() {
 fn a_quantized_source_is_taken_as_it_is_but_not_quantized_again_unasked() {
     let place = Place::new();
     let resolved = place.file("m.gguf", &Builder::model(7)).unwrap();
-    let taken = variants(&resolved, &list(&["INT8"]), Requantize::Refuse, "x").unwrap();
+    let taken = variants(&resolved, &list(&["INT8"]), making(Requantize::Refuse, "x")).unwrap();
     assert_eq!(shown(&taken), ["ready Q8_0"]);
-    let error = variants(&resolved, &list(&["Q4_0"]), Requantize::Refuse, "x").unwrap_err();
+    let error = variants(&resolved, &list(&["Q4_0"]), making(Requantize::Refuse, "x")).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with("cannot make Q4_0 of ") && message.contains("(Q8_0)"), "{message}");
-    let made = variants(&resolved, &list(&["Q4_0"]), Requantize::Allow, "x").unwrap();
+    let made = variants(&resolved, &list(&["Q4_0"]), making(Requantize::Allow, "x")).unwrap();
     assert_eq!(shown(&made), ["make Q4_0"]);
 }
 
@@ -107,7 +114,7 @@ fn an_importance_matrix_that_was_used_is_noticed() {
     let with_matrix = Builder::model(7).string("quantize.imatrix.file", "x.dat");
     let resolved = place.file("m-Q8_0.gguf", &with_matrix).unwrap();
     assert_eq!(resolved.ready[0].quantization.method, Method::Imatrix);
-    let taken = variants(&resolved, &list(&["Q8_0"]), Requantize::Refuse, "x").unwrap();
+    let taken = variants(&resolved, &list(&["Q8_0"]), making(Requantize::Refuse, "x")).unwrap();
     assert_eq!(taken.len(), 1, "the plain name is met by it");
 }
 
@@ -166,9 +173,9 @@ fn a_folder_yields_its_variants_from_most_to_fewest_bits() {
     assert_eq!(labels, ["F16", "Q8_0", "Q4_K_M", "UD-Q4_K_XL"]);
 
     let wanted = list(&["Q4_K_M", "F16"]);
-    let chosen = variants(&resolved, &wanted, Requantize::Refuse, "x").unwrap();
+    let chosen = variants(&resolved, &wanted, making(Requantize::Refuse, "x")).unwrap();
     assert_eq!(shown(&chosen), ["ready Q4_K_M", "ready UD-Q4_K_XL", "ready F16"]);
-    let error = variants(&resolved, &list(&["Q2_K"]), Requantize::Allow, "x").unwrap_err();
+    let error = variants(&resolved, &list(&["Q2_K"]), making(Requantize::Allow, "x")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Q2_K is not among the ready variants, which are F16, Q8_0, Q4_K_M, Q4_K_M"

@@ -1,7 +1,7 @@
 //! Which variants a list of quantizations asks for: ready ones are taken, the others made.
 
 use super::{ReadyVariant, ResolveError, Resolved};
-use crate::model::cache::VariantKey;
+use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 
@@ -52,10 +52,29 @@ pub enum Requantize {
     Allow,
 }
 
-/// The variants that `quantizations` ask for, in that order; all ready ones if it is empty.
-///
-/// `maker` names what makes variants, with its version. A plain name is met by a ready variant that
-/// an importance matrix was used for.
+/// How variants are made.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    /// Whether from a source that is quantized already.
+    pub requantize: Requantize,
+    /// What makes them, with its version.
+    pub maker: &'a str,
+    /// What a variant made by a method depends on besides its source.
+    pub calibration: &'a dyn Fn(Method) -> Option<CalibrationKey>,
+}
+
+impl std::fmt::Debug for Making<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Making")
+            .field("requantize", &self.requantize)
+            .field("maker", &self.maker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The variants that `quantizations` ask for, in that order; all ready ones if it is empty. A plain
+/// name is met by a ready variant of any method.
 ///
 /// # Errors
 /// When a variant would have to be made from a source that is quantized already and that is refused,
@@ -63,8 +82,7 @@ pub enum Requantize {
 pub fn variants(
     resolved: &Resolved,
     quantizations: &[Quantization],
-    requantize: Requantize,
-    maker: &str,
+    making: Making<'_>,
 ) -> Result<Vec<Variant>, ResolveError> {
     if quantizations.is_empty() {
         return Ok(resolved.ready.iter().cloned().map(Variant::Ready).collect());
@@ -74,7 +92,7 @@ pub fn variants(
         let ready: Vec<&ReadyVariant> =
             resolved.ready.iter().filter(|ready| meets(ready.quantization, wanted)).collect();
         if ready.is_empty() {
-            variants.push(make(resolved, wanted, requantize, maker)?);
+            variants.push(make(resolved, wanted, making)?);
         } else {
             variants.extend(ready.into_iter().cloned().map(Variant::Ready));
         }
@@ -90,14 +108,13 @@ fn meets(present: Quantization, wanted: Quantization) -> bool {
 fn make(
     resolved: &Resolved,
     wanted: Quantization,
-    requantize: Requantize,
-    maker: &str,
+    making: Making<'_>,
 ) -> Result<Variant, ResolveError> {
     let Some(source) = &resolved.source else {
         let present = resolved.ready.iter().map(|ready| ready.quantization.to_string()).collect();
         return Err(ResolveError::NotReady { wanted, present });
     };
-    if !source.quantization.file_type.is_float() && requantize == Requantize::Refuse {
+    if !source.quantization.file_type.is_float() && making.requantize == Requantize::Refuse {
         return Err(ResolveError::AlreadyQuantized {
             wanted,
             path: source.artifact.path.clone(),
@@ -110,7 +127,8 @@ fn make(
         key: VariantKey {
             source_checksum: source.artifact.checksum.clone(),
             quantization: wanted,
-            maker: maker.to_owned(),
+            maker: making.maker.to_owned(),
+            calibration: (making.calibration)(wanted.method),
         },
         expected_bytes: size::expected_bytes(&source.header, wanted.file_type),
     })

@@ -3,6 +3,7 @@
 use super::estimate::TimeLeft;
 use super::figures::Figures;
 use crate::orchestrator::event::BenchmarkEvent;
+use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
 use crate::results::record::TrialRecord;
 use crate::units::{format_bytes, format_seconds};
@@ -92,10 +93,7 @@ impl Progress {
                 self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
                 None
             }
-            BenchmarkEvent::Worker(event) => {
-                self.hear_worker(event);
-                None
-            }
+            BenchmarkEvent::Worker(event) => self.hear_worker(event),
             BenchmarkEvent::VisitEnded { visit, length } => {
                 self.left.finished(*visit, *length);
                 let figures = self.figures.text();
@@ -132,8 +130,18 @@ impl Progress {
         self.figures = Figures::default();
     }
 
-    fn hear_worker(&mut self, event: &Event) {
+    fn hear_worker(&mut self, event: &Event) -> Option<Lasting> {
         match event {
+            Event::MemoryNeeded { parts } => {
+                let parts: Vec<(&str, u64)> =
+                    parts.iter().map(|part| (part.purpose.as_str(), part.bytes)).collect();
+                let needed = reason::of_memory(&parts);
+                return Some(Lasting::Remark(format!("{}: {} {needed}", self.subject, self.phase)));
+            }
+            Event::Quantized { chosen, kept } => {
+                let lines = reason::of_kept(*chosen, kept).join("; ");
+                return Some(Lasting::Remark(format!("{}: {lines}", self.subject)));
+            }
             Event::Phase(phase) => {
                 self.phase = phase.to_string();
                 self.note.clear();
@@ -141,10 +149,11 @@ impl Progress {
             }
             Event::Progress { fraction, note } => {
                 self.fraction = fraction.clamp(0.0, 1.0);
-                self.note = crate::orchestrator::reason::printable(note);
+                self.note = reason::printable(note);
             }
             event => self.figures.hear(event),
         }
+        None
     }
 
     /// The trial's name, as short as it can be without being mistaken for another's.

@@ -85,6 +85,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
         checksum: String::new(),
         file_bytes: 13 << 20,
         quantize_seconds: Some(1.5),
+        kept: Vec::new(),
     };
     let mut log = Vec::new();
     let mut display = PlainDisplay::new(&experiment, &mut log);

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::model::quantization::FileType;
+use crate::model::quantization::Method;
 use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Raise;
@@ -26,6 +27,8 @@ fn job(input: &str) -> Job {
         file_type: "Q8_0".parse::<FileType>().unwrap(),
         threads: None,
         allow_requantize: false,
+        method: Method::Rtn,
+        calibration: None,
     })
 }
 

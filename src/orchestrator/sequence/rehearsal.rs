@@ -65,6 +65,7 @@ pub(super) fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
         reference: None,
         settings: None,
         allow_requantize: false,
+        calibration: None,
     }
 }
 
@@ -132,6 +133,7 @@ impl Rehearsal {
                     checksum: format!("of {model}"),
                     file_bytes: 3,
                     quantize_seconds: None,
+                    kept: Vec::new(),
                 })
             } else {
                 Origin::Make {
@@ -140,9 +142,11 @@ impl Rehearsal {
                         source_checksum: format!("of {model}"),
                         quantization: *quantization,
                         maker: "scripted".to_owned(),
+                        calibration: None,
                     },
                     allow_requantize: false,
                     expected_bytes: 10,
+                    calibration: None,
                 }
             },
         };

@@ -12,6 +12,7 @@ mod factor;
 mod hessian;
 mod layer;
 mod layout;
+mod memory;
 mod part;
 mod report;
 mod sequence;
@@ -125,6 +126,8 @@ pub struct Request<'a> {
     pub text: &'a str,
     /// Tokens that are evaluated together.
     pub context: usize,
+    /// At most this many times so many tokens; `None`: all of the text.
+    pub chunks: Option<usize>,
     /// Folder for one layer of each model.
     pub folder: &'a Path,
     /// Threads.
@@ -133,14 +136,23 @@ pub struct Request<'a> {
     pub parameters: Parameters,
 }
 
-/// Chooses the weights of a file anew; `progress` is told the fraction that is done.
+/// What happens meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// Memory that will be taken, before it is: what for, and bytes.
+    Memory(Vec<(String, u64)>),
+    /// A fraction from 0 to 1 is done, and where it is.
+    Progress(f64, String),
+}
+
+/// Chooses the weights of a file anew.
 ///
 /// # Errors
 /// See [`GptqError`]; the file is then of no use.
 pub fn quantize(
     backend: Backend,
     request: &Request<'_>,
-    mut progress: impl FnMut(f64),
+    mut told: impl FnMut(Told),
 ) -> Result<Report, GptqError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
@@ -165,6 +177,7 @@ pub fn quantize(
         threads: request.threads,
     };
     let matched = request.parameters.matching != Match::Nothing;
+    told(Told::Memory(memory::needed(&source, &draft, tokens.len(), request)));
     let mut hidden = Hidden {
         original: if matched { sequence.embed(&source, &tokens)? } else { Vec::new() },
         made: sequence.embed(&draft, &tokens)?,
@@ -174,15 +187,18 @@ pub fn quantize(
     let file = OpenOptions::new().write(true).open(request.output);
     let mut file = file.map_err(|source| write_error(request, source))?;
     for layer in 0..layers {
-        let done = sequence.layer(layer, &mut hidden, &mut report.times)?;
+        let mut heartbeat = |part: f64| {
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand layers")]
+            let fraction = (layer as f64 + part) / layers as f64;
+            told(Told::Progress(fraction, format!("layer {} of {layers}", layer + 1)));
+        };
+        let done = sequence.layer(layer, &mut hidden, &mut report.times, &mut heartbeat)?;
         for (name, bytes) in &done.replaced {
             let Some(tensor) = draft.find(name) else { continue };
             overwrite(&mut file, &draft, tensor, bytes)
                 .map_err(|source| write_error(request, source))?;
         }
         report.matrices.extend(done.matrices);
-        #[expect(clippy::cast_precision_loss, reason = "a few thousand layers")]
-        progress((layer + 1) as f64 / layers as f64);
     }
     file.sync_all().map_err(|source| write_error(request, source))?;
     list_untouched(&draft, &mut report);
@@ -235,7 +251,9 @@ fn calibration_tokens(backend: Backend, request: &Request<'_>) -> Result<Vec<i32
     if tokens.len() < context {
         return Err(GptqError::TextTooShort { tokens: tokens.len(), context });
     }
-    tokens.truncate(tokens.len() / context * context);
+    let available = tokens.len() / context;
+    let chunks = request.chunks.map_or(available, |limit| limit.clamp(1, available));
+    tokens.truncate(chunks * context);
     if let Some(beginning) = vocabulary.beginning_token() {
         tokens.iter_mut().step_by(context).for_each(|token| *token = beginning);
     }

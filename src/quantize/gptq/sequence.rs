@@ -49,6 +49,14 @@ pub struct Hidden {
     pub made: Vec<f32>,
 }
 
+/// Is told now and then which part of a step is done, from 0 to 1.
+pub type Heartbeat<'a> = &'a mut dyn FnMut(f64);
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
 /// What became of one layer.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -91,6 +99,7 @@ impl Sequence<'_> {
         index: u64,
         hidden: &mut Hidden,
         times: &mut Times,
+        heartbeat: Heartbeat<'_>,
     ) -> Result<Done, GptqError> {
         let mut done = Done::default();
         let matched = self.parameters.matching != Match::Nothing;
@@ -106,10 +115,18 @@ impl Sequence<'_> {
         let mut made = layer::load(self.backend, &draft_path)?;
         let first = &hidden.made[..self.chunk().min(hidden.made.len())];
         let stages = self.lone(&made)?.stages(first)?;
-        for stage in &stages {
+        // The layer is evaluated once for each stage and once to its end.
+        let steps = count(stages.len() + 1);
+        for (step, stage) in stages.iter().enumerate() {
+            let mut heartbeat = |part: f64| heartbeat((count(step) + part) / steps);
             let mut reference = original.as_ref().map(|model| self.lone(model)).transpose()?;
-            let mut moments =
-                self.moments((&made, reference.as_mut()), index, stage, hidden, times)?;
+            let mut moments = self.moments(
+                (&made, reference.as_mut()),
+                (index, stage),
+                hidden,
+                times,
+                &mut heartbeat,
+            )?;
             if self.store(index, stage, &mut moments, &mut done, times)
                 && self.parameters.within_layer
             {
@@ -122,9 +139,10 @@ impl Sequence<'_> {
             made = layer::load(self.backend, &draft_path)?;
         }
         let began = Instant::now();
-        self.advance(&made, &mut hidden.made)?;
+        let mut heartbeat = |part: f64| heartbeat((steps - 1.0 + part) / steps);
+        self.advance(&made, &mut hidden.made, &mut heartbeat)?;
         if let Some(original) = &original {
-            self.advance(original, &mut hidden.original)?;
+            self.advance(original, &mut hidden.original, &mut heartbeat)?;
         }
         times.forward += began.elapsed();
         Ok(done)
@@ -139,9 +157,16 @@ impl Sequence<'_> {
     }
 
     /// Replaces a layer's inputs by its outputs.
-    fn advance(&self, model: &Model, hidden: &mut [f32]) -> Result<(), GptqError> {
+    fn advance(
+        &self,
+        model: &Model,
+        hidden: &mut [f32],
+        heartbeat: Heartbeat<'_>,
+    ) -> Result<(), GptqError> {
         let mut layer = self.lone(model)?;
-        for text in hidden.chunks_mut(self.chunk()) {
+        let texts = count(hidden.len().div_ceil(self.chunk()));
+        for (at, text) in hidden.chunks_mut(self.chunk()).enumerate() {
+            heartbeat(count(at) / texts);
             let seen = layer.look(text, Look { output: true, ..Look::default() })?;
             text.copy_from_slice(&seen.output);
         }
@@ -152,10 +177,10 @@ impl Sequence<'_> {
     fn moments(
         &self,
         (made, mut reference): (&Model, Option<&mut Layer<'_>>),
-        index: u64,
-        stage: &Stage,
+        (index, stage): (u64, &Stage),
         hidden: &Hidden,
         times: &mut Times,
+        heartbeat: Heartbeat<'_>,
     ) -> Result<Moments, GptqError> {
         let first = &stage.weights[0];
         let residual = self.residual(stage);
@@ -172,7 +197,9 @@ impl Sequence<'_> {
             ..Look::default()
         };
         let mut stream = Vec::new();
+        let texts = count(hidden.made.len().div_ceil(self.chunk()));
         for (at, text) in hidden.made.chunks(self.chunk()).enumerate() {
+            heartbeat(count(at) / texts);
             let began = Instant::now();
             let here = layer.look(text, look())?;
             let Some(reference) = reference.as_mut() else {

@@ -7,7 +7,7 @@ use super::{ImportanceError, ImportanceMatrix, Origin, SHORTEST_CONTEXT, Sums};
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
 use crate::llama::model::{LoadExtent, Model};
-use sha2::{Digest, Sha256};
+use crate::model::cache::of_bytes;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -91,7 +91,8 @@ pub fn calibrate(
         return Err(ImportanceError::TextTooShort { tokens: tokens.len(), context });
     }
     let all = request.chunks.map_or(available, |limit| limit.clamp(1, available));
-    let arrangement = Arrangement::find(backend, request.model, &settings, context, all)?;
+    let arrangement =
+        Arrangement::find(backend, request.model, &settings, context, request.output_weight, all)?;
     if told(Told::Memory(memory(&arrangement))).is_break() {
         return Err(ImportanceError::Stopped);
     }
@@ -101,14 +102,13 @@ pub fn calibrate(
         let model = Model::load(backend, request.model, &settings, LoadExtent::Everything)?;
         let chunks = Chunks { tokens: &tokens, beginning };
         let range = resumed as usize..all as usize;
-        let result =
-            arrangement.run(&model, &settings, chunks, range, request.output_weight, &mut |sums| {
-                add(&mut kept.matrix, sums)?;
-                kept.keep_now_and_then()?;
-                let done = kept.matrix.chunks;
-                let stopped = done < all && told(Told::Chunk { done, all }).is_break();
-                if stopped { Err(ImportanceError::Stopped) } else { Ok(()) }
-            });
+        let result = arrangement.run(&model, &settings, chunks, range, &mut |sums| {
+            add(&mut kept.matrix, sums)?;
+            kept.keep_now_and_then()?;
+            let done = kept.matrix.chunks;
+            let stopped = done < all && told(Told::Chunk { done, all }).is_break();
+            if stopped { Err(ImportanceError::Stopped) } else { Ok(()) }
+        });
         if let Err(error) = result {
             kept.keep()?;
             return Err(error);
@@ -181,9 +181,7 @@ impl Kept {
     /// What was done before, if it was the same that is to be done now; otherwise nothing.
     fn open(backend: Backend, request: &Calibration<'_>, all: u32) -> Self {
         let path = beside(request.output, ".partial");
-        let text_checksum = Sha256::digest(request.text)
-            .iter()
-            .fold(String::with_capacity(64), |text, byte| format!("{text}{byte:02x}"));
+        let text_checksum = of_bytes(request.text.as_bytes());
         let fresh = ImportanceMatrix {
             datasets: vec![request.dataset.to_owned()],
             chunk_size: request.context,

@@ -33,6 +33,8 @@ pub(super) struct Arrangement {
     pub(super) threads: u32,
     /// Tokens of a chunk.
     pub(super) context: u32,
+    /// Whether `output.weight` counts too.
+    pub(super) output_weight: bool,
     /// What llama.cpp allocates for one lane, bytes.
     pub(super) lane_bytes: u64,
     /// Bytes of the weights.
@@ -56,6 +58,7 @@ impl Arrangement {
         model: &Path,
         settings: &Settings,
         context: u32,
+        output_weight: bool,
         chunks: u32,
     ) -> Result<Self, ImportanceError> {
         let planned = Model::load(backend, model, settings, LoadExtent::MemoryPlan)?;
@@ -71,7 +74,14 @@ impl Arrangement {
         } else {
             lanes_that_fit(threads.min(chunks), lane_bytes, weights_bytes)
         };
-        Ok(Self { lanes, threads: threads / lanes, context, lane_bytes, weights_bytes })
+        Ok(Self {
+            lanes,
+            threads: threads / lanes,
+            context,
+            output_weight,
+            lane_bytes,
+            weights_bytes,
+        })
     }
 
     /// Evaluates the chunks in `range`; `keep` is given the sums of each, in order, and says whether to
@@ -82,7 +92,6 @@ impl Arrangement {
         settings: &Settings,
         chunks: Chunks<'_>,
         range: Range<usize>,
-        output_weight: bool,
         keep: &mut dyn FnMut(ChunkSums) -> Result<(), ImportanceError>,
     ) -> Result<(), ImportanceError> {
         let next = AtomicUsize::new(range.start);
@@ -93,7 +102,7 @@ impl Arrangement {
             for _ in 0..self.lanes {
                 let (sender, next, range, settings) = (sender.clone(), &next, &range, &settings);
                 scope.spawn(move || {
-                    let work = Work { chunks, next, end: range.end, output_weight };
+                    let work = Work { chunks, next, end: range.end };
                     if let Err(error) = work.run(self, model, settings, &sender) {
                         // Nobody listens after another lane's error.
                         let _ = sender.send(Err(error));
@@ -137,7 +146,6 @@ struct Work<'a> {
     chunks: Chunks<'a>,
     next: &'a AtomicUsize,
     end: usize,
-    output_weight: bool,
 }
 
 impl Work<'_> {
@@ -151,7 +159,7 @@ impl Work<'_> {
     ) -> Result<(), LlamaError> {
         let length = arrangement.context as usize;
         let mut context = CapturingContext::new(model, settings, shape(arrangement.context))?;
-        let mut collector = Collector::new(self.output_weight);
+        let mut collector = Collector::new(arrangement.output_weight);
         loop {
             let chunk = self.next.fetch_add(1, Ordering::Relaxed);
             if chunk >= self.end {

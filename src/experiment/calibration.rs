@@ -1,0 +1,252 @@
+//! Calibration: the text that methods of quantization look at, how much of it, and how they are set.
+//!
+//! [`CalibrationFile`] is what the user wrote, [`CalibrationChoice`] what it means for all models, and
+//! [`CalibrationPlan`] what one model's variants are made with.
+
+use super::diagnostic::Problem;
+use super::file::{read_count, read_number, read_string};
+use super::inputs::{self, InputError};
+use super::reader::{Located, TableReader};
+use crate::model::cache::{CalibrationKey, of_bytes};
+use crate::model::quantization::Method;
+use crate::model::source::Source;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// llama-imatrix's `n_ctx`.
+pub const CONTEXT: u32 = 512;
+/// Fewer tokens of a chunk llama-imatrix does not look at.
+pub const SHORTEST_CONTEXT: u32 = 16;
+
+/// What the variants of one model are calibrated on, and how their methods are set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationPlan {
+    /// The text itself.
+    pub text: String,
+    /// Where the text came from, as the user wrote it.
+    pub source: String,
+    /// Tokens of a chunk.
+    pub context: u32,
+    /// At most this many chunks; `None`: all of the text.
+    pub chunks: Option<u32>,
+    /// How GPTQ is done.
+    pub gptq: GptqSettings,
+}
+
+impl CalibrationPlan {
+    /// What a variant made by `method` depends on; `None` if it depends on no text.
+    #[must_use]
+    pub fn key(&self, method: Method) -> Option<CalibrationKey> {
+        let parameters = match method {
+            Method::Rtn => return None,
+            Method::Imatrix | Method::Awq => String::new(),
+            Method::Gptq => self.gptq.to_string(),
+        };
+        Some(CalibrationKey {
+            text_checksum: of_bytes(self.text.as_bytes()),
+            context: self.context,
+            chunks: self.chunks,
+            parameters,
+        })
+    }
+}
+
+/// How GPTQ is done; docs/GPTQ.md defines what each part means.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GptqSettings {
+    /// Part of the mean diagonal that is added to the Hessian's diagonal.
+    pub damping: f64,
+    /// Times that every part of every block is chosen anew after GPTQ's own pass.
+    pub sweeps: u32,
+    /// What outputs are compared with.
+    pub matching: Matching,
+}
+
+impl Default for GptqSettings {
+    fn default() -> Self {
+        Self { damping: 0.01, sweeps: 4, matching: Matching::Stream }
+    }
+}
+
+impl fmt::Display for GptqSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { damping, sweeps, matching } = self;
+        write!(formatter, "damping {damping}, sweeps {sweeps}, matching {}", matching.name())
+    }
+}
+
+/// What GPTQ compares the outputs of a matrix with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matching {
+    /// With those of the original matrix on the same inputs, as published.
+    Nothing,
+    /// With those of the original model.
+    Outputs,
+    /// And with the residual stream of the original model.
+    #[default]
+    Stream,
+}
+
+impl Matching {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Outputs, Self::Stream];
+
+    /// The name in TOML.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Outputs => "outputs",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// Why a model's variants cannot be calibrated; `Display` is a fragment.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    /// Only the demo model has a text of its own.
+    #[error("there is no text to calibrate on")]
+    NoText,
+    /// The text cannot be used.
+    #[error("the calibration text {0}")]
+    Input(#[from] InputError),
+}
+
+/// What `[calibration]` means, before it is known which model it is for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CalibrationChoice {
+    text: Option<(String, String)>,
+    context: u32,
+    chunks: Option<u32>,
+    gptq: GptqSettings,
+}
+
+impl Default for CalibrationChoice {
+    fn default() -> Self {
+        Self { text: None, context: CONTEXT, chunks: None, gptq: GptqSettings::default() }
+    }
+}
+
+impl CalibrationChoice {
+    /// Reads the text that is named, if one is.
+    pub(super) fn new(
+        file: Option<&CalibrationFile>,
+        base: &Path,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut choice = Self::default();
+        let Some(file) = file else { return choice };
+        choice.context = file.context.as_ref().map_or(CONTEXT, |written| written.value);
+        choice.chunks = file.chunks.as_ref().map(|written| written.value);
+        if let Some(gptq) = &file.gptq {
+            let own = &mut choice.gptq;
+            own.damping = gptq.damping.as_ref().map_or(own.damping, |written| written.value);
+            own.sweeps = gptq.sweeps.as_ref().map_or(own.sweeps, |written| written.value);
+            own.matching = gptq.matching.unwrap_or(own.matching);
+        }
+        if let Some(written) = &file.text {
+            match inputs::calibration_text(&written.value, base) {
+                Ok(text) => choice.text = Some((written.value.clone(), text)),
+                Err(error) => problems.push(written.problem(error)),
+            }
+        }
+        choice
+    }
+
+    /// What flags say, without a text.
+    #[must_use]
+    pub fn of(context: Option<u32>, chunks: Option<u32>, gptq: GptqSettings) -> Self {
+        Self { text: None, context: context.unwrap_or(CONTEXT), chunks, gptq }
+    }
+
+    /// Takes the text of a file instead.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn on_text(mut self, source: &str) -> Result<Self, CalibrationError> {
+        let text = inputs::calibration_text(source, Path::new(""))?;
+        self.text = Some((source.to_owned(), text));
+        Ok(self)
+    }
+
+    /// What variants of a model are calibrated on: what was said, else the demo's text for the demo.
+    ///
+    /// # Errors
+    /// There is neither.
+    pub fn plan_for(&self, model: &Source) -> Result<CalibrationPlan, CalibrationError> {
+        let (source, text) = match &self.text {
+            Some(named) => named.clone(),
+            None if *model == Source::Demo => {
+                let text = inputs::calibration_text(inputs::DEMO, Path::new(""))?;
+                (inputs::DEMO.to_owned(), text)
+            }
+            None => return Err(CalibrationError::NoText),
+        };
+        let Self { context, chunks, gptq, .. } = *self;
+        Ok(CalibrationPlan { text, source, context, chunks, gptq })
+    }
+}
+
+/// `[calibration]`.
+#[derive(Debug, Clone, Default)]
+pub struct CalibrationFile {
+    /// `text`.
+    pub text: Option<Located<String>>,
+    /// `context`.
+    pub context: Option<Located<u32>>,
+    /// `chunks`.
+    pub chunks: Option<Located<u32>>,
+    /// `[calibration.gptq]`.
+    pub gptq: Option<GptqFile>,
+}
+
+/// `[calibration.gptq]`.
+#[derive(Debug, Clone, Default)]
+pub struct GptqFile {
+    /// `damping`.
+    pub damping: Option<Located<f64>>,
+    /// `sweeps`.
+    pub sweeps: Option<Located<u32>>,
+    /// `matching`.
+    pub matching: Option<Matching>,
+}
+
+impl CalibrationFile {
+    pub(super) fn read(
+        mut table: TableReader<'_>,
+        elsewhere: fn(&str) -> Option<&'static str>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let file = Self {
+            text: read_string(&mut table, "text", problems),
+            context: read_count(&mut table, "context", SHORTEST_CONTEXT..=1_048_576, problems),
+            chunks: read_count(&mut table, "chunks", 1..=1_000_000, problems),
+            gptq: table.table("gptq", problems).map(|(mut table, _)| {
+                let file = GptqFile {
+                    damping: read_number(&mut table, "damping", 0.0, 1.0, problems),
+                    sweeps: read_count(&mut table, "sweeps", 0..=100, problems),
+                    matching: read_matching(&mut table, problems),
+                };
+                table.finish(elsewhere, problems);
+                file
+            }),
+        };
+        table.finish(elsewhere, problems);
+        file
+    }
+}
+
+fn read_matching(table: &mut TableReader<'_>, problems: &mut Vec<Problem>) -> Option<Matching> {
+    let written = read_string(table, "matching", problems)?;
+    let found = Matching::ALL.into_iter().find(|matching| matching.name() == written.value);
+    if found.is_none() {
+        let names = Matching::ALL.map(|matching| format!("\"{}\"", matching.name())).join(", ");
+        problems.push(
+            written.problem(format!("is \"{}\"", written.value)).help(format!("write {names}")),
+        );
+    }
+    found
+}

@@ -1,0 +1,133 @@
+//! Calibration: what calibrated methods need is found in the cache or made by a worker, before the variant.
+
+use super::conversation::{Ending, Limits, converse};
+use super::event::Listener;
+use super::launcher::Launcher;
+use super::reason;
+use super::variants::VariantError;
+use crate::experiment::calibration::CalibrationPlan;
+use crate::model::cache::{Cache, CacheError, ImportanceKey, Scratch, of_bytes};
+use crate::results::record::Failure;
+use crate::worker::protocol::{CalibrateJob, CalibrationInput, Job};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long to wait before asking again whether another run has made a matrix.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Which model is calibrated on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The model's file (first part, if split).
+    pub model: &'a Path,
+    /// SHA-256 of the model, hex.
+    pub model_checksum: &'a str,
+    /// The text, and how much of it.
+    pub plan: &'a CalibrationPlan,
+    /// What makes the matrix, with its version.
+    pub maker: &'a str,
+    /// Threads; `None`: llama-bench's default.
+    pub threads: Option<u32>,
+}
+
+/// What came of a wish.
+#[derive(Debug)]
+pub enum Prepared {
+    /// All is there.
+    Ready(Ready),
+    /// There is no matrix.
+    Failed(Failure),
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// What a worker that makes a variant is given.
+#[derive(Debug)]
+pub struct Ready {
+    importance: PathBuf,
+    /// The text, in a folder of its own that goes with this.
+    text: Scratch,
+}
+
+impl Ready {
+    /// As a worker wants it. The files are there as long as this value.
+    #[must_use]
+    pub fn input(&self, plan: &CalibrationPlan) -> CalibrationInput {
+        let text = self.text.path();
+        CalibrationInput {
+            importance: self.importance.clone(),
+            text: Some(text.to_owned()),
+            dataset: plan.source.clone(),
+            context: plan.context,
+            chunks: plan.chunks,
+            gptq: plan.gptq,
+            folder: text.parent().unwrap_or(text).to_owned(),
+        }
+    }
+}
+
+/// Finds or makes the importance matrix of a model, and lays out the text.
+///
+/// A calibration that was interrupted goes on where it was.
+///
+/// # Errors
+/// The cache cannot be used.
+pub async fn prepare<L: Launcher>(
+    wish: &Wish<'_>,
+    cache: &Cache,
+    launcher: &mut L,
+    limits: Limits,
+    listener: &mut dyn Listener,
+) -> Result<Prepared, VariantError> {
+    let plan = wish.plan;
+    let text = cache.scratch("calibration-text")?;
+    fs::write(text.path(), &plan.text)
+        .map_err(|source| VariantError::Write { path: text.path().to_owned(), source })?;
+    let slot = cache.importance(&ImportanceKey {
+        source_checksum: wish.model_checksum.to_owned(),
+        text_checksum: of_bytes(plan.text.as_bytes()),
+        context: plan.context,
+        chunks: plan.chunks,
+        maker: wish.maker.to_owned(),
+    });
+    let importance = slot.path();
+    let _lock = loop {
+        if importance.exists() {
+            return Ok(Prepared::Ready(Ready { importance, text }));
+        }
+        match slot.reserve() {
+            Ok(lock) => break lock,
+            // Another run makes it; waiting is cheaper than making it twice.
+            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(error) => return Err(error.into()),
+        }
+        if launcher.is_interrupted() {
+            return Ok(Prepared::Interrupted);
+        }
+    };
+    // Another run may have made it while this one waited for its turn.
+    if importance.exists() {
+        return Ok(Prepared::Ready(Ready { importance, text }));
+    }
+    let job = Job::Calibrate(CalibrateJob {
+        model: wish.model.to_owned(),
+        model_checksum: wish.model_checksum.to_owned(),
+        text: text.path().to_owned(),
+        dataset: plan.source.clone(),
+        context: plan.context,
+        chunks: plan.chunks,
+        output_weight: false,
+        threads: wish.threads,
+        output: importance.clone(),
+    });
+    let report = converse(launcher, &job, limits, listener).await?;
+    Ok(match report.ending {
+        Ending::Done => Prepared::Ready(Ready { importance, text }),
+        Ending::Interrupted => Prepared::Interrupted,
+        Ending::Failed(Failure { phase, reason }) => {
+            let reason = reason::of_writing(reason, cache.root());
+            Prepared::Failed(Failure { phase, reason })
+        }
+    })
+}

@@ -1,0 +1,45 @@
+//! What a file says about how it was made: keys that llama.cpp passes over, and those that llama-quantize writes.
+
+use super::importance::ImportanceMatrix;
+use super::{Calibration, Request};
+use crate::llama::quantize::OverrideValue;
+use crate::model::cache::of_bytes;
+use crate::model::quantization::Method;
+use crate::model::resolve::METHOD_KEY;
+
+/// The keys of a variant of a calibrated method. llama.cpp keeps 127 bytes of a text.
+pub(super) fn keys(
+    request: &Request<'_>,
+    calibration: &Calibration<'_>,
+    matrix: &ImportanceMatrix,
+) -> Vec<(String, OverrideValue)> {
+    let mut keys = Vec::new();
+    let mut text =
+        |key: &str, value: String| keys.push((key.to_owned(), OverrideValue::Text(value)));
+    text(METHOD_KEY, request.method.to_string());
+    text("quantbench.version", env!("CARGO_PKG_VERSION").to_owned());
+    let of_matrix = matrix.origin.as_ref().map(|origin| origin.text_checksum.clone());
+    let checksum = calibration.text.map(|text| of_bytes(text.as_bytes())).or(of_matrix);
+    if let Some(checksum) = checksum {
+        text("quantbench.calibration.text_sha256", checksum);
+    }
+    let dataset = matrix.datasets.last().map_or(calibration.dataset, String::as_str);
+    text("quantbench.calibration.text", file_name(dataset));
+    if request.method == Method::Gptq {
+        text("quantbench.gptq.parameters", calibration.gptq.to_string());
+    }
+    text("quantize.imatrix.file", file_name(&calibration.importance.to_string_lossy()));
+    text("quantize.imatrix.dataset", file_name(dataset));
+    let entries = u32::try_from(matrix.weights.len()).unwrap_or(u32::MAX);
+    let mut number = |key: &str, value| keys.push((key.to_owned(), OverrideValue::Number(value)));
+    number("quantbench.calibration.context", matrix.chunk_size);
+    number("quantbench.calibration.chunks", matrix.chunks);
+    number("quantize.imatrix.entries_count", entries);
+    number("quantize.imatrix.chunks_count", matrix.chunks);
+    keys
+}
+
+/// The last part of a path: folders say nothing to others.
+fn file_name(path: &str) -> String {
+    path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned()
+}

@@ -1,0 +1,133 @@
+//! Methods behind one call, on the demo model with a short text.
+
+use super::*;
+use crate::llama::gguf_file::GgufInput;
+use crate::model::gguf::Value;
+use crate::model::resolve::METHOD_KEY;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
+const EXPERTS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-experts-F16.gguf");
+
+/// A folder with an importance matrix of the demo model.
+struct Scene {
+    folder: tempfile::TempDir,
+    text: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/texts/calibration.txt");
+        let text = std::fs::read_to_string(path).unwrap().chars().take(3000).collect();
+        let scene = Self { folder: tempfile::tempdir().unwrap(), text };
+        let request = importance::Calibration {
+            model: Path::new(DEMO),
+            model_checksum: "of the demo",
+            text: &scene.text,
+            dataset: "folder/words.txt",
+            context: 128,
+            chunks: None,
+            output_weight: false,
+            threads: Some(2),
+            output: &scene.matrix(),
+        };
+        importance::calibrate(Backend::initialise(), &request, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+        scene
+    }
+
+    fn matrix(&self) -> std::path::PathBuf {
+        self.folder.path().join("matrix.gguf")
+    }
+
+    /// Makes a file; what was told meanwhile, and the file.
+    fn make(
+        &self,
+        input: &str,
+        quantization: &str,
+    ) -> Result<(Option<Report>, Vec<Told>, GgufInput), MethodError> {
+        let quantization: crate::model::quantization::Quantization = quantization.parse().unwrap();
+        let (matrix, output) = (self.matrix(), self.folder.path().join("out.gguf"));
+        let request = Request {
+            input: Path::new(input),
+            output: &output,
+            file_type: quantization.file_type,
+            method: quantization.method,
+            threads: 2,
+            allow_requantize: false,
+            calibration: Some(Calibration {
+                importance: &matrix,
+                text: Some(&self.text),
+                dataset: "folder/words.txt",
+                context: 128,
+                chunks: Some(3),
+                gptq: GptqSettings { damping: 0.05, ..GptqSettings::default() },
+                folder: self.folder.path(),
+            }),
+        };
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let told = {
+            let heard = Arc::clone(&heard);
+            move |news| heard.lock().unwrap().push(news)
+        };
+        let backend = Backend::initialise();
+        let report = quantize(backend, &request, told)?;
+        let heard = heard.lock().unwrap().clone();
+        Ok((report, heard, GgufInput::open(backend, &output).unwrap()))
+    }
+}
+
+fn text(file: &GgufInput, key: &str) -> Option<String> {
+    file.header().get(key).and_then(Value::as_text).map(str::to_owned)
+}
+
+#[test]
+fn files_say_how_they_were_made_and_differ_by_method() {
+    let scene = Scene::new();
+    let (_, _, rtn) = scene.make(DEMO, "Q4_0").unwrap();
+    assert_eq!(text(&rtn, METHOD_KEY), None, "rtn gives what llama-quantize gives");
+    let rtn = rtn.bytes(rtn.find("blk.0.attn_q.weight").unwrap()).to_vec();
+    let (report, _, imatrix) = scene.make(DEMO, "imatrix:Q4_0").unwrap();
+    assert_eq!(report, None);
+    assert_eq!(text(&imatrix, METHOD_KEY).as_deref(), Some("imatrix"));
+    assert_eq!(text(&imatrix, "quantize.imatrix.dataset").as_deref(), Some("words.txt"));
+    assert_eq!(text(&imatrix, "quantbench.gptq.parameters"), None);
+    let checksum = text(&imatrix, "quantbench.calibration.text_sha256").unwrap();
+    assert_eq!(checksum, crate::model::cache::of_bytes(scene.text.as_bytes()));
+    let imatrix = imatrix.bytes(imatrix.find("blk.0.attn_q.weight").unwrap()).to_vec();
+    assert_ne!(imatrix, rtn);
+    let (report, heard, gptq) = scene.make(DEMO, "gptq:Q4_0").unwrap();
+    let report = report.unwrap();
+    assert!(report.chosen > 50, "{report:?}");
+    assert!(report.kept.iter().any(|kept| kept.tensor == "token_embd.weight"), "{report:?}");
+    assert_eq!(text(&gptq, METHOD_KEY).as_deref(), Some("gptq"));
+    let parameters = text(&gptq, "quantbench.gptq.parameters").unwrap();
+    assert_eq!(parameters, "damping 0.05, sweeps 4, matching stream");
+    assert_ne!(gptq.bytes(gptq.find("blk.0.attn_q.weight").unwrap()), imatrix);
+    assert!(heard.iter().any(|news| matches!(news, Told::Memory(parts) if parts.len() == 3)));
+    let fractions: Vec<f64> = heard
+        .iter()
+        .filter_map(|news| match news {
+            Told::Progress(fraction, _) => Some(*fraction),
+            Told::Memory(_) => None,
+        })
+        .collect();
+    assert!(fractions.iter().all(|fraction| (0.0..=1.0).contains(fraction)));
+    assert!(fractions.len() > 100, "{} times", fractions.len());
+}
+
+#[test]
+fn types_of_two_bits_are_made_with_the_matrix() {
+    let scene = Scene::new();
+    let (_, _, file) = scene.make(DEMO, "imatrix:IQ2_XS").unwrap();
+    assert!(file.tensors().iter().any(|tensor| tensor.entry.format.name() == "IQ2_XS"));
+}
+
+#[test]
+fn a_matrix_of_another_model_is_refused() {
+    let scene = Scene::new();
+    let error = scene.make(EXPERTS, "imatrix:Q4_0").unwrap_err();
+    assert!(matches!(error, MethodError::OtherModel { .. }), "{error}");
+}
