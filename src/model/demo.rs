@@ -17,12 +17,14 @@ pub const BUILT_IN: bool = cfg!(feature = "demo");
 /// The name of the demo model's file.
 pub const FILE_NAME: &str = "quantbench-demo-F16.gguf";
 
-/// The three files of the demo.
+/// The files of the demo.
 #[derive(Debug, Clone, Copy)]
 struct Files {
     model: &'static [u8],
     prompts: &'static str,
     evaluation: &'static str,
+    /// Data sets by name.
+    tasks: &'static [(&'static str, &'static str)],
 }
 
 #[cfg(feature = "demo")]
@@ -30,6 +32,14 @@ const FILES: Result<Files, DemoError> = Ok(Files {
     model: include_bytes!("../../demo/model/quantbench-demo-F16.gguf"),
     prompts: include_str!("../../demo/prompts.jsonl"),
     evaluation: include_str!("../../demo/texts/evaluation.txt"),
+    tasks: &[
+        ("classification", include_str!("../../demo/tasks/classification.jsonl")),
+        ("passages", include_str!("../../demo/tasks/passages.jsonl")),
+        ("questions", include_str!("../../demo/tasks/questions.jsonl")),
+        ("retrieval", include_str!("../../demo/tasks/retrieval.jsonl")),
+        ("summarization", include_str!("../../demo/tasks/summarization.jsonl")),
+        ("translation", include_str!("../../demo/tasks/translation.jsonl")),
+    ],
 });
 
 #[cfg(not(feature = "demo"))]
@@ -49,6 +59,20 @@ pub fn prompts() -> Result<&'static str, DemoError> {
 /// When the demo is not in this build.
 pub fn evaluation_text() -> Result<&'static str, DemoError> {
     FILES.map(|files| files.evaluation)
+}
+
+/// A data set of the demo by its name, as JSON Lines; `None` if there is none of that name.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn task(name: &str) -> Result<Option<&'static str>, DemoError> {
+    let tasks = FILES.map(|files| files.tasks)?;
+    Ok(tasks.iter().find(|(other, _)| *other == name).map(|(_, text)| *text))
+}
+
+/// The names of the demo's data sets.
+pub fn task_names() -> impl Iterator<Item = &'static str> {
+    FILES.map(|files| files.tasks).unwrap_or_default().iter().map(|(name, _)| *name)
 }
 
 /// The demo model's GGUF.

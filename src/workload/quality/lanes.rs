@@ -41,13 +41,14 @@ pub(super) fn open<'model>(
 }
 
 /// Lanes that fit: together they may take half as much memory as the weights.
-fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
+pub(in crate::workload) fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
     let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
     let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
     wanted.min(fitting).max(1)
 }
 
-fn uses_gpu(model: &Model, settings: &Settings) -> bool {
+/// Whether layers are on a GPU.
+pub(in crate::workload) fn uses_gpu(model: &Model, settings: &Settings) -> bool {
     let is_gpu = |device: devices::Device| device.kind != "CPU" && device.kind != "accelerator";
     settings.gpu_layers != 0 && devices::list(model.backend()).into_iter().any(is_gpu)
 }
