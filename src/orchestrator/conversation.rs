@@ -12,6 +12,7 @@ use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
 };
+use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
 
 /// Everything that one worker reported, and how it ended.
@@ -29,6 +30,8 @@ pub struct Report {
     pub responses: Vec<Response>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
+    /// Tasks that were answered.
+    pub tasks: Vec<TaskRecord>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// The importance matrix that was made.
@@ -166,6 +169,7 @@ impl Report {
             speed: Vec::new(),
             responses: Vec::new(),
             quality: None,
+            tasks: Vec::new(),
             predicted: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
@@ -201,6 +205,7 @@ impl Report {
             }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
+            Event::Task(task) => self.tasks.push(task),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.peak_rss_bytes = peak_rss_bytes;

@@ -15,5 +15,6 @@ mod interruption;
 mod methods;
 mod quantize;
 mod run;
+mod tasks;
 mod tiny_model;
 mod world;

@@ -24,6 +24,7 @@ fn experiment() -> Experiment {
             speed: vec!["tg4".parse().unwrap()],
             latency: None,
             quality: None,
+            tasks: Vec::new(),
         },
         rounds: 2,
         repetitions: 1,
@@ -45,6 +46,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         facts: None,
         visits: Vec::new(),
         quality: None,
+        tasks: Vec::new(),
         failure: None,
     }
 }

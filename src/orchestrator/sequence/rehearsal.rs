@@ -13,6 +13,7 @@ use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
+use crate::prompt::choice::FormatChoice;
 use crate::results::record::Environment;
 use std::cell::RefCell;
 use std::fs;
@@ -81,6 +82,7 @@ impl Rehearsal {
                 speed: vec!["tg4".parse().unwrap()],
                 latency: None,
                 quality: None,
+                tasks: Vec::new(),
             },
             rounds: 2,
             repetitions: 2,
@@ -110,6 +112,7 @@ impl Rehearsal {
             source: "demo".to_owned(),
             max_tokens: 8,
             sampling: Sampling::default(),
+            format: FormatChoice::None,
         });
         self
     }

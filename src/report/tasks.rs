@@ -1,0 +1,93 @@
+//! What tasks say in words: which variants answer worse than the reference, and what was left out.
+
+use super::text::{list, sanitize};
+use crate::results::metric::{Metric, TaskColumn};
+use crate::results::record::RunRecord;
+use crate::results::summary::{Row, Summary};
+use crate::results::task_figure::PairedTest;
+use crate::units::significant;
+
+/// A difference that is this improbable without a cause is told.
+const SIGNIFICANT: f64 = 0.05;
+
+/// Notes about tasks: what is worse or better than the reference beyond the noise, then what did not
+/// fit.
+pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let mut different = Vec::new();
+    let mut alike = Vec::new();
+    for metric in &summary.metrics {
+        let Metric::Task(column) = metric else { continue };
+        if !column.is_main {
+            continue;
+        }
+        match differences(summary, *column) {
+            None => {}
+            Some(found) if found.is_empty() => alike.push(column.task.to_string()),
+            Some(found) => different.push(format!("{}: {}", column.task, list(&found))),
+        }
+    }
+    let mut notes = Vec::new();
+    if !different.is_empty() {
+        notes.push(format!(
+            "Points against the reference, paired by question (McNemar's test, or bootstrap): {}.",
+            different.join("; ")
+        ));
+    }
+    if !alike.is_empty() {
+        notes.push(format!(
+            "No variant differs from the reference beyond the noise in {}.",
+            list(&alike)
+        ));
+    }
+    notes.extend(left_out(run));
+    notes
+}
+
+/// `Q2_K −12.5 (p < 0.001)` for every variant that differs beyond the noise; `None` if none was
+/// compared.
+fn differences(summary: &Summary, column: TaskColumn) -> Option<Vec<String>> {
+    let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
+    let tested: Vec<(&Row, &PairedTest)> = summary
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.tests.get(&Metric::Task(column))?)))
+        .collect();
+    let told = |(row, test): &(&Row, &PairedTest)| {
+        let whose = if several {
+            format!(" ({}, {})", sanitize(&row.model), row.settings)
+        } else {
+            String::new()
+        };
+        let points = test.difference.value * column.metric.percent_factor();
+        let sign = if points < 0.0 { '−' } else { '+' };
+        format!("{}{whose} {sign}{:.1} ({})", sanitize(&row.label), points.abs(), p(test.p_value))
+    };
+    let different = tested.iter().filter(|(_, test)| test.p_value < SIGNIFICANT).map(told);
+    (!tested.is_empty()).then(|| different.collect())
+}
+
+fn p(value: f64) -> String {
+    if value < 0.001 { "p < 0.001".to_owned() } else { format!("p = {}", significant(value, 2)) }
+}
+
+/// Questions that do not fit the model's context.
+fn left_out(run: &RunRecord) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for trial in &run.trials {
+        for task in trial.tasks.iter().filter(|task| !task.too_long.is_empty()) {
+            let context = trial.facts.as_ref().map_or(0, |facts| facts.context_length);
+            let out = task.too_long.len();
+            let all = out + task.questions as usize;
+            let note = format!(
+                "{}: {out} of {all} questions do not fit {}'s context of {context} tokens and are \
+                 left out.",
+                task.task,
+                sanitize(&trial.model)
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}
