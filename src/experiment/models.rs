@@ -1,20 +1,23 @@
 //! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source.
 
 use super::diagnostic::Problem;
-use super::expand::wrong_name;
+use super::expand::{Origin, workloads_of_model, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::ModelPlan;
 use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::source::Source;
-use std::path::Path;
 
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
 /// Every model of the file; what is wrong goes to `problems`.
-pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<ModelPlan> {
+pub fn expand(
+    file: &ExperimentFile,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ModelPlan> {
     if file.models.is_none() {
         problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
@@ -24,7 +27,7 @@ pub fn expand(file: &ExperimentFile, base: &Path, problems: &mut Vec<Problem>) -
     let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let mut plans: Vec<ModelPlan> = Vec::new();
     for model in file.models.iter().flatten() {
-        let Some(plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
+        let Some(plan) = expand_one(model, file, shared.as_deref(), origin, problems) else {
             continue;
         };
         let lower = plan.name.to_lowercase();
@@ -46,7 +49,7 @@ fn expand_one(
     model: &ModelFile,
     file: &ExperimentFile,
     shared: Option<&[Located<Quantization>]>,
-    base: &Path,
+    origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<ModelPlan> {
     let Some(written) = &model.source else {
@@ -56,7 +59,7 @@ fn expand_one(
         );
         return None;
     };
-    let source = match Source::parse(&written.value, base) {
+    let source = match Source::parse(&written.value, origin.base) {
         Ok(source) => source,
         Err(error) => {
             problems.push(written.problem(error));
@@ -87,6 +90,10 @@ fn expand_one(
             .settings
             .as_ref()
             .map(|settings| settings.over(&file.settings).combinations(problems)),
+        workloads: model
+            .workloads
+            .as_ref()
+            .map(|workloads| workloads_of_model(workloads, file, origin, problems)),
         allow_requantize,
     })
 }
