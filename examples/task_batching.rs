@@ -64,6 +64,7 @@ fn compare(
         metrics: &task.metrics,
         prompter: &prompter,
         separator: task.separator.as_deref(),
+        corpus: None,
     };
     let together = || -> Result<_, Failure> {
         let start = Instant::now();

@@ -16,6 +16,7 @@ pub mod prompt;
 pub mod quantize;
 pub mod report;
 pub mod results;
+pub mod retrieval;
 pub mod statistics;
 pub mod units;
 pub mod worker;

@@ -84,6 +84,19 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("'{text}' is not a size; write it like 3.5GiB, 512MiB or 4GB"))
 }
 
+/// `6.36 M`, `7.62 G`: as people say it.
+#[must_use]
+pub fn format_count(count: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let value = count as f64;
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{} k", significant(value / 1e3, 3)),
+        1_000_000..1_000_000_000 => format!("{} M", significant(value / 1e6, 3)),
+        _ => format!("{} G", significant(value / 1e9, 3)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

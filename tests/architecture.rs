@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "units",
     "statistics",
     "metrics",
     "dataset",
     "model",
     "prompt",
+    "retrieval",
     "experiment",
     "llama",
     "quantize",

@@ -214,6 +214,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
                 quantizations: Vec::new(),
                 reference: None,
                 settings: None,
+                workloads: None,
                 allow_requantize: false,
                 calibration: None,
             })
@@ -247,8 +248,12 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
 fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
     let prompts = numbers(&arguments.n_prompt, 512);
     let generations = numbers(&arguments.n_gen, 128);
-    let test =
-        |prompt_tokens, generated_tokens| SpeedTest { prompt_tokens, generated_tokens, depth: 0 };
+    let test = |prompt_tokens, generated_tokens| SpeedTest {
+        prompt_tokens,
+        generated_tokens,
+        depth: 0,
+        embedded_texts: 0,
+    };
     let of_one_depth: Vec<SpeedTest> = prompts
         .into_iter()
         .map(|prompt| test(prompt, 0))

@@ -14,6 +14,7 @@ mod native;
 mod output;
 pub mod prompt;
 pub mod quantize;
+pub mod report;
 pub mod run;
 mod session;
 pub mod show;
@@ -64,6 +65,8 @@ enum Command {
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
+    /// Compare classes of architecture by use case (--architectures)
+    Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),
     /// List prompt formats, render a conversation, or detect a model's format
@@ -121,6 +124,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Import(arguments) => import::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
         Command::Prompt(arguments) => prompt::run(&arguments),
         Command::Cache(arguments) => done(cache::run(&arguments)),

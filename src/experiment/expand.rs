@@ -53,7 +53,7 @@ pub fn expand(
     let settings = file.settings.combinations(problems);
     Experiment {
         name: expand_name(file.name.as_ref(), origin.fallback_name, problems),
-        models: super::models::expand(file, calibration, origin.base, problems),
+        models: super::models::expand(file, calibration, origin, problems),
         settings,
         requirements: expand_requirements(&file.requirements, &workloads, problems),
         workloads,
@@ -114,6 +114,21 @@ pub fn wrong_name(name: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What is measured of a model that has `own` keys instead of some of the experiment's. What is wrong
+/// with the experiment's is reported once, where it stands.
+pub fn workloads_of_model(
+    own: &WorkloadsFile,
+    file: &ExperimentFile,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> Workloads {
+    let mut found = Vec::new();
+    let workloads = expand_workloads(&own.over(&file.workloads), origin, &mut found);
+    found.retain(|problem| !problems.contains(problem));
+    problems.append(&mut found);
+    workloads
 }
 
 fn expand_workloads(

@@ -129,6 +129,8 @@ pub struct ModelFile {
     pub reference: Option<Located<String>>,
     /// `settings`: keys that differ from the experiment's.
     pub settings: Option<SettingsFile>,
+    /// `workloads`: keys that differ from the experiment's.
+    pub workloads: Option<WorkloadsFile>,
     /// `allow_requantize`.
     pub allow_requantize: Option<Located<bool>>,
 }
@@ -238,9 +240,46 @@ impl WorkloadsFile {
         table.finish(elsewhere, problems);
         file
     }
+
+    /// These keys, and those of `base` where there is none.
+    #[must_use]
+    pub fn over(&self, base: &Self) -> Self {
+        Self {
+            cold_load: own_or(self.cold_load.as_ref(), base.cold_load.as_ref()),
+            speed: own_or(self.speed.as_ref(), base.speed.as_ref()),
+            latency: match (&self.latency, &base.latency) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own_or(own.as_ref(), base.as_ref()),
+            },
+            quality: match (&self.quality, &base.quality) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own_or(own.as_ref(), base.as_ref()),
+            },
+            // A model has the experiment's tasks or its own.
+            tasks: if self.tasks.is_empty() { &base.tasks } else { &self.tasks }.clone(),
+        }
+    }
+}
+
+/// A key's own value, or else that of a table that stands behind it.
+fn own_or<T: Clone>(own: Option<&T>, base: Option<&T>) -> Option<T> {
+    own.or(base).cloned()
 }
 
 impl LatencyFile {
+    fn over(&self, base: &Self) -> Self {
+        Self {
+            enabled: own_or(self.enabled.as_ref(), base.enabled.as_ref()),
+            prompts: own_or(self.prompts.as_ref(), base.prompts.as_ref()),
+            format: own_or(self.format.as_ref(), base.format.as_ref()),
+            max_tokens: own_or(self.max_tokens.as_ref(), base.max_tokens.as_ref()),
+            temperature: own_or(self.temperature.as_ref(), base.temperature.as_ref()),
+            top_k: own_or(self.top_k.as_ref(), base.top_k.as_ref()),
+            top_p: own_or(self.top_p.as_ref(), base.top_p.as_ref()),
+            seed: own_or(self.seed.as_ref(), base.seed.as_ref()),
+        }
+    }
+
     fn read(mut table: TableReader<'_>, problems: &mut Vec<Problem>) -> Self {
         let file = Self {
             enabled: read_boolean(&mut table, "enabled", problems),
@@ -258,6 +297,18 @@ impl LatencyFile {
 }
 
 impl QualityFile {
+    fn over(&self, base: &Self) -> Self {
+        Self {
+            enabled: own_or(self.enabled.as_ref(), base.enabled.as_ref()),
+            text: own_or(self.text.as_ref(), base.text.as_ref()),
+            context: own_or(self.context.as_ref(), base.context.as_ref()),
+            chunks: own_or(self.chunks.as_ref(), base.chunks.as_ref()),
+            divergence: own_or(self.divergence.as_ref(), base.divergence.as_ref()),
+            precision: own_or(self.precision.as_ref(), base.precision.as_ref()),
+            memory_budget: own_or(self.memory_budget.as_ref(), base.memory_budget.as_ref()),
+        }
+    }
+
     fn read(mut table: TableReader<'_>, problems: &mut Vec<Problem>) -> Self {
         let file = Self {
             enabled: read_boolean(&mut table, "enabled", problems),
@@ -312,6 +363,9 @@ impl ModelFile {
                 table.finish(elsewhere, problems);
                 settings
             }),
+            workloads: table
+                .table("workloads", problems)
+                .map(|(table, _)| WorkloadsFile::read(table, problems)),
             allow_requantize: read_boolean(&mut table, "allow_requantize", problems),
         };
         table.finish(elsewhere, problems);

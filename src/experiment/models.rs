@@ -2,14 +2,13 @@
 
 use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
-use super::expand::wrong_name;
+use super::expand::{Origin, workloads_of_model, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::ModelPlan;
 use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::source::Source;
-use std::path::Path;
 
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
@@ -18,7 +17,7 @@ const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
 pub fn expand(
     file: &ExperimentFile,
     calibration: &CalibrationChoice,
-    base: &Path,
+    origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<ModelPlan> {
     if file.models.is_none() {
@@ -30,7 +29,7 @@ pub fn expand(
     let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let mut plans: Vec<ModelPlan> = Vec::new();
     for model in file.models.iter().flatten() {
-        let Some(mut plan) = expand_one(model, file, shared.as_deref(), base, problems) else {
+        let Some(mut plan) = expand_one(model, file, shared.as_deref(), origin, problems) else {
             continue;
         };
         calibrate(&mut plan, model, file, calibration, problems);
@@ -53,7 +52,7 @@ fn expand_one(
     model: &ModelFile,
     file: &ExperimentFile,
     shared: Option<&[Located<Quantization>]>,
-    base: &Path,
+    origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<ModelPlan> {
     let Some(written) = &model.source else {
@@ -63,7 +62,7 @@ fn expand_one(
         );
         return None;
     };
-    let source = match Source::parse(&written.value, base) {
+    let source = match Source::parse(&written.value, origin.base) {
         Ok(source) => source,
         Err(error) => {
             problems.push(written.problem(error));
@@ -94,6 +93,10 @@ fn expand_one(
             .settings
             .as_ref()
             .map(|settings| settings.over(&file.settings).combinations(problems)),
+        workloads: model
+            .workloads
+            .as_ref()
+            .map(|workloads| workloads_of_model(workloads, file, origin, problems)),
         allow_requantize,
         calibration: None,
     })

@@ -152,6 +152,7 @@ fn plan_for_source(
         quantizations,
         reference: None,
         settings: None,
+        workloads: None,
         allow_requantize: false,
         calibration: None,
     })
@@ -186,9 +187,7 @@ fn replace_quantizations(
 
 /// Whether variants are compared with a reference.
 fn compares(experiment: &Experiment) -> bool {
-    let workloads = &experiment.workloads;
-    !workloads.tasks.is_empty()
-        || workloads.quality.as_ref().is_some_and(|quality| quality.divergence)
+    experiment.all_workloads().any(|workloads| workloads.compare() || !workloads.tasks.is_empty())
 }
 
 /// Names sorted into what they are.

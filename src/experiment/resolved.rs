@@ -36,6 +36,21 @@ pub struct Experiment {
     pub requirements: Requirements,
 }
 
+impl Experiment {
+    /// What is measured of the model at `position`.
+    #[must_use]
+    pub fn workloads_of(&self, position: usize) -> &Workloads {
+        let own = self.models.get(position).and_then(|model| model.workloads.as_ref());
+        own.unwrap_or(&self.workloads)
+    }
+
+    /// What is measured of each model, in order; of an experiment without models, what would be.
+    pub fn all_workloads(&self) -> impl Iterator<Item = &Workloads> {
+        let fallback = self.models.is_empty().then_some(&self.workloads);
+        (0..self.models.len()).map(|position| self.workloads_of(position)).chain(fallback)
+    }
+}
+
 /// One model and what is to be made of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelPlan {
@@ -50,6 +65,9 @@ pub struct ModelPlan {
     pub reference: Option<Quantization>,
     /// Settings of this model, when they are not the experiment's.
     pub settings: Option<Vec<Settings>>,
+    /// What is measured of this model, when it is not what the experiment says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<Workloads>,
     /// Make variants even though the source is already quantized.
     pub allow_requantize: bool,
     /// What variants are calibrated on; `None` if none of them is.
@@ -82,4 +100,12 @@ pub struct Workloads {
     /// Tasks, in the order of their columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskPlan>,
+}
+
+impl Workloads {
+    /// Whether variants are compared with a reference.
+    #[must_use]
+    pub fn compare(&self) -> bool {
+        self.quality.as_ref().is_some_and(|quality| quality.divergence)
+    }
 }

@@ -10,27 +10,43 @@ use std::str::FromStr;
 /// 1024 tokens already in the context.
 ///
 /// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
+///
+/// `embed128x8` embeds 8 texts of 128 random tokens in one batch; its rate is in texts per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpeedTest {
-    /// Prompt tokens processed.
+    /// Prompt tokens processed; of each text, where texts are embedded.
     pub prompt_tokens: u32,
     /// Tokens generated.
     pub generated_tokens: u32,
     /// Tokens in the context before the clock starts.
     pub depth: u32,
+    /// Texts embedded in one batch; 0: the test is not about embeddings.
+    pub embedded_texts: u32,
 }
 
 impl SpeedTest {
     /// Tokens whose number is divided by the measured time.
     #[must_use]
     pub fn tokens(self) -> u32 {
-        self.prompt_tokens + self.generated_tokens
+        self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
     }
 
     /// Whether this is a plain prompt-processing test.
     #[must_use]
     pub fn is_prompt_only(self) -> bool {
-        self.generated_tokens == 0
+        self.generated_tokens == 0 && !self.embeds()
+    }
+
+    /// Whether texts are embedded.
+    #[must_use]
+    pub fn embeds(self) -> bool {
+        self.embedded_texts > 0
+    }
+
+    /// What the test's rate counts, in a word and as tables abbreviate it.
+    #[must_use]
+    pub fn unit(self) -> RateUnit {
+        if self.embeds() { RateUnit::Embeddings } else { RateUnit::Tokens }
     }
 
     /// Whether this is a plain generation test.
@@ -40,8 +56,41 @@ impl SpeedTest {
     }
 }
 
+/// What a rate counts per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateUnit {
+    /// Tokens.
+    Tokens,
+    /// Embedded texts.
+    Embeddings,
+}
+
+impl RateUnit {
+    /// `tokens`, `embeddings`: for names of figures.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// `t/s`, `emb/s`: for tables.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Tokens => "t/s",
+            Self::Embeddings => "emb/s",
+        }
+    }
+}
+
 impl fmt::Display for SpeedTest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.embeds() {
+            let name = format!("embed{}x{}", self.prompt_tokens, self.embedded_texts);
+            return formatter.pad(&name);
+        }
         let mut name = match (self.prompt_tokens, self.generated_tokens) {
             (prompt, 0) => format!("pp{prompt}"),
             (0, generated) => format!("tg{generated}"),
@@ -57,7 +106,8 @@ impl fmt::Display for SpeedTest {
 /// Why a text is no speed test.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like tg128@d4096"
+    "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like \
+     tg128@d4096, or embed128x8 for embeddings of 8 texts of 128 tokens"
 )]
 pub struct SpeedTestError {
     text: String,
@@ -77,11 +127,22 @@ const MOST_TOKENS: u32 = 100_000_000;
 fn parse_speed_test(text: &str) -> Option<SpeedTest> {
     let tokens = |count: &str| count.parse::<u32>().ok().filter(|&count| count <= MOST_TOKENS);
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if let Some(shape) = compact.strip_prefix("embed") {
+        let (prompt, texts) = shape.split_once('x')?;
+        let (prompt_tokens, embedded_texts) = (tokens(prompt)?, tokens(texts)?);
+        let all = u64::from(prompt_tokens) * u64::from(embedded_texts);
+        return (1..=u64::from(MOST_TOKENS)).contains(&all).then_some(SpeedTest {
+            prompt_tokens,
+            generated_tokens: 0,
+            depth: 0,
+            embedded_texts,
+        });
+    }
     let (test, depth) = match compact.split_once('@') {
         Some((test, depth)) => (test, tokens(depth.strip_prefix('d').unwrap_or(depth))?),
         None => (compact.as_str(), 0),
     };
-    let mut parsed = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth };
+    let mut parsed = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth, embedded_texts: 0 };
     for part in test.split('+') {
         if let Some(count) = part.strip_prefix("pp") {
             parsed.prompt_tokens = tokens(count)?;
@@ -187,7 +248,7 @@ mod tests {
 
     #[test]
     fn names_read_back_as_the_same_test() {
-        for name in ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "tg32 @ d16"] {
+        for name in ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "tg32 @ d16", "embed128x8"] {
             assert_eq!(name.parse::<SpeedTest>().unwrap().to_string(), name);
         }
         assert_eq!("tg128@4096".parse::<SpeedTest>().unwrap().depth, 4096);
@@ -195,9 +256,22 @@ mod tests {
 
     #[test]
     fn a_test_without_tokens_is_refused() {
-        for text in
-            ["", "pp0", "512", "tg", "pp-1", "ppx", "pp512@", "pp4294967295+tg1", "tg1@d4294967295"]
-        {
+        for text in [
+            "",
+            "pp0",
+            "512",
+            "tg",
+            "pp-1",
+            "ppx",
+            "pp512@",
+            "pp4294967295+tg1",
+            "tg1@d4294967295",
+            "embed",
+            "embed128",
+            "embed0x8",
+            "embed8x0",
+            "embed99999999x99999999",
+        ] {
             assert!(text.parse::<SpeedTest>().is_err(), "{text}");
         }
     }

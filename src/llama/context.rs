@@ -70,6 +70,25 @@ impl<'model> Context<'model> {
         Self::make(model, shape, parameters)
     }
 
+    /// A context that yields one embedding per sequence, pooled as the model asks, or by the mean of
+    /// its tokens where it asks for nothing. Texts are evaluated whole: `shape.ubatch` must hold
+    /// all tokens of a batch.
+    ///
+    /// # Errors
+    /// [`LlamaError::Context`], most often because memory is short.
+    pub fn for_embeddings(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+    ) -> Result<Self, LlamaError> {
+        let mut parameters = parameters(model, settings, shape);
+        parameters.embeddings = true;
+        if !model.asks_for_pooling() {
+            parameters.pooling_type = sys::LLAMA_POOLING_TYPE_MEAN;
+        }
+        Self::make(model, shape, parameters)
+    }
+
     /// As [`Self::new`]; `callback` is asked about every node of a graph, with `user_data`, which
     /// must outlive the context.
     pub(super) fn watched(
@@ -142,6 +161,46 @@ impl<'model> Context<'model> {
             return Ok(());
         }
         Err(LlamaError::Decode { tokens, code, reason: reason(&error) })
+    }
+
+    /// Runs a batch through the encoder, all of it at once. In a model with a decoder, what follows
+    /// through [`Self::decode`] attends to it; in a model without, [`Self::embedding`] has the result.
+    ///
+    /// # Errors
+    /// [`LlamaError::Decode`]; [`LlamaError::BatchFull`] for more tokens than are computed at once,
+    /// at which llama.cpp would abort.
+    pub fn encode(&mut self, batch: &mut Batch) -> Result<(), LlamaError> {
+        let tokens = batch.len();
+        if tokens > self.shape.ubatch.min(self.shape.batch) as usize {
+            return Err(LlamaError::BatchFull { capacity: self.shape.ubatch as usize });
+        }
+        let mut error = ErrorText::new();
+        // SAFETY: as in `decode`.
+        let code = unsafe {
+            shim::quantbench_encode(self.as_ptr(), batch.as_raw(), error.as_mut_ptr(), error.len())
+        };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(LlamaError::Decode { tokens, code, reason: reason(&error) })
+    }
+
+    /// The embedding of a sequence of the last batch, of a context made by
+    /// [`Self::for_embeddings`]. Not normalised.
+    ///
+    /// # Errors
+    /// [`LlamaError::NoEmbedding`] if the last batch had no such sequence.
+    pub fn embedding(&mut self, sequence: i32) -> Result<&[f32], LlamaError> {
+        // SAFETY: the context is alive; waits until everything submitted is computed.
+        unsafe { sys::llama_synchronize(self.as_ptr()) };
+        // SAFETY: the context is alive; llama.cpp looks the sequence up.
+        let row = unsafe { sys::llama_get_embeddings_seq(self.as_ptr(), sequence) };
+        if row.is_null() {
+            return Err(LlamaError::NoEmbedding { sequence });
+        }
+        // SAFETY: a pooled embedding is as long as the model's output embedding; the slice borrows
+        // the context, so no later evaluation can overwrite it.
+        Ok(unsafe { std::slice::from_raw_parts(row, self.model.embedding_width()) })
     }
 
     /// Waits until everything submitted is computed.

@@ -52,6 +52,15 @@ pub enum LlamaError {
         /// The output asked for.
         index: i32,
     },
+    /// There is no embedding of a sequence.
+    #[error("llama.cpp has no embedding of sequence {sequence}")]
+    NoEmbedding {
+        /// The sequence asked for.
+        sequence: i32,
+    },
+    /// An encoder-decoder's answers cannot be begun.
+    #[error("the model names no token that its decoder begins with")]
+    NoStartToken,
     /// A variant could not be made.
     #[error("llama.cpp cannot quantize {} to {file_type}: {reason}", input.display())]
     Quantize {

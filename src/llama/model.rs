@@ -5,6 +5,7 @@ use super::devices::text;
 use super::error::LlamaError;
 use super::{ErrorText, log, shim};
 use crate::experiment::settings::{Settings, SplitMode};
+use crate::model::architecture::ArchitectureClass;
 use crate::model::quantization::FileType;
 use crate::prompt::piece::{Piece, Prompt};
 use llama_cpp_sys_2 as sys;
@@ -167,14 +168,79 @@ impl Model {
         FileType::from_number(unsafe { sys::llama_model_ftype(self.as_ptr()) })
     }
 
-    /// Whether the model has a decoder that `llama_decode` runs, and no encoder before it.
+    /// How the model turns tokens into what it is used for. llama.cpp tells apart what has an encoder
+    /// and a decoder; models that embed with what it counts as a decoder are told by their family.
     #[must_use]
-    pub fn is_decoder_only(&self) -> bool {
+    pub fn class(&self) -> ArchitectureClass {
         // SAFETY: the model is alive.
-        unsafe {
-            sys::llama_model_has_decoder(self.as_ptr())
-                && !sys::llama_model_has_encoder(self.as_ptr())
+        let (encoder, decoder) = unsafe {
+            (
+                sys::llama_model_has_encoder(self.as_ptr()),
+                sys::llama_model_has_decoder(self.as_ptr()),
+            )
+        };
+        match (encoder, decoder) {
+            (_, false) => ArchitectureClass::EncoderOnly,
+            (true, true) => ArchitectureClass::EncoderDecoder,
+            (false, true) => ArchitectureClass::of_family(
+                &self.metadata("general.architecture").unwrap_or_default(),
+            ),
         }
+    }
+
+    /// A metadata value as text; `None` if the file has no such key.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        let mut buffer = vec![0; 256];
+        for _ in 0..2 {
+            // SAFETY: the model is alive, the key terminated; the buffer has the length given.
+            let length = unsafe {
+                sys::llama_model_meta_val_str(
+                    self.as_ptr(),
+                    key.as_ptr(),
+                    buffer.as_mut_ptr(),
+                    buffer.len(),
+                )
+            };
+            let length = usize::try_from(length).ok()?;
+            if length < buffer.len() {
+                return Some(text(buffer.as_ptr()));
+            }
+            buffer.resize(length + 1, 0);
+        }
+        None
+    }
+
+    /// Whether the file says how the tokens of a text become one embedding: by their mean, the first
+    /// or the last of them (llama.h, `llama_pooling_type`). Rerankers, which yield a score instead,
+    /// do not say so.
+    pub(super) fn asks_for_pooling(&self) -> bool {
+        let family = self.metadata("general.architecture").unwrap_or_default();
+        let pooling = self.metadata(&format!("{family}.pooling_type"));
+        pooling.is_some_and(|pooling| ["1", "2", "3"].contains(&pooling.as_str()))
+    }
+
+    /// Length of an embedding that the model yields.
+    #[must_use]
+    pub fn embedding_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        usize::try_from(unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// The token that a decoder after an encoder begins with.
+    #[must_use]
+    pub fn decoder_start_token(&self) -> Option<i32> {
+        // SAFETY: the model and with it the vocabulary are alive.
+        let (start, padding) = unsafe {
+            (
+                sys::llama_model_decoder_start_token(self.as_ptr()),
+                sys::llama_vocab_pad(self.vocabulary()),
+            )
+        };
+        // T5 begins with padding; files that name no other token mean that.
+        let token = if start >= 0 { start } else { padding };
+        (token >= 0).then_some(token)
     }
 
     /// Number of tokens in the vocabulary.

@@ -17,9 +17,9 @@ pub enum TaskMetric {
     AccuracyNormalized,
     /// Mean over the classes of the F1 of each.
     MacroF1,
-    /// SQuAD's exact match.
+    /// `SQuAD`'s exact match.
     ExactMatch,
-    /// SQuAD's F1 over words.
+    /// `SQuAD`'s F1 over words.
     F1,
     /// BLEU.
     Bleu,

@@ -1,4 +1,4 @@
-//! Exact match and F1 of SQuAD 1.1: what is left of an answer once case, punctuation and articles
+//! Exact match and F1 of `SQuAD` 1.1: what is left of an answer once case, punctuation and articles
 //! are gone.
 //!
 //! Source: Rajpurkar et al. 2016, the data set's evaluate-v1.1.py.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here runs a model. Uses `units`; used by everything that names or needs a model file.
 
+pub mod architecture;
 pub mod artifact;
 pub mod cache;
 pub mod demo;

@@ -10,7 +10,7 @@ use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
-    BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
 };
 use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct Report {
     pub quality: Option<Quality>,
     /// Tasks that were answered.
     pub tasks: Vec<TaskRecord>,
+    /// How alike an encoder's embeddings and the reference's are.
+    pub embedding_quality: Option<EmbeddingQuality>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// The importance matrix that was made.
@@ -170,6 +172,7 @@ impl Report {
             responses: Vec::new(),
             quality: None,
             tasks: Vec::new(),
+            embedding_quality: None,
             predicted: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
@@ -206,6 +209,7 @@ impl Report {
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
             Event::Task(task) => self.tasks.push(task),
+            Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.peak_rss_bytes = peak_rss_bytes;

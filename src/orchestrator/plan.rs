@@ -133,7 +133,7 @@ impl Plan {
             for (position, variant) in variants.into_iter().enumerate() {
                 for (nth, settings) in settings.iter().enumerate() {
                     plan.trials.push(PlannedTrial {
-                        key: key_of(&variant, settings, experiment),
+                        key: key_of(&variant, settings, model_position, experiment),
                         model_position,
                         variant: plan.variants.len(),
                         settings: settings.clone(),
@@ -171,6 +171,7 @@ impl Plan {
                     visits: Vec::new(),
                     quality: None,
                     tasks: Vec::new(),
+                    embedding_quality: None,
                     failure: None,
                 }
             })
@@ -215,12 +216,17 @@ struct Identity<'a> {
     calibration: Option<&'a CalibrationKey>,
 }
 
-fn key_of(variant: &Variant, settings: &Settings, experiment: &Experiment) -> String {
+fn key_of(
+    variant: &Variant,
+    settings: &Settings,
+    model_position: usize,
+    experiment: &Experiment,
+) -> String {
     let identity = Identity {
         checksum: variant.checksum(),
         quantization: variant.quantization,
         settings,
-        workloads: &experiment.workloads,
+        workloads: experiment.workloads_of(model_position),
         repetitions: experiment.repetitions,
         calibration: variant.calibration(),
     };

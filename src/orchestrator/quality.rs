@@ -16,7 +16,9 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct ReferenceShelf<'a> {
     cache: &'a Cache,
-    quality: Option<(&'a QualityPlan, Scratch)>,
+    experiment: &'a Experiment,
+    /// The text of the model that was visited last: trials of a model follow one another.
+    text: Option<(usize, Scratch)>,
     current: Option<Shelved>,
 }
 
@@ -46,23 +48,25 @@ pub enum QualityError {
 }
 
 impl<'a> ReferenceShelf<'a> {
-    /// Writes the experiment's text where workers can read it; nothing if quality is not measured.
-    ///
-    /// # Errors
-    /// The cache cannot be written.
-    pub fn new(cache: &'a Cache, experiment: &'a Experiment) -> Result<Self, QualityError> {
-        let quality = match &experiment.workloads.quality {
-            None => None,
-            Some(plan) => {
-                let text = cache.scratch("evaluation-text")?;
-                fs::write(text.path(), &plan.text).map_err(|source| QualityError::Write {
-                    path: text.path().to_owned(),
-                    source,
-                })?;
-                Some((plan, text))
-            }
-        };
-        Ok(Self { cache, quality, current: None })
+    /// An empty shelf.
+    #[must_use]
+    pub fn new(cache: &'a Cache, experiment: &'a Experiment) -> Self {
+        Self { cache, experiment, text: None, current: None }
+    }
+
+    /// Writes a model's text where workers can read it, unless it is there.
+    fn text(&mut self, model_position: usize, plan: &QualityPlan) -> Result<PathBuf, QualityError> {
+        if let Some((position, text)) = &self.text
+            && *position == model_position
+        {
+            return Ok(text.path().to_owned());
+        }
+        let text = self.cache.scratch("evaluation-text")?;
+        let path = text.path().to_owned();
+        fs::write(&path, &plan.text)
+            .map_err(|source| QualityError::Write { path: path.clone(), source })?;
+        self.text = Some((model_position, text));
+        Ok(path)
     }
 
     /// The quality job of a trial; `None` if quality is not measured.
@@ -70,7 +74,10 @@ impl<'a> ReferenceShelf<'a> {
     /// # Errors
     /// The cache cannot be written.
     pub fn job(&mut self, trial: &PlannedTrial) -> Result<Option<QualityJob>, QualityError> {
-        let Some((plan, text)) = &self.quality else { return Ok(None) };
+        let experiment = self.experiment;
+        let workloads = experiment.workloads_of(trial.model_position);
+        let Some(plan) = &workloads.quality else { return Ok(None) };
+        let text = self.text(trial.model_position, plan)?;
         let reference = if !plan.divergence {
             ReferenceUse::None
         } else if trial.is_reference {
@@ -92,7 +99,7 @@ impl<'a> ReferenceShelf<'a> {
             }
         };
         Ok(Some(QualityJob {
-            text: text.path().to_owned(),
+            text,
             context: plan.context,
             chunks: plan.chunks,
             reference,

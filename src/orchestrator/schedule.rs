@@ -1,7 +1,7 @@
 //! Schedules: in which order the trials of a plan are visited, and which prompts each round gets.
 
 use super::plan::Plan;
-use crate::experiment::resolved::Experiment;
+use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::workloads::TestPrompt;
 
 /// What a visit is for.
@@ -33,28 +33,29 @@ pub struct PlannedVisit {
 /// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike.
 #[must_use]
 pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
-    let mut visits = Vec::new();
-    if experiment.workloads.quality.is_some() {
-        let mut order: Vec<usize> = (0..plan.trials.len()).collect();
-        order.sort_by_key(|&trial| {
-            let planned = &plan.trials[trial];
-            (planned.model_position, !planned.is_reference)
-        });
-        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Quality };
-        visits.extend(order.into_iter().map(visit));
-    }
-    if !experiment.workloads.tasks.is_empty() {
-        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Tasks };
-        visits.extend((0..plan.trials.len()).map(visit));
-    }
+    let workloads = |trial: &usize| experiment.workloads_of(plan.trials[*trial].model_position);
+    let mut by_quality: Vec<usize> = (0..plan.trials.len()).collect();
+    by_quality.retain(|trial| workloads(trial).quality.is_some());
+    by_quality.sort_by_key(|&trial| {
+        let planned = &plan.trials[trial];
+        (planned.model_position, !planned.is_reference)
+    });
+    let quality = |trial| PlannedVisit { trial, purpose: Purpose::Quality };
+    let mut visits: Vec<PlannedVisit> = by_quality.into_iter().map(quality).collect();
+    let mut with_tasks: Vec<usize> = (0..plan.trials.len()).collect();
+    with_tasks.retain(|trial| !workloads(trial).tasks.is_empty());
+    let tasks = |trial| PlannedVisit { trial, purpose: Purpose::Tasks };
+    visits.extend(with_tasks.into_iter().map(tasks));
+    let mut in_rounds: Vec<usize> = (0..plan.trials.len()).collect();
+    in_rounds.retain(|trial| have_rounds(workloads(trial)));
     let anchor = anchor_of(experiment, plan);
-    let rounds = rounds(experiment);
+    let rounds = if in_rounds.is_empty() { 0 } else { experiment.rounds };
     for round in 0..rounds {
-        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
-        visits.extend((0..plan.trials.len()).map(visit));
+        let visit = |&trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
+        visits.extend(in_rounds.iter().map(visit));
         // With one round or one trial its own visits tell all there is to tell about drift.
         if let Some(trial) = anchor
-            && plan.trials.len() > 1
+            && in_rounds.len() > 1
             && rounds > 1
         {
             visits.push(PlannedVisit { trial, purpose: Purpose::Anchor(round) });
@@ -63,21 +64,19 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     visits
 }
 
-/// Rounds that have something to do: none if only quality or tasks are measured.
-fn rounds(experiment: &Experiment) -> u32 {
-    let workloads = &experiment.workloads;
+/// Whether rounds have something to do: not if only quality or tasks are measured.
+fn have_rounds(workloads: &Workloads) -> bool {
     let nothing = workloads.speed.is_empty() && workloads.latency.is_none() && !workloads.cold_load;
     let judged = workloads.quality.is_some() || !workloads.tasks.is_empty();
-    if nothing && judged { 0 } else { experiment.rounds }
+    !(nothing && judged)
 }
 
-/// The trial whose first speed test shows drift of the machine: the first model's reference.
+/// The trial whose first speed test shows drift of the machine: the first reference that has one.
 #[must_use]
 pub fn anchor_of(experiment: &Experiment, plan: &Plan) -> Option<usize> {
-    if experiment.workloads.speed.is_empty() {
-        return None;
-    }
-    plan.trials.iter().position(|trial| trial.is_reference)
+    plan.trials.iter().position(|trial| {
+        trial.is_reference && !experiment.workloads_of(trial.model_position).speed.is_empty()
+    })
 }
 
 /// The prompts of one round: prompt `i` is answered in round `i` modulo the number of rounds, so

@@ -292,6 +292,7 @@ fn answered(task: &TaskJob) -> TaskRecord {
         request_tokens: 40,
         evaluated_tokens: 10,
         seconds: 1.0,
+        retrieval: None,
     }
 }
 

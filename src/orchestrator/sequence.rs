@@ -13,7 +13,7 @@ use super::quality::{QualityError, ReferenceShelf};
 use super::schedule::{PlannedVisit, Purpose, anchor_of, deal, schedule};
 use super::tasks::TaskShelf;
 use super::variants::{Provided, VariantError, provide};
-use crate::experiment::resolved::Experiment;
+use crate::experiment::resolved::{Experiment, Workloads};
 use crate::model::cache::Cache;
 use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
 use crate::statistics::sample::Sample;
@@ -75,7 +75,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         for variant in variants {
             self.make_variant(variant).await?;
         }
-        let mut shelf = ReferenceShelf::new(self.cache, self.experiment)?;
+        let mut shelf = ReferenceShelf::new(self.cache, self.experiment);
         let tasks = TaskShelf::new(self.cache, self.experiment)?;
         for visit in visits {
             if self.launcher.is_interrupted() {
@@ -146,6 +146,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let trial = &mut self.run.trials[visit.trial];
         trial.facts = report.facts.or(trial.facts.take());
         trial.quality = report.quality.or(trial.quality.take());
+        trial.embedding_quality = report.embedding_quality.or(trial.embedding_quality.take());
         if report.ending == Ending::Done {
             shelf.reference_done(planned);
         }
@@ -159,7 +160,11 @@ impl<L: Launcher> Benchmark<'_, L> {
         visit: PlannedVisit,
         tasks: &TaskShelf,
     ) -> Result<(), SequenceError> {
-        let jobs = tasks.jobs().iter().cloned().map(WorkloadJob::Task).collect();
+        let model = self.plan.trials[visit.trial].model_position;
+        let artifact = self.run.trials[visit.trial].artifact.as_ref();
+        let checksum = artifact.map_or("", |artifact| artifact.checksum.as_str());
+        let jobs = tasks.jobs(model, checksum).into_iter();
+        let jobs = jobs.map(|job| WorkloadJob::Task(Box::new(job))).collect();
         let Some(report) = self.visit(visit, jobs, false).await? else { return Ok(()) };
         if report.ending == Ending::Interrupted {
             return Ok(());
@@ -178,14 +183,14 @@ impl<L: Launcher> Benchmark<'_, L> {
         round: u32,
     ) -> Result<(), SequenceError> {
         let started = self.launcher.now();
-        let workloads = self.workloads_of_round(round);
-        let cold_load = self.experiment.workloads.cold_load;
+        let workloads = self.workloads_of_round(visit.trial, round);
+        let cold_load = self.workloads_of(visit.trial).cold_load;
         let Some(report) = self.visit(visit, workloads, cold_load).await? else { return Ok(()) };
         if report.ending == Ending::Interrupted {
             return Ok(());
         }
         if report.ending == Ending::Done && self.is_anchor(visit.trial) {
-            self.note_anchor(round, started, &report.speed)?;
+            self.note_anchor(visit.trial, round, started, &report.speed)?;
         }
         let trial = &mut self.run.trials[visit.trial];
         trial.facts = report.facts.clone().or(trial.facts.take());
@@ -204,11 +209,11 @@ impl<L: Launcher> Benchmark<'_, L> {
         round: u32,
     ) -> Result<(), SequenceError> {
         let started = self.launcher.now();
-        let test = self.experiment.workloads.speed[0];
+        let Some(&test) = self.workloads_of(visit.trial).speed.first() else { return Ok(()) };
         let workload = WorkloadJob::Speed { test, repetitions: self.experiment.repetitions };
         let Some(report) = self.visit(visit, vec![workload], false).await? else { return Ok(()) };
         if report.ending == Ending::Done {
-            self.note_anchor(round, started, &report.speed)?;
+            self.note_anchor(visit.trial, round, started, &report.speed)?;
         }
         // The trial has its own figures already; an anchor that fails takes none of them away.
         Ok(())
@@ -238,13 +243,18 @@ impl<L: Launcher> Benchmark<'_, L> {
         Ok(Some(report))
     }
 
-    fn workloads_of_round(&self, round: u32) -> Vec<WorkloadJob> {
+    fn workloads_of(&self, trial: usize) -> &Workloads {
+        self.experiment.workloads_of(self.plan.trials[trial].model_position)
+    }
+
+    fn workloads_of_round(&self, trial: usize, round: u32) -> Vec<WorkloadJob> {
         let experiment = self.experiment;
         let repetitions = experiment.repetitions;
-        let speed = experiment.workloads.speed.iter();
+        let planned = self.workloads_of(trial);
+        let speed = planned.speed.iter();
         let mut workloads: Vec<WorkloadJob> =
             speed.map(|&test| WorkloadJob::Speed { test, repetitions }).collect();
-        if let Some(latency) = &experiment.workloads.latency {
+        if let Some(latency) = &planned.latency {
             let prompts = deal(&latency.prompts, round, experiment.rounds);
             if !prompts.is_empty() {
                 workloads.push(WorkloadJob::Latency {
@@ -278,11 +288,12 @@ impl<L: Launcher> Benchmark<'_, L> {
     /// Keeps the median of the first speed test's repetitions.
     fn note_anchor(
         &mut self,
+        trial: usize,
         round: u32,
         started: OffsetDateTime,
         speed: &[SpeedRecord],
     ) -> Result<(), SequenceError> {
-        let test = self.experiment.workloads.speed[0];
+        let Some(&test) = self.workloads_of(trial).speed.first() else { return Ok(()) };
         let Some(record) = speed.iter().find(|record| record.test == test) else { return Ok(()) };
         let rates = record.samples.iter().map(|sample| sample.tokens_per_second());
         let Some(rates) = Sample::new(rates) else { return Ok(()) };
@@ -320,8 +331,8 @@ impl<L: Launcher> Benchmark<'_, L> {
                 Purpose::Quality if self.plan.trials[visit.trial].is_reference => {
                     self.is_reference_over(visit.trial)
                 }
-                Purpose::Quality => trial.quality.is_some(),
-                Purpose::Tasks => trial.tasks.len() == self.experiment.workloads.tasks.len(),
+                Purpose::Quality => trial.has_quality(),
+                Purpose::Tasks => trial.tasks.len() == self.workloads_of(visit.trial).tasks.len(),
                 Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
                 // Two in each round: the reference's own visit and the one at the round's end.
                 Purpose::Anchor(round) => {
@@ -337,10 +348,9 @@ impl<L: Launcher> Benchmark<'_, L> {
         let others = self.plan.trials.iter().zip(&self.run.trials);
         let waiting = others
             .filter(|(planned, _)| planned.model_position == model && !planned.is_reference)
-            .any(|(_, trial)| trial.quality.is_none() && trial.failure.is_none());
-        let divergence =
-            self.experiment.workloads.quality.as_ref().is_some_and(|plan| plan.divergence);
-        self.run.trials[reference].quality.is_some() && !(waiting && divergence)
+            .any(|(_, trial)| !trial.has_quality() && trial.failure.is_none());
+        let compare = self.workloads_of(reference).compare();
+        self.run.trials[reference].has_quality() && !(waiting && compare)
     }
 
     /// The variants that visits need, in the plan's order.

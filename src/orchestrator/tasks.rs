@@ -2,54 +2,114 @@
 
 use super::quality::QualityError;
 use crate::experiment::resolved::Experiment;
+use crate::experiment::tasks::CorpusPlan;
 use crate::model::cache::{Cache, Scratch};
 use crate::worker::protocol::TaskJob;
+use crate::workload::tasks::retrieve::CorpusJob;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use std::fs;
+use std::path::PathBuf;
 
-/// The jobs of all tasks; their files are deleted with it.
+/// The jobs of all tasks, by model; their files are deleted with it.
 #[derive(Debug)]
 pub struct TaskShelf {
-    jobs: Vec<TaskJob>,
-    _files: Vec<Scratch>,
+    jobs: Vec<Vec<TaskJob>>,
+    _files: Files,
+}
+
+/// Lists that workers read, each written once, by what tells them apart.
+#[derive(Debug, Default)]
+struct Files(Vec<(String, Scratch)>);
+
+impl Files {
+    /// Where the list is.
+    fn path<T: Serialize>(
+        &mut self,
+        cache: &Cache,
+        checksum: &str,
+        list: &[T],
+    ) -> Result<PathBuf, QualityError> {
+        if let Some((_, file)) = self.0.iter().find(|(known, _)| known == checksum) {
+            return Ok(file.path().to_owned());
+        }
+        let file = cache.scratch("questions")?;
+        let path = file.path().to_owned();
+        // Plain data with string keys always serializes.
+        let json = serde_json::to_vec(list).unwrap_or_default();
+        fs::write(&path, json)
+            .map_err(|source| QualityError::Write { path: path.clone(), source })?;
+        self.0.push((checksum.to_owned(), file));
+        Ok(path)
+    }
+}
+
+/// What a worker needs to find passages; which model embeds them is filled in with the visit.
+fn corpus_job(
+    cache: &Cache,
+    corpus: &CorpusPlan,
+    files: &mut Files,
+) -> Result<CorpusJob, QualityError> {
+    let encoder = corpus.encoder.as_deref();
+    let encoder_checksum =
+        encoder.map(|path| cache.checksum(path, &mut |_| ())).transpose()?.unwrap_or_default();
+    Ok(CorpusJob {
+        passages: files.path(cache, &corpus.checksum, &corpus.passages)?,
+        prefix: corpus.prefix.clone(),
+        chunk_tokens: corpus.chunk_tokens,
+        index: cache.indexes()?,
+        checksum: format!("{}-{encoder_checksum}", corpus.checksum),
+        encoder: corpus.encoder.clone(),
+        template: corpus.template.clone(),
+        top: corpus.top,
+    })
 }
 
 impl TaskShelf {
-    /// Writes the questions of every task; those of a task in several formats once.
+    /// Writes the questions of every task; those of a task in several formats or of several models
+    /// once.
     ///
     /// # Errors
     /// The cache cannot be written.
     pub fn new(cache: &Cache, experiment: &Experiment) -> Result<Self, QualityError> {
-        let mut files: Vec<(&str, Scratch)> = Vec::new();
-        let mut jobs = Vec::new();
-        for task in &experiment.workloads.tasks {
-            let written = files.iter().find(|(checksum, _)| *checksum == task.checksum);
-            let path = if let Some((_, file)) = written {
-                file.path().to_owned()
-            } else {
-                let file = cache.scratch("questions")?;
-                let path = file.path().to_owned();
-                // Plain data with string keys always serializes.
-                let json = serde_json::to_vec(&*task.questions).unwrap_or_default();
-                fs::write(&path, json)
-                    .map_err(|source| QualityError::Write { path: path.clone(), source })?;
-                files.push((&task.checksum, file));
-                path
+        let mut files = Files::default();
+        let models = 0..experiment.models.len();
+        let mut jobs: Vec<Vec<TaskJob>> = vec![Vec::new(); models.len()];
+        let tasks = models.flat_map(|model| {
+            experiment.workloads_of(model).tasks.iter().map(move |it| (model, it))
+        });
+        for (model, task) in tasks {
+            let path = files.path(cache, &task.checksum, &task.questions)?;
+            let corpus = match &task.corpus {
+                None => None,
+                Some(corpus) => Some(corpus_job(cache, corpus, &mut files)?),
             };
-            jobs.push(TaskJob {
+            jobs[model].push(TaskJob {
                 name: task.name,
                 questions: path,
                 answering: task.answering.clone(),
                 metrics: task.metrics.clone(),
                 format: task.format,
                 separator: task.separator.clone(),
+                corpus,
             });
         }
-        Ok(Self { jobs, _files: files.into_iter().map(|(_, file)| file).collect() })
+        Ok(Self { jobs, _files: files })
     }
 
-    /// The jobs, in the order of the experiment.
+    /// The jobs of the model at `position`, in the order of the experiment, for a variant with this
+    /// checksum: where it embeds itself, the index of the passages is its own.
     #[must_use]
-    pub fn jobs(&self) -> &[TaskJob] {
-        &self.jobs
+    pub fn jobs(&self, position: usize, variant_checksum: &str) -> Vec<TaskJob> {
+        let mut jobs = self.jobs.get(position).cloned().unwrap_or_default();
+        for corpus in jobs.iter_mut().filter_map(|job| job.corpus.as_mut()) {
+            if corpus.encoder.is_none() {
+                corpus.checksum.push_str(variant_checksum);
+            }
+            let name = Sha256::digest(corpus.checksum.as_bytes());
+            let name = name.iter().take(16).fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
+            corpus.index.push(format!("{name}.index"));
+        }
+        jobs
     }
 }

@@ -91,6 +91,8 @@ impl Column {
                 Metric::TtftMedianSeconds => 80,
                 Metric::Perplexity => 78,
                 Metric::TopTokenAgreement => 76,
+                Metric::EmbeddingCosine => 77,
+                Metric::NearestAgreement => 35,
                 Metric::JoulesPerToken => 72,
                 Metric::WarmLoadSeconds => 70,
                 Metric::Ttft90Seconds => 66,
@@ -112,6 +114,11 @@ impl Column {
                 Metric::Task(_) => 38,
             },
         }
+    }
+
+    /// Whether it has no meaning for a row.
+    pub(super) fn is_blank_for(&self, row: &Row) -> bool {
+        matches!(self.kind, Kind::Figure(metric) | Kind::Ratio(metric) if row.is_inapplicable(metric))
     }
 
     /// Whether it belongs to the comparison itself and not to the details around it.
@@ -206,7 +213,13 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
 
 /// What stands for a figure that is not there.
 fn absent(row: &Row, metric: Metric) -> &'static str {
-    if row.is_reference && metric.is_comparison() && row.failure.is_none() { "ref" } else { "-" }
+    if row.is_inapplicable(metric) {
+        ""
+    } else if row.is_reference && metric.is_comparison() && row.failure.is_none() {
+        "ref"
+    } else {
+        "-"
+    }
 }
 
 fn ratios(summary: &Summary, metric: Metric) -> Option<Column> {
@@ -215,6 +228,7 @@ fn ratios(summary: &Summary, metric: Metric) -> Option<Column> {
         return None;
     }
     let cells = summary.rows.iter().map(|row| match ratio(row) {
+        None if row.is_inapplicable(metric) => Cell::plain(""),
         None => Cell::plain(if row.baseline.is_none() && row.is_reference { "ref" } else { "-" }),
         Some(ratio) => Cell::plain(format!("{:.2}", ratio.value)),
     });
@@ -257,8 +271,8 @@ fn verdict_words(verdict: &Verdict) -> String {
 }
 
 /// Title lines that are units.
-const UNITS: [&str; 12] =
-    ["MiB", "GiB", "ms", "s", "t/s", "nats", "%", "+%", "W", "°C", "cores", "J/token"];
+const UNITS: [&str; 13] =
+    ["MiB", "GiB", "ms", "s", "t/s", "emb/s", "nats", "%", "+%", "W", "°C", "cores", "J/token"];
 
 const MEBIBYTE: f64 = 1.0 / 1_048_576.0;
 const GIBIBYTE: f64 = MEBIBYTE / 1024.0;
@@ -289,7 +303,7 @@ fn presentation(metric: Metric, estimates: &[Option<Estimate>]) -> (Vec<String>,
             if let Some(depth) = title.get_mut(1) {
                 *depth = format!("@ {depth}");
             }
-            title.push("t/s".to_owned());
+            title.push(test.unit().short().to_owned());
             (title, typical(1.0, 3))
         }
         Metric::TtftMedianSeconds => (lines(["TTFT", "p50", "ms"]), typical(1e3, 3)),
@@ -313,6 +327,8 @@ fn presentation(metric: Metric, estimates: &[Option<Estimate>]) -> (Vec<String>,
             title.extend([column.metric.to_string(), "%".to_owned()]);
             (title, fixed(column.metric.percent_factor(), 1))
         }
+        Metric::EmbeddingCosine => (lines(["cosine", "to ref"]), fixed(1.0, 5)),
+        Metric::NearestAgreement => (lines(["same", "nearest", "%"]), fixed(100.0, 1)),
     }
 }
 

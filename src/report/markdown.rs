@@ -33,7 +33,7 @@ impl Report for Markdown {
         columns.retain(|column| column.is_essential(summary));
         for model in &summary.models {
             for group in &model.groups {
-                paragraphs.push(format!("**{}**", escape(&heading(model, group))));
+                paragraphs.push(format!("**{}**", escape(&heading(summary, model, group))));
                 paragraphs.push(table(&columns, group));
             }
         }

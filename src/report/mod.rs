@@ -2,9 +2,11 @@
 //!
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
 //! `columns` says which columns there are and what stands in them, `numbers` how figures are
-//! written, `findings`, `notes` and `tasks` what is said in words, `chart` draws. Uses `results`; used by
+//! written, `findings`, `notes` and `tasks` what is said in words, `chart` draws;
+//! `architectures` is a comparison of its own. Uses `results`; used by
 //! the command line.
 
+pub mod architectures;
 mod chart;
 mod columns;
 mod csv;

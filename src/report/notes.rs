@@ -7,7 +7,7 @@ use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
 use crate::experiment::requirements::Requirements;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
-use crate::results::summary::Summary;
+use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, significant};
 
 /// A change of the anchor below this is not worth a word, however certain it is.
@@ -58,6 +58,10 @@ fn legend(summary: &Summary, shown: &[Column]) -> Option<String> {
         column.kind == Kind::Verdict && column.cells.iter().any(|cell| cell.text.ends_with('?'))
     }) {
         parts.push("? noise could turn the verdict".to_owned());
+    }
+    let blank = |row: &Row| shown.iter().any(|column| column.is_blank_for(row));
+    if summary.rows.iter().any(blank) {
+        parts.push("blank: does not apply to such a model".to_owned());
     }
     // A mark and its meaning stay on one line.
     let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();

@@ -7,8 +7,11 @@ use super::format::{RenderOptions, Report, ReportError};
 use super::header::header;
 use super::notes::notes;
 use super::text::{sanitize, wrap};
+use crate::model::architecture::ArchitectureClass;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Group, ModelSummary, Summary};
+use crate::units::format_count;
+use crate::workload::measured::ModelFacts;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, LineStyle, TableStyle};
 
 /// Nothing but a line under the header: the space between columns is what a narrow terminal lacks.
@@ -111,14 +114,38 @@ fn fit(all: &[Column], summary: &Summary, columns: usize) -> (Vec<Column>, LeftO
 /// Model and settings, if all trials have the same; else they head their groups.
 fn only_group(summary: &Summary) -> Option<String> {
     match summary.models.as_slice() {
-        [model] if model.groups.len() == 1 => Some(heading(model, &model.groups[0])),
+        [model] if model.groups.len() == 1 => Some(heading(summary, model, &model.groups[0])),
         _ => None,
     }
 }
 
-/// `llama-3.2-1b · settings: t=4 fa=on`.
-pub(super) fn heading(model: &ModelSummary, group: &Group) -> String {
-    format!("{} · settings: {}", sanitize(&model.name), group.settings)
+/// `llama-3.2-1b · settings: t=4 fa=on`; with what the model is where a plain decoder is not the only
+/// kind.
+pub(super) fn heading(summary: &Summary, model: &ModelSummary, group: &Group) -> String {
+    let kind = kind(summary, model).map(|kind| format!(" · {kind}")).unwrap_or_default();
+    format!("{}{kind} · settings: {}", sanitize(&model.name), group.settings)
+}
+
+/// `encoder-only, 1.42 M parameters`, `mixture of experts (2 of 4), 1.35 M of 2.13 M parameters
+/// active`; `None` if all models of the run are decoders that use all of their weights.
+fn kind(summary: &Summary, model: &ModelSummary) -> Option<String> {
+    let plain = |facts: &ModelFacts| {
+        facts.class == ArchitectureClass::DecoderOnly && facts.experts.is_none()
+    };
+    if summary.models.iter().filter_map(|model| model.facts.as_ref()).all(plain) {
+        return None;
+    }
+    let facts = model.facts.as_ref()?;
+    let total = format_count(facts.parameters);
+    Some(match (facts.experts, facts.active_parameters) {
+        (Some(experts), Some(active)) => format!(
+            "mixture of experts ({} of {}), {} of {total} parameters active",
+            experts.used,
+            experts.total,
+            format_count(active)
+        ),
+        _ => format!("{}, {total} parameters", facts.class),
+    })
 }
 
 /// The grid itself, with a heading before each group if there are several.
@@ -153,7 +180,7 @@ fn grid(summary: &Summary, columns: &[Column], color: bool) -> Vec<String> {
     let mut shown: Vec<String> = lines.by_ref().take(title_lines + 1).collect();
     for (model, group) in &groups {
         if groups.len() > 1 {
-            shown.push(heading(model, group));
+            shown.push(heading(summary, model, group));
         }
         shown.extend(lines.by_ref().take(group.rows.len()));
     }

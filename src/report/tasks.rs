@@ -6,6 +6,7 @@ use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
 use crate::results::task_figure::PairedTest;
 use crate::units::significant;
+use crate::workload::tasks::record::RetrievalRecord;
 
 /// A difference that is this improbable without a cause is told.
 const SIGNIFICANT: f64 = 0.05;
@@ -39,7 +40,37 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
             list(&alike)
         ));
     }
+    notes.extend(retrieval(run));
     notes.extend(left_out(run));
+    notes
+}
+
+/// Where the time of a question goes in tasks that find passages, of the reference of each model.
+fn retrieval(run: &RunRecord) -> Vec<String> {
+    let ms = |seconds: f64| format!("{} ms", significant(seconds * 1e3, 2));
+    let mut notes = Vec::new();
+    for trial in run.trials.iter().filter(|trial| trial.is_reference) {
+        for task in &trial.tasks {
+            let Some(RetrievalRecord { index, seconds }) = task.retrieval else { continue };
+            let mut stages = vec![
+                format!("{} to embed it", ms(seconds.embedding)),
+                format!("{} to search {} chunks", ms(seconds.search), index.chunks),
+            ];
+            if seconds.prefill > 0.0 {
+                stages.push(format!("{} to read the request", ms(seconds.prefill)));
+                stages.push(format!("{} to write the answer", ms(seconds.generation)));
+            }
+            notes.push(format!(
+                "{} ({}, {}), a question takes: {}; the index was {} in {}.",
+                task.task,
+                sanitize(&trial.model),
+                sanitize(&trial.label),
+                list(&stages),
+                if index.was_read { "read" } else { "made" },
+                ms(index.seconds)
+            ));
+        }
+    }
     notes
 }
 

@@ -6,12 +6,15 @@ use super::record::{TrialRecord, VisitRecord};
 use super::task_figure;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
+use crate::model::architecture::ArchitectureClass;
 use crate::statistics::bootstrap;
 use crate::statistics::estimate::{Estimate, Interval};
 use crate::statistics::interval::{from_standard_error, mean_estimate, median_estimate};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Phase;
-use crate::workload::measured::{BufferMemory, Divergence, MeanWithError, Quality, SpeedSample};
+use crate::workload::measured::{
+    BufferMemory, Divergence, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
+};
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use std::collections::BTreeMap;
 
@@ -40,7 +43,10 @@ pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
     add_latency(trial, &mut add);
     add_usage(trial, &mut add);
     if let Some(quality) = &trial.quality {
-        add_quality(quality, &mut add);
+        add_quality(quality, class_of(trial), &mut add);
+    }
+    if let Some(quality) = &trial.embedding_quality {
+        add_embedding_quality(quality, &mut add);
     }
     for (column, task, score) in task_scores(trial) {
         add(Metric::Task(column), task_figure::figure(task, score));
@@ -64,6 +70,11 @@ fn task_scores(
 /// The columns of a trial's tasks, in order.
 pub(super) fn task_columns(trial: &TrialRecord) -> impl Iterator<Item = TaskColumn> {
     task_scores(trial).map(|(column, _, _)| column)
+}
+
+/// The class of architecture of a trial's model, as far as it was loaded.
+fn class_of(trial: &TrialRecord) -> ArchitectureClass {
+    trial.facts.as_ref().map_or_else(ArchitectureClass::default, |facts| facts.class)
 }
 
 /// The throughput tests of a trial, in the order in which they were measured first.
@@ -125,7 +136,7 @@ fn speed(trial: &TrialRecord, test: SpeedTest) -> Option<Figure> {
         records
             .flat_map(|record| &record.samples)
             .filter(|sample| sample.nanoseconds > 0 && sample.tokens > 0)
-            .map(|sample| sample.tokens_per_second())
+            .map(|sample| sample.rate(test))
             .collect()
     };
     let by_round = rounds(trial, |visit| Sample::new(samples(visit)).map(|found| found.median()))?;
@@ -261,17 +272,27 @@ fn add_usage(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) 
     );
 }
 
-fn add_quality(quality: &Quality, add: &mut impl FnMut(Metric, Option<Figure>)) {
+fn add_quality(
+    quality: &Quality,
+    class: ArchitectureClass,
+    add: &mut impl FnMut(Metric, Option<Figure>),
+) {
     let tokens = usize::try_from(quality.scored_tokens).unwrap_or(usize::MAX);
-    add(
-        Metric::Perplexity,
-        chunked(quality.perplexity, &quality.chunk_nll, tokens, Scale::Exponential),
-    );
+    // How sure an encoder-decoder is of the reference's answers is no perplexity of a text, and
+    // would be taken for one in a table.
+    if class == ArchitectureClass::DecoderOnly {
+        let perplexity =
+            chunked(quality.perplexity, &quality.chunk_nll, tokens, Scale::Exponential);
+        add(Metric::Perplexity, perplexity);
+    }
     let Some(divergence) = &quality.divergence else { return };
     add(Metric::Kld, kld(divergence, tokens));
     add(Metric::Kld99, single(divergence.kld_99));
     let agreement = divergence.top_token_agreement;
     add(Metric::TopTokenAgreement, chunked(agreement, &[], tokens, Scale::Linear));
+    if class != ArchitectureClass::DecoderOnly {
+        return;
+    }
     let ratio = divergence.log_perplexity_ratio;
     add(
         Metric::PerplexityIncrease,
@@ -280,6 +301,14 @@ fn add_quality(quality: &Quality, add: &mut impl FnMut(Metric, Option<Figure>)) 
             evidence: Evidence::IntervalOnly,
         }),
     );
+}
+
+fn add_embedding_quality(quality: &EmbeddingQuality, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let Some(similarity) = &quality.similarity else { return };
+    let pieces = quality.pieces as usize;
+    let cosine = chunked(similarity.cosine, &similarity.piece_cosines, pieces, Scale::Linear);
+    add(Metric::EmbeddingCosine, cosine);
+    add(Metric::NearestAgreement, single(similarity.same_nearest));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
             models.push(ModelSummary {
                 name: row.model.clone(),
                 groups: Vec::new(),
+                facts: None,
                 reference: None,
                 front: Front::default(),
                 choice: None,
@@ -24,6 +25,7 @@ pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
             models.len() - 1
         });
         let model = &mut models[model];
+        model.facts = model.facts.take().or_else(|| row.facts.clone());
         let group = model.groups.iter().position(|group| group.settings == row.settings);
         let group = group.unwrap_or_else(|| {
             model.groups.push(Group { settings: row.settings.clone(), rows: Vec::new() });

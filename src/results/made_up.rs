@@ -10,6 +10,7 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::{GpuUsage, Usage};
+use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
@@ -191,7 +192,10 @@ impl MadeUp {
             }),
             facts: Some(ModelFacts {
                 description: format!("llama 1B {}", truth.label),
+                class: ArchitectureClass::DecoderOnly,
                 parameters: 1_240_000_000,
+                active_parameters: Some(1_240_000_000),
+                experts: None,
                 tensor_bytes: bytes - 5_000_000,
                 context_length: 131_072,
                 layers: 16,
@@ -204,6 +208,7 @@ impl MadeUp {
             visits: (0..self.rounds).map(|round| self.visit(noise, round, truth, slower)).collect(),
             quality: self.quality.then(|| quality(noise, truth)),
             tasks: Vec::new(),
+            embedding_quality: None,
             failure: None,
         }
     }

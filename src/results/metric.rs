@@ -3,6 +3,9 @@
 use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
 use crate::metrics::TaskMetric;
+use crate::model::architecture::ArchitectureClass;
+use crate::workload::applicability;
+use crate::workload::measured::ModelFacts;
 use serde::{Serialize, Serializer};
 
 /// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
@@ -28,7 +31,7 @@ pub enum Metric {
     KvBytes,
     /// llama.cpp's compute buffers, bytes.
     ComputeBytes,
-    /// Tokens per second of a throughput test.
+    /// Tokens, or embedded texts, per second of a throughput test.
     Speed(SpeedTest),
     /// Median time to first token over the test prompts, seconds.
     TtftMedianSeconds,
@@ -58,6 +61,10 @@ pub enum Metric {
     Kld99,
     /// Fraction of positions whose most probable token is the reference's.
     TopTokenAgreement,
+    /// Mean cosine of embeddings with the reference's, 1 being the same direction.
+    EmbeddingCosine,
+    /// Fraction of texts whose nearest other text is the reference's.
+    NearestAgreement,
     /// A metric of a task, as the task's metric is defined (0 to 1, or 0 to 100).
     Task(TaskColumn),
 }
@@ -114,6 +121,8 @@ impl Metric {
             Self::Kld,
             Self::Kld99,
             Self::TopTokenAgreement,
+            Self::EmbeddingCosine,
+            Self::NearestAgreement,
         ]);
         metrics.extend(tasks.iter().map(|&column| Self::Task(column)));
         metrics
@@ -134,8 +143,8 @@ impl Metric {
             Self::KvBytes => "kv_bytes",
             Self::ComputeBytes => "compute_bytes",
             Self::Speed(test) => {
-                let test = test.to_string().replace(" @ ", "_").replace('+', "_");
-                return format!("{test}_tokens_per_second");
+                let name = test.to_string().replace(" @ ", "_").replace('+', "_");
+                return format!("{name}_{}_per_second", test.unit().word());
             }
             Self::Task(TaskColumn { task, metric, .. }) => {
                 let name = format!("task_{task}_{metric}").to_lowercase();
@@ -155,6 +164,8 @@ impl Metric {
             Self::Kld => "kld_nats",
             Self::Kld99 => "kld_p99_nats",
             Self::TopTokenAgreement => "top_token_agreement",
+            Self::EmbeddingCosine => "embedding_cosine",
+            Self::NearestAgreement => "nearest_text_agreement",
         };
         name.to_owned()
     }
@@ -178,7 +189,11 @@ impl Metric {
             | Self::PerplexityIncrease
             | Self::Kld
             | Self::Kld99 => Some(Better::Lower),
-            Self::Speed(_) | Self::TopTokenAgreement | Self::Task(_) => Some(Better::Higher),
+            Self::Speed(_)
+            | Self::TopTokenAgreement
+            | Self::EmbeddingCosine
+            | Self::NearestAgreement
+            | Self::Task(_) => Some(Better::Higher),
             Self::BitsPerWeight
             | Self::QuantizeSeconds
             | Self::WeightsBytes
@@ -194,7 +209,53 @@ impl Metric {
     /// Whether it is a comparison with the reference, which the reference itself has none of.
     #[must_use]
     pub fn is_comparison(self) -> bool {
-        matches!(self, Self::Kld | Self::Kld99 | Self::TopTokenAgreement | Self::PerplexityIncrease)
+        matches!(
+            self,
+            Self::Kld
+                | Self::Kld99
+                | Self::TopTokenAgreement
+                | Self::PerplexityIncrease
+                | Self::EmbeddingCosine
+                | Self::NearestAgreement
+        )
+    }
+
+    /// Whether the figure has a meaning for a model. What was used while generating has none for a
+    /// model that does not generate, nor has a KV cache for one that keeps nothing.
+    #[must_use]
+    pub fn applies_to(self, facts: &ModelFacts) -> bool {
+        match self {
+            Self::Speed(test) => applicability::speed(test, facts).is_none(),
+            Self::KvBytes
+            | Self::TtftMedianSeconds
+            | Self::Ttft90Seconds
+            | Self::ItlMedianSeconds
+            | Self::Itl90Seconds
+            | Self::JoulesPerToken
+            | Self::CpuCoresUsed
+            | Self::GpuUtilization
+            | Self::GpuWatts
+            | Self::GpuCelsius
+            | Self::Kld
+            | Self::Kld99
+            | Self::TopTokenAgreement => facts.class.generates(),
+            Self::Perplexity | Self::PerplexityIncrease => {
+                facts.class == ArchitectureClass::DecoderOnly
+            }
+            Self::EmbeddingCosine | Self::NearestAgreement => {
+                facts.class == ArchitectureClass::EncoderOnly
+            }
+            Self::FileBytes
+            | Self::BitsPerWeight
+            | Self::QuantizeSeconds
+            | Self::ColdLoadSeconds
+            | Self::WarmLoadSeconds
+            | Self::PeakRssBytes
+            | Self::DeviceBytes
+            | Self::WeightsBytes
+            | Self::ComputeBytes
+            | Self::Task(_) => true,
+        }
     }
 
     /// Whether the figure comes with an interval when it was measured often enough; the others are
@@ -217,6 +278,7 @@ impl Metric {
             | Self::PerplexityIncrease
             | Self::Kld
             | Self::TopTokenAgreement
+            | Self::EmbeddingCosine
             | Self::Task(_) => true,
             Self::FileBytes
             | Self::BitsPerWeight
@@ -227,6 +289,7 @@ impl Metric {
             | Self::KvBytes
             | Self::ComputeBytes
             | Self::GpuCelsius
+            | Self::NearestAgreement
             | Self::Kld99 => false,
         }
     }
@@ -261,7 +324,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_fit_for_a_header() {
-        let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024"]
+        let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "embed64x8"]
             .map(|test| test.parse::<SpeedTest>().unwrap());
         let columns = [("arc-easy@chatml", "acc"), ("arc-easy@none", "acc"), ("de_en", "ndcg@10")];
         let columns = columns.map(|(task, metric)| TaskColumn {
@@ -275,6 +338,7 @@ mod tests {
         assert!(names.contains("pp512_d1024_tokens_per_second"));
         assert!(names.contains("task_arc_easy_chatml_acc"));
         assert!(names.contains("task_de_en_ndcg_10"));
+        assert!(names.contains("embed64x8_embeddings_per_second"));
         for name in names {
             assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
         }

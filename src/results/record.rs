@@ -11,7 +11,7 @@ use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{
-    BufferMemory, LoadSample, ModelFacts, Quality, Response, SpeedSample,
+    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,19 @@ pub struct TrialRecord {
     /// Tasks that were answered.
     #[serde(default)]
     pub tasks: Vec<TaskRecord>,
+    /// How alike an encoder's embeddings and the reference's are.
+    #[serde(default)]
+    pub embedding_quality: Option<EmbeddingQuality>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
+}
+
+impl TrialRecord {
+    /// Whether what quality means for its class of architecture was measured.
+    #[must_use]
+    pub fn has_quality(&self) -> bool {
+        self.quality.is_some() || self.embedding_quality.is_some()
+    }
 }
 
 /// Why a trial failed.

@@ -13,6 +13,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
+use crate::workload::measured::ModelFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a run says, computed from its record alone.
@@ -51,6 +52,8 @@ pub struct Row {
     pub is_reference: bool,
     /// The row that speeds and sizes are compared with; `None` for that row itself.
     pub baseline: Option<usize>,
+    /// What was loaded; `None` if nothing was yet.
+    pub facts: Option<ModelFacts>,
     /// Every figure that was measured.
     pub figures: BTreeMap<Metric, Figure>,
     /// How many times the baseline's each figure is, where the two can be paired.
@@ -72,6 +75,8 @@ pub struct ModelSummary {
     pub name: String,
     /// Its trials by settings, in the order of the experiment.
     pub groups: Vec<Group>,
+    /// What was loaded of it; `None` if nothing was.
+    pub facts: Option<ModelFacts>,
     /// The row that quality is measured against, if it was measured itself.
     pub reference: Option<usize>,
     /// The Pareto front of size, speed and divergence; empty if fewer than two rows have figures to
@@ -166,6 +171,15 @@ impl Row {
         self.figures.get(&metric).map(|figure| figure.estimate.value)
     }
 
+    /// Whether a figure has no meaning for the class of architecture of the row's model, or is of a
+    /// task that the model was not given.
+    #[must_use]
+    pub fn is_inapplicable(&self, metric: Metric) -> bool {
+        let not_given = matches!(metric, Metric::Task(_)) && !self.figures.contains_key(&metric);
+        (not_given && self.failure.is_none())
+            || self.facts.as_ref().is_some_and(|facts| !metric.applies_to(facts))
+    }
+
     /// Whether the figure's interval is wider than a stable figure's.
     #[must_use]
     pub fn is_unstable(&self, metric: Metric) -> bool {
@@ -183,6 +197,7 @@ fn row(trial: &TrialRecord) -> Row {
         settings: trial.settings.clone(),
         is_reference: trial.is_reference,
         baseline: None,
+        facts: trial.facts.clone(),
         figures: extract::figures(trial),
         ratios: BTreeMap::new(),
         tests: BTreeMap::new(),

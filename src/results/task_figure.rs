@@ -164,6 +164,7 @@ mod tests {
             request_tokens: 0,
             evaluated_tokens: 0,
             seconds: 1.0,
+            retrieval: None,
         }
     }
 

@@ -14,9 +14,11 @@ use crate::model::quantization::{FileType, Method};
 use crate::prompt::choice::FormatChoice;
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
-    BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response, SpeedSample,
+    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+    SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
+use crate::workload::tasks::retrieve::CorpusJob;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -152,7 +154,7 @@ pub enum WorkloadJob {
     /// Perplexity, and divergence from the reference if a reference file is given.
     Quality(QualityJob),
     /// Answer the questions of a task.
-    Task(TaskJob),
+    Task(Box<TaskJob>),
 }
 
 /// One task.
@@ -170,6 +172,8 @@ pub struct TaskJob {
     pub format: FormatChoice,
     /// What stands between request and alternative, if it was chosen.
     pub separator: Option<String>,
+    /// The passages of a task that finds some.
+    pub corpus: Option<CorpusJob>,
 }
 
 /// Perplexity and divergence of one variant.
@@ -329,6 +333,8 @@ pub enum Event {
     Quality(Quality),
     /// A task that was answered.
     Task(TaskRecord),
+    /// How alike an encoder's embeddings and the reference's are.
+    EmbeddingQuality(EmbeddingQuality),
     /// Answer to [`Job::PredictMemory`].
     PredictedMemory {
         /// One entry per context length asked for.

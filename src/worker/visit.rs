@@ -10,12 +10,15 @@ use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::{LoadExtent, Model};
+use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
+use crate::workload::encoder_quality::{answers, embeddings};
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
-use crate::workload::{latency, quality, speed, tasks};
+use crate::workload::tasks::retrieve::Corpus;
+use crate::workload::{applicability, latency, quality, speed, tasks};
 use std::path::Path;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -30,10 +33,14 @@ pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Resu
         load(backend, &job.model, &job.settings, true, reporter)?;
     }
     reporter.send(&Event::Phase(Phase::Load));
-    let model = load(backend, &job.model, &job.settings, false, reporter)?;
+    let (model, facts) = load(backend, &job.model, &job.settings, false, reporter)?;
+    let visit =
+        Visit { model: &model, path: &job.model, facts: &facts, settings: &job.settings, reporter };
     for workload in &job.workloads {
-        let memory = run_workload(&model, job, workload, reporter)?;
-        reporter.send(&Event::Memory { buffers: memory });
+        // What does not apply to this class of architecture leaves its fields blank.
+        if let Some(buffers) = visit.run_workload(workload)? {
+            reporter.send(&Event::Memory { buffers });
+        }
     }
     Ok(())
 }
@@ -44,24 +51,28 @@ fn load(
     settings: &Settings,
     cold: bool,
     reporter: &Reporter,
-) -> Result<Model, String> {
+) -> Result<(Model, ModelFacts), String> {
     let start = Instant::now();
     let model = Model::load(backend, path, settings, LoadExtent::Everything)
         .map_err(|error| error.to_string())?;
     let sample = LoadSample { cold, seconds: start.elapsed().as_secs_f64() };
-    let facts = facts(&model, settings);
-    reporter.send(&Event::Loaded { sample, facts });
-    Ok(model)
+    let facts = facts(&model, path, settings)?;
+    reporter.send(&Event::Loaded { sample, facts: facts.clone() });
+    Ok((model, facts))
 }
 
-fn facts(model: &Model, settings: &Settings) -> ModelFacts {
+fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, String> {
+    let header = Header::read(path).map_err(|error| error.to_string())?;
     let devices = crate::llama::devices::list(model.backend());
     let mut backends: Vec<String> = devices.iter().map(|device| device.backend.clone()).collect();
     backends.sort();
     backends.dedup();
-    ModelFacts {
+    Ok(ModelFacts {
         description: model.description(),
+        class: model.class(),
         parameters: model.parameters(),
+        active_parameters: Some(header.active_parameters()),
+        experts: header.experts(),
         tensor_bytes: model.tensor_bytes(),
         context_length: model.context_length(),
         layers: model.layers(),
@@ -73,119 +84,167 @@ fn facts(model: &Model, settings: &Settings) -> ModelFacts {
             .iter()
             .map(|device| format!("{} ({})", device.name, device.description))
             .collect(),
-    }
+    })
 }
 
-fn run_workload(
-    model: &Model,
-    job: &VisitJob,
-    workload: &WorkloadJob,
-    reporter: &Reporter,
-) -> Result<Vec<BufferMemory>, String> {
-    let settings = &job.settings;
-    let mut progress = |fraction: f64, note: &str| reporter.progress(fraction, note);
-    match workload {
-        WorkloadJob::Speed { test, repetitions } => {
-            reporter.send(&Event::Phase(Phase::Speed(*test)));
-            let run = speed::run(model, settings, *test, *repetitions, &mut progress)
+/// What the workloads of a visit have in common.
+struct Visit<'a> {
+    model: &'a Model,
+    path: &'a Path,
+    facts: &'a ModelFacts,
+    settings: &'a Settings,
+    reporter: &'a Reporter,
+}
+
+impl Visit<'_> {
+    /// Runs a workload; returns what llama.cpp allocated for it, or `None` if it does not apply.
+    fn run_workload(&self, workload: &WorkloadJob) -> Result<Option<Vec<BufferMemory>>, String> {
+        let Self { model, settings, reporter, .. } = *self;
+        let mut progress = |fraction: f64, note: &str| reporter.progress(fraction, note);
+        match workload {
+            WorkloadJob::Speed { test, .. }
+                if applicability::speed(*test, self.facts).is_some() =>
+            {
+                Ok(None)
+            }
+            WorkloadJob::Speed { test, repetitions } => {
+                reporter.send(&Event::Phase(Phase::Speed(*test)));
+                let run = speed::run(model, settings, *test, *repetitions, &mut progress)
+                    .map_err(|error| error.to_string())?;
+                for sample in run.samples {
+                    reporter.send(&Event::Speed { test: *test, sample });
+                }
+                Ok(Some(run.memory))
+            }
+            WorkloadJob::Latency { .. } if !self.facts.class.generates() => Ok(None),
+            WorkloadJob::Latency { prompts, max_tokens, sampling, format } => {
+                reporter.send(&Event::Phase(Phase::Latency));
+                let prompter = self.prompter(*format)?;
+                let mut answered = |response| reporter.send(&Event::Response(response));
+                let run = latency::run(
+                    model,
+                    settings,
+                    prompts,
+                    latency::Answers {
+                        max_tokens: *max_tokens,
+                        sampling: *sampling,
+                        prompter: &prompter,
+                    },
+                    &mut answered,
+                    &mut progress,
+                )
                 .map_err(|error| error.to_string())?;
-            for sample in run.samples {
-                reporter.send(&Event::Speed { test: *test, sample });
+                Ok(Some(run.memory))
             }
-            Ok(run.memory)
+            WorkloadJob::Quality(job) => {
+                reporter.send(&Event::Phase(Phase::Quality));
+                self.measure_quality(job, &mut progress).map(Some)
+            }
+            WorkloadJob::Task(task)
+                if applicability::task(&task.answering, self.facts.class).is_some() =>
+            {
+                Ok(None)
+            }
+            WorkloadJob::Task(task) => {
+                reporter.send(&Event::Phase(Phase::Task(task.name)));
+                let run = self.answer(task, &mut progress)?;
+                reporter.send(&Event::Task(run.record));
+                Ok(Some(run.memory))
+            }
         }
-        WorkloadJob::Latency { prompts, max_tokens, sampling, format } => {
-            reporter.send(&Event::Phase(Phase::Latency));
-            let prompter = prompter(*format, &job.model)?;
-            let mut answered = |response| reporter.send(&Event::Response(response));
-            let run = latency::run(
-                model,
-                settings,
-                prompts,
-                latency::Answers {
-                    max_tokens: *max_tokens,
-                    sampling: *sampling,
-                    prompter: &prompter,
-                },
-                &mut answered,
-                &mut progress,
-            )
-            .map_err(|error| error.to_string())?;
-            Ok(run.memory)
+    }
+
+    fn answer(
+        &self,
+        task: &TaskJob,
+        progress: crate::workload::Progress<'_>,
+    ) -> Result<tasks::TaskRun, String> {
+        let questions: Vec<Question> = read_list(&task.questions)?;
+        let corpus = task.corpus.as_ref();
+        let passages: Option<Vec<String>> =
+            corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
+        let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
+            Model::load(self.model.backend(), path, self.settings, LoadExtent::Everything)
+                .map_err(|error| error.to_string())
+        });
+        let encoder = encoder.transpose()?;
+        if let Some(encoder) = &encoder
+            && encoder.class() != ArchitectureClass::EncoderOnly
+        {
+            return Err(format!("the encoder of task {} is {}", task.name, encoder.class()));
         }
-        WorkloadJob::Quality(job) => {
-            reporter.send(&Event::Phase(Phase::Quality));
-            let run = measure_quality(model, settings, job, &mut progress)?;
-            reporter.send(&Event::Quality(run.quality));
-            Ok(run.memory)
-        }
-        WorkloadJob::Task(task) => {
-            reporter.send(&Event::Phase(Phase::Task(task.name)));
-            let run = answer(model, job, task, &mut progress)?;
-            reporter.send(&Event::Task(run.record));
-            Ok(run.memory)
-        }
+        let request = tasks::Request {
+            name: task.name,
+            questions: &questions,
+            answering: &task.answering,
+            metrics: &task.metrics,
+            prompter: &self.prompter(task.format)?,
+            separator: task.separator.as_deref(),
+            corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
+                passages,
+                job,
+                encoder: encoder.as_ref(),
+            }),
+        };
+        tasks::run(self.model, self.settings, &request, progress).map_err(|error| error.to_string())
+    }
+
+    /// What puts requests into a format; the model's own template is read from its file.
+    fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
+        let header = Header::read(self.path).map_err(|error| error.to_string())?;
+        let tokens = SpecialTokens::read(self.path).map_err(|error| error.to_string())?;
+        let template = || {
+            let source = header.chat_template();
+            source
+                .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
+                .transpose()
+        };
+        Prompter::new(format, template).map_err(|error| error.to_string())
+    }
+
+    fn measure_quality(
+        &self,
+        job: &QualityJob,
+        progress: crate::workload::Progress<'_>,
+    ) -> Result<Vec<BufferMemory>, String> {
+        let Self { model, settings, reporter, .. } = *self;
+        let text = std::fs::read_to_string(&job.text)
+            .map_err(|error| format!("cannot read the text {}: {error}", job.text.display()))?;
+        let request = quality::Request {
+            text: &text,
+            context: job.context,
+            chunks: job.chunks,
+            reference: match &job.reference {
+                ReferenceUse::None => quality::Reference::None,
+                ReferenceUse::Write { path, budget_bytes } => {
+                    quality::Reference::Write { path, budget_bytes: *budget_bytes }
+                }
+                ReferenceUse::Read { path } => quality::Reference::Read { path },
+            },
+            precision: job.precision,
+        };
+        let run = match self.facts.class {
+            ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress)
+                .map_err(|error| error.to_string())?,
+            ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
+                .map_err(|error| error.to_string())?,
+            ArchitectureClass::EncoderOnly => {
+                let run = embeddings::run(model, settings, &request, progress)
+                    .map_err(|error| error.to_string())?;
+                reporter.send(&Event::EmbeddingQuality(run.quality));
+                return Ok(run.memory);
+            }
+        };
+        reporter.send(&Event::Quality(run.quality));
+        Ok(run.memory)
     }
 }
 
-fn answer(
-    model: &Model,
-    job: &VisitJob,
-    task: &TaskJob,
-    progress: crate::workload::Progress<'_>,
-) -> Result<tasks::TaskRun, String> {
-    let unreadable = |reason: String| {
-        format!("cannot read the questions {}: {reason}", task.questions.display())
-    };
-    let bytes = std::fs::read(&task.questions).map_err(|error| unreadable(error.to_string()))?;
-    let questions: Vec<Question> =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
-    let request = tasks::Request {
-        name: task.name,
-        questions: &questions,
-        answering: &task.answering,
-        metrics: &task.metrics,
-        prompter: &prompter(task.format, &job.model)?,
-        separator: task.separator.as_deref(),
-    };
-    tasks::run(model, &job.settings, &request, progress).map_err(|error| error.to_string())
-}
-
-/// What puts requests into a format; the model's own template is read from its file.
-fn prompter(format: FormatChoice, model: &Path) -> Result<Prompter, String> {
-    let header = Header::read(model).map_err(|error| error.to_string())?;
-    let tokens = SpecialTokens::read(model).map_err(|error| error.to_string())?;
-    let template = || {
-        let source = header.chat_template();
-        source
-            .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
-            .transpose()
-    };
-    Prompter::new(format, template).map_err(|error| error.to_string())
-}
-
-fn measure_quality(
-    model: &Model,
-    settings: &Settings,
-    job: &QualityJob,
-    progress: crate::workload::Progress<'_>,
-) -> Result<quality::QualityRun, String> {
-    let text = std::fs::read_to_string(&job.text)
-        .map_err(|error| format!("cannot read the text {}: {error}", job.text.display()))?;
-    let request = quality::Request {
-        text: &text,
-        context: job.context,
-        chunks: job.chunks,
-        reference: match &job.reference {
-            ReferenceUse::None => quality::Reference::None,
-            ReferenceUse::Write { path, budget_bytes } => {
-                quality::Reference::Write { path, budget_bytes: *budget_bytes }
-            }
-            ReferenceUse::Read { path } => quality::Reference::Read { path },
-        },
-        precision: job.precision,
-    };
-    quality::run(model, settings, request, progress).map_err(|error| error.to_string())
+/// A list that the orchestrator wrote as JSON.
+fn read_list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
+    let unreadable = |reason: String| format!("cannot read {}: {reason}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 
 /// Predicts memory at each context length asked for, without loading weights.

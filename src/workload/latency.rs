@@ -6,6 +6,7 @@
 
 use super::Progress;
 use super::measured::Response;
+use super::seq2seq::SequenceToSequence;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, TestPrompt};
 use crate::llama::batch::Batch;
@@ -14,6 +15,7 @@ use crate::llama::error::LlamaError;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
 use crate::llama::sampler::Sampler;
+use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use std::time::Instant;
@@ -91,6 +93,7 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<LatencyRun, LatencyError> {
     let Answers { max_tokens, sampling, prompter } = answers;
+    let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
     let mut longest = 0;
     for prompt in prompts {
         let tokens = tokens(model, prompter, prompt)?.len();
@@ -98,31 +101,30 @@ pub fn run(
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
         let context = model.context_length();
-        if tokens as u64 + u64::from(max_tokens) > u64::from(context) {
+        // What an encoder-decoder writes stands in a context of its own.
+        let answer = if reads_first { 0 } else { max_tokens };
+        if tokens as u64 + u64::from(answer) > u64::from(context) {
             return Err(LatencyError::TooLong {
                 id: prompt.id.clone(),
                 tokens,
-                max_tokens,
+                max_tokens: answer,
                 context,
             });
         }
         longest = longest.max(tokens);
     }
-    let context_tokens = u32::try_from(longest).unwrap_or(u32::MAX) + max_tokens;
-    let shape = ContextShape {
-        tokens: context_tokens,
-        sequences: 1,
-        batch: settings.batch,
-        ubatch: settings.ubatch,
-    };
+    let longest = u32::try_from(longest).unwrap_or(u32::MAX);
     let mut session = Session {
-        context: Context::new(model, settings, shape)?,
-        batch: Batch::with_capacity(settings.batch as usize),
+        evaluation: if reads_first {
+            Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
+        } else {
+            Evaluation::Decoded(Decoding::new(model, settings, longest.saturating_add(max_tokens))?)
+        },
         max_tokens,
         sampling,
         prompter,
     };
-    let memory = session.context.memory();
+    let memory = session.evaluation.context().memory();
     if let Some(first) = prompts.first() {
         // The first evaluation of a context pays for page faults and graph building that no later
         // one pays for.
@@ -137,7 +139,8 @@ pub fn run(
         progress((index + 1) as f64 / prompts.len() as f64, &format!("TTFT {ttft:.1} ms"));
         answered(response);
     }
-    Ok(LatencyRun { memory, context: context_tokens })
+    let context = session.evaluation.context().shape().tokens;
+    Ok(LatencyRun { memory, context })
 }
 
 /// A prompt as the model sees it.
@@ -157,28 +160,60 @@ fn tokens(
 }
 
 struct Session<'model> {
-    context: Context<'model>,
-    batch: Batch,
+    evaluation: Evaluation<'model>,
     max_tokens: u32,
     sampling: Sampling,
     prompter: &'model Prompter,
 }
 
+/// How a model comes from a prompt to the tokens after it.
+enum Evaluation<'model> {
+    /// A decoder goes on where the prompt ends.
+    Decoded(Decoding<'model>),
+    /// An encoder reads the prompt, then a decoder begins.
+    Encoded(SequenceToSequence<'model>),
+}
+
+impl<'model> Evaluation<'model> {
+    fn context(&mut self) -> &mut Context<'model> {
+        match self {
+            Self::Decoded(decoding) => &mut decoding.context,
+            Self::Encoded(encoded) => encoded.context(),
+        }
+    }
+
+    /// Evaluates the prompt; returns the position of the first token of the answer.
+    fn submit(&mut self, prompt: &[i32]) -> Result<usize, LlamaError> {
+        match self {
+            Self::Decoded(decoding) => decoding.submit(prompt).map(|()| prompt.len()),
+            // The start token has the first position.
+            Self::Encoded(encoded) => encoded.begin(prompt).map(|()| 1),
+        }
+    }
+
+    fn follow(&mut self, token: i32, position: usize) -> Result<(), LlamaError> {
+        let position = i32::try_from(position).unwrap_or(i32::MAX);
+        match self {
+            Self::Decoded(decoding) => decoding.follow(token, position),
+            Self::Encoded(encoded) => encoded.follow(token, position),
+        }
+    }
+}
+
 impl Session<'_> {
     fn answer(&mut self, prompt: &TestPrompt) -> Result<Response, LatencyError> {
         // Emptying the cache and making the sampler belong to the end of the request before.
-        self.context.clear_memory();
+        self.evaluation.context().clear_memory();
         let mut sampler = Sampler::new(self.sampling).ok_or(LatencyError::NoSampler)?;
-        let model = self.context.model();
+        let model = self.evaluation.context().model();
         let start = Instant::now();
         let tokens = tokens(model, self.prompter, prompt)?;
-        self.submit(&tokens)?;
-        let mut position = tokens.len();
+        let mut position = self.evaluation.submit(&tokens)?;
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
         let mut finish_reason = "length";
         while token_nanoseconds.len() < self.max_tokens as usize {
-            let token = sampler.sample(&mut self.context);
+            let token = sampler.sample(self.evaluation.context());
             if model.ends_generation(token) {
                 finish_reason = "stop";
                 break;
@@ -188,9 +223,7 @@ impl Session<'_> {
             if token_nanoseconds.len() == self.max_tokens as usize {
                 break;
             }
-            self.batch.clear();
-            self.batch.add(token, i32::try_from(position).unwrap_or(i32::MAX), 0, true)?;
-            self.context.decode(&mut self.batch)?;
+            self.evaluation.follow(token, position)?;
             position += 1;
         }
         Ok(Response {
@@ -200,6 +233,27 @@ impl Session<'_> {
             token_nanoseconds,
             finish_reason: finish_reason.to_owned(),
         })
+    }
+}
+
+/// A decoder with its context.
+struct Decoding<'model> {
+    context: Context<'model>,
+    batch: Batch,
+}
+
+impl<'model> Decoding<'model> {
+    fn new(model: &'model Model, settings: &Settings, tokens: u32) -> Result<Self, LlamaError> {
+        let shape =
+            ContextShape { tokens, sequences: 1, batch: settings.batch, ubatch: settings.ubatch };
+        let context = Context::new(model, settings, shape)?;
+        Ok(Self { context, batch: Batch::with_capacity(settings.batch as usize) })
+    }
+
+    fn follow(&mut self, token: i32, position: i32) -> Result<(), LlamaError> {
+        self.batch.clear();
+        self.batch.add(token, position, 0, true)?;
+        self.context.decode(&mut self.batch)
     }
 
     /// Evaluates the prompt; output only for its last token.

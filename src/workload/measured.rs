@@ -2,7 +2,9 @@
 //!
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
+use crate::experiment::workloads::SpeedTest;
 pub use crate::llama::memory::BufferMemory;
+use crate::model::architecture::{ArchitectureClass, Experts};
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -10,8 +12,18 @@ use serde::{Deserialize, Serialize};
 pub struct ModelFacts {
     /// llama.cpp's description, such as `llama 7B Q4_K - Medium`.
     pub description: String,
+    /// How it turns tokens into what it is used for.
+    #[serde(default)]
+    pub class: ArchitectureClass,
     /// Number of weights.
     pub parameters: u64,
+    /// Weights that compute a token: fewer than all in a mixture of experts. `None` in runs stored
+    /// before this was told.
+    #[serde(default)]
+    pub active_parameters: Option<u64>,
+    /// The experts of a mixture of experts.
+    #[serde(default)]
+    pub experts: Option<Experts>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
     /// Context length the model was trained with, tokens.
@@ -76,6 +88,13 @@ impl SpeedSample {
     pub fn tokens_per_second(self) -> f64 {
         f64::from(self.tokens) * 1e9 / self.nanoseconds as f64
     }
+
+    /// What `test` counts, per second: tokens, or embedded texts.
+    #[must_use]
+    pub fn rate(self, test: SpeedTest) -> f64 {
+        let per_text = if test.embeds() { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
+        self.tokens_per_second() / per_text
+    }
 }
 
 /// One prompt answered, with the time of every token.
@@ -118,6 +137,9 @@ pub struct MeanWithError {
 }
 
 /// Perplexity of a variant and, if it was compared, its divergence from the reference.
+///
+/// Of an encoder-decoder it is about the reference's own answers to the pieces of the text, which
+/// every variant is made to repeat; a chunk is one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// exp(mean negative log-likelihood) over the scored tokens, with llama-perplexity's error
@@ -138,6 +160,33 @@ pub struct Quality {
     pub divergence: Option<Divergence>,
     /// For the reference: how its log-probabilities were kept.
     pub reference_store: Option<ReferenceStore>,
+}
+
+/// How an encoder's embeddings of a text's pieces compare with the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingQuality {
+    /// Pieces of the text that were embedded.
+    pub pieces: u32,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Seconds from the first to the last piece, tokenization excluded.
+    pub seconds: f64,
+    /// `None` if it is the reference or none was given.
+    pub similarity: Option<EmbeddingSimilarity>,
+}
+
+/// How alike two models' embeddings of the same pieces are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingSimilarity {
+    /// Mean cosine of the angle between a piece's embedding and the reference's; 1: the same
+    /// direction.
+    pub cosine: MeanWithError,
+    /// The smallest.
+    pub cosine_minimum: f64,
+    /// Fraction of pieces whose nearest other piece is the reference's.
+    pub same_nearest: f64,
+    /// The cosine of each piece, in order.
+    pub piece_cosines: Vec<f64>,
 }
 
 /// How the reference's log-probabilities were kept for the comparisons.

@@ -1,16 +1,22 @@
 //! Workloads: what is measured on a loaded model.
 //!
-//! `speed`, `latency`, `quality` and `tasks` run inside the worker process; `measured` is the plain data that
-//! travels from there into records and reports. `softmax` and `divergence` are the arithmetic,
+//! `speed`, `latency`, `quality`, `encoder_quality` and `tasks` run inside the worker process; `measured`
+//! is the plain data that travels from there into records and reports, `applicability` says which of
+//! them apply to which class of architecture, `embedder` and `seq2seq` run models that have an
+//! encoder. `softmax` and `divergence` are the arithmetic,
 //! without llama.cpp; `reference` is the file that carries the reference's log-probabilities from
 //! one worker to the next, `top_row` a row of it when it cannot be kept whole. Uses
 //! `llama`, `prompt` and `metrics`; used by `worker`.
 
+pub mod applicability;
 pub mod divergence;
+pub mod embedder;
+pub mod encoder_quality;
 pub mod latency;
 pub mod measured;
 pub mod quality;
 pub mod reference;
+pub mod seq2seq;
 pub mod softmax;
 pub mod speed;
 pub mod tasks;

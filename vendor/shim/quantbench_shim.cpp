@@ -83,6 +83,11 @@ int32_t quantbench_decode(
     return guarded<int32_t>(-1000, error, error_size, [&] { return llama_decode(context, batch); });
 }
 
+int32_t quantbench_encode(
+    llama_context * context, llama_batch batch, char * error, size_t error_size) {
+    return guarded<int32_t>(-1000, error, error_size, [&] { return llama_encode(context, batch); });
+}
+
 uint32_t quantbench_quantize(
     const char * input, const char * output, const llama_model_quantize_params * params, char * error,
     size_t error_size) {

@@ -45,6 +45,10 @@ int32_t quantbench_model_tensors(
 int32_t quantbench_decode(
     struct llama_context * context, struct llama_batch batch, char * error, size_t error_size);
 
+// Returns llama_encode's code, or -1000 after an exception.
+int32_t quantbench_encode(
+    struct llama_context * context, struct llama_batch batch, char * error, size_t error_size);
+
 // Returns llama_model_quantize's code, or 1000 after an exception.
 uint32_t quantbench_quantize(
     const char * input, const char * output, const struct llama_model_quantize_params * params,

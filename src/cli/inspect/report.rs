@@ -1,6 +1,7 @@
 //! The JSON form of `quantbench inspect`.
 
 use super::{InspectError, Memory, Origin};
+use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::gguf::{FormatSummary, Header, Value};
 use crate::model::quantization::FileType;
 use serde::Serialize;
@@ -18,9 +19,12 @@ struct Document<'all> {
     parts: u32,
     gguf_version: u32,
     architecture: &'all str,
+    architecture_class: ArchitectureClass,
+    experts: Option<Experts>,
     name: Option<&'all str>,
     file_type: Option<&'static str>,
     parameters: u64,
+    active_parameters: u64,
     tensor_bytes: u64,
     bits_per_weight: Option<f64>,
     context_length: Option<u64>,
@@ -78,9 +82,12 @@ pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<Stri
         parts: header.parts,
         gguf_version: header.version,
         architecture: header.architecture(),
+        architecture_class: header.architecture_class(),
+        experts: header.experts(),
         name: header.name(),
         file_type: header.file_type().map(FileType::name),
         parameters: header.parameters(),
+        active_parameters: header.active_parameters(),
         tensor_bytes: header.tensor_bytes(),
         bits_per_weight: header.bits_per_weight(),
         context_length: header.context_length(),

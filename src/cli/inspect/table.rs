@@ -3,7 +3,7 @@
 use super::{Memory, Origin};
 use crate::model::gguf::Header;
 use crate::model::text::{printable, shortened};
-use crate::units::{format_bytes, significant};
+use crate::units::{format_bytes, format_count, significant};
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -63,8 +63,12 @@ fn summary(path: &Path, header: &Header) -> String {
         ),
         (
             "weights",
-            format!("{file_type}, {} weights at {bits} bits each", scaled(header.parameters())),
+            format!(
+                "{file_type}, {} weights at {bits} bits each",
+                format_count(header.parameters())
+            ),
         ),
+        ("architecture", architecture(header)),
         (
             "shape",
             format!(
@@ -80,15 +84,18 @@ fn summary(path: &Path, header: &Header) -> String {
     layout(&[], rows, &[])
 }
 
-/// `6.36 M`, `7.62 G`: as people say it.
-fn scaled(count: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let value = count as f64;
-    match count {
-        0..1_000 => count.to_string(),
-        1_000..1_000_000 => format!("{} k", significant(value / 1e3, 3)),
-        1_000_000..1_000_000_000 => format!("{} M", significant(value / 1e6, 3)),
-        _ => format!("{} G", significant(value / 1e9, 3)),
+/// The class, and of a mixture of experts what of it computes a token.
+fn architecture(header: &Header) -> String {
+    match header.experts() {
+        None => header.architecture_class().to_string(),
+        Some(experts) => format!(
+            "{}, mixture of experts: {} of {} used, {} of {} weights active",
+            header.architecture_class(),
+            experts.used,
+            experts.total,
+            format_count(header.active_parameters()),
+            format_count(header.parameters())
+        ),
     }
 }
 
@@ -97,7 +104,7 @@ fn formats(header: &Header) -> String {
         vec![
             summary.format.to_string(),
             summary.tensors.to_string(),
-            scaled(summary.weights),
+            format_count(summary.weights),
             format_bytes(summary.bytes),
             significant(summary.format.bits_per_weight(), 3),
         ]

@@ -4,7 +4,7 @@ use crate::cli::fetching::resolve_options;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::error::{Error, Outcome};
-use crate::experiment::resolved::Experiment;
+use crate::experiment::resolved::{Experiment, Workloads};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
@@ -65,7 +65,6 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
     }
     let disk: u64 =
         files.iter().map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 }).sum();
-    let workloads: Vec<String> = workloads(experiment);
     let mut text = format!("{table}\n");
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -74,14 +73,18 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
         plan.trials.len(),
         schedule(experiment, plan).len(),
         experiment.rounds,
-        workloads.join(", ")
+        names(&experiment.workloads).join(", ")
     );
+    for model in &experiment.models {
+        if let Some(own) = &model.workloads {
+            let _ = writeln!(text, "each trial of {}: {}", model.name, names(own).join(", "));
+        }
+    }
     let _ = writeln!(text, "disk for variants to be made: at most {}", format_bytes(disk));
     text
 }
 
-fn workloads(experiment: &Experiment) -> Vec<String> {
-    let workloads = &experiment.workloads;
+fn names(workloads: &Workloads) -> Vec<String> {
     let mut names = vec!["load".to_owned()];
     if workloads.cold_load {
         names.insert(0, "cold load".to_owned());

@@ -1,5 +1,6 @@
 //! From what the user wrote of a task to what it means.
 
+use super::corpus::CorpusPlan;
 use super::file::TaskFile;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
@@ -80,7 +81,16 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
     let metrics = expand_metrics(task, use_case, &answering, problems);
     let formats = expand_formats(task, problems);
-    let Some(maker) = maker(task, &answering, problems) else { return Vec::new() };
+    let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
+    let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
+    let corpus = if finds {
+        let Some(corpus) = corpus(task, &answering, &mut maker, base, problems) else {
+            return Vec::new();
+        };
+        Some(corpus)
+    } else {
+        None
+    };
     let Some(questions) = questions(task, source, &maker, base, problems) else {
         return Vec::new();
     };
@@ -92,6 +102,7 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
         metrics,
         format: FormatChoice::default(),
         separator: task.separator.as_ref().map(|separator| separator.value.clone()),
+        corpus,
         question_count: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         checksum: checksum(&questions),
         questions: Arc::new(questions),
@@ -119,6 +130,31 @@ fn expand_kind(written: &Located<String>, problems: &mut Vec<Problem>) -> Option
     kind
 }
 
+/// The passages of a task that finds some; `maker` learns what names them.
+fn corpus(
+    task: &TaskFile,
+    answering: &Answering,
+    maker: &mut Maker,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<CorpusPlan> {
+    let before = problems.len();
+    let Some(file) = &task.corpus else {
+        let problem = Problem::new(task.span.clone(), "this task has no 'corpus'");
+        problems.push(problem.help(
+            "write corpus = { passages = \"…\", relevant = \"…\" }: the passages, and the field \
+             of a question that names its own",
+        ));
+        return None;
+    };
+    let answers = matches!(answering, Answering::Augment { .. });
+    let read = super::corpus::expand(file, task.template.as_ref(), answers, base, problems)?;
+    // What is retrieved only is found by the task's own template.
+    let query = file.query.as_ref().or_else(|| task.template.as_ref().filter(|_| !answers));
+    let plan = super::corpus::prepare(file, query, read, maker, problems);
+    (problems.len() == before).then_some(plan)
+}
+
 fn expand_answering(
     task: &TaskFile,
     use_case: UseCase,
@@ -129,7 +165,27 @@ fn expand_answering(
         stop: task.stop.iter().flatten().map(|text| text.value.clone()).collect(),
     };
     let has_choices = task.choices.is_some() || task.fields.choices.is_some();
+    let finds = match use_case {
+        UseCase::Retrieval => Some(Answering::Retrieve),
+        UseCase::Rag => Some(match generate() {
+            Answering::Generate { max_tokens, stop } => Answering::Augment { max_tokens, stop },
+            other => other,
+        }),
+        _ => None,
+    };
+    match (&finds, &task.answer, &task.corpus) {
+        (Some(_), Some(answer), _) => {
+            problems.push(answer.problem("has no meaning for a task that finds passages"));
+        }
+        (None, _, Some(corpus)) => {
+            let problem =
+                Problem::new(corpus.span.clone(), "'corpus' is for tasks that find passages");
+            problems.push(problem.help("write kind = \"retrieval\" or kind = \"rag\""));
+        }
+        _ => {}
+    }
     let answering = match task.answer.as_ref().map(|answer| answer.value.as_str()) {
+        _ if finds.is_some() => finds?,
         Some("generate") => generate(),
         Some("choose") => Answering::Choose,
         Some("predict") => Answering::Predict,
@@ -143,7 +199,7 @@ fn expand_answering(
         None if use_case == UseCase::TextGeneration => Answering::Predict,
         None => generate(),
     };
-    if !matches!(answering, Answering::Generate { .. }) {
+    if !matches!(answering, Answering::Generate { .. } | Answering::Augment { .. }) {
         let unused = [
             task.max_tokens.as_ref().map(|it| it.problem("is for answers that are generated")),
             task.stop
@@ -171,12 +227,20 @@ fn expand_metrics(
     let Some(written) = &task.metrics else {
         return match (answering, use_case) {
             (Answering::Predict, _) => vec![M::Accuracy],
+            (Answering::Retrieve, _) => vec![M::Hit(1), M::ReciprocalRank, M::Ndcg(10)],
+            (Answering::Augment { .. }, _) => vec![M::ExactMatch, M::F1, M::Hit(1)],
             (_, UseCase::Classification) if has_classes => vec![M::Accuracy, M::MacroF1],
             (Answering::Choose, _) => vec![M::Accuracy, M::AccuracyNormalized],
             (_, UseCase::Translation) => vec![M::Bleu, M::Chrf],
             (_, UseCase::Summarization) => vec![M::RougeL, M::Rouge1, M::Rouge2],
             (_, UseCase::QuestionAnswering) => vec![M::ExactMatch, M::F1],
-            (_, UseCase::Classification | UseCase::TextGeneration) => vec![M::Accuracy],
+            (
+                _,
+                UseCase::Classification
+                | UseCase::TextGeneration
+                | UseCase::Retrieval
+                | UseCase::Rag,
+            ) => vec![M::Accuracy],
         };
     };
     let mut metrics = Vec::new();
@@ -226,7 +290,12 @@ fn expand_formats(task: &TaskFile, problems: &mut Vec<Problem>) -> Vec<FormatCho
 fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) -> Option<Maker> {
     let field = |written: &Option<Located<String>>| written.as_ref().map(|it| it.value.clone());
     let before = problems.len();
-    let needs_gold = task.correct.is_none() || *answering != Answering::Choose;
+    let needs_gold = match answering {
+        Answering::Choose => task.correct.is_none(),
+        // The corpus says which passage is right.
+        Answering::Retrieve => false,
+        Answering::Generate { .. } | Answering::Predict | Answering::Augment { .. } => true,
+    };
     if needs_gold && task.fields.gold.is_none() {
         let problem = Problem::new(task.span.clone(), "this task does not say what is right");
         problems
@@ -235,6 +304,8 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
     let shape = match answering {
         Answering::Generate { .. } => Shape::Write,
         Answering::Predict => Shape::Predict,
+        Answering::Retrieve => Shape::Find,
+        Answering::Augment { .. } => Shape::Augment,
         Answering::Choose => Shape::Choose {
             choices: choices(task, problems)?,
             labels: match (&task.labels, &task.fields.labels) {

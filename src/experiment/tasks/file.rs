@@ -1,5 +1,6 @@
 //! `[[workloads.tasks]]`: what the user wrote, every value with its place.
 
+use super::corpus::CorpusFile;
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::file::{elsewhere, read_count, read_string, read_strings};
 use crate::experiment::reader::{Located, TableReader};
@@ -40,6 +41,8 @@ pub struct TaskFile {
     pub stop: Option<Vec<Located<String>>>,
     /// `metrics`.
     pub metrics: Option<Vec<Located<String>>>,
+    /// `corpus`: passages to be found.
+    pub corpus: Option<CorpusFile>,
     /// `limit`.
     pub limit: Option<Located<u32>>,
     /// `format`, or `formats` to be compared.
@@ -90,6 +93,9 @@ impl TaskFile {
             max_tokens: read_count(&mut table, "max_tokens", 1..=100_000, problems),
             stop: read_strings(&mut table, "stop", problems),
             metrics: read_strings(&mut table, "metrics", problems),
+            corpus: table
+                .table("corpus", problems)
+                .map(|(corpus, span)| CorpusFile::read(corpus, span, problems)),
             limit: read_count(&mut table, "limit", 1..=u32::MAX, problems),
             formats: formats.or(format),
         };

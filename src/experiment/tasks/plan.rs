@@ -1,5 +1,6 @@
 //! What a task means: every default filled in, its questions ready to be asked.
 
+use super::corpus::CorpusPlan;
 use super::question::Question;
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
@@ -22,16 +23,22 @@ pub enum UseCase {
     Translation,
     /// A text is made short.
     Summarization,
+    /// Passages are found for a question.
+    Retrieval,
+    /// A question is answered with passages that are found for it (retrieval-augmented generation).
+    Rag,
 }
 
 impl UseCase {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::TextGeneration,
         Self::Classification,
         Self::QuestionAnswering,
         Self::Translation,
         Self::Summarization,
+        Self::Retrieval,
+        Self::Rag,
     ];
 
     /// Its name in experiments.
@@ -43,6 +50,8 @@ impl UseCase {
             Self::QuestionAnswering => "question-answering",
             Self::Translation => "translation",
             Self::Summarization => "summarization",
+            Self::Retrieval => "retrieval",
+            Self::Rag => "rag",
         }
     }
 }
@@ -71,6 +80,15 @@ pub enum Answering {
     /// The right continuation is given; it is answered right if each of its tokens is the most
     /// probable one.
     Predict,
+    /// The passages whose embeddings are nearest to the query's are its answer.
+    Retrieve,
+    /// It writes, with passages in its request that another model found.
+    Augment {
+        /// Tokens after which it stops at the latest.
+        max_tokens: u32,
+        /// Texts at which it stops; they are no part of the answer.
+        stop: Vec<String>,
+    },
 }
 
 impl Answering {
@@ -79,13 +97,16 @@ impl Answering {
     pub fn allows(&self, metric: TaskMetric) -> bool {
         use TaskMetric as M;
         match metric {
-            M::Accuracy => true,
+            M::Accuracy => *self != Self::Retrieve,
             M::AccuracyNormalized => *self == Self::Choose,
-            M::MacroF1 => *self != Self::Predict,
-            M::ExactMatch | M::F1 | M::Bleu | M::Chrf | M::Rouge1 | M::Rouge2 | M::RougeL => {
+            M::MacroF1 => matches!(self, Self::Choose | Self::Generate { .. }),
+            M::ExactMatch | M::F1 => matches!(self, Self::Generate { .. } | Self::Augment { .. }),
+            M::Bleu | M::Chrf | M::Rouge1 | M::Rouge2 | M::RougeL => {
                 matches!(self, Self::Generate { .. })
             }
-            M::Hit(_) | M::ReciprocalRank | M::Ndcg(_) => false,
+            M::Hit(_) | M::ReciprocalRank | M::Ndcg(_) => {
+                matches!(self, Self::Retrieve | Self::Augment { .. })
+            }
         }
     }
 
@@ -96,6 +117,8 @@ impl Answering {
             Self::Generate { .. } => "generate",
             Self::Choose => "choose",
             Self::Predict => "predict",
+            Self::Retrieve => "retrieve",
+            Self::Augment { .. } => "augment",
         }
     }
 }
@@ -119,6 +142,9 @@ pub struct TaskPlan {
     /// What stands between a request and an alternative that follows it; `None`: a space if the
     /// request is in no format and does not end with white space.
     pub separator: Option<String>,
+    /// The passages of a task that finds some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusPlan>,
     /// Number of questions.
     pub question_count: u32,
     /// Tells sets of questions apart: the first half of their SHA-256, hex.

@@ -5,7 +5,8 @@ use crate::prompt::environment::{in_words, strict_environment};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value as Filled};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
 
 /// One question, ready to be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,24 @@ pub enum Asked {
         /// Which is right.
         right: usize,
     },
+    /// A passage is to be found.
+    Find {
+        /// What is embedded to find it.
+        query: String,
+        /// Which passage is right, by its place in the corpus.
+        relevant: usize,
+        /// What is then to be answered; `None`: nothing.
+        answer: Option<Sought>,
+    },
+}
+
+/// What is to be answered with the passages that were found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sought {
+    /// The fields of the example, for the template of the request.
+    pub fields: Map<String, Value>,
+    /// Answers that are right; at least one.
+    pub references: Vec<String>,
 }
 
 /// One alternative: only the continuation is scored.
@@ -73,6 +92,10 @@ pub(super) enum Shape {
     Choose { choices: Choices, labels: Option<Labels>, always: Option<usize> },
     /// One continuation.
     Predict,
+    /// Passages are found.
+    Find,
+    /// Passages are found, and a request with them in it is answered.
+    Augment,
 }
 
 /// Makes questions of examples.
@@ -82,11 +105,15 @@ pub(super) struct Maker {
     /// The field of the right answer, if one was named.
     pub(super) gold: Option<String>,
     pub(super) id: Option<String>,
+    /// The field that names the right passage, and the places of passages by name.
+    relevant: String,
+    places: HashMap<String, usize>,
 }
 
 /// The templates of a task by name in its environment.
 const REQUEST: &str = "template";
 const CONTINUATION: &str = "continuation";
+const QUERY: &str = "query";
 
 /// Name of the template of a choice.
 fn choice_name(position: usize) -> String {
@@ -95,7 +122,25 @@ fn choice_name(position: usize) -> String {
 
 impl Maker {
     pub(super) fn new(shape: Shape, gold: Option<String>, id: Option<String>) -> Self {
-        Self { environment: strict_environment(), shape, gold, id }
+        Self {
+            environment: strict_environment(),
+            shape,
+            gold,
+            id,
+            relevant: String::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// Adds the template of what is embedded to find passages.
+    pub(super) fn set_query(&mut self, source: &str) -> Result<(), String> {
+        self.add(QUERY.to_owned(), source)
+    }
+
+    /// Adds the passages: the field that names the right one, and their places by name.
+    pub(super) fn set_passages(&mut self, relevant: String, places: HashMap<String, usize>) {
+        self.relevant = relevant;
+        self.places = places;
     }
 
     /// Adds the template of requests.
@@ -128,6 +173,11 @@ impl Maker {
         let asked = match &self.shape {
             Shape::Write => self.write(example)?,
             Shape::Predict => self.predict(example)?,
+            Shape::Find => self.find(example, None)?,
+            Shape::Augment => {
+                let references = self.references(example)?;
+                self.find(example, Some(Sought { fields: example.fields.clone(), references }))?
+            }
             Shape::Choose { choices, labels, always } => {
                 let alternatives = self.alternatives(example, choices)?;
                 let texts: Vec<&str> = alternatives.iter().map(|(choice, _)| &**choice).collect();
@@ -153,6 +203,15 @@ impl Maker {
             return Err(example.fault("the template yields no text"));
         }
         Ok(Asked::Write { request, references })
+    }
+
+    fn find(&self, example: &Example, answer: Option<Sought>) -> Result<Asked, Fault> {
+        let query = self.render(QUERY, example, None)?;
+        let name = text_of(example, &self.relevant)?;
+        let relevant = self.places.get(&name).copied().ok_or_else(|| {
+            example.fault(format!("'{}' is '{name}', which is no passage", self.relevant))
+        })?;
+        Ok(Asked::Find { query, relevant, answer })
     }
 
     fn predict(&self, example: &Example) -> Result<Asked, Fault> {
@@ -248,6 +307,11 @@ impl Maker {
             example.fault(format!("'{name}' cannot be filled in: {reason}; there are {known}"))
         })
     }
+}
+
+/// The text of a field.
+pub(super) fn text_of(example: &Example, field: &str) -> Result<String, Fault> {
+    text(example, field, example.get(field)?)
 }
 
 /// The text of a value that is one.

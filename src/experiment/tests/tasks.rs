@@ -59,7 +59,7 @@ fn alternatives(plan: &TaskPlan, question: usize) -> (Vec<(String, String)>, usi
             let both = alternatives.iter().map(|it| (it.request.clone(), it.continuation.clone()));
             (both.collect(), *right)
         }
-        asked @ Asked::Write { .. } => panic!("{asked:?}"),
+        asked @ (Asked::Write { .. } | Asked::Find { .. }) => panic!("{asked:?}"),
     }
 }
 
@@ -161,7 +161,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "name = \"a\"\nkind = \"translation\"\ndataset = \"arc.jsonl\"\nfields = { gold = \"answer\" }\ntemplate = \"x\"",
-        "has a wrong example at arc.jsonl:1: there is no field 'answer'; there are query, choices, gold",
+        "has a wrong example at arc.jsonl:1: there is no field 'answer'; there are choices, gold, query",
     ),
     (
         "name = \"a\"\nkind = \"classification\"\ndataset = \"arc.jsonl\"\nfields = { choices = \"choices\", gold = \"query\" }\ntemplate = \"x\"",

@@ -106,10 +106,9 @@ impl Cache {
         if *filter == Filter::default() {
             remove(&self.checksums())?;
             self.remove_importance()?;
-            // Written anew from the program when it is needed.
-            let demo = self.demo();
-            if demo.exists() {
-                fs::remove_dir_all(&demo).map_err(io_error("remove", &demo))?;
+            // Made anew when they are needed.
+            for folder in [self.demo(), self.index_folder()].into_iter().filter(|it| it.exists()) {
+                fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
             }
         }
         Ok(cleaned)

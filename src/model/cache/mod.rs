@@ -136,6 +136,20 @@ impl Cache {
         Ok(())
     }
 
+    /// The folder of vector indexes of passages, made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn indexes(&self) -> Result<PathBuf, CacheError> {
+        let folder = self.index_folder();
+        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        Ok(folder)
+    }
+
+    fn index_folder(&self) -> PathBuf {
+        self.root.join("indexes")
+    }
+
     fn variants(&self) -> PathBuf {
         self.root.join("variants")
     }

@@ -5,6 +5,7 @@ use crate::experiment::workloads::SpeedTest;
 use crate::metrics::TaskMetric;
 use crate::units::{format_seconds, significant};
 use crate::worker::protocol::Event;
+use crate::workload::measured::EmbeddingQuality;
 
 /// The latest figures that a worker reported.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub(super) struct Figures {
     perplexity: Option<f64>,
     kld: Option<f64>,
     tasks: Vec<(TaskName, TaskMetric, f64)>,
+    embeddings: Option<EmbeddingQuality>,
 }
 
 impl Figures {
@@ -22,7 +24,7 @@ impl Figures {
         match event {
             Event::Loaded { sample, .. } => self.load_seconds = Some(sample.seconds),
             Event::Speed { test, sample } => {
-                let rate = sample.tokens_per_second();
+                let rate = sample.rate(*test);
                 match self.speed.iter_mut().find(|(other, _)| other == test) {
                     Some((_, latest)) => *latest = rate,
                     None => self.speed.push((*test, rate)),
@@ -38,12 +40,13 @@ impl Figures {
                     (task.task, score.metric, score.metric.value_of_all(&score.counts))
                 }));
             }
+            Event::EmbeddingQuality(quality) => self.embeddings = Some(quality.clone()),
             _ => {}
         }
     }
 
     pub(super) fn have_quality(&self) -> bool {
-        self.perplexity.is_some()
+        self.perplexity.is_some() || self.embeddings.is_some()
     }
 
     pub(super) fn have_tasks(&self) -> bool {
@@ -56,7 +59,7 @@ impl Figures {
         let mut parts: Vec<String> = self
             .speed
             .iter()
-            .map(|(test, rate)| format!("{test} {} t/s", significant(*rate, 3)))
+            .map(|(test, rate)| format!("{test} {} {}", significant(*rate, 3), test.unit().short()))
             .collect();
         #[expect(clippy::cast_precision_loss, reason = "a few dozen prompts")]
         let count = self.ttft_seconds.len() as f64;
@@ -73,6 +76,12 @@ impl Figures {
         parts.extend(self.tasks.iter().map(|(task, metric, value)| {
             format!("{task} {metric} {:.1} %", value * metric.percent_factor())
         }));
+        if let Some(embeddings) = &self.embeddings {
+            parts.push(match &embeddings.similarity {
+                None => format!("{} pieces embedded", embeddings.pieces),
+                Some(similarity) => format!("cosine {}", significant(similarity.cosine.mean, 5)),
+            });
+        }
         if parts.is_empty()
             && let Some(seconds) = self.load_seconds
         {

@@ -65,6 +65,7 @@ pub(super) fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
         quantizations: quantizations.iter().map(|it| it.parse().unwrap()).collect(),
         reference: None,
         settings: None,
+        workloads: None,
         allow_requantize: false,
         calibration: None,
     }

@@ -211,6 +211,7 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         visits: Vec::new(),
         quality: trial.quality.clone(),
         tasks: trial.tasks.clone(),
+        embedding_quality: trial.embedding_quality.clone(),
         failure: trial.failure.clone(),
     }
 }

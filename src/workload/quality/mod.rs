@@ -11,7 +11,7 @@
 
 mod lane;
 pub(in crate::workload) mod lanes;
-mod scoring;
+pub(super) mod scoring;
 
 use super::Progress;
 use super::divergence::{Scores, TokenScore};
@@ -21,6 +21,7 @@ use crate::experiment::settings::Settings;
 use crate::llama::error::LlamaError;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
+use crate::model::architecture::ArchitectureClass;
 use lane::{Assignment, Lane};
 use scoring::Sink;
 use std::collections::BTreeMap;
@@ -143,7 +144,7 @@ struct Evaluation {
 
 impl Evaluation {
     fn prepare(model: &Model, request: Request<'_>) -> Result<Self, QualityError> {
-        if !model.is_decoder_only() {
+        if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }
         let context = request.context;

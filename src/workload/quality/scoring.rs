@@ -63,12 +63,12 @@ fn score_alone(row: &[f32], token: i32) -> TokenScore {
 }
 
 /// As [`score_alone`], and leaves the row's log-probabilities in its place.
-fn score_in_place(row: &mut [f32], token: i32) -> TokenScore {
+pub(in crate::workload) fn score_in_place(row: &mut [f32], token: i32) -> TokenScore {
     log_softmax(row);
     TokenScore { nll: -f64::from(at(row, token)), comparison: None }
 }
 
-fn score_against(row: &[f32], token: i32, reference: &[f32]) -> TokenScore {
+pub(in crate::workload) fn score_against(row: &[f32], token: i32, reference: &[f32]) -> TokenScore {
     let (nll, normaliser) = nll(row, token);
     TokenScore {
         nll,

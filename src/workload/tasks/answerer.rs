@@ -4,6 +4,7 @@ use super::TaskError;
 use crate::experiment::settings::Settings;
 use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextShape};
+use crate::llama::devices;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
 use crate::workload::Progress;
@@ -40,6 +41,15 @@ pub enum Answer {
     Text(String),
     /// How probable each alternative is to it.
     Alternatives(Vec<Likelihood>),
+    /// The passages found, the nearest first, and what was answered with them.
+    Found {
+        /// By their places in the corpus.
+        passages: Vec<usize>,
+        /// `None`: nothing was to be answered.
+        text: Option<String>,
+    },
+    /// How near each alternative is to the request: the cosine of their embeddings.
+    Similarities(Vec<f64>),
 }
 
 /// How probable an alternative is.
@@ -54,8 +64,9 @@ pub struct Likelihood {
 impl Answer {
     pub(super) fn is_not_a_number(&self) -> bool {
         match self {
-            Self::Text(_) => false,
+            Self::Text(_) | Self::Found { .. } => false,
             Self::Alternatives(found) => found.iter().any(|it| it.log_likelihood.is_nan()),
+            Self::Similarities(found) => found.iter().any(|cosine| cosine.is_nan()),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `answerer` is the seam: a way of answering says how questions are cut into groups and how one
 //! group is answered; it runs groups over as many contexts as the processor has threads. `choose`
-//! and `generate` are two such ways. `prefix` makes beginnings that questions share be evaluated
-//! once, `encode` turns questions into tokens, `record` answers into what is kept. Uses `metrics`,
+//! and `generate` are two such ways; `with_encoder` is how models with an encoder answer, `retrieve` finds
+//! passages, `rag` answers with them. `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions into tokens, `record` answers into what is kept. Uses `metrics`,
 //! `prompt`, `experiment` and `llama`; used by `worker`. docs/TASKS.md tells what is measured.
 
 mod answerer;
@@ -11,9 +11,12 @@ pub mod choose;
 pub mod encode;
 mod generate;
 mod prefix;
+mod rag;
 pub mod record;
+pub mod retrieve;
 #[cfg(test)]
 mod tests;
+mod with_encoder;
 
 pub use answerer::{Answer, Answerer, Lane};
 
@@ -24,12 +27,15 @@ use crate::llama::error::LlamaError;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
 use crate::metrics::TaskMetric;
+use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
+use crate::retrieval::index::IndexError;
 use choose::Chooser;
 use encode::Encoder;
 use generate::Writer;
-use record::TaskRecord;
+use record::{TaskRecord, Work};
+use retrieve::Corpus;
 use std::time::Instant;
 
 /// Why a task failed.
@@ -65,12 +71,33 @@ pub enum TaskError {
         /// The question.
         id: String,
     },
+    /// A task that finds passages has none.
+    #[error("the task finds passages, but has none to look among")]
+    NoCorpus,
+    /// A request cannot be made of what was found.
+    #[error("the template of the request cannot be filled in: {reason}")]
+    Filling {
+        /// What the template says.
+        reason: String,
+    },
+    /// The index of the passages cannot be used.
+    #[error("{reason}")]
+    Index {
+        /// What is wrong, in a sentence.
+        reason: String,
+    },
     /// The model's output is not a number.
     #[error("the model's output for question '{id}' is not a number")]
     NotANumber {
         /// The question.
         id: String,
     },
+}
+
+impl From<IndexError> for TaskError {
+    fn from(error: IndexError) -> Self {
+        Self::Index { reason: error.to_string() }
+    }
 }
 
 /// What a task asks of a model.
@@ -88,6 +115,8 @@ pub struct Request<'a> {
     pub prompter: &'a Prompter,
     /// What stands between request and alternative; `None`: see [`Encoder`].
     pub separator: Option<&'a str>,
+    /// The passages of a task that finds some.
+    pub corpus: Option<Corpus<'a>>,
 }
 
 /// What a task yields.
@@ -111,14 +140,79 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
+    let class = model.class();
+    let (answered, retrieval) = match request.answering {
+        Answering::Retrieve => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let found = rag::retrieve(model, settings, request, corpus, progress)?;
+            (found.0, Some(found.1))
+        }
+        Answering::Augment { max_tokens, stop } => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let found = rag::augment(model, settings, request, corpus, writing, progress)?;
+            (found.0, Some(found.1))
+        }
+        _ if class == ArchitectureClass::DecoderOnly => {
+            (decode(model, settings, request, progress)?, None)
+        }
+        _ => (encode(class, model, settings, request, progress)?, None),
+    };
+    // Formats are a decoder's: an encoder reads the request as it is.
+    let decodes = class == ArchitectureClass::DecoderOnly;
+    let format = if decodes { request.prompter.name() } else { "none" };
+    let Answered { positions, too_long, answers, work, memory } = answered;
+    let questions: Vec<&Question> =
+        positions.iter().map(|&position| &request.questions[position]).collect();
+    for (question, answer) in questions.iter().zip(&answers) {
+        if answer.is_not_a_number() {
+            return Err(TaskError::NotANumber { id: question.id.clone() });
+        }
+    }
+    let record = TaskRecord {
+        task: request.name,
+        format: format.to_owned(),
+        questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
+        too_long,
+        scores: record::scores(request.metrics, &questions, &answers),
+        answers: record::kept(request.answering, &answers),
+        request_tokens: work.request_tokens,
+        evaluated_tokens: work.evaluated_tokens,
+        seconds: start.elapsed().as_secs_f64(),
+        retrieval,
+    };
+    Ok(TaskRun { record, memory })
+}
+
+/// What answering came to.
+struct Answered {
+    /// The places of the questions that were answered.
+    positions: Vec<usize>,
+    /// The ids of those that do not fit the model.
+    too_long: Vec<String>,
+    /// One answer per position.
+    answers: Vec<Answer>,
+    /// How much there was to evaluate.
+    work: Work,
+    /// What llama.cpp allocated.
+    memory: Vec<BufferMemory>,
+}
+
+/// The answers of a decoder-only model.
+fn decode(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    progress: Progress<'_>,
+) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
-    let (answered, too_long, work);
+    let (positions, too_long, work);
     let done = match request.answering {
         Answering::Choose | Answering::Predict => {
             let encoded = encoder.alternatives(request.questions)?;
             let chooser = Chooser::new(encoded.fitting, model.vocabulary_size());
             (too_long, work) = (encoded.too_long, chooser.work());
-            answered = chooser.positions().to_vec();
+            positions = chooser.positions().to_vec();
             answerer::run(&chooser, model, settings, progress)?
         }
         Answering::Generate { max_tokens, stop } => {
@@ -127,27 +221,34 @@ pub fn run(
             stops.extend(request.prompter.stops().iter().map(|&text| text.to_owned()));
             let writer = Writer::new(encoded.fitting, *max_tokens, stops);
             (too_long, work) = (encoded.too_long, writer.work());
-            answered = writer.positions().to_vec();
+            positions = writer.positions().to_vec();
             answerer::run(&writer, model, settings, progress)?
         }
+        Answering::Retrieve | Answering::Augment { .. } => return Err(TaskError::NoCorpus),
     };
-    let questions: Vec<&Question> =
-        answered.iter().map(|&position| &request.questions[position]).collect();
-    for (question, answer) in questions.iter().zip(&done.answers) {
-        if answer.is_not_a_number() {
-            return Err(TaskError::NotANumber { id: question.id.clone() });
+    Ok(Answered { positions, too_long, answers: done.answers, work, memory: done.memory })
+}
+
+/// The answers of a model with an encoder. What does not apply to its class is not asked
+/// ([`super::applicability::task`]).
+fn encode(
+    class: ArchitectureClass,
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    progress: Progress<'_>,
+) -> Result<Answered, TaskError> {
+    let questions = request.questions;
+    match request.answering {
+        Answering::Choose | Answering::Predict if class == ArchitectureClass::EncoderOnly => {
+            with_encoder::nearest(model, settings, questions, progress)
         }
+        Answering::Choose | Answering::Predict => {
+            with_encoder::choose(model, settings, questions, progress)
+        }
+        Answering::Generate { max_tokens, stop } => {
+            with_encoder::write(model, settings, questions, (*max_tokens, stop), progress)
+        }
+        Answering::Retrieve | Answering::Augment { .. } => Err(TaskError::NoCorpus),
     }
-    let record = TaskRecord {
-        task: request.name,
-        format: request.prompter.name().to_owned(),
-        questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
-        too_long,
-        scores: record::scores(request.metrics, &questions, &done.answers),
-        answers: record::kept(request.answering, &done.answers),
-        request_tokens: work.request_tokens,
-        evaluated_tokens: work.evaluated_tokens,
-        seconds: start.elapsed().as_secs_f64(),
-    };
-    Ok(TaskRun { record, memory: done.memory })
 }

@@ -2,10 +2,10 @@
 
 use super::answerer::{Answer, Likelihood};
 use crate::experiment::tasks::{Answering, Asked, Question, TaskName};
-use crate::metrics::{TaskMetric, bleu, chrf, rouge, squad};
+use crate::metrics::{TaskMetric, bleu, chrf, ranking, rouge, squad};
 use crate::statistics::sample::to_f64;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What one variant made of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,42 @@ pub struct TaskRecord {
     pub evaluated_tokens: u64,
     /// Seconds it took, tokenization included.
     pub seconds: f64,
+    /// Of a task that finds passages: how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<RetrievalRecord>,
+}
+
+/// How passages were found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RetrievalRecord {
+    /// The index of their chunks.
+    pub index: IndexUse,
+    /// Where the time of a question goes.
+    pub seconds: StageSeconds,
+}
+
+/// How the index came about.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct IndexUse {
+    /// Chunks in it.
+    pub chunks: u32,
+    /// Whether it was read from its file; else it was made.
+    pub was_read: bool,
+    /// Seconds that reading it, or embedding the chunks and making it, took.
+    pub seconds: f64,
+}
+
+/// Mean seconds per question, one question at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// The question is embedded.
+    pub embedding: f64,
+    /// The index is searched.
+    pub search: f64,
+    /// The request is read, up to the first token of the answer; 0 if nothing is answered.
+    pub prefill: f64,
+    /// The rest of the answer is written; 0 if nothing is answered.
+    pub generation: f64,
 }
 
 /// One metric of a task.
@@ -44,7 +80,7 @@ pub struct ScoreRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum KeptAnswer {
-    /// The alternative chosen, from 0.
+    /// The alternative chosen, or the passage found, from 0.
     Choice(u32),
     /// The text written.
     Text(String),
@@ -63,9 +99,19 @@ pub(super) fn kept(answering: &Answering, answers: &[Answer]) -> Vec<KeptAnswer>
         return Vec::new();
     }
     let keep = |answer: &Answer| match answer {
-        Answer::Text(text) => KeptAnswer::Text(text.clone()),
+        Answer::Text(text) | Answer::Found { text: Some(text), .. } => {
+            KeptAnswer::Text(text.clone())
+        }
         Answer::Alternatives(found) => {
             let chosen = likeliest(found.iter().map(|it| it.log_likelihood));
+            KeptAnswer::Choice(u32::try_from(chosen).unwrap_or(u32::MAX))
+        }
+        Answer::Found { passages, text: None } => {
+            let nearest = passages.first().copied().unwrap_or(usize::MAX);
+            KeptAnswer::Choice(u32::try_from(nearest).unwrap_or(u32::MAX))
+        }
+        Answer::Similarities(found) => {
+            let chosen = likeliest(found.iter().copied());
             KeptAnswer::Choice(u32::try_from(chosen).unwrap_or(u32::MAX))
         }
     };
@@ -88,6 +134,15 @@ pub(super) fn scores(
                 (Asked::Choose { alternatives, right }, Answer::Alternatives(found)) => {
                     let lengths = alternatives.iter().map(|it| it.continuation.chars().count());
                     of_choice(metric, found, lengths, *right)
+                }
+                (Asked::Choose { right, .. }, Answer::Similarities(found)) => {
+                    of_nearest(metric, found, *right)
+                }
+                (Asked::Find { relevant, answer, .. }, Answer::Found { passages, text }) => {
+                    let references =
+                        answer.as_ref().map_or(&[][..], |answer| answer.references.as_slice());
+                    of_ranking(metric, passages, *relevant)
+                        .or_else(|| of_text(metric, text.as_deref()?, references, &mut classes))
                 }
                 _ => None,
             };
@@ -136,6 +191,26 @@ fn of_choice(
     })
 }
 
+/// As [`of_choice`]; the length of an alternative plays no part in how near it is.
+fn of_nearest(metric: TaskMetric, found: &[f64], right: usize) -> Option<Vec<f64>> {
+    let chosen = likeliest(found.iter().copied());
+    Some(match metric {
+        TaskMetric::Accuracy | TaskMetric::AccuracyNormalized => one(chosen == right),
+        TaskMetric::MacroF1 => vec![to_f64(right), to_f64(chosen)],
+        _ => return None,
+    })
+}
+
+fn of_ranking(metric: TaskMetric, passages: &[usize], relevant: usize) -> Option<Vec<f64>> {
+    let relevant = HashSet::from([relevant]);
+    Some(vec![match metric {
+        TaskMetric::Hit(k) => ranking::hit(passages, &relevant, k.into()),
+        TaskMetric::ReciprocalRank => ranking::reciprocal_rank(passages, &relevant),
+        TaskMetric::Ndcg(k) => ranking::ndcg(passages, &relevant, k.into()),
+        _ => return None,
+    }])
+}
+
 /// Numbers for classes that are named by texts.
 #[derive(Debug, Default)]
 struct Classes(BTreeMap<String, usize>);
@@ -175,7 +250,8 @@ fn of_text(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::tasks::Alternative;
+    use crate::experiment::tasks::{Alternative, Sought};
+    use serde_json::Map;
 
     fn choice(continuations: &[&str], right: usize) -> Question {
         let alternative =
@@ -202,6 +278,33 @@ mod tests {
         // −1 against −0.5 per character.
         assert_eq!(counts(TaskMetric::AccuracyNormalized, &question, &answer), [1.0]);
         assert_eq!(counts(TaskMetric::MacroF1, &question, &answer), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn found_passages_count_by_rank_and_answers_by_their_text() {
+        let answer = Some(Sought { fields: Map::new(), references: vec!["a mill".to_owned()] });
+        let asked = Asked::Find { query: "?".to_owned(), relevant: 7, answer };
+        let question = Question { id: "q".to_owned(), asked };
+        let found = Answer::Found { passages: vec![3, 7, 1], text: Some("A mill.".to_owned()) };
+        let of = |metric| counts(metric, &question, &found);
+        assert_eq!(of(TaskMetric::Hit(1)), [0.0]);
+        assert_eq!(of(TaskMetric::Hit(2)), [1.0]);
+        assert_eq!(of(TaskMetric::ReciprocalRank), [0.5]);
+        assert!((of(TaskMetric::Ndcg(10))[0] - 1.0 / 3_f64.log2()).abs() < 1e-12);
+        assert_eq!(of(TaskMetric::ExactMatch), [1.0]);
+        assert_eq!(of(TaskMetric::Accuracy), [0.0]);
+        let only_found = Answer::Found { passages: vec![3, 7], text: None };
+        assert_eq!(kept(&Answering::Retrieve, &[only_found]), [KeptAnswer::Choice(3)]);
+    }
+
+    #[test]
+    fn the_nearest_alternative_is_the_answer() {
+        let question = choice(&["near", "far away"], 1);
+        let answer = Answer::Similarities(vec![0.2, 0.7]);
+        assert_eq!(counts(TaskMetric::Accuracy, &question, &answer), [1.0]);
+        assert_eq!(counts(TaskMetric::AccuracyNormalized, &question, &answer), [1.0]);
+        assert_eq!(counts(TaskMetric::MacroF1, &question, &answer), [1.0, 1.0]);
+        assert_eq!(kept(&Answering::Choose, &[answer]), [KeptAnswer::Choice(1)]);
     }
 
     #[test]

@@ -73,6 +73,7 @@ fn ask(
         metrics: &[TaskMetric::Accuracy],
         prompter,
         separator: None,
+        corpus: None,
     };
     run(model, &settings(threads), &request, &mut |_, _| ())
 }

@@ -1,0 +1,223 @@
+//! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
+
+use super::question::{Maker, text_of};
+use crate::dataset::{Columns, DatasetError, Example};
+use crate::experiment::diagnostic::Problem;
+use crate::experiment::file::{elsewhere, read_count, read_string};
+use crate::experiment::inputs;
+use crate::experiment::reader::{Located, TableReader};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Tokens of a chunk at most.
+const CHUNK_TOKENS: u32 = 256;
+
+/// Chunks put into a request.
+const TOP: u32 = 3;
+
+/// What the user wrote in `corpus`.
+#[derive(Debug, Clone, Default)]
+pub struct CorpusFile {
+    /// Where the table is, for what is missing in it.
+    pub span: Range<usize>,
+    /// `passages`: the data set.
+    pub passages: Option<Located<String>>,
+    /// `id`: the field that names a passage.
+    pub id: Option<Located<String>>,
+    /// `text`: the field that holds it.
+    pub text: Option<Located<String>>,
+    /// `prefix`: what stands before a chunk that is embedded.
+    pub prefix: Option<Located<String>>,
+    /// `relevant`: the field of a question that names the right passage.
+    pub relevant: Option<Located<String>>,
+    /// `query`: template of what is embedded to find passages.
+    pub query: Option<Located<String>>,
+    /// `chunk`: tokens of a chunk at most.
+    pub chunk: Option<Located<u32>>,
+    /// `encoder`: the model that embeds, where another one answers.
+    pub encoder: Option<Located<String>>,
+    /// `top`: chunks put into a request.
+    pub top: Option<Located<u32>>,
+}
+
+/// The passages of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorpusPlan {
+    /// Where they came from, as the user wrote it.
+    pub source: String,
+    /// Number of passages.
+    pub passage_count: u32,
+    /// What stands before a chunk that is embedded.
+    pub prefix: String,
+    /// Tokens of a chunk at most.
+    pub chunk_tokens: u32,
+    /// The model that embeds; `None`: the one that is measured.
+    pub encoder: Option<PathBuf>,
+    /// Template of the request that passages are put into; `None`: nothing is answered.
+    pub template: Option<String>,
+    /// Chunks put into a request.
+    pub top: u32,
+    /// Tells sets of passages and ways of cutting them apart: the first half of a SHA-256, hex.
+    pub checksum: String,
+    /// The passages; not stored with a run.
+    #[serde(skip)]
+    pub passages: Arc<Vec<String>>,
+}
+
+impl CorpusFile {
+    /// Reads the table.
+    pub fn read(
+        mut table: TableReader<'_>,
+        span: Range<usize>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let file = Self {
+            span,
+            passages: read_string(&mut table, "passages", problems),
+            id: read_string(&mut table, "id", problems),
+            text: read_string(&mut table, "text", problems),
+            prefix: read_string(&mut table, "prefix", problems),
+            relevant: read_string(&mut table, "relevant", problems),
+            query: read_string(&mut table, "query", problems),
+            chunk: read_count(&mut table, "chunk", 8..=1_048_576, problems),
+            encoder: read_string(&mut table, "encoder", problems),
+            top: read_count(&mut table, "top", 1..=100, problems),
+        };
+        table.finish(elsewhere, problems);
+        file
+    }
+}
+
+fn value(written: Option<&Located<String>>, default: &str) -> String {
+    written.map_or_else(|| default.to_owned(), |written| written.value.clone())
+}
+
+/// The passages as they were read, and their places by name.
+pub(super) struct Read {
+    pub(super) plan: CorpusPlan,
+    pub(super) places: HashMap<String, usize>,
+}
+
+/// Reads the passages; `answers` says that a request with passages in it is answered.
+pub(super) fn expand(
+    file: &CorpusFile,
+    template: Option<&Located<String>>,
+    answers: bool,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<Read> {
+    let missing = |key: &str| Problem::new(file.span.clone(), format!("'corpus' has no '{key}'"));
+    let Some(source) = &file.passages else {
+        problems.push(missing("passages"));
+        return None;
+    };
+    if file.relevant.is_none() {
+        problems.push(missing("relevant").help("the field of a question that names its passage"));
+    }
+    if answers && file.query.is_none() {
+        problems.push(missing("query").help("the template of what is embedded to find passages"));
+    }
+    let encoder = encoder(file, answers, base, problems);
+    let made = inputs::dataset(&source.value, base, Columns::Header).and_then(|dataset| {
+        let (id, text) = (value(file.id.as_ref(), "id"), value(file.text.as_ref(), "text"));
+        Ok(passages(&dataset.examples, &id, &text, &dataset.path)?)
+    });
+    let (texts, places) = made.map_err(|reason| problems.push(source.problem(reason))).ok()?;
+    let prefix = value(file.prefix.as_ref(), "");
+    let chunk_tokens = file.chunk.as_ref().map_or(CHUNK_TOKENS, |chunk| chunk.value);
+    let plan = CorpusPlan {
+        source: source.value.clone(),
+        passage_count: u32::try_from(texts.len()).unwrap_or(u32::MAX),
+        checksum: checksum(&texts, &prefix, chunk_tokens),
+        prefix,
+        chunk_tokens,
+        encoder,
+        template: template.filter(|_| answers).map(|template| template.value.clone()),
+        top: file.top.as_ref().map_or(TOP, |top| top.value),
+        passages: Arc::new(texts),
+    };
+    Some(Read { plan, places })
+}
+
+/// The file of the model that embeds, if another one than the measured one does.
+fn encoder(
+    file: &CorpusFile,
+    answers: bool,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<PathBuf> {
+    match (&file.encoder, answers) {
+        (Some(written), true) => {
+            let path = base.join(&written.value);
+            if !path.is_file() {
+                let message = format!("is '{}', but there is no such file", written.value);
+                problems.push(written.problem(message));
+            }
+            Some(path)
+        }
+        (None, true) => {
+            let problem = Problem::new(file.span.clone(), "'corpus' has no 'encoder'");
+            problems.push(problem.help("write the GGUF file of the model that embeds"));
+            None
+        }
+        (Some(written), false) => {
+            let problem = written.problem("is for kind = \"rag\"");
+            problems
+                .push(problem.help("a retrieval task is answered by the model that is measured"));
+            None
+        }
+        (None, false) => None,
+    }
+}
+
+type Passages = (Vec<String>, HashMap<String, usize>);
+
+fn passages(
+    examples: &[Example],
+    id: &str,
+    text: &str,
+    path: &Path,
+) -> Result<Passages, DatasetError> {
+    let mut texts = Vec::new();
+    let mut places = HashMap::new();
+    for example in examples {
+        let read = |field: &str| text_of(example, field).map_err(|fault| fault.within(path));
+        let name = read(id)?;
+        if places.insert(name.clone(), texts.len()).is_some() {
+            return Err(example.fault(format!("two passages are called '{name}'")).within(path));
+        }
+        texts.push(read(text)?);
+    }
+    if texts.is_empty() {
+        return Err(DatasetError::Empty { path: path.to_owned() });
+    }
+    Ok((texts, places))
+}
+
+fn checksum(texts: &[String], prefix: &str, chunk_tokens: u32) -> String {
+    // Plain data always serializes.
+    let bytes = serde_json::to_vec(&(texts, prefix, chunk_tokens)).unwrap_or_default();
+    let digest = Sha256::digest(&bytes);
+    digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+/// Adds to a maker what it needs to find passages.
+pub(super) fn prepare(
+    file: &CorpusFile,
+    query: Option<&Located<String>>,
+    read: Read,
+    maker: &mut Maker,
+    problems: &mut Vec<Problem>,
+) -> CorpusPlan {
+    if let Some(written) = query
+        && let Err(error) = maker.set_query(&written.value)
+    {
+        problems.push(written.problem(format!("is no template: {error}")));
+    }
+    maker.set_passages(value(file.relevant.as_ref(), ""), read.places);
+    read.plan
+}

@@ -1,0 +1,145 @@
+//! Classes of architecture: how a model turns tokens into what it is used for.
+//!
+//! Told from a GGUF's metadata alone, so that it is known before llama.cpp loads anything; what
+//! llama.cpp itself says of a loaded model (`llama::model`) is the same for every family it knows.
+
+use super::gguf::{Header, Value};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How a model turns tokens into what it is used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArchitectureClass {
+    /// Predicts the next token from those before it (GPT, Llama).
+    #[default]
+    DecoderOnly,
+    /// Turns a whole text into vectors (BERT); generates nothing.
+    EncoderOnly,
+    /// Encodes a whole text, then generates another one from it (T5).
+    EncoderDecoder,
+}
+
+impl fmt::Display for ArchitectureClass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::DecoderOnly => "decoder-only",
+            Self::EncoderOnly => "encoder-only",
+            Self::EncoderDecoder => "encoder-decoder",
+        })
+    }
+}
+
+/// Families for which llama.cpp keeps no cache of earlier tokens and that are made to embed.
+///
+/// Source: llama.cpp, `llama_model::create_memory` in src/llama-model.cpp; `t5encoder` is the encoder
+/// of a T5 alone.
+const ENCODERS: [&str; 10] = [
+    "bert",
+    "eurobert",
+    "gemma-embedding",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "modern-bert",
+    "neo-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "t5encoder",
+];
+
+impl ArchitectureClass {
+    /// The class of a family, `general.architecture`.
+    #[must_use]
+    pub fn of_family(family: &str) -> Self {
+        match family {
+            "t5" => Self::EncoderDecoder,
+            family if ENCODERS.contains(&family) => Self::EncoderOnly,
+            _ => Self::DecoderOnly,
+        }
+    }
+
+    /// Whether a model of the class writes text.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        self != Self::EncoderOnly
+    }
+}
+
+/// The experts of a mixture: feed-forward parts of a layer, of which a router chooses some for every
+/// token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experts {
+    /// Experts in a layer.
+    pub total: u32,
+    /// Experts that compute a token.
+    pub used: u32,
+}
+
+/// What stands in the names of tensors that hold the weights of all experts of a layer.
+///
+/// Source: llama.cpp, src/llama-arch.cpp (`ffn_gate_exps`, `ffn_up_exps`, `ffn_down_exps`,
+/// `ffn_gate_up_exps`); `_shexp`, experts that compute every token, is another name.
+const EXPERT_TENSORS: &str = "_exps.";
+
+impl Header {
+    /// How the model turns tokens into what it is used for.
+    #[must_use]
+    pub fn architecture_class(&self) -> ArchitectureClass {
+        ArchitectureClass::of_family(self.architecture())
+    }
+
+    /// The experts of a mixture of experts; `None` if the model is none.
+    #[must_use]
+    pub fn experts(&self) -> Option<Experts> {
+        let count = |key| u32::try_from(self.get_own(key).and_then(Value::as_count)?).ok();
+        let experts = Experts { total: count("expert_count")?, used: count("expert_used_count")? };
+        (experts.total > 1 && (1..=experts.total).contains(&experts.used)).then_some(experts)
+    }
+
+    /// Weights that compute a token: all of them but those of the experts that the router leaves
+    /// out. Embeddings count whole, as they do where model makers name the figure.
+    #[must_use]
+    pub fn active_parameters(&self) -> u64 {
+        let Some(experts) = self.experts() else { return self.parameters() };
+        let idle = u64::from(experts.total - experts.used);
+        let left_out = self
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.name.contains(EXPERT_TENSORS))
+            // Each tensor holds the same number of weights for every expert.
+            .map(|tensor| tensor.weights / u64::from(experts.total) * idle)
+            .fold(0, u64::saturating_add);
+        self.parameters().saturating_sub(left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn demo(name: &str) -> Header {
+        let file = format!("demo/model/quantbench-demo-{name}F16.gguf");
+        Header::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+    }
+
+    #[test]
+    fn a_file_says_of_which_class_its_model_is() {
+        assert_eq!(demo("").architecture_class(), ArchitectureClass::DecoderOnly);
+        assert_eq!(demo("embed-").architecture_class(), ArchitectureClass::EncoderOnly);
+        assert_eq!(demo("translate-").architecture_class(), ArchitectureClass::EncoderDecoder);
+        assert_eq!(demo("experts-").architecture_class(), ArchitectureClass::DecoderOnly);
+    }
+
+    #[test]
+    fn the_experts_that_a_token_does_not_use_are_not_active() {
+        let header = demo("experts-");
+        assert_eq!(header.experts(), Some(Experts { total: 4, used: 2 }));
+        assert_eq!(header.parameters(), 2_133_248);
+        // Two layers with three matrices of 256 × 256 for each of the two experts left out.
+        assert_eq!(header.active_parameters(), 2_133_248 - 2 * 3 * 2 * 256 * 256);
+        let dense = demo("");
+        assert_eq!(dense.experts(), None);
+        assert_eq!(dense.active_parameters(), dense.parameters());
+    }
+}

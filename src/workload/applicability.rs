@@ -1,0 +1,120 @@
+//! Which workloads apply to which class of architecture. What does not apply is not measured, and its
+//! field in a table is blank: neither zero nor a failure.
+
+use super::measured::ModelFacts;
+use crate::experiment::tasks::Answering;
+use crate::experiment::workloads::SpeedTest;
+use crate::model::architecture::ArchitectureClass;
+use std::fmt;
+
+/// Why a workload does not apply to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inapplicable {
+    /// The model writes no text, so nothing about generation can be measured.
+    NoGeneration,
+    /// The model is not made to embed texts.
+    NoEmbeddings,
+    /// The model keeps nothing between two calls that more tokens could follow.
+    NoDepth,
+    /// Retrieval-augmented answers are measured of decoders alone.
+    NotMeasured,
+    /// The model has no position for a token so far behind.
+    TooLong {
+        /// Tokens it can read at most.
+        context: u32,
+    },
+}
+
+impl fmt::Display for Inapplicable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoGeneration => formatter.write_str("it generates nothing"),
+            Self::NoEmbeddings => formatter.write_str("it is not made to embed texts"),
+            Self::NoDepth => formatter.write_str("it reads every text anew, whole"),
+            Self::NotMeasured => formatter.write_str("it is measured of decoders alone"),
+            Self::TooLong { context } => {
+                write!(formatter, "it reads {context} tokens at most")
+            }
+        }
+    }
+}
+
+/// Why a throughput test does not apply to a model; `None`: it does.
+///
+/// An encoder's `pp` is one text of so many tokens, encoded whole. An encoder-decoder's `pp` is the
+/// encoder alone and its `tg` the decoder alone; a depth before `tg` is the length of what the
+/// encoder has read.
+#[must_use]
+pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
+    match facts.class {
+        ArchitectureClass::DecoderOnly => test.embeds().then_some(Inapplicable::NoEmbeddings),
+        ArchitectureClass::EncoderDecoder if test.embeds() => Some(Inapplicable::NoEmbeddings),
+        ArchitectureClass::EncoderDecoder => {
+            (test.depth > 0 && !test.is_generation_only()).then_some(Inapplicable::NoDepth)
+        }
+        ArchitectureClass::EncoderOnly if test.generated_tokens > 0 => {
+            Some(Inapplicable::NoGeneration)
+        }
+        ArchitectureClass::EncoderOnly if test.depth > 0 => Some(Inapplicable::NoDepth),
+        ArchitectureClass::EncoderOnly => (test.prompt_tokens > facts.context_length)
+            .then_some(Inapplicable::TooLong { context: facts.context_length }),
+    }
+}
+
+/// Why a task does not apply to a class of architecture; `None`: it does. An encoder chooses what lies
+/// nearest, but writes nothing.
+#[must_use]
+pub fn task(answering: &Answering, class: ArchitectureClass) -> Option<Inapplicable> {
+    match (answering, class) {
+        (Answering::Choose, _) | (Answering::Retrieve, ArchitectureClass::EncoderOnly) => None,
+        (Answering::Retrieve, _) => Some(Inapplicable::NoEmbeddings),
+        (_, ArchitectureClass::EncoderOnly) => Some(Inapplicable::NoGeneration),
+        (Answering::Augment { .. }, ArchitectureClass::EncoderDecoder) => {
+            Some(Inapplicable::NotMeasured)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why_not(test: &str, class: ArchitectureClass) -> Option<Inapplicable> {
+        let facts = ModelFacts { class, context_length: 256, ..ModelFacts::default() };
+        speed(test.parse().unwrap(), &facts)
+    }
+
+    #[test]
+    fn an_encoder_reads_and_embeds_but_does_not_write() {
+        let class = ArchitectureClass::EncoderOnly;
+        for test in ["pp128", "pp256", "embed128x8"] {
+            assert_eq!(why_not(test, class), None, "{test}");
+        }
+        let too_long = Some(Inapplicable::TooLong { context: 256 });
+        assert_eq!(why_not("pp512", class), too_long);
+        assert_eq!(why_not("embed512x2", class), too_long);
+        assert_eq!(why_not("tg16", class), Some(Inapplicable::NoGeneration));
+        assert_eq!(why_not("pp16+tg16", class), Some(Inapplicable::NoGeneration));
+        assert_eq!(why_not("pp16@d16", class), Some(Inapplicable::NoDepth));
+    }
+
+    #[test]
+    fn an_encoder_decoder_encodes_generates_and_generates_after_what_was_encoded() {
+        let class = ArchitectureClass::EncoderDecoder;
+        for test in ["pp128", "tg16", "pp128+tg16", "tg16@d128"] {
+            assert_eq!(why_not(test, class), None, "{test}");
+        }
+        assert_eq!(why_not("pp16@d16", class), Some(Inapplicable::NoDepth));
+        assert_eq!(why_not("embed16x2", class), Some(Inapplicable::NoEmbeddings));
+    }
+
+    #[test]
+    fn a_decoder_does_all_that_llama_bench_does() {
+        let class = ArchitectureClass::DecoderOnly;
+        for test in ["pp512", "tg16", "pp128+tg16", "tg16@d4096"] {
+            assert_eq!(why_not(test, class), None, "{test}");
+        }
+        assert_eq!(why_not("embed16x2", class), Some(Inapplicable::NoEmbeddings));
+    }
+}

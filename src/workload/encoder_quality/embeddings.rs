@@ -1,0 +1,130 @@
+//! How alike the embeddings of a variant and of the reference are.
+
+use super::shelf::{Shelf, ShelfError};
+use super::{EncoderQualityError, longest, pieces};
+use crate::experiment::settings::Settings;
+use crate::llama::memory::BufferMemory;
+use crate::llama::model::Model;
+use crate::statistics::sample::Sample;
+use crate::workload::Progress;
+use crate::workload::embedder::{Embedder, cosine};
+use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
+use crate::workload::quality::{Reference, Request};
+use std::time::Instant;
+
+/// The figures, and the memory that the context took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingQualityRun {
+    /// The figures.
+    pub quality: EmbeddingQuality,
+    /// What llama.cpp allocated.
+    pub memory: Vec<BufferMemory>,
+}
+
+/// Embeds the pieces of the text, and keeps the embeddings or compares them with the reference's.
+///
+/// # Errors
+/// See [`EncoderQualityError`].
+pub fn run(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    progress: Progress<'_>,
+) -> Result<EmbeddingQualityRun, EncoderQualityError> {
+    let pieces = pieces(model, request)?;
+    let mut embedder = Embedder::new(model, settings, longest(&pieces))?;
+    let start = Instant::now();
+    let count = pieces.len();
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+    let mut told = |done: usize| progress(done as f64 / count as f64, "");
+    let embeddings = embedder.embed(&pieces, &mut told)?;
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some(piece) = embeddings.iter().position(|row| row.iter().any(|x| x.is_nan())) {
+        return Err(EncoderQualityError::NotANumber { piece: piece + 1 });
+    }
+    let tokens = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let similarity = match request.reference {
+        Reference::None => None,
+        Reference::Write { path, .. } => {
+            let width = model.embedding_width();
+            Shelf { width, tokens: pieces, rows: embeddings.concat() }.write(path)?;
+            None
+        }
+        Reference::Read { path } => {
+            let shelf = Shelf::read(path, model.embedding_width())?;
+            if shelf.tokens != pieces {
+                let reason = "the reference saw other tokens";
+                return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
+            }
+            let reference: Vec<&[f32]> = shelf.rows.chunks_exact(shelf.width.max(1)).collect();
+            let own: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
+            compare(&own, &reference)
+        }
+    };
+    let quality = EmbeddingQuality {
+        pieces: u32::try_from(count).unwrap_or(u32::MAX),
+        tokens,
+        seconds,
+        similarity,
+    };
+    Ok(EmbeddingQualityRun { quality, memory: embedder.memory() })
+}
+
+/// Compares the embeddings of the same pieces; `None` if there are none.
+fn compare(own: &[&[f32]], reference: &[&[f32]]) -> Option<EmbeddingSimilarity> {
+    let cosines: Vec<f64> =
+        own.iter().zip(reference).map(|(own, reference)| cosine(own, reference)).collect();
+    let sample = Sample::new(cosines.iter().copied())?;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred pieces")]
+    let count = cosines.len() as f64;
+    let same = (0..cosines.len())
+        .filter(|&piece| nearest(own, piece) == nearest(reference, piece))
+        .count();
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred pieces")]
+    let same_nearest = same as f64 / count;
+    Some(EmbeddingSimilarity {
+        cosine: MeanWithError {
+            mean: sample.mean(),
+            standard_error: sample.standard_deviation().unwrap_or(0.0) / count.sqrt(),
+        },
+        cosine_minimum: sample.minimum(),
+        same_nearest,
+        piece_cosines: cosines,
+    })
+}
+
+/// The other piece whose embedding has the highest cosine with this one's; the first of several.
+fn nearest(embeddings: &[&[f32]], piece: usize) -> Option<usize> {
+    let others = (0..embeddings.len()).filter(|&other| other != piece);
+    let similarity = |other: usize| cosine(embeddings[piece], embeddings[other]);
+    others
+        .map(|other| (similarity(other), other))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
+        .map(|(_, other)| other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_embeddings_are_alike_in_everything() {
+        let rows: [&[f32]; 3] = [&[1.0, 0.0], &[0.8, 0.6], &[-1.0, 0.1]];
+        let similarity = compare(&rows, &rows).unwrap();
+        assert!((similarity.cosine.mean - 1.0).abs() < 1e-12);
+        assert!((similarity.cosine_minimum - 1.0).abs() < 1e-12);
+        assert!((similarity.same_nearest - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_turned_vector_shows_in_mean_minimum_and_neighbours() {
+        let reference: [&[f32]; 3] = [&[1.0, 0.0], &[0.8, 0.6], &[-1.0, 0.1]];
+        // The second now lies beside the third.
+        let own: [&[f32]; 3] = [&[1.0, 0.0], &[-0.8, 0.6], &[-1.0, 0.1]];
+        let similarity = compare(&own, &reference).unwrap();
+        assert!((similarity.cosine_minimum - (0.36 - 0.64)).abs() < 1e-6);
+        assert!((similarity.cosine.mean - (1.0 + 1.0 - 0.28) / 3.0).abs() < 1e-6);
+        // Nearest to the first is still the second; the second and the third have changed theirs.
+        assert!((similarity.same_nearest - 2.0 / 3.0).abs() < 1e-12, "{similarity:?}");
+    }
+}

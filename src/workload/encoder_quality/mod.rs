@@ -1,0 +1,95 @@
+//! Quality of a model with an encoder: how its variants differ from the reference over the pieces of
+//! a text.
+//!
+//! A piece is a line of the text, cut where it is longer than the workload's context or the model's.
+//! `embeddings` compares the vectors that an encoder-only model makes of them, `answers` the
+//! probabilities with which an encoder-decoder writes what the reference answers to them; `shelf` is
+//! the file that carries the reference's side from its worker to the others'. Uses `embedder`,
+//! `seq2seq` and the arithmetic of `quality`; used by `worker`.
+
+pub mod answers;
+pub mod embeddings;
+mod shelf;
+
+use super::quality::Request;
+use crate::llama::error::LlamaError;
+use crate::llama::model::Model;
+use shelf::ShelfError;
+
+/// Why quality could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderQualityError {
+    /// A native call failed.
+    #[error(transparent)]
+    Llama(#[from] LlamaError),
+    /// The reference's side could not be written or read.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// The text has nothing in it.
+    #[error("the text has {pieces} lines to compare variants on; at least 2 are needed")]
+    TooFewPieces {
+        /// Lines that are not empty.
+        pieces: usize,
+    },
+    /// The variant computes nonsense.
+    #[error("the variant's figures are not numbers (NaN) in piece {piece}")]
+    NotANumber {
+        /// Piece, from 1.
+        piece: usize,
+    },
+}
+
+/// The pieces of the text as the model reads them, special tokens included, at most as many as the
+/// request has chunks.
+fn pieces(model: &Model, request: &Request<'_>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
+    let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
+    let longest = request.context.min(model.context_length().max(8)) as usize;
+    let mut pieces = Vec::new();
+    for line in request.text.lines().filter(|line| !line.trim().is_empty()) {
+        let whole = model.tokenize(line, true, false)?;
+        let plain = model.tokenize(line, false, false)?;
+        let (before, after) = around(&whole, &plain);
+        let room = longest.saturating_sub(before.len() + after.len()).max(1);
+        for part in plain.chunks(room) {
+            if pieces.len() == most {
+                return enough(pieces);
+            }
+            pieces.push([before, part, after].concat());
+        }
+    }
+    enough(pieces)
+}
+
+/// One piece says nothing about how pieces differ.
+fn enough(pieces: Vec<Vec<i32>>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
+    if pieces.len() < 2 {
+        return Err(EncoderQualityError::TooFewPieces { pieces: pieces.len() });
+    }
+    Ok(pieces)
+}
+
+/// The special tokens that stand before and after a text.
+fn around<'a>(whole: &'a [i32], plain: &[i32]) -> (&'a [i32], &'a [i32]) {
+    let added = whole.len().saturating_sub(plain.len());
+    let starts = |at: usize| whole[at..].starts_with(plain);
+    let before = (0..=added).find(|&at| starts(at)).unwrap_or(0);
+    (&whole[..before], &whole[(before + plain.len()).min(whole.len())..])
+}
+
+/// Longest of some pieces, tokens.
+fn longest(pieces: &[Vec<i32>]) -> u32 {
+    let longest = pieces.iter().map(Vec::len).max().unwrap_or(0);
+    u32::try_from(longest).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_tokens_are_found_on_both_sides_of_a_text() {
+        assert_eq!(around(&[0, 7, 8, 1], &[7, 8]), (&[0][..], &[1][..]));
+        assert_eq!(around(&[7, 8, 1], &[7, 8]), (&[][..], &[1][..]));
+        assert_eq!(around(&[7, 8], &[7, 8]), (&[][..], &[][..]));
+    }
+}

@@ -1,0 +1,67 @@
+//! Throughput of an encoder: one text (`pp128`) or several side by side (`embed128x8`), each encoded
+//! whole and pooled into one embedding.
+
+use super::{Bench, RandomTokens, signed};
+use crate::experiment::settings::Settings;
+use crate::experiment::workloads::SpeedTest;
+use crate::llama::batch::Batch;
+use crate::llama::context::{Context, ContextShape};
+use crate::llama::error::LlamaError;
+use crate::llama::memory::BufferMemory;
+use crate::llama::model::Model;
+
+pub(super) struct Encoder<'model> {
+    context: Context<'model>,
+    batch: Batch,
+    random: RandomTokens<'model>,
+    tokens: u32,
+    texts: u32,
+}
+
+impl<'model> Encoder<'model> {
+    pub(super) fn new(
+        model: &'model Model,
+        settings: &Settings,
+        test: SpeedTest,
+    ) -> Result<Self, LlamaError> {
+        let texts = test.embedded_texts.max(1);
+        // Every token attends to every other of its text, so a batch is computed at once, whatever
+        // the settings say of `ubatch`.
+        let all = test.tokens();
+        let shape = ContextShape { tokens: all, sequences: texts, batch: all, ubatch: all };
+        Ok(Self {
+            context: Context::for_embeddings(model, settings, shape)?,
+            batch: Batch::with_capacity(all as usize),
+            random: RandomTokens::of(model),
+            tokens: test.prompt_tokens,
+            texts,
+        })
+    }
+}
+
+impl Bench for Encoder<'_> {
+    fn warm_up(&mut self) -> Result<(), LlamaError> {
+        self.measure()
+    }
+
+    fn rewind(&mut self) -> Result<(), LlamaError> {
+        Ok(())
+    }
+
+    fn measure(&mut self) -> Result<(), LlamaError> {
+        self.batch.clear();
+        for text in 0..self.texts {
+            for position in 0..self.tokens {
+                let token = if position == 0 { self.random.first() } else { self.random.next() };
+                self.batch.add(token, signed(position), signed(text), true)?;
+            }
+        }
+        self.context.encode(&mut self.batch)?;
+        self.context.synchronize();
+        Ok(())
+    }
+
+    fn memory(&self) -> Vec<BufferMemory> {
+        self.context.memory()
+    }
+}

@@ -1,0 +1,111 @@
+//! Throughput: prompt processing and generation with llama-bench's meaning, and embedding.
+//!
+//! Source of the protocol: llama.cpp, tools/llama-bench: random tokens, one warm-up, the KV cache
+//! emptied before each repetition, a synchronisation after each generated token, no sampling and no
+//! tokenization. The random tokens are the same for every variant here, so that paired differences
+//! hold nothing but the variant. What a test means for each class of architecture is in `decoder`,
+//! `encoder` and `encoder_decoder`; the clock is here.
+
+mod decoder;
+mod encoder;
+mod encoder_decoder;
+
+use super::Progress;
+use super::measured::SpeedSample;
+use crate::experiment::settings::Settings;
+use crate::experiment::workloads::SpeedTest;
+use crate::llama::error::LlamaError;
+use crate::llama::memory::BufferMemory;
+use crate::llama::model::Model;
+use crate::model::architecture::ArchitectureClass;
+use std::time::Instant;
+
+/// Seed of the random tokens; any number would do as long as it stays.
+const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
+
+/// Timed repetitions of one test, and the memory its context took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpeedRun {
+    /// One per repetition.
+    pub samples: Vec<SpeedSample>,
+    /// What llama.cpp allocated.
+    pub memory: Vec<BufferMemory>,
+}
+
+/// A test on a model of one class.
+trait Bench {
+    /// Does what is not counted: a warm-up, and what comes before the clock starts.
+    fn warm_up(&mut self) -> Result<(), LlamaError>;
+
+    /// Brings the context into the state in which every repetition begins.
+    fn rewind(&mut self) -> Result<(), LlamaError>;
+
+    /// Does what is timed; it is computed when this returns.
+    fn measure(&mut self) -> Result<(), LlamaError>;
+
+    /// What llama.cpp allocated.
+    fn memory(&self) -> Vec<BufferMemory>;
+}
+
+/// Runs one test: a warm-up, then `repetitions` that are timed. The test must apply to the model
+/// ([`super::applicability::speed`]).
+///
+/// # Errors
+/// When a context cannot be made or evaluation fails.
+pub fn run(
+    model: &Model,
+    settings: &Settings,
+    test: SpeedTest,
+    repetitions: u32,
+    progress: Progress<'_>,
+) -> Result<SpeedRun, LlamaError> {
+    let mut bench: Box<dyn Bench + '_> = match model.class() {
+        ArchitectureClass::DecoderOnly => Box::new(decoder::Decoder::new(model, settings, test)?),
+        ArchitectureClass::EncoderOnly => Box::new(encoder::Encoder::new(model, settings, test)?),
+        ArchitectureClass::EncoderDecoder => {
+            Box::new(encoder_decoder::EncoderDecoder::new(model, settings, test)?)
+        }
+    };
+    bench.warm_up()?;
+    let memory = bench.memory();
+    let mut samples = Vec::new();
+    for repetition in 0..repetitions {
+        bench.rewind()?;
+        let start = Instant::now();
+        bench.measure()?;
+        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
+        samples.push(sample);
+        progress(
+            f64::from(repetition + 1) / f64::from(repetitions),
+            &format!("{:.1} {}", sample.rate(test), test.unit().short()),
+        );
+    }
+    Ok(SpeedRun { samples, memory })
+}
+
+/// Random tokens of a model's vocabulary, the same ones in every process.
+struct RandomTokens<'model> {
+    model: &'model Model,
+    random: fastrand::Rng,
+}
+
+impl<'model> RandomTokens<'model> {
+    fn of(model: &'model Model) -> Self {
+        Self { model, random: fastrand::Rng::with_seed(TOKEN_SEED) }
+    }
+
+    fn next(&mut self) -> i32 {
+        let size = i32::try_from(self.model.vocabulary_size()).unwrap_or(i32::MAX);
+        self.random.i32(0..size.max(1))
+    }
+
+    /// The token that llama-bench begins with: BOS if the model wants it, else a random one.
+    fn first(&mut self) -> i32 {
+        self.model.beginning_token().unwrap_or_else(|| self.next())
+    }
+}
+
+fn signed(position: u32) -> i32 {
+    i32::try_from(position).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,276 @@
+//! Retrieval-augmented answers: an encoder finds chunks, a decoder answers with them in its request.
+//!
+//! One question at a time, as a user would ask, so that it can be told where the time goes: embedding
+//! the question, searching the index, reading the request, writing the answer.
+
+use super::answerer::Answer;
+use super::record::{RetrievalRecord, StageSeconds, Work};
+use super::retrieve::{Corpus, Retriever};
+use super::{Answered, Request, TaskError};
+use crate::experiment::settings::Settings;
+use crate::experiment::tasks::{Asked, Question, Sought};
+use crate::llama::batch::Batch;
+use crate::llama::context::{Context, ContextShape};
+use crate::llama::error::LlamaError;
+use crate::llama::model::Model;
+use crate::prompt::environment::{in_words, strict_environment};
+use crate::workload::Progress;
+use crate::workload::softmax::index_of_maximum;
+use minijinja::value::Serde;
+use minijinja::{Environment, Value};
+use std::time::{Duration, Instant};
+
+/// The name of the request's template in its environment.
+const TEMPLATE: &str = "template";
+
+/// The passages nearest to every query, by an encoder.
+pub(super) fn retrieve(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    corpus: &Corpus<'_>,
+    progress: Progress<'_>,
+) -> Result<(Answered, RetrievalRecord), TaskError> {
+    let (mut retriever, index) = Retriever::open(model, settings, corpus.passages, corpus.job)?;
+    let mut answered = Answered::none(retriever.memory());
+    let mut times = Times::default();
+    for (position, question) in request.questions.iter().enumerate() {
+        let Asked::Find { query, .. } = &question.asked else { continue };
+        let Some(found) = retriever.find(query)? else {
+            answered.too_long.push(question.id.clone());
+            continue;
+        };
+        times.add(&found.embedding, &found.search, &Duration::ZERO, &Duration::ZERO);
+        answered.count(found.tokens);
+        answered.positions.push(position);
+        answered.answers.push(Answer::Found { passages: found.passages, text: None });
+        tell(progress, position + 1, request.questions.len());
+    }
+    answered.checked(request.questions, model)?;
+    let seconds = times.means();
+    Ok((answered, RetrievalRecord { index, seconds }))
+}
+
+/// Answers of a decoder whose requests hold the chunks that an encoder found.
+pub(super) fn augment(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    corpus: &Corpus<'_>,
+    (max_tokens, stop): (u32, &[String]),
+    progress: Progress<'_>,
+) -> Result<(Answered, RetrievalRecord), TaskError> {
+    let encoder = corpus.encoder.unwrap_or(model);
+    let (mut retriever, index) = Retriever::open(encoder, settings, corpus.passages, corpus.job)?;
+    let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
+    stops.extend(request.prompter.stops());
+    let mut reader = Reader::new(model, settings, corpus, request, max_tokens)?;
+    let mut memory = retriever.memory();
+    memory.extend(reader.context.memory());
+    let mut answered = Answered::none(memory);
+    let mut times = Times::default();
+    for (position, question) in request.questions.iter().enumerate() {
+        let Asked::Find { query, answer: Some(sought), .. } = &question.asked else { continue };
+        let found = retriever.find(query)?;
+        let chunks: Option<Vec<&str>> = found.as_ref().map(|found| {
+            let nearest = found.chunks.iter().take(corpus.job.top as usize);
+            nearest.map(|&chunk| retriever.content(chunk)).collect()
+        });
+        let start = Instant::now();
+        let tokens = match &chunks {
+            Some(chunks) => reader.request(question, sought, chunks)?,
+            None => None,
+        };
+        let (Some(found), Some(tokens)) = (found, tokens) else {
+            answered.too_long.push(question.id.clone());
+            continue;
+        };
+        let first = reader.read(&tokens)?;
+        let prefill = start.elapsed();
+        let start = Instant::now();
+        let text = reader.write(first, tokens.len(), &stops)?;
+        times.add(&found.embedding, &found.search, &prefill, &start.elapsed());
+        answered.count(found.tokens + tokens.len());
+        answered.positions.push(position);
+        answered.answers.push(Answer::Found { passages: found.passages, text: Some(text) });
+        tell(progress, position + 1, request.questions.len());
+    }
+    answered.checked(request.questions, model)?;
+    let seconds = times.means();
+    Ok((answered, RetrievalRecord { index, seconds }))
+}
+
+impl Answered {
+    fn none(memory: Vec<crate::llama::memory::BufferMemory>) -> Self {
+        let work = Work { request_tokens: 0, evaluated_tokens: 0 };
+        Self { positions: Vec::new(), too_long: Vec::new(), answers: Vec::new(), work, memory }
+    }
+
+    fn count(&mut self, tokens: usize) {
+        self.work.request_tokens += tokens as u64;
+        self.work.evaluated_tokens += tokens as u64;
+    }
+
+    /// An error if there is no answer at all.
+    fn checked(&self, questions: &[Question], model: &Model) -> Result<(), TaskError> {
+        if self.positions.is_empty() {
+            let context = model.context_length();
+            // How long the shortest is cannot be told before passages are found for it.
+            let shortest = context as usize + 1;
+            return Err(TaskError::NothingFits { questions: questions.len(), shortest, context });
+        }
+        Ok(())
+    }
+}
+
+/// A decoder that reads one request at a time.
+struct Reader<'a> {
+    model: &'a Model,
+    context: Context<'a>,
+    batch: Batch,
+    environment: Environment<'static>,
+    request: &'a Request<'a>,
+    max_tokens: u32,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        model: &'a Model,
+        settings: &Settings,
+        corpus: &Corpus<'_>,
+        request: &'a Request<'a>,
+        max_tokens: u32,
+    ) -> Result<Self, TaskError> {
+        let mut environment = strict_environment();
+        let template = corpus.job.template.clone().unwrap_or_default();
+        environment
+            .add_template_owned(TEMPLATE, template)
+            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+        let tokens = model.context_length();
+        let batch = settings.batch.min(tokens);
+        let shape =
+            ContextShape { tokens, sequences: 1, batch, ubatch: settings.ubatch.min(batch) };
+        Ok(Self {
+            model,
+            context: Context::new(model, settings, shape)?,
+            batch: Batch::with_capacity(batch as usize),
+            environment,
+            request,
+            max_tokens,
+        })
+    }
+
+    /// The request as tokens; `None` if it and an answer do not fit the model's context.
+    fn request(
+        &self,
+        question: &Question,
+        sought: &Sought,
+        chunks: &[&str],
+    ) -> Result<Option<Vec<i32>>, TaskError> {
+        let mut fields = sought.fields.clone();
+        let passages = chunks.iter().map(|&chunk| serde_json::Value::from(chunk)).collect();
+        fields.insert("passages".to_owned(), serde_json::Value::Array(passages));
+        let text = self
+            .environment
+            .get_template(TEMPLATE)
+            .and_then(|template| template.render(Value::from(Serde(&fields))))
+            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+        let prompt = self
+            .request
+            .prompter
+            .request(&text)
+            .map_err(|source| TaskError::Template { id: question.id.clone(), source })?;
+        let tokens = self.model.tokenize_prompt(&prompt)?;
+        let room = u64::from(self.model.context_length());
+        let fits = !tokens.is_empty() && tokens.len() as u64 + u64::from(self.max_tokens) <= room;
+        Ok(fits.then_some(tokens))
+    }
+
+    /// Reads the request; returns the first token of the answer.
+    fn read(&mut self, tokens: &[i32]) -> Result<i32, LlamaError> {
+        self.context.clear_memory();
+        let last = tokens.len() - 1;
+        let length = self.context.shape().batch as usize;
+        for (nth, part) in tokens.chunks(length).enumerate() {
+            self.batch.clear();
+            for (offset, &token) in part.iter().enumerate() {
+                let position = nth * length + offset;
+                self.batch.add(token, signed(position), 0, position == last)?;
+            }
+            self.context.decode(&mut self.batch)?;
+        }
+        self.next()
+    }
+
+    fn next(&mut self) -> Result<i32, LlamaError> {
+        self.context.synchronize();
+        Ok(signed(index_of_maximum(self.context.all_logits(1)?)))
+    }
+
+    /// Writes the answer from its first token on, up to one of `stops`.
+    fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, LlamaError> {
+        let (mut token, mut position) = (first, length);
+        let mut bytes = Vec::new();
+        for _ in 0..self.max_tokens {
+            if self.model.ends_generation(token) {
+                break;
+            }
+            bytes.extend(self.model.token_bytes(token));
+            let text = String::from_utf8_lossy(&bytes);
+            if let Some(end) = stops.iter().filter_map(|&stop| text.find(stop)).min() {
+                return Ok(text[..end].to_owned());
+            }
+            self.batch.clear();
+            self.batch.add(token, signed(position), 0, true)?;
+            self.context.decode(&mut self.batch)?;
+            position += 1;
+            token = self.next()?;
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn signed(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Time spent in each stage over all questions.
+#[derive(Default)]
+struct Times {
+    questions: u32,
+    embedding: Duration,
+    search: Duration,
+    prefill: Duration,
+    generation: Duration,
+}
+
+impl Times {
+    fn add(
+        &mut self,
+        embedding: &Duration,
+        search: &Duration,
+        prefill: &Duration,
+        generation: &Duration,
+    ) {
+        self.questions += 1;
+        self.embedding += *embedding;
+        self.search += *search;
+        self.prefill += *prefill;
+        self.generation += *generation;
+    }
+
+    fn means(&self) -> StageSeconds {
+        let mean = |sum: Duration| sum.as_secs_f64() / f64::from(self.questions.max(1));
+        StageSeconds {
+            embedding: mean(self.embedding),
+            search: mean(self.search),
+            prefill: mean(self.prefill),
+            generation: mean(self.generation),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+fn tell(progress: Progress<'_>, done: usize, all: usize) {
+    progress(done as f64 / all as f64, "");
+}
