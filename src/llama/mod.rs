@@ -16,6 +16,7 @@ pub mod context;
 pub mod devices;
 pub mod error;
 pub mod gguf_file;
+pub mod graph;
 pub mod log;
 pub mod mapped_file;
 pub mod memory;

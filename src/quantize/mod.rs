@@ -6,6 +6,7 @@
 //!
 //! Runs inside the worker process. Uses `llama` and `experiment::calibration`; used by `worker`.
 
+pub mod awq;
 pub mod gptq;
 pub mod import;
 pub mod importance;

@@ -1,0 +1,467 @@
+//! Where a model's graph lets a scale of channels pass, so that it can be taken out before a product and put
+//! into the product's weights.
+//!
+//! A relation has a producer, whose output's channels can be divided by any positive numbers (the weight vector of
+//! a norm, or the rows of a matrix), and the products that see those channels and nothing else does. It is
+//! found by following the graph forward from each producer: through what is linear in each channel by itself, up
+//! to products with weights. Anything else on the way is a reason why not. No name of a tensor and no
+//! architecture is known here. Uses `llama::graph`; used by the entry point.
+
+use crate::llama::graph::{Graph, Node, Operation};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What takes the scale out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Producer {
+    /// A vector that channels are multiplied with: the weight of a norm.
+    Vector {
+        /// Its name.
+        weight: String,
+    },
+    /// Rows of a matrix, or of each expert's matrix.
+    Rows {
+        /// Its name.
+        weight: String,
+        /// The row of the first channel.
+        first: usize,
+    },
+}
+
+impl Producer {
+    /// The name of its weight.
+    #[must_use]
+    pub fn weight(&self) -> &str {
+        match self {
+            Self::Vector { weight } | Self::Rows { weight, .. } => weight,
+        }
+    }
+}
+
+/// A vector that is added between producer and products, and is scaled with the channels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bias {
+    /// Its name.
+    pub weight: String,
+    /// The element of the first channel.
+    pub first: usize,
+}
+
+/// Query heads that read the same value head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    /// Channels of a head.
+    pub width: usize,
+    /// Heads of products per head of the producer.
+    pub heads: usize,
+}
+
+/// A producer and the products that its scale can be put into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// What takes the scale out.
+    pub producer: Producer,
+    /// What is added on the way.
+    pub biases: Vec<Bias>,
+    /// Weights whose columns take the scale in.
+    pub products: Vec<String>,
+    /// Channels of the producer.
+    pub channels: usize,
+    /// Columns of the products.
+    pub columns: usize,
+    /// How columns share channels, if they are more.
+    pub sharing: Option<Sharing>,
+    /// Sets of scales: 1, or one per expert where producer and products are experts.
+    pub experts: usize,
+}
+
+impl Relation {
+    /// The channel that a column of a product comes from.
+    #[must_use]
+    pub fn channel_of(&self, column: usize) -> usize {
+        self.sharing.map_or(column, |Sharing { width, heads }| {
+            column / (width * heads) * width + column % width
+        })
+    }
+
+    /// Scales of columns, from those of channels.
+    #[must_use]
+    pub fn spread(&self, channels: &[f32]) -> Vec<f32> {
+        (0..self.columns).map(|column| channels[self.channel_of(column)]).collect()
+    }
+}
+
+/// A weight that no scale can be put into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unscaled {
+    /// Its name.
+    pub weight: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a graph says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Relations {
+    /// In the order of the graph.
+    pub found: Vec<Relation>,
+    /// All other weights that vectors are multiplied with.
+    pub unscaled: Vec<Unscaled>,
+    /// All weights that vectors are multiplied with, in the order of the graph.
+    pub order: Vec<String>,
+}
+
+/// Finds the relations of a graph.
+#[must_use]
+pub fn find(graph: &Graph) -> Relations {
+    let map = Map::new(graph);
+    let candidates = map.candidates();
+    let mut covered = BTreeSet::new();
+    let mut found: Vec<(usize, Relation)> = Vec::new();
+    let mut failures: Vec<(BTreeSet<usize>, String)> = Vec::new();
+    for candidate in candidates {
+        let mut walk = Walk::new(&map, &candidate);
+        match walk.relation() {
+            Ok(relation) if relation.products.iter().any(|name| covered.contains(name)) => {}
+            Ok(relation) => {
+                covered.extend(relation.products.iter().cloned());
+                found.push((candidate.start, relation));
+            }
+            Err(reason) => failures.push((walk.seen, reason)),
+        }
+    }
+    found.sort_by_key(|(start, _)| *start);
+    let mut unscaled: Vec<Unscaled> = Vec::new();
+    let mut order = Vec::new();
+    for (index, node) in map.products() {
+        let Some(weight) = map.weight(node, 0) else { continue };
+        order.push(weight.name.clone());
+        let known = unscaled.iter().any(|other| other.weight == weight.name);
+        if covered.contains(&weight.name) || known {
+            continue;
+        }
+        let reason = map.reason(index, &failures);
+        unscaled.push(Unscaled { weight: weight.name.clone(), reason });
+    }
+    let found = found.into_iter().map(|(_, relation)| relation).collect();
+    Relations { found, unscaled, order }
+}
+
+/// A graph with the consumers of each node.
+struct Map<'a> {
+    nodes: &'a [Node],
+    /// Consumers of each node, and as which operand they take it.
+    consumers: Vec<Vec<(usize, usize)>>,
+}
+
+/// A producer to be followed.
+#[derive(Debug, Clone)]
+struct Candidate {
+    producer: Producer,
+    /// The node whose output's channels are scaled.
+    start: usize,
+    channels: usize,
+    biases: Vec<Bias>,
+    /// Matrices of the producer.
+    experts: usize,
+}
+
+impl<'a> Map<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let mut consumers = vec![Vec::new(); graph.nodes.len()];
+        for (index, node) in graph.nodes.iter().enumerate() {
+            for (role, source) in node.sources.iter().enumerate() {
+                if let Some(source) = source {
+                    consumers[*source].push((index, role));
+                }
+            }
+        }
+        Self { nodes: &graph.nodes, consumers }
+    }
+
+    fn source(&self, node: &Node, role: usize) -> Option<usize> {
+        node.sources.get(role).copied().flatten()
+    }
+
+    /// The weight that is an operand, if it is one.
+    fn weight(&self, node: &Node, role: usize) -> Option<&'a Node> {
+        let source = &self.nodes[self.source(node, role)?];
+        let named = [".weight", ".bias"].iter().any(|end| source.name.ends_with(end));
+        (source.operation == Operation::Leaf && named).then_some(source)
+    }
+
+    /// Whether nothing else takes this operand.
+    fn is_alone(&self, node: &Node, role: usize) -> bool {
+        self.source(node, role).is_some_and(|source| self.consumers[source].len() == 1)
+    }
+
+    /// Products with weights.
+    fn products(&self) -> impl Iterator<Item = (usize, &'a Node)> {
+        self.nodes.iter().enumerate().filter(|(_, node)| is_product(node))
+    }
+
+    /// Producers: vectors first, since a scale is best taken out where it comes nearest to the products.
+    fn candidates(&self) -> Vec<Candidate> {
+        let vectors = self.nodes.iter().enumerate().filter_map(|(start, node)| {
+            if node.operation != Operation::Multiply {
+                return None;
+            }
+            let weight = self.weight(node, 1)?;
+            let channels = node.dims[0];
+            let fits = weight.elements() == channels && channels > 1;
+            (fits && self.is_alone(node, 1)).then(|| Candidate {
+                producer: Producer::Vector { weight: weight.name.clone() },
+                start,
+                channels,
+                biases: Vec::new(),
+                experts: 1,
+            })
+        });
+        let rows = self.products().flat_map(|(start, node)| self.row_candidates(start, node));
+        vectors.chain(rows).collect()
+    }
+
+    /// The rows of a matrix: all of them, or the ranges that the graph splits them into.
+    fn row_candidates(&self, product: usize, node: &Node) -> Vec<Candidate> {
+        let Some(weight) = self.weight(node, 0).filter(|_| self.is_alone(node, 0)) else {
+            return Vec::new();
+        };
+        let rows = node.dims[0];
+        let mut start = product;
+        let mut biases = Vec::new();
+        // What follows at once and leaves the rows as they are.
+        while let [(next, 0)] = self.consumers[start][..] {
+            let node = &self.nodes[next];
+            let adds = adds(node, weight.dims[2]) && self.is_alone(node, 1);
+            match self.weight(node, 1).filter(|bias| adds && bias.dims[0] == rows) {
+                Some(bias) => biases.push(bias.name.clone()),
+                None => break,
+            }
+            start = next;
+        }
+        let candidate = |first: usize, channels: usize, start: usize| Candidate {
+            producer: Producer::Rows { weight: weight.name.clone(), first },
+            start,
+            channels,
+            biases: biases.iter().map(|name| Bias { weight: name.clone(), first }).collect(),
+            experts: weight.dims[2],
+        };
+        if let [(gate, 0)] = self.consumers[start][..]
+            && let Operation::Gate { swapped } = self.nodes[gate].operation
+            && self.nodes[gate].sources.len() == 1
+        {
+            let half = rows / 2;
+            return vec![candidate(if swapped { 0 } else { half }, half, gate)];
+        }
+        let vectors = (self.nodes[start].elements() / rows.max(1)).max(1);
+        let mut parts: Vec<(usize, usize, usize)> = self.consumers[start]
+            .iter()
+            .map(|&(view, _)| {
+                (self.nodes[view].offset, self.nodes[view].elements() / vectors, view)
+            })
+            .collect();
+        parts.sort_unstable();
+        let split = parts.len() > 1
+            && parts.iter().all(|&(.., view)| self.nodes[view].operation == Operation::View)
+            && parts.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+            && parts.last().is_some_and(|&(first, channels, _)| first + channels <= rows);
+        if split {
+            return parts
+                .into_iter()
+                .map(|(first, rows, view)| candidate(first, rows, view))
+                .collect();
+        }
+        vec![candidate(0, rows, start)]
+    }
+
+    /// Why a product's weight takes no scale in.
+    fn reason(&self, product: usize, failures: &[(BTreeSet<usize>, String)]) -> String {
+        let node = &self.nodes[product];
+        if !self.is_alone(node, 0) {
+            return "the model uses it in more than one place".to_owned();
+        }
+        let Some(mut input) = self.source(node, 1) else { return "it has no input".to_owned() };
+        if let Some((_, reason)) = failures.iter().rev().find(|(seen, _)| seen.contains(&input)) {
+            return reason.clone();
+        }
+        while matches!(self.nodes[input].operation, Operation::Rearrange | Operation::Copy)
+            && let Some(source) = self.source(&self.nodes[input], 0)
+        {
+            input = source;
+        }
+        format!(
+            "no scale can be taken out of its input, which {} makes",
+            self.nodes[input].description
+        )
+    }
+}
+
+fn is_product(node: &Node) -> bool {
+    matches!(node.operation, Operation::MatrixProduct | Operation::ExpertProduct)
+}
+
+/// Whether a node adds a vector to each channel of a producer of so many experts.
+fn adds(node: &Node, experts: usize) -> bool {
+    match node.operation {
+        Operation::Add => experts == 1,
+        Operation::AddExpert => experts > 1,
+        _ => false,
+    }
+}
+
+/// The way of one candidate's channels through the graph.
+struct Walk<'a, 'm> {
+    map: &'m Map<'a>,
+    candidate: &'m Candidate,
+    /// Nodes whose output has scaled channels.
+    seen: BTreeSet<usize>,
+    products: BTreeMap<usize, String>,
+    biases: BTreeSet<Bias>,
+    sharing: Option<Sharing>,
+    columns: Option<usize>,
+    matrices: BTreeSet<usize>,
+}
+
+impl<'a, 'm> Walk<'a, 'm> {
+    fn new(map: &'m Map<'a>, candidate: &'m Candidate) -> Self {
+        Self {
+            map,
+            candidate,
+            seen: BTreeSet::new(),
+            products: BTreeMap::new(),
+            biases: candidate.biases.iter().cloned().collect(),
+            sharing: None,
+            columns: None,
+            matrices: BTreeSet::new(),
+        }
+    }
+
+    fn relation(&mut self) -> Result<Relation, String> {
+        let mut open = vec![self.candidate.start];
+        self.seen.insert(self.candidate.start);
+        while let Some(node) = open.pop() {
+            for &(consumer, role) in &self.map.consumers[node] {
+                let Some(next) = self.step(node, consumer, role)? else { continue };
+                if self.seen.insert(next) {
+                    open.push(next);
+                } else if self.map.nodes[next].operation != Operation::Leaf {
+                    return Err(format!("{} combines it with itself", self.at(next)));
+                }
+            }
+        }
+        self.finish()
+    }
+
+    fn finish(&self) -> Result<Relation, String> {
+        let Candidate { producer, channels, experts, .. } = self.candidate;
+        let columns = self.columns.ok_or("it reaches no product with a weight")?;
+        let expected = channels * self.sharing.map_or(1, |sharing| sharing.heads);
+        if columns != expected {
+            return Err(format!(
+                "{} has {channels} channels, which do not fit products of {columns} columns",
+                producer.weight()
+            ));
+        }
+        // Scales of several experts reach the same expert's products only if all are experts.
+        if *experts > 1 && (self.matrices.len() != 1 || !self.matrices.contains(experts)) {
+            return Err("its experts feed products of all experts".to_owned());
+        }
+        Ok(Relation {
+            producer: producer.clone(),
+            biases: self.biases.iter().cloned().collect(),
+            products: self.products.values().cloned().collect(),
+            channels: *channels,
+            columns,
+            sharing: self.sharing,
+            experts: *experts,
+        })
+    }
+
+    fn at(&self, index: usize) -> String {
+        let node = &self.map.nodes[index];
+        if node.name.is_empty() || node.name.starts_with("node_") {
+            return node.description.clone();
+        }
+        format!("{} ('{}')", node.description, node.name)
+    }
+
+    /// Where channels go on through a consumer that takes `node` as operand `role`; `None` at an end.
+    fn step(&mut self, node: usize, consumer: usize, role: usize) -> Result<Option<usize>, String> {
+        let next = &self.map.nodes[consumer];
+        let on = Ok(Some(consumer));
+        let stopped = |what: &str| Err(format!("{} {what}", self.at(consumer)));
+        match (next.operation, role) {
+            (Operation::MatrixProduct | Operation::ExpertProduct, 1) => self.product(consumer),
+            (Operation::Rearrange | Operation::Copy | Operation::Scale | Operation::Relu, 0)
+            | (Operation::PickRows, 0)
+            | (Operation::Gate { .. }, 1) => on,
+            (Operation::Repeat, 0) if next.dims[0] == self.map.nodes[node].dims[0] => on,
+            (Operation::View, 0) if self.is_whole(node, next) => on,
+            (Operation::View, 0) => stopped("uses a part of it"),
+            (Operation::Add | Operation::AddExpert, 0) if adds(next, self.candidate.experts) => {
+                match self.map.weight(next, 1).filter(|_| self.map.is_alone(next, 1)) {
+                    Some(bias) if bias.dims[0] == self.candidate.channels => {
+                        self.biases.insert(Bias { weight: bias.name.clone(), first: 0 });
+                        on
+                    }
+                    _ => stopped("adds it to something else"),
+                }
+            }
+            (Operation::Add, _) => stopped("adds it to something else"),
+            (Operation::Multiply, 0 | 1) => {
+                let length = self.map.nodes[node].dims[0];
+                if length == next.dims[0] { on } else { stopped("spreads it") }
+            }
+            (Operation::StoreRows, 0) if self.is_only_writer(next) => Ok(next.owner),
+            (Operation::StoreRows, 2) => Ok(None),
+            (Operation::Attention, 2) => self.attention(node, next).map(|()| Some(consumer)),
+            (Operation::Attention, _) => stopped("compares queries and keys with it"),
+            (Operation::Gate { .. }, 0) => stopped("puts it through its activation function"),
+            _ => stopped("lets no scale pass"),
+        }
+    }
+
+    /// A view of all elements, or of a cache, whose layout attention and products check.
+    fn is_whole(&self, node: usize, view: &Node) -> bool {
+        let node = &self.map.nodes[node];
+        node.operation == Operation::Leaf || node.elements() == view.elements()
+    }
+
+    /// Whether a cache is written to by this node alone.
+    fn is_only_writer(&self, node: &Node) -> bool {
+        let stores =
+            |other: &&Node| other.operation == Operation::StoreRows && other.owner == node.owner;
+        node.owner.is_some() && self.map.nodes.iter().filter(stores).count() == 1
+    }
+
+    fn attention(&mut self, values: usize, node: &Node) -> Result<(), String> {
+        // Values are `[width, tokens, heads]`, outputs `[width, heads, tokens]`.
+        let [width, _, heads, _] = self.map.nodes[values].dims;
+        let fits = node.dims[0] == width
+            && heads > 0
+            && node.dims[1].is_multiple_of(heads)
+            && width * heads == self.candidate.channels
+            && self.sharing.is_none();
+        if !fits {
+            return Err("the heads of its values and of its queries do not fit".to_owned());
+        }
+        self.sharing = Some(Sharing { width, heads: node.dims[1] / heads });
+        Ok(())
+    }
+
+    fn product(&mut self, consumer: usize) -> Result<Option<usize>, String> {
+        let node = &self.map.nodes[consumer];
+        let Some(weight) = self.map.weight(node, 0) else {
+            return Err(format!("{} multiplies it with no weight", self.at(consumer)));
+        };
+        if !self.map.is_alone(node, 0) {
+            return Err(format!("the model uses {} in more than one place", weight.name));
+        }
+        if self.columns.is_some_and(|columns| columns != weight.dims[0]) {
+            return Err("products see it in different shapes".to_owned());
+        }
+        self.columns = Some(weight.dims[0]);
+        self.matrices.insert(weight.dims[2]);
+        self.products.insert(consumer, weight.name.clone());
+        Ok(None)
+    }
+}

@@ -1,0 +1,406 @@
+//! Relation after relation: sums over inputs, scales, limits, and what they do to the tensors.
+//!
+//! Scales change no function, so every relation is searched with the inputs of the original, and in any order; sums for
+//! as many as fit in memory come from one evaluation of the text. Uses everything beside it; used by the entry point.
+
+use super::change::{self, Changes};
+use super::clip::{self, Problem};
+use super::relations::{self, Producer, Relation, Relations, Unscaled};
+use super::report::{Clipped, Group, Report};
+use super::search::{Matrix, Search};
+use super::statistics::{self, Moment, Statistics, Tap};
+use super::{AwqError, Request, calibration_tokens};
+use crate::experiment::settings::Settings;
+use crate::llama::backend::Backend;
+use crate::llama::capture::CapturingContext;
+use crate::llama::context::ContextShape;
+use crate::llama::gguf_file::{GgufInput, InputTensor};
+use crate::llama::graph;
+use crate::llama::model::{LoadExtent, Model};
+use crate::llama::quantize::Importance;
+use crate::model::gguf::GgmlType;
+use faer::{Mat, Par};
+use rayon::ThreadPool;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// What is worked on.
+#[derive(Debug)]
+pub struct Scaling<'a> {
+    /// llama.cpp.
+    pub backend: Backend,
+    /// What was asked for.
+    pub request: &'a Request<'a>,
+    /// The original.
+    pub source: &'a GgufInput,
+    /// The original as llama.cpp rounds it, for the formats.
+    pub formats: &'a GgufInput,
+    /// Threads for the searches.
+    pub pool: &'a ThreadPool,
+}
+
+/// A relation with where its products' inputs are summed.
+struct Job {
+    relation: Relation,
+    taps: Vec<Tap>,
+}
+
+impl Scaling<'_> {
+    /// Finds what becomes of every tensor, and the importance matrix that goes with it.
+    ///
+    /// # Errors
+    /// When the model cannot be evaluated or rounded.
+    pub fn run(
+        &self,
+        report: &mut Report,
+        mut progress: impl FnMut(f64),
+    ) -> Result<(Changes, Option<Vec<Importance>>), AwqError> {
+        let threads = self.pool.current_num_threads();
+        let tokens = calibration_tokens(self.backend, self.request)?;
+        report.tokens = tokens.len();
+        let settings =
+            Settings { threads: Some(self.request.threads), gpu_layers: 0, ..Settings::default() };
+        let model =
+            Model::load(self.backend, self.request.source, &settings, LoadExtent::Everything)?;
+        let relations = relations::find(&graph::of(&model, self.request.threads)?);
+        let jobs = self.jobs(relations, &mut report.unscaled);
+        let bytes: Vec<u64> =
+            jobs.iter().map(|job| job.taps.iter().map(Tap::bytes).sum()).collect();
+        let runs = statistics::runs(&bytes, self.request.parameters.memory);
+        let length = u32::try_from(self.request.context).unwrap_or(u32::MAX);
+        let shape = ContextShape { tokens: length, sequences: 1, batch: length, ubatch: length };
+        let mut context = CapturingContext::new(&model, &settings, shape)?;
+        let pieces: Vec<&[i32]> = tokens.chunks(self.request.context.max(1)).collect();
+        report.passes = runs.len();
+        let mut changes = Changes::new();
+        #[expect(clippy::cast_precision_loss, reason = "a few passes")]
+        let share = |run: usize, part: f64| (run as f64 + part) / runs.len() as f64;
+        for (run, range) in runs.iter().enumerate() {
+            let jobs = &jobs[range.clone()];
+            let began = Instant::now();
+            let taps: Vec<Tap> = jobs.iter().flat_map(|job| job.taps.iter().cloned()).collect();
+            let sums =
+                statistics::gather(&mut context, &pieces, &taps, Par::rayon(threads), |part| {
+                    progress(share(run, 0.5 * part));
+                })?;
+            report.times.evaluating += began.elapsed();
+            for (done, job) in jobs.iter().enumerate() {
+                self.relation(job, &sums, &mut changes, report)?;
+                #[expect(clippy::cast_precision_loss, reason = "a few thousand jobs")]
+                progress(share(run, 0.5 + 0.5 * (done + 1) as f64 / jobs.len() as f64));
+            }
+        }
+        let importance = self.importance(&jobs, &changes);
+        Ok((changes, importance))
+    }
+
+    /// The relations to work on, with taps in the order of the graph.
+    fn jobs(&self, relations: Relations, unscaled: &mut Vec<Unscaled>) -> Vec<Job> {
+        let order: HashMap<String, usize> =
+            relations.order.into_iter().enumerate().map(|(index, name)| (name, index)).collect();
+        unscaled.extend(relations.unscaled);
+        let mut jobs = Vec::new();
+        for relation in relations.found {
+            if let Some(reason) = self.obstacle(&relation) {
+                unscaled.extend(
+                    relation
+                        .products
+                        .iter()
+                        .map(|weight| Unscaled { weight: weight.clone(), reason: reason.clone() }),
+                );
+                continue;
+            }
+            let experts =
+                |name: &&String| self.source.find(name).is_some_and(|tensor| matrices(tensor) > 1);
+            let plain = relation.products.iter().find(|name| !experts(name));
+            let expert = relation.products.iter().find(experts);
+            let taps = plain
+                .into_iter()
+                .chain(expert)
+                .filter_map(|name| {
+                    let matrices = matrices(self.source.find(name)?);
+                    Some(Tap { weight: name.clone(), columns: relation.columns, matrices })
+                })
+                .collect();
+            jobs.push(Job { relation, taps });
+        }
+        let last =
+            |job: &Job| job.taps.iter().filter_map(|tap| order.get(&tap.weight)).max().copied();
+        jobs.sort_by_key(last);
+        jobs
+    }
+
+    /// Why a relation is left alone.
+    fn obstacle(&self, relation: &Relation) -> Option<String> {
+        if matches!(relation.producer, Producer::Rows { .. })
+            && !self.request.parameters.through_matrices
+        {
+            return Some("scales are taken out of norms only".to_owned());
+        }
+        let names = relation
+            .products
+            .iter()
+            .map(String::as_str)
+            .chain([relation.producer.weight()])
+            .chain(relation.biases.iter().map(|bias| bias.weight.as_str()));
+        if let Some(missing) = names.into_iter().find(|name| self.source.find(name).is_none()) {
+            return Some(format!("'{missing}' is not in the file"));
+        }
+        let rounded = |name: &String| {
+            self.formats.find(name).is_some_and(|tensor| tensor.entry.format.block_weights() > 1)
+        };
+        (!relation.products.iter().any(rounded))
+            .then(|| "it is stored in floating point".to_owned())
+    }
+
+    /// The scales and limits of one relation.
+    fn relation(
+        &self,
+        job: &Job,
+        sums: &Statistics,
+        changes: &mut Changes,
+        report: &mut Report,
+    ) -> Result<(), AwqError> {
+        let relation = &job.relation;
+        let began = Instant::now();
+        let inputs = Inputs::new(job, sums);
+        let products: Vec<Product> = relation
+            .products
+            .iter()
+            .filter_map(|name| self.product(name).transpose())
+            .collect::<Result<_, _>>()?;
+        let mut group = Group {
+            producer: relation.producer.weight().to_owned(),
+            products: relation.products.clone(),
+            exponents: Vec::new(),
+            before: 0.0,
+            scaled: 0.0,
+        };
+        let mut scales = Vec::new();
+        for set in 0..relation.experts {
+            let only = (relation.experts > 1).then_some(set);
+            let matrices: Vec<Matrix> =
+                products.iter().flat_map(|product| self.matrices(product, &inputs, only)).collect();
+            let sizes = inputs.sizes(only);
+            let search =
+                Search { relation, matrices: &matrices, seconds: &inputs.seconds, sizes: &sizes };
+            let found = self.pool.install(|| search.run(self.request.parameters.scales))?;
+            scales.extend(found.values);
+            group.exponents.push(found.exponent);
+            group.before += found.before;
+            group.scaled += found.after;
+        }
+        change::add_scales(changes, relation, &scales);
+        report.times.scales += began.elapsed();
+        report.groups.push(group);
+        let began = Instant::now();
+        if self.request.parameters.limits.steps > 0 {
+            for product in &products {
+                self.limits(product, relation, &inputs, &scales, changes, report)?;
+            }
+        }
+        report.times.limits += began.elapsed();
+        Ok(())
+    }
+
+    /// A product whose weight will be rounded.
+    fn product(&self, name: &str) -> Result<Option<Product>, AwqError> {
+        let (Some(tensor), Some(rounded)) = (self.source.find(name), self.formats.find(name))
+        else {
+            return Ok(None);
+        };
+        if rounded.entry.format.block_weights() == 1 {
+            return Ok(None);
+        }
+        let (columns, rows) = change::shape(tensor);
+        Ok(Some(Product {
+            name: name.to_owned(),
+            format: rounded.entry.format,
+            values: change::values(self.source, tensor)?,
+            columns,
+            rows,
+            matrices: matrices(tensor),
+        }))
+    }
+
+    /// A product's matrices for the search, or one of them; each counts as often as it is used, and all together as
+    /// much as any other product.
+    fn matrices(&self, product: &Product, inputs: &Inputs, only: Option<usize>) -> Vec<Matrix> {
+        let most = self.request.parameters.rows.max(1);
+        let wanted = |index: &usize| only.is_none_or(|only| only == *index);
+        let mut matrices: Vec<Matrix> = (0..product.matrices)
+            .filter(wanted)
+            .map(|index| {
+                let moment = inputs.moment(product, index);
+                Matrix {
+                    format: product.format,
+                    columns: product.columns,
+                    values: product.sample(index, most),
+                    importance: self.importance_of(product, index),
+                    moment,
+                    weight: inputs.shares[moment],
+                }
+            })
+            .collect();
+        let power: f64 = matrices
+            .iter()
+            .map(|matrix| {
+                let second = inputs.seconds[matrix.moment].as_ref();
+                matrix.weight * self.pool.install(|| matrix.power(second))
+            })
+            .sum();
+        for matrix in &mut matrices {
+            matrix.weight /= power.max(f64::MIN_POSITIVE);
+        }
+        matrices
+    }
+
+    /// The importance of the columns of one of a product's matrices, in the original.
+    fn importance_of(&self, product: &Product, index: usize) -> Option<Vec<f32>> {
+        let all = self.request.importance?;
+        let entry = all.iter().find(|entry| entry.weight == product.name)?;
+        entry.values.chunks_exact(product.columns).nth(index).map(<[f32]>::to_vec)
+    }
+
+    fn limits(
+        &self,
+        product: &Product,
+        relation: &Relation,
+        inputs: &Inputs,
+        scales: &[f32],
+        changes: &mut Changes,
+        report: &mut Report,
+    ) -> Result<(), AwqError> {
+        let Some(change) = changes.get_mut(&product.name) else { return Ok(()) };
+        let mut clipped = Clipped { weight: product.name.clone(), before: 0.0, after: 0.0 };
+        let mut values = product.values.clone();
+        change.apply(&mut values, product.columns, product.rows);
+        let mut limits: Option<clip::Limits> = None;
+        for (index, values) in values.chunks_exact(product.rows * product.columns).enumerate() {
+            let set = if relation.experts > 1 { index } else { 0 };
+            let columns = relation.spread(&scales[set * relation.channels..][..relation.channels]);
+            let moment = inputs.moment(product, index);
+            let second = &inputs.seconds[moment];
+            let second = Mat::from_fn(product.columns, product.columns, |i, j| {
+                second[(i, j)] / (columns[i] * columns[j])
+            });
+            let importance = self.importance_of(product, index).map(|importance| {
+                importance.iter().zip(&columns).map(|(value, by)| value / (by * by)).collect()
+            });
+            let importance: Option<Vec<f32>> = importance;
+            let problem = Problem {
+                format: product.format,
+                values,
+                importance: importance.as_deref(),
+                second: second.as_ref(),
+            };
+            let grid = self.request.parameters.limits;
+            let found = self.pool.install(|| clip::choose(&problem, grid))?;
+            clipped.before += inputs.shares[moment] * found.before;
+            clipped.after += inputs.shares[moment] * found.after;
+            match &mut limits {
+                Some(limits) => limits.append(found.limits),
+                None => limits = Some(found.limits),
+            }
+        }
+        change.limits = limits;
+        report.clipped.push(clipped);
+        Ok(())
+    }
+
+    /// The importance matrix of the scaled model: inputs are divided by the scales.
+    fn importance(&self, jobs: &[Job], changes: &Changes) -> Option<Vec<Importance>> {
+        let mut all = self.request.importance?.to_vec();
+        for entry in &mut all {
+            let job = jobs.iter().find(|job| job.relation.products.contains(&entry.weight));
+            if let (Some(job), Some(change)) = (job, changes.get(&entry.weight)) {
+                change.divide_squares(&mut entry.values, job.relation.columns);
+            }
+        }
+        Some(all)
+    }
+}
+
+/// A weight to be rounded.
+struct Product {
+    name: String,
+    format: GgmlType,
+    /// `[matrices, rows, columns]`.
+    values: Vec<f32>,
+    columns: usize,
+    rows: usize,
+    matrices: usize,
+}
+
+impl Product {
+    /// At most `most` rows of a matrix, evenly spread.
+    fn sample(&self, matrix: usize, most: usize) -> Vec<f32> {
+        let length = self.rows * self.columns;
+        let rows = self.values[matrix * length..][..length].chunks_exact(self.columns);
+        let step = self.rows.div_ceil(most).max(1);
+        rows.step_by(step).flatten().copied().collect()
+    }
+}
+
+/// What flows into a relation's products.
+struct Inputs {
+    /// Of the plain products, if there are any, then of each expert.
+    seconds: Vec<Mat<f32>>,
+    /// The share of all vectors that each of them saw.
+    shares: Vec<f64>,
+    /// Σ|x| and the number of vectors, of each.
+    sizes: Vec<(Vec<f64>, f64)>,
+    /// Whether the first is that of plain products.
+    has_plain: bool,
+}
+
+impl Inputs {
+    fn new(job: &Job, sums: &Statistics) -> Self {
+        let moments = |tap: &Tap| sums.get(&tap.weight).map_or(&[][..], Vec::as_slice);
+        let all: Vec<&Moment> = job.taps.iter().flat_map(moments).collect();
+        let has_plain = job.taps.first().is_some_and(|tap| tap.matrices == 1);
+        let experts: usize = all.iter().skip(usize::from(has_plain)).map(|m| m.vectors()).sum();
+        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
+        let share = |(index, moment): (usize, &&Moment)| {
+            let of = if has_plain && index == 0 { moment.vectors() } else { experts };
+            moment.vectors() as f64 / of.max(1) as f64
+        };
+        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
+        let sizes = |moment: &&Moment| (moment.sizes().to_vec(), moment.vectors() as f64);
+        Self {
+            seconds: all.iter().map(|moment| moment.second()).collect(),
+            shares: all.iter().enumerate().map(share).collect(),
+            sizes: all.iter().map(sizes).collect(),
+            has_plain,
+        }
+    }
+
+    /// Which of the sums a matrix goes with.
+    fn moment(&self, product: &Product, matrix: usize) -> usize {
+        if product.matrices == 1 { 0 } else { usize::from(self.has_plain) + matrix }
+    }
+
+    /// The mean size of each column's inputs: of one expert, or of all vectors.
+    fn sizes(&self, expert: Option<usize>) -> Vec<f64> {
+        let first = usize::from(self.has_plain);
+        let range = match expert {
+            Some(expert) => first + expert..first + expert + 1,
+            None if self.has_plain => 0..1,
+            None => 0..self.sizes.len(),
+        };
+        let chosen = &self.sizes[range];
+        let vectors: f64 = chosen.iter().map(|(_, vectors)| vectors).sum();
+        let columns = chosen.first().map_or(0, |(sizes, _)| sizes.len());
+        (0..columns)
+            .map(|column| {
+                chosen.iter().map(|(sizes, _)| sizes[column]).sum::<f64>() / vectors.max(1.0)
+            })
+            .collect()
+    }
+}
+
+/// Matrices of a tensor: 1, or the number of experts.
+fn matrices(tensor: &InputTensor) -> usize {
+    let product: u64 = tensor.entry.dimensions.iter().skip(2).product();
+    usize::try_from(product).unwrap_or(1)
+}

@@ -1,0 +1,358 @@
+//! The search for the scales of one relation: powers of the channels' sizes, tried with the real rounding.
+//!
+//! A candidate multiplies column `j` of every product by `s_j`, rounds with ggml's own code, divides by `s_j`
+//! again and asks what the difference to the original costs at the outputs: `tr(E H Eᵀ)`, `H` the second moment of
+//! the inputs. Uses the statistics and `llama::blocks`; used by the entry point.
+
+use super::AwqError;
+use super::relations::Relation;
+use crate::llama::blocks;
+use crate::model::gguf::GgmlType;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
+
+/// Scales are kept within this factor of each other's geometric middle, in both directions.
+const WIDEST: f32 = 1e4;
+/// Rows that one thread works on at a time.
+const ROWS: usize = 16;
+/// Columns whose largest weight a weight is compared with, as in the paper's groups.
+const GROUP: usize = 32;
+
+/// One matrix that takes the scale in.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// How it will be stored.
+    pub format: GgmlType,
+    /// Its columns.
+    pub columns: usize,
+    /// The rows that count, `[rows, columns]`.
+    pub values: Vec<f32>,
+    /// Importance of its columns, in the original model.
+    pub importance: Option<Vec<f32>>,
+    /// Which second moment it goes with.
+    pub moment: usize,
+    /// How much its loss counts.
+    pub weight: f64,
+}
+
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Steps of the exponent from 0 to 1.
+    pub steps: u16,
+    /// Whether also to divide by the size of the weights to the power of 1 minus the exponent.
+    pub weights: bool,
+}
+
+/// The scales that were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    /// One per channel.
+    pub values: Vec<f32>,
+    /// The exponent.
+    pub exponent: f64,
+    /// Whether the weights' sizes are in it.
+    pub weights: bool,
+    /// Loss with rounding but without scales, in units of the outputs' mean square.
+    pub before: f64,
+    /// Loss with them.
+    pub after: f64,
+}
+
+/// A search: matrices that share a set of scales.
+#[derive(Debug)]
+pub struct Search<'a> {
+    /// Whose channels.
+    pub relation: &'a Relation,
+    /// The matrices.
+    pub matrices: &'a [Matrix],
+    /// Second moments of their inputs.
+    pub seconds: &'a [Mat<f32>],
+    /// Mean size of each column's inputs.
+    pub sizes: &'a [f64],
+}
+
+impl Search<'_> {
+    /// The best scales of a grid.
+    ///
+    /// # Errors
+    /// When a matrix cannot be rounded to its format.
+    pub fn run(&self, grid: Grid) -> Result<Scales, AwqError> {
+        let channels = self.relation.channels;
+        let before = self.loss(&vec![1.0; channels])?;
+        let mut best = Scales {
+            values: vec![1.0; channels],
+            exponent: 0.0,
+            weights: false,
+            before,
+            after: before,
+        };
+        let inputs = self.per_channel(self.sizes);
+        let weights = self.per_channel(&self.weight_sizes());
+        for step in 0..=grid.steps {
+            let exponent = f64::from(step) / f64::from(grid.steps.max(1));
+            for with_weights in [false, true] {
+                if (with_weights && !grid.weights) || (!with_weights && step == 0) {
+                    continue;
+                }
+                let values: Vec<f64> = inputs
+                    .iter()
+                    .zip(&weights)
+                    .map(|(input, weight)| {
+                        let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
+                        input.powf(exponent) / divisor
+                    })
+                    .collect();
+                let values = normalized(&values);
+                let after = self.loss(&values)?;
+                if after < best.after {
+                    best = Scales { values, exponent, weights: with_weights, before, after };
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// The mean over the columns of each channel.
+    fn per_channel(&self, columns: &[f64]) -> Vec<f64> {
+        let mut sums = vec![(0.0, 0.0); self.relation.channels];
+        for (column, value) in columns.iter().enumerate() {
+            let (sum, count) = &mut sums[self.relation.channel_of(column)];
+            *sum += value;
+            *count += 1.0;
+        }
+        sums.into_iter().map(|(sum, count)| sum / f64::max(count, 1.0)).collect()
+    }
+
+    /// Mean size of each column's weights, each in units of the largest of its group.
+    fn weight_sizes(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.sizes.len()];
+        for matrix in self.matrices {
+            for row in matrix.values.chunks_exact(matrix.columns) {
+                for (group, sums) in row.chunks(GROUP).zip(sums.chunks_mut(GROUP)) {
+                    let most = group.iter().fold(1e-12_f32, |most, value| most.max(value.abs()));
+                    for (sum, value) in sums.iter_mut().zip(group) {
+                        *sum += f64::from(value.abs() / most);
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// What rounding with these scales costs.
+    fn loss(&self, scales: &[f32]) -> Result<f64, AwqError> {
+        let columns = self.relation.spread(scales);
+        let mut loss = 0.0;
+        for matrix in self.matrices {
+            let second = self.seconds[matrix.moment].as_ref();
+            loss += matrix.weight * matrix.loss(&columns, second)?;
+        }
+        Ok(loss)
+    }
+}
+
+impl Matrix {
+    /// What errors of rounding the scaled matrix cost, summed over its rows.
+    fn loss(&self, scales: &[f32], second: MatRef<'_, f32>) -> Result<f64, AwqError> {
+        let importance = self.scaled_importance(scales);
+        self.values
+            .par_chunks(ROWS * self.columns)
+            .map(|rows| {
+                let mut scaled = rows.to_vec();
+                for row in scaled.chunks_exact_mut(self.columns) {
+                    row.iter_mut().zip(scales).for_each(|(value, scale)| *value *= scale);
+                }
+                let mut errors =
+                    rounded(self.format, &scaled, self.columns, importance.as_deref())?;
+                for (row, original) in
+                    errors.chunks_exact_mut(self.columns).zip(rows.chunks_exact(self.columns))
+                {
+                    for ((error, original), scale) in row.iter_mut().zip(original).zip(scales) {
+                        *error = *error / scale - original;
+                    }
+                }
+                Ok(quadratic(&errors, second).iter().sum::<f64>())
+            })
+            .sum()
+    }
+
+    /// The importance of its columns once they are scaled: inputs are divided by the scales.
+    #[must_use]
+    pub fn scaled_importance(&self, scales: &[f32]) -> Option<Vec<f32>> {
+        let importance = self.importance.as_ref()?;
+        Some(importance.iter().zip(scales).map(|(value, scale)| value / (scale * scale)).collect())
+    }
+
+    /// The mean square of its outputs, summed over its rows.
+    #[must_use]
+    pub fn power(&self, second: MatRef<'_, f32>) -> f64 {
+        self.values
+            .par_chunks(ROWS * self.columns)
+            .map(|rows| quadratic(rows, second).iter().sum::<f64>())
+            .sum()
+    }
+}
+
+/// `e H eᵀ` of each row.
+#[must_use]
+pub fn quadratic(rows: &[f32], second: MatRef<'_, f32>) -> Vec<f64> {
+    let columns = second.ncols();
+    let count = rows.len() / columns.max(1);
+    let left = MatRef::from_row_major_slice(&rows[..count * columns], count, columns);
+    // Transposed, so that a row's product lies in one piece.
+    let mut product = Mat::<f32>::zeros(columns, count);
+    matmul(product.as_mut(), Accum::Replace, second, left.transpose(), 1.0, Par::Seq);
+    rows.chunks_exact(columns)
+        .enumerate()
+        .map(|(index, row)| {
+            let product = product.col_as_slice(index);
+            row.iter().zip(product).map(|(a, b)| f64::from(a * b)).sum()
+        })
+        .collect()
+}
+
+/// Rows as they come back from a format.
+///
+/// # Errors
+/// When they cannot be rounded to it.
+pub fn rounded(
+    format: GgmlType,
+    rows: &[f32],
+    columns: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<f32>, AwqError> {
+    let bytes = blocks::quantize(format, rows, columns, importance)?;
+    let mut values = Vec::with_capacity(rows.len());
+    blocks::dequantize(format, &bytes, &mut values)?;
+    Ok(values)
+}
+
+/// Scales around 1: divided by the geometric middle of the largest and the smallest, and bounded.
+#[expect(clippy::cast_possible_truncation, reason = "scales are stored in f32")]
+fn normalized(values: &[f64]) -> Vec<f32> {
+    let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return vec![1.0; values.len()];
+    }
+    // A channel that is never used would make the middle meaningless.
+    let bounded = values
+        .iter()
+        .map(|value| if value.is_finite() { value.max(most / f64::from(WIDEST)) } else { most });
+    let least = bounded.clone().fold(f64::INFINITY, f64::min);
+    let middle = (most * least).sqrt();
+    bounded.map(|value| (value / middle) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::relations::Producer;
+    use super::*;
+    use crate::llama::backend::Backend;
+
+    const COLUMNS: usize = 64;
+    const SALIENT: [usize; 3] = [5, 40, 41];
+
+    fn relation() -> Relation {
+        Relation {
+            producer: Producer::Vector { weight: "norm.weight".to_owned() },
+            biases: Vec::new(),
+            products: vec!["product.weight".to_owned()],
+            channels: COLUMNS,
+            columns: COLUMNS,
+            sharing: None,
+            experts: 1,
+        }
+    }
+
+    fn matrix(columns: usize) -> Matrix {
+        let mut random = fastrand::Rng::with_seed(3);
+        Matrix {
+            format: GgmlType::from_name("Q4_0").unwrap(),
+            columns,
+            values: (0..24 * columns).map(|_| random.f32() - 0.5).collect(),
+            importance: None,
+            moment: 0,
+            weight: 1.0,
+        }
+    }
+
+    /// Inputs of mean size 1, thirty times that in the salient columns, and without correlation.
+    fn inputs() -> (Vec<f64>, Mat<f32>) {
+        let size = |column: usize| if SALIENT.contains(&column) { 30.0 } else { 1.0 };
+        let second =
+            Mat::from_fn(COLUMNS, COLUMNS, |i, j| if i == j { size(i) * size(i) } else { 0.0 });
+        ((0..COLUMNS).map(|column| f64::from(size(column))).collect(), second)
+    }
+
+    fn search(grid: Grid) -> Scales {
+        let _backend = Backend::initialise();
+        let (relation, (sizes, second)) = (relation(), inputs());
+        let matrices = [matrix(COLUMNS)];
+        let search =
+            Search { relation: &relation, matrices: &matrices, seconds: &[second], sizes: &sizes };
+        search.run(grid).unwrap()
+    }
+
+    #[test]
+    fn salient_channels_get_larger_weights_and_the_loss_falls() {
+        let found = search(Grid { steps: 20, weights: false });
+        assert!(found.exponent > 0.0);
+        assert!(found.after < 0.5 * found.before, "{} of {}", found.after, found.before);
+        let ordinary = found.values[0];
+        for (column, scale) in found.values.iter().enumerate() {
+            if SALIENT.contains(&column) {
+                assert!(*scale > 1.5 * ordinary, "{column}: {scale}");
+            } else {
+                assert!((scale - ordinary).abs() < 1e-6, "{column}: {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_grid_without_steps_leaves_everything_as_it_is() {
+        let found = search(Grid { steps: 0, weights: false });
+        assert!(found.values.iter().all(|scale| (scale - 1.0).abs() < f32::EPSILON));
+        assert!((found.after - found.before).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn columns_that_share_a_channel_get_its_scale() {
+        let _backend = Backend::initialise();
+        // Two heads of 32 columns read one head of 32 channels.
+        let relation = Relation {
+            channels: 32,
+            sharing: Some(super::super::relations::Sharing { width: 32, heads: 2 }),
+            ..relation()
+        };
+        let (mut sizes, second) = inputs();
+        sizes[5] = 59.0;
+        let matrices = [matrix(COLUMNS)];
+        let search =
+            Search { relation: &relation, matrices: &matrices, seconds: &[second], sizes: &sizes };
+        assert_eq!(search.per_channel(&sizes)[5], 30.0);
+        let found = search.run(Grid { steps: 10, weights: true }).unwrap();
+        assert_eq!(found.values.len(), 32);
+        let spread = relation.spread(&found.values);
+        assert_eq!(spread[..32], spread[32..]);
+    }
+
+    #[test]
+    fn the_loss_of_rows_is_that_of_their_outputs() {
+        // x of (1, 0) and (1, 1), each half of the time.
+        let second = Mat::from_fn(2, 2, |i, j| if i == 0 && j == 0 { 1.0_f32 } else { 0.5 });
+        let loss = quadratic(&[2.0, 1.0, 0.0, 3.0], second.as_ref());
+        // Outputs 2 and 3; 0 and 3.
+        assert_eq!(loss, [6.5, 4.5]);
+    }
+
+    #[test]
+    fn scales_are_bounded_and_those_of_unused_channels_too() {
+        let scales = normalized(&[0.0, 1.0, 1e12, f64::INFINITY]);
+        assert!(scales.iter().all(|scale| scale.is_finite() && *scale > 0.0), "{scales:?}");
+        assert_eq!(normalized(&[0.0, 0.0]), [1.0, 1.0]);
+        let scales = normalized(&[4.0, 1.0]);
+        assert_eq!(scales, [2.0, 0.5]);
+    }
+}

@@ -1,0 +1,214 @@
+//! What flows into products: the mean size of each channel, and the second moments that tell what an error of a
+//! weight costs at the output.
+//!
+//! Second moments take `columns²` numbers per set of inputs, so the text is evaluated as often as it takes to stay
+//! within a budget of memory, each time only as far as is needed. Uses `llama::capture`; used by the entry point.
+
+use super::AwqError;
+use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, Mat, MatRef, Par};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Sums over vectors that one matrix is multiplied with.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    vectors: usize,
+    sizes: Vec<f64>,
+    /// `Σ xᵀx`, the lower triangle.
+    products: Mat<f32>,
+}
+
+impl Moment {
+    /// Of vectors of this length.
+    #[must_use]
+    pub fn new(columns: usize) -> Self {
+        Self { vectors: 0, sizes: vec![0.0; columns], products: Mat::zeros(columns, columns) }
+    }
+
+    /// Adds vectors, `[vectors, columns]`.
+    pub fn add(&mut self, rows: &[f32], parallel: Par) {
+        let columns = self.sizes.len();
+        for row in rows.chunks_exact(columns) {
+            for (sum, value) in self.sizes.iter_mut().zip(row) {
+                *sum += f64::from(value.abs());
+            }
+        }
+        let vectors = rows.len() / columns.max(1);
+        let x = MatRef::from_row_major_slice(&rows[..vectors * columns], vectors, columns);
+        triangular::matmul(
+            self.products.as_mut(),
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            x.transpose(),
+            BlockStructure::Rectangular,
+            x,
+            BlockStructure::Rectangular,
+            1.0,
+            parallel,
+        );
+        self.vectors += vectors;
+    }
+
+    /// Vectors seen.
+    #[must_use]
+    pub fn vectors(&self) -> usize {
+        self.vectors
+    }
+
+    /// Σ|x| of each column.
+    #[must_use]
+    pub fn sizes(&self) -> &[f64] {
+        &self.sizes
+    }
+
+    /// The mean of `xᵀx`; zeros if nothing was seen.
+    #[must_use]
+    pub fn second(&self) -> Mat<f32> {
+        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
+        let scale = 1.0 / self.vectors.max(1) as f32;
+        Mat::from_fn(self.sizes.len(), self.sizes.len(), |i, j| {
+            self.products[(i.max(j), i.min(j))] * scale
+        })
+    }
+}
+
+/// Where to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// The weight whose inputs are summed.
+    pub weight: String,
+    /// Its columns.
+    pub columns: usize,
+    /// Sets of sums: 1, or one per expert.
+    pub matrices: usize,
+}
+
+impl Tap {
+    /// Bytes of its sums.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.columns * self.columns * self.matrices * size_of::<f32>()) as u64
+    }
+}
+
+/// Divides things of these sizes, in their order, into runs that fit a budget. What alone is larger is a run of
+/// its own.
+#[must_use]
+pub fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0;
+    for (index, bytes) in bytes.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if sum + bytes <= budget => run.end = index + 1,
+            _ => {
+                runs.push(index..index + 1);
+                sum = 0;
+            }
+        }
+        sum += bytes;
+    }
+    runs
+}
+
+/// Sums of several taps, by weight.
+pub type Statistics = HashMap<String, Vec<Moment>>;
+
+/// Evaluates a text, in pieces, and sums what the taps, in the order of the graph, see. `progress` is told the fraction of pieces done.
+///
+/// # Errors
+/// When a piece cannot be evaluated, or a tap's weight was not multiplied with vectors of its columns.
+pub fn gather(
+    context: &mut CapturingContext<'_>,
+    pieces: &[&[i32]],
+    taps: &[Tap],
+    parallel: Par,
+    mut progress: impl FnMut(f64),
+) -> Result<Statistics, AwqError> {
+    let moments = taps
+        .iter()
+        .map(|tap| (tap.weight.clone(), vec![Moment::new(tap.columns); tap.matrices]))
+        .collect();
+    let last = taps.last().map(|tap| tap.weight.clone()).unwrap_or_default();
+    let mut collector = Collector { moments, last, parallel, parts: Vec::new() };
+    for (index, piece) in pieces.iter().enumerate() {
+        context.evaluate(piece, &mut collector)?;
+        #[expect(clippy::cast_precision_loss, reason = "numbers of pieces")]
+        progress((index + 1) as f64 / pieces.len() as f64);
+    }
+    let unseen = collector
+        .moments
+        .iter()
+        .find(|(_, moments)| moments.iter().all(|moment| moment.vectors == 0));
+    match unseen {
+        Some((weight, _)) => Err(AwqError::Unseen { weight: weight.clone() }),
+        None => Ok(collector.moments),
+    }
+}
+
+struct Collector {
+    moments: Statistics,
+    /// Nothing behind this weight is needed.
+    last: String,
+    parallel: Par,
+    /// Vectors of each expert.
+    parts: Vec<Vec<f32>>,
+}
+
+impl Sink for Collector {
+    fn wants_weight(&mut self, weight: &str) -> bool {
+        self.moments.contains_key(weight)
+    }
+
+    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
+        if let Some(moments) = self.moments.get_mut(input.weight)
+            && moments.first().is_some_and(|moment| moment.sizes.len() == input.columns)
+        {
+            if let [moment] = moments.as_mut_slice() {
+                moment.add(input.rows, self.parallel);
+            } else {
+                self.parts.iter_mut().for_each(Vec::clear);
+                self.parts.resize(moments.len(), Vec::new());
+                for (matrix, row) in input.rows_with_matrix() {
+                    if let Some(part) = self.parts.get_mut(matrix) {
+                        part.extend_from_slice(row);
+                    }
+                }
+                for (moment, part) in moments.iter_mut().zip(&self.parts) {
+                    moment.add(part, self.parallel);
+                }
+            }
+        }
+        if input.weight == self.last { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_means_over_all_vectors() {
+        let mut moment = Moment::new(2);
+        moment.add(&[1.0, -2.0], Par::Seq);
+        moment.add(&[3.0, 0.0, 0.0, 4.0], Par::Seq);
+        assert_eq!((moment.vectors(), moment.sizes()), (3, &[4.0, 6.0][..]));
+        let second = moment.second();
+        let expected = [[10.0, -2.0], [-2.0, 20.0]];
+        for i in 0..2 {
+            for j in 0..2 {
+                assert!((second[(i, j)] - expected[i][j] / 3.0).abs() < 1e-6);
+            }
+        }
+        assert_eq!(Moment::new(1).second()[(0, 0)], 0.0);
+    }
+
+    #[test]
+    fn runs_fit_the_budget_unless_one_thing_alone_does_not() {
+        assert_eq!(runs(&[3, 3, 3], 6), [0..2, 2..3]);
+        assert_eq!(runs(&[9, 1, 1, 9], 2), [0..1, 1..3, 3..4]);
+        assert_eq!(runs(&[1, 2], 100), [0..2]);
+        assert_eq!(runs(&[], 100), []);
+    }
+}
