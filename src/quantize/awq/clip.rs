@@ -1,17 +1,22 @@
 //! The search for limits: the largest weights of a group are cut where that makes the others' rounding better.
 //!
 //! Each row is divided into groups as wide as the parts that have scales of their own. Every limit of a grid is tried
-//! on all groups at once with the real rounding; each group takes the one with the least loss from its own
-//! columns, each row the limits only if its whole loss falls. Uses the search; used by the entry point.
+//! on all groups at once with the real rounding. Each group takes the one with the least loss from its own columns;
+//! sweeps then choose each anew by the loss of the whole row, in which errors of correlated columns cancel. A row takes
+//! limits only if its loss falls when it is rounded with them. Uses the search; used by the entry point.
 
 use super::AwqError;
 use super::search::{quadratic, rounded};
 use crate::model::gguf::GgmlType;
 use faer::MatRef;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows that one thread works on at a time.
 const ROWS: usize = 16;
+
+/// Times that every group's limit is chosen anew with those of all others as they are.
+const SWEEPS: usize = 2;
 
 /// Limits of the groups of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,10 +104,13 @@ fn group_width(format: GgmlType) -> usize {
 pub fn choose(problem: &Problem<'_>, grid: Grid) -> Result<Found, AwqError> {
     let columns = problem.second.ncols();
     let width = group_width(problem.format);
+    let dense: Vec<f32> = (0..columns * columns)
+        .map(|index| problem.second[(index / columns, index % columns)])
+        .collect();
     let parts: Vec<Part> = problem
         .values
         .par_chunks(ROWS * columns)
-        .map(|rows| problem.part(rows, width, grid))
+        .map(|rows| problem.part(&dense, rows, width, grid))
         .collect::<Result<_, _>>()?;
     Ok(Found {
         before: parts.iter().map(|part| part.before).sum(),
@@ -123,44 +131,54 @@ struct Part {
 }
 
 impl Problem<'_> {
-    fn part(&self, rows: &[f32], width: usize, grid: Grid) -> Result<Part, AwqError> {
+    fn part(
+        &self,
+        dense: &[f32],
+        rows: &[f32],
+        width: usize,
+        grid: Grid,
+    ) -> Result<Part, AwqError> {
         let columns = self.second.ncols();
         let groups = columns.div_ceil(width);
-        let count = rows.len() / columns;
-        let mut steps = vec![0_u8; count * groups];
-        let mut best = vec![f64::INFINITY; count * groups];
-        let mut before = Vec::new();
-        for step in 0..=grid.steps {
-            let mut cut_rows = rows.to_vec();
-            cut_rows.chunks_mut(width).for_each(|group| cut(group, grid.ratio(step)));
-            let errors = self.errors(rows, &cut_rows)?;
-            if step == 0 {
-                before = quadratic(&errors, self.second);
+        let tried: Vec<Vec<f32>> = (0..=grid.steps)
+            .map(|step| {
+                let mut cut_rows = rows.to_vec();
+                cut_rows.chunks_mut(width).for_each(|group| cut(group, grid.ratio(step)));
+                self.errors(rows, &cut_rows)
+            })
+            .collect::<Result<_, _>>()?;
+        let before = quadratic(&tried[0], self.second);
+        let mut best =
+            Part { steps: vec![0; before.len() * groups], before: before.iter().sum(), after: 0.0 };
+        let mut least = before;
+        let row = |row: usize, error: &Vec<f32>| error[row * columns..][..columns].to_vec();
+        let mut steps: Vec<Vec<u8>> = vec![Vec::new(); 2];
+        for index in 0..least.len() {
+            let errors = tried.iter().map(|error| row(index, error)).collect();
+            let mut choice = Choice::new(dense, width, errors);
+            choice.choose(|choice, group, step| choice.alone(group, step));
+            steps[0].extend(&choice.steps);
+            for _ in 0..SWEEPS {
+                choice.choose(Choice::change);
             }
-            for (index, error) in errors.chunks(width).enumerate() {
-                let first = index % groups * width;
-                let loss = local_loss(error, first, self.second);
-                if loss < best[index] {
-                    best[index] = loss;
-                    steps[index] = step;
+            steps[1].extend(&choice.steps);
+        }
+        // Groups of one block are rounded together, so a mixture of limits can differ from what was tried.
+        for steps in steps {
+            let limits = Limits { width, grid, steps };
+            let mut cut_rows = rows.to_vec();
+            limits.apply(&mut cut_rows, columns);
+            let losses = quadratic(&self.errors(rows, &cut_rows)?, self.second);
+            for (index, loss) in losses.into_iter().enumerate() {
+                if loss < least[index] {
+                    least[index] = loss;
+                    let range = index * groups..(index + 1) * groups;
+                    best.steps[range.clone()].copy_from_slice(&limits.steps[range]);
                 }
             }
         }
-        let limits = Limits { width, grid, steps };
-        let mut cut_rows = rows.to_vec();
-        limits.apply(&mut cut_rows, columns);
-        let after = quadratic(&self.errors(rows, &cut_rows)?, self.second);
-        let mut steps = limits.steps;
-        let mut total = 0.0;
-        for ((steps, before), after) in steps.chunks_exact_mut(groups).zip(&before).zip(&after) {
-            if after < before {
-                total += after;
-            } else {
-                steps.fill(0);
-                total += before;
-            }
-        }
-        Ok(Part { steps, before: before.iter().sum(), after: total })
+        best.after = least.iter().sum();
+        Ok(best)
     }
 
     fn errors(&self, original: &[f32], cut: &[f32]) -> Result<Vec<f32>, AwqError> {
@@ -170,20 +188,88 @@ impl Problem<'_> {
     }
 }
 
-/// `e H eᵀ` of a group of columns from `first` on.
-fn local_loss(error: &[f32], first: usize, second: MatRef<'_, f32>) -> f64 {
-    error
-        .iter()
-        .enumerate()
-        .map(|(j, value)| {
-            let sum: f32 = error
-                .iter()
-                .enumerate()
-                .map(|(i, other)| other * second[(first + i, first + j)])
-                .sum();
-            f64::from(value * sum)
-        })
-        .sum()
+/// The limits of one row while they are chosen.
+struct Choice<'a> {
+    /// The second moment, row after row.
+    second: &'a [f32],
+    width: usize,
+    /// Errors of the row with each limit on all groups.
+    tried: Vec<Vec<f32>>,
+    /// The step of each group.
+    steps: Vec<u8>,
+    /// `E H`, `E` the errors with these steps.
+    product: Vec<f32>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(second: &'a [f32], width: usize, tried: Vec<Vec<f32>>) -> Self {
+        let columns = tried[0].len();
+        let mut choice = Self {
+            second,
+            width,
+            tried,
+            steps: vec![0; columns.div_ceil(width)],
+            product: vec![0.0; columns],
+        };
+        for column in 0..columns {
+            choice.add(column, choice.tried[0][column]);
+        }
+        choice
+    }
+
+    /// Adds to one column's error.
+    fn add(&mut self, column: usize, error: f32) {
+        if error != 0.0 {
+            let row = &self.second[column * self.product.len()..];
+            self.product.iter_mut().zip(row).for_each(|(sum, value)| *sum += error * value);
+        }
+    }
+
+    fn columns(&self, group: usize) -> Range<usize> {
+        group * self.width..((group + 1) * self.width).min(self.product.len())
+    }
+
+    /// Gives each group the step of the least cost.
+    fn choose(&mut self, cost: impl Fn(&Self, usize, usize) -> f32) {
+        for group in 0..self.steps.len() {
+            let costs = (0..self.tried.len()).map(|step| cost(self, group, step));
+            let Some((step, _)) = costs.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
+                continue;
+            };
+            let old = usize::from(self.steps[group]);
+            self.steps[group] = u8::try_from(step).unwrap_or(0);
+            for column in self.columns(group) {
+                self.add(column, self.tried[step][column] - self.tried[old][column]);
+            }
+        }
+    }
+
+    /// `e H eᵀ` of a group's columns alone.
+    fn alone(&self, group: usize, step: usize) -> f32 {
+        let error = &self.tried[step];
+        self.form(self.columns(group), |column| error[column])
+    }
+
+    /// What another step of a group adds to the row's whole loss.
+    fn change(&self, group: usize, step: usize) -> f32 {
+        let (old, new) = (&self.tried[usize::from(self.steps[group])], &self.tried[step]);
+        let columns = self.columns(group);
+        let difference = |column: usize| new[column] - old[column];
+        let crossed: f32 =
+            columns.clone().map(|column| difference(column) * self.product[column]).sum();
+        2.0 * crossed + self.form(columns, difference)
+    }
+
+    fn form(&self, columns: Range<usize>, error: impl Fn(usize) -> f32) -> f32 {
+        columns
+            .clone()
+            .map(|j| {
+                let row = &self.second[j * self.product.len()..][columns.clone()];
+                let sum: f32 = columns.clone().zip(row).map(|(i, value)| error(i) * value).sum();
+                error(j) * sum
+            })
+            .sum()
+    }
 }
 
 #[cfg(test)]

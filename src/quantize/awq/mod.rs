@@ -9,6 +9,7 @@
 
 mod change;
 mod clip;
+mod inputs;
 mod relations;
 mod report;
 mod scaling;
@@ -137,6 +138,7 @@ pub fn quantize(
     if request.file_type.is_float() {
         return Err(AwqError::Float { file_type: request.file_type });
     }
+    let tokens = calibration_tokens(backend, request)?;
     let began = Instant::now();
     let draft = request.folder.join("draft.gguf");
     let round = |input: &Path, output: &Path, importance, metadata| {
@@ -163,7 +165,7 @@ pub fn quantize(
     let threads = usize::try_from(request.threads).unwrap_or(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let scaling = Scaling { backend, request, source: &source, formats: &formats, pool: &pool };
-    let (changes, importance) = scaling.run(&mut report, |fraction| {
+    let (changes, importance) = scaling.run(&tokens, &mut report, |fraction| {
         progress(DRAFTED + (SEARCHED - DRAFTED) * fraction);
     })?;
     let began = Instant::now();

@@ -5,20 +5,20 @@
 
 use super::change::{self, Changes};
 use super::clip::{self, Problem};
+use super::inputs::{Inputs, Product, matrices};
 use super::relations::{self, Producer, Relation, Relations, Unscaled};
 use super::report::{Clipped, Group, Report};
 use super::search::{Matrix, Search};
-use super::statistics::{self, Moment, Statistics, Tap};
-use super::{AwqError, Request, calibration_tokens};
+use super::statistics::{self, Statistics, Tap};
+use super::{AwqError, Request};
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
 use crate::llama::capture::CapturingContext;
 use crate::llama::context::ContextShape;
-use crate::llama::gguf_file::{GgufInput, InputTensor};
+use crate::llama::gguf_file::GgufInput;
 use crate::llama::graph;
 use crate::llama::model::{LoadExtent, Model};
 use crate::llama::quantize::Importance;
-use crate::model::gguf::GgmlType;
 use faer::{Mat, Par};
 use rayon::ThreadPool;
 use std::collections::HashMap;
@@ -46,17 +46,18 @@ struct Job {
 }
 
 impl Scaling<'_> {
-    /// Finds what becomes of every tensor, and the importance matrix that goes with it.
+    /// Finds what becomes of every tensor, and the importance matrix that goes with it, from the tokens of the
+    /// calibration.
     ///
     /// # Errors
     /// When the model cannot be evaluated or rounded.
     pub fn run(
         &self,
+        tokens: &[i32],
         report: &mut Report,
         mut progress: impl FnMut(f64),
     ) -> Result<(Changes, Option<Vec<Importance>>), AwqError> {
         let threads = self.pool.current_num_threads();
-        let tokens = calibration_tokens(self.backend, self.request)?;
         report.tokens = tokens.len();
         let settings =
             Settings { threads: Some(self.request.threads), gpu_layers: 0, ..Settings::default() };
@@ -163,7 +164,7 @@ impl Scaling<'_> {
     ) -> Result<(), AwqError> {
         let relation = &job.relation;
         let began = Instant::now();
-        let inputs = Inputs::new(job, sums);
+        let inputs = Inputs::new(&job.taps, sums);
         let products: Vec<Product> = relation
             .products
             .iter()
@@ -319,88 +320,4 @@ impl Scaling<'_> {
         }
         Some(all)
     }
-}
-
-/// A weight to be rounded.
-struct Product {
-    name: String,
-    format: GgmlType,
-    /// `[matrices, rows, columns]`.
-    values: Vec<f32>,
-    columns: usize,
-    rows: usize,
-    matrices: usize,
-}
-
-impl Product {
-    /// At most `most` rows of a matrix, evenly spread.
-    fn sample(&self, matrix: usize, most: usize) -> Vec<f32> {
-        let length = self.rows * self.columns;
-        let rows = self.values[matrix * length..][..length].chunks_exact(self.columns);
-        let step = self.rows.div_ceil(most).max(1);
-        rows.step_by(step).flatten().copied().collect()
-    }
-}
-
-/// What flows into a relation's products.
-struct Inputs {
-    /// Of the plain products, if there are any, then of each expert.
-    seconds: Vec<Mat<f32>>,
-    /// The share of all vectors that each of them saw.
-    shares: Vec<f64>,
-    /// Σ|x| and the number of vectors, of each.
-    sizes: Vec<(Vec<f64>, f64)>,
-    /// Whether the first is that of plain products.
-    has_plain: bool,
-}
-
-impl Inputs {
-    fn new(job: &Job, sums: &Statistics) -> Self {
-        let moments = |tap: &Tap| sums.get(&tap.weight).map_or(&[][..], Vec::as_slice);
-        let all: Vec<&Moment> = job.taps.iter().flat_map(moments).collect();
-        let has_plain = job.taps.first().is_some_and(|tap| tap.matrices == 1);
-        let experts: usize = all.iter().skip(usize::from(has_plain)).map(|m| m.vectors()).sum();
-        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
-        let share = |(index, moment): (usize, &&Moment)| {
-            let of = if has_plain && index == 0 { moment.vectors() } else { experts };
-            moment.vectors() as f64 / of.max(1) as f64
-        };
-        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
-        let sizes = |moment: &&Moment| (moment.sizes().to_vec(), moment.vectors() as f64);
-        Self {
-            seconds: all.iter().map(|moment| moment.second()).collect(),
-            shares: all.iter().enumerate().map(share).collect(),
-            sizes: all.iter().map(sizes).collect(),
-            has_plain,
-        }
-    }
-
-    /// Which of the sums a matrix goes with.
-    fn moment(&self, product: &Product, matrix: usize) -> usize {
-        if product.matrices == 1 { 0 } else { usize::from(self.has_plain) + matrix }
-    }
-
-    /// The mean size of each column's inputs: of one expert, or of all vectors.
-    fn sizes(&self, expert: Option<usize>) -> Vec<f64> {
-        let first = usize::from(self.has_plain);
-        let range = match expert {
-            Some(expert) => first + expert..first + expert + 1,
-            None if self.has_plain => 0..1,
-            None => 0..self.sizes.len(),
-        };
-        let chosen = &self.sizes[range];
-        let vectors: f64 = chosen.iter().map(|(_, vectors)| vectors).sum();
-        let columns = chosen.first().map_or(0, |(sizes, _)| sizes.len());
-        (0..columns)
-            .map(|column| {
-                chosen.iter().map(|(sizes, _)| sizes[column]).sum::<f64>() / vectors.max(1.0)
-            })
-            .collect()
-    }
-}
-
-/// Matrices of a tensor: 1, or the number of experts.
-fn matrices(tensor: &InputTensor) -> usize {
-    let product: u64 = tensor.entry.dimensions.iter().skip(2).product();
-    usize::try_from(product).unwrap_or(1)
 }

@@ -39,7 +39,7 @@ pub struct Matrix {
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
-    /// Steps of the exponent from 0 to 1.
+    /// Steps of the exponent from 0 to 1; none: nothing is scaled.
     pub steps: u16,
     /// Whether also to divide by the size of the weights to the power of 1 minus the exponent.
     pub weights: bool,
@@ -90,9 +90,11 @@ impl Search<'_> {
         };
         let inputs = self.per_channel(self.sizes);
         let weights = self.per_channel(&self.weight_sizes());
-        for step in 0..=grid.steps {
-            let exponent = f64::from(step) / f64::from(grid.steps.max(1));
+        let steps = if grid.steps == 0 { 0..0 } else { 0..grid.steps + 1 };
+        for step in steps {
+            let exponent = f64::from(step) / f64::from(grid.steps);
             for with_weights in [false, true] {
+                // Without the weights' sizes, an exponent of 0 changes nothing.
                 if (with_weights && !grid.weights) || (!with_weights && step == 0) {
                     continue;
                 }
@@ -312,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_grid_without_steps_leaves_everything_as_it_is() {
-        let found = search(Grid { steps: 0, weights: false });
+        let found = search(Grid { steps: 0, weights: true });
         assert!(found.values.iter().all(|scale| (scale - 1.0).abs() < f32::EPSILON));
         assert!((found.after - found.before).abs() < f64::EPSILON);
     }

@@ -300,7 +300,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let scaling =
         Scaling { backend, request: &request, source: &source, formats: &draft, pool: &pool };
-    let (_, predicted) = scaling.run(&mut Report::default(), |_| ()).unwrap();
+    let (_, predicted) = scaling.run(&tokens, &mut Report::default(), |_| ()).unwrap();
     let recomputed = importance_of(&folder.path().join("scaled.gguf"), &tokens[..256]);
     for (predicted, recomputed) in predicted.unwrap().iter().zip(&recomputed) {
         assert_eq!(predicted.weight, recomputed.weight);
