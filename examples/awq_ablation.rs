@@ -90,6 +90,7 @@ fn make(
         file_type,
         text: beginning(text, share),
         context: CONTEXT as usize,
+        chunks: None,
         importance: matrix.then_some(importance),
         metadata: &[],
         folder: folder.path(),

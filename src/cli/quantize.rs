@@ -46,7 +46,7 @@ pub struct Arguments {
     /// The file to write, or the folder for several; without it beside the input
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// How weights are chosen, where --to does not say: rtn, imatrix or gptq
+    /// How weights are chosen, where --to does not say: rtn, imatrix, gptq or awq
     #[arg(long, value_name = "METHOD")]
     method: Option<Method>,
     /// The text that methods other than rtn look at; the demo model has one of its own
@@ -123,7 +123,7 @@ pub enum QuantizeError {
     },
     /// A flag of calibrated methods, and none of them.
     #[error(
-        "{flag} has no effect: rounding to nearest looks at no text; choose a method with --method imatrix or --method gptq"
+        "{flag} has no effect: rounding to nearest looks at no text; choose a method with --method imatrix, gptq or awq"
     )]
     NothingCalibrated {
         /// The flag.

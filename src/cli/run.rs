@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Make these variants of every model instead of the experiment's: `Q8_0,gptq:Q4_K_M`
     #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
     quantizations: Vec<Quantization>,
-    /// The text that calibrated variants (imatrix:, gptq:) look at, instead of the experiment's
+    /// The text that calibrated variants (imatrix:, gptq:, awq:) look at, instead of the experiment's
     #[arg(long, value_name = "FILE")]
     calibration: Option<String>,
     /// Keep only these models and quantizations, and the reference

@@ -238,11 +238,7 @@ pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
             format!("GPTQ does not write the formats of {file_type}"),
             format!("write 'imatrix:{file_type}'"),
         )),
-        Method::Imatrix | Method::Gptq => None,
-        Method::Awq => Some((
-            "the method 'awq' is not in this version".to_owned(),
-            format!("write 'gptq:{file_type}' or 'imatrix:{file_type}'"),
-        )),
+        Method::Imatrix | Method::Gptq | Method::Awq => None,
     }
 }
 

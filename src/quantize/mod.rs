@@ -1,7 +1,7 @@
 //! Quantization methods, behind one call: [`quantize`].
 //!
 //! `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix that such rounding can be
-//! weighted with; `gptq` replaces such a file's weights by GPTQ's; `provenance` is what a file says about how it
+//! weighted with; `gptq` replaces such a file's weights by GPTQ's; `awq` scales a model before it is rounded; `provenance` is what a file says about how it
 //! was made; `import` takes what GPTQ and AWQ checkpoints hold.
 //!
 //! Runs inside the worker process. Uses `llama` and `experiment::calibration`; used by `worker`.
@@ -20,6 +20,7 @@ use crate::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::llama::quantize::Rounding;
 use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method};
+use awq::AwqError;
 use gptq::GptqError;
 use importance::{ImportanceError, ImportanceMatrix};
 use std::path::Path;
@@ -98,6 +99,9 @@ pub enum MethodError {
     /// GPTQ failed.
     #[error(transparent)]
     Gptq(#[from] GptqError),
+    /// AWQ failed.
+    #[error(transparent)]
+    Awq(#[from] AwqError),
     /// The matrix is of another model.
     #[error("the importance matrix {} has no weight of {}: it is of another model", matrix.display(), model.display())]
     OtherModel {
@@ -138,12 +142,14 @@ pub fn quantize(
     check_model(backend, request, &matrix, &calibration)?;
     let metadata = provenance::keys(request, &calibration, &matrix);
     let importance = matrix.importance();
+    if method == Method::Awq {
+        return run_awq(backend, request, &calibration, &importance, &metadata, told).map(Some);
+    }
     let share = if method == Method::Imatrix { 1.0 } else { DRAFT_SHARE };
     round(backend, request, Some(&importance), &metadata, share, told.clone())?;
     match method {
-        Method::Rtn | Method::Imatrix => Ok(None),
         Method::Gptq => run_gptq(backend, request, &calibration, told).map(Some),
-        Method::Awq => Err(MethodError::Missing { method, what: "another version of quantbench" }),
+        Method::Rtn | Method::Imatrix | Method::Awq => Ok(None),
     }
 }
 
@@ -243,6 +249,49 @@ fn run_gptq(
         }
     }
     Ok(summary)
+}
+
+fn run_awq(
+    backend: Backend,
+    request: &Request<'_>,
+    calibration: &Calibration<'_>,
+    importance: &[crate::llama::quantize::Importance],
+    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    told: impl Fn(Told),
+) -> Result<Report, MethodError> {
+    let missing = MethodError::Missing { method: Method::Awq, what: "a calibration text" };
+    let awq_request = awq::Request {
+        source: request.input,
+        output: request.output,
+        file_type: request.file_type,
+        text: calibration.text.ok_or(missing)?,
+        context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
+        chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),
+        importance: Some(importance),
+        metadata,
+        folder: calibration.folder,
+        threads: request.threads,
+        allow_requantize: request.allow_requantize,
+        parameters: awq::Parameters::default(),
+    };
+    let report = awq::quantize(backend, &awq_request, told)?;
+    let made = GgufInput::open(backend, request.output)?;
+    let format = |name: &str| {
+        let format = made.find(name)?.entry.format;
+        (format.block_weights() > 1).then_some(format)
+    };
+    let products = report.groups.iter().flat_map(|group| &group.products);
+    let kept = report.unscaled.iter().filter_map(|unscaled| {
+        Some(KeptTensor {
+            tensor: unscaled.weight.clone(),
+            format: format(&unscaled.weight)?.to_string(),
+            reason: unscaled.reason.clone(),
+        })
+    });
+    Ok(Report {
+        chosen: products.filter(|name| format(name).is_some()).count() as u64,
+        kept: kept.collect(),
+    })
 }
 
 #[cfg(test)]

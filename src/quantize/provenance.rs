@@ -1,5 +1,6 @@
 //! What a file says about how it was made: keys that llama.cpp passes over, and those that llama-quantize writes.
 
+use super::awq;
 use super::importance::ImportanceMatrix;
 use super::{Calibration, Request};
 use crate::llama::quantize::OverrideValue;
@@ -27,6 +28,9 @@ pub(super) fn keys(
     text("quantbench.calibration.text", file_name(dataset));
     if request.method == Method::Gptq {
         text("quantbench.gptq.parameters", calibration.gptq.to_string());
+    }
+    if request.method == Method::Awq {
+        text("quantbench.awq.parameters", awq::Parameters::default().to_string());
     }
     text("quantize.imatrix.file", file_name(&calibration.importance.to_string_lossy()));
     text("quantize.imatrix.dataset", file_name(dataset));

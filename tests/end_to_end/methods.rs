@@ -40,9 +40,37 @@ fn one_file_is_made_with_gptq_and_says_so() {
 }
 
 #[test]
+fn one_file_is_made_with_awq_and_says_so() {
+    let world = World::new();
+    world.write("text.txt", &words(600));
+    let make = ["quantize", "tiny-F16.gguf", "--to", "Q4_0", "--calibration", "text.txt"];
+    let arguments = [&make[..], &["--method", "awq", "--context", "64"]].concat();
+    let ended = world.run(&arguments).expect(0);
+    assert!(ended.stdout.contains("tiny-awq-Q4_0.gguf  awq:Q4_0"), "{}", ended.stdout);
+    for part in ["of memory: ", "chose the weights of 7 tensors", "more than one place"] {
+        assert!(ended.stderr.contains(part), "no '{part}' in {}", ended.stderr);
+    }
+    let file = "tiny-awq-Q4_0.gguf";
+    assert_eq!(key(&world, file, "quantbench.method").as_deref(), Some("awq"));
+    assert_eq!(key(&world, file, "quantbench.calibration.text").as_deref(), Some("text.txt"));
+    assert!(key(&world, file, "quantbench.calibration.text_sha256").is_some());
+    let parameters = key(&world, file, "quantbench.awq.parameters").unwrap();
+    assert!(parameters.contains("exponents 20"), "{parameters}");
+    assert!(world.cached_files().iter().all(|file| !file.to_string_lossy().contains("scratch/")));
+    // The scaled file is an ordinary one of the same size.
+    world.run(&[&make[..], &["--method", "imatrix", "--context", "64"]].concat()).expect(0);
+    let header = |file: &str| Header::read(&world.path(file)).unwrap();
+    let sizes = [file, "tiny-imatrix-Q4_0.gguf"].map(|file| {
+        let tensors = header(file).tensors;
+        tensors.into_iter().map(|it| (it.name, it.format, it.bytes)).collect::<Vec<_>>()
+    });
+    assert_eq!(sizes[0], sizes[1]);
+}
+
+#[test]
 fn methods_are_compared_in_one_run_and_the_matrix_is_made_once() {
     let world = World::new();
-    world.experiment("\"F16\", \"Q4_0\", \"imatrix:Q4_0\", \"gptq:Q4_0\"", "");
+    world.experiment("\"F16\", \"Q4_0\", \"imatrix:Q4_0\", \"gptq:Q4_0\", \"awq:Q4_0\"", "");
     let text = std::fs::read_to_string(world.path("models.toml")).unwrap();
     let text = text.replace("quantizations", "variants");
     let without = text.clone();
@@ -59,12 +87,12 @@ fn methods_are_compared_in_one_run_and_the_matrix_is_made_once() {
     let trials = record["trials"].as_array().unwrap();
     let names: Vec<&str> =
         trials.iter().map(|trial| trial["quantization"].as_str().unwrap()).collect();
-    assert_eq!(names, ["F16", "Q4_0", "imatrix:Q4_0", "gptq:Q4_0"]);
+    assert_eq!(names, ["F16", "Q4_0", "imatrix:Q4_0", "gptq:Q4_0", "awq:Q4_0"]);
     let kept = trials[3]["artifact"]["kept"].as_array().unwrap();
     assert!(kept.iter().any(|it| it["tensor"] == "token_embd.weight"), "{kept:?}");
     let checksums: std::collections::BTreeSet<&str> =
         trials.iter().map(|trial| trial["artifact"]["checksum"].as_str().unwrap()).collect();
-    assert_eq!(checksums.len(), 4);
+    assert_eq!(checksums.len(), 5);
     assert!(trials[1..].iter().all(|trial| trial["artifact"]["quantize_seconds"].is_f64()));
     let matrices = world
         .cached_files()

@@ -53,8 +53,8 @@ pub(super) fn calibration(
     if !matrix.is_file() {
         return Err(QuantizeError::NoMatrix { path: matrix.clone() });
     }
-    let needs_text = quantizations.iter().find(|it| it.method == Method::Gptq);
-    let text = match needs_text {
+    let needs_text = |it: &&Quantization| matches!(it.method, Method::Gptq | Method::Awq);
+    let text = match quantizations.iter().find(needs_text) {
         None => None,
         Some(which) => {
             let plan = choice.plan_for(source).map_err(|reason| no_text(*which, reason))?;

@@ -123,12 +123,11 @@ fn a_name_that_matches_nothing_is_answered_with_the_nearest() {
 
 #[test]
 fn a_quantization_that_cannot_be_made_is_refused_on_the_command_line_too() {
-    let quantizations = vec!["awq:Q4_0".parse().unwrap()];
+    let quantizations = vec!["awq:F16".parse().unwrap()];
     let overrides = Overrides { quantizations, ..Overrides::default() };
     assert_eq!(
         apply(PLAIN, &overrides).unwrap_err(),
-        "--quant awq:Q4_0: the method 'awq' is not in this version; write 'gptq:Q4_0' or \
-         'imatrix:Q4_0'"
+        "--quant awq:F16: weights in F16 are not rounded: there is nothing to choose; write 'F16'"
     );
 }
 

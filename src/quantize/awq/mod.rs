@@ -21,14 +21,16 @@ pub use relations::Unscaled;
 pub use report::{Clipped, Group, Report, Times};
 pub use search::Grid as ScaleGrid;
 
+use super::Told;
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::llama::model::{LoadExtent, Model};
-use crate::llama::quantize::{Importance, MetadataValue, Rounding, quantize_file};
+use crate::llama::quantize::{Importance, OverrideValue, Rounding, quantize_file};
 use crate::model::quantization::FileType;
 use scaling::Scaling;
+use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -83,6 +85,19 @@ pub struct Parameters {
     pub memory: u64,
 }
 
+impl fmt::Display for Parameters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scales, limits, through_matrices, rows, .. } = self;
+        let sizes = if scales.weights { "inputs and weights" } else { "inputs" };
+        let from = if *through_matrices { "norms and matrices" } else { "norms" };
+        write!(
+            formatter,
+            "exponents {} of {sizes}, from {from}, rows {rows}, limits {} of {} %",
+            scales.steps, limits.steps, limits.percent
+        )
+    }
+}
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {
@@ -108,10 +123,12 @@ pub struct Request<'a> {
     pub text: &'a str,
     /// Tokens that are evaluated together.
     pub context: usize,
+    /// At most this many pieces of that many tokens.
+    pub chunks: Option<usize>,
     /// Importance of the columns in the original, if rounding is to be weighted.
     pub importance: Option<&'a [Importance]>,
     /// Keys to add to the file's metadata.
-    pub metadata: &'a [(String, MetadataValue)],
+    pub metadata: &'a [(String, OverrideValue)],
     /// Folder for the scaled model and a first rounding of the original.
     pub folder: &'a Path,
     /// Threads.
@@ -126,14 +143,14 @@ pub struct Request<'a> {
 const DRAFTED: f64 = 0.15;
 const SEARCHED: f64 = 0.85;
 
-/// Writes a model rounded after scaling; `progress` is told the fraction that is done.
+/// Writes a model rounded after scaling; `told` hears what memory is needed and what is done.
 ///
 /// # Errors
 /// See [`AwqError`]; what is then at the output's place is of no use.
 pub fn quantize(
     backend: Backend,
     request: &Request<'_>,
-    mut progress: impl FnMut(f64),
+    mut told: impl FnMut(Told),
 ) -> Result<Report, AwqError> {
     if request.file_type.is_float() {
         return Err(AwqError::Float { file_type: request.file_type });
@@ -158,15 +175,18 @@ pub fn quantize(
     round(request.source, &draft, request.importance, &[])?;
     let mut report = Report::default();
     report.times.rounding += began.elapsed();
-    progress(DRAFTED);
+    told(Told::Progress(DRAFTED, String::new()));
     let source = GgufInput::open(backend, request.source)?;
     let formats = GgufInput::open(backend, &draft)?;
     let scaled = request.folder.join("scaled.gguf");
     let threads = usize::try_from(request.threads).unwrap_or(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let scaling = Scaling { backend, request, source: &source, formats: &formats, pool: &pool };
-    let (changes, importance) = scaling.run(&tokens, &mut report, |fraction| {
-        progress(DRAFTED + (SEARCHED - DRAFTED) * fraction);
+    let (changes, importance) = scaling.run(&tokens, &mut report, |news| match news {
+        Told::Progress(fraction, what) => {
+            told(Told::Progress(DRAFTED + (SEARCHED - DRAFTED) * fraction, what));
+        }
+        memory => told(memory),
     })?;
     let began = Instant::now();
     change::write(&source, &changes, &scaled)?;
@@ -174,7 +194,7 @@ pub fn quantize(
     let began = Instant::now();
     round(&scaled, request.output, importance.as_deref(), request.metadata)?;
     report.times.rounding += began.elapsed();
-    progress(1.0);
+    told(Told::Progress(1.0, String::new()));
     Ok(report)
 }
 
@@ -187,7 +207,8 @@ fn calibration_tokens(backend: Backend, request: &Request<'_>) -> Result<Vec<i32
     if tokens.len() < context {
         return Err(AwqError::TextTooShort { tokens: tokens.len(), context });
     }
-    tokens.truncate(tokens.len() / context * context);
+    let pieces = (tokens.len() / context).min(request.chunks.unwrap_or(usize::MAX).max(1));
+    tokens.truncate(pieces * context);
     if let Some(beginning) = vocabulary.beginning_token() {
         tokens.iter_mut().step_by(context).for_each(|token| *token = beginning);
     }

@@ -10,7 +10,7 @@ use super::relations::{self, Producer, Relation, Relations, Unscaled};
 use super::report::{Clipped, Group, Report};
 use super::search::{Matrix, Search};
 use super::statistics::{self, Statistics, Tap};
-use super::{AwqError, Request};
+use super::{AwqError, Request, Told};
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
 use crate::llama::capture::CapturingContext;
@@ -22,6 +22,7 @@ use crate::llama::quantize::Importance;
 use faer::{Mat, Par};
 use rayon::ThreadPool;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Instant;
 
 /// What is worked on.
@@ -55,7 +56,7 @@ impl Scaling<'_> {
         &self,
         tokens: &[i32],
         report: &mut Report,
-        mut progress: impl FnMut(f64),
+        mut told: impl FnMut(Told),
     ) -> Result<(Changes, Option<Vec<Importance>>), AwqError> {
         let threads = self.pool.current_num_threads();
         report.tokens = tokens.len();
@@ -76,23 +77,41 @@ impl Scaling<'_> {
         let mut changes = Changes::new();
         #[expect(clippy::cast_precision_loss, reason = "a few passes")]
         let share = |run: usize, part: f64| (run as f64 + part) / runs.len() as f64;
+        told(Told::Memory(self.memory(&jobs, &bytes, &runs)));
+        let mut progress =
+            |run, part, what: &str| told(Told::Progress(share(run, part), what.to_owned()));
         for (run, range) in runs.iter().enumerate() {
             let jobs = &jobs[range.clone()];
             let began = Instant::now();
             let taps: Vec<Tap> = jobs.iter().flat_map(|job| job.taps.iter().cloned()).collect();
-            let sums =
-                statistics::gather(&mut context, &pieces, &taps, Par::rayon(threads), |part| {
-                    progress(share(run, 0.5 * part));
-                })?;
+            let parallel = Par::rayon(threads);
+            let sums = statistics::gather(&mut context, &pieces, &taps, parallel, |part| {
+                progress(run, 0.5 * part, "calibration text");
+            })?;
             report.times.evaluating += began.elapsed();
             for (done, job) in jobs.iter().enumerate() {
                 self.relation(job, &sums, &mut changes, report)?;
                 #[expect(clippy::cast_precision_loss, reason = "a few thousand jobs")]
-                progress(share(run, 0.5 + 0.5 * (done + 1) as f64 / jobs.len() as f64));
+                let part = (done + 1) as f64 / jobs.len() as f64;
+                progress(run, 0.5 + 0.5 * part, job.relation.producer.weight());
             }
         }
         let importance = self.importance(&jobs, &changes);
         Ok((changes, importance))
+    }
+
+    /// What is kept in memory besides the model: the most sums of one evaluation of the text, and the largest
+    /// relation's weights with a copy.
+    fn memory(&self, jobs: &[Job], bytes: &[u64], runs: &[Range<usize>]) -> Vec<(String, u64)> {
+        let sums = runs.iter().map(|run| bytes[run.clone()].iter().sum::<u64>()).max();
+        let weights = |job: &Job| -> u64 {
+            let products = job.relation.products.iter().filter_map(|name| self.source.find(name));
+            products.map(|tensor| tensor.entry.weights * size_of::<f32>() as u64).sum()
+        };
+        vec![
+            ("sums over inputs".to_owned(), sums.unwrap_or(0)),
+            ("weights in F32".to_owned(), 2 * jobs.iter().map(weights).max().unwrap_or(0)),
+        ]
     }
 
     /// The relations to work on, with taps in the order of the graph.

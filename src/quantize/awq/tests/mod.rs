@@ -260,6 +260,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
         file_type: "Q4_K_M".parse().unwrap(),
         text,
         context: 256,
+        chunks: Some(4),
         importance: None,
         metadata: &[],
         folder: folder.path(),
@@ -278,12 +279,18 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
     let importance = importance_of(Path::new(DEMO), &tokens[..256]);
     request.importance = Some(&importance);
     let mut last = 0.0;
-    let report = quantize(backend, &request, |fraction| {
-        assert!(fraction >= last, "{fraction} after {last}");
-        last = fraction;
+    let mut memory = 0;
+    let report = quantize(backend, &request, |news| match news {
+        Told::Progress(fraction, _) => {
+            assert!(fraction >= last, "{fraction} after {last}");
+            last = fraction;
+        }
+        Told::Memory(parts) => memory = parts[0].1,
     })
     .unwrap();
     assert!((last - 1.0).abs() < f64::EPSILON && report.passes > 1);
+    assert!(memory > 0 && memory <= request.parameters.memory);
+    assert_eq!(report.tokens, tokens.len());
     assert_eq!(report.groups.len(), 4 * 9);
     assert!(report.groups.iter().all(|group| group.scaled <= group.before));
     assert!(report.groups.iter().any(|group| group.scaled < 0.99 * group.before));
@@ -325,6 +332,7 @@ fn what_cannot_be_done_is_refused() {
         file_type: "F16".parse().unwrap(),
         text: "A few words.",
         context: 512,
+        chunks: None,
         importance: None,
         metadata: &[],
         folder: folder.path(),
