@@ -89,8 +89,14 @@ impl<'a, 'm> Walk<'a, 'm> {
         let stopped = |what: &str| Err(format!("{} {what}", self.at(consumer)));
         match (next.operation, role) {
             (Operation::MatrixProduct | Operation::ExpertProduct, 1) => self.product(consumer),
-            (Operation::Rearrange | Operation::Copy | Operation::Scale | Operation::Relu, 0)
-            | (Operation::PickRows, 0)
+            (
+                Operation::Rearrange
+                | Operation::Copy
+                | Operation::Scale
+                | Operation::Relu
+                | Operation::PickRows,
+                0,
+            )
             | (Operation::Gate { .. }, 1) => on,
             (Operation::Repeat, 0) if next.dims[0] == self.map.nodes[node].dims[0] => on,
             (Operation::View, 0) if self.is_whole(node, next) => on,
