@@ -8,6 +8,7 @@ pub mod error;
 pub mod experiment;
 pub mod hardware;
 pub mod llama;
+pub mod mix;
 pub mod model;
 pub mod orchestrator;
 pub mod prompt;

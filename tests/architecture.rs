@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "units",
     "statistics",
     "model",
@@ -16,6 +16,7 @@ const ORDER: [&str; 15] = [
     "llama",
     "quantize",
     "workload",
+    "mix",
     "hardware",
     "worker",
     "results",

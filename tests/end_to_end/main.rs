@@ -11,6 +11,7 @@ mod hostile_files;
 mod idle;
 mod import;
 mod interruption;
+mod mix;
 mod quantize;
 mod run;
 mod tiny_model;

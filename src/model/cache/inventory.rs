@@ -104,10 +104,11 @@ impl Cache {
         }
         if *filter == Filter::default() {
             remove(&self.checksums())?;
-            // Written anew from the program when it is needed.
-            let demo = self.demo();
-            if demo.exists() {
-                fs::remove_dir_all(&demo).map_err(io_error("remove", &demo))?;
+            // Written anew from the program, or measured again, when it is needed.
+            for folder in [self.demo(), self.root.join(super::MEASUREMENTS)] {
+                if folder.exists() {
+                    fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
+                }
             }
         }
         Ok(cleaned)
