@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod hardware;
 pub mod llama;
 pub mod metrics;
+pub mod mix;
 pub mod model;
 pub mod orchestrator;
 pub mod prompt;

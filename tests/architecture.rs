@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "units",
     "statistics",
     "metrics",
@@ -19,6 +19,7 @@ const ORDER: [&str; 18] = [
     "llama",
     "quantize",
     "workload",
+    "mix",
     "hardware",
     "worker",
     "results",

@@ -10,6 +10,7 @@ mod fetching;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod mix;
 mod native;
 mod output;
 pub mod prompt;
@@ -57,6 +58,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
+    /// Choose a type for every tensor: the least divergence for a size, or the least size for a divergence
+    Mix(mix::Arguments),
     /// Make the importance matrix of a model from a text
     Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
@@ -120,6 +123,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::List(arguments) => list::run(&arguments),

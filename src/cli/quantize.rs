@@ -103,6 +103,16 @@ pub enum QuantizeError {
         /// What it is stored as.
         found: FileType,
     },
+    /// A mix begins with floating point.
+    #[error(
+        "{} is stored as {found} already; a mix is chosen and made from F32, F16 or BF16", path.display()
+    )]
+    MixNeedsFloat {
+        /// The input.
+        path: PathBuf,
+        /// What it is stored as.
+        found: FileType,
+    },
     /// A quantization cannot be made.
     #[error("--to {quantization}: {reason}; {remedy}")]
     NotMakeable {

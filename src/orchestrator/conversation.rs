@@ -186,7 +186,12 @@ impl Report {
     /// Keeps what an event tells; returns the last word if it was one.
     fn take(&mut self, event: Event) -> Option<Last> {
         match event {
-            Event::Phase(_) | Event::Progress { .. } | Event::MemoryNeeded { .. } => {}
+            // What a mix came to is for its command, which listens.
+            Event::Phase(_)
+            | Event::Progress { .. }
+            | Event::MemoryNeeded { .. }
+            | Event::MixCost(_)
+            | Event::Mixed(_) => {}
             Event::Quantized { kept, .. } => self.kept = kept,
             Event::Calibrated { chunks, resumed, weights } => {
                 self.calibrated = Some(Calibrated { chunks, resumed, weights });

@@ -152,6 +152,7 @@ fn describe(job: &Job) -> String {
     match job {
         Job::Quantize(job) => format!("make {}", job.file_type),
         Job::Import(_) => "import".to_owned(),
+        Job::Mix(_) | Job::ApplyRecipe(_) => "mix".to_owned(),
         Job::PredictMemory(_) => "predict".to_owned(),
         Job::Calibrate(_) => "calibrate".to_owned(),
         Job::Visit(visit) => describe_visit(visit),
@@ -219,11 +220,12 @@ fn play(job: &Job) -> Vec<Event> {
             let _ = fs::write(&job.output, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
+        Job::Import(_) | Job::ApplyRecipe(_) => events.push(Event::Phase(Phase::Quantize)),
+        Job::Mix(_) => events.push(Event::Phase(Phase::Mix)),
         Job::Calibrate(job) => {
             events.push(Event::Phase(Phase::Calibrate));
             let _ = fs::write(&job.output, file_named("importance"));
         }
-        Job::Import(_) => events.push(Event::Phase(Phase::Quantize)),
         Job::PredictMemory(_) => events.push(Event::Phase(Phase::PredictMemory)),
     }
     events.push(Event::Done { peak_rss_bytes: Some(2 << 30), pss_bytes: Some(1 << 20) });

@@ -108,13 +108,14 @@ pub(super) fn calibrate(
     Ok(())
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// Reads a text for a job.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read the text {}: {error}", path.display()))
 }
 
 /// An error with all its causes.
-fn in_words(error: &dyn std::error::Error) -> String {
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

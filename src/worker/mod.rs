@@ -1,9 +1,10 @@
 //! The worker: a child process of the same binary that does one job and reports it.
 //!
-//! `protocol` is what both sides say; the rest runs in the child. Uses `workload`, `quantize` and
+//! `protocol` is what both sides say; the rest runs in the child. Uses `mix`, `workload`, `quantize` and
 //! `llama`; the orchestrator starts it and reads its events.
 
 mod making;
+mod mix;
 mod page_cache;
 mod process_memory;
 pub mod protocol;
@@ -43,6 +44,8 @@ pub fn main() -> ExitCode {
         Job::Quantize(job) => making::quantize(backend, &job, &reporter),
         Job::Import(job) => making::import(backend, &job, &reporter),
         Job::Calibrate(job) => making::calibrate(backend, &job, &reporter),
+        Job::Mix(job) => mix::run(backend, &job, &reporter),
+        Job::ApplyRecipe(job) => mix::apply(backend, &job, &reporter),
         Job::Visit(job) => visit::run(backend, &job, &reporter),
         Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
     };

@@ -9,6 +9,8 @@ use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, TaskName};
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
 use crate::metrics::TaskMetric;
+use crate::mix::recipe::{Checksums, Recipe};
+use crate::mix::{Cost, Report, Target};
 use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method};
 use crate::prompt::choice::FormatChoice;
@@ -31,6 +33,10 @@ pub enum Job {
     Quantize(QuantizeJob),
     /// Write a GPTQ or AWQ checkpoint as a GGUF.
     Import(ImportJob),
+    /// Choose a type for every tensor, and write the file.
+    Mix(Box<MixJob>),
+    /// Write a file with the types of a recipe.
+    ApplyRecipe(Box<ApplyRecipeJob>),
     /// Make an importance matrix.
     Calibrate(CalibrateJob),
     /// Load a variant and measure it.
@@ -90,6 +96,62 @@ pub struct ImportJob {
     pub base: PathBuf,
     /// Where to write; the caller chose a temporary name.
     pub output: PathBuf,
+}
+
+/// Measure what each type does to each tensor, choose, and write the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixJob {
+    /// The F32, F16 or BF16 GGUF (first part, if split).
+    pub source: PathBuf,
+    /// Where to write; the caller chose a temporary name.
+    pub output: PathBuf,
+    /// A folder for files that are needed meanwhile.
+    pub scratch: PathBuf,
+    /// Bytes that the original's log-probabilities may take.
+    pub reference_budget_bytes: u64,
+    /// Where what was measured is kept.
+    pub ledger: PathBuf,
+    /// File with the text.
+    pub text: PathBuf,
+    /// Tokens per chunk.
+    pub context: u32,
+    /// Chunks of the text that are used.
+    pub chunks: u32,
+    /// ggml's names of the types to choose from.
+    pub types: Vec<String>,
+    /// Those that are measured; empty: all.
+    pub measured_types: Vec<String>,
+    /// An importance matrix; `None`: round to nearest.
+    pub importance: Option<PathBuf>,
+    /// What the mix must keep to.
+    pub target: Target,
+    /// Neighbouring layers whose tensors of one kind get one type.
+    pub layers_per_group: u32,
+    /// How many times the choice is revised around the mix itself.
+    pub revisions: u32,
+    /// How the model is evaluated.
+    pub settings: Settings,
+    /// What makes the file, for its metadata.
+    pub maker: String,
+    /// Checksums of what goes in, for the recipe.
+    pub checksums: Checksums,
+}
+
+/// Write a file with the types of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplyRecipeJob {
+    /// The F32, F16 or BF16 GGUF (first part, if split).
+    pub source: PathBuf,
+    /// Where to write; the caller chose a temporary name.
+    pub output: PathBuf,
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The importance matrix that the recipe was made with; `None`: round to nearest.
+    pub importance: Option<PathBuf>,
+    /// Threads; `None`: all.
+    pub threads: Option<u32>,
+    /// What makes the file, for its metadata.
+    pub maker: String,
 }
 
 /// Make the importance matrix of a model from a text.
@@ -244,6 +306,8 @@ pub enum Phase {
     Quality,
     /// The questions of a task are answered.
     Task(TaskName),
+    /// Sensitivities are measured and a mix is chosen.
+    Mix,
     /// Memory is predicted.
     PredictMemory,
 }
@@ -260,6 +324,7 @@ impl fmt::Display for Phase {
             Self::Latency => formatter.pad("latency"),
             Self::Quality => formatter.pad("quality"),
             Self::Task(task) => formatter.pad(&format!("task {task}")),
+            Self::Mix => formatter.pad("mix"),
             Self::PredictMemory => formatter.pad("memory"),
         }
     }
@@ -340,6 +405,10 @@ pub enum Event {
         /// One entry per context length asked for.
         predictions: Vec<PredictedMemory>,
     },
+    /// What a mix will cost, before it is paid.
+    MixCost(Cost),
+    /// The mix that was chosen.
+    Mixed(Box<Report>),
     /// The job is done; the last event of a worker that succeeded.
     Done {
         /// Peak resident memory of the worker over its whole life, bytes, where the system tells it.

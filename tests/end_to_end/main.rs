@@ -14,6 +14,7 @@ mod idle;
 mod import;
 mod interruption;
 mod methods;
+mod mix;
 mod quantize;
 mod run;
 mod tasks;

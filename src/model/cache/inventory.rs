@@ -107,7 +107,8 @@ impl Cache {
             remove(&self.checksums())?;
             self.remove_importance()?;
             // Made anew when they are needed.
-            for folder in [self.demo(), self.index_folder()].into_iter().filter(|it| it.exists()) {
+            let folders = [self.demo(), self.index_folder(), self.root.join(super::MEASUREMENTS)];
+            for folder in folders.into_iter().filter(|folder| folder.exists()) {
                 fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
             }
         }

@@ -8,6 +8,7 @@
 //! importance/<address>.gguf  an importance matrix; beside it what is done of one, to be gone on with
 //! importance/<address>.lock  held by the process that makes it
 //! scratch/<random>/                  files for the time of one process, with its lock
+//! measurements/<address>.jsonl       what was measured to choose a mix
 //! demo/                              the demo model, written from the program
 //! checksums.json                     checksums of large files that were hashed before
 //! cache.lock                         held shared while something begins, alone while sweeping
@@ -39,6 +40,9 @@ use std::path::{Path, PathBuf};
 
 /// Environment variable that names the folder.
 pub const FOLDER_VARIABLE: &str = "QUANTBENCH_CACHE";
+
+/// Folder of what was measured to choose mixes.
+const MEASUREMENTS: &str = "measurements";
 
 /// The folder with everything quantbench keeps between runs.
 #[derive(Debug, Clone)]
@@ -114,6 +118,16 @@ impl Cache {
         progress: &mut dyn FnMut(u64),
     ) -> Result<String, CacheError> {
         checksum::remembered(self, path, progress)
+    }
+
+    /// Where measurements are kept that `parts` describe; its folder is made.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn measurements(&self, parts: &[&str]) -> Result<PathBuf, CacheError> {
+        let folder = self.root.join(MEASUREMENTS);
+        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        Ok(folder.join(format!("{}.jsonl", of_texts(parts.iter().copied()))))
     }
 
     /// Fails unless `needed_bytes` and a little more are free on the cache's disk.

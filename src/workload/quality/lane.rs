@@ -42,6 +42,11 @@ impl Assignment {
         self.sink
     }
 
+    /// Lanes begin with the first chunk again.
+    pub(super) fn restart(&self) {
+        self.next.store(0, Ordering::Relaxed);
+    }
+
     /// No lane begins another chunk.
     pub(super) fn stop(&self) {
         self.next.store(self.shape.chunks, Ordering::Relaxed);

@@ -15,7 +15,7 @@ pub(super) mod scoring;
 
 use super::Progress;
 use super::divergence::{Scores, TokenScore};
-use super::measured::{Quality, ReferenceStore};
+use super::measured::{Divergence, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, Shape, Writer};
 use crate::experiment::settings::Settings;
 use crate::llama::error::LlamaError;
@@ -134,6 +134,44 @@ pub fn run(
     let seconds = start.elapsed().as_secs_f64();
     let quality = evaluation.finish(&scores, stopped_early, seconds)?;
     Ok(QualityRun { quality, memory })
+}
+
+/// One text, compared with the reference again and again while the model's weights change in between.
+pub struct Comparison<'model> {
+    evaluation: Evaluation,
+    lanes: Vec<Lane<'model>>,
+}
+
+impl<'model> Comparison<'model> {
+    /// Cuts the text into chunks and makes the contexts. `request` has a reference to read.
+    ///
+    /// # Errors
+    /// See [`QualityError`].
+    pub fn open(
+        model: &'model Model,
+        settings: &Settings,
+        request: Request<'_>,
+    ) -> Result<Self, QualityError> {
+        let evaluation = Evaluation::prepare(model, request)?;
+        let lanes = lanes::open(model, settings, &evaluation.assignment)?;
+        Ok(Self { evaluation, lanes })
+    }
+
+    /// What llama.cpp allocated.
+    #[must_use]
+    pub fn memory(&self) -> Vec<BufferMemory> {
+        self.lanes.iter().flat_map(Lane::memory).collect()
+    }
+
+    /// Compares the model as it is now; `None` if the request named no reference.
+    ///
+    /// # Errors
+    /// See [`QualityError`].
+    pub fn measure(&mut self, progress: Progress<'_>) -> Result<Option<Divergence>, QualityError> {
+        self.evaluation.assignment.restart();
+        let (scores, stopped_early) = self.evaluation.run(&mut self.lanes, progress)?;
+        Ok(scores.divergence(stopped_early))
+    }
 }
 
 /// A text cut into chunks, and what is to be done with their scores.

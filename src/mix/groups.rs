@@ -1,0 +1,189 @@
+//! Groups of tensors that get one type, and the types that each can get.
+
+use crate::llama::blocks::row_bytes;
+use crate::model::gguf::{GgmlType, Header, Tensor};
+use std::collections::BTreeMap;
+
+/// Tensors begin at multiples of this in a GGUF, bytes.
+const ALIGNMENT: u64 = 32;
+
+/// Tensors that get one type: one tensor, or the same one of several neighbouring layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The tensor's name; of several, `blk.0-3.attn_q.weight`.
+    pub name: String,
+    /// Its tensors.
+    pub tensors: Vec<Tensor>,
+    /// What it can be stored as, from the smallest to the largest.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One way to store a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alternative {
+    /// The type; a tensor whose rows it does not fit gets llama.cpp's substitute.
+    pub format: GgmlType,
+    /// The type of each tensor.
+    pub formats: Vec<GgmlType>,
+    /// Bytes in a file, padding included.
+    pub bytes: u64,
+}
+
+impl Group {
+    /// Number of weights.
+    #[must_use]
+    pub fn weights(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.weights).sum()
+    }
+}
+
+/// The tensors of `source` that llama.cpp rounds, as groups of `layers_per_group` layers.
+///
+/// `draft` is what llama.cpp made of it: what it left as it was is left here, too, and so is what none of
+/// the types fits.
+#[must_use]
+pub fn groups(
+    source: &Header,
+    draft: &Header,
+    formats: &[GgmlType],
+    layers_per_group: u32,
+) -> Vec<Group> {
+    let rounded: BTreeMap<&str, GgmlType> =
+        draft.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.format)).collect();
+    let mut members: Vec<(String, Vec<Tensor>)> = Vec::new();
+    for tensor in &source.tensors {
+        let is_rounded = rounded
+            .get(tensor.name.as_str())
+            .is_some_and(|&format| format != tensor.format && format.block_weights() > 1);
+        if !is_rounded {
+            continue;
+        }
+        let name = group_name(&tensor.name, layers_per_group);
+        match members.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, tensors)) => tensors.push(tensor.clone()),
+            None => members.push((name, vec![tensor.clone()])),
+        }
+    }
+    members
+        .into_iter()
+        .map(|(name, tensors)| {
+            let alternatives = alternatives(&tensors, formats);
+            Group { name, tensors, alternatives }
+        })
+        .filter(|group| !group.alternatives.is_empty())
+        .collect()
+}
+
+/// The name of the group that a tensor belongs to.
+fn group_name(tensor: &str, layers_per_group: u32) -> String {
+    let layer = tensor.strip_prefix("blk.").and_then(|rest| {
+        let (layer, kind) = rest.split_once('.')?;
+        Some((layer.parse::<u32>().ok()?, kind))
+    });
+    match layer {
+        Some((layer, kind)) if layers_per_group > 1 => {
+            let first = layer / layers_per_group * layers_per_group;
+            format!("blk.{first}-{}.{kind}", first + layers_per_group - 1)
+        }
+        _ => tensor.to_owned(),
+    }
+}
+
+fn alternatives(tensors: &[Tensor], formats: &[GgmlType]) -> Vec<Alternative> {
+    let mut alternatives: Vec<Alternative> = Vec::new();
+    for &format in formats {
+        let stored: Option<Vec<GgmlType>> =
+            tensors.iter().map(|tensor| fitting(format, columns(tensor))).collect();
+        let Some(stored) = stored else { continue };
+        if alternatives.iter().any(|other| other.formats == stored) {
+            continue;
+        }
+        let bytes =
+            tensors.iter().zip(&stored).map(|(tensor, &format)| bytes_as(tensor, format)).sum();
+        // The same type for all tensors is known by its own name.
+        let format =
+            if stored.iter().all(|other| *other == stored[0]) { stored[0] } else { format };
+        alternatives.push(Alternative { format, formats: stored, bytes });
+    }
+    alternatives.sort_by_key(|alternative| alternative.bytes);
+    alternatives
+}
+
+/// Columns of a matrix: weights of a row.
+#[must_use]
+pub fn columns(tensor: &Tensor) -> usize {
+    tensor.dimensions.first().and_then(|&columns| usize::try_from(columns).ok()).unwrap_or(0)
+}
+
+/// Bytes of a tensor in a file, padding included.
+#[must_use]
+pub fn bytes_as(tensor: &Tensor, format: GgmlType) -> u64 {
+    let bytes = tensor.weights / format.block_weights() * format.block_bytes();
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// The type itself if rows of `columns` weights fit it, else the one that llama.cpp takes instead.
+#[must_use]
+pub fn fitting(format: GgmlType, columns: usize) -> Option<GgmlType> {
+    let fits = |format: &GgmlType| row_bytes(*format, columns).is_some();
+    if fits(&format) {
+        return Some(format);
+    }
+    let substitute = match format.name() {
+        "Q4_K" => "Q5_0",
+        "Q5_K" => "Q5_1",
+        "Q6_K" => "Q8_0",
+        name if name.starts_with("IQ") || matches!(name, "Q2_K" | "Q3_K" | "TQ1_0" | "TQ2_0") => {
+            "IQ4_NL"
+        }
+        _ => return None,
+    };
+    GgmlType::from_name(substitute).filter(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(name: &str) -> GgmlType {
+        GgmlType::from_name(name).unwrap()
+    }
+
+    fn tensor(name: &str, columns: u64, rows: u64, stored: &str) -> Tensor {
+        let format = format(stored);
+        let weights = columns * rows;
+        let bytes = weights / format.block_weights() * format.block_bytes();
+        Tensor {
+            name: name.to_owned(),
+            format,
+            dimensions: vec![columns, rows],
+            offset: 0,
+            weights,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn layers_side_by_side_share_a_group() {
+        assert_eq!(group_name("blk.5.attn_q.weight", 1), "blk.5.attn_q.weight");
+        assert_eq!(group_name("blk.5.attn_q.weight", 4), "blk.4-7.attn_q.weight");
+        assert_eq!(group_name("token_embd.weight", 4), "token_embd.weight");
+    }
+
+    #[test]
+    fn alternatives_rise_in_size_and_occur_once() {
+        let wide = [tensor("a", 256, 4, "F16")];
+        let found = alternatives(&wide, &[format("Q8_0"), format("Q2_K"), format("Q4_K")]);
+        let names: Vec<&str> = found.iter().map(|alternative| alternative.format.name()).collect();
+        assert_eq!(names, ["Q2_K", "Q4_K", "Q8_0"]);
+        assert_eq!(found[1].bytes, 4 * 144);
+        // Rows of 64 fit no block of 256: llama.cpp's substitutes, each once.
+        let narrow = [tensor("a", 64, 4, "F16")];
+        let found = alternatives(
+            &narrow,
+            &[format("Q2_K"), format("Q3_K"), format("Q6_K"), format("Q8_0")],
+        );
+        let names: Vec<&str> = found.iter().map(|alternative| alternative.format.name()).collect();
+        assert_eq!(names, ["IQ4_NL", "Q8_0"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! Recipes: a mix as a TOML file, which makes the same file again.
+
+use super::choose::Choice;
+use super::groups::{Group, columns};
+use super::{MixError, Request};
+use crate::llama::blocks::row_bytes;
+use crate::model::gguf::{GgmlType, Header};
+use crate::model::quantization::FileType;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version that is written and read.
+const VERSION: u32 = 1;
+
+/// A mix as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Version of this format.
+    pub version: u32,
+    /// `general.file_type` of the file: the type that most weights have.
+    pub file_type: FileType,
+    /// What was mixed.
+    pub model: ModelStamp,
+    /// What was measured to choose the mix; not needed to make the file again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+    /// Type of each tensor. llama.cpp treats those that are not here as it does for the file type.
+    pub tensors: BTreeMap<String, String>,
+}
+
+/// What a recipe was made for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelStamp {
+    /// `general.name`, if the file has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// SHA-256 of the file, hex; empty if it is not known.
+    pub sha256: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// SHA-256 of the importance matrix, hex; none: rounded to nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance_sha256: Option<String>,
+}
+
+/// What was measured to choose a mix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// SHA-256 of the text, hex.
+    pub text_sha256: String,
+    /// Tokens per chunk.
+    pub context: u32,
+    /// Chunks.
+    pub chunks: u32,
+    /// Mean KLD of the mix on that text, nats.
+    pub kld: f64,
+    /// Its standard error.
+    pub kld_standard_error: f64,
+    /// What was predicted before.
+    pub kld_predicted: f64,
+    /// Sum of the divergences that each tensor's type causes alone.
+    pub kld_sum_alone: f64,
+    /// Bits per weight over all tensors.
+    pub bits_per_weight: f64,
+}
+
+/// Checksums that a recipe records; the worker does not compute them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksums {
+    /// Of the model.
+    pub model: String,
+    /// Of the text.
+    pub text: String,
+    /// Of the importance matrix.
+    pub importance: Option<String>,
+}
+
+impl Recipe {
+    pub(super) fn new(
+        request: &Request<'_>,
+        source: &Header,
+        groups: &[Group],
+        choice: &Choice,
+    ) -> Result<Self, MixError> {
+        let types = choice.assignment.types(groups);
+        let bits = source.tensors.iter().map(|tensor| match types.get(&tensor.name) {
+            #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
+            Some(format) => tensor.weights as f64 * format.bits_per_weight(),
+            #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
+            None => tensor.bytes as f64 * 8.0,
+        });
+        #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
+        let bits_per_weight = bits.sum::<f64>() / source.parameters().max(1) as f64;
+        Ok(Self {
+            version: VERSION,
+            file_type: file_type(source, &types)?,
+            model: ModelStamp {
+                name: source.name().map(str::to_owned),
+                sha256: request.checksums.model.clone(),
+                parameters: source.parameters(),
+                importance_sha256: request.checksums.importance.clone(),
+            },
+            measured: Some(Measured {
+                text_sha256: request.checksums.text.clone(),
+                context: request.context,
+                chunks: u32::try_from(choice.measured.chunk_kld.len()).unwrap_or(u32::MAX),
+                kld: choice.measured.kld(),
+                kld_standard_error: choice.measured.standard_error(),
+                kld_predicted: choice.predicted,
+                kld_sum_alone: choice.sum_alone,
+                bits_per_weight,
+            }),
+            tensors: types
+                .iter()
+                .map(|(name, format)| (name.clone(), format.to_string()))
+                .collect(),
+        })
+    }
+
+    /// Reads a recipe.
+    ///
+    /// # Errors
+    /// [`MixError::Recipe`] with the place and what is wrong there.
+    pub fn parse(text: &str) -> Result<Self, MixError> {
+        let wrong = |reason: String| MixError::RecipeText { reason };
+        let recipe: Self =
+            toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+        if recipe.version != VERSION {
+            let found = recipe.version;
+            return Err(wrong(format!("it has version {found}; this program reads {VERSION}")));
+        }
+        if recipe.tensors.is_empty() {
+            return Err(wrong("[tensors] is empty".to_owned()));
+        }
+        recipe.types()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as text.
+    ///
+    /// # Errors
+    /// [`MixError::RecipeText`], for numbers that TOML cannot hold.
+    pub fn to_text(&self) -> Result<String, MixError> {
+        let body = toml::to_string(self)
+            .map_err(|error| MixError::RecipeText { reason: error.to_string() })?;
+        Ok(format!(
+            "# A mix of types, made by quantbench. The same file again:\n\
+             # quantbench mix MODEL --recipe THIS_FILE -o OUT.gguf\n\n{body}"
+        ))
+    }
+
+    /// Type of each tensor.
+    ///
+    /// # Errors
+    /// [`MixError::RecipeText`] for a name that is no type.
+    pub fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
+        let types = self.tensors.iter().map(|(tensor, name)| {
+            let format = GgmlType::from_name(name).ok_or_else(|| MixError::RecipeText {
+                reason: format!("tensor '{tensor}': '{name}' is no type of ggml"),
+            })?;
+            Ok((tensor.clone(), format))
+        });
+        types.collect()
+    }
+
+    /// Looks whether a model has the tensors, and rows that their types fit.
+    ///
+    /// # Errors
+    /// [`MixError::Recipe`].
+    pub fn check(
+        &self,
+        model: &Header,
+        types: &BTreeMap<String, GgmlType>,
+    ) -> Result<(), MixError> {
+        for (name, &format) in types {
+            let tensor = model.tensors.iter().find(|tensor| tensor.name == *name);
+            let Some(tensor) = tensor else {
+                return Err(MixError::Recipe { reason: format!("it has no tensor '{name}'") });
+            };
+            let columns = columns(tensor);
+            if row_bytes(format, columns).is_none() {
+                let reason =
+                    format!("'{name}' has rows of {columns} weights, which {format} cannot store");
+                return Err(MixError::Recipe { reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file type that is named after the type of most weights.
+fn file_type(source: &Header, types: &BTreeMap<String, GgmlType>) -> Result<FileType, MixError> {
+    let mut weights: BTreeMap<GgmlType, u64> = BTreeMap::new();
+    for tensor in &source.tensors {
+        if let Some(&format) = types.get(&tensor.name).filter(|format| format.block_weights() > 1) {
+            *weights.entry(format).or_default() += tensor.weights;
+        }
+    }
+    let most = weights.into_iter().max_by_key(|&(_, weights)| weights).map(|(format, _)| format);
+    let name = match most.map_or("Q8_0", GgmlType::name) {
+        // llama.cpp has no file type of these names alone.
+        name @ ("Q3_K" | "Q4_K" | "Q5_K") => format!("{name}_M"),
+        name => name.to_owned(),
+    };
+    name.parse().map_err(|_| MixError::Recipe { reason: format!("no file type is named {name}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        Recipe {
+            version: VERSION,
+            file_type: "Q4_K_M".parse().unwrap(),
+            model: ModelStamp {
+                name: Some("demo".to_owned()),
+                sha256: "ab".to_owned(),
+                parameters: 7,
+                importance_sha256: None,
+            },
+            measured: None,
+            tensors: [("blk.0.attn_q.weight".to_owned(), "Q4_K".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn a_recipe_comes_back_as_it_was_written() {
+        let text = recipe().to_text().unwrap();
+        assert_eq!(Recipe::parse(&text).unwrap(), recipe());
+        assert!(text.contains("\"blk.0.attn_q.weight\" = \"Q4_K\""), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_recipe_is_named() {
+        let text = recipe().to_text().unwrap();
+        for (from, to, part) in [
+            ("\"Q4_K\"", "\"Q4_Z\"", "'Q4_Z' is no type of ggml"),
+            ("version = 1", "version = 2", "version 2"),
+            ("version = 1", "versoin = 1", "versoin"),
+            ("\"blk.0.attn_q.weight\" = \"Q4_K\"", "", "[tensors] is empty"),
+        ] {
+            let changed = text.replace(from, to);
+            assert_ne!(changed, text, "{from}");
+            let error = Recipe::parse(&changed).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
