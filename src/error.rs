@@ -53,7 +53,7 @@ impl From<Outcome> for ExitCode {
 pub enum Error {
     /// The experiment.
     #[error(transparent)]
-    Experiment(#[from] ExperimentError),
+    Experiment(Box<ExperimentError>),
     /// A source.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -91,6 +91,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<ExperimentError> for Error {
+    /// In a box: it is several times larger than what else can go wrong.
+    fn from(error: ExperimentError) -> Self {
+        Self::Experiment(Box::new(error))
+    }
 }
 
 impl Error {

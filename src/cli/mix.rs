@@ -202,30 +202,27 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let source = source(arguments, &cache)?;
     let temporary = temporary_beside(&arguments.output)?;
-    match recipe {
-        Some(recipe) => {
-            tell_differences(&recipe, &source);
-            let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
-                source: source.artifact.path.clone(),
-                output: temporary.to_path_buf(),
-                recipe,
-                importance: arguments.importance.clone(),
-                threads: arguments.threads,
-                maker: maker(),
-            }));
-            converse_about(arguments, &job, temporary, None)
-        }
-        None => {
-            let scratch = text_file(arguments, &cache)?;
-            let prepared = Prepared {
-                source: &source,
-                output: &temporary,
-                text: scratch.path(),
-                importance: importance_checksum,
-            };
-            let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
-            converse_about(arguments, &job, temporary, Some(&recipe_path))
-        }
+    if let Some(recipe) = recipe {
+        tell_differences(&recipe, &source);
+        let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
+            source: source.artifact.path.clone(),
+            output: temporary.to_path_buf(),
+            recipe,
+            importance: arguments.importance.clone(),
+            threads: arguments.threads,
+            maker: maker(),
+        }));
+        converse_about(arguments, &job, temporary, None)
+    } else {
+        let scratch = text_file(arguments, &cache)?;
+        let prepared = Prepared {
+            source: &source,
+            output: &temporary,
+            text: scratch.path(),
+            importance: importance_checksum,
+        };
+        let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
+        converse_about(arguments, &job, temporary, Some(&recipe_path))
     }
 }
 

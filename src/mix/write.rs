@@ -3,7 +3,7 @@
 use super::recipe::Recipe;
 use super::{MixError, Request, threads};
 use crate::llama::backend::Backend;
-use crate::llama::quantize::{FormatOverride, Importance, MetadataValue, Rounding, quantize_file};
+use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
@@ -84,8 +84,8 @@ pub(super) fn draft(backend: Backend, request: &Request<'_>) -> Result<Header, M
 }
 
 /// Keys that say what the file is.
-fn metadata(checksum: &str, maker: &str) -> Vec<(String, MetadataValue)> {
-    let text = |key: &str, value: &str| (key.to_owned(), MetadataValue::Text(value.to_owned()));
+fn metadata(checksum: &str, maker: &str) -> Vec<(String, OverrideValue)> {
+    let text = |key: &str, value: &str| (key.to_owned(), OverrideValue::Text(value.to_owned()));
     vec![
         text("quantbench.method", "mix"),
         text("quantbench.version", maker),

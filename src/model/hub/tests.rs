@@ -2,7 +2,6 @@
 
 use super::{HubError, HubFile, HubOptions, RepositoryKind, Token, fetch};
 use crate::model::cache::of_bytes;
-use crate::model::hub::RepositoryKind;
 use crate::model::progress::ProgressSink;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

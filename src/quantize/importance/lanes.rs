@@ -12,6 +12,7 @@ use crate::llama::context::{Context, ContextShape};
 use crate::llama::devices;
 use crate::llama::error::LlamaError;
 use crate::llama::model::{LoadExtent, Model};
+use crate::model::architecture::ArchitectureClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -62,7 +63,7 @@ impl Arrangement {
         chunks: u32,
     ) -> Result<Self, ImportanceError> {
         let planned = Model::load(backend, model, settings, LoadExtent::MemoryPlan)?;
-        if !planned.is_decoder_only() {
+        if planned.class() != ArchitectureClass::DecoderOnly {
             return Err(ImportanceError::NoDecoder);
         }
         let buffers = Context::new(&planned, settings, shape(context))?.memory();
