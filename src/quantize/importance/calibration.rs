@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What was done is kept at least this often, unless writing it takes a twentieth of that time.
+/// What was done is kept after the first chunk and then this often, unless writing it takes a twentieth of that
+/// time.
 const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// Part of the time that keeping may take: one in so many.
 const KEEP_SHARE: u32 = 20;
@@ -202,7 +203,7 @@ impl Kept {
             Some(before) => ImportanceMatrix { datasets: fresh.datasets, ..before },
             None => fresh,
         };
-        Self { matrix, path, last: Instant::now(), interval: KEEP_INTERVAL }
+        Self { matrix, path, last: Instant::now(), interval: Duration::ZERO }
     }
 
     fn keep_now_and_then(&mut self) -> Result<(), ImportanceError> {
