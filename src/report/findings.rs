@@ -4,6 +4,7 @@
 //! of the paired intervals first, and without an interval nothing is claimed.
 
 use super::text::{count, list, sanitize};
+use crate::model::architecture::ArchitectureClass;
 use crate::results::figure::Relation;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
@@ -288,7 +289,14 @@ impl View<'_> {
             }
         }
         let rest = if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) };
-        format!("Quality was not measured, so no trade-off can be named{rest}.")
+        let class = self.model.facts.as_ref().map(|facts| facts.class).unwrap_or_default();
+        let why = if class == ArchitectureClass::DecoderOnly {
+            "Quality was not measured, so no trade-off can be named"
+        } else {
+            // Its price is the loss that a decoder of another size has.
+            "A trade-off is named for decoder-only models alone"
+        };
+        format!("{why}{rest}.")
     }
 
     fn front(&self) -> Option<String> {

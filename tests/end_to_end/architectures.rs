@@ -134,9 +134,9 @@ fn a_table_leaves_blank_what_does_not_apply() {
     ] {
         assert!(table.contains(part), "no '{part}' in:\n{table}");
     }
-    // A figure that is missing is a dash; the encoder's row has none.
+    // A figure that is missing is a dash; the row of the encoder that was made has none.
     let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("encoder ·")).collect();
-    assert!(rows[1].contains("F16") && !rows[1].contains(" - "), "{table}");
+    assert!(rows[2].contains("Q4_K_M") && !rows[2].contains(" - "), "{table}");
 }
 
 #[test]
@@ -174,32 +174,59 @@ fn value(document: &Value, model: &str, metric: &str) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{model} has no {metric}: {}", row["figures"]))
 }
 
+/// The demo's experiment with nothing but its tasks, and a few of the questions that are answered one
+/// at a time.
+fn demo_tasks(world: &World) {
+    let text = std::fs::read_to_string(demo("architectures.toml")).unwrap();
+    let text = text
+        .replace("[workloads.latency]\n", "[workloads.latency]\nenabled = false\n")
+        .replace("[workloads.quality]\n", "[workloads.quality]\nenabled = false\n")
+        .replace("kind = \"rag\"\n", "kind = \"rag\"\nlimit = 30\n")
+        .replace("name = \"closed-book\"\n", "name = \"closed-book\"\nlimit = 30\n")
+        .replace("kind = \"translation\"\n", "kind = \"translation\"\nlimit = 50\n")
+        .replace("kind = \"summarization\"\n", "kind = \"summarization\"\nlimit = 20\n")
+        .replace("speed = [", "speed = [] # [")
+        .replace("    \"pp256\", \"tg32\",\n", "")
+        .replace("    \"pp128@d256\", \"tg32@d256\", \"pp128@d512\", \"tg32@d512\", \"pp128@d896\", \"tg32@d992\",\n]\n", "");
+    let folder = demo("");
+    let lines = text.lines().map(|line| {
+        let named =
+            ["model/", "texts/", "tasks/"].iter().find(|name| line.contains(&format!("\"{name}")));
+        match named {
+            Some(name) => line.replace(&format!("\"{name}"), &format!("\"{folder}{name}")),
+            None => line.to_owned(),
+        }
+    });
+    world.write("models.toml", &lines.collect::<Vec<_>>().join("\n"));
+}
+
 #[test]
 fn the_demo_s_architectures_answer_as_well_as_their_readme_says() {
     let world = World::new();
-    let experiment = demo("architectures.toml");
-    let arguments =
-        ["run", &experiment, "--quant", "F16", "--rounds", "1", "--format", "json", "--quiet"];
+    demo_tasks(&world);
+    let arguments = ["run", "--quant", "F16", "--rounds", "1", "--format", "json", "--quiet"];
     let document = world.run(&arguments).expect(0).json();
     // Shares that PyTorch or a program of its own over llama.cpp found: demo/README.md. The last
     // bit of a sum may turn an answer on another processor.
     for (model, metric, share) in [
-        ("encoder-decoder", "task_translation_acc", 0.815),
-        ("encoder-decoder", "task_summaries_acc", 0.890),
         ("encoder", "task_passages_hit_1", 0.965),
         ("encoder", "task_passages_mrr", 0.982),
         ("encoder", "task_topics_acc", 0.900),
         ("encoder", "task_moods_acc", 0.975),
         ("experts", "task_questions_acc", 0.750),
         ("chat", "task_questions_acc", 0.769),
-        ("chat", "task_rag_acc", 0.865),
-        ("chat", "task_rag_hit_1", 0.965),
     ] {
         let found = value(&document, model, metric);
         assert!((found - share).abs() < 0.016, "{model} {metric}: {found}, not {share}");
     }
+    // Of some of the questions: 81.5 % and 89 % of all.
+    for metric in ["task_translation_acc", "task_summaries_acc"] {
+        let found = value(&document, "encoder-decoder", metric);
+        assert!((0.65..1.0).contains(&found), "{metric}: {found}");
+    }
     // Nobody knows invented facts without looking them up.
     assert!(value(&document, "chat", "task_closed_book_acc") < 0.2);
+    assert!(value(&document, "chat", "task_rag_acc") > 0.7);
 
     let rag = document["run"]["trials"].as_array().unwrap().iter().find_map(|trial| {
         let tasks = trial["tasks"].as_array().unwrap();
@@ -213,8 +240,8 @@ fn the_demo_s_architectures_answer_as_well_as_their_readme_says() {
 
     let report = world.run(&["report", "--architectures"]).expect(0).stdout;
     for part in [
-        "| encoder-only | Limited: not measured | Excellent: ",
-        "| encoder-decoder |  |  | Good: not measured | Good: 81",
+        "| encoder-only | Limited: it generates nothing | Excellent: 97.5 % acc |",
+        "| encoder-decoder |  |  | Good: not measured | Good: ",
         "% right with retrieval",
         "Where measurement and diagram disagree:",
     ] {
