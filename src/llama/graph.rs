@@ -198,12 +198,7 @@ fn operation(node: &sys::ggml_tensor) -> Operation {
         sys::GGML_OP_ADD => Operation::Add,
         sys::GGML_OP_ADD_ID => Operation::AddExpert,
         sys::GGML_OP_GLU => gate(node),
-        // SAFETY: the node is alive and unary.
-        sys::GGML_OP_UNARY
-            if unsafe { sys::ggml_get_unary_op(node) } == sys::GGML_UNARY_OP_RELU =>
-        {
-            Operation::Relu
-        }
+        sys::GGML_OP_UNARY if is_relu(node) => Operation::Relu,
         // The second parameter is added; as bits, 0 is 0.0.
         sys::GGML_OP_SCALE if node.op_params[1] == 0 => Operation::Scale,
         sys::GGML_OP_RESHAPE | sys::GGML_OP_PERMUTE | sys::GGML_OP_TRANSPOSE => {
@@ -219,6 +214,12 @@ fn operation(node: &sys::ggml_tensor) -> Operation {
         sys::GGML_OP_FLASH_ATTN_EXT => Operation::Attention,
         _ => Operation::Other,
     }
+}
+
+fn is_relu(node: &sys::ggml_tensor) -> bool {
+    // SAFETY: the node is alive and unary.
+    let kind = unsafe { sys::ggml_get_unary_op(node) };
+    kind == sys::GGML_UNARY_OP_RELU
 }
 
 /// A gated unit, unless it does more to its linear half than multiply with it.

@@ -89,7 +89,9 @@ impl Change {
                     for (matrix, values) in values.chunks_exact_mut(rows * columns).enumerate() {
                         let rows = values.chunks_exact_mut(columns).skip(first);
                         for (row, by) in rows.zip(set(matrix)) {
-                            row.iter_mut().for_each(|value| *value /= by);
+                            for value in row {
+                                *value /= by;
+                            }
                         }
                     }
                 }
@@ -217,11 +219,11 @@ mod tests {
         assert_eq!(up, [8.0, 8.0, 4.0, 4.0, 2.0, 2.0]);
         assert_eq!(applied(&changes, "bias", &[8.0; 3], 3, 1), [8.0, 4.0, 2.0]);
         assert_eq!(applied(&changes, "down", &[1.0; 4], 2, 2), [2.0, 4.0, 2.0, 4.0]);
-        let mut squares = [16.0, 16.0];
+        let mut squares = vec![16.0, 16.0];
         changes["down"].divide_squares(&mut squares, 2);
-        assert_eq!(squares, [4.0, 1.0]);
+        assert_eq!(squares, vec![4.0, 1.0]);
         changes["up"].divide_squares(&mut squares, 2);
-        assert_eq!(squares, [4.0, 1.0]);
+        assert_eq!(squares, vec![4.0, 1.0]);
     }
 
     #[test]
@@ -234,9 +236,9 @@ mod tests {
         let bias = applied(&changes, "bias", &[16.0; 6], 3, 2);
         assert_eq!(bias, [16.0, 8.0, 4.0, 16.0, 2.0, 1.0]);
         assert_eq!(applied(&changes, "down", &[1.0; 4], 2, 1), [2.0, 4.0, 8.0, 16.0]);
-        let mut squares = [64.0; 4];
+        let mut squares = vec![64.0; 4];
         changes["down"].divide_squares(&mut squares, 2);
-        assert_eq!(squares, [16.0, 4.0, 1.0, 0.25]);
+        assert_eq!(squares, vec![16.0, 4.0, 1.0, 0.25]);
     }
 
     #[test]

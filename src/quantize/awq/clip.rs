@@ -88,7 +88,9 @@ impl Limits {
 fn cut(group: &mut [f32], ratio: f32) {
     if ratio < 1.0 {
         let limit = ratio * group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        group.iter_mut().for_each(|value| *value = value.clamp(-limit, limit));
+        for value in group {
+            *value = value.clamp(-limit, limit);
+        }
     }
 }
 
@@ -156,7 +158,7 @@ impl Problem<'_> {
         for index in 0..least.len() {
             let errors = tried.iter().map(|error| row(index, error)).collect();
             let mut choice = Choice::new(dense, width, errors);
-            choice.choose(|choice, group, step| choice.alone(group, step));
+            choice.choose(Choice::alone);
             steps[0].extend(&choice.steps);
             for _ in 0..SWEEPS {
                 choice.choose(Choice::change);

@@ -186,7 +186,7 @@ pub fn quantize(
         Told::Progress(fraction, what) => {
             told(Told::Progress(DRAFTED + (SEARCHED - DRAFTED) * fraction, what));
         }
-        memory => told(memory),
+        memory @ Told::Memory(_) => told(memory),
     })?;
     let began = Instant::now();
     change::write(&source, &changes, &scaled)?;

@@ -3,7 +3,7 @@
 //! Scales change no function, so every relation is searched with the inputs of the original, and in any order; sums for
 //! as many as fit in memory come from one evaluation of the text. Uses everything beside it; used by the entry point.
 
-use super::change::{self, Changes};
+use super::change::{self, Change, Changes};
 use super::clip::{self, Problem};
 use super::inputs::{Inputs, Product, matrices};
 use super::relations::{self, Producer, Relation, Relations, Unscaled};
@@ -216,7 +216,8 @@ impl Scaling<'_> {
         let began = Instant::now();
         if self.request.parameters.limits.steps > 0 {
             for product in &products {
-                self.limits(product, relation, &inputs, &scales, changes, report)?;
+                let Some(change) = changes.get_mut(&product.name) else { continue };
+                report.clipped.push(self.limits(product, relation, &inputs, &scales, change)?);
             }
         }
         report.times.limits += began.elapsed();
@@ -282,16 +283,15 @@ impl Scaling<'_> {
         entry.values.chunks_exact(product.columns).nth(index).map(<[f32]>::to_vec)
     }
 
+    /// The limits of one product, for the scales that it was given.
     fn limits(
         &self,
         product: &Product,
         relation: &Relation,
         inputs: &Inputs,
         scales: &[f32],
-        changes: &mut Changes,
-        report: &mut Report,
-    ) -> Result<(), AwqError> {
-        let Some(change) = changes.get_mut(&product.name) else { return Ok(()) };
+        change: &mut Change,
+    ) -> Result<Clipped, AwqError> {
         let mut clipped = Clipped { weight: product.name.clone(), before: 0.0, after: 0.0 };
         let mut values = product.values.clone();
         change.apply(&mut values, product.columns, product.rows);
@@ -324,8 +324,7 @@ impl Scaling<'_> {
             }
         }
         change.limits = limits;
-        report.clipped.push(clipped);
-        Ok(())
+        Ok(clipped)
     }
 
     /// The importance matrix of the scaled model: inputs are divided by the scales.

@@ -201,14 +201,17 @@ mod tests {
                 assert!((second[(i, j)] - expected[i][j] / 3.0).abs() < 1e-6);
             }
         }
-        assert_eq!(Moment::new(1).second()[(0, 0)], 0.0);
+        assert!(Moment::new(1).second()[(0, 0)].abs() < f32::EPSILON);
     }
 
     #[test]
     fn runs_fit_the_budget_unless_one_thing_alone_does_not() {
-        assert_eq!(runs(&[3, 3, 3], 6), [0..2, 2..3]);
-        assert_eq!(runs(&[9, 1, 1, 9], 2), [0..1, 1..3, 3..4]);
-        assert_eq!(runs(&[1, 2], 100), [0..2]);
-        assert!(runs(&[], 100).is_empty());
+        let ends = |bytes: &[u64], budget| -> Vec<(usize, usize)> {
+            runs(bytes, budget).into_iter().map(|run| (run.start, run.end)).collect()
+        };
+        assert_eq!(ends(&[3, 3, 3], 6), [(0, 2), (2, 3)]);
+        assert_eq!(ends(&[9, 1, 1, 9], 2), [(0, 1), (1, 3), (3, 4)]);
+        assert_eq!(ends(&[1, 2], 100), [(0, 2)]);
+        assert!(ends(&[], 100).is_empty());
     }
 }

@@ -181,20 +181,16 @@ impl<'a> Map<'a> {
         Self { nodes: &graph.nodes, consumers }
     }
 
-    fn source(&self, node: &Node, role: usize) -> Option<usize> {
-        node.sources.get(role).copied().flatten()
-    }
-
     /// The weight that is an operand, if it is one.
     fn weight(&self, node: &Node, role: usize) -> Option<&'a Node> {
-        let source = &self.nodes[self.source(node, role)?];
-        let named = [".weight", ".bias"].iter().any(|end| source.name.ends_with(end));
-        (source.operation == Operation::Leaf && named).then_some(source)
+        let operand = &self.nodes[source(node, role)?];
+        let named = [".weight", ".bias"].iter().any(|end| operand.name.ends_with(end));
+        (operand.operation == Operation::Leaf && named).then_some(operand)
     }
 
     /// Whether nothing else takes this operand.
     fn is_alone(&self, node: &Node, role: usize) -> bool {
-        self.source(node, role).is_some_and(|source| self.consumers[source].len() == 1)
+        source(node, role).is_some_and(|index| self.consumers[index].len() == 1)
     }
 
     /// Products with weights.
@@ -282,20 +278,25 @@ impl<'a> Map<'a> {
         if !self.is_alone(node, 0) {
             return "the model uses it in more than one place".to_owned();
         }
-        let Some(mut input) = self.source(node, 1) else { return "it has no input".to_owned() };
+        let Some(mut input) = source(node, 1) else { return "it has no input".to_owned() };
         if let Some((_, reason)) = failures.iter().rev().find(|(seen, _)| seen.contains(&input)) {
             return reason.clone();
         }
         while matches!(self.nodes[input].operation, Operation::Rearrange | Operation::Copy)
-            && let Some(source) = self.source(&self.nodes[input], 0)
+            && let Some(before) = source(&self.nodes[input], 0)
         {
-            input = source;
+            input = before;
         }
         format!(
             "no scale can be taken out of its input, which {} makes",
             self.nodes[input].description
         )
     }
+}
+
+/// The node that is an operand, by index.
+fn source(node: &Node, role: usize) -> Option<usize> {
+    node.sources.get(role).copied().flatten()
 }
 
 fn is_product(node: &Node) -> bool {
