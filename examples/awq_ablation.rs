@@ -58,6 +58,7 @@ fn main() -> Answer<()> {
     Ok(())
 }
 
+#[expect(clippy::too_many_arguments, reason = "everything that a variant is made of")]
 fn make(
     backend: Backend,
     source: &Path,

@@ -88,18 +88,18 @@ pub enum ExperimentError {
         remedy: String,
     },
     /// A variant that the command line asks for cannot be calibrated.
-    #[error("{quantization} of '{model}' is calibrated on a text, and {reason}{}", if matches!(reason, CalibrationError::NoText) { "; name one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\"" } else { "" })]
+    #[error("{quantization} of '{model}' is calibrated on a text, and {reason}{}", if matches!(**reason, CalibrationError::NoText) { "; name one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\"" } else { "" })]
     Calibration {
         /// The variant.
         quantization: String,
         /// The model.
         model: String,
         /// Why not.
-        reason: CalibrationError,
+        reason: Box<CalibrationError>,
     },
     /// `--calibration` names no text.
     #[error("--calibration: {0}")]
-    CalibrationText(CalibrationError),
+    CalibrationText(Box<CalibrationError>),
     /// A number on the command line is out of range.
     #[error("{flag} {value} must be from {least} to {most}")]
     OutOfRange {
@@ -195,7 +195,9 @@ fn interpret(
     let mut calibration =
         CalibrationChoice::new(file.calibration.as_ref(), origin.base, &mut problems);
     if let Some(source) = &overrides.calibration {
-        calibration = calibration.on_text(source).map_err(ExperimentError::CalibrationText)?;
+        calibration = calibration
+            .on_text(source)
+            .map_err(|error| ExperimentError::CalibrationText(Box::new(error)))?;
     }
     let experiment = expand(&file, &calibration, origin, &mut problems);
     if !problems.is_empty() {

@@ -87,7 +87,7 @@ fn calibrate(
             None => None,
             Some(quantization) => Some(choice.plan_for(&model.source).map_err(|reason| {
                 let (quantization, model) = (quantization.to_string(), model.name.clone());
-                ExperimentError::Calibration { quantization, model, reason }
+                ExperimentError::Calibration { quantization, model, reason: Box::new(reason) }
             })?),
         };
     }

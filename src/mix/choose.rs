@@ -313,7 +313,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
     ) -> Result<Choice, MixError> {
         let classes = self.classes(table, |kld, bytes| Alternative { cost: bytes, weight: kld });
         let solution = knapsack::solve(&classes, limit - offset);
-        let solution = solution.unwrap_or_else(|| self.largest(&classes));
+        let solution = solution.unwrap_or_else(|| Self::largest(&classes));
         let predicted = offset + solution.weight;
         self.measured(alone, &solution, predicted, tell)
     }
@@ -368,7 +368,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// The largest alternative of every group.
-    fn largest(&self, classes: &[Vec<Alternative>]) -> Solution {
+    fn largest(classes: &[Vec<Alternative>]) -> Solution {
         let chosen: Vec<usize> = classes.iter().map(|class| class.len() - 1).collect();
         let sum = |value: fn(&Alternative) -> f64| {
             classes.iter().zip(&chosen).map(|(class, &place)| value(&class[place])).sum()
