@@ -4,10 +4,12 @@
 //! is checked by `tests/architecture.rs`; docs/ARCHITECTURE.md tells the same story with reasons.
 
 pub mod cli;
+pub mod dataset;
 pub mod error;
 pub mod experiment;
 pub mod hardware;
 pub mod llama;
+pub mod metrics;
 pub mod model;
 pub mod orchestrator;
 pub mod prompt;

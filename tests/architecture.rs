@@ -7,9 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 17] = [
     "units",
     "statistics",
+    "metrics",
+    "dataset",
     "model",
     "prompt",
     "experiment",

@@ -8,6 +8,7 @@ use super::reader::Located;
 use super::requirements::Requirements;
 use super::resolved::{Experiment, Workloads};
 use super::workloads::{LatencyPlan, QualityPlan, Sampling, SpeedTest};
+use crate::prompt::choice::FormatChoice;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -123,6 +124,7 @@ fn expand_workloads(
         speed: expand_speed(file.speed.as_deref(), problems),
         latency: expand_latency(file.latency.as_ref(), origin, problems),
         quality: expand_quality(file.quality.as_ref(), origin, problems),
+        tasks: super::tasks::expand(&file.tasks, origin.base, problems),
     }
 }
 
@@ -177,7 +179,18 @@ fn expand_latency(
     let narrow = |written: Option<&Located<f64>>, default: f32| {
         written.map_or(default, |written| written.value as f32)
     };
+    let format = match written.format.as_ref().map(|format| (format, format.value.parse())) {
+        None => FormatChoice::default(),
+        Some((_, Ok(format))) => format,
+        Some((format, Err(error))) => {
+            let error: crate::prompt::choice::FormatChoiceError = error;
+            let message = format!("'{}': {error}", format.key);
+            problems.push(Problem::new(format.span.clone(), message));
+            FormatChoice::default()
+        }
+    };
     Some(LatencyPlan {
+        format,
         prompts,
         source: source.to_owned(),
         max_tokens: value(written.max_tokens.as_ref(), MAX_TOKENS),

@@ -6,6 +6,7 @@
 use super::diagnostic::Problem;
 use super::reader::{Located, RawValue, TableReader};
 use super::settings_file::SettingsFile;
+use super::tasks::TaskFile;
 use std::ops::Range;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -51,6 +52,8 @@ pub struct WorkloadsFile {
     pub latency: Option<LatencyFile>,
     /// `[workloads.quality]`.
     pub quality: Option<QualityFile>,
+    /// `[[workloads.tasks]]`.
+    pub tasks: Vec<TaskFile>,
 }
 
 /// `[workloads.latency]`.
@@ -60,6 +63,8 @@ pub struct LatencyFile {
     pub enabled: Option<Located<bool>>,
     /// `prompts`.
     pub prompts: Option<Located<String>>,
+    /// `format`.
+    pub format: Option<Located<String>>,
     /// `max_tokens`.
     pub max_tokens: Option<Located<u32>>,
     /// `temperature`.
@@ -126,7 +131,7 @@ pub struct ModelFile {
 }
 
 /// Says in which table a key belongs that was written in another.
-fn elsewhere(key: &str) -> Option<&'static str> {
+pub(in crate::experiment) fn elsewhere(key: &str) -> Option<&'static str> {
     Some(match key {
         "name" | "rounds" | "repetitions" | "cool_down" | "phase_limit" => {
             "this key belongs in [experiment]"
@@ -136,7 +141,9 @@ fn elsewhere(key: &str) -> Option<&'static str> {
         }
         "models" => "models are written as [[models]], each with a source",
         "source" | "allow_requantize" => "this key belongs in [[models]]",
-        "cold_load" | "speed" | "latency" | "quality" => "this key belongs in [workloads]",
+        "cold_load" | "speed" | "latency" | "quality" | "tasks" => {
+            "this key belongs in [workloads]"
+        }
         "prompts" | "max_tokens" | "temperature" | "top_k" | "top_p" | "seed" => {
             "this key belongs in [workloads.latency]"
         }
@@ -208,6 +215,16 @@ impl WorkloadsFile {
             quality: table
                 .table("quality", problems)
                 .map(|(table, _)| QualityFile::read(table, problems)),
+            tasks: table
+                .value("tasks")
+                .map(|tasks| tasks.items())
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|item| {
+                    let task = TableReader::new(item.expect_table(problems)?, "workloads.tasks");
+                    Some(TaskFile::read(task, item.span, problems))
+                })
+                .collect(),
         };
         table.finish(elsewhere, problems);
         file
@@ -219,6 +236,7 @@ impl LatencyFile {
         let file = Self {
             enabled: read_boolean(&mut table, "enabled", problems),
             prompts: read_string(&mut table, "prompts", problems),
+            format: read_string(&mut table, "format", problems),
             max_tokens: read_count(&mut table, "max_tokens", 1..=1_000_000, problems),
             temperature: read_number(&mut table, "temperature", 0.0, 100.0, problems),
             top_k: read_count(&mut table, "top_k", 0..=1_000_000, problems),
@@ -292,7 +310,7 @@ impl ModelFile {
     }
 }
 
-fn read_string(
+pub(in crate::experiment) fn read_string(
     table: &mut TableReader<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -301,7 +319,7 @@ fn read_string(
 }
 
 /// A list of strings; a single string is a list of one.
-fn read_strings(
+pub(in crate::experiment) fn read_strings(
     table: &mut TableReader<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -318,7 +336,7 @@ fn read_boolean(
     table.value(key)?.boolean(problems)
 }
 
-fn read_count(
+pub(in crate::experiment) fn read_count(
     table: &mut TableReader<'_>,
     key: &'static str,
     range: std::ops::RangeInclusive<u32>,

@@ -4,7 +4,11 @@
 //! anything runs and the stored experiment holds what was used.
 
 use super::workloads::TestPrompt;
+use crate::dataset::{self, Columns, DatasetError, Example};
 use crate::model::demo::{self, DemoError};
+use crate::model::hub::{self, HubError, HubFile, HubOptions, RepositoryKind};
+use crate::model::progress::ProgressSink;
+use crate::model::source::HubAddress;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -64,6 +68,26 @@ pub enum InputError {
         /// The file.
         path: PathBuf,
     },
+    /// No data set of the demo has this name.
+    #[error("is 'demo:{name}', but the demo's data sets are {}", demo::task_names().collect::<Vec<_>>().join(", "))]
+    UnknownDemo {
+        /// What was written.
+        name: String,
+    },
+    /// `hf://` with something wrong behind it.
+    #[error(
+        "is '{text}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl'"
+    )]
+    Address {
+        /// What was written.
+        text: String,
+    },
+    /// The data set is wrong.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The data set cannot be fetched.
+    #[error("cannot be fetched: {0}")]
+    Hub(#[from] HubError),
     /// The built-in inputs are not in this build.
     #[error("is 'demo', but {0}")]
     Demo(#[from] DemoError),
@@ -106,6 +130,46 @@ pub fn calibration_text(source: &str, base: &Path) -> Result<String, InputError>
         return Ok(demo::calibration_text()?.to_owned());
     }
     read_text(&base.join(source))
+}
+
+/// A data set that was read, and the path that messages about it name.
+pub struct Dataset {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its examples.
+    pub examples: Vec<Example>,
+}
+
+/// The data set named `source`: `demo:` and a name, a file on the hub (fetched once), or a file
+/// relative to `base`.
+///
+/// # Errors
+/// When it cannot be had or one of its examples is wrong.
+pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Dataset, InputError> {
+    if let Some(name) = source.strip_prefix("demo:") {
+        let unknown = || InputError::UnknownDemo { name: name.to_owned() };
+        let text = demo::task(name)?.ok_or_else(unknown)?;
+        let path = PathBuf::from(format!("demo/tasks/{name}.jsonl"));
+        let examples = dataset::parse(&path, text.as_bytes(), columns)?;
+        return Ok(Dataset { path, examples });
+    }
+    let path = match source.strip_prefix("hf://") {
+        None => base.join(source),
+        Some(address) => {
+            let wrong = || InputError::Address { text: source.to_owned() };
+            let address = address.strip_prefix("datasets/").and_then(HubAddress::parse);
+            let HubAddress { repository, revision, file } = address.ok_or_else(wrong)?;
+            let file = HubFile {
+                kind: RepositoryKind::Dataset,
+                repository: &repository,
+                revision: revision.as_deref(),
+                file: &file,
+            };
+            hub::fetch(file, &HubOptions::from_environment(), &ProgressSink::default())?
+        }
+    };
+    let examples = dataset::read(&path, columns)?;
+    Ok(Dataset { path, examples })
 }
 
 fn read_text(path: &Path) -> Result<String, InputError> {

@@ -15,6 +15,7 @@ pub mod requirements;
 pub mod resolved;
 pub mod settings;
 mod settings_file;
+pub mod tasks;
 pub mod workloads;
 
 pub use diagnostic::Diagnostics;

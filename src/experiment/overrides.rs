@@ -162,7 +162,9 @@ fn replace_quantizations(
 
 /// Whether variants are compared with a reference.
 fn compares(experiment: &Experiment) -> bool {
-    experiment.workloads.quality.as_ref().is_some_and(|quality| quality.divergence)
+    let workloads = &experiment.workloads;
+    !workloads.tasks.is_empty()
+        || workloads.quality.as_ref().is_some_and(|quality| quality.divergence)
 }
 
 /// Names sorted into what they are.

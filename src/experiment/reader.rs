@@ -83,7 +83,7 @@ impl<'a> TableReader<'a> {
             }
             let place = match self.path.as_str() {
                 "" => String::new(),
-                "models" => " in [[models]]".to_owned(),
+                "models" | "workloads.tasks" => format!(" in [[{}]]", self.path),
                 path => format!(" in [{path}]"),
             };
             let problem = Problem::new(key.span(), format!("unknown key '{name}'{place}"));

@@ -4,6 +4,7 @@
 
 use super::requirements::Requirements;
 use super::settings::Settings;
+use super::tasks::TaskPlan;
 use super::workloads::{LatencyPlan, QualityPlan, SpeedTest};
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
@@ -63,4 +64,7 @@ pub struct Workloads {
     pub latency: Option<LatencyPlan>,
     /// Perplexity and divergence; `None`: not measured.
     pub quality: Option<QualityPlan>,
+    /// Tasks, in the order of their columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskPlan>,
 }

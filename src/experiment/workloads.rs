@@ -1,5 +1,6 @@
 //! Workloads: what is measured in a trial, as described by an experiment.
 
+use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -146,6 +147,14 @@ pub struct LatencyPlan {
     pub max_tokens: u32,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Which format prompts are put into.
+    #[serde(default = "no_format")]
+    pub format: FormatChoice,
+}
+
+/// The format of runs from before there was a choice.
+fn no_format() -> FormatChoice {
+    FormatChoice::None
 }
 
 /// The text that perplexity and divergence are measured on, and how much of it.

@@ -10,8 +10,9 @@ pub struct Batch {
     /// Hidden states in place of tokens; empty if there are tokens.
     hidden: Vec<f32>,
     positions: Vec<sys::llama_pos>,
+    /// Sequences that each token belongs to, at least one.
     sequence_counts: Vec<i32>,
-    /// One sequence per token; `sequence_pointers` points into it.
+    /// The sequences of all tokens, one after the other; `sequence_pointers` points into it.
     sequences: Vec<sys::llama_seq_id>,
     sequence_pointers: Vec<*mut sys::llama_seq_id>,
     outputs: Vec<i8>,
@@ -29,7 +30,7 @@ impl Batch {
             tokens: Vec::with_capacity(capacity),
             hidden: Vec::new(),
             positions: Vec::with_capacity(capacity),
-            sequence_counts: vec![1; capacity],
+            sequence_counts: Vec::with_capacity(capacity),
             sequences: Vec::with_capacity(capacity),
             sequence_pointers: Vec::with_capacity(capacity),
             outputs: Vec::with_capacity(capacity),
@@ -42,6 +43,7 @@ impl Batch {
         self.tokens.clear();
         self.hidden.clear();
         self.positions.clear();
+        self.sequence_counts.clear();
         self.sequences.clear();
         self.outputs.clear();
     }
@@ -57,12 +59,29 @@ impl Batch {
         sequence: i32,
         output: bool,
     ) -> Result<(), LlamaError> {
+        self.add_shared(token, position, &[sequence], output)
+    }
+
+    /// Adds one token that several sequences have at the same position, with the same tokens before
+    /// it: it is evaluated once for all of them. At least one sequence; only for contexts made with
+    /// [`Context::shared`](super::context::Context::shared).
+    ///
+    /// # Errors
+    /// [`LlamaError::BatchFull`].
+    pub fn add_shared(
+        &mut self,
+        token: i32,
+        position: i32,
+        sequences: &[i32],
+        output: bool,
+    ) -> Result<(), LlamaError> {
         if self.tokens.len() == self.capacity {
             return Err(LlamaError::BatchFull { capacity: self.capacity });
         }
         self.tokens.push(token);
         self.positions.push(position);
-        self.sequences.push(sequence);
+        self.sequences.extend_from_slice(sequences);
+        self.sequence_counts.push(i32::try_from(sequences.len()).unwrap_or(i32::MAX));
         self.outputs.push(i8::from(output));
         Ok(())
     }
@@ -77,6 +96,7 @@ impl Batch {
         batch.tokens.resize(count, 0);
         batch.positions.extend(0..i32::try_from(count).unwrap_or(i32::MAX));
         batch.sequences.resize(count, 0);
+        batch.sequence_counts.resize(count, 1);
         batch.outputs.resize(count, 1);
         batch
     }
@@ -96,7 +116,13 @@ impl Batch {
     /// The batch as llama.cpp reads it; valid until the batch is changed.
     pub(super) fn as_raw(&mut self) -> sys::llama_batch {
         self.sequence_pointers.clear();
-        self.sequence_pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        let mut rest = self.sequences.as_mut_slice();
+        for &count in &self.sequence_counts {
+            let count = usize::try_from(count).unwrap_or(0).min(rest.len());
+            let (own, behind) = std::mem::take(&mut rest).split_at_mut(count);
+            self.sequence_pointers.push(own.as_mut_ptr());
+            rest = behind;
+        }
         sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
             token: if self.hidden.is_empty() {

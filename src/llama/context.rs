@@ -55,6 +55,21 @@ impl<'model> Context<'model> {
         Self::make(model, shape, parameters(model, settings, shape))
     }
 
+    /// As [`Self::new`], for sequences that have beginnings in common: all of them share the tokens,
+    /// so that a token may belong to several, and copying a sequence costs nothing.
+    ///
+    /// # Errors
+    /// [`LlamaError::Context`], most often because memory is short.
+    pub fn shared(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+    ) -> Result<Self, LlamaError> {
+        let mut parameters = parameters(model, settings, shape);
+        parameters.kv_unified = true;
+        Self::make(model, shape, parameters)
+    }
+
     /// As [`Self::new`]; `callback` is asked about every node of a graph, with `user_data`, which
     /// must outlive the context.
     pub(super) fn watched(
@@ -158,6 +173,19 @@ impl<'model> Context<'model> {
     pub fn clear_memory(&mut self) {
         // SAFETY: the context is alive and owns its memory object.
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.as_ptr()), false) };
+    }
+
+    /// Gives the sequence `to` everything that the sequence `from` has.
+    pub fn copy_sequence(&mut self, from: i32, to: i32) {
+        // SAFETY: the context is alive and owns its memory object; -1 is the whole of it.
+        unsafe { sys::llama_memory_seq_cp(sys::llama_get_memory(self.as_ptr()), from, to, -1, -1) };
+    }
+
+    /// Removes a sequence; what it has in common with others stays theirs.
+    pub fn remove_sequence(&mut self, sequence: i32) {
+        // SAFETY: the context is alive and owns its memory object; a whole sequence can always be
+        // removed, so the answer says nothing.
+        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.as_ptr()), sequence, -1, -1) };
     }
 
     /// Saves the state of one sequence.

@@ -6,6 +6,7 @@ use super::error::LlamaError;
 use super::{ErrorText, log, shim};
 use crate::experiment::settings::{Settings, SplitMode};
 use crate::model::quantization::FileType;
+use crate::prompt::piece::{Piece, Prompt};
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
@@ -250,6 +251,25 @@ impl Model {
             tokens.resize(needed.map_err(|_| failed())?, 0);
         }
         Err(failed())
+    }
+
+    /// Turns a prompt into tokens: special tokens where it has them, text that stays text elsewhere,
+    /// and in front the token that begins a text, if the model wants one and the prompt has none.
+    ///
+    /// # Errors
+    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
+    pub fn tokenize_prompt(&self, prompt: &Prompt) -> Result<Vec<i32>, LlamaError> {
+        let mut tokens = Vec::new();
+        for piece in prompt.pieces() {
+            let is_special = matches!(piece, Piece::Special(_));
+            tokens.extend(self.tokenize(piece.text(), false, is_special)?);
+        }
+        if let Some(beginning) = self.beginning_token()
+            && tokens.first() != Some(&beginning)
+        {
+            tokens.insert(0, beginning);
+        }
+        Ok(tokens)
     }
 
     /// The bytes of one token; empty for special tokens.

@@ -24,6 +24,8 @@ struct Files {
     prompts: &'static str,
     evaluation: &'static str,
     calibration: &'static str,
+    /// Data sets by name.
+    tasks: &'static [(&'static str, &'static str)],
 }
 
 #[cfg(feature = "demo")]
@@ -32,6 +34,14 @@ const FILES: Result<Files, DemoError> = Ok(Files {
     prompts: include_str!("../../demo/prompts.jsonl"),
     evaluation: include_str!("../../demo/texts/evaluation.txt"),
     calibration: include_str!("../../demo/texts/calibration.txt"),
+    tasks: &[
+        ("classification", include_str!("../../demo/tasks/classification.jsonl")),
+        ("passages", include_str!("../../demo/tasks/passages.jsonl")),
+        ("questions", include_str!("../../demo/tasks/questions.jsonl")),
+        ("retrieval", include_str!("../../demo/tasks/retrieval.jsonl")),
+        ("summarization", include_str!("../../demo/tasks/summarization.jsonl")),
+        ("translation", include_str!("../../demo/tasks/translation.jsonl")),
+    ],
 });
 
 #[cfg(not(feature = "demo"))]
@@ -59,6 +69,20 @@ pub fn evaluation_text() -> Result<&'static str, DemoError> {
 /// When the demo is not in this build.
 pub fn calibration_text() -> Result<&'static str, DemoError> {
     FILES.map(|files| files.calibration)
+}
+
+/// A data set of the demo by its name, as JSON Lines; `None` if there is none of that name.
+///
+/// # Errors
+/// When the demo is not in this build.
+pub fn task(name: &str) -> Result<Option<&'static str>, DemoError> {
+    let tasks = FILES.map(|files| files.tasks)?;
+    Ok(tasks.iter().find(|(other, _)| *other == name).map(|(_, text)| *text))
+}
+
+/// The names of the demo's data sets.
+pub fn task_names() -> impl Iterator<Item = &'static str> {
+    FILES.map(|files| files.tasks).unwrap_or_default().iter().map(|(name, _)| *name)
 }
 
 /// The demo model's GGUF.

@@ -139,6 +139,31 @@ fn expand_home(text: &str) -> PathBuf {
 }
 
 fn parse_hub(rest: &str) -> Option<Source> {
+    let HubAddress { repository, revision, file } = HubAddress::parse(rest)?;
+    let is_model = file.to_ascii_lowercase().ends_with(".gguf");
+    is_model.then_some(Source::Hub { repository, file, revision })
+}
+
+/// A file in a repository on the hub, as `owner/name[@revision]/path` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubAddress {
+    /// `owner/name`.
+    pub repository: String,
+    /// Branch, tag or commit; `None`: the main branch.
+    pub revision: Option<String>,
+    /// Path of the file within the repository.
+    pub file: String,
+}
+
+impl HubAddress {
+    /// Reads what stands behind `hf://`; `None` if it names no file.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_address(text)
+    }
+}
+
+fn parse_address(rest: &str) -> Option<HubAddress> {
     let mut parts = rest.splitn(3, '/');
     let (owner, name, file) = (parts.next()?, parts.next()?, parts.next()?);
     let (name, revision) = match name.split_once('@') {
@@ -152,10 +177,8 @@ fn parse_hub(rest: &str) -> Option<Source> {
     let plain = |part: &str| {
         !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '?', '#'])
     };
-    let is_file = file.split('/').all(plain)
-        && file.to_ascii_lowercase().ends_with(".gguf")
-        && !file.chars().any(char::is_control);
-    (word(owner) && word(name) && revision.is_none_or(word) && is_file).then(|| Source::Hub {
+    let is_file = file.split('/').all(plain) && !file.chars().any(char::is_control);
+    (word(owner) && word(name) && revision.is_none_or(word) && is_file).then(|| HubAddress {
         repository: format!("{owner}/{name}"),
         file: file.to_owned(),
         revision: revision.map(str::to_owned),

@@ -11,6 +11,7 @@ use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
 };
+use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
 
 /// Everything that one worker reported, and how it ended.
@@ -28,6 +29,8 @@ pub struct Report {
     pub responses: Vec<Response>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
+    /// Tasks that were answered.
+    pub tasks: Vec<TaskRecord>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// The importance matrix that was made.
@@ -163,6 +166,7 @@ impl Report {
             speed: Vec::new(),
             responses: Vec::new(),
             quality: None,
+            tasks: Vec::new(),
             predicted: Vec::new(),
             calibrated: None,
             usage: Vec::new(),
@@ -196,6 +200,7 @@ impl Report {
             }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
+            Event::Task(task) => self.tasks.push(task),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.peak_rss_bytes = peak_rss_bytes;

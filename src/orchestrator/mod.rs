@@ -21,4 +21,5 @@ pub mod schedule;
 mod scripted;
 pub mod sequence;
 pub mod sources;
+pub mod tasks;
 pub mod variants;

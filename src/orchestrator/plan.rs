@@ -159,6 +159,7 @@ impl Plan {
                     facts: None,
                     visits: Vec::new(),
                     quality: None,
+                    tasks: Vec::new(),
                     failure: None,
                 }
             })

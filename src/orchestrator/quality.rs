@@ -35,8 +35,8 @@ pub enum QualityError {
     /// There is no place for it.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The text could not be written.
-    #[error("cannot write the evaluation text to {}", path.display())]
+    /// The text or the questions could not be written.
+    #[error("cannot write what is to be evaluated to {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -9,6 +9,8 @@ use crate::experiment::workloads::TestPrompt;
 pub enum Purpose {
     /// Perplexity, and divergence from the reference.
     Quality,
+    /// Questions of tasks.
+    Tasks,
     /// Loads, speed tests and this round's share of the prompts.
     Round(u32),
     /// The reference's first speed test once more, at the end of this round.
@@ -26,7 +28,7 @@ pub struct PlannedVisit {
 
 /// All visits of a plan, in order.
 ///
-/// Quality comes first, model by model and the reference before the others, for they are compared
+/// Quality and tasks come first, model by model and the reference before the others, for they are compared
 /// with what its visit writes down. Then come the rounds, each of which visits every trial once
 /// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike.
 #[must_use]
@@ -40,6 +42,10 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
         });
         let visit = |trial| PlannedVisit { trial, purpose: Purpose::Quality };
         visits.extend(order.into_iter().map(visit));
+    }
+    if !experiment.workloads.tasks.is_empty() {
+        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Tasks };
+        visits.extend((0..plan.trials.len()).map(visit));
     }
     let anchor = anchor_of(experiment, plan);
     let rounds = rounds(experiment);
@@ -57,11 +63,12 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     visits
 }
 
-/// Rounds that have something to do: none if only quality is measured.
+/// Rounds that have something to do: none if only quality or tasks are measured.
 fn rounds(experiment: &Experiment) -> u32 {
     let workloads = &experiment.workloads;
     let nothing = workloads.speed.is_empty() && workloads.latency.is_none() && !workloads.cold_load;
-    if nothing && workloads.quality.is_some() { 0 } else { experiment.rounds }
+    let judged = workloads.quality.is_some() || !workloads.tasks.is_empty();
+    if nothing && judged { 0 } else { experiment.rounds }
 }
 
 /// The trial whose first speed test shows drift of the machine: the first model's reference.

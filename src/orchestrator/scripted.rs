@@ -6,10 +6,11 @@
 
 use super::launcher::{Exit, LaunchError, Launcher, Monitor, Said, Worker};
 use crate::hardware::usage::Usage;
-use crate::worker::protocol::{Event, Job, Phase, ReferenceUse, VisitJob, WorkloadJob};
+use crate::worker::protocol::{Event, Job, Phase, ReferenceUse, TaskJob, VisitJob, WorkloadJob};
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
+use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs;
@@ -179,6 +180,7 @@ fn describe_visit(visit: &VisitJob) -> String {
                     format!("quality, reads {}", fs::read_to_string(path).unwrap_or_default())
                 }
             },
+            WorkloadJob::Task(task) => format!("task {}", task.name),
         });
     }
     words.join(" ")
@@ -269,7 +271,27 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
                 let reads = matches!(quality.reference, ReferenceUse::Read { .. });
                 events.push(Event::Quality(measured_quality(reads)));
             }
+            WorkloadJob::Task(task) => {
+                events.push(Event::Phase(Phase::Task(task.name)));
+                events.push(Event::Task(answered(task)));
+            }
         }
+    }
+}
+
+/// Two questions, one of them answered right.
+fn answered(task: &TaskJob) -> TaskRecord {
+    let score = |&metric| ScoreRecord { metric, counts: vec![1.0, 0.0] };
+    TaskRecord {
+        task: task.name,
+        format: "none".to_owned(),
+        questions: 2,
+        too_long: Vec::new(),
+        scores: task.metrics.iter().map(score).collect(),
+        answers: Vec::new(),
+        request_tokens: 40,
+        evaluated_tokens: 10,
+        seconds: 1.0,
     }
 }
 

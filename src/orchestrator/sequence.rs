@@ -11,6 +11,7 @@ use super::launcher::Launcher;
 use super::plan::Plan;
 use super::quality::{QualityError, ReferenceShelf};
 use super::schedule::{PlannedVisit, Purpose, anchor_of, deal, schedule};
+use super::tasks::TaskShelf;
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
@@ -75,6 +76,7 @@ impl<L: Launcher> Benchmark<'_, L> {
             self.make_variant(variant).await?;
         }
         let mut shelf = ReferenceShelf::new(self.cache, self.experiment)?;
+        let tasks = TaskShelf::new(self.cache, self.experiment)?;
         for visit in visits {
             if self.launcher.is_interrupted() {
                 break;
@@ -83,6 +85,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                 self.cool_down().await?;
                 match visit.purpose {
                     Purpose::Quality => self.measure_quality(visit, &mut shelf).await?,
+                    Purpose::Tasks => self.measure_tasks(visit, &tasks).await?,
                     Purpose::Round(round) => self.measure_round(visit, round).await?,
                     Purpose::Anchor(round) => self.measure_anchor(visit, round).await?,
                 }
@@ -146,6 +149,24 @@ impl<L: Launcher> Benchmark<'_, L> {
         if report.ending == Ending::Done {
             shelf.reference_done(planned);
         }
+        self.note_ending(visit.trial, report.ending);
+        self.tell_trial(visit.trial)
+    }
+
+    /// All tasks of a trial.
+    async fn measure_tasks(
+        &mut self,
+        visit: PlannedVisit,
+        tasks: &TaskShelf,
+    ) -> Result<(), SequenceError> {
+        let jobs = tasks.jobs().iter().cloned().map(WorkloadJob::Task).collect();
+        let Some(report) = self.visit(visit, jobs, false).await? else { return Ok(()) };
+        if report.ending == Ending::Interrupted {
+            return Ok(());
+        }
+        let trial = &mut self.run.trials[visit.trial];
+        trial.facts = report.facts.or(trial.facts.take());
+        trial.tasks = report.tasks;
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -230,6 +251,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                     prompts,
                     max_tokens: latency.max_tokens,
                     sampling: latency.sampling,
+                    format: latency.format,
                 });
             }
         }
@@ -299,6 +321,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                     self.is_reference_over(visit.trial)
                 }
                 Purpose::Quality => trial.quality.is_some(),
+                Purpose::Tasks => trial.tasks.len() == self.experiment.workloads.tasks.len(),
                 Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
                 // Two in each round: the reference's own visit and the one at the round's end.
                 Purpose::Anchor(round) => {

@@ -6,7 +6,7 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize as _;
 use std::fmt;
 use time::OffsetDateTime;
@@ -43,6 +43,20 @@ pub fn environment(now: OffsetDateTime) -> Environment<'static> {
     });
     environment.add_function("strftime_now", move |format: String| strftime(now, &format));
     environment.add_filter("tojson", to_json);
+    environment
+}
+
+/// An environment for the templates of tasks: what is not there is an error rather than an empty
+/// text, and a line end at the end stays.
+#[must_use]
+pub fn strict_environment() -> Environment<'static> {
+    let mut environment = environment(OffsetDateTime::UNIX_EPOCH);
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true);
+    if let Ok(syntax) = syntax.build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment
 }
 

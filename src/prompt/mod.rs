@@ -2,11 +2,13 @@
 //!
 //! `message` is what is said and by whom; `format` and `catalog` are the formats that authors
 //! document, as data; `template` renders the Jinja template that a model's own file carries;
-//! `detect` says which format such a template is. All of them yield a `piece::Prompt`, which keeps
+//! `detect` says which format such a template is;
+//! `choice` is what an experiment chooses. All of them yield a `piece::Prompt`, which keeps
 //! special tokens apart from text, so that text never becomes a special token. Uses `model` for the
-//! vocabulary's special tokens; used by the command line.
+//! vocabulary's special tokens; used by `experiment`, `workload` and the command line.
 
 pub mod catalog;
+pub mod choice;
 pub mod detect;
 pub mod environment;
 pub mod format;

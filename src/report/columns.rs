@@ -108,6 +108,8 @@ impl Column {
                 Metric::KvBytes => 21,
                 Metric::ComputeBytes => 20,
                 Metric::QuantizeSeconds => 10,
+                Metric::Task(column) if column.is_main => 91,
+                Metric::Task(_) => 38,
             },
         }
     }
@@ -170,7 +172,7 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
         .map(|row| row.figures.get(&metric).map(|figure| figure.estimate))
         .collect();
     let (title, scale) = presentation(metric, &estimates);
-    let with_interval = matches!(metric, Metric::Speed(_));
+    let with_interval = matches!(metric, Metric::Speed(_) | Metric::Task(_));
     let parts: Vec<(String, String)> = estimates
         .iter()
         .map(|estimate| match estimate {
@@ -304,6 +306,13 @@ fn presentation(metric: Metric, estimates: &[Option<Estimate>]) -> (Vec<String>,
         Metric::Kld => (lines(["KLD", "nats"]), Scale::smallest(&values, 2, 3, 5)),
         Metric::Kld99 => (lines(["KLD", "p99", "nats"]), typical(1.0, 3)),
         Metric::TopTokenAgreement => (lines(["same", "top", "%"]), fixed(100.0, 1)),
+        Metric::Task(column) => {
+            let (name, format) = column.task.parts();
+            let mut title = vec![name.to_owned()];
+            title.extend(format.map(|format| format!("@{format}")));
+            title.extend([column.metric.to_string(), "%".to_owned()]);
+            (title, fixed(column.metric.percent_factor(), 1))
+        }
     }
 }
 

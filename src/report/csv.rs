@@ -1,6 +1,6 @@
 //! CSV: one line per trial, every figure in its base unit with its interval.
 //!
-//! All columns are there in every file, but for the throughput tests, which are those of the run;
+//! All columns are there in every file, but for the throughput tests and tasks, which are those of the run;
 //! what was not measured is empty.
 
 use super::format::{RenderOptions, Report, ReportError};
@@ -47,7 +47,15 @@ fn write(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, ::csv::Error> {
             _ => None,
         })
         .collect();
-    let metrics = Metric::all(&tests);
+    let tasks: Vec<_> = summary
+        .metrics
+        .iter()
+        .filter_map(|metric| match metric {
+            Metric::Task(column) => Some(*column),
+            _ => None,
+        })
+        .collect();
+    let metrics = Metric::all(&tests, &tasks);
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let mut titles: Vec<String> = ABOUT.map(str::to_owned).to_vec();
     for metric in &metrics {

@@ -6,6 +6,7 @@ use crate::results::figure::Figure;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
+use crate::results::task_figure::{PairedTest, TestKind};
 use crate::results::verdict::{Check, Verdict};
 use crate::statistics::estimate::Estimate;
 use serde::Serialize;
@@ -85,12 +86,21 @@ pub(super) struct ShownRow<'a> {
     compared_with: Option<usize>,
     figures: BTreeMap<String, ShownEstimate>,
     ratios: BTreeMap<String, ShownEstimate>,
+    paired_tests: BTreeMap<String, ShownTest>,
     best: Vec<Metric>,
     unstable: Vec<Metric>,
     verdict: Option<ShownVerdict<'a>>,
     failed: bool,
     on_pareto_front: bool,
     best_trade_off: bool,
+}
+
+/// How a task's figure compares with the baseline's.
+#[derive(Serialize)]
+struct ShownTest {
+    difference: ShownEstimate,
+    p_value: f64,
+    test: TestKind,
 }
 
 #[derive(Serialize)]
@@ -123,6 +133,13 @@ struct ShownEstimate {
     low: Option<f64>,
     high: Option<f64>,
     n: usize,
+}
+
+impl From<&PairedTest> for ShownTest {
+    fn from(test: &PairedTest) -> Self {
+        let PairedTest { difference, p_value, test } = test;
+        Self { difference: difference.into(), p_value: *p_value, test: *test }
+    }
 }
 
 impl From<&Estimate> for ShownEstimate {
@@ -189,6 +206,7 @@ pub(super) fn shown_row(summary: &Summary, position: usize) -> ShownRow<'_> {
         compared_with: row.baseline,
         figures: row.figures.iter().map(named).collect(),
         ratios: ratios.map(|(metric, ratio)| (metric.name(), ratio.into())).collect(),
+        paired_tests: row.tests.iter().map(|(metric, test)| (metric.name(), test.into())).collect(),
         best: row.best.iter().copied().collect(),
         unstable: summary.metrics.iter().copied().filter(|&it| row.is_unstable(it)).collect(),
         verdict: row.verdict.as_ref().map(|verdict: &Verdict| ShownVerdict {

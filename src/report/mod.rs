@@ -2,7 +2,7 @@
 //!
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
 //! `columns` says which columns there are and what stands in them, `numbers` how figures are
-//! written, `findings` and `notes` what is said in words, `chart` draws. Uses `results`; used by
+//! written, `findings`, `notes` and `tasks` what is said in words, `chart` draws. Uses `results`; used by
 //! the command line.
 
 mod chart;
@@ -18,6 +18,7 @@ mod markdown;
 mod notes;
 mod numbers;
 mod table;
+mod tasks;
 mod text;
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         notes.push(format!("The machine throttled while measuring: {}.", list(&signs)));
     }
     notes.extend(quality(run));
+    notes.extend(super::tasks::notes(run, summary));
     if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {
         notes.push(
             "Energy: n/a, no counter of this machine could be read ('quantbench devices' says why)."

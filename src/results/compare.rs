@@ -26,9 +26,20 @@ pub(super) fn compare_with_baselines(rows: &mut [Row]) {
             figure.ratio(others).map(|ratio| (metric, ratio))
         });
         let ratios = ratios.collect();
+        let tests = subject.figures.iter().filter_map(|(&metric, figure)| {
+            let others = rows[baseline].figures.get(&metric)?;
+            match (&figure.evidence, &others.evidence) {
+                (Evidence::Questions(own), Evidence::Questions(others)) => {
+                    own.against(others).map(|test| (metric, test))
+                }
+                _ => None,
+            }
+        });
+        let tests = tests.collect();
         let row = &mut rows[own];
         row.baseline = Some(baseline);
         row.ratios = ratios;
+        row.tests = tests;
         if let Some(increase) = increase {
             row.figures.insert(Metric::PerplexityIncrease, increase);
         }

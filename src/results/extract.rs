@@ -1,8 +1,9 @@
 //! From a trial's record to its figures.
 
 use super::figure::{Evidence, Figure};
-use super::metric::Metric;
+use super::metric::{Metric, TaskColumn};
 use super::record::{TrialRecord, VisitRecord};
+use super::task_figure;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
 use crate::statistics::bootstrap;
@@ -11,6 +12,7 @@ use crate::statistics::interval::{from_standard_error, mean_estimate, median_est
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{BufferMemory, Divergence, MeanWithError, Quality, SpeedSample};
+use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use std::collections::BTreeMap;
 
 /// Every figure of a trial that its record holds.
@@ -40,7 +42,28 @@ pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
     if let Some(quality) = &trial.quality {
         add_quality(quality, &mut add);
     }
+    for (column, task, score) in task_scores(trial) {
+        add(Metric::Task(column), task_figure::figure(task, score));
+    }
     figures
+}
+
+/// The metrics of a trial's tasks, in order.
+fn task_scores(
+    trial: &TrialRecord,
+) -> impl Iterator<Item = (TaskColumn, &TaskRecord, &ScoreRecord)> {
+    trial.tasks.iter().flat_map(|task| {
+        task.scores.iter().enumerate().map(move |(position, score)| {
+            let column =
+                TaskColumn { task: task.task, metric: score.metric, is_main: position == 0 };
+            (column, task, score)
+        })
+    })
+}
+
+/// The columns of a trial's tasks, in order.
+pub(super) fn task_columns(trial: &TrialRecord) -> impl Iterator<Item = TaskColumn> {
+    task_scores(trial).map(|(column, _, _)| column)
 }
 
 /// The throughput tests of a trial, in the order in which they were measured first.

@@ -1,5 +1,6 @@
 //! Figures: an estimate together with what it takes to compare it fairly with another one.
 
+use super::task_figure::TaskEvidence;
 use crate::statistics::bootstrap::ClusteredQuantile;
 use crate::statistics::estimate::{Estimate, Interval};
 use crate::statistics::paired::{self, Pair};
@@ -36,6 +37,8 @@ pub enum Evidence {
         /// Whether the figure is exp of the values' mean (perplexity), not the mean itself.
         exponential: bool,
     },
+    /// What each question of a task contributes; compared question by question.
+    Questions(TaskEvidence),
     /// Nothing but value and interval.
     IntervalOnly,
 }
@@ -119,6 +122,12 @@ impl Figure {
                 .map(|(&subject, &baseline)| Pair { subject, baseline })
                 .collect();
             return paired::difference(&pairs);
+        }
+        if let (Evidence::Questions(own), Evidence::Questions(others)) =
+            (&self.evidence, &other.evidence)
+            && let Some(test) = own.against(others)
+        {
+            return Some(test.difference);
         }
         let value = self.estimate.value - other.estimate.value;
         let interval = match (self.estimate.interval, other.estimate.interval) {

@@ -202,6 +202,7 @@ impl MadeUp {
             }),
             visits: (0..self.rounds).map(|round| self.visit(noise, round, truth, slower)).collect(),
             quality: self.quality.then(|| quality(noise, truth)),
+            tasks: Vec::new(),
             failure: None,
         }
     }

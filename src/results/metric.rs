@@ -1,6 +1,8 @@
 //! Metrics: what a column of the comparison shows.
 
+use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
+use crate::metrics::TaskMetric;
 use serde::{Serialize, Serializer};
 
 /// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
@@ -56,6 +58,19 @@ pub enum Metric {
     Kld99,
     /// Fraction of positions whose most probable token is the reference's.
     TopTokenAgreement,
+    /// A metric of a task, as the task's metric is defined (0 to 1, or 0 to 100).
+    Task(TaskColumn),
+}
+
+/// One metric of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskColumn {
+    /// The task.
+    pub task: TaskName,
+    /// The metric.
+    pub metric: TaskMetric,
+    /// Whether it is the task's first, which stands for it.
+    pub is_main: bool,
 }
 
 /// Which of two figures is the better one.
@@ -68,9 +83,9 @@ pub enum Better {
 }
 
 impl Metric {
-    /// All metrics in the order of columns, with these throughput tests.
+    /// All metrics in the order of columns, with these throughput tests and metrics of tasks.
     #[must_use]
-    pub fn all(speed_tests: &[SpeedTest]) -> Vec<Self> {
+    pub fn all(speed_tests: &[SpeedTest], tasks: &[TaskColumn]) -> Vec<Self> {
         let mut metrics = vec![
             Self::FileBytes,
             Self::BitsPerWeight,
@@ -100,6 +115,7 @@ impl Metric {
             Self::Kld99,
             Self::TopTokenAgreement,
         ]);
+        metrics.extend(tasks.iter().map(|&column| Self::Task(column)));
         metrics
     }
 
@@ -120,6 +136,10 @@ impl Metric {
             Self::Speed(test) => {
                 let test = test.to_string().replace(" @ ", "_").replace('+', "_");
                 return format!("{test}_tokens_per_second");
+            }
+            Self::Task(TaskColumn { task, metric, .. }) => {
+                let name = format!("task_{task}_{metric}").to_lowercase();
+                return name.replace(['-', '@'], "_");
             }
             Self::TtftMedianSeconds => "ttft_p50_seconds",
             Self::Ttft90Seconds => "ttft_p90_seconds",
@@ -158,7 +178,7 @@ impl Metric {
             | Self::PerplexityIncrease
             | Self::Kld
             | Self::Kld99 => Some(Better::Lower),
-            Self::Speed(_) | Self::TopTokenAgreement => Some(Better::Higher),
+            Self::Speed(_) | Self::TopTokenAgreement | Self::Task(_) => Some(Better::Higher),
             Self::BitsPerWeight
             | Self::QuantizeSeconds
             | Self::WeightsBytes
@@ -196,7 +216,8 @@ impl Metric {
             | Self::Perplexity
             | Self::PerplexityIncrease
             | Self::Kld
-            | Self::TopTokenAgreement => true,
+            | Self::TopTokenAgreement
+            | Self::Task(_) => true,
             Self::FileBytes
             | Self::BitsPerWeight
             | Self::QuantizeSeconds
@@ -242,10 +263,18 @@ mod tests {
     fn names_are_unique_and_fit_for_a_header() {
         let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024"]
             .map(|test| test.parse::<SpeedTest>().unwrap());
-        let metrics = Metric::all(&tests);
+        let columns = [("arc-easy@chatml", "acc"), ("arc-easy@none", "acc"), ("de_en", "ndcg@10")];
+        let columns = columns.map(|(task, metric)| TaskColumn {
+            task: task.parse().unwrap(),
+            metric: metric.parse().unwrap(),
+            is_main: true,
+        });
+        let metrics = Metric::all(&tests, &columns);
         let names: BTreeSet<String> = metrics.iter().map(|metric| metric.name()).collect();
         assert_eq!(names.len(), metrics.len());
         assert!(names.contains("pp512_d1024_tokens_per_second"));
+        assert!(names.contains("task_arc_easy_chatml_acc"));
+        assert!(names.contains("task_de_en_ndcg_10"));
         for name in names {
             assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
         }

@@ -2,7 +2,7 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `compare` (with the reference), `verdict` (against the requirements),
+//! (from record to figures), `task_figure` (those of tasks), `compare` (with the reference), `verdict` (against the requirements),
 //! `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
@@ -17,6 +17,7 @@ pub mod metric;
 pub mod record;
 pub mod store;
 pub mod summary;
+pub mod task_figure;
 #[cfg(test)]
 mod tests;
 pub mod verdict;

@@ -13,6 +13,7 @@ use crate::worker::protocol::Phase;
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
+use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -89,6 +90,9 @@ pub struct TrialRecord {
     pub visits: Vec<VisitRecord>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
+    /// Tasks that were answered.
+    #[serde(default)]
+    pub tasks: Vec<TaskRecord>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
 }

@@ -7,6 +7,7 @@ use super::figure::Figure;
 use super::judge::{mark_best, models};
 use super::metric::Metric;
 use super::record::{Failure, RunRecord, TrialRecord};
+use super::task_figure::PairedTest;
 use super::verdict::Verdict;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
@@ -54,6 +55,8 @@ pub struct Row {
     pub figures: BTreeMap<Metric, Figure>,
     /// How many times the baseline's each figure is, where the two can be paired.
     pub ratios: BTreeMap<Metric, Estimate>,
+    /// How the figures of tasks compare with the baseline's, question by question.
+    pub tests: BTreeMap<Metric, PairedTest>,
     /// Figures that no other trial of the model beats beyond the noise.
     pub best: BTreeSet<Metric>,
     /// Whether the requirements are met; `None`: nothing is required, or the trial failed.
@@ -115,7 +118,13 @@ impl Summary {
                 );
             }
         }
-        let metrics: Vec<Metric> = Metric::all(&tests)
+        let mut columns = Vec::new();
+        for column in run.trials.iter().flat_map(extract::task_columns) {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        let metrics: Vec<Metric> = Metric::all(&tests, &columns)
             .into_iter()
             .filter(|metric| rows.iter().any(|row| row.figures.contains_key(metric)))
             .collect();
@@ -176,6 +185,7 @@ fn row(trial: &TrialRecord) -> Row {
         baseline: None,
         figures: extract::figures(trial),
         ratios: BTreeMap::new(),
+        tests: BTreeMap::new(),
         best: BTreeSet::new(),
         verdict: None,
         failure: trial.failure.clone(),

@@ -1,4 +1,5 @@
-//! Quantiles of observations that come in clusters, with bootstrap intervals.
+//! Redrawing: quantiles of observations that come in clusters, and whatever is computed from a set of
+//! questions, with bootstrap intervals.
 //!
 //! The tokens of one answer are no independent observations of a latency: a hiccup of the machine
 //! or a long prompt touches many of them. The answers are what is independent, so they are what is
@@ -9,6 +10,9 @@ use super::sample::{Rank, Sample};
 
 /// Redraws. The ends of a 95 % interval then are the 13th smallest and the 13th largest.
 const REDRAWS: usize = 500;
+
+/// Where every sequence of redraws begins.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Below this many clusters redrawing them says too little for an interval.
 const CLUSTERS_AT_LEAST: usize = 5;
@@ -40,7 +44,7 @@ pub fn quantiles(clusters: &[Vec<f64>], probabilities: &[f64]) -> Option<Vec<Clu
     }
     pooled.sort_by(|left, right| left.0.total_cmp(&right.0));
     let once = vec![1; clusters.len()];
-    let mut random = SplitMix { state: 0x9e37_79b9_7f4a_7c15 };
+    let mut random = SplitMix { state: SEED };
     let redraws: Vec<Vec<usize>> = if clusters.len() < CLUSTERS_AT_LEAST {
         Vec::new()
     } else {
@@ -55,6 +59,16 @@ pub fn quantiles(clusters: &[Vec<f64>], probabilities: &[f64]) -> Option<Vec<Clu
         })
     };
     probabilities.iter().map(|&probability| quantile_of(probability)).collect()
+}
+
+/// How often each of `count` things comes up, redraw by redraw. Fixed by `count` alone, so that two
+/// sets of the same size are redrawn alike: that makes differences paired.
+pub fn redraws(count: usize) -> impl Iterator<Item = Vec<u32>> {
+    let mut random = SplitMix { state: SEED };
+    (0..REDRAWS).map(move |_| {
+        let times = random.draw_with_replacement(count);
+        times.into_iter().map(|times| u32::try_from(times).unwrap_or(u32::MAX)).collect()
+    })
 }
 
 impl ClusteredQuantile {
@@ -82,7 +96,8 @@ impl ClusteredQuantile {
     }
 }
 
-fn percentile_interval(redraws: impl Iterator<Item = f64>) -> Option<Interval> {
+/// The 2.5th and 97.5th percentile over redraws; `None` if one is not finite.
+pub fn percentile_interval(redraws: impl Iterator<Item = f64>) -> Option<Interval> {
     let sample = Sample::new(redraws)?;
     Some(Interval { low: sample.quantile(0.025), high: sample.quantile(0.975) })
 }

@@ -116,7 +116,7 @@ impl Rank {
 
 /// Counts are far below 2^53, where an f64 is exact.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-pub(super) fn to_f64(count: usize) -> f64 {
+pub(crate) fn to_f64(count: usize) -> f64 {
     count as f64
 }
 

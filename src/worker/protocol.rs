@@ -5,12 +5,16 @@
 //! writes [`Event`]s to its standard output and llama.cpp's log to its standard error.
 
 use crate::experiment::settings::Settings;
+use crate::experiment::tasks::{Answering, TaskName};
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
+use crate::metrics::TaskMetric;
 use crate::model::quantization::FileType;
+use crate::prompt::choice::FormatChoice;
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
     BufferMemory, LoadSample, ModelFacts, PredictedMemory, Quality, Response, SpeedSample,
 };
+use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -115,9 +119,30 @@ pub enum WorkloadJob {
         max_tokens: u32,
         /// How tokens are chosen.
         sampling: Sampling,
+        /// Which format prompts are put into.
+        format: FormatChoice,
     },
     /// Perplexity, and divergence from the reference if a reference file is given.
     Quality(QualityJob),
+    /// Answer the questions of a task.
+    Task(TaskJob),
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskJob {
+    /// Its name.
+    pub name: TaskName,
+    /// File with the questions, a list as JSON.
+    pub questions: PathBuf,
+    /// How they are answered.
+    pub answering: Answering,
+    /// What the answers are measured by.
+    pub metrics: Vec<TaskMetric>,
+    /// Which format requests are put into.
+    pub format: FormatChoice,
+    /// What stands between request and alternative, if it was chosen.
+    pub separator: Option<String>,
 }
 
 /// Perplexity and divergence of one variant.
@@ -186,6 +211,8 @@ pub enum Phase {
     Latency,
     /// Perplexity, and divergence if there is a reference to compare with.
     Quality,
+    /// The questions of a task are answered.
+    Task(TaskName),
     /// Memory is predicted.
     PredictMemory,
 }
@@ -201,6 +228,7 @@ impl fmt::Display for Phase {
             Self::Speed(test) => test.fmt(formatter),
             Self::Latency => formatter.pad("latency"),
             Self::Quality => formatter.pad("quality"),
+            Self::Task(task) => formatter.pad(&format!("task {task}")),
             Self::PredictMemory => formatter.pad("memory"),
         }
     }
@@ -265,6 +293,8 @@ pub enum Event {
     Response(Response),
     /// Perplexity and divergence.
     Quality(Quality),
+    /// A task that was answered.
+    Task(TaskRecord),
     /// Answer to [`Job::PredictMemory`].
     PredictedMemory {
         /// One entry per context length asked for.

@@ -1,18 +1,24 @@
 //! One visit: load a variant, run workloads on it, report.
 
 use super::page_cache;
-use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, VisitJob, WorkloadJob};
+use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJob};
+use super::protocol::{VisitJob, WorkloadJob};
 use super::report::Reporter;
 use crate::experiment::settings::Settings;
+use crate::experiment::tasks::Question;
 use crate::llama::backend::Backend;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::{LoadExtent, Model};
+use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::split::all_parts;
+use crate::prompt::choice::{FormatChoice, Prompter};
+use crate::prompt::template::ChatTemplate;
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
-use crate::workload::{latency, quality, speed};
+use crate::workload::{latency, quality, speed, tasks};
 use std::path::Path;
 use std::time::Instant;
+use time::OffsetDateTime;
 
 /// Does a visit; an error is one sentence for the orchestrator.
 pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Result<(), String> {
@@ -26,7 +32,7 @@ pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Resu
     reporter.send(&Event::Phase(Phase::Load));
     let model = load(backend, &job.model, &job.settings, false, reporter)?;
     for workload in &job.workloads {
-        let memory = run_workload(&model, &job.settings, workload, reporter)?;
+        let memory = run_workload(&model, job, workload, reporter)?;
         reporter.send(&Event::Memory { buffers: memory });
     }
     Ok(())
@@ -72,10 +78,11 @@ fn facts(model: &Model, settings: &Settings) -> ModelFacts {
 
 fn run_workload(
     model: &Model,
-    settings: &Settings,
+    job: &VisitJob,
     workload: &WorkloadJob,
     reporter: &Reporter,
 ) -> Result<Vec<BufferMemory>, String> {
+    let settings = &job.settings;
     let mut progress = |fraction: f64, note: &str| reporter.progress(fraction, note);
     match workload {
         WorkloadJob::Speed { test, repetitions } => {
@@ -87,14 +94,19 @@ fn run_workload(
             }
             Ok(run.memory)
         }
-        WorkloadJob::Latency { prompts, max_tokens, sampling } => {
+        WorkloadJob::Latency { prompts, max_tokens, sampling, format } => {
             reporter.send(&Event::Phase(Phase::Latency));
+            let prompter = prompter(*format, &job.model)?;
             let mut answered = |response| reporter.send(&Event::Response(response));
             let run = latency::run(
                 model,
                 settings,
                 prompts,
-                latency::Answers { max_tokens: *max_tokens, sampling: *sampling },
+                latency::Answers {
+                    max_tokens: *max_tokens,
+                    sampling: *sampling,
+                    prompter: &prompter,
+                },
                 &mut answered,
                 &mut progress,
             )
@@ -107,7 +119,49 @@ fn run_workload(
             reporter.send(&Event::Quality(run.quality));
             Ok(run.memory)
         }
+        WorkloadJob::Task(task) => {
+            reporter.send(&Event::Phase(Phase::Task(task.name)));
+            let run = answer(model, job, task, &mut progress)?;
+            reporter.send(&Event::Task(run.record));
+            Ok(run.memory)
+        }
     }
+}
+
+fn answer(
+    model: &Model,
+    job: &VisitJob,
+    task: &TaskJob,
+    progress: crate::workload::Progress<'_>,
+) -> Result<tasks::TaskRun, String> {
+    let unreadable = |reason: String| {
+        format!("cannot read the questions {}: {reason}", task.questions.display())
+    };
+    let bytes = std::fs::read(&task.questions).map_err(|error| unreadable(error.to_string()))?;
+    let questions: Vec<Question> =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let request = tasks::Request {
+        name: task.name,
+        questions: &questions,
+        answering: &task.answering,
+        metrics: &task.metrics,
+        prompter: &prompter(task.format, &job.model)?,
+        separator: task.separator.as_deref(),
+    };
+    tasks::run(model, &job.settings, &request, progress).map_err(|error| error.to_string())
+}
+
+/// What puts requests into a format; the model's own template is read from its file.
+fn prompter(format: FormatChoice, model: &Path) -> Result<Prompter, String> {
+    let header = Header::read(model).map_err(|error| error.to_string())?;
+    let tokens = SpecialTokens::read(model).map_err(|error| error.to_string())?;
+    let template = || {
+        let source = header.chat_template();
+        source
+            .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
+            .transpose()
+    };
+    Prompter::new(format, template).map_err(|error| error.to_string())
 }
 
 fn measure_quality(

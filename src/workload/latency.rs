@@ -14,6 +14,8 @@ use crate::llama::error::LlamaError;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
 use crate::llama::sampler::Sampler;
+use crate::prompt::choice::Prompter;
+use crate::prompt::template::TemplateError;
 use std::time::Instant;
 
 /// Why the latency workload failed.
@@ -43,18 +45,28 @@ pub enum LatencyError {
         /// The prompt.
         id: String,
     },
+    /// The model's chat template fails.
+    #[error("prompt '{id}': {source}")]
+    Template {
+        /// The prompt.
+        id: String,
+        /// What the template says.
+        source: TemplateError,
+    },
     /// The sampler could not be made.
     #[error("llama.cpp has no memory for a sampler")]
     NoSampler,
 }
 
 /// How prompts are answered.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Answers {
+#[derive(Debug, Clone, Copy)]
+pub struct Answers<'a> {
     /// Generation stops after this many tokens.
     pub max_tokens: u32,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Puts prompts into a format.
+    pub prompter: &'a Prompter,
 }
 
 /// What answering took.
@@ -74,13 +86,14 @@ pub fn run(
     model: &Model,
     settings: &Settings,
     prompts: &[TestPrompt],
-    Answers { max_tokens, sampling }: Answers,
+    answers: Answers<'_>,
     answered: &mut dyn FnMut(Response),
     progress: Progress<'_>,
 ) -> Result<LatencyRun, LatencyError> {
+    let Answers { max_tokens, sampling, prompter } = answers;
     let mut longest = 0;
     for prompt in prompts {
-        let tokens = model.tokenize(&prompt.text, true, false)?.len();
+        let tokens = tokens(model, prompter, prompt)?.len();
         if tokens == 0 {
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
@@ -107,6 +120,7 @@ pub fn run(
         batch: Batch::with_capacity(settings.batch as usize),
         max_tokens,
         sampling,
+        prompter,
     };
     let memory = session.context.memory();
     if let Some(first) = prompts.first() {
@@ -126,11 +140,28 @@ pub fn run(
     Ok(LatencyRun { memory, context: context_tokens })
 }
 
+/// A prompt as the model sees it.
+fn tokens(
+    model: &Model,
+    prompter: &Prompter,
+    prompt: &TestPrompt,
+) -> Result<Vec<i32>, LatencyError> {
+    // Without a format the model's own special tokens go around the text, at its end too.
+    if matches!(prompter, Prompter::Plain) {
+        return Ok(model.tokenize(&prompt.text, true, false)?);
+    }
+    let rendered = prompter
+        .request(&prompt.text)
+        .map_err(|source| LatencyError::Template { id: prompt.id.clone(), source })?;
+    Ok(model.tokenize_prompt(&rendered)?)
+}
+
 struct Session<'model> {
     context: Context<'model>,
     batch: Batch,
     max_tokens: u32,
     sampling: Sampling,
+    prompter: &'model Prompter,
 }
 
 impl Session<'_> {
@@ -140,7 +171,7 @@ impl Session<'_> {
         let mut sampler = Sampler::new(self.sampling).ok_or(LatencyError::NoSampler)?;
         let model = self.context.model();
         let start = Instant::now();
-        let tokens = model.tokenize(&prompt.text, true, false)?;
+        let tokens = tokens(model, self.prompter, prompt)?;
         self.submit(&tokens)?;
         let mut position = tokens.len();
         let mut text = Vec::new();

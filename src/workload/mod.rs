@@ -1,9 +1,10 @@
 //! Workloads: what is measured on a loaded model.
 //!
-//! `speed`, `latency` and `quality` run inside the worker process; `measured` is the plain data that
+//! `speed`, `latency`, `quality` and `tasks` run inside the worker process; `measured` is the plain data that
 //! travels from there into records and reports. `softmax` and `divergence` are the arithmetic,
 //! without llama.cpp; `reference` is the file that carries the reference's log-probabilities from
-//! one worker to the next, `top_row` a row of it when it cannot be kept whole. Uses `llama`; used by `worker`.
+//! one worker to the next, `top_row` a row of it when it cannot be kept whole. Uses
+//! `llama`, `prompt` and `metrics`; used by `worker`.
 
 pub mod divergence;
 pub mod latency;
@@ -12,6 +13,7 @@ pub mod quality;
 pub mod reference;
 pub mod softmax;
 pub mod speed;
+pub mod tasks;
 pub mod top_row;
 
 /// Told how far a workload is: a fraction from 0 to 1 and the latest figure in words.

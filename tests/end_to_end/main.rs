@@ -13,5 +13,6 @@ mod import;
 mod interruption;
 mod quantize;
 mod run;
+mod tasks;
 mod tiny_model;
 mod world;

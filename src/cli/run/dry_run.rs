@@ -96,5 +96,8 @@ fn workloads(experiment: &Experiment) -> Vec<String> {
             names.push("divergence".to_owned());
         }
     }
+    names.extend(
+        workloads.tasks.iter().map(|it| format!("{} ({} questions)", it.name, it.question_count)),
+    );
     names
 }

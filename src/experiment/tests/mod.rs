@@ -4,6 +4,7 @@
 mod meaning;
 mod mutations;
 mod overrides;
+mod tasks;
 #[cfg(feature = "demo")]
 mod tour;
 mod wrong;

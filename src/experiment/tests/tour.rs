@@ -47,7 +47,7 @@ fn a_value_of_the_tour_is_the_default_unless_it_says_otherwise() {
         assert_eq!(without_line(number), whole, "{key}");
         checked += 1;
     }
-    assert!(checked >= 26, "{checked}");
+    assert!(checked >= 27, "{checked}");
 }
 
 #[test]
@@ -74,6 +74,7 @@ fn every_key_is_in_the_tour_and_what_is_commented_out_is_right() {
         "speed",
         "enabled",
         "prompts",
+        "format",
         "temperature",
         "top_k",
         "top_p",

@@ -121,8 +121,12 @@ pub(crate) fn options(endpoint: &str, folder: &tempfile::TempDir) -> HubOptions 
     }
 }
 
-const FILE: HubFile<'_> =
-    HubFile { repository: "owner/name", revision: None, file: "dir/m Q4.gguf" };
+const FILE: HubFile<'_> = HubFile {
+    kind: RepositoryKind::Model,
+    repository: "owner/name",
+    revision: None,
+    file: "dir/m Q4.gguf",
+};
 
 fn get(options: &HubOptions) -> Result<PathBuf, HubError> {
     fetch(FILE, options, &ProgressSink::default())
@@ -163,6 +167,16 @@ fn a_revision_is_part_of_the_address() {
     fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
     assert_eq!(server.requests()[0].path, "/owner/name/resolve/v1.0/m.gguf");
     assert!(folder.path().join("hub/models--owner--name/refs/v1.0").is_file());
+}
+
+#[test]
+fn data_sets_have_a_place_of_their_own() {
+    let server = Server::start(hub(b"{}".to_vec()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = HubFile { kind: RepositoryKind::Dataset, file: "test.jsonl", ..FILE };
+    fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
+    assert_eq!(server.requests()[0].path, "/datasets/owner/name/resolve/main/test.jsonl");
+    assert!(folder.path().join("hub/datasets--owner--name/refs/main").is_file());
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl<'a> Remote<'a> {
         if status.is_success() || status.is_redirection() {
             return Ok(());
         }
-        let HubFile { repository, revision, file } = self.file;
+        let HubFile { repository, revision, file, .. } = self.file;
         let owned = repository.to_owned();
         Err(match status {
             StatusCode::UNAUTHORIZED if self.options.token.is_none() => {

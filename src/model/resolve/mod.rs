@@ -15,7 +15,7 @@ use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
 use super::demo;
 use super::gguf::{Header, Value};
-use super::hub::{self, HubFile, HubOptions};
+use super::hub::{self, HubFile, HubOptions, RepositoryKind};
 use super::naming;
 use super::progress::{FileProgress, ProgressSink};
 use super::quantization::{FileType, Method, Quantization};
@@ -113,7 +113,7 @@ fn fetch_parts(
     for part in split::all_parts(Path::new(file)) {
         // Paths on the hub have slashes on every system.
         let part = part.to_string_lossy().replace('\\', "/");
-        let file = HubFile { repository, revision, file: &part };
+        let file = HubFile { kind: RepositoryKind::Model, repository, revision, file: &part };
         let path = hub::fetch(file, &options.hub, &options.progress)?;
         first.get_or_insert(path);
     }

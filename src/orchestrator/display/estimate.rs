@@ -16,6 +16,7 @@ pub(super) struct TimeLeft {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Quality,
+    Tasks,
     Round,
     Anchor,
 }
@@ -31,6 +32,7 @@ impl From<Purpose> for Kind {
     fn from(purpose: Purpose) -> Self {
         match purpose {
             Purpose::Quality => Self::Quality,
+            Purpose::Tasks => Self::Tasks,
             Purpose::Round(_) => Self::Round,
             Purpose::Anchor(_) => Self::Anchor,
         }

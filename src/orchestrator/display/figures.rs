@@ -1,6 +1,8 @@
 //! Figures of the current visit, for the display only: the table has the statistics.
 
+use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
+use crate::metrics::TaskMetric;
 use crate::units::{format_seconds, significant};
 use crate::worker::protocol::Event;
 
@@ -12,6 +14,7 @@ pub(super) struct Figures {
     ttft_seconds: Vec<f64>,
     perplexity: Option<f64>,
     kld: Option<f64>,
+    tasks: Vec<(TaskName, TaskMetric, f64)>,
 }
 
 impl Figures {
@@ -30,12 +33,21 @@ impl Figures {
                 self.perplexity = Some(quality.perplexity.mean);
                 self.kld = quality.divergence.as_ref().map(|divergence| divergence.kld.mean);
             }
+            Event::Task(task) => {
+                self.tasks.extend(task.scores.first().map(|score| {
+                    (task.task, score.metric, score.metric.value_of_all(&score.counts))
+                }))
+            }
             _ => {}
         }
     }
 
     pub(super) fn have_quality(&self) -> bool {
         self.perplexity.is_some()
+    }
+
+    pub(super) fn have_tasks(&self) -> bool {
+        !self.tasks.is_empty()
     }
 
     /// `pp512 2310 t/s, tg128 185 t/s, TTFT 12.1 ms`; the load time only while nothing else is
@@ -58,6 +70,9 @@ impl Figures {
         if let Some(kld) = self.kld {
             parts.push(format!("KLD {}", significant(kld, 3)));
         }
+        parts.extend(self.tasks.iter().map(|(task, metric, value)| {
+            format!("{task} {metric} {:.1} %", value * metric.percent_factor())
+        }));
         if parts.is_empty()
             && let Some(seconds) = self.load_seconds
         {

@@ -85,6 +85,7 @@ impl Progress {
             BenchmarkEvent::VisitBegan { visit, trial } => {
                 let purpose = match visit.purpose {
                     Purpose::Quality => "quality".to_owned(),
+                    Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
                     Purpose::Anchor(round) => format!("drift check of round {}", round + 1),
@@ -99,8 +100,12 @@ impl Progress {
             BenchmarkEvent::VisitEnded { visit, length } => {
                 self.left.finished(*visit, *length);
                 let figures = self.figures.text();
-                // A visit for quality that has none failed, and that is told apart.
-                let failed = visit.purpose == Purpose::Quality && !self.figures.have_quality();
+                // A visit for quality or tasks that has none failed, and that is told apart.
+                let failed = match visit.purpose {
+                    Purpose::Quality => !self.figures.have_quality(),
+                    Purpose::Tasks => !self.figures.have_tasks(),
+                    Purpose::Round(_) | Purpose::Anchor(_) => false,
+                };
                 if figures.is_empty() || failed {
                     return None;
                 }

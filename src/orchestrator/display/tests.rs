@@ -24,6 +24,7 @@ fn experiment() -> Experiment {
             speed: vec!["tg4".parse().unwrap()],
             latency: None,
             quality: None,
+            tasks: Vec::new(),
         },
         rounds: 2,
         repetitions: 1,

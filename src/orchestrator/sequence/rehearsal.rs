@@ -80,6 +80,7 @@ impl Rehearsal {
                 speed: vec!["tg4".parse().unwrap()],
                 latency: None,
                 quality: None,
+                tasks: Vec::new(),
             },
             rounds: 2,
             repetitions: 2,
@@ -109,6 +110,7 @@ impl Rehearsal {
             source: "demo".to_owned(),
             max_tokens: 8,
             sampling: Sampling::default(),
+            format: FormatChoice::None,
         });
         self
     }

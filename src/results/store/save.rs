@@ -210,6 +210,7 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         facts: trial.facts.clone(),
         visits: Vec::new(),
         quality: trial.quality.clone(),
+        tasks: trial.tasks.clone(),
         failure: trial.failure.clone(),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn open<'model>(
 }
 
 /// Lanes that fit: together they may take half as much memory as the weights.
-fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
+pub(in crate::workload) fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
     let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
     let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
     wanted.min(fitting).max(1)

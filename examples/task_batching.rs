@@ -1,0 +1,189 @@
+//! What answering side by side saves: every task of an experiment, answered as `quantbench run` does
+//! and with one request at a time, in one process, one after the other.
+//!
+//! `cargo run --release --example task_batching MODEL.gguf EXPERIMENT.toml`
+//!
+//! One request at a time: an ordinary context with all threads is emptied before each request, which is
+//! evaluated whole; a question with four choices is four requests. Neither side includes HTTP, loading or
+//! reading the data set; both include turning text into tokens. The two are compared as a ratio, and
+//! their answers as well.
+
+use quantbench::experiment::settings::Settings;
+use quantbench::experiment::tasks::{Answering, TaskPlan};
+use quantbench::experiment::{Overrides, load};
+use quantbench::llama::backend::Backend;
+use quantbench::llama::batch::Batch;
+use quantbench::llama::context::{Context, ContextShape};
+use quantbench::llama::model::{LoadExtent, Model};
+use quantbench::model::gguf::{Header, SpecialTokens};
+use quantbench::prompt::choice::Prompter;
+use quantbench::prompt::template::ChatTemplate;
+use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
+use quantbench::workload::tasks::encode::Encoder;
+use quantbench::workload::tasks::record::KeptAnswer;
+use quantbench::workload::tasks::{Request, run};
+use std::path::Path;
+use std::time::Instant;
+use time::OffsetDateTime;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(path), Some(experiment)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: task_batching MODEL.gguf EXPERIMENT.toml".into());
+    };
+    let experiment = load(Some(Path::new(&experiment)), &Overrides::default())?;
+    let settings = Settings::default();
+    let backend = Backend::initialise();
+    let model = Model::load(backend, Path::new(&path), &settings, LoadExtent::Everything)?;
+    for task in &experiment.workloads.tasks {
+        compare(&model, Path::new(&path), &settings, task)?;
+    }
+    Ok(())
+}
+
+fn compare(
+    model: &Model,
+    path: &Path,
+    settings: &Settings,
+    task: &TaskPlan,
+) -> Result<(), Failure> {
+    let (header, tokens) = (Header::read(path)?, SpecialTokens::read(path)?);
+    let template = || {
+        let source = header.chat_template();
+        source
+            .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
+            .transpose()
+    };
+    let prompter = Prompter::new(task.format, template)?;
+    let request = Request {
+        name: task.name,
+        questions: &task.questions,
+        answering: &task.answering,
+        metrics: &task.metrics,
+        prompter: &prompter,
+        separator: task.separator.as_deref(),
+    };
+    let together = || -> Result<_, Failure> {
+        let start = Instant::now();
+        let record = run(model, settings, &request, &mut |_, _| ())?.record;
+        Ok((record, start.elapsed().as_secs_f64()))
+    };
+    // Before and after, so that a machine that grows slower does so for both.
+    let (record, before) = together()?;
+    let start = Instant::now();
+    let answers = one_at_a_time(model, settings, &request)?;
+    let alone = start.elapsed().as_secs_f64();
+    let (_, after) = together()?;
+    let side_by_side = f64::midpoint(before, after);
+    let same = answers.iter().zip(&record.answers).filter(|(one, other)| one == other).count();
+    println!(
+        "{}: {} questions, {} tokens of requests, {} evaluated; one at a time {alone:.2} s, side by \
+         side {side_by_side:.2} s, ratio {:.1}; same answer to {same} of {}",
+        task.name,
+        record.questions,
+        record.request_tokens,
+        record.evaluated_tokens,
+        alone / side_by_side,
+        record.answers.len(),
+    );
+    Ok(())
+}
+
+/// All questions with one request at a time.
+fn one_at_a_time(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+) -> Result<Vec<KeptAnswer>, Failure> {
+    let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
+    let shape = ContextShape {
+        tokens: model.context_length(),
+        sequences: 1,
+        batch: settings.batch,
+        ubatch: settings.ubatch,
+    };
+    let mut server = Server {
+        context: Context::new(model, settings, shape)?,
+        batch: Batch::with_capacity(settings.batch as usize),
+    };
+    let Answering::Generate { max_tokens, stop } = request.answering else {
+        let questions = encoder.alternatives(request.questions)?.fitting;
+        let answer = |alternatives: &[(Vec<i32>, usize)]| -> Result<KeptAnswer, Failure> {
+            let mut best = (0, f64::NEG_INFINITY);
+            for (position, (tokens, scored_from)) in (0..).zip(alternatives) {
+                let found = server.likelihood(tokens, *scored_from)?;
+                if found > best.1 {
+                    best = (position, found);
+                }
+            }
+            Ok(KeptAnswer::Choice(best.0))
+        };
+        let alternatives = questions.into_iter().map(|question| {
+            let each = question.tokens.into_iter().map(|it| (it.tokens, it.scored_from));
+            each.collect::<Vec<_>>()
+        });
+        let alternatives: Vec<_> = alternatives.collect();
+        return alternatives.iter().map(|it| it.as_slice()).map(answer).collect();
+    };
+    let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
+    stops.extend(request.prompter.stops());
+    let questions = encoder.requests(request.questions, *max_tokens)?.fitting;
+    let answers = questions.iter().map(|it| server.write(&it.tokens, *max_tokens as usize, &stops));
+    answers.map(|text| Ok(KeptAnswer::Text(text?))).collect()
+}
+
+/// What answers one request at a time.
+struct Server<'model> {
+    context: Context<'model>,
+    batch: Batch,
+}
+
+impl Server<'_> {
+    fn submit(&mut self, tokens: &[i32], outputs_from: usize) -> Result<(), Failure> {
+        self.context.clear_memory();
+        self.batch.clear();
+        for (position, &token) in tokens.iter().enumerate() {
+            self.batch.add(token, i32::try_from(position)?, 0, position >= outputs_from)?;
+        }
+        Ok(self.context.decode(&mut self.batch)?)
+    }
+
+    fn likelihood(&mut self, tokens: &[i32], scored_from: usize) -> Result<f64, Failure> {
+        // The last token predicts nothing that is asked for.
+        self.submit(&tokens[..tokens.len() - 1], scored_from - 1)?;
+        let vocabulary = self.context.model().vocabulary_size();
+        let logits = self.context.all_logits(tokens.len() - scored_from)?;
+        let mut sum = 0.0;
+        for (row, &token) in logits.chunks_exact(vocabulary).zip(&tokens[scored_from..]) {
+            sum += f64::from(row[usize::try_from(token)?] - log_sum_exp(row));
+        }
+        Ok(sum)
+    }
+
+    fn write(
+        &mut self,
+        tokens: &[i32],
+        max_tokens: usize,
+        stops: &[&str],
+    ) -> Result<String, Failure> {
+        self.submit(tokens, tokens.len() - 1)?;
+        let mut bytes = Vec::new();
+        for position in tokens.len()..tokens.len() + max_tokens {
+            let token = i32::try_from(index_of_maximum(self.context.all_logits(1)?))?;
+            if self.context.model().ends_generation(token) {
+                break;
+            }
+            bytes.extend(self.context.model().token_bytes(token));
+            let text = String::from_utf8_lossy(&bytes);
+            if let Some(end) = stops.iter().filter_map(|stop| text.find(stop)).min() {
+                return Ok(text[..end].to_owned());
+            }
+            self.batch.clear();
+            self.batch.add(token, i32::try_from(position)?, 0, true)?;
+            self.context.decode(&mut self.batch)?;
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

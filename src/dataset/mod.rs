@@ -1,0 +1,15 @@
+//! Data sets: files of examples, one object per example.
+//!
+//! `read` takes JSON Lines, JSON, CSV and TSV as others publish them; `example` looks up what a field
+//! holds. A data set is hostile input: whatever is wrong is told with file and line. Uses `units`
+//! only; used by `experiment`, which turns examples into questions.
+
+mod error;
+mod example;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use error::{DatasetError, Fault};
+pub use example::Example;
+pub use read::{Columns, parse, read};

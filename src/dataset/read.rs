@@ -1,0 +1,174 @@
+//! From a file to examples.
+
+use super::error::{DatasetError, Fault};
+use super::example::Example;
+use crate::units::format_bytes;
+use serde_json::{Map, Value};
+use std::io::Read as _;
+use std::path::Path;
+
+/// Larger files are refused: they are kept in memory.
+const MOST_BYTES: u64 = 512 << 20;
+
+/// Larger examples are a slip: a file without line ends.
+const LARGEST_EXAMPLE: usize = 16 << 20;
+
+/// Where the names of a table's columns come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns<'a> {
+    /// Its first line.
+    Header,
+    /// Elsewhere: the file has no header.
+    Named(&'a [String]),
+}
+
+/// Reads all examples of a file; the end of its name says how: `.jsonl` or `.ndjson` (an object per
+/// line), `.json` (a list of objects), `.csv` or `.tsv`. Empty lines are skipped. Quotes mean
+/// something in CSV only.
+///
+/// # Errors
+/// The file cannot be read, or one of its examples is wrong.
+pub fn read(path: &Path, columns: Columns<'_>) -> Result<Vec<Example>, DatasetError> {
+    // What no reader is for need not be read.
+    parser(path)?;
+    parse(path, &bytes(path)?, columns)
+}
+
+/// The examples in `bytes`, which are the content of `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(
+    path: &Path,
+    bytes: &[u8],
+    columns: Columns<'_>,
+) -> Result<Vec<Example>, DatasetError> {
+    let parse = parser(path)?;
+    let examples = text(bytes)
+        .and_then(|text| parse(text.trim_start_matches('\u{feff}'), columns))
+        .map_err(|fault| fault.within(path))?;
+    if examples.is_empty() {
+        return Err(DatasetError::Empty { path: path.to_owned() });
+    }
+    Ok(examples)
+}
+
+type Parser = fn(&str, Columns<'_>) -> Result<Vec<Example>, Fault>;
+
+/// What reads a file of such a name.
+fn parser(path: &Path) -> Result<Parser, DatasetError> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    Ok(match extension.as_str() {
+        "jsonl" | "ndjson" => |text, _| json_lines(text),
+        "json" => |text, _| json_list(text),
+        "csv" => |text, columns| table(text, b',', columns),
+        "tsv" => |text, columns| table(text, b'\t', columns),
+        _ => return Err(DatasetError::UnknownFormat { path: path.to_owned() }),
+    })
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
+    let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // The limit is on what is read, not on what the file system says: a pipe has no size.
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(DatasetError::TooLarge { path: path.to_owned(), limit: MOST_BYTES });
+    }
+    Ok(bytes)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+        Fault { line, reason: format!("this is no UTF-8 text (byte {offset} of the file)") }
+    })
+}
+
+fn json_lines(text: &str) -> Result<Vec<Example>, Fault> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            let fault = |reason: String| Fault { line: index + 1, reason };
+            check_size(line.len()).map_err(fault)?;
+            let value = serde_json::from_str(line).map_err(|error| fault(in_words(&error)))?;
+            match value {
+                Value::Object(fields) => Ok(Example { line: index + 1, fields }),
+                other => Err(fault(format!("{} is no object", kind(&other)))),
+            }
+        })
+        .collect()
+}
+
+fn json_list(text: &str) -> Result<Vec<Example>, Fault> {
+    let items: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|error| {
+        let reason = format!("{}; a .json data set is a list of objects", in_words(&error));
+        Fault { line: error.line().max(1), reason }
+    })?;
+    let numbered = items.into_iter().zip(1..);
+    Ok(numbered.map(|(fields, line)| Example { line, fields }).collect())
+}
+
+/// An error without serde's position: within one line it counts from that line.
+fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    format!("{reason} (column {})", error.column())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn check_size(bytes: usize) -> Result<(), String> {
+    if bytes <= LARGEST_EXAMPLE {
+        return Ok(());
+    }
+    let (bytes, most) = (bytes as u64, LARGEST_EXAMPLE as u64);
+    Err(format!("the example has {}, more than {}", format_bytes(bytes), format_bytes(most)))
+}
+
+fn table(text: &str, delimiter: u8, columns: Columns<'_>) -> Result<Vec<Example>, Fault> {
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .quoting(delimiter == b',')
+        .has_headers(columns == Columns::Header)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let names: Vec<String> = match columns {
+        Columns::Named(names) => names.to_vec(),
+        Columns::Header => {
+            let header = reader.headers().map_err(|error| table_fault(&error))?;
+            header.iter().map(str::to_owned).collect()
+        }
+    };
+    let mut examples = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| table_fault(&error))?;
+        let position = record.position().map_or(0, csv::Position::line);
+        let line = usize::try_from(position).unwrap_or(usize::MAX);
+        let fault = |reason: String| Fault { line, reason };
+        if record.len() != names.len() {
+            let reason = format!("{} fields for {} columns", record.len(), names.len());
+            return Err(fault(reason));
+        }
+        check_size(record.as_slice().len()).map_err(fault)?;
+        let cells = record.iter().map(|cell| Value::String(cell.to_owned()));
+        examples.push(Example { line, fields: names.iter().cloned().zip(cells).collect() });
+    }
+    Ok(examples)
+}
+
+fn table_fault(error: &csv::Error) -> Fault {
+    let line = error.position().map_or(1, csv::Position::line);
+    Fault { line: usize::try_from(line).unwrap_or(usize::MAX), reason: error.to_string() }
+}

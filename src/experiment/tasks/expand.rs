@@ -1,0 +1,351 @@
+//! From what the user wrote of a task to what it means.
+
+use super::file::TaskFile;
+use super::plan::{Answering, TaskName, TaskPlan, UseCase};
+use super::question::{Choices, Labels, Maker, Question, Shape};
+use crate::dataset::{Columns, DatasetError, Example};
+use crate::experiment::diagnostic::Problem;
+use crate::experiment::inputs;
+use crate::experiment::reader::{Located, nearest};
+use crate::metrics::TaskMetric;
+use crate::prompt::choice::FormatChoice;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Tokens of a generated answer.
+const MAX_TOKENS: u32 = 64;
+
+/// The alternative as it is.
+const CONTINUATION: &str = "{{ choice }}";
+
+/// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
+pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+    let mut plans: Vec<TaskPlan> = Vec::new();
+    for task in tasks {
+        let before = problems.len();
+        let found = expand_one(task, base, problems);
+        if problems.len() > before {
+            continue;
+        }
+        for plan in found {
+            // Figures are called by names in which '-' and '_' are one.
+            let same = |other: &TaskPlan| plain(&other.name) == plain(&plan.name);
+            if plans.iter().any(same) {
+                let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
+                let message = format!("two tasks are called '{}'", plan.name);
+                problems.push(Problem::new(span, message).help("give each a name of its own"));
+            }
+            plans.push(plan);
+        }
+    }
+    plans
+}
+
+fn plain(name: &TaskName) -> String {
+    name.as_str().to_lowercase().replace(['-', '@'], "_")
+}
+
+/// A key that has to be there.
+fn required<'f, T>(
+    task: &TaskFile,
+    key: &str,
+    written: Option<&'f Located<T>>,
+    problems: &mut Vec<Problem>,
+) -> Option<&'f Located<T>> {
+    if written.is_none() {
+        let message = format!("this task has no '{key}'");
+        problems.push(Problem::new(task.span.clone(), message));
+    }
+    written
+}
+
+fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+    let name = required(task, "name", task.name.as_ref(), problems);
+    let kind = required(task, "kind", task.kind.as_ref(), problems);
+    let source = required(task, "dataset", task.dataset.as_ref(), problems);
+    let template = required(task, "template", task.template.as_ref(), problems);
+    let (Some(name), Some(kind), Some(source), Some(_)) = (name, kind, source, template) else {
+        return Vec::new();
+    };
+    let parsed = name.value.parse::<TaskName>();
+    if let Err(error) = &parsed {
+        problems.push(name.problem(error));
+    }
+    if name.value.contains('@') {
+        problems.push(name.problem("has an '@' in it, which stands before a format's name"));
+    }
+    let use_case = expand_kind(kind, problems);
+    let (Ok(name), Some(use_case)) = (parsed, use_case) else { return Vec::new() };
+    let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
+    let metrics = expand_metrics(task, use_case, &answering, problems);
+    let formats = expand_formats(task, problems);
+    let Some(maker) = maker(task, &answering, problems) else { return Vec::new() };
+    let Some(questions) = questions(task, source, &maker, base, problems) else {
+        return Vec::new();
+    };
+    let plan = TaskPlan {
+        name,
+        use_case,
+        dataset: source.value.clone(),
+        answering,
+        metrics,
+        format: FormatChoice::default(),
+        separator: task.separator.as_ref().map(|separator| separator.value.clone()),
+        question_count: u32::try_from(questions.len()).unwrap_or(u32::MAX),
+        checksum: checksum(&questions),
+        questions: Arc::new(questions),
+    };
+    let several = formats.len() > 1;
+    let in_format = |format: FormatChoice| TaskPlan {
+        name: if several { name.in_format(format).unwrap_or(name) } else { name },
+        format,
+        ..plan.clone()
+    };
+    formats.into_iter().map(in_format).collect()
+}
+
+fn expand_kind(written: &Located<String>, problems: &mut Vec<Problem>) -> Option<UseCase> {
+    let kind = written.value.parse::<UseCase>().ok();
+    if kind.is_none() {
+        let names = UseCase::ALL.map(UseCase::name);
+        let help = match nearest(&written.value, names.into_iter()) {
+            Some(name) => format!("did you mean '{name}'?"),
+            None => format!("write one of: {}", names.join(", ")),
+        };
+        let message = format!("is '{}', which is no kind of task", written.value);
+        problems.push(written.problem(message).help(help));
+    }
+    kind
+}
+
+fn expand_answering(
+    task: &TaskFile,
+    use_case: UseCase,
+    problems: &mut Vec<Problem>,
+) -> Option<Answering> {
+    let generate = || Answering::Generate {
+        max_tokens: task.max_tokens.as_ref().map_or(MAX_TOKENS, |tokens| tokens.value),
+        stop: task.stop.iter().flatten().map(|text| text.value.clone()).collect(),
+    };
+    let has_choices = task.choices.is_some() || task.fields.choices.is_some();
+    let answering = match task.answer.as_ref().map(|answer| answer.value.as_str()) {
+        Some("generate") => generate(),
+        Some("choose") => Answering::Choose,
+        Some("predict") => Answering::Predict,
+        Some(other) => {
+            let message = format!("is '{other}', which is no way to answer");
+            let written = task.answer.as_ref()?;
+            problems.push(written.problem(message).help("write generate, choose or predict"));
+            return None;
+        }
+        None if has_choices => Answering::Choose,
+        None if use_case == UseCase::TextGeneration => Answering::Predict,
+        None => generate(),
+    };
+    if !matches!(answering, Answering::Generate { .. }) {
+        let unused = [
+            task.max_tokens.as_ref().map(|it| it.problem("is for answers that are generated")),
+            task.stop
+                .as_ref()
+                .and_then(|it| it.first())
+                .map(|it| it.problem("is for answers that are generated")),
+        ];
+        problems.extend(unused.into_iter().flatten());
+    }
+    if let Some(empty) = task.stop.iter().flatten().find(|text| text.value.is_empty()) {
+        problems.push(empty.problem("is empty: every answer would end before it began"));
+    }
+    Some(answering)
+}
+
+fn expand_metrics(
+    task: &TaskFile,
+    use_case: UseCase,
+    answering: &Answering,
+    problems: &mut Vec<Problem>,
+) -> Vec<TaskMetric> {
+    use TaskMetric as M;
+    // Classes are the same for every question only if the choices are.
+    let has_classes = task.choices.is_some() || matches!(answering, Answering::Generate { .. });
+    let Some(written) = &task.metrics else {
+        return match (answering, use_case) {
+            (Answering::Predict, _) => vec![M::Accuracy],
+            (_, UseCase::Classification) if has_classes => vec![M::Accuracy, M::MacroF1],
+            (Answering::Choose, _) => vec![M::Accuracy, M::AccuracyNormalized],
+            (_, UseCase::Translation) => vec![M::Bleu, M::Chrf],
+            (_, UseCase::Summarization) => vec![M::RougeL, M::Rouge1, M::Rouge2],
+            (_, UseCase::QuestionAnswering) => vec![M::ExactMatch, M::F1],
+            (_, UseCase::Classification | UseCase::TextGeneration) => vec![M::Accuracy],
+        };
+    };
+    let mut metrics = Vec::new();
+    for text in written {
+        match text.value.parse::<TaskMetric>() {
+            Err(error) => {
+                problems.push(Problem::new(text.span.clone(), format!("'{}': {error}", text.key)));
+            }
+            Ok(metric) if metrics.contains(&metric) => {
+                problems.push(text.problem(format!("has {metric} twice")));
+            }
+            Ok(metric) if !answering.allows(metric) => problems.push(text.problem(format!(
+                "has {metric}, which says nothing of answers that a model gives by '{}'",
+                answering.name()
+            ))),
+            Ok(M::MacroF1) if !has_classes => problems.push(
+                text.problem("has macro_f1, but the choices differ from question to question")
+                    .help("list the classes: choices = [\"…\", \"…\"]"),
+            ),
+            Ok(metric) => metrics.push(metric),
+        }
+    }
+    if metrics.is_empty() && written.is_empty() {
+        problems.push(Problem::new(task.span.clone(), "this task has no metric"));
+    }
+    metrics
+}
+
+fn expand_formats(task: &TaskFile, problems: &mut Vec<Problem>) -> Vec<FormatChoice> {
+    let mut formats: Vec<FormatChoice> = Vec::new();
+    for written in task.formats.iter().flatten() {
+        match written.value.parse::<FormatChoice>() {
+            Ok(format) if formats.contains(&format) => {
+                problems.push(written.problem(format!("has {format} twice")));
+            }
+            Ok(format) => formats.push(format),
+            Err(error) => {
+                let message = format!("'{}': {error}", written.key);
+                problems.push(Problem::new(written.span.clone(), message));
+            }
+        }
+    }
+    if formats.is_empty() { vec![FormatChoice::default()] } else { formats }
+}
+
+/// What makes questions of the data set's examples; `None` if what was written does not do for that.
+fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) -> Option<Maker> {
+    let field = |written: &Option<Located<String>>| written.as_ref().map(|it| it.value.clone());
+    let before = problems.len();
+    let needs_gold = task.correct.is_none() || *answering != Answering::Choose;
+    if needs_gold && task.fields.gold.is_none() {
+        let problem = Problem::new(task.span.clone(), "this task does not say what is right");
+        problems
+            .push(problem.help("write fields = { gold = \"…\" }, the field of the right answer"));
+    }
+    let shape = match answering {
+        Answering::Generate { .. } => Shape::Write,
+        Answering::Predict => Shape::Predict,
+        Answering::Choose => Shape::Choose {
+            choices: choices(task, problems)?,
+            labels: match (&task.labels, &task.fields.labels) {
+                (Some(labels), _) => {
+                    Some(Labels::Always(labels.iter().map(|it| it.value.clone()).collect()))
+                }
+                (None, Some(labels)) => Some(Labels::Field(labels.value.clone())),
+                (None, None) => None,
+            },
+            always: task.correct.as_ref().and_then(|it| usize::try_from(it.value).ok()),
+        },
+    };
+    let mut maker = Maker::new(shape, field(&task.fields.gold), field(&task.fields.id));
+    let mut set = |written: &Located<String>, result: Result<(), String>| {
+        if let Err(error) = result {
+            problems.push(written.problem(format!("is no template: {error}")));
+        }
+    };
+    if let Some(template) = &task.template {
+        set(template, maker.set_request(&template.value));
+    }
+    match &task.continuation {
+        Some(written) => set(written, maker.set_continuation(&written.value)),
+        None => drop(maker.set_continuation(CONTINUATION)),
+    }
+    for (position, choice) in task.choices.iter().flatten().enumerate() {
+        set(choice, maker.set_choice(position, &choice.value));
+    }
+    (problems.len() == before).then_some(maker)
+}
+
+fn choices(task: &TaskFile, problems: &mut Vec<Problem>) -> Option<Choices> {
+    match (&task.fields.choices, &task.choices) {
+        (Some(field), None) => Some(Choices::Field(field.value.clone())),
+        (None, Some(templates)) => Some(Choices::Templates(templates.len())),
+        (Some(field), Some(_)) => {
+            problems.push(field.problem("and 'choices' are both there").help("write one of them"));
+            None
+        }
+        (None, None) => {
+            let problem = Problem::new(task.span.clone(), "this task has nothing to choose from");
+            problems.push(problem.help(
+                "write choices = [\"…\", \"…\"], or fields = { choices = \"…\" } for a field that holds a list",
+            ));
+            None
+        }
+    }
+}
+
+/// The questions of a task; what is wrong with its data set is told at `source`.
+fn questions(
+    task: &TaskFile,
+    source: &Located<String>,
+    maker: &Maker,
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<Question>> {
+    let names: Option<Vec<String>> =
+        task.columns.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect());
+    let columns = names.as_deref().map_or(Columns::Header, Columns::Named);
+    let made = inputs::dataset(&source.value, base, columns)
+        .and_then(|dataset| Ok(make(task, &dataset.examples, maker, &dataset.path)?));
+    made.map_err(|reason| problems.push(source.problem(reason))).ok()
+}
+
+fn make(
+    task: &TaskFile,
+    examples: &[Example],
+    maker: &Maker,
+    path: &Path,
+) -> Result<Vec<Question>, DatasetError> {
+    let taken_apart: Vec<Example>;
+    let examples = match &task.fields.each {
+        None => examples,
+        Some(field) => {
+            let parts = examples.iter().map(|example| example.each(&field.value));
+            let parts: Result<Vec<_>, _> = parts.collect();
+            taken_apart = parts.map_err(|fault| fault.within(path))?.concat();
+            &taken_apart
+        }
+    };
+    if examples.is_empty() {
+        return Err(DatasetError::Empty { path: path.to_owned() });
+    }
+    let limit = task.limit.as_ref().map(|limit| limit.value as usize);
+    let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
+    chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))
+}
+
+/// Up to `limit` positions of `count`, spread evenly: files are often sorted by subject.
+fn evenly(count: usize, limit: Option<usize>) -> impl Iterator<Item = usize> {
+    let taken = limit.unwrap_or(count).min(count);
+    (0..taken).map(move |nth| nth * count / taken)
+}
+
+/// The first half of the SHA-256 of the questions, hex.
+fn checksum(questions: &[Question]) -> String {
+    // Plain data with string keys always serializes.
+    let bytes = serde_json::to_vec(questions).unwrap_or_default();
+    let digest = Sha256::digest(&bytes);
+    digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::evenly;
+
+    #[test]
+    fn a_limit_takes_questions_from_everywhere() {
+        assert_eq!(evenly(10, Some(4)).collect::<Vec<_>>(), [0, 2, 5, 7]);
+        assert_eq!(evenly(3, Some(9)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(evenly(3, None).count(), 3);
+    }
+}

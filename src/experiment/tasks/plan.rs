@@ -1,0 +1,244 @@
+//! What a task means: every default filled in, its questions ready to be asked.
+
+use super::question::Question;
+use crate::metrics::TaskMetric;
+use crate::prompt::choice::FormatChoice;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What a task is an example of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UseCase {
+    /// A text is continued.
+    TextGeneration,
+    /// A text is put into one of a few classes.
+    Classification,
+    /// A question is answered, by choosing or in words.
+    QuestionAnswering,
+    /// A text is put into another language.
+    Translation,
+    /// A text is made short.
+    Summarization,
+}
+
+impl UseCase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::TextGeneration,
+        Self::Classification,
+        Self::QuestionAnswering,
+        Self::Translation,
+        Self::Summarization,
+    ];
+
+    /// Its name in experiments.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextGeneration => "text-generation",
+            Self::Classification => "classification",
+            Self::QuestionAnswering => "question-answering",
+            Self::Translation => "translation",
+            Self::Summarization => "summarization",
+        }
+    }
+}
+
+impl FromStr for UseCase {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|it| it.name() == text.to_lowercase()).ok_or(())
+    }
+}
+
+/// How a model answers a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum Answering {
+    /// It writes, the most probable token each time.
+    Generate {
+        /// Tokens after which it stops at the latest.
+        max_tokens: u32,
+        /// Texts at which it stops; they are no part of the answer.
+        stop: Vec<String>,
+    },
+    /// The alternative that it finds most probable is its answer.
+    Choose,
+    /// The right continuation is given; it is answered right if each of its tokens is the most
+    /// probable one.
+    Predict,
+}
+
+impl Answering {
+    /// Whether a metric can be computed from such answers.
+    #[must_use]
+    pub fn allows(&self, metric: TaskMetric) -> bool {
+        use TaskMetric as M;
+        match metric {
+            M::Accuracy => true,
+            M::AccuracyNormalized => *self == Self::Choose,
+            M::MacroF1 => *self != Self::Predict,
+            M::ExactMatch | M::F1 | M::Bleu | M::Chrf | M::Rouge1 | M::Rouge2 | M::RougeL => {
+                matches!(self, Self::Generate { .. })
+            }
+            M::Hit(_) | M::ReciprocalRank | M::Ndcg(_) => false,
+        }
+    }
+
+    /// Its name in experiments.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Generate { .. } => "generate",
+            Self::Choose => "choose",
+            Self::Predict => "predict",
+        }
+    }
+}
+
+/// One task of an experiment in one prompt format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskPlan {
+    /// Its name, unique in the experiment: what the user wrote, and behind an `@` the format if the
+    /// task is measured in several.
+    pub name: TaskName,
+    /// What it is an example of.
+    pub use_case: UseCase,
+    /// Where its data set came from, as the user wrote it.
+    pub dataset: String,
+    /// How a model answers.
+    pub answering: Answering,
+    /// What its answers are measured by; the first is the one shown first.
+    pub metrics: Vec<TaskMetric>,
+    /// Which format requests are put into.
+    pub format: FormatChoice,
+    /// What stands between a request and an alternative that follows it; `None`: a space if the
+    /// request is in no format and does not end with white space.
+    pub separator: Option<String>,
+    /// Number of questions.
+    pub question_count: u32,
+    /// Tells sets of questions apart: the first half of their SHA-256, hex.
+    pub checksum: String,
+    /// The questions; not stored with a run.
+    #[serde(skip)]
+    pub questions: Arc<Vec<Question>>,
+}
+
+/// The name of a task: a few ASCII letters, digits, `-`, `_` and `@`; small enough to be copied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskName {
+    bytes: [u8; Self::LONGEST],
+    length: u8,
+}
+
+/// Why a text is no name of a task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "is '{0}'; a task's name is 1 to {most} letters, digits, '-' and '_'",
+    most = TaskName::LONGEST_WRITTEN
+)]
+pub struct TaskNameError(String);
+
+impl TaskName {
+    const LONGEST: usize = 47;
+
+    /// Characters that a user may write; the rest is for a format's name.
+    pub const LONGEST_WRITTEN: usize = 32;
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+
+    /// The name of the same task in one of several formats.
+    ///
+    /// # Errors
+    /// The two together are no name.
+    pub fn in_format(&self, format: FormatChoice) -> Result<Self, TaskNameError> {
+        format!("{self}@{format}").parse()
+    }
+
+    /// What the user wrote, and the format behind it.
+    #[must_use]
+    pub fn parts(&self) -> (&str, Option<&str>) {
+        match self.as_str().split_once('@') {
+            Some((name, format)) => (name, Some(format)),
+            None => (self.as_str(), None),
+        }
+    }
+}
+
+impl FromStr for TaskName {
+    type Err = TaskNameError;
+
+    fn from_str(text: &str) -> Result<Self, TaskNameError> {
+        let wrong = || TaskNameError(text.chars().take(80).collect());
+        let (name, format) = text.split_once('@').unwrap_or((text, "none"));
+        let is_plain = |part: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !part.is_empty() && part.chars().all(plain)
+        };
+        let fits = name.len() <= Self::LONGEST_WRITTEN && text.len() <= Self::LONGEST;
+        if !fits || !is_plain(name) || !is_plain(format) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; Self::LONGEST];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { bytes, length: u8::try_from(text.len()).map_err(|_| wrong())? })
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for TaskName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), formatter)
+    }
+}
+
+impl Serialize for TaskName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        let name: TaskName = "arc-easy_2".parse().unwrap();
+        let chatml: FormatChoice = "chatml".parse().unwrap();
+        let swept = name.in_format(chatml).unwrap();
+        assert_eq!(swept.as_str(), "arc-easy_2@chatml");
+        assert_eq!(swept.parts(), ("arc-easy_2", Some("chatml")));
+        assert_eq!(serde_json::to_string(&swept).unwrap(), "\"arc-easy_2@chatml\"");
+        for wrong in ["", "a b", "ä", "@x", "a@", "a@b@c", &"x".repeat(33)] {
+            assert!(wrong.parse::<TaskName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_metric_goes_with_the_answers_it_can_judge() {
+        let writes = Answering::Generate { max_tokens: 8, stop: Vec::new() };
+        assert!(writes.allows(TaskMetric::Bleu) && !Answering::Choose.allows(TaskMetric::Bleu));
+        assert!(Answering::Choose.allows(TaskMetric::AccuracyNormalized));
+        assert!(!Answering::Predict.allows(TaskMetric::MacroF1));
+    }
+}

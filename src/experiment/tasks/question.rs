@@ -1,0 +1,271 @@
+//! From an example of a data set to a question: templates filled in, the right answer found.
+
+use crate::dataset::{Example, Fault};
+use crate::prompt::environment::{in_words, strict_environment};
+use minijinja::value::Serde;
+use minijinja::{Environment, Value as Filled};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One question, ready to be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its name within the data set: a field, or `line 12`.
+    pub id: String,
+    /// What is asked.
+    pub asked: Asked,
+}
+
+/// What is asked, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Asked {
+    /// Something is to be written.
+    Write {
+        /// The request.
+        request: String,
+        /// Answers that are right; at least one.
+        references: Vec<String>,
+    },
+    /// The most probable of several continuations is to be found; with one, whether it is what the
+    /// model itself would say.
+    Choose {
+        /// The alternatives; at least one.
+        alternatives: Vec<Alternative>,
+        /// Which is right.
+        right: usize,
+    },
+}
+
+/// One alternative: only the continuation is scored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The request; the same one for all alternatives unless the choice is within it.
+    pub request: String,
+    /// What follows it.
+    pub continuation: String,
+}
+
+/// Where the alternatives come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choices {
+    /// A field that holds a list.
+    Field(String),
+    /// Templates, in order.
+    Templates(usize),
+}
+
+/// What alternatives are called where the right one is named by a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Labels {
+    /// A field that holds a list.
+    Field(String),
+    /// The same for every example.
+    Always(Vec<String>),
+}
+
+/// What a task makes of an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A request and references to answer it with.
+    Write,
+    /// Alternatives; which is right stands in a field, or is always the same.
+    Choose { choices: Choices, labels: Option<Labels>, always: Option<usize> },
+    /// One continuation.
+    Predict,
+}
+
+/// Makes questions of examples.
+pub(super) struct Maker {
+    environment: Environment<'static>,
+    pub(super) shape: Shape,
+    /// The field of the right answer, if one was named.
+    pub(super) gold: Option<String>,
+    pub(super) id: Option<String>,
+}
+
+/// The templates of a task by name in its environment.
+const REQUEST: &str = "template";
+const CONTINUATION: &str = "continuation";
+
+/// Name of the template of a choice.
+fn choice_name(position: usize) -> String {
+    format!("choices[{position}]")
+}
+
+impl Maker {
+    pub(super) fn new(shape: Shape, gold: Option<String>, id: Option<String>) -> Self {
+        Self { environment: strict_environment(), shape, gold, id }
+    }
+
+    /// Adds the template of requests.
+    pub(super) fn set_request(&mut self, source: &str) -> Result<(), String> {
+        self.add(REQUEST.to_owned(), source)
+    }
+
+    /// Adds the template of continuations.
+    pub(super) fn set_continuation(&mut self, source: &str) -> Result<(), String> {
+        self.add(CONTINUATION.to_owned(), source)
+    }
+
+    /// Adds the template of a choice.
+    pub(super) fn set_choice(&mut self, position: usize, source: &str) -> Result<(), String> {
+        self.add(choice_name(position), source)
+    }
+
+    fn add(&mut self, name: String, source: &str) -> Result<(), String> {
+        self.environment
+            .add_template_owned(name, source.to_owned())
+            .map_err(|error| in_words(&error))
+    }
+
+    /// The question that an example comes to.
+    pub(super) fn question(&self, example: &Example) -> Result<Question, Fault> {
+        let id = match &self.id {
+            None => format!("line {}", example.line),
+            Some(field) => text(example, field, example.get(field)?)?,
+        };
+        let asked = match &self.shape {
+            Shape::Write => self.write(example)?,
+            Shape::Predict => self.predict(example)?,
+            Shape::Choose { choices, labels, always } => {
+                let alternatives = self.alternatives(example, choices)?;
+                let texts: Vec<&str> = alternatives.iter().map(|(choice, _)| &**choice).collect();
+                let right = match always {
+                    Some(right) => *right,
+                    None => self.right(example, labels.as_ref(), &texts)?,
+                };
+                if right >= texts.len() {
+                    let reason = format!("choice {right} is right of {}", texts.len());
+                    return Err(example.fault(reason));
+                }
+                let alternatives = alternatives.into_iter().map(|(_, it)| it).collect();
+                Asked::Choose { alternatives, right }
+            }
+        };
+        Ok(Question { id, asked })
+    }
+
+    fn write(&self, example: &Example) -> Result<Asked, Fault> {
+        let references = self.references(example)?;
+        let request = self.render(REQUEST, example, None)?;
+        if request.trim().is_empty() {
+            return Err(example.fault("the template yields no text"));
+        }
+        Ok(Asked::Write { request, references })
+    }
+
+    fn predict(&self, example: &Example) -> Result<Asked, Fault> {
+        let gold = self.references(example)?.swap_remove(0);
+        let alternative = self.alternative(example, &gold)?;
+        Ok(Asked::Choose { alternatives: vec![alternative], right: 0 })
+    }
+
+    /// The texts of the field `gold`: one, or a list.
+    fn references(&self, example: &Example) -> Result<Vec<String>, Fault> {
+        // Checked when the task was read: without the field there is no such shape.
+        let field = self.gold.as_deref().unwrap_or_default();
+        let texts = texts(example, field)?;
+        match texts.iter().position(|text| text.trim().is_empty()) {
+            Some(_) => Err(example.fault(format!("the field '{field}' holds an empty answer"))),
+            None if texts.is_empty() => {
+                Err(example.fault(format!("the field '{field}' holds no answer")))
+            }
+            None => Ok(texts),
+        }
+    }
+
+    fn alternatives(
+        &self,
+        example: &Example,
+        choices: &Choices,
+    ) -> Result<Vec<(String, Alternative)>, Fault> {
+        let texts = match choices {
+            Choices::Field(field) => texts(example, field)?,
+            Choices::Templates(count) => (0..*count)
+                .map(|position| self.render(&choice_name(position), example, None))
+                .collect::<Result<_, _>>()?,
+        };
+        if texts.len() < 2 {
+            return Err(example.fault(format!("there are {} choices, too few", texts.len())));
+        }
+        let alternative = |choice: String| {
+            let alternative = self.alternative(example, &choice)?;
+            Ok((choice, alternative))
+        };
+        texts.into_iter().map(alternative).collect()
+    }
+
+    fn alternative(&self, example: &Example, choice: &str) -> Result<Alternative, Fault> {
+        let continuation = self.render(CONTINUATION, example, Some(choice))?;
+        if continuation.is_empty() {
+            return Err(example.fault("a choice is empty"));
+        }
+        Ok(Alternative { request: self.render(REQUEST, example, Some(choice))?, continuation })
+    }
+
+    /// Which choice is right: the field `gold` holds a label, else a number from 0, else the text of
+    /// the choice.
+    fn right(
+        &self,
+        example: &Example,
+        labels: Option<&Labels>,
+        choices: &[&str],
+    ) -> Result<usize, Fault> {
+        let field = self.gold.as_deref().unwrap_or_default();
+        let value = example.get(field)?;
+        let gold = text(example, field, value)?;
+        let found = match labels {
+            Some(Labels::Always(labels)) => labels.iter().position(|label| *label == gold),
+            Some(Labels::Field(labels)) => {
+                texts(example, labels)?.iter().position(|label| *label == gold)
+            }
+            None => {
+                let number = || value.as_u64().or_else(|| gold.parse().ok());
+                choices
+                    .iter()
+                    .position(|choice| *choice == gold)
+                    .filter(|_| value.is_string())
+                    .or_else(|| number().and_then(|number| usize::try_from(number).ok()))
+            }
+        };
+        found.filter(|&right| right < choices.len()).ok_or_else(|| {
+            let what = if labels.is_some() { "label" } else { "choice" };
+            example.fault(format!("'{field}' is '{gold}', which is no {what} of this example"))
+        })
+    }
+
+    fn render(&self, name: &str, example: &Example, choice: Option<&str>) -> Result<String, Fault> {
+        let mut fields = example.fields.clone();
+        if let Some(choice) = choice {
+            fields.insert("choice".to_owned(), Value::String(choice.to_owned()));
+        }
+        let template = self.environment.get_template(name);
+        let rendered = template.and_then(|it| it.render(Filled::from(Serde(&fields))));
+        rendered.map_err(|error| {
+            let known: Vec<&str> = fields.keys().map(String::as_str).take(20).collect();
+            let (reason, known) = (in_words(&error), known.join(", "));
+            example.fault(format!("'{name}' cannot be filled in: {reason}; there are {known}"))
+        })
+    }
+}
+
+/// The text of a value that is one.
+fn text(example: &Example, field: &str, value: &Value) -> Result<String, Fault> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => {
+            Err(example.fault(format!("the field '{field}' is no text")))
+        }
+    }
+}
+
+/// The texts of a field that is a list; a single one is a list of one.
+fn texts(example: &Example, field: &str) -> Result<Vec<String>, Fault> {
+    match example.get(field)? {
+        Value::Array(items) => items.iter().map(|item| text(example, field, item)).collect(),
+        value => Ok(vec![text(example, field, value)?]),
+    }
+}

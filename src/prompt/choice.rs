@@ -1,0 +1,127 @@
+//! The choice of a format in an experiment: the model's own template, none, or one by name.
+
+use super::catalog;
+use super::format::Format;
+use super::message::Conversation;
+use super::piece::Prompt;
+use super::template::{ChatTemplate, TemplateError};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Which format a workload's prompts are put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FormatChoice {
+    /// The model's own chat template, if its file has one; else none.
+    #[default]
+    Auto,
+    /// None: the text as it is.
+    None,
+    /// One of the catalogue.
+    Named(&'static Format),
+}
+
+/// Why a text is no choice of a format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is no prompt format; there are auto, none, {}", catalog::names().collect::<Vec<_>>().join(", "))]
+pub struct FormatChoiceError {
+    text: String,
+}
+
+impl FromStr for FormatChoice {
+    type Err = FormatChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            name => catalog::named(name)
+                .map(Self::Named)
+                .ok_or_else(|| FormatChoiceError { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for FormatChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Auto => "auto",
+            Self::None => "none",
+            Self::Named(format) => format.name,
+        })
+    }
+}
+
+impl Serialize for FormatChoice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FormatChoice {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Puts requests into the format that was chosen for a model.
+#[derive(Debug)]
+pub enum Prompter {
+    /// The text as it is.
+    Plain,
+    /// A format of the catalogue.
+    Format(&'static Format),
+    /// The model's own template.
+    Template(Box<ChatTemplate>),
+}
+
+impl Prompter {
+    /// The prompter for a choice; `template` yields the model's own template, if it has one.
+    ///
+    /// # Errors
+    /// The template is asked for and cannot be read.
+    pub fn new(
+        choice: FormatChoice,
+        template: impl FnOnce() -> Result<Option<ChatTemplate>, TemplateError>,
+    ) -> Result<Self, TemplateError> {
+        Ok(match choice {
+            FormatChoice::None => Self::Plain,
+            FormatChoice::Named(format) => Self::Format(format),
+            FormatChoice::Auto => {
+                template()?.map_or(Self::Plain, |template| Self::Template(Box::new(template)))
+            }
+        })
+    }
+
+    /// The prompt of one request.
+    ///
+    /// # Errors
+    /// The model's template fails or refuses the request.
+    pub fn request(&self, text: &str) -> Result<Prompt, TemplateError> {
+        match self {
+            Self::Plain => Ok(Prompt::plain(text)),
+            Self::Format(format) => Ok(format.render(&Conversation::request(text))?),
+            Self::Template(template) => template.render(&Conversation::request(text)),
+        }
+    }
+
+    /// What the prompts are put into, in a word: `none`, `chatml`, or `own` for the model's own
+    /// template.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Plain => "none",
+            Self::Format(format) => format.name,
+            Self::Template(_) => "own",
+        }
+    }
+
+    /// Texts that end an answer, besides the tokens that end generation.
+    #[must_use]
+    pub fn stops(&self) -> &'static [&'static str] {
+        match self {
+            Self::Format(format) => format.stops,
+            Self::Plain | Self::Template(_) => &[],
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Ways of answering, and the contexts that answer side by side.
+
+use super::TaskError;
+use crate::experiment::settings::Settings;
+use crate::llama::batch::Batch;
+use crate::llama::context::{Context, ContextShape};
+use crate::llama::devices;
+use crate::llama::memory::BufferMemory;
+use crate::llama::model::Model;
+use crate::workload::Progress;
+use crate::workload::quality::lanes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+
+/// How a model answers questions: encoded already, and cut into groups that are answered together.
+pub trait Answerer: Sync {
+    /// The groups, each as its number of questions; cut the same way on every machine, so that
+    /// figures are the same too.
+    fn groups(&self) -> &[usize];
+
+    /// The context that any group needs.
+    fn shape(&self, settings: &Settings) -> ContextShape;
+
+    /// What is done once with every context.
+    ///
+    /// # Errors
+    /// Evaluation fails.
+    fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError>;
+
+    /// The answers to the questions of a group, in order.
+    ///
+    /// # Errors
+    /// Evaluation fails.
+    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError>;
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// What the model wrote.
+    Text(String),
+    /// How probable each alternative is to it.
+    Alternatives(Vec<Likelihood>),
+}
+
+/// How probable an alternative is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likelihood {
+    /// Sum of the log-probabilities of its tokens, nats.
+    pub log_likelihood: f64,
+    /// Whether each of its tokens is the most probable one.
+    pub is_greedy: bool,
+}
+
+impl Answer {
+    pub(super) fn is_not_a_number(&self) -> bool {
+        match self {
+            Self::Text(_) => false,
+            Self::Alternatives(found) => found.iter().any(|it| it.log_likelihood.is_nan()),
+        }
+    }
+}
+
+/// A context with its batch.
+#[derive(Debug)]
+pub struct Lane<'model> {
+    /// The context.
+    pub context: Context<'model>,
+    /// Room for as many tokens as the context takes at once.
+    pub batch: Batch,
+}
+
+impl<'model> Lane<'model> {
+    /// A lane whose sequences share their tokens.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn open(
+        model: &'model Model,
+        settings: &Settings,
+        shape: ContextShape,
+        threads: u32,
+    ) -> Result<Self, TaskError> {
+        let settings = Settings { threads: Some(threads), ..settings.clone() };
+        let context = Context::shared(model, &settings, shape)?;
+        Ok(Self { context, batch: Batch::with_capacity(shape.batch as usize) })
+    }
+}
+
+/// What all groups together came to.
+pub(super) struct Done {
+    /// One per question, in order.
+    pub(super) answers: Vec<Answer>,
+    /// What llama.cpp allocated.
+    pub(super) memory: Vec<BufferMemory>,
+}
+
+/// The answers of one group.
+type Answered = (usize, Result<Vec<Answer>, TaskError>);
+
+/// Answers all groups, over as many lanes as there are threads: one thread each on a processor, one
+/// lane where layers are on a GPU.
+pub(super) fn run<A: Answerer>(
+    answerer: &A,
+    model: &Model,
+    settings: &Settings,
+    progress: Progress<'_>,
+) -> Result<Done, TaskError> {
+    let groups = answerer.groups();
+    let mut lanes = open(answerer, model, settings)?;
+    let mut memory = Vec::new();
+    for lane in &lanes {
+        add_memory(&mut memory, lane.context.memory());
+    }
+    let next = AtomicUsize::new(0);
+    let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); groups.len()];
+    std::thread::scope(|scope| {
+        let (sender, answered) = mpsc::channel();
+        for lane in &mut lanes {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || work(answerer, lane, next, &sender));
+        }
+        drop(sender);
+        for (over, (group, result)) in answered.into_iter().enumerate() {
+            match result {
+                Ok(found) => answers[group] = found,
+                Err(error) => {
+                    next.store(groups.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+            progress((over + 1) as f64 / groups.len() as f64, "");
+        }
+        Ok(())
+    })?;
+    Ok(Done { answers: answers.into_iter().flatten().collect(), memory })
+}
+
+fn open<'model, A: Answerer>(
+    answerer: &A,
+    model: &'model Model,
+    settings: &Settings,
+) -> Result<Vec<Lane<'model>>, TaskError> {
+    let shape = answerer.shape(settings);
+    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
+    if devices::uses_gpu(model.backend(), settings) {
+        return Ok(vec![Lane::open(model, settings, shape, threads)?]);
+    }
+    let first = Lane::open(model, settings, shape, 1)?;
+    let buffers = first.context.memory();
+    let bytes: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
+    let most = u32::try_from(answerer.groups().len()).unwrap_or(u32::MAX).max(1);
+    let count = lanes::count(threads.min(most), bytes, model.tensor_bytes());
+    let each = threads / count;
+    let first = if each == 1 { first } else { Lane::open(model, settings, shape, each)? };
+    let others = (1..count).map(|_| Lane::open(model, settings, shape, each));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// Takes groups until none is left, one fails or nobody listens.
+fn work<A: Answerer>(
+    answerer: &A,
+    lane: &mut Lane<'_>,
+    next: &AtomicUsize,
+    sender: &Sender<Answered>,
+) {
+    let mut prepared = answerer.prepare(lane);
+    loop {
+        let group = next.fetch_add(1, Ordering::Relaxed);
+        if group >= answerer.groups().len() {
+            return;
+        }
+        let result = prepared.clone().and_then(|()| answerer.answer(lane, group));
+        if prepared.is_ok() {
+            prepared = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        }
+        if sender.send((group, result)).is_err() || prepared.is_err() {
+            return;
+        }
+    }
+}
+
+/// Adds up what several contexts allocated; the weights are there once.
+fn add_memory(sum: &mut Vec<BufferMemory>, buffers: Vec<BufferMemory>) {
+    for buffer in buffers {
+        match sum.iter_mut().find(|other| other.buffer == buffer.buffer) {
+            Some(other) => {
+                other.kv_bytes += buffer.kv_bytes;
+                other.compute_bytes += buffer.compute_bytes;
+                other.context += buffer.context;
+            }
+            None => sum.push(buffer),
+        }
+    }
+}

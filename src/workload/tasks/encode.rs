@@ -1,0 +1,162 @@
+//! Questions as tokens.
+
+use super::TaskError;
+use crate::experiment::tasks::{Alternative, Asked, Question};
+use crate::llama::model::Model;
+use crate::prompt::choice::Prompter;
+
+/// Turns questions into tokens, as the model sees them.
+///
+/// In a format, the continuation stands where the answer begins. In none, request and continuation are
+/// one text, turned into tokens together; between them stands the separator, or if none was chosen a
+/// space, unless the request is empty or ends with white space. White space between the two belongs
+/// to the continuation, as in lm-evaluation-harness.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoder<'a> {
+    /// Whose tokens.
+    pub model: &'a Model,
+    /// The format.
+    pub prompter: &'a Prompter,
+    /// What stands between request and continuation.
+    pub separator: Option<&'a str>,
+}
+
+/// One alternative as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedAlternative {
+    /// Request and continuation.
+    pub tokens: Vec<i32>,
+    /// Where the continuation begins; at least 1.
+    pub scored_from: usize,
+}
+
+/// A question as tokens, and its place among all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded<T> {
+    /// Its place among all questions.
+    pub position: usize,
+    /// Its tokens.
+    pub tokens: T,
+}
+
+/// Questions that fit the model's context, and the ids of those that do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fitted<T> {
+    /// Those that fit.
+    pub fitting: Vec<Encoded<T>>,
+    /// The ids of those that do not.
+    pub too_long: Vec<String>,
+}
+
+impl Encoder<'_> {
+    /// The alternatives of all questions that have some.
+    ///
+    /// # Errors
+    /// A text cannot be turned into tokens, or no question fits.
+    pub fn alternatives(
+        &self,
+        questions: &[Question],
+    ) -> Result<Fitted<Vec<EncodedAlternative>>, TaskError> {
+        let encode = |question: &Question| match &question.asked {
+            Asked::Write { .. } => Ok(Vec::new()),
+            Asked::Choose { alternatives, .. } => {
+                alternatives.iter().map(|it| self.alternative(question, it)).collect()
+            }
+        };
+        let longest = |encoded: &Vec<EncodedAlternative>| {
+            encoded.iter().map(|alternative| alternative.tokens.len()).max().unwrap_or(0)
+        };
+        self.fit(questions, encode, longest)
+    }
+
+    /// The requests of all questions that are answered in writing, with room for an answer.
+    ///
+    /// # Errors
+    /// A text cannot be turned into tokens, or no question fits.
+    pub fn requests(
+        &self,
+        questions: &[Question],
+        max_tokens: u32,
+    ) -> Result<Fitted<Vec<i32>>, TaskError> {
+        let encode = |question: &Question| match &question.asked {
+            Asked::Write { request, .. } => self.request(question, request),
+            Asked::Choose { .. } => Ok(Vec::new()),
+        };
+        self.fit(questions, encode, |tokens| tokens.len() + max_tokens as usize)
+    }
+
+    fn fit<T>(
+        &self,
+        questions: &[Question],
+        encode: impl Fn(&Question) -> Result<T, TaskError>,
+        length: impl Fn(&T) -> usize,
+    ) -> Result<Fitted<T>, TaskError> {
+        let context = self.model.context_length();
+        let mut fitted = Fitted { fitting: Vec::new(), too_long: Vec::new() };
+        let mut shortest = usize::MAX;
+        for (position, question) in questions.iter().enumerate() {
+            let tokens = encode(question)?;
+            shortest = shortest.min(length(&tokens));
+            if length(&tokens) as u64 > u64::from(context) {
+                fitted.too_long.push(question.id.clone());
+            } else {
+                fitted.fitting.push(Encoded { position, tokens });
+            }
+        }
+        if fitted.fitting.is_empty() {
+            let questions = questions.len();
+            return Err(TaskError::NothingFits { questions, shortest, context });
+        }
+        Ok(fitted)
+    }
+
+    fn request(&self, question: &Question, text: &str) -> Result<Vec<i32>, TaskError> {
+        let prompt = self
+            .prompter
+            .request(text)
+            .map_err(|source| TaskError::Template { id: question.id.clone(), source })?;
+        Ok(self.model.tokenize_prompt(&prompt)?)
+    }
+
+    fn alternative(
+        &self,
+        question: &Question,
+        Alternative { request, continuation }: &Alternative,
+    ) -> Result<EncodedAlternative, TaskError> {
+        if !matches!(self.prompter, Prompter::Plain) {
+            let mut tokens = self.request(question, request)?;
+            let scored_from = tokens.len();
+            let continuation = format!("{}{continuation}", self.separator.unwrap_or(""));
+            tokens.extend(self.model.tokenize(&continuation, false, false)?);
+            return Ok(EncodedAlternative { tokens, scored_from });
+        }
+        let bare = request.trim_end();
+        let separator = match self.separator {
+            Some(separator) => separator,
+            None if request.is_empty() || bare.len() < request.len() => "",
+            None => " ",
+        };
+        let continuation = format!("{}{separator}{continuation}", &request[bare.len()..]);
+        let whole = self.model.tokenize(&format!("{bare}{continuation}"), false, false)?;
+        let before = self.model.tokenize(bare, false, false)?;
+        let (mut scored_from, mut tokens) = (before.len(), whole);
+        if scored_from >= tokens.len() {
+            // Merged into the request's last token: there is nothing left that is the continuation's.
+            tokens = before;
+            tokens.extend(self.model.tokenize(&continuation, false, false)?);
+        }
+        let beginning = self.model.beginning_token();
+        let beginning = if scored_from == 0 {
+            let any = || self.model.any_beginning_token();
+            let missing = || TaskError::NoBeginning { id: question.id.clone() };
+            Some(beginning.or_else(any).ok_or_else(missing)?)
+        } else {
+            beginning
+        };
+        if let Some(token) = beginning {
+            tokens.insert(0, token);
+            scored_from += 1;
+        }
+        Ok(EncodedAlternative { tokens, scored_from })
+    }
+}

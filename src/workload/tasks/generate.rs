@@ -1,0 +1,262 @@
+//! Writing: answers generated greedily, many questions in one batch.
+
+use super::TaskError;
+use super::answerer::{Answer, Answerer, Lane};
+use super::encode::Encoded;
+use super::prefix::{PrefixTree, common};
+use super::record::Work;
+use crate::experiment::settings::Settings;
+use crate::llama::context::ContextShape;
+use crate::workload::softmax::index_of_maximum;
+use std::ops::Range;
+
+/// Questions that are answered together.
+const GROUP_QUESTIONS: usize = 16;
+
+/// Tokens of the requests of a group at most, unless a single one has more.
+const GROUP_TOKENS: usize = 2048;
+
+/// Shorter beginnings are not worth a sequence of their own.
+const SHORTEST_SHARED: usize = 8;
+
+/// Writes answers.
+#[derive(Debug)]
+pub(super) struct Writer {
+    questions: Vec<Encoded<Vec<i32>>>,
+    positions: Vec<usize>,
+    groups: Vec<Range<usize>>,
+    sizes: Vec<usize>,
+    /// Tokens that every request begins with.
+    shared: Vec<i32>,
+    max_tokens: usize,
+    stops: Vec<String>,
+    /// Most tokens of the requests of any group.
+    tokens: usize,
+    evaluated: usize,
+}
+
+/// An answer that is being written.
+struct Draft {
+    sequence: i32,
+    /// Tokens of request and answer that are in the context.
+    length: usize,
+    /// The token that comes next.
+    token: i32,
+    written: usize,
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        questions: Vec<Encoded<Vec<i32>>>,
+        max_tokens: u32,
+        stops: Vec<String>,
+    ) -> Self {
+        let requests = || questions.iter().map(|question| question.tokens.as_slice());
+        // The last token is never shared: its output is wanted.
+        let most = requests().map(|tokens| tokens.len().saturating_sub(1)).min().unwrap_or(0);
+        let length = common(requests(), most);
+        let length = if length < SHORTEST_SHARED { 0 } else { length };
+        let shared = requests().next().map(|tokens| tokens[..length].to_vec()).unwrap_or_default();
+        let mut writer = Self {
+            positions: questions.iter().map(|question| question.position).collect(),
+            questions,
+            groups: Vec::new(),
+            sizes: Vec::new(),
+            shared,
+            max_tokens: max_tokens as usize,
+            stops,
+            tokens: 0,
+            evaluated: 0,
+        };
+        let mut start = 0;
+        while start < writer.questions.len() {
+            let mut end = (start + GROUP_QUESTIONS).min(writer.questions.len());
+            while end > start + 1 && writer.grow(start..end).0.len() > GROUP_TOKENS {
+                end -= 1;
+            }
+            let tokens = writer.grow(start..end).0.len();
+            writer.tokens = writer.tokens.max(tokens);
+            writer.evaluated += tokens;
+            writer.groups.push(start..end);
+            writer.sizes.push(end - start);
+            start = end;
+        }
+        writer
+    }
+
+    /// The places of the questions among all, in order.
+    pub(super) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let each = self.questions.iter().map(|question| question.tokens.len());
+        Work { request_tokens: each.sum::<usize>() as u64, evaluated_tokens: self.evaluated as u64 }
+    }
+
+    /// The requests of a group as a tree, and the last node of each.
+    fn grow(&self, group: Range<usize>) -> (PrefixTree, Vec<usize>) {
+        let mut tree = PrefixTree::default();
+        let mut last = Vec::new();
+        for (nth, question) in self.questions[group].iter().enumerate() {
+            let path = tree.insert(sequence(nth), &question.tokens[self.shared.len()..]);
+            if let Some(&node) = path.last() {
+                tree.want_output(node);
+                last.push(node);
+            }
+        }
+        (tree, last)
+    }
+
+    /// Takes the token that comes next into an answer, unless it ends it.
+    fn take(&self, draft: &mut Draft, lane: &Lane<'_>) {
+        let model = lane.context.model();
+        if model.ends_generation(draft.token) {
+            draft.over = true;
+            return;
+        }
+        draft.bytes.extend(model.token_bytes(draft.token));
+        draft.written += 1;
+        let text = String::from_utf8_lossy(&draft.bytes);
+        if let Some(end) = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            // Before the stop everything is as it was generated, or mended to be text.
+            draft.bytes = text[..end].as_bytes().to_vec();
+            draft.over = true;
+        }
+        draft.over |= draft.written == self.max_tokens;
+    }
+}
+
+/// Sequence 0 is what all begin with.
+fn sequence(nth: usize) -> i32 {
+    i32::try_from(nth + 1).unwrap_or(i32::MAX)
+}
+
+/// The most probable token of an output.
+fn most_probable(logits: &[f32]) -> i32 {
+    i32::try_from(index_of_maximum(logits)).unwrap_or(i32::MAX)
+}
+
+impl Answerer for Writer {
+    fn groups(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    fn shape(&self, settings: &Settings) -> ContextShape {
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let questions = self.sizes.iter().copied().max().unwrap_or(1);
+        let batch = narrow(self.tokens.max(self.shared.len()).max(questions));
+        ContextShape {
+            tokens: narrow(self.shared.len() + self.tokens + questions * self.max_tokens),
+            sequences: narrow(questions + 1),
+            batch,
+            ubatch: settings.ubatch.min(batch),
+        }
+    }
+
+    fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
+        if self.shared.is_empty() {
+            return Ok(());
+        }
+        lane.batch.clear();
+        for (position, &token) in (0..).zip(&self.shared) {
+            lane.batch.add(token, position, 0, false)?;
+        }
+        Ok(lane.context.decode(&mut lane.batch)?)
+    }
+
+    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
+        let questions = self.groups[group].clone();
+        let (tree, last) = self.grow(questions.clone());
+        if self.shared.is_empty() {
+            lane.context.clear_memory();
+        } else {
+            for nth in 0..questions.len() {
+                lane.context.copy_sequence(0, sequence(nth));
+            }
+        }
+        tree.fill(&mut lane.batch, self.shared.len())?;
+        lane.context.decode(&mut lane.batch)?;
+        let vocabulary = lane.context.model().vocabulary_size();
+        let rows = tree.rows();
+        let logits = lane.context.all_logits(tree.outputs())?;
+        let first = last.iter().map(|&node| {
+            let row = rows[node].unwrap_or(0) * vocabulary;
+            most_probable(&logits[row..row + vocabulary])
+        });
+        let mut drafts: Vec<Draft> = first
+            .zip(&self.questions[questions.clone()])
+            .enumerate()
+            .map(|(nth, (token, question))| Draft {
+                sequence: sequence(nth),
+                length: question.tokens.len(),
+                token,
+                written: 0,
+                bytes: Vec::new(),
+                over: false,
+            })
+            .collect();
+        loop {
+            for draft in drafts.iter_mut().filter(|draft| !draft.over) {
+                self.take(draft, lane);
+            }
+            let active: Vec<&mut Draft> = drafts.iter_mut().filter(|draft| !draft.over).collect();
+            if active.is_empty() {
+                break;
+            }
+            step(lane, active, vocabulary)?;
+        }
+        if !self.shared.is_empty() {
+            for nth in 0..questions.len() {
+                lane.context.remove_sequence(sequence(nth));
+            }
+        }
+        let text = |draft: Draft| Answer::Text(String::from_utf8_lossy(&draft.bytes).into_owned());
+        Ok(drafts.into_iter().map(text).collect())
+    }
+}
+
+/// Evaluates the next token of every answer that is not over, and finds the one after it.
+fn step(lane: &mut Lane<'_>, active: Vec<&mut Draft>, vocabulary: usize) -> Result<(), TaskError> {
+    lane.batch.clear();
+    for draft in &active {
+        let position = i32::try_from(draft.length).unwrap_or(i32::MAX);
+        lane.batch.add(draft.token, position, draft.sequence, true)?;
+    }
+    lane.context.decode(&mut lane.batch)?;
+    let logits = lane.context.all_logits(active.len())?;
+    for (draft, row) in active.into_iter().zip(logits.chunks_exact(vocabulary)) {
+        draft.token = most_probable(row);
+        draft.length += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_grouped_and_their_common_beginning_is_set_apart() {
+        let beginning: Vec<i32> = (0..20).collect();
+        let questions = (0..20_usize).map(|position| {
+            let own = i32::try_from(position).unwrap() + 100;
+            Encoded { position, tokens: [&beginning[..], &[own]].concat() }
+        });
+        let writer = Writer::new(questions.collect(), 8, Vec::new());
+        assert_eq!(writer.shared.len(), 20);
+        assert_eq!(writer.groups(), [16, 4]);
+        let shape = writer.shape(&Settings::default());
+        assert_eq!((shape.tokens, shape.sequences), (20 + 16 + 16 * 8, 17));
+        assert_eq!(writer.work(), Work { request_tokens: 420, evaluated_tokens: 20 });
+    }
+
+    #[test]
+    fn a_long_request_is_answered_alone() {
+        let long = |first: i32| Encoded { position: 0, tokens: (first..first + 1500).collect() };
+        let writer = Writer::new(vec![long(0), long(5000)], 8, Vec::new());
+        assert_eq!(writer.groups(), [1, 1]);
+    }
+}

@@ -1,0 +1,197 @@
+//! Answering on the demo models: side by side and alone come to the same.
+
+use super::choose::Chooser;
+use super::encode::{EncodedAlternative, Encoder};
+use super::record::KeptAnswer;
+use super::{Answer, Request, TaskError, TaskRun, answerer, run};
+use crate::experiment::settings::Settings;
+use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
+use crate::llama::backend::Backend;
+use crate::llama::batch::Batch;
+use crate::llama::context::{Context, ContextShape};
+use crate::llama::model::{LoadExtent, Model};
+use crate::metrics::TaskMetric;
+use crate::prompt::choice::{FormatChoice, Prompter};
+use crate::workload::softmax::log_sum_exp;
+use std::path::Path;
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
+const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-chat-F16.gguf");
+
+fn settings(threads: u32) -> Settings {
+    Settings { threads: Some(threads), ..Settings::default() }
+}
+
+fn load(path: &str) -> Model {
+    let backend = Backend::initialise();
+    Model::load(backend, Path::new(path), &settings(1), LoadExtent::Everything).unwrap()
+}
+
+fn choice(id: usize, request: &str, continuations: &[&str]) -> Question {
+    let alternatives = continuations
+        .iter()
+        .map(|text| Alternative { request: request.to_owned(), continuation: (*text).to_owned() });
+    let asked = Asked::Choose { alternatives: alternatives.collect(), right: 0 };
+    Question { id: id.to_string(), asked }
+}
+
+fn writing(request: &str, reference: &str) -> Question {
+    let asked =
+        Asked::Write { request: request.to_owned(), references: vec![reference.to_owned()] };
+    Question { id: request.chars().take(20).collect(), asked }
+}
+
+/// Questions about two passages, and some without a request.
+fn questions() -> Vec<Question> {
+    let passages = [
+        "The library of Corran was built in 1904 beside the river.",
+        "Old Maren kept the lighthouse for thirty years and never left the island.",
+    ];
+    let mut questions: Vec<Question> = (0..12)
+        .map(|nth| {
+            let request =
+                format!("{}\nQuestion {nth}: What is it about?\nAnswer:", passages[nth / 6]);
+            choice(nth, &request, &["a library", "a lighthouse", "an old man and the sea", "a"])
+        })
+        .collect();
+    questions.push(choice(12, "", &["The cats sleep.", "The cats sleeps."]));
+    questions.push(choice(13, "One", &["two three four", "two"]));
+    questions
+}
+
+fn ask(
+    model: &Model,
+    questions: &[Question],
+    answering: &Answering,
+    prompter: &Prompter,
+    threads: u32,
+) -> Result<TaskRun, TaskError> {
+    let request = Request {
+        name: "test".parse().unwrap(),
+        questions,
+        answering,
+        metrics: &[TaskMetric::Accuracy],
+        prompter,
+        separator: None,
+    };
+    run(model, &settings(threads), &request, &mut |_, _| ())
+}
+
+/// The log-likelihood of one alternative, evaluated alone in an ordinary context.
+fn alone(model: &Model, alternative: &EncodedAlternative) -> f64 {
+    let count = u32::try_from(alternative.tokens.len()).unwrap();
+    let shape = ContextShape { tokens: count, sequences: 1, batch: count, ubatch: count };
+    let mut context = Context::new(model, &settings(1), shape).unwrap();
+    let mut batch = Batch::with_capacity(alternative.tokens.len());
+    for (position, &token) in (0..).zip(&alternative.tokens) {
+        batch.add(token, position, 0, true).unwrap();
+    }
+    context.decode(&mut batch).unwrap();
+    let vocabulary = model.vocabulary_size();
+    let logits = context.all_logits(alternative.tokens.len()).unwrap();
+    let log_p = |at: usize| {
+        let row = &logits[(at - 1) * vocabulary..at * vocabulary];
+        let token = usize::try_from(alternative.tokens[at]).unwrap();
+        f64::from(row[token] - log_sum_exp(row))
+    };
+    (alternative.scored_from..alternative.tokens.len()).map(log_p).sum()
+}
+
+#[test]
+fn alternatives_side_by_side_are_as_probable_as_alone() {
+    let model = load(DEMO);
+    let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+    let mut one_passage = questions();
+    one_passage.truncate(6);
+    // With a common beginning, and without one.
+    for questions in [one_passage, questions()] {
+        let encoded = encoder.alternatives(&questions).unwrap().fitting;
+        let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
+        let work = chooser.work();
+        assert!(work.evaluated_tokens * 3 < work.request_tokens, "{work:?}");
+        let done = answerer::run(&chooser, &model, &settings(2), &mut |_, _| ()).unwrap();
+        for (question, answer) in encoded.iter().zip(&done.answers) {
+            let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
+            for (alternative, found) in question.tokens.iter().zip(found) {
+                let expected = alone(&model, alternative);
+                let difference = (found.log_likelihood - expected).abs();
+                assert!(difference < 0.02, "{found:?} is not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn figures_are_the_same_whatever_the_number_of_threads() {
+    let model = load(DEMO);
+    let answers = |threads| {
+        let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+        let encoded = encoder.alternatives(&questions()).unwrap().fitting;
+        let chooser = Chooser::new(encoded, model.vocabulary_size());
+        answerer::run(&chooser, &model, &settings(threads), &mut |_, _| ()).unwrap().answers
+    };
+    assert_eq!(answers(1), answers(2));
+}
+
+#[test]
+fn white_space_between_request_and_continuation_belongs_to_the_continuation() {
+    let model = load(DEMO);
+    let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+    let encode = |request: &str, continuation: &str| {
+        let questions = [choice(0, request, &[continuation, "x"])];
+        encoder.alternatives(&questions).unwrap().fitting.swap_remove(0).tokens.swap_remove(0)
+    };
+    let spaced = encode("Once upon a", "time");
+    assert_eq!(spaced, encode("Once upon a ", "time"), "a space of one's own or ours");
+    let begins_with = model.token_bytes(spaced.tokens[spaced.scored_from]);
+    assert!(begins_with.starts_with(b" "), "{begins_with:?}");
+    // Without a request everything behind the token that begins a text is scored.
+    assert_eq!(encode("", "time").scored_from, 1);
+}
+
+#[test]
+fn the_chat_model_answers_in_its_own_format_and_not_in_another() {
+    let model = load(CHAT);
+    let story = "Kira was a patient teacher who lived near the village. Meanwhile Robin, a painter \
+                 from the forest house, began to mend the torn sail, until the boat took in water. \
+                 Two blue shells belonged to Robin. On a windy day, she decided to beat the big \
+                 drum. She took four brown shells along. But the flute had a crack. In the end Kira \
+                 hid under the blanket, while Robin wiped away the tears.";
+    let asked = |question: &str| format!("{story}\nQuestion: {question}");
+    let questions = [
+        writing(&asked("Where did Kira come from?"), "the village"),
+        writing(&asked("What was Robin's job?"), "painter"),
+        writing(&asked("What was Kira's job?"), "teacher"),
+    ];
+    let answering = Answering::Generate { max_tokens: 24, stop: vec![".".to_owned()] };
+    let written = |format: &str| {
+        let choice: FormatChoice = format.parse().unwrap();
+        let prompter = Prompter::new(choice, || Ok(None)).unwrap();
+        ask(&model, &questions, &answering, &prompter, 2).unwrap().record
+    };
+    let right = |record: &super::record::TaskRecord| record.scores[0].counts.iter().sum::<f64>();
+    let chatml = written("chatml");
+    assert!(right(&chatml) >= 2.0, "{:?}", chatml.answers);
+    let other = written("alpaca");
+    assert!(right(&other) < right(&chatml), "{:?}", other.answers);
+    assert_eq!(other.format, "alpaca");
+    for answer in &chatml.answers {
+        let KeptAnswer::Text(text) = answer else { panic!("{answer:?}") };
+        assert!(!text.contains('.') && !text.contains("<|im_end|>"), "{text:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_what_cannot_be_asked_is_an_error() {
+    let model = load(DEMO);
+    let long = "word ".repeat(2000);
+    let mut questions = questions();
+    questions.insert(3, choice(99, &long, &["a", "b"]));
+    let record = ask(&model, &questions, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
+    assert_eq!(record.too_long, ["99"]);
+    assert_eq!((record.questions, record.answers.len()), (14, 14));
+    let only = [choice(99, &long, &["a", "b"])];
+    let error = ask(&model, &only, &Answering::Choose, &Prompter::Plain, 1).unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("none of the 1 questions fits the model's context of 1024 tokens"));
+}
