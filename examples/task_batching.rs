@@ -125,7 +125,7 @@ fn one_at_a_time(
             each.collect::<Vec<_>>()
         });
         let alternatives: Vec<_> = alternatives.collect();
-        return alternatives.iter().map(|it| it.as_slice()).map(answer).collect();
+        return alternatives.iter().map(Vec::as_slice).map(answer).collect();
     };
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
     stops.extend(request.prompter.stops());

@@ -82,7 +82,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
 fn text(bytes: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
-        let line = 1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count();
+        let line = bytes[..offset].split(|&byte| byte == b'\n').count();
         Fault { line, reason: format!("this is no UTF-8 text (byte {offset} of the file)") }
     })
 }

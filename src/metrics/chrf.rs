@@ -96,10 +96,7 @@ fn compare<T: Hash + Eq>(answer: &[T], reference: &[T], order: usize) -> [f64; 3
 fn split_punctuation(word: &str) -> Vec<String> {
     let is_mark = |character: &char| PUNCTUATION.contains(*character);
     let characters: Vec<char> = word.chars().collect();
-    let (first, last) = match characters.as_slice() {
-        [first, .., last] => (first, last),
-        _ => return vec![word.to_owned()],
-    };
+    let [first, .., last] = characters.as_slice() else { return vec![word.to_owned()] };
     let at = if is_mark(last) {
         word.len() - last.len_utf8()
     } else if is_mark(first) {

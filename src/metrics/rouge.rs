@@ -1,4 +1,4 @@
-//! ROUGE-1, ROUGE-2 and ROUGE-L, F-measure, as package rouge_score computes them without its stemmer
+//! ROUGE-1, ROUGE-2 and ROUGE-L, F-measure, as package `rouge_score` computes them without its stemmer
 //! (its default): lower case, only ASCII letters and digits.
 //!
 //! Source: Lin 2004; google-research/rouge, whose values these are.

@@ -1,4 +1,4 @@
-//! Golden values: computed with sacrebleu 2.6.0, rouge_score 0.1.2, scikit-learn 1.9.1 and SQuAD's
+//! Golden values: computed with sacrebleu 2.6.0, `rouge_score` 0.1.2, scikit-learn 1.9.1 and SQuAD's
 //! evaluate-v1.1.py on sentences written for this test.
 
 use super::TaskMetric;
@@ -137,7 +137,7 @@ fn ranks_count_from_one() {
     // scikit-learn: ndcg_score([[0, 0, 1, 1, 1]], [[5, 4, 3, 2, 1]], k=4) has x in fifth place.
     close(ranking::ndcg(&found, &relevant, 4), 0.436_746_709_511_9);
     close(ranking::ndcg(&found, &HashSet::from(["y"]), 4), 0.0);
-    close(ranking::reciprocal_rank(&found, &HashSet::new()), 0.0);
+    close(ranking::reciprocal_rank(&found, &HashSet::<&str>::new()), 0.0);
 }
 
 #[test]

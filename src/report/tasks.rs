@@ -4,62 +4,66 @@ use super::text::{list, sanitize};
 use crate::results::metric::{Metric, TaskColumn};
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
-use crate::results::task_figure::{PairedTest, TestKind};
+use crate::results::task_figure::PairedTest;
 use crate::units::significant;
 
 /// A difference that is this improbable without a cause is told.
 const SIGNIFICANT: f64 = 0.05;
 
-/// Notes about tasks: one per task with what is worse or better beyond the noise, then what did not
+/// Notes about tasks: what is worse or better than the reference beyond the noise, then what did not
 /// fit.
 pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
-    let columns = summary.metrics.iter().filter_map(|metric| match metric {
-        Metric::Task(column) if column.is_main => Some(*column),
-        _ => None,
-    });
-    let mut notes: Vec<String> =
-        columns.filter_map(|column| differences(summary, column)).collect();
+    let mut different = Vec::new();
+    let mut alike = Vec::new();
+    for metric in &summary.metrics {
+        let Metric::Task(column) = metric else { continue };
+        if !column.is_main {
+            continue;
+        }
+        match differences(summary, *column) {
+            None => {}
+            Some(found) if found.is_empty() => alike.push(column.task.to_string()),
+            Some(found) => different.push(format!("{}: {}", column.task, list(&found))),
+        }
+    }
+    let mut notes = Vec::new();
+    if !different.is_empty() {
+        notes.push(format!(
+            "Points against the reference, paired by question (McNemar's test, or bootstrap): {}.",
+            different.join("; ")
+        ));
+    }
+    if !alike.is_empty() {
+        notes.push(format!(
+            "No variant differs from the reference beyond the noise in {}.",
+            list(&alike)
+        ));
+    }
     notes.extend(left_out(run));
     notes
 }
 
-/// `questions (acc), against the reference: Q2_K −12.5 % (p < 0.001); …`
-fn differences(summary: &Summary, column: TaskColumn) -> Option<String> {
+/// `Q2_K −12.5 (p < 0.001)` for every variant that differs beyond the noise; `None` if none was
+/// compared.
+fn differences(summary: &Summary, column: TaskColumn) -> Option<Vec<String>> {
     let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
     let tested: Vec<(&Row, &PairedTest)> = summary
         .rows
         .iter()
         .filter_map(|row| Some((row, row.tests.get(&Metric::Task(column))?)))
         .collect();
-    let (_, first) = tested.first()?;
-    let test = match first.test {
-        TestKind::Mcnemar => "McNemar's test",
-        TestKind::PairedBootstrap => "paired bootstrap",
+    let told = |(row, test): &(&Row, &PairedTest)| {
+        let whose = if several {
+            format!(" ({}, {})", sanitize(&row.model), row.settings)
+        } else {
+            String::new()
+        };
+        let points = test.difference.value * column.metric.percent_factor();
+        let sign = if points < 0.0 { '−' } else { '+' };
+        format!("{}{whose} {sign}{:.1} ({})", sanitize(&row.label), points.abs(), p(test.p_value))
     };
-    let different: Vec<String> = tested
-        .iter()
-        .filter(|(_, test)| test.p_value < SIGNIFICANT)
-        .map(|(row, test)| {
-            let whose = if several {
-                format!(" ({}, {})", sanitize(&row.model), row.settings)
-            } else {
-                String::new()
-            };
-            let points = test.difference.value * column.metric.percent_factor();
-            let sign = if points < 0.0 { '−' } else { '+' };
-            let points = points.abs();
-            format!("{}{whose} {sign}{points:.1} ({})", sanitize(&row.label), p(test.p_value))
-        })
-        .collect();
-    let found = if different.is_empty() {
-        "no variant differs beyond the noise".to_owned()
-    } else {
-        format!("{} points", list(&different))
-    };
-    Some(format!(
-        "{} ({}) against the reference: {found}; {test}, {} questions.",
-        column.task, column.metric, first.difference.n
-    ))
+    let different = tested.iter().filter(|(_, test)| test.p_value < SIGNIFICANT).map(told);
+    (!tested.is_empty()).then(|| different.collect())
 }
 
 fn p(value: f64) -> String {

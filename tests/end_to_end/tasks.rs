@@ -66,7 +66,7 @@ fn every_way_of_answering_is_measured_stored_and_shown() {
     assert!(test["p_value"].as_f64().unwrap() > 0.0);
 
     let table = world.run(&["show", "last", "--columns", "200"]).expect(0).stdout;
-    for part in ["pick", "@alpaca", "say", "chrf", "next", "against the reference", "McNemar"] {
+    for part in ["pick", "@alpaca", "say", "chrf", "next", "from the reference"] {
         assert!(table.contains(part), "no '{part}' in:\n{table}");
     }
     let csv = world.run(&["show", "last", "--format", "csv"]).expect(0).stdout;

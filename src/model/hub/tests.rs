@@ -1,6 +1,6 @@
 //! Tests against a server on loopback that answers whatever a test wants.
 
-use super::{HubError, HubFile, HubOptions, Token, fetch};
+use super::{HubError, HubFile, HubOptions, RepositoryKind, Token, fetch};
 use crate::model::cache::of_bytes;
 use crate::model::progress::ProgressSink;
 use std::collections::HashMap;

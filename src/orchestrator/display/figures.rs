@@ -36,7 +36,7 @@ impl Figures {
             Event::Task(task) => {
                 self.tasks.extend(task.scores.first().map(|score| {
                     (task.task, score.metric, score.metric.value_of_all(&score.counts))
-                }))
+                }));
             }
             _ => {}
         }

@@ -46,6 +46,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         facts: None,
         visits: Vec::new(),
         quality: None,
+        tasks: Vec::new(),
         failure: None,
     }
 }

@@ -13,6 +13,7 @@ use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
+use crate::prompt::choice::FormatChoice;
 use crate::results::record::Environment;
 use std::cell::RefCell;
 use std::fs;
