@@ -161,7 +161,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "name = \"a\"\nkind = \"translation\"\ndataset = \"arc.jsonl\"\nfields = { gold = \"answer\" }\ntemplate = \"x\"",
-        "has a wrong example at arc.jsonl:1: there is no field 'answer'; there are query, choices, gold",
+        "has a wrong example at arc.jsonl:1: there is no field 'answer'; there are choices, gold, query",
     ),
     (
         "name = \"a\"\nkind = \"classification\"\ndataset = \"arc.jsonl\"\nfields = { choices = \"choices\", gold = \"query\" }\ntemplate = \"x\"",
