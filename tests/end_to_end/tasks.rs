@@ -99,7 +99,7 @@ fn a_broken_data_set_is_told_with_its_line_before_anything_runs() {
     tasks(&world, CHOOSE);
     world.run(&["run"]).expect_message(
         2,
-        &["models.toml:15:11: 'workloads.tasks.dataset' has a wrong example at questions.jsonl:4: EOF"],
+        &["models.toml:14:11: 'workloads.tasks.dataset' has a wrong example at questions.jsonl:4: EOF"],
     );
     world.write("questions.jsonl", &QUESTIONS.replace("\"a\":\"a word\"", "\"a\":\"no word\""));
     world
