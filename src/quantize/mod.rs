@@ -22,7 +22,7 @@ use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method};
 use awq::AwqError;
 use gptq::GptqError;
-use importance::{ImportanceError, ImportanceMatrix};
+use importance::{ImportanceError, ImportanceMatrix, Sums};
 use std::path::Path;
 
 /// Part of the work that llama.cpp's rounding is, where GPTQ follows.
@@ -103,12 +103,14 @@ pub enum MethodError {
     #[error(transparent)]
     Awq(#[from] AwqError),
     /// The matrix is of another model.
-    #[error("the importance matrix {} has no weight of {}: it is of another model", matrix.display(), model.display())]
+    #[error("the importance matrix {} is of another model: its sums for '{weight}' do not fit {}", matrix.display(), model.display())]
     OtherModel {
         /// The matrix.
         matrix: std::path::PathBuf,
         /// The model.
         model: std::path::PathBuf,
+        /// The first weight that is missing there or has another size.
+        weight: String,
     },
     /// Something that the method needs was not given.
     #[error("the method {method} needs {what}")]
@@ -176,7 +178,7 @@ fn round(
     })
 }
 
-/// A matrix that names no weight of the model would silently change nothing.
+/// llama.cpp passes over sums for weights that a model does not have: it would silently round otherwise.
 fn check_model(
     backend: Backend,
     request: &Request<'_>,
@@ -184,18 +186,22 @@ fn check_model(
     calibration: &Calibration<'_>,
 ) -> Result<(), MethodError> {
     let model = GgufInput::open(backend, request.input)?;
-    let fits = model.tensors().iter().any(|tensor| {
-        let sums = matrix.weights.get(&tensor.entry.name);
-        let columns = tensor.entry.dimensions.first().copied();
-        sums.is_some_and(|sums| Some(sums.columns as u64) == columns)
-    });
-    if fits {
-        return Ok(());
+    let fits = |weight: &str, sums: &Sums<f32>| {
+        let dimensions = model.find(weight).map(|tensor| tensor.entry.dimensions.as_slice());
+        // A row of sums for each matrix of the weight.
+        dimensions.is_some_and(|dimensions| {
+            let matrices: u64 = dimensions.iter().skip(2).product();
+            dimensions.first().map(|columns| columns * matrices) == Some(sums.squares.len() as u64)
+        })
+    };
+    match matrix.weights.iter().find(|(weight, sums)| !fits(weight, sums)) {
+        None => Ok(()),
+        Some((weight, _)) => Err(MethodError::OtherModel {
+            matrix: calibration.importance.to_owned(),
+            model: request.input.to_owned(),
+            weight: weight.clone(),
+        }),
     }
-    Err(MethodError::OtherModel {
-        matrix: calibration.importance.to_owned(),
-        model: request.input.to_owned(),
-    })
 }
 
 fn run_gptq(
@@ -241,6 +247,8 @@ fn run_gptq(
     for matrix in report.matrices {
         match matrix.outcome {
             gptq::Outcome::Stored { .. } => summary.chosen += 1,
+            // Not rounded at all, as the choice of experts.
+            gptq::Outcome::Kept { .. } if matrix.format.block_weights() == 1 => {}
             gptq::Outcome::Kept { reason } => summary.kept.push(KeptTensor {
                 tensor: matrix.name,
                 format: matrix.format.to_string(),
