@@ -66,7 +66,7 @@ fn what_cannot_be_calibrated_is_refused_with_a_remedy() {
     refused(&["tiny-F16.gguf"], &["--text FILE"]);
     refused(&["tiny-F16.gguf", "--text", "nowhere.txt"], &["nowhere.txt"]);
     refused(&["tiny-F16.gguf", "--text", "no-text.bin"], &["UTF-8"]);
-    refused(&["tiny-F16.gguf", "--text", "short.txt"], &["has 10 tokens", "512"]);
+    refused(&["tiny-F16.gguf", "--text", "short.txt"], &["has 11 tokens", "512"]);
     refused(&["nowhere.gguf", "--text", "short.txt"], &["nowhere.gguf"]);
     refused(&["tiny-F16.gguf", "--text", "short.txt", "--context", "8"], &["--context"]);
 }
