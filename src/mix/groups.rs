@@ -1,7 +1,8 @@
 //! Groups of tensors that get one type, and the types that each can get.
 
-use crate::llama::blocks::row_bytes;
+use crate::llama::blocks::{self, row_bytes};
 use crate::model::gguf::{GgmlType, Header, Tensor};
+use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
 
 /// Tensors begin at multiples of this in a GGUF, bytes.
@@ -40,13 +41,15 @@ impl Group {
 /// The tensors of `source` that llama.cpp rounds, as groups of `layers_per_group` layers.
 ///
 /// `draft` is what llama.cpp made of it: what it left as it was is left here, too, and so is what none of
-/// the types fits.
+/// the types fits. Types that need an importance are offered only to tensors that have one, as
+/// `is_weighed` tells: the token embedding has none.
 #[must_use]
 pub fn groups(
     source: &Header,
     draft: &Header,
     formats: &[GgmlType],
     layers_per_group: u32,
+    is_weighed: &dyn Fn(&str) -> bool,
 ) -> Vec<Group> {
     let rounded: BTreeMap<&str, GgmlType> =
         draft.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.format)).collect();
@@ -67,7 +70,13 @@ pub fn groups(
     members
         .into_iter()
         .map(|(name, tensors)| {
-            let alternatives = alternatives(&tensors, formats);
+            let weighed = tensors.iter().all(|tensor| is_weighed(&tensor.name));
+            let offered: Vec<GgmlType> = formats
+                .iter()
+                .copied()
+                .filter(|&format| weighed || !needs_importance(format))
+                .collect();
+            let alternatives = alternatives(&tensors, &offered);
             Group { name, tensors, alternatives }
         })
         .filter(|group| !group.alternatives.is_empty())
@@ -107,6 +116,14 @@ fn alternatives(tensors: &[Tensor], formats: &[GgmlType]) -> Vec<Alternative> {
     }
     alternatives.sort_by_key(|alternative| alternative.bytes);
     alternatives
+}
+
+/// Whether llama.cpp refuses to round to a type without an importance matrix: more types than those that
+/// ggml cannot round to at all.
+#[must_use]
+pub fn needs_importance(format: GgmlType) -> bool {
+    let file_type = format.name().parse::<FileType>();
+    blocks::needs_importance(format) || file_type.is_ok_and(FileType::needs_importance_matrix)
 }
 
 /// Columns of a matrix: weights of a row.
@@ -161,6 +178,13 @@ mod tests {
             weights,
             bytes,
         }
+    }
+
+    #[test]
+    fn types_of_few_bits_need_an_importance() {
+        let needs = |name: &str| needs_importance(format(name));
+        assert!(needs("IQ2_XS") && needs("IQ3_XXS") && needs("IQ2_S"));
+        assert!(!needs("Q2_K") && !needs("Q3_K") && !needs("IQ4_XS") && !needs("IQ3_S"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub enum MixError {
     #[error("the original's log-probabilities were not kept")]
     NoReference,
     /// There is nothing to choose.
-    #[error("llama.cpp rounds no tensor of this model to one of {types}")]
+    #[error("there is nothing to choose: no tensor of this model can be stored as two of {types}")]
     NothingToChoose {
         /// The types that were offered.
         types: String,
@@ -101,6 +101,19 @@ pub enum MixError {
     NoTensor {
         /// Its name.
         name: String,
+    },
+    /// An importance matrix is of another model.
+    #[error(
+        "the importance matrix has {found} values for '{name}', and the tensor needs {needed}; it is of \
+         another model"
+    )]
+    Importance {
+        /// The tensor.
+        name: String,
+        /// Values that are there.
+        found: usize,
+        /// Columns of all matrices.
+        needed: usize,
     },
     /// A recipe cannot be read.
     #[error("the recipe cannot be used: {reason}")]
@@ -219,7 +232,15 @@ pub fn run(
     check_types(request)?;
     let draft = write::draft(backend, request)?;
     let source = GgufInput::open(backend, request.source)?;
-    let groups = groups::groups(source.header(), &draft, request.formats, request.layers_per_group);
+    let original = Original::new(&source, request.importance);
+    let groups = groups::groups(
+        source.header(),
+        &draft,
+        request.formats,
+        request.layers_per_group,
+        &|tensor| original.is_weighed(tensor),
+    );
+    original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
         let types =
             request.formats.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
@@ -230,7 +251,6 @@ pub fn run(
     let model = Model::load(backend, request.source, request.settings, LoadExtent::Editable)?;
     let reference = request.scratch.join("reference");
     let seconds = evaluate_original(&model, request, &reference)?;
-    let original = Original::new(&source, request.importance);
     let comparison = Comparison::open(
         &model,
         request.settings,
@@ -276,7 +296,7 @@ fn check_types(request: &Request<'_>) -> Result<(), MixError> {
         if !blocks::can_quantize(*format) {
             return Err(wrong("weights cannot be stored so"));
         }
-        if blocks::needs_importance(*format) && request.importance.is_none() {
+        if groups::needs_importance(*format) && request.importance.is_none() {
             return Err(wrong("llama.cpp rounds to it only with an importance matrix"));
         }
     }

@@ -1,7 +1,7 @@
 //! Weights as a type would store them: rounded as llama.cpp rounds them, and read back.
 
 use super::MixError;
-use super::groups::columns;
+use super::groups::{Group, columns};
 use crate::llama::blocks;
 use crate::llama::gguf_file::{GgufInput, InputTensor};
 use crate::llama::quantize::Importance;
@@ -39,6 +39,30 @@ impl<'a> Original<'a> {
             .map(|entry| (entry.weight.as_str(), entry.values.as_slice()))
             .collect();
         Self { file, importance }
+    }
+
+    /// Whether the columns of a tensor are weighed.
+    #[must_use]
+    pub fn is_weighed(&self, tensor: &str) -> bool {
+        self.importance.contains_key(tensor)
+    }
+
+    /// Looks whether the importance suits the tensors of the groups.
+    ///
+    /// # Errors
+    /// [`MixError::Importance`].
+    pub fn check(&self, groups: &[Group]) -> Result<(), MixError> {
+        for tensor in groups.iter().flat_map(|group| &group.tensors) {
+            let Some(values) = self.importance.get(tensor.name.as_str()) else { continue };
+            let matrices: u64 = tensor.dimensions.iter().skip(2).product();
+            let needed = usize::try_from(matrices).unwrap_or(usize::MAX);
+            let needed = needed.saturating_mul(columns(tensor));
+            if values.len() != needed {
+                let (name, found) = (tensor.name.clone(), values.len());
+                return Err(MixError::Importance { name, found, needed });
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of a tensor as they are in the file.

@@ -106,3 +106,39 @@ fn a_recipe_for_another_model_is_refused() {
         .expect_message(2, &["broken.toml", "line"]);
     assert!(!world.path("other.gguf").exists());
 }
+
+#[test]
+fn an_importance_matrix_allows_types_that_need_one_and_is_part_of_the_recipe() {
+    let world = World::new();
+    let calibrate = ["calibrate", "demo", "--chunks", "2", "-c", "64", "-o", "imatrix.gguf"];
+    world.run(&calibrate).expect(0);
+    let mix = [
+        "mix",
+        "demo",
+        "--chunks",
+        "2",
+        "--context",
+        "64",
+        "--layers-per-group",
+        "9",
+        "--types",
+        "IQ2_XS,Q4_K",
+        "--target-bpw",
+        "3.3",
+        "--importance",
+        "imatrix.gguf",
+        "-o",
+        "mix.gguf",
+    ];
+    world.run(&mix).expect(0);
+    let recipe = fs::read_to_string(world.path("mix.toml")).unwrap();
+    // The token embedding has no importance, and can only be Q4_K.
+    assert!(recipe.contains("\"token_embd.weight\" = \"Q4_K\""), "{recipe}");
+    assert!(recipe.contains("\"IQ2_XS\""), "{recipe}");
+    let again = ["mix", "demo", "--recipe", "mix.toml", "-o", "again.gguf"];
+    let parts = ["made with the importance matrix of SHA-256", "names none"];
+    world.run(&again).expect_message(2, &parts);
+    world.run(&[&again[..], &["--importance", "imatrix.gguf"]].concat()).expect(0);
+    let [mix, again] = ["mix.gguf", "again.gguf"].map(|name| fs::read(world.path(name)).unwrap());
+    assert!(mix == again, "the files differ");
+}
