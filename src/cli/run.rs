@@ -50,7 +50,8 @@ pub struct Arguments {
     /// Show what would be measured and how much disk it takes, and stop
     #[arg(long)]
     dry_run: bool,
-    /// Go on with the last run of this experiment that was interrupted
+    /// Go on with the last run of this experiment that was interrupted; trials that failed stay
+    /// failed
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
     /// How to show the result
