@@ -8,7 +8,7 @@ fn demo(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(path).display().to_string()
 }
 
-/// One model of each class in F16 and Q4_K_M, one round, everything small.
+/// One model of each class in F16 and `Q4_K_M`, one round, everything small.
 fn experiment(world: &World) {
     let text = std::fs::read_to_string(demo("texts/world.txt")).unwrap();
     world.write("world.txt", text.get(..20_000).unwrap());
@@ -253,12 +253,12 @@ fn the_demo_s_architectures_answer_as_well_as_their_readme_says() {
 #[test]
 fn the_index_of_passages_is_made_once_and_read_again() {
     let world = World::new();
-    let passages: String = (0..5)
+    let passages: Vec<String> = (0..5)
         .map(|nth| {
             format!("{{\"id\": {nth}, \"text\": \"The bear number {nth} lives in Roseven.\"}}\n")
         })
         .collect();
-    world.write("passages.jsonl", &passages);
+    world.write("passages.jsonl", &passages.concat());
     world.write("questions.jsonl", "{\"question\": \"Where is bear 3?\", \"passage\": 3}\n");
     let source = demo("model/quantbench-demo-embed-F16.gguf");
     let task = |relevant: &str| {
