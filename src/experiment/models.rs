@@ -110,13 +110,18 @@ fn calibrate(
     choice: &CalibrationChoice,
     problems: &mut Vec<Problem>,
 ) {
-    let Some(calibrated) = plan.calibrated() else { return };
+    // What cannot be made is a problem already, whatever it would be calibrated on.
+    let makeable = |quantization: &Quantization| not_makeable(*quantization).is_none();
+    let Some(calibrated) = plan.calibrated().filter(makeable) else { return };
     let mut list = model.quantizations.iter().chain(&file.quantizations).flatten();
     let place = list
         .find(|written| written.value.parse::<Quantization>() == Ok(calibrated))
         .map(|written| written.span.clone());
     match choice.plan_for(&plan.source) {
         Ok(calibration) => plan.calibration = Some(calibration),
+        // A text that is named and cannot be read is a problem already.
+        Err(CalibrationError::NoText)
+            if file.calibration.as_ref().is_some_and(|written| written.text.is_some()) => {}
         Err(error) => {
             let message = format!("'{calibrated}' is calibrated on a text, and {error}");
             let problem = Problem::new(place.unwrap_or_else(|| model.span.clone()), message);

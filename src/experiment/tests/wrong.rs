@@ -54,7 +54,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "variants = [\"gptq:IQ2_XS\"]\n[calibration]\ntext = \"nowhere.txt\"",
-        "x.toml:1:13: 'quantizations': GPTQ does not write the formats of IQ2_XS
+        "x.toml:1:13: 'variants': GPTQ does not write the formats of IQ2_XS
   |
 1 | variants = [\"gptq:IQ2_XS\"]
   |             ^^^^^^^^^^^^^
