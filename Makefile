@@ -20,6 +20,12 @@ demo: build ## build, then measure twelve variants of the built-in demo model
 build: ## compile quantbench with llama.cpp, for this machine's processor
 	$(TOOLS) cargo build $(CARGO_FLAGS)
 
+# For other machines: every CPU variant of llama.cpp as a module, and nothing of this machine's own in
+# the Rust part (an empty RUSTFLAGS overrides .cargo/config.toml).
+.PHONY: portable
+portable: ## compile for other machines of this architecture, into target/portable
+	$(TOOLS) RUSTFLAGS= cargo build $(CARGO_FLAGS) --features portable --target-dir target/portable
+
 .PHONY: test
 test: ## formatting, lints, licences and all tests
 	cargo fmt --check
