@@ -216,15 +216,26 @@ fn drift(run: &RunRecord) -> Option<Estimate> {
     relative_change(&points)
 }
 
+/// Every sign of throttling once; of those that differ in their number alone, the largest.
 fn throttling(run: &RunRecord) -> Vec<String> {
     let mut signs: Vec<String> = Vec::new();
     let visits = run.trials.iter().flat_map(|trial| &trial.visits);
     for sign in visits.flat_map(|visit| &visit.usage).flat_map(|phase| &phase.usage.throttling) {
-        if !signs.contains(sign) {
-            signs.push(sign.clone());
+        let (words, number) = words_and_number(sign);
+        match signs.iter_mut().find(|other| words_and_number(other).0 == words) {
+            None => signs.push(sign.clone()),
+            Some(other) if words_and_number(other).1 < number => other.clone_from(sign),
+            Some(_) => {}
         }
     }
     signs
+}
+
+/// A sign without its digits, and the number that they make.
+fn words_and_number(sign: &str) -> (String, u64) {
+    let words = sign.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    let digits: String = sign.chars().filter(char::is_ascii_digit).collect();
+    (words, digits.parse().unwrap_or(0))
 }
 
 fn rounds_done(run: &RunRecord) -> u32 {

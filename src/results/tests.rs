@@ -274,11 +274,14 @@ fn drift_and_throttling_are_found() {
     }
     let hot = "package temperature at its limit".to_owned();
     run.trials[3].visits[1].usage[0].usage.throttling = vec![hot.clone(), hot.clone()];
+    let withheld = |percent: u32| format!("{percent} % withheld");
+    run.trials[3].visits[0].usage[0].usage.throttling = vec![withheld(9), withheld(12)];
+    run.trials[4].visits[0].usage[0].usage.throttling = vec![withheld(3)];
     let summary = Summary::of(&run);
     let drift = summary.drift.unwrap();
     close(drift.value, -0.083, 0.02);
     assert!(!drift.interval.unwrap().contains(0.0));
-    assert_eq!(summary.throttling, [hot]);
+    assert_eq!(summary.throttling, [withheld(12), hot]);
 }
 
 #[test]
