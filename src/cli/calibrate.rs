@@ -3,23 +3,21 @@
 use super::bar::Bar;
 use super::fetching::resolve_options;
 use super::output;
-use super::quantize::{PHASE_LIMIT, QuantizeError, folder_of};
+use super::quantize::{QuantizeError, folder_of};
+use super::worker::work;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
 use crate::model::cache::{Cache, CacheError, Scratch};
 use crate::model::resolve;
 use crate::model::source::{Source, SourceError};
-use crate::orchestrator::conversation::{Calibrated, Ending, Limits, converse};
+use crate::orchestrator::conversation::{Calibrated, Ending};
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{CalibrateJob, Job};
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Tokens of a chunk, as llama-imatrix has it.
 const CONTEXT: u32 = 512;
@@ -115,19 +113,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         return Err(QuantizeError::Exists { path: arguments.output.clone() }.into());
     }
     let (job, _text) = prepare(arguments, path)?;
-    let system = |action| move |source| Error::System { action, source };
-    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("start the runtime"))?;
-    let started = Instant::now();
-    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let mut bar = Bar::new("calibrate", arguments.quiet);
-    let report = runtime
-        .block_on(converse(&mut launcher, &Job::Calibrate(job), limits, &mut bar))
-        .map_err(crate::orchestrator::sequence::SequenceError::from)?;
+    let (report, length) = work(&Job::Calibrate(job), &mut bar)?;
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
@@ -136,7 +123,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             Err(CalibrateError::Failed { model: arguments.model.clone(), reason }.into())
         }
         Ending::Done => {
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = length.as_secs_f64();
             output::print(line(arguments, report.calibrated, seconds).as_bytes())?;
             Ok(Outcome::Done)
         }

@@ -2,18 +2,16 @@
 
 use super::bar::Bar;
 use super::output;
-use super::quantize::{PHASE_LIMIT, QuantizeError, finish, folder_of, temporary_beside};
+use super::quantize::{QuantizeError, finish, folder_of, temporary_beside};
+use super::worker::work;
 use crate::error::{Error, Outcome};
-use crate::orchestrator::conversation::{Ending, Limits, converse};
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::conversation::Ending;
 use crate::orchestrator::reason;
 use crate::quantize::import::CheckpointKind;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{ImportJob, Job};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// What a checkpoint is, on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,14 +60,6 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     if path.exists() && !arguments.force {
         return Err(QuantizeError::Exists { path: path.clone() }.into());
     }
-    let system = |action| move |source| Error::System { action, source };
-    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("start the runtime"))?;
-    let started = Instant::now();
     let temporary = temporary_beside(path)?;
     let job = Job::Import(ImportJob {
         checkpoint: arguments.checkpoint.clone(),
@@ -80,11 +70,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         base: arguments.base.clone(),
         output: temporary.to_path_buf(),
     });
-    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let mut bar = Bar::new("import", arguments.quiet);
-    let report = runtime
-        .block_on(converse(&mut launcher, &job, limits, &mut bar))
-        .map_err(crate::orchestrator::sequence::SequenceError::from)?;
+    let (report, length) = work(&job, &mut bar)?;
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
@@ -95,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         }
         Ending::Done => {
             let bytes = format_bytes(finish(temporary, path)?);
-            let seconds = format_seconds(started.elapsed().as_secs_f64());
+            let seconds = format_seconds(length.as_secs_f64());
             output::print(format!("{}  {bytes}  {seconds}\n", path.display()).as_bytes())?;
             Ok(Outcome::Done)
         }

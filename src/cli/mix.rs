@@ -4,8 +4,9 @@ mod display;
 
 use super::fetching::resolve_options;
 use super::output;
-use super::quantize::{PHASE_LIMIT, QuantizeError, finish, folder_of, temporary_beside};
+use super::quantize::{QuantizeError, finish, folder_of, temporary_beside};
 use super::version;
+use super::worker::work;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
 use crate::experiment::settings::Settings;
@@ -15,10 +16,8 @@ use crate::model::cache::{Cache, Scratch};
 use crate::model::gguf::GgmlType;
 use crate::model::resolve::{self, SourceFile};
 use crate::model::source::Source;
-use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::orchestrator::conversation::Ending;
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
 use crate::units::parse_bytes;
 use crate::worker::protocol::{ApplyRecipeJob, Job, MixJob};
@@ -26,7 +25,6 @@ use clap::{ArgGroup, Args};
 use display::{Display, summary};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use tempfile::TempPath;
 
 /// Types that are offered unless others are named: they need no importance matrix and are fast.
@@ -347,19 +345,8 @@ fn converse_about(
     temporary: TempPath,
     recipe_path: Option<&Path>,
 ) -> Result<Outcome, Error> {
-    let system = |action| move |source| Error::System { action, source };
-    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("start the runtime"))?;
-    let started = Instant::now();
-    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let mut display = Display::new(arguments.quiet);
-    let heard = runtime
-        .block_on(converse(&mut launcher, job, limits, &mut display))
-        .map_err(crate::orchestrator::sequence::SequenceError::from)?;
+    let (heard, length) = work(job, &mut display)?;
     let report: Option<Report> = display.finish();
     match heard.ending {
         Ending::Interrupted => {
@@ -379,7 +366,7 @@ fn converse_about(
         let text = report.recipe.to_text().map_err(Error::command)?;
         output::Destination::open(Some(path))?.write(text.as_bytes())?;
     }
-    let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), started.elapsed());
+    let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), length);
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
 }

@@ -20,6 +20,7 @@ pub mod run;
 mod session;
 pub mod show;
 pub mod version;
+mod worker;
 
 use crate::error::{Error, Outcome};
 use clap::{CommandFactory, Parser, Subcommand};

@@ -6,8 +6,9 @@
 
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Lane, Likelihood};
+use super::beginning::{Beginning, sequence};
 use super::encode::{Encoded, EncodedAlternative};
-use super::prefix::{PrefixTree, common};
+use super::prefix::PrefixTree;
 use super::record::Work;
 use crate::experiment::settings::Settings;
 use crate::llama::context::ContextShape;
@@ -23,9 +24,6 @@ const GROUP_SEQUENCES: usize = 192;
 /// Memory that the outputs of a group take at most, bytes, unless a single question takes more.
 const OUTPUT_BYTES: usize = 64 << 20;
 
-/// Shorter beginnings are not worth a sequence of their own.
-const SHORTEST_SHARED: usize = 8;
-
 /// Scores alternatives.
 #[derive(Debug)]
 pub struct Chooser {
@@ -34,7 +32,7 @@ pub struct Chooser {
     groups: Vec<Range<usize>>,
     sizes: Vec<usize>,
     /// Tokens that every alternative begins with.
-    shared: Vec<i32>,
+    shared: Beginning,
     /// Most tokens and most sequences of any group.
     tokens: usize,
     sequences: usize,
@@ -54,9 +52,7 @@ impl Chooser {
         let all = || questions.iter().flat_map(|question| &question.tokens);
         // The last token before a continuation is never shared: its output is wanted.
         let most = all().map(|it| it.scored_from.saturating_sub(1)).min().unwrap_or(0);
-        let length = common(all().map(|it| it.tokens.as_slice()), most);
-        let length = if length < SHORTEST_SHARED { 0 } else { length };
-        let shared = all().next().map(|it| it.tokens[..length].to_vec()).unwrap_or_default();
+        let shared = Beginning::of(all().map(|it| it.tokens.as_slice()), most);
         let most_outputs = OUTPUT_BYTES / (vocabulary.max(1) * size_of::<f32>());
         let mut chooser = Self {
             positions: questions.iter().map(|question| question.position).collect(),
@@ -140,33 +136,6 @@ impl Chooser {
     }
 }
 
-impl Chooser {
-    /// Gives the first sequences what all begin with.
-    fn begin(&self, lane: &mut Lane<'_>, sequences: usize) {
-        if self.shared.is_empty() {
-            lane.context.clear_memory();
-            return;
-        }
-        for nth in 0..sequences {
-            lane.context.copy_sequence(0, sequence(nth));
-        }
-    }
-
-    /// Leaves nothing but what all begin with.
-    fn end(&self, lane: &mut Lane<'_>, sequences: usize) {
-        if !self.shared.is_empty() {
-            for nth in 0..sequences {
-                lane.context.remove_sequence(sequence(nth));
-            }
-        }
-    }
-}
-
-/// Sequence 0 is what all begin with.
-fn sequence(nth: usize) -> i32 {
-    i32::try_from(nth + 1).unwrap_or(i32::MAX)
-}
-
 impl Answerer for Chooser {
     fn groups(&self) -> &[usize] {
         &self.sizes
@@ -184,21 +153,14 @@ impl Answerer for Chooser {
     }
 
     fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
-        if self.shared.is_empty() {
-            return Ok(());
-        }
-        lane.batch.clear();
-        for (position, &token) in (0..).zip(&self.shared) {
-            lane.batch.add(token, position, 0, false)?;
-        }
-        Ok(lane.context.decode(&mut lane.batch)?)
+        self.shared.prepare(lane)
     }
 
     fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let questions = self.groups[group].clone();
         let Grown { tree, paths } = self.grow(questions.clone());
         let shared = self.shared.len();
-        self.begin(lane, paths.len());
+        self.shared.begin(lane, paths.len());
         tree.fill(&mut lane.batch, shared)?;
         lane.context.decode(&mut lane.batch)?;
         lane.context.synchronize();
@@ -228,7 +190,7 @@ impl Answerer for Chooser {
             Answer::Alternatives(question.tokens.iter().map(&mut likelihood).collect())
         });
         let answers = answers.collect();
-        self.end(lane, paths.len());
+        self.shared.end(lane, paths.len());
         Ok(answers)
     }
 }

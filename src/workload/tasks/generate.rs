@@ -2,8 +2,9 @@
 
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Lane};
+use super::beginning::{Beginning, sequence};
 use super::encode::Encoded;
-use super::prefix::{PrefixTree, common};
+use super::prefix::PrefixTree;
 use super::record::Work;
 use crate::experiment::settings::Settings;
 use crate::llama::context::ContextShape;
@@ -16,9 +17,6 @@ const GROUP_QUESTIONS: usize = 16;
 /// Tokens of the requests of a group at most, unless a single one has more.
 const GROUP_TOKENS: usize = 2048;
 
-/// Shorter beginnings are not worth a sequence of their own.
-const SHORTEST_SHARED: usize = 8;
-
 /// Writes answers.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -27,7 +25,7 @@ pub(super) struct Writer {
     groups: Vec<Range<usize>>,
     sizes: Vec<usize>,
     /// Tokens that every request begins with.
-    shared: Vec<i32>,
+    shared: Beginning,
     max_tokens: usize,
     stops: Vec<String>,
     /// Most tokens of the requests of any group.
@@ -56,9 +54,7 @@ impl Writer {
         let requests = || questions.iter().map(|question| question.tokens.as_slice());
         // The last token is never shared: its output is wanted.
         let most = requests().map(|tokens| tokens.len().saturating_sub(1)).min().unwrap_or(0);
-        let length = common(requests(), most);
-        let length = if length < SHORTEST_SHARED { 0 } else { length };
-        let shared = requests().next().map(|tokens| tokens[..length].to_vec()).unwrap_or_default();
+        let shared = Beginning::of(requests(), most);
         let mut writer = Self {
             positions: questions.iter().map(|question| question.position).collect(),
             questions,
@@ -129,11 +125,6 @@ impl Writer {
     }
 }
 
-/// Sequence 0 is what all begin with.
-fn sequence(nth: usize) -> i32 {
-    i32::try_from(nth + 1).unwrap_or(i32::MAX)
-}
-
 /// The most probable token of an output.
 fn most_probable(logits: &[f32]) -> i32 {
     i32::try_from(index_of_maximum(logits)).unwrap_or(i32::MAX)
@@ -157,26 +148,13 @@ impl Answerer for Writer {
     }
 
     fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
-        if self.shared.is_empty() {
-            return Ok(());
-        }
-        lane.batch.clear();
-        for (position, &token) in (0..).zip(&self.shared) {
-            lane.batch.add(token, position, 0, false)?;
-        }
-        Ok(lane.context.decode(&mut lane.batch)?)
+        self.shared.prepare(lane)
     }
 
     fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let questions = self.groups[group].clone();
         let (tree, last) = self.grow(questions.clone());
-        if self.shared.is_empty() {
-            lane.context.clear_memory();
-        } else {
-            for nth in 0..questions.len() {
-                lane.context.copy_sequence(0, sequence(nth));
-            }
-        }
+        self.shared.begin(lane, questions.len());
         tree.fill(&mut lane.batch, self.shared.len())?;
         lane.context.decode(&mut lane.batch)?;
         let vocabulary = lane.context.model().vocabulary_size();
@@ -208,11 +186,7 @@ impl Answerer for Writer {
             }
             step(lane, active, vocabulary)?;
         }
-        if !self.shared.is_empty() {
-            for nth in 0..questions.len() {
-                lane.context.remove_sequence(sequence(nth));
-            }
-        }
+        self.shared.end(lane, questions.len());
         let text = |draft: Draft| Answer::Text(String::from_utf8_lossy(&draft.bytes).into_owned());
         Ok(drafts.into_iter().map(text).collect())
     }

@@ -7,6 +7,7 @@
 //! `prompt`, `experiment` and `llama`; used by `worker`. docs/TASKS.md tells what is measured.
 
 mod answerer;
+mod beginning;
 pub mod choose;
 pub mod encode;
 mod generate;

@@ -54,6 +54,22 @@ fn fit<T>(
     Ok(fitting)
 }
 
+/// Requests and continuations as tokens, with what ends a text: an encoder was trained on whole texts,
+/// and a decoder writes the token that ends one.
+fn fit_pairs(model: &Model, questions: &[Question]) -> Result<Fitting<Pairs>, TaskError> {
+    let encode = |question: &Question| -> Result<Pairs, TaskError> {
+        let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
+        let tokens = |text: &str| model.tokenize(text, true, false);
+        let both =
+            alternatives.iter().map(|it| Ok((tokens(&it.request)?, tokens(&it.continuation)?)));
+        both.collect()
+    };
+    let longest = |texts: &Pairs| {
+        texts.iter().map(|(one, other)| one.len().max(other.len())).max().unwrap_or(0)
+    };
+    fit(model, questions, encode, longest)
+}
+
 fn widest<'t>(texts: impl Iterator<Item = &'t Vec<i32>>) -> u32 {
     u32::try_from(texts.map(Vec::len).max().unwrap_or(0)).unwrap_or(u32::MAX)
 }
@@ -71,17 +87,7 @@ pub(super) fn nearest(
     questions: &[Question],
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let encode = |question: &Question| -> Result<Pairs, TaskError> {
-        let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
-        let tokens = |text: &str| model.tokenize(text, true, false);
-        let both =
-            alternatives.iter().map(|it| Ok((tokens(&it.request)?, tokens(&it.continuation)?)));
-        both.collect()
-    };
-    let longest = |texts: &Pairs| {
-        texts.iter().map(|(one, other)| one.len().max(other.len())).max().unwrap_or(0)
-    };
-    let Fitting { positions, tokens, too_long } = fit(model, questions, encode, longest)?;
+    let Fitting { positions, tokens, too_long } = fit_pairs(model, questions)?;
     // Requests and names of classes recur; each text is embedded once.
     let mut texts: Vec<Vec<i32>> = Vec::new();
     let mut known: HashMap<Vec<i32>, usize> = HashMap::new();
@@ -162,19 +168,7 @@ pub(super) fn choose(
     questions: &[Question],
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let encode = |question: &Question| -> Result<Pairs, TaskError> {
-        let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
-        let both = alternatives.iter().map(|it| {
-            let request = model.tokenize(&it.request, true, false)?;
-            // As the decoder would write it, the token that ends it included.
-            Ok((request, model.tokenize(&it.continuation, true, false)?))
-        });
-        both.collect()
-    };
-    let longest = |texts: &Pairs| {
-        texts.iter().map(|(one, other)| one.len().max(other.len())).max().unwrap_or(0)
-    };
-    let Fitting { positions, tokens, too_long } = fit(model, questions, encode, longest)?;
+    let Fitting { positions, tokens, too_long } = fit_pairs(model, questions)?;
     let sources = || tokens.iter().flatten().map(|(source, _)| source);
     let answers_ = || tokens.iter().flatten().map(|(_, answer)| answer);
     let mut writer =

@@ -1,0 +1,32 @@
+//! Commands that give one worker one job.
+
+use super::quantize::PHASE_LIMIT;
+use crate::error::Error;
+use crate::orchestrator::conversation::{Limits, Report, converse};
+use crate::orchestrator::event::Listener;
+use crate::orchestrator::interrupt::Interrupt;
+use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::sequence::SequenceError;
+use crate::worker::protocol::Job;
+use std::time::{Duration, Instant};
+
+/// Has a worker do a job; `listener` hears how it goes. Ctrl-C ends the worker, and its report says so.
+/// Returns what came of it and how long it took.
+///
+/// # Errors
+/// No worker can be started. That the job fails is no error: the report says why.
+pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(Report, Duration), Error> {
+    let system = |action| move |source| Error::System { action, source };
+    let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
+    let started = Instant::now();
+    let report = runtime
+        .block_on(converse(&mut launcher, job, limits, listener))
+        .map_err(SequenceError::from)?;
+    Ok((report, started.elapsed()))
+}
