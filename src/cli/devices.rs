@@ -195,7 +195,10 @@ fn processor_rows(sheet: &mut Sheet, processor: &Processor) {
             let chosen = features.iter().filter(|feature| feature.present == present);
             chosen.map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(" ")
         };
-        format!("{}\nlacks {}", names(true), names(false))
+        match names(false) {
+            lacking if lacking.is_empty() => names(true),
+            lacking => format!("{}\nlacks {lacking}", names(true)),
+        }
     });
     sheet.finding("caches", &processor.caches, |caches| {
         caches.iter().map(cache_text).collect::<Vec<_>>().join(", ")

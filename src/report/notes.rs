@@ -163,7 +163,14 @@ fn quality(run: &RunRecord) -> Option<String> {
     let tokens = if least == most { most.to_string() } else { format!("{least} to {most}") };
     let early = qualities()
         .any(|quality| quality.divergence.as_ref().is_some_and(|found| found.stopped_early));
-    let early = if early { ", ended once the KLD was as precise as asked" } else { "" };
+    let early = match (early, least == most) {
+        (false, _) => "",
+        (true, true) => ", ended once the KLD was as precise as asked",
+        (true, false) => {
+            ", ended once the KLD was as precise as asked: a PPL is of its own tokens, comparisons \
+             with the reference are over the same ones"
+        }
+    };
     let bound = qualities()
         .filter_map(|quality| quality.divergence.as_ref())
         .map(|found| found.kld_error_bound)

@@ -165,10 +165,11 @@ pub(super) fn mark_best(rows: &mut [Row], model: &ModelSummary, metrics: &[Metri
             Better::Higher => own.relation(other) == Relation::Higher,
         };
         let Some((_, top)) = figures.iter().reduce(|best, next| {
-            let (own, others) = (next.1.estimate.value, best.1.estimate.value);
+            // Not the values: perplexities whose evaluation ended early are of different chunks.
+            let lead = next.1.difference(&best.1).map_or(0.0, |difference| difference.value);
             let ahead = match better {
-                Better::Lower => own < others,
-                Better::Higher => own > others,
+                Better::Lower => lead < 0.0,
+                Better::Higher => lead > 0.0,
             };
             if ahead { next } else { best }
         }) else {

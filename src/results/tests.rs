@@ -252,6 +252,25 @@ fn the_best_of_a_column_are_all_that_noise_does_not_separate() {
 }
 
 #[test]
+fn a_perplexity_over_an_easier_beginning_of_the_text_is_not_the_best() {
+    let mut run = MadeUp::default().run();
+    let reference = run.trials[0].quality.clone().unwrap();
+    // The first half is easy; the worst variant stopped there, and its own perplexity is the lowest.
+    let half = reference.chunk_nll.len() / 2;
+    for trial in &mut run.trials {
+        let quality = trial.quality.as_mut().unwrap();
+        quality.chunk_nll[..half].iter_mut().for_each(|nll| *nll -= 2.0);
+    }
+    let last = run.trials.last_mut().unwrap().quality.as_mut().unwrap();
+    last.chunk_nll.truncate(half);
+    last.perplexity.mean = (last.chunk_nll.iter().sum::<f64>() / half as f64).exp();
+    assert!(last.perplexity.mean < reference.perplexity.mean);
+    let summary = Summary::of(&run);
+    assert!(row(&summary, "F16").best.contains(&Metric::Perplexity));
+    assert!(!row(&summary, "Q2_K").best.contains(&Metric::Perplexity));
+}
+
+#[test]
 fn an_empty_run_and_one_of_failures_are_summarized() {
     let empty = RunRecord { trials: Vec::new(), ..MadeUp::default().run() };
     assert_eq!(Summary::of(&empty).rows, []);

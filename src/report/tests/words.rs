@@ -134,6 +134,16 @@ fn what_limits_the_figures_is_said() {
 }
 
 #[test]
+fn perplexities_over_different_tokens_are_not_left_to_be_compared() {
+    let mut run = MadeUp::default().run();
+    let quality = run.trials[2].quality.as_mut().unwrap();
+    quality.scored_tokens /= 2;
+    quality.divergence.as_mut().unwrap().stopped_early = true;
+    let notes = caveats(&run, &Summary::of(&run)).join("\n");
+    assert!(notes.contains("a PPL is of its own tokens"), "{notes}");
+}
+
+#[test]
 fn every_failed_trial_is_explained() {
     let text = table(&with_needs_and_failures(), 100);
     assert!(text.contains("[1] Q5_K_M failed in load: no �[31msuch file"), "{text}");

@@ -1,0 +1,48 @@
+//! A GPU that llama.cpp computes on: its memory and power are measured, and it answers as the processor does.
+//! Skipped, with the reason on standard error, where there is none.
+
+use crate::world::World;
+use serde_json::Value;
+use std::io::Write as _;
+
+/// Whether a back end of this build computes on an NVIDIA GPU, whose figures NVML tells.
+fn nvidia_gpu(world: &World) -> bool {
+    let devices = world.run(&["devices"]).expect(0).stdout;
+    let found =
+        devices.lines().any(|line| line.contains("NVIDIA") && line.contains("(GPU, back end"));
+    if !found {
+        // Not `eprintln!`, which tests that pass do not show.
+        let reason = "skipped: no back end of llama.cpp in this build sees an NVIDIA GPU\n";
+        std::io::stderr().write_all(reason.as_bytes()).unwrap();
+    }
+    found
+}
+
+#[test]
+fn a_gpu_is_measured_and_answers_as_the_processor_does() {
+    let world = World::new();
+    if !nvidia_gpu(&world) {
+        return;
+    }
+    world.experiment("\"F16\", \"Q8_0\"", "settings = { gpu_layers = [-1, 0] }");
+    let shown = world.run(&["run", "models.toml", "--quiet", "--format", "json"]).expect(0).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let trials = shown["run"]["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 4);
+    for trial in trials {
+        let on_gpu = trial["settings"]["gpu_layers"] == -1;
+        let visit = &trial["visits"][0];
+        let weights_on_device = visit["memory"].as_array().unwrap().iter().any(|buffer| {
+            buffer["on_device"] == true && buffer["weights_bytes"].as_u64() > Some(0)
+        });
+        assert_eq!(weights_on_device, on_gpu, "{}", visit["memory"]);
+        let gpu = &visit["usage"].as_array().unwrap().last().unwrap()["usage"]["gpus"][0];
+        assert!(gpu["max_memory_bytes"].as_u64() > Some(0), "{gpu}");
+        assert!(gpu["mean_power_watts"].as_f64() > Some(0.0), "{gpu}");
+        // F16 on the processor against F16 on the GPU, and Q8_0 on either: random weights, near equal answers.
+        let divergence = trial["quality"]["divergence"]["kld"]["mean"].as_f64();
+        if trial["is_reference"] == false || !on_gpu {
+            assert!(divergence.unwrap() < 1e-2, "{divergence:?}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+# Included by llama.cpp's CMake project (CMAKE_PROJECT_INCLUDE in .cargo/config.toml), for what its sources
+# need of this repository's builds.
+
+include_guard(GLOBAL)
+
+# GCC before 11.5, 12.4, 13.3 and 14 reads only the first eight bytes of the argument of _tile_loadconfig
+# (GCC bug 114098). ggml's AMX kernels configure their tiles through it; the rest of the configuration is optimised
+# away, and the first product of a quantized matrix on a processor with AMX ends in an illegal instruction.
+if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(quantbench_gcc ${CMAKE_CXX_COMPILER_VERSION})
+    if (quantbench_gcc VERSION_LESS 11.5
+            OR (quantbench_gcc VERSION_GREATER_EQUAL 12 AND quantbench_gcc VERSION_LESS 12.4)
+            OR (quantbench_gcc VERSION_GREATER_EQUAL 13 AND quantbench_gcc VERSION_LESS 13.3))
+        add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include \"${CMAKE_CURRENT_LIST_DIR}/amx_tiles.h\">")
+    endif ()
+endif ()
