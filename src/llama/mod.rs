@@ -17,6 +17,7 @@ pub mod devices;
 pub mod error;
 pub mod gguf_file;
 pub mod graph;
+pub mod lanes;
 pub mod log;
 pub mod mapped_file;
 pub mod memory;

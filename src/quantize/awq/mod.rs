@@ -10,6 +10,7 @@
 mod change;
 mod clip;
 mod inputs;
+mod lanes;
 mod relations;
 mod report;
 mod scaling;

@@ -6,6 +6,7 @@
 use super::change::{self, Change, Changes};
 use super::clip::{self, Problem};
 use super::inputs::{Inputs, Product, matrices};
+use super::lanes::Lanes;
 use super::relations::{self, Producer, Relation, Relations, Unscaled};
 use super::report::{Clipped, Group, Report};
 use super::search::{Matrix, Search};
@@ -13,13 +14,11 @@ use super::statistics::{self, Statistics, Tap};
 use super::{AwqError, Request, Told};
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;
-use crate::llama::capture::CapturingContext;
-use crate::llama::context::ContextShape;
 use crate::llama::gguf_file::GgufInput;
 use crate::llama::graph;
 use crate::llama::model::{LoadExtent, Model};
 use crate::llama::quantize::Importance;
-use faer::{Mat, Par};
+use faer::Mat;
 use rayon::ThreadPool;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -58,7 +57,6 @@ impl Scaling<'_> {
         report: &mut Report,
         mut told: impl FnMut(Told),
     ) -> Result<(Changes, Option<Vec<Importance>>), AwqError> {
-        let threads = self.pool.current_num_threads();
         report.tokens = tokens.len();
         let settings =
             Settings { threads: Some(self.request.threads), gpu_layers: 0, ..Settings::default() };
@@ -70,22 +68,22 @@ impl Scaling<'_> {
             jobs.iter().map(|job| job.taps.iter().map(Tap::bytes).sum()).collect();
         let runs = statistics::runs(&bytes, self.request.parameters.memory);
         let length = u32::try_from(self.request.context).unwrap_or(u32::MAX);
-        let shape = ContextShape { tokens: length, sequences: 1, batch: length, ubatch: length };
-        let mut context = CapturingContext::new(&model, &settings, shape)?;
         let pieces: Vec<&[i32]> = tokens.chunks(self.request.context.max(1)).collect();
+        let lanes = Lanes::new(&model, self.request.threads, length, pieces.len())?;
         report.passes = runs.len();
         let mut changes = Changes::new();
         #[expect(clippy::cast_precision_loss, reason = "a few passes")]
         let share = |run: usize, part: f64| (run as f64 + part) / runs.len() as f64;
-        told(Told::Memory(self.memory(&jobs, &bytes, &runs)));
+        let mut memory = self.memory(&jobs, &bytes, &runs);
+        memory.push(("the texts that are evaluated side by side".to_owned(), lanes.bytes));
+        told(Told::Memory(memory));
         let mut progress =
             |run, part, what: &str| told(Told::Progress(share(run, part), what.to_owned()));
         for (run, range) in runs.iter().enumerate() {
             let jobs = &jobs[range.clone()];
             let began = Instant::now();
             let taps: Vec<Tap> = jobs.iter().flat_map(|job| job.taps.iter().cloned()).collect();
-            let parallel = Par::rayon(threads);
-            let sums = statistics::gather(&mut context, &pieces, &taps, parallel, |part| {
+            let sums = lanes.gather(&pieces, &taps, |part| {
                 progress(run, 0.5 * part, "calibration text");
             })?;
             report.times.evaluating += began.elapsed();

@@ -2,10 +2,8 @@
 //! weight costs at the output.
 //!
 //! Second moments take `columns²` numbers per set of inputs, so the text is evaluated as often as it takes to stay
-//! within a budget of memory, each time only as far as is needed. Uses `llama::capture`; used by the entry point.
+//! within a budget of memory, each time only as far as is needed. Used by the lanes and the entry point.
 
-use super::AwqError;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use std::collections::HashMap;
@@ -114,75 +112,6 @@ pub fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
 
 /// Sums of several taps, by weight.
 pub type Statistics = HashMap<String, Vec<Moment>>;
-
-/// Evaluates a text, in pieces, and sums what the taps, in the order of the graph, see. `progress` is told the fraction of pieces done.
-///
-/// # Errors
-/// When a piece cannot be evaluated, or a tap's weight was not multiplied with vectors of its columns.
-pub fn gather(
-    context: &mut CapturingContext<'_>,
-    pieces: &[&[i32]],
-    taps: &[Tap],
-    parallel: Par,
-    mut progress: impl FnMut(f64),
-) -> Result<Statistics, AwqError> {
-    let moments = taps
-        .iter()
-        .map(|tap| (tap.weight.clone(), vec![Moment::new(tap.columns); tap.matrices]))
-        .collect();
-    let last = taps.last().map(|tap| tap.weight.clone()).unwrap_or_default();
-    let mut collector = Collector { moments, last, parallel, parts: Vec::new() };
-    for (index, piece) in pieces.iter().enumerate() {
-        context.evaluate(piece, &mut collector)?;
-        #[expect(clippy::cast_precision_loss, reason = "numbers of pieces")]
-        progress((index + 1) as f64 / pieces.len() as f64);
-    }
-    let unseen = collector
-        .moments
-        .iter()
-        .find(|(_, moments)| moments.iter().all(|moment| moment.vectors == 0));
-    match unseen {
-        Some((weight, _)) => Err(AwqError::Unseen { weight: weight.clone() }),
-        None => Ok(collector.moments),
-    }
-}
-
-struct Collector {
-    moments: Statistics,
-    /// Nothing behind this weight is needed.
-    last: String,
-    parallel: Par,
-    /// Vectors of each expert.
-    parts: Vec<Vec<f32>>,
-}
-
-impl Sink for Collector {
-    fn wants_weight(&mut self, weight: &str) -> bool {
-        self.moments.contains_key(weight)
-    }
-
-    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
-        if let Some(moments) = self.moments.get_mut(input.weight)
-            && moments.first().is_some_and(|moment| moment.sizes.len() == input.columns)
-        {
-            if let [moment] = moments.as_mut_slice() {
-                moment.add(input.rows, self.parallel);
-            } else {
-                self.parts.iter_mut().for_each(Vec::clear);
-                self.parts.resize(moments.len(), Vec::new());
-                for (matrix, row) in input.rows_with_matrix() {
-                    if let Some(part) = self.parts.get_mut(matrix) {
-                        part.extend_from_slice(row);
-                    }
-                }
-                for (moment, part) in moments.iter_mut().zip(&self.parts) {
-                    moment.add(part, self.parallel);
-                }
-            }
-        }
-        if input.weight == self.last { Flow::Stop } else { Flow::Continue }
-    }
-}
 
 #[cfg(test)]
 mod tests {

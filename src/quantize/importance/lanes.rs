@@ -11,6 +11,7 @@ use crate::llama::capture::CapturingContext;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::devices;
 use crate::llama::error::LlamaError;
+use crate::llama::lanes;
 use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
 use std::collections::BTreeMap;
@@ -20,8 +21,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-/// Memory that lanes may take together, however small the model is, bytes.
-const SMALLEST_ALLOWANCE: u64 = 512 << 20;
 /// Tokens that a lane computes at once.
 const UBATCH: u32 = 512;
 
@@ -73,7 +72,7 @@ impl Arrangement {
         let lanes = if devices::uses_gpu(backend, settings) {
             1
         } else {
-            lanes_that_fit(threads.min(chunks), lane_bytes, weights_bytes)
+            lanes::that_fit(threads.min(chunks), lane_bytes, weights_bytes)
         };
         Ok(Self {
             lanes,
@@ -180,11 +179,4 @@ impl Work<'_> {
 
 fn shape(context: u32) -> ContextShape {
     ContextShape { tokens: context, sequences: 1, batch: context, ubatch: UBATCH.min(context) }
-}
-
-/// Lanes that fit into half of the weights' memory.
-fn lanes_that_fit(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
-    let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
-    let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
-    wanted.min(fitting).max(1)
 }

@@ -3,11 +3,8 @@
 use super::QualityError;
 use super::lane::{Assignment, Lane};
 use crate::experiment::settings::Settings;
-use crate::llama::devices;
 use crate::llama::model::Model;
-
-/// Memory that lanes may take together, however small the model is, bytes.
-const SMALLEST_ALLOWANCE: u64 = 512 << 20;
+use crate::llama::{devices, lanes};
 
 /// Opens the lanes for a text.
 ///
@@ -33,32 +30,9 @@ pub(super) fn open<'model>(
     let allocated: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
     // Logits lie in llama.cpp's buffer and in the lane's, beside the reference's rows.
     let lane_bytes = allocated + 3 * outputs;
-    let count = count(threads.min(shape.chunks), lane_bytes, model.tensor_bytes());
+    let count = lanes::that_fit(threads.min(shape.chunks), lane_bytes, model.tensor_bytes());
     let each = threads / count;
     let first = if each == 1 { first } else { open(each)? };
     let others = (1..count).map(|_| open(each));
     std::iter::once(Ok(first)).chain(others).collect()
-}
-
-/// Lanes that fit: together they may take half as much memory as the weights.
-pub(in crate::workload) fn count(wanted: u32, lane_bytes: u64, weights_bytes: u64) -> u32 {
-    let allowance = SMALLEST_ALLOWANCE.max(weights_bytes / 2);
-    let fitting = u32::try_from(allowance / lane_bytes.max(1)).unwrap_or(u32::MAX);
-    wanted.min(fitting).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::count;
-
-    #[test]
-    fn lanes_stay_within_half_of_the_weights() {
-        // A small model: every thread gets a lane.
-        assert_eq!(count(16, 20 << 20, 13 << 20), 16);
-        // 8 GiB of weights allow 4 GiB of lanes.
-        assert_eq!(count(16, 1 << 30, 8 << 30), 4);
-        // One lane is always there, however large.
-        assert_eq!(count(16, 64 << 30, 8 << 30), 1);
-        assert_eq!(count(2, 0, 0), 2);
-    }
 }

@@ -10,7 +10,7 @@
 //! `scoring` turns logits into scores; this file puts the scores in order.
 
 mod lane;
-pub(in crate::workload) mod lanes;
+mod lanes;
 pub(super) mod scoring;
 
 use super::Progress;

@@ -5,10 +5,10 @@ use crate::experiment::settings::Settings;
 use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::devices;
+use crate::llama::lanes;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
 use crate::workload::Progress;
-use crate::workload::quality::lanes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 
@@ -161,7 +161,7 @@ fn open<'model, A: Answerer>(
     let buffers = first.context.memory();
     let bytes: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
     let most = u32::try_from(answerer.groups().len()).unwrap_or(u32::MAX).max(1);
-    let count = lanes::count(threads.min(most), bytes, model.tensor_bytes());
+    let count = lanes::that_fit(threads.min(most), bytes, model.tensor_bytes());
     let each = threads / count;
     let first = if each == 1 { first } else { Lane::open(model, settings, shape, each)? };
     let others = (1..count).map(|_| Lane::open(model, settings, shape, each));
