@@ -9,6 +9,10 @@ use std::{env, fs};
 const UPSTREAM: &str = "vendor/UPSTREAM.toml";
 const SHIM_HEADER: &str = "vendor/shim/quantbench_shim.h";
 const SHIM_SOURCE: &str = "vendor/shim/quantbench_shim.cpp";
+const SHIM_GUARD: &str = "vendor/shim/quantbench_guarded.h";
+/// What needs libmtmd, which only the feature `multimodal` compiles.
+const PICTURES_HEADER: &str = "vendor/shim/quantbench_pictures.h";
+const PICTURES_SOURCE: &str = "vendor/shim/quantbench_pictures.cpp";
 
 #[derive(Deserialize)]
 struct Upstream {
@@ -35,7 +39,8 @@ struct Lock {
 }
 
 fn main() {
-    for path in [UPSTREAM, SHIM_HEADER, SHIM_SOURCE, "Cargo.lock", "build.rs"] {
+    let shim = [SHIM_HEADER, SHIM_SOURCE, SHIM_GUARD, PICTURES_HEADER, PICTURES_SOURCE];
+    for path in [UPSTREAM, "Cargo.lock", "build.rs"].iter().chain(&shim) {
         println!("cargo::rerun-if-changed={path}");
     }
     let upstream: Upstream = read_toml(UPSTREAM);
@@ -127,11 +132,15 @@ fn check_sources(sources: &Path, expected: &LlamaCpp) {
 }
 
 fn include_folders(sources: &Path) -> Vec<PathBuf> {
-    ["include", "ggml/include", "src", "common", "vendor"]
+    ["include", "ggml/include", "src", "common", "vendor", "tools/mtmd"]
         .iter()
         .map(|folder| sources.join(folder))
         .chain([PathBuf::from("vendor/shim")])
         .collect()
+}
+
+fn sees_pictures() -> bool {
+    env::var_os("CARGO_FEATURE_MULTIMODAL").is_some()
 }
 
 fn compile_shim(sources: &Path) {
@@ -139,6 +148,7 @@ fn compile_shim(sources: &Path) {
         .cpp(true)
         .std("c++17")
         .file(SHIM_SOURCE)
+        .files(sees_pictures().then_some(PICTURES_SOURCE))
         .includes(include_folders(sources))
         .warnings(false)
         .compile("quantbench_shim");
@@ -151,6 +161,9 @@ fn bind_shim(sources: &Path) {
         .allowlist_recursively(false)
         .raw_line("use llama_cpp_sys_2::*;")
         .derive_default(false);
+    if sees_pictures() {
+        builder = builder.header(PICTURES_HEADER);
+    }
     for folder in include_folders(sources) {
         builder = builder.clang_arg(format!("-I{}", folder.display()));
     }

@@ -212,6 +212,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
                 name: source.default_name(),
                 source,
                 quantizations: Vec::new(),
+                projector: None,
                 reference: None,
                 settings: None,
                 workloads: None,
@@ -241,6 +242,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
         cool_down: Duration::ZERO,
         phase_limit: PHASE_LIMIT,
         requirements: Requirements::default(),
+        left_out: Vec::new(),
     })
 }
 

@@ -90,6 +90,9 @@ impl Arguments {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
+    if verbosity != Verbosity::Quiet {
+        experiment.left_out.iter().for_each(|it| output::tell(&format!("note: {it}")));
+    }
     let session = Session::open(verbosity)?;
     if arguments.dry_run {
         return dry_run::run(&session, &experiment);

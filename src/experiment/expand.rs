@@ -50,10 +50,12 @@ pub fn expand(
     problems: &mut Vec<Problem>,
 ) -> Experiment {
     let workloads = expand_workloads(&file.workloads, origin, problems);
+    let (models, left_out) = super::models::expand(file, calibration, origin, problems);
     let settings = file.settings.combinations(problems);
     Experiment {
         name: expand_name(file.name.as_ref(), origin.fallback_name, problems),
-        models: super::models::expand(file, calibration, origin, problems),
+        models,
+        left_out,
         settings,
         requirements: expand_requirements(&file.requirements, &workloads, problems),
         workloads,

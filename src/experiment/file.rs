@@ -123,6 +123,8 @@ pub struct ModelFile {
     pub name: Option<Located<String>>,
     /// `source`.
     pub source: Option<Located<String>>,
+    /// `mmproj`: the projector of a model that sees.
+    pub mmproj: Option<Located<String>>,
     /// `quantizations`.
     pub quantizations: Option<Vec<Located<String>>>,
     /// `reference`.
@@ -145,7 +147,7 @@ pub(in crate::experiment) fn elsewhere(key: &str) -> Option<&'static str> {
             "this key belongs at the top of the file, above the first [table], or in [[models]]"
         }
         "models" => "models are written as [[models]], each with a source",
-        "source" | "allow_requantize" => "this key belongs in [[models]]",
+        "source" | "mmproj" | "allow_requantize" => "this key belongs in [[models]]",
         "cold_load" | "speed" | "latency" | "quality" | "tasks" => {
             "this key belongs in [workloads]"
         }
@@ -356,6 +358,7 @@ impl ModelFile {
             span,
             name: read_string(&mut table, "name", problems),
             source: read_string(&mut table, "source", problems),
+            mmproj: read_string(&mut table, "mmproj", problems),
             quantizations: read_quantizations(&mut table, problems),
             reference: read_string(&mut table, "reference", problems),
             settings: table.table("settings", problems).map(|(mut table, _)| {

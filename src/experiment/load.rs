@@ -77,6 +77,16 @@ pub enum ExperimentError {
         /// All models there are.
         known: Vec<String>,
     },
+    /// A model is asked for that this build cannot measure.
+    #[error("{flag} {name}: {reason}")]
+    LeftOut {
+        /// The flag.
+        flag: &'static str,
+        /// The model.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// A quantization on the command line cannot be made.
     #[error("--quant {quantization}: {reason}; {remedy}")]
     NotMakeable {

@@ -16,6 +16,7 @@ pub mod requirements;
 pub mod resolved;
 pub mod settings;
 mod settings_file;
+mod sight;
 pub mod tasks;
 pub mod workloads;
 

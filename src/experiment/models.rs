@@ -5,7 +5,7 @@ use super::diagnostic::Problem;
 use super::expand::{Origin, workloads_of_model, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
-use super::resolved::ModelPlan;
+use super::resolved::{LeftOutModel, ModelPlan};
 use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::source::Source;
@@ -13,13 +13,13 @@ use crate::model::source::Source;
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
-/// Every model of the file; what is wrong goes to `problems`.
+/// Every model of the file, and those that this build cannot measure; what is wrong goes to `problems`.
 pub fn expand(
     file: &ExperimentFile,
     calibration: &CalibrationChoice,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
-) -> Vec<ModelPlan> {
+) -> (Vec<ModelPlan>, Vec<LeftOutModel>) {
     if file.models.is_none() {
         problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
@@ -27,8 +27,9 @@ pub fn expand(
     }
     // Checked once for all models, not once for each.
     let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
+    super::sight::check(file, problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in file.models.iter().flatten() {
+    for model in file.models.iter().flatten().filter(|model| super::sight::is_built_in(model)) {
         let Some(mut plan) = expand_one(model, file, shared.as_deref(), origin, problems) else {
             continue;
         };
@@ -45,7 +46,7 @@ pub fn expand(
         }
         plans.push(plan);
     }
-    plans
+    (plans, super::sight::left_out(file, origin, problems))
 }
 
 fn expand_one(
@@ -88,6 +89,7 @@ fn expand_one(
         name: model_name(model, &source, problems),
         source,
         quantizations,
+        projector: super::sight::projector(model, origin, problems),
         reference,
         settings: model
             .settings

@@ -5,7 +5,7 @@ use super::calibration::CalibrationChoice;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
-use super::resolved::{Experiment, ModelPlan};
+use super::resolved::{Experiment, LeftOutModel, ModelPlan};
 use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
@@ -68,13 +68,40 @@ pub fn apply(
     if let Some(repetitions) = overrides.repetitions {
         experiment.repetitions = in_range("--repetitions", repetitions)?;
     }
+    let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     if !overrides.quantizations.is_empty() {
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
-    filter(&mut experiment, overrides)?;
+    filter(&mut experiment, &overrides.only, &skip)?;
     calibrate(&mut experiment, &fallback.calibration)?;
     Ok(experiment)
+}
+
+/// A model that this build cannot measure may be skipped, but not asked for. Where others are asked for,
+/// it is no longer worth a word. Returns what else is skipped.
+fn check_left_out(
+    experiment: &mut Experiment,
+    overrides: &Overrides,
+) -> Result<Vec<String>, ExperimentError> {
+    let asked = |flag, names: &[String]| {
+        let mut left_out = experiment.left_out.iter();
+        let found = left_out.find(|it| names.iter().any(|name| same(&it.model, name)));
+        found.map_or(Ok(()), |it| {
+            let (name, reason) = (it.model.clone(), it.reason.clone());
+            Err(ExperimentError::LeftOut { flag, name, reason })
+        })
+    };
+    asked("--model", &overrides.models)?;
+    asked("--only", &overrides.only)?;
+    let mut skip = overrides.skip.clone();
+    skip.retain(|name| !experiment.left_out.iter().any(|it| same(&it.model, name)));
+    let is_skipped = |it: &LeftOutModel| overrides.skip.iter().any(|name| same(&it.model, name));
+    experiment.left_out.retain(|it| !is_skipped(it));
+    if !overrides.models.is_empty() || !overrides.only.is_empty() {
+        experiment.left_out.clear();
+    }
+    Ok(skip)
 }
 
 /// Gives models whose variants are calibrated their text, and takes it from those that need none.
@@ -150,6 +177,7 @@ fn plan_for_source(
         name: source.default_name(),
         source,
         quantizations,
+        projector: None,
         reference: None,
         settings: None,
         workloads: None,
@@ -226,8 +254,12 @@ fn sort_names(
     Ok(sorted)
 }
 
-fn filter(experiment: &mut Experiment, overrides: &Overrides) -> Result<(), ExperimentError> {
-    if overrides.only.is_empty() && overrides.skip.is_empty() {
+fn filter(
+    experiment: &mut Experiment,
+    only: &[String],
+    skip: &[String],
+) -> Result<(), ExperimentError> {
+    if only.is_empty() && skip.is_empty() {
         return Ok(());
     }
     for model in &mut experiment.models {
@@ -236,8 +268,8 @@ fn filter(experiment: &mut Experiment, overrides: &Overrides) -> Result<(), Expe
             model.quantizations = quantizations_in(folder);
         }
     }
-    let only = sort_names("--only", &overrides.only, experiment)?;
-    let skip = sort_names("--skip", &overrides.skip, experiment)?;
+    let only = sort_names("--only", only, experiment)?;
+    let skip = sort_names("--skip", skip, experiment)?;
     let known = known_names(experiment);
     let keeps_reference = compares(experiment);
     experiment.models.retain_mut(|model| {

@@ -34,6 +34,24 @@ pub struct Experiment {
     pub phase_limit: Duration,
     /// What the user needs.
     pub requirements: Requirements,
+    /// Models of the file that this build cannot measure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOutModel>,
+}
+
+/// A model that is not measured, though the file names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutModel {
+    /// Its name.
+    pub model: String,
+    /// Why, as half a sentence.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LeftOutModel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "model '{}' is left out: {}", self.model, self.reason)
+    }
 }
 
 impl Experiment {
@@ -61,6 +79,9 @@ pub struct ModelPlan {
     /// Variants to make from the source, in the order given. Empty if the source is a folder of
     /// ready variants: then each file in it is one.
     pub quantizations: Vec<Quantization>,
+    /// What turns pictures into tokens, of a model that sees; used as it is for all variants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<Source>,
     /// Which variant quality is measured against; `None`: the highest precision present.
     pub reference: Option<Quantization>,
     /// Settings of this model, when they are not the experiment's.

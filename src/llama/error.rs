@@ -95,6 +95,18 @@ pub enum LlamaError {
         /// What is wrong.
         reason: String,
     },
+    /// A picture could not be prepared, encoded or put into a context.
+    #[error("llama.cpp cannot {action} a picture of {width} × {height} pixels: {reason}")]
+    Picture {
+        /// What was to be done with it.
+        action: &'static str,
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// llama.cpp's last error lines.
+        reason: String,
+    },
     /// The state of a context could not be saved or restored.
     #[error("llama.cpp cannot {0} the state of a context")]
     State(&'static str),

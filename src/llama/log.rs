@@ -21,6 +21,12 @@ pub(super) fn install() {
     // SAFETY: the callback is a plain function that lives as long as the program and takes no user
     // data.
     unsafe { sys::llama_log_set(Some(receive), std::ptr::null_mut()) };
+    // libmtmd has a log of its own.
+    #[cfg(feature = "multimodal")]
+    // SAFETY: as above.
+    unsafe {
+        sys::mtmd_helper_log_set(Some(receive), std::ptr::null_mut());
+    }
 }
 
 /// Calls `listener` with every log line from now on; `None` ends that.

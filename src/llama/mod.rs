@@ -22,6 +22,8 @@ pub mod log;
 pub mod mapped_file;
 pub mod memory;
 pub mod model;
+#[cfg(feature = "multimodal")]
+pub mod projector;
 pub mod quantize;
 pub mod sampler;
 pub mod tensors;

@@ -325,15 +325,24 @@ impl Model {
     /// # Errors
     /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
     pub fn tokenize_prompt(&self, prompt: &Prompt) -> Result<Vec<i32>, LlamaError> {
-        let mut tokens = Vec::new();
-        for piece in prompt.pieces() {
-            let is_special = matches!(piece, Piece::Special(_));
-            tokens.extend(self.tokenize(piece.text(), false, is_special)?);
-        }
+        let mut tokens = self.tokenize_rest(prompt)?;
         if let Some(beginning) = self.beginning_token()
             && tokens.first() != Some(&beginning)
         {
             tokens.insert(0, beginning);
+        }
+        Ok(tokens)
+    }
+
+    /// As [`Self::tokenize_prompt`], of what follows something: with no token in front.
+    ///
+    /// # Errors
+    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
+    pub fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, LlamaError> {
+        let mut tokens = Vec::new();
+        for piece in rest.pieces() {
+            let is_special = matches!(piece, Piece::Special(_));
+            tokens.extend(self.tokenize(piece.text(), false, is_special)?);
         }
         Ok(tokens)
     }

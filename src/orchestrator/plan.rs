@@ -25,6 +25,8 @@ pub struct Variant {
     pub label: String,
     /// Where its file is or how it is made.
     pub origin: Origin,
+    /// The projector of a model that sees; the same file for all its variants.
+    pub projector: Option<Artifact>,
 }
 
 /// Where the file of a variant is or how it is made.
@@ -214,6 +216,8 @@ struct Identity<'a> {
     repetitions: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<&'a CalibrationKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    projector: Option<&'a str>,
 }
 
 fn key_of(
@@ -229,6 +233,7 @@ fn key_of(
         workloads: experiment.workloads_of(model_position),
         repetitions: experiment.repetitions,
         calibration: variant.calibration(),
+        projector: variant.projector.as_ref().map(|projector| projector.checksum.as_str()),
     };
     // Plain data with string keys always serializes; an empty text would only make keys equal.
     let text = serde_json::to_vec(&identity).unwrap_or_default();

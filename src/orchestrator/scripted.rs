@@ -295,6 +295,7 @@ fn answered(task: &TaskJob) -> TaskRecord {
         evaluated_tokens: 10,
         seconds: 1.0,
         retrieval: None,
+        sight: None,
     }
 }
 

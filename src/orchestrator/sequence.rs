@@ -163,7 +163,8 @@ impl<L: Launcher> Benchmark<'_, L> {
         let model = self.plan.trials[visit.trial].model_position;
         let artifact = self.run.trials[visit.trial].artifact.as_ref();
         let checksum = artifact.map_or("", |artifact| artifact.checksum.as_str());
-        let jobs = tasks.jobs(model, checksum).into_iter();
+        let projector = self.plan.variant_of(visit.trial).projector.as_ref();
+        let jobs = tasks.jobs(model, checksum, projector).into_iter();
         let jobs = jobs.map(|job| WorkloadJob::Task(Box::new(job))).collect();
         let Some(report) = self.visit(visit, jobs, false).await? else { return Ok(()) };
         if report.ending == Ending::Interrupted {

@@ -28,7 +28,12 @@ pub fn variants_of(
     let key = |method: Method| calibration.as_ref().and_then(|plan| plan.key(method));
     let making = Making { requantize, maker, calibration: &key };
     let variants = resolve::variants(&resolved, &model.quantizations, making)?;
-    let planned = |variant| planned(variant, model, calibration.as_ref(), &resolved);
+    let projector = model.projector.as_ref();
+    let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
+    let planned = |variant| {
+        let planned = planned(variant, model, calibration.as_ref(), &resolved)?;
+        Some(Variant { projector: projector.clone(), ..planned })
+    };
     Ok(variants.into_iter().filter_map(planned).collect())
 }
 
@@ -46,6 +51,7 @@ fn planned(
             quantization: ready.quantization,
             label: ready.label,
             origin: Origin::Ready(ready.artifact),
+            projector: None,
         },
         Resolvable::Make { quantization, label, key, expected_bytes } => Variant {
             model: model_name,
@@ -58,6 +64,7 @@ fn planned(
                 expected_bytes,
                 calibration: calibration.filter(|_| quantization.method.is_calibrated()).cloned(),
             },
+            projector: None,
         },
     })
 }

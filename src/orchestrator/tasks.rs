@@ -3,6 +3,7 @@
 use super::quality::QualityError;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::CorpusPlan;
+use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, Scratch};
 use crate::worker::protocol::TaskJob;
 use crate::workload::tasks::retrieve::CorpusJob;
@@ -92,16 +93,27 @@ impl TaskShelf {
                 format: task.format,
                 separator: task.separator.clone(),
                 corpus,
+                pictures: task.pictures.clone(),
+                projector: None,
             });
         }
         Ok(Self { jobs, _files: files })
     }
 
     /// The jobs of the model at `position`, in the order of the experiment, for a variant with this
-    /// checksum: where it embeds itself, the index of the passages is its own.
+    /// checksum: where it embeds itself, the index of the passages is its own. `projector` is what it
+    /// sees pictures with.
     #[must_use]
-    pub fn jobs(&self, position: usize, variant_checksum: &str) -> Vec<TaskJob> {
+    pub fn jobs(
+        &self,
+        position: usize,
+        variant_checksum: &str,
+        projector: Option<&Artifact>,
+    ) -> Vec<TaskJob> {
         let mut jobs = self.jobs.get(position).cloned().unwrap_or_default();
+        for job in jobs.iter_mut().filter(|job| job.pictures.is_some()) {
+            job.projector = projector.map(|projector| projector.path.clone());
+        }
         for corpus in jobs.iter_mut().filter_map(|job| job.corpus.as_mut()) {
             if corpus.encoder.is_none() {
                 corpus.checksum.push_str(variant_checksum);

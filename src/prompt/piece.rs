@@ -95,6 +95,30 @@ impl Prompt {
         mapped
     }
 
+    /// What stands before `mark` and what behind it; `None` unless it stands in the text exactly once.
+    #[must_use]
+    pub fn split_at(&self, mark: &str) -> Option<(Self, Self)> {
+        let (mut before, mut behind) = (Self::default(), None::<Self>);
+        for piece in &self.pieces {
+            match (piece, &mut behind) {
+                (Piece::Text(text), None) if text.contains(mark) => {
+                    let (start, end) = text.split_once(mark)?;
+                    before.push_text(start);
+                    let mut rest = Self::default();
+                    rest.push_text(end);
+                    behind = Some(rest);
+                    if end.contains(mark) {
+                        return None;
+                    }
+                }
+                (Piece::Text(text), Some(_)) if text.contains(mark) => return None,
+                (piece, Some(behind)) => behind.pieces.push(piece.clone()),
+                (piece, None) => before.pieces.push(piece.clone()),
+            }
+        }
+        behind.map(|behind| (before, behind))
+    }
+
     /// The prompt without `token` at its very beginning.
     #[must_use]
     pub fn without_first(mut self, token: &str) -> Self {
@@ -130,6 +154,23 @@ mod tests {
         let text = |text: &str| Piece::Text(text.to_owned());
         assert_eq!(prompt.pieces(), [text("ab"), special("<|x|>"), text("c"), special("<|x|>>")]);
         assert_eq!(prompt.text(), "ab<|x|>c<|x|>>");
+    }
+
+    #[test]
+    fn a_prompt_is_split_where_a_mark_stands_once() {
+        let mut prompt = Prompt::default();
+        prompt.push_marked("<s>user: (here) what?<e>", &["<s>", "<e>"]);
+        let (before, behind) = prompt.split_at("(here)").unwrap();
+        assert_eq!((before.text(), behind.text()), ("<s>user: ".to_owned(), " what?<e>".to_owned()));
+        assert_eq!(behind.special().collect::<Vec<_>>(), ["<e>"]);
+        // A special token is no text.
+        assert_eq!(prompt.split_at("<s>"), None);
+        assert_eq!(prompt.split_at("(there)"), None);
+        assert_eq!(Prompt::plain("(here)(here)").split_at("(here)"), None);
+        prompt.push_text("(here)");
+        assert_eq!(prompt.split_at("(here)"), None);
+        let (before, behind) = Prompt::plain("(here)").split_at("(here)").unwrap();
+        assert!(before.pieces().is_empty() && behind.pieces().is_empty());
     }
 
     #[test]

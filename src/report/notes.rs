@@ -5,6 +5,7 @@ use super::format::RenderOptions;
 use super::table::LeftOut;
 use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
 use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
@@ -23,6 +24,7 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes: Vec<String> = legend(summary, shown).into_iter().collect();
     notes.extend(failures(summary));
+    notes.extend(not_measured(run));
     notes.extend(caveats(run, summary));
     notes.extend(shortened(summary, options));
     if !left_out.names.is_empty() {
@@ -66,6 +68,17 @@ fn legend(summary: &Summary, shown: &[Column]) -> Option<String> {
     // A mark and its meaning stay on one line.
     let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
     (!parts.is_empty()).then(|| parts.join("   "))
+}
+
+/// Models that the build could not measure; whatever else the stored experiment says, a run of another
+/// version is still shown.
+fn not_measured(run: &RunRecord) -> Vec<String> {
+    let left_out = run.experiment.get("left_out").cloned().unwrap_or_default();
+    let left_out: Vec<LeftOutModel> = serde_json::from_value(left_out).unwrap_or_default();
+    let told = |LeftOutModel { model, reason }: &LeftOutModel| {
+        format!("Model '{}' is left out: {}.", sanitize(model), sanitize(reason))
+    };
+    left_out.iter().map(told).collect()
 }
 
 /// `[1] Q2_K failed in latency: killed by signal 9, probably out of memory`.

@@ -5,8 +5,8 @@ use crate::results::metric::{Metric, TaskColumn};
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
 use crate::results::task_figure::PairedTest;
-use crate::units::significant;
-use crate::workload::tasks::record::RetrievalRecord;
+use crate::units::{format_bytes, significant};
+use crate::workload::tasks::record::{RetrievalRecord, SightRecord};
 
 /// A difference that is this improbable without a cause is told.
 const SIGNIFICANT: f64 = 0.05;
@@ -41,6 +41,7 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
         ));
     }
     notes.extend(retrieval(run));
+    notes.extend(sight(run));
     notes.extend(left_out(run));
     notes
 }
@@ -68,6 +69,40 @@ fn retrieval(run: &RunRecord) -> Vec<String> {
                 list(&stages),
                 if index.was_read { "read" } else { "made" },
                 ms(index.seconds)
+            ));
+        }
+    }
+    notes
+}
+
+/// Where the time goes in tasks that show pictures, of the reference of each model.
+fn sight(run: &RunRecord) -> Vec<String> {
+    let ms = |seconds: f64| format!("{} ms", significant(seconds * 1e3, 2));
+    let mut notes = Vec::new();
+    for trial in run.trials.iter().filter(|trial| trial.is_reference) {
+        for task in &trial.tasks {
+            let Some(SightRecord { pictures, tokens_per_picture, projector_bytes, seconds }) =
+                task.sight
+            else {
+                continue;
+            };
+            let memory = match projector_bytes {
+                0 => String::new(),
+                bytes => format!(
+                    "; the projector takes {} beside the model",
+                    format_bytes(bytes)
+                ),
+            };
+            notes.push(format!(
+                "{} ({}, {}), {pictures} pictures of {} tokens: one takes {} to encode, a question \
+                 then {} to read and {} to answer{memory}.",
+                task.task,
+                sanitize(&trial.model),
+                sanitize(&trial.label),
+                significant(tokens_per_picture, 3),
+                ms(seconds.encoding),
+                ms(seconds.prefill),
+                ms(seconds.generation),
             ));
         }
     }

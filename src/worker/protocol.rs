@@ -236,6 +236,12 @@ pub struct TaskJob {
     pub separator: Option<String>,
     /// The passages of a task that finds some.
     pub corpus: Option<CorpusJob>,
+    /// The folder at which the paths of pictures begin, of a task that shows some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<PathBuf>,
+    /// The file of the projector, of a model that sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<PathBuf>,
 }
 
 /// Perplexity and divergence of one variant.

@@ -141,7 +141,12 @@ impl Visit<'_> {
                 self.measure_quality(job, &mut progress).map(Some)
             }
             WorkloadJob::Task(task)
-                if applicability::task(&task.answering, self.facts.class).is_some() =>
+                if applicability::task(
+                    &task.answering,
+                    self.facts.class,
+                    task.projector.is_some(),
+                )
+                .is_some() =>
             {
                 Ok(None)
             }
@@ -185,6 +190,11 @@ impl Visit<'_> {
                 job,
                 encoder: encoder.as_ref(),
             }),
+            gallery: task
+                .pictures
+                .as_deref()
+                .zip(task.projector.as_deref())
+                .map(|(folder, projector)| tasks::Gallery { folder, projector }),
         };
         tasks::run(self.model, self.settings, &request, progress).map_err(|error| error.to_string())
     }

@@ -16,7 +16,9 @@ pub enum Inapplicable {
     NoEmbeddings,
     /// The model keeps nothing between two calls that more tokens could follow.
     NoDepth,
-    /// Retrieval-augmented answers are measured of decoders alone.
+    /// The model was given nothing to see pictures with.
+    NoSight,
+    /// Retrieval-augmented answers and those about pictures are measured of decoders alone.
     NotMeasured,
     /// The model has no position for a token so far behind.
     TooLong {
@@ -31,6 +33,7 @@ impl fmt::Display for Inapplicable {
             Self::NoGeneration => formatter.write_str("it generates nothing"),
             Self::NoEmbeddings => formatter.write_str("it is not made to embed texts"),
             Self::NoDepth => formatter.write_str("it reads every text anew, whole"),
+            Self::NoSight => formatter.write_str("it sees no pictures"),
             Self::NotMeasured => formatter.write_str("it is measured of decoders alone"),
             Self::TooLong { context } => {
                 write!(formatter, "it reads {context} tokens at most")
@@ -61,17 +64,23 @@ pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
     }
 }
 
-/// Why a task does not apply to a class of architecture; `None`: it does. An encoder chooses what lies
-/// nearest, but writes nothing.
+/// Why a task does not apply to a class of architecture, with a projector or without; `None`: it does.
+/// An encoder chooses what lies nearest, but writes nothing.
 #[must_use]
-pub fn task(answering: &Answering, class: ArchitectureClass) -> Option<Inapplicable> {
+pub fn task(
+    answering: &Answering,
+    class: ArchitectureClass,
+    sees: bool,
+) -> Option<Inapplicable> {
     match (answering, class) {
+        (Answering::See { .. }, _) if !sees => Some(Inapplicable::NoSight),
         (Answering::Choose, _) | (Answering::Retrieve, ArchitectureClass::EncoderOnly) => None,
         (Answering::Retrieve, _) => Some(Inapplicable::NoEmbeddings),
         (_, ArchitectureClass::EncoderOnly) => Some(Inapplicable::NoGeneration),
-        (Answering::Augment { .. }, ArchitectureClass::EncoderDecoder) => {
-            Some(Inapplicable::NotMeasured)
-        }
+        (
+            Answering::Augment { .. } | Answering::See { .. },
+            ArchitectureClass::EncoderDecoder,
+        ) => Some(Inapplicable::NotMeasured),
         _ => None,
     }
 }
@@ -107,6 +116,19 @@ mod tests {
         }
         assert_eq!(why_not("pp16@d16", class), Some(Inapplicable::NoDepth));
         assert_eq!(why_not("embed16x2", class), Some(Inapplicable::NoEmbeddings));
+    }
+
+    #[test]
+    fn pictures_are_for_decoders_with_a_projector() {
+        let answering = Answering::See { max_tokens: 8, stop: Vec::new() };
+        let why_not = |class, sees| task(&answering, class, sees);
+        assert_eq!(why_not(ArchitectureClass::DecoderOnly, true), None);
+        let blind = Some(Inapplicable::NoSight);
+        assert_eq!(why_not(ArchitectureClass::DecoderOnly, false), blind);
+        let no = Some(Inapplicable::NoGeneration);
+        assert_eq!(why_not(ArchitectureClass::EncoderOnly, true), no);
+        let unmeasured = Some(Inapplicable::NotMeasured);
+        assert_eq!(why_not(ArchitectureClass::EncoderDecoder, true), unmeasured);
     }
 
     #[test]

@@ -4,27 +4,10 @@
 #include "ggml-backend.h"
 #include "llama-ext.h"
 #include "llama-model.h"
+#include "quantbench_guarded.h"
 
 #include <cstdio>
 #include <cstring>
-#include <exception>
-
-namespace {
-
-// Runs `call`; if it throws, writes the exception's text and returns `fallback`.
-template <typename Result, typename Call>
-Result guarded(Result fallback, char * error, size_t error_size, Call call) {
-    try {
-        return call();
-    } catch (const std::exception & exception) {
-        std::snprintf(error, error_size, "%s", exception.what());
-    } catch (...) {
-        std::snprintf(error, error_size, "unknown C++ exception");
-    }
-    return fallback;
-}
-
-}  // namespace
 
 int32_t quantbench_default_threads(void) {
     return guarded<int32_t>(1, nullptr, 0, [] { return common_cpu_get_num_math(); });

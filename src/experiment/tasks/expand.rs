@@ -2,16 +2,17 @@
 
 use super::corpus::CorpusPlan;
 use super::file::TaskFile;
+use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
-use crate::dataset::{Columns, DatasetError, Example};
+use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::inputs;
 use crate::experiment::reader::{Located, nearest};
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Tokens of a generated answer.
@@ -78,6 +79,10 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     }
     let use_case = expand_kind(kind, problems);
     let (Ok(name), Some(use_case)) = (parsed, use_case) else { return Vec::new() };
+    if use_case == UseCase::ImageText && !picture::BUILT_IN {
+        // The models that it is for are left out, and that is said.
+        return Vec::new();
+    }
     let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
     let metrics = expand_metrics(task, use_case, &answering, problems);
     let formats = expand_formats(task, problems);
@@ -91,9 +96,10 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     } else {
         None
     };
-    let Some(questions) = questions(task, source, &maker, base, problems) else {
+    let Some((folder, questions)) = questions(task, source, &mut maker, base, problems) else {
         return Vec::new();
     };
+    let shows = use_case == UseCase::ImageText;
     let plan = TaskPlan {
         name,
         use_case,
@@ -103,6 +109,7 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
         format: FormatChoice::default(),
         separator: task.separator.as_ref().map(|separator| separator.value.clone()),
         corpus,
+        pictures: shows.then_some(folder),
         question_count: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         checksum: checksum(&questions),
         questions: Arc::new(questions),
@@ -171,16 +178,35 @@ fn expand_answering(
             Answering::Generate { max_tokens, stop } => Answering::Augment { max_tokens, stop },
             other => other,
         }),
+        UseCase::ImageText => Some(match generate() {
+            Answering::Generate { max_tokens, stop } => Answering::See { max_tokens, stop },
+            other => other,
+        }),
         _ => None,
     };
+    let shows = use_case == UseCase::ImageText;
     match (&finds, &task.answer, &task.corpus) {
         (Some(_), Some(answer), _) => {
-            problems.push(answer.problem("has no meaning for a task that finds passages"));
+            let whose = if shows { "shows pictures" } else { "finds passages" };
+            problems.push(answer.problem(format!("has no meaning for a task that {whose}")));
         }
-        (None, _, Some(corpus)) => {
+        (_, _, Some(corpus)) if finds.is_none() || shows => {
             let problem =
                 Problem::new(corpus.span.clone(), "'corpus' is for tasks that find passages");
             problems.push(problem.help("write kind = \"retrieval\" or kind = \"rag\""));
+        }
+        _ => {}
+    }
+    match &task.fields.image {
+        None if shows => {
+            let problem = Problem::new(task.span.clone(), "this task does not say what it shows");
+            problems.push(problem.help(
+                "write fields = { image = \"…\" }, the field with the path of a picture",
+            ));
+        }
+        Some(image) if !shows => {
+            let problem = image.problem("is for tasks that show pictures");
+            problems.push(problem.help("write kind = \"image-text\""));
         }
         _ => {}
     }
@@ -199,7 +225,11 @@ fn expand_answering(
         None if use_case == UseCase::TextGeneration => Answering::Predict,
         None => generate(),
     };
-    if !matches!(answering, Answering::Generate { .. } | Answering::Augment { .. }) {
+    let writes = |it: &Answering| {
+        use Answering as A;
+        matches!(it, A::Generate { .. } | A::Augment { .. } | A::See { .. })
+    };
+    if !writes(&answering) {
         let unused = [
             task.max_tokens.as_ref().map(|it| it.problem("is for answers that are generated")),
             task.stop
@@ -223,7 +253,8 @@ fn expand_metrics(
 ) -> Vec<TaskMetric> {
     use TaskMetric as M;
     // Classes are the same for every question only if the choices are.
-    let has_classes = task.choices.is_some() || matches!(answering, Answering::Generate { .. });
+    let has_classes = task.choices.is_some()
+        || matches!(answering, Answering::Generate { .. } | Answering::See { .. });
     let Some(written) = &task.metrics else {
         return match (answering, use_case) {
             (Answering::Predict, _) => vec![M::Accuracy],
@@ -233,7 +264,7 @@ fn expand_metrics(
             (Answering::Choose, _) => vec![M::Accuracy, M::AccuracyNormalized],
             (_, UseCase::Translation) => vec![M::Bleu, M::Chrf],
             (_, UseCase::Summarization) => vec![M::RougeL, M::Rouge1, M::Rouge2],
-            (_, UseCase::QuestionAnswering) => vec![M::ExactMatch, M::F1],
+            (_, UseCase::QuestionAnswering | UseCase::ImageText) => vec![M::ExactMatch, M::F1],
             (
                 _,
                 UseCase::Classification
@@ -294,7 +325,10 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
         Answering::Choose => task.correct.is_none(),
         // The corpus says which passage is right.
         Answering::Retrieve => false,
-        Answering::Generate { .. } | Answering::Predict | Answering::Augment { .. } => true,
+        Answering::Generate { .. }
+        | Answering::Predict
+        | Answering::Augment { .. }
+        | Answering::See { .. } => true,
     };
     if needs_gold && task.fields.gold.is_none() {
         let problem = Problem::new(task.span.clone(), "this task does not say what is right");
@@ -306,6 +340,7 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
         Answering::Predict => Shape::Predict,
         Answering::Retrieve => Shape::Find,
         Answering::Augment { .. } => Shape::Augment,
+        Answering::See { .. } => Shape::See { image: field(&task.fields.image)? },
         Answering::Choose => Shape::Choose {
             choices: choices(task, problems)?,
             labels: match (&task.labels, &task.fields.labels) {
@@ -355,19 +390,24 @@ fn choices(task: &TaskFile, problems: &mut Vec<Problem>) -> Option<Choices> {
     }
 }
 
-/// The questions of a task; what is wrong with its data set is told at `source`.
+/// The questions of a task, and the folder of its data set; what is wrong with that is told at
+/// `source`.
 fn questions(
     task: &TaskFile,
     source: &Located<String>,
-    maker: &Maker,
+    maker: &mut Maker,
     base: &Path,
     problems: &mut Vec<Problem>,
-) -> Option<Vec<Question>> {
+) -> Option<(PathBuf, Vec<Question>)> {
     let names: Option<Vec<String>> =
         task.columns.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect());
     let columns = names.as_deref().map_or(Columns::Header, Columns::Named);
-    let made = inputs::dataset(&source.value, base, columns)
-        .and_then(|dataset| Ok(make(task, &dataset.examples, maker, &dataset.path)?));
+    let made = inputs::dataset(&source.value, base, columns).and_then(|dataset| {
+        maker.pictures = Pictures::beside(&dataset.path);
+        let questions = make(task, &dataset.examples, maker, &dataset.path)?;
+        let folder = dataset.path.parent().unwrap_or_else(|| Path::new(""));
+        Ok((folder.to_owned(), questions))
+    });
     made.map_err(|reason| problems.push(source.problem(reason))).ok()
 }
 

@@ -62,6 +62,8 @@ pub struct FieldsFile {
     pub labels: Option<Located<String>>,
     /// `gold`: what is right.
     pub gold: Option<Located<String>>,
+    /// `image`: the file of the picture that is shown.
+    pub image: Option<Located<String>>,
 }
 
 impl TaskFile {
@@ -112,6 +114,7 @@ impl FieldsFile {
             choices: read_string(&mut table, "choices", problems),
             labels: read_string(&mut table, "labels", problems),
             gold: read_string(&mut table, "gold", problems),
+            image: read_string(&mut table, "image", problems),
         };
         table.finish(elsewhere, problems);
         file

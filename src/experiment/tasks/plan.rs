@@ -6,6 +6,7 @@ use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,11 +28,13 @@ pub enum UseCase {
     Retrieval,
     /// A question is answered with passages that are found for it (retrieval-augmented generation).
     Rag,
+    /// A picture is described, or a question about it answered.
+    ImageText,
 }
 
 impl UseCase {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TextGeneration,
         Self::Classification,
         Self::QuestionAnswering,
@@ -39,6 +42,7 @@ impl UseCase {
         Self::Summarization,
         Self::Retrieval,
         Self::Rag,
+        Self::ImageText,
     ];
 
     /// Its name in experiments.
@@ -52,6 +56,7 @@ impl UseCase {
             Self::Summarization => "summarization",
             Self::Retrieval => "retrieval",
             Self::Rag => "rag",
+            Self::ImageText => "image-text",
         }
     }
 }
@@ -89,6 +94,13 @@ pub enum Answering {
         /// Texts at which it stops; they are no part of the answer.
         stop: Vec<String>,
     },
+    /// It writes, after it has seen a picture.
+    See {
+        /// Tokens after which it stops at the latest.
+        max_tokens: u32,
+        /// Texts at which it stops; they are no part of the answer.
+        stop: Vec<String>,
+    },
 }
 
 impl Answering {
@@ -99,10 +111,12 @@ impl Answering {
         match metric {
             M::Accuracy => *self != Self::Retrieve,
             M::AccuracyNormalized => *self == Self::Choose,
-            M::MacroF1 => matches!(self, Self::Choose | Self::Generate { .. }),
-            M::ExactMatch | M::F1 => matches!(self, Self::Generate { .. } | Self::Augment { .. }),
+            M::MacroF1 => matches!(self, Self::Choose | Self::Generate { .. } | Self::See { .. }),
+            M::ExactMatch | M::F1 => {
+                matches!(self, Self::Generate { .. } | Self::Augment { .. } | Self::See { .. })
+            }
             M::Bleu | M::Chrf | M::Rouge1 | M::Rouge2 | M::RougeL => {
-                matches!(self, Self::Generate { .. })
+                matches!(self, Self::Generate { .. } | Self::See { .. })
             }
             M::Hit(_) | M::ReciprocalRank | M::Ndcg(_) => {
                 matches!(self, Self::Retrieve | Self::Augment { .. })
@@ -119,6 +133,7 @@ impl Answering {
             Self::Predict => "predict",
             Self::Retrieve => "retrieve",
             Self::Augment { .. } => "augment",
+            Self::See { .. } => "see",
         }
     }
 }
@@ -145,6 +160,10 @@ pub struct TaskPlan {
     /// The passages of a task that finds some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusPlan>,
+    /// The folder at which the paths of pictures begin, of a task that shows some; not stored with a
+    /// run.
+    #[serde(skip)]
+    pub pictures: Option<PathBuf>,
     /// Number of questions.
     pub question_count: u32,
     /// Tells sets of questions apart: the first half of their SHA-256, hex.

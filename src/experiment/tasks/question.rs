@@ -1,5 +1,6 @@
 //! From an example of a data set to a question: templates filled in, the right answer found.
 
+use super::pictures::{PictureFile, Pictures};
 use crate::dataset::{Example, Fault};
 use crate::prompt::environment::{in_words, strict_environment};
 use minijinja::value::Serde;
@@ -24,6 +25,15 @@ pub enum Asked {
     /// Something is to be written.
     Write {
         /// The request.
+        request: String,
+        /// Answers that are right; at least one.
+        references: Vec<String>,
+    },
+    /// Something is to be written about a picture.
+    See {
+        /// The picture.
+        picture: PictureFile,
+        /// The request that follows it.
         request: String,
         /// Answers that are right; at least one.
         references: Vec<String>,
@@ -96,6 +106,8 @@ pub(super) enum Shape {
     Find,
     /// Passages are found, and a request with them in it is answered.
     Augment,
+    /// The picture in this field is shown, and a request about it answered.
+    See { image: String },
 }
 
 /// Makes questions of examples.
@@ -108,6 +120,8 @@ pub(super) struct Maker {
     /// The field that names the right passage, and the places of passages by name.
     relevant: String,
     places: HashMap<String, usize>,
+    /// The pictures that questions show.
+    pub(super) pictures: Pictures,
 }
 
 /// The templates of a task by name in its environment.
@@ -129,6 +143,7 @@ impl Maker {
             id,
             relevant: String::new(),
             places: HashMap::new(),
+            pictures: Pictures::default(),
         }
     }
 
@@ -171,7 +186,16 @@ impl Maker {
             Some(field) => text(example, field, example.get(field)?)?,
         };
         let asked = match &self.shape {
-            Shape::Write => self.write(example)?,
+            Shape::Write => {
+                let (request, references) = self.written(example)?;
+                Asked::Write { request, references }
+            }
+            Shape::See { image } => {
+                let name = text_of(example, image)?;
+                let picture = self.pictures.look(&name).map_err(|reason| example.fault(reason))?;
+                let (request, references) = self.written(example)?;
+                Asked::See { picture, request, references }
+            }
             Shape::Predict => self.predict(example)?,
             Shape::Find => self.find(example, None)?,
             Shape::Augment => {
@@ -196,13 +220,14 @@ impl Maker {
         Ok(Question { id, asked })
     }
 
-    fn write(&self, example: &Example) -> Result<Asked, Fault> {
+    /// The request of an example, and what would be right.
+    fn written(&self, example: &Example) -> Result<(String, Vec<String>), Fault> {
         let references = self.references(example)?;
         let request = self.render(REQUEST, example, None)?;
         if request.trim().is_empty() {
             return Err(example.fault("the template yields no text"));
         }
-        Ok(Asked::Write { request, references })
+        Ok((request, references))
     }
 
     fn find(&self, example: &Example, answer: Option<Sought>) -> Result<Asked, Fault> {

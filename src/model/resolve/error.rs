@@ -53,6 +53,14 @@ pub enum ResolveError {
         /// What it is.
         other_is: String,
     },
+    /// The file holds something other than a projector.
+    #[error("{} is no projector (mmproj): it holds {holds}", .path.display())]
+    NoProjector {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        holds: String,
+    },
     /// The file holds something other than a language model.
     #[error("{} is no language model: it holds {holds}", .path.display())]
     NoModel {

@@ -105,6 +105,35 @@ pub fn resolve(
     }
 }
 
+/// Finds or fetches the file of a projector: what turns pictures into tokens of a language model.
+///
+/// # Errors
+/// When it is not there, is no whole GGUF of a projector, or cannot be fetched.
+pub fn projector(
+    source: &Source,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Artifact, ResolveError> {
+    let path = match source {
+        Source::Hub { repository, file, revision } => {
+            fetch_parts(repository, file, revision.as_deref(), options)?
+        }
+        Source::File(path) | Source::Directory(path) => path.clone(),
+        Source::Demo => demo::in_cache(cache, demo::model()?)?.0,
+    };
+    let header = Header::read(&path)?;
+    if header.architecture() != "clip" {
+        let holds = match header.architecture() {
+            "" => "no model that names its architecture".to_owned(),
+            architecture => format!("a model of the architecture '{architecture}'"),
+        };
+        return Err(ResolveError::NoProjector { path, holds });
+    }
+    let checksum = checksum(&path, cache, &options.progress)?;
+    let file_bytes = header.file_bytes;
+    Ok(Artifact { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() })
+}
+
 /// Fetches a file and, if it is part of a split model, all its other parts; the path of the first.
 fn fetch_parts(
     repository: &str,

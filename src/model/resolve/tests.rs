@@ -183,6 +183,24 @@ fn a_folder_yields_its_variants_from_most_to_fewest_bits() {
 }
 
 #[test]
+fn a_projector_is_told_from_a_model() {
+    let place = Place::new();
+    let projector = Builder::new().string("general.architecture", "clip").tensor("a", 0, &[1]);
+    projector.write(&place.path("mmproj.gguf"));
+    Builder::model(1).write(&place.path("m-F16.gguf"));
+    let found = |name: &str| {
+        let source = Source::File(place.path(name));
+        super::projector(&source, &place.cache, &place.options)
+    };
+    let artifact = found("mmproj.gguf").unwrap();
+    assert_eq!(artifact.checksum.len(), 64);
+    assert_eq!(artifact.file_bytes, std::fs::metadata(&artifact.path).unwrap().len());
+    let error = found("m-F16.gguf").unwrap_err().to_string();
+    assert!(error.ends_with("is no projector (mmproj): it holds a model of the architecture 'llama'"));
+    assert!(found("none.gguf").unwrap_err().to_string().contains("none.gguf"));
+}
+
+#[test]
 fn two_files_of_one_type_are_called_by_their_names() {
     let place = Place::new();
     Builder::model(7).write(&place.path("v/first-Q8_0.gguf"));

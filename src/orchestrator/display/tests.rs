@@ -31,6 +31,7 @@ fn experiment() -> Experiment {
         cool_down: Duration::ZERO,
         phase_limit: Duration::from_mins(1),
         requirements: Requirements::default(),
+        left_out: Vec::new(),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
         name: name.to_owned(),
         source: Source::Demo,
         quantizations: quantizations.iter().map(|it| it.parse().unwrap()).collect(),
+        projector: None,
         reference: None,
         settings: None,
         workloads: None,
@@ -90,6 +91,7 @@ impl Rehearsal {
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),
             requirements: Requirements::default(),
+            left_out: Vec::new(),
         };
         Self { experiment, folder: tempfile::tempdir().unwrap(), run: None }
     }
@@ -131,6 +133,7 @@ impl Rehearsal {
             model: model.to_owned(),
             quantization: *quantization,
             label: quantization.to_string(),
+            projector: None,
             origin: if quantization.to_string() == "F16" {
                 Origin::Ready(Artifact {
                     path: source.clone(),

@@ -13,7 +13,7 @@ use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, format_count, significant};
 use crate::workload::measured::ModelFacts;
-use crate::workload::tasks::record::TaskRecord;
+use crate::workload::tasks::record::{SightRecord, TaskRecord};
 use std::collections::BTreeMap;
 
 /// What was measured of a use case.
@@ -41,8 +41,9 @@ pub(super) struct Measured<'a> {
     with_and_without: Option<(f64, f64)>,
 }
 
-fn architecture_of(facts: &ModelFacts) -> Architecture {
+fn architecture_of(facts: &ModelFacts, sees: bool) -> Architecture {
     match facts.class {
+        _ if sees => Architecture::MultiModal,
         _ if facts.experts.is_some() => Architecture::MixtureOfExperts,
         ArchitectureClass::DecoderOnly => Architecture::DecoderOnly,
         ArchitectureClass::EncoderOnly => Architecture::EncoderOnly,
@@ -59,6 +60,7 @@ fn place_of(architecture: Architecture, use_case: UseCase) -> Option<(Architectu
         UseCase::Translation => (architecture, Use::Translation),
         UseCase::Summarization => (architecture, Use::Summarization),
         UseCase::Rag => (Architecture::RetrievalAugmented, Use::QuestionAnswering),
+        UseCase::ImageText => (architecture, Use::ImageText),
         UseCase::Retrieval => return None,
     })
 }
@@ -85,7 +87,9 @@ impl<'a> Measured<'a> {
             .filter(|(trial, _)| chosen(trial))
             .filter_map(|(trial, row)| {
                 let facts = trial.facts.as_ref()?;
-                Some(Model { architecture: architecture_of(facts), trial, row, facts })
+                let plan = experiment.models.iter().find(|it| it.name == trial.model);
+                let sees = plan.is_some_and(|plan| plan.projector.is_some());
+                Some(Model { architecture: architecture_of(facts, sees), trial, row, facts })
             })
             .collect();
         if models.is_empty() {
@@ -184,7 +188,11 @@ impl<'a> Measured<'a> {
             .filter_map(|model| {
                 let text = match characteristic {
                     Trait::ContextLength => format!("{} tokens", model.facts.context_length),
-                    Trait::InferenceSpeed => speeds(model)?,
+                    Trait::InferenceSpeed => {
+                        let parts: Vec<String> =
+                            speeds(model).into_iter().chain(sight(model)).collect();
+                        (!parts.is_empty()).then(|| parts.join("; "))?
+                    }
                     Trait::MemoryUsage => memory(model)?,
                     Trait::Accuracy => return None,
                 };
@@ -331,6 +339,23 @@ fn speeds(model: &Model<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// What seeing took the model in its first task with pictures.
+fn sight_of(model: &Model<'_>) -> Option<SightRecord> {
+    model.trial.tasks.iter().find_map(|task| task.sight)
+}
+
+/// `3.1 ms to encode a picture, then 12 ms to read a question and 40 ms to answer`.
+fn sight(model: &Model<'_>) -> Option<String> {
+    let seconds = sight_of(model)?.seconds;
+    let ms = |seconds: f64| significant(seconds * 1e3, 2);
+    Some(format!(
+        "{} ms to encode a picture, then {} ms to read a question and {} ms to answer",
+        ms(seconds.encoding),
+        ms(seconds.prefill),
+        ms(seconds.generation)
+    ))
+}
+
 /// `weights 4.07 MiB, peak 35.2 MiB`.
 fn memory(model: &Model<'_>) -> Option<String> {
     let weights = model.row.value(Metric::WeightsBytes)?;
@@ -344,7 +369,9 @@ fn memory(model: &Model<'_>) -> Option<String> {
         ),
         _ => String::new(),
     };
-    Some(format!("weights {}{peak}{experts}", bytes(weights)))
+    let projector = sight_of(model).filter(|sight| sight.projector_bytes > 0);
+    let projector = projector.map(|sight| format!(", projector {}", format_bytes(sight.projector_bytes)));
+    Some(format!("weights {}{peak}{experts}{}", bytes(weights), projector.unwrap_or_default()))
 }
 
 #[expect(

@@ -58,7 +58,7 @@ impl Encoder<'_> {
         questions: &[Question],
     ) -> Result<Fitted<Vec<EncodedAlternative>>, TaskError> {
         let encode = |question: &Question| match &question.asked {
-            Asked::Write { .. } | Asked::Find { .. } => Ok(Vec::new()),
+            Asked::Write { .. } | Asked::See { .. } | Asked::Find { .. } => Ok(Vec::new()),
             Asked::Choose { alternatives, .. } => {
                 alternatives.iter().map(|it| self.alternative(question, it)).collect()
             }
@@ -80,7 +80,7 @@ impl Encoder<'_> {
     ) -> Result<Fitted<Vec<i32>>, TaskError> {
         let encode = |question: &Question| match &question.asked {
             Asked::Write { request, .. } => self.request(question, request),
-            Asked::Choose { .. } | Asked::Find { .. } => Ok(Vec::new()),
+            Asked::Choose { .. } | Asked::See { .. } | Asked::Find { .. } => Ok(Vec::new()),
         };
         self.fit(questions, encode, |tokens| tokens.len() + max_tokens as usize)
     }

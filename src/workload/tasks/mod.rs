@@ -3,9 +3,10 @@
 //! `answerer` is the seam: a way of answering says how questions are cut into groups and how one
 //! group is answered; it runs groups over as many contexts as the processor has threads. `choose`
 //! and `generate` are two such ways; `with_encoder` is how models with an encoder answer, `retrieve` finds
-//! passages, `rag` answers with them. `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions into tokens, `record` answers into what is kept. Uses `metrics`,
+//! passages, `rag` answers with them, `see` about pictures; these ask one question at a time (`alone`). `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions into tokens, `record` answers into what is kept. Uses `metrics`,
 //! `prompt`, `experiment` and `llama`; used by `worker`. docs/TASKS.md tells what is measured.
 
+mod alone;
 mod answerer;
 mod beginning;
 pub mod choose;
@@ -15,6 +16,8 @@ mod prefix;
 mod rag;
 pub mod record;
 pub mod retrieve;
+#[cfg(feature = "multimodal")]
+mod see;
 #[cfg(test)]
 mod tests;
 mod with_encoder;
@@ -35,8 +38,11 @@ use crate::retrieval::index::IndexError;
 use choose::Chooser;
 use encode::Encoder;
 use generate::Writer;
+#[cfg(not(feature = "multimodal"))]
+use record::SightRecord;
 use record::{TaskRecord, Work};
 use retrieve::Corpus;
+use std::path::Path;
 use std::time::Instant;
 
 /// Why a task failed.
@@ -81,6 +87,26 @@ pub enum TaskError {
         /// What the template says.
         reason: String,
     },
+    /// A task that shows pictures has a model that sees none.
+    #[error("the task shows pictures, but the model has no projector")]
+    NoProjector,
+    /// This build shows no pictures.
+    #[error("{}", crate::dataset::picture::NOT_BUILT_IN)]
+    NotBuiltIn,
+    /// A picture cannot be shown.
+    #[error("question '{id}': {reason}")]
+    Picture {
+        /// The question.
+        id: String,
+        /// What is wrong, in a sentence.
+        reason: String,
+    },
+    /// The prompt format has no place for the picture.
+    #[error("question '{id}': the prompt format leaves out the request, or repeats it, so that the picture has no place")]
+    NoPlace {
+        /// The question.
+        id: String,
+    },
     /// The index of the passages cannot be used.
     #[error("{reason}")]
     Index {
@@ -118,6 +144,17 @@ pub struct Request<'a> {
     pub separator: Option<&'a str>,
     /// The passages of a task that finds some.
     pub corpus: Option<Corpus<'a>>,
+    /// The pictures of a task that shows some.
+    pub gallery: Option<Gallery<'a>>,
+}
+
+/// The pictures of a task, and what the model sees them with.
+#[derive(Debug, Clone, Copy)]
+pub struct Gallery<'a> {
+    /// Where their paths begin.
+    pub folder: &'a Path,
+    /// The file of the projector.
+    pub projector: &'a Path,
 }
 
 /// What a task yields.
@@ -142,7 +179,15 @@ pub fn run(
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
     let class = model.class();
+    let mut sight = None;
     let (answered, retrieval) = match request.answering {
+        Answering::See { max_tokens, stop } => {
+            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let seen = see(model, settings, request, gallery, writing, progress)?;
+            sight = Some(seen.1);
+            (seen.0, None)
+        }
         Answering::Retrieve => {
             let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
             let found = rag::retrieve(model, settings, request, corpus, progress)?;
@@ -181,6 +226,7 @@ pub fn run(
         evaluated_tokens: work.evaluated_tokens,
         seconds: start.elapsed().as_secs_f64(),
         retrieval,
+        sight,
     };
     Ok(TaskRun { record, memory })
 }
@@ -226,6 +272,7 @@ fn decode(
             answerer::run(&writer, model, settings, progress)?
         }
         Answering::Retrieve | Answering::Augment { .. } => return Err(TaskError::NoCorpus),
+        Answering::See { .. } => return Err(TaskError::NoProjector),
     };
     Ok(Answered { positions, too_long, answers: done.answers, work, memory: done.memory })
 }
@@ -251,5 +298,22 @@ fn encode(
             with_encoder::write(model, settings, questions, (*max_tokens, stop), progress)
         }
         Answering::Retrieve | Answering::Augment { .. } => Err(TaskError::NoCorpus),
+        Answering::See { .. } => Err(TaskError::NoProjector),
     }
+}
+
+#[cfg(feature = "multimodal")]
+use see::see;
+
+/// The place of `see::see` in a build without pictures.
+#[cfg(not(feature = "multimodal"))]
+fn see(
+    _model: &Model,
+    _settings: &Settings,
+    _request: &Request<'_>,
+    _gallery: Gallery<'_>,
+    _writing: (u32, &[String]),
+    _progress: Progress<'_>,
+) -> Result<(Answered, SightRecord), TaskError> {
+    Err(TaskError::NotBuiltIn)
 }

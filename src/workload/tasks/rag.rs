@@ -3,19 +3,17 @@
 //! One question at a time, as a user would ask, so that it can be told where the time goes: embedding
 //! the question, searching the index, reading the request, writing the answer.
 
+use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
 use super::record::{RetrievalRecord, StageSeconds, Work};
 use super::retrieve::{Corpus, Retriever};
 use super::{Answered, Request, TaskError};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question, Sought};
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
 use crate::llama::error::LlamaError;
 use crate::llama::model::Model;
 use crate::prompt::environment::{in_words, strict_environment};
 use crate::workload::Progress;
-use crate::workload::softmax::index_of_maximum;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value};
 use std::time::{Duration, Instant};
@@ -66,7 +64,7 @@ pub(super) fn augment(
     stops.extend(request.prompter.stops());
     let mut reader = Reader::new(model, settings, corpus, request, max_tokens)?;
     let mut memory = retriever.memory();
-    memory.extend(reader.context.memory());
+    memory.extend(reader.alone.context.memory());
     let mut answered = Answered::none(memory);
     let mut times = Times::default();
     for (position, question) in request.questions.iter().enumerate() {
@@ -101,12 +99,12 @@ pub(super) fn augment(
 }
 
 impl Answered {
-    fn none(memory: Vec<crate::llama::memory::BufferMemory>) -> Self {
+    pub(super) fn none(memory: Vec<crate::llama::memory::BufferMemory>) -> Self {
         let work = Work { request_tokens: 0, evaluated_tokens: 0 };
         Self { positions: Vec::new(), too_long: Vec::new(), answers: Vec::new(), work, memory }
     }
 
-    fn count(&mut self, tokens: usize) {
+    pub(super) fn count(&mut self, tokens: usize) {
         self.work.request_tokens += tokens as u64;
         self.work.evaluated_tokens += tokens as u64;
     }
@@ -123,11 +121,10 @@ impl Answered {
     }
 }
 
-/// A decoder that reads one request at a time.
+/// A decoder, and the template of its requests.
 struct Reader<'a> {
     model: &'a Model,
-    context: Context<'a>,
-    batch: Batch,
+    alone: Alone<'a>,
     environment: Environment<'static>,
     request: &'a Request<'a>,
     max_tokens: u32,
@@ -146,18 +143,8 @@ impl<'a> Reader<'a> {
         environment
             .add_template_owned(TEMPLATE, template)
             .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
-        let tokens = model.context_length();
-        let batch = settings.batch.min(tokens);
-        let shape =
-            ContextShape { tokens, sequences: 1, batch, ubatch: settings.ubatch.min(batch) };
-        Ok(Self {
-            model,
-            context: Context::new(model, settings, shape)?,
-            batch: Batch::with_capacity(batch as usize),
-            environment,
-            request,
-            max_tokens,
-        })
+        let alone = Alone::open(model, settings, model.context_length())?;
+        Ok(Self { model, alone, environment, request, max_tokens })
     }
 
     /// The request as tokens; `None` if it and an answer do not fit the model's context.
@@ -188,50 +175,16 @@ impl<'a> Reader<'a> {
 
     /// Reads the request; returns the first token of the answer.
     fn read(&mut self, tokens: &[i32]) -> Result<i32, LlamaError> {
-        self.context.clear_memory();
-        let last = tokens.len() - 1;
-        let length = self.context.shape().batch as usize;
-        for (nth, part) in tokens.chunks(length).enumerate() {
-            self.batch.clear();
-            for (offset, &token) in part.iter().enumerate() {
-                let position = nth * length + offset;
-                self.batch.add(token, signed(position), 0, position == last)?;
-            }
-            self.context.decode(&mut self.batch)?;
-        }
-        self.next()
-    }
-
-    fn next(&mut self) -> Result<i32, LlamaError> {
-        self.context.synchronize();
-        Ok(signed(index_of_maximum(self.context.all_logits(1)?)))
+        self.alone.context.clear_memory();
+        self.alone.read(tokens, 0, true)?;
+        self.alone.next()
     }
 
     /// Writes the answer from its first token on, up to one of `stops`.
     fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, LlamaError> {
-        let (mut token, mut position) = (first, length);
-        let mut bytes = Vec::new();
-        for _ in 0..self.max_tokens {
-            if self.model.ends_generation(token) {
-                break;
-            }
-            bytes.extend(self.model.token_bytes(token));
-            let text = String::from_utf8_lossy(&bytes);
-            if let Some(end) = stops.iter().filter_map(|&stop| text.find(stop)).min() {
-                return Ok(text[..end].to_owned());
-            }
-            self.batch.clear();
-            self.batch.add(token, signed(position), 0, true)?;
-            self.context.decode(&mut self.batch)?;
-            position += 1;
-            token = self.next()?;
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let position = i32::try_from(length).unwrap_or(i32::MAX);
+        self.alone.write(first, position, self.max_tokens, stops)
     }
-}
-
-fn signed(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Time spent in each stage over all questions.
@@ -260,7 +213,7 @@ impl Times {
     }
 
     fn means(&self) -> StageSeconds {
-        let mean = |sum: Duration| sum.as_secs_f64() / f64::from(self.questions.max(1));
+        let mean = |sum| mean_seconds(sum, self.questions);
         StageSeconds {
             embedding: mean(self.embedding),
             search: mean(self.search),
@@ -268,9 +221,4 @@ impl Times {
             generation: mean(self.generation),
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-fn tell(progress: Progress<'_>, done: usize, all: usize) {
-    progress(done as f64 / all as f64, "");
 }

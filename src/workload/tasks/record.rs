@@ -32,6 +32,35 @@ pub struct TaskRecord {
     /// Of a task that finds passages: how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalRecord>,
+    /// Of a task that shows pictures: what seeing them took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<SightRecord>,
+}
+
+/// What seeing pictures took, one question at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SightRecord {
+    /// Pictures that were encoded; questions in a row about one picture share its encoding.
+    pub pictures: u32,
+    /// Mean number of tokens that a picture takes of the context.
+    pub tokens_per_picture: f64,
+    /// Bytes of the projector's weights and of what encoding takes, as llama.cpp counts them. The
+    /// memory of a trial's other workloads does not hold them.
+    pub projector_bytes: u64,
+    /// Where the time goes.
+    pub seconds: SightSeconds,
+}
+
+/// Mean seconds of each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SightSeconds {
+    /// Per picture: from pixels to embeddings, scaling included; reading the file is not.
+    pub encoding: f64,
+    /// Per question: the request is read, the picture's embeddings included, up to the first token of the
+    /// answer.
+    pub prefill: f64,
+    /// Per question: the rest of the answer is written.
+    pub generation: f64,
 }
 
 /// How passages were found.
@@ -128,7 +157,10 @@ pub(super) fn scores(
         let mut classes = Classes::default();
         let counts = questions.iter().zip(answers).flat_map(|(question, answer)| {
             let row = match (&question.asked, answer) {
-                (Asked::Write { references, .. }, Answer::Text(text)) => {
+                (
+                    Asked::Write { references, .. } | Asked::See { references, .. },
+                    Answer::Text(text),
+                ) => {
                     of_text(metric, text, references, &mut classes)
                 }
                 (Asked::Choose { alternatives, right }, Answer::Alternatives(found)) => {

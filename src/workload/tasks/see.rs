@@ -1,0 +1,224 @@
+//! Answers about pictures: a projector turns a picture into tokens, a decoder answers behind them.
+//!
+//! The picture stands in front of the request, a line end between them: that is where llama.cpp's own
+//! server puts it. One question at a time, so that it can be told where the time goes; of questions in a
+//! row about one picture, the picture is encoded once.
+
+use super::alone::{Alone, mean_seconds, tell};
+use super::answerer::Answer;
+use super::record::{SightRecord, SightSeconds};
+use super::{Answered, Gallery, Request, TaskError};
+use crate::dataset::picture;
+use crate::experiment::settings::Settings;
+use crate::experiment::tasks::{Asked, PictureFile, Question};
+use crate::llama::context::ContextShape;
+use crate::llama::model::Model;
+use crate::llama::projector::{EncodedPicture, Projector};
+use crate::workload::Progress;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// A question that fits the model.
+struct Fitting<'a> {
+    position: usize,
+    question: &'a Question,
+    picture: &'a PictureFile,
+    /// Tokens before the picture, and behind it.
+    before: Vec<i32>,
+    behind: Vec<i32>,
+}
+
+/// What a picture of a size takes.
+#[derive(Clone, Copy)]
+struct Extent {
+    tokens: usize,
+    longest_part: usize,
+}
+
+/// The questions that fit the model, and the room that they need.
+struct Fitted<'a> {
+    questions: Vec<Fitting<'a>>,
+    too_long: Vec<String>,
+    /// Most tokens of any question, its answer included.
+    most: usize,
+    /// Tokens of the longest part of any picture.
+    longest_part: usize,
+}
+
+/// Time spent in each stage.
+#[derive(Default)]
+struct Times {
+    pictures: u32,
+    picture_tokens: usize,
+    questions: u32,
+    encoding: Duration,
+    prefill: Duration,
+    generation: Duration,
+}
+
+/// Answers of a decoder that sees, up to so many tokens or to one of the texts at which it stops.
+pub(super) fn see(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    gallery: Gallery<'_>,
+    (max_tokens, stop): (u32, &[String]),
+    progress: Progress<'_>,
+) -> Result<(Answered, SightRecord), TaskError> {
+    let mut projector = Projector::load(model, gallery.projector, settings)?;
+    let Fitted { questions, too_long, most, longest_part } =
+        fit(model, &projector, request, max_tokens)?;
+    let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
+    stops.extend(request.prompter.stops());
+    let shape = shape(settings, &projector, most, longest_part);
+    let mut alone = Alone::with_shape(model, settings, shape)?;
+    let mut answered = Answered { too_long, ..Answered::none(alone.context.memory()) };
+    let mut times = Times::default();
+    let mut encoded: Option<(&str, EncodedPicture)> = None;
+    for (done, fitting) in questions.iter().enumerate() {
+        let name = fitting.picture.name.as_str();
+        let mut seen = match encoded.take() {
+            Some((known, seen)) if known == name => seen,
+            _ => look(&mut projector, gallery, fitting, &mut times)?,
+        };
+        let tokens = fitting.before.len() + seen.tokens() + fitting.behind.len();
+        let start = Instant::now();
+        alone.context.clear_memory();
+        let position = alone.read(&fitting.before, 0, false)?;
+        let position = projector.read(&mut alone.context, &mut seen, position)?;
+        let position = alone.read(&fitting.behind, position, true)?;
+        let first = alone.next()?;
+        times.prefill += start.elapsed();
+        let start = Instant::now();
+        let text = alone.write(first, position, max_tokens, &stops)?;
+        times.generation += start.elapsed();
+        times.questions += 1;
+        encoded = Some((name, seen));
+        answered.count(tokens);
+        answered.positions.push(fitting.position);
+        answered.answers.push(Answer::Text(text));
+        tell(progress, done + 1, questions.len());
+    }
+    Ok((answered, times.record(&projector)))
+}
+
+/// The context for the longest question. A picture whose parts attend to each other in both directions
+/// is computed in one go.
+fn shape(
+    settings: &Settings,
+    projector: &Projector<'_>,
+    most: usize,
+    longest_part: usize,
+) -> ContextShape {
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let least = if projector.reads_at_once() { narrow(longest_part) } else { 1 };
+    let tokens = narrow(most);
+    let batch = settings.batch.min(tokens).max(least);
+    ContextShape { tokens, sequences: 1, batch, ubatch: settings.ubatch.max(least).min(batch) }
+}
+
+/// Reads a picture's file and encodes it.
+fn look(
+    projector: &mut Projector<'_>,
+    gallery: Gallery<'_>,
+    fitting: &Fitting<'_>,
+    times: &mut Times,
+) -> Result<EncodedPicture, TaskError> {
+    let wrong = |reason: String| TaskError::Picture { id: fitting.question.id.clone(), reason };
+    let PictureFile { name, width, height, .. } = fitting.picture;
+    let path = gallery.folder.join(name);
+    let picture = picture::bytes(&path)
+        .and_then(|bytes| picture::decode(&path, &bytes))
+        .map_err(|error| wrong(error.to_string()))?;
+    if (picture.width, picture.height) != (*width, *height) {
+        return Err(wrong(format!("the picture {} has changed since the run began", path.display())));
+    }
+    let start = Instant::now();
+    let encoded = projector.prepare(&picture).and_then(|prepared| projector.encode(prepared));
+    let encoded = encoded.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    times.encoding += start.elapsed();
+    times.pictures += 1;
+    times.picture_tokens += encoded.tokens();
+    Ok(encoded)
+}
+
+/// Turns requests into tokens and leaves out what does not fit the model's context; how many tokens a
+/// picture takes depends on its size alone.
+fn fit<'a>(
+    model: &Model,
+    projector: &Projector<'_>,
+    request: &Request<'a>,
+    max_tokens: u32,
+) -> Result<Fitted<'a>, TaskError> {
+    let context = model.context_length();
+    let mut fitted = Fitted { questions: Vec::new(), too_long: Vec::new(), most: 0, longest_part: 0 };
+    let mut extents: HashMap<(u32, u32), Extent> = HashMap::new();
+    let mut shortest = usize::MAX;
+    for (position, question) in request.questions.iter().enumerate() {
+        let Asked::See { picture, request: text, .. } = &question.asked else { continue };
+        let (before, behind) = around(model, request, question, text)?;
+        let size = (picture.width, picture.height);
+        let extent = if let Some(&known) = extents.get(&size) {
+            known
+        } else {
+            let measured = projector.measure(size.0, size.1)?;
+            let extent =
+                Extent { tokens: measured.tokens(), longest_part: measured.longest_part() };
+            extents.insert(size, extent);
+            extent
+        };
+        let length = before.len() + extent.tokens + behind.len() + max_tokens as usize;
+        shortest = shortest.min(length);
+        if length as u64 > u64::from(context) {
+            fitted.too_long.push(question.id.clone());
+            continue;
+        }
+        fitted.most = fitted.most.max(length);
+        fitted.longest_part = fitted.longest_part.max(extent.longest_part);
+        fitted.questions.push(Fitting { position, question, picture, before, behind });
+    }
+    if fitted.questions.is_empty() {
+        let questions = request.questions.len();
+        return Err(TaskError::NothingFits { questions, shortest, context });
+    }
+    Ok(fitted)
+}
+
+/// The tokens before and behind the picture of a request.
+fn around(
+    model: &Model,
+    request: &Request<'_>,
+    question: &Question,
+    text: &str,
+) -> Result<(Vec<i32>, Vec<i32>), TaskError> {
+    // A mark that the request itself does not hold says where the format puts what it begins with.
+    let mut mark = "(picture)".to_owned();
+    while text.contains(&mark) {
+        mark.insert(0, '(');
+        mark.push(')');
+    }
+    let prompt = request
+        .prompter
+        .request(&format!("{mark}\n{text}"))
+        .map_err(|source| TaskError::Template { id: question.id.clone(), source })?;
+    let no_place = || TaskError::NoPlace { id: question.id.clone() };
+    let (before, behind) = prompt.split_at(&mark).ok_or_else(no_place)?;
+    Ok((model.tokenize_prompt(&before)?, model.tokenize_rest(&behind)?))
+}
+
+impl Times {
+    fn record(&self, projector: &Projector<'_>) -> SightRecord {
+        #[expect(clippy::cast_precision_loss, reason = "a mean, shown with two digits")]
+        let tokens_per_picture = self.picture_tokens as f64 / f64::from(self.pictures.max(1));
+        SightRecord {
+            pictures: self.pictures,
+            tokens_per_picture,
+            projector_bytes: projector.bytes(),
+            seconds: SightSeconds {
+                encoding: mean_seconds(self.encoding, self.pictures),
+                prefill: mean_seconds(self.prefill, self.questions),
+                generation: mean_seconds(self.generation, self.questions),
+            },
+        }
+    }
+}
