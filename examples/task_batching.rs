@@ -65,6 +65,7 @@ fn compare(
         prompter: &prompter,
         separator: task.separator.as_deref(),
         corpus: None,
+        gallery: None,
     };
     let together = || -> Result<_, Failure> {
         let start = Instant::now();

@@ -68,7 +68,8 @@ pub fn left_out(
     let models = || file.models.iter().flatten();
     if models().next().is_some() && !models().any(is_built_in) {
         for written in models().filter_map(|model| model.mmproj.as_ref()) {
-            problems.push(written.problem(format!("is for pictures, and {}", picture::NOT_BUILT_IN)));
+            problems
+                .push(written.problem(format!("is for pictures, and {}", picture::NOT_BUILT_IN)));
         }
     }
     let left_out = |model: &ModelFile| {

@@ -186,14 +186,14 @@ impl<'model> Projector<'model> {
     }
 
     fn cut(&self, width: u32, height: u32, rgb: *const u8) -> Result<PreparedPicture, LlamaError> {
-        let failed =
-            |reason| LlamaError::Picture { action: "prepare", width, height, reason };
+        let failed = |reason| LlamaError::Picture { action: "prepare", width, height, reason };
         let memory = || failed("there is no memory for it".to_owned());
         log::forget_errors();
         // SAFETY: the pixels are null or as many as the size says, which the caller checked; libmtmd
         // copies them.
         let bitmap = Bitmap(
-            NonNull::new(unsafe { sys::mtmd_bitmap_init(width, height, rgb) }).ok_or_else(memory)?,
+            NonNull::new(unsafe { sys::mtmd_bitmap_init(width, height, rgb) })
+                .ok_or_else(memory)?,
         );
         // SAFETY: returns an owned, empty list.
         let chunks = unsafe { sys::mtmd_input_chunks_init() };
@@ -231,8 +231,7 @@ impl<'model> Projector<'model> {
             }
             log::forget_errors();
             // SAFETY: projector and part are alive. Exceptions are caught by libmtmd.
-            let code =
-                unsafe { sys::mtmd_encode_chunk(self.handle.as_ptr(), prepared.chunk(at)) };
+            let code = unsafe { sys::mtmd_encode_chunk(self.handle.as_ptr(), prepared.chunk(at)) };
             if code != 0 {
                 return Err(prepared.failed("encode", log::take_errors()));
             }

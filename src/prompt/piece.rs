@@ -161,7 +161,10 @@ mod tests {
         let mut prompt = Prompt::default();
         prompt.push_marked("<s>user: (here) what?<e>", &["<s>", "<e>"]);
         let (before, behind) = prompt.split_at("(here)").unwrap();
-        assert_eq!((before.text(), behind.text()), ("<s>user: ".to_owned(), " what?<e>".to_owned()));
+        assert_eq!(
+            (before.text(), behind.text()),
+            ("<s>user: ".to_owned(), " what?<e>".to_owned())
+        );
         assert_eq!(behind.special().collect::<Vec<_>>(), ["<e>"]);
         // A special token is no text.
         assert_eq!(prompt.split_at("<s>"), None);

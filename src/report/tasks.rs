@@ -88,10 +88,7 @@ fn sight(run: &RunRecord) -> Vec<String> {
             };
             let memory = match projector_bytes {
                 0 => String::new(),
-                bytes => format!(
-                    "; the projector takes {} beside the model",
-                    format_bytes(bytes)
-                ),
+                bytes => format!("; the projector takes {} beside the model", format_bytes(bytes)),
             };
             notes.push(format!(
                 "{} ({}, {}), {pictures} pictures of {} tokens: one takes {} to encode, a question \

@@ -67,20 +67,15 @@ pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
 /// Why a task does not apply to a class of architecture, with a projector or without; `None`: it does.
 /// An encoder chooses what lies nearest, but writes nothing.
 #[must_use]
-pub fn task(
-    answering: &Answering,
-    class: ArchitectureClass,
-    sees: bool,
-) -> Option<Inapplicable> {
+pub fn task(answering: &Answering, class: ArchitectureClass, sees: bool) -> Option<Inapplicable> {
     match (answering, class) {
         (Answering::See { .. }, _) if !sees => Some(Inapplicable::NoSight),
         (Answering::Choose, _) | (Answering::Retrieve, ArchitectureClass::EncoderOnly) => None,
         (Answering::Retrieve, _) => Some(Inapplicable::NoEmbeddings),
         (_, ArchitectureClass::EncoderOnly) => Some(Inapplicable::NoGeneration),
-        (
-            Answering::Augment { .. } | Answering::See { .. },
-            ArchitectureClass::EncoderDecoder,
-        ) => Some(Inapplicable::NotMeasured),
+        (Answering::Augment { .. } | Answering::See { .. }, ArchitectureClass::EncoderDecoder) => {
+            Some(Inapplicable::NotMeasured)
+        }
         _ => None,
     }
 }

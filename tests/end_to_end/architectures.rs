@@ -219,6 +219,10 @@ fn the_demo_s_architectures_answer_as_well_as_their_readme_says() {
         let found = value(&document, model, metric);
         assert!((found - share).abs() < 0.016, "{model} {metric}: {found}, not {share}");
     }
+    if cfg!(feature = "multimodal") {
+        let found = value(&document, "see", "task_captions_acc");
+        assert!((found - 0.75).abs() < 0.03, "captions: {found}, not 0.75");
+    }
     // Of some of the questions: 81.5 % and 89 % of all.
     for metric in ["task_translation_acc", "task_summaries_acc"] {
         let found = value(&document, "encoder-decoder", metric);

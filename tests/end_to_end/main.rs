@@ -16,6 +16,7 @@ mod import;
 mod interruption;
 mod methods;
 mod mix;
+mod pictures;
 mod quantize;
 mod run;
 mod tasks;

@@ -28,7 +28,7 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<Picture, PictureError> {
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> PictureError {
-    PictureError::Damaged { path: path.to_owned(), reason: reason.to_string() }
+    PictureError::Damaged { path: path.to_owned(), reason: reason.to_string().trim().to_owned() }
 }
 
 fn check_size(path: &Path, width: u32, height: u32) -> Result<(), PictureError> {
@@ -58,15 +58,10 @@ fn from_decoder<D: ImageDecoder>(
     Ok(Picture { width, height, rgb: decoded.into_rgb8().into_raw() })
 }
 
-/// Strictly: `image` itself decodes a JPEG as far as it goes and leaves the rest grey.
+/// A JPEG's decoder takes what is there and leaves the rest grey, even where it is told to be strict: a
+/// picture that is cut off or shorter than its header says would go unnoticed.
 fn jpeg(path: &Path, bytes: &[u8]) -> Result<Picture, PictureError> {
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::MAX)
-        .set_max_height(usize::MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let source = ZCursor::new(bytes);
-    let mut decoder = JpegDecoder::new_with_options(source, options);
+    let mut decoder = jpeg_decoder(bytes, true);
     decoder.decode_headers().map_err(|error| damaged(path, error))?;
     let (width, height) =
         decoder.info().map_or((0, 0), |info| (u32::from(info.width), u32::from(info.height)));
@@ -75,5 +70,48 @@ fn jpeg(path: &Path, bytes: &[u8]) -> Result<Picture, PictureError> {
     if rgb.len() as u64 != 3 * u64::from(width) * u64::from(height) {
         return Err(damaged(path, "its colours are not understood"));
     }
-    Ok(Picture { width, height, rgb })
+    let Some(end) = end_of_scans(bytes) else { return Err(damaged(path, "it has no end")) };
+    // What follows the last scan plays no part in a picture that is whole.
+    let other = [&bytes[..end], &other_end()].concat();
+    match jpeg_decoder(&other, false).decode() {
+        Ok(same) if same == rgb => Ok(Picture { width, height, rgb }),
+        _ => Err(damaged(path, "it holds fewer pixels than its header says")),
+    }
+}
+
+fn jpeg_decoder(bytes: &[u8], strict: bool) -> JpegDecoder<ZCursor<&[u8]>> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(strict)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+}
+
+/// Bytes that would come to some picture, and the marker that ends one.
+fn other_end() -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    // 255 begins a marker.
+    let mut bytes: Vec<u8> = (0..1024).map(|_| random.u8(..255)).collect();
+    bytes.extend([0xff, 0xd9]);
+    bytes
+}
+
+/// Where the marker stands that ends the picture, behind its first scan: a thumbnail within a header has
+/// an end of its own.
+fn end_of_scans(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        let rest = bytes.get(at..)?;
+        match rest {
+            [0xff, 0xff, ..] => at += 1,
+            [0xff, 0xda, ..] => break,
+            [0xff, 0x01 | 0xd0..=0xd8, ..] => at += 2,
+            [0xff, _, high, low, ..] => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            // Bytes between two segments, which decoders skip.
+            [_, ..] => at += 1,
+            [] => return None,
+        }
+    }
+    bytes[at..].windows(2).position(|pair| pair == [0xff, 0xd9]).map(|end| at + end)
 }

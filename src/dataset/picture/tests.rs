@@ -133,7 +133,10 @@ mod decoded {
     fn a_size_that_nobody_means_is_refused_before_anything_is_decoded() {
         for (width, height) in [(60_000, 60_000), (16_384, 16_384), (20_000, 1)] {
             let told = said(&png(width, height, &[0, 7]));
-            assert!(told.contains(&format!("says that it has {width} × {height} pixels")), "{told}");
+            assert!(
+                told.contains(&format!("says that it has {width} × {height} pixels")),
+                "{told}"
+            );
         }
         assert!(said(&png(0, 4, &[0, 7])).starts_with("the picture it.png"));
         let mut content = bytes(&at("baseline.jpg")).unwrap();

@@ -200,9 +200,10 @@ fn expand_answering(
     match &task.fields.image {
         None if shows => {
             let problem = Problem::new(task.span.clone(), "this task does not say what it shows");
-            problems.push(problem.help(
-                "write fields = { image = \"…\" }, the field with the path of a picture",
-            ));
+            problems
+                .push(problem.help(
+                    "write fields = { image = \"…\" }, the field with the path of a picture",
+                ));
         }
         Some(image) if !shows => {
             let problem = image.problem("is for tasks that show pictures");

@@ -4,6 +4,7 @@
 mod meaning;
 mod mutations;
 mod overrides;
+mod pictures;
 mod tasks;
 #[cfg(feature = "demo")]
 mod tour;

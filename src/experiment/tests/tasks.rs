@@ -59,7 +59,9 @@ fn alternatives(plan: &TaskPlan, question: usize) -> (Vec<(String, String)>, usi
             let both = alternatives.iter().map(|it| (it.request.clone(), it.continuation.clone()));
             (both.collect(), *right)
         }
-        asked @ (Asked::Write { .. } | Asked::Find { .. }) => panic!("{asked:?}"),
+        asked @ (Asked::Write { .. } | Asked::See { .. } | Asked::Find { .. }) => {
+            panic!("{asked:?}")
+        }
     }
 }
 

@@ -196,7 +196,9 @@ fn a_projector_is_told_from_a_model() {
     assert_eq!(artifact.checksum.len(), 64);
     assert_eq!(artifact.file_bytes, std::fs::metadata(&artifact.path).unwrap().len());
     let error = found("m-F16.gguf").unwrap_err().to_string();
-    assert!(error.ends_with("is no projector (mmproj): it holds a model of the architecture 'llama'"));
+    assert!(
+        error.ends_with("is no projector (mmproj): it holds a model of the architecture 'llama'")
+    );
     assert!(found("none.gguf").unwrap_err().to_string().contains("none.gguf"));
 }
 

@@ -370,7 +370,8 @@ fn memory(model: &Model<'_>) -> Option<String> {
         _ => String::new(),
     };
     let projector = sight_of(model).filter(|sight| sight.projector_bytes > 0);
-    let projector = projector.map(|sight| format!(", projector {}", format_bytes(sight.projector_bytes)));
+    let projector =
+        projector.map(|sight| format!(", projector {}", format_bytes(sight.projector_bytes)));
     Some(format!("weights {}{peak}{experts}{}", bytes(weights), projector.unwrap_or_default()))
 }
 

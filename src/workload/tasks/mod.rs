@@ -102,7 +102,9 @@ pub enum TaskError {
         reason: String,
     },
     /// The prompt format has no place for the picture.
-    #[error("question '{id}': the prompt format leaves out the request, or repeats it, so that the picture has no place")]
+    #[error(
+        "question '{id}': the prompt format leaves out the request, or repeats it, so that the picture has no place"
+    )]
     NoPlace {
         /// The question.
         id: String,

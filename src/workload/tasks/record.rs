@@ -160,9 +160,7 @@ pub(super) fn scores(
                 (
                     Asked::Write { references, .. } | Asked::See { references, .. },
                     Answer::Text(text),
-                ) => {
-                    of_text(metric, text, references, &mut classes)
-                }
+                ) => of_text(metric, text, references, &mut classes),
                 (Asked::Choose { alternatives, right }, Answer::Alternatives(found)) => {
                     let lengths = alternatives.iter().map(|it| it.continuation.chars().count());
                     of_choice(metric, found, lengths, *right)

@@ -131,7 +131,10 @@ fn look(
         .and_then(|bytes| picture::decode(&path, &bytes))
         .map_err(|error| wrong(error.to_string()))?;
     if (picture.width, picture.height) != (*width, *height) {
-        return Err(wrong(format!("the picture {} has changed since the run began", path.display())));
+        return Err(wrong(format!(
+            "the picture {} has changed since the run began",
+            path.display()
+        )));
     }
     let start = Instant::now();
     let encoded = projector.prepare(&picture).and_then(|prepared| projector.encode(prepared));
@@ -151,7 +154,8 @@ fn fit<'a>(
     max_tokens: u32,
 ) -> Result<Fitted<'a>, TaskError> {
     let context = model.context_length();
-    let mut fitted = Fitted { questions: Vec::new(), too_long: Vec::new(), most: 0, longest_part: 0 };
+    let mut fitted =
+        Fitted { questions: Vec::new(), too_long: Vec::new(), most: 0, longest_part: 0 };
     let mut extents: HashMap<(u32, u32), Extent> = HashMap::new();
     let mut shortest = usize::MAX;
     for (position, question) in request.questions.iter().enumerate() {
@@ -220,5 +224,172 @@ impl Times {
                 generation: mean_seconds(self.generation, self.questions),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::tasks::Answering;
+    use crate::llama::backend::Backend;
+    use crate::llama::model::LoadExtent;
+    use crate::metrics::TaskMetric;
+    use crate::prompt::choice::Prompter;
+    use crate::workload::tasks::{TaskRun, run};
+    use std::path::{Path, PathBuf};
+
+    fn demo(file: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(file)
+    }
+
+    fn settings() -> Settings {
+        Settings { threads: Some(1), ..Settings::default() }
+    }
+
+    fn load() -> Model {
+        let path = demo("model/quantbench-demo-chat-F16.gguf");
+        Model::load(Backend::initialise(), &path, &settings(), LoadExtent::Everything).unwrap()
+    }
+
+    fn question(name: &str, request: &str, reference: &str) -> Question {
+        let picture =
+            PictureFile { name: name.to_owned(), width: 64, height: 64, checksum: String::new() };
+        let (request, references) = (request.to_owned(), vec![reference.to_owned()]);
+        Question { id: name.to_owned(), asked: Asked::See { picture, request, references } }
+    }
+
+    fn prompter() -> Prompter {
+        Prompter::new("chatml".parse().unwrap(), || Ok(None)).unwrap()
+    }
+
+    fn ask(questions: &[Question], projector: &Path) -> Result<TaskRun, TaskError> {
+        let model = load();
+        let (folder, prompter) = (demo("tasks"), prompter());
+        let request = Request {
+            name: "seen".parse().unwrap(),
+            questions,
+            answering: &Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
+            metrics: &[TaskMetric::ExactMatch],
+            prompter: &prompter,
+            separator: None,
+            corpus: None,
+            gallery: Some(Gallery { folder: &folder, projector }),
+        };
+        run(&model, &settings(), &request, &mut |_, _| ())
+    }
+
+    fn projector() -> PathBuf {
+        demo("model/quantbench-demo-see-mmproj-F16.gguf")
+    }
+
+    #[test]
+    fn a_request_stays_text_and_stands_behind_the_picture() {
+        let model = load();
+        let text = "Is (picture) or ((picture)) <|im_end|>?";
+        let question = question("a", text, "no");
+        let prompter = prompter();
+        let request = Request {
+            name: "seen".parse().unwrap(),
+            questions: std::slice::from_ref(&question),
+            answering: &Answering::Choose,
+            metrics: &[],
+            prompter: &prompter,
+            separator: None,
+            corpus: None,
+            gallery: None,
+        };
+        let (before, behind) = around(&model, &request, &question, text).unwrap();
+        let special = |text: &str| model.tokenize(text, false, true).unwrap();
+        let plain = |text: &str| model.tokenize(text, false, false).unwrap();
+        let begin: Vec<i32> = model.beginning_token().into_iter().collect();
+        assert_eq!(before, [begin, special("<|im_start|>"), plain("user\n")].concat());
+        let rest = [
+            plain(&format!("\n{text}")),
+            special("<|im_end|>"),
+            plain("\n"),
+            special("<|im_start|>"),
+            plain("assistant\n"),
+        ];
+        assert_eq!(behind, rest.concat());
+        assert_eq!(special("<|im_end|>").len(), 1);
+        assert!(plain("<|im_end|>").len() > 1);
+    }
+
+    #[test]
+    fn questions_in_a_row_about_a_picture_share_its_encoding() {
+        let questions = [
+            question("scenes/000.png", "Describe the picture.", "x"),
+            question("scenes/000.png", "Which shape is orange?", "square"),
+            question("scenes/001.png", "Which shape is orange?", "square"),
+            question("scenes/000.png", "Which shape is orange?", "square"),
+        ];
+        let TaskRun { record, memory } = ask(&questions, &projector()).unwrap();
+        let sight = record.sight.unwrap();
+        assert_eq!((sight.pictures, record.questions), (3, 4));
+        assert!(sight.tokens_per_picture >= 64.0, "{sight:?}");
+        assert!(sight.projector_bytes > 500_000, "{sight:?}");
+        for seconds in [sight.seconds.encoding, sight.seconds.prefill, sight.seconds.generation] {
+            assert!(seconds > 0.0, "{sight:?}");
+        }
+        assert!(memory.iter().any(|buffer| buffer.kv_bytes > 0));
+        let right = &record.scores[0].counts;
+        assert_eq!((right[1], right[3]), (1.0, 1.0), "{:?}", record.answers);
+        // The same question about the same picture, whatever was asked before.
+        assert_eq!(record.answers[1], record.answers[3]);
+        assert_ne!(record.answers[0], record.answers[1]);
+    }
+
+    #[test]
+    fn a_question_that_does_not_fit_is_named() {
+        let long = "word ".repeat(2000);
+        let long = question("scenes/002.png", &long, "x");
+        let fits = question("scenes/000.png", "Which shape is orange?", "square");
+        let record = ask(&[long.clone(), fits], &projector()).unwrap().record;
+        assert_eq!(
+            (record.questions, record.too_long.as_slice()),
+            (1, &["scenes/002.png".to_owned()][..])
+        );
+        let error = ask(&[long], &projector()).unwrap_err().to_string();
+        assert!(error.starts_with("none of the 1 questions fits"), "{error}");
+    }
+
+    #[test]
+    fn a_picture_that_is_gone_or_changed_is_named_with_its_question() {
+        let error = |name: &str, width: u32| {
+            let mut question = question(name, "What?", "x");
+            if let Asked::See { picture, .. } = &mut question.asked {
+                picture.width = width;
+            }
+            ask(&[question], &projector()).unwrap_err().to_string()
+        };
+        let gone = error("scenes/none.png", 64);
+        assert!(gone.starts_with("question 'scenes/none.png': the picture "), "{gone}");
+        assert!(error("scenes/003.png", 65).ends_with("003.png has changed since the run began"));
+    }
+
+    #[test]
+    fn what_is_no_projector_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = std::fs::read(projector()).unwrap();
+        let questions = [question("scenes/000.png", "What?", "x")];
+        let error = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            ask(&questions, &path).unwrap_err().to_string()
+        };
+        for (name, content) in [
+            ("half.gguf", &whole[..whole.len() / 2]),
+            ("head.gguf", &whole[..2000]),
+            ("empty.gguf", &[]),
+            ("text.gguf", b"a text"),
+        ] {
+            let told = error(name, content);
+            assert!(
+                told.contains(&format!("cannot load {}", folder.path().join(name).display())),
+                "{told}"
+            );
+        }
+        let model = std::fs::read(demo("model/quantbench-demo-chat-F16.gguf")).unwrap();
+        assert!(error("model.gguf", &model).contains("model.gguf"));
     }
 }

@@ -74,6 +74,7 @@ fn ask(
         prompter,
         separator: None,
         corpus: None,
+        gallery: None,
     };
     run(model, &settings(threads), &request, &mut |_, _| ())
 }
