@@ -78,7 +78,7 @@ fn pictures_are_asked_about_in_every_variant() {
     let report = world.run(&["report", "--architectures"]).expect(0).stdout;
     let line = report.lines().find(|line| line.starts_with("| multi-modal |")).unwrap();
     assert!(line.contains("Enables: 96."), "{report}");
-    for part in ["to encode a picture, then", ", projector "] {
+    for part in ["to encode a picture, then", "projector "] {
         assert!(report.contains(part), "no '{part}' in:\n{report}");
     }
 }
@@ -97,7 +97,7 @@ fn a_damaged_picture_is_one_error_before_anything_is_measured() {
     };
     world.write("scenes.jsonl", &[line("whole.png"), line("cut.png")].concat());
     world.write("models.toml", &[NOTHING_ELSE, &sees(&chat(), "scenes.jsonl")].concat());
-    let parts = ["models.toml:14:", "scenes.jsonl:2: the picture ", "cut.png is damaged: "];
+    let parts = ["models.toml:16:11: ", "scenes.jsonl:2: the picture ", "cut.png is damaged: "];
     let ended = world.run(&["run"]).expect_message(2, &parts);
     assert_eq!(ended.stderr.matches("cut.png").count(), 1, "{}", ended.stderr);
     assert!(world.cached_files().is_empty());

@@ -358,21 +358,22 @@ fn sight(model: &Model<'_>) -> Option<String> {
 
 /// `weights 4.07 MiB, peak 35.2 MiB`.
 fn memory(model: &Model<'_>) -> Option<String> {
-    let weights = model.row.value(Metric::WeightsBytes)?;
-    let peak = model.row.value(Metric::PeakRssBytes);
-    let peak = peak.map(|peak| format!(", peak {}", bytes(peak))).unwrap_or_default();
-    let experts = match (model.facts.experts, model.facts.active_parameters) {
-        (Some(_), Some(active)) => format!(
-            ", {} of {} parameters active",
-            format_count(active),
-            format_count(model.facts.parameters)
-        ),
-        _ => String::new(),
-    };
+    let mut parts = Vec::new();
+    if let Some(weights) = model.row.value(Metric::WeightsBytes) {
+        parts.push(format!("weights {}", bytes(weights)));
+        let peak = model.row.value(Metric::PeakRssBytes);
+        parts.extend(peak.map(|peak| format!("peak {}", bytes(peak))));
+        if let (Some(_), Some(active)) = (model.facts.experts, model.facts.active_parameters) {
+            parts.push(format!(
+                "{} of {} parameters active",
+                format_count(active),
+                format_count(model.facts.parameters)
+            ));
+        }
+    }
     let projector = sight_of(model).filter(|sight| sight.projector_bytes > 0);
-    let projector =
-        projector.map(|sight| format!(", projector {}", format_bytes(sight.projector_bytes)));
-    Some(format!("weights {}{peak}{experts}{}", bytes(weights), projector.unwrap_or_default()))
+    parts.extend(projector.map(|it| format!("projector {}", format_bytes(it.projector_bytes))));
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[expect(
