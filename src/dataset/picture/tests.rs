@@ -3,10 +3,6 @@
 use super::*;
 use std::fs;
 
-fn at(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures").join(name)
-}
-
 /// What is said of a file with this content, without its folder.
 fn said(content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -46,6 +42,10 @@ mod decoded {
 
     const FILES: [&str; 5] =
         ["baseline.jpg", "progressive.jpg", "lossy.webp", "lossless.webp", "transparent.png"];
+
+    fn at(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures").join(name)
+    }
 
     /// A PNG of one colour channel whose header and pixels are what is given.
     fn png(width: u32, height: u32, pixels: &[u8]) -> Vec<u8> {

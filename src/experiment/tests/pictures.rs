@@ -3,7 +3,6 @@
 use crate::dataset::picture;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::{Overrides, parse};
-use crate::model::source::Source;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -109,6 +108,7 @@ fn a_build_without_pictures_leaves_out_models_that_see_and_says_why() {
 mod seen {
     use super::*;
     use crate::experiment::tasks::{Answering, Asked};
+    use crate::model::source::Source;
 
     #[test]
     fn questions_about_a_picture_know_its_file_and_size() {
