@@ -1,7 +1,8 @@
 //! Data sets: files of examples, one object per example.
 //!
 //! `read` takes JSON Lines, JSON, CSV and TSV as others publish them; `example` looks up what a field
-//! holds, `picture` decodes what examples refer to. A data set is hostile input: whatever is wrong is told with file and line. Uses `units`
+//! holds, `picture` decodes what examples refer to. A data set is hostile input: whatever is wrong is
+//! told with file and line. Uses `units`
 //! only; used by `experiment`, which turns examples into questions.
 
 mod error;
