@@ -3,8 +3,10 @@
 //! `answerer` is the seam: a way of answering says how questions are cut into groups and how one
 //! group is answered; it runs groups over as many contexts as the processor has threads. `choose`
 //! and `generate` are two such ways; `with_encoder` is how models with an encoder answer, `retrieve` finds
-//! passages, `rag` answers with them, `see` about pictures: these two ask one question at a time (`alone`). `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions into tokens, `record` answers into what is kept. Uses `metrics`,
-//! `prompt`, `experiment` and `llama`; used by `worker`. docs/TASKS.md tells what is measured.
+//! passages, `rag` answers with them, `see` about pictures: these two ask one question at a time
+//! (`alone`). `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions
+//! into tokens, `record` answers into what is kept. Uses `dataset`, `metrics`, `prompt`, `experiment` and
+//! `llama`; used by `worker`. docs/TASKS.md tells what is measured.
 
 mod alone;
 mod answerer;
