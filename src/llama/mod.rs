@@ -21,6 +21,7 @@ pub mod log;
 pub mod mapped_file;
 pub mod memory;
 pub mod model;
+pub mod partial;
 pub mod quantize;
 pub mod sampler;
 pub mod tensors;
