@@ -86,16 +86,13 @@ impl<'a> Sequence<'a> {
         if tables.is_empty() {
             return Ok(done);
         }
-        self.advance(group.cut, &mut |part| heartbeat(0.5 * part))?;
         let bytes = Moments::bytes(group.columns, self.is_matched(), self.stream_width(group));
         let ranges = memory::passes(group.matrices, bytes);
         for (pass, range) in ranges.iter().enumerate() {
-            let mut heartbeat = |part: f64| {
-                heartbeat(0.5 + 0.5 * (count(pass) + part) / count(ranges.len()));
-            };
-            // The last time, the original's values of the next cut are kept on the way.
-            let next = plan.groups.get(index + 1).and_then(|next| next.cut);
-            let next = next.filter(|_| next != group.cut && pass + 1 == ranges.len());
+            let mut heartbeat = |part: f64| heartbeat((count(pass) + part) / count(ranges.len()));
+            // The original does not change: the last time, it goes on to the next group's cut at once.
+            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == ranges.len());
+            let next = next.map_or(group.cut, |next| next.cut);
             let moments = self.moments(group, range.clone(), next, &mut heartbeat)?;
             for (matrix, mut moments) in range.clone().zip(moments) {
                 let began = Instant::now();
@@ -141,18 +138,8 @@ impl<'a> Sequence<'a> {
         matched.then_some(group.stream_width)
     }
 
-    /// Evaluates both models up to a cut.
-    fn advance(&mut self, to: Option<usize>, heartbeat: Heartbeat<'_>) -> Result<(), GptqError> {
-        let began = Instant::now();
-        self.made.advance(&self.plan.flow, to, heartbeat)?;
-        if let Some(original) = &mut self.original {
-            original.advance(&self.plan.flow, to, &mut |_| ())?;
-        }
-        self.times.forward += began.elapsed();
-        Ok(())
-    }
-
-    /// Sums over the inputs of some of a group's matrices, in the model being made and in the original.
+    /// Sums over the inputs of some of a group's matrices, in the model being made and in the original. On the way
+    /// the one goes on to the group's cut, the other to `next`.
     fn moments(
         &mut self,
         group: &Group,
@@ -170,7 +157,7 @@ impl<'a> Sequence<'a> {
             wanted.extend(group.streams.iter().map(|&step| (step, Look::Output)));
         }
         let flow = &self.plan.flow;
-        let here = self.made.glance(flow, &wanted, None);
+        let here = self.made.glance(flow, &wanted, group.cut);
         let there = self.original.as_ref().map(|side| side.glance(flow, &wanted, next));
         let mut pairs = Pairs::default();
         for text in 0..self.texts {
@@ -200,8 +187,9 @@ impl<'a> Sequence<'a> {
             }
             self.times.moments += began.elapsed();
         }
-        if let (Some(original), Some(next)) = (&mut self.original, next) {
-            original.arrive(next);
+        self.made.arrive(&here);
+        if let (Some(original), Some(there)) = (&mut self.original, &there) {
+            original.arrive(there);
         }
         Ok(moments)
     }

@@ -41,11 +41,11 @@ impl<'m> Side<'m> {
         self.texts.first().map_or(0, |text| text.len())
     }
 
-    /// How to see `wanted`, in this order, from the cut kept now on. With `next`, a later cut, its values are kept
-    /// in place of the present ones, text by text; [`Self::arrive`] must follow.
+    /// How to see `wanted`, in this order, from the cut kept now on. The values of `next`, the same or a later cut,
+    /// are kept in place of the present ones, text by text; after the last text [`Self::arrive`] must follow.
     #[must_use]
     pub fn glance(&self, flow: &Flow, wanted: &[(usize, Look)], next: Option<usize>) -> Glance {
-        let next = next.map(|step| (step, Look::Output));
+        let next = next.filter(|_| next != self.at).map(|step| (step, Look::Output));
         let part = flow.part(self.at, wanted.iter().copied().chain(next).collect());
         let place = |look: &(usize, Look)| part.shown.iter().position(|shown| shown == look);
         let wanted = wanted.iter().filter_map(place).collect();
@@ -67,29 +67,10 @@ impl<'m> Side<'m> {
         Ok(glance.wanted.iter().filter_map(&mut take).collect())
     }
 
-    /// Says that the values of this cut are kept now, for all texts.
-    pub fn arrive(&mut self, cut: usize) {
-        self.at = Some(cut);
-    }
-
-    /// Evaluates all texts up to a cut; `heartbeat` is told the part that is done.
-    ///
-    /// # Errors
-    /// When llama.cpp cannot.
-    pub fn advance(
-        &mut self,
-        flow: &Flow,
-        to: Option<usize>,
-        heartbeat: &mut dyn FnMut(f64),
-    ) -> Result<(), LlamaError> {
-        let Some(cut) = to.filter(|_| to != self.at) else { return Ok(()) };
-        let glance = self.glance(flow, &[], Some(cut));
-        for text in 0..self.texts.len() {
-            self.look(text, &glance)?;
-            #[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
-            heartbeat((text + 1) as f64 / self.texts.len() as f64);
+    /// After all texts: the values that were kept are those that evaluations begin with.
+    pub fn arrive(&mut self, glance: &Glance) {
+        if let Some((step, _)) = glance.kept.and_then(|kept| glance.part.shown.get(kept)) {
+            self.at = Some(*step);
         }
-        self.arrive(cut);
-        Ok(())
     }
 }
