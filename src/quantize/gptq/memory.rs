@@ -6,16 +6,14 @@ use crate::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
 use std::ops::Range;
 
-/// Bytes that the sums of one group of products may take together. What needs more is done in several passes over the
-/// text; a single matrix is always done whole.
-const BUDGET: u64 = 2 << 30;
 /// Bytes per element of a Hessian while it is factorised: two matrices in f64, and what is made of them in f32.
 const FACTOR_BYTES: u64 = 24;
 
-/// Divides matrices whose sums take so many bytes each into passes that fit the budget.
+/// Divides matrices whose sums take so many bytes each into passes that fit a budget. A matrix that alone does not fit
+/// has a pass of its own.
 #[must_use]
-pub fn passes(matrices: usize, bytes: u64) -> Vec<Range<usize>> {
-    let most = usize::try_from(BUDGET / bytes.max(1)).unwrap_or(usize::MAX).max(1);
+pub fn passes(matrices: usize, bytes: u64, budget: u64) -> Vec<Range<usize>> {
+    let most = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX).max(1);
     (0..matrices).step_by(most).map(|from| from..matrices.min(from.saturating_add(most))).collect()
 }
 
@@ -44,7 +42,7 @@ pub(super) fn needed(
             let columns = usize::try_from(columns).unwrap_or(0);
             let rows = usize::try_from(rows).unwrap_or(0);
             let one = Moments::bytes(columns, matched, matched.then_some(rows));
-            let all = one.saturating_mul(matrices).min(BUDGET).max(one);
+            let all = one.saturating_mul(matrices).min(request.parameters.memory).max(one);
             // The weights, their target, and two steps between.
             let solving = 4 * (columns * rows) as u64 * single;
             all + FACTOR_BYTES * (columns * columns) as u64 + solving
@@ -74,11 +72,11 @@ mod tests {
 
     #[test]
     fn passes_fit_the_budget_and_take_every_matrix_once() {
-        let ranges = |matrices, bytes| -> Vec<(usize, usize)> {
-            passes(matrices, bytes).into_iter().map(|range| (range.start, range.end)).collect()
+        let ranges = |matrices, bytes: u64| -> Vec<(usize, usize)> {
+            passes(matrices, bytes, 600).into_iter().map(|range| (range.start, range.end)).collect()
         };
-        assert_eq!(ranges(8, BUDGET / 3), [(0, 3), (3, 6), (6, 8)]);
-        assert_eq!(ranges(2, 2 * BUDGET), [(0, 1), (1, 2)]);
-        assert_eq!(ranges(128, 1 << 20), [(0, 128)]);
+        assert_eq!(ranges(8, 200), [(0, 3), (3, 6), (6, 8)]);
+        assert_eq!(ranges(2, 1200), [(0, 1), (1, 2)]);
+        assert_eq!(ranges(128, 4), [(0, 128)]);
     }
 }

@@ -113,6 +113,9 @@ pub struct Parameters {
     pub matching: Match,
     /// How much work is put into each matrix.
     pub work: Work,
+    /// Bytes that the sums over the inputs of one group of products may take together. What needs more, as tables of
+    /// many experts do, takes several passes over the text.
+    pub memory: u64,
 }
 
 impl Default for Parameters {
@@ -121,6 +124,7 @@ impl Default for Parameters {
             damping: 0.01,
             matching: Match::Stream,
             work: Work { effort: Effort { units: 2 }, sweeps: 4 },
+            memory: 2 << 30,
         }
     }
 }

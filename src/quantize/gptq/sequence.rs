@@ -87,7 +87,7 @@ impl<'a> Sequence<'a> {
             return Ok(done);
         }
         let bytes = Moments::bytes(group.columns, self.is_matched(), self.stream_width(group));
-        let ranges = memory::passes(group.matrices, bytes);
+        let ranges = memory::passes(group.matrices, bytes, self.parameters.memory);
         for (pass, range) in ranges.iter().enumerate() {
             let mut heartbeat = |part: f64| heartbeat((count(pass) + part) / count(ranges.len()));
             // The original does not change: the last time, it goes on to the next group's cut at once.

@@ -13,6 +13,10 @@ use std::time::Instant;
 
 /// Numbers of experts that are named.
 const NAMED: usize = 8;
+/// An expert that was given fewer vectors than so many times its columns stays as it is. Its Hessian would have next to
+/// no rank to spare, and the least squares fit the few vectors it saw: measured, this many are where nothing is
+/// gained or lost (docs/GPTQ.md).
+const VECTORS_PER_COLUMN: usize = 2;
 
 /// A weight, as far as it is stored.
 #[derive(Debug)]
@@ -71,8 +75,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Stores one matrix. With experts, `moments` are over what was routed to it, and must be of as many vectors as
-    /// it has columns: with fewer, its Hessian is singular and says nothing about most of its errors.
+    /// Stores one matrix. With experts, `moments` are over what was routed to it.
     pub fn store(
         &mut self,
         matrix: usize,
@@ -80,8 +83,8 @@ impl<'a> Table<'a> {
         hessian: Option<&Hessian>,
         times: &mut Times,
     ) {
-        if self.matrices > 1 && moments.tokens() < moments.width() {
-            let reason = "the text routes fewer vectors to it than it has columns";
+        if self.matrices > 1 && moments.tokens() < VECTORS_PER_COLUMN * moments.width() {
+            let reason = "the text routes fewer vectors to it than twice its columns";
             self.kept.push((matrix, reason.to_owned()));
             return;
         }

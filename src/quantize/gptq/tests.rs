@@ -61,10 +61,16 @@ impl Scene {
         run(Backend::initialise(), &request, &self.calibration, |_| ()).unwrap()
     }
 
+    /// Mean divergence on the held-out texts.
     fn divergence(&self, output: &Path) -> f64 {
-        let [reference, other] =
-            [&*self.source, output].map(|path| log_probabilities(path, &self.held_out));
-        divergence(&reference, &other)
+        let texts = self.held_out.chunks(CONTEXT);
+        let count = u32::try_from(texts.len()).unwrap();
+        let of = |text| {
+            let [reference, other] =
+                [&*self.source, output].map(|path| log_probabilities(path, text));
+            divergence(&reference, &other)
+        };
+        texts.map(of).sum::<f64>() / f64::from(count)
     }
 }
 
@@ -75,20 +81,124 @@ fn stored(report: &Report) -> Vec<&str> {
     stored.map(|matrix| matrix.name.as_str()).collect()
 }
 
+/// Left as they were, with the reason.
+fn kept(report: &Report) -> Vec<(&Matrix, &str)> {
+    let kept = report.matrices.iter().filter_map(|matrix| match &matrix.outcome {
+        Outcome::Kept { reason } => Some((matrix, reason.as_str())),
+        Outcome::Stored { .. } => None,
+    });
+    kept.collect()
+}
+
+fn named(name: &str) -> made_up::Architecture {
+    ARCHITECTURES.into_iter().find(|architecture| architecture.name == name).unwrap()
+}
+
+/// The bytes of a tensor, matrix by matrix.
+fn matrices(path: &Path, name: &str, count: usize) -> Vec<Vec<u8>> {
+    let file = GgufInput::open(Backend::initialise(), path).unwrap();
+    let bytes = file.bytes(file.find(name).unwrap());
+    bytes.chunks(bytes.len() / count).map(<[u8]>::to_vec).collect()
+}
+
 #[test]
 fn models_of_every_architecture_diverge_less_than_with_the_importance_matrix() {
     for architecture in ARCHITECTURES {
-        let scene = Scene::made_up(architecture, 12);
+        let scene = Scene::made_up(architecture, 8);
         let output = scene.draft("Q4_0");
         let before = scene.divergence(&output);
         let report = scene.gptq(&output, Parameters::default());
         let after = scene.divergence(&output);
         println!("{}: {before:.5} {after:.5}", architecture.name);
-        for matrix in &report.matrices {
-            if let Outcome::Kept { reason } = &matrix.outcome {
-                println!("  {} {:?} {}: {reason}", matrix.name, matrix.part, matrix.format);
-            }
+        assert!(after < 0.7 * before, "{}: {after} after {before}", architecture.name);
+        // All products of all layers, the choice of experts aside, which is not rounded.
+        for (matrix, reason) in kept(&report) {
+            let name = matrix.name.as_str();
+            let expected = ["token_embd.weight", "output.weight"].contains(&name);
+            assert!(expected || matrix.format.name() == "F32", "{name}: {reason}");
         }
-        assert!(after < 0.9 * before, "{}: {after} after {before}", architecture.name);
+        assert!(stored(&report).iter().any(|name| name.starts_with("blk.1.ffn_down")));
     }
+}
+
+#[test]
+fn experts_that_see_too_little_stay_and_the_report_says_which() {
+    let scene = Scene::made_up(named("qwen3moe"), 2);
+    let output = scene.draft("Q4_0");
+    let name = "blk.0.ffn_up_exps.weight";
+    let before = matrices(&output, name, 3);
+    let report = scene.gptq(&output, Parameters::default());
+    let after = matrices(&output, name, 3);
+    // 192 tokens, two of three experts each: some see fewer than 2 · 64 vectors, some more.
+    let (left, reason) = kept(&report).into_iter().find(|(matrix, _)| matrix.name == name).unwrap();
+    assert_eq!(reason, "the text routes fewer vectors to it than twice its columns");
+    let part = left.part.as_deref().unwrap();
+    let numbers = part.strip_prefix("matrices ").unwrap().strip_suffix(" of 3").unwrap();
+    let numbers: Vec<usize> = numbers.split(", ").map(|number| number.parse().unwrap()).collect();
+    for (matrix, (before, after)) in before.iter().zip(&after).enumerate() {
+        assert_eq!(before == after, numbers.contains(&matrix), "matrix {matrix}, {part}");
+    }
+    assert!(stored(&report).contains(&name) && !numbers.is_empty());
+    // 96 columns are too many for all of them.
+    let down = "blk.0.ffn_down_exps.weight";
+    assert!(!stored(&report).contains(&down));
+    let (all, _) = kept(&report).into_iter().find(|(matrix, _)| matrix.name == down).unwrap();
+    assert_eq!((all.part.as_deref(), all.weights), (None, 96 * 64 * 3));
+}
+
+#[test]
+fn in_several_passes_experts_become_what_they_become_in_one() {
+    let scene = Scene::made_up(named("qwen2moe"), 4);
+    let draft = scene.draft("Q4_0");
+    let output = scene.folder.path().join("passes.gguf");
+    std::fs::copy(&draft, &output).unwrap();
+    scene.gptq(&draft, Parameters::default());
+    scene.gptq(&output, Parameters { memory: 1, ..Parameters::default() });
+    for name in ["blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"] {
+        let (one, several) = (matrices(&draft, name, 3), matrices(&output, name, 3));
+        assert!(one == several, "{name}");
+    }
+}
+
+#[test]
+fn the_demo_model_of_experts_diverges_less_than_with_the_importance_matrix() {
+    let demo = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(path);
+    let source = demo("model/quantbench-demo-experts-F16.gguf");
+    let text = std::fs::read_to_string(demo("texts/world.txt")).unwrap();
+    let backend = Backend::initialise();
+    let settings = Settings::default();
+    let vocabulary = Model::load(backend, &source, &settings, LoadExtent::Vocabulary).unwrap();
+    let half = |odd: usize| {
+        let lines: Vec<&str> = text.lines().skip(odd).step_by(2).collect();
+        vocabulary.tokenize(&lines.join("\n"), true, false).unwrap()
+    };
+    let (mut calibration, mut held_out) = (half(0), half(1));
+    calibration.truncate(64 * CONTEXT);
+    held_out.truncate(24 * CONTEXT);
+    let scene = Scene { folder: tempfile::tempdir().unwrap(), source, calibration, held_out };
+    let output = scene.draft("Q4_0");
+    let before = scene.divergence(&output);
+    let report = scene.gptq(&output, Parameters::default());
+    let after = scene.divergence(&output);
+    println!("{before:.5} {after:.5}");
+    assert!(after < 0.7 * before, "{after} after {before}");
+    let experts = stored(&report).iter().filter(|name| name.contains("_exps")).count();
+    assert_eq!(experts, 2 * 3);
+}
+
+#[test]
+fn a_model_that_is_no_decoder_is_refused() {
+    let model =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-translate-F16.gguf");
+    let request = Request {
+        source: Path::new(model),
+        output: Path::new(model),
+        text: "translate: Two teachers sold the round tree in the field on Sunday.",
+        context: 16,
+        chunks: None,
+        threads: THREADS,
+        parameters: Parameters::default(),
+    };
+    let error = quantize(Backend::initialise(), &request, |_| ()).unwrap_err();
+    assert!(error.to_string().contains("this one is encoder-decoder"), "{error}");
 }
