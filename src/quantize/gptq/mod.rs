@@ -184,7 +184,7 @@ fn run(
         let settings = Settings { gpu_layers: 0, ..Settings::default() };
         Model::load(backend, path, &settings, extent)
     };
-    let made = load(request.output, LoadExtent::Editable)?;
+    let made = load(request.output, LoadExtent::Overwritable)?;
     if made.class() != ArchitectureClass::DecoderOnly {
         return Err(GptqError::Class { class: made.class() });
     }

@@ -245,3 +245,33 @@ impl Pairs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_paired_by_token_and_expert_and_stand_alone_where_the_original_routes_elsewhere()
+    {
+        let shown = |matrix_of_row: [u32; 4], rows: [f32; 4]| Shown {
+            columns: 1,
+            rows: rows.to_vec(),
+            matrix_of_row: matrix_of_row.to_vec(),
+        };
+        // Two tokens, two experts each; the original prefers them the other way round, and once another one.
+        let here = shown([0, 1, 1, 2], [1.0, 2.0, 3.0, 4.0]);
+        let there = shown([1, 0, 0, 2], [20.0, 10.0, 30.0, 40.0]);
+        let mut pairs = Pairs::default();
+        let mut of = |matrix, is_routed, there: Option<&Shown>| {
+            pairs.of(matrix, is_routed, 2, &here, there);
+            (pairs.here.clone(), pairs.there.clone())
+        };
+        assert_eq!(of(0, true, Some(&there)), (vec![1.0], vec![10.0]));
+        assert_eq!(of(1, true, Some(&there)), (vec![2.0, 3.0], vec![20.0, 3.0]));
+        assert_eq!(of(2, true, Some(&there)), (vec![4.0], vec![40.0]));
+        assert_eq!(of(3, true, Some(&there)), (vec![], vec![]));
+        assert_eq!(of(1, true, None), (vec![2.0, 3.0], vec![]));
+        // Matrices that each see their own share of the input: row by row.
+        assert_eq!(of(2, false, Some(&there)), (vec![4.0], vec![40.0]));
+    }
+}

@@ -202,3 +202,40 @@ fn a_model_that_is_no_decoder_is_refused() {
     let error = quantize(Backend::initialise(), &request, |_| ()).unwrap_err();
     assert!(error.to_string().contains("this one is encoder-decoder"), "{error}");
 }
+
+/// The inputs of the last group of products.
+fn last_inputs(path: &Path, extent: LoadExtent, replace: &[(&str, Vec<u8>)]) -> Vec<f32> {
+    let settings = Settings { gpu_layers: 0, ..Settings::default() };
+    let model = Model::load(Backend::initialise(), path, &settings, extent).unwrap();
+    if extent == LoadExtent::Overwritable {
+        let weights = Weights::of(&model).unwrap();
+        assert!(weights.read("blk.0.ffn_up.weight").unwrap_err().to_string().contains("not to be"));
+        for (name, bytes) in replace {
+            weights.write(name, bytes).unwrap();
+        }
+    }
+    let context = u32::try_from(CONTEXT).unwrap();
+    let mut context = PartialContext::new(&model, context, THREADS).unwrap();
+    let plan = Plan::new(context.graph());
+    let last = plan.groups.last().unwrap();
+    let part = plan.flow.part(None, vec![(last.step, crate::llama::partial::Look::Input)]);
+    let tokens: Vec<i32> = (0..96).map(|position| position * 7 % 37 + 1).collect();
+    context.evaluate(&tokens, &part, &[]).unwrap().remove(0).rows
+}
+
+#[test]
+fn weights_overwritten_in_memory_are_those_that_the_file_has_then() {
+    let scene = Scene::made_up(named("llama"), 2);
+    let output = scene.draft("Q4_0");
+    let before = last_inputs(&output, LoadExtent::Everything, &[]);
+    let (name, other) = ("blk.0.ffn_up.weight", "blk.0.ffn_gate.weight");
+    let file = GgufInput::open(Backend::initialise(), &output).unwrap();
+    let (up, gate) = (file.find(name).unwrap(), file.find(other).unwrap());
+    assert_eq!(up.entry.format, gate.entry.format);
+    let bytes = file.bytes(gate).to_vec();
+    let replaced = last_inputs(&output, LoadExtent::Overwritable, &[(name, bytes.clone())]);
+    let mut writable = OpenOptions::new().write(true).open(&output).unwrap();
+    overwrite(&mut writable, &file, up, &bytes).unwrap();
+    assert_eq!(replaced, last_inputs(&output, LoadExtent::Everything, &[]));
+    assert_ne!(replaced, before);
+}
