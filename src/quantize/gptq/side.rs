@@ -50,7 +50,7 @@ impl<'m> Side<'m> {
         let place = |look: &(usize, Look)| part.shown.iter().position(|shown| shown == look);
         let wanted = wanted.iter().filter_map(place).collect();
         let kept = next.as_ref().and_then(place);
-        Glance { wanted, kept, part }
+        Glance { part, wanted, kept }
     }
 
     /// Evaluates one text.
