@@ -4,7 +4,7 @@
 //!
 //! ORIGINAL is in floating point; DRAFT is what llama.cpp made of it with an importance matrix. A VARIANT is `draft` (as
 //! it is), `default`, or changes to the default, as in `damping=0.001,sweeps=0,match=nothing`:
-//! `damping`, `sweeps`, `units`, `match` (`nothing`, `outputs`, `stream`), `within` (`true`, `false`), `tokens`.
+//! `damping`, `sweeps`, `units`, `match` (`nothing`, `outputs`, `stream`), `tokens`.
 //! A name that ends in `.gguf` is evaluated as it is. Evaluated is all of EVALUATION in chunks of 512 tokens.
 
 use quantbench::experiment::settings::Settings;
@@ -79,7 +79,6 @@ fn run(
     text: &str,
     parameters: Parameters,
 ) -> Answer<String> {
-    let folder = tempfile::tempdir()?;
     let began = Instant::now();
     let request = gptq::Request {
         source,
@@ -87,7 +86,6 @@ fn run(
         text,
         context: 512,
         chunks: None,
-        folder: folder.path(),
         threads: backend.default_threads(),
         parameters,
     };
@@ -137,7 +135,6 @@ fn parameters(variant: &str) -> Answer<(Parameters, f64)> {
             "damping" => parameters.damping = value.parse()?,
             "sweeps" => parameters.work.sweeps = value.parse()?,
             "units" => parameters.work.effort.units = value.parse()?,
-            "within" => parameters.within_layer = value.parse()?,
             "tokens" => share = value.parse()?,
             "match" => {
                 parameters.matching = match value {

@@ -99,6 +99,8 @@ impl<'model> Context<'model> {
         user_data: *mut c_void,
     ) -> Result<Self, LlamaError> {
         let mut parameters = parameters(model, settings, shape);
+        // With weights on the CPU, all of the graph is to be there, as one piece.
+        parameters.op_offload = settings.gpu_layers != 0;
         parameters.cb_eval = Some(callback);
         parameters.cb_eval_user_data = user_data;
         Self::make(model, shape, parameters)

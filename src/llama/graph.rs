@@ -3,7 +3,7 @@
 //! ggml's scheduler asks a context's callback about every node before it is computed; the nodes and
 //! everything they point to are written down then, and nothing is read from them. The graph is that of a
 //! few tokens on the CPU, with fused attention, in which every reader and writer of the KV cache can be
-//! told apart. Used by `quantize::awq`.
+//! told apart. Used by `partial` and `quantize`.
 
 use super::batch::Batch;
 use super::context::{Context, ContextShape};
@@ -78,6 +78,8 @@ pub struct Node {
     pub owner: Option<usize>,
     /// Elements of `owner` before its first.
     pub offset: usize,
+    /// Whether it is numbers in F32 that lie one after the other.
+    pub plain: bool,
 }
 
 impl Node {
@@ -93,6 +95,10 @@ impl Node {
 pub struct Graph {
     /// All of them, leaves included.
     pub nodes: Vec<Node>,
+    /// Those that are computed, in that order, by index.
+    pub steps: Vec<usize>,
+    /// Of each step, whether ggml was told to compute it.
+    pub(super) wanted: Vec<bool>,
 }
 
 /// The graph of a model that was loaded with its weights.
@@ -108,7 +114,7 @@ pub fn of(model: &Model, threads: u32) -> Result<Graph, LlamaError> {
         ..Settings::default()
     };
     let shape = ContextShape { tokens: 64, sequences: 1, batch: TOKENS, ubatch: TOKENS };
-    let state = Owned(NonNull::from(Box::leak(Box::<State>::default())));
+    let state = Owned(NonNull::from(Box::leak(Box::<Recorder>::default())));
     let mut context =
         Context::watched(model, &settings, shape, on_node, state.0.as_ptr().cast::<c_void>())?;
     let mut batch = Batch::with_capacity(TOKENS as usize);
@@ -123,14 +129,15 @@ pub fn of(model: &Model, threads: u32) -> Result<Graph, LlamaError> {
     Ok(std::mem::take(unsafe { &mut (*state.0.as_ptr()).graph }))
 }
 
-#[derive(Default)]
-struct State {
-    graph: Graph,
+/// Writes a graph down.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    pub(super) graph: Graph,
     known: HashMap<*const sys::ggml_tensor, usize>,
 }
 
 /// The state of the callback, at a fixed address.
-struct Owned(NonNull<State>);
+struct Owned(NonNull<Recorder>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -142,15 +149,26 @@ impl Drop for Owned {
 /// Writes a node down when ggml asks about it, and never wants to see its data.
 extern "C" fn on_node(tensor: *mut sys::ggml_tensor, ask: bool, state: *mut c_void) -> bool {
     // SAFETY: `state` is what `of` gave to the context, which holds no reference to it meanwhile.
-    if let Some(state) = unsafe { state.cast::<State>().as_mut() }
+    if let Some(state) = unsafe { state.cast::<Recorder>().as_mut() }
         && ask
     {
-        state.add(tensor);
+        state.add_step(tensor);
     }
     false
 }
 
-impl State {
+impl Recorder {
+    /// Writes down a node that is about to be computed.
+    pub(super) fn add_step(&mut self, tensor: *mut sys::ggml_tensor) {
+        // SAFETY: ggml hands over live nodes.
+        let flags = unsafe { tensor.as_ref() }.map_or(0, |node| node.flags);
+        if let Some(index) = self.add(tensor) {
+            self.graph.steps.push(index);
+            let mark = sys::GGML_TENSOR_FLAG_COMPUTE.cast_signed();
+            self.graph.wanted.push(flags & mark != 0);
+        }
+    }
+
     /// The index of a tensor, which is written down if it is new.
     fn add(&mut self, tensor: *mut sys::ggml_tensor) -> Option<usize> {
         // SAFETY: ggml hands over live nodes; sources and owners of a live node are alive, or null.
@@ -183,6 +201,8 @@ impl State {
             sources,
             owner,
             offset: node.view_offs / element,
+            // SAFETY: the node is alive.
+            plain: node.type_ == sys::GGML_TYPE_F32 && unsafe { sys::ggml_is_contiguous(tensor) },
         });
         self.known.insert(tensor, index);
         Some(index)

@@ -22,6 +22,7 @@ pub mod log;
 pub mod mapped_file;
 pub mod memory;
 pub mod model;
+pub mod partial;
 #[cfg(feature = "multimodal")]
 pub mod projector;
 pub mod quantize;

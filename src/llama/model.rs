@@ -25,6 +25,9 @@ pub enum LoadExtent {
     /// As `Everything`, with weights that can be read back and overwritten: neither mapped from the
     /// file nor repacked for speed.
     Editable,
+    /// As `Everything`, with weights that can be overwritten whole but not read back: not mapped from the file,
+    /// and repacked for speed where llama.cpp does so, again whenever they are overwritten.
+    Overwritable,
 }
 
 /// A loaded model.
@@ -75,7 +78,7 @@ impl Model {
         parameters.vocab_only = extent == LoadExtent::Vocabulary;
         parameters.no_alloc = extent == LoadExtent::MemoryPlan;
         parameters.use_extra_bufts = extent != LoadExtent::Editable;
-        if matches!(extent, LoadExtent::MemoryPlan | LoadExtent::Editable) {
+        if !matches!(extent, LoadExtent::Everything | LoadExtent::Vocabulary) {
             parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
         log::forget_errors();

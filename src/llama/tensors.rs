@@ -1,7 +1,8 @@
 //! Weights of a loaded model: list, read and overwrite them.
 //!
 //! Only of a model that was loaded with [`LoadExtent::Editable`]: elsewhere weights may be mapped
-//! from the file, which cannot be written to, or repacked, which cannot be read back.
+//! from the file, which cannot be written to, or repacked, which cannot be read back. With
+//! [`LoadExtent::Overwritable`] they are listed and overwritten only.
 
 use super::blocks;
 use super::error::LlamaError;
@@ -59,7 +60,7 @@ impl WeightInfo {
 pub struct Weights<'model> {
     entries: BTreeMap<String, Entry>,
     /// The tensors live as long as the model.
-    _model: &'model Model,
+    model: &'model Model,
 }
 
 #[derive(Debug)]
@@ -75,8 +76,8 @@ impl<'model> Weights<'model> {
     /// [`LlamaError::Weight`] if the model was not loaded to be edited, or has a format that this
     /// program does not know.
     pub fn of(model: &'model Model) -> Result<Self, LlamaError> {
-        if model.extent() != LoadExtent::Editable {
-            return Err(failed("", "the model was not loaded to be read and edited"));
+        if !matches!(model.extent(), LoadExtent::Editable | LoadExtent::Overwritable) {
+            return Err(failed("", "the model was not loaded to be edited"));
         }
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for tensor in pointers(model) {
@@ -87,7 +88,7 @@ impl<'model> Weights<'model> {
                 .or_insert_with(|| Entry { info, tensors: Vec::new() });
             entry.tensors.push(tensor);
         }
-        Ok(Self { entries, _model: model })
+        Ok(Self { entries, model })
     }
 
     /// Every weight, by name.
@@ -104,9 +105,12 @@ impl<'model> Weights<'model> {
     /// The bytes of a weight.
     ///
     /// # Errors
-    /// [`LlamaError::Weight`] if there is no such weight.
+    /// [`LlamaError::Weight`] if there is no such weight, or the model was loaded to be overwritten only.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, LlamaError> {
         let entry = self.entry(name)?;
+        if self.model.extent() != LoadExtent::Editable {
+            return Err(failed(name, "the model was loaded to be overwritten, not to be read"));
+        }
         let mut bytes = vec![0; entry.info.bytes];
         // SAFETY: the tensor is allocated, and the buffer has the bytes of all of it.
         unsafe {
@@ -145,9 +149,9 @@ impl<'model> Weights<'model> {
             return Err(failed(name, &reason));
         }
         for tensor in &entry.tensors {
-            // SAFETY: the tensor is allocated in writable memory (the model is neither mapped nor
-            // repacked) and has as many bytes as are written. Models are used by one thread, and
-            // nothing computes while this runs.
+            // SAFETY: the tensor is allocated in writable memory (the model is not mapped) and has as many
+            // bytes as are written; if it is repacked, its buffer repacks these, which it does for whole
+            // tensors. Models are used by one thread, and nothing computes while this runs.
             unsafe {
                 sys::ggml_backend_tensor_set(
                     tensor.as_ptr(),

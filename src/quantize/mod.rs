@@ -12,6 +12,8 @@ pub mod import;
 pub mod importance;
 mod provenance;
 pub mod rtn;
+#[cfg(test)]
+mod testing;
 
 use crate::experiment::calibration::{GptqSettings, Matching};
 use crate::llama::backend::Backend;
@@ -220,7 +222,6 @@ fn run_gptq(
         text,
         context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
         chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),
-        folder: calibration.folder,
         threads: request.threads,
         parameters: gptq::Parameters {
             damping: settings.damping,
@@ -250,7 +251,10 @@ fn run_gptq(
             // Not rounded at all, as the choice of experts.
             gptq::Outcome::Kept { .. } if matrix.format.block_weights() == 1 => {}
             gptq::Outcome::Kept { reason } => summary.kept.push(KeptTensor {
-                tensor: matrix.name,
+                tensor: match matrix.part {
+                    Some(part) => format!("{}: {part}", matrix.name),
+                    None => matrix.name,
+                },
                 format: matrix.format.to_string(),
                 reason,
             }),

@@ -3,7 +3,7 @@
 //! With inputs `x` (in the model being made) and `y` (in the original), errors cost `Σ |W y − Q x|²` over all
 //! tokens, plus, where the product is added to a residual stream, what that stream has drifted by. Its Hessian is
 //! `H = mean xᵀx`; what it aims at follows from `mean (y − x)ᵀ x` and `mean drift ᵀ x`. Sums are made in f32
-//! over a few thousand tokens and in f64 over these. Uses `faer`; used by the sequence over layers.
+//! over a few thousand tokens and in f64 over these. Uses `faer`; used by the tables and the sequence.
 
 use super::factor::Factor;
 use faer::linalg::matmul::matmul;
@@ -73,6 +73,26 @@ impl Moments {
             drift: matched.then(|| Products::new(width, width)),
             residual: outputs.map(|outputs| Products::new(outputs, width)),
         }
+    }
+
+    /// Bytes of such sums.
+    #[must_use]
+    pub fn bytes(width: usize, matched: bool, outputs: Option<usize>) -> u64 {
+        let sums = 1 + u64::from(matched);
+        let rows = sums * width as u64 + outputs.unwrap_or(0) as u64;
+        rows * width as u64 * (size_of::<f32>() + size_of::<f64>()) as u64
+    }
+
+    /// Tokens seen so far.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Length of an input.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Adds tokens; inputs are rows of the width. All of `original` that was announced must be there.
@@ -147,7 +167,7 @@ impl Moments {
     /// What to store in place of `weights` so that outputs come closest to the original's:
     /// `W + (W E + D) H⁻¹`, `E` and `D` the means above.
     #[must_use]
-    pub fn target(&mut self, weights: &[f32], hessian: &Hessian, residual: bool) -> Vec<f32> {
+    pub fn target(&mut self, weights: &[f32], hessian: &Hessian) -> Vec<f32> {
         self.flush();
         let (width, rows) = (self.width, weights.len() / self.width);
         let mut target = weights.to_vec();
@@ -158,7 +178,7 @@ impl Moments {
             let weights = MatRef::from_row_major_slice(weights, rows, width);
             matmul(wanted.as_mut(), Accum::Replace, weights, drift.as_ref(), 1.0, self.parallel);
         }
-        if let Some(stream) = self.residual.as_ref().filter(|_| residual) {
+        if let Some(stream) = &self.residual {
             wanted += single(&stream.double, scale);
         }
         // H⁻¹ = Rᵀ D⁻¹ R.
@@ -230,7 +250,7 @@ mod tests {
             moments.add(x, Some(Original { inputs: y, residual: None }));
         }
         let hessian = moments.hessian(1e-9).unwrap();
-        let target = moments.target(&weights, &hessian, false);
+        let target = moments.target(&weights, &hessian);
         for (i, (target, weight)) in target.iter().zip(&weights).enumerate() {
             assert!((target - weight / scales[i % width]).abs() < 1e-3);
         }
@@ -253,7 +273,7 @@ mod tests {
         let mut moments = Moments::new(width, true, Some(rows), Par::Seq);
         moments.add(&inputs, Some(Original { inputs: &inputs, residual: Some(&stream) }));
         let hessian = moments.hessian(1e-9).unwrap();
-        let target = moments.target(&vec![0.0; rows * width], &hessian, true);
+        let target = moments.target(&vec![0.0; rows * width], &hessian);
         for (target, missing) in target.iter().zip(&missing) {
             assert!((target - missing).abs() < 1e-3);
         }

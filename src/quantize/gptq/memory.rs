@@ -1,12 +1,21 @@
-//! The memory that GPTQ takes, told before it is taken.
+//! The memory that GPTQ takes: told before it is taken, and kept within a budget where there are many experts.
 
+use super::hessian::Moments;
 use super::{Match, Request};
 use crate::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
-use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// Bytes per element of a Hessian: its sums in f32 and f64, those of the drift, and what factorising takes.
-const HESSIAN_BYTES: u64 = 36;
+/// Bytes per element of a Hessian while it is factorised: two matrices in f64, and what is made of them in f32.
+const FACTOR_BYTES: u64 = 24;
+
+/// Divides matrices whose sums take so many bytes each into passes that fit a budget. A matrix that alone does not fit
+/// has a pass of its own.
+#[must_use]
+pub fn passes(matrices: usize, bytes: u64, budget: u64) -> Vec<Range<usize>> {
+    let most = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX).max(1);
+    (0..matrices).step_by(most).map(|from| from..matrices.min(from.saturating_add(most))).collect()
+}
 
 /// What for, and bytes: an upper estimate from the sizes of the tensors.
 pub(super) fn needed(
@@ -15,38 +24,59 @@ pub(super) fn needed(
     tokens: usize,
     request: &Request<'_>,
 ) -> Vec<(String, u64)> {
-    let width = source.header().get_own("embedding_length").and_then(Value::as_count).unwrap_or(0);
-    let models = if request.parameters.matching == Match::Nothing { 1 } else { 2 };
-    let hidden = models * width * tokens as u64 * size_of::<f32>() as u64;
-    let layers = largest_layer(source) + 2 * largest_layer(draft);
-    let widest = matrices(source).map(|(columns, _)| columns).max().unwrap_or(0);
-    let weights = matrices(source).map(|(_, weights)| weights).max().unwrap_or(0);
+    let own = |key: &str| source.header().get_own(key).and_then(Value::as_count).unwrap_or(0);
+    let matched = request.parameters.matching != Match::Nothing;
+    let models = 1 + u64::from(matched);
+    let single = size_of::<f32>() as u64;
+    let hidden = models * own("embedding_length") * tokens as u64 * single;
+    let bytes =
+        |model: &GgufInput| model.tensors().iter().map(|tensor| tensor.entry.bytes).sum::<u64>();
+    let weights = bytes(draft) + if matched { bytes(source) } else { 0 };
+    // llama.cpp computes no output, but has room for one at every position.
+    let vocabulary = source
+        .find("token_embd.weight")
+        .map_or(0, |tensor| tensor.entry.dimensions.iter().skip(1).product());
+    let outputs = models * 2 * request.context as u64 * vocabulary * single;
+    let sums = matrices(source)
+        .map(|(columns, rows, matrices)| {
+            let columns = usize::try_from(columns).unwrap_or(0);
+            let rows = usize::try_from(rows).unwrap_or(0);
+            let one = Moments::bytes(columns, matched, matched.then_some(rows));
+            let all = one.saturating_mul(matrices).min(request.parameters.memory).max(one);
+            // The weights, their target, and two steps between.
+            let solving = 4 * (columns * rows) as u64 * single;
+            all + FACTOR_BYTES * (columns * columns) as u64 + solving
+        })
+        .max();
     vec![
-        (format!("the states of {tokens} tokens between layers"), hidden),
-        ("a layer of each model".to_owned(), layers),
-        // The weights, their target, and two steps between.
-        (
-            format!("a Hessian of {widest} inputs and the largest matrix"),
-            HESSIAN_BYTES * widest * widest + 4 * weights * size_of::<f32>() as u64,
-        ),
+        ("the weights of the models".to_owned(), weights),
+        (format!("the hidden states of {tokens} tokens, and outputs"), hidden + outputs),
+        ("sums over inputs and the largest matrix".to_owned(), sums.unwrap_or(0)),
     ]
 }
 
-/// Columns and weights of the layers' matrices.
-fn matrices(model: &GgufInput) -> impl Iterator<Item = (u64, u64)> {
-    let of_layers = model.tensors().iter().filter(|tensor| {
-        tensor.entry.name.starts_with("blk.") && tensor.entry.dimensions.len() == 2
-    });
-    of_layers.map(|tensor| (tensor.entry.dimensions[0], tensor.entry.weights))
+/// Columns, rows and number of the layers' matrices.
+fn matrices(model: &GgufInput) -> impl Iterator<Item = (u64, u64, u64)> {
+    let of_layers = model.tensors().iter().map(|tensor| &tensor.entry);
+    of_layers.filter(|entry| entry.name.starts_with("blk.") && entry.dimensions.len() >= 2).map(
+        |entry| {
+            let dimensions = &entry.dimensions;
+            (dimensions[0], dimensions[1], dimensions.iter().skip(2).product())
+        },
+    )
 }
 
-fn largest_layer(model: &GgufInput) -> u64 {
-    let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
-    for tensor in model.tensors() {
-        let mut parts = tensor.entry.name.split('.');
-        if let (Some("blk"), Some(layer)) = (parts.next(), parts.next()) {
-            *layers.entry(layer).or_default() += tensor.entry.bytes;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_fit_the_budget_and_take_every_matrix_once() {
+        let ranges = |matrices, bytes: u64| -> Vec<(usize, usize)> {
+            passes(matrices, bytes, 600).into_iter().map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(ranges(8, 200), [(0, 3), (3, 6), (6, 8)]);
+        assert_eq!(ranges(2, 1200), [(0, 1), (1, 2)]);
+        assert_eq!(ranges(128, 4), [(0, 128)]);
     }
-    layers.into_values().max().unwrap_or(0)
 }

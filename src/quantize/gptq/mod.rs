@@ -1,8 +1,8 @@
 //! GPTQ (Frantar et al. 2022, arXiv:2210.17323) in ggml's block formats.
 //!
 //! llama.cpp first makes the file with an importance matrix, so that every tensor has the type it would have
-//! anyway; then matrix after matrix is chosen anew in place, with the inputs that the model being made gives it.
-//! What GPTQ cannot do stays as the importance matrix rounded it, and the report says why. docs/GPTQ.md
+//! anyway; then matrix after matrix is chosen anew in place, with the inputs that the model being made gives it,
+//! in the order of llama.cpp's own graph. What GPTQ cannot do stays as the importance matrix rounded it, and the report says why. docs/GPTQ.md
 //! defines what is computed.
 //!
 //! Runs inside the worker process. Uses `llama` and `model::gguf`; used by `quantize`.
@@ -10,16 +10,20 @@
 mod block;
 mod factor;
 mod hessian;
-mod layer;
 mod layout;
 mod memory;
 mod part;
+mod plan;
 mod report;
 mod sequence;
+mod side;
 mod solve;
 mod sweep;
+mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 pub use block::Effort;
@@ -31,8 +35,12 @@ use crate::llama::backend::Backend;
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
 use crate::llama::model::{LoadExtent, Model};
-use crate::model::gguf::Value;
-use sequence::{Hidden, Sequence};
+use crate::llama::partial::PartialContext;
+use crate::llama::tensors::Weights;
+use crate::model::architecture::ArchitectureClass;
+use plan::Plan;
+use sequence::Sequence;
+use side::Side;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -43,7 +51,7 @@ pub enum GptqError {
     /// A native call failed.
     #[error(transparent)]
     Llama(#[from] LlamaError),
-    /// A model could not be read, or a lone layer not written.
+    /// A model could not be read.
     #[error(transparent)]
     File(#[from] GgufFileError),
     /// The calibration text is too short.
@@ -56,14 +64,23 @@ pub enum GptqError {
         /// Tokens of one text.
         context: usize,
     },
-    /// A model without the usual token embeddings.
-    #[error("GPTQ needs a model with a plain table of token embeddings, 'token_embd.weight'")]
-    NoEmbedding,
-    /// The layers cannot be evaluated one by one.
-    #[error("GPTQ cannot evaluate this model's layers one by one: {reason}")]
-    Layers {
-        /// What stands in the way.
-        reason: String,
+    /// The model is no decoder.
+    #[error("GPTQ evaluates decoder-only models, and this one is {class}; use the method imatrix")]
+    Class {
+        /// What it is.
+        class: ArchitectureClass,
+    },
+    /// llama.cpp computes the two models differently.
+    #[error(
+        "llama.cpp computes {} and {} differently, so that GPTQ cannot compare their values",
+        source_path.display(),
+        output.display()
+    )]
+    Graphs {
+        /// The original.
+        source_path: std::path::PathBuf,
+        /// The model being made.
+        output: std::path::PathBuf,
     },
     /// The file being made could not be changed.
     #[error("cannot write {}", path.display())]
@@ -74,10 +91,6 @@ pub enum GptqError {
         source: std::io::Error,
     },
 }
-
-/// Architectures whose layers are all alike and whose first layer takes the token embeddings as they are, so
-/// that a layer can be evaluated alone.
-const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
 /// What the outputs of a matrix are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,10 +111,11 @@ pub struct Parameters {
     pub damping: f64,
     /// What outputs are compared with.
     pub matching: Match,
-    /// Whether a layer's later products see what became of its earlier ones.
-    pub within_layer: bool,
     /// How much work is put into each matrix.
     pub work: Work,
+    /// Bytes that the sums over the inputs of one group of products may take together. What needs more, as tables of
+    /// many experts do, takes several passes over the text.
+    pub memory: u64,
 }
 
 impl Default for Parameters {
@@ -109,8 +123,8 @@ impl Default for Parameters {
         Self {
             damping: 0.01,
             matching: Match::Stream,
-            within_layer: true,
             work: Work { effort: Effort { units: 2 }, sweeps: 4 },
+            memory: 2 << 30,
         }
     }
 }
@@ -128,8 +142,6 @@ pub struct Request<'a> {
     pub context: usize,
     /// At most this many times so many tokens; `None`: all of the text.
     pub chunks: Option<usize>,
-    /// Folder for one layer of each model.
-    pub folder: &'a Path,
     /// Threads.
     pub threads: u32,
     /// How.
@@ -152,47 +164,77 @@ pub enum Told {
 pub fn quantize(
     backend: Backend,
     request: &Request<'_>,
+    told: impl FnMut(Told),
+) -> Result<Report, GptqError> {
+    let tokens = calibration_tokens(backend, request)?;
+    run(backend, request, &tokens, told)
+}
+
+/// As [`quantize`], with the text's tokens, in whole texts of the context's length.
+fn run(
+    backend: Backend,
+    request: &Request<'_>,
+    tokens: &[i32],
     mut told: impl FnMut(Told),
 ) -> Result<Report, GptqError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
-    let architecture = source.header().architecture();
-    if !ARCHITECTURES.contains(&architecture) {
-        let reason = format!(
-            "'{architecture}' is not among {}, whose layers are known to be alike",
-            ARCHITECTURES.join(", ")
-        );
-        return Err(GptqError::Layers { reason });
+    told(Told::Memory(memory::needed(&source, &draft, tokens.len(), request)));
+    let load = |path: &Path, extent| {
+        let settings = Settings { gpu_layers: 0, ..Settings::default() };
+        Model::load(backend, path, &settings, extent)
+    };
+    let made = load(request.output, LoadExtent::Overwritable)?;
+    if made.class() != ArchitectureClass::DecoderOnly {
+        return Err(GptqError::Class { class: made.class() });
     }
-    let tokens = calibration_tokens(backend, request)?;
-    let count = |key: &str| source.header().get_own(key).and_then(Value::as_count).unwrap_or(0);
-    let sequence = Sequence {
-        backend,
+    let original = match request.parameters.matching {
+        Match::Nothing => None,
+        Match::Outputs | Match::Stream => Some(load(request.source, LoadExtent::Everything)?),
+    };
+    let context = u32::try_from(request.context).unwrap_or(u32::MAX);
+    let evaluate = |model| PartialContext::new(model, context, request.threads);
+    let texts: Vec<&[i32]> = tokens.chunks(request.context.max(1)).collect();
+    let context = evaluate(&made)?;
+    let plan = Plan::new(context.graph());
+    let made_side = Side::new(context, &texts);
+    let original = match &original {
+        None => None,
+        Some(original) => {
+            let context = evaluate(original)?;
+            if Plan::new(context.graph()) != plan {
+                return Err(GptqError::Graphs {
+                    source_path: request.source.to_owned(),
+                    output: request.output.to_owned(),
+                });
+            }
+            Some(Side::new(context, &texts))
+        }
+    };
+    let mut sequence = Sequence {
         source: &source,
         draft: &draft,
-        context: request.context,
-        width: usize::try_from(count("embedding_length")).unwrap_or(0),
+        plan: &plan,
+        original,
+        made: made_side,
+        weights: Weights::of(&made)?,
+        texts: texts.len(),
         parameters: request.parameters,
-        folder: request.folder,
         threads: request.threads,
-    };
-    let matched = request.parameters.matching != Match::Nothing;
-    told(Told::Memory(memory::needed(&source, &draft, tokens.len(), request)));
-    let mut hidden = Hidden {
-        original: if matched { sequence.embed(&source, &tokens)? } else { Vec::new() },
-        made: sequence.embed(&draft, &tokens)?,
+        times: Times::default(),
     };
     let mut report = Report { matrices: Vec::new(), tokens: tokens.len(), times: Times::default() };
-    let layers = count("block_count");
+    let layers = made.layers();
     let file = OpenOptions::new().write(true).open(request.output);
     let mut file = file.map_err(|source| write_error(request, source))?;
-    for layer in 0..layers {
+    for (index, group) in plan.groups.iter().enumerate() {
+        let layer = group.layer().map_or(layers, |layer| layer + 1);
         let mut heartbeat = |part: f64| {
-            #[expect(clippy::cast_precision_loss, reason = "a few thousand layers")]
-            let fraction = (layer as f64 + part) / layers as f64;
-            told(Told::Progress(fraction, format!("layer {} of {layers}", layer + 1)));
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand groups")]
+            let fraction = (index as f64 + part) / plan.groups.len() as f64;
+            told(Told::Progress(fraction, format!("layer {layer} of {layers}")));
         };
-        let done = sequence.layer(layer, &mut hidden, &mut report.times, &mut heartbeat)?;
+        let done = sequence.group(index, &mut heartbeat)?;
         for (name, bytes) in &done.replaced {
             let Some(tensor) = draft.find(name) else { continue };
             overwrite(&mut file, &draft, tensor, bytes)
@@ -201,25 +243,28 @@ pub fn quantize(
         report.matrices.extend(done.matrices);
     }
     file.sync_all().map_err(|source| write_error(request, source))?;
-    list_untouched(&draft, &mut report);
+    report.times = sequence.times;
+    list_untouched(&draft, &plan, &mut report);
     Ok(report)
 }
 
-/// Adds the matrices that no product of a layer was seen with.
-fn list_untouched(draft: &GgufInput, report: &mut Report) {
+/// Adds the matrices that are in no group of the plan.
+fn list_untouched(draft: &GgufInput, plan: &Plan, report: &mut Report) {
     for tensor in draft.tensors() {
         let entry = &tensor.entry;
         let listed = report.matrices.iter().any(|matrix| matrix.name == entry.name);
         if listed || entry.format.block_weights() == 1 {
             continue;
         }
-        let reason = if entry.name.starts_with("blk.") {
-            "no plain product of a layer uses it, as with the tables of experts"
-        } else {
-            "it belongs to no layer"
+        let left = plan.left.iter().find(|(name, _)| *name == entry.name);
+        let reason = match left {
+            Some((_, reason)) => reason,
+            None if entry.name.starts_with("blk.") => "the model multiplies nothing with it",
+            None => "it belongs to no layer",
         };
         report.matrices.push(Matrix {
             name: entry.name.clone(),
+            part: None,
             format: entry.format,
             weights: entry.weights,
             outcome: Outcome::Kept { reason: reason.to_owned() },

@@ -24,11 +24,13 @@ pub enum Outcome {
     },
 }
 
-/// A matrix of the model.
+/// A matrix of the model, or a table of experts' matrices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     /// Its name.
     pub name: String,
+    /// Which of a table's matrices, where not all are meant.
+    pub part: Option<String>,
     /// The format it is stored in.
     pub format: GgmlType,
     /// Number of weights.
@@ -40,7 +42,7 @@ pub struct Matrix {
 /// Where the time went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
-    /// Evaluating layers.
+    /// Evaluating both models.
     pub forward: Duration,
     /// Sums over inputs.
     pub moments: Duration,

@@ -1,336 +1,277 @@
-//! Layer after layer, and within a layer product after product: each matrix is chosen with the inputs it will
-//! have in the model being made.
+//! Product after product, in the order of the graph: each matrix is chosen with the inputs it will have in the
+//! model being made.
 //!
-//! Two sets of hidden states are carried along: those of the original and those of the model being made. Each
-//! product's inputs are taken from both, its matrices are stored, and what comes after sees the change. Uses the lone
-//! layer, the Hessian and the solver; used by the entry point.
+//! Both models are evaluated up to the last cut before a group of products; from there the group's inputs
+//! are computed, its matrices are stored, and what comes after sees the change. Uses the plan, the two sides, the
+//! Hessian and the tables; used by the entry point.
 
-use super::hessian::{Hessian, Moments, Original};
-use super::layer::{self, Layer, Look, Replaced, Stage, whole_name};
-use super::layout::Layout;
+use super::hessian::{Moments, Original};
+use super::memory;
+use super::plan::{Group, Plan};
 use super::report::{Matrix, Outcome, Times};
-use super::solve::{self, Problem};
+use super::side::Side;
+use super::table::Table;
 use super::{GptqError, Match, Parameters};
-use crate::llama::backend::Backend;
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, InputTensor};
-use crate::llama::model::Model;
+use crate::llama::gguf_file::GgufInput;
+use crate::llama::partial::{Look, Shown};
+use crate::llama::tensors::Weights;
 use faer::Par;
-use std::path::Path;
+use std::ops::Range;
 use std::time::Instant;
 
 /// What the sequence works on.
 #[derive(Debug)]
 pub struct Sequence<'a> {
-    /// llama.cpp.
-    pub backend: Backend,
-    /// The original.
+    /// The original's file.
     pub source: &'a GgufInput,
-    /// The model being made, as it was first stored.
+    /// The file of the model being made, as it was first.
     pub draft: &'a GgufInput,
-    /// Tokens per text.
-    pub context: usize,
-    /// Length of a token embedding.
-    pub width: usize,
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// The original; `None` if outputs are not matched.
+    pub original: Option<Side<'a>>,
+    /// The model being made.
+    pub made: Side<'a>,
+    /// Its weights.
+    pub weights: Weights<'a>,
+    /// Number of texts.
+    pub texts: usize,
     /// How.
     pub parameters: Parameters,
-    /// Folder for lone layers.
-    pub folder: &'a Path,
     /// Threads.
     pub threads: u32,
-}
-
-/// Hidden states of all tokens of the calibration, `[tokens, width]`.
-#[derive(Debug)]
-pub struct Hidden {
-    /// In the original; empty if outputs are not matched.
-    pub original: Vec<f32>,
-    /// In the model being made.
-    pub made: Vec<f32>,
+    /// Where the time went.
+    pub times: Times,
 }
 
 /// Is told now and then which part of a step is done, from 0 to 1.
-pub type Heartbeat<'a> = &'a mut dyn FnMut(f64);
+pub type Heartbeat<'h> = &'h mut dyn FnMut(f64);
+
+/// What became of a group.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// The bytes of what was stored anew, by name.
+    pub replaced: Vec<(String, Vec<u8>)>,
+    /// Every matrix of the group.
+    pub matrices: Vec<Matrix>,
+}
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
 fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// What became of one layer.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// The bytes of what was stored anew, by name.
-    pub replaced: Replaced,
-    /// Every matrix of the layer.
-    pub matrices: Vec<Matrix>,
-}
-
-impl Sequence<'_> {
+impl<'a> Sequence<'a> {
     fn parallel(&self) -> Par {
         Par::rayon(usize::try_from(self.threads).unwrap_or(1))
     }
 
-    /// Token embeddings of `tokens`: the hidden states before layer 0.
+    /// Stores the matrices of one group.
     ///
     /// # Errors
-    /// When a model has no readable token embeddings or a token is not in them.
-    pub fn embed(&self, model: &GgufInput, tokens: &[i32]) -> Result<Vec<f32>, GptqError> {
-        let tensor = model.find("token_embd.weight").ok_or(GptqError::NoEmbedding)?;
-        let bytes = model.bytes(tensor);
-        let rows = usize::try_from(tensor.entry.weights).unwrap_or(0) / self.width.max(1);
-        let row_bytes = bytes.len().checked_div(rows).unwrap_or(0);
-        let mut hidden = Vec::with_capacity(tokens.len() * self.width);
-        for &token in tokens {
-            let row = usize::try_from(token).ok().filter(|&row| row < rows);
-            let row = row.ok_or(GptqError::NoEmbedding)?;
-            let bytes = &bytes[row * row_bytes..][..row_bytes];
-            blocks::dequantize(tensor.entry.format, bytes, &mut hidden)?;
-        }
-        Ok(hidden)
-    }
-
-    /// Stores the matrices of one layer and moves the hidden states behind it.
-    ///
-    /// # Errors
-    /// When a lone layer cannot be written or evaluated.
-    pub fn layer(
-        &self,
-        index: u64,
-        hidden: &mut Hidden,
-        times: &mut Times,
-        heartbeat: Heartbeat<'_>,
-    ) -> Result<Done, GptqError> {
+    /// When a model cannot be evaluated, or the one being made not changed.
+    pub fn group(&mut self, index: usize, heartbeat: Heartbeat<'_>) -> Result<Done, GptqError> {
+        let plan: &'a Plan = self.plan;
+        let group = &plan.groups[index];
         let mut done = Done::default();
-        let matched = self.parameters.matching != Match::Nothing;
-        let source_path = self.folder.join("original-layer.gguf");
-        let draft_path = self.folder.join("layer.gguf");
-        let original = if matched {
-            layer::write(self.source, index, &Replaced::new(), &source_path)?;
-            Some(layer::load(self.backend, &source_path)?)
-        } else {
-            None
-        };
-        layer::write(self.draft, index, &done.replaced, &draft_path)?;
-        let mut made = layer::load(self.backend, &draft_path)?;
-        let first = &hidden.made[..self.chunk().min(hidden.made.len())];
-        let stages = self.lone(&made)?.stages(first)?;
-        // The layer is evaluated once for each stage and once to its end.
-        let steps = count(stages.len() + 1);
-        for (step, stage) in stages.iter().enumerate() {
-            let mut heartbeat = |part: f64| heartbeat((count(step) + part) / steps);
-            let mut reference = original.as_ref().map(|model| self.lone(model)).transpose()?;
-            let mut moments = self.moments(
-                (&made, reference.as_mut()),
-                (index, stage),
-                hidden,
-                times,
-                &mut heartbeat,
-            )?;
-            if self.store(index, stage, &mut moments, &mut done, times)
-                && self.parameters.within_layer
-            {
-                layer::write(self.draft, index, &done.replaced, &draft_path)?;
-                made = layer::load(self.backend, &draft_path)?;
+        let mut tables = Vec::new();
+        for name in &group.weights {
+            let shape = (group.columns, group.matrices);
+            let how = (self.parameters.work, self.parallel());
+            match Table::open(name, (self.source, self.draft), shape, how) {
+                Ok(table) => tables.push(table),
+                Err(reason) => done.matrices.extend(self.kept(name, reason)),
             }
         }
-        if !self.parameters.within_layer {
-            layer::write(self.draft, index, &done.replaced, &draft_path)?;
-            made = layer::load(self.backend, &draft_path)?;
+        if tables.is_empty() {
+            return Ok(done);
         }
-        let began = Instant::now();
-        let mut heartbeat = |part: f64| heartbeat((steps - 1.0 + part) / steps);
-        self.advance(&made, &mut hidden.made, &mut heartbeat)?;
-        if let Some(original) = &original {
-            self.advance(original, &mut hidden.original, &mut heartbeat)?;
+        let bytes = Moments::bytes(group.columns, self.is_matched(), self.stream_width(group));
+        let ranges = memory::passes(group.matrices, bytes, self.parameters.memory);
+        for (pass, range) in ranges.iter().enumerate() {
+            let mut heartbeat = |part: f64| heartbeat((count(pass) + part) / count(ranges.len()));
+            // The original does not change: the last time, it goes on to the next group's cut at once.
+            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == ranges.len());
+            let next = next.map_or(group.cut, |next| next.cut);
+            let moments = self.moments(group, range.clone(), next, &mut heartbeat)?;
+            for (matrix, mut moments) in range.clone().zip(moments) {
+                let began = Instant::now();
+                let enough = moments.tokens() > 0;
+                let damping = self.parameters.damping;
+                let hessian = enough.then(|| moments.hessian(damping)).flatten();
+                self.times.factors += began.elapsed();
+                for table in &mut tables {
+                    table.store(matrix, &mut moments, hessian.as_ref(), &mut self.times);
+                }
+            }
         }
-        times.forward += began.elapsed();
+        for table in tables {
+            let (matrices, replaced) = table.finish();
+            done.matrices.extend(matrices);
+            if let Some((name, bytes)) = replaced {
+                self.weights.write(&name, &bytes)?;
+                done.replaced.push((name, bytes));
+            }
+        }
         Ok(done)
     }
 
-    fn chunk(&self) -> usize {
-        self.context * self.width
+    /// The report's line of a weight that cannot be stored; none if it is not in the file.
+    fn kept(&self, name: &str, reason: String) -> Option<Matrix> {
+        let entry = &self.draft.find(name)?.entry;
+        Some(Matrix {
+            name: name.to_owned(),
+            part: None,
+            format: entry.format,
+            weights: entry.weights,
+            outcome: Outcome::Kept { reason },
+        })
     }
 
-    fn lone<'m>(&self, model: &'m Model) -> Result<Layer<'m>, GptqError> {
-        Layer::new(model, u32::try_from(self.context).unwrap_or(u32::MAX), self.threads)
+    fn is_matched(&self) -> bool {
+        self.original.is_some()
     }
 
-    /// Replaces a layer's inputs by its outputs.
-    fn advance(
-        &self,
-        model: &Model,
-        hidden: &mut [f32],
-        heartbeat: Heartbeat<'_>,
-    ) -> Result<(), GptqError> {
-        let mut layer = self.lone(model)?;
-        let texts = count(hidden.len().div_ceil(self.chunk()));
-        for (at, text) in hidden.chunks_mut(self.chunk()).enumerate() {
-            heartbeat(count(at) / texts);
-            let seen = layer.look(text, Look { output: true, ..Look::default() })?;
-            text.copy_from_slice(&seen.output);
-        }
-        Ok(())
+    /// Width of the residual stream that a group's product is added to, if it is to be corrected.
+    fn stream_width(&self, group: &Group) -> Option<usize> {
+        let matched = self.parameters.matching == Match::Stream && !group.streams.is_empty();
+        matched.then_some(group.stream_width)
     }
 
-    /// Sums over the inputs of one stage, in the layer being made and in the original's.
+    /// Sums over the inputs of some of a group's matrices, in the model being made and in the original. On the way
+    /// the one goes on to the group's cut, the other to `next`.
     fn moments(
-        &self,
-        (made, mut reference): (&Model, Option<&mut Layer<'_>>),
-        (index, stage): (u64, &Stage),
-        hidden: &Hidden,
-        times: &mut Times,
+        &mut self,
+        group: &Group,
+        matrices: Range<usize>,
+        next: Option<usize>,
         heartbeat: Heartbeat<'_>,
-    ) -> Result<Moments, GptqError> {
-        let first = &stage.weights[0];
-        let residual = self.residual(stage);
-        let outputs = residual.is_some().then_some(self.width);
-        let name = whole_name(first, index);
-        let tensor = self.source.find(&name).ok_or(GptqError::NoEmbedding)?;
-        let width = tensor.entry.dimensions.first().copied().unwrap_or(0);
-        let width = usize::try_from(width).unwrap_or(0);
-        let mut moments = Moments::new(width, reference.is_some(), outputs, self.parallel());
-        let mut layer = self.lone(made)?;
-        let look = || Look {
-            inputs_of: Some(first.clone()),
-            middle: residual == Some(Stream::Middle),
-            ..Look::default()
-        };
-        let mut stream = Vec::new();
-        let texts = count(hidden.made.len().div_ceil(self.chunk()));
-        for (at, text) in hidden.made.chunks(self.chunk()).enumerate() {
-            heartbeat(count(at) / texts);
+    ) -> Result<Vec<Moments>, GptqError> {
+        let width = self.stream_width(group);
+        let mut moments: Vec<Moments> = matrices
+            .clone()
+            .map(|_| Moments::new(group.columns, self.is_matched(), width, self.parallel()))
+            .collect();
+        let mut wanted = vec![(group.step, Look::Input)];
+        if width.is_some() {
+            wanted.extend(group.streams.iter().map(|&step| (step, Look::Output)));
+        }
+        let flow = &self.plan.flow;
+        let here = self.made.glance(flow, &wanted, group.cut);
+        let there = self.original.as_ref().map(|side| side.glance(flow, &wanted, next));
+        let mut pairs = Pairs::default();
+        for text in 0..self.texts {
+            heartbeat(count(text) / count(self.texts));
             let began = Instant::now();
-            let here = layer.look(text, look())?;
-            let Some(reference) = reference.as_mut() else {
-                times.forward += began.elapsed();
-                let began = Instant::now();
-                moments.add(&here.inputs, None);
-                times.moments += began.elapsed();
-                continue;
+            let made = self.made.look(text, &here)?;
+            let original = match (&mut self.original, &there) {
+                (Some(side), Some(there)) => Some(side.look(text, there)?),
+                _ => None,
             };
-            let original = &hidden.original[at * self.chunk()..][..text.len()];
-            let there = reference.look(original, look())?;
-            times.forward += began.elapsed();
+            self.times.forward += began.elapsed();
             let began = Instant::now();
-            let (new, old) = match residual {
-                Some(Stream::Middle) => (&there.middle[..], &here.middle[..]),
-                _ => (original, text),
-            };
-            stream.clear();
-            stream.extend(new.iter().zip(old).map(|(new, old)| new - old));
-            let residual = residual.map(|_| stream.as_slice());
-            moments.add(&here.inputs, Some(Original { inputs: &there.inputs, residual }));
-            times.moments += began.elapsed();
+            let drift = original.as_ref().filter(|_| width.is_some());
+            let drift = drift.map(|original| stream(&original[1..], &made[1..]));
+            let (made, original) = (&made[0], original.as_ref().map(|shown| &shown[0]));
+            if group.matrices == 1 {
+                let residual = drift.as_deref();
+                let original = original.map(|shown| Original { inputs: &shown.rows, residual });
+                moments[0].add(&made.rows, original);
+            } else {
+                for (matrix, moments) in matrices.clone().zip(&mut moments) {
+                    pairs.of(matrix, group.is_routed, self.made.tokens(), made, original);
+                    let original =
+                        original.map(|_| Original { inputs: &pairs.there, residual: None });
+                    moments.add(&pairs.here, original);
+                }
+            }
+            self.times.moments += began.elapsed();
+        }
+        self.made.arrive(&here);
+        if let (Some(original), Some(there)) = (&mut self.original, &there) {
+            original.arrive(there);
         }
         Ok(moments)
     }
+}
 
-    /// The residual stream that a stage's product is added to, if it is to be corrected.
-    fn residual(&self, stage: &Stage) -> Option<Stream> {
-        if self.parameters.matching != Match::Stream {
-            return None;
-        }
-        match stage.weights.as_slice() {
-            [one] if one == "blk.0.attn_output.weight" => Some(Stream::Input),
-            [one] if one == "blk.0.ffn_down.weight" => Some(Stream::Middle),
-            _ => None,
+/// What the residual stream lacks: the sum of its parts in the original minus that here.
+fn stream(there: &[Shown], here: &[Shown]) -> Vec<f32> {
+    let mut sum = vec![0.0; here.first().map_or(0, |shown| shown.rows.len())];
+    for (there, here) in there.iter().zip(here) {
+        for ((sum, new), old) in sum.iter_mut().zip(&there.rows).zip(&here.rows) {
+            *sum += new - old;
         }
     }
+    sum
+}
 
-    /// Stores the matrices of one stage; `true` if any changed.
-    fn store(
-        &self,
-        index: u64,
-        stage: &Stage,
-        moments: &mut Moments,
-        done: &mut Done,
-        times: &mut Times,
-    ) -> bool {
-        let began = Instant::now();
-        let hessian = moments.hessian(self.parameters.damping);
-        times.factors += began.elapsed();
-        let mut changed = false;
-        for lone in &stage.weights {
-            let name = whole_name(lone, index);
-            let (Some(source), Some(draft)) = (self.source.find(&name), self.draft.find(&name))
-            else {
+/// The vectors that one of several matrices is multiplied with, in both models.
+#[derive(Debug, Default)]
+struct Pairs {
+    here: Vec<f32>,
+    there: Vec<f32>,
+}
+
+impl Pairs {
+    /// Of one matrix. A vector that the original does not multiply with this matrix, because it routes the token
+    /// elsewhere, is taken for its own counterpart: it says what errors cost and not what to aim at.
+    fn of(
+        &mut self,
+        matrix: usize,
+        is_routed: bool,
+        tokens: usize,
+        here: &Shown,
+        there: Option<&Shown>,
+    ) {
+        self.here.clear();
+        self.there.clear();
+        // Routed vectors are a few per token, in the order of the model's preference.
+        let chosen = if is_routed { here.matrix_of_row.len() / tokens.max(1) } else { 1 };
+        for (row, &own) in here.matrix_of_row.iter().enumerate() {
+            if own as usize != matrix {
                 continue;
-            };
-            let residual = self.residual(stage).is_some();
-            let outcome = match self.prepare(source, draft, hessian.as_ref()) {
-                Err(reason) => Outcome::Kept { reason },
-                Ok((layout, hessian, weights)) => {
-                    let began = Instant::now();
-                    let target = moments.target(&weights, hessian, residual);
-                    times.factors += began.elapsed();
-                    let began = Instant::now();
-                    let (outcome, bytes) = self.solve(layout, hessian, &target, draft);
-                    times.rows += began.elapsed();
-                    if let Some(bytes) = bytes {
-                        done.replaced.insert(name.clone(), bytes);
-                        changed = true;
-                    }
-                    outcome
-                }
-            };
-            let weights = draft.entry.weights;
-            done.matrices.push(Matrix { name, format: draft.entry.format, weights, outcome });
+            }
+            let vector = &here.rows[row * here.columns..][..here.columns];
+            self.here.extend_from_slice(vector);
+            let Some(there) = there else { continue };
+            let first = row / chosen.max(1) * chosen.max(1);
+            let others = there.matrix_of_row.iter().enumerate().skip(first).take(chosen);
+            let mut counterparts = others.filter(|(_, other)| **other == own);
+            let counterpart = counterparts
+                .next()
+                .map(|(row, _)| &there.rows[row * there.columns..][..there.columns]);
+            self.there.extend_from_slice(counterpart.unwrap_or(vector));
         }
-        changed
-    }
-
-    /// What is needed to store a matrix, or why it cannot be done.
-    fn prepare<'h>(
-        &self,
-        source: &InputTensor,
-        draft: &InputTensor,
-        hessian: Option<&'h Hessian>,
-    ) -> Result<(&'static Layout, &'h Hessian, Vec<f32>), String> {
-        let format = draft.entry.format;
-        let layout = Layout::named(format.name())
-            .ok_or_else(|| format!("GPTQ does not write the format {format}"))?;
-        if draft.entry.dimensions.len() != 2 {
-            return Err("it is no matrix".to_owned());
-        }
-        let hessian = hessian.ok_or("its inputs are all zero, or are not numbers")?;
-        let mut weights = Vec::new();
-        blocks::dequantize(source.entry.format, self.source.bytes(source), &mut weights)
-            .map_err(|error| error.to_string())?;
-        Ok((layout, hessian, weights))
-    }
-
-    fn solve(
-        &self,
-        layout: &'static Layout,
-        hessian: &Hessian,
-        target: &[f32],
-        draft: &InputTensor,
-    ) -> (Outcome, Option<Vec<u8>>) {
-        let factor = &hessian.factor;
-        let problem =
-            Problem { layout, columns: factor.size, target, hessian: &hessian.matrix, factor };
-        let before = solve::loss(&problem, self.draft.bytes(draft), self.parallel());
-        let solution = solve::solve(&problem, self.parameters.work, self.parallel());
-        if solution.loss >= before || solution.loss.is_nan() || before.is_nan() {
-            let reason = "rounding with the importance matrix was no worse".to_owned();
-            return (Outcome::Kept { reason }, None);
-        }
-        let outcome = Outcome::Stored {
-            before,
-            passed: solution.passed_loss,
-            after: solution.loss,
-            damping: hessian.damping,
-        };
-        (outcome, Some(solution.bytes))
     }
 }
 
-/// A residual stream that a product is added to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    /// The layer's input.
-    Input,
-    /// Behind attention.
-    Middle,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_paired_by_token_and_expert_and_stand_alone_where_the_original_routes_elsewhere()
+    {
+        let shown = |matrix_of_row: [u32; 4], rows: [f32; 4]| Shown {
+            columns: 1,
+            rows: rows.to_vec(),
+            matrix_of_row: matrix_of_row.to_vec(),
+        };
+        // Two tokens, two experts each; the original prefers them the other way round, and once another one.
+        let here = shown([0, 1, 1, 2], [1.0, 2.0, 3.0, 4.0]);
+        let there = shown([1, 0, 0, 2], [20.0, 10.0, 30.0, 40.0]);
+        let mut pairs = Pairs::default();
+        let mut of = |matrix, is_routed, there: Option<&Shown>| {
+            pairs.of(matrix, is_routed, 2, &here, there);
+            (pairs.here.clone(), pairs.there.clone())
+        };
+        assert_eq!(of(0, true, Some(&there)), (vec![1.0], vec![10.0]));
+        assert_eq!(of(1, true, Some(&there)), (vec![2.0, 3.0], vec![20.0, 3.0]));
+        assert_eq!(of(2, true, Some(&there)), (vec![4.0], vec![40.0]));
+        assert_eq!(of(3, true, Some(&there)), (vec![], vec![]));
+        assert_eq!(of(1, true, None), (vec![2.0, 3.0], vec![]));
+        // Matrices that each see their own share of the input: row by row.
+        assert_eq!(of(2, false, Some(&there)), (vec![4.0], vec![40.0]));
+    }
 }

@@ -1,13 +1,11 @@
 //! Scaled models are the same models; salient channels are found; files are what was searched for.
 
-mod made_up;
-
 use super::*;
-use crate::experiment::settings::{CacheType, FlashAttention};
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
 use crate::llama::graph;
-use made_up::ARCHITECTURES;
+use crate::quantize::testing::made_up::{self, ARCHITECTURES};
+use crate::quantize::testing::{
+    THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,
+};
 use relations::{Relation, Relations};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,55 +13,10 @@ use std::path::PathBuf;
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
 const EXPERTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-experts-F16.gguf");
-const THREADS: u32 = 2;
-
-fn settings() -> Settings {
-    // All in F32 (fused attention would round values to F16), so that nothing but the scales differs.
-    Settings {
-        threads: Some(THREADS),
-        gpu_layers: 0,
-        flash_attention: FlashAttention::Off,
-        cache_type_k: CacheType::F32,
-        cache_type_v: CacheType::F32,
-        ..Settings::default()
-    }
-}
-
 fn relations_of(path: &Path) -> Relations {
     let model =
         Model::load(Backend::initialise(), path, &settings(), LoadExtent::Everything).unwrap();
     relations::find(&graph::of(&model, THREADS).unwrap())
-}
-
-/// Log-probabilities after each of a few tokens.
-fn log_probabilities(path: &Path) -> Vec<Vec<f64>> {
-    let model =
-        Model::load(Backend::initialise(), path, &settings(), LoadExtent::Everything).unwrap();
-    let shape = ContextShape { tokens: 32, sequences: 1, batch: 32, ubatch: 32 };
-    let mut context = Context::new(&model, &settings(), shape).unwrap();
-    let mut batch = Batch::with_capacity(24);
-    for position in 0..24 {
-        batch.add(position * 7 % 37 + 1, position, 0, true).unwrap();
-    }
-    context.decode(&mut batch).unwrap();
-    let logits = context.all_logits(24).unwrap();
-    logits
-        .chunks(model.vocabulary_size())
-        .map(|row| {
-            let most = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
-            let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
-            row.iter().map(|logit| f64::from(*logit) - most - sum.ln()).collect()
-        })
-        .collect()
-}
-
-/// Mean divergence of one model from another.
-fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
-    let of = |(p, q): (&Vec<f64>, &Vec<f64>)| -> f64 {
-        p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
-    };
-    let count = u32::try_from(reference.len()).unwrap();
-    reference.iter().zip(other).map(of).sum::<f64>() / f64::from(count)
 }
 
 /// Scales between 1/4 and 4.
@@ -106,12 +59,15 @@ fn scaled_models_of_every_architecture_are_the_same_models() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         made_up::write(architecture, &path);
-        let reference = log_probabilities(&path);
-        let same = log_probabilities(&scale_at_random(&path, folder.path(), None));
+        let reference = log_probabilities(&path, &few_tokens());
+        let same = log_probabilities(&scale_at_random(&path, folder.path(), None), &few_tokens());
         let kld = divergence(&reference, &same);
         assert!(kld < 1e-6, "{}: {kld}", architecture.name);
         for part in ["blk.1.attn_norm.weight", "blk.1.attn_output.weight"] {
-            let other = log_probabilities(&scale_at_random(&path, folder.path(), Some(part)));
+            let other = log_probabilities(
+                &scale_at_random(&path, folder.path(), Some(part)),
+                &few_tokens(),
+            );
             let kld = divergence(&reference, &other);
             assert!(kld > 1e-3, "{} does not depend on {part}: {kld}", architecture.name);
         }
@@ -123,9 +79,9 @@ fn the_scaled_demo_models_are_the_same_models() {
     for model in [DEMO, EXPERTS] {
         let folder = tempfile::tempdir().unwrap();
         let single = in_single(model, folder.path());
-        let reference = log_probabilities(&single);
+        let reference = log_probabilities(&single, &few_tokens());
         let scaled = scale_at_random(&single, folder.path(), None);
-        let kld = divergence(&reference, &log_probabilities(&scaled));
+        let kld = divergence(&reference, &log_probabilities(&scaled, &few_tokens()));
         assert!(kld < 1e-6, "{model}: {kld}");
     }
 }
@@ -204,46 +160,6 @@ fn graphs_say_what_can_be_scaled() {
         && unscaled.reason.contains("more than one place")));
 }
 
-/// Mean squares of what flows into every weight.
-#[derive(Default)]
-struct Squares(BTreeMap<String, (Vec<f64>, f64)>);
-
-impl crate::llama::capture::Sink for Squares {
-    fn wants_weight(&mut self, weight: &str) -> bool {
-        weight.starts_with("blk.")
-    }
-
-    fn weight_input(
-        &mut self,
-        input: &crate::llama::capture::WeightInput<'_>,
-    ) -> crate::llama::capture::Flow {
-        let entry = self.0.entry(input.weight.to_owned());
-        let (sums, count) = entry.or_insert_with(|| (vec![0.0; input.columns], 0.0));
-        for (_, row) in input.rows_with_matrix() {
-            *count += 1.0;
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(value * value));
-        }
-        crate::llama::capture::Flow::Continue
-    }
-}
-
-fn importance_of(path: &Path, tokens: &[i32]) -> Vec<Importance> {
-    let settings = settings();
-    let model =
-        Model::load(Backend::initialise(), path, &settings, LoadExtent::Everything).unwrap();
-    let shape = ContextShape { tokens: 256, sequences: 1, batch: 256, ubatch: 256 };
-    let mut context =
-        crate::llama::capture::CapturingContext::new(&model, &settings, shape).unwrap();
-    let mut squares = Squares::default();
-    context.evaluate(tokens, &mut squares).unwrap();
-    let mean = |(weight, (sums, count)): (String, (Vec<f64>, f64))| {
-        #[expect(clippy::cast_possible_truncation, reason = "llama.cpp takes f32")]
-        let values = sums.iter().map(|sum| (sum / count) as f32).collect();
-        Importance { weight, values }
-    };
-    squares.0.into_iter().map(mean).collect()
-}
-
 #[test]
 fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_the_scales() {
     let backend = Backend::initialise();
@@ -276,7 +192,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
         },
     };
     let tokens = calibration_tokens(backend, &request).unwrap();
-    let importance = importance_of(Path::new(DEMO), &tokens[..256]);
+    let importance = importance_of(Path::new(DEMO), &[&tokens[..256]]);
     request.importance = Some(&importance);
     let mut last = 0.0;
     let mut memory = 0;
@@ -308,7 +224,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
     let scaling =
         Scaling { backend, request: &request, source: &source, formats: &draft, pool: &pool };
     let (_, predicted) = scaling.run(&tokens, &mut Report::default(), |_| ()).unwrap();
-    let recomputed = importance_of(&folder.path().join("scaled.gguf"), &tokens[..256]);
+    let recomputed = importance_of(&folder.path().join("scaled.gguf"), &[&tokens[..256]]);
     for (predicted, recomputed) in predicted.unwrap().iter().zip(&recomputed) {
         assert_eq!(predicted.weight, recomputed.weight);
         let pairs = predicted.values.iter().zip(&recomputed.values);
