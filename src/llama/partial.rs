@@ -62,6 +62,10 @@ pub struct PartialContext<'model> {
 #[derive(Debug)]
 struct Owned(NonNull<State>);
 
+// SAFETY: the state is reached only through the context that owns it, and by the callback while that context, borrowed
+// mutably, evaluates; nothing in it belongs to a thread.
+unsafe impl Send for Owned {}
+
 impl Drop for Owned {
     fn drop(&mut self) {
         // SAFETY: made by Box in `PartialContext::new`, freed once, after the context that calls back with it.

@@ -1,6 +1,7 @@
 //! The memory that GPTQ takes: told before it is taken, and kept within a budget where there are many experts.
 
 use super::hessian::Moments;
+use super::lanes::Lanes;
 use super::{Match, Request};
 use crate::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
@@ -23,6 +24,7 @@ pub(super) fn needed(
     draft: &GgufInput,
     tokens: usize,
     request: &Request<'_>,
+    lanes: &Lanes,
 ) -> Vec<(String, u64)> {
     let own = |key: &str| source.header().get_own(key).and_then(Value::as_count).unwrap_or(0);
     let matched = request.parameters.matching != Match::Nothing;
@@ -32,11 +34,6 @@ pub(super) fn needed(
     let bytes =
         |model: &GgufInput| model.tensors().iter().map(|tensor| tensor.entry.bytes).sum::<u64>();
     let weights = bytes(draft) + if matched { bytes(source) } else { 0 };
-    // llama.cpp computes no output, but has room for one at every position.
-    let vocabulary = source
-        .find("token_embd.weight")
-        .map_or(0, |tensor| tensor.entry.dimensions.iter().skip(1).product());
-    let outputs = models * 2 * request.context as u64 * vocabulary * single;
     let sums = matrices(source)
         .map(|(columns, rows, matrices)| {
             let columns = usize::try_from(columns).unwrap_or(0);
@@ -50,7 +47,8 @@ pub(super) fn needed(
         .max();
     vec![
         ("the weights of the models".to_owned(), weights),
-        (format!("the hidden states of {tokens} tokens, and outputs"), hidden + outputs),
+        (format!("the hidden states of {tokens} tokens"), hidden),
+        (format!("{} texts of {} tokens side by side", lanes.count, request.context), lanes.bytes),
         ("sums over inputs and the largest matrix".to_owned(), sums.unwrap_or(0)),
     ]
 }

@@ -10,6 +10,7 @@
 mod block;
 mod factor;
 mod hessian;
+mod lanes;
 mod layout;
 mod memory;
 mod part;
@@ -35,9 +36,9 @@ use crate::llama::backend::Backend;
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
 use crate::llama::model::{LoadExtent, Model};
-use crate::llama::partial::PartialContext;
 use crate::llama::tensors::Weights;
 use crate::model::architecture::ArchitectureClass;
+use lanes::Lanes;
 use plan::Plan;
 use sequence::Sequence;
 use side::Side;
@@ -179,7 +180,9 @@ fn run(
 ) -> Result<Report, GptqError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
-    told(Told::Memory(memory::needed(&source, &draft, tokens.len(), request)));
+    let texts: Vec<&[i32]> = tokens.chunks(request.context.max(1)).collect();
+    let lanes = Lanes::find(backend, request, texts.len())?;
+    told(Told::Memory(memory::needed(&source, &draft, tokens.len(), request, &lanes)));
     let load = |path: &Path, extent| {
         let settings = Settings { gpu_layers: 0, ..Settings::default() };
         Model::load(backend, path, &settings, extent)
@@ -192,23 +195,20 @@ fn run(
         Match::Nothing => None,
         Match::Outputs | Match::Stream => Some(load(request.source, LoadExtent::Everything)?),
     };
-    let context = u32::try_from(request.context).unwrap_or(u32::MAX);
-    let evaluate = |model| PartialContext::new(model, context, request.threads);
-    let texts: Vec<&[i32]> = tokens.chunks(request.context.max(1)).collect();
-    let context = evaluate(&made)?;
-    let plan = Plan::new(context.graph());
-    let made_side = Side::new(context, &texts);
+    let contexts = lanes.open(&made)?;
+    let plan = Plan::new(contexts[0].graph());
+    let made_side = Side::new(contexts, &texts);
     let original = match &original {
         None => None,
         Some(original) => {
-            let context = evaluate(original)?;
-            if Plan::new(context.graph()) != plan {
+            let contexts = lanes.open(original)?;
+            if Plan::new(contexts[0].graph()) != plan {
                 return Err(GptqError::Graphs {
                     source_path: request.source.to_owned(),
                     output: request.output.to_owned(),
                 });
             }
-            Some(Side::new(context, &texts))
+            Some(Side::new(contexts, &texts))
         }
     };
     let mut sequence = Sequence {

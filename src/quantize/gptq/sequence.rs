@@ -9,14 +9,17 @@ use super::hessian::{Moments, Original};
 use super::memory;
 use super::plan::{Group, Plan};
 use super::report::{Matrix, Outcome, Times};
-use super::side::Side;
+use super::side::{Glance, Lane, Side};
 use super::table::Table;
 use super::{GptqError, Match, Parameters};
+use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::GgufInput;
 use crate::llama::partial::{Look, Shown};
 use crate::llama::tensors::Weights;
 use faer::Par;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Instant;
 
 /// What the sequence works on.
@@ -160,24 +163,22 @@ impl<'a> Sequence<'a> {
         let here = self.made.glance(flow, &wanted, group.cut);
         let there = self.original.as_ref().map(|side| side.glance(flow, &wanted, next));
         let mut pairs = Pairs::default();
-        for text in 0..self.texts {
-            heartbeat(count(text) / count(self.texts));
+        for first in (0..self.texts).step_by(self.made.lanes()) {
+            heartbeat(count(first) / count(self.texts));
             let began = Instant::now();
-            let made = self.made.look(text, &here)?;
-            let original = match (&mut self.original, &there) {
-                (Some(side), Some(there)) => Some(side.look(text, there)?),
-                _ => None,
-            };
+            let seen = self.look(first, &here, there.as_ref())?;
             self.times.forward += began.elapsed();
             let began = Instant::now();
-            let drift = original.as_ref().filter(|_| width.is_some());
-            let drift = drift.map(|original| stream(&original[1..], &made[1..]));
-            let (made, original) = (&made[0], original.as_ref().map(|shown| &shown[0]));
-            if group.matrices == 1 {
-                let residual = drift.as_deref();
-                let original = original.map(|shown| Original { inputs: &shown.rows, residual });
-                moments[0].add(&made.rows, original);
-            } else {
+            for (made, original) in &seen {
+                let drift = original.as_ref().filter(|_| width.is_some());
+                let drift = drift.map(|original| stream(&original[1..], &made[1..]));
+                let (made, original) = (&made[0], original.as_ref().map(|shown| &shown[0]));
+                if group.matrices == 1 {
+                    let residual = drift.as_deref();
+                    let original = original.map(|shown| Original { inputs: &shown.rows, residual });
+                    moments[0].add(&made.rows, original);
+                    continue;
+                }
                 for (matrix, moments) in matrices.clone().zip(&mut moments) {
                     pairs.of(matrix, group.is_routed, self.made.tokens(), made, original);
                     let original =
@@ -193,7 +194,37 @@ impl<'a> Sequence<'a> {
         }
         Ok(moments)
     }
+
+    /// Looks at as many texts as there are lanes, side by side, beginning with `first`.
+    fn look(
+        &mut self,
+        first: usize,
+        here: &Glance,
+        there: Option<&Glance>,
+    ) -> Result<Vec<Seen>, LlamaError> {
+        let originals = self.original.iter_mut().flat_map(|side| side.from(first)).map(Some);
+        let originals = originals.chain(std::iter::repeat_with(|| None));
+        let look = |mut made: Lane<'_, '_>, original: Option<Lane<'_, '_>>| {
+            let shown = made.look(here)?;
+            let original = original.zip(there).map(|(mut lane, glance)| lane.look(glance));
+            Ok((shown, original.transpose()?))
+        };
+        let look = &look;
+        thread::scope(|scope| {
+            let lanes: Vec<_> = self
+                .made
+                .from(first)
+                .zip(originals)
+                .map(|(made, original)| scope.spawn(move || look(made, original)))
+                .collect();
+            let ended = lanes.into_iter().map(thread::ScopedJoinHandle::join);
+            ended.map(|seen| seen.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
+    }
 }
+
+/// What was seen of a text, in the model being made and in the original.
+type Seen = (Vec<Shown>, Option<Vec<Shown>>);
 
 /// What the residual stream lacks: the sum of its parts in the original minus that here.
 fn stream(there: &[Shown], here: &[Shown]) -> Vec<f32> {

@@ -10,7 +10,8 @@ use crate::llama::partial::{Look, Part, PartialContext, Shown};
 /// A model, part-way through its graph.
 #[derive(Debug)]
 pub struct Side<'m> {
-    context: PartialContext<'m>,
+    /// As many texts are evaluated at once.
+    contexts: Vec<PartialContext<'m>>,
     /// The texts, all of the context's length.
     texts: &'m [&'m [i32]],
     /// The cut whose values are kept; `None`: nothing is computed yet.
@@ -31,8 +32,8 @@ pub struct Glance {
 impl<'m> Side<'m> {
     /// Before the first step.
     #[must_use]
-    pub fn new(context: PartialContext<'m>, texts: &'m [&'m [i32]]) -> Self {
-        Self { context, texts, at: None, hidden: vec![Vec::new(); texts.len()] }
+    pub fn new(contexts: Vec<PartialContext<'m>>, texts: &'m [&'m [i32]]) -> Self {
+        Self { contexts, texts, at: None, hidden: vec![Vec::new(); texts.len()] }
     }
 
     /// Tokens of a text.
@@ -53,18 +54,17 @@ impl<'m> Side<'m> {
         Glance { part, wanted, kept }
     }
 
-    /// Evaluates one text.
-    ///
-    /// # Errors
-    /// When llama.cpp cannot, or what is wanted cannot be read.
-    pub fn look(&mut self, text: usize, glance: &Glance) -> Result<Vec<Shown>, LlamaError> {
-        let mut shown =
-            self.context.evaluate(self.texts[text], &glance.part, &self.hidden[text])?;
-        if let Some(kept) = glance.kept {
-            self.hidden[text].clone_from(&shown[kept].rows);
-        }
-        let mut take = |&place: &usize| shown.get_mut(place).map(std::mem::take);
-        Ok(glance.wanted.iter().filter_map(&mut take).collect())
+    /// Texts that are evaluated at once.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// Lanes for as many texts as there are, beginning with this one.
+    pub fn from(&mut self, first: usize) -> impl Iterator<Item = Lane<'_, 'm>> {
+        let contexts = self.contexts.iter_mut();
+        let texts = contexts.zip(self.hidden[first..].iter_mut().zip(&self.texts[first..]));
+        texts.map(|(context, (hidden, text))| Lane { context, text, hidden })
     }
 
     /// After all texts: the values that were kept are those that evaluations begin with.
@@ -72,5 +72,28 @@ impl<'m> Side<'m> {
         if let Some((step, _)) = glance.kept.and_then(|kept| glance.part.shown.get(kept)) {
             self.at = Some(*step);
         }
+    }
+}
+
+/// A text in front of a context of its own.
+#[derive(Debug)]
+pub struct Lane<'s, 'm> {
+    context: &'s mut PartialContext<'m>,
+    text: &'m [i32],
+    hidden: &'s mut Vec<f32>,
+}
+
+impl Lane<'_, '_> {
+    /// Evaluates the text.
+    ///
+    /// # Errors
+    /// When llama.cpp cannot, or what is wanted cannot be read.
+    pub fn look(&mut self, glance: &Glance) -> Result<Vec<Shown>, LlamaError> {
+        let mut shown = self.context.evaluate(self.text, &glance.part, self.hidden)?;
+        if let Some(kept) = glance.kept {
+            self.hidden.clone_from(&shown[kept].rows);
+        }
+        let mut take = |&place: &usize| shown.get_mut(place).map(std::mem::take);
+        Ok(glance.wanted.iter().filter_map(&mut take).collect())
     }
 }

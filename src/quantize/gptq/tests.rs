@@ -1,6 +1,7 @@
 //! Whole models: what GPTQ makes of them diverges less than what it began with.
 
 use super::*;
+use crate::llama::partial::PartialContext;
 use crate::llama::quantize::Rounding;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, VOCABULARY};
 use crate::quantize::testing::{THREADS, divergence, importance_of, log_probabilities};
@@ -49,13 +50,17 @@ impl Scene {
     }
 
     fn gptq(&self, output: &Path, parameters: Parameters) -> Report {
+        self.gptq_by(output, parameters, THREADS)
+    }
+
+    fn gptq_by(&self, output: &Path, parameters: Parameters, threads: u32) -> Report {
         let request = Request {
             source: &self.source,
             output,
             text: "",
             context: CONTEXT,
             chunks: None,
-            threads: THREADS,
+            threads,
             parameters,
         };
         run(Backend::initialise(), &request, &self.calibration, |_| ()).unwrap()
@@ -99,6 +104,17 @@ fn matrices(path: &Path, name: &str, count: usize) -> Vec<Vec<u8>> {
     let file = GgufInput::open(Backend::initialise(), path).unwrap();
     let bytes = file.bytes(file.find(name).unwrap());
     bytes.chunks(bytes.len() / count).map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn texts_side_by_side_make_the_same_file_as_one_after_the_other() {
+    let scene = Scene::made_up(named("qwen3moe"), 5);
+    let [alone, together] = [1, 3].map(|threads| {
+        let output = scene.draft("Q4_0");
+        scene.gptq_by(&output, Parameters::default(), threads);
+        std::fs::read(output).unwrap()
+    });
+    assert!(alone == together);
 }
 
 #[test]
