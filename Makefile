@@ -23,8 +23,8 @@ build: ## compile quantbench with llama.cpp, for this machine's processor
 # For other machines: every CPU variant of llama.cpp as a module, and nothing of this machine's own in
 # the Rust part (an empty RUSTFLAGS overrides .cargo/config.toml).
 .PHONY: portable
-portable: ## compile for other machines of this architecture, into target/portable
-	$(TOOLS) RUSTFLAGS= cargo build $(CARGO_FLAGS) --features portable --target-dir target/portable
+portable: ## compile for other machines of this architecture, into the folder target/portable/quantbench
+	$(TOOLS) scripts/portable.sh
 
 .PHONY: test
 test: ## formatting, lints, licences and all tests

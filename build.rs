@@ -49,6 +49,7 @@ fn main() {
     check_sources(&sources, &upstream.llama_cpp);
     compile_shim(&sources);
     bind_shim(&sources);
+    find_modules();
     record_provenance(&upstream.llama_cpp);
 }
 
@@ -137,6 +138,29 @@ fn include_folders(sources: &Path) -> Vec<PathBuf> {
         .map(|folder| sources.join(folder))
         .chain([PathBuf::from("vendor/shim")])
         .collect()
+}
+
+/// In the portable build llama.cpp is shared libraries and its back ends are modules: the program looks for them beside
+/// itself (`make portable` puts them there), then where they were built.
+fn find_modules() {
+    if env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
+        return;
+    }
+    let modules = env::var("DEP_LLAMA_BACKENDS_DIR").expect(
+        "llama-cpp-sys-2 did not publish its folder of modules (DEP_LLAMA_BACKENDS_DIR); is it another version than \
+         vendor/UPSTREAM.toml names?",
+    );
+    println!("cargo::rustc-env=QUANTBENCH_BACKENDS_DIR={modules}");
+    let libraries = Path::new(&modules).with_file_name("lib");
+    let beside = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
+        Ok("macos") => "@loader_path/lib",
+        Ok("windows") => return,
+        _ => "$ORIGIN/lib",
+    };
+    for folder in [beside, &libraries.display().to_string()] {
+        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{folder}");
+        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{folder}");
+    }
 }
 
 fn sees_pictures() -> bool {

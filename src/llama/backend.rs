@@ -45,8 +45,8 @@ impl Backend {
     }
 }
 
-/// In the portable build back ends are modules: beside the executable, in `backends/` beside it, or
-/// where they were built.
+/// In the portable build back ends are modules: in `backends/` beside the executable, beside it, or where they were
+/// built.
 #[cfg(feature = "portable")]
 fn load_backend_modules() {
     use std::ffi::CString;

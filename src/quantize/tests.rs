@@ -106,7 +106,7 @@ fn files_say_how_they_were_made_and_differ_by_method() {
     let parameters = text(&gptq, "quantbench.gptq.parameters").unwrap();
     assert_eq!(parameters, "damping 0.05, sweeps 4, matching stream");
     assert_ne!(gptq.bytes(gptq.find("blk.0.attn_q.weight").unwrap()), imatrix);
-    assert!(heard.iter().any(|news| matches!(news, Told::Memory(parts) if parts.len() == 3)));
+    assert!(heard.iter().any(|news| matches!(news, Told::Memory(parts) if parts.len() == 4)));
     let fractions: Vec<f64> = heard
         .iter()
         .filter_map(|news| match news {

@@ -263,7 +263,8 @@ fn a_perplexity_over_an_easier_beginning_of_the_text_is_not_the_best() {
     }
     let last = run.trials.last_mut().unwrap().quality.as_mut().unwrap();
     last.chunk_nll.truncate(half);
-    last.perplexity.mean = (last.chunk_nll.iter().sum::<f64>() / half as f64).exp();
+    let chunks = f64::from(u32::try_from(half).unwrap());
+    last.perplexity.mean = (last.chunk_nll.iter().sum::<f64>() / chunks).exp();
     assert!(last.perplexity.mean < reference.perplexity.mean);
     let summary = Summary::of(&run);
     assert!(row(&summary, "F16").best.contains(&Metric::Perplexity));

@@ -125,7 +125,6 @@ fn models_of_every_architecture_diverge_less_than_with_the_importance_matrix() {
         let before = scene.divergence(&output);
         let report = scene.gptq(&output, Parameters::default());
         let after = scene.divergence(&output);
-        println!("{}: {before:.5} {after:.5}", architecture.name);
         assert!(after < 0.7 * before, "{}: {after} after {before}", architecture.name);
         // All products of all layers, the choice of experts aside, which is not rounded.
         for (matrix, reason) in kept(&report) {
@@ -196,7 +195,6 @@ fn the_demo_model_of_experts_diverges_less_than_with_the_importance_matrix() {
     let before = scene.divergence(&output);
     let report = scene.gptq(&output, Parameters::default());
     let after = scene.divergence(&output);
-    println!("{before:.5} {after:.5}");
     assert!(after < 0.7 * before, "{after} after {before}");
     let experts = stored(&report).iter().filter(|name| name.contains("_exps")).count();
     assert_eq!(experts, 2 * 3);

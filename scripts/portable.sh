@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds quantbench for other machines of this architecture and puts together the folder to copy there:
+#
+#     target/portable/quantbench/quantbench    the program
+#                               /lib           llama.cpp's libraries
+#                               /backends      a module for every kind of processor; a module of another back end,
+#                                              such as libggml-cuda.so, may be put beside them
+set -eu
+
+target=target/portable
+folder=$target/quantbench
+
+# llama-cpp-sys-2 fails on links of an earlier build whose libraries are gone.
+if [ -d "$target" ]; then
+    find "$target" -type l ! -exec test -e {} \; -exec rm {} +
+fi
+RUSTFLAGS='' cargo build --release --locked --features portable --target-dir "$target"
+
+built=$(ls -td "$target"/release/build/llama-cpp-sys-2-*/out/backends | head -n 1)
+rm -rf "$folder"
+mkdir -p "$folder/lib" "$folder/backends"
+cp "$target/release/quantbench" "$folder/"
+# -L: under the names that programs ask for stand links to names with the whole version.
+cp -L "${built%/backends}"/lib/lib*.so.[0-9] "$folder/lib/" 2>/dev/null ||
+    cp -L "${built%/backends}"/lib/lib*.[0-9].dylib "$folder/lib/"
+cp "$built"/* "$folder/backends/"
+"$folder/quantbench" --version
+echo "$folder is complete; copy it to the other machine."
