@@ -101,6 +101,22 @@ pub struct Graph {
     pub(super) wanted: Vec<bool>,
 }
 
+impl Graph {
+    /// Of each node, the nodes that take it as an operand, and as which.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Vec<(usize, usize)>> {
+        let mut consumers = vec![Vec::new(); self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for (role, source) in node.sources.iter().enumerate() {
+                if let Some(source) = source {
+                    consumers[*source].push((index, role));
+                }
+            }
+        }
+        consumers
+    }
+}
+
 /// The graph of a model that was loaded with its weights.
 ///
 /// # Errors

@@ -170,15 +170,7 @@ struct Candidate {
 
 impl<'a> Map<'a> {
     fn new(graph: &'a Graph) -> Self {
-        let mut consumers = vec![Vec::new(); graph.nodes.len()];
-        for (index, node) in graph.nodes.iter().enumerate() {
-            for (role, source) in node.sources.iter().enumerate() {
-                if let Some(source) = source {
-                    consumers[*source].push((index, role));
-                }
-            }
-        }
-        Self { nodes: &graph.nodes, consumers }
+        Self { nodes: &graph.nodes, consumers: graph.consumers() }
     }
 
     /// The weight that is an operand, if it is one.

@@ -105,16 +105,8 @@ struct Map<'a> {
 
 impl<'a> Map<'a> {
     fn new(graph: &'a Graph) -> Self {
-        let mut consumers = vec![Vec::new(); graph.nodes.len()];
-        for (index, node) in graph.nodes.iter().enumerate() {
-            for (role, source) in node.sources.iter().enumerate() {
-                if let Some(source) = source {
-                    consumers[*source].push((index, role));
-                }
-            }
-        }
         let steps = graph.steps.iter().enumerate().map(|(step, &node)| (node, step)).collect();
-        Self { nodes: &graph.nodes, consumers, steps }
+        Self { nodes: &graph.nodes, consumers: graph.consumers(), steps }
     }
 
     /// Weight and input of a product with a layer's weight.
