@@ -9,15 +9,17 @@
 //! their answers as well.
 
 use quantbench::experiment::settings::Settings;
-use quantbench::experiment::tasks::{Answering, TaskPlan};
+use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
 use quantbench::llama::backend::Backend;
 use quantbench::llama::batch::Batch;
 use quantbench::llama::context::{Context, ContextShape};
 use quantbench::llama::model::{LoadExtent, Model};
+use quantbench::model::architecture::ArchitectureClass;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
 use quantbench::prompt::template::ChatTemplate;
+use quantbench::workload::seq2seq::SequenceToSequence;
 use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
 use quantbench::workload::tasks::encode::Encoder;
 use quantbench::workload::tasks::record::KeptAnswer;
@@ -99,6 +101,9 @@ fn one_at_a_time(
     settings: &Settings,
     request: &Request<'_>,
 ) -> Result<Vec<KeptAnswer>, Failure> {
+    if model.class() == ArchitectureClass::EncoderDecoder {
+        return one_source_at_a_time(model, settings, request);
+    }
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
     let shape = ContextShape {
         tokens: model.context_length(),
@@ -134,6 +139,30 @@ fn one_at_a_time(
     let questions = encoder.requests(request.questions, *max_tokens)?.fitting;
     let answers = questions.iter().map(|it| server.write(&it.tokens, *max_tokens as usize, &stops));
     answers.map(|text| Ok(KeptAnswer::Text(text?))).collect()
+}
+
+/// What an encoder-decoder writes after each source.
+fn one_source_at_a_time(
+    model: &Model,
+    settings: &Settings,
+    request: &Request<'_>,
+) -> Result<Vec<KeptAnswer>, Failure> {
+    let Answering::Generate { max_tokens, stop } = request.answering else {
+        return Err("of encoder-decoders only what they write is compared".into());
+    };
+    let context = model.context_length();
+    let mut reader = SequenceToSequence::new(model, settings, context, *max_tokens)?;
+    let mut answers = Vec::new();
+    for question in request.questions {
+        let Asked::Write { request, .. } = &question.asked else { continue };
+        let written = reader.answer(&model.tokenize(request, true, false)?, *max_tokens)?;
+        let written = written.iter().filter(|&&token| !model.ends_generation(token));
+        let bytes: Vec<u8> = written.flat_map(|&token| model.token_bytes(token)).collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let end = stop.iter().filter_map(|stop| text.find(stop)).min();
+        answers.push(KeptAnswer::Text(text[..end.unwrap_or(text.len())].to_owned()));
+    }
+    Ok(answers)
 }
 
 /// What answers one request at a time.

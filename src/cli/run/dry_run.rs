@@ -5,10 +5,16 @@ use crate::cli::output;
 use crate::cli::session::Session;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::workloads::SpeedTest;
+use crate::model::architecture::ArchitectureClass;
+use crate::model::gguf::Header;
+use crate::model::resolve::ResolveError;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::units::format_bytes;
+use crate::workload::applicability;
+use crate::workload::measured::ModelFacts;
 use comfy_table::{Table, presets};
 use std::fmt::Write as _;
 
@@ -32,7 +38,8 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
             })
         })
         .collect::<Result<Vec<File>, Error>>()?;
-    output::print(text(experiment, &plan, &files).as_bytes())?;
+    let measured = measured(experiment, &plan)?;
+    output::print(text(experiment, &plan, &files, measured).as_bytes())?;
     Ok(Outcome::Done)
 }
 
@@ -44,7 +51,7 @@ enum File {
     ToMake(u64),
 }
 
-fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
+fn text(experiment: &Experiment, plan: &Plan, files: &[File], measured: Measured) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["model", "variant", "settings", "file", ""]);
@@ -69,38 +76,71 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File]) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{} trials, {} visits in {} rounds\neach trial: {}",
+        "{} trials, {} visits in {} rounds",
         plan.trials.len(),
         schedule(experiment, plan).len(),
         experiment.rounds,
-        names(&experiment.workloads).join(", ")
     );
-    for model in &experiment.models {
-        if let Some(own) = &model.workloads {
-            let _ = writeln!(text, "each trial of {}: {}", model.name, names(own).join(", "));
-        }
+    for (models, measured) in measured {
+        let _ = writeln!(text, "each trial of {}: {}", models.join(", "), measured.join(", "));
     }
     let _ = writeln!(text, "disk for variants to be made: at most {}", format_bytes(disk));
     text
 }
 
-fn names(workloads: &Workloads) -> Vec<String> {
+/// What is measured in each trial of a model; models of which the same is measured stand together.
+type Measured = Vec<(Vec<String>, Vec<String>)>;
+
+fn measured(experiment: &Experiment, plan: &Plan) -> Result<Measured, Error> {
+    let mut measured = Measured::new();
+    for model in &experiment.models {
+        let Some(variant) = plan.variants.iter().find(|it| it.model == model.name) else {
+            continue;
+        };
+        let header = Header::read(match &variant.origin {
+            Origin::Ready(artifact) => &artifact.path,
+            Origin::Make { input, .. } => input,
+        })
+        .map_err(ResolveError::from)?;
+        let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
+        let names = names(workloads, &header, variant.projector.is_some());
+        match measured.iter_mut().find(|(_, others)| *others == names) {
+            Some((models, _)) => models.push(model.name.clone()),
+            None => measured.push((vec![model.name.clone()], names)),
+        }
+    }
+    Ok(measured)
+}
+
+/// The names of the workloads that apply to a model.
+fn names(workloads: &Workloads, header: &Header, sees: bool) -> Vec<String> {
+    let class = header.architecture_class();
+    let context = header.context_length().and_then(|tokens| u32::try_from(tokens).ok());
+    let facts = ModelFacts {
+        class,
+        context_length: context.unwrap_or(u32::MAX),
+        ..ModelFacts::default()
+    };
     let mut names = vec!["load".to_owned()];
     if workloads.cold_load {
         names.insert(0, "cold load".to_owned());
     }
-    names.extend(workloads.speed.iter().map(ToString::to_string));
-    if let Some(latency) = &workloads.latency {
+    let applies = |test: &&SpeedTest| applicability::speed(**test, &facts).is_none();
+    names.extend(workloads.speed.iter().filter(applies).map(ToString::to_string));
+    if let Some(latency) = workloads.latency.as_ref().filter(|_| class.generates()) {
         names.push(format!("latency ({} prompts)", latency.prompts.len()));
     }
     if let Some(quality) = &workloads.quality {
-        names.push("perplexity".to_owned());
+        if class == ArchitectureClass::DecoderOnly {
+            names.push("perplexity".to_owned());
+        }
         if quality.divergence {
-            names.push("divergence".to_owned());
+            let of = if class.generates() { "divergence" } else { "distance of embeddings" };
+            names.push(of.to_owned());
         }
     }
-    names.extend(
-        workloads.tasks.iter().map(|it| format!("{} ({} questions)", it.name, it.question_count)),
-    );
+    let tasks = workloads.tasks.iter();
+    let tasks = tasks.filter(|it| applicability::task(&it.answering, class, sees).is_none());
+    names.extend(tasks.map(|it| format!("{} ({} questions)", it.name, it.question_count)));
     names
 }

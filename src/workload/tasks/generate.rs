@@ -3,12 +3,12 @@
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Lane};
 use super::beginning::{Beginning, sequence};
+use super::draft::{self, Draft, Limits};
 use super::encode::Encoded;
 use super::prefix::PrefixTree;
 use super::record::Work;
 use crate::experiment::settings::Settings;
 use crate::llama::context::ContextShape;
-use crate::workload::softmax::index_of_maximum;
 use std::ops::Range;
 
 /// Questions that are answered together.
@@ -26,31 +26,14 @@ pub(super) struct Writer {
     sizes: Vec<usize>,
     /// Tokens that every request begins with.
     shared: Beginning,
-    max_tokens: usize,
-    stops: Vec<String>,
+    limits: Limits,
     /// Most tokens of the requests of any group.
     tokens: usize,
     evaluated: usize,
 }
 
-/// An answer that is being written.
-struct Draft {
-    sequence: i32,
-    /// Tokens of request and answer that are in the context.
-    length: usize,
-    /// The token that comes next.
-    token: i32,
-    written: usize,
-    bytes: Vec<u8>,
-    over: bool,
-}
-
 impl Writer {
-    pub(super) fn new(
-        questions: Vec<Encoded<Vec<i32>>>,
-        max_tokens: u32,
-        stops: Vec<String>,
-    ) -> Self {
+    pub(super) fn new(questions: Vec<Encoded<Vec<i32>>>, limits: Limits) -> Self {
         let requests = || questions.iter().map(|question| question.tokens.as_slice());
         // The last token is never shared: its output is wanted.
         let most = requests().map(|tokens| tokens.len().saturating_sub(1)).min().unwrap_or(0);
@@ -61,8 +44,7 @@ impl Writer {
             groups: Vec::new(),
             sizes: Vec::new(),
             shared,
-            max_tokens: max_tokens as usize,
-            stops,
+            limits,
             tokens: 0,
             evaluated: 0,
         };
@@ -105,29 +87,6 @@ impl Writer {
         }
         (tree, last)
     }
-
-    /// Takes the token that comes next into an answer, unless it ends it.
-    fn take(&self, draft: &mut Draft, lane: &Lane<'_>) {
-        let model = lane.context.model();
-        if model.ends_generation(draft.token) {
-            draft.over = true;
-            return;
-        }
-        draft.bytes.extend(model.token_bytes(draft.token));
-        draft.written += 1;
-        let text = String::from_utf8_lossy(&draft.bytes);
-        if let Some(end) = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-            // Before the stop everything is as it was generated, or mended to be text.
-            draft.bytes = text[..end].as_bytes().to_vec();
-            draft.over = true;
-        }
-        draft.over |= draft.written == self.max_tokens;
-    }
-}
-
-/// The most probable token of an output.
-fn most_probable(logits: &[f32]) -> i32 {
-    i32::try_from(index_of_maximum(logits)).unwrap_or(i32::MAX)
 }
 
 impl Answerer for Writer {
@@ -140,7 +99,7 @@ impl Answerer for Writer {
         let questions = self.sizes.iter().copied().max().unwrap_or(1);
         let batch = narrow(self.tokens.max(self.shared.len()).max(questions));
         ContextShape {
-            tokens: narrow(self.shared.len() + self.tokens + questions * self.max_tokens),
+            tokens: narrow(self.shared.len() + self.tokens + questions * self.limits.max_tokens),
             sequences: narrow(questions + 1),
             batch,
             ubatch: settings.ubatch.min(batch),
@@ -160,52 +119,16 @@ impl Answerer for Writer {
         let vocabulary = lane.context.model().vocabulary_size();
         let rows = tree.rows();
         let logits = lane.context.all_logits(tree.outputs())?;
-        let first = last.iter().map(|&node| {
+        let drafts = last.iter().zip(&self.questions[questions.clone()]).enumerate();
+        let drafts = drafts.map(|(nth, (&node, question))| {
             let row = rows[node].unwrap_or(0) * vocabulary;
-            most_probable(&logits[row..row + vocabulary])
+            Draft::begin(sequence(nth), question.tokens.len(), &logits[row..row + vocabulary])
         });
-        let mut drafts: Vec<Draft> = first
-            .zip(&self.questions[questions.clone()])
-            .enumerate()
-            .map(|(nth, (token, question))| Draft {
-                sequence: sequence(nth),
-                length: question.tokens.len(),
-                token,
-                written: 0,
-                bytes: Vec::new(),
-                over: false,
-            })
-            .collect();
-        loop {
-            for draft in drafts.iter_mut().filter(|draft| !draft.over) {
-                self.take(draft, lane);
-            }
-            let active: Vec<&mut Draft> = drafts.iter_mut().filter(|draft| !draft.over).collect();
-            if active.is_empty() {
-                break;
-            }
-            step(lane, active, vocabulary)?;
-        }
+        let drafts = drafts.collect();
+        let answers = draft::write(lane, drafts, &self.limits)?;
         self.shared.end(lane, questions.len());
-        let text = |draft: Draft| Answer::Text(String::from_utf8_lossy(&draft.bytes).into_owned());
-        Ok(drafts.into_iter().map(text).collect())
+        Ok(answers)
     }
-}
-
-/// Evaluates the next token of every answer that is not over, and finds the one after it.
-fn step(lane: &mut Lane<'_>, active: Vec<&mut Draft>, vocabulary: usize) -> Result<(), TaskError> {
-    lane.batch.clear();
-    for draft in &active {
-        let position = i32::try_from(draft.length).unwrap_or(i32::MAX);
-        lane.batch.add(draft.token, position, draft.sequence, true)?;
-    }
-    lane.context.decode(&mut lane.batch)?;
-    let logits = lane.context.all_logits(active.len())?;
-    for (draft, row) in active.into_iter().zip(logits.chunks_exact(vocabulary)) {
-        draft.token = most_probable(row);
-        draft.length += 1;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -219,7 +142,7 @@ mod tests {
             let own = i32::try_from(position).unwrap() + 100;
             Encoded { position, tokens: [&beginning[..], &[own]].concat() }
         });
-        let writer = Writer::new(questions.collect(), 8, Vec::new());
+        let writer = Writer::new(questions.collect(), Limits::new(8, Vec::new()));
         assert_eq!(writer.shared.len(), 20);
         assert_eq!(writer.groups(), [16, 4]);
         let shape = writer.shape(&Settings::default());
@@ -230,7 +153,7 @@ mod tests {
     #[test]
     fn a_long_request_is_answered_alone() {
         let long = |first: i32| Encoded { position: 0, tokens: (first..first + 1500).collect() };
-        let writer = Writer::new(vec![long(0), long(5000)], 8, Vec::new());
+        let writer = Writer::new(vec![long(0), long(5000)], Limits::new(8, Vec::new()));
         assert_eq!(writer.groups(), [1, 1]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `answerer` is the seam: a way of answering says how questions are cut into groups and how one
 //! group is answered; it runs groups over as many contexts as the processor has threads. `choose`
-//! and `generate` are two such ways; `with_encoder` is how models with an encoder answer, `retrieve` finds
+//! and `generate` are two such ways, `seq2seq` has the two of encoder-decoders; what is written side by
+//! side are `draft`s. `with_encoder` is how models with an encoder answer, `retrieve` finds
 //! passages, `rag` answers with them, `see` about pictures: these two ask one question at a time
 //! (`alone`). `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions
 //! into tokens, `record` answers into what is kept. Uses `dataset`, `metrics`, `prompt`, `experiment` and
@@ -12,6 +13,7 @@ mod alone;
 mod answerer;
 mod beginning;
 pub mod choose;
+mod draft;
 pub mod encode;
 mod generate;
 mod prefix;
@@ -20,6 +22,7 @@ pub mod record;
 pub mod retrieve;
 #[cfg(feature = "multimodal")]
 mod see;
+mod seq2seq;
 #[cfg(test)]
 mod tests;
 mod with_encoder;
@@ -38,6 +41,7 @@ use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use crate::retrieval::index::IndexError;
 use choose::Chooser;
+use draft::Limits;
 use encode::Encoder;
 use generate::Writer;
 #[cfg(not(feature = "multimodal"))]
@@ -270,7 +274,7 @@ fn decode(
             let encoded = encoder.requests(request.questions, *max_tokens)?;
             let mut stops = stop.clone();
             stops.extend(request.prompter.stops().iter().map(|&text| text.to_owned()));
-            let writer = Writer::new(encoded.fitting, *max_tokens, stops);
+            let writer = Writer::new(encoded.fitting, Limits::new(*max_tokens, stops));
             (too_long, work) = (encoded.too_long, writer.work());
             positions = writer.positions().to_vec();
             answerer::run(&writer, model, settings, progress)?
@@ -299,7 +303,8 @@ fn encode(
             with_encoder::choose(model, settings, questions, progress)
         }
         Answering::Generate { max_tokens, stop } => {
-            with_encoder::write(model, settings, questions, (*max_tokens, stop), progress)
+            let limits = Limits::new(*max_tokens, stop.clone());
+            with_encoder::write(model, settings, questions, limits, progress)
         }
         Answering::Retrieve | Answering::Augment { .. } => Err(TaskError::NoCorpus),
         Answering::See { .. } => Err(TaskError::NoProjector),

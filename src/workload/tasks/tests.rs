@@ -12,10 +12,13 @@ use crate::llama::context::{Context, ContextShape};
 use crate::llama::model::{LoadExtent, Model};
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::{FormatChoice, Prompter};
-use crate::workload::softmax::log_sum_exp;
+use crate::workload::seq2seq::SequenceToSequence;
+use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::path::Path;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
+const TRANSLATE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-translate-F16.gguf");
 const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-chat-F16.gguf");
 
 fn settings(threads: u32) -> Settings {
@@ -196,4 +199,74 @@ fn what_does_not_fit_is_named_and_what_cannot_be_asked_is_an_error() {
     let error = ask(&model, &only, &Answering::Choose, &Prompter::Plain, 1).unwrap_err();
     let message = error.to_string();
     assert!(message.starts_with("none of the 1 questions fits the model's context of 1024 tokens"));
+}
+
+#[test]
+fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
+    let model = load(TRANSLATE);
+    let set = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/tasks/translation.jsonl");
+    let set = std::fs::read_to_string(set).unwrap();
+    let sentences: Vec<(String, String)> = set
+        .lines()
+        .take(30)
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |field: &str| row[field].as_str().unwrap().to_owned();
+            (format!("translate: {}", text("source")), text("target"))
+        })
+        .collect();
+    let tokens = |text: &str| model.tokenize(text, true, false).unwrap();
+    let mut reader = SequenceToSequence::new(&model, &settings(1), 300, 100).unwrap();
+
+    let written: Vec<Question> =
+        sentences.iter().map(|(source, target)| writing(source, target)).collect();
+    let generate = Answering::Generate { max_tokens: 48, stop: vec![".".to_owned()] };
+    let record = ask(&model, &written, &generate, &Prompter::Plain, 2).unwrap().record;
+    for ((source, _), answer) in sentences.iter().zip(&record.answers) {
+        let alone = reader.answer(&tokens(source), 48).unwrap();
+        let alone = alone.iter().filter(|&&token| !model.ends_generation(token));
+        let alone: Vec<u8> = alone.flat_map(|&token| model.token_bytes(token)).collect();
+        let alone = String::from_utf8(alone).unwrap();
+        let KeptAnswer::Text(text) = answer else { panic!("{answer:?}") };
+        assert_eq!(Some(text.as_str()), alone.split('.').next(), "{source}");
+    }
+
+    // Three alternatives after one source, and a question whose alternatives have a source each.
+    let others = sentences.iter().cycle().skip(1);
+    let mut chosen: Vec<Question> = sentences
+        .iter()
+        .zip(others)
+        .enumerate()
+        .map(|(nth, ((source, target), (_, other)))| choice(nth, source, &[target, other, ""]))
+        .collect();
+    let alternatives = sentences.iter().take(3).map(|(source, _)| Alternative {
+        request: source.clone(),
+        continuation: sentences[1].1.clone(),
+    });
+    let asked = Asked::Choose { alternatives: alternatives.collect(), right: 1 };
+    chosen.push(Question { id: "sources".to_owned(), asked });
+    let answered =
+        super::with_encoder::choose(&model, &settings(2), &chosen, &mut |_, _| ()).unwrap();
+    assert!(answered.work.evaluated_tokens * 2 < answered.work.request_tokens);
+    let vocabulary = model.vocabulary_size();
+    for (question, answer) in chosen.iter().zip(&answered.answers) {
+        let Asked::Choose { alternatives, .. } = &question.asked else { panic!() };
+        let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
+        assert_eq!(found.len(), alternatives.len());
+        for (alternative, found) in alternatives.iter().zip(found) {
+            let continuation = tokens(&alternative.continuation);
+            let logits = reader.logits_of(&tokens(&alternative.request), &continuation).unwrap();
+            let rows = logits.chunks_exact(vocabulary).zip(&continuation);
+            let index = |token: i32| usize::try_from(token).unwrap();
+            let expected: f64 = rows
+                .clone()
+                .map(|(row, &token)| f64::from(row[index(token)] - log_sum_exp(row)))
+                .sum();
+            // Another order of sums, in a cache of half precision.
+            let difference = (found.log_likelihood - expected).abs();
+            assert!(difference < 0.01 + expected.abs() / 1000.0, "{found:?}: {expected}");
+            let greedy = rows.clone().all(|(row, &token)| index_of_maximum(row) == index(token));
+            assert_eq!(found.is_greedy, greedy, "{question:?}");
+        }
+    }
 }

@@ -2,23 +2,21 @@
 //!
 //! An encoder-only model chooses the alternative whose embedding is nearest to the request's, both as
 //! they stand in the task: prefixes that the encoder was trained with belong into the templates. An
-//! encoder-decoder reads the request whole and writes, or is asked how probable each alternative is.
+//! encoder-decoder reads the request whole and writes, or is asked how probable each alternative is
+//! ([`super::seq2seq`]).
 
-use super::answerer::{Answer, Likelihood};
+use super::answerer::{self, Answer, Done};
+use super::draft::Limits;
 use super::record::Work;
+use super::seq2seq::{Pairs, SourceChooser, SourceWriter};
 use super::{Answered, TaskError};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question};
-use crate::llama::memory::BufferMemory;
+use crate::llama::error::LlamaError;
 use crate::llama::model::Model;
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
-use crate::workload::seq2seq::SequenceToSequence;
-use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::collections::HashMap;
-
-/// The tokens of request and continuation of every alternative.
-type Pairs = Vec<(Vec<i32>, Vec<i32>)>;
 
 /// Questions with the tokens of their texts, those that are too long left out.
 struct Fitting<T> {
@@ -133,13 +131,12 @@ pub(super) fn nearest(
     })
 }
 
-/// What an encoder-decoder writes, the most probable token each time: up to so many tokens, or to one
-/// of the texts at which it stops.
+/// What an encoder-decoder writes, the most probable token each time.
 pub(super) fn write(
     model: &Model,
     settings: &Settings,
     questions: &[Question],
-    (max_tokens, stops): (u32, &[String]),
+    limits: Limits,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encode = |question: &Question| match &question.asked {
@@ -147,18 +144,10 @@ pub(super) fn write(
         _ => Ok(Vec::new()),
     };
     let Fitting { positions, tokens, too_long } = fit(model, questions, encode, Vec::len)?;
-    let mut writer = SequenceToSequence::new(model, settings, widest(tokens.iter()), max_tokens)?;
-    let mut answers = Vec::with_capacity(tokens.len());
-    for source in &tokens {
-        let written = writer.answer(source, max_tokens)?;
-        let written = written.iter().filter(|&&token| !model.ends_generation(token));
-        let bytes: Vec<u8> = written.flat_map(|&token| model.token_bytes(token)).collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let end = stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
-        answers.push(Answer::Text(text[..end.unwrap_or(text.len())].to_owned()));
-        tell(progress, answers.len(), tokens.len());
-    }
-    Ok(finish(positions, too_long, answers, &tokens, writer.memory()))
+    let writer = SourceWriter::new(tokens, limits, start_token(model)?);
+    let work = writer.work();
+    let Done { answers, memory } = answerer::run(&writer, model, settings, progress)?;
+    Ok(Answered { positions, too_long, answers, work, memory })
 }
 
 /// How probable each alternative is to an encoder-decoder that has read its request.
@@ -169,49 +158,13 @@ pub(super) fn choose(
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let Fitting { positions, tokens, too_long } = fit_pairs(model, questions)?;
-    let sources = || tokens.iter().flatten().map(|(source, _)| source);
-    let answers_ = || tokens.iter().flatten().map(|(_, answer)| answer);
-    let mut writer =
-        SequenceToSequence::new(model, settings, widest(sources()), widest(answers_()))?;
-    let vocabulary = model.vocabulary_size().max(1);
-    let mut answers = Vec::with_capacity(tokens.len());
-    for alternatives in &tokens {
-        let mut found = Vec::with_capacity(alternatives.len());
-        for (source, answer) in alternatives {
-            let logits = writer.logits_of(source, answer)?;
-            found.push(likelihood(&logits, answer, vocabulary));
-        }
-        answers.push(Answer::Alternatives(found));
-        tell(progress, answers.len(), tokens.len());
-    }
-    let sources: Vec<Vec<i32>> = sources().cloned().collect();
-    Ok(finish(positions, too_long, answers, &sources, writer.memory()))
+    let chooser = SourceChooser::new(tokens, start_token(model)?);
+    let work = chooser.work();
+    let Done { answers, memory } = answerer::run(&chooser, model, settings, progress)?;
+    Ok(Answered { positions, too_long, answers, work, memory })
 }
 
-fn likelihood(logits: &[f32], answer: &[i32], vocabulary: usize) -> Likelihood {
-    let mut likelihood = Likelihood { log_likelihood: 0.0, is_greedy: true };
-    for (row, &token) in logits.chunks_exact(vocabulary).zip(answer) {
-        let token = usize::try_from(token).unwrap_or(usize::MAX);
-        let logit = row.get(token).copied().unwrap_or(f32::NAN);
-        likelihood.log_likelihood += f64::from(logit - log_sum_exp(row));
-        likelihood.is_greedy &= index_of_maximum(row) == token;
-    }
-    likelihood
-}
-
-fn finish(
-    positions: Vec<usize>,
-    too_long: Vec<String>,
-    answers: Vec<Answer>,
-    sources: &[Vec<i32>],
-    memory: Vec<BufferMemory>,
-) -> Answered {
-    let tokens = sources.iter().map(|source| source.len() as u64).sum();
-    let work = Work { request_tokens: tokens, evaluated_tokens: tokens };
-    Answered { positions, too_long, answers, work, memory }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-fn tell(progress: Progress<'_>, done: usize, all: usize) {
-    progress(done as f64 / all as f64, "");
+/// The token that a decoder begins with.
+fn start_token(model: &Model) -> Result<i32, TaskError> {
+    Ok(model.decoder_start_token().ok_or(LlamaError::NoStartToken)?)
 }
