@@ -306,10 +306,14 @@ impl View<'_> {
         }
         let measured = |metric: Metric| self.rows().any(|row| row.figures.contains_key(&metric));
         let mut axes = vec!["size"];
-        if self.summary.generation.is_some_and(|test| measured(Metric::Speed(test))) {
-            axes.push("generation speed");
+        match self.model.speed {
+            Some(metric) if metric.embedding_test().is_some() => axes.push("embedding speed"),
+            Some(_) => axes.push("generation speed"),
+            None => {}
         }
-        if measured(Metric::Kld) {
+        if measured(Metric::EmbeddingCosine) {
+            axes.push("distance from the reference's embeddings");
+        } else if measured(Metric::Kld) {
             axes.push("divergence");
         } else if measured(Metric::Perplexity) {
             axes.push("perplexity");

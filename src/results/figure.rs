@@ -61,6 +61,28 @@ impl Figure {
         Self { estimate: Estimate::exact(value), evidence: Evidence::Exact }
     }
 
+    /// One minus this figure: how far something is of which this says how near.
+    #[must_use]
+    pub fn complement(self) -> Self {
+        let estimate = Estimate {
+            value: 1.0 - self.estimate.value,
+            interval: self
+                .estimate
+                .interval
+                .map(|Interval { low, high }| Interval { low: 1.0 - high, high: 1.0 - low }),
+            n: self.estimate.n,
+        };
+        let evidence = match self.evidence {
+            Evidence::Exact => Evidence::Exact,
+            Evidence::Chunks { values, exponential: false } => Evidence::Chunks {
+                values: values.into_iter().map(|value| 1.0 - value).collect(),
+                exponential: false,
+            },
+            _ => Evidence::IntervalOnly,
+        };
+        Self { estimate, evidence }
+    }
+
     /// Whether this figure is lower or higher than `other`, beyond the noise.
     #[must_use]
     pub fn relation(&self, other: &Self) -> Relation {

@@ -21,6 +21,7 @@ pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
                 choice: None,
                 closer: None,
                 smaller: None,
+                speed: None,
             });
             models.len() - 1
         });
@@ -50,7 +51,19 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
         .flat_map(|group| group.rows.iter().copied())
         .filter(|&row| rows[row].failure.is_none() && !rows[row].figures.is_empty())
         .collect();
-    let loss_is_perplexity = !sound.iter().any(|&row| rows[row].figures.contains_key(&Metric::Kld));
+    let measured = |metric| sound.iter().any(|&row| rows[row].figures.contains_key(&metric));
+    // An encoder's loss is how far its embeddings are from the reference's, one minus the cosine.
+    let embeds = measured(Metric::EmbeddingCosine);
+    let loss_is_perplexity = !embeds && !measured(Metric::Kld);
+    model.speed = speed.filter(|&metric| measured(metric)).or_else(|| {
+        let tests = sound.iter().flat_map(|&row| rows[row].figures.keys().copied());
+        // Of several the one with the most texts and tokens at once.
+        tests
+            .filter_map(Metric::embedding_test)
+            .max_by_key(|test| (test.embedded_texts, test.prompt_tokens))
+            .map(Metric::Speed)
+    });
+    let speed = model.speed;
     let candidates: Vec<Candidate> = sound
         .iter()
         .map(|&row| {
@@ -59,6 +72,8 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
                 figure(Metric::Perplexity)
             } else if rows[row].is_reference {
                 Some(Figure::exact(0.0))
+            } else if embeds {
+                figure(Metric::EmbeddingCosine).map(Figure::complement)
             } else {
                 figure(Metric::Kld)
             };

@@ -206,6 +206,15 @@ impl Metric {
         }
     }
 
+    /// The throughput test of embeddings that it is the figure of.
+    #[must_use]
+    pub fn embedding_test(self) -> Option<SpeedTest> {
+        match self {
+            Self::Speed(test) => Some(test).filter(|test| test.embeds()),
+            _ => None,
+        }
+    }
+
     /// Whether it is a comparison with the reference, which the reference itself has none of.
     #[must_use]
     pub fn is_comparison(self) -> bool {

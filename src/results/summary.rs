@@ -89,6 +89,9 @@ pub struct ModelSummary {
     pub closer: Option<usize>,
     /// Next to the chosen row on the front: the largest that is smaller.
     pub smaller: Option<usize>,
+    /// The throughput that its trials are judged by: of generation, or of embedding texts; `None` if neither
+    /// was measured.
+    pub speed: Option<Metric>,
 }
 
 /// The trials of one model under the same settings.

@@ -131,6 +131,7 @@ fn a_table_leaves_blank_what_does_not_apply() {
         "experts · mixture of experts (2 of 4), 1.35 M of 2.13 M parameters active",
         "emb/s",
         "blank: does not apply to such a model",
+        "Pareto front of size, embedding speed and distance from the reference's embeddings",
     ] {
         assert!(table.contains(part), "no '{part}' in:\n{table}");
     }

@@ -116,11 +116,8 @@ fn measured(experiment: &Experiment, plan: &Plan) -> Result<Measured, Error> {
 fn names(workloads: &Workloads, header: &Header, sees: bool) -> Vec<String> {
     let class = header.architecture_class();
     let context = header.context_length().and_then(|tokens| u32::try_from(tokens).ok());
-    let facts = ModelFacts {
-        class,
-        context_length: context.unwrap_or(u32::MAX),
-        ..ModelFacts::default()
-    };
+    let facts =
+        ModelFacts { class, context_length: context.unwrap_or(u32::MAX), ..ModelFacts::default() };
     let mut names = vec!["load".to_owned()];
     if workloads.cold_load {
         names.insert(0, "cold load".to_owned());

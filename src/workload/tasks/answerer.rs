@@ -1,10 +1,12 @@
 //! Ways of answering, and the contexts that answer side by side.
 
 use super::TaskError;
+use super::record::Work;
 use crate::experiment::settings::Settings;
 use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::devices;
+use crate::llama::error::LlamaError;
 use crate::llama::lanes;
 use crate::llama::memory::BufferMemory;
 use crate::llama::model::Model;
@@ -14,9 +16,12 @@ use std::sync::mpsc::{self, Sender};
 
 /// How a model answers questions: encoded already, and cut into groups that are answered together.
 pub trait Answerer: Sync {
-    /// The groups, each as its number of questions; cut the same way on every machine, so that
-    /// figures are the same too.
+    /// The groups, each as its number of questions; cut the same way whatever the number of threads, so
+    /// that figures are the same too.
     fn groups(&self) -> &[usize];
+
+    /// How much there is to evaluate.
+    fn work(&self) -> Work;
 
     /// The context that any group needs.
     fn shape(&self, settings: &Settings) -> ContextShape;
@@ -32,6 +37,26 @@ pub trait Answerer: Sync {
     /// # Errors
     /// Evaluation fails.
     fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError>;
+}
+
+/// How many questions are answered together. On a processor every thread has a small group of its own; a GPU
+/// is busy only with a large one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupSize {
+    /// For a thread of a processor, and where there is no memory for more.
+    Small,
+    /// For a GPU.
+    Large,
+}
+
+impl GroupSize {
+    /// The limit for groups of this size.
+    pub(super) fn limit(self, small: usize, large: usize) -> usize {
+        match self {
+            Self::Small => small,
+            Self::Large => large,
+        }
+    }
 }
 
 /// One answer.
@@ -98,7 +123,10 @@ impl<'model> Lane<'model> {
 }
 
 /// What all groups together came to.
+#[derive(Debug)]
 pub(super) struct Done {
+    /// How much there was to evaluate.
+    pub(super) work: Work,
     /// One per question, in order.
     pub(super) answers: Vec<Answer>,
     /// What llama.cpp allocated.
@@ -144,7 +172,24 @@ pub(super) fn run<A: Answerer>(
         }
         Ok(())
     })?;
-    Ok(Done { answers: answers.into_iter().flatten().collect(), memory })
+    let answers = answers.into_iter().flatten().collect();
+    Ok(Done { work: answerer.work(), answers, memory })
+}
+
+/// Answers all questions in groups as large as the machine makes use of and has memory for.
+pub(super) fn run_in_groups<A: Answerer>(
+    answerer: impl Fn(GroupSize) -> A,
+    model: &Model,
+    settings: &Settings,
+    progress: Progress<'_>,
+) -> Result<Done, TaskError> {
+    if devices::uses_gpu(model.backend(), settings) {
+        match run(&answerer(GroupSize::Large), model, settings, progress) {
+            Err(TaskError::Llama(LlamaError::Context { .. })) => {}
+            done => return done,
+        }
+    }
+    run(&answerer(GroupSize::Small), model, settings, progress)
 }
 
 fn open<'model, A: Answerer>(

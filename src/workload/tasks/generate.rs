@@ -1,7 +1,7 @@
 //! Writing: answers generated greedily, many questions in one batch.
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, Lane};
+use super::answerer::{Answer, Answerer, GroupSize, Lane};
 use super::beginning::{Beginning, sequence};
 use super::draft::{self, Draft, Limits};
 use super::encode::Encoded;
@@ -11,17 +11,16 @@ use crate::experiment::settings::Settings;
 use crate::llama::context::ContextShape;
 use std::ops::Range;
 
-/// Questions that are answered together.
-const GROUP_QUESTIONS: usize = 16;
+/// Questions that are answered together: in a small group, and in a large one.
+const GROUP_QUESTIONS: (usize, usize) = (16, 64);
 
 /// Tokens of the requests of a group at most, unless a single one has more.
-const GROUP_TOKENS: usize = 2048;
+const GROUP_TOKENS: (usize, usize) = (2048, 4096);
 
 /// Writes answers.
 #[derive(Debug)]
 pub(super) struct Writer {
     questions: Vec<Encoded<Vec<i32>>>,
-    positions: Vec<usize>,
     groups: Vec<Range<usize>>,
     sizes: Vec<usize>,
     /// Tokens that every request begins with.
@@ -33,13 +32,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(questions: Vec<Encoded<Vec<i32>>>, limits: Limits) -> Self {
+    pub(super) fn new(questions: Vec<Encoded<Vec<i32>>>, limits: Limits, size: GroupSize) -> Self {
+        let most_questions = size.limit(GROUP_QUESTIONS.0, GROUP_QUESTIONS.1);
+        let most_tokens = size.limit(GROUP_TOKENS.0, GROUP_TOKENS.1);
         let requests = || questions.iter().map(|question| question.tokens.as_slice());
         // The last token is never shared: its output is wanted.
         let most = requests().map(|tokens| tokens.len().saturating_sub(1)).min().unwrap_or(0);
         let shared = Beginning::of(requests(), most);
         let mut writer = Self {
-            positions: questions.iter().map(|question| question.position).collect(),
             questions,
             groups: Vec::new(),
             sizes: Vec::new(),
@@ -50,8 +50,8 @@ impl Writer {
         };
         let mut start = 0;
         while start < writer.questions.len() {
-            let mut end = (start + GROUP_QUESTIONS).min(writer.questions.len());
-            while end > start + 1 && writer.grow(start..end).0.len() > GROUP_TOKENS {
+            let mut end = (start + most_questions).min(writer.questions.len());
+            while end > start + 1 && writer.grow(start..end).0.len() > most_tokens {
                 end -= 1;
             }
             let tokens = writer.grow(start..end).0.len();
@@ -62,16 +62,6 @@ impl Writer {
             start = end;
         }
         writer
-    }
-
-    /// The places of the questions among all, in order.
-    pub(super) fn positions(&self) -> &[usize] {
-        &self.positions
-    }
-
-    pub(super) fn work(&self) -> Work {
-        let each = self.questions.iter().map(|question| question.tokens.len());
-        Work { request_tokens: each.sum::<usize>() as u64, evaluated_tokens: self.evaluated as u64 }
     }
 
     /// The requests of a group as a tree, and the last node of each.
@@ -92,6 +82,11 @@ impl Writer {
 impl Answerer for Writer {
     fn groups(&self) -> &[usize] {
         &self.sizes
+    }
+
+    fn work(&self) -> Work {
+        let each = self.questions.iter().map(|question| question.tokens.len());
+        Work { request_tokens: each.sum::<usize>() as u64, evaluated_tokens: self.evaluated as u64 }
     }
 
     fn shape(&self, settings: &Settings) -> ContextShape {
@@ -142,7 +137,7 @@ mod tests {
             let own = i32::try_from(position).unwrap() + 100;
             Encoded { position, tokens: [&beginning[..], &[own]].concat() }
         });
-        let writer = Writer::new(questions.collect(), Limits::new(8, Vec::new()));
+        let writer = Writer::new(questions.collect(), Limits::new(8, Vec::new()), GroupSize::Small);
         assert_eq!(writer.shared.len(), 20);
         assert_eq!(writer.groups(), [16, 4]);
         let shape = writer.shape(&Settings::default());
@@ -153,7 +148,10 @@ mod tests {
     #[test]
     fn a_long_request_is_answered_alone() {
         let long = |first: i32| Encoded { position: 0, tokens: (first..first + 1500).collect() };
-        let writer = Writer::new(vec![long(0), long(5000)], Limits::new(8, Vec::new()));
+        let limits = Limits::new(8, Vec::new());
+        let writer = Writer::new(vec![long(0), long(5000)], limits.clone(), GroupSize::Small);
         assert_eq!(writer.groups(), [1, 1]);
+        let writer = Writer::new(writer.questions, limits, GroupSize::Large);
+        assert_eq!(writer.groups(), [2], "a GPU has room for both");
     }
 }

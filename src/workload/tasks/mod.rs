@@ -27,7 +27,7 @@ mod seq2seq;
 mod tests;
 mod with_encoder;
 
-pub use answerer::{Answer, Answerer, Lane};
+pub use answerer::{Answer, Answerer, GroupSize, Lane};
 
 use super::Progress;
 use crate::experiment::settings::Settings;
@@ -40,9 +40,10 @@ use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use crate::retrieval::index::IndexError;
+use answerer::Done;
 use choose::Chooser;
 use draft::Limits;
-use encode::Encoder;
+use encode::{Encoded, Encoder, Fitted};
 use generate::Writer;
 #[cfg(not(feature = "multimodal"))]
 use record::SightRecord;
@@ -261,28 +262,35 @@ fn decode(
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
-    let (positions, too_long, work);
-    let done = match request.answering {
+    let (positions, too_long, done);
+    match request.answering {
         Answering::Choose | Answering::Predict => {
-            let encoded = encoder.alternatives(request.questions)?;
-            let chooser = Chooser::new(encoded.fitting, model.vocabulary_size());
-            (too_long, work) = (encoded.too_long, chooser.work());
-            positions = chooser.positions().to_vec();
-            answerer::run(&chooser, model, settings, progress)?
+            let Fitted { fitting, too_long: left_out } = encoder.alternatives(request.questions)?;
+            (positions, too_long) = (places(&fitting), left_out);
+            let vocabulary = model.vocabulary_size();
+            let chooser = |size| Chooser::new(fitting.clone(), vocabulary, size);
+            done = answerer::run_in_groups(chooser, model, settings, progress)?;
         }
         Answering::Generate { max_tokens, stop } => {
-            let encoded = encoder.requests(request.questions, *max_tokens)?;
+            let Fitted { fitting, too_long: left_out } =
+                encoder.requests(request.questions, *max_tokens)?;
+            (positions, too_long) = (places(&fitting), left_out);
             let mut stops = stop.clone();
             stops.extend(request.prompter.stops().iter().map(|&text| text.to_owned()));
-            let writer = Writer::new(encoded.fitting, Limits::new(*max_tokens, stops));
-            (too_long, work) = (encoded.too_long, writer.work());
-            positions = writer.positions().to_vec();
-            answerer::run(&writer, model, settings, progress)?
+            let limits = Limits::new(*max_tokens, stops);
+            let writer = |size| Writer::new(fitting.clone(), limits.clone(), size);
+            done = answerer::run_in_groups(writer, model, settings, progress)?;
         }
         Answering::Retrieve | Answering::Augment { .. } => return Err(TaskError::NoCorpus),
         Answering::See { .. } => return Err(TaskError::NoProjector),
-    };
-    Ok(Answered { positions, too_long, answers: done.answers, work, memory: done.memory })
+    }
+    let Done { answers, work, memory } = done;
+    Ok(Answered { positions, too_long, answers, work, memory })
+}
+
+/// The places of questions among all.
+fn places<T>(questions: &[Encoded<T>]) -> Vec<usize> {
+    questions.iter().map(|question| question.position).collect()
 }
 
 /// The answers of a model with an encoder. What does not apply to its class is not asked
@@ -304,7 +312,7 @@ fn encode(
         }
         Answering::Generate { max_tokens, stop } => {
             let limits = Limits::new(*max_tokens, stop.clone());
-            with_encoder::write(model, settings, questions, limits, progress)
+            with_encoder::write(model, settings, questions, &limits, progress)
         }
         Answering::Retrieve | Answering::Augment { .. } => Err(TaskError::NoCorpus),
         Answering::See { .. } => Err(TaskError::NoProjector),

@@ -117,7 +117,7 @@ pub enum KeptAnswer {
 
 /// How much there was to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Work {
+pub struct Work {
     pub(super) request_tokens: u64,
     pub(super) evaluated_tokens: u64,
 }

@@ -5,7 +5,7 @@
 //! sources in vain, which is why groups are small.
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, Lane, Likelihood};
+use super::answerer::{Answer, Answerer, GroupSize, Lane, Likelihood};
 use super::draft::{self, Draft, Limits};
 use super::record::Work;
 use crate::experiment::settings::Settings;
@@ -13,8 +13,8 @@ use crate::llama::context::ContextShape;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::Range;
 
-/// Tokens of the sources of a group at most, unless a single one has more.
-const GROUP_TOKENS: usize = 256;
+/// Tokens of the sources of a group at most, unless a single one has more: of a small group, and of a large one.
+const GROUP_TOKENS: (usize, usize) = (256, 2048);
 
 /// Sequences of a group at most, unless a single question has more alternatives.
 const GROUP_SEQUENCES: usize = 64;
@@ -44,13 +44,14 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(sizes: &[Size]) -> Self {
+    fn new(sizes: &[Size], size: GroupSize) -> Self {
+        let most_tokens = size.limit(GROUP_TOKENS.0, GROUP_TOKENS.1);
         let mut groups =
             Self { questions: Vec::new(), counts: Vec::new(), most: Size::default(), encoded: 0 };
         let mut start = 0;
         let mut group = Size::default();
         for (nth, size) in sizes.iter().enumerate() {
-            let full = group.encoded + size.encoded > GROUP_TOKENS
+            let full = group.encoded + size.encoded > most_tokens
                 || group.sequences + size.sequences > GROUP_SEQUENCES;
             if full && nth > start {
                 groups.close(start..nth, group);
@@ -120,21 +121,26 @@ pub(super) struct SourceWriter {
 
 impl SourceWriter {
     /// Answers begin with the token `start_token`.
-    pub(super) fn new(sources: Vec<Vec<i32>>, limits: Limits, start_token: i32) -> Self {
-        let size = |source: &Vec<i32>| Size { encoded: source.len(), sequences: 1, decoded: 1 };
-        let groups = Groups::new(&sources.iter().map(size).collect::<Vec<_>>());
+    pub(super) fn new(
+        sources: Vec<Vec<i32>>,
+        limits: Limits,
+        start_token: i32,
+        size: GroupSize,
+    ) -> Self {
+        let each = |source: &Vec<i32>| Size { encoded: source.len(), sequences: 1, decoded: 1 };
+        let groups = Groups::new(&sources.iter().map(each).collect::<Vec<_>>(), size);
         Self { sources, groups, limits, start_token }
-    }
-
-    pub(super) fn work(&self) -> Work {
-        let tokens = self.groups.encoded as u64;
-        Work { request_tokens: tokens, evaluated_tokens: tokens }
     }
 }
 
 impl Answerer for SourceWriter {
     fn groups(&self) -> &[usize] {
         &self.groups.counts
+    }
+
+    fn work(&self) -> Work {
+        let tokens = self.groups.encoded as u64;
+        Work { request_tokens: tokens, evaluated_tokens: tokens }
     }
 
     fn shape(&self, _settings: &Settings) -> ContextShape {
@@ -204,25 +210,25 @@ pub(super) struct SourceChooser {
 
 impl SourceChooser {
     /// Answers begin with the token `start_token`.
-    pub(super) fn new(questions: Vec<Pairs>, start_token: i32) -> Self {
+    pub(super) fn new(questions: Vec<Pairs>, start_token: i32, size: GroupSize) -> Self {
         let choices: Vec<Choice> = questions.into_iter().map(Choice::new).collect();
-        let groups = Groups::new(&choices.iter().map(Choice::size).collect::<Vec<_>>());
+        let groups = Groups::new(&choices.iter().map(Choice::size).collect::<Vec<_>>(), size);
         Self { choices, groups, start_token }
-    }
-
-    pub(super) fn work(&self) -> Work {
-        let sources = self.choices.iter().flat_map(|choice| &choice.sources);
-        let tokens = sources.map(|(source, followers)| source.len() * followers.len());
-        Work {
-            request_tokens: tokens.sum::<usize>() as u64,
-            evaluated_tokens: self.groups.encoded as u64,
-        }
     }
 }
 
 impl Answerer for SourceChooser {
     fn groups(&self) -> &[usize] {
         &self.groups.counts
+    }
+
+    fn work(&self) -> Work {
+        let sources = self.choices.iter().flat_map(|choice| &choice.sources);
+        let tokens = sources.map(|(source, followers)| source.len() * followers.len());
+        Work {
+            request_tokens: tokens.sum::<usize>() as u64,
+            evaluated_tokens: self.groups.encoded as u64,
+        }
     }
 
     fn shape(&self, _settings: &Settings) -> ContextShape {

@@ -136,7 +136,7 @@ pub(super) fn write(
     model: &Model,
     settings: &Settings,
     questions: &[Question],
-    limits: Limits,
+    limits: &Limits,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encode = |question: &Question| match &question.asked {
@@ -144,9 +144,10 @@ pub(super) fn write(
         _ => Ok(Vec::new()),
     };
     let Fitting { positions, tokens, too_long } = fit(model, questions, encode, Vec::len)?;
-    let writer = SourceWriter::new(tokens, limits, start_token(model)?);
-    let work = writer.work();
-    let Done { answers, memory } = answerer::run(&writer, model, settings, progress)?;
+    let start = start_token(model)?;
+    let writer = |size| SourceWriter::new(tokens.clone(), limits.clone(), start, size);
+    let Done { answers, work, memory } =
+        answerer::run_in_groups(writer, model, settings, progress)?;
     Ok(Answered { positions, too_long, answers, work, memory })
 }
 
@@ -158,9 +159,10 @@ pub(super) fn choose(
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let Fitting { positions, tokens, too_long } = fit_pairs(model, questions)?;
-    let chooser = SourceChooser::new(tokens, start_token(model)?);
-    let work = chooser.work();
-    let Done { answers, memory } = answerer::run(&chooser, model, settings, progress)?;
+    let start = start_token(model)?;
+    let chooser = |size| SourceChooser::new(tokens.clone(), start, size);
+    let Done { answers, work, memory } =
+        answerer::run_in_groups(chooser, model, settings, progress)?;
     Ok(Answered { positions, too_long, answers, work, memory })
 }
 
