@@ -318,6 +318,10 @@ impl View<'_> {
         } else if measured(Metric::Perplexity) {
             axes.push("perplexity");
         }
+        // A front of nothing but size is its smallest, which was said.
+        if axes.len() == 1 {
+            return None;
+        }
         let axes = list(&axes);
         if front.beaten.is_empty() {
             let all = match front.members.len() {

@@ -5,7 +5,7 @@
 //! with is evaluated once per context and copied (`llama_memory_seq_cp`).
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, GroupSize, Lane, Likelihood};
+use super::answerer::{Answer, Answerer, Lane, Likelihood};
 use super::beginning::{Beginning, sequence};
 use super::encode::{Encoded, EncodedAlternative};
 use super::prefix::PrefixTree;
@@ -15,8 +15,9 @@ use crate::llama::context::ContextShape;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::Range;
 
-/// Tokens that a group has at most, unless a single question has more: a small group, and a large one.
-const GROUP_TOKENS: (usize, usize) = (512, 4096);
+/// Tokens that a group has at most, unless a single question has more. More are not faster on a GPU either: an
+/// evaluation of 512 is bound by arithmetic, and each token looks at all of its group.
+const GROUP_TOKENS: usize = 512;
 
 /// Sequences that a group has at most; llama.cpp has 256.
 const GROUP_SEQUENCES: usize = 192;
@@ -47,16 +48,11 @@ struct Grown {
 impl Chooser {
     /// Cuts questions into groups.
     #[must_use]
-    pub fn new(
-        questions: Vec<Encoded<Vec<EncodedAlternative>>>,
-        vocabulary: usize,
-        size: GroupSize,
-    ) -> Self {
+    pub fn new(questions: Vec<Encoded<Vec<EncodedAlternative>>>, vocabulary: usize) -> Self {
         let all = || questions.iter().flat_map(|question| &question.tokens);
         // The last token before a continuation is never shared: its output is wanted.
         let most = all().map(|it| it.scored_from.saturating_sub(1)).min().unwrap_or(0);
         let shared = Beginning::of(all().map(|it| it.tokens.as_slice()), most);
-        let most_tokens = size.limit(GROUP_TOKENS.0, GROUP_TOKENS.1);
         let most_outputs = OUTPUT_BYTES / (vocabulary.max(1) * size_of::<f32>());
         let mut chooser = Self {
             questions,
@@ -69,7 +65,7 @@ impl Chooser {
         };
         let mut start = 0;
         while start < chooser.questions.len() {
-            let end = chooser.end_of_group(start, most_tokens, most_outputs);
+            let end = chooser.end_of_group(start, most_outputs);
             let grown = chooser.grow(start..end);
             chooser.tokens = chooser.tokens.max(grown.tree.len());
             chooser.sequences = chooser.sequences.max(grown.paths.len());
@@ -82,13 +78,13 @@ impl Chooser {
     }
 
     /// Where the group that begins with question `start` ends: after at least one question.
-    fn end_of_group(&self, start: usize, most_tokens: usize, most_outputs: usize) -> usize {
+    fn end_of_group(&self, start: usize, most_outputs: usize) -> usize {
         let mut tree = PrefixTree::default();
         let mut sequences = 0;
         for (end, question) in self.questions.iter().enumerate().skip(start) {
             self.add(&mut tree, sequences, &question.tokens);
             sequences += question.tokens.len();
-            let fits = tree.len() <= most_tokens
+            let fits = tree.len() <= GROUP_TOKENS
                 && sequences <= GROUP_SEQUENCES
                 && tree.outputs() <= most_outputs;
             if !fits {
@@ -231,7 +227,7 @@ mod tests {
         let with = |token: i32| [&long[..], &[token]].concat();
         let choices: Vec<Vec<i32>> = (200..204).map(with).collect();
         let choices: Vec<(&[i32], usize)> = choices.iter().map(|it| (it.as_slice(), 100)).collect();
-        let chooser = Chooser::new(vec![question(0, &choices)], 1000, GroupSize::Small);
+        let chooser = Chooser::new(vec![question(0, &choices)], 1000);
         assert_eq!(chooser.shared.len(), 99);
         let work = chooser.work();
         assert_eq!(
@@ -249,16 +245,11 @@ mod tests {
             tokens[0] = -nth;
             question(nth.unsigned_abs() as usize, &[(&tokens, 399)])
         });
-        let chooser = Chooser::new(questions.collect(), 1000, GroupSize::Small);
+        let chooser = Chooser::new(questions.collect(), 1000);
         assert_eq!(chooser.groups(), [1, 1, 1, 1]);
-        let chooser = Chooser::new(chooser.questions, 1000, GroupSize::Large);
-        assert_eq!(chooser.groups(), [4]);
         let huge: Vec<i32> = (0..2000).collect();
-        let chooser = Chooser::new(
-            vec![question(0, &[(&huge, 1)]), question(1, &[(&[1, 2], 1)])],
-            10,
-            GroupSize::Small,
-        );
+        let chooser =
+            Chooser::new(vec![question(0, &[(&huge, 1)]), question(1, &[(&[1, 2], 1)])], 10);
         assert_eq!(chooser.groups(), [1, 1]);
         assert_eq!(chooser.shape(&Settings::default()).tokens, 1999);
     }
@@ -269,7 +260,7 @@ mod tests {
             let token = i32::try_from(nth).unwrap();
             question(nth, &[(&[1, token, 5], 2), (&[1, token, 6], 2)])
         });
-        let chooser = Chooser::new(questions.collect(), 1000, GroupSize::Small);
+        let chooser = Chooser::new(questions.collect(), 1000);
         assert_eq!(chooser.groups(), [10]);
         assert_eq!(chooser.shape(&Settings::default()).sequences, 21);
     }

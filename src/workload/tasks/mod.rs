@@ -267,9 +267,8 @@ fn decode(
         Answering::Choose | Answering::Predict => {
             let Fitted { fitting, too_long: left_out } = encoder.alternatives(request.questions)?;
             (positions, too_long) = (places(&fitting), left_out);
-            let vocabulary = model.vocabulary_size();
-            let chooser = |size| Chooser::new(fitting.clone(), vocabulary, size);
-            done = answerer::run_in_groups(chooser, model, settings, progress)?;
+            let chooser = Chooser::new(fitting, model.vocabulary_size());
+            done = answerer::run(&chooser, model, settings, progress)?;
         }
         Answering::Generate { max_tokens, stop } => {
             let Fitted { fitting, too_long: left_out } =

@@ -14,7 +14,7 @@ use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::Range;
 
 /// Tokens of the sources of a group at most, unless a single one has more: of a small group, and of a large one.
-const GROUP_TOKENS: (usize, usize) = (256, 2048);
+const GROUP_TOKENS: (usize, usize) = (256, 512);
 
 /// Sequences of a group at most, unless a single question has more alternatives.
 const GROUP_SEQUENCES: usize = 64;

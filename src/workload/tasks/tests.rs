@@ -3,7 +3,7 @@
 use super::choose::Chooser;
 use super::encode::{EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
-use super::{Answer, Answerer as _, GroupSize, Request, TaskError, TaskRun, answerer, run};
+use super::{Answer, Answerer as _, Request, TaskError, TaskRun, answerer, run};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
 use crate::llama::backend::Backend;
@@ -111,7 +111,7 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
     // With a common beginning, and without one.
     for questions in [one_passage, questions()] {
         let encoded = encoder.alternatives(&questions).unwrap().fitting;
-        let chooser = Chooser::new(encoded.clone(), model.vocabulary_size(), GroupSize::Small);
+        let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
         let work = chooser.work();
         assert!(work.evaluated_tokens * 3 < work.request_tokens, "{work:?}");
         let done = answerer::run(&chooser, &model, &settings(2), &mut |_, _| ()).unwrap();
@@ -132,7 +132,7 @@ fn figures_are_the_same_whatever_the_number_of_threads() {
     let answers = |threads| {
         let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
         let encoded = encoder.alternatives(&questions()).unwrap().fitting;
-        let chooser = Chooser::new(encoded, model.vocabulary_size(), GroupSize::Small);
+        let chooser = Chooser::new(encoded, model.vocabulary_size());
         answerer::run(&chooser, &model, &settings(threads), &mut |_, _| ()).unwrap().answers
     };
     assert_eq!(answers(1), answers(2));
