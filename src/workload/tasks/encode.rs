@@ -4,6 +4,7 @@ use super::TaskError;
 use crate::experiment::tasks::{Alternative, Asked, Question};
 use crate::llama::model::Model;
 use crate::prompt::choice::Prompter;
+use rayon::prelude::*;
 
 /// Turns questions into tokens, as the model sees them.
 ///
@@ -60,7 +61,8 @@ impl Encoder<'_> {
         let encode = |question: &Question| match &question.asked {
             Asked::Write { .. } | Asked::See { .. } | Asked::Find { .. } => Ok(Vec::new()),
             Asked::Choose { alternatives, .. } => {
-                alternatives.iter().map(|it| self.alternative(question, it)).collect()
+                let mut known = None;
+                alternatives.iter().map(|it| self.alternative(question, it, &mut known)).collect()
             }
         };
         let longest = |encoded: &Vec<EncodedAlternative>| {
@@ -85,17 +87,19 @@ impl Encoder<'_> {
         self.fit(questions, encode, |tokens| tokens.len() + max_tokens as usize)
     }
 
-    fn fit<T>(
+    /// Over the threads of the pool that this is called in.
+    fn fit<T: Send>(
         &self,
         questions: &[Question],
-        encode: impl Fn(&Question) -> Result<T, TaskError>,
+        encode: impl Fn(&Question) -> Result<T, TaskError> + Send + Sync,
         length: impl Fn(&T) -> usize,
     ) -> Result<Fitted<T>, TaskError> {
         let context = self.model.context_length();
         let mut fitted = Fitted { fitting: Vec::new(), too_long: Vec::new() };
         let mut shortest = usize::MAX;
-        for (position, question) in questions.iter().enumerate() {
-            let tokens = encode(question)?;
+        let encoded: Vec<Result<T, TaskError>> = questions.par_iter().map(encode).collect();
+        for (position, (question, tokens)) in questions.iter().zip(encoded).enumerate() {
+            let tokens = tokens?;
             shortest = shortest.min(length(&tokens));
             if length(&tokens) as u64 > u64::from(context) {
                 fitted.too_long.push(question.id.clone());
@@ -118,19 +122,28 @@ impl Encoder<'_> {
         Ok(self.model.tokenize_prompt(&prompt)?)
     }
 
-    fn alternative(
+    /// `known` is the request of the alternative before, which most have in common, with its tokens.
+    fn alternative<'q>(
         &self,
         question: &Question,
-        Alternative { request, continuation }: &Alternative,
+        Alternative { request, continuation }: &'q Alternative,
+        known: &mut Option<(&'q str, Vec<i32>)>,
     ) -> Result<EncodedAlternative, TaskError> {
-        if !matches!(self.prompter, Prompter::Plain) {
-            let mut tokens = self.request(question, request)?;
+        let plain = matches!(self.prompter, Prompter::Plain);
+        let bare = request.trim_end();
+        let before = match known.take() {
+            Some((text, tokens)) if text == request => tokens,
+            _ if plain => self.model.tokenize(bare, false, false)?,
+            _ => self.request(question, request)?,
+        };
+        let (_, before) = known.insert((request, before));
+        if !plain {
+            let mut tokens = before.clone();
             let scored_from = tokens.len();
             let continuation = format!("{}{continuation}", self.separator.unwrap_or(""));
             tokens.extend(self.model.tokenize(&continuation, false, false)?);
             return Ok(EncodedAlternative { tokens, scored_from });
         }
-        let bare = request.trim_end();
         let separator = match self.separator {
             Some(separator) => separator,
             None if request.is_empty() || bare.len() < request.len() => "",
@@ -138,11 +151,10 @@ impl Encoder<'_> {
         };
         let continuation = format!("{}{separator}{continuation}", &request[bare.len()..]);
         let whole = self.model.tokenize(&format!("{bare}{continuation}"), false, false)?;
-        let before = self.model.tokenize(bare, false, false)?;
         let (mut scored_from, mut tokens) = (before.len(), whole);
         if scored_from >= tokens.len() {
             // Merged into the request's last token: there is nothing left that is the continuation's.
-            tokens = before;
+            tokens.clone_from(before);
             tokens.extend(self.model.tokenize(&continuation, false, false)?);
         }
         let beginning = self.model.beginning_token();

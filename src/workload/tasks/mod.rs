@@ -262,6 +262,7 @@ fn decode(
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
+    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
     let (positions, too_long, done);
     match request.answering {
         Answering::Choose | Answering::Predict => {
@@ -272,7 +273,7 @@ fn decode(
         }
         Answering::Generate { max_tokens, stop } => {
             let Fitted { fitting, too_long: left_out } =
-                encoder.requests(request.questions, *max_tokens)?;
+                with_threads(threads, || encoder.requests(request.questions, *max_tokens))?;
             (positions, too_long) = (places(&fitting), left_out);
             let mut stops = stop.clone();
             stops.extend(request.prompter.stops().iter().map(|&text| text.to_owned()));
@@ -285,6 +286,14 @@ fn decode(
     }
     let Done { answers, work, memory } = done;
     Ok(Answered { positions, too_long, answers, work, memory })
+}
+
+/// Does something that uses the threads of a pool with so many of them; where none can be had, with those there are.
+fn with_threads<T: Send>(threads: u32, work: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
 }
 
 /// The places of questions among all.
