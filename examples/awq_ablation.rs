@@ -89,6 +89,7 @@ fn make(
         source,
         output,
         file_type,
+        overrides: &[],
         text: beginning(text, share),
         context: CONTEXT as usize,
         chunks: None,

@@ -5,13 +5,14 @@ mod display;
 use super::fetching::resolve_options;
 use super::output;
 use super::quantize::{QuantizeError, finish, folder_of, temporary_beside};
+use super::recipe;
 use super::version;
 use super::worker::work;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
 use crate::experiment::settings::Settings;
 use crate::mix::recipe::{Checksums, Recipe};
-use crate::mix::{MixError, Report, Target};
+use crate::mix::{Report, Target};
 use crate::model::cache::{Cache, Scratch};
 use crate::model::gguf::GgmlType;
 use crate::model::resolve::{self, SourceFile};
@@ -135,22 +136,6 @@ pub enum CommandError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The recipe cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The recipe is none.
-    #[error("{}", path.display())]
-    Recipe {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: MixError,
-    },
     /// The recipe was made with another importance matrix, or with none.
     #[error(
         "{} was made with {}, and --importance names {}",
@@ -183,7 +168,7 @@ fn matrix(checksum: Option<&str>) -> String {
 /// # Errors
 /// The model, the text, the recipe or the place is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let recipe = arguments.recipe.as_deref().map(read_recipe).transpose()?;
+    let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
     let recipe_path = arguments.output.with_extension("toml");
     let written = [Some(&arguments.output), recipe.is_none().then_some(&recipe_path)];
     for path in written.into_iter().flatten() {
@@ -201,7 +186,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let source = source(arguments, &cache)?;
     let temporary = temporary_beside(&arguments.output)?;
     if let Some(recipe) = recipe {
-        tell_differences(&recipe, &source);
+        recipe::tell_differences(&recipe, &source.artifact);
         let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
             source: source.artifact.path.clone(),
             output: temporary.to_path_buf(),
@@ -228,14 +213,6 @@ fn maker() -> String {
     format!("quantbench {}, {}", env!("CARGO_PKG_VERSION"), version::maker())
 }
 
-fn read_recipe(path: &Path) -> Result<Recipe, Error> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| Error::command(CommandError::Read { path: path.to_owned(), source }))?;
-    let recipe = Recipe::parse(&text)
-        .map_err(|source| Error::command(CommandError::Recipe { path: path.to_owned(), source }))?;
-    Ok(recipe)
-}
-
 /// Finds the model, and refuses one that is rounded already.
 fn source(arguments: &Arguments, cache: &Cache) -> Result<SourceFile, QuantizeError> {
     let source = Source::parse(&arguments.model, Path::new(""))?;
@@ -259,16 +236,6 @@ fn check_importance(recipe: &Recipe, path: &Path, found: Option<&String>) -> Res
     }
     let (path, wanted, found) = (path.to_owned(), wanted.cloned(), found.cloned());
     Err(Error::command(CommandError::OtherImportance { path, wanted, found }))
-}
-
-/// A recipe may be tried on another model of the same shape, but not by mistake.
-fn tell_differences(recipe: &Recipe, source: &SourceFile) {
-    if recipe.model.sha256 != source.artifact.checksum {
-        output::tell(
-            "note: the recipe was made for another file than this one; the types are taken, but nothing \
-             that was measured for them need hold",
-        );
-    }
 }
 
 /// The text as a file that a worker can read, in a folder of its own.

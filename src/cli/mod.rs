@@ -15,6 +15,7 @@ mod native;
 mod output;
 pub mod prompt;
 pub mod quantize;
+pub mod recipe;
 pub mod report;
 pub mod run;
 mod session;

@@ -5,10 +5,12 @@ mod method;
 use super::bar::Bar;
 use super::fetching::resolve_options;
 use super::output;
+use super::recipe::{self, RecipeError};
 use super::version;
 use crate::error::{Error, Outcome};
 use crate::experiment::calibration::CalibrationError;
 use crate::experiment::not_makeable;
+use crate::mix::recipe::Recipe;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError};
 use crate::model::quantization::{FileType, Method, Quantization};
@@ -41,8 +43,17 @@ pub struct Arguments {
     /// The F32, F16 or BF16 model: a GGUF file, hf:// address or 'demo'
     input: String,
     /// What to make: `Q4_K_M`, or several: `Q8_0,gptq:Q4_K_M`
-    #[arg(long, required = true, value_name = "QUANTIZATION", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "QUANTIZATION",
+        value_delimiter = ',',
+        required_unless_present = "recipe",
+        conflicts_with = "recipe"
+    )]
     to: Vec<Quantization>,
+    /// The type of every tensor, chosen by 'quantbench mix', in place of --to
+    #[arg(long, value_name = "FILE", requires = "output")]
+    recipe: Option<PathBuf>,
     /// The file to write, or the folder for several; without it beside the input
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -184,6 +195,9 @@ pub enum QuantizeError {
         /// Why.
         reason: String,
     },
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
     /// The cache, which sources are fetched into.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -201,6 +215,7 @@ struct Task {
 /// Everything that is known before a worker starts.
 struct Undertaking {
     input: Artifact,
+    recipe: Option<Box<Recipe>>,
     tasks: Vec<Task>,
     calibration: Option<Calibration>,
     cache: Cache,
@@ -275,6 +290,7 @@ async fn make(
         file_type: quantization.file_type,
         threads: arguments.threads,
         allow_requantize: arguments.allow_requantize,
+        recipe: undertaking.recipe.clone(),
         method: quantization.method,
         calibration: given.as_ref().map(Given::input),
     });
@@ -285,20 +301,26 @@ async fn make(
         Ending::Failed(failure) => failed(failure.reason),
         Ending::Done => {
             let bytes = finish(temporary, &task.path)?;
-            output::print(line(task, bytes, started.elapsed()).as_bytes())?;
+            let mixed = undertaking.recipe.is_some();
+            output::print(line(task, mixed, bytes, started.elapsed()).as_bytes())?;
             Ok(Outcome::Done)
         }
     }
 }
 
-fn line(task: &Task, bytes: u64, length: Duration) -> String {
+fn line(task: &Task, mixed: bool, bytes: u64, length: Duration) -> String {
     let seconds = format_seconds(length.as_secs_f64());
-    format!("{}  {}  {}  {seconds}\n", task.path.display(), task.quantization, format_bytes(bytes))
+    let what = match task.quantization {
+        Quantization { method, .. } if mixed => format!("{method}, types of the recipe"),
+        quantization => quantization.to_string(),
+    };
+    format!("{}  {what}  {}  {seconds}\n", task.path.display(), format_bytes(bytes))
 }
 
 /// Checks everything that can be checked before a worker starts.
 fn prepare(arguments: &Arguments) -> Result<Undertaking, QuantizeError> {
-    let quantizations = method::quantizations(arguments)?;
+    let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
+    let quantizations = method::quantizations(arguments, recipe.as_ref())?;
     for &quantization in &quantizations {
         if let Some((reason, remedy)) = not_makeable(quantization) {
             return Err(QuantizeError::NotMakeable { quantization, reason, remedy });
@@ -317,7 +339,11 @@ fn prepare(arguments: &Arguments) -> Result<Undertaking, QuantizeError> {
     if !found.is_float() && !arguments.allow_requantize {
         return Err(QuantizeError::AlreadyQuantized { path: file.artifact.path, found });
     }
-    Ok(Undertaking { input: file.artifact, tasks, calibration, cache })
+    if let Some(recipe) = &recipe {
+        recipe::tell_differences(recipe, &file.artifact);
+    }
+    let recipe = recipe.map(Box::new);
+    Ok(Undertaking { input: file.artifact, recipe, tasks, calibration, cache })
 }
 
 /// A part of a whole, as a flag has it.

@@ -59,6 +59,22 @@ pub enum OverrideValue {
     Number(u32),
 }
 
+impl FormatOverride {
+    /// The format of one tensor.
+    #[must_use]
+    pub fn of_tensor(name: &str, format: GgmlType) -> Self {
+        let mut pattern = String::from("^");
+        for character in name.chars() {
+            if character.is_ascii_punctuation() && character != '_' {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('$');
+        Self { pattern, format }
+    }
+}
+
 /// Room of a text in `llama_model_kv_override`, without its terminator.
 const MOST_TEXT: usize = 127;
 
@@ -215,6 +231,13 @@ mod tests {
     fn importance(values: usize) -> [Importance; 1] {
         let value = |column: usize| if column.is_multiple_of(4) { 1000.0 } else { 1.0 };
         [Importance { weight: WEIGHT.to_owned(), values: (0..values).map(value).collect() }]
+    }
+
+    #[test]
+    fn the_name_of_a_tensor_is_found_only_where_it_is_whole() {
+        let format = GgmlType::from_name("Q8_0").unwrap();
+        let found = FormatOverride::of_tensor("blk.1.attn_q.weight", format);
+        assert_eq!(found.pattern, r"^blk\.1\.attn_q\.weight$");
     }
 
     #[test]

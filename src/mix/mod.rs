@@ -18,7 +18,7 @@ mod write;
 
 pub use assignment::Assignment;
 pub use choose::Target;
-pub use write::{Application, Applied, apply};
+pub use write::{Application, Applied, TensorTypes, apply};
 
 use crate::experiment::settings::Settings;
 use crate::llama::backend::Backend;

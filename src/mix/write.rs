@@ -39,12 +39,7 @@ pub struct Applied {
 /// When the recipe does not suit the model or the file cannot be written.
 pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied, MixError> {
     let Application { recipe, source, output, importance, threads, maker } = *application;
-    let types = recipe.types()?;
-    recipe.check(&Header::read(source)?, &types)?;
-    let overrides: Vec<FormatOverride> = types
-        .iter()
-        .map(|(name, &format)| FormatOverride { pattern: pattern(name), format })
-        .collect();
+    let types = TensorTypes::of(recipe, &Header::read(source)?)?;
     let rounding = Rounding {
         input: source,
         output,
@@ -52,13 +47,58 @@ pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied,
         threads,
         allow_requantize: false,
         importance,
-        overrides: &overrides,
-        metadata: &metadata(&super::assignment::checksum(&types), maker),
+        overrides: &types.overrides,
+        metadata: &metadata(&types.checksum, maker),
     };
     quantize_file(backend, &rounding)?;
-    let written = Header::read(output)?;
-    check_types(&written, &types)?;
-    Ok(Applied { file_bytes: written.file_bytes })
+    let file_bytes = types.check(output)?;
+    Ok(Applied { file_bytes })
+}
+
+/// The types of a recipe as llama.cpp is told them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorTypes {
+    types: BTreeMap<String, GgmlType>,
+    /// One for each tensor.
+    pub overrides: Vec<FormatOverride>,
+    /// SHA-256 of the types, hex.
+    pub checksum: String,
+}
+
+impl TensorTypes {
+    /// The types of a recipe, for a model that has such tensors.
+    ///
+    /// # Errors
+    /// When the recipe does not suit the model.
+    pub fn of(recipe: &Recipe, model: &Header) -> Result<Self, MixError> {
+        let types = recipe.types()?;
+        recipe.check(model, &types)?;
+        let each = types.iter();
+        Ok(Self {
+            overrides: each.map(|(name, &it)| FormatOverride::of_tensor(name, it)).collect(),
+            checksum: super::assignment::checksum(&types),
+            types,
+        })
+    }
+
+    /// Looks whether a file that was written has them. Returns its bytes.
+    ///
+    /// # Errors
+    /// llama.cpp stored a tensor otherwise, or the file cannot be read.
+    pub fn check(&self, written: &Path) -> Result<u64, MixError> {
+        let written = Header::read(written)?;
+        for tensor in &written.tensors {
+            let wanted = self.types.get(&tensor.name).filter(|wanted| **wanted != tensor.format);
+            if let Some(wanted) = wanted {
+                return Err(MixError::StoredOtherwise {
+                    name: tensor.name.clone(),
+                    found: tensor.format.to_string(),
+                    wanted: wanted.to_string(),
+                });
+            }
+        }
+        Ok(written.file_bytes)
+    }
 }
 
 /// Makes the model as `Q8_0`: shows which tensors llama.cpp rounds at all, and what the file has beside
@@ -91,40 +131,4 @@ fn metadata(checksum: &str, maker: &str) -> Vec<(String, OverrideValue)> {
         text("quantbench.version", maker),
         text("quantbench.mix.types_sha256", checksum),
     ]
-}
-
-/// A regular expression that finds just this name.
-fn pattern(name: &str) -> String {
-    let mut pattern = String::from("^");
-    for character in name.chars() {
-        if character.is_ascii_punctuation() && character != '_' {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('$');
-    pattern
-}
-
-fn check_types(written: &Header, types: &BTreeMap<String, GgmlType>) -> Result<(), MixError> {
-    for tensor in &written.tensors {
-        if let Some(wanted) = types.get(&tensor.name).filter(|wanted| **wanted != tensor.format) {
-            return Err(MixError::StoredOtherwise {
-                name: tensor.name.clone(),
-                found: tensor.format.to_string(),
-                wanted: wanted.to_string(),
-            });
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pattern;
-
-    #[test]
-    fn a_name_is_found_only_where_it_is_whole() {
-        assert_eq!(pattern("blk.1.attn_q.weight"), r"^blk\.1\.attn_q\.weight$");
-    }
 }

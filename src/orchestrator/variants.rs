@@ -117,6 +117,7 @@ pub async fn provide<L: Launcher>(
         file_type: variant.quantization.file_type,
         threads: None,
         allow_requantize,
+        recipe: None,
         method: variant.quantization.method,
         calibration: prepared.as_ref().map(|(ready, plan)| ready.input(plan)),
     });

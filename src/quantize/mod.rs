@@ -19,7 +19,7 @@ use crate::experiment::calibration::{GptqSettings, Matching};
 use crate::llama::backend::Backend;
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::llama::quantize::Rounding;
+use crate::llama::quantize::{FormatOverride, Rounding};
 use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method};
 use awq::AwqError;
@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub output: &'a Path,
     /// What to make.
     pub file_type: FileType,
+    /// Types of single tensors, in place of the file type's.
+    pub types: Option<TensorTypes<'a>>,
     /// How its weights are chosen.
     pub method: Method,
     /// Threads.
@@ -47,6 +49,21 @@ pub struct Request<'a> {
     pub allow_requantize: bool,
     /// What a calibrated method needs.
     pub calibration: Option<Calibration<'a>>,
+}
+
+/// Types of single tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorTypes<'a> {
+    /// The types.
+    pub overrides: &'a [FormatOverride],
+    /// SHA-256 of them, hex, which the file says.
+    pub checksum: &'a str,
+}
+
+impl<'a> Request<'a> {
+    fn overrides(&self) -> &'a [FormatOverride] {
+        self.types.map_or(&[], |types| types.overrides)
+    }
 }
 
 /// What a calibrated method needs.
@@ -135,7 +152,7 @@ pub fn quantize(
 ) -> Result<Option<Report>, MethodError> {
     let method = request.method;
     if method == Method::Rtn {
-        round(backend, request, None, &[], 1.0, told)?;
+        round(backend, request, None, &provenance::of_types(request), 1.0, told)?;
         return Ok(None);
     }
     let calibration = request.calibration.ok_or(MethodError::Missing {
@@ -172,7 +189,7 @@ fn round(
         threads: request.threads,
         allow_requantize: request.allow_requantize,
         importance,
-        overrides: &[],
+        overrides: request.overrides(),
         metadata,
     };
     rtn::quantize(backend, &rounding, move |fraction| {
@@ -276,6 +293,7 @@ fn run_awq(
         source: request.input,
         output: request.output,
         file_type: request.file_type,
+        overrides: request.overrides(),
         text: calibration.text.ok_or(missing)?,
         context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
         chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),

@@ -14,7 +14,7 @@ pub(super) fn keys(
     calibration: &Calibration<'_>,
     matrix: &ImportanceMatrix,
 ) -> Vec<(String, OverrideValue)> {
-    let mut keys = Vec::new();
+    let mut keys = of_types(request);
     let mut text =
         |key: &str, value: String| keys.push((key.to_owned(), OverrideValue::Text(value)));
     text(METHOD_KEY, request.method.to_string());
@@ -41,6 +41,15 @@ pub(super) fn keys(
     number("quantize.imatrix.entries_count", entries);
     number("quantize.imatrix.chunks_count", matrix.chunks);
     keys
+}
+
+/// The key of types that were given tensor by tensor.
+pub(super) fn of_types(request: &Request<'_>) -> Vec<(String, OverrideValue)> {
+    let key = |types: super::TensorTypes<'_>| {
+        let value = OverrideValue::Text(types.checksum.to_owned());
+        ("quantbench.mix.types_sha256".to_owned(), value)
+    };
+    request.types.map(key).into_iter().collect()
 }
 
 /// The last part of a path: folders say nothing to others.

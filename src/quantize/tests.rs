@@ -54,6 +54,7 @@ impl Scene {
             input: Path::new(input),
             output: &output,
             file_type: quantization.file_type,
+            types: None,
             method: quantization.method,
             threads: 2,
             allow_requantize: false,

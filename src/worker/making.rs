@@ -3,6 +3,8 @@
 use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
 use super::report::Reporter;
 use crate::llama::backend::Backend;
+use crate::mix::TensorTypes;
+use crate::model::gguf::Header;
 use crate::quantize;
 use crate::quantize::import::Import;
 use crate::quantize::importance::{self, Calibration, Told};
@@ -19,10 +21,19 @@ pub(super) fn quantize(
     let calibration = job.calibration.as_ref();
     let text = calibration.and_then(|calibration| calibration.text.as_deref());
     let text = text.map(read_text).transpose()?;
+    let types = job.recipe.as_ref().map(|recipe| {
+        let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
+        TensorTypes::of(recipe, &model).map_err(|error| in_words(&error))
+    });
+    let types = types.transpose()?;
     let request = quantize::Request {
         input: &job.input,
         output: &job.output,
         file_type: job.file_type,
+        types: types.as_ref().map(|types| quantize::TensorTypes {
+            overrides: &types.overrides,
+            checksum: &types.checksum,
+        }),
         method: job.method,
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: job.allow_requantize,
@@ -44,6 +55,9 @@ pub(super) fn quantize(
         }
     };
     let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
+    if let Some(types) = types {
+        types.check(&job.output).map_err(|error| in_words(&error))?;
+    }
     if let Some(quantize::Report { chosen, kept }) = report {
         reporter.send(&Event::Quantized { chosen, kept });
     }

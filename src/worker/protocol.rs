@@ -58,6 +58,9 @@ pub struct QuantizeJob {
     pub threads: Option<u32>,
     /// Accept an input that is quantized already.
     pub allow_requantize: bool,
+    /// Types of single tensors, in place of the file type's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Box<Recipe>>,
     /// How its weights are chosen.
     #[serde(default)]
     pub method: Method,

@@ -1,6 +1,7 @@
 //! `quantbench mix`: a type for every tensor, within a size or a divergence.
 
 use crate::world::{World, words};
+use quantbench::model::gguf::Header;
 use std::fs;
 use std::path::Path;
 
@@ -49,6 +50,26 @@ fn a_mix_keeps_to_its_size_and_its_recipe_makes_the_same_file_again() {
     assert!(made == fs::read(world.path("again.gguf")).unwrap(), "the files differ");
     let types = fs::read_to_string(world.path("mix.toml")).unwrap();
     assert!(types.contains("\"token_embd.weight\" = \"Q"), "{types}");
+
+    // Other methods choose the weights that the same types store.
+    let chosen = "quantize demo --recipe mix.toml --method gptq --chunks 2 --context 64 --sweeps 0";
+    let chosen = chosen.split(' ').chain(["-o", "gptq.gguf"]).collect::<Vec<_>>();
+    world.run(&chosen).expect(0);
+    let read = |name: &str| Header::read(&world.path(name)).unwrap();
+    let (mix, gptq) = (read("mix.gguf"), read("gptq.gguf"));
+    let stored = |header: &Header| -> Vec<_> {
+        header.tensors.iter().map(|it| (it.name.clone(), it.format)).collect()
+    };
+    assert_eq!(stored(&mix), stored(&gptq));
+    let says = |header: &Header, key: &str| {
+        header.get(key).and_then(|value| value.as_text()).map(str::to_owned)
+    };
+    assert_eq!(says(&gptq, "quantbench.method").as_deref(), Some("gptq"));
+    let key = "quantbench.mix.types_sha256";
+    assert_eq!(says(&mix, key), says(&gptq, key));
+    assert!(says(&mix, key).is_some());
+    let chosen = [&chosen[..], &["--to", "Q4_0"]].concat();
+    world.run(&chosen).expect_message(2, &["--to", "--recipe"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Arguments, QuantizeError};
 use crate::experiment::calibration::{
     CalibrationChoice, CalibrationError, CalibrationPlan, GptqSettings,
 };
+use crate::mix::recipe::Recipe;
 use crate::model::cache::{Cache, Scratch};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::source::Source;
@@ -21,8 +22,16 @@ pub(super) enum Calibration {
     Matrix { path: PathBuf, text: Option<Box<CalibrationPlan>>, gptq: GptqSettings },
 }
 
-/// The quantizations asked for, with the method of `--method` where they name none.
-pub(super) fn quantizations(arguments: &Arguments) -> Result<Vec<Quantization>, QuantizeError> {
+/// The quantizations asked for, with the method of `--method` where they name none. Of a recipe it is the type that
+/// most weights have.
+pub(super) fn quantizations(
+    arguments: &Arguments,
+    recipe: Option<&Recipe>,
+) -> Result<Vec<Quantization>, QuantizeError> {
+    if let Some(recipe) = recipe {
+        let method = arguments.method.unwrap_or(Method::Rtn);
+        return Ok(vec![Quantization { method, file_type: recipe.file_type }]);
+    }
     let Some(method) = arguments.method else { return Ok(arguments.to.clone()) };
     let with_method = |&quantization: &Quantization| match quantization.method {
         Method::Rtn => Ok(Quantization { method, ..quantization }),

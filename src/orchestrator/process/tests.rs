@@ -27,6 +27,7 @@ fn job(input: &str) -> Job {
         file_type: "Q8_0".parse::<FileType>().unwrap(),
         threads: None,
         allow_requantize: false,
+        recipe: None,
         method: Method::Rtn,
         calibration: None,
     })

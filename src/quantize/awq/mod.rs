@@ -28,7 +28,7 @@ use crate::llama::backend::Backend;
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::llama::model::{LoadExtent, Model};
-use crate::llama::quantize::{Importance, OverrideValue, Rounding, quantize_file};
+use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
 use crate::model::quantization::FileType;
 use scaling::Scaling;
 use std::fmt;
@@ -120,6 +120,8 @@ pub struct Request<'a> {
     pub output: &'a Path,
     /// What to make.
     pub file_type: FileType,
+    /// Types of single tensors, in place of the file type's.
+    pub overrides: &'a [FormatOverride],
     /// The calibration text.
     pub text: &'a str,
     /// Tokens that are evaluated together.
@@ -167,7 +169,7 @@ pub fn quantize(
             threads: request.threads,
             allow_requantize: request.allow_requantize,
             importance,
-            overrides: &[],
+            overrides: request.overrides,
             metadata,
         };
         quantize_file(backend, &rounding)
