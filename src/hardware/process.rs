@@ -27,6 +27,15 @@ pub(super) struct MachineLoad {
     pub(super) total: u64,
 }
 
+impl MachineLoad {
+    /// Seconds of all processors together that a number of ticks are.
+    pub(super) fn seconds(ticks: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a phase has few ticks, a second 100")]
+        let (ticks, per_second) = (ticks as f64, platform::ticks_per_second() as f64);
+        ticks / per_second
+    }
+}
+
 /// A process to look at, whether it exists or not.
 pub(super) use platform::ProcessFiles;
 
@@ -55,6 +64,10 @@ mod platform {
     use super::{ProcessReading, SystemRoot};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+
+    pub(super) fn ticks_per_second() -> u64 {
+        rustix::param::clock_ticks_per_second()
+    }
 
     /// The open files of a process.
     #[derive(Debug)]
@@ -166,6 +179,11 @@ mod platform {
 mod platform {
     use super::{ProcessReading, SystemRoot};
     use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+    /// The machine's time is not counted in ticks here.
+    pub(super) fn ticks_per_second() -> u64 {
+        1
+    }
 
     /// A process, asked about through `sysinfo`.
     #[derive(Debug)]

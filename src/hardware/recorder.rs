@@ -21,6 +21,12 @@ const BUSY_CORES: f64 = 0.5;
 /// Stolen processor time above this fraction of the machine's is worth telling.
 const STOLEN_SHARE: f64 = 0.02;
 
+/// Processor time that other programs took above this fraction of the machine's is worth telling.
+const OTHERS_SHARE: f64 = 0.1;
+
+/// Processor time from which that can be told, seconds: it is counted in steps of a hundredth on each processor.
+const SHORTEST_SHARED_SECONDS: f64 = 0.4;
+
 /// Counters that only rise; a phase is the difference of two.
 #[derive(Debug, Clone)]
 pub(super) struct Counters {
@@ -257,6 +263,22 @@ impl PhaseRecorder {
             let percent = stolen * 100.0;
             self.note(&format!("the hypervisor withheld {percent:.0} % of the processor time"));
         }
+        if let Some(others) = self.others_share(at_end).filter(|&others| others > OTHERS_SHARE) {
+            let percent = others * 100.0;
+            self.note(&format!("other programs took {percent:.0} % of the processor time"));
+        }
+    }
+
+    /// The share of the machine's processor time in which others than the worker computed.
+    fn others_share(&self, at_end: &Counters) -> Option<f64> {
+        let (start, end) = self.at_start.load.zip(at_end.load)?;
+        let (before, after) = self.at_start.process.zip(at_end.process)?;
+        let seconds = |part: fn(MachineLoad) -> u64| {
+            Some(MachineLoad::seconds(part(end).checked_sub(part(start))?))
+        };
+        let all = seconds(|load| load.total).filter(|&all| all >= SHORTEST_SHARED_SECONDS)?;
+        let own = after.cpu_seconds - before.cpu_seconds;
+        Some((seconds(|load| load.busy)? - own) / all)
     }
 
     fn gpu_usage(&self, seconds: f64, at_end: &Counters, subject: &Subject) -> Vec<GpuUsage> {

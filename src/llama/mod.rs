@@ -25,6 +25,7 @@ pub mod model;
 pub mod partial;
 #[cfg(feature = "multimodal")]
 pub mod projector;
+mod prompt;
 pub mod quantize;
 pub mod sampler;
 pub mod tensors;

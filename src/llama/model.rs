@@ -7,11 +7,11 @@ use super::{ErrorText, log, shim};
 use crate::experiment::settings::{Settings, SplitMode};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::quantization::FileType;
-use crate::prompt::piece::{Piece, Prompt};
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 /// How much of a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Model {
     handle: NonNull<sys::llama_model>,
     backend: Backend,
     extent: LoadExtent,
+    /// Texts of the tokens that mark a chat, once they were asked for.
+    pub(super) marks: OnceLock<Vec<String>>,
 }
 
 // SAFETY: a loaded model is only read, and llama.cpp evaluates several contexts of one model in
@@ -94,7 +96,7 @@ impl Model {
             )
         };
         match NonNull::new(handle) {
-            Some(handle) => Ok(Self { handle, backend, extent }),
+            Some(handle) => Ok(Self { handle, backend, extent, marks: OnceLock::new() }),
             None => Err(LlamaError::Load { path: path.to_owned(), reason: reason(&error) }),
         }
     }
@@ -115,7 +117,7 @@ impl Model {
         self.backend
     }
 
-    fn vocabulary(&self) -> *const sys::llama_vocab {
+    pub(super) fn vocabulary(&self) -> *const sys::llama_vocab {
         // SAFETY: the model is alive; the vocabulary lives as long as it.
         unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
     }
@@ -320,34 +322,6 @@ impl Model {
             tokens.resize(needed.map_err(|_| failed())?, 0);
         }
         Err(failed())
-    }
-
-    /// Turns a prompt into tokens: special tokens where it has them, text that stays text elsewhere,
-    /// and in front the token that begins a text, if the model wants one and the prompt has none.
-    ///
-    /// # Errors
-    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
-    pub fn tokenize_prompt(&self, prompt: &Prompt) -> Result<Vec<i32>, LlamaError> {
-        let mut tokens = self.tokenize_rest(prompt)?;
-        if let Some(beginning) = self.beginning_token()
-            && tokens.first() != Some(&beginning)
-        {
-            tokens.insert(0, beginning);
-        }
-        Ok(tokens)
-    }
-
-    /// As [`Self::tokenize_prompt`], of what follows something: with no token in front.
-    ///
-    /// # Errors
-    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
-    pub fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, LlamaError> {
-        let mut tokens = Vec::new();
-        for piece in rest.pieces() {
-            let is_special = matches!(piece, Piece::Special(_));
-            tokens.extend(self.tokenize(piece.text(), false, is_special)?);
-        }
-        Ok(tokens)
     }
 
     /// The bytes of one token; empty for special tokens.

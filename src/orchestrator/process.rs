@@ -78,6 +78,9 @@ impl Launcher for ProcessLauncher {
         let mut command = Command::new(&self.program);
         command
             .arg(WORKER_SUBCOMMAND)
+            // Where a debugger is installed ggml has it print a backtrace on standard output, which is ours, before
+            // it says on standard error why it aborts.
+            .env("GGML_NO_BACKTRACE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -116,7 +116,8 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
             None => format!("{} of every trial are", count_rounds(summary)),
         };
         notes.push(format!(
-            "The run has not finished: {rounds} stored; 'quantbench run --resume' goes on."
+            "The run has not finished: {rounds} stored; 'quantbench run' with the same file and flags, and \
+             --resume, goes on."
         ));
     }
     let measured_once = summary.rows.iter().any(|row| {
@@ -134,7 +135,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes.extend(drift(summary));
     if !summary.throttling.is_empty() {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
-        notes.push(format!("The machine throttled while measuring: {}.", list(&signs)));
+        notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
     notes.extend(quality(run));
     notes.extend(super::tasks::notes(run, summary));

@@ -8,12 +8,12 @@ use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
 use crate::model::architecture::ArchitectureClass;
 use crate::statistics::bootstrap;
-use crate::statistics::estimate::{Estimate, Interval};
+use crate::statistics::estimate::Estimate;
 use crate::statistics::interval::{from_standard_error, mean_estimate, median_estimate};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{
-    BufferMemory, Divergence, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
+    BufferMemory, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
 };
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use std::collections::BTreeMap;
@@ -286,7 +286,9 @@ fn add_quality(
         add(Metric::Perplexity, perplexity);
     }
     let Some(divergence) = &quality.divergence else { return };
-    add(Metric::Kld, kld(divergence, tokens));
+    // By how much it may be too low because the reference was not kept whole is no noise: it is alike for all
+    // variants, and told in words.
+    add(Metric::Kld, chunked(divergence.kld, &divergence.chunk_kld, tokens, Scale::Linear));
     add(Metric::Kld99, single(divergence.kld_99));
     let agreement = divergence.top_token_agreement;
     add(Metric::TopTokenAgreement, chunked(agreement, &[], tokens, Scale::Linear));
@@ -335,20 +337,6 @@ fn chunked(value: MeanWithError, chunks: &[f64], tokens: usize, scale: Scale) ->
     let shift = value.mean - estimate.value;
     let estimate = estimate.map(|shown| shown + shift);
     Some(Figure { estimate, evidence: Evidence::Chunks { values: chunks.to_vec(), exponential } })
-}
-
-/// The mean divergence; its interval includes what is unknown because the reference was not kept
-/// whole.
-fn kld(divergence: &Divergence, tokens: usize) -> Option<Figure> {
-    let mut figure = chunked(divergence.kld, &divergence.chunk_kld, tokens, Scale::Linear)?;
-    let bound = divergence.kld_error_bound.abs();
-    if bound > 0.0 && bound.is_finite() {
-        figure.estimate.interval = figure
-            .estimate
-            .interval
-            .map(|interval| Interval { low: interval.low - bound, high: interval.high + bound });
-    }
-    Some(figure)
 }
 
 /// Sizes and times are below 2^53, where an f64 is exact.

@@ -101,6 +101,28 @@ fn the_machines_use_and_stolen_time_are_shares_of_all_ticks() {
 }
 
 #[test]
+fn what_other_programs_took_is_told_where_it_is_much_and_the_phase_is_long_enough() {
+    let at = clock();
+    let told = |busy: u64, total: u64, own: f64| {
+        let load = |busy, total| Some(MachineLoad { busy, stolen: 0, total });
+        let process = |seconds| Some(process(seconds, 1, 1));
+        let start = Counters { load: load(100, 1000), process: process(1.0), ..counters(at(0.0)) };
+        let recorder = PhaseRecorder::new(at(0.0), start);
+        let end = Counters {
+            load: load(100 + busy, 1000 + total),
+            process: process(1.0 + own),
+            ..counters(at(1.0))
+        };
+        finish(recorder, &end).throttling
+    };
+    // Two processors for a second: both busy, one of them with the worker.
+    assert_eq!(told(200, 200, 1.0), ["other programs took 50 % of the processor time"]);
+    assert!(told(200, 200, 1.9).is_empty(), "5 %");
+    assert!(told(100, 200, 1.0).is_empty(), "nobody else");
+    assert!(told(20, 20, 0.1).is_empty(), "too short to tell");
+}
+
+#[test]
 fn counters_that_go_backwards_make_their_figure_unknown() {
     let at = clock();
     let load = |busy, total| Some(MachineLoad { busy, stolen: 9, total });

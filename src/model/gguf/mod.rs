@@ -19,7 +19,7 @@ pub use error::GgufError;
 pub use ggml_type::GgmlType;
 pub use tensor::Tensor;
 pub use value::{Value, ValueKind};
-pub use vocabulary::SpecialTokens;
+pub use vocabulary::{SpecialTokens, marks_chat};
 
 use super::quantization::FileType;
 use super::split;

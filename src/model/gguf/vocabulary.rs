@@ -10,6 +10,26 @@ use std::path::Path;
 /// llama.cpp's numbers.
 const SPECIAL_TYPES: [u64; 2] = [2, 3];
 
+/// Tokens that the user of a tokenizer added (4): mostly text that is one token, such as indentation or HTML, but
+/// converters have stored the marks of chat formats so as well.
+const USER_TYPE: u64 = 4;
+
+/// Marks of chat formats that do not look like one, `<|…|>`.
+const CHAT_MARKS: [&str; 6] = [
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+];
+
+/// Whether a token that a user added marks the parts of a chat.
+#[must_use]
+pub fn marks_chat(text: &str) -> bool {
+    (text.len() > 4 && text.starts_with("<|") && text.ends_with("|>")) || CHAT_MARKS.contains(&text)
+}
+
 /// The special tokens of a vocabulary, by their texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
@@ -54,7 +74,10 @@ impl SpecialTokens {
         let all = texts
             .iter()
             .zip(&types)
-            .filter(|(text, kind)| SPECIAL_TYPES.contains(kind) && !text.is_empty())
+            .filter(|(text, kind)| {
+                let special = SPECIAL_TYPES.contains(kind) && !text.is_empty();
+                special || (**kind == USER_TYPE && marks_chat(text))
+            })
             .map(|(text, _)| text.clone())
             .collect();
         Ok(Self { all, beginning, end })
@@ -85,6 +108,16 @@ mod tests {
         let tokens = SpecialTokens::read(&path).unwrap();
         assert_eq!(tokens.all, ["<s>", "a", "b"]);
         assert_eq!((tokens.beginning.as_deref(), tokens.end), (Some("a"), None));
+    }
+
+    #[test]
+    fn a_mark_of_a_chat_format_is_one_whatever_its_type() {
+        for mark in ["<|im_start|>", "<|user|>", "[/INST]", "<end_of_turn>"] {
+            assert!(marks_chat(mark), "{mark}");
+        }
+        for text in ["<table>", "<||>", "    ", "[x]", "im_start"] {
+            assert!(!marks_chat(text), "{text}");
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub fn import(
         let made = match origin {
             Origin::Base => None,
             Origin::Plain { name, heads, offset } => {
-                Some(plain_bytes(&checkpoint, name, *heads, *offset)?)
+                Some(plain_bytes(&checkpoint, name, *heads, *offset, planned.format.name())?)
             }
             Origin::Quantized { modules, storage, heads } => {
                 let mut bytes = Vec::new();
@@ -132,20 +132,35 @@ fn describe(
     Ok(())
 }
 
-/// A plain tensor of the checkpoint as F32.
+/// A plain tensor of the checkpoint in a format of floating point.
 fn plain_bytes(
     checkpoint: &Checkpoint,
     name: &str,
     heads: Option<usize>,
     offset: f32,
+    format: &str,
 ) -> Result<Vec<u8>, ImportError> {
     let numbers = checkpoint.numbers(name)?;
-    let values = numbers.values;
-    let order = match numbers.shape.len() {
-        1 => names::row_order(values.len(), heads).unwrap_or_default(),
-        _ => (0..values.len()).collect(),
-    };
-    Ok(order.into_iter().flat_map(|at| (values[at] + offset).to_le_bytes()).collect())
+    let rows = numbers.shape.first().copied().unwrap_or(0);
+    let columns = numbers.values.len().checked_div(rows).unwrap_or(0);
+    let order = names::row_order(rows, heads).unwrap_or_default();
+    let values =
+        order.into_iter().flat_map(|row| &numbers.values[row * columns..(row + 1) * columns]);
+    let values = values.map(|value| value + offset);
+    match format {
+        "F16" => {
+            let halves: Vec<f16> = values.map(f16::from_f32).collect();
+            if halves.iter().any(|half| !half.is_finite()) {
+                return Err(ImportError::tensor(
+                    name,
+                    "holds values that F16, which BASE has it in, cannot",
+                ));
+            }
+            Ok(halves.into_iter().flat_map(f16::to_le_bytes).collect())
+        }
+        "BF16" => Ok(values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect()),
+        _ => Ok(values.flat_map(f32::to_le_bytes).collect()),
+    }
 }
 
 /// Weights of another model, or rows in another order, have nothing in common with BASE's tensor.

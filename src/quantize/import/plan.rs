@@ -147,8 +147,8 @@ fn check_modules(
     }
 }
 
-/// The tensors that are plain in the checkpoint and differ there from the original: norms, biases
-/// and the routers of experts. AWQ scales them.
+/// The tensors that are plain in the checkpoint and may differ there from the original: norms, biases, the routers of
+/// experts and matrices that were left out of quantization. AWQ scales them all.
 fn plain_tensors(
     base: &GgufInput,
     checkpoint: &Checkpoint,
@@ -158,8 +158,16 @@ fn plain_tensors(
     for name in checkpoint.names() {
         let Some((module, part)) = name.rsplit_once('.') else { continue };
         let Some(place) = architecture.place(module) else { continue };
-        if !matches!(part, "weight" | "bias") || place.stem == "output" || place.expert.is_some() {
+        // What turns tokens into vectors and back is neither scaled nor always of the same size.
+        let is_vocabulary = matches!(place.stem.as_str(), "output" | "token_embd");
+        if !matches!(part, "weight" | "bias") || is_vocabulary {
             continue;
+        }
+        if place.expert.is_some() {
+            return Err(ImportError::mismatch(
+                name,
+                "an expert that is not quantized cannot be taken",
+            ));
         }
         let tensor = format!("{}.{part}", place.stem);
         let Some(own) = base.find(&tensor) else {
@@ -175,13 +183,16 @@ fn plain_tensors(
             let problem = format!("it has the shape {shape:?}, not {:?}", own.entry.dimensions);
             return Err(ImportError::mismatch(name, problem));
         }
-        let is_vector = shape.len() == 1;
-        if own.entry.format.name() != "F32" || !(is_vector || place.stem.ends_with("_inp")) {
-            continue;
+        let format = own.entry.format;
+        if !matches!(format.name(), "F32" | "F16" | "BF16") {
+            let problem = format!(
+                "it is not quantized, and BASE has it in {format}; BASE must be F32, F16 or BF16"
+            );
+            return Err(ImportError::mismatch(name, problem));
         }
-        let rows = usize::try_from(shape[0]).unwrap_or(0);
-        if is_vector && super::names::row_order(rows, place.heads).is_none() {
-            return Err(ImportError::mismatch(name, "it does not divide into heads"));
+        let rows = shape.last().map_or(0, |&rows| usize::try_from(rows).unwrap_or(0));
+        if super::names::row_order(rows, place.heads).is_none() {
+            return Err(ImportError::mismatch(name, "its rows do not divide into heads"));
         }
         let is_norm = place.stem.ends_with("norm");
         let offset = if is_norm { architecture.norm_offset() } else { 0.0 };

@@ -137,10 +137,12 @@ impl Answerer for Chooser {
 
     fn shape(&self, settings: &Settings) -> ContextShape {
         let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let batch = narrow(self.tokens.max(self.shared.len()).max(1));
+        let sequences = self.sequences + 1;
+        // llama.cpp wants room for one output of each sequence.
+        let batch = narrow(self.tokens.max(self.shared.len()).max(sequences));
         ContextShape {
-            tokens: narrow(self.tokens + self.shared.len()).max(1),
-            sequences: narrow(self.sequences + 1),
+            tokens: narrow(self.tokens + self.shared.len()).max(batch),
+            sequences: narrow(sequences),
             batch,
             ubatch: settings.ubatch.min(batch),
         }

@@ -92,9 +92,11 @@ impl Answerer for Writer {
     fn shape(&self, settings: &Settings) -> ContextShape {
         let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let questions = self.sizes.iter().copied().max().unwrap_or(1);
-        let batch = narrow(self.tokens.max(self.shared.len()).max(questions));
+        // llama.cpp wants room for one output of each sequence.
+        let batch = narrow(self.tokens.max(self.shared.len()).max(questions + 1));
         ContextShape {
-            tokens: narrow(self.shared.len() + self.tokens + questions * self.limits.max_tokens),
+            tokens: narrow(self.shared.len() + self.tokens + questions * self.limits.max_tokens)
+                .max(batch),
             sequences: narrow(questions + 1),
             batch,
             ubatch: settings.ubatch.min(batch),

@@ -80,7 +80,8 @@ impl Groups {
     fn shape(&self, kept: usize, at_once: usize) -> ContextShape {
         let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).max(1);
         // Sources are encoded at once; llama.cpp takes no batch larger than the context.
-        let batch = narrow(self.most.encoded.max(at_once));
+        // It also wants room for one output of each sequence.
+        let batch = narrow(self.most.encoded.max(at_once).max(self.most.sequences));
         ContextShape {
             tokens: narrow(kept).max(batch),
             sequences: narrow(self.most.sequences),

@@ -251,6 +251,38 @@ fn awq_of_both_packings_keeps_every_weight_and_takes_the_scaled_norm() {
 }
 
 #[test]
+fn a_matrix_that_was_left_out_of_quantization_is_the_checkpoint_s_too() {
+    let scene = Scene::new();
+    let layers = scene.rounded(4, 32, None);
+    let config = r#"{"quantization_config":{"quant_method":"awq","bits":4,"group_size":32,"zero_point":true,"version":"GEMM"}}"#;
+    fs::write(scene.path("checkpoint/config.json"), config).unwrap();
+    let mut tensors = Tensors::default();
+    let (plain, packed) = LAYERS.split_first().unwrap();
+    for ((_, module, _), layer) in packed.iter().zip(&layers[1..]) {
+        tensors.awq_gemm(module, layer);
+    }
+    // Scaled with the norm before it; its rows are in the order of the checkpoint.
+    let scaled: Vec<Vec<f32>> = scene.weights[0]
+        .iter()
+        .map(|row| row.iter().map(|weight| weight * 2.0).collect())
+        .collect();
+    tensors.halves(&format!("{}.weight", plain.1), &scaled);
+    tensors.floats("model.layers.0.input_layernorm.weight", &[0.5; 32]);
+    scene.write(&tensors);
+    let made = scene.import(CheckpointKind::Awq).unwrap();
+    let tensor = made.find(&format!("{}.weight", plain.0)).unwrap();
+    assert_eq!(tensor.entry.format.name(), "F32");
+    let words = made.bytes(tensor).as_chunks::<4>().0;
+    let found: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+    for (row, line) in scaled.iter().enumerate() {
+        for (column, &weight) in line.iter().enumerate() {
+            let at = row_in_gguf(plain.0, plain.2, row) * COLUMNS + column;
+            assert!((found[at] - weight).abs() < 1e-3, "{row} {column}");
+        }
+    }
+}
+
+#[test]
 fn several_files_with_an_index_are_one_checkpoint() {
     let scene = Scene::new();
     let layers = scene.rounded(4, 32, None);

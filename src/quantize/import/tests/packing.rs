@@ -109,7 +109,7 @@ impl Tensors {
         self.0.insert(name.to_owned(), (Dtype::I32, vec![lines.len(), lines[0].len()], bytes));
     }
 
-    fn halves(&mut self, name: &str, lines: &[Vec<f32>]) {
+    pub fn halves(&mut self, name: &str, lines: &[Vec<f32>]) {
         let halves = lines.iter().flatten().map(|&value| half::f16::from_f32(value));
         let bytes = halves.flat_map(half::f16::to_le_bytes).collect();
         self.0.insert(name.to_owned(), (Dtype::F16, vec![lines.len(), lines[0].len()], bytes));
