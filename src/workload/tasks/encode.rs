@@ -4,11 +4,13 @@ use super::TaskError;
 use crate::experiment::tasks::{Alternative, Asked, Question};
 use crate::llama::model::Model;
 use crate::prompt::choice::Prompter;
+use crate::prompt::piece::{Piece, Prompt};
 use rayon::prelude::*;
 
 /// Turns questions into tokens, as the model sees them.
 ///
-/// In a format, the continuation stands where the answer begins. In none, request and continuation are
+/// In a format, the continuation stands where the answer begins, behind a space if the format ends with other text
+/// there. In none, request and continuation are
 /// one text, turned into tokens together; between them stands the separator, or if none was chosen a
 /// space, unless the request is empty or ends with white space. White space between the two belongs
 /// to the continuation, as in lm-evaluation-harness.
@@ -115,34 +117,38 @@ impl Encoder<'_> {
     }
 
     fn request(&self, question: &Question, text: &str) -> Result<Vec<i32>, TaskError> {
-        let prompt = self
-            .prompter
-            .request(text)
-            .map_err(|source| TaskError::Template { id: question.id.clone(), source })?;
-        Ok(self.model.tokenize_prompt(&prompt)?)
+        Ok(self.model.tokenize_prompt(&self.prompt(question, text)?)?)
     }
 
-    /// `known` is the request of the alternative before, which most have in common, with its tokens.
+    fn prompt(&self, question: &Question, text: &str) -> Result<Prompt, TaskError> {
+        let prompt = self.prompter.request(text);
+        prompt.map_err(|source| TaskError::Template { id: question.id.clone(), source })
+    }
+
+    /// `known` is the request of the alternative before, which most have in common.
     fn alternative<'q>(
         &self,
         question: &Question,
         Alternative { request, continuation }: &'q Alternative,
-        known: &mut Option<(&'q str, Vec<i32>)>,
+        known: &mut Option<KnownRequest<'q>>,
     ) -> Result<EncodedAlternative, TaskError> {
         let plain = matches!(self.prompter, Prompter::Plain);
         let bare = request.trim_end();
         let before = match known.take() {
-            Some((text, tokens)) if text == request => tokens,
-            _ if plain => self.model.tokenize(bare, false, false)?,
-            _ => self.request(question, request)?,
+            Some(known) if known.text == request => known,
+            _ if plain => {
+                let tokens = self.model.tokenize(bare, false, false)?;
+                KnownRequest { text: request, prompt: Prompt::default(), tokens }
+            }
+            _ => {
+                let prompt = self.prompt(question, request)?;
+                let tokens = self.model.tokenize_prompt(&prompt)?;
+                KnownRequest { text: request, prompt, tokens }
+            }
         };
-        let (_, before) = known.insert((request, before));
+        let KnownRequest { prompt, tokens: before, .. } = known.insert(before);
         if !plain {
-            let mut tokens = before.clone();
-            let scored_from = tokens.len();
-            let continuation = format!("{}{continuation}", self.separator.unwrap_or(""));
-            tokens.extend(self.model.tokenize(&continuation, false, false)?);
-            return Ok(EncodedAlternative { tokens, scored_from });
+            return self.answer_in_format(prompt, before, continuation);
         }
         let separator = match self.separator {
             Some(separator) => separator,
@@ -171,4 +177,33 @@ impl Encoder<'_> {
         }
         Ok(EncodedAlternative { tokens, scored_from })
     }
+
+    /// A continuation where the answer begins: one text with what the format ends with there.
+    fn answer_in_format(
+        &self,
+        prompt: &Prompt,
+        before: &[i32],
+        continuation: &str,
+    ) -> Result<EncodedAlternative, TaskError> {
+        let separator = match (self.separator, prompt.pieces().last()) {
+            (Some(separator), _) => separator,
+            (None, Some(Piece::Text(text))) if !text.ends_with(char::is_whitespace) => " ",
+            _ => "",
+        };
+        let mut whole = prompt.clone();
+        whole.push_text(&format!("{separator}{continuation}"));
+        let tokens = self.model.tokenize_prompt(&whole)?;
+        let common = before.iter().zip(&tokens).take_while(|(one, other)| one == other).count();
+        Ok(EncodedAlternative {
+            scored_from: common.min(tokens.len().saturating_sub(1)).max(1),
+            tokens,
+        })
+    }
+}
+
+/// A request with its prompt and its tokens.
+struct KnownRequest<'q> {
+    text: &'q str,
+    prompt: Prompt,
+    tokens: Vec<i32>,
 }

@@ -127,6 +127,41 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
 }
 
 #[test]
+fn short_questions_with_many_sequences_are_answered() {
+    let model = load(DEMO);
+    let words = ["one", "two", "red", "blue", "old", "new", "in", "on", "a", "the"];
+    let chosen: Vec<Question> = (0..20).map(|nth| choice(nth, "It is", &words)).collect();
+    let record = ask(&model, &chosen, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
+    assert_eq!(record.answers.len(), 20);
+    let single = [choice(0, "a", &["b", "c"])];
+    let record = ask(&model, &single, &Answering::Choose, &Prompter::Plain, 1).unwrap().record;
+    assert_eq!(record.answers.len(), 1);
+    let written: Vec<Question> = (0..16).map(|_| writing("Tell me", "so")).collect();
+    let generate = Answering::Generate { max_tokens: 2, stop: Vec::new() };
+    let record = ask(&model, &written, &generate, &Prompter::Plain, 1).unwrap().record;
+    assert_eq!(record.answers.len(), 16);
+}
+
+#[test]
+fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
+    let model = load(CHAT);
+    let format = |name: &str| Prompter::new(name.parse().unwrap(), || Ok(None)).unwrap();
+    for (name, ending) in [("chatml", "assistant\nthe mill"), ("vicuna", "ASSISTANT: the mill")] {
+        let prompter = format(name);
+        let encoder = Encoder { model: &model, prompter: &prompter, separator: None };
+        let encoded = encoder.alternatives(&[choice(0, "Where?", &["the mill", "x"])]).unwrap();
+        let found = &encoded.fitting[0].tokens[0];
+        let text = |tokens: &[i32]| -> String {
+            let bytes: Vec<u8> = tokens.iter().flat_map(|&it| model.token_bytes(it)).collect();
+            String::from_utf8(bytes).unwrap()
+        };
+        assert!(text(&found.tokens).ends_with(ending), "{name}: {:?}", text(&found.tokens));
+        let scored = text(&found.tokens[found.scored_from..]);
+        assert_eq!(scored.trim(), "the mill", "{name}");
+    }
+}
+
+#[test]
 fn figures_are_the_same_whatever_the_number_of_threads() {
     let model = load(DEMO);
     let answers = |threads| {
