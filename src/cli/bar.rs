@@ -57,7 +57,7 @@ impl Listener for Bar {
                 self.tell(&format!("{}: {}", self.name, reason::of_memory(&parts)));
             }
             (Event::Quantized { chosen, kept }, _) => {
-                for line in reason::of_kept(*chosen, kept) {
+                for line in reason::of_kept(*chosen, kept, usize::MAX) {
                     self.tell(&format!("{}: {line}", self.name));
                 }
             }

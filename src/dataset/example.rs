@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// One example of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// Line in the file, from 1; in a JSON list, the number of the object.
+    /// Line in the file, from 1, that it begins in.
     pub line: usize,
     /// The fields by name.
     pub fields: Map<String, Value>,

@@ -3,7 +3,7 @@
 use super::error::{DatasetError, Fault};
 use super::example::Example;
 use crate::units::format_bytes;
-use serde_json::{Map, Value};
+use serde_json::{Deserializer, Map, Value};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -93,7 +93,7 @@ fn json_lines(text: &str) -> Result<Vec<Example>, Fault> {
         .map(|(index, line)| {
             let fault = |reason: String| Fault { line: index + 1, reason };
             check_size(line.len()).map_err(fault)?;
-            let value = serde_json::from_str(line).map_err(|error| fault(in_words(&error)))?;
+            let value = serde_json::from_str(line).map_err(|error| fault(in_words(&error, 0)))?;
             match value {
                 Value::Object(fields) => Ok(Example { line: index + 1, fields }),
                 other => Err(fault(format!("{} is no object", kind(&other)))),
@@ -103,19 +103,62 @@ fn json_lines(text: &str) -> Result<Vec<Example>, Fault> {
 }
 
 fn json_list(text: &str) -> Result<Vec<Example>, Fault> {
-    let items: Vec<Map<String, Value>> = serde_json::from_str(text).map_err(|error| {
-        let reason = format!("{}; a .json data set is a list of objects", in_words(&error));
-        Fault { line: error.line().max(1), reason }
-    })?;
-    let numbered = items.into_iter().zip(1..);
-    Ok(numbered.map(|(fields, line)| Example { line, fields }).collect())
+    let mut examples = Vec::new();
+    let (mut at, mut line) = (0, 1);
+    // The place of the next thing that is no white space, and its line.
+    let next = |at: &mut usize, line: &mut usize| {
+        let rest = &text[*at..];
+        let skipped = rest.len() - rest.trim_start().len();
+        *line += rest[..skipped].matches('\n').count();
+        *at += skipped;
+        text[*at..].chars().next()
+    };
+    let fault = |line: usize, reason: &str| Fault {
+        line,
+        reason: format!("{reason}; a .json data set is a list of objects"),
+    };
+    if next(&mut at, &mut line) != Some('[') {
+        return Err(fault(line, "it does not begin with '['"));
+    }
+    at += 1;
+    while next(&mut at, &mut line) != Some(']') || !examples.is_empty() {
+        let mut objects = Deserializer::from_str(&text[at..]).into_iter::<Map<String, Value>>();
+        match objects.next() {
+            Some(Ok(fields)) => {
+                let end = at + objects.byte_offset();
+                examples.push(Example { line, fields });
+                line += text[at..end].matches('\n').count();
+                at = end;
+            }
+            Some(Err(error)) => {
+                // Counted from the object, which may stand within a line.
+                let before = text[..at].len() - text[..at].rfind('\n').map_or(0, |end| end + 1);
+                let before = if error.line() <= 1 { before } else { 0 };
+                return Err(fault(line + error.line().max(1) - 1, &in_words(&error, before)));
+            }
+            None => return Err(fault(line, "it ends within the list")),
+        }
+        match next(&mut at, &mut line) {
+            Some(',') => at += 1,
+            Some(']') => break,
+            Some(other) => {
+                return Err(fault(line, &format!("'{other}' stands between two objects")));
+            }
+            None => return Err(fault(line, "it ends within the list")),
+        }
+    }
+    at += 1;
+    match next(&mut at, &mut line) {
+        None => Ok(examples),
+        Some(_) => Err(fault(line, "something stands behind the list")),
+    }
 }
 
-/// An error without serde's position: within one line it counts from that line.
-fn in_words(error: &serde_json::Error) -> String {
+/// An error without serde's position: within one line it counts from that line, of which `before` bytes were not seen.
+fn in_words(error: &serde_json::Error, before: usize) -> String {
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    format!("{reason} (column {})", error.column())
+    format!("{reason} (column {})", before + error.column())
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -152,6 +195,7 @@ fn table(text: &str, delimiter: u8, columns: Columns<'_>) -> Result<Vec<Example>
         }
     };
     let mut examples = Vec::new();
+    let mut last = None;
     for record in reader.records() {
         let record = record.map_err(|error| table_fault(&error))?;
         let position = record.position().map_or(0, csv::Position::line);
@@ -164,6 +208,16 @@ fn table(text: &str, delimiter: u8, columns: Columns<'_>) -> Result<Vec<Example>
         check_size(record.as_slice().len()).map_err(fault)?;
         let cells = record.iter().map(|cell| Value::String(cell.to_owned()));
         examples.push(Example { line, fields: names.iter().cloned().zip(cells).collect() });
+        last = record.position().map(|position| (position.byte(), line));
+    }
+    // A quote that is not closed takes the rest of the file into one field, which is no error to the reader.
+    if delimiter == b','
+        && let Some((start, line)) = last
+        && let Some(rest) = usize::try_from(start).ok().and_then(|start| text.get(start..))
+        && rest.trim().contains('\n')
+        && !rest.matches('"').count().is_multiple_of(2)
+    {
+        return Err(Fault { line, reason: "a quote in this row is never closed".to_owned() });
     }
     Ok(examples)
 }

@@ -37,6 +37,9 @@ fn tables_have_a_header_or_names_given_for_their_columns() {
 fn a_list_of_objects_is_a_data_set_too() {
     let found = parsed("d.json", b"[{\"a\": 1},\n {\"a\": 2}]", Columns::Header).unwrap();
     assert_eq!(found[1].get("a").unwrap(), &json!(2));
+    let found =
+        parsed("d.json", b"\n[\n {\"a\":\n  1},\n\n {\"a\": \"]\"}\n]\n", Columns::Header).unwrap();
+    assert_eq!(found.iter().map(|it| it.line).collect::<Vec<_>>(), [3, 6]);
 }
 
 #[test]
@@ -68,6 +71,32 @@ fn what_is_wrong_is_told_with_file_and_line() {
             "has a wrong example at d.jsonl:2: this is no UTF-8 text (byte 16 of the file)",
         ),
         ("d.csv", b"a,b\n1,2\n3\n", "has a wrong example at d.csv:3: 1 fields for 2 columns"),
+        (
+            "d.csv",
+            b"a,b\n1,2\n3,\"x\n4,y\n5,z\n",
+            "has a wrong example at d.csv:3: a quote in this row is never closed",
+        ),
+        (
+            "d.json",
+            b"[{\"a\":1},\n\n {\"a\":}]",
+            "has a wrong example at d.json:3: expected value (column 7); a .json data set is a list of objects",
+        ),
+        (
+            "d.json",
+            b"[{},\n {}",
+            "has a wrong example at d.json:2: it ends within the list; a .json data set is a list of objects",
+        ),
+        (
+            "d.json",
+            b"[{},]",
+            "has a wrong example at d.json:1: expected value (column 5); a .json data set is a list of objects",
+        ),
+        (
+            "d.json",
+            b"[{}]\nx",
+            "has a wrong example at d.json:2: something stands behind the list; a .json data set is a list of objects",
+        ),
+        ("d.json", b" []", "is d.json, which has no example in it"),
         ("d.jsonl", b" \n\n", "is d.jsonl, which has no example in it"),
         ("d.tsv", b"a\tb\n", "is d.tsv, which has no example in it"),
         (
@@ -79,7 +108,10 @@ fn what_is_wrong_is_told_with_file_and_line() {
         assert_eq!(error(name, content), expected);
     }
     let list = error("d.json", b"{\"data\":[]}");
-    assert!(list.starts_with("has a wrong example at d.json:1: invalid type: map"), "{list}");
+    assert!(
+        list.starts_with("has a wrong example at d.json:1: it does not begin with '['"),
+        "{list}"
+    );
     assert!(list.contains("a .json data set is a list of objects"), "{list}");
 }
 

@@ -52,7 +52,7 @@ static ENTRIES: [Entry; 37] = [
     entry("IQ3_M", 27),
     entry("IQ3_S", 26),
     entry("Q3_K_S", 11),
-    entry("IQ3_XS", 22),
+    entry_with_matrix("IQ3_XS", 22),
     entry_with_matrix("IQ3_XXS", 23),
     entry("Q2_K", 10),
     entry_with_matrix("Q2_K_S", 21),
@@ -162,16 +162,22 @@ impl FromStr for FileType {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let upper = text.trim().to_ascii_uppercase();
+        // `Q4KM` is `Q4_K_M` and no `Q4_1`.
+        let bare = |name: &str| name.replace(['_', '-'], "");
         let name = ALIASES
             .iter()
             .find(|(alias, _)| *alias == upper)
             .map_or(upper.as_str(), |(_, name)| name);
         Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
             let nearest = Self::all()
-                .map(|file_type| (strsim::damerau_levenshtein(file_type.name(), &upper), file_type))
-                .min_by_key(|(distance, _)| *distance)
-                .filter(|(distance, _)| *distance <= 3)
-                .map(|(_, file_type)| file_type.name().to_owned());
+                .map(|file_type| {
+                    let name = file_type.name();
+                    let written = strsim::damerau_levenshtein(name, &upper);
+                    (strsim::damerau_levenshtein(&bare(name), &bare(&upper)), written, name)
+                })
+                .min_by_key(|&(distance, written, _)| (distance, written))
+                .filter(|&(distance, _, _)| distance <= 3)
+                .map(|(_, _, name)| name.to_owned());
             QuantizationError::UnknownFileType { name: text.to_owned(), nearest }
         })
     }
@@ -314,6 +320,8 @@ mod tests {
             error.to_string(),
             "'Q4_KM' is not a quantization of llama.cpp; did you mean 'Q4_K_M'?"
         );
+        let error = "q4km".parse::<FileType>().unwrap_err().to_string();
+        assert!(error.ends_with("did you mean 'Q4_K_M'?"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Interrupts: the user's wish to stop, from Ctrl-C or SIGTERM.
+//! Interrupts: the user's wish to stop, from Ctrl-C, SIGTERM or SIGHUP.
 //!
 //! The signals are waited for on a thread of their own, so that they are heard even while the
 //! program computes a checksum or downloads a file.
@@ -36,7 +36,7 @@ impl Interrupt {
         (Self { raised }, Raise(sender))
     }
 
-    /// Listens to Ctrl-C and SIGTERM. The first asks the program to stop, the second ends it at
+    /// Listens to Ctrl-C, SIGTERM and SIGHUP. The first asks the program to stop, the second ends it at
     /// once.
     ///
     /// # Errors
@@ -80,6 +80,9 @@ struct Signals {
     interrupt: signal::unix::Signal,
     #[cfg(unix)]
     terminate: signal::unix::Signal,
+    /// The terminal is gone: a connection was closed.
+    #[cfg(unix)]
+    hang_up: signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -89,6 +92,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -96,6 +100,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -25,7 +25,7 @@ const FULL_BELOW: u64 = 1 << 20;
 const LONGEST_QUOTE: usize = 200;
 
 /// Tensors that are named where a method left some to simpler rounding.
-const SHOWN_TENSORS: usize = 4;
+pub const SHOWN_TENSORS: usize = 4;
 
 /// What is known about memory when a worker was killed, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +70,12 @@ fn killed(memory: MemoryAtEnd) -> String {
         (Some(used), None) => format!(" ({used})"),
         (None, _) => String::new(),
     };
+    let small = memory.peak_rss_bytes.zip(memory.machine_bytes);
+    if small.is_some_and(|(used, all)| used < all / 4) {
+        return format!(
+            "the worker was killed by another program, or by the system because others left no memory{figures}"
+        );
+    }
     format!("the worker was killed, probably because memory ran out{figures}")
 }
 
@@ -165,9 +171,10 @@ pub fn of_memory(parts: &[(&str, u64)]) -> String {
     format!("needs {all} of memory: {}", parts.join(", "))
 }
 
-/// What a method did and what it left to simpler rounding, in lines: one for each reason.
+/// What a method did and what it left to simpler rounding, in lines: one for each reason, with the names of so many
+/// tensors.
 #[must_use]
-pub fn of_kept(chosen: u64, kept: &[KeptTensor]) -> Vec<String> {
+pub fn of_kept(chosen: u64, kept: &[KeptTensor], shown: usize) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for tensor in kept {
         let name = printable(&format!("{} ({})", tensor.tensor, tensor.format));
@@ -180,8 +187,8 @@ pub fn of_kept(chosen: u64, kept: &[KeptTensor]) -> Vec<String> {
     let mut lines = vec![format!("chose the weights of {chosen} tensor{}", plural(chosen))];
     lines.extend(reasons.into_iter().map(|(reason, names)| {
         let count = names.len();
-        let more = if count > SHOWN_TENSORS { ", …" } else { "" };
-        let names = names[..count.min(SHOWN_TENSORS)].join(", ");
+        let more = if count > shown { ", …" } else { "" };
+        let names = names[..count.min(shown)].join(", ");
         format!(
             "left {count} tensor{} as imatrix rounds them: {}: {names}{more}",
             plural(count as u64),
@@ -212,6 +219,9 @@ mod tests {
             of_exit(&exit(None, Some(9), &[]), MemoryAtEnd::default()),
             "the worker was killed, probably because memory ran out"
         );
+        let memory = MemoryAtEnd { peak_rss_bytes: Some(60 << 20), ..memory };
+        let told = of_exit(&exit(None, Some(9), &[]), memory);
+        assert!(told.starts_with("the worker was killed by another program"), "{told}");
     }
 
     #[test]
@@ -267,10 +277,12 @@ mod tests {
         let mut all: Vec<KeptTensor> =
             (0..6).map(|index| kept(format!("blk.{index}.x"), "it is no matrix")).collect();
         all.push(kept("output.weight".to_owned(), "it belongs to no layer"));
-        let lines = of_kept(1, &all);
+        let lines = of_kept(1, &all, SHOWN_TENSORS);
         assert_eq!(lines[0], "chose the weights of 1 tensor");
         assert!(lines[1].starts_with("left 6 tensors as imatrix rounds them: it is no matrix: "));
         assert!(lines[1].ends_with("blk.3.x (Q6_K), …"), "{}", lines[1]);
         assert!(lines[2].ends_with("it belongs to no layer: output.weight (Q6_K)"));
+        let lines = of_kept(1, &all, usize::MAX);
+        assert!(lines[1].ends_with("blk.4.x (Q6_K), blk.5.x (Q6_K)"), "{}", lines[1]);
     }
 }

@@ -20,12 +20,15 @@ pub(super) fn keys(
     text(METHOD_KEY, request.method.to_string());
     text("quantbench.version", env!("CARGO_PKG_VERSION").to_owned());
     let of_matrix = matrix.origin.as_ref().map(|origin| origin.text_checksum.clone());
-    let checksum = calibration.text.map(|text| of_bytes(text.as_bytes())).or(of_matrix);
-    if let Some(checksum) = checksum {
+    let of_text = calibration.text.map(|text| of_bytes(text.as_bytes()));
+    // The matrix may be of one text, and the method look at another.
+    let is_other = of_text.is_some() && of_text != of_matrix;
+    if let Some(checksum) = of_text.or(of_matrix) {
         text("quantbench.calibration.text_sha256", checksum);
     }
     let dataset = matrix.datasets.last().map_or(calibration.dataset, String::as_str);
-    text("quantbench.calibration.text", file_name(dataset));
+    let looked_at = if is_other { calibration.dataset } else { dataset };
+    text("quantbench.calibration.text", file_name(looked_at));
     if request.method == Method::Gptq {
         text("quantbench.gptq.parameters", calibration.gptq.to_string());
     }
@@ -36,8 +39,16 @@ pub(super) fn keys(
     text("quantize.imatrix.dataset", file_name(dataset));
     let entries = u32::try_from(matrix.weights.len()).unwrap_or(u32::MAX);
     let mut number = |key: &str, value| keys.push((key.to_owned(), OverrideValue::Number(value)));
-    number("quantbench.calibration.context", matrix.chunk_size);
-    number("quantbench.calibration.chunks", matrix.chunks);
+    let (context, chunks) = if is_other {
+        // At most: how many the text has is known when it is read.
+        (calibration.context, calibration.chunks)
+    } else {
+        (matrix.chunk_size, Some(matrix.chunks))
+    };
+    number("quantbench.calibration.context", context);
+    if let Some(chunks) = chunks {
+        number("quantbench.calibration.chunks", chunks);
+    }
     number("quantize.imatrix.entries_count", entries);
     number("quantize.imatrix.chunks_count", matrix.chunks);
     keys

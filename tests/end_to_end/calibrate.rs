@@ -2,6 +2,7 @@
 
 use crate::world::{World, wait_until, words};
 use quantbench::llama::backend::Backend;
+use quantbench::model::gguf::Header;
 use quantbench::quantize::importance::ImportanceMatrix;
 use std::fs;
 
@@ -31,6 +32,17 @@ fn a_matrix_is_made_from_a_text_and_used() {
     let bytes = ["tiny-imatrix-Q4_0.gguf", "tiny-Q4_0.gguf"].map(|it| fs::read(world.path(it)));
     let [with, without] = bytes.map(Result::unwrap);
     assert_ne!(with[with.len() / 2..], without[without.len() / 2..]);
+
+    // The matrix is of one text, and GPTQ looks at another: the file names the one that it looked at.
+    world.write("other.txt", &words(300));
+    let gptq =
+        "quantize tiny-F16.gguf --to gptq:Q4_0 --imatrix matrix.gguf --calibration other.txt";
+    let gptq = gptq.split(' ').chain(["--context", "32", "--chunks", "3", "-o", "gptq.gguf"]);
+    world.run(&gptq.collect::<Vec<_>>()).expect(0);
+    let header = Header::read(&world.path("gptq.gguf")).unwrap();
+    let key = |name: &str| header.get(&format!("quantbench.calibration.{name}")).unwrap();
+    assert_eq!(key("text").as_text(), Some("other.txt"));
+    assert_eq!((key("context").as_count(), key("chunks").as_count()), (Some(32), Some(3)));
 }
 
 #[test]

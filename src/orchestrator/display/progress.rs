@@ -144,7 +144,7 @@ impl Progress {
                 return Some(Lasting::Remark(format!("{}: {} {needed}", self.subject, self.phase)));
             }
             Event::Quantized { chosen, kept } => {
-                let lines = reason::of_kept(*chosen, kept).join("; ");
+                let lines = reason::of_kept(*chosen, kept, reason::SHOWN_TENSORS).join("; ");
                 return Some(Lasting::Remark(format!("{}: {lines}", self.subject)));
             }
             Event::Phase(phase) => {
