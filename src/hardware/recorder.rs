@@ -257,7 +257,11 @@ impl PhaseRecorder {
                 "the container's processor quota stopped the worker {times} times, for {seconds:.1} s"
             ));
         }
-        let stolen = self.at_start.load.zip(at_end.load);
+        // In a phase of a few ticks one of them is a large share.
+        let long_enough = |(start, end): &(MachineLoad, MachineLoad)| {
+            MachineLoad::seconds(end.total.saturating_sub(start.total)) >= SHORTEST_SHARED_SECONDS
+        };
+        let stolen = self.at_start.load.zip(at_end.load).filter(long_enough);
         let stolen = stolen.and_then(|(start, end)| share(start, end, |load| load.stolen));
         if let Some(stolen) = stolen.filter(|&stolen| stolen > STOLEN_SHARE) {
             let percent = stolen * 100.0;
