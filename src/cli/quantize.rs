@@ -150,6 +150,12 @@ pub enum QuantizeError {
         /// The flag.
         flag: &'static str,
     },
+    /// A flag of GPTQ, and no GPTQ.
+    #[error("{flag} has no effect: it is GPTQ's, and none of --to is made by gptq")]
+    NoGptq {
+        /// The flag.
+        flag: &'static str,
+    },
     /// There is no calibration text.
     #[error("{quantization} is calibrated on a text, and {reason}{}", if matches!(reason, CalibrationError::NoText) { "; name one with --calibration FILE" } else { "" })]
     NoText {

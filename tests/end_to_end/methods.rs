@@ -126,6 +126,8 @@ fn flags_that_contradict_each_other_are_refused() {
     };
     refused(&["--to", "Q4_0", "--calibration", "text.txt"], &["--calibration has no effect"]);
     refused(&["--to", "gptq:Q4_0", "--method", "imatrix"], &["leave one out"]);
+    let sweeps = ["--to", "awq:Q4_0", "--calibration", "text.txt", "--sweeps", "2"];
+    refused(&sweeps, &["--sweeps has no effect", "gptq"]);
     refused(&["--to", "Q4_0", "--method", "best"], &["methods are rtn, imatrix, gptq and awq"]);
     refused(&["--to", "imatrix:Q4_0", "--imatrix", "no.gguf"], &["no.gguf"]);
     refused(&["--to", "imatrix:Q4_0", "--imatrix", "tiny-F16.gguf"], &["no importance matrix"]);

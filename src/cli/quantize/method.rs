@@ -54,6 +54,13 @@ pub(super) fn calibration(
             None => Ok(None),
         };
     };
+    if !quantizations.iter().any(|it| it.method == Method::Gptq) {
+        let flags =
+            [(arguments.damping.is_some(), "--damping"), (arguments.sweeps.is_some(), "--sweeps")];
+        if let Some((_, flag)) = flags.into_iter().find(|(given, _)| *given) {
+            return Err(QuantizeError::NoGptq { flag });
+        }
+    }
     let choice = choice(arguments)?;
     let Some(matrix) = &arguments.imatrix else {
         let plan = choice.plan_for(source).map_err(|reason| no_text(*first, reason))?;

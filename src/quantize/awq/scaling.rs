@@ -98,7 +98,7 @@ impl Scaling<'_> {
         Ok((changes, importance))
     }
 
-    /// What is kept in memory besides the model: the most sums of one evaluation of the text, and the largest
+    /// What is kept in memory: the model, the most sums of one evaluation of the text, and the largest
     /// relation's weights with a copy.
     fn memory(&self, jobs: &[Job], bytes: &[u64], runs: &[Range<usize>]) -> Vec<(String, u64)> {
         let sums = runs.iter().map(|run| bytes[run.clone()].iter().sum::<u64>()).max();
@@ -106,7 +106,9 @@ impl Scaling<'_> {
             let products = job.relation.products.iter().filter_map(|name| self.source.find(name));
             products.map(|tensor| tensor.entry.weights * size_of::<f32>() as u64).sum()
         };
+        let model: u64 = self.source.tensors().iter().map(|tensor| tensor.entry.bytes).sum();
         vec![
+            ("the weights of the model".to_owned(), model),
             ("sums over inputs".to_owned(), sums.unwrap_or(0)),
             ("weights in F32".to_owned(), 2 * jobs.iter().map(weights).max().unwrap_or(0)),
         ]

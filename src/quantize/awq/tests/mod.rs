@@ -196,17 +196,20 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
     let importance = importance_of(Path::new(DEMO), &[&tokens[..256]]);
     request.importance = Some(&importance);
     let mut last = 0.0;
-    let mut memory = 0;
+    let mut memory = Vec::new();
     let report = quantize(backend, &request, |news| match news {
         Told::Progress(fraction, _) => {
             assert!(fraction >= last, "{fraction} after {last}");
             last = fraction;
         }
-        Told::Memory(parts) => memory = parts[0].1,
+        Told::Memory(parts) => memory = parts,
     })
     .unwrap();
     assert!((last - 1.0).abs() < f64::EPSILON && report.passes > 1);
-    assert!(memory > 0 && memory <= request.parameters.memory);
+    let part = |name: &str| memory.iter().find(|(purpose, _)| purpose == name).unwrap().1;
+    let sums = part("sums over inputs");
+    assert!(sums > 0 && sums <= request.parameters.memory);
+    assert!(part("the weights of the model") > 12 << 20);
     assert_eq!(report.tokens, tokens.len());
     assert_eq!(report.groups.len(), 4 * 9);
     assert!(report.groups.iter().all(|group| group.scaled <= group.before));
