@@ -59,6 +59,6 @@ fn a_file_whose_worker_dies_exits_with_3_and_the_other_is_shown() {
     let arguments = [&["bench"], &QUICK[..], &["tiny-Q8_0.gguf", "-o", "jsonl"]].concat();
     let ended = world
         .run_faulty("kill", "tiny-Q8_0", &arguments)
-        .expect_message(3, &["killed by another program"]);
+        .expect_message(3, &["the worker was killed"]);
     assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
 }

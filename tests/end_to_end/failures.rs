@@ -38,7 +38,7 @@ fn check_others(ended: &Ended, failed: &str) {
 fn a_worker_that_ends_badly_fails_its_trial_and_no_other() {
     let world = three_files();
     for (fault, reason) in [
-        ("kill", "killed by another program"),
+        ("kill", "the worker was killed"),
         ("abort", "aborted: fake.cpp:42: GGML_ASSERT(tensors > 0) failed"),
         ("babble", "wrote something that is not an event and was ended: 'this is no event'"),
         ("hang", "nothing happened for 15.0 s and the worker was ended (phase_limit)"),
