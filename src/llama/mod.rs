@@ -3,7 +3,7 @@
 //! The only folder with `unsafe`. Handles are owned here directly, through `llama-cpp-sys-2` and the
 //! shim in `vendor/shim`, because the shim must be handed the same pointers. Everything here runs in
 //! the worker process: native code may abort, and then only a trial is lost. The one exception is
-//! [`devices::list`], which `quantbench devices` calls. Uses `experiment::settings`; used by
+//! [`devices::list`], which `quantbench devices` calls. Uses `experiment::settings`, `prompt` and `model::gguf`; used by
 //! `workload`, `quantize`, `hardware` and `worker`.
 
 #![expect(unsafe_code, reason = "this folder is the boundary to native code")]

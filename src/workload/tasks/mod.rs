@@ -266,7 +266,8 @@ fn decode(
     let (positions, too_long, done);
     match request.answering {
         Answering::Choose | Answering::Predict => {
-            let Fitted { fitting, too_long: left_out } = encoder.alternatives(request.questions)?;
+            let Fitted { fitting, too_long: left_out } =
+                with_threads(threads, || encoder.alternatives(request.questions))?;
             (positions, too_long) = (places(&fitting), left_out);
             let chooser = Chooser::new(fitting, model.vocabulary_size());
             done = answerer::run(&chooser, model, settings, progress)?;
