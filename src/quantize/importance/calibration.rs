@@ -134,7 +134,7 @@ fn tokenize(
 
 /// What the memory is for.
 fn memory(arrangement: &Arrangement) -> Vec<(String, u64)> {
-    let Arrangement { lanes, context, lane_bytes, weights_bytes, .. } = *arrangement;
+    let Arrangement { lanes, context, lane_bytes, sums_bytes, weights_bytes, .. } = *arrangement;
     let evaluated = match lanes {
         1 => format!("a chunk of {context} tokens"),
         _ => format!("{lanes} chunks of {context} tokens side by side"),
@@ -142,6 +142,8 @@ fn memory(arrangement: &Arrangement) -> Vec<(String, u64)> {
     vec![
         ("weights".to_owned(), weights_bytes),
         (evaluated, lane_bytes.saturating_mul(lanes.into())),
+        // Two of each lane, and their total.
+        ("sums over inputs".to_owned(), sums_bytes.saturating_mul(2 * u64::from(lanes) + 1)),
     ]
 }
 

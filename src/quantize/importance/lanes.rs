@@ -11,6 +11,7 @@ use crate::llama::capture::CapturingContext;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::devices;
 use crate::llama::error::LlamaError;
+use crate::llama::gguf_file::GgufInput;
 use crate::llama::lanes;
 use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
@@ -37,8 +38,22 @@ pub(super) struct Arrangement {
     pub(super) output_weight: bool,
     /// What llama.cpp allocates for one lane, bytes.
     pub(super) lane_bytes: u64,
+    /// Bytes of the sums of one chunk.
+    pub(super) sums_bytes: u64,
     /// Bytes of the weights.
     pub(super) weights_bytes: u64,
+}
+
+/// The sums of one chunk: a number in f64 for each column of each matrix of the layers.
+fn sums_bytes(model: &GgufInput) -> u64 {
+    let of_layers = model.tensors().iter().map(|tensor| &tensor.entry);
+    let matrices =
+        of_layers.filter(|entry| entry.name.starts_with("blk.") && entry.dimensions.len() > 1);
+    let columns = matrices.map(|entry| {
+        let experts: u64 = entry.dimensions.iter().skip(2).product();
+        entry.dimensions[0] * experts
+    });
+    columns.sum::<u64>() * size_of::<f64>() as u64
 }
 
 /// Chunks of tokens of equal length.
@@ -68,11 +83,13 @@ impl Arrangement {
         let buffers = Context::new(&planned, settings, shape(context))?.memory();
         let lane_bytes = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
         let weights_bytes = planned.tensor_bytes();
+        let sums_bytes = sums_bytes(&GgufInput::open(backend, model)?);
         let threads = settings.threads.unwrap_or_else(|| backend.default_threads()).max(1);
         let lanes = if devices::uses_gpu(backend, settings) {
             1
         } else {
-            lanes::that_fit(threads.min(chunks), lane_bytes, weights_bytes)
+            // A lane makes the sums of a chunk while those of the one before wait to be added.
+            lanes::that_fit(threads.min(chunks), lane_bytes + 2 * sums_bytes, weights_bytes)
         };
         Ok(Self {
             lanes,
@@ -80,6 +97,7 @@ impl Arrangement {
             context,
             output_weight,
             lane_bytes,
+            sums_bytes,
             weights_bytes,
         })
     }
