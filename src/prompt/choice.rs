@@ -2,7 +2,7 @@
 
 use super::catalog;
 use super::format::Format;
-use super::message::Conversation;
+use super::message::{Conversation, Message, Role};
 use super::piece::Prompt;
 use super::template::{ChatTemplate, TemplateError};
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,30 @@ impl Prompter {
             Self::Plain => Ok(Prompt::plain(text)),
             Self::Format(format) => Ok(format.render(&Conversation::request(text))?),
             Self::Template(template) => template.render(&Conversation::request(text)),
+        }
+    }
+
+    /// The white space that the format puts between the end of a prompt and an answer.
+    #[must_use]
+    pub fn gap(&self) -> String {
+        const ANSWER: &str = "answer";
+        match self {
+            Self::Plain => String::new(),
+            Self::Format(format) => format.gap().to_owned(),
+            Self::Template(template) => {
+                let request = Conversation::request("request");
+                let mut answered = Conversation { generation_prompt: false, ..request.clone() };
+                answered.messages.push(Message::new(Role::Assistant, ANSWER));
+                let text =
+                    |conversation: &Conversation| Some(template.render(conversation).ok()?.text());
+                let gap = || {
+                    let (prompt, whole) = (text(&request)?, text(&answered)?);
+                    let behind = whole.strip_prefix(&prompt)?;
+                    let gap = &behind[..behind.find(ANSWER)?];
+                    gap.trim().is_empty().then(|| gap.to_owned())
+                };
+                gap().unwrap_or_default()
+            }
         }
     }
 

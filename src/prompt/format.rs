@@ -42,6 +42,17 @@ pub struct Format {
     pub trims: bool,
 }
 
+impl Format {
+    /// The white space between where a prompt ends and the assistant's message begins: of `ASSISTANT:` a space, of
+    /// `### Response:` nothing.
+    #[must_use]
+    pub fn gap(&self) -> &'static str {
+        let before = self.assistant.split(CONTENT).next().unwrap_or_default();
+        let gap = before.strip_prefix(self.generation);
+        gap.filter(|gap| gap.trim().is_empty()).unwrap_or_default()
+    }
+}
+
 /// Where a format puts the system's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum System {

@@ -180,3 +180,14 @@ fn names_are_found_in_any_case_and_every_stop_can_be_met() {
         }
     }
 }
+
+#[test]
+fn an_answer_stands_where_its_format_puts_it() {
+    let gap = |name: &str| named(name).unwrap().gap();
+    for name in ["chatml", "llama3", "gemma", "zephyr", "phi3", "alpaca"] {
+        assert_eq!(gap(name), "", "{name}");
+    }
+    for name in ["llama2", "mistral", "mistral-v1", "vicuna"] {
+        assert_eq!(gap(name), " ", "{name}");
+    }
+}

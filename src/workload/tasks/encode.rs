@@ -4,13 +4,13 @@ use super::TaskError;
 use crate::experiment::tasks::{Alternative, Asked, Question};
 use crate::llama::model::Model;
 use crate::prompt::choice::Prompter;
-use crate::prompt::piece::{Piece, Prompt};
+use crate::prompt::piece::Prompt;
 use rayon::prelude::*;
 
 /// Turns questions into tokens, as the model sees them.
 ///
-/// In a format, the continuation stands where the answer begins, behind a space if the format ends with other text
-/// there. In none, request and continuation are
+/// In a format, the continuation stands where the answer begins, behind the white space that the format has there, or
+/// the separator if one was chosen. In none, request and continuation are
 /// one text, turned into tokens together; between them stands the separator, or if none was chosen a
 /// space, unless the request is empty or ends with white space. White space between the two belongs
 /// to the continuation, as in lm-evaluation-harness.
@@ -138,18 +138,24 @@ impl Encoder<'_> {
             Some(known) if known.text == request => known,
             _ if plain => {
                 let tokens = self.model.tokenize(bare, false, false)?;
-                KnownRequest { text: request, prompt: Prompt::default(), tokens }
+                KnownRequest {
+                    text: request,
+                    prompt: Prompt::default(),
+                    gap: String::new(),
+                    tokens,
+                }
             }
             _ => {
                 let prompt = self.prompt(question, request)?;
                 let tokens = self.model.tokenize_prompt(&prompt)?;
-                KnownRequest { text: request, prompt, tokens }
+                KnownRequest { text: request, prompt, gap: self.prompter.gap(), tokens }
             }
         };
-        let KnownRequest { prompt, tokens: before, .. } = known.insert(before);
+        let known = known.insert(before);
         if !plain {
-            return self.answer_in_format(prompt, before, continuation);
+            return self.answer_in_format(known, continuation);
         }
+        let before = &known.tokens;
         let separator = match self.separator {
             Some(separator) => separator,
             None if request.is_empty() || bare.len() < request.len() => "",
@@ -181,15 +187,10 @@ impl Encoder<'_> {
     /// A continuation where the answer begins: one text with what the format ends with there.
     fn answer_in_format(
         &self,
-        prompt: &Prompt,
-        before: &[i32],
+        KnownRequest { prompt, gap, tokens: before, .. }: &KnownRequest<'_>,
         continuation: &str,
     ) -> Result<EncodedAlternative, TaskError> {
-        let separator = match (self.separator, prompt.pieces().last()) {
-            (Some(separator), _) => separator,
-            (None, Some(Piece::Text(text))) if !text.ends_with(char::is_whitespace) => " ",
-            _ => "",
-        };
+        let separator = self.separator.unwrap_or(gap);
         let mut whole = prompt.clone();
         whole.push_text(&format!("{separator}{continuation}"));
         let tokens = self.model.tokenize_prompt(&whole)?;
@@ -205,5 +206,7 @@ impl Encoder<'_> {
 struct KnownRequest<'q> {
     text: &'q str,
     prompt: Prompt,
+    /// What the format puts between the prompt and an answer.
+    gap: String,
     tokens: Vec<i32>,
 }

@@ -11,7 +11,9 @@ use crate::llama::batch::Batch;
 use crate::llama::context::{Context, ContextShape};
 use crate::llama::model::{LoadExtent, Model};
 use crate::metrics::TaskMetric;
+use crate::model::gguf::{Header, SpecialTokens};
 use crate::prompt::choice::{FormatChoice, Prompter};
+use crate::prompt::template::ChatTemplate;
 use crate::workload::seq2seq::SequenceToSequence;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::path::Path;
@@ -145,8 +147,19 @@ fn short_questions_with_many_sequences_are_answered() {
 #[test]
 fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
     let model = load(CHAT);
-    let format = |name: &str| Prompter::new(name.parse().unwrap(), || Ok(None)).unwrap();
-    for (name, ending) in [("chatml", "assistant\nthe mill"), ("vicuna", "ASSISTANT: the mill")] {
+    let own = || {
+        let header = Header::read(Path::new(CHAT)).unwrap();
+        let tokens = SpecialTokens::read(Path::new(CHAT)).unwrap();
+        let template = header.chat_template().unwrap();
+        ChatTemplate::new(template, tokens, time::OffsetDateTime::UNIX_EPOCH).map(Some)
+    };
+    let format = |name: &str| Prompter::new(name.parse().unwrap(), own).unwrap();
+    for (name, ending) in [
+        ("chatml", "assistant\nthe mill"),
+        ("vicuna", "ASSISTANT: the mill"),
+        ("alpaca", "### Response:the mill"),
+        ("auto", "assistant\nthe mill"),
+    ] {
         let prompter = format(name);
         let encoder = Encoder { model: &model, prompter: &prompter, separator: None };
         let encoded = encoder.alternatives(&[choice(0, "Where?", &["the mill", "x"])]).unwrap();
