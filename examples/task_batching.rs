@@ -8,13 +8,15 @@
 //! reading the data set; both include turning text into tokens. The two are compared as a ratio, and
 //! their answers as well.
 
+use quantbench::engine::ContextShape;
+use quantbench::engine::LoadExtent;
+use quantbench::engine::batch::Batch;
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::context::Context;
+use quantbench::engine::llama::model::Model;
 use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
-use quantbench::llama::backend::Backend;
-use quantbench::llama::batch::Batch;
-use quantbench::llama::context::{Context, ContextShape};
-use quantbench::llama::model::{LoadExtent, Model};
 use quantbench::model::architecture::ArchitectureClass;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
@@ -112,7 +114,7 @@ fn one_at_a_time(
         ubatch: settings.ubatch,
     };
     let mut server = Server {
-        context: Context::new(model, settings, shape)?,
+        context: Context::new(model, settings, shape, ContextPurpose::Separate)?,
         batch: Batch::with_capacity(settings.batch as usize),
     };
     let Answering::Generate { max_tokens, stop } = request.answering else {

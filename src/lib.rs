@@ -5,10 +5,10 @@
 
 pub mod cli;
 pub mod dataset;
+pub mod engine;
 pub mod error;
 pub mod experiment;
 pub mod hardware;
-pub mod llama;
 pub mod metrics;
 pub mod mix;
 pub mod model;

@@ -2,9 +2,9 @@
 
 use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::devices;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
@@ -59,7 +59,8 @@ pub(super) fn predict_memory(
 
 /// The devices that llama.cpp can compute on.
 pub(super) fn backend_devices() -> Vec<BackendDevice> {
-    devices::list(Backend::initialise())
+    Backend::initialise()
+        .devices()
         .into_iter()
         .map(|device| BackendDevice {
             name: device.name,

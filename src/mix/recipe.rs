@@ -3,7 +3,7 @@
 use super::choose::Choice;
 use super::groups::{Group, columns};
 use super::{MixError, Request};
-use crate::llama::blocks::row_bytes;
+use crate::engine::llama::blocks::row_bytes;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use serde::{Deserialize, Serialize};

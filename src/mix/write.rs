@@ -2,8 +2,10 @@
 
 use super::recipe::Recipe;
 use super::{MixError, Request, threads};
-use crate::llama::backend::Backend;
-use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::{
+    FormatOverride, Importance, OverrideValue, Rounding, quantize_file,
+};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;

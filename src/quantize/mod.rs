@@ -15,11 +15,11 @@ pub mod rtn;
 #[cfg(test)]
 mod testing;
 
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
+use crate::engine::llama::quantize::{FormatOverride, Rounding};
 use crate::experiment::calibration::{GptqSettings, Matching};
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::llama::quantize::{FormatOverride, Rounding};
 use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method};
 use awq::AwqError;
@@ -108,7 +108,7 @@ pub struct Report {
 pub enum MethodError {
     /// llama.cpp's rounding failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] GgufFileError),
@@ -177,11 +177,11 @@ pub fn quantize(
 fn round(
     backend: Backend,
     request: &Request<'_>,
-    importance: Option<&[crate::llama::quantize::Importance]>,
-    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    importance: Option<&[crate::engine::llama::quantize::Importance]>,
+    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
     share: f64,
     told: impl Fn(Told) + Send + 'static,
-) -> Result<(), LlamaError> {
+) -> Result<(), EngineError> {
     let rounding = Rounding {
         input: request.input,
         output: request.output,
@@ -284,8 +284,8 @@ fn run_awq(
     backend: Backend,
     request: &Request<'_>,
     calibration: &Calibration<'_>,
-    importance: &[crate::llama::quantize::Importance],
-    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    importance: &[crate::engine::llama::quantize::Importance],
+    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
     told: impl Fn(Told),
 ) -> Result<Report, MethodError> {
     let missing = MethodError::Missing { method: Method::Awq, what: "a calibration text" };

@@ -1,7 +1,7 @@
 //! Methods behind one call, on the demo model with a short text.
 
 use super::*;
-use crate::llama::gguf_file::GgufInput;
+use crate::engine::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
 use crate::model::resolve::METHOD_KEY;
 use std::ops::ControlFlow;

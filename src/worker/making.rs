@@ -2,7 +2,8 @@
 
 use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
 use super::report::Reporter;
-use crate::llama::backend::Backend;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
 use crate::mix::TensorTypes;
 use crate::model::gguf::Header;
 use crate::quantize;

@@ -3,8 +3,9 @@
 use super::making::{in_words, read_text};
 use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
-use crate::llama::backend::Backend;
-use crate::llama::quantize::Importance;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::Importance;
 use crate::mix::{self, Application, Request, Told};
 use crate::model::gguf::GgmlType;
 use crate::quantize::importance::ImportanceMatrix;

@@ -1,17 +1,14 @@
 //! One visit: load a variant, run workloads on it, report.
 
+use super::Tools;
 use super::page_cache;
 use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJob};
 use super::protocol::{VisitJob, WorkloadJob};
-use super::report::Reporter;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
-use crate::llama::backend::Backend;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
-use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
@@ -20,22 +17,21 @@ use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
 use std::path::Path;
-use std::time::Instant;
 use time::OffsetDateTime;
 
 /// Does a visit; an error is one sentence for the orchestrator.
-pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Result<(), String> {
+pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
+    let Tools { reporter, .. } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
         for part in all_parts(&job.model) {
             page_cache::drop_file(&part)?;
         }
-        load(backend, &job.model, &job.settings, true, reporter)?;
+        load(tools, job, true)?;
     }
     reporter.send(&Event::Phase(Phase::Load));
-    let (model, facts) = load(backend, &job.model, &job.settings, false, reporter)?;
-    let visit =
-        Visit { model: &model, path: &job.model, facts: &facts, settings: &job.settings, reporter };
+    let (model, facts) = load(tools, job, false)?;
+    let visit = Visit { tools, model: model.as_ref(), facts: &facts, settings: &job.settings };
     for workload in &job.workloads {
         // What does not apply to this class of architecture leaves its fields blank.
         if let Some(buffers) = visit.run_workload(workload)? {
@@ -46,60 +42,59 @@ pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Resu
 }
 
 fn load(
-    backend: Backend,
-    path: &Path,
-    settings: &Settings,
+    tools: Tools<'_>,
+    job: &VisitJob,
     cold: bool,
-    reporter: &Reporter,
-) -> Result<(Model, ModelFacts), String> {
-    let start = Instant::now();
-    let model = Model::load(backend, path, settings, LoadExtent::Everything)
+) -> Result<(Box<dyn Model>, ModelFacts), String> {
+    let Tools { engine, clock, reporter } = tools;
+    let start = clock.now();
+    let model = engine
+        .load(&job.model, &job.settings, LoadExtent::Everything)
         .map_err(|error| error.to_string())?;
-    let sample = LoadSample { cold, seconds: start.elapsed().as_secs_f64() };
-    let facts = facts(&model, path, settings)?;
+    let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
+    let facts = facts(model.as_ref(), &job.settings);
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });
     Ok((model, facts))
 }
 
-fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, String> {
-    let header = Header::read(path).map_err(|error| error.to_string())?;
-    let devices = crate::llama::devices::list(model.backend());
+fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
+    let devices = model.engine().devices();
     let mut backends: Vec<String> = devices.iter().map(|device| device.backend.clone()).collect();
     backends.sort();
     backends.dedup();
-    Ok(ModelFacts {
+    ModelFacts {
         description: model.description(),
         class: model.class(),
         parameters: model.parameters(),
-        active_parameters: Some(header.active_parameters()),
-        experts: header.experts(),
+        active_parameters: model.active_parameters(),
+        experts: model.experts(),
         tensor_bytes: model.tensor_bytes(),
         context_length: model.context_length(),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
-        threads: settings.threads.unwrap_or_else(|| model.backend().default_threads()),
+        threads: settings.threads.unwrap_or_else(|| model.engine().default_threads()),
         mmap: settings.mmap,
         backends,
         devices: devices
             .iter()
             .map(|device| format!("{} ({})", device.name, device.description))
             .collect(),
-    })
+    }
 }
 
 /// What the workloads of a visit have in common.
 struct Visit<'a> {
-    model: &'a Model,
-    path: &'a Path,
+    tools: Tools<'a>,
+    model: &'a dyn Model,
     facts: &'a ModelFacts,
     settings: &'a Settings,
-    reporter: &'a Reporter,
 }
 
 impl Visit<'_> {
     /// Runs a workload; returns what llama.cpp allocated for it, or `None` if it does not apply.
     fn run_workload(&self, workload: &WorkloadJob) -> Result<Option<Vec<BufferMemory>>, String> {
-        let Self { model, settings, reporter, .. } = *self;
+        let Self { model, settings, tools, .. } = *self;
+        let Tools { clock, reporter, .. } = tools;
         let mut progress = |fraction: f64, note: &str| reporter.progress(fraction, note);
         match workload {
             WorkloadJob::Speed { test, .. }
@@ -109,7 +104,7 @@ impl Visit<'_> {
             }
             WorkloadJob::Speed { test, repetitions } => {
                 reporter.send(&Event::Phase(Phase::Speed(*test)));
-                let run = speed::run(model, settings, *test, *repetitions, &mut progress)
+                let run = speed::run(model, settings, *test, *repetitions, clock, &mut progress)
                     .map_err(|error| error.to_string())?;
                 for sample in run.samples {
                     reporter.send(&Event::Speed { test: *test, sample });
@@ -128,6 +123,7 @@ impl Visit<'_> {
                     latency::Answers {
                         max_tokens: *max_tokens,
                         sampling: *sampling,
+                        clock,
                         prompter: &prompter,
                     },
                     &mut answered,
@@ -169,7 +165,9 @@ impl Visit<'_> {
         let passages: Option<Vec<String>> =
             corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
         let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
-            Model::load(self.model.backend(), path, self.settings, LoadExtent::Everything)
+            self.tools
+                .engine
+                .load(path, self.settings, LoadExtent::Everything)
                 .map_err(|error| error.to_string())
         });
         let encoder = encoder.transpose()?;
@@ -188,7 +186,7 @@ impl Visit<'_> {
             corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
                 passages,
                 job,
-                encoder: encoder.as_ref(),
+                encoder: encoder.as_deref(),
             }),
             gallery: task
                 .pictures
@@ -201,13 +199,10 @@ impl Visit<'_> {
 
     /// What puts requests into a format; the model's own template is read from its file.
     fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
-        let header = Header::read(self.path).map_err(|error| error.to_string())?;
-        let tokens = SpecialTokens::read(self.path).map_err(|error| error.to_string())?;
+        let own = self.model.chat_template().map_err(|error| error.to_string())?;
         let template = || {
-            let source = header.chat_template();
-            source
-                .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
-                .transpose()
+            let now = OffsetDateTime::now_utc();
+            own.map(|(source, tokens)| ChatTemplate::new(&source, tokens, now)).transpose()
         };
         Prompter::new(format, template).map_err(|error| error.to_string())
     }
@@ -217,7 +212,7 @@ impl Visit<'_> {
         job: &QualityJob,
         progress: crate::workload::Progress<'_>,
     ) -> Result<Vec<BufferMemory>, String> {
-        let Self { model, settings, reporter, .. } = *self;
+        let Self { model, settings, tools: Tools { reporter, .. }, .. } = *self;
         let text = std::fs::read_to_string(&job.text)
             .map_err(|error| format!("cannot read the text {}: {error}", job.text.display()))?;
         let request = quality::Request {
@@ -258,13 +253,11 @@ fn read_list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Stri
 }
 
 /// Predicts memory at each context length asked for, without loading weights.
-pub(super) fn predict_memory(
-    backend: Backend,
-    job: &PredictJob,
-    reporter: &Reporter,
-) -> Result<(), String> {
+pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), String> {
+    let Tools { engine, reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
-    let model = Model::load(backend, &job.model, &job.settings, LoadExtent::MemoryPlan)
+    let model = engine
+        .load(&job.model, &job.settings, LoadExtent::MemoryPlan)
         .map_err(|error| error.to_string())?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {
@@ -274,8 +267,9 @@ pub(super) fn predict_memory(
             batch: job.settings.batch,
             ubatch: job.settings.ubatch,
         };
-        let planned =
-            Context::new(&model, &job.settings, shape).map_err(|error| error.to_string())?;
+        let planned = model
+            .context(&job.settings, shape, ContextPurpose::Separate)
+            .map_err(|error| error.to_string())?;
         predictions.push(PredictedMemory { context, buffers: planned.memory() });
     }
     reporter.send(&Event::PredictedMemory { predictions });

@@ -7,25 +7,25 @@
 use super::Progress;
 use super::measured::Response;
 use super::seq2seq::SequenceToSequence;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::clock::Clock;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, TestPrompt};
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
-use crate::llama::sampler::Sampler;
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
-use std::time::Instant;
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LatencyError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// A prompt with its answer does not fit the model.
     #[error(
         "prompt '{id}' has {tokens} tokens; with {max_tokens} more it does not fit the model's \
@@ -55,9 +55,6 @@ pub enum LatencyError {
         /// What the template says.
         source: TemplateError,
     },
-    /// The sampler could not be made.
-    #[error("llama.cpp has no memory for a sampler")]
-    NoSampler,
 }
 
 /// How prompts are answered.
@@ -67,6 +64,8 @@ pub struct Answers<'a> {
     pub max_tokens: u32,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// What times are taken from.
+    pub clock: &'a dyn Clock,
     /// Puts prompts into a format.
     pub prompter: &'a Prompter,
 }
@@ -85,14 +84,14 @@ pub struct LatencyRun {
 /// # Errors
 /// When a prompt is too long for the model or evaluation fails.
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     prompts: &[TestPrompt],
     answers: Answers<'_>,
     answered: &mut dyn FnMut(Response),
     progress: Progress<'_>,
 ) -> Result<LatencyRun, LatencyError> {
-    let Answers { max_tokens, sampling, prompter } = answers;
+    let Answers { max_tokens, sampling, prompter, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
     let mut longest = 0;
     for prompt in prompts {
@@ -115,6 +114,8 @@ pub fn run(
     }
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
     let mut session = Session {
+        model,
+        clock: answers.clock,
         evaluation: if reads_first {
             Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
         } else {
@@ -145,7 +146,7 @@ pub fn run(
 
 /// A prompt as the model sees it.
 fn tokens(
-    model: &Model,
+    model: &dyn Model,
     prompter: &Prompter,
     prompt: &TestPrompt,
 ) -> Result<Vec<i32>, LatencyError> {
@@ -160,6 +161,8 @@ fn tokens(
 }
 
 struct Session<'model> {
+    model: &'model dyn Model,
+    clock: &'model dyn Clock,
     evaluation: Evaluation<'model>,
     max_tokens: u32,
     sampling: Sampling,
@@ -175,15 +178,15 @@ enum Evaluation<'model> {
 }
 
 impl<'model> Evaluation<'model> {
-    fn context(&mut self) -> &mut Context<'model> {
+    fn context(&mut self) -> &mut (dyn Context + 'model) {
         match self {
-            Self::Decoded(decoding) => &mut decoding.context,
+            Self::Decoded(decoding) => decoding.context.as_mut(),
             Self::Encoded(encoded) => encoded.context(),
         }
     }
 
     /// Evaluates the prompt; returns the position of the first token of the answer.
-    fn submit(&mut self, prompt: &[i32]) -> Result<usize, LlamaError> {
+    fn submit(&mut self, prompt: &[i32]) -> Result<usize, EngineError> {
         match self {
             Self::Decoded(decoding) => decoding.submit(prompt).map(|()| prompt.len()),
             // The start token has the first position.
@@ -191,7 +194,7 @@ impl<'model> Evaluation<'model> {
         }
     }
 
-    fn follow(&mut self, token: i32, position: usize) -> Result<(), LlamaError> {
+    fn follow(&mut self, token: i32, position: usize) -> Result<(), EngineError> {
         let position = i32::try_from(position).unwrap_or(i32::MAX);
         match self {
             Self::Decoded(decoding) => decoding.follow(token, position),
@@ -204,22 +207,23 @@ impl Session<'_> {
     fn answer(&mut self, prompt: &TestPrompt) -> Result<Response, LatencyError> {
         // Emptying the cache and making the sampler belong to the end of the request before.
         self.evaluation.context().clear_memory();
-        let mut sampler = Sampler::new(self.sampling).ok_or(LatencyError::NoSampler)?;
-        let model = self.evaluation.context().model();
-        let start = Instant::now();
+        self.evaluation.context().begin_sampling(self.sampling)?;
+        let model = self.model;
+        let start = self.clock.now();
         let tokens = tokens(model, self.prompter, prompt)?;
         let mut position = self.evaluation.submit(&tokens)?;
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
         let mut finish_reason = "length";
         while token_nanoseconds.len() < self.max_tokens as usize {
-            let token = sampler.sample(self.evaluation.context());
+            let token = self.evaluation.context().sample()?;
             if model.ends_generation(token) {
                 finish_reason = "stop";
                 break;
             }
             text.extend(model.token_bytes(token));
-            token_nanoseconds.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            token_nanoseconds
+                .push(u64::try_from(self.clock.since(start).as_nanos()).unwrap_or(u64::MAX));
             if token_nanoseconds.len() == self.max_tokens as usize {
                 break;
             }
@@ -238,26 +242,30 @@ impl Session<'_> {
 
 /// A decoder with its context.
 struct Decoding<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
 }
 
 impl<'model> Decoding<'model> {
-    fn new(model: &'model Model, settings: &Settings, tokens: u32) -> Result<Self, LlamaError> {
+    fn new(
+        model: &'model dyn Model,
+        settings: &Settings,
+        tokens: u32,
+    ) -> Result<Self, EngineError> {
         let shape =
             ContextShape { tokens, sequences: 1, batch: settings.batch, ubatch: settings.ubatch };
-        let context = Context::new(model, settings, shape)?;
+        let context = model.context(settings, shape, ContextPurpose::Separate)?;
         Ok(Self { context, batch: Batch::with_capacity(settings.batch as usize) })
     }
 
-    fn follow(&mut self, token: i32, position: i32) -> Result<(), LlamaError> {
+    fn follow(&mut self, token: i32, position: i32) -> Result<(), EngineError> {
         self.batch.clear();
         self.batch.add(token, position, 0, true)?;
         self.context.decode(&mut self.batch)
     }
 
     /// Evaluates the prompt; output only for its last token.
-    fn submit(&mut self, tokens: &[i32]) -> Result<(), LlamaError> {
+    fn submit(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
         let batch_size = self.context.shape().batch as usize;
         let last = tokens.len() - 1;
         for (batch_index, part) in tokens.chunks(batch_size).enumerate() {

@@ -2,8 +2,8 @@
 //!
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
+pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::SpeedTest;
-pub use crate::llama::memory::BufferMemory;
 use crate::model::architecture::{ArchitectureClass, Experts};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Why a checkpoint cannot be imported.
 
-use crate::llama::gguf_file::GgufFileError;
+use crate::engine::llama::gguf_file::GgufFileError;
 use std::path::PathBuf;
 
 /// Why a checkpoint cannot be imported.

@@ -18,8 +18,8 @@ mod unpack;
 pub use config::CheckpointKind;
 pub use error::ImportError;
 
-use crate::llama::backend::Backend;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
 use checkpoint::Checkpoint;
 use config::Configuration;
 use half::{bf16, f16};

@@ -6,7 +6,7 @@ use super::error::ImportError;
 use super::names::{Architecture, Place};
 use super::store::Storage;
 use super::unpack::Module;
-use crate::llama::gguf_file::{GgufInput, TensorPlan};
+use crate::engine::llama::gguf_file::{GgufInput, TensorPlan};
 use crate::model::gguf::Tensor;
 use std::collections::BTreeMap;
 

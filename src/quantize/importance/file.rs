@@ -6,9 +6,9 @@
 //! keys of its own, which llama.cpp passes over.
 
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
-use crate::llama::backend::Backend;
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
 use crate::model::gguf::{GgmlType, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -140,7 +140,10 @@ fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
     [plan(SQUARES, sums.columns), plan(COUNTS, 1)]
 }
 
-fn f32_values(file: &GgufInput, tensor: &crate::llama::gguf_file::InputTensor) -> Option<Vec<f32>> {
+fn f32_values(
+    file: &GgufInput,
+    tensor: &crate::engine::llama::gguf_file::InputTensor,
+) -> Option<Vec<f32>> {
     if tensor.entry.format != GgmlType::F32 {
         return None;
     }

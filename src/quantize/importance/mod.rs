@@ -14,9 +14,9 @@ mod tests;
 
 pub use calibration::{Calibration, Report, Told, calibrate};
 
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufFileError;
-use crate::llama::quantize::Importance;
+use crate::engine::error::EngineError;
+use crate::engine::llama::gguf_file::GgufFileError;
+use crate::engine::llama::quantize::Importance;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -92,7 +92,7 @@ impl Sums<f32> {
 pub enum ImportanceError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),

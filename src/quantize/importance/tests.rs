@@ -1,12 +1,14 @@
 //! The matrix of the demo models, against sums made another way.
 
 use super::*;
+use crate::engine::ContextShape;
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::model::Model;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::ContextShape;
-use crate::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::gguf::GgmlType;
 use std::fs;
 use std::ops::ControlFlow;

@@ -6,9 +6,9 @@
 
 use super::shelf::{Shelf, ShelfError};
 use super::{EncoderQualityError, longest, pieces};
+use crate::engine::Model;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::workload::Progress;
 use crate::workload::divergence::{Scores, TokenScore};
 use crate::workload::measured::{Quality, ReferenceStore};
@@ -26,7 +26,7 @@ const LONGEST_ANSWER: u32 = 64;
 /// # Errors
 /// See [`EncoderQualityError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,

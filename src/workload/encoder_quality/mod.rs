@@ -12,8 +12,8 @@ pub mod embeddings;
 mod shelf;
 
 use super::quality::Request;
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
+use crate::engine::Model;
+use crate::engine::error::EngineError;
 use shelf::ShelfError;
 
 /// Why quality could not be measured.
@@ -21,7 +21,7 @@ use shelf::ShelfError;
 pub enum EncoderQualityError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The reference's side could not be written or read.
     #[error(transparent)]
     Shelf(#[from] ShelfError),
@@ -41,7 +41,7 @@ pub enum EncoderQualityError {
 
 /// The pieces of the text as the model reads them, special tokens included, at most as many as the
 /// request has chunks.
-fn pieces(model: &Model, request: &Request<'_>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
+fn pieces(model: &dyn Model, request: &Request<'_>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
     let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
     let longest = request.context.min(model.context_length().max(8)) as usize;
     let mut pieces = Vec::new();

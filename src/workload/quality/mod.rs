@@ -17,10 +17,10 @@ use super::Progress;
 use super::divergence::{Scores, TokenScore};
 use super::measured::{Divergence, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, Shape, Writer};
+use crate::engine::Model;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::model::architecture::ArchitectureClass;
 use lane::{Assignment, Lane};
 use scoring::Sink;
@@ -35,7 +35,7 @@ use std::time::Instant;
 pub enum QualityError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The reference's log-probabilities could not be written or read.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -121,7 +121,7 @@ pub struct QualityRun {
 /// # Errors
 /// See [`QualityError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: Request<'_>,
     progress: Progress<'_>,
@@ -148,7 +148,7 @@ impl<'model> Comparison<'model> {
     /// # Errors
     /// See [`QualityError`].
     pub fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         request: Request<'_>,
     ) -> Result<Self, QualityError> {
@@ -181,7 +181,7 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn prepare(model: &Model, request: Request<'_>) -> Result<Self, QualityError> {
+    fn prepare(model: &dyn Model, request: Request<'_>) -> Result<Self, QualityError> {
         if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }

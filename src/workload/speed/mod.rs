@@ -12,13 +12,13 @@ mod encoder_decoder;
 
 use super::Progress;
 use super::measured::SpeedSample;
+use crate::engine::Model;
+use crate::engine::clock::Clock;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::model::architecture::ArchitectureClass;
-use std::time::Instant;
 
 /// Seed of the random tokens; any number would do as long as it stays.
 const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
@@ -35,13 +35,13 @@ pub struct SpeedRun {
 /// A test on a model of one class.
 trait Bench {
     /// Does what is not counted: a warm-up, and what comes before the clock starts.
-    fn warm_up(&mut self) -> Result<(), LlamaError>;
+    fn warm_up(&mut self) -> Result<(), EngineError>;
 
     /// Brings the context into the state in which every repetition begins.
-    fn rewind(&mut self) -> Result<(), LlamaError>;
+    fn rewind(&mut self) -> Result<(), EngineError>;
 
     /// Does what is timed; it is computed when this returns.
-    fn measure(&mut self) -> Result<(), LlamaError>;
+    fn measure(&mut self) -> Result<(), EngineError>;
 
     /// What llama.cpp allocated.
     fn memory(&self) -> Vec<BufferMemory>;
@@ -53,12 +53,13 @@ trait Bench {
 /// # Errors
 /// When a context cannot be made or evaluation fails.
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     test: SpeedTest,
     repetitions: u32,
+    clock: &dyn Clock,
     progress: Progress<'_>,
-) -> Result<SpeedRun, LlamaError> {
+) -> Result<SpeedRun, EngineError> {
     let mut bench: Box<dyn Bench + '_> = match model.class() {
         ArchitectureClass::DecoderOnly => Box::new(decoder::Decoder::new(model, settings, test)?),
         ArchitectureClass::EncoderOnly => Box::new(encoder::Encoder::new(model, settings, test)?),
@@ -71,9 +72,9 @@ pub fn run(
     let mut samples = Vec::new();
     for repetition in 0..repetitions {
         bench.rewind()?;
-        let start = Instant::now();
+        let start = clock.now();
         bench.measure()?;
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        let nanoseconds = u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX).max(1);
         let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
         samples.push(sample);
         progress(
@@ -86,12 +87,12 @@ pub fn run(
 
 /// Random tokens of a model's vocabulary, the same ones in every process.
 struct RandomTokens<'model> {
-    model: &'model Model,
+    model: &'model dyn Model,
     random: fastrand::Rng,
 }
 
 impl<'model> RandomTokens<'model> {
-    fn of(model: &'model Model) -> Self {
+    fn of(model: &'model dyn Model) -> Self {
         Self { model, random: fastrand::Rng::with_seed(TOKEN_SEED) }
     }
 

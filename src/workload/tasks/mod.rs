@@ -30,11 +30,11 @@ mod with_encoder;
 pub use answerer::{Answer, Answerer, GroupSize, Lane};
 
 use super::Progress;
+use crate::engine::Model;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, Question, TaskName};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
@@ -57,7 +57,7 @@ use std::time::Instant;
 pub enum TaskError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The model's chat template fails.
     #[error("question '{id}': {source}")]
     Template {
@@ -181,7 +181,7 @@ pub struct TaskRun {
 /// # Errors
 /// [`TaskError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
@@ -256,13 +256,13 @@ struct Answered {
 
 /// The answers of a decoder-only model.
 fn decode(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
-    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads());
     let (positions, too_long, done);
     match request.answering {
         Answering::Choose | Answering::Predict => {
@@ -306,7 +306,7 @@ fn places<T>(questions: &[Encoded<T>]) -> Vec<usize> {
 /// ([`super::applicability::task`]).
 fn encode(
     class: ArchitectureClass,
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
@@ -334,7 +334,7 @@ use see::see;
 /// The place of `see::see` in a build without pictures.
 #[cfg(not(feature = "multimodal"))]
 fn see(
-    _model: &Model,
+    _model: &dyn Model,
     _settings: &Settings,
     _request: &Request<'_>,
     _gallery: Gallery<'_>,

@@ -8,10 +8,10 @@ use super::answerer::Answer;
 use super::record::{RetrievalRecord, StageSeconds, Work};
 use super::retrieve::{Corpus, Retriever};
 use super::{Answered, Request, TaskError};
+use crate::engine::Model;
+use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question, Sought};
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
 use crate::prompt::environment::{in_words, strict_environment};
 use crate::workload::Progress;
 use minijinja::value::Serde;
@@ -23,7 +23,7 @@ const TEMPLATE: &str = "template";
 
 /// The passages nearest to every query, by an encoder.
 pub(super) fn retrieve(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     corpus: &Corpus<'_>,
@@ -51,7 +51,7 @@ pub(super) fn retrieve(
 
 /// Answers of a decoder whose requests hold the chunks that an encoder found.
 pub(super) fn augment(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     corpus: &Corpus<'_>,
@@ -99,7 +99,7 @@ pub(super) fn augment(
 }
 
 impl Answered {
-    pub(super) fn none(memory: Vec<crate::llama::memory::BufferMemory>) -> Self {
+    pub(super) fn none(memory: Vec<crate::engine::memory::BufferMemory>) -> Self {
         let work = Work { request_tokens: 0, evaluated_tokens: 0 };
         Self { positions: Vec::new(), too_long: Vec::new(), answers: Vec::new(), work, memory }
     }
@@ -110,7 +110,7 @@ impl Answered {
     }
 
     /// An error if there is no answer at all.
-    fn checked(&self, questions: &[Question], model: &Model) -> Result<(), TaskError> {
+    fn checked(&self, questions: &[Question], model: &dyn Model) -> Result<(), TaskError> {
         if self.positions.is_empty() {
             let context = model.context_length();
             // How long the shortest is cannot be told before passages are found for it.
@@ -123,7 +123,7 @@ impl Answered {
 
 /// A decoder, and the template of its requests.
 struct Reader<'a> {
-    model: &'a Model,
+    model: &'a dyn Model,
     alone: Alone<'a>,
     environment: Environment<'static>,
     request: &'a Request<'a>,
@@ -132,7 +132,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(
-        model: &'a Model,
+        model: &'a dyn Model,
         settings: &Settings,
         corpus: &Corpus<'_>,
         request: &'a Request<'a>,
@@ -174,14 +174,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the request; returns the first token of the answer.
-    fn read(&mut self, tokens: &[i32]) -> Result<i32, LlamaError> {
+    fn read(&mut self, tokens: &[i32]) -> Result<i32, EngineError> {
         self.alone.context.clear_memory();
         self.alone.read(tokens, 0, true)?;
         self.alone.next()
     }
 
     /// Writes the answer from its first token on, up to one of `stops`.
-    fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, LlamaError> {
+    fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, EngineError> {
         let position = i32::try_from(length).unwrap_or(i32::MAX);
         self.alone.write(first, position, self.max_tokens, stops)
     }

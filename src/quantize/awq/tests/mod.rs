@@ -1,7 +1,7 @@
 //! Scaled models are the same models; salient channels are found; files are what was searched for.
 
 use super::*;
-use crate::llama::graph;
+use crate::engine::llama::graph;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::quantize::testing::{
     THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,

@@ -5,10 +5,12 @@
 //! few tokens on the CPU, with fused attention, in which every reader and writer of the KV cache can be
 //! told apart. Used by `partial` and `quantize`.
 
-use super::batch::Batch;
-use super::context::{Context, ContextShape};
-use super::error::LlamaError;
+use super::context::Context;
 use super::model::Model;
+use crate::engine::ContextShape;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::{Context as _, Model as _};
 use crate::experiment::settings::{FlashAttention, Settings};
 use llama_cpp_sys_2 as sys;
 use std::collections::HashMap;
@@ -121,7 +123,7 @@ impl Graph {
 ///
 /// # Errors
 /// When no context can be made or evaluated.
-pub fn of(model: &Model, threads: u32) -> Result<Graph, LlamaError> {
+pub fn of(model: &Model, threads: u32) -> Result<Graph, EngineError> {
     let settings = Settings {
         threads: Some(threads),
         gpu_layers: 0,

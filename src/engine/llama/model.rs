@@ -1,34 +1,22 @@
 //! Models: loaded weights with their vocabulary.
 
 use super::backend::Backend;
+use super::context::Context;
 use super::devices::text;
-use super::error::LlamaError;
+use super::prompt;
 use super::{ErrorText, log, shim};
+use crate::engine::error::EngineError;
+use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
 use crate::experiment::settings::{Settings, SplitMode};
-use crate::model::architecture::ArchitectureClass;
+use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::quantization::FileType;
+use crate::prompt::piece::Prompt;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-
-/// How much of a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadExtent {
-    /// Weights and vocabulary.
-    Everything,
-    /// Vocabulary and metadata only.
-    Vocabulary,
-    /// Metadata; memory is counted but not taken.
-    MemoryPlan,
-    /// As `Everything`, with weights that can be read back and overwritten: neither mapped from the
-    /// file nor repacked for speed.
-    Editable,
-    /// As `Everything`, with weights that can be overwritten whole but not read back: not mapped from the file,
-    /// and repacked for speed where llama.cpp does so, again whenever they are overwritten.
-    Overwritable,
-}
 
 /// A loaded model.
 #[derive(Debug)]
@@ -36,6 +24,9 @@ pub struct Model {
     handle: NonNull<sys::llama_model>,
     backend: Backend,
     extent: LoadExtent,
+    path: PathBuf,
+    /// The file's header, once it was asked for.
+    header: OnceLock<Header>,
     /// Texts of the tokens that mark a chat, once they were asked for.
     pub(super) marks: OnceLock<Vec<String>>,
 }
@@ -58,13 +49,13 @@ impl Model {
     /// Loads a GGUF (the first part, if it is split).
     ///
     /// # Errors
-    /// [`LlamaError::Load`] with llama.cpp's last error lines.
+    /// [`EngineError::Load`] with llama.cpp's last error lines.
     pub fn load(
         backend: Backend,
         path: &Path,
         settings: &Settings,
         extent: LoadExtent,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let c_path = to_c_string(&path.to_string_lossy())?;
         // SAFETY: returns a plain struct.
         let mut parameters = unsafe { sys::llama_model_default_params() };
@@ -96,9 +87,29 @@ impl Model {
             )
         };
         match NonNull::new(handle) {
-            Some(handle) => Ok(Self { handle, backend, extent, marks: OnceLock::new() }),
-            None => Err(LlamaError::Load { path: path.to_owned(), reason: reason(&error) }),
+            Some(handle) => Ok(Self {
+                handle,
+                backend,
+                extent,
+                path: path.to_owned(),
+                header: OnceLock::new(),
+                marks: OnceLock::new(),
+            }),
+            None => Err(EngineError::Load { path: path.to_owned(), reason: reason(&error) }),
         }
+    }
+
+    fn header(&self) -> Result<&Header, EngineError> {
+        if self.header.get().is_none() {
+            let header = Header::read(&self.path).map_err(|error| self.unreadable(&error))?;
+            // Another thread may have read the same in the meantime.
+            let _ = self.header.set(header);
+        }
+        self.header.get().ok_or_else(|| self.unreadable(&"it has no header"))
+    }
+
+    fn unreadable(&self, reason: &dyn std::fmt::Display) -> EngineError {
+        EngineError::Load { path: self.path.clone(), reason: reason.to_string() }
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
@@ -122,43 +133,6 @@ impl Model {
         unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
     }
 
-    /// llama.cpp's description, such as `llama 7B Q4_K - Medium`.
-    #[must_use]
-    pub fn description(&self) -> String {
-        let mut buffer = [0; 256];
-        // SAFETY: the model is alive; the buffer has the length given and is terminated by the call.
-        unsafe { sys::llama_model_desc(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
-        text(buffer.as_ptr())
-    }
-
-    /// Number of weights.
-    #[must_use]
-    pub fn parameters(&self) -> u64 {
-        // SAFETY: the model is alive.
-        unsafe { sys::llama_model_n_params(self.as_ptr()) }
-    }
-
-    /// Bytes of all tensors.
-    #[must_use]
-    pub fn tensor_bytes(&self) -> u64 {
-        // SAFETY: the model is alive.
-        unsafe { sys::llama_model_size(self.as_ptr()) }
-    }
-
-    /// Context length the model was trained with, tokens.
-    #[must_use]
-    pub fn context_length(&self) -> u32 {
-        // SAFETY: the model is alive.
-        u32::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
-    }
-
-    /// Number of layers.
-    #[must_use]
-    pub fn layers(&self) -> u32 {
-        // SAFETY: the model is alive.
-        u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
-    }
-
     /// Length of a token embedding.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -171,26 +145,6 @@ impl Model {
     pub fn file_type(&self) -> Option<FileType> {
         // SAFETY: the model is alive.
         FileType::from_number(unsafe { sys::llama_model_ftype(self.as_ptr()) })
-    }
-
-    /// How the model turns tokens into what it is used for. llama.cpp tells apart what has an encoder
-    /// and a decoder; models that embed with what it counts as a decoder are told by their family.
-    #[must_use]
-    pub fn class(&self) -> ArchitectureClass {
-        // SAFETY: the model is alive.
-        let (encoder, decoder) = unsafe {
-            (
-                sys::llama_model_has_encoder(self.as_ptr()),
-                sys::llama_model_has_decoder(self.as_ptr()),
-            )
-        };
-        match (encoder, decoder) {
-            (_, false) => ArchitectureClass::EncoderOnly,
-            (true, true) => ArchitectureClass::EncoderDecoder,
-            (false, true) => ArchitectureClass::of_family(
-                &self.metadata("general.architecture").unwrap_or_default(),
-            ),
-        }
     }
 
     /// A metadata value as text; `None` if the file has no such key.
@@ -225,17 +179,65 @@ impl Model {
         let pooling = self.metadata(&format!("{family}.pooling_type"));
         pooling.is_some_and(|pooling| ["1", "2", "3"].contains(&pooling.as_str()))
     }
+}
 
-    /// Length of an embedding that the model yields.
-    #[must_use]
-    pub fn embedding_width(&self) -> usize {
+impl engine::Model for Model {
+    fn engine(&self) -> &dyn Engine {
+        &self.backend
+    }
+
+    fn description(&self) -> String {
+        let mut buffer = [0; 256];
+        // SAFETY: the model is alive; the buffer has the length given and is terminated by the call.
+        unsafe { sys::llama_model_desc(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        text(buffer.as_ptr())
+    }
+
+    fn parameters(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_params(self.as_ptr()) }
+    }
+
+    fn tensor_bytes(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
+    fn context_length(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    fn layers(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    // llama.cpp tells apart what has an encoder and a decoder; models that embed with what it counts
+    // as a decoder are told by their family.
+    fn class(&self) -> ArchitectureClass {
+        // SAFETY: the model is alive.
+        let (encoder, decoder) = unsafe {
+            (
+                sys::llama_model_has_encoder(self.as_ptr()),
+                sys::llama_model_has_decoder(self.as_ptr()),
+            )
+        };
+        match (encoder, decoder) {
+            (_, false) => ArchitectureClass::EncoderOnly,
+            (true, true) => ArchitectureClass::EncoderDecoder,
+            (false, true) => ArchitectureClass::of_family(
+                &self.metadata("general.architecture").unwrap_or_default(),
+            ),
+        }
+    }
+
+    fn embedding_width(&self) -> usize {
         // SAFETY: the model is alive.
         usize::try_from(unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }).unwrap_or(0)
     }
 
-    /// The token that a decoder after an encoder begins with.
-    #[must_use]
-    pub fn decoder_start_token(&self) -> Option<i32> {
+    fn decoder_start_token(&self) -> Option<i32> {
         // SAFETY: the model and with it the vocabulary are alive.
         let (start, padding) = unsafe {
             (
@@ -248,16 +250,12 @@ impl Model {
         (token >= 0).then_some(token)
     }
 
-    /// Number of tokens in the vocabulary.
-    #[must_use]
-    pub fn vocabulary_size(&self) -> usize {
+    fn vocabulary_size(&self) -> usize {
         // SAFETY: the vocabulary is alive.
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocabulary()) }).unwrap_or(0)
     }
 
-    /// The token that begins a text, if the model wants one there.
-    #[must_use]
-    pub fn beginning_token(&self) -> Option<i32> {
+    fn beginning_token(&self) -> Option<i32> {
         // SAFETY: the vocabulary is alive.
         let (wanted, token) = unsafe {
             (
@@ -268,35 +266,24 @@ impl Model {
         (wanted && token >= 0).then_some(token)
     }
 
-    /// The token that begins a text, whether or not the model wants one before each text.
-    #[must_use]
-    pub fn any_beginning_token(&self) -> Option<i32> {
+    fn any_beginning_token(&self) -> Option<i32> {
         // SAFETY: the vocabulary is alive.
         let token = unsafe { sys::llama_vocab_bos(self.vocabulary()) };
         (token >= 0).then_some(token)
     }
 
-    /// Whether a token ends generation.
-    #[must_use]
-    pub fn ends_generation(&self, token: i32) -> bool {
+    fn ends_generation(&self, token: i32) -> bool {
         // SAFETY: the vocabulary is alive.
         unsafe { sys::llama_vocab_is_eog(self.vocabulary(), token) }
     }
 
-    /// Turns text into tokens.
-    ///
-    /// `add_special` puts the tokens around it that the model wants; `parse_special` turns the text
-    /// of special tokens into those tokens.
-    ///
-    /// # Errors
-    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
-    pub fn tokenize(
+    fn tokenize(
         &self,
         text: &str,
         add_special: bool,
         parse_special: bool,
-    ) -> Result<Vec<i32>, LlamaError> {
-        let failed = || LlamaError::Tokenize { bytes: text.len() };
+    ) -> Result<Vec<i32>, EngineError> {
+        let failed = || EngineError::Tokenize { bytes: text.len() };
         let length = i32::try_from(text.len()).map_err(|_| failed())?;
         // A token is at least one byte; two more for the special tokens around.
         let mut tokens = vec![0; text.len() + 2];
@@ -324,9 +311,7 @@ impl Model {
         Err(failed())
     }
 
-    /// The bytes of one token; empty for special tokens.
-    #[must_use]
-    pub fn token_bytes(&self, token: i32) -> Vec<u8> {
+    fn token_bytes(&self, token: i32) -> Vec<u8> {
         let mut buffer = vec![0_u8; 64];
         for _ in 0..2 {
             // SAFETY: the buffer has the length given; the vocabulary is alive.
@@ -348,11 +333,47 @@ impl Model {
         }
         Vec::new()
     }
+
+    fn active_parameters(&self) -> Option<u64> {
+        self.header().ok().map(Header::active_parameters)
+    }
+
+    fn experts(&self) -> Option<Experts> {
+        self.header().ok().and_then(Header::experts)
+    }
+
+    fn chat_template(&self) -> Result<Option<(String, SpecialTokens)>, EngineError> {
+        let Some(template) = self.header()?.chat_template() else { return Ok(None) };
+        let tokens = SpecialTokens::read(&self.path).map_err(|error| self.unreadable(&error))?;
+        Ok(Some((template.to_owned(), tokens)))
+    }
+
+    fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, EngineError> {
+        prompt::tokenize(self, rest)
+    }
+
+    fn context(
+        &self,
+        settings: &Settings,
+        shape: ContextShape,
+        purpose: ContextPurpose,
+    ) -> Result<Box<dyn engine::Context + '_>, EngineError> {
+        Ok(Box::new(Context::new(self, settings, shape, purpose)?))
+    }
+
+    #[cfg(feature = "multimodal")]
+    fn projector(
+        &self,
+        path: &Path,
+        settings: &Settings,
+    ) -> Result<Box<dyn engine::Projector + '_>, EngineError> {
+        Ok(Box::new(super::projector::Projector::load(self, path, settings)?))
+    }
 }
 
 /// A string as C wants it.
-pub(super) fn to_c_string(text: &str) -> Result<CString, LlamaError> {
-    CString::new(text).map_err(|_| LlamaError::ZeroByte(text.replace('\0', "\\0")))
+pub(super) fn to_c_string(text: &str) -> Result<CString, EngineError> {
+    CString::new(text).map_err(|_| EngineError::ZeroByte(text.replace('\0', "\\0")))
 }
 
 /// The exception's text if there was one, else what llama.cpp logged as errors.

@@ -1,8 +1,14 @@
 //! Start of llama.cpp: [`Backend`] is the proof that it happened.
 
-use super::{log, shim};
+use super::model::Model;
+use super::{devices, log, shim};
+use crate::engine::error::EngineError;
+use crate::engine::name::EngineName;
+use crate::engine::{self, Device, Engine, LoadExtent};
+use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CStr;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Proof that llama.cpp is initialised; whatever needs that takes it.
@@ -23,18 +29,14 @@ impl Backend {
         });
         Self(())
     }
+}
 
-    /// The number of threads that llama-bench uses when none is given.
-    #[must_use]
-    pub fn default_threads(self) -> u32 {
-        // SAFETY: takes and keeps nothing.
-        let threads = unsafe { shim::quantbench_default_threads() };
-        u32::try_from(threads).unwrap_or(1).max(1)
+impl Engine for Backend {
+    fn name(&self) -> EngineName {
+        EngineName::LlamaCpp
     }
 
-    /// llama.cpp's version, as the linked library says.
-    #[must_use]
-    pub fn llama_cpp_version(self) -> String {
+    fn version(&self) -> String {
         // SAFETY: returns a string constant.
         let version = unsafe { sys::llama_version() };
         if version.is_null() {
@@ -42,6 +44,26 @@ impl Backend {
         }
         // SAFETY: not null, terminated, constant.
         unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned()
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        devices::list(*self)
+    }
+
+    /// The number that llama-bench uses when none is given.
+    fn default_threads(&self) -> u32 {
+        // SAFETY: takes and keeps nothing.
+        let threads = unsafe { shim::quantbench_default_threads() };
+        u32::try_from(threads).unwrap_or(1).max(1)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        settings: &Settings,
+        extent: LoadExtent,
+    ) -> Result<Box<dyn engine::Model>, EngineError> {
+        Ok(Box::new(Model::load(*self, path, settings, extent)?))
     }
 }
 

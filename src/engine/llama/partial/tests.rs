@@ -1,8 +1,8 @@
 //! Parts of the demo model's graph.
 
 use super::*;
-use crate::llama::backend::Backend;
-use crate::llama::model::LoadExtent;
+use crate::engine::LoadExtent;
+use crate::engine::llama::backend::Backend;
 use std::path::Path;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");

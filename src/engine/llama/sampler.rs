@@ -1,13 +1,13 @@
 //! Samplers: the choice of the next token.
 
-use super::context::Context;
+use crate::engine::error::EngineError;
 use crate::experiment::workloads::Sampling;
 use llama_cpp_sys_2 as sys;
 use std::ptr::NonNull;
 
 /// A chain of llama.cpp's samplers.
 #[derive(Debug)]
-pub struct Sampler(NonNull<sys::llama_sampler>);
+pub(super) struct Sampler(NonNull<sys::llama_sampler>);
 
 impl Drop for Sampler {
     fn drop(&mut self) {
@@ -17,13 +17,13 @@ impl Drop for Sampler {
 }
 
 impl Sampler {
-    /// A chain for `sampling`; `None` if llama.cpp is out of memory.
-    #[must_use]
-    pub fn new(sampling: Sampling) -> Option<Self> {
+    /// # Errors
+    /// [`EngineError::NoSampler`] if llama.cpp is out of memory.
+    pub(super) fn new(sampling: Sampling) -> Result<Self, EngineError> {
         // SAFETY: takes a plain struct, returns an owned chain.
         let chain =
             unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
-        let chain = Self(NonNull::new(chain)?);
+        let chain = Self(NonNull::new(chain).ok_or(EngineError::NoSampler)?);
         let add = |member: *mut sys::llama_sampler| {
             // SAFETY: the chain is alive and takes ownership of the member.
             unsafe { sys::llama_sampler_chain_add(chain.0.as_ptr(), member) };
@@ -31,7 +31,7 @@ impl Sampler {
         if sampling.temperature <= 0.0 {
             // SAFETY: returns an owned sampler.
             add(unsafe { sys::llama_sampler_init_greedy() });
-            return Some(chain);
+            return Ok(chain);
         }
         if sampling.top_k > 0 {
             // SAFETY: returns an owned sampler.
@@ -45,12 +45,12 @@ impl Sampler {
         add(unsafe { sys::llama_sampler_init_temp(sampling.temperature) });
         // SAFETY: returns an owned sampler.
         add(unsafe { sys::llama_sampler_init_dist(sampling.seed) });
-        Some(chain)
+        Ok(chain)
     }
 
     /// Chooses a token from the last output of the context, and remembers it.
-    pub fn sample(&mut self, context: &mut Context<'_>) -> i32 {
+    pub(super) fn sample(&mut self, context: *mut sys::llama_context) -> i32 {
         // SAFETY: chain and context are alive; the last batch asked for an output.
-        unsafe { sys::llama_sampler_sample(self.0.as_ptr(), context.as_ptr(), -1) }
+        unsafe { sys::llama_sampler_sample(self.0.as_ptr(), context, -1) }
     }
 }

@@ -2,29 +2,29 @@
 //!
 //! Used by `capture` and `partial`.
 
-use crate::llama::blocks;
-use crate::llama::error::LlamaError;
+use crate::engine::error::EngineError;
+use crate::engine::llama::blocks;
 use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CStr;
 
 /// Reads tensors, into memory that is used again.
 #[derive(Debug, Default)]
-pub(in crate::llama) struct Reader {
+pub(in crate::engine::llama) struct Reader {
     bytes: Vec<u8>,
     /// The rows that were read last.
-    pub(in crate::llama) rows: Vec<f32>,
+    pub(in crate::engine::llama) rows: Vec<f32>,
     /// Which matrix (expert) each of them is multiplied with.
-    pub(in crate::llama) experts: Vec<u32>,
+    pub(in crate::engine::llama) experts: Vec<u32>,
 }
 
 impl Reader {
     /// All rows of a tensor into `rows`, whatever its strides.
-    pub(in crate::llama) fn read(
+    pub(in crate::engine::llama) fn read(
         &mut self,
         tensor: &sys::ggml_tensor,
         name: &str,
-    ) -> Result<(), LlamaError> {
+    ) -> Result<(), EngineError> {
         let format = GgmlType::from_number(tensor.type_)
             .filter(|format| matches!(format.name(), "F32" | "F16" | "BF16"))
             .ok_or_else(|| failed(name, "its activations are in an unknown format"))?;
@@ -44,7 +44,7 @@ impl Reader {
     }
 
     /// The bytes that a tensor spans, from wherever it is, into `bytes`.
-    fn fetch(&mut self, tensor: &sys::ggml_tensor, name: &str) -> Result<(), LlamaError> {
+    fn fetch(&mut self, tensor: &sys::ggml_tensor, name: &str) -> Result<(), EngineError> {
         // SAFETY: the source of a view is alive as long as the view.
         let owner = unsafe { tensor.view_src.as_ref() }.unwrap_or(tensor);
         if owner.buffer.is_null() || tensor.data.is_null() {
@@ -60,7 +60,7 @@ impl Reader {
 
     /// A plain product of a weight of several matrices: ggml gives each matrix an equal share of
     /// the input's third dimension, in order.
-    pub(in crate::llama) fn spread_over_matrices(
+    pub(in crate::engine::llama) fn spread_over_matrices(
         &mut self,
         weight: &sys::ggml_tensor,
         input: &sys::ggml_tensor,
@@ -78,12 +78,12 @@ impl Reader {
 
     /// One row per token and chosen expert: the input has one row per token, or one per token and
     /// expert; the third operand names the experts, `[tokens, chosen]`.
-    pub(in crate::llama) fn read_expert_rows(
+    pub(in crate::engine::llama) fn read_expert_rows(
         &mut self,
         node: &sys::ggml_tensor,
         input: &sys::ggml_tensor,
         name: &str,
-    ) -> Result<(), LlamaError> {
+    ) -> Result<(), EngineError> {
         let ids = operand(node, 2).ok_or_else(|| failed(name, "it has no choice of experts"))?;
         if ids.type_ != sys::GGML_TYPE_I32 || ids.nb[0] != 4 {
             return Err(failed(name, "its choice of experts is in an unknown format"));
@@ -125,7 +125,7 @@ fn row_offsets(tensor: &sys::ggml_tensor) -> impl Iterator<Item = usize> + use<>
     })
 }
 
-pub(in crate::llama) fn operand(
+pub(in crate::engine::llama) fn operand(
     node: &sys::ggml_tensor,
     index: usize,
 ) -> Option<&sys::ggml_tensor> {
@@ -133,15 +133,15 @@ pub(in crate::llama) fn operand(
     unsafe { node.src[index].as_ref() }
 }
 
-pub(in crate::llama) fn name_of(tensor: &sys::ggml_tensor) -> String {
+pub(in crate::engine::llama) fn name_of(tensor: &sys::ggml_tensor) -> String {
     // SAFETY: ggml terminates names.
     unsafe { CStr::from_ptr(tensor.name.as_ptr()) }.to_string_lossy().into_owned()
 }
 
-pub(in crate::llama) fn columns(tensor: &sys::ggml_tensor) -> usize {
+pub(in crate::engine::llama) fn columns(tensor: &sys::ggml_tensor) -> usize {
     usize::try_from(tensor.ne[0]).unwrap_or(0)
 }
 
-pub(in crate::llama) fn failed(name: &str, reason: &str) -> LlamaError {
-    LlamaError::Capture { name: name.to_owned(), reason: reason.to_owned() }
+pub(in crate::engine::llama) fn failed(name: &str, reason: &str) -> EngineError {
+    EngineError::Capture { name: name.to_owned(), reason: reason.to_owned() }
 }

@@ -1,26 +1,21 @@
 //! Batches: the tokens of one evaluation, with position, sequence and whether output is wanted.
 
-use super::error::LlamaError;
-use llama_cpp_sys_2 as sys;
+use super::error::EngineError;
 
 /// Tokens to evaluate together. Owns its memory; reused between evaluations.
 #[derive(Debug)]
 pub struct Batch {
-    tokens: Vec<sys::llama_token>,
+    pub(super) tokens: Vec<i32>,
     /// Hidden states in place of tokens; empty if there are tokens.
-    hidden: Vec<f32>,
-    positions: Vec<sys::llama_pos>,
+    pub(super) hidden: Vec<f32>,
+    pub(super) positions: Vec<i32>,
     /// Sequences that each token belongs to, at least one.
-    sequence_counts: Vec<i32>,
-    /// The sequences of all tokens, one after the other; `sequence_pointers` points into it.
-    sequences: Vec<sys::llama_seq_id>,
-    sequence_pointers: Vec<*mut sys::llama_seq_id>,
-    outputs: Vec<i8>,
+    pub(super) sequence_counts: Vec<i32>,
+    /// The sequences of all tokens, one after the other.
+    pub(super) sequences: Vec<i32>,
+    pub(super) outputs: Vec<i8>,
     capacity: usize,
 }
-
-// SAFETY: the pointers point into the batch's own vectors, which move with it.
-unsafe impl Send for Batch {}
 
 impl Batch {
     /// An empty batch for up to `capacity` tokens.
@@ -32,7 +27,6 @@ impl Batch {
             positions: Vec::with_capacity(capacity),
             sequence_counts: Vec::with_capacity(capacity),
             sequences: Vec::with_capacity(capacity),
-            sequence_pointers: Vec::with_capacity(capacity),
             outputs: Vec::with_capacity(capacity),
             capacity,
         }
@@ -51,32 +45,32 @@ impl Batch {
     /// Adds one token at `position` of `sequence`; `output` asks for its logits.
     ///
     /// # Errors
-    /// [`LlamaError::BatchFull`].
+    /// [`EngineError::BatchFull`].
     pub fn add(
         &mut self,
         token: i32,
         position: i32,
         sequence: i32,
         output: bool,
-    ) -> Result<(), LlamaError> {
+    ) -> Result<(), EngineError> {
         self.add_shared(token, position, &[sequence], output)
     }
 
     /// Adds one token that several sequences have at the same position, with the same tokens before
     /// it: it is evaluated once for all of them. At least one sequence; only for contexts made with
-    /// [`Context::shared`](super::context::Context::shared).
+    /// [`ContextPurpose::Shared`](super::ContextPurpose::Shared).
     ///
     /// # Errors
-    /// [`LlamaError::BatchFull`].
+    /// [`EngineError::BatchFull`].
     pub fn add_shared(
         &mut self,
         token: i32,
         position: i32,
         sequences: &[i32],
         output: bool,
-    ) -> Result<(), LlamaError> {
+    ) -> Result<(), EngineError> {
         if self.tokens.len() == self.capacity {
-            return Err(LlamaError::BatchFull { capacity: self.capacity });
+            return Err(EngineError::BatchFull { capacity: self.capacity });
         }
         self.tokens.push(token);
         self.positions.push(position);
@@ -111,34 +105,5 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
-    }
-
-    /// The batch as llama.cpp reads it; valid until the batch is changed.
-    pub(super) fn as_raw(&mut self) -> sys::llama_batch {
-        self.sequence_pointers.clear();
-        let mut rest = self.sequences.as_mut_slice();
-        for &count in &self.sequence_counts {
-            let count = usize::try_from(count).unwrap_or(0).min(rest.len());
-            let (own, behind) = std::mem::take(&mut rest).split_at_mut(count);
-            self.sequence_pointers.push(own.as_mut_ptr());
-            rest = behind;
-        }
-        sys::llama_batch {
-            n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
-            token: if self.hidden.is_empty() {
-                self.tokens.as_mut_ptr()
-            } else {
-                std::ptr::null_mut()
-            },
-            embd: if self.hidden.is_empty() {
-                std::ptr::null_mut()
-            } else {
-                self.hidden.as_mut_ptr()
-            },
-            pos: self.positions.as_mut_ptr(),
-            n_seq_id: self.sequence_counts.as_mut_ptr(),
-            seq_id: self.sequence_pointers.as_mut_ptr(),
-            logits: self.outputs.as_mut_ptr(),
-        }
     }
 }

@@ -7,10 +7,12 @@
 
 pub(super) mod reading;
 
-use super::batch::Batch;
-use super::context::{Context, ContextShape};
-use super::error::LlamaError;
+use super::context::Context;
 use super::model::Model;
+use crate::engine::Context as _;
+use crate::engine::ContextShape;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use reading::{Reader, columns, failed, name_of, operand};
@@ -119,7 +121,7 @@ struct State {
     sink: Option<NonNull<dyn Sink>>,
     stopped: bool,
     panic: Option<Box<dyn Any + Send>>,
-    error: Option<LlamaError>,
+    error: Option<EngineError>,
     reader: Reader,
 }
 
@@ -132,7 +134,7 @@ impl<'model> CapturingContext<'model> {
         model: &'model Model,
         settings: &Settings,
         shape: ContextShape,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let state = Owned(NonNull::from(Box::leak(Box::<State>::default())));
         let context = Context::watched(model, settings, shape, on_node, state.0.as_ptr().cast())?;
         Ok(Self { context, state })
@@ -150,11 +152,11 @@ impl<'model> CapturingContext<'model> {
     /// Returns [`Flow::Stop`] if the sink stopped it; outputs of the context are then undefined.
     ///
     /// # Errors
-    /// [`LlamaError::Decode`]; [`LlamaError::Capture`] for activations in an unknown format.
+    /// [`EngineError::Decode`]; [`EngineError::Capture`] for activations in an unknown format.
     ///
     /// # Panics
     /// Goes on with a panic of the sink.
-    pub fn evaluate(&mut self, tokens: &[i32], sink: &mut dyn Sink) -> Result<Flow, LlamaError> {
+    pub fn evaluate(&mut self, tokens: &[i32], sink: &mut dyn Sink) -> Result<Flow, EngineError> {
         self.context.clear_memory();
         let length = self.context.shape().batch.max(1) as usize;
         let mut batch = Batch::with_capacity(length);
@@ -184,13 +186,13 @@ impl<'model> CapturingContext<'model> {
         &mut self,
         hidden: &[f32],
         sink: &mut dyn Sink,
-    ) -> Result<Flow, LlamaError> {
+    ) -> Result<Flow, EngineError> {
         self.context.clear_memory();
         let mut batch = Batch::of_hidden(hidden, self.context.model().width());
         self.decode(&mut batch, sink)
     }
 
-    fn decode(&mut self, batch: &mut Batch, sink: &mut dyn Sink) -> Result<Flow, LlamaError> {
+    fn decode(&mut self, batch: &mut Batch, sink: &mut dyn Sink) -> Result<Flow, EngineError> {
         let sink: NonNull<dyn Sink + '_> = NonNull::from(sink);
         // SAFETY: only the lifetime changes; the pointer is taken out of the state again below,
         // before the borrow of the sink ends.
@@ -261,7 +263,7 @@ impl State {
     }
 
     /// Shows a computed node; returns whether to go on.
-    fn show(&mut self, node: &sys::ggml_tensor, sink: &mut dyn Sink) -> Result<bool, LlamaError> {
+    fn show(&mut self, node: &sys::ggml_tensor, sink: &mut dyn Sink) -> Result<bool, EngineError> {
         let mut flow = Flow::Continue;
         if let Some((weight, name)) = weight_of(node)
             && sink.wants_weight(&name)

@@ -1,6 +1,6 @@
 //! Rows of weights in ggml's number formats: from and to f32, with ggml's own code.
 
-use super::error::LlamaError;
+use crate::engine::error::EngineError;
 use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
 
@@ -31,10 +31,14 @@ pub fn needs_importance(format: GgmlType) -> bool {
 /// Whole blocks as f32, appended to `values`.
 ///
 /// # Errors
-/// [`LlamaError::Blocks`] if the bytes are no whole blocks, or the format holds no weights.
-pub fn dequantize(format: GgmlType, bytes: &[u8], values: &mut Vec<f32>) -> Result<(), LlamaError> {
+/// [`EngineError::Blocks`] if the bytes are no whole blocks, or the format holds no weights.
+pub fn dequantize(
+    format: GgmlType,
+    bytes: &[u8],
+    values: &mut Vec<f32>,
+) -> Result<(), EngineError> {
     let failed =
-        |reason: &str| LlamaError::Blocks { format: format.name(), reason: reason.to_owned() };
+        |reason: &str| EngineError::Blocks { format: format.name(), reason: reason.to_owned() };
     let block_bytes = usize::try_from(format.block_bytes()).unwrap_or(usize::MAX);
     let block_weights = usize::try_from(format.block_weights()).unwrap_or(usize::MAX);
     if !bytes.len().is_multiple_of(block_bytes) {
@@ -64,16 +68,16 @@ pub fn dequantize(format: GgmlType, bytes: &[u8], values: &mut Vec<f32>) -> Resu
 /// Rounds rows of `columns` weights each; `importance` weighs the columns, the same for all rows.
 ///
 /// # Errors
-/// [`LlamaError::Blocks`] if lengths do not fit the format, a value is not finite, or the format
+/// [`EngineError::Blocks`] if lengths do not fit the format, a value is not finite, or the format
 /// needs an importance row and has none.
 pub fn quantize(
     format: GgmlType,
     rows: &[f32],
     columns: usize,
     importance: Option<&[f32]>,
-) -> Result<Vec<u8>, LlamaError> {
+) -> Result<Vec<u8>, EngineError> {
     let failed =
-        |reason: &str| LlamaError::Blocks { format: format.name(), reason: reason.to_owned() };
+        |reason: &str| EngineError::Blocks { format: format.name(), reason: reason.to_owned() };
     if !can_quantize(format) {
         return Err(failed("ggml cannot round to this format"));
     }
@@ -131,7 +135,7 @@ fn aligned_copy(bytes: &[u8]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::backend::Backend;
+    use crate::engine::llama::backend::Backend;
 
     fn format(name: &str) -> GgmlType {
         GgmlType::from_name(name).unwrap()

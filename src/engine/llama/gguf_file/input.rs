@@ -1,10 +1,10 @@
 //! Tensors and keys of a GGUF, split or not.
 
 use super::{ALIGNMENT, GgufFileError, Metadata, MetadataValue};
-use crate::llama::backend::Backend;
-use crate::llama::log;
-use crate::llama::mapped_file::MappedFile;
-use crate::llama::model::to_c_string;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::log;
+use crate::engine::llama::mapped_file::MappedFile;
+use crate::engine::llama::model::to_c_string;
 use crate::model::gguf::{Header, Tensor};
 use crate::model::split;
 use llama_cpp_sys_2 as sys;

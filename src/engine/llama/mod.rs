@@ -9,18 +9,15 @@
 #![expect(unsafe_code, reason = "this folder is the boundary to native code")]
 
 pub mod backend;
-pub mod batch;
+mod batch;
 pub mod blocks;
 pub mod capture;
 pub mod context;
 pub mod devices;
-pub mod error;
 pub mod gguf_file;
 pub mod graph;
-pub mod lanes;
 pub mod log;
 pub mod mapped_file;
-pub mod memory;
 pub mod model;
 pub mod partial;
 #[cfg(feature = "multimodal")]

@@ -1,7 +1,7 @@
 //! A GGUF that is written: header first, then each tensor's data in order.
 
 use super::{GgufFileError, Metadata};
-use crate::llama::model::to_c_string;
+use crate::engine::llama::model::to_c_string;
 use crate::model::gguf::{GgmlType, Tensor};
 use llama_cpp_sys_2 as sys;
 use std::collections::HashSet;

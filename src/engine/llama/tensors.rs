@@ -5,9 +5,10 @@
 //! [`LoadExtent::Overwritable`] they are listed and overwritten only.
 
 use super::blocks;
-use super::error::LlamaError;
-use super::model::{LoadExtent, Model};
+use super::model::Model;
 use super::shim;
+use crate::engine::LoadExtent;
+use crate::engine::error::EngineError;
 use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
 use std::collections::BTreeMap;
@@ -73,9 +74,9 @@ impl<'model> Weights<'model> {
     /// The weights of `model`.
     ///
     /// # Errors
-    /// [`LlamaError::Weight`] if the model was not loaded to be edited, or has a format that this
+    /// [`EngineError::Weight`] if the model was not loaded to be edited, or has a format that this
     /// program does not know.
-    pub fn of(model: &'model Model) -> Result<Self, LlamaError> {
+    pub fn of(model: &'model Model) -> Result<Self, EngineError> {
         if !matches!(model.extent(), LoadExtent::Editable | LoadExtent::Overwritable) {
             return Err(failed("", "the model was not loaded to be edited"));
         }
@@ -105,8 +106,8 @@ impl<'model> Weights<'model> {
     /// The bytes of a weight.
     ///
     /// # Errors
-    /// [`LlamaError::Weight`] if there is no such weight, or the model was loaded to be overwritten only.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>, LlamaError> {
+    /// [`EngineError::Weight`] if there is no such weight, or the model was loaded to be overwritten only.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, EngineError> {
         let entry = self.entry(name)?;
         if self.model.extent() != LoadExtent::Editable {
             return Err(failed(name, "the model was loaded to be overwritten, not to be read"));
@@ -127,9 +128,9 @@ impl<'model> Weights<'model> {
     /// A weight as f32, `[matrices, rows, columns]`.
     ///
     /// # Errors
-    /// [`LlamaError::Weight`] if there is no such weight; [`LlamaError::Blocks`] if its format
+    /// [`EngineError::Weight`] if there is no such weight; [`EngineError::Blocks`] if its format
     /// holds no real numbers.
-    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, LlamaError> {
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError> {
         let mut values = Vec::new();
         blocks::dequantize(self.entry(name)?.info.format, &self.read(name)?, &mut values)?;
         Ok(values)
@@ -141,8 +142,8 @@ impl<'model> Weights<'model> {
     /// computed with the old weight.
     ///
     /// # Errors
-    /// [`LlamaError::Weight`] if there is no such weight or the bytes are not as many as it has.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LlamaError> {
+    /// [`EngineError::Weight`] if there is no such weight or the bytes are not as many as it has.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
         let entry = self.entry(name)?;
         if bytes.len() != entry.info.bytes {
             let reason = format!("{} bytes cannot replace its {}", bytes.len(), entry.info.bytes);
@@ -167,19 +168,19 @@ impl<'model> Weights<'model> {
     /// Overwrites a weight with f32 values, rounded to its own format.
     ///
     /// # Errors
-    /// As [`Self::write`]; [`LlamaError::Blocks`] if the values cannot be rounded to the format.
-    pub fn write_f32(&self, name: &str, values: &[f32]) -> Result<(), LlamaError> {
+    /// As [`Self::write`]; [`EngineError::Blocks`] if the values cannot be rounded to the format.
+    pub fn write_f32(&self, name: &str, values: &[f32]) -> Result<(), EngineError> {
         let info = &self.entry(name)?.info;
         self.write(name, &blocks::quantize(info.format, values, info.columns(), None)?)
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry, LlamaError> {
+    fn entry(&self, name: &str) -> Result<&Entry, EngineError> {
         self.entries.get(name).ok_or_else(|| failed(name, "the model has no such weight"))
     }
 }
 
-fn failed(name: &str, reason: &str) -> LlamaError {
-    LlamaError::Weight { name: name.to_owned(), reason: reason.to_owned() }
+fn failed(name: &str, reason: &str) -> EngineError {
+    EngineError::Weight { name: name.to_owned(), reason: reason.to_owned() }
 }
 
 fn pointers(model: &Model) -> Vec<NonNull<sys::ggml_tensor>> {
@@ -193,7 +194,7 @@ fn pointers(model: &Model) -> Vec<NonNull<sys::ggml_tensor>> {
 
 /// # Safety
 /// The tensor is alive.
-unsafe fn describe(pointer: NonNull<sys::ggml_tensor>) -> Result<WeightInfo, LlamaError> {
+unsafe fn describe(pointer: NonNull<sys::ggml_tensor>) -> Result<WeightInfo, EngineError> {
     // SAFETY: the caller vouches for it.
     let tensor = unsafe { pointer.as_ref() };
     // SAFETY: ggml terminates names.

@@ -1,31 +1,12 @@
 //! Devices: what llama.cpp can compute on.
 
 use super::backend::Backend;
-use crate::experiment::settings::Settings;
+use crate::engine::Device;
 use llama_cpp_sys_2 as sys;
-use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_char};
 
-/// One device of one back end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// llama.cpp's name: `CPU`, `CUDA0`, …
-    pub name: String,
-    /// The device's own name.
-    pub description: String,
-    /// `CPU`, `GPU`, `integrated GPU` or `accelerator`.
-    pub kind: String,
-    /// The back end: `CPU`, `CUDA`, `Metal`, `Vulkan`, …
-    pub backend: String,
-    /// Memory of the device, bytes.
-    pub total_bytes: u64,
-    /// Memory not in use, bytes.
-    pub free_bytes: u64,
-}
-
 /// All devices that this build of llama.cpp finds on this machine.
-#[must_use]
-pub fn list(_backend: Backend) -> Vec<Device> {
+pub(super) fn list(_backend: Backend) -> Vec<Device> {
     // SAFETY: back ends are loaded; indices stay below the count; every pointer is checked by `text`
     // before it is read and points to constants of the back end.
     (0..unsafe { sys::ggml_backend_dev_count() })
@@ -58,13 +39,6 @@ pub fn list(_backend: Backend) -> Vec<Device> {
             })
         })
         .collect()
-}
-
-/// Whether these settings put layers on a GPU that this machine has.
-#[must_use]
-pub fn uses_gpu(backend: Backend, settings: &Settings) -> bool {
-    let is_gpu = |device: Device| device.kind != "CPU" && device.kind != "accelerator";
-    settings.gpu_layers != 0 && list(backend).into_iter().any(is_gpu)
 }
 
 fn kind(number: sys::ggml_backend_dev_type) -> &'static str {

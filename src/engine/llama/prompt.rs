@@ -1,55 +1,38 @@
 //! Prompts as tokens: special tokens where the format puts them, and nowhere else.
 
-use super::error::LlamaError;
 use super::model::Model;
+use crate::engine::Model as _;
+use crate::engine::error::EngineError;
 use crate::model::gguf::marks_chat;
 use crate::prompt::piece::{Piece, Prompt};
 use llama_cpp_sys_2 as sys;
 use std::ffi::CStr;
 
-impl Model {
-    /// Turns a prompt into tokens: special tokens where it has them, text that stays text elsewhere,
-    /// and in front the token that begins a text, if the model wants one and the prompt has none.
-    ///
-    /// # Errors
-    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
-    pub fn tokenize_prompt(&self, prompt: &Prompt) -> Result<Vec<i32>, LlamaError> {
-        let mut tokens = self.tokenize_rest(prompt)?;
-        if let Some(beginning) = self.beginning_token()
-            && tokens.first() != Some(&beginning)
-        {
-            tokens.insert(0, beginning);
-        }
-        Ok(tokens)
+/// Special tokens where `rest` has them, text that stays text elsewhere.
+pub(super) fn tokenize(model: &Model, rest: &Prompt) -> Result<Vec<i32>, EngineError> {
+    let marks = model.marks();
+    let is_marked = |text: &str| first_mark(text, marks).is_some();
+    let looks_special =
+        rest.pieces().iter().any(|it| matches!(it, Piece::Text(text) if is_marked(text)));
+    if !looks_special {
+        // As a server does; some tokens take the white space around them.
+        return model.tokenize(&rest.text(), false, true);
     }
-
-    /// As [`Self::tokenize_prompt`], of what follows something: with no token in front.
-    ///
-    /// # Errors
-    /// [`LlamaError::Tokenize`] for a text that is too long for llama.cpp.
-    pub fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, LlamaError> {
-        let marks = self.marks();
-        let is_marked = |text: &str| first_mark(text, marks).is_some();
-        let looks_special =
-            rest.pieces().iter().any(|it| matches!(it, Piece::Text(text) if is_marked(text)));
-        if !looks_special {
-            // As a server does; some tokens take the white space around them.
-            return self.tokenize(&rest.text(), false, true);
-        }
-        let mut tokens = Vec::new();
-        for piece in rest.pieces() {
-            match piece {
-                Piece::Special(text) => tokens.extend(self.tokenize(text, false, true)?),
-                Piece::Text(text) => {
-                    for part in broken(text, marks) {
-                        tokens.extend(self.tokenize(part, false, false)?);
-                    }
+    let mut tokens = Vec::new();
+    for piece in rest.pieces() {
+        match piece {
+            Piece::Special(text) => tokens.extend(model.tokenize(text, false, true)?),
+            Piece::Text(text) => {
+                for part in broken(text, marks) {
+                    tokens.extend(model.tokenize(part, false, false)?);
                 }
             }
         }
-        Ok(tokens)
     }
+    Ok(tokens)
+}
 
+impl Model {
     /// The texts of tokens that stand for themselves, by which a chat is marked.
     fn marks(&self) -> &[String] {
         self.marks.get_or_init(|| {
@@ -99,9 +82,9 @@ fn broken<'t>(text: &'t str, marks: &[String]) -> Vec<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::LoadExtent;
+    use crate::engine::llama::backend::Backend;
     use crate::experiment::settings::Settings;
-    use crate::llama::backend::Backend;
-    use crate::llama::model::LoadExtent;
     use std::path::Path;
 
     const CHAT: &str =

@@ -1,8 +1,8 @@
-//! Memory as llama.cpp counts it.
+//! Memory as an engine counts it.
 
 use serde::{Deserialize, Serialize};
 
-/// Memory that llama.cpp allocated in one kind of buffer, for one context.
+/// Memory that an engine allocated in one kind of buffer, for one context.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BufferMemory {
     /// ggml's name of the buffer type: `CPU`, `CPU_REPACK`, `CUDA0`, `CUDA_Host`, …

@@ -1,9 +1,11 @@
 //! What is written is read again by the header reader and by llama.cpp.
 
 use super::*;
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::model::Model;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::gguf::testing::Builder;
 use crate::model::gguf::{GgmlType, Header, Value};
 use std::fs;

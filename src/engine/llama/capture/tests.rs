@@ -1,9 +1,9 @@
 //! A sink that records, on the demo model.
 
 use super::*;
-use crate::llama::backend::Backend;
-use crate::llama::model::LoadExtent;
-use crate::llama::tensors::Weights;
+use crate::engine::LoadExtent;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::tensors::Weights;
 use std::path::Path;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");

@@ -1,9 +1,9 @@
 //! llama.cpp's own quantization of whole files.
 
 use super::backend::Backend;
-use super::error::LlamaError;
 use super::model::{reason, to_c_string};
 use super::{ErrorText, log, shim};
+use crate::engine::error::EngineError;
 use crate::model::gguf::GgmlType;
 use crate::model::quantization::FileType;
 use llama_cpp_sys_2 as sys;
@@ -81,9 +81,9 @@ const MOST_TEXT: usize = 127;
 /// Writes a file, rounded to another file type.
 ///
 /// # Errors
-/// [`LlamaError::Quantize`] with llama.cpp's last error lines; the output may then hold part of a
+/// [`EngineError::Quantize`] with llama.cpp's last error lines; the output may then hold part of a
 /// file.
-pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), LlamaError> {
+pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), EngineError> {
     let Rounding { input, output, file_type, threads, allow_requantize, .. } = *rounding;
     let c_input = to_c_string(&input.to_string_lossy())?;
     let c_output = to_c_string(&output.to_string_lossy())?;
@@ -118,7 +118,7 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), L
     if code == 0 {
         return Ok(());
     }
-    Err(LlamaError::Quantize {
+    Err(EngineError::Quantize {
         input: input.to_owned(),
         file_type: file_type.name().to_owned(),
         reason: reason(&error),
@@ -135,7 +135,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(rounding: &Rounding<'_>) -> Result<Self, LlamaError> {
+    fn new(rounding: &Rounding<'_>) -> Result<Self, EngineError> {
         let mut names = Vec::new();
         let mut importance = Vec::new();
         for entry in rounding.importance.unwrap_or_default() {
@@ -197,7 +197,7 @@ fn fixed_text(text: &str) -> [c_char; MOST_TEXT + 1] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::gguf_file::GgufInput;
+    use crate::engine::llama::gguf_file::GgufInput;
 
     const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
     const WEIGHT: &str = "blk.0.attn_q.weight";

@@ -7,12 +7,14 @@
 //! it computes it, and the mark is set then. Which nodes a part needs is the caller's to find out, from
 //! [`PartialContext::graph`]. Used by `quantize::gptq`.
 
-use super::batch::Batch;
 use super::capture::reading::{Reader, columns, failed, name_of, operand};
-use super::context::{Context, ContextShape};
-use super::error::LlamaError;
+use super::context::Context;
 use super::graph::{Graph, Recorder};
 use super::model::Model;
+use crate::engine::ContextShape;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::{Context as _, Model as _};
 use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use std::ffi::c_void;
@@ -84,7 +86,7 @@ struct State {
     asked: usize,
     reader: Reader,
     shown: Vec<Shown>,
-    error: Option<LlamaError>,
+    error: Option<EngineError>,
 }
 
 impl<'model> PartialContext<'model> {
@@ -92,7 +94,7 @@ impl<'model> PartialContext<'model> {
     ///
     /// # Errors
     /// When there is no memory for the context, or the model cannot be evaluated.
-    pub fn new(model: &'model Model, tokens: u32, threads: u32) -> Result<Self, LlamaError> {
+    pub fn new(model: &'model Model, tokens: u32, threads: u32) -> Result<Self, EngineError> {
         let settings = Settings {
             threads: Some(threads),
             gpu_layers: 0,
@@ -128,14 +130,14 @@ impl<'model> PartialContext<'model> {
     /// in memory. Answers what is to be seen, in the order of the part.
     ///
     /// # Errors
-    /// [`LlamaError::Capture`] for a text of another length, or a step that cannot be given these values or
-    /// cannot be read; [`LlamaError::Decode`].
+    /// [`EngineError::Capture`] for a text of another length, or a step that cannot be given these values or
+    /// cannot be read; [`EngineError::Decode`].
     pub fn evaluate(
         &mut self,
         tokens: &[i32],
         part: &Part,
         given: &[f32],
-    ) -> Result<Vec<Shown>, LlamaError> {
+    ) -> Result<Vec<Shown>, EngineError> {
         if tokens.len() != self.tokens || part.computed.len() != self.graph().steps.len() {
             let reason = format!(
                 "{} tokens and {} steps do not fit a graph of {} tokens and {} steps",
@@ -165,7 +167,7 @@ impl<'model> PartialContext<'model> {
         Ok(std::mem::take(&mut state.shown))
     }
 
-    fn decode(&mut self, tokens: &[i32]) -> Result<(), LlamaError> {
+    fn decode(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
         let mut batch = Batch::with_capacity(tokens.len());
         for (position, &token) in (0..).zip(tokens) {
             // Every position has an output, so that the last layers see all rows.
@@ -225,7 +227,7 @@ impl State {
     }
 
     /// Gives a node its values, and shows it.
-    fn show(&mut self, node: &sys::ggml_tensor) -> Result<(), LlamaError> {
+    fn show(&mut self, node: &sys::ggml_tensor) -> Result<(), EngineError> {
         let step = self.asked.saturating_sub(1);
         if self.part.given == Some(step) {
             self.give(node)?;
@@ -239,7 +241,7 @@ impl State {
         Ok(())
     }
 
-    fn give(&self, node: &sys::ggml_tensor) -> Result<(), LlamaError> {
+    fn give(&self, node: &sys::ggml_tensor) -> Result<(), EngineError> {
         // SAFETY: the node is alive.
         let (size, contiguous) = unsafe { (sys::ggml_nbytes(node), sys::ggml_is_contiguous(node)) };
         let given = self.given.len() * size_of::<f32>();
@@ -259,7 +261,7 @@ impl State {
         Ok(())
     }
 
-    fn read(&mut self, node: &sys::ggml_tensor, look: Look) -> Result<(), LlamaError> {
+    fn read(&mut self, node: &sys::ggml_tensor, look: Look) -> Result<(), EngineError> {
         let name = name_of(node);
         let reader = &mut self.reader;
         reader.experts.clear();

@@ -1,10 +1,10 @@
-//! Errors of native calls, with llama.cpp's own words where it gave any.
+//! Errors of engines, with the engine's own words where it gave any.
 
 use std::path::PathBuf;
 
-/// Why a native call failed.
+/// Why an engine could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LlamaError {
+pub enum EngineError {
     /// A path or text holds a zero byte and cannot be handed to C.
     #[error("'{0}' holds a zero byte")]
     ZeroByte(String),
@@ -13,7 +13,7 @@ pub enum LlamaError {
     Load {
         /// The file.
         path: PathBuf,
-        /// llama.cpp's last error lines.
+        /// The engine's last error lines.
         reason: String,
     },
     /// No context could be made for a model.
@@ -21,7 +21,7 @@ pub enum LlamaError {
     Context {
         /// Tokens of context asked for.
         context: u32,
-        /// llama.cpp's last error lines.
+        /// The engine's last error lines.
         reason: String,
     },
     /// Tokens could not be evaluated.
@@ -31,7 +31,7 @@ pub enum LlamaError {
         tokens: usize,
         /// `llama_decode`'s code; 1: no room in the KV cache, 2: aborted, below 0: an error.
         code: i32,
-        /// llama.cpp's last error lines.
+        /// The engine's last error lines.
         reason: String,
     },
     /// A text could not be turned into tokens.
@@ -68,7 +68,7 @@ pub enum LlamaError {
         input: PathBuf,
         /// The file type's name.
         file_type: String,
-        /// llama.cpp's last error lines.
+        /// The engine's last error lines.
         reason: String,
     },
     /// Rows of weights could not be read or rounded.
@@ -104,9 +104,15 @@ pub enum LlamaError {
         width: u32,
         /// Rows.
         height: u32,
-        /// llama.cpp's last error lines.
+        /// The engine's last error lines.
         reason: String,
     },
+    /// The sampler could not be made.
+    #[error("there is no memory for a sampler")]
+    NoSampler,
+    /// The engine, or this build of it, cannot do it at all.
+    #[error("this engine cannot {0}")]
+    Unsupported(&'static str),
     /// The state of a context could not be saved or restored.
     #[error("llama.cpp cannot {0} the state of a context")]
     State(&'static str),
