@@ -64,6 +64,8 @@ pub(crate) struct Parameters {
     pub(crate) prompt_token: Duration,
     /// Time that a token takes that is evaluated alone.
     pub(crate) generated_token: Duration,
+    /// By which part of its times it is slower after each load of the engine: a machine that grows hot.
+    pub(crate) slowdown: f64,
     /// How it turns tokens into what it is used for.
     pub(crate) class: ArchitectureClass,
     /// Context length, tokens.
@@ -79,6 +81,7 @@ impl Default for Parameters {
             load: Duration::from_millis(20),
             prompt_token: Duration::from_millis(1),
             generated_token: Duration::from_millis(10),
+            slowdown: 0.0,
             class: ArchitectureClass::DecoderOnly,
             context_length: 4096,
             tensor_bytes: 1 << 20,
@@ -90,6 +93,7 @@ impl Default for Parameters {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Toy {
     pub(crate) clock: ManualClock,
+    loads: Arc<AtomicU64>,
 }
 
 impl Engine for Toy {
@@ -131,7 +135,10 @@ impl Engine for Toy {
         if extent != LoadExtent::MemoryPlan {
             self.clock.advance(parameters.load);
         }
-        Ok(Box::new(ToyModel { engine: self.clone(), parameters }))
+        let loads_before = self.loads.fetch_add(1, Ordering::SeqCst);
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+        let pace = 1.0 + parameters.slowdown * loads_before as f64;
+        Ok(Box::new(ToyModel { engine: self.clone(), parameters, pace }))
     }
 }
 
@@ -139,6 +146,8 @@ impl Engine for Toy {
 struct ToyModel {
     engine: Toy,
     parameters: Parameters,
+    /// What its times are multiplied by.
+    pace: f64,
 }
 
 /// The token of a character.
@@ -267,7 +276,7 @@ impl ToyContext<'_> {
         let Parameters { prompt_token, generated_token, .. } = &self.model.parameters;
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         let length = if tokens == 1 { *generated_token } else { *prompt_token * tokens };
-        self.model.engine.clock.advance(length);
+        self.model.engine.clock.advance(length.mul_f64(self.model.pace));
     }
 
     fn sequence(&mut self, number: i32) -> Option<&mut Sequence> {

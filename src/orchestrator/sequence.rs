@@ -375,6 +375,8 @@ fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRe
 }
 
 #[cfg(test)]
-mod rehearsal;
+mod exact;
+#[cfg(test)]
+mod harness;
 #[cfg(test)]
 mod tests;

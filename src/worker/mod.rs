@@ -87,3 +87,17 @@ fn leave_when_orchestrator_is_gone() {
         std::process::exit(3);
     });
 }
+
+/// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
+/// as it would go to the orchestrator.
+#[cfg(test)]
+pub(crate) fn visit_in_this_process(
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    job: &protocol::VisitJob,
+    output: impl std::io::Write + Send + 'static,
+) {
+    let reporter = Reporter::to(output);
+    reporter.send(&Event::Phase(Phase::Start));
+    finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
+}

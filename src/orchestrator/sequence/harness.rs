@@ -1,4 +1,4 @@
-//! Rehearsals: an experiment run through the sequence with scripted workers, in words that the
+//! Harnesss: an experiment run through the sequence with scripted workers, in words that the
 //! tests of the sequence read well in.
 
 use super::*;
@@ -21,13 +21,13 @@ use std::rc::Rc;
 use tempfile::TempDir;
 
 /// An experiment under test, its folder, and what came of it.
-pub(super) struct Rehearsal {
+pub(super) struct Harness {
     pub(super) experiment: Experiment,
     pub(super) folder: TempDir,
-    pub(super) run: Option<RunRecord>,
+    pub(super) stored: Option<RunRecord>,
 }
 
-/// What one run of a rehearsal showed.
+/// What one run of a harness showed.
 pub(super) struct Shown {
     pub(super) run: RunRecord,
     pub(super) jobs: Vec<String>,
@@ -72,11 +72,11 @@ pub(super) fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
     }
 }
 
-impl Rehearsal {
+impl Harness {
     /// One model in these quantizations, `tg4` twice per visit, two rounds, nothing else.
     pub(super) fn of(quantizations: &[&str]) -> Self {
         let experiment = Experiment {
-            name: "rehearsal".to_owned(),
+            name: "harness".to_owned(),
             models: vec![model("m", quantizations)],
             settings: vec![Settings::default()],
             workloads: Workloads {
@@ -93,7 +93,7 @@ impl Rehearsal {
             requirements: Requirements::default(),
             left_out: Vec::new(),
         };
-        Self { experiment, folder: tempfile::tempdir().unwrap(), run: None }
+        Self { experiment, folder: tempfile::tempdir().unwrap(), stored: None }
     }
 
     pub(super) fn with_quality(mut self) -> Self {
@@ -167,27 +167,32 @@ impl Rehearsal {
         Plan::new(&self.experiment, self.variants()).unwrap()
     }
 
-    pub(super) fn rehearse(&mut self, director: impl Fn(&str) -> Fault + 'static) -> Shown {
+    pub(super) fn run(&mut self, director: impl Fn(&str) -> Fault + 'static) -> Shown {
         let (launcher, stage) = ScriptedLauncher::new(director);
-        self.rehearse_with(launcher, &stage)
+        self.run_with(launcher, &stage)
     }
 
-    fn rehearse_with(&mut self, launcher: ScriptedLauncher, stage: &Stage) -> Shown {
-        let plan = self.plan();
-        let cache = Cache::at(&self.folder.path().join("cache")).unwrap();
-        let notes = Rc::new(RefCell::new(Vec::new()));
-        let resumed = self.run.is_some();
-        let run = self.run.take().unwrap_or_else(|| RunRecord {
+    /// The record of a run that begins.
+    pub(super) fn new_run(&self, plan: &Plan, started: OffsetDateTime) -> RunRecord {
+        RunRecord {
             id: "run".to_owned(),
-            name: "rehearsal".to_owned(),
-            started: stage.now(),
+            name: self.experiment.name.clone(),
+            started,
             finished: None,
             environment: Environment::default(),
             requirements: Requirements::default(),
-            experiment: serde_json::Value::Null,
+            experiment: serde_json::to_value(&self.experiment).unwrap(),
             trials: plan.empty_records(),
             anchor: Vec::new(),
-        });
+        }
+    }
+
+    fn run_with(&mut self, launcher: ScriptedLauncher, stage: &Stage) -> Shown {
+        let plan = self.plan();
+        let cache = Cache::at(&self.folder.path().join("cache")).unwrap();
+        let notes = Rc::new(RefCell::new(Vec::new()));
+        let resumed = self.stored.is_some();
+        let run = self.stored.take().unwrap_or_else(|| self.new_run(&plan, stage.now()));
         let benchmark = Benchmark {
             experiment: &self.experiment,
             plan: &plan,
@@ -200,7 +205,7 @@ impl Rehearsal {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = runtime.block_on(benchmark.run()).unwrap();
-        self.run = Some(run.clone());
+        self.stored = Some(run.clone());
         let events = notes.borrow().clone();
         Shown { run, jobs: stage.jobs(), events }
     }
