@@ -166,11 +166,8 @@ fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
 #[test]
 fn without_its_reference_a_trial_still_gets_its_perplexity() {
     let fault = Fault::After(3, Said::Ended(Exit::default()));
-    let shown = Harness::of(&["F16", "Q8_0"]).with_quality().run(nth(
-        1,
-        "F16 quality, writes",
-        fault,
-    ));
+    let shown =
+        Harness::of(&["F16", "Q8_0"]).with_quality().run(nth(1, "F16 quality, writes", fault));
     assert_eq!(shown.jobs[1..3], ["F16 quality, writes", "Q8_0 quality"]);
     assert!(shown.run.trials[1].quality.as_ref().unwrap().divergence.is_none());
 }
@@ -206,10 +203,7 @@ fn a_named_reference_that_is_not_there_is_refused() {
 fn a_pause_comes_before_every_visit() {
     let mut harness = Harness::of(&["F16"]);
     harness.experiment.cool_down = Duration::from_secs(20);
-    assert_eq!(
-        harness.run(nothing_goes_wrong).events,
-        ["m F16 found", "pause 20 s", "pause 20 s"]
-    );
+    assert_eq!(harness.run(nothing_goes_wrong).events, ["m F16 found", "pause 20 s", "pause 20 s"]);
 }
 
 #[test]
