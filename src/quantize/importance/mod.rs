@@ -13,6 +13,7 @@ mod lanes;
 mod tests;
 
 pub use calibration::{Calibration, Report, Told, calibrate};
+pub use file::files_written;
 
 use crate::llama::error::LlamaError;
 use crate::llama::gguf_file::GgufFileError;
