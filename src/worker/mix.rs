@@ -1,8 +1,9 @@
 //! Mixes: what the worker does for `quantbench mix`.
 
-use super::making::{in_words, read_text};
+use super::making::read_text;
 use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
+use crate::causes::in_words;
 use crate::llama::backend::Backend;
 use crate::llama::quantize::Importance;
 use crate::mix::{self, Application, Request, Told};

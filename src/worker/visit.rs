@@ -4,6 +4,7 @@ use super::page_cache;
 use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJob};
 use super::protocol::{VisitJob, WorkloadJob};
 use super::report::Reporter;
+use crate::causes::in_words;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
 use crate::llama::backend::Backend;
@@ -54,7 +55,7 @@ fn load(
 ) -> Result<(Model, ModelFacts), String> {
     let start = Instant::now();
     let model = Model::load(backend, path, settings, LoadExtent::Everything)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| in_words(&error))?;
     let sample = LoadSample { cold, seconds: start.elapsed().as_secs_f64() };
     let facts = facts(&model, path, settings)?;
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });
@@ -62,7 +63,7 @@ fn load(
 }
 
 fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, String> {
-    let header = Header::read(path).map_err(|error| error.to_string())?;
+    let header = Header::read(path).map_err(|error| in_words(&error))?;
     let devices = crate::llama::devices::list(model.backend());
     let mut backends: Vec<String> = devices.iter().map(|device| device.backend.clone()).collect();
     backends.sort();
@@ -110,7 +111,7 @@ impl Visit<'_> {
             WorkloadJob::Speed { test, repetitions } => {
                 reporter.send(&Event::Phase(Phase::Speed(*test)));
                 let run = speed::run(model, settings, *test, *repetitions, &mut progress)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| in_words(&error))?;
                 for sample in run.samples {
                     reporter.send(&Event::Speed { test: *test, sample });
                 }
@@ -133,7 +134,7 @@ impl Visit<'_> {
                     &mut answered,
                     &mut progress,
                 )
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| in_words(&error))?;
                 Ok(Some(run.memory))
             }
             WorkloadJob::Quality(job) => {
@@ -170,7 +171,7 @@ impl Visit<'_> {
             corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
         let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
             Model::load(self.model.backend(), path, self.settings, LoadExtent::Everything)
-                .map_err(|error| error.to_string())
+                .map_err(|error| in_words(&error))
         });
         let encoder = encoder.transpose()?;
         if let Some(encoder) = &encoder
@@ -196,20 +197,20 @@ impl Visit<'_> {
                 .zip(task.projector.as_deref())
                 .map(|(folder, projector)| tasks::Gallery { folder, projector }),
         };
-        tasks::run(self.model, self.settings, &request, progress).map_err(|error| error.to_string())
+        tasks::run(self.model, self.settings, &request, progress).map_err(|error| in_words(&error))
     }
 
     /// What puts requests into a format; the model's own template is read from its file.
     fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
-        let header = Header::read(self.path).map_err(|error| error.to_string())?;
-        let tokens = SpecialTokens::read(self.path).map_err(|error| error.to_string())?;
+        let header = Header::read(self.path).map_err(|error| in_words(&error))?;
+        let tokens = SpecialTokens::read(self.path).map_err(|error| in_words(&error))?;
         let template = || {
             let source = header.chat_template();
             source
                 .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
                 .transpose()
         };
-        Prompter::new(format, template).map_err(|error| error.to_string())
+        Prompter::new(format, template).map_err(|error| in_words(&error))
     }
 
     fn measure_quality(
@@ -235,12 +236,12 @@ impl Visit<'_> {
         };
         let run = match self.facts.class {
             ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| in_words(&error))?;
                 reporter.send(&Event::EmbeddingQuality(run.quality));
                 return Ok(run.memory);
             }
@@ -265,7 +266,7 @@ pub(super) fn predict_memory(
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::PredictMemory));
     let model = Model::load(backend, &job.model, &job.settings, LoadExtent::MemoryPlan)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| in_words(&error))?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {
         let shape = ContextShape {
@@ -275,7 +276,7 @@ pub(super) fn predict_memory(
             ubatch: job.settings.ubatch,
         };
         let planned =
-            Context::new(&model, &job.settings, shape).map_err(|error| error.to_string())?;
+            Context::new(&model, &job.settings, shape).map_err(|error| in_words(&error))?;
         predictions.push(PredictedMemory { context, buffers: planned.memory() });
     }
     reporter.send(&Event::PredictedMemory { predictions });

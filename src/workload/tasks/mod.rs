@@ -30,6 +30,7 @@ mod with_encoder;
 pub use answerer::{Answer, Answerer, GroupSize, Lane};
 
 use super::Progress;
+use crate::causes;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, Question, TaskName};
 use crate::llama::error::LlamaError;
@@ -59,7 +60,7 @@ pub enum TaskError {
     #[error(transparent)]
     Llama(#[from] LlamaError),
     /// The model's chat template fails.
-    #[error("question '{id}': {source}")]
+    #[error("question '{id}'")]
     Template {
         /// The question.
         id: String,
@@ -132,7 +133,7 @@ pub enum TaskError {
 
 impl From<IndexError> for TaskError {
     fn from(error: IndexError) -> Self {
-        Self::Index { reason: error.to_string() }
+        Self::Index { reason: causes::in_words(&error) }
     }
 }
 
