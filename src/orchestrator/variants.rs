@@ -76,10 +76,11 @@ pub async fn provide<L: Launcher>(
         }
     };
     let slot = cache.variant(key);
-    if let Some(artifact) = slot.existing()? {
-        return Ok(Provided::Ready { artifact, made: false });
-    }
     let pending = loop {
+        // Looked at each time: whoever made it keeps its lock while using it.
+        if let Some(artifact) = slot.existing()? {
+            return Ok(Provided::Ready { artifact, made: false });
+        }
         match slot.reserve(expected_bytes) {
             Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.

@@ -217,6 +217,10 @@ impl VariantSlot {
         loop {
             match self.reserve(needed_bytes) {
                 Err(CacheError::Busy { .. }) if started.elapsed() < patience => {
+                    // Whoever made it keeps its lock while using it.
+                    if let Some(artifact) = self.existing()? {
+                        return Ok(Reserved::Made(artifact));
+                    }
                     thread::sleep(PAUSE);
                 }
                 Err(error) => return Err(error),

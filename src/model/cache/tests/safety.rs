@@ -1,6 +1,8 @@
 //! Tests of what the cache leaves alone: what is not its own, what is in use, what is not whole any more.
 
-use crate::model::cache::{Cache, CacheError, Filter, ImportanceKey, VariantKey, checksum};
+use crate::model::cache::{
+    Cache, CacheError, Filter, ImportanceKey, Reserved, VariantKey, checksum,
+};
 use crate::model::gguf::testing::Builder;
 use std::fs;
 use std::path::Path;
@@ -182,4 +184,19 @@ fn a_checksum_is_remembered_until_the_file_changes() {
     fs::rename(&other, &path).unwrap();
     assert_ne!(checksum(Duration::ZERO), abc);
     assert_ne!(checksum(Duration::ZERO), "remembered");
+}
+
+#[test]
+fn a_variant_that_another_process_made_and_uses_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Cache::at(folder.path()).unwrap();
+    let pending = run.variant(&key("Q8_0")).reserve(1000).unwrap();
+    let other = Cache::at(folder.path()).unwrap();
+    let waiting = std::thread::spawn(move || {
+        other.variant(&key("Q8_0")).reserve_or_wait(1000, Duration::from_mins(1)).unwrap()
+    });
+    Builder::model(7).write(pending.path());
+    pending.commit(1.5, Vec::new()).unwrap();
+    assert!(matches!(waiting.join().unwrap(), Reserved::Made(_)));
+    drop(run);
 }
