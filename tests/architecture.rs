@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "units",
+    "files",
+    "causes",
     "statistics",
     "metrics",
     "dataset",
@@ -173,4 +175,72 @@ fn uses_are_found_in_every_spelling() {
         assert!(found.contains(module), "{module}");
     }
     assert!(!found.contains("cli"));
+}
+
+/// One attribute `#[error(…)]` and the fields of what it is about.
+fn errors(text: &str) -> Vec<(&str, &str)> {
+    let attributes = text.match_indices("#[error(").map(|(start, _)| {
+        let rest = &text[start..];
+        let end = rest.find(")]\n").unwrap();
+        let (attribute, rest) = rest.split_at(end);
+        // The fields end where the next variant begins, or the type.
+        let next = rest.find("#[error(").unwrap_or(rest.len());
+        let end = rest.find("\n}").map_or(next, |end| end.min(next));
+        (attribute, &rest[..end])
+    });
+    attributes.collect()
+}
+
+/// The field that is an error's source, as thiserror finds it.
+fn source_field(fields: &str) -> Option<&str> {
+    let marked = ["#[from]", "#[source]"].into_iter().find_map(|mark| fields.split_once(mark));
+    match marked {
+        Some((_, field)) => match field.trim_start().split_once(':') {
+            Some((name, _)) if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+                Some(name)
+            }
+            _ => Some("0"),
+        },
+        None => fields.contains(" source: ").then_some("source"),
+    }
+}
+
+/// Whether a message shows a field: `{field}`, `{field:?}`, or as an argument behind the text.
+fn shows(attribute: &str, field: &str) -> bool {
+    let arguments = attribute.rsplit_once('"').map_or("", |(_, arguments)| arguments);
+    let is_word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    [format!("{{{field}}}"), format!("{{{field}:")].iter().any(|it| attribute.contains(it.as_str()))
+        || arguments.split(is_word).any(|word| word == field)
+}
+
+#[test]
+fn no_message_contains_that_of_its_source() {
+    let mut wrong = Vec::new();
+    let mut looked_at = 0;
+    for source in sources() {
+        for (attribute, fields) in errors(&source.text) {
+            let Some(field) = source_field(fields) else { continue };
+            looked_at += 1;
+            if shows(attribute, field) {
+                wrong.push(format!("{}: {attribute}", source.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the cause would be told twice:\n{}", wrong.join("\n"));
+    assert!(looked_at > 50, "only {looked_at} errors with a source were found");
+}
+
+#[test]
+fn a_message_with_that_of_its_source_is_found() {
+    let is_wrong = |text: &str| {
+        errors(text).into_iter().any(|(attribute, fields)| {
+            source_field(fields).is_some_and(|field| shows(attribute, field))
+        })
+    };
+    assert!(is_wrong("#[error(\"a: {source}\")]\nA {\n    source: io::Error,\n},\n"));
+    assert!(is_wrong("#[error(\"a: {0}\")]\nA(#[from] Other),\n"));
+    assert!(is_wrong("#[error(\"a {}\", words(source))]\nA {\n    source: io::Error,\n},\n"));
+    assert!(is_wrong("#[error(\"a {why}\")]\nA {\n    #[source]\n    why: io::Error,\n},\n"));
+    assert!(!is_wrong("#[error(\"a {0}\")]\nA(Leaf),\n#[error(\"b\")]\nB(#[from] Other),\n"));
+    assert!(!is_wrong("#[error(\"a {path}\")]\nA {\n    path: X,\n    source: io::Error,\n},\n"));
 }

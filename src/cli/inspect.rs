@@ -73,7 +73,7 @@ pub type Predict<'a> = dyn Fn(&PredictionRequest<'_>) -> Result<Vec<PredictedMem
 pub enum InspectError {
     /// The argument is no source.
     #[error("FILE {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The argument is a folder.
     #[error("{} is a folder; name one of its GGUF files", .path.display())]
     Folder {
@@ -95,6 +95,12 @@ pub enum InspectError {
     /// The header could not be put into JSON.
     #[error("the header cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<SourceError> for InspectError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
 }
 
 /// Shows a GGUF. Memory comes from `predict`; where that fails it is computed from the header, and

@@ -90,6 +90,7 @@ enum Command {
 /// Runs the command given on the command line and returns the program's exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::files::survive_size_limit();
     let arguments = bench::flags::spell_out(std::env::args_os().collect());
     run_command(arguments)
 }

@@ -4,12 +4,12 @@ use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
+use crate::causes;
 use crate::experiment::settings::Settings;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
-use crate::orchestrator::reason;
 use crate::worker::protocol::{Job, PredictJob};
 use crate::workload::measured::PredictedMemory;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) fn predict_memory(
         },
         contexts: request.contexts.to_vec(),
     });
-    let in_words = |error: std::io::Error| reason::of_error(&error);
+    let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
     let mut launcher = ProcessLauncher::new(interrupt).map_err(in_words)?;
@@ -49,7 +49,7 @@ pub(super) fn predict_memory(
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
     let report = runtime
         .block_on(converse(&mut launcher, &job, limits, &mut Nobody))
-        .map_err(|error| reason::of_error(&error))?;
+        .map_err(|error| causes::in_words(&error))?;
     match report.ending {
         Ending::Done => Ok(report.predicted),
         Ending::Failed(failure) => Err(failure.reason),

@@ -2,10 +2,10 @@
 
 use super::output;
 use crate::error::Error;
+use crate::files;
 use crate::mix::MixError;
 use crate::mix::recipe::Recipe;
 use crate::model::artifact::Artifact;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub enum RecipeError {
 /// # Errors
 /// See [`RecipeError`].
 pub(super) fn read(path: &Path) -> Result<Recipe, RecipeError> {
-    let text = fs::read_to_string(path)
+    let text = files::read_to_string(path)
         .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
     Recipe::parse(&text).map_err(|source| RecipeError::Recipe { path: path.to_owned(), source })
 }

@@ -100,6 +100,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
     let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    // The models are known only now.
+    destination.spare_inputs()?;
     let run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {

@@ -9,6 +9,7 @@ use super::reader::Located;
 use super::requirements::Requirements;
 use super::resolved::{Experiment, Workloads};
 use super::workloads::{LatencyPlan, QualityPlan, Sampling, SpeedTest};
+use crate::causes;
 use crate::prompt::choice::FormatChoice;
 use std::ops::Range;
 use std::path::Path;
@@ -301,7 +302,7 @@ fn report_input(
     problems: &mut Vec<Problem>,
 ) {
     let span: Range<usize> = written.map_or(0..0, |written| written.span.clone());
-    let problem = Problem::new(span, format!("'{key}' {error}"));
+    let problem = Problem::new(span, format!("'{key}' {}", causes::in_words(error)));
     problems.push(if written.is_none() {
         // The default could not be had: the user has to say what to do instead.
         problem.help("write a file of your own there, or switch the workload off: enabled = false")

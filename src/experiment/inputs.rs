@@ -5,6 +5,7 @@
 
 use super::workloads::TestPrompt;
 use crate::dataset::{self, Columns, DatasetError, Example};
+use crate::files;
 use crate::model::demo::{self, DemoError};
 use crate::model::hub::{self, HubError, HubFile, HubOptions, RepositoryKind};
 use crate::model::progress::ProgressSink;
@@ -23,7 +24,7 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file cannot be read.
-    #[error("cannot be read from {}: {source}", .path.display())]
+    #[error("cannot be read from {}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -86,11 +87,17 @@ pub enum InputError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// The data set cannot be fetched.
-    #[error("cannot be fetched: {0}")]
+    #[error("cannot be fetched")]
     Hub(#[from] HubError),
     /// The built-in inputs are not in this build.
     #[error("is 'demo', but {0}")]
-    Demo(#[from] DemoError),
+    Demo(DemoError),
+}
+
+impl From<DemoError> for InputError {
+    fn from(error: DemoError) -> Self {
+        Self::Demo(error)
+    }
 }
 
 /// The prompts named `source`: `demo` or a file, relative to `base`.
@@ -174,7 +181,7 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
 
 fn read_text(path: &Path) -> Result<String, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     // The limit is on what is read, not on what the file system says: a pipe has no size.
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -131,7 +131,7 @@ fn calibrate(
                 CalibrationError::NoText => {
                     problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
                 }
-                CalibrationError::Input(_) => problem,
+                CalibrationError::Input { .. } => problem,
             };
             if !problems.contains(&problem) {
                 problems.push(problem);

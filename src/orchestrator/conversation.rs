@@ -6,6 +6,7 @@
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::{Exit, Launcher, Monitor, Said, Worker};
 use super::reason::{self, MemoryAtEnd};
+use crate::causes;
 use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
 use crate::worker::protocol::{Event, Job, Phase};
@@ -96,7 +97,7 @@ pub async fn converse<L: Launcher>(
     let mut worker = match launcher.launch(job) {
         Ok(worker) => worker,
         Err(error) => {
-            report.ending = Ending::Failed(Failure { phase, reason: reason::of_error(&error) });
+            report.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
             return Ok(report);
         }
     };

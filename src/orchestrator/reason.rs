@@ -1,6 +1,7 @@
 //! Reasons: how a worker ended, in one sentence for the table's footnote.
 
 use super::launcher::Exit;
+use crate::files;
 use crate::model::artifact::KeptTensor;
 use crate::units::{format_bytes, format_seconds};
 use std::path::Path;
@@ -94,10 +95,17 @@ pub fn of_nonsense(line: &str) -> String {
     format!("the worker wrote something that is not an event and was ended: '{}'", printable(line))
 }
 
-/// Why a file could not be written: a reason of native code says little of a full disk, so that is
-/// looked at while what was written is still there.
+/// Why a file could not be written: a reason of native code says little of a full disk or of a limit, so
+/// that is looked at while what was written is still there.
 #[must_use]
-pub fn of_writing(reason: String, folder: &Path) -> String {
+pub fn of_writing(reason: String, written: &Path) -> String {
+    let folder = files::folder_of(written);
+    let bytes = std::fs::metadata(written).map_or(0, |metadata| metadata.len());
+    if files::size_limit().is_some_and(|limit| bytes >= limit)
+        && let Some(limit) = files::in_words_of_size_limit().filter(|it| !reason.contains(it))
+    {
+        return format!("{limit}: {reason}");
+    }
     match fs4::available_space(folder) {
         Ok(free) if free < FULL_BELOW => format!(
             "the disk of {} is full ({} free): {reason}",
@@ -106,22 +114,6 @@ pub fn of_writing(reason: String, folder: &Path) -> String {
         ),
         _ => reason,
     }
-}
-
-/// An error with all its causes, on one line.
-#[must_use]
-pub fn of_error(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// What a worker said of itself, made printable.

@@ -4,6 +4,7 @@ use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, Quantiz
 use super::report::Reporter;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
+use crate::causes::in_words;
 use crate::mix::TensorTypes;
 use crate::model::gguf::Header;
 use crate::quantize;
@@ -127,10 +128,4 @@ pub(super) fn calibrate(
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read the text {}: {error}", path.display()))
-}
-
-/// An error with all its causes.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

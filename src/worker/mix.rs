@@ -1,11 +1,12 @@
 //! Mixes: what the worker does for `quantbench mix`.
 
-use super::making::{in_words, read_text};
+use super::making::read_text;
 use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::Importance;
+use crate::causes::in_words;
 use crate::mix::{self, Application, Request, Told};
 use crate::model::gguf::GgmlType;
 use crate::quantize::importance::ImportanceMatrix;

@@ -6,6 +6,8 @@ use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJo
 use super::protocol::{VisitJob, WorkloadJob};
 use crate::engine::memory::BufferMemory;
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
+use super::report::Reporter;
+use crate::causes::in_words;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
 use crate::model::architecture::ArchitectureClass;
@@ -50,7 +52,7 @@ fn load(
     let start = clock.now();
     let model = engine
         .load(&job.model, &job.settings, LoadExtent::Everything)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| in_words(&error))?;
     let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
     let facts = facts(model.as_ref(), &job.settings);
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });
@@ -105,7 +107,7 @@ impl Visit<'_> {
             WorkloadJob::Speed { test, repetitions } => {
                 reporter.send(&Event::Phase(Phase::Speed(*test)));
                 let run = speed::run(model, settings, *test, *repetitions, clock, &mut progress)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| in_words(&error))?;
                 for sample in run.samples {
                     reporter.send(&Event::Speed { test: *test, sample });
                 }
@@ -129,7 +131,7 @@ impl Visit<'_> {
                     &mut answered,
                     &mut progress,
                 )
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| in_words(&error))?;
                 Ok(Some(run.memory))
             }
             WorkloadJob::Quality(job) => {
@@ -168,7 +170,7 @@ impl Visit<'_> {
             self.tools
                 .engine
                 .load(path, self.settings, LoadExtent::Everything)
-                .map_err(|error| error.to_string())
+                .map_err(|error| in_words(&error))
         });
         let encoder = encoder.transpose()?;
         if let Some(encoder) = &encoder
@@ -194,17 +196,17 @@ impl Visit<'_> {
                 .zip(task.projector.as_deref())
                 .map(|(folder, projector)| tasks::Gallery { folder, projector }),
         };
-        tasks::run(self.model, self.settings, &request, progress).map_err(|error| error.to_string())
+        tasks::run(self.model, self.settings, &request, progress).map_err(|error| in_words(&error))
     }
 
     /// What puts requests into a format; the model's own template is read from its file.
     fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
-        let own = self.model.chat_template().map_err(|error| error.to_string())?;
+        let own = self.model.chat_template().map_err(|error| in_words(&error))?;
         let template = || {
             let now = OffsetDateTime::now_utc();
             own.map(|(source, tokens)| ChatTemplate::new(&source, tokens, now)).transpose()
         };
-        Prompter::new(format, template).map_err(|error| error.to_string())
+        Prompter::new(format, template).map_err(|error| in_words(&error))
     }
 
     fn measure_quality(
@@ -230,12 +232,12 @@ impl Visit<'_> {
         };
         let run = match self.facts.class {
             ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| in_words(&error))?;
                 reporter.send(&Event::EmbeddingQuality(run.quality));
                 return Ok(run.memory);
             }
@@ -258,7 +260,7 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), S
     reporter.send(&Event::Phase(Phase::PredictMemory));
     let model = engine
         .load(&job.model, &job.settings, LoadExtent::MemoryPlan)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| in_words(&error))?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {
         let shape = ContextShape {
@@ -269,7 +271,7 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), S
         };
         let planned = model
             .context(&job.settings, shape, ContextPurpose::Separate)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| in_words(&error))?;
         predictions.push(PredictedMemory { context, buffers: planned.memory() });
     }
     reporter.send(&Event::PredictedMemory { predictions });

@@ -48,7 +48,7 @@ pub enum LatencyError {
         id: String,
     },
     /// The model's chat template fails.
-    #[error("prompt '{id}': {source}")]
+    #[error("prompt '{id}'")]
     Template {
         /// The prompt.
         id: String,

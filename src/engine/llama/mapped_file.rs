@@ -1,7 +1,7 @@
 //! Files that are read through the page cache without being copied.
 
+use crate::files;
 use memmap2::Mmap;
-use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -19,10 +19,7 @@ impl MappedFile {
     /// # Errors
     /// When the file cannot be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        let file = files::open(path)?;
         // SAFETY: the mapping is private and read-only; only plain bytes are read from it, so that
         // bytes which change meanwhile are wrong data, never an invalid value.
         let map = unsafe { Mmap::map(&file) }?;

@@ -127,7 +127,7 @@ fn what_is_no_gguf_is_told_by_its_first_bytes() {
     assert!(version(0).contains("version 0") && version(4).contains("version 4"));
     let folder = tempfile::tempdir().unwrap();
     let error = Header::read(folder.path()).unwrap_err().to_string();
-    assert!(error.ends_with("it is no regular file"), "{error}");
+    assert!(error.ends_with("it is a folder, not a regular file"), "{error}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub enum AwqError {
         weight: String,
     },
     /// The system gave no threads.
-    #[error("cannot start threads: {0}")]
+    #[error("cannot start threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 

@@ -6,7 +6,6 @@ use super::error::ImportError;
 use super::unpack::Packing;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -164,7 +163,7 @@ fn awq_packing(version: Option<&str>) -> Option<Packing> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
     let failed = |source| ImportError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    File::open(path)
+    crate::files::open(path)
         .and_then(|file| file.take(LONGEST_JSON + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     let wrong = |problem: String| ImportError::Json { path: path.to_owned(), problem };

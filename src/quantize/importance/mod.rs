@@ -13,6 +13,7 @@ mod lanes;
 mod tests;
 
 pub use calibration::{Calibration, Report, Told, calibrate};
+pub use file::files_written;
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufFileError;

@@ -33,6 +33,7 @@ use super::Progress;
 use crate::engine::Model;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
+use crate::causes;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, Question, TaskName};
 use crate::metrics::TaskMetric;
@@ -59,7 +60,7 @@ pub enum TaskError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The model's chat template fails.
-    #[error("question '{id}': {source}")]
+    #[error("question '{id}'")]
     Template {
         /// The question.
         id: String,
@@ -132,7 +133,7 @@ pub enum TaskError {
 
 impl From<IndexError> for TaskError {
     fn from(error: IndexError) -> Self {
-        Self::Index { reason: error.to_string() }
+        Self::Index { reason: causes::in_words(&error) }
     }
 }
 

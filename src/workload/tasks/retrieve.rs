@@ -109,7 +109,8 @@ impl<'model> Retriever<'model> {
             let vectors = embedder.embed(&texts, &mut |_| {})?;
             let rows = vectors.iter().map(Vec::as_slice);
             let index = VectorIndex::build(subject.dimensions, rows)?;
-            index.save(&job.index, &subject)?;
+            // One that cannot be kept is made again.
+            let _ = index.save(&job.index, &subject);
             index
         };
         let chunk_count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
 use super::record::{SightRecord, SightSeconds};
 use super::{Answered, Gallery, Request, TaskError};
+use crate::causes;
 use crate::dataset::picture;
 use crate::engine::ContextShape;
 use crate::engine::Model;
@@ -123,7 +124,7 @@ fn look(
     let path = gallery.folder.join(name);
     let picture = picture::bytes(&path)
         .and_then(|bytes| picture::decode(&path, &bytes))
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(causes::in_words(&error)))?;
     if (picture.width, picture.height) != (*width, *height) {
         return Err(wrong(format!(
             "the picture {} has changed since the run began",
