@@ -3,6 +3,7 @@
 use crate::experiment::ExperimentError;
 use crate::model::cache::CacheError;
 use crate::model::resolve::ResolveError;
+use crate::model::text::without_secrets;
 use crate::orchestrator::plan::PlanError;
 use crate::orchestrator::reason;
 use crate::orchestrator::sequence::SequenceError;
@@ -129,7 +130,9 @@ impl Error {
     pub fn message(&self) -> Option<String> {
         // Names inside a hostile file may hold anything, and this goes to a terminal.
         let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-        let text = || reason::of_error(self).chars().map(harmless).collect::<String>();
+        // An address that the user wrote may have a password in it, and terminals are recorded.
+        let shown = || without_secrets(&reason::of_error(self));
+        let text = || shown().chars().map(harmless).collect::<String>();
         (self.outcome() != Outcome::Done).then(|| format!("error: {}", text()))
     }
 }
@@ -163,6 +166,14 @@ mod tests {
         let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
         let message = error.message().unwrap();
         assert!(message.contains("a\u{fffd}[2Jb"), "{message}");
+    }
+
+    #[test]
+    fn a_message_keeps_passwords_to_itself() {
+        let path = Some(PathBuf::from("https://me:hunter2@host/x"));
+        let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
+        let message = error.message().unwrap();
+        assert!(message.contains("https://…@host/x"), "{message}");
     }
 
     #[test]

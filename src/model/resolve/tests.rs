@@ -25,7 +25,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(&folder.path().join("cache")).unwrap();
         let hub = HubOptions {
-            endpoint: "http://127.0.0.1:9".to_owned(),
+            endpoint: crate::model::hub::Endpoint::parse("http://127.0.0.1:9"),
             token: None,
             cache: folder.path().join("hub"),
             offline: true,
