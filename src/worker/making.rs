@@ -23,7 +23,8 @@ pub(super) fn quantize(
     let text = text.map(read_text).transpose()?;
     let types = job.recipe.as_ref().map(|recipe| {
         let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
-        TensorTypes::of(recipe, &model).map_err(|error| in_words(&error))
+        let has_importance = job.method.is_calibrated();
+        TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
     });
     let types = types.transpose()?;
     let request = quantize::Request {
