@@ -184,6 +184,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         check_importance(recipe, path, importance_checksum.as_ref())?;
     }
     let source = source(arguments, &cache)?;
+    if let Some(matrix) = importance {
+        recipe::tell_other_model(matrix, &source.artifact);
+    }
     let temporary = temporary_beside(&arguments.output)?;
     if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &source.artifact);

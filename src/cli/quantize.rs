@@ -348,6 +348,9 @@ fn prepare(arguments: &Arguments) -> Result<Undertaking, QuantizeError> {
     if let Some(recipe) = &recipe {
         recipe::tell_differences(recipe, &file.artifact);
     }
+    if let Some(matrix) = &arguments.imatrix {
+        recipe::tell_other_model(matrix, &file.artifact);
+    }
     let recipe = recipe.map(Box::new);
     Ok(Undertaking { input: file.artifact, recipe, tasks, calibration, cache })
 }

@@ -53,6 +53,7 @@ pub(super) fn quantize(
         move |told| match told {
             quantize::Told::Memory(parts) => tell_memory(&reporter, parts),
             quantize::Told::Progress(fraction, note) => reporter.progress(fraction, &note),
+            quantize::Told::Note(text) => reporter.send(&Event::Note { text }),
         }
     };
     let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
