@@ -80,8 +80,14 @@ pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> 
         base: &job.base,
         output: &job.output,
     };
-    crate::quantize::import::import(backend, &request, |fraction| reporter.progress(fraction, ""))
-        .map_err(|error| in_words(&error))
+    let note = crate::quantize::import::import(backend, &request, |fraction| {
+        reporter.progress(fraction, "")
+    })
+    .map_err(|error| in_words(&error))?;
+    if let Some(text) = note {
+        reporter.send(&Event::Note { text });
+    }
+    Ok(())
 }
 
 /// Makes an importance matrix.
