@@ -191,14 +191,14 @@ impl Recipe {
             let Some(tensor) = tensor else {
                 return Err(MixError::Recipe { reason: format!("it has no tensor '{name}'") });
             };
+            if needs_importance(format) && !has_importance {
+                let reason = format!("'{name}' is to be {format}, {NEEDED}");
+                return Err(MixError::Recipe { reason });
+            }
             let columns = columns(tensor);
             if row_bytes(format, columns).is_none() {
                 let reason =
                     format!("'{name}' has rows of {columns} weights, which {format} cannot store");
-                return Err(MixError::Recipe { reason });
-            }
-            if needs_importance(format) && !has_importance {
-                let reason = format!("'{name}' is to be {format}, {NEEDED}");
                 return Err(MixError::Recipe { reason });
             }
         }

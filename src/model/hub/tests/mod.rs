@@ -445,7 +445,7 @@ fn a_hub_that_drips_is_given_up() {
         }
     });
     let folder = tempfile::tempdir().unwrap();
-    let options = HubOptions { patience: Duration::from_secs(2), ..options(&address, &folder) };
+    let options = HubOptions { patience: Duration::from_secs(4), ..options(&address, &folder) };
     let error = get(&options).unwrap_err();
     assert!(matches!(error, HubError::Slow { .. }), "{error}");
 }

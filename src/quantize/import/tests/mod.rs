@@ -3,6 +3,7 @@
 #![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "small numbers")]
 
 mod packing;
+mod reading;
 
 use super::*;
 use crate::model::gguf::{GgmlType, Value};
@@ -192,7 +193,6 @@ fn gptq_of_every_width_group_and_version_keeps_every_weight() {
     }
 }
 
-/// The same, with AWQ's flag for zero points in the middle.
 fn awq(layers: &[Rounded]) -> Tensors {
     let mut tensors = Tensors::default();
     for ((_, module, _), layer) in LAYERS.into_iter().zip(layers) {
@@ -200,8 +200,6 @@ fn awq(layers: &[Rounded]) -> Tensors {
     }
     tensors
 }
-
-mod reading;
 
 #[test]
 fn the_whole_row_can_be_one_group_and_order_may_be_told_where_it_changes_nothing() {
