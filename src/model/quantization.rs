@@ -147,7 +147,7 @@ pub enum QuantizationError {
     },
     /// A method where a file type was to be.
     #[error(
-        "'{name}' is a method, not what weights are stored in; write both, such as '{method}:Q4_K_M'"
+        "'{name}' is a method, not what weights are stored in; write both, such as '{method}:Q4_0'"
     )]
     MethodAlone {
         /// What was written.
@@ -341,7 +341,7 @@ mod tests {
     fn a_method_alone_is_answered_with_how_to_write_it() {
         for name in ["GPTQ", "awq", "imatrix"] {
             let error = name.parse::<Quantization>().unwrap_err().to_string();
-            let remedy = format!("'{}:Q4_K_M'", name.to_lowercase());
+            let remedy = format!("'{}:Q4_0'", name.to_lowercase());
             assert!(error.contains("is a method") && error.ends_with(&remedy), "{error}");
         }
         assert!("gptq:awq".parse::<Quantization>().unwrap_err().to_string().contains("method"));

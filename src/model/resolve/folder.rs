@@ -88,7 +88,8 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
 }
 
 /// What to do with a checkpoint of other programs; empty where there is none.
-fn checkpoint_in(folder: &Path) -> String {
+#[must_use]
+pub fn checkpoint_in(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_weights = |name: &str| {
         name.ends_with(".safetensors")

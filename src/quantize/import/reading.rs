@@ -1,9 +1,9 @@
 //! Which of GPTQ's two conventions the zero points of a checkpoint are stored in.
 //!
 //! Version 1 stores them less one, version 2 as they are, and tools have labelled one as the other. Read
-//! wrongly, every weight is off by one step. What is stored tells: symmetric quantization puts all zero
-//! points in the middle; otherwise the weights lie near BASE's in one reading only; and where BASE is
-//! rounded itself, they lie around zero in one reading only.
+//! wrongly, every weight is off by one step. What is stored tells: the weights lie near those of a BASE in
+//! floating point in one reading only; otherwise symmetric quantization puts all zero points in the
+//! middle, and other weights lie around zero in one reading only.
 
 use super::checkpoint::Checkpoint;
 use super::config::Configuration;
@@ -37,12 +37,15 @@ pub(super) fn packing(
         Packing::GptqV2 => Packing::GptqV1,
         Packing::AwqGemm | Packing::AwqGemv => return Ok((labelled, None)),
     };
-    let evidence = match symmetric(base, checkpoint, configuration, quantized)? {
-        Some(packing) if packing == labelled => None,
-        Some(_) => Some("all of them are in the middle then".to_owned()),
-        None => {
-            let [own, others] = compare(base, checkpoint, configuration, quantized, other)?;
-            others.evidence_against(&own)
+    let [own, others] = compare(base, checkpoint, configuration, quantized, other)?;
+    // Few bits may have all zero points beside the middle, so that a clear comparison counts first.
+    let evidence = if own.is_clear(&others) {
+        others.evidence_against(&own)
+    } else {
+        match symmetric(base, checkpoint, configuration, quantized)? {
+            Some(packing) if packing == labelled => None,
+            Some(_) => Some("all of them are in the middle then".to_owned()),
+            None => others.evidence_against(&own),
         }
     };
     Ok(match evidence {
@@ -98,6 +101,12 @@ struct Fit {
 }
 
 impl Fit {
+    /// Whether one of two readings is far nearer to BASE.
+    fn is_clear(&self, other: &Self) -> bool {
+        let (least, most) = (self.distance.min(other.distance), self.distance.max(other.distance));
+        self.compared > 0 && least * FACTOR < most
+    }
+
     /// Why this reading is right and the other is not, if that is clear.
     fn evidence_against(&self, other: &Self) -> Option<String> {
         #[expect(clippy::cast_precision_loss, reason = "counts of weights")]
