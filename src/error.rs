@@ -4,6 +4,7 @@ use crate::causes;
 use crate::experiment::ExperimentError;
 use crate::model::cache::CacheError;
 use crate::model::resolve::ResolveError;
+use crate::model::text::without_secrets;
 use crate::orchestrator::plan::PlanError;
 use crate::orchestrator::sequence::SequenceError;
 use crate::report::ReportError;
@@ -142,7 +143,9 @@ impl Error {
     pub fn message(&self) -> Option<String> {
         // Names inside a hostile file may hold anything, and this goes to a terminal.
         let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-        let text = || causes::in_words(self).chars().map(harmless).collect::<String>();
+        // An address that the user wrote may have a password in it, and terminals are recorded.
+        let shown = || without_secrets(&causes::in_words(self));
+        let text = || shown().chars().map(harmless).collect::<String>();
         (self.outcome() != Outcome::Done).then(|| format!("error: {}", text()))
     }
 }
@@ -176,6 +179,14 @@ mod tests {
         let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
         let message = error.message().unwrap();
         assert!(message.contains("a\u{fffd}[2Jb"), "{message}");
+    }
+
+    #[test]
+    fn a_message_keeps_passwords_to_itself() {
+        let path = Some(PathBuf::from("https://me:hunter2@host/x"));
+        let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
+        let message = error.message().unwrap();
+        assert!(message.contains("https://…@host/x"), "{message}");
     }
 
     #[test]

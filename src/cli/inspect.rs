@@ -9,7 +9,7 @@ use crate::experiment::settings::CacheType;
 use crate::model::cache::{Cache, CacheError};
 use crate::model::gguf::{GgmlType, GgufError, Header};
 use crate::model::memory::{MemoryError, kv_bytes};
-use crate::model::resolve::{ResolveError, ResolveOptions, resolve};
+use crate::model::resolve::{ResolveError, ResolveOptions, checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::workload::measured::PredictedMemory;
 use clap::{Args, ValueEnum};
@@ -75,10 +75,15 @@ pub enum InspectError {
     #[error("FILE {0}")]
     Source(SourceError),
     /// The argument is a folder.
-    #[error("{} is a folder; name one of its GGUF files", .path.display())]
+    #[error(
+        "{} is a folder{}", .path.display(),
+        if instead.is_empty() { "; name one of its GGUF files" } else { instead.as_str() }
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
+        /// What it holds instead of GGUF files, if anything.
+        instead: String,
     },
     /// The file is no whole GGUF.
     #[error(transparent)]
@@ -123,7 +128,10 @@ fn read(source: &str) -> Result<(PathBuf, Header), InspectError> {
     let source = Source::parse(source, Path::new(""))?;
     match &source {
         Source::File(path) => Ok((path.clone(), Header::read(path)?)),
-        Source::Directory(path) => Err(InspectError::Folder { path: path.clone() }),
+        Source::Directory(path) => {
+            let instead = checkpoint_in(path);
+            Err(InspectError::Folder { path: path.clone(), instead })
+        }
         Source::Demo | Source::Hub { .. } => {
             let resolved = resolve(&source, &Cache::open()?, &ResolveOptions::from_environment())?;
             let source = resolved.source.expect("only a folder has no source");

@@ -202,6 +202,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let source = source(arguments, &cache)?;
     written.into_iter().flatten().try_for_each(|path| output::spare_inputs(path))?;
     let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
+    if let Some(matrix) = importance {
+        recipe::tell_other_model(matrix, &source.artifact);
+    }
     if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &source.artifact);
         let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {

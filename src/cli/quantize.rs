@@ -174,7 +174,7 @@ pub enum QuantizeError {
         source: io::Error,
     },
     /// Several results cannot go into one file.
-    #[error("--output {} must be a folder, for several files are made", path.display())]
+    #[error("--output {} must be a folder, which need not be there yet, for several files are made", path.display())]
     NoFolder {
         /// What was written.
         path: PathBuf,
@@ -239,6 +239,10 @@ struct Undertaking {
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let undertaking = prepare(arguments)?;
+    for task in &undertaking.tasks {
+        let failed = |source| QuantizeError::Write { path: task.path.clone(), source };
+        fs::create_dir_all(folder_of(&task.path)).map_err(failed)?;
+    }
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
     let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
@@ -353,6 +357,9 @@ fn prepare(arguments: &Arguments) -> Result<Undertaking, Error> {
     if let Some(recipe) = &recipe {
         recipe::tell_differences(recipe, &file.artifact);
     }
+    if let Some(matrix) = &arguments.imatrix {
+        recipe::tell_other_model(matrix, &file.artifact);
+    }
     let recipe = recipe.map(Box::new);
     Ok(Undertaking { input: file.artifact, recipe, tasks, calibration, cache })
 }
@@ -371,7 +378,7 @@ fn tasks(
     source: &Source,
 ) -> Result<Vec<Task>, QuantizeError> {
     let folder = match (&arguments.output, source) {
-        (Some(path), _) if path.is_dir() => path.clone(),
+        (Some(path), _) if is_folder(path, quantizations) => path.clone(),
         (Some(path), _) if arguments.to.len() > 1 => {
             return Err(QuantizeError::NoFolder { path: path.clone() });
         }
@@ -381,7 +388,7 @@ fn tasks(
     let mut tasks: Vec<Task> = Vec::new();
     for &quantization in quantizations {
         let path = match &arguments.output {
-            Some(path) if !path.is_dir() => path.clone(),
+            Some(path) if !is_folder(path, quantizations) => path.clone(),
             _ => folder.join(result_name(&source.default_name(), quantization)),
         };
         if output::is_there(&path) && !arguments.force {
@@ -392,6 +399,13 @@ fn tasks(
         }
     }
     Ok(tasks)
+}
+
+/// Whether the results go into `path`: a folder, or the name of one that is to be made.
+fn is_folder(path: &Path, quantizations: &[Quantization]) -> bool {
+    let is_name_of_file =
+        path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("gguf"));
+    path.is_dir() || (quantizations.len() > 1 && !path.exists() && !is_name_of_file)
 }
 
 /// `model-F16` in `Q4_K_M` is `model-Q4_K_M.gguf`; a name without a type gets one.

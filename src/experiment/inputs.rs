@@ -10,6 +10,7 @@ use crate::model::demo::{self, DemoError};
 use crate::model::hub::{self, HubError, HubFile, HubOptions, RepositoryKind};
 use crate::model::progress::ProgressSink;
 use crate::model::source::HubAddress;
+use crate::model::text::without_secrets;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,8 @@ pub enum InputError {
     },
     /// `hf://` with something wrong behind it.
     #[error(
-        "is '{text}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl'"
+        "is '{}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl', with a slash in a revision as %2F",
+        without_secrets(text)
     )]
     Address {
         /// What was written.

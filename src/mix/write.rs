@@ -41,7 +41,7 @@ pub struct Applied {
 /// When the recipe does not suit the model or the file cannot be written.
 pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied, MixError> {
     let Application { recipe, source, output, importance, threads, maker } = *application;
-    let types = TensorTypes::of(recipe, &Header::read(source)?)?;
+    let types = TensorTypes::of(recipe, &Header::read(source)?, importance.is_some())?;
     let rounding = Rounding {
         input: source,
         output,
@@ -72,9 +72,9 @@ impl TensorTypes {
     ///
     /// # Errors
     /// When the recipe does not suit the model.
-    pub fn of(recipe: &Recipe, model: &Header) -> Result<Self, MixError> {
+    pub fn of(recipe: &Recipe, model: &Header, has_importance: bool) -> Result<Self, MixError> {
         let types = recipe.types()?;
-        recipe.check(model, &types)?;
+        recipe.check(model, &types, has_importance)?;
         let each = types.iter();
         Ok(Self {
             overrides: each.map(|(name, &it)| FormatOverride::of_tensor(name, it)).collect(),

@@ -191,6 +191,7 @@ impl Report {
             Event::Phase(_)
             | Event::Progress { .. }
             | Event::MemoryNeeded { .. }
+            | Event::Note { .. }
             | Event::MixCost(_)
             | Event::Mixed(_) => {}
             Event::Quantized { kept, .. } => self.kept = kept,

@@ -25,7 +25,8 @@ pub(super) fn quantize(
     let text = text.map(read_text).transpose()?;
     let types = job.recipe.as_ref().map(|recipe| {
         let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
-        TensorTypes::of(recipe, &model).map_err(|error| in_words(&error))
+        let has_importance = job.method.is_calibrated();
+        TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
     });
     let types = types.transpose()?;
     let request = quantize::Request {
@@ -54,6 +55,7 @@ pub(super) fn quantize(
         move |told| match told {
             quantize::Told::Memory(parts) => tell_memory(&reporter, parts),
             quantize::Told::Progress(fraction, note) => reporter.progress(fraction, &note),
+            quantize::Told::Note(text) => reporter.send(&Event::Note { text }),
         }
     };
     let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
@@ -80,8 +82,14 @@ pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> 
         base: &job.base,
         output: &job.output,
     };
-    crate::quantize::import::import(backend, &request, |fraction| reporter.progress(fraction, ""))
-        .map_err(|error| in_words(&error))
+    let note = crate::quantize::import::import(backend, &request, |fraction| {
+        reporter.progress(fraction, "")
+    })
+    .map_err(|error| in_words(&error))?;
+    if let Some(text) = note {
+        reporter.send(&Event::Note { text });
+    }
+    Ok(())
 }
 
 /// Makes an importance matrix.

@@ -366,6 +366,11 @@ pub enum Event {
         /// What it is for.
         parts: Vec<MemoryPart>,
     },
+    /// Something that the user should know of what the job makes.
+    Note {
+        /// In a sentence.
+        text: String,
+    },
     /// A variant of a method that may leave tensors to simpler rounding is written.
     Quantized {
         /// Tensors whose weights the method chose.

@@ -1,6 +1,6 @@
 //! The command line as a user meets it: help, version, mistakes, pipes, and how fast it starts.
 
-use crate::world::{World, program};
+use crate::world::{World, ended, program};
 use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -22,6 +22,38 @@ fn the_version_is_short_and_on_request_complete() {
     let more = world.run(&["--version", "--verbose"]).expect(0).stdout;
     for part in ["llama.cpp", "ggml", "commit", "Rust", "features"] {
         assert!(more.contains(part), "no '{part}' in:\n{more}");
+    }
+}
+
+#[test]
+fn passwords_and_tokens_are_not_shown_even_in_the_log() {
+    let world = World::new();
+    let hub = "hf://owner/name/file.gguf";
+    let web = "https://me:hunter2@huggingface.co/owner/name/resolve/main/file.gguf?token=hunter2";
+    world.write("e.toml", &format!("[[models]]\nsource = \"{web}\"\n"));
+    let proxy = Some("http://me:hunter2@127.0.0.1:9");
+    for (endpoint, proxy, arguments) in [
+        ("http://me:hunter2@127.0.0.1:9", None, ["inspect", hub]),
+        ("http://127.0.0.1:10", proxy, ["inspect", hub]),
+        ("me:hunter2@127.0.0.1", None, ["inspect", hub]),
+        ("http://127.0.0.1:9", None, ["inspect", web]),
+        ("http://127.0.0.1:9", None, ["run", "e.toml"]),
+    ] {
+        let mut command = world.command(&arguments);
+        command
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_TOKEN", "hunter2")
+            .env("HF_HOME", world.path("hf"));
+        command.env("QUANTBENCH_OFFLINE", "0").env("QUANTBENCH_LOG", "trace");
+        for name in
+            ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"]
+        {
+            command.env_remove(name);
+        }
+        command.envs(proxy.map(|proxy| ("ALL_PROXY", proxy)));
+        let ended = ended(&mut command).expect(2);
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(said.contains("error: ") && !said.contains("hunter2"), "{said}");
     }
 }
 

@@ -55,6 +55,11 @@ pub(super) fn forget_errors() {
     }
 }
 
+/// The lines of a message that say something: rules of '=' frame some.
+fn telling(message: &str) -> impl Iterator<Item = &str> {
+    message.lines().map(str::trim).filter(|line| line.contains(char::is_alphanumeric))
+}
+
 extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_data: *mut c_void) {
     if text.is_null() {
         return;
@@ -70,14 +75,13 @@ extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_dat
         };
         LAST_LEVEL_WAS_ERROR.store(is_error, Ordering::Relaxed);
         let line = text.trim_end();
-        if is_error
-            && !line.is_empty()
-            && let Ok(mut lines) = LAST_ERRORS.lock()
-        {
-            if lines.len() == KEPT_LINES {
-                lines.pop_front();
+        if is_error && let Ok(mut lines) = LAST_ERRORS.lock() {
+            for words in telling(line) {
+                if lines.len() == KEPT_LINES {
+                    lines.pop_front();
+                }
+                lines.push_back(words.to_owned());
             }
-            lines.push_back(line.to_owned());
         }
         if let Ok(listener) = LISTENER.lock()
             && let Some(listener) = listener.as_ref()
@@ -87,4 +91,16 @@ extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_dat
         // Nobody reads standard error of a worker whose orchestrator is gone; that is no failure.
         let _ = std::io::stderr().write_all(text.as_bytes());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::telling;
+
+    #[test]
+    fn rules_around_an_error_are_no_part_of_it() {
+        let framed = "\n\n====\n ERROR: this needs a matrix!\n        - tensor: x\n====\n";
+        let lines: Vec<&str> = telling(framed).collect();
+        assert_eq!(lines, ["ERROR: this needs a matrix!", "- tensor: x"]);
+    }
 }

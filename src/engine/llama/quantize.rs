@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::model::{reason, to_c_string};
 use super::{ErrorText, log, shim};
 use crate::engine::error::EngineError;
+use super::{ErrorText, blocks, log, shim};
 use crate::model::gguf::GgmlType;
 use crate::model::quantization::FileType;
 use llama_cpp_sys_2 as sys;
@@ -85,6 +86,16 @@ const MOST_TEXT: usize = 127;
 /// file.
 pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), EngineError> {
     let Rounding { input, output, file_type, threads, allow_requantize, .. } = *rounding;
+    let failed = |reason| EngineError::Quantize {
+        input: input.to_owned(),
+        file_type: file_type.name().to_owned(),
+        reason,
+    };
+    // ggml ends the program for these.
+    let mut formats = rounding.overrides.iter().map(|entry| entry.format);
+    if let Some(format) = formats.find(|format| !blocks::can_quantize(*format)) {
+        return Err(failed(format!("{format} is no type that weights are stored in")));
+    }
     let c_input = to_c_string(&input.to_string_lossy())?;
     let c_output = to_c_string(&output.to_string_lossy())?;
     // SAFETY: returns a plain struct.
@@ -118,11 +129,7 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), E
     if code == 0 {
         return Ok(());
     }
-    Err(EngineError::Quantize {
-        input: input.to_owned(),
-        file_type: file_type.name().to_owned(),
-        reason: reason(&error),
-    })
+    Err(failed(reason(&error)))
 }
 
 /// The arrays that llama.cpp reads, each ended by an empty entry, and the names they point to.
@@ -256,6 +263,16 @@ mod tests {
         let matrix = importance(128);
         let error = made(Backend::initialise(), Some(&matrix), &[], &[]).unwrap_err();
         assert!(error.contains("imatrix size 128 is different from tensor size 256"), "{error}");
+    }
+
+    #[test]
+    fn formats_that_hold_no_weights_do_not_reach_llama_cpp() {
+        let none = ["F64", "I8", "I16", "I32", "I64", "Q8_1", "Q8_K"];
+        for name in none {
+            let overrides = [FormatOverride::of_tensor(WEIGHT, GgmlType::from_name(name).unwrap())];
+            let error = made(Backend::initialise(), None, &overrides, &[]).unwrap_err();
+            assert!(error.contains(&format!("{name} is no type that weights")), "{error}");
+        }
     }
 
     #[test]

@@ -33,10 +33,12 @@ pub enum ResolveError {
         source: io::Error,
     },
     /// A folder holds no variant.
-    #[error("{} has no GGUF file of a model in it", .path.display())]
+    #[error("{} has no GGUF file of a model in it{instead}", .path.display())]
     NothingInFolder {
         /// The folder.
         path: PathBuf,
+        /// What it holds instead, and what would be right.
+        instead: String,
     },
     /// A folder holds variants of different models.
     #[error(

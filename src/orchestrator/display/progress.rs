@@ -147,6 +147,10 @@ impl Progress {
                 let lines = reason::of_kept(*chosen, kept, reason::SHOWN_TENSORS).join("; ");
                 return Some(Lasting::Remark(format!("{}: {lines}", self.subject)));
             }
+            Event::Note { text } => {
+                let note = reason::of_message(text);
+                return Some(Lasting::Remark(format!("{}: {note}", self.subject)));
+            }
             Event::Phase(phase) => {
                 self.phase = phase.to_string();
                 self.note.clear();

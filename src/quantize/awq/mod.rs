@@ -193,7 +193,7 @@ pub fn quantize(
         Told::Progress(fraction, what) => {
             told(Told::Progress(DRAFTED + (SEARCHED - DRAFTED) * fraction, what));
         }
-        memory @ Told::Memory(_) => told(memory),
+        other @ (Told::Memory(_) | Told::Note(_)) => told(other),
     })?;
     let began = Instant::now();
     change::write(&source, &changes, &scaled)?;

@@ -19,7 +19,8 @@ const TYPE: &str = "imatrix";
 const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
-const MODEL_CHECKSUM: &str = "quantbench.calibration.model_sha256";
+/// The key for the SHA-256 of the model.
+pub const MODEL_CHECKSUM: &str = "quantbench.calibration.model_sha256";
 const TEXT_CHECKSUM: &str = "quantbench.calibration.text_sha256";
 const OUTPUT_WEIGHT: &str = "quantbench.calibration.output_weight";
 const SUMS_CHECKSUM: &str = "quantbench.calibration.sums_sha256";
