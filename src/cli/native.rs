@@ -2,9 +2,9 @@
 
 use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
+use crate::causes;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
-use crate::causes;
 use crate::experiment::settings::Settings;
 use crate::orchestrator::conversation::{Ending, Limits, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};

@@ -241,7 +241,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let undertaking = prepare(arguments)?;
     for task in &undertaking.tasks {
         let failed = |source| QuantizeError::Write { path: task.path.clone(), source };
-        fs::create_dir_all(folder_of(&task.path)).map_err(failed)?;
+        std::fs::create_dir_all(crate::files::folder_of(&task.path)).map_err(failed)?;
     }
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;

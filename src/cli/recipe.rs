@@ -6,7 +6,6 @@ use crate::files;
 use crate::mix::MixError;
 use crate::mix::recipe::Recipe;
 use crate::model::artifact::Artifact;
-use std::io;
 use crate::model::gguf::Header;
 use crate::quantize::importance::MODEL_CHECKSUM;
 use crate::units::format_bytes;

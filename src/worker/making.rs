@@ -2,9 +2,9 @@
 
 use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
 use super::report::Reporter;
+use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
-use crate::causes::in_words;
 use crate::mix::TensorTypes;
 use crate::model::gguf::Header;
 use crate::quantize;

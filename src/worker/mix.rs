@@ -3,10 +3,9 @@
 use super::making::read_text;
 use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
+use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::quantize::Importance;
-use crate::causes::in_words;
 use crate::mix::{self, Application, Request, Told};
 use crate::model::gguf::{GgmlType, Header};
 use crate::quantize::importance::{Coverage, ImportanceMatrix};

@@ -2,9 +2,8 @@
 
 use super::backend::Backend;
 use super::model::{reason, to_c_string};
-use super::{ErrorText, log, shim};
-use crate::engine::error::EngineError;
 use super::{ErrorText, blocks, log, shim};
+use crate::engine::error::EngineError;
 use crate::model::gguf::GgmlType;
 use crate::model::quantization::FileType;
 use llama_cpp_sys_2 as sys;

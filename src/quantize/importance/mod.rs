@@ -14,9 +14,9 @@ mod lanes;
 mod tests;
 
 pub use calibration::{Calibration, Report, Told, calibrate};
-pub use file::files_written;
 pub use coverage::Coverage;
 pub use file::MODEL_CHECKSUM;
+pub use file::files_written;
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufFileError;

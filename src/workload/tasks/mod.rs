@@ -30,10 +30,10 @@ mod with_encoder;
 pub use answerer::{Answer, Answerer, GroupSize, Lane};
 
 use super::Progress;
+use crate::causes;
 use crate::engine::Model;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::causes;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, Question, TaskName};
 use crate::metrics::TaskMetric;
