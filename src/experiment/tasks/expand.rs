@@ -18,9 +18,6 @@ use std::sync::Arc;
 /// Tokens of a generated answer.
 const MAX_TOKENS: u32 = 64;
 
-/// The alternative as it is.
-const CONTINUATION: &str = "{{ choice }}";
-
 /// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
 pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
     let mut plans: Vec<TaskPlan> = Vec::new();
@@ -363,9 +360,8 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
     if let Some(template) = &task.template {
         set(template, maker.set_request(&template.value));
     }
-    match &task.continuation {
-        Some(written) => set(written, maker.set_continuation(&written.value)),
-        None => drop(maker.set_continuation(CONTINUATION)),
+    if let Some(written) = &task.continuation {
+        set(written, maker.set_continuation(&written.value));
     }
     for (position, choice) in task.choices.iter().flatten().enumerate() {
         set(choice, maker.set_choice(position, &choice.value));

@@ -113,7 +113,7 @@ pub(super) const TEMPLATES: &[(&str, &str, bool)] = &[
          {%- if (message['role'] == 'assistant') -%}\n        {%- set role = \"model\" -%}\n    {%- else -%}\n        \
          {%- set role = message['role'] -%}\n    {%- endif -%}\n    \
          {{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else \"\") }}\n    \
-         {{- message['content'] | trim }}\n    {{ '<end_of_turn>\n' }}\n{%- endfor -%}\n\
+         {{- message['content'] | trim -}}\n    {{ '<end_of_turn>\n' }}\n{%- endfor -%}\n\
          {%- if add_generation_prompt -%}\n    {{'<start_of_turn>model\n'}}\n{%- endif -%}\n",
         true,
     ),
