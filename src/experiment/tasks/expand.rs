@@ -411,7 +411,7 @@ fn questions(
 fn make(
     task: &TaskFile,
     examples: &[Example],
-    maker: &Maker,
+    maker: &mut Maker,
     path: &Path,
 ) -> Result<Vec<Question>, DatasetError> {
     let taken_apart: Vec<Example>;
@@ -431,6 +431,7 @@ fn make(
     let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
     chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))
 }
+    maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
 
 /// Up to `limit` positions of `count`, spread evenly: files are often sorted by subject.
 fn evenly(count: usize, limit: Option<usize>) -> impl Iterator<Item = usize> {

@@ -122,6 +122,17 @@ pub(super) struct Maker {
     places: HashMap<String, usize>,
     /// The pictures that questions show.
     pub(super) pictures: Pictures,
+    /// How the field of the right choice is read where choices have no labels.
+    reading: Reading,
+}
+
+/// How the field `gold` names a choice: the same way for a whole data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// By its number, from 0.
+    Number,
+    /// By its text.
+    Text,
 }
 
 /// The templates of a task by name in its sandbox.
@@ -145,6 +156,7 @@ impl Maker {
             relevant: String::new(),
             places: HashMap::new(),
             pictures: Pictures::default(),
+            reading: Reading::Number,
         }
     }
 
@@ -286,6 +298,53 @@ impl Maker {
         Ok(requests.into_iter().zip(continuations).map(alternative).collect())
     }
 
+    /// Settles how the field `gold` of a whole data set names choices. Golds that are all numbers, be it as
+    /// text, are numbers of choices unless every one is also the text of one; then nobody can tell.
+    pub(super) fn settle_reading(&mut self, examples: &[Example]) -> Result<(), Fault> {
+        let Shape::Choose { choices, labels: None, always: None } = &self.shape else {
+            return Ok(());
+        };
+        let field = self.gold.as_deref().unwrap_or_default();
+        // What is wrong with an example is told when it is asked.
+        let golds = || examples.iter().filter_map(|it| Some((it, it.get(field).ok()?)));
+        if golds().any(|(_, value)| !value.is_null() && number(value).is_none()) {
+            self.reading = Reading::Text;
+            return Ok(());
+        }
+        let mut doubtful = None;
+        for (example, value) in golds() {
+            if !value.is_string() && !holds_numbers(example, choices) {
+                self.reading = Reading::Number;
+                return Ok(());
+            }
+            let (Ok(gold), Ok(texts)) =
+                (text(example, field, value), self.choices(example, choices))
+            else {
+                continue;
+            };
+            // What rules one reading out in one example rules it out in all.
+            match (number(value).and_then(|it| texts.get(it)), texts.contains(&gold)) {
+                (Some(_), false) => {
+                    self.reading = Reading::Number;
+                    return Ok(());
+                }
+                (None, true) => {
+                    self.reading = Reading::Text;
+                    return Ok(());
+                }
+                (Some(numbered), true) if *numbered != gold => {
+                    doubtful = Some(example.fault(format!(
+                        "'{field}' is '{gold}', which may be the text of a choice or the number of another \
+                         ('{numbered}'), and no example tells; for numbers write labels = [\"0\", \"1\", …], \
+                         for texts name the field of the choices as 'labels' in 'fields' too"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        doubtful.map_or(Ok(()), Err)
+    }
+
     /// Which choice is right: the field `gold` holds a label, else a number from 0 or the text of the
     /// choice.
     fn right(
@@ -297,23 +356,25 @@ impl Maker {
         let field = self.gold.as_deref().unwrap_or_default();
         let value = example.get(field)?;
         let gold = text(example, field, value)?;
-        let found = match labels {
-            Some(Labels::Always(labels)) => labels.iter().position(|label| *label == gold),
-            Some(Labels::Field(labels)) => {
+        let found = match (labels, self.reading) {
+            (Some(Labels::Always(labels)), _) => labels.iter().position(|label| *label == gold),
+            (Some(Labels::Field(labels)), _) => {
                 texts(example, labels)?.iter().position(|label| *label == gold)
             }
-            None => {
-                let number = || value.as_u64().or_else(|| gold.parse().ok());
-                choices
-                    .iter()
-                    .position(|choice| *choice == gold)
-                    .filter(|_| value.is_string())
-                    .or_else(|| number().and_then(|number| usize::try_from(number).ok()))
-            }
+            (None, Reading::Number) => number(value),
+            (None, Reading::Text) => choices.iter().position(|choice| *choice == gold),
         };
         found.filter(|&right| right < choices.len()).ok_or_else(|| {
             let what = if labels.is_some() { "label" } else { "choice" };
-            example.fault(format!("'{field}' is '{gold}', which is no {what} of this example"))
+            let others = match (labels, self.reading, number(value)) {
+                (None, Reading::Text, Some(_)) => {
+                    "; others of the data set are texts of choices, so this one is read as such"
+                }
+                _ => "",
+            };
+            let reason =
+                format!("'{field}' is '{gold}', which is no {what} of this example{others}");
+            example.fault(reason)
         })
     }
 
@@ -350,6 +411,22 @@ impl Maker {
             example.fault(format!("'{name}' cannot be filled in: {reason}; there are {known}"))
         })
     }
+}
+
+/// A value as the number of a choice: a whole number, or the text of one.
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Number(number) => usize::try_from(number.as_u64()?).ok(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whether the choices of an example are numbers rather than texts.
+fn holds_numbers(example: &Example, choices: &Choices) -> bool {
+    let Choices::Field(field) = choices else { return false };
+    let items = example.get(field).ok().and_then(Value::as_array);
+    items.is_some_and(|items| items.iter().any(Value::is_number))
 }
 
 /// The text of a field.
