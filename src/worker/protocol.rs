@@ -408,6 +408,13 @@ pub enum Event {
     /// A task that was answered.
     Task(TaskRecord),
     /// How alike an encoder's embeddings and the reference's are.
+    /// A workload cannot be measured, but what comes after it can.
+    LeftOut {
+        /// The workload's phase.
+        phase: Phase,
+        /// Why, in one sentence.
+        reason: String,
+    },
     EmbeddingQuality(EmbeddingQuality),
     /// Answer to [`Job::PredictMemory`].
     PredictedMemory {

@@ -28,7 +28,7 @@ pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> V
             continue;
         }
         for plan in found {
-            // Figures are called by names in which '-' and '_' are one.
+            // Figures are called by names in which '-', '.' and '_' are one.
             let same = |other: &TaskPlan| plain(&other.name) == plain(&plan.name);
             if plans.iter().any(same) {
                 let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
@@ -42,7 +42,7 @@ pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> V
 }
 
 fn plain(name: &TaskName) -> String {
-    name.as_str().to_lowercase().replace(['-', '@'], "_")
+    name.as_str().to_lowercase().replace(['-', '@', '.'], "_")
 }
 
 /// A key that has to be there.

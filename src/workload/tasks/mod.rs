@@ -130,6 +130,14 @@ pub enum TaskError {
     },
 }
 
+impl TaskError {
+    /// Whether a template is to blame, the model's or the task's own.
+    #[must_use]
+    pub fn is_of_template(&self) -> bool {
+        matches!(self, Self::Template { .. } | Self::Filling { .. } | Self::NoPlace { .. })
+    }
+}
+
 impl From<IndexError> for TaskError {
     fn from(error: IndexError) -> Self {
         Self::Index { reason: error.to_string() }
