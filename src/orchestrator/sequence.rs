@@ -265,6 +265,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                     max_tokens: latency.max_tokens,
                     sampling: latency.sampling,
                     format: latency.format,
+                    chat_template_kwargs: latency.chat_template_kwargs.clone(),
                 });
             }
         }

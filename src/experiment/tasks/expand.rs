@@ -7,6 +7,7 @@ use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::chat_template_kwargs;
 use crate::experiment::inputs;
 use crate::experiment::reader::{Located, nearest};
 use crate::metrics::TaskMetric;
@@ -83,6 +84,8 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
     let metrics = expand_metrics(task, use_case, &answering, problems);
     let formats = expand_formats(task, problems);
+    let chat_template_kwargs =
+        chat_template_kwargs(task.chat_template_kwargs.as_ref(), &formats, problems);
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
     let corpus = if finds {
@@ -104,6 +107,7 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
         answering,
         metrics,
         format: FormatChoice::default(),
+        chat_template_kwargs,
         separator: task.separator.as_ref().map(|separator| separator.value.clone()),
         corpus,
         pictures: shows.then_some(folder),
@@ -427,11 +431,11 @@ fn make(
     if examples.is_empty() {
         return Err(DatasetError::Empty { path: path.to_owned() });
     }
+    maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
     let limit = task.limit.as_ref().map(|limit| limit.value as usize);
     let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
     chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))
 }
-    maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
 
 /// Up to `limit` positions of `count`, spread evenly: files are often sorted by subject.
 fn evenly(count: usize, limit: Option<usize>) -> impl Iterator<Item = usize> {

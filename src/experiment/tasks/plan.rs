@@ -5,6 +5,7 @@ use super::question::Question;
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -154,6 +155,9 @@ pub struct TaskPlan {
     pub metrics: Vec<TaskMetric>,
     /// Which format requests are put into.
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// What stands between a request and an alternative that follows it; `None`: a space if the
     /// request is in no format and does not end with white space.
     pub separator: Option<String>,

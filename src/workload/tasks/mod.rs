@@ -235,6 +235,7 @@ pub fn run(
     let record = TaskRecord {
         task: request.name,
         format: format.to_owned(),
+        open_thought: if decodes { request.prompter.open_thought() } else { None },
         questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         too_long,
         scores: record::scores(request.metrics, &questions, &answers),
