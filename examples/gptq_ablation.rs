@@ -7,6 +7,7 @@
 //! `damping`, `sweeps`, `units`, `match` (`nothing`, `outputs`, `stream`), `tokens`.
 //! A name that ends in `.gguf` is evaluated as it is. Evaluated is all of EVALUATION in chunks of 512 tokens.
 
+use quantbench::engine::Engine as _;
 use quantbench::engine::LoadExtent;
 use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::model::Model;

@@ -20,6 +20,7 @@ use quantbench::experiment::{Overrides, load};
 use quantbench::model::architecture::ArchitectureClass;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
+use quantbench::prompt::sandbox;
 use quantbench::prompt::template::ChatTemplate;
 use quantbench::workload::seq2seq::SequenceToSequence;
 use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
@@ -34,6 +35,11 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).as_deref() == Some(sandbox::SUBCOMMAND) {
+        // Templates are rendered by a process of the same program.
+        let _ = sandbox::main();
+        return Ok(());
+    }
     let (Some(path), Some(experiment)) = (arguments.next(), arguments.next()) else {
         return Err("usage: task_batching MODEL.gguf EXPERIMENT.toml".into());
     };

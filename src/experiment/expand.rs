@@ -11,6 +11,8 @@ use super::resolved::{Experiment, Workloads};
 use super::workloads::{LatencyPlan, QualityPlan, Sampling, SpeedTest};
 use crate::causes;
 use crate::prompt::choice::FormatChoice;
+use crate::prompt::template;
+use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -209,8 +211,11 @@ fn expand_latency(
             FormatChoice::default()
         }
     };
+    let chat_template_kwargs =
+        chat_template_kwargs(written.chat_template_kwargs.as_ref(), &[format], problems);
     Some(LatencyPlan {
         format,
+        chat_template_kwargs,
         prompts,
         source: source.to_owned(),
         max_tokens: value(written.max_tokens.as_ref(), MAX_TOKENS),
@@ -225,6 +230,25 @@ fn expand_latency(
             seed: value(written.seed.as_ref(), default.seed),
         },
     })
+}
+
+/// What is given to the model's own template, which has to be among `formats`.
+pub(in crate::experiment) fn chat_template_kwargs(
+    written: Option<&Located<Map<String, Value>>>,
+    formats: &[FormatChoice],
+    problems: &mut Vec<Problem>,
+) -> Map<String, Value> {
+    let Some(written) = written else { return Map::new() };
+    if !formats.contains(&FormatChoice::Auto) {
+        let problem = written.problem("is for the model's own template, which is not asked for");
+        problems.push(problem.help("write format = \"auto\", or leave the format out"));
+    }
+    for key in template::OWN_VALUES {
+        if written.value.contains_key(key) {
+            problems.push(written.problem(format!("has '{key}', which every template is given")));
+        }
+    }
+    written.value.clone()
 }
 
 fn expand_quality(

@@ -200,11 +200,28 @@ fn read_text(path: &Path) -> Result<String, InputError> {
 #[derive(Debug, Deserialize)]
 struct PromptLine {
     #[serde(default)]
-    id: Option<String>,
+    id: Option<Name>,
     #[serde(default)]
-    kind: String,
+    kind: Option<Name>,
     #[serde(alias = "prompt")]
     text: String,
+}
+
+/// What something is called: a text, or a number, as most files have it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a text or a number")]
+enum Name {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Text(text) => text,
+            Name::Number(number) => number.to_string(),
+        }
+    }
 }
 
 fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
@@ -226,8 +243,9 @@ fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError
         if read.text.trim().is_empty() {
             return Err(wrong(1, "the text is empty".to_owned()));
         }
-        let id = read.id.unwrap_or_else(|| format!("line-{number}"));
-        Ok((number, TestPrompt { id, kind: read.kind, text: read.text }))
+        let id = read.id.map_or_else(|| format!("line-{number}"), String::from);
+        let kind = read.kind.map(String::from).unwrap_or_default();
+        Ok((number, TestPrompt { id, kind, text: read.text }))
     });
     unique(path, prompts.collect::<Result<_, _>>()?)
 }
@@ -275,6 +293,21 @@ mod tests {
         .unwrap();
         assert_eq!(prompts[0].kind, "story");
         assert_eq!((prompts[1].id.as_str(), prompts[1].text.as_str()), ("line-3", "Two\nlines"));
+    }
+
+    #[test]
+    fn ids_and_kinds_may_be_numbers() {
+        let prompts = jsonl(
+            "{\"id\":1,\"kind\":2,\"text\":\"Once\"}\n{\"id\":1.5,\"kind\":null,\"text\":\"x\"}\n{\"id\":null,\"text\":\"y\"}",
+        )
+        .unwrap();
+        let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+        assert_eq!(ids, ["1", "1.5", "line-3"]);
+        assert_eq!((prompts[0].kind.as_str(), prompts[1].kind.as_str()), ("2", ""));
+        let error = jsonl("{\"id\":1,\"text\":\"x\"}\n{\"id\":\"1\",\"text\":\"y\"}").unwrap_err();
+        assert!(error.ends_with("the id '1' is taken by line 1"), "{error}");
+        let error = jsonl("{\"id\":[1],\"text\":\"x\"}").unwrap_err();
+        assert!(error.contains("a text or a number"), "{error}");
     }
 
     #[test]

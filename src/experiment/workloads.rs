@@ -2,6 +2,7 @@
 
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::str::FromStr;
 
@@ -211,6 +212,9 @@ pub struct LatencyPlan {
     /// Which format prompts are put into.
     #[serde(default = "no_format")]
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
 }
 
 /// The format of runs from before there was a choice.

@@ -47,6 +47,8 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// Proportional share of resident memory at the end, bytes.
     pub pss_bytes: Option<u64>,
+    /// Workloads that could not be measured.
+    pub left_out: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
 }
@@ -180,6 +182,7 @@ impl Report {
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
+            left_out: Vec::new(),
             ending: Ending::Interrupted,
         }
     }
@@ -212,6 +215,9 @@ impl Report {
                     Some(record) => record.samples.push(sample),
                     None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
                 }
+            }
+            Event::LeftOut { phase, reason } => {
+                self.left_out.push(Failure { phase, reason: reason::of_message(&reason) });
             }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),

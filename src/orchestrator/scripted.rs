@@ -287,6 +287,7 @@ fn answered(task: &TaskJob) -> TaskRecord {
     TaskRecord {
         task: task.name,
         format: "none".to_owned(),
+        open_thought: None,
         questions: 2,
         too_long: Vec::new(),
         scores: task.metrics.iter().map(score).collect(),

@@ -15,9 +15,9 @@ use super::tasks::TaskShelf;
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::model::cache::Cache;
-use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
+use crate::results::record::{AnchorRecord, Failure, RunRecord, SpeedRecord, VisitRecord};
 use crate::statistics::sample::Sample;
-use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
+use crate::worker::protocol::{Job, Phase, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -173,6 +173,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let trial = &mut self.run.trials[visit.trial];
         trial.facts = report.facts.or(trial.facts.take());
         trial.tasks = report.tasks;
+        trial.leave_out(report.left_out);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -199,6 +200,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         if !report.is_empty() {
             trial.visits.push(visit_record(round, started, &report));
         }
+        trial.leave_out(report.left_out);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -263,6 +265,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                     max_tokens: latency.max_tokens,
                     sampling: latency.sampling,
                     format: latency.format,
+                    chat_template_kwargs: latency.chat_template_kwargs.clone(),
                 });
             }
         }
@@ -333,7 +336,11 @@ impl<L: Launcher> Benchmark<'_, L> {
                     self.is_reference_over(visit.trial)
                 }
                 Purpose::Quality => trial.has_quality(),
-                Purpose::Tasks => trial.tasks.len() == self.workloads_of(visit.trial).tasks.len(),
+                Purpose::Tasks => {
+                    let is_task = |it: &&Failure| matches!(it.phase, Phase::Task(_));
+                    let left_out = trial.left_out.iter().filter(is_task).count();
+                    trial.tasks.len() + left_out == self.workloads_of(visit.trial).tasks.len()
+                }
                 Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
                 // Two in each round: the reference's own visit and the one at the round's end.
                 Purpose::Anchor(round) => {

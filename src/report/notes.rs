@@ -7,7 +7,7 @@ use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::Metric;
-use crate::results::record::RunRecord;
+use crate::results::record::{Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, significant};
 
@@ -24,6 +24,7 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes: Vec<String> = legend(summary, shown).into_iter().collect();
     notes.extend(failures(summary));
+    notes.extend(unmeasured(run));
     notes.extend(not_measured(run));
     notes.extend(caveats(run, summary));
     notes.extend(shortened(summary, options));
@@ -102,6 +103,29 @@ pub(super) fn failures(summary: &Summary) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Workloads that some trials could not do, each reason once.
+fn unmeasured(run: &RunRecord) -> Vec<String> {
+    let mut found: Vec<(&str, &Failure, Vec<String>)> = Vec::new();
+    for trial in &run.trials {
+        for workload in &trial.left_out {
+            let label = sanitize(&trial.label);
+            let same = |(model, known, _): &&mut (&str, &Failure, Vec<String>)| {
+                *model == trial.model && *known == workload
+            };
+            match found.iter_mut().find(same) {
+                Some((_, _, labels)) if labels.contains(&label) => {}
+                Some((_, _, labels)) => labels.push(label),
+                None => found.push((&trial.model, workload, vec![label])),
+            }
+        }
+    }
+    let told = |(model, Failure { phase, reason }, labels): (&str, &Failure, Vec<String>)| {
+        let (model, reason) = (sanitize(model), sanitize(reason));
+        format!("Not measured of {model} ({}): {phase}, because {reason}", list(&labels))
+    };
+    found.into_iter().map(told).collect()
 }
 
 /// What limits the figures: an unfinished run, too few rounds, drift, throttling, no energy, what

@@ -42,7 +42,29 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     }
     notes.extend(retrieval(run));
     notes.extend(sight(run));
+    notes.extend(open_thoughts(run));
     notes.extend(left_out(run));
+    notes
+}
+
+/// Tasks that were answered within a thought, once per model.
+fn open_thoughts(run: &RunRecord) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for trial in &run.trials {
+        for task in &trial.tasks {
+            let Some(open) = &task.open_thought else { continue };
+            let note = format!(
+                "{}: the chat template of {} ends with an open {open}, so what was scored are words of a thought \
+                 rather than answers; chat_template_kwargs = {{ enable_thinking = false }} closes it if the \
+                 template reads that.",
+                task.task,
+                sanitize(&trial.model),
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
     notes
 }
 

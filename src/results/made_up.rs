@@ -209,6 +209,7 @@ impl MadeUp {
             quality: self.quality.then(|| quality(noise, truth)),
             tasks: Vec::new(),
             embedding_quality: None,
+            left_out: Vec::new(),
             failure: None,
         }
     }

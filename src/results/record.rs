@@ -96,6 +96,9 @@ pub struct TrialRecord {
     /// How alike an encoder's embeddings and the reference's are.
     #[serde(default)]
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// Workloads that could not be measured, while the others were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Failure>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
 }
@@ -106,9 +109,18 @@ impl TrialRecord {
     pub fn has_quality(&self) -> bool {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
+
+    /// Adds workloads that could not be measured; each is told of once.
+    pub fn leave_out(&mut self, workloads: Vec<Failure>) {
+        for workload in workloads {
+            if !self.left_out.iter().any(|known| known.phase == workload.phase) {
+                self.left_out.push(workload);
+            }
+        }
+    }
 }
 
-/// Why a trial failed.
+/// Why a trial, or one of its workloads, failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// In which phase.

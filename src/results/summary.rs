@@ -13,6 +13,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
+use crate::worker::protocol::Phase;
 use crate::workload::measured::ModelFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +65,8 @@ pub struct Row {
     pub best: BTreeSet<Metric>,
     /// Whether the requirements are met; `None`: nothing is required, or the trial failed.
     pub verdict: Option<Verdict>,
+    /// Workloads that could not be measured.
+    pub left_out: Vec<Failure>,
     /// Why the trial failed.
     pub failure: Option<Failure>,
 }
@@ -160,10 +163,10 @@ impl Summary {
         verdicts.peek().is_some() && verdicts.all(|verdict| !verdict.is_met())
     }
 
-    /// Whether any trial failed: exit code 3.
+    /// Whether any trial failed, or a workload of one: exit code 3.
     #[must_use]
     pub fn any_failed(&self) -> bool {
-        self.rows.iter().any(|row| row.failure.is_some())
+        self.rows.iter().any(|row| row.failure.is_some() || !row.left_out.is_empty())
     }
 }
 
@@ -178,7 +181,14 @@ impl Row {
     /// task that the model was not given.
     #[must_use]
     pub fn is_inapplicable(&self, metric: Metric) -> bool {
-        let not_given = matches!(metric, Metric::Task(_)) && !self.figures.contains_key(&metric);
+        let not_given = match metric {
+            Metric::Task(column) => {
+                let phase = Phase::Task(column.task);
+                let is_left_out = self.left_out.iter().any(|workload| workload.phase == phase);
+                !is_left_out && !self.figures.contains_key(&metric)
+            }
+            _ => false,
+        };
         (not_given && self.failure.is_none())
             || self.facts.as_ref().is_some_and(|facts| !metric.applies_to(facts))
     }
@@ -206,6 +216,7 @@ fn row(trial: &TrialRecord) -> Row {
         tests: BTreeMap::new(),
         best: BTreeSet::new(),
         verdict: None,
+        left_out: trial.left_out.clone(),
         failure: trial.failure.clone(),
     }
 }

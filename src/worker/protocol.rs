@@ -22,6 +22,7 @@ use crate::workload::measured::{
 use crate::workload::tasks::record::TaskRecord;
 use crate::workload::tasks::retrieve::CorpusJob;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -215,6 +216,9 @@ pub enum WorkloadJob {
         sampling: Sampling,
         /// Which format prompts are put into.
         format: FormatChoice,
+        /// What the model's own template is given besides.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        chat_template_kwargs: Map<String, Value>,
     },
     /// Perplexity, and divergence from the reference if a reference file is given.
     Quality(QualityJob),
@@ -235,6 +239,9 @@ pub struct TaskJob {
     pub metrics: Vec<TaskMetric>,
     /// Which format requests are put into.
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// What stands between request and alternative, if it was chosen.
     pub separator: Option<String>,
     /// The passages of a task that finds some.
@@ -405,6 +412,13 @@ pub enum Event {
         test: SpeedTest,
         /// The repetition.
         sample: SpeedSample,
+    },
+    /// A workload cannot be measured, but what comes after it can.
+    LeftOut {
+        /// The workload's phase.
+        phase: Phase,
+        /// Why, in one sentence.
+        reason: String,
     },
     /// One answered prompt.
     Response(Response),

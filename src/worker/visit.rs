@@ -12,11 +12,14 @@ use crate::experiment::tasks::Question;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
-use crate::prompt::template::ChatTemplate;
+use crate::prompt::template::{ChatTemplate, TemplateError};
 use crate::workload::encoder_quality::{answers, embeddings};
+use crate::workload::latency::LatencyError;
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
+use crate::workload::tasks::TaskError;
 use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
+use serde_json::{Map, Value};
 use std::path::Path;
 use time::OffsetDateTime;
 
@@ -113,9 +116,18 @@ impl Visit<'_> {
                 Ok(Some(run.memory))
             }
             WorkloadJob::Latency { .. } if !self.facts.class.generates() => Ok(None),
-            WorkloadJob::Latency { prompts, max_tokens, sampling, format } => {
+            WorkloadJob::Latency {
+                prompts,
+                max_tokens,
+                sampling,
+                format,
+                chat_template_kwargs,
+            } => {
                 reporter.send(&Event::Phase(Phase::Latency));
-                let prompter = self.prompter(*format)?;
+                let prompter = match self.prompter(*format, chat_template_kwargs)? {
+                    Ok(prompter) => prompter,
+                    Err(error) => return Ok(self.leave_out(Phase::Latency, &error)),
+                };
                 let mut answered = |response| reporter.send(&Event::Response(response));
                 let run = latency::run(
                     model,
@@ -129,9 +141,14 @@ impl Visit<'_> {
                     },
                     &mut answered,
                     &mut progress,
-                )
-                .map_err(|error| in_words(&error))?;
-                Ok(Some(run.memory))
+                );
+                match run {
+                    Ok(run) => Ok(Some(run.memory)),
+                    Err(error @ LatencyError::Template { .. }) => {
+                        Ok(self.leave_out(Phase::Latency, &error))
+                    }
+                    Err(error) => Err(in_words(&error)),
+                }
             }
             WorkloadJob::Quality(job) => {
                 reporter.send(&Event::Phase(Phase::Quality));
@@ -148,19 +165,36 @@ impl Visit<'_> {
                 Ok(None)
             }
             WorkloadJob::Task(task) => {
-                reporter.send(&Event::Phase(Phase::Task(task.name)));
-                let run = self.answer(task, &mut progress)?;
-                reporter.send(&Event::Task(run.record));
-                Ok(Some(run.memory))
+                let phase = Phase::Task(task.name);
+                reporter.send(&Event::Phase(phase.clone()));
+                let prompter = match self.prompter(task.format, &task.chat_template_kwargs)? {
+                    Ok(prompter) => prompter,
+                    Err(error) => return Ok(self.leave_out(phase, &error)),
+                };
+                match self.answer(task, &prompter, &mut progress)? {
+                    Ok(run) => {
+                        reporter.send(&Event::Task(run.record));
+                        Ok(Some(run.memory))
+                    }
+                    Err(error) if error.is_of_template() => Ok(self.leave_out(phase, &error)),
+                    Err(error) => Err(in_words(&error)),
+                }
             }
         }
+    }
+
+    /// Says that a workload is left out: what is wrong with a template costs only what needs it.
+    fn leave_out(&self, phase: Phase, error: &dyn std::error::Error) -> Option<Vec<BufferMemory>> {
+        self.tools.reporter.send(&Event::LeftOut { phase, reason: in_words(error) });
+        None
     }
 
     fn answer(
         &self,
         task: &TaskJob,
+        prompter: &Prompter,
         progress: crate::workload::Progress<'_>,
-    ) -> Result<tasks::TaskRun, String> {
+    ) -> Result<Result<tasks::TaskRun, TaskError>, String> {
         let questions: Vec<Question> = read_list(&task.questions)?;
         let corpus = task.corpus.as_ref();
         let passages: Option<Vec<String>> =
@@ -182,7 +216,7 @@ impl Visit<'_> {
             questions: &questions,
             answering: &task.answering,
             metrics: &task.metrics,
-            prompter: &self.prompter(task.format)?,
+            prompter,
             separator: task.separator.as_deref(),
             corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
                 passages,
@@ -195,17 +229,22 @@ impl Visit<'_> {
                 .zip(task.projector.as_deref())
                 .map(|(folder, projector)| tasks::Gallery { folder, projector }),
         };
-        tasks::run(self.model, self.settings, &request, progress).map_err(|error| in_words(&error))
+        Ok(tasks::run(self.model, self.settings, &request, progress))
     }
 
     /// What puts requests into a format; the model's own template is read from its file.
-    fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
+    fn prompter(
+        &self,
+        format: FormatChoice,
+        variables: &Map<String, Value>,
+    ) -> Result<Result<Prompter, TemplateError>, String> {
         let own = self.model.chat_template().map_err(|error| in_words(&error))?;
         let template = || {
-            let now = OffsetDateTime::now_utc();
-            own.map(|(source, tokens)| ChatTemplate::new(&source, tokens, now)).transpose()
+            let Some((source, tokens)) = own else { return Ok(None) };
+            let template = ChatTemplate::new(&source, tokens, OffsetDateTime::now_utc())?;
+            Ok(Some(template.with_variables(variables.clone())))
         };
-        Prompter::new(format, template).map_err(|error| in_words(&error))
+        Ok(Prompter::new(format, template))
     }
 
     fn measure_quality(

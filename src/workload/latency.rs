@@ -1,7 +1,8 @@
 //! Latency: real prompts answered one at a time, every token's time kept.
 //!
 //! Definitions of MLPerf Client and GuideLLM: the clock starts when the request arrives (before
-//! tokenization); TTFT ends when the first generated token has been sampled; ITL are the times
+//! tokenization, but with the prompt in its format already: a model's own template is rendered in another
+//! process, which would be measured too); TTFT ends when the first generated token has been sampled; ITL are the times
 //! between following tokens, the first token having none.
 
 use super::Progress;
@@ -18,6 +19,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, TestPrompt};
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
+use crate::prompt::piece::Prompt;
 use crate::prompt::template::TemplateError;
 
 /// Why the latency workload failed.
@@ -93,9 +95,12 @@ pub fn run(
 ) -> Result<LatencyRun, LatencyError> {
     let Answers { max_tokens, sampling, prompter, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
+    let requests: Vec<Request<'_>> =
+        prompts.iter().map(|prompt| Request::new(prompter, prompt)).collect::<Result<_, _>>()?;
     let mut longest = 0;
-    for prompt in prompts {
-        let tokens = tokens(model, prompter, prompt)?.len();
+    for request in &requests {
+        let prompt = request.prompt;
+        let tokens = request.tokens(model)?.len();
         if tokens == 0 {
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
@@ -123,10 +128,9 @@ pub fn run(
         },
         max_tokens,
         sampling,
-        prompter,
     };
     let memory = session.evaluation.context().memory();
-    if let Some(first) = prompts.first() {
+    if let Some(first) = requests.first() {
         // The first evaluation of a context pays for page faults and graph building that no later
         // one pays for.
         session.max_tokens = max_tokens.min(2);
@@ -134,8 +138,8 @@ pub fn run(
         session.max_tokens = max_tokens;
     }
     #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-    for (index, prompt) in prompts.iter().enumerate() {
-        let response = session.answer(prompt)?;
+    for (index, request) in requests.iter().enumerate() {
+        let response = session.answer(request)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
         progress((index + 1) as f64 / prompts.len() as f64, &format!("TTFT {ttft:.1} ms"));
         answered(response);
@@ -144,20 +148,34 @@ pub fn run(
     Ok(LatencyRun { memory, context })
 }
 
-/// A prompt as the model sees it.
-fn tokens(
-    model: &dyn Model,
-    prompter: &Prompter,
-    prompt: &TestPrompt,
-) -> Result<Vec<i32>, LatencyError> {
-    // Without a format the model's own special tokens go around the text, at its end too.
-    if matches!(prompter, Prompter::Plain) {
-        return Ok(model.tokenize(&prompt.text, true, false)?);
+/// A prompt, and what it is in its format.
+struct Request<'p> {
+    prompt: &'p TestPrompt,
+    /// `None`: the text as it is.
+    rendered: Option<Prompt>,
+}
+
+impl<'p> Request<'p> {
+    fn new(prompter: &Prompter, prompt: &'p TestPrompt) -> Result<Self, LatencyError> {
+        let rendered = match prompter {
+            Prompter::Plain => None,
+            _ => Some(
+                prompter
+                    .request(&prompt.text)
+                    .map_err(|source| LatencyError::Template { id: prompt.id.clone(), source })?,
+            ),
+        };
+        Ok(Self { prompt, rendered })
     }
-    let rendered = prompter
-        .request(&prompt.text)
-        .map_err(|source| LatencyError::Template { id: prompt.id.clone(), source })?;
-    Ok(model.tokenize_prompt(&rendered)?)
+
+    /// The prompt as the model sees it.
+    fn tokens(&self, model: &dyn Model) -> Result<Vec<i32>, EngineError> {
+        match &self.rendered {
+            // Without a format the model's own special tokens go around the text, at its end too.
+            None => model.tokenize(&self.prompt.text, true, false),
+            Some(rendered) => model.tokenize_prompt(rendered),
+        }
+    }
 }
 
 struct Session<'model> {
@@ -166,7 +184,6 @@ struct Session<'model> {
     evaluation: Evaluation<'model>,
     max_tokens: u32,
     sampling: Sampling,
-    prompter: &'model Prompter,
 }
 
 /// How a model comes from a prompt to the tokens after it.
@@ -204,13 +221,13 @@ impl<'model> Evaluation<'model> {
 }
 
 impl Session<'_> {
-    fn answer(&mut self, prompt: &TestPrompt) -> Result<Response, LatencyError> {
+    fn answer(&mut self, request: &Request<'_>) -> Result<Response, LatencyError> {
         // Emptying the cache and making the sampler belong to the end of the request before.
         self.evaluation.context().clear_memory();
         self.evaluation.context().begin_sampling(self.sampling)?;
         let model = self.model;
         let start = self.clock.now();
-        let tokens = tokens(model, self.prompter, prompt)?;
+        let tokens = request.tokens(model)?;
         let mut position = self.evaluation.submit(&tokens)?;
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
@@ -231,7 +248,7 @@ impl Session<'_> {
             position += 1;
         }
         Ok(Response {
-            prompt_id: prompt.id.clone(),
+            prompt_id: request.prompt.id.clone(),
             prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
             text: String::from_utf8_lossy(&text).into_owned(),
             token_nanoseconds,

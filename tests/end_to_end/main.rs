@@ -21,5 +21,6 @@ mod pictures;
 mod quantize;
 mod run;
 mod tasks;
+mod templates;
 mod tiny_model;
 mod world;

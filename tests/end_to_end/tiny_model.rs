@@ -20,8 +20,17 @@ pub fn write(path: &Path, weights: Weights) {
     fs::write(path, bytes(weights)).unwrap();
 }
 
+/// Writes the model with a chat template.
+pub fn write_with_template(path: &Path, template: &str) {
+    fs::write(path, bytes_with(Weights::F16, Some(template))).unwrap();
+}
+
 /// The model as the bytes of a GGUF.
 pub fn bytes(weights: Weights) -> Vec<u8> {
+    bytes_with(weights, None)
+}
+
+fn bytes_with(weights: Weights, template: Option<&str>) -> Vec<u8> {
     let mut metadata = Metadata::default();
     metadata.text("general.architecture", "llama");
     metadata.text("general.name", "tiny");
@@ -41,6 +50,9 @@ pub fn bytes(weights: Weights) -> Vec<u8> {
     metadata.integers("tokenizer.ggml.token_type", &types);
     metadata.number("tokenizer.ggml.bos_token_id", 1);
     metadata.number("tokenizer.ggml.eos_token_id", 2);
+    if let Some(template) = template {
+        metadata.text("tokenizer.chat_template", template);
+    }
     file(&metadata, &tensors(), weights)
 }
 

@@ -49,6 +49,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         quality: None,
         embedding_quality: None,
         tasks: Vec::new(),
+        left_out: Vec::new(),
         failure: None,
     }
 }

@@ -116,6 +116,7 @@ impl Harness {
             max_tokens: 8,
             sampling: Sampling::default(),
             format: FormatChoice::None,
+            chat_template_kwargs: serde_json::Map::new(),
         });
         self
     }

@@ -131,6 +131,14 @@ pub enum TaskError {
     },
 }
 
+impl TaskError {
+    /// Whether a template is to blame, the model's or the task's own.
+    #[must_use]
+    pub fn is_of_template(&self) -> bool {
+        matches!(self, Self::Template { .. } | Self::Filling { .. } | Self::NoPlace { .. })
+    }
+}
+
 impl From<IndexError> for TaskError {
     fn from(error: IndexError) -> Self {
         Self::Index { reason: causes::in_words(&error) }
@@ -228,6 +236,7 @@ pub fn run(
     let record = TaskRecord {
         task: request.name,
         format: format.to_owned(),
+        open_thought: if decodes { request.prompter.open_thought() } else { None },
         questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         too_long,
         scores: record::scores(request.metrics, &questions, &answers),

@@ -12,13 +12,11 @@ use crate::engine::Model;
 use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question, Sought};
-use crate::prompt::environment::{in_words, strict_environment};
+use crate::prompt::sandbox::Sandbox;
 use crate::workload::Progress;
-use minijinja::value::Serde;
-use minijinja::{Environment, Value};
 use std::time::{Duration, Instant};
 
-/// The name of the request's template in its environment.
+/// The name of the request's template in its sandbox.
 const TEMPLATE: &str = "template";
 
 /// The passages nearest to every query, by an encoder.
@@ -125,7 +123,7 @@ impl Answered {
 struct Reader<'a> {
     model: &'a dyn Model,
     alone: Alone<'a>,
-    environment: Environment<'static>,
+    sandbox: Sandbox,
     request: &'a Request<'a>,
     max_tokens: u32,
 }
@@ -138,13 +136,12 @@ impl<'a> Reader<'a> {
         request: &'a Request<'a>,
         max_tokens: u32,
     ) -> Result<Self, TaskError> {
-        let mut environment = strict_environment();
-        let template = corpus.job.template.clone().unwrap_or_default();
-        environment
-            .add_template_owned(TEMPLATE, template)
-            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+        let sandbox = Sandbox::task();
+        sandbox
+            .add(TEMPLATE, corpus.job.template.as_deref().unwrap_or_default())
+            .map_err(|fault| TaskError::Filling { reason: fault.to_string() })?;
         let alone = Alone::open(model, settings, model.context_length())?;
-        Ok(Self { model, alone, environment, request, max_tokens })
+        Ok(Self { model, alone, sandbox, request, max_tokens })
     }
 
     /// The request as tokens; `None` if it and an answer do not fit the model's context.
@@ -158,10 +155,9 @@ impl<'a> Reader<'a> {
         let passages = chunks.iter().map(|&chunk| serde_json::Value::from(chunk)).collect();
         fields.insert("passages".to_owned(), serde_json::Value::Array(passages));
         let text = self
-            .environment
-            .get_template(TEMPLATE)
-            .and_then(|template| template.render(Value::from(Serde(&fields))))
-            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+            .sandbox
+            .render_one(TEMPLATE, fields)
+            .map_err(|fault| TaskError::Filling { reason: fault.to_string() })?;
         let prompt = self
             .request
             .prompter
