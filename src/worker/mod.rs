@@ -48,6 +48,7 @@ pub fn main() -> ExitCode {
         Job::ApplyRecipe(job) => mix::apply(backend, &job, &reporter),
         Job::Visit(job) => visit::run(backend, &job, &reporter),
         Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
+        Job::PlanTypes(job) => making::plan_types(backend, &job, &reporter),
     };
     match result {
         Ok(()) => {

@@ -13,6 +13,7 @@ use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::split::all_parts;
+use crate::model::stored_types::StoredTypes;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
 use crate::workload::encoder_quality::{answers, embeddings};
@@ -74,6 +75,7 @@ fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, 
         active_parameters: Some(header.active_parameters()),
         experts: header.experts(),
         tensor_bytes: model.tensor_bytes(),
+        types: Some(StoredTypes::of(&header)),
         context_length: model.context_length(),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),

@@ -182,6 +182,7 @@ impl Rehearsal {
             name: "rehearsal".to_owned(),
             started: stage.now(),
             finished: None,
+            active_seconds: None,
             environment: Environment::default(),
             requirements: Requirements::default(),
             experiment: serde_json::Value::Null,
@@ -197,6 +198,7 @@ impl Rehearsal {
             machine_bytes: Some(4 << 30),
             run,
             resumed,
+            noted: stage.now(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = runtime.block_on(benchmark.run()).unwrap();
