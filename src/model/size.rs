@@ -9,6 +9,9 @@ const MIX: f64 = 1.35;
 /// llama.cpp's alignment of tensors in what it writes.
 const ALIGNMENT: u64 = 32;
 
+/// Keys that llama.cpp adds to what it writes.
+const ADDED_KEYS: [&str; 2] = ["general.quantization_version", "general.file_type"];
+
 /// llama.cpp stores token embeddings and output in up to `Q8_0` whatever the type.
 const OUTER_BITS: f64 = 8.5;
 
@@ -42,7 +45,10 @@ pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
 pub fn bytes_as(source: &Header, formats: &[GgmlType]) -> u64 {
     let padded = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
     let own: u64 = source.tensors.iter().map(|tensor| padded(tensor.bytes)).sum();
-    let header = source.file_bytes.saturating_sub(own);
+    let missing = ADDED_KEYS.iter().filter(|key| source.get(key).is_none());
+    // A length, the key, the kind of its value, and a number.
+    let added: u64 = missing.map(|key| 8 + key.len() as u64 + 4 + 4).sum();
+    let header = padded(source.file_bytes.saturating_sub(own) + added);
     let new = source.tensors.iter().zip(formats).map(|(tensor, format)| {
         let blocks = tensor.weights / format.block_weights();
         padded(blocks.saturating_mul(format.block_bytes()))

@@ -191,7 +191,7 @@ fn what_variants_hold_besides_their_names_is_told_before_and_after() {
         assert!(ended.stderr.contains(part), "no '{part}' in:\n{}", ended.stderr);
     }
     let inspected = world.run(&["inspect", "tiny-Q2_K.gguf"]).expect(0).stdout;
-    assert!(inspected.contains("Q2_K here: ") && inspected.contains(instead), "{inspected}");
+    assert!(inspected.contains("in place of Q2_K: ") && inspected.contains(instead), "{inspected}");
 }
 
 #[test]

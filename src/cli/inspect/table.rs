@@ -23,7 +23,7 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
         header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(it)?)))
     {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {file_type} here: {told}");
+        let _ = writeln!(text, "  in place of {file_type}: {told}");
     }
     text.push_str("\nMemory\n");
     text.push_str(&memory_table(memory));
