@@ -14,6 +14,7 @@ use quantbench::engine::batch::Batch;
 use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::context::Context;
 use quantbench::engine::llama::model::Model;
+use quantbench::engine::{Context as _, ContextPurpose, Model as _};
 use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};

@@ -1,4 +1,4 @@
-//! What commands ask of llama.cpp itself: memory, from a worker, and devices, in this process.
+//! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
 use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
@@ -6,12 +6,14 @@ use crate::causes;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::experiment::settings::Settings;
-use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::model::quantization::Quantization;
+use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
-use crate::worker::protocol::{Job, PredictJob};
+use crate::worker::protocol::{Job, PlanTypesJob, PlannedVariant, PredictJob};
 use crate::workload::measured::PredictedMemory;
+use std::path::Path;
 use std::time::Duration;
 
 /// Predicting reads metadata only; a worker that is silent for longer hangs.
@@ -26,8 +28,7 @@ impl Listener for Nobody {
     }
 }
 
-/// Has a worker predict memory, so that a file which native code cannot bear costs an answer and not
-/// the program. An error is the reason in words.
+/// Has a worker predict memory. An error is the reason in words.
 pub(super) fn predict_memory(
     request: &PredictionRequest<'_>,
 ) -> Result<Vec<PredictedMemory>, String> {
@@ -40,6 +41,22 @@ pub(super) fn predict_memory(
         },
         contexts: request.contexts.to_vec(),
     });
+    ask(&job).map(|report| report.predicted)
+}
+
+/// Has a worker tell the types of variants that are not made yet, one entry per quantization. An error is the
+/// reason in words.
+pub(super) fn planned_types(
+    input: &Path,
+    quantizations: Vec<Quantization>,
+) -> Result<Vec<PlannedVariant>, String> {
+    let job = Job::PlanTypes(PlanTypesJob { input: input.to_owned(), quantizations });
+    ask(&job).map(|report| report.planned)
+}
+
+/// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and
+/// not the program.
+fn ask(job: &Job) -> Result<Report, String> {
     let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
@@ -47,11 +64,11 @@ pub(super) fn predict_memory(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(in_words)?;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
-    let report = runtime
-        .block_on(converse(&mut launcher, &job, limits, &mut Nobody))
+    let mut report = runtime
+        .block_on(converse(&mut launcher, job, limits, &mut Nobody))
         .map_err(|error| causes::in_words(&error))?;
-    match report.ending {
-        Ending::Done => Ok(report.predicted),
+    match std::mem::replace(&mut report.ending, Ending::Done) {
+        Ending::Done => Ok(report),
         Ending::Failed(failure) => Err(failure.reason),
         Ending::Interrupted => Err("interrupted".to_owned()),
     }

@@ -1,6 +1,7 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
 mod method;
+mod types;
 
 use super::bar::Bar;
 use super::fetching::resolve_options;
@@ -251,10 +252,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
+        let mut types = types::Told::default();
         for task in &undertaking.tasks {
             let made = make(arguments, &undertaking, task, &mut launcher).await?;
             if made == Outcome::Interrupted {
                 return Ok(made);
+            }
+            if undertaking.recipe.is_none() {
+                types.tell(task.quantization, &task.path);
             }
         }
         Ok(Outcome::Done)

@@ -21,6 +21,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Sampling;
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::gguf::SpecialTokens;
+use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use batch::Batch;
 use error::EngineError;
@@ -119,6 +120,11 @@ pub trait Model: Debug + Send + Sync {
 
     /// The experts of a mixture of experts.
     fn experts(&self) -> Option<Experts> {
+        None
+    }
+
+    /// The types that its weights are stored in; `None` if the engine does not tell.
+    fn stored_types(&self) -> Option<StoredTypes> {
         None
     }
 

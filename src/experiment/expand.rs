@@ -43,6 +43,10 @@ pub struct Origin<'a> {
     pub fallback_name: &'a str,
     /// Whether this is the experiment compiled into the program.
     pub built_in: bool,
+    /// Whether nobody asked for it by its name: it is the default.
+    pub is_default: bool,
+    /// Whether the command line allows variants of sources that are quantized already.
+    pub allow_requantize: bool,
 }
 
 /// Turns what was written into what it means; what is wrong goes to `problems`.

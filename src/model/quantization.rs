@@ -69,8 +69,7 @@ static ENTRIES: [Entry; 37] = [
     entry("Q4_1_SOME_F16", 4),
 ];
 
-/// Names that people use for a file type of another name. `INT8`, `INT4`, `FP16` and `FP32` are the
-/// names of the Model Quantization Comparison that quantbench started from.
+/// Names that people use for a file type of another name.
 const ALIASES: [(&str, &str); 10] = [
     ("FP32", "F32"),
     ("FP16", "F16"),
@@ -320,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_comparison_are_accepted() {
+    fn names_of_other_programs_are_accepted() {
         assert_eq!("INT8".parse::<FileType>().map(FileType::name), Ok("Q8_0"));
         assert_eq!("INT4".parse::<FileType>().map(FileType::name), Ok("Q4_0"));
         assert_eq!("fp16".parse::<FileType>().map(FileType::name), Ok("F16"));

@@ -9,16 +9,19 @@ use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
-use crate::worker::protocol::{Event, Job, Phase};
+use crate::worker::protocol::{Event, Job, Phase, PlannedVariant};
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
 };
 use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Everything that one worker reported, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
+    /// When the worker was started.
+    pub started: OffsetDateTime,
     /// Loads.
     pub loads: Vec<LoadSample>,
     /// What was loaded.
@@ -37,6 +40,8 @@ pub struct Report {
     pub embedding_quality: Option<EmbeddingQuality>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
+    /// Variants that are not made yet.
+    pub planned: Vec<PlannedVariant>,
     /// The importance matrix that was made.
     pub calibrated: Option<Calibrated>,
     /// Tensors that a method left to simpler rounding.
@@ -94,7 +99,8 @@ pub async fn converse<L: Launcher>(
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Report, ListenerError> {
-    let mut report = Report::new();
+    let started = launcher.now();
+    let mut report = Report::new(started);
     let mut phase = Phase::Start;
     let mut worker = match launcher.launch(job) {
         Ok(worker) => worker,
@@ -104,7 +110,13 @@ pub async fn converse<L: Launcher>(
         }
     };
     let mut monitor = launcher.monitor(&worker);
-    monitor.begin(&phase);
+    // Seconds since the start at which phases began.
+    let mut begun_at = Vec::new();
+    let mut begin = |phase: &Phase, now: OffsetDateTime| {
+        begun_at.push((now - started).as_seconds_f64());
+        monitor.begin(phase);
+    };
+    begin(&phase, launcher.now());
     let last = loop {
         match worker.next(limits.silence).await {
             Said::Event(event) => {
@@ -113,7 +125,7 @@ pub async fn converse<L: Launcher>(
                     && *begun != phase
                 {
                     phase = begun.clone();
-                    monitor.begin(&phase);
+                    begin(&phase, launcher.now());
                 }
                 listener.hear(&BenchmarkEvent::Worker(&event))?;
                 if let Some(last) = report.take(*event) {
@@ -135,10 +147,19 @@ pub async fn converse<L: Launcher>(
             }
         }
     };
+    begun_at.push((launcher.now() - started).as_seconds_f64());
     let usage = monitor.finish();
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
-    report.usage = usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
+    // A phase ends when the next one begins. There is one time more than phases, or no usage at all.
+    let times = begun_at.windows(2);
+    let used = usage.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
+        phase,
+        begin_seconds: Some(times[0]),
+        end_seconds: Some(times[1]),
+        usage,
+    });
+    report.usage = used.collect();
     report.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,
@@ -166,8 +187,9 @@ enum Last {
 }
 
 impl Report {
-    fn new() -> Self {
+    fn new(started: OffsetDateTime) -> Self {
         Self {
+            started,
             loads: Vec::new(),
             facts: None,
             memory: Vec::new(),
@@ -177,6 +199,7 @@ impl Report {
             tasks: Vec::new(),
             embedding_quality: None,
             predicted: Vec::new(),
+            planned: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
             usage: Vec::new(),
@@ -224,6 +247,7 @@ impl Report {
             Event::Task(task) => self.tasks.push(task),
             Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
+            Event::PlannedTypes { variants } => self.planned = variants,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.peak_rss_bytes = peak_rss_bytes;
                 self.pss_bytes = pss_bytes;

@@ -171,6 +171,7 @@ impl Plan {
                     artifact: None,
                     facts: None,
                     visits: Vec::new(),
+                    stages: Vec::new(),
                     quality: None,
                     tasks: Vec::new(),
                     embedding_quality: None,

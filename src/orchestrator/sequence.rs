@@ -1,7 +1,7 @@
 //! The benchmark sequence, from the first variant to the last round.
 //!
-//! This file is the seed's diagram: for each variant a worker loads it while the monitor watches,
-//! every test and prompt is processed and recorded, the monitor stops and returns what was used.
+//! For each variant a worker loads it while the monitor watches, every test and prompt is processed
+//! and recorded, the monitor stops and returns what was used.
 //! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
 //! `keeper.rs`.
 
@@ -15,7 +15,9 @@ use super::tasks::TaskShelf;
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::model::cache::Cache;
-use crate::results::record::{AnchorRecord, Failure, RunRecord, SpeedRecord, VisitRecord};
+use crate::results::record::{
+    AnchorRecord, Failure, RunRecord, SpeedRecord, Stage, StageRecord, TrialRecord, VisitRecord,
+};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::{Job, Phase, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
@@ -40,6 +42,8 @@ pub struct Benchmark<'a, L: Launcher> {
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
     pub resumed: bool,
+    /// Up to when the time that the run has been under way is noted: when it begins or goes on, now.
+    pub noted: OffsetDateTime,
 }
 
 /// Why a run ended early. What was measured until then is kept.
@@ -94,6 +98,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         if !self.launcher.is_interrupted() {
             self.run.finished = Some(self.launcher.now());
         }
+        self.note_time();
         self.listener.hear(&BenchmarkEvent::RunEnded { run: &self.run })?;
         Ok(self.run)
     }
@@ -144,6 +149,7 @@ impl<L: Launcher> Benchmark<'_, L> {
             return Ok(());
         };
         let trial = &mut self.run.trials[visit.trial];
+        keep_stage(trial, Stage::Quality, &report);
         trial.facts = report.facts.or(trial.facts.take());
         trial.quality = report.quality.or(trial.quality.take());
         trial.embedding_quality = report.embedding_quality.or(trial.embedding_quality.take());
@@ -171,6 +177,7 @@ impl<L: Launcher> Benchmark<'_, L> {
             return Ok(());
         }
         let trial = &mut self.run.trials[visit.trial];
+        keep_stage(trial, Stage::Tasks, &report);
         trial.facts = report.facts.or(trial.facts.take());
         trial.tasks = report.tasks;
         trial.leave_out(report.left_out);
@@ -198,7 +205,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         trial.facts = report.facts.clone().or(trial.facts.take());
         // What a trial measured before it failed is worth showing beside the reason.
         if !report.is_empty() {
-            trial.visits.push(visit_record(round, started, &report));
+            trial.visits.push(visit_record(round, &report));
         }
         trial.leave_out(report.left_out);
         self.note_ending(visit.trial, report.ending);
@@ -316,9 +323,19 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 
     fn tell_trial(&mut self, position: usize) -> Result<(), SequenceError> {
+        self.note_time();
         let trial = &self.run.trials[position];
-        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial })?;
+        let active_seconds = self.run.active_seconds;
+        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial, active_seconds })?;
         Ok(())
+    }
+
+    /// Adds the time since the last note to what the run has been under way.
+    fn note_time(&mut self) {
+        let now = self.launcher.now();
+        let since = (now - self.noted).as_seconds_f64().max(0.0);
+        self.run.active_seconds = Some(self.run.active_seconds.unwrap_or(0.0) + since);
+        self.noted = now;
     }
 
     /// The visits of the schedule that are not stored yet.
@@ -367,10 +384,21 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 }
 
-fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRecord {
+/// Keeps what a visit for quality or tasks used; one that is made again replaces the one before.
+fn keep_stage(trial: &mut TrialRecord, stage: Stage, report: &Report) {
+    trial.stages.retain(|other| other.stage != stage);
+    trial.stages.push(StageRecord {
+        stage,
+        started: report.started,
+        usage: report.usage.clone(),
+        peak_rss_bytes: report.peak_rss_bytes,
+    });
+}
+
+fn visit_record(round: u32, report: &Report) -> VisitRecord {
     VisitRecord {
         round,
-        started,
+        started: report.started,
         loads: report.loads.clone(),
         memory: report.memory.clone(),
         speed: report.speed.clone(),

@@ -17,14 +17,16 @@ mod json;
 mod jsonl;
 mod llama_bench;
 mod markdown;
+mod next;
 mod notes;
 mod numbers;
 mod table;
 mod tasks;
 mod text;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
 pub use format::{Format, RenderOptions, ReportError, render};
-pub use text::sanitize;
+pub use text::{quoted, sanitize};

@@ -161,7 +161,9 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes.extend(super::types::notes(run));
     notes.extend(quality(run));
+    notes.extend(embeddings(run));
     notes.extend(super::tasks::notes(run, summary));
     if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {
         notes.push(
@@ -221,7 +223,39 @@ fn quality(run: &RunRecord) -> Option<String> {
     } else {
         String::new()
     };
-    Some(format!("PPL and KLD over {tokens} tokens of text{early}{bound}."))
+    let text = text_of(run);
+    Some(format!("PPL and KLD over {tokens} tokens of {text}{early}{bound}."))
+}
+
+/// What embeddings are compared on.
+fn embeddings(run: &RunRecord) -> Option<String> {
+    let mut measured = run.trials.iter().filter_map(|trial| trial.embedding_quality.as_ref());
+    let pieces = measured.next()?.pieces;
+    Some(format!("Cosines over {pieces} pieces of {}.", text_of(run)))
+}
+
+/// The texts that quality is measured on, as the experiment names them; `text` in a run of another version.
+fn text_of(run: &RunRecord) -> String {
+    let experiment = &run.experiment;
+    let source = |of: &serde_json::Value| {
+        let source = of.pointer("/workloads/quality/source")?.as_str()?;
+        Some(match source {
+            "demo" => "the demo text".to_owned(),
+            path => sanitize(path),
+        })
+    };
+    let models = experiment.get("models").and_then(serde_json::Value::as_array);
+    let own = models.into_iter().flatten().filter_map(|model| {
+        let has_own = model.get("workloads").is_some_and(|it| !it.is_null());
+        source(if has_own { model } else { experiment })
+    });
+    let mut names: Vec<String> = Vec::new();
+    for name in own {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 
 /// The requirements in words: `memory ≤ 2.00 GiB`.

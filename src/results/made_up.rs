@@ -142,6 +142,7 @@ impl MadeUp {
             name: "laptop".to_owned(),
             started: started(),
             finished: Some(started() + Duration::seconds(1260)),
+            active_seconds: Some(1260.0),
             environment: self.environment(),
             requirements: Requirements::default(),
             experiment: serde_json::json!({ "name": "laptop", "rounds": self.rounds }),
@@ -197,6 +198,7 @@ impl MadeUp {
                 active_parameters: Some(1_240_000_000),
                 experts: None,
                 tensor_bytes: bytes - 5_000_000,
+                types: None,
                 context_length: 131_072,
                 layers: 16,
                 vocabulary: 128_256,
@@ -207,6 +209,7 @@ impl MadeUp {
             }),
             visits: (0..self.rounds).map(|round| self.visit(noise, round, truth, slower)).collect(),
             quality: self.quality.then(|| quality(noise, truth)),
+            stages: Vec::new(),
             tasks: Vec::new(),
             embedding_quality: None,
             left_out: Vec::new(),
@@ -251,6 +254,8 @@ impl MadeUp {
             responses,
             usage: vec![PhaseUsage {
                 phase: Phase::Speed(speed_test("tg128")),
+                begin_seconds: Some(9.5),
+                end_seconds: Some(14.5),
                 usage: self.usage(noise, bytes),
             }],
             peak_rss_bytes: Some(whole(if self.gpu {

@@ -30,6 +30,10 @@ pub struct RunRecord {
     /// When it ended; `None`: interrupted or under way.
     #[serde(with = "time::serde::rfc3339::option")]
     pub finished: Option<OffsetDateTime>,
+    /// Seconds that it was under way, without the time between an interruption and its resumption. `None` in
+    /// runs stored before this was kept.
+    #[serde(default)]
+    pub active_seconds: Option<f64>,
     /// What it ran on and was built from.
     pub environment: Environment,
     /// What the user needs.
@@ -88,6 +92,9 @@ pub struct TrialRecord {
     pub facts: Option<ModelFacts>,
     /// All visits, in order of time.
     pub visits: Vec<VisitRecord>,
+    /// What the visits for quality and tasks used.
+    #[serde(default)]
+    pub stages: Vec<StageRecord>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
     /// Tasks that were answered.
@@ -153,6 +160,30 @@ pub struct VisitRecord {
     pub pss_bytes: Option<u64>,
 }
 
+/// What a visit for quality or tasks used: its figures are the trial's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// What the visit was for.
+    pub stage: Stage,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// Usage per phase.
+    pub usage: Vec<PhaseUsage>,
+    /// Peak resident memory of the worker, bytes.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// What a visit outside the rounds is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Perplexity, and divergence from the reference.
+    Quality,
+    /// Questions of tasks.
+    Tasks,
+}
+
 /// The repetitions of one throughput test within one visit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeedRecord {
@@ -167,6 +198,12 @@ pub struct SpeedRecord {
 pub struct PhaseUsage {
     /// The phase.
     pub phase: Phase,
+    /// When it began, seconds since the start of the visit. `None` in runs stored before this was kept.
+    #[serde(default)]
+    pub begin_seconds: Option<f64>,
+    /// When it ended, seconds since the start of the visit.
+    #[serde(default)]
+    pub end_seconds: Option<f64>,
     /// What was used.
     pub usage: Usage,
 }

@@ -4,6 +4,7 @@ use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
 use super::extract;
 use super::figure::Figure;
+use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
 use super::metric::Metric;
 use super::record::{Failure, RunRecord, TrialRecord};
@@ -28,6 +29,8 @@ pub struct Summary {
     pub metrics: Vec<Metric>,
     /// The test that stands for generation speed.
     pub generation: Option<SpeedTest>,
+    /// Formats of each task against each other.
+    pub format_tests: Vec<FormatTest>,
     /// Change of the anchor over the run, as a fraction; `None` if it was measured too seldom.
     pub drift: Option<Estimate>,
     /// Signs of throttling seen in any phase, each once.
@@ -148,6 +151,7 @@ impl Summary {
             models,
             metrics,
             generation,
+            format_tests: format_tests(&rows),
             drift: drift(run),
             throttling: throttling(run),
             rounds_done: rounds_done(run),

@@ -1,15 +1,22 @@
 //! Jobs that make files: variants, imports, importance matrices.
 
-use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
+use super::protocol::{
+    CalibrateJob, Event, ImportJob, MemoryPart, Phase, PlanTypesJob, PlannedVariant, QuantizeJob,
+};
 use super::report::Reporter;
 use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::planned_types;
 use crate::mix::TensorTypes;
-use crate::model::gguf::Header;
+use crate::model::gguf::{GgmlType, Header};
+use crate::model::quantization::{Method, Quantization};
+use crate::model::size;
+use crate::model::stored_types::StoredTypes;
 use crate::quantize;
 use crate::quantize::import::Import;
 use crate::quantize::importance::{self, Calibration, Told};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -65,6 +72,32 @@ pub(super) fn quantize(
     if let Some(quantize::Report { chosen, kept }) = report {
         reporter.send(&Event::Quantized { chosen, kept });
     }
+    Ok(())
+}
+
+/// Finds the types of variants that are not made yet.
+pub(super) fn plan_types(
+    backend: Backend,
+    job: &PlanTypesJob,
+    reporter: &Reporter,
+) -> Result<(), String> {
+    let header = Header::read(&job.input).map_err(|error| in_words(&error))?;
+    let variants = job.quantizations.iter().map(|quantization| {
+        let Quantization { file_type, method } = *quantization;
+        let is_weighted = method != Method::Rtn;
+        let types = planned_types(backend, &job.input, file_type, is_weighted)
+            .map_err(|error| in_words(&error))?;
+        let types: HashMap<String, GgmlType> = types.into_iter().collect();
+        let formats: Option<Vec<GgmlType>> =
+            header.tensors.iter().map(|tensor| types.get(&tensor.name).copied()).collect();
+        let formats = formats.ok_or("llama.cpp does not tell the types of all tensors")?;
+        Ok(PlannedVariant {
+            bytes: size::bytes_as(&header, &formats),
+            types: StoredTypes::given(&header, &formats, Some(file_type)),
+        })
+    });
+    let variants = variants.collect::<Result<_, String>>()?;
+    reporter.send(&Event::PlannedTypes { variants });
     Ok(())
 }
 

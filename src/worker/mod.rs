@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
         Job::ApplyRecipe(job) => mix::apply(llama, job, &reporter),
         Job::Visit(job) => visit::run(tools, job),
         Job::PredictMemory(job) => visit::predict_memory(tools, job),
+        Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),
     };
     match finish(result, &reporter) {
         true => ExitCode::SUCCESS,

@@ -12,7 +12,8 @@ use crate::metrics::TaskMetric;
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{Cost, Report, Target};
 use crate::model::artifact::KeptTensor;
-use crate::model::quantization::{FileType, Method};
+use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::stored_types::StoredTypes;
 use crate::prompt::choice::FormatChoice;
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
@@ -44,6 +45,8 @@ pub enum Job {
     Visit(VisitJob),
     /// Say how much memory a variant would take, without loading its weights.
     PredictMemory(PredictJob),
+    /// Say which types variants would have, without making them.
+    PlanTypes(PlanTypesJob),
 }
 
 /// Make one variant.
@@ -300,6 +303,24 @@ pub struct PredictJob {
     pub contexts: Vec<u32>,
 }
 
+/// Find the types that quantizations would give the tensors of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanTypesJob {
+    /// The model (first part, if split).
+    pub input: PathBuf,
+    /// What would be made of it.
+    pub quantizations: Vec<Quantization>,
+}
+
+/// A variant that is not made yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedVariant {
+    /// Bytes of the file, but for what its method adds to the metadata.
+    pub bytes: u64,
+    /// The types of its tensors.
+    pub types: StoredTypes,
+}
+
 /// What a worker is doing; the monitor's usage records are kept per phase.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase", content = "of")]
@@ -432,6 +453,11 @@ pub enum Event {
     PredictedMemory {
         /// One entry per context length asked for.
         predictions: Vec<PredictedMemory>,
+    },
+    /// Answer to [`Job::PlanTypes`].
+    PlannedTypes {
+        /// One entry per quantization asked for.
+        variants: Vec<PlannedVariant>,
     },
     /// What a mix will cost, before it is paid.
     MixCost(Cost),

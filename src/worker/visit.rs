@@ -73,6 +73,7 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
         active_parameters: model.active_parameters(),
         experts: model.experts(),
         tensor_bytes: model.tensor_bytes(),
+        types: model.stored_types(),
         context_length: model.context_length(),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),

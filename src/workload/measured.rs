@@ -5,6 +5,7 @@
 pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::stored_types::StoredTypes;
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -26,6 +27,9 @@ pub struct ModelFacts {
     pub experts: Option<Experts>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
+    /// The types that they are stored in. `None` in runs stored before this was told.
+    #[serde(default)]
+    pub types: Option<StoredTypes>,
     /// Context length the model was trained with, tokens.
     pub context_length: u32,
     /// Number of layers.
@@ -147,7 +151,7 @@ pub struct Quality {
     pub perplexity: MeanWithError,
     /// Chunks evaluated.
     pub chunks: u32,
-    /// Chunks that the text has within the limit asked for.
+    /// Chunks that the text has, whether they were asked for or not.
     pub chunks_available: u32,
     /// Tokens whose probability was scored.
     pub scored_tokens: u64,

@@ -11,6 +11,7 @@ use crate::experiment::settings::{Settings, SplitMode};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::quantization::FileType;
+use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
@@ -340,6 +341,10 @@ impl engine::Model for Model {
 
     fn experts(&self) -> Option<Experts> {
         self.header().ok().and_then(Header::experts)
+    }
+
+    fn stored_types(&self) -> Option<StoredTypes> {
+        self.header().ok().map(StoredTypes::of)
     }
 
     fn chat_template(&self) -> Result<Option<(String, SpecialTokens)>, EngineError> {

@@ -9,6 +9,7 @@ use crate::model::quantization::FileType;
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CString, c_char};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What to round, to what, and where to write it.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,11 @@ const MOST_TEXT: usize = 127;
 /// # Errors
 /// [`EngineError::Quantize`] with llama.cpp's last error lines; the output may then hold part of a
 /// file.
-pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), EngineError> {
+pub fn quantize_file(backend: Backend, rounding: &Rounding<'_>) -> Result<(), EngineError> {
+    quantize(backend, rounding, false)
+}
+
+fn quantize(_backend: Backend, rounding: &Rounding<'_>, dry_run: bool) -> Result<(), EngineError> {
     let Rounding { input, output, file_type, threads, allow_requantize, .. } = *rounding;
     let failed = |reason| EngineError::Quantize {
         input: input.to_owned(),
@@ -102,6 +107,7 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), E
     parameters.nthread = i32::try_from(threads).unwrap_or(0);
     parameters.ftype = file_type.number();
     parameters.allow_requantize = allow_requantize;
+    parameters.dry_run = dry_run;
     let tables = Tables::new(rounding)?;
     if rounding.importance.is_some() {
         parameters.imatrix = tables.importance.as_ptr();
@@ -129,6 +135,57 @@ pub fn quantize_file(_backend: Backend, rounding: &Rounding<'_>) -> Result<(), E
         return Ok(());
     }
     Err(failed(reason(&error)))
+}
+
+/// The types that llama.cpp would give the tensors of a file, by their names; nothing is rounded or written.
+///
+/// llama.cpp tells them in its log alone. `is_weighted`: whether rounding is weighted with an importance
+/// matrix, which moves some types.
+///
+/// # Errors
+/// As [`quantize_file`].
+pub fn planned_types(
+    backend: Backend,
+    input: &Path,
+    file_type: FileType,
+    is_weighted: bool,
+) -> Result<Vec<(String, GgmlType)>, EngineError> {
+    // That there is a matrix is all that is asked of it.
+    let matrix = [Importance { weight: "any".to_owned(), values: vec![1.0] }];
+    let rounding = Rounding {
+        input,
+        output: Path::new(""),
+        file_type,
+        threads: 1,
+        allow_requantize: true,
+        importance: is_weighted.then_some(&matrix),
+        overrides: &[],
+        metadata: &[],
+    };
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&lines);
+    log::listen(Some(Box::new(move |line| {
+        heard.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+    })));
+    let result = quantize(backend, &rounding, true);
+    log::listen(None);
+    result?;
+    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(lines.windows(2).filter_map(|two| planned_type(&two[0], &two[1])).collect())
+}
+
+/// Name and type from the two lines about a tensor: `[ 1/ 9] NAME - [ 576, 64], type = f16,` and
+/// `size = 54.00 MiB -> 15.19 MiB (q4_0)`, or without the arrow where the type stays.
+fn planned_type(line: &str, size: &str) -> Option<(String, GgmlType)> {
+    let (_, rest) = line.trim_start().strip_prefix('[')?.split_once(']')?;
+    let (name, shape) = rest.rsplit_once(" - [")?;
+    let own = shape.rsplit_once("type =")?.1.trim_matches([' ', ',']);
+    let size = size.strip_prefix("size =")?;
+    let planned = match size.split_once("->") {
+        Some((_, new)) => new.rsplit_once('(')?.1.strip_suffix(')')?,
+        None => own,
+    };
+    Some((name.trim().to_owned(), GgmlType::from_name(planned)?))
 }
 
 /// The arrays that llama.cpp reads, each ended by an empty entry, and the names they point to.
@@ -255,6 +312,20 @@ mod tests {
         assert_ne!(bytes(&plain, WEIGHT), bytes(&weighted, WEIGHT));
         let other = "blk.1.attn_q.weight";
         assert_eq!(bytes(&plain, other), bytes(&weighted, other));
+    }
+
+    #[test]
+    fn the_planned_type_is_read_from_the_lines_of_a_tensor() {
+        let planned = |line: &str, size: &str| {
+            planned_type(line, size).map(|(name, format)| (name, format.name()))
+        };
+        let line = "[   2/  83] token_embd.weight   - [   576,  49152,   1,   1], type =    f16,";
+        let name = "token_embd.weight".to_owned();
+        let rounded = "size =    54.00 MiB ->    28.69 MiB (q8_0)";
+        assert_eq!(planned(line, rounded), Some((name.clone(), "Q8_0")));
+        assert_eq!(planned(line, "size =    54.000 MiB"), Some((name, "F16")));
+        assert_eq!(planned(line, "another line"), None);
+        assert_eq!(planned("another line", rounded), None);
     }
 
     #[test]

@@ -88,8 +88,8 @@ pub enum ResolveError {
     /// A variant would have to be made from weights that were rounded before.
     #[error(
         "cannot make {wanted} of {}, which is quantized already ({own}): rounding twice adds up \
-         errors; give an F32, F16 or BF16 source, set allow_requantize = true, or \
-         quantizations = [] to measure it as it is",
+         errors; give an F32, F16 or BF16 source, allow it with --allow-requantize or \
+         allow_requantize = true, or set quantizations = [] to measure it as it is",
         .path.display()
     )]
     AlreadyQuantized {

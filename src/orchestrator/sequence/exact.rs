@@ -164,6 +164,7 @@ fn measured(variants: &[(&str, Parameters)], change: impl FnOnce(&mut Experiment
         launcher: ToyLauncher::default(),
         listener: Box::new(Keeper::new(Store::at(&store).unwrap())),
         machine_bytes: None,
+        noted: OffsetDateTime::UNIX_EPOCH,
         run,
         resumed: false,
     };

@@ -180,6 +180,7 @@ impl Harness {
             name: self.experiment.name.clone(),
             started,
             finished: None,
+            active_seconds: None,
             environment: Environment::default(),
             requirements: Requirements::default(),
             experiment: serde_json::to_value(&self.experiment).unwrap(),
@@ -203,6 +204,7 @@ impl Harness {
             machine_bytes: Some(4 << 30),
             run,
             resumed,
+            noted: stage.now(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = runtime.block_on(benchmark.run()).unwrap();

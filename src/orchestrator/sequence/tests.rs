@@ -54,7 +54,43 @@ fn every_figure_of_a_visit_is_recorded() {
     assert_eq!(visit.responses[0].text, "an answer to say a");
     let phases: Vec<String> = visit.usage.iter().map(|it| it.phase.to_string()).collect();
     assert_eq!(phases, ["start", "cold load", "load", "tg4", "latency"]);
+    // Each event takes a second, the start before any of them none.
+    let times: Vec<(f64, f64)> =
+        visit.usage.iter().map(|it| (it.begin_seconds.unwrap(), it.end_seconds.unwrap())).collect();
+    assert_eq!(times, [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 9.0), (9.0, 11.0)]);
     assert_eq!((visit.peak_rss_bytes, visit.pss_bytes), (Some(2 << 30), Some(1 << 20)));
+}
+
+#[test]
+fn what_quality_and_tasks_use_is_recorded_too() {
+    let run = Harness::of(&["F16", "Q8_0"]).with_quality().run(nothing_goes_wrong).run;
+    for trial in &run.trials {
+        let [stage] = trial.stages.as_slice() else { panic!("{:?}", trial.stages) };
+        assert_eq!(stage.stage, Stage::Quality);
+        let phases: Vec<String> = stage.usage.iter().map(|it| it.phase.to_string()).collect();
+        assert_eq!(phases, ["start", "load", "quality"]);
+        assert_eq!(stage.usage[2].usage.max_rss_bytes, Some(1 << 30));
+        assert_eq!(stage.peak_rss_bytes, Some(2 << 30));
+    }
+}
+
+#[test]
+fn the_time_of_a_resumed_run_is_that_of_its_parts() {
+    let mut harness = Harness::of(&["F16", "Q8_0"]);
+    let whole = harness.run(nothing_goes_wrong).run.active_seconds.unwrap();
+    let mut harness = Harness::of(&["F16", "Q8_0"]);
+    let stop = Fault::After(2, Said::Interrupted);
+    let first = harness.run(nth(2, "F16 tg4×2", stop)).run;
+    let before = first.active_seconds.unwrap();
+    assert!(0.0 < before && before < whole, "{before} of {whole}");
+    // The clock of the second part begins anew: the time between counts for nothing.
+    let second = harness.run(nothing_goes_wrong).run;
+    let lost = 3.0;
+    let found = second.active_seconds.unwrap();
+    assert!(
+        (found - whole - lost).abs() < 1e-9,
+        "{found} is not {whole} and {lost} of what was lost"
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct Store {
 }
 
 /// What `quantbench list` shows of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunHeader {
     /// Its unique name.
     pub id: String,
@@ -36,6 +36,8 @@ pub struct RunHeader {
     pub started: OffsetDateTime,
     /// When it ended; `None`: interrupted or under way.
     pub finished: Option<OffsetDateTime>,
+    /// Seconds under way without pauses; `None` in runs stored before this was kept.
+    pub active_seconds: Option<f64>,
     /// Number of trials.
     pub trials: usize,
     /// How many of them failed.
@@ -142,7 +144,8 @@ impl Store {
             "SELECT id, name, started, finished,
                     (SELECT count(*) FROM trials WHERE run = number),
                     (SELECT count(*) FROM trials WHERE run = number AND failed),
-                    (SELECT count(*) FROM visits WHERE run = number)
+                    (SELECT count(*) FROM visits WHERE run = number),
+                    active_seconds
              FROM runs ORDER BY number DESC",
         )?;
         let rows = statement
@@ -155,6 +158,7 @@ impl Store {
                     trials: row.get(4)?,
                     failed: row.get(5)?,
                     visits: row.get(6)?,
+                    active_seconds: row.get(7)?,
                 })
             })
             .map_err(|source| self.sqlite(source))?;

@@ -31,19 +31,22 @@ pub fn run(
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, EncoderQualityError> {
-    let pieces = pieces(model, request)?;
+    let (pieces, available) = pieces(model, request)?;
     let mut writer = SequenceToSequence::new(model, settings, longest(&pieces), LONGEST_ANSWER)?;
     let memory: Vec<BufferMemory> = writer.memory();
     let start = Instant::now();
     let vocabulary = model.vocabulary_size();
     let mut comparison = Comparison { writer: &mut writer, vocabulary, scores: Scores::default() };
-    let (answered, store, stopped_early) = match request.reference {
-        Reference::None => (comparison.answer_all(&pieces, 0, progress)?.tokens.len(), None, false),
+    let (store, stopped_early) = match request.reference {
+        Reference::None => {
+            comparison.answer_all(&pieces, 0, progress)?;
+            (None, false)
+        }
         Reference::Write { path, budget_bytes } => {
             let shelf = comparison.answer_all(&pieces, budget_bytes, progress)?;
             shelf.write(path)?;
             let store = ReferenceStore { bytes: shelf.bytes(), top_k: None, kld_error_bound: 0.0 };
-            (shelf.tokens.len(), Some(store), false)
+            (Some(store), false)
         }
         Reference::Read { path } => {
             let shelf = Shelf::read(path, vocabulary)?;
@@ -53,7 +56,7 @@ pub fn run(
                 return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
             }
             let stopped = comparison.compare(&pieces, &shelf, request.precision, progress)?;
-            (shelf.tokens.len(), None, stopped)
+            (None, stopped)
         }
     };
     let scores = comparison.scores;
@@ -61,7 +64,7 @@ pub fn run(
     let quality = Quality {
         perplexity: scores.perplexity(),
         chunks: count(scores.chunk_nll().len()),
-        chunks_available: count(answered),
+        chunks_available: count(available),
         scored_tokens: scores.tokens(),
         chunk_nll: scores.chunk_nll().to_vec(),
         seconds: start.elapsed().as_secs_f64(),

@@ -31,7 +31,7 @@ pub fn run(
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<EmbeddingQualityRun, EncoderQualityError> {
-    let pieces = pieces(model, request)?;
+    let (pieces, _) = pieces(model, request)?;
     let mut embedder = Embedder::new(model, settings, longest(&pieces))?;
     let start = Instant::now();
     let count = pieces.len();

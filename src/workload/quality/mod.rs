@@ -177,6 +177,8 @@ impl<'model> Comparison<'model> {
 /// A text cut into chunks, and what is to be done with their scores.
 struct Evaluation {
     assignment: Assignment,
+    /// Chunks that the text has.
+    available: u32,
     precision: Option<f64>,
 }
 
@@ -213,7 +215,7 @@ impl Evaluation {
         };
         let beginning = model.beginning_token();
         let assignment = Assignment::new(tokens, beginning, shape, sink);
-        Ok(Self { assignment, precision: request.precision })
+        Ok(Self { assignment, available, precision: request.precision })
     }
 
     /// Lets the lanes work until all chunks are scored or the precision is reached.
@@ -280,7 +282,7 @@ impl Evaluation {
         stopped_early: bool,
         seconds: f64,
     ) -> Result<Quality, QualityError> {
-        let shape = self.assignment.shape();
+        let available = self.available;
         let mut reference_store = None;
         if let Sink::Write(writer) = self.assignment.into_sink() {
             reference_store = Some(ReferenceStore {
@@ -294,7 +296,7 @@ impl Evaluation {
         Ok(Quality {
             perplexity: scores.perplexity(),
             chunks: u32::try_from(scores.chunk_nll().len()).unwrap_or(u32::MAX),
-            chunks_available: shape.chunks,
+            chunks_available: available,
             scored_tokens: scores.tokens(),
             chunk_nll: scores.chunk_nll().to_vec(),
             seconds,
