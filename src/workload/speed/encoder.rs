@@ -48,6 +48,10 @@ impl Bench for Encoder<'_> {
         Ok(())
     }
 
+    fn rehearse(&mut self) -> Result<(), LlamaError> {
+        self.measure()
+    }
+
     fn measure(&mut self) -> Result<(), LlamaError> {
         self.batch.clear();
         for text in 0..self.texts {
