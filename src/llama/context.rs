@@ -67,6 +67,9 @@ impl<'model> Context<'model> {
     ) -> Result<Self, LlamaError> {
         let mut parameters = parameters(model, settings, shape);
         parameters.kv_unified = true;
+        // A cache of the window alone has room for the window of each sequence; a token that belongs to
+        // several stays in it for as long as any of them.
+        parameters.swa_full = true;
         Self::make(model, shape, parameters)
     }
 
@@ -335,6 +338,7 @@ fn parameters(
     parameters.type_k = cache_type(settings.cache_type_k);
     parameters.type_v = cache_type(settings.cache_type_v);
     parameters.offload_kqv = settings.kv_offload;
+    parameters.swa_full = settings.swa_full;
     parameters.no_perf = true;
     parameters
 }
