@@ -137,6 +137,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes.extend(super::limits::notes(run));
     notes.extend(quality(run));
     notes.extend(super::tasks::notes(run, summary));
     if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {

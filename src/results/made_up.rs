@@ -159,6 +159,8 @@ impl MadeUp {
             cpu: "AMD Ryzen 7 7840U".to_owned(),
             physical_cores: 8,
             logical_cpus: 16,
+            usable_cpus: Some(16),
+            cpu_quota_cores: None,
             governor: Some("performance".to_owned()),
             memory_bytes: 32 << 30,
             gpus: if self.gpu { vec!["NVIDIA H200".to_owned()] } else { Vec::new() },

@@ -59,6 +59,12 @@ pub struct Environment {
     pub physical_cores: u32,
     /// Logical processors.
     pub logical_cpus: u32,
+    /// Logical processors that the run may use (affinity); `None`: not known.
+    #[serde(default)]
+    pub usable_cpus: Option<u32>,
+    /// Processor time per time that its control group may use, in cores; `None`: no limit.
+    #[serde(default)]
+    pub cpu_quota_cores: Option<f64>,
     /// Frequency governor, if the system tells.
     pub governor: Option<String>,
     /// Memory of the machine, bytes.
