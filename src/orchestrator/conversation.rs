@@ -10,7 +10,8 @@ use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
+    Response,
 };
 use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Report {
     pub tasks: Vec<TaskRecord>,
     /// How alike an encoder's embeddings and the reference's are.
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// What could not be measured.
+    pub left_out: Vec<LeftOut>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// The importance matrix that was made.
@@ -173,6 +176,7 @@ impl Report {
             quality: None,
             tasks: Vec::new(),
             embedding_quality: None,
+            left_out: Vec::new(),
             predicted: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
@@ -214,6 +218,7 @@ impl Report {
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
             Event::Task(task) => self.tasks.push(task),
+            Event::LeftOut(left_out) => self.left_out.push(left_out),
             Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::Done { peak_rss_bytes, pss_bytes } => {

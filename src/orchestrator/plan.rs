@@ -174,6 +174,7 @@ impl Plan {
                     quality: None,
                     tasks: Vec::new(),
                     embedding_quality: None,
+                    left_out: Vec::new(),
                     failure: None,
                 }
             })

@@ -239,6 +239,12 @@ impl<L: Launcher> Benchmark<'_, L> {
         self.listener.hear(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
         let report = converse(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let known = &mut self.run.trials[visit.trial].left_out;
+        for left_out in &report.left_out {
+            if !known.contains(left_out) {
+                known.push(left_out.clone());
+            }
+        }
         let length = (self.launcher.now() - started).try_into().unwrap_or_default();
         self.listener.hear(&BenchmarkEvent::VisitEnded { visit, length })?;
         Ok(Some(report))

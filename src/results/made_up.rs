@@ -200,6 +200,7 @@ impl MadeUp {
                 experts: None,
                 tensor_bytes: bytes - 5_000_000,
                 context_length: 131_072,
+                positions: None,
                 layers: 16,
                 vocabulary: 128_256,
                 threads: 8,
@@ -211,6 +212,7 @@ impl MadeUp {
             quality: self.quality.then(|| quality(noise, truth)),
             tasks: Vec::new(),
             embedding_quality: None,
+            left_out: Vec::new(),
             failure: None,
         }
     }
@@ -322,6 +324,7 @@ fn quality(noise: &mut Noise, truth: Truth) -> Quality {
     let kld = mean(&chunk_kld);
     Quality {
         perplexity: with_error(mean(&chunk_nll).exp(), 0.08),
+        context: 512,
         chunks: CHUNKS,
         chunks_available: CHUNKS,
         scored_tokens: u64::from(CHUNKS) * 255,

@@ -11,7 +11,7 @@ use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, Quality, Response, SpeedSample,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,9 @@ pub struct TrialRecord {
     /// How alike an encoder's embeddings and the reference's are.
     #[serde(default)]
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// What could not be measured of it, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
 }

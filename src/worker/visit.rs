@@ -16,7 +16,7 @@ use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
 use crate::workload::encoder_quality::{answers, embeddings};
-use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
+use crate::workload::measured::{LeftOut, LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
 use std::path::Path;
@@ -75,6 +75,7 @@ fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, 
         experts: header.experts(),
         tensor_bytes: model.tensor_bytes(),
         context_length: model.context_length(),
+        positions: learnt_positions(&header),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
         threads: settings.threads.unwrap_or_else(|| model.backend().default_threads()),
@@ -85,6 +86,13 @@ fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, 
             .map(|device| format!("{} ({})", device.name, device.description))
             .collect(),
     })
+}
+
+/// How many positions a decoder has learnt embeddings of; `None`: it computes any position.
+fn learnt_positions(header: &Header) -> Option<u32> {
+    let mut tensors = header.tensors.iter();
+    let embeddings = tensors.find(|tensor| tensor.name == "position_embd.weight")?;
+    embeddings.dimensions.get(1).and_then(|&rows| u32::try_from(rows).ok())
 }
 
 /// What the workloads of a visit have in common.
@@ -105,6 +113,10 @@ impl Visit<'_> {
             WorkloadJob::Speed { test, .. }
                 if applicability::speed(*test, self.facts).is_some() =>
             {
+                if let Some(reason) = applicability::beyond_positions(test.positions(), self.facts)
+                {
+                    self.leave_out(test.to_string(), reason);
+                }
                 Ok(None)
             }
             WorkloadJob::Speed { test, repetitions } => {
@@ -134,7 +146,18 @@ impl Visit<'_> {
                     &mut progress,
                 )
                 .map_err(|error| error.to_string())?;
+                for left_out in run.left_out {
+                    reporter.send(&Event::LeftOut(left_out));
+                }
                 Ok(Some(run.memory))
+            }
+            WorkloadJob::Quality(job)
+                if applicability::quality(job.context, self.facts).is_some() =>
+            {
+                if let Some(reason) = applicability::quality(job.context, self.facts) {
+                    self.leave_out(format!("perplexity over chunks of {}", job.context), reason);
+                }
+                Ok(None)
             }
             WorkloadJob::Quality(job) => {
                 reporter.send(&Event::Phase(Phase::Quality));
@@ -157,6 +180,10 @@ impl Visit<'_> {
                 Ok(Some(run.memory))
             }
         }
+    }
+
+    fn leave_out(&self, what: String, reason: applicability::Inapplicable) {
+        self.reporter.send(&Event::LeftOut(LeftOut { what, reason: reason.to_string() }));
     }
 
     fn answer(

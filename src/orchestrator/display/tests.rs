@@ -48,6 +48,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         visits: Vec::new(),
         quality: None,
         embedding_quality: None,
+        left_out: Vec::new(),
         tasks: Vec::new(),
         failure: None,
     }

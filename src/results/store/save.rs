@@ -212,6 +212,7 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         quality: trial.quality.clone(),
         tasks: trial.tasks.clone(),
         embedding_quality: trial.embedding_quality.clone(),
+        left_out: trial.left_out.clone(),
         failure: trial.failure.clone(),
     }
 }

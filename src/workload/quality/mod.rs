@@ -293,6 +293,7 @@ impl Evaluation {
         }
         Ok(Quality {
             perplexity: scores.perplexity(),
+            context: shape.context,
             chunks: u32::try_from(scores.chunk_nll().len()).unwrap_or(u32::MAX),
             chunks_available: shape.chunks,
             scored_tokens: scores.tokens(),
