@@ -14,6 +14,7 @@ mod hostile_files;
 mod idle;
 mod import;
 mod interruption;
+mod limits;
 mod methods;
 mod mix;
 mod pictures;
