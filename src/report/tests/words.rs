@@ -142,7 +142,7 @@ fn fewer_processors_than_the_machine_has_are_told() {
     run.environment.usable_cpus = Some(2);
     run.environment.cpu_quota_cores = Some(1.5);
     let notes = told(&run);
-    let expected = "The run may use 2 of 16 processors (affinity) and the time of 1.5 of 16 processors \
+    let expected = "The run may use 2 of 16 processors (affinity) and the time of 1.50 of 16 processors \
                     (control group)";
     assert!(notes.contains(expected), "{notes}");
     assert!(notes.contains("; 8 threads are more than that, and wait for each other."), "{notes}");
