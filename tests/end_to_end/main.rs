@@ -9,6 +9,7 @@ mod calibrate;
 mod command_line;
 mod disk;
 mod failures;
+mod golden;
 mod gpu;
 mod hostile_files;
 mod idle;
