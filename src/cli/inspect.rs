@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Format of the V cache
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
     pub cache_type_v: CacheType,
+    /// Keep the whole context in the KV cache of layers that attend to a sliding window
+    #[arg(long)]
+    pub swa_full: bool,
     /// List every tensor too (JSON always does)
     #[arg(long)]
     pub tensors: bool,
@@ -63,6 +66,8 @@ pub struct PredictionRequest<'a> {
     pub cache_type_k: CacheType,
     /// Format of the V cache.
     pub cache_type_v: CacheType,
+    /// Whether layers with a sliding window keep the whole context.
+    pub swa_full: bool,
 }
 
 /// Predicts memory, or says why it cannot.
@@ -184,6 +189,7 @@ fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict
         contexts: &contexts,
         cache_type_k: arguments.cache_type_k,
         cache_type_v: arguments.cache_type_v,
+        swa_full: arguments.swa_full,
     };
     match predict(&request) {
         Ok(predicted) => {

@@ -37,6 +37,7 @@ pub(super) fn predict_memory(
         settings: Settings {
             cache_type_k: request.cache_type_k,
             cache_type_v: request.cache_type_v,
+            swa_full: request.swa_full,
             ..Settings::default()
         },
         contexts: request.contexts.to_vec(),

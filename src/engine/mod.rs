@@ -143,6 +143,11 @@ pub trait Model: Debug + Send + Sync {
     /// Context length that it was trained with, tokens.
     fn context_length(&self) -> u32;
 
+    /// How many positions a decoder has learnt embeddings of; `None`: it computes any position.
+    fn learnt_positions(&self) -> Option<u32> {
+        None
+    }
+
     /// Number of layers.
     fn layers(&self) -> u32;
 

@@ -32,6 +32,12 @@ impl SpeedTest {
         self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
     }
 
+    /// How many positions of a model's context the test reaches; texts side by side have the same ones.
+    #[must_use]
+    pub fn positions(self) -> u32 {
+        self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
+    }
+
     /// Whether this is a plain prompt-processing test.
     #[must_use]
     pub fn is_prompt_only(self) -> bool {

@@ -11,7 +11,8 @@ use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
 use crate::worker::protocol::{Event, Job, Phase, PlannedVariant};
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
+    Response,
 };
 use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Report {
     pub tasks: Vec<TaskRecord>,
     /// How alike an encoder's embeddings and the reference's are.
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// What could not be measured.
+    pub left_out: Vec<LeftOut>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// Variants that are not made yet.
@@ -52,8 +55,8 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// Proportional share of resident memory at the end, bytes.
     pub pss_bytes: Option<u64>,
-    /// Workloads that could not be measured.
-    pub left_out: Vec<Failure>,
+    /// Workloads that failed, while others were measured.
+    pub failed_workloads: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
 }
@@ -198,6 +201,7 @@ impl Report {
             quality: None,
             tasks: Vec::new(),
             embedding_quality: None,
+            left_out: Vec::new(),
             predicted: Vec::new(),
             planned: Vec::new(),
             calibrated: None,
@@ -205,7 +209,7 @@ impl Report {
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
-            left_out: Vec::new(),
+            failed_workloads: Vec::new(),
             ending: Ending::Interrupted,
         }
     }
@@ -239,12 +243,14 @@ impl Report {
                     None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
                 }
             }
-            Event::LeftOut { phase, reason } => {
-                self.left_out.push(Failure { phase, reason: reason::of_message(&reason) });
+            Event::WorkloadFailed { phase, reason } => {
+                let reason = reason::of_message(&reason);
+                self.failed_workloads.push(Failure { phase, reason });
             }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
             Event::Task(task) => self.tasks.push(task),
+            Event::LeftOut(left_out) => self.left_out.push(left_out),
             Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::PlannedTypes { variants } => self.planned = variants,

@@ -175,6 +175,7 @@ impl Plan {
                     quality: None,
                     tasks: Vec::new(),
                     embedding_quality: None,
+                    failed_workloads: Vec::new(),
                     left_out: Vec::new(),
                     failure: None,
                 }

@@ -306,6 +306,7 @@ fn measured_quality(compared: bool) -> Quality {
     let figure = |mean| MeanWithError { mean, standard_error: 0.0 };
     Quality {
         perplexity: figure(20.0),
+        context: 512,
         chunks: 2,
         chunks_available: 2,
         scored_tokens: 510,

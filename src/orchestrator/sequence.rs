@@ -180,7 +180,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         keep_stage(trial, Stage::Tasks, &report);
         trial.facts = report.facts.or(trial.facts.take());
         trial.tasks = report.tasks;
-        trial.leave_out(report.left_out);
+        trial.add_failed(report.failed_workloads);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -207,7 +207,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         if !report.is_empty() {
             trial.visits.push(visit_record(round, &report));
         }
-        trial.leave_out(report.left_out);
+        trial.add_failed(report.failed_workloads);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -248,6 +248,12 @@ impl<L: Launcher> Benchmark<'_, L> {
         self.listener.hear(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
         let report = converse(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let known = &mut self.run.trials[visit.trial].left_out;
+        for left_out in &report.left_out {
+            if !known.contains(left_out) {
+                known.push(left_out.clone());
+            }
+        }
         let length = (self.launcher.now() - started).try_into().unwrap_or_default();
         self.listener.hear(&BenchmarkEvent::VisitEnded { visit, length })?;
         Ok(Some(report))
@@ -355,8 +361,8 @@ impl<L: Launcher> Benchmark<'_, L> {
                 Purpose::Quality => trial.has_quality(),
                 Purpose::Tasks => {
                     let is_task = |it: &&Failure| matches!(it.phase, Phase::Task(_));
-                    let left_out = trial.left_out.iter().filter(is_task).count();
-                    trial.tasks.len() + left_out == self.workloads_of(visit.trial).tasks.len()
+                    let failed = trial.failed_workloads.iter().filter(is_task).count();
+                    trial.tasks.len() + failed == self.workloads_of(visit.trial).tasks.len()
                 }
                 Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
                 // Two in each round: the reference's own visit and the one at the round's end.

@@ -13,7 +13,7 @@ pub mod importance;
 mod provenance;
 pub mod rtn;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;

@@ -109,7 +109,7 @@ pub(super) fn failures(summary: &Summary) -> Vec<String> {
 fn unmeasured(run: &RunRecord) -> Vec<String> {
     let mut found: Vec<(&str, &Failure, Vec<String>)> = Vec::new();
     for trial in &run.trials {
-        for workload in &trial.left_out {
+        for workload in &trial.failed_workloads {
             let label = sanitize(&trial.label);
             let same = |(model, known, _): &&mut (&str, &Failure, Vec<String>)| {
                 *model == trial.model && *known == workload
@@ -162,6 +162,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
     notes.extend(super::types::notes(run));
+    notes.extend(super::limits::notes(run));
     notes.extend(quality(run));
     notes.extend(embeddings(run));
     notes.extend(super::tasks::notes(run, summary));

@@ -160,6 +160,8 @@ impl MadeUp {
             cpu: "AMD Ryzen 7 7840U".to_owned(),
             physical_cores: 8,
             logical_cpus: 16,
+            usable_cpus: Some(16),
+            cpu_quota_cores: None,
             governor: Some("performance".to_owned()),
             memory_bytes: 32 << 30,
             gpus: if self.gpu { vec!["NVIDIA H200".to_owned()] } else { Vec::new() },
@@ -200,6 +202,7 @@ impl MadeUp {
                 tensor_bytes: bytes - 5_000_000,
                 types: None,
                 context_length: 131_072,
+                positions: None,
                 layers: 16,
                 vocabulary: 128_256,
                 threads: 8,
@@ -212,6 +215,7 @@ impl MadeUp {
             stages: Vec::new(),
             tasks: Vec::new(),
             embedding_quality: None,
+            failed_workloads: Vec::new(),
             left_out: Vec::new(),
             failure: None,
         }
@@ -326,6 +330,7 @@ fn quality(noise: &mut Noise, truth: Truth) -> Quality {
     let kld = mean(&chunk_kld);
     Quality {
         perplexity: with_error(mean(&chunk_nll).exp(), 0.08),
+        context: 512,
         chunks: CHUNKS,
         chunks_available: CHUNKS,
         scored_tokens: u64::from(CHUNKS) * 255,

@@ -11,7 +11,7 @@ use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, Quality, Response, SpeedSample,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,12 @@ pub struct Environment {
     pub physical_cores: u32,
     /// Logical processors.
     pub logical_cpus: u32,
+    /// Logical processors that the run may use (affinity); `None`: not known.
+    #[serde(default)]
+    pub usable_cpus: Option<u32>,
+    /// Processor time per time that its control group may use, in cores; `None`: no limit.
+    #[serde(default)]
+    pub cpu_quota_cores: Option<f64>,
     /// Frequency governor, if the system tells.
     pub governor: Option<String>,
     /// Memory of the machine, bytes.
@@ -103,9 +109,12 @@ pub struct TrialRecord {
     /// How alike an encoder's embeddings and the reference's are.
     #[serde(default)]
     pub embedding_quality: Option<EmbeddingQuality>,
-    /// Workloads that could not be measured, while the others were.
+    /// Workloads that failed, while the others were measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<Failure>,
+    pub failed_workloads: Vec<Failure>,
+    /// What could not be measured of it, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
 }
@@ -117,11 +126,11 @@ impl TrialRecord {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
 
-    /// Adds workloads that could not be measured; each is told of once.
-    pub fn leave_out(&mut self, workloads: Vec<Failure>) {
+    /// Adds workloads that failed; each is told of once.
+    pub fn add_failed(&mut self, workloads: Vec<Failure>) {
         for workload in workloads {
-            if !self.left_out.iter().any(|known| known.phase == workload.phase) {
-                self.left_out.push(workload);
+            if !self.failed_workloads.iter().any(|known| known.phase == workload.phase) {
+                self.failed_workloads.push(workload);
             }
         }
     }

@@ -68,8 +68,8 @@ pub struct Row {
     pub best: BTreeSet<Metric>,
     /// Whether the requirements are met; `None`: nothing is required, or the trial failed.
     pub verdict: Option<Verdict>,
-    /// Workloads that could not be measured.
-    pub left_out: Vec<Failure>,
+    /// Workloads that failed.
+    pub failed_workloads: Vec<Failure>,
     /// Why the trial failed.
     pub failure: Option<Failure>,
 }
@@ -170,7 +170,7 @@ impl Summary {
     /// Whether any trial failed, or a workload of one: exit code 3.
     #[must_use]
     pub fn any_failed(&self) -> bool {
-        self.rows.iter().any(|row| row.failure.is_some() || !row.left_out.is_empty())
+        self.rows.iter().any(|row| row.failure.is_some() || !row.failed_workloads.is_empty())
     }
 }
 
@@ -188,8 +188,9 @@ impl Row {
         let not_given = match metric {
             Metric::Task(column) => {
                 let phase = Phase::Task(column.task);
-                let is_left_out = self.left_out.iter().any(|workload| workload.phase == phase);
-                !is_left_out && !self.figures.contains_key(&metric)
+                let has_failed =
+                    self.failed_workloads.iter().any(|workload| workload.phase == phase);
+                !has_failed && !self.figures.contains_key(&metric)
             }
             _ => false,
         };
@@ -220,7 +221,7 @@ fn row(trial: &TrialRecord) -> Row {
         tests: BTreeMap::new(),
         best: BTreeSet::new(),
         verdict: None,
-        left_out: trial.left_out.clone(),
+        failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
     }
 }

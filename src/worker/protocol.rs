@@ -17,8 +17,8 @@ use crate::model::stored_types::StoredTypes;
 use crate::prompt::choice::FormatChoice;
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
-    SpeedSample,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
+    Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use crate::workload::tasks::retrieve::CorpusJob;
@@ -435,7 +435,7 @@ pub enum Event {
         sample: SpeedSample,
     },
     /// A workload cannot be measured, but what comes after it can.
-    LeftOut {
+    WorkloadFailed {
         /// The workload's phase.
         phase: Phase,
         /// Why, in one sentence.
@@ -445,6 +445,8 @@ pub enum Event {
     Response(Response),
     /// Perplexity and divergence.
     Quality(Quality),
+    /// Something that cannot be measured of this model; what else was asked for is.
+    LeftOut(LeftOut),
     /// A task that was answered.
     Task(TaskRecord),
     /// How alike an encoder's embeddings and the reference's are.

@@ -15,7 +15,7 @@ use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::{ChatTemplate, TemplateError};
 use crate::workload::encoder_quality::{answers, embeddings};
 use crate::workload::latency::LatencyError;
-use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
+use crate::workload::measured::{LeftOut, LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::tasks::TaskError;
 use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
@@ -75,6 +75,7 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
         tensor_bytes: model.tensor_bytes(),
         types: model.stored_types(),
         context_length: model.context_length(),
+        positions: model.learnt_positions(),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
         threads: settings.threads.unwrap_or_else(|| model.engine().default_threads()),
@@ -105,6 +106,10 @@ impl Visit<'_> {
             WorkloadJob::Speed { test, .. }
                 if applicability::speed(*test, self.facts).is_some() =>
             {
+                if let Some(reason) = applicability::beyond_positions(test.positions(), self.facts)
+                {
+                    self.leave_out(test.to_string(), reason);
+                }
                 Ok(None)
             }
             WorkloadJob::Speed { test, repetitions } => {
@@ -127,7 +132,7 @@ impl Visit<'_> {
                 reporter.send(&Event::Phase(Phase::Latency));
                 let prompter = match self.prompter(*format, chat_template_kwargs)? {
                     Ok(prompter) => prompter,
-                    Err(error) => return Ok(self.leave_out(Phase::Latency, &error)),
+                    Err(error) => return Ok(self.fail_workload(Phase::Latency, &error)),
                 };
                 let mut answered = |response| reporter.send(&Event::Response(response));
                 let run = latency::run(
@@ -143,13 +148,25 @@ impl Visit<'_> {
                     &mut answered,
                     &mut progress,
                 );
-                match run {
-                    Ok(run) => Ok(Some(run.memory)),
+                let run = match run {
+                    Ok(run) => run,
                     Err(error @ LatencyError::Template { .. }) => {
-                        Ok(self.leave_out(Phase::Latency, &error))
+                        return Ok(self.fail_workload(Phase::Latency, &error));
                     }
-                    Err(error) => Err(in_words(&error)),
+                    Err(error) => return Err(in_words(&error)),
+                };
+                for left_out in run.left_out {
+                    reporter.send(&Event::LeftOut(left_out));
                 }
+                Ok(Some(run.memory))
+            }
+            WorkloadJob::Quality(job)
+                if applicability::quality(job.context, self.facts).is_some() =>
+            {
+                if let Some(reason) = applicability::quality(job.context, self.facts) {
+                    self.leave_out(format!("perplexity over chunks of {}", job.context), reason);
+                }
+                Ok(None)
             }
             WorkloadJob::Quality(job) => {
                 reporter.send(&Event::Phase(Phase::Quality));
@@ -170,24 +187,32 @@ impl Visit<'_> {
                 reporter.send(&Event::Phase(phase.clone()));
                 let prompter = match self.prompter(task.format, &task.chat_template_kwargs)? {
                     Ok(prompter) => prompter,
-                    Err(error) => return Ok(self.leave_out(phase, &error)),
+                    Err(error) => return Ok(self.fail_workload(phase, &error)),
                 };
                 match self.answer(task, &prompter, &mut progress)? {
                     Ok(run) => {
                         reporter.send(&Event::Task(run.record));
                         Ok(Some(run.memory))
                     }
-                    Err(error) if error.is_of_template() => Ok(self.leave_out(phase, &error)),
+                    Err(error) if error.is_of_template() => Ok(self.fail_workload(phase, &error)),
                     Err(error) => Err(in_words(&error)),
                 }
             }
         }
     }
 
-    /// Says that a workload is left out: what is wrong with a template costs only what needs it.
-    fn leave_out(&self, phase: Phase, error: &dyn std::error::Error) -> Option<Vec<BufferMemory>> {
-        self.tools.reporter.send(&Event::LeftOut { phase, reason: in_words(error) });
+    /// Says that a workload failed: what is wrong with a template costs only what needs it.
+    fn fail_workload(
+        &self,
+        phase: Phase,
+        error: &dyn std::error::Error,
+    ) -> Option<Vec<BufferMemory>> {
+        self.tools.reporter.send(&Event::WorkloadFailed { phase, reason: in_words(error) });
         None
+    }
+
+    fn leave_out(&self, what: String, reason: applicability::Inapplicable) {
+        self.tools.reporter.send(&Event::LeftOut(LeftOut { what, reason: reason.to_string() }));
     }
 
     fn answer(

@@ -6,7 +6,7 @@
 //! between following tokens, the first token having none.
 
 use super::Progress;
-use super::measured::Response;
+use super::measured::{LeftOut, Response};
 use super::seq2seq::SequenceToSequence;
 use crate::engine::ContextShape;
 use crate::engine::Model;
@@ -28,21 +28,6 @@ pub enum LatencyError {
     /// A native call failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A prompt with its answer does not fit the model.
-    #[error(
-        "prompt '{id}' has {tokens} tokens; with {max_tokens} more it does not fit the model's \
-         context of {context}"
-    )]
-    TooLong {
-        /// The prompt.
-        id: String,
-        /// Its tokens.
-        tokens: usize,
-        /// Tokens to generate.
-        max_tokens: u32,
-        /// The model's context length.
-        context: u32,
-    },
     /// A prompt has no tokens at all.
     #[error("prompt '{id}' is empty")]
     Empty {
@@ -77,14 +62,15 @@ pub struct Answers<'a> {
 pub struct LatencyRun {
     /// What llama.cpp allocated.
     pub memory: Vec<BufferMemory>,
-    /// Size of the context, tokens.
-    pub context: u32,
+    /// The prompts that do not fit the model's context with their answers.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// Answers every prompt, after one warm-up that is not counted; `answered` gets each answer.
+/// Answers every prompt that fits the model, after one warm-up that is not counted; `answered` gets each
+/// answer.
 ///
 /// # Errors
-/// When a prompt is too long for the model or evaluation fails.
+/// When evaluation fails.
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
@@ -95,28 +81,32 @@ pub fn run(
 ) -> Result<LatencyRun, LatencyError> {
     let Answers { max_tokens, sampling, prompter, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
-    let requests: Vec<Request<'_>> =
-        prompts.iter().map(|prompt| Request::new(prompter, prompt)).collect::<Result<_, _>>()?;
+    let context = model.context_length();
+    // What an encoder-decoder writes stands in a context of its own.
+    let answer = if reads_first { 0 } else { max_tokens };
     let mut longest = 0;
-    for request in &requests {
-        let prompt = request.prompt;
+    let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+    for prompt in prompts {
+        let request = Request::new(prompter, prompt)?;
         let tokens = request.tokens(model)?.len();
         if tokens == 0 {
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
-        let context = model.context_length();
-        // What an encoder-decoder writes stands in a context of its own.
-        let answer = if reads_first { 0 } else { max_tokens };
         if tokens as u64 + u64::from(answer) > u64::from(context) {
-            return Err(LatencyError::TooLong {
-                id: prompt.id.clone(),
-                tokens,
-                max_tokens: answer,
-                context,
+            left_out.push(LeftOut {
+                what: format!("prompt '{}'", prompt.id),
+                reason: format!(
+                    "with the answer it is longer than the context of {context} tokens"
+                ),
             });
+            continue;
         }
         longest = longest.max(tokens);
+        fitting.push(request);
     }
+    let Some(first) = fitting.first() else {
+        return Ok(LatencyRun { memory: Vec::new(), left_out });
+    };
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
     let mut session = Session {
         model,
@@ -130,22 +120,19 @@ pub fn run(
         sampling,
     };
     let memory = session.evaluation.context().memory();
-    if let Some(first) = requests.first() {
-        // The first evaluation of a context pays for page faults and graph building that no later
-        // one pays for.
-        session.max_tokens = max_tokens.min(2);
-        session.answer(first)?;
-        session.max_tokens = max_tokens;
-    }
+    // The first evaluation of a context pays for page faults and graph building that no later one pays
+    // for.
+    session.max_tokens = max_tokens.min(2);
+    session.answer(first)?;
+    session.max_tokens = max_tokens;
     #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-    for (index, request) in requests.iter().enumerate() {
+    for (index, request) in fitting.iter().enumerate() {
         let response = session.answer(request)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        progress((index + 1) as f64 / prompts.len() as f64, &format!("TTFT {ttft:.1} ms"));
+        progress((index + 1) as f64 / fitting.len() as f64, &format!("TTFT {ttft:.1} ms"));
         answered(response);
     }
-    let context = session.evaluation.context().shape().tokens;
-    Ok(LatencyRun { memory, context })
+    Ok(LatencyRun { memory, left_out })
 }
 
 /// A prompt, and what it is in its format.

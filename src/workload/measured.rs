@@ -32,6 +32,9 @@ pub struct ModelFacts {
     pub types: Option<StoredTypes>,
     /// Context length the model was trained with, tokens.
     pub context_length: u32,
+    /// Positions that it has embeddings for, where they are learnt; it can compute no further one.
+    #[serde(default)]
+    pub positions: Option<u32>,
     /// Number of layers.
     pub layers: u32,
     /// Number of tokens in the vocabulary.
@@ -56,6 +59,15 @@ impl ModelFacts {
         }
         self.tensor_bytes as f64 * 8.0 / self.parameters as f64
     }
+}
+
+/// Something that was to be measured of a model and cannot be; the rest is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// What: `prompt 'long'`, `pp512`.
+    pub what: String,
+    /// Why, as half a sentence.
+    pub reason: String,
 }
 
 /// One load of a model.
@@ -149,6 +161,9 @@ pub struct Quality {
     /// exp(mean negative log-likelihood) over the scored tokens, with llama-perplexity's error
     /// estimate.
     pub perplexity: MeanWithError,
+    /// Tokens of a chunk; 0 where a chunk is an answer, and in runs stored before this was told.
+    #[serde(default)]
+    pub context: u32,
     /// Chunks evaluated.
     pub chunks: u32,
     /// Chunks that the text has, whether they were asked for or not.

@@ -50,11 +50,15 @@ impl Engine for Backend {
         devices::list(*self)
     }
 
-    /// The number that llama-bench uses when none is given.
+    /// The number that llama-bench uses when none is given, or as many as this process has processors
+    /// (affinity) and processor time (control group) for, if that is less: llama.cpp's threads wait for
+    /// each other, so one without a processor holds up all.
     fn default_threads(&self) -> u32 {
         // SAFETY: takes and keeps nothing.
         let threads = unsafe { shim::quantbench_default_threads() };
-        u32::try_from(threads).unwrap_or(1).max(1)
+        let threads = u32::try_from(threads).unwrap_or(1);
+        let allowed = std::thread::available_parallelism().map_or(usize::MAX, Into::into);
+        threads.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
     }
 
     fn load(

@@ -51,7 +51,12 @@ impl<'model> Context<'model> {
         let mut parameters = parameters(model, settings, shape);
         match purpose {
             ContextPurpose::Separate => {}
-            ContextPurpose::Shared => parameters.kv_unified = true,
+            ContextPurpose::Shared => {
+                parameters.kv_unified = true;
+                // A cache of the window alone has room for the window of each sequence; a token that
+                // belongs to several stays in it for as long as any of them.
+                parameters.swa_full = true;
+            }
             ContextPurpose::Embeddings => {
                 parameters.embeddings = true;
                 if !model.asks_for_pooling() {
@@ -306,6 +311,7 @@ fn parameters(
     parameters.type_k = cache_type(settings.cache_type_k);
     parameters.type_v = cache_type(settings.cache_type_v);
     parameters.offload_kqv = settings.kv_offload;
+    parameters.swa_full = settings.swa_full;
     parameters.no_perf = true;
     parameters
 }

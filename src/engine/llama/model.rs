@@ -343,6 +343,12 @@ impl engine::Model for Model {
         self.header().ok().and_then(Header::experts)
     }
 
+    fn learnt_positions(&self) -> Option<u32> {
+        let mut tensors = self.header().ok()?.tensors.iter();
+        let embeddings = tensors.find(|tensor| tensor.name == "position_embd.weight")?;
+        embeddings.dimensions.get(1).and_then(|&rows| u32::try_from(rows).ok())
+    }
+
     fn stored_types(&self) -> Option<StoredTypes> {
         self.header().ok().map(StoredTypes::of)
     }

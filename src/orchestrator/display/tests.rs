@@ -49,6 +49,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         quality: None,
         embedding_quality: None,
         stages: Vec::new(),
+        failed_workloads: Vec::new(),
         tasks: Vec::new(),
         left_out: Vec::new(),
         failure: None,

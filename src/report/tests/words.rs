@@ -7,6 +7,7 @@ use crate::results::made_up::{LADDER, MadeUp, Truth, fail};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::worker::protocol::Phase;
+use crate::workload::measured::LeftOut;
 use time::Duration;
 
 fn said(run: &RunRecord) -> String {
@@ -131,6 +132,45 @@ fn what_limits_the_figures_is_said() {
     PPL and KLD over 10200 tokens of text, ended once the KLD was as precise as asked; the reference was not kept whole, which may change a KLD by up to 0.00012.
     Energy: n/a, no counter of this machine could be read ('quantbench devices' says why).
     ");
+}
+
+#[test]
+fn fewer_processors_than_the_machine_has_are_told() {
+    let mut run = MadeUp::default().run();
+    let told = |run: &RunRecord| caveats(run, &Summary::of(run)).join("\n");
+    assert!(!told(&run).contains("The run may use"), "{}", told(&run));
+    run.environment.usable_cpus = Some(2);
+    run.environment.cpu_quota_cores = Some(1.5);
+    let notes = told(&run);
+    let expected = "The run may use 2 of 16 processors (affinity) and the time of 1.50 of 16 processors \
+                    (control group)";
+    assert!(notes.contains(expected), "{notes}");
+    assert!(notes.contains("; 8 threads are more than that, and wait for each other."), "{notes}");
+    // A quota beyond what affinity leaves limits nothing.
+    run.environment.cpu_quota_cores = Some(4.0);
+    for trial in &mut run.trials {
+        trial.facts.as_mut().unwrap().threads = 2;
+    }
+    let notes = told(&run);
+    assert!(notes.contains("The run may use 2 of 16 processors (affinity).\n"), "{notes}");
+}
+
+#[test]
+fn what_a_model_has_no_context_for_is_told_once() {
+    let mut run = MadeUp::default().run();
+    for trial in &mut run.trials {
+        trial.facts.as_mut().unwrap().context_length = 128;
+        let left_out =
+            |what: &str| LeftOut { what: what.to_owned(), reason: "too long".to_owned() };
+        trial.left_out = vec![left_out("prompt 'b'"), left_out("prompt 'a'")];
+    }
+    let notes = caveats(&run, &Summary::of(&run)).join("\n");
+    let left_out = "Left out of llama-3.2-1b: prompt 'a' and prompt 'b'; too long.";
+    assert_eq!(notes.matches(left_out).count(), 1, "{notes}");
+    let beyond = "llama-3.2-1b was trained with a context of 128 tokens: figures beyond it (pp512 and \
+                  PPL and KLD over chunks of 512) say little of its use.";
+    assert_eq!(notes.matches(beyond).count(), 1, "{notes}");
+    assert!(!caveats(&MadeUp::default().run(), &Summary::of(&run)).join("\n").contains("beyond"));
 }
 
 #[test]

@@ -227,6 +227,7 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         quality: trial.quality.clone(),
         tasks: trial.tasks.clone(),
         embedding_quality: trial.embedding_quality.clone(),
+        failed_workloads: trial.failed_workloads.clone(),
         left_out: trial.left_out.clone(),
         failure: trial.failure.clone(),
     }

@@ -63,6 +63,7 @@ pub fn run(
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let quality = Quality {
         perplexity: scores.perplexity(),
+        context: 0,
         chunks: count(scores.chunk_nll().len()),
         chunks_available: count(available),
         scored_tokens: scores.tokens(),

@@ -283,6 +283,7 @@ impl Evaluation {
         seconds: f64,
     ) -> Result<Quality, QualityError> {
         let available = self.available;
+        let context = self.assignment.shape().context;
         let mut reference_store = None;
         if let Sink::Write(writer) = self.assignment.into_sink() {
             reference_store = Some(ReferenceStore {
@@ -295,6 +296,7 @@ impl Evaluation {
         }
         Ok(Quality {
             perplexity: scores.perplexity(),
+            context,
             chunks: u32::try_from(scores.chunk_nll().len()).unwrap_or(u32::MAX),
             chunks_available: available,
             scored_tokens: scores.tokens(),

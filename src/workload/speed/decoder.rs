@@ -93,6 +93,12 @@ impl Bench for Decoder<'_> {
         }
     }
 
+    fn rehearse(&mut self) -> Result<(), EngineError> {
+        let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
+        self.process_prompt(prompt_tokens, depth)?;
+        self.generate(generated_tokens.min(1), depth + prompt_tokens)
+    }
+
     fn measure(&mut self) -> Result<(), EngineError> {
         let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
         self.process_prompt(prompt_tokens, depth)?;

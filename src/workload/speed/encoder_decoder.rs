@@ -76,6 +76,11 @@ impl Bench for EncoderDecoder<'_> {
         Ok(())
     }
 
+    fn rehearse(&mut self) -> Result<(), EngineError> {
+        self.encode(self.test.prompt_tokens.max(self.test.depth).max(1))?;
+        self.generate(self.test.generated_tokens.min(1))
+    }
+
     fn measure(&mut self) -> Result<(), EngineError> {
         // Without a prompt the decoder attends to what the warm-up encoded.
         if self.test.prompt_tokens > 0 {

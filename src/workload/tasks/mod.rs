@@ -46,9 +46,7 @@ use choose::Chooser;
 use draft::Limits;
 use encode::{Encoded, Encoder, Fitted};
 use generate::Writer;
-#[cfg(not(feature = "multimodal"))]
-use record::SightRecord;
-use record::{TaskRecord, Work};
+use record::{RetrievalRecord, SightRecord, TaskRecord, Work};
 use retrieve::Corpus;
 use std::path::Path;
 use std::time::Instant;
@@ -197,30 +195,10 @@ pub fn run(
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
     let class = model.class();
-    let mut sight = None;
-    let (answered, retrieval) = match request.answering {
-        Answering::See { max_tokens, stop } => {
-            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
-            let writing = (*max_tokens, stop.as_slice());
-            let seen = see(model, settings, request, gallery, writing, progress)?;
-            sight = Some(seen.1);
-            (seen.0, None)
-        }
-        Answering::Retrieve => {
-            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
-            let found = rag::retrieve(model, settings, request, corpus, progress)?;
-            (found.0, Some(found.1))
-        }
-        Answering::Augment { max_tokens, stop } => {
-            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
-            let writing = (*max_tokens, stop.as_slice());
-            let found = rag::augment(model, settings, request, corpus, writing, progress)?;
-            (found.0, Some(found.1))
-        }
-        _ if class == ArchitectureClass::DecoderOnly => {
-            (decode(model, settings, request, progress)?, None)
-        }
-        _ => (encode(class, model, settings, request, progress)?, None),
+    let Measured { answered, retrieval, sight } = match answer(model, settings, request, progress) {
+        // A task that is too long for a model says nothing of what else the model is measured by.
+        Err(TaskError::NothingFits { .. }) => Measured::nothing(request.questions),
+        measured => measured?,
     };
     // Formats are a decoder's: an encoder reads the request as it is.
     let decodes = class == ArchitectureClass::DecoderOnly;
@@ -248,6 +226,59 @@ pub fn run(
         sight,
     };
     Ok(TaskRun { record, memory })
+}
+
+/// What a task came to, before it is scored.
+struct Measured {
+    answered: Answered,
+    retrieval: Option<RetrievalRecord>,
+    sight: Option<SightRecord>,
+}
+
+impl Measured {
+    /// No question fits the model.
+    fn nothing(questions: &[Question]) -> Self {
+        let mut answered = Answered::none(Vec::new());
+        answered.too_long = questions.iter().map(|question| question.id.clone()).collect();
+        Self { answered, retrieval: None, sight: None }
+    }
+}
+
+/// The answers to all questions that fit the model's context.
+fn answer(
+    model: &dyn Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    progress: Progress<'_>,
+) -> Result<Measured, TaskError> {
+    let class = model.class();
+    let (mut retrieval, mut sight) = (None, None);
+    let answered = match request.answering {
+        Answering::See { max_tokens, stop } => {
+            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let (answered, record) = see(model, settings, request, gallery, writing, progress)?;
+            sight = Some(record);
+            answered
+        }
+        Answering::Retrieve => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let (answered, record) = rag::retrieve(model, settings, request, corpus, progress)?;
+            retrieval = Some(record);
+            answered
+        }
+        Answering::Augment { max_tokens, stop } => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let (answered, record) =
+                rag::augment(model, settings, request, corpus, writing, progress)?;
+            retrieval = Some(record);
+            answered
+        }
+        _ if class == ArchitectureClass::DecoderOnly => decode(model, settings, request, progress)?,
+        _ => encode(class, model, settings, request, progress)?,
+    };
+    Ok(Measured { answered, retrieval, sight })
 }
 
 /// What answering came to.

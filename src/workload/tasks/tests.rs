@@ -1,7 +1,7 @@
 //! Answering on the demo models: side by side and alone come to the same.
 
 use super::choose::Chooser;
-use super::encode::{EncodedAlternative, Encoder};
+use super::encode::{Encoded, EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
 use super::{Answer, Answerer as _, Request, TaskError, TaskRun, answerer, run};
 use crate::engine::ContextPurpose;
@@ -16,6 +16,7 @@ use crate::metrics::TaskMetric;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
+use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::workload::seq2seq::SequenceToSequence;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::path::Path;
@@ -120,6 +121,41 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
         assert!(work.evaluated_tokens * 3 < work.request_tokens, "{work:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings(2), &mut |_, _| ()).unwrap();
         for (question, answer) in encoded.iter().zip(&done.answers) {
+            let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
+            for (alternative, found) in question.tokens.iter().zip(found) {
+                let expected = alone(model.as_ref(), alternative);
+                let difference = (found.log_likelihood - expected).abs();
+                assert!(difference < 0.02, "{found:?} is not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
+    const WINDOW: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let gemma = ARCHITECTURES.iter().find(|architecture| architecture.name == "gemma2").unwrap();
+    made_up::write(*gemma, &path);
+    let model = load(path.to_str().unwrap());
+    // More than the windows of all alternatives hold together.
+    let request: Vec<i32> = (0..600).map(|position| position * 7 % 37 + 1).collect();
+    let question = |first: i32| {
+        let alternative = |last: i32| {
+            let tokens = [&[first], request.as_slice(), &[last, last + 1]].concat();
+            EncodedAlternative { scored_from: tokens.len() - 2, tokens }
+        };
+        Encoded { position: 0, tokens: (1..5).map(alternative).collect() }
+    };
+    let settings = Settings { ubatch: 32, ..settings(1) };
+    // With a common beginning, and without one.
+    for questions in [vec![question(1)], vec![question(1), question(2)]] {
+        let chooser = Chooser::new(questions.clone(), model.vocabulary_size());
+        let shape = chooser.shape(&settings);
+        assert!(shape.tokens as usize > WINDOW * shape.sequences as usize + 256, "{shape:?}");
+        let done = answerer::run(&chooser, model.as_ref(), &settings, &mut |_, _| ()).unwrap();
+        for (question, answer) in questions.iter().zip(&done.answers) {
             let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
             for (alternative, found) in question.tokens.iter().zip(found) {
                 let expected = alone(model.as_ref(), alternative);
@@ -240,7 +276,7 @@ fn the_chat_model_answers_in_its_own_format_and_not_in_another() {
 }
 
 #[test]
-fn what_does_not_fit_is_named_and_what_cannot_be_asked_is_an_error() {
+fn what_does_not_fit_is_named() {
     let model = load(DEMO);
     let long = "word ".repeat(2000);
     let mut questions = questions();
@@ -250,9 +286,10 @@ fn what_does_not_fit_is_named_and_what_cannot_be_asked_is_an_error() {
     assert_eq!(record.too_long, ["99"]);
     assert_eq!((record.questions, record.answers.len()), (14, 14));
     let only = [choice(99, &long, &["a", "b"])];
-    let error = ask(model.as_ref(), &only, &Answering::Choose, &Prompter::Plain, 1).unwrap_err();
-    let message = error.to_string();
-    assert!(message.starts_with("none of the 1 questions fits the model's context of 1024 tokens"));
+    let record =
+        ask(model.as_ref(), &only, &Answering::Choose, &Prompter::Plain, 1).unwrap().record;
+    assert_eq!((record.questions, record.too_long.as_slice()), (0, &["99".to_owned()][..]));
+    assert_eq!((record.answers.len(), record.scores[0].counts.len()), (0, 0));
 }
 
 #[test]
