@@ -210,9 +210,8 @@ fn detected(path: &Path) -> Result<String, PromptError> {
     let detection = detect(&template);
     let mut text = match detection.format {
         None => {
-            "The chat template is none of the formats that have a name; it is rendered as it is \
-                 .\n"
-            .to_owned()
+            "The chat template is none of the formats that have a name; it is rendered as it is.\n"
+                .to_owned()
         }
         Some(format) if detection.differences.is_empty() => {
             format!("{}: the chat template renders the same as this format.\n", format.name)

@@ -252,7 +252,7 @@ fn cause(status: ExitStatus, words: &str) -> String {
     let is = |wanted: Signal| signal == Some(wanted.as_raw());
     let memory = child::MEMORY >> 20;
     if is(Signal::XCPU) {
-        format!("it takes longer than {} s", child::SECONDS)
+        format!("it takes more than {} s of processor time", child::SECONDS)
     } else if words.contains("overflowed its stack") || is(Signal::SEGV) {
         "it nests too deep, or refers to itself".to_owned()
     } else if words.contains("memory allocation of") || words.contains("capacity overflow") {
