@@ -52,7 +52,7 @@ struct Render {
     /// What the last instruction is about
     #[arg(long, value_name = "TEXT")]
     input: Option<String>,
-    /// Variables for a model's own template, as JSON: '{"enable_thinking": false}'
+    /// Variables for a model's own template, an object as JSON
     #[arg(long, value_name = "JSON", value_parser = variables)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// How to show it

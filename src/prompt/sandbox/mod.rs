@@ -29,7 +29,7 @@ pub const SUBCOMMAND: &str = "renderer";
 
 /// How long the child is waited for: much longer than the processor time that it may take, for the
 /// machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes of the child's last words that are looked at.
 const LAST_WORDS: u64 = 4096;
