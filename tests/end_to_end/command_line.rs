@@ -1,6 +1,6 @@
 //! The command line as a user meets it: help, version, mistakes, pipes.
 
-use crate::world::{World, ended, program};
+use crate::world::{World, ended};
 use std::io::Read;
 use std::process::Stdio;
 
