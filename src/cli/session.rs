@@ -47,10 +47,10 @@ impl Session {
         experiment: &Experiment,
         options: &ResolveOptions,
     ) -> Result<Plan, Error> {
-        let maker = version::maker();
+        let (engine, maker) = (version::engine(), version::maker());
         let mut variants: Vec<Vec<Variant>> = Vec::new();
         for model in &experiment.models {
-            variants.push(sources::variants_of(model, &self.cache, options, &maker)?);
+            variants.push(sources::variants_of(model, &self.cache, options, &engine, &maker)?);
         }
         Ok(Plan::new(experiment, variants)?)
     }

@@ -1,6 +1,7 @@
 //! `quantbench --version`: what this program is and, on request, what it was built from.
 
 use super::output;
+use crate::engine::name::{EngineIdentity, EngineName};
 use crate::error::{Error, Outcome};
 use crate::orchestrator::environment::Build;
 use std::fmt::Write as _;
@@ -39,6 +40,12 @@ pub fn build() -> Build {
         llama_cpp: PARTS[1].1.to_owned(),
         flags: flags.collect::<Vec<_>>().join("; "),
     }
+}
+
+/// The engine of this build, as every trial names it.
+#[must_use]
+pub fn engine() -> EngineIdentity {
+    EngineIdentity { name: EngineName::LlamaCpp, version: PARTS[1].1.to_owned() }
 }
 
 /// What makes variants: another version of llama.cpp may round otherwise.

@@ -1,4 +1,4 @@
-//! Names of engines, as they stand in trials and records.
+//! What engine measured a trial, as it stands in identities and records.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -23,5 +23,20 @@ impl fmt::Display for EngineName {
             #[cfg(test)]
             Self::Toy => "toy",
         })
+    }
+}
+
+/// An engine in one version; figures of two are not the same measurement.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EngineIdentity {
+    /// Which engine.
+    pub name: EngineName,
+    /// Its version, as its package names it; empty in runs stored before trials had it.
+    pub version: String,
+}
+
+impl fmt::Display for EngineIdentity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.name, self.version)
     }
 }

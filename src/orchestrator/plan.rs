@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
 
+use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::settings::Settings;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub struct Variant {
     /// The model's name.
     pub model: String,
+    /// What computes it.
+    pub engine: EngineIdentity,
     /// How its weights are stored.
     pub quantization: Quantization,
     /// The name in tables.
@@ -74,7 +77,7 @@ impl Variant {
 /// One trial to be measured: a variant under one set of settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTrial {
-    /// Identifies the trial: changes when the source, the quantization, the settings or the
+    /// Identifies the trial: changes when the engine, the source, the quantization, the settings or the
     /// workloads do, and with nothing else.
     pub key: String,
     /// Which model of the experiment.
@@ -166,6 +169,7 @@ impl Plan {
                     model: variant.model.clone(),
                     quantization: variant.quantization,
                     label: variant.label.clone(),
+                    engine: variant.engine.clone(),
                     is_reference: trial.is_reference,
                     settings: trial.settings.clone(),
                     artifact: None,
@@ -212,6 +216,7 @@ fn reference_position(
 /// rounds is left out, since more rounds give more of the same.
 #[derive(Serialize)]
 struct Identity<'a> {
+    engine: &'a EngineIdentity,
     checksum: &'a str,
     quantization: Quantization,
     settings: &'a Settings,
@@ -230,6 +235,7 @@ fn key_of(
     experiment: &Experiment,
 ) -> String {
     let identity = Identity {
+        engine: &variant.engine,
         checksum: variant.checksum(),
         quantization: variant.quantization,
         settings,

@@ -1,6 +1,7 @@
 //! Sources: from what an experiment names to the variants that a plan is made of.
 
 use super::plan::{Origin, Variant};
+use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
@@ -20,6 +21,7 @@ pub fn variants_of(
     model: &ModelPlan,
     cache: &Cache,
     options: &ResolveOptions,
+    engine: &EngineIdentity,
     maker: &str,
 ) -> Result<Vec<Variant>, ResolveError> {
     let resolved = resolve::resolve(&model.source, cache, options)?;
@@ -32,7 +34,7 @@ pub fn variants_of(
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
     let planned = |variant| {
         let planned = planned(variant, model, calibration.as_ref(), &resolved)?;
-        Some(Variant { projector: projector.clone(), ..planned })
+        Some(Variant { engine: engine.clone(), projector: projector.clone(), ..planned })
     };
     Ok(variants.into_iter().filter_map(planned).collect())
 }
@@ -51,6 +53,7 @@ fn planned(
             quantization: ready.quantization,
             label: ready.label,
             origin: Origin::Ready(ready.artifact),
+            engine: EngineIdentity::default(),
             projector: None,
         },
         Resolvable::Make { quantization, label, key, expected_bytes } => Variant {
@@ -64,6 +67,7 @@ fn planned(
                 expected_bytes,
                 calibration: calibration.filter(|_| quantization.method.is_calibrated()).cloned(),
             },
+            engine: EngineIdentity::default(),
             projector: None,
         },
     })

@@ -23,12 +23,14 @@ impl Report for Csv {
 }
 
 /// Columns before the figures.
-const ABOUT: [&str; 13] = [
+const ABOUT: [&str; 15] = [
     "run",
     "model",
     "variant",
     "quantization",
     "method",
+    "engine",
+    "engine_version",
     "settings",
     "reference",
     "failed_in",
@@ -96,6 +98,8 @@ fn about(run: &RunRecord, summary: &Summary, position: usize) -> Vec<String> {
         sanitize(&row.label),
         trial.quantization.to_string(),
         trial.quantization.method.to_string(),
+        trial.engine.name.to_string(),
+        run.engine_version(trial).to_owned(),
         row.settings.to_string(),
         row.is_reference.to_string(),
         failure.map(|failure| failure.phase.to_string()).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
+use crate::engine::name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::figure::Figure;
 use crate::results::format_test::FormatTest;
@@ -87,6 +88,7 @@ pub(super) struct ShownRow<'a> {
     model: &'a str,
     label: &'a str,
     method: Method,
+    engine: EngineIdentity,
     settings: String,
     is_reference: bool,
     compared_with: Option<usize>,
@@ -237,6 +239,10 @@ pub(super) fn shown_row<'a>(
         model: &row.model,
         label: &row.label,
         method: run.trials[position].quantization.method,
+        engine: EngineIdentity {
+            name: run.trials[position].engine.name,
+            version: run.engine_version(&run.trials[position]).to_owned(),
+        },
         settings: row.settings.to_string(),
         is_reference: row.is_reference,
         compared_with: row.baseline,

@@ -6,6 +6,7 @@ use super::record::{
     AnchorRecord, Environment, Failure, PhaseUsage, RunRecord, SpeedRecord, TrialRecord,
     VisitRecord,
 };
+use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
@@ -184,6 +185,7 @@ impl MadeUp {
             model: model.to_owned(),
             quantization,
             label: truth.label.to_owned(),
+            engine: EngineIdentity { version: "0.6.0".to_owned(), ..EngineIdentity::default() },
             is_reference: truth.label == "F16",
             settings: settings.clone(),
             artifact: Some(Artifact {

@@ -3,6 +3,7 @@
 //! Nothing here is computed from something else here; statistics over records live in
 //! `summary.rs`.
 
+use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
@@ -44,6 +45,18 @@ pub struct RunRecord {
     pub trials: Vec<TrialRecord>,
     /// The anchor's repeated measurements, in order of time; empty if there were too few visits.
     pub anchor: Vec<AnchorRecord>,
+}
+
+impl RunRecord {
+    /// The version of the engine of a trial; of a run that was stored before trials had it, the run's.
+    #[must_use]
+    pub fn engine_version<'a>(&'a self, trial: &'a TrialRecord) -> &'a str {
+        if trial.engine.version.is_empty() {
+            &self.environment.llama_cpp
+        } else {
+            &trial.engine.version
+        }
+    }
 }
 
 /// What a run ran on and was built from.
@@ -88,6 +101,9 @@ pub struct TrialRecord {
     pub quantization: Quantization,
     /// The name in tables: the quantization, or a ready file's stem where that says more.
     pub label: String,
+    /// What computes it.
+    #[serde(default)]
+    pub engine: EngineIdentity,
     /// Whether quality is measured against this trial.
     pub is_reference: bool,
     /// The settings.

@@ -2,6 +2,7 @@
 
 use super::plain::PlainDisplay;
 use super::progress::Progress;
+use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::settings::Settings;
@@ -41,6 +42,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         model: "demo".to_owned(),
         quantization: "F16".parse().unwrap(),
         label: label.to_owned(),
+        engine: EngineIdentity::default(),
         is_reference: false,
         settings,
         artifact: None,

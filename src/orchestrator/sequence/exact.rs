@@ -4,6 +4,7 @@
 use super::harness::Harness;
 use super::*;
 use crate::engine::clock::Clock as _;
+use crate::engine::name::{EngineIdentity, EngineName};
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
@@ -140,6 +141,7 @@ fn measured(variants: &[(&str, Parameters)], change: impl FnOnce(&mut Experiment
         std::fs::write(&path, serde_json::to_vec(parameters).unwrap()).unwrap();
         Variant {
             model: "m".to_owned(),
+            engine: EngineIdentity { name: EngineName::Toy, version: "1".to_owned() },
             quantization: label.parse().unwrap(),
             label: (*label).to_owned(),
             projector: None,

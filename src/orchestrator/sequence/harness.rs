@@ -2,6 +2,7 @@
 //! tests of the sequence read well in.
 
 use super::*;
+use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{ModelPlan, Workloads};
 use crate::experiment::settings::Settings;
@@ -132,6 +133,7 @@ impl Harness {
         fs::write(&source, file_named("F16")).unwrap();
         let variant = |model: &str, quantization: &Quantization| Variant {
             model: model.to_owned(),
+            engine: EngineIdentity::default(),
             quantization: *quantization,
             label: quantization.to_string(),
             projector: None,

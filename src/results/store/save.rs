@@ -218,6 +218,7 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         model: trial.model.clone(),
         quantization: trial.quantization,
         label: trial.label.clone(),
+        engine: trial.engine.clone(),
         is_reference: trial.is_reference,
         settings: trial.settings.clone(),
         artifact: trial.artifact.clone(),
