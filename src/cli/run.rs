@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
-    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    let mut plan = session.plan(&experiment, &resolve_options(verbosity))?;
     // The models are known only now.
     destination.spare_inputs()?;
     let run = if arguments.resume {
@@ -112,6 +112,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let started = OffsetDateTime::now_utc();
         session.new_run(&experiment, &plan, store.fresh_id(started)?, started)
     };
+    plan.adopt(&run.trials);
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let resumed = arguments.resume;
     let store = Some(store);

@@ -15,6 +15,7 @@ use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
+use crate::orchestrator::strategy::Matrix;
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use time::OffsetDateTime;
@@ -93,7 +94,8 @@ impl Session {
             .map_err(system("start the runtime"))?;
         let benchmark = Benchmark {
             experiment,
-            plan,
+            plan: plan.clone(),
+            strategy: Box::new(Matrix::default()),
             cache: &self.cache,
             launcher: ProcessLauncher::new(interrupt).map_err(system("find this program"))?,
             listener: Box::new(listeners),

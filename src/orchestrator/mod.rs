@@ -22,5 +22,6 @@ pub mod schedule;
 mod scripted;
 pub mod sequence;
 pub mod sources;
+pub mod strategy;
 pub mod tasks;
 pub mod variants;

@@ -160,31 +160,51 @@ impl Plan {
     /// Records of all trials, with nothing measured yet.
     #[must_use]
     pub fn empty_records(&self) -> Vec<TrialRecord> {
-        self.trials
-            .iter()
-            .map(|trial| {
-                let variant = &self.variants[trial.variant];
-                TrialRecord {
-                    key: trial.key.clone(),
-                    model: variant.model.clone(),
-                    quantization: variant.quantization,
-                    label: variant.label.clone(),
-                    engine: variant.engine.clone(),
-                    is_reference: trial.is_reference,
-                    settings: trial.settings.clone(),
-                    artifact: None,
-                    facts: None,
-                    visits: Vec::new(),
-                    stages: Vec::new(),
-                    quality: None,
-                    tasks: Vec::new(),
-                    embedding_quality: None,
-                    failed_workloads: Vec::new(),
-                    left_out: Vec::new(),
-                    failure: None,
-                }
-            })
-            .collect()
+        self.trials.iter().map(|trial| self.empty_record(trial)).collect()
+    }
+
+    /// The record of a trial of which nothing is measured yet.
+    #[must_use]
+    pub fn empty_record(&self, trial: &PlannedTrial) -> TrialRecord {
+        let variant = &self.variants[trial.variant];
+        TrialRecord {
+            key: trial.key.clone(),
+            model: variant.model.clone(),
+            quantization: variant.quantization,
+            label: variant.label.clone(),
+            engine: variant.engine.clone(),
+            is_reference: trial.is_reference,
+            settings: trial.settings.clone(),
+            artifact: None,
+            facts: None,
+            visits: Vec::new(),
+            stages: Vec::new(),
+            quality: None,
+            tasks: Vec::new(),
+            embedding_quality: None,
+            failed_workloads: Vec::new(),
+            left_out: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Takes in the trials that were added to a stored run while it went on: those behind the planned ones.
+    /// One whose variant is no longer there is left out.
+    pub fn adopt(&mut self, stored: &[TrialRecord]) {
+        for record in stored.iter().skip(self.trials.len()) {
+            let is_of =
+                |variant: &Variant| variant.model == record.model && variant.label == record.label;
+            let Some(variant) = self.variants.iter().position(is_of) else { return };
+            let of_variant = self.trials.iter().find(|trial| trial.variant == variant);
+            let Some(model_position) = of_variant.map(|trial| trial.model_position) else { return };
+            self.trials.push(PlannedTrial {
+                key: record.key.clone(),
+                model_position,
+                variant,
+                settings: record.settings.clone(),
+                is_reference: record.is_reference,
+            });
+        }
     }
 }
 

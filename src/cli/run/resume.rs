@@ -74,7 +74,8 @@ fn difference(run: &RunRecord, experiment: &Value, plan: &Plan) -> Option<String
             None => "the experiment differs".to_owned(),
         });
     }
-    let stored = run.trials.iter().map(|trial| &trial.key);
+    // A strategy may have added trials behind those that were planned.
+    let stored = run.trials.iter().map(|trial| &trial.key).take(plan.trials.len());
     if !stored.eq(plan.trials.iter().map(|trial| &trial.key)) {
         let changed = run.trials.iter().zip(&plan.trials).find(|(old, new)| old.key != new.key);
         let which = changed.map_or_else(|| "trials".to_owned(), |(old, _)| trial_name(old));

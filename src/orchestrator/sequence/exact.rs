@@ -12,6 +12,7 @@ use crate::orchestrator::keeper::Keeper;
 use crate::orchestrator::launcher::{Exit, LaunchError, Monitor, Said, Worker};
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::process::said;
+use crate::orchestrator::strategy::Matrix;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::metric::Metric;
 use crate::results::store::Store;
@@ -161,7 +162,8 @@ fn measured(variants: &[(&str, Parameters)], change: impl FnOnce(&mut Experiment
     let id = run.id.clone();
     let benchmark = Benchmark {
         experiment: &harness.experiment,
-        plan: &plan,
+        plan,
+        strategy: Box::new(Matrix::default()),
         cache: &cache,
         launcher: ToyLauncher::default(),
         listener: Box::new(Keeper::new(Store::at(&store).unwrap())),

@@ -14,6 +14,7 @@ use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
+use crate::orchestrator::strategy::Matrix;
 use crate::prompt::choice::FormatChoice;
 use crate::results::record::Environment;
 use std::cell::RefCell;
@@ -171,8 +172,17 @@ impl Harness {
     }
 
     pub(super) fn run(&mut self, director: impl Fn(&str) -> Fault + 'static) -> Shown {
+        self.run_by(Box::new(Matrix::default()), director)
+    }
+
+    /// Runs it as a strategy says, which nothing but what is known may tell what was done before.
+    pub(super) fn run_by(
+        &mut self,
+        strategy: Box<dyn Strategy>,
+        director: impl Fn(&str) -> Fault + 'static,
+    ) -> Shown {
         let (launcher, stage) = ScriptedLauncher::new(director);
-        self.run_with(launcher, &stage)
+        self.run_with(strategy, launcher, &stage)
     }
 
     /// The record of a run that begins.
@@ -191,15 +201,22 @@ impl Harness {
         }
     }
 
-    fn run_with(&mut self, launcher: ScriptedLauncher, stage: &Stage) -> Shown {
-        let plan = self.plan();
+    fn run_with(
+        &mut self,
+        strategy: Box<dyn Strategy>,
+        launcher: ScriptedLauncher,
+        stage: &Stage,
+    ) -> Shown {
+        let mut plan = self.plan();
         let cache = Cache::at(&self.folder.path().join("cache")).unwrap();
         let notes = Rc::new(RefCell::new(Vec::new()));
         let resumed = self.stored.is_some();
         let run = self.stored.take().unwrap_or_else(|| self.new_run(&plan, stage.now()));
+        plan.adopt(&run.trials);
         let benchmark = Benchmark {
             experiment: &self.experiment,
-            plan: &plan,
+            plan,
+            strategy,
             cache: &cache,
             launcher,
             listener: Box::new(Notes(Rc::clone(&notes))),

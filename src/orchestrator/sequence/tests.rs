@@ -4,8 +4,11 @@ use super::harness::{Harness, failure, model, nothing_goes_wrong, nth};
 use super::*;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::orchestrator::launcher::{Exit, Said};
-use crate::orchestrator::plan::PlanError;
+use crate::orchestrator::plan::{PlanError, PlannedTrial};
+use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::orchestrator::scripted::{Fault, file_named};
+use crate::orchestrator::strategy::{Known, Step, Strategy};
+use crate::results::record::{Stage, TrialRecord};
 use crate::worker::protocol::{Event, Phase};
 use std::fs;
 
@@ -328,4 +331,53 @@ fn a_failure_names_the_phase_in_which_it_happened() {
     let fault = Fault::After(2, Said::Silence);
     let run = Harness::of(&["Q8_0"]).run(nth(1, "Q8_0 tg4×2", fault)).run;
     assert_eq!(run.trials[0].failure.as_ref().unwrap().phase, Phase::Load);
+}
+
+/// Measures F16 once, then with twice as many threads as long as that is faster than before, which the
+/// scripted worker never is.
+struct Doubling;
+
+impl Strategy for Doubling {
+    fn next(&mut self, known: &Known<'_>) -> Step {
+        let trials = &known.run.trials;
+        let unvisited = |trial: &TrialRecord| trial.visits.is_empty() && trial.failure.is_none();
+        if let Some(trial) = trials.iter().position(unvisited) {
+            return Step::Visit(PlannedVisit { trial, purpose: Purpose::Round(0) });
+        }
+        let threads = 1 << trials.len();
+        if threads > 4 {
+            return Step::Done;
+        }
+        let first = &known.plan.trials[0];
+        let settings = Settings { threads: Some(threads), ..first.settings.clone() };
+        let key = format!("{} with {threads} threads", first.key);
+        Step::Add(Box::new(PlannedTrial { key, settings, is_reference: false, ..first.clone() }))
+    }
+
+    fn ahead(&self, _known: &Known<'_>) -> Vec<PlannedVisit> {
+        vec![PlannedVisit { trial: 0, purpose: Purpose::Round(0) }]
+    }
+}
+
+#[test]
+fn a_strategy_adds_trials_while_a_run_goes_on() {
+    let mut harness = Harness::of(&["Q8_0"]);
+    let shown = harness.run_by(Box::new(Doubling), nothing_goes_wrong);
+    assert_eq!(shown.jobs, ["make Q8_0", "Q8_0 tg4×2", "Q8_0 (t=2) tg4×2", "Q8_0 (t=4) tg4×2"]);
+    let visits: Vec<usize> = shown.run.trials.iter().map(|trial| trial.visits.len()).collect();
+    assert_eq!(visits, [1, 1, 1]);
+    assert!(shown.run.trials.iter().all(|trial| trial.artifact.is_some()));
+    assert!(shown.run.finished.is_some());
+}
+
+#[test]
+fn trials_that_were_added_are_there_when_an_interrupted_run_goes_on() {
+    let mut harness = Harness::of(&["Q8_0"]);
+    let stop = Fault::After(3, Said::Interrupted);
+    let shown = harness.run_by(Box::new(Doubling), nth(1, "Q8_0 (t=2) tg4×2", stop));
+    assert_eq!(shown.run.trials.len(), 2);
+    assert!(shown.run.finished.is_none());
+    let shown = harness.run_by(Box::new(Doubling), nothing_goes_wrong);
+    assert_eq!(shown.jobs, ["Q8_0 (t=2) tg4×2", "Q8_0 (t=4) tg4×2"]);
+    assert!(shown.run.finished.is_some());
 }
