@@ -205,7 +205,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 mod visits;
 
 #[cfg(test)]
-mod exact;
+pub(crate) mod exact;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

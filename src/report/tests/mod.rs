@@ -1,5 +1,6 @@
 //! Reports of made-up runs.
 
+mod exact;
 mod formats;
 mod words;
 
