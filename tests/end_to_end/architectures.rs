@@ -243,7 +243,7 @@ fn the_demo_s_architectures_answer_as_well_as_their_readme_says() {
 
     let report = world.run(&["report", "--architectures"]).expect(0).stdout;
     for part in [
-        "| encoder-only |  | 97.5 % acc |  |  |  | 96.5 % hit@1 |",
+        "| encoder-only | 97.5 % acc |  |  |  | 96.5 % hit@1 |",
         "% without passages)",
         "ms a question: ",
     ] {

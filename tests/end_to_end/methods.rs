@@ -79,7 +79,7 @@ fn methods_are_compared_in_one_run_and_the_matrix_is_made_once() {
     world.write("models.toml", &format!("{text}\n{calibration}"));
     let record = world.run(&["run", "--rounds", "1", "--format", "json"]).expect(0);
     assert!(
-        record.stderr.contains("gptq:Q4_0: chose the weights of 7 tensors"),
+        record.stderr.contains("gptq:Q4_0 (variant 4 of 5): chose the weights of 7 tensors"),
         "{}",
         record.stderr
     );

@@ -113,8 +113,8 @@ fn a_bad_chat_template_costs_only_what_needs_it() {
         for trial in record["run"]["trials"].as_array().unwrap() {
             assert!(trial["failure"].is_null(), "{trial}");
             assert!(!trial["quality"].is_null() && trial["visits"][1]["speed"][1].is_object());
-            let left_out = trial["left_out"].as_array().unwrap();
-            assert_eq!(left_out.len(), 2, "{left_out:?}");
+            let failed = trial["failed_workloads"].as_array().unwrap();
+            assert_eq!(failed.len(), 2, "{failed:?}");
             let tasks = trial["tasks"].as_array().unwrap();
             assert_eq!(tasks.len(), 1);
             assert_eq!(tasks[0]["task"], "plain");
