@@ -219,6 +219,14 @@ fn every_module_has_its_place() {
 }
 
 #[test]
+fn the_library_lists_its_modules_in_that_order() {
+    let text = include_str!("../src/lib.rs");
+    let listed: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(listed, ORDER);
+}
+
+#[test]
 fn every_file_says_what_it_is_for_and_is_short() {
     let mut wrong = Vec::new();
     for source in sources() {

@@ -38,8 +38,9 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     disable_version_flag = true,
     arg_required_else_help = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit codes: 0 done; 1 no variant meets the requirements; 2 bad input; 3 some \
-                  trials failed; 130 interrupted (--resume goes on)."
+    after_help = "Exit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
+                  machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
+                  goes on)."
 )]
 pub struct CommandLine {
     /// Print the version; with --verbose also what the program was built from.
