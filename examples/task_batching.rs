@@ -1,5 +1,5 @@
-//! What answering side by side saves: every task of an experiment, answered as `quantbench run` does
-//! and with one request at a time, in one process, one after the other.
+//! What answering in parallel saves: every task of an experiment, answered as `quantbench run` does and with one request
+//! at a time, in one process, one after the other.
 //!
 //! `cargo run --release --example task_batching MODEL.gguf EXPERIMENT.toml`
 //!

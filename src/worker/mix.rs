@@ -5,7 +5,7 @@ use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
 use crate::llama::backend::Backend;
 use crate::llama::quantize::Importance;
-use crate::mix::{self, Application, Request, Told};
+use crate::mix::{self, Application, MixProgress, MixRequest};
 use crate::model::gguf::GgmlType;
 use crate::quantize::importance::ImportanceMatrix;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
     let text = read_text(&job.text)?;
     let importance = importance(backend, job.importance.as_deref())?;
     let (types, measured) = (formats(&job.types)?, formats(&job.measured_types)?);
-    let request = Request {
+    let request = MixRequest {
         source: &job.source,
         output: &job.output,
         scratch: &job.scratch,
@@ -35,11 +35,11 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
         maker: &job.maker,
         checksums: &job.checksums,
     };
-    let mut tell = |told: Told<'_>| match told {
-        Told::Cost(cost) => reporter.send(&Event::MixCost(cost)),
-        Told::Progress(fraction, note) => reporter.progress(fraction, note),
+    let mut on_progress = |event: MixProgress<'_>| match event {
+        MixProgress::Cost(cost) => reporter.send(&Event::MixCost(cost)),
+        MixProgress::Fraction(fraction, note) => reporter.progress(fraction, note),
     };
-    let report = mix::run(backend, &request, &mut tell).map_err(|error| in_words(&error))?;
+    let report = mix::run(backend, &request, &mut on_progress).map_err(|error| in_words(&error))?;
     reporter.send(&Event::Mixed(Box::new(report)));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What tests of several methods have in common.
+//! Helpers for tests of several methods.
 
 pub mod made_up;
 
@@ -62,7 +62,7 @@ pub fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     reference.iter().zip(other).map(of).sum::<f64>() / f64::from(count)
 }
 
-/// Mean squares of what flows into every weight, `[matrices, columns]`, and vectors per matrix.
+/// Sums of squares of the inputs of every weight, `[matrices, columns]`, and vectors per matrix.
 #[derive(Default)]
 struct Squares(BTreeMap<String, (Vec<f64>, Vec<f64>)>);
 
