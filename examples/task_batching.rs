@@ -52,13 +52,8 @@ fn compare(
     task: &TaskPlan,
 ) -> Result<(), Failure> {
     let (header, tokens) = (Header::read(path)?, SpecialTokens::read(path)?);
-    let template = || {
-        let source = header.chat_template();
-        source
-            .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
-            .transpose()
-    };
-    let prompter = Prompter::new(task.format, template)?;
+    let template = |source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc());
+    let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
     let request = Request {
         name: task.name,
         questions: &task.questions,
@@ -116,23 +111,18 @@ fn one_at_a_time(
         batch: Batch::with_capacity(settings.batch as usize),
     };
     let Answering::Generate { max_tokens, stop } = request.answering else {
-        let questions = encoder.alternatives(request.questions)?.fitting;
-        let answer = |alternatives: &[(Vec<i32>, usize)]| -> Result<KeptAnswer, Failure> {
+        let mut answers = Vec::new();
+        for question in encoder.alternatives(request.questions)?.fitting {
             let mut best = (0, f64::NEG_INFINITY);
-            for (position, (tokens, scored_from)) in (0..).zip(alternatives) {
-                let found = server.likelihood(tokens, *scored_from)?;
+            for (position, it) in (0..).zip(&question.tokens) {
+                let found = server.likelihood(&it.tokens, it.scored_from)?;
                 if found > best.1 {
                     best = (position, found);
                 }
             }
-            Ok(KeptAnswer::Choice(best.0))
-        };
-        let alternatives = questions.into_iter().map(|question| {
-            let each = question.tokens.into_iter().map(|it| (it.tokens, it.scored_from));
-            each.collect::<Vec<_>>()
-        });
-        let alternatives: Vec<_> = alternatives.collect();
-        return alternatives.iter().map(Vec::as_slice).map(answer).collect();
+            answers.push(KeptAnswer::Choice(best.0));
+        }
+        return Ok(answers);
     };
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
     stops.extend(request.prompter.stops());

@@ -187,15 +187,9 @@ impl Relaxation {
             base.1 += class.efficient[0].cost;
             for pair in class.hull().windows(2) {
                 let (from, to) = (class.efficient[pair[0]], class.efficient[pair[1]]);
-                steps.push((
-                    class.slope(pair[0], pair[1]),
-                    HullStep {
-                        class: member,
-                        to: pair[1],
-                        weight: to.weight - from.weight,
-                        cost: to.cost - from.cost,
-                    },
-                ));
+                let (weight, cost) = (to.weight - from.weight, to.cost - from.cost);
+                let step = HullStep { class: member, to: pair[1], weight, cost };
+                steps.push((class.slope(pair[0], pair[1]), step));
             }
         }
         // Stable: steps of one class stay in their order, as slopes rise along a hull.

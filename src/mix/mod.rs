@@ -220,13 +220,9 @@ pub fn run(
     let draft = write::draft(backend, request)?;
     let source = GgufInput::open(backend, request.source)?;
     let original = Original::new(&source, request.importance);
-    let groups = groups::groups(
-        source.header(),
-        &draft,
-        request.formats,
-        request.layers_per_group,
-        &|tensor| original.has_importance(tensor),
-    );
+    let (formats, layers) = (request.formats, request.layers_per_group);
+    let has_importance = |tensor: &str| original.has_importance(tensor);
+    let groups = groups::groups(source.header(), &draft, formats, layers, &has_importance);
     original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
         let types: Vec<&str> = request.formats.iter().map(|format| format.name()).collect();

@@ -92,6 +92,7 @@ impl Recipe {
             None => tensor.bytes as f64 * 8.0,
         });
         let bits_per_weight = bits.sum::<f64>() / source.parameters().max(1) as f64;
+        let tensors = types.iter().map(|(name, format)| (name.clone(), format.to_string()));
         Ok(Self {
             version: VERSION,
             file_type: file_type(source, &types)?,
@@ -111,10 +112,7 @@ impl Recipe {
                 kld_sum_alone: choice.sum_alone,
                 bits_per_weight,
             }),
-            tensors: types
-                .iter()
-                .map(|(name, format)| (name.clone(), format.to_string()))
-                .collect(),
+            tensors: tensors.collect(),
         })
     }
 
@@ -163,7 +161,6 @@ impl Recipe {
 
     /// Checks that a model has the tensors, and rows that fit their types.
     pub(super) fn check(
-        &self,
         model: &Header,
         types: &BTreeMap<String, GgmlType>,
     ) -> Result<(), MixError> {

@@ -9,7 +9,7 @@ use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// llama.cpp's number of the file type Q8_0.
+/// llama.cpp's number of the file type `Q8_0`.
 const FILE_TYPE_Q8_0: u32 = 7;
 
 /// A recipe and the model it is applied to.
@@ -67,7 +67,7 @@ impl TensorTypes {
     /// The recipe does not fit the model.
     pub fn of(recipe: &Recipe, model: &Header) -> Result<Self, MixError> {
         let types = recipe.types()?;
-        recipe.check(model, &types)?;
+        Recipe::check(model, &types)?;
         let overrides = types.iter().map(|(name, &it)| FormatOverride::of_tensor(name, it));
         let (overrides, checksum) = (overrides.collect(), super::assignment::checksum(&types));
         Ok(Self { types, overrides, checksum })

@@ -86,7 +86,9 @@ impl Change {
                 let (scales, all) = (scaling.set(matrix), values.chunks_exact_mut(columns));
                 if let Axis::Rows(first) = scaling.axis {
                     for (row, by) in all.skip(first).zip(scales) {
-                        row.iter_mut().for_each(|value| *value /= by);
+                        for value in row {
+                            *value /= by;
+                        }
                     }
                 } else {
                     for row in all {

@@ -81,7 +81,9 @@ impl Limits {
 fn clip(group: &mut [f32], ratio: f32) {
     if ratio < 1.0 {
         let limit = ratio * group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        group.iter_mut().for_each(|value| *value = value.clamp(-limit, limit));
+        for value in group {
+            *value = value.clamp(-limit, limit);
+        }
     }
 }
 

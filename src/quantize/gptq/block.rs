@@ -65,12 +65,14 @@ impl<const N: usize> BlockMetric<N> {
         let parts = unconstrained[..self.parts.len()].iter();
         let scales = parts.clone().map(|part| (part.scale, part.scale_cost));
         let minimums = match layout.minimum {
-            Minimum::Integers(most) => {
-                closest_units(parts.map(|part| (part.minimum, part.minimum_cost)), (0, most), count)
-            }
+            Minimum::Integers(most) => closest_units(
+                &parts.map(|part| (part.minimum, part.minimum_cost)),
+                (0, most),
+                count,
+            ),
             Minimum::Absent | Minimum::Free => vec![f16::ZERO],
         };
-        for scale in closest_units(scales, layout.scale.unwrap_or((1, 1)), count) {
+        for scale in closest_units(&scales, layout.scale.unwrap_or((1, 1)), count) {
             for &minimum in &minimums {
                 let units = Units { scale, minimum };
                 let block = self.constrained(layout, target, units, &unconstrained, least);
@@ -188,7 +190,7 @@ pub(super) fn store_single<const N: usize>(choice: &Choice<N>, layout: &Layout, 
 /// The `count` units whose multiples, by integers from `least` to `most`, come closest to the values of parts. Each value
 /// has a cost of deviating from it.
 fn closest_units(
-    parts: impl Iterator<Item = (f32, f32)> + Clone,
+    parts: &(impl Iterator<Item = (f32, f32)> + Clone),
     (least, most): (i16, i16),
     count: usize,
 ) -> Vec<f16> {

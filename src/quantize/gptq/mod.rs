@@ -109,13 +109,8 @@ fn run(
     let draft = GgufInput::open(backend, request.output)?;
     let texts: Vec<&[i32]> = tokens.chunks(request.text.chunk_length()).collect();
     let contexts = Contexts::plan(backend, request, texts.len())?;
-    on_progress(Progress::Memory(memory::needed(
-        &source,
-        &draft,
-        tokens.len(),
-        request,
-        &contexts,
-    )));
+    let memory = memory::needed(&source, &draft, tokens.len(), request, &contexts);
+    on_progress(Progress::Memory(memory));
     let load = |path: &Path, extent| {
         let settings = Settings { gpu_layers: 0, ..Settings::default() };
         Model::load(backend, path, &settings, extent)

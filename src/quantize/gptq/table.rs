@@ -170,9 +170,7 @@ impl<'a> Table<'a> {
 /// `matrices 3, 7 of 64`.
 fn numbers(chosen: &[usize], of: usize) -> String {
     let listed: Vec<String> = chosen.iter().take(LISTED).map(ToString::to_string).collect();
-    let more = match chosen.len() {
-        count if count > LISTED => format!(", …: {count} matrices"),
-        _ => String::new(),
-    };
+    let more = (chosen.len() > LISTED).then(|| format!(", …: {} matrices", chosen.len()));
+    let more = more.unwrap_or_default();
     format!("matrices {}{more} of {of}", listed.join(", "))
 }

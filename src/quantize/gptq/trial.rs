@@ -178,13 +178,8 @@ pub(super) struct Fit {
 impl<const N: usize> RoundingTrial<N> {
     /// The lane with the least loss.
     pub(super) fn best(&self) -> usize {
-        let mut best = 0;
-        for lane in 1..LANES {
-            if self.loss[lane] < self.loss[best] {
-                best = lane;
-            }
-        }
-        best
+        let better = |best, lane| if self.loss[lane] < self.loss[best] { lane } else { best };
+        (1..LANES).fold(0, better)
     }
 
     #[expect(

@@ -81,13 +81,8 @@ impl ImportanceMatrix {
         if weights.is_empty() {
             return Err(wrong("it has no sums in it".to_owned()));
         }
-        Ok(Self {
-            datasets,
-            chunks: count(CHUNK_COUNT),
-            chunk_size: count(CHUNK_SIZE),
-            origin,
-            weights,
-        })
+        let (chunks, chunk_size) = (count(CHUNK_COUNT), count(CHUNK_SIZE));
+        Ok(Self { datasets, chunks, chunk_size, origin, weights })
     }
 
     /// Writes a temporary file beside it, then renames that.
