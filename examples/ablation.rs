@@ -11,11 +11,12 @@
 //!
 //! A VARIANT that ends in `.gguf` is evaluated as it is. EVALUATION is evaluated in chunks of 512 tokens.
 
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::model::Model;
+use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
+use quantbench::engine::{Engine as _, LoadExtent};
 use quantbench::experiment::calibration::Matching;
 use quantbench::experiment::settings::Settings;
-use quantbench::llama::backend::Backend;
-use quantbench::llama::model::{LoadExtent, Model};
-use quantbench::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::quantize::CalibrationText;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
 use quantbench::quantize::gptq::{self, GptqParameters, GptqRequest, MatrixOutcome};

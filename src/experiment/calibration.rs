@@ -7,6 +7,7 @@ use super::diagnostic::Problem;
 use super::file::{read_count, read_number, read_string};
 use super::inputs::{self, InputError};
 use super::reader::{Located, TableReader};
+use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
 use crate::model::source::Source;
@@ -111,8 +112,17 @@ pub enum CalibrationError {
     #[error("there is no text to calibrate on")]
     NoText,
     /// The text cannot be used.
-    #[error("the calibration text {0}")]
-    Input(#[from] InputError),
+    #[error("the calibration text {reason}")]
+    Input {
+        /// Why not; a fragment.
+        reason: String,
+    },
+}
+
+impl From<InputError> for CalibrationError {
+    fn from(error: InputError) -> Self {
+        Self::Input { reason: causes::in_words(&error) }
+    }
 }
 
 /// What `[calibration]` means, before it is known which model it is for.
@@ -150,7 +160,7 @@ impl CalibrationChoice {
         if let Some(written) = &file.text {
             match inputs::calibration_text(&written.value, base) {
                 Ok(text) => choice.text = Some((written.value.clone(), text)),
-                Err(error) => problems.push(written.problem(error)),
+                Err(error) => problems.push(written.problem(causes::in_words(&error))),
             }
         }
         choice

@@ -3,7 +3,7 @@
 //! A [`Problem`] knows where in the text it is; [`Diagnostics`] renders problems with file, line,
 //! column, the offending line and a caret. Nothing here knows what an experiment is.
 
-use crate::model::text::printable;
+use crate::model::text::{printable, without_secrets};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -93,9 +93,10 @@ fn locate(text: &str, problem: &Problem) -> LocatedProblem {
     let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
     let end = text.floor_char_boundary(problem.span.end.clamp(start, line_end));
 
-    let before = printable(&text[line_start..start]);
-    let marked = printable(&text[start..end]);
-    let after = printable(text[end..line_end].trim_end());
+    let harmless = |text: &str| without_secrets(&printable(text));
+    let before = harmless(&text[line_start..start]);
+    let marked = harmless(&text[start..end]);
+    let after = harmless(text[end..line_end].trim_end());
     let (before, cut) = keep_end(&before, LINE_WIDTH / 2);
     let prefix = if cut { "…" } else { "" };
     let caret_start = width(prefix) + width(&before);
@@ -106,8 +107,8 @@ fn locate(text: &str, problem: &Problem) -> LocatedProblem {
     LocatedProblem {
         line,
         column,
-        message: printable(&problem.message),
-        help: problem.help.as_deref().map(printable),
+        message: harmless(&problem.message),
+        help: problem.help.as_deref().map(harmless),
         caret_width: width(&marked).min(visible).max(1),
         caret_start,
         excerpt: format!("{excerpt}{suffix}"),

@@ -9,7 +9,10 @@ use super::reader::Located;
 use super::requirements::Requirements;
 use super::resolved::{Experiment, Workloads};
 use super::workloads::{LatencyPlan, QualityPlan, Sampling, SpeedTest};
+use crate::causes;
 use crate::prompt::choice::FormatChoice;
+use crate::prompt::template;
+use serde_json::{Map, Value};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -40,6 +43,10 @@ pub struct Origin<'a> {
     pub fallback_name: &'a str,
     /// Whether this is the experiment compiled into the program.
     pub built_in: bool,
+    /// Whether nobody asked for it by its name: it is the default.
+    pub is_default: bool,
+    /// Whether the command line allows variants of sources that are quantized already.
+    pub allow_requantize: bool,
 }
 
 /// Turns what was written into what it means; what is wrong goes to `problems`.
@@ -208,8 +215,11 @@ fn expand_latency(
             FormatChoice::default()
         }
     };
+    let chat_template_kwargs =
+        chat_template_kwargs(written.chat_template_kwargs.as_ref(), &[format], problems);
     Some(LatencyPlan {
         format,
+        chat_template_kwargs,
         prompts,
         source: source.to_owned(),
         max_tokens: value(written.max_tokens.as_ref(), MAX_TOKENS),
@@ -224,6 +234,25 @@ fn expand_latency(
             seed: value(written.seed.as_ref(), default.seed),
         },
     })
+}
+
+/// What is given to the model's own template, which has to be among `formats`.
+pub(in crate::experiment) fn chat_template_kwargs(
+    written: Option<&Located<Map<String, Value>>>,
+    formats: &[FormatChoice],
+    problems: &mut Vec<Problem>,
+) -> Map<String, Value> {
+    let Some(written) = written else { return Map::new() };
+    if !formats.contains(&FormatChoice::Auto) {
+        let problem = written.problem("is for the model's own template, which is not asked for");
+        problems.push(problem.help("write format = \"auto\", or leave the format out"));
+    }
+    for key in template::OWN_VALUES {
+        if written.value.contains_key(key) {
+            problems.push(written.problem(format!("has '{key}', which every template is given")));
+        }
+    }
+    written.value.clone()
 }
 
 fn expand_quality(
@@ -301,7 +330,7 @@ fn report_input(
     problems: &mut Vec<Problem>,
 ) {
     let span: Range<usize> = written.map_or(0..0, |written| written.span.clone());
-    let problem = Problem::new(span, format!("'{key}' {error}"));
+    let problem = Problem::new(span, format!("'{key}' {}", causes::in_words(error)));
     problems.push(if written.is_none() {
         // The default could not be had: the user has to say what to do instead.
         problem.help("write a file of your own there, or switch the workload off: enabled = false")

@@ -68,6 +68,8 @@ pub struct LatencyFile {
     pub prompts: Option<Located<String>>,
     /// `format`.
     pub format: Option<Located<String>>,
+    /// `chat_template_kwargs`: what the model's own template is given besides.
+    pub chat_template_kwargs: Option<Located<serde_json::Map<String, serde_json::Value>>>,
     /// `max_tokens`.
     pub max_tokens: Option<Located<u32>>,
     /// `temperature`.
@@ -145,6 +147,9 @@ pub(in crate::experiment) fn elsewhere(key: &str) -> Option<&'static str> {
         }
         "quantizations" | "variants" | "reference" => {
             "this key belongs at the top of the file, above the first [table], or in [[models]]"
+        }
+        "chat_template_kwargs" => {
+            "this key belongs in [workloads.latency], or in [[workloads.tasks]]"
         }
         "models" => "models are written as [[models]], each with a source",
         "source" | "mmproj" | "allow_requantize" => "this key belongs in [[models]]",
@@ -274,6 +279,10 @@ impl LatencyFile {
             enabled: own_or(self.enabled.as_ref(), base.enabled.as_ref()),
             prompts: own_or(self.prompts.as_ref(), base.prompts.as_ref()),
             format: own_or(self.format.as_ref(), base.format.as_ref()),
+            chat_template_kwargs: own_or(
+                self.chat_template_kwargs.as_ref(),
+                base.chat_template_kwargs.as_ref(),
+            ),
             max_tokens: own_or(self.max_tokens.as_ref(), base.max_tokens.as_ref()),
             temperature: own_or(self.temperature.as_ref(), base.temperature.as_ref()),
             top_k: own_or(self.top_k.as_ref(), base.top_k.as_ref()),
@@ -287,6 +296,7 @@ impl LatencyFile {
             enabled: read_boolean(&mut table, "enabled", problems),
             prompts: read_string(&mut table, "prompts", problems),
             format: read_string(&mut table, "format", problems),
+            chat_template_kwargs: table.json("chat_template_kwargs", problems),
             max_tokens: read_count(&mut table, "max_tokens", 1..=1_000_000, problems),
             temperature: read_number(&mut table, "temperature", 0.0, 100.0, problems),
             top_k: read_count(&mut table, "top_k", 0..=1_000_000, problems),

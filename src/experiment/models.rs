@@ -72,7 +72,8 @@ fn expand_one(
     };
     let own = model.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     let list = own.as_deref().or(shared);
-    let allow_requantize = model.allow_requantize.as_ref().is_some_and(|written| written.value);
+    let written = model.allow_requantize.as_ref().is_some_and(|written| written.value);
+    let allow_requantize = written || origin.allow_requantize;
     if let Some(list) = list {
         check_makeable(list, &source, problems);
         if !allow_requantize {
@@ -131,7 +132,7 @@ fn calibrate(
                 CalibrationError::NoText => {
                     problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
                 }
-                CalibrationError::Input(_) => problem,
+                CalibrationError::Input { .. } => problem,
             };
             if !problems.contains(&problem) {
                 problems.push(problem);
@@ -278,8 +279,8 @@ fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &m
             written
                 .problem(format!("has {}, but {name} is quantized already ({own})", written.value))
                 .help(
-                    "give an F32, F16 or BF16 source, set allow_requantize = true, or \
-                 quantizations = [] to measure it as it is",
+                    "give an F32, F16 or BF16 source, allow it with --allow-requantize or \
+                 allow_requantize = true, or set quantizations = [] to measure it as it is",
                 ),
         );
     }

@@ -4,6 +4,7 @@
 //! of each value for checks across keys, all problems of a file at once, and the nearest right key.
 
 use super::diagnostic::Problem;
+use serde_json::{Map, Value};
 use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -67,6 +68,19 @@ impl<'a> TableReader<'a> {
     ) -> Option<(Self, Range<usize>)> {
         let raw = self.value(key)?;
         raw.expect_table(problems).map(|table| (Self::new(table, raw.key), raw.span))
+    }
+
+    /// The table under `key` as JSON, for keys that are others' to know.
+    pub fn json(
+        &mut self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Located<Map<String, Value>>> {
+        let raw = self.value(key)?;
+        let table = raw.expect_table(problems)?;
+        let before = problems.len();
+        let map = json_table(table, &raw.key, problems);
+        (problems.len() == before).then(|| raw.with(map))
     }
 
     /// Reports every key that was not asked for; `elsewhere` says where a key of another table
@@ -213,6 +227,37 @@ impl<'a> RawValue<'a> {
             }
         }
     }
+}
+
+fn json_table(table: &DeTable<'_>, path: &str, problems: &mut Vec<Problem>) -> Map<String, Value> {
+    let mut map = Map::new();
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        let raw =
+            Located { value: value.get_ref(), key: format!("{path}.{name}"), span: value.span() };
+        if let Some(value) = json(&raw, problems) {
+            map.insert(name.to_owned(), value);
+        }
+    }
+    map
+}
+
+fn json(raw: &RawValue<'_>, problems: &mut Vec<Problem>) -> Option<Value> {
+    Some(match raw.value {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Boolean(value) => Value::from(*value),
+        DeValue::Integer(_) => Value::from(raw.integer(&(i64::MIN..=i64::MAX), problems)?.value),
+        DeValue::Float(_) => Value::from(raw.number(&(f64::MIN..=f64::MAX), problems)?.value),
+        DeValue::Array(_) => {
+            let items = raw.items();
+            Value::Array(items.iter().filter_map(|item| json(item, problems)).collect())
+        }
+        DeValue::Table(table) => Value::Object(json_table(table, &raw.key, problems)),
+        DeValue::Datetime(_) => {
+            problems.push(raw.type_problem("a string"));
+            return None;
+        }
+    })
 }
 
 fn out_of_range(text: &str, range: &RangeInclusive<f64>) -> String {

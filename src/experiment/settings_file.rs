@@ -32,6 +32,7 @@ pub struct SettingsFile {
     main_gpu: Values<u32>,
     kv_offload: Values<bool>,
     mmap: Values<bool>,
+    swa_full: Values<bool>,
 }
 
 /// One combination on the way, with the places of the values that may conflict.
@@ -46,7 +47,7 @@ struct Combination {
 
 impl SettingsFile {
     /// Every key of the table.
-    pub const KEYS: [&'static str; 11] = [
+    pub const KEYS: [&'static str; 12] = [
         "threads",
         "gpu_layers",
         "flash_attention",
@@ -58,6 +59,7 @@ impl SettingsFile {
         "main_gpu",
         "kv_offload",
         "mmap",
+        "swa_full",
     ];
 
     /// Reads the table.
@@ -80,6 +82,7 @@ impl SettingsFile {
             }),
             kv_offload: values(table, "kv_offload", problems, RawValue::boolean),
             mmap: values(table, "mmap", problems, RawValue::boolean),
+            swa_full: values(table, "swa_full", problems, RawValue::boolean),
         }
     }
 
@@ -100,6 +103,7 @@ impl SettingsFile {
             main_gpu: or(&self.main_gpu, &base.main_gpu),
             kv_offload: or(&self.kv_offload, &base.kv_offload),
             mmap: or(&self.mmap, &base.mmap),
+            swa_full: or(&self.swa_full, &base.swa_full),
         }
     }
 
@@ -117,6 +121,7 @@ impl SettingsFile {
             self.main_gpu.len().max(1),
             self.kv_offload.len().max(1),
             self.mmap.len().max(1),
+            self.swa_full.len().max(1),
         ];
         let count = lengths.iter().fold(1_usize, |product, &length| product.saturating_mul(length));
         if count > MOST_COMBINATIONS {
@@ -150,6 +155,7 @@ impl SettingsFile {
         sweep(&mut all, &self.main_gpu, |one, value| one.settings.main_gpu = value.value);
         sweep(&mut all, &self.kv_offload, |one, value| one.settings.kv_offload = value.value);
         sweep(&mut all, &self.mmap, |one, value| one.settings.mmap = value.value);
+        sweep(&mut all, &self.swa_full, |one, value| one.settings.swa_full = value.value);
 
         // One report per kind of conflict: a sweep repeats it for every other key's value.
         problems.extend(all.iter().find_map(Combination::batch_conflict));
@@ -170,6 +176,7 @@ impl SettingsFile {
             first(&self.main_gpu),
             first(&self.kv_offload),
             first(&self.mmap),
+            first(&self.swa_full),
         ];
         spans.into_iter().flatten().min_by_key(|span| span.start).unwrap_or(0..0)
     }

@@ -2,8 +2,10 @@
 
 use super::recipe::Recipe;
 use super::{MixError, MixRequest, threads};
-use crate::llama::backend::Backend;
-use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::{
+    FormatOverride, Importance, OverrideValue, Rounding, quantize_file,
+};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
@@ -35,7 +37,7 @@ pub struct Application<'a> {
 /// The recipe does not fit the model or the file cannot be written.
 pub fn apply(backend: Backend, application: &Application<'_>) -> Result<u64, MixError> {
     let Application { recipe, source, output, importance, threads, maker } = *application;
-    let types = TensorTypes::of(recipe, &Header::read(source)?)?;
+    let types = TensorTypes::of(recipe, &Header::read(source)?, importance.is_some())?;
     let rounding = Rounding {
         input: source,
         output,
@@ -65,9 +67,9 @@ impl TensorTypes {
     ///
     /// # Errors
     /// The recipe does not fit the model.
-    pub fn of(recipe: &Recipe, model: &Header) -> Result<Self, MixError> {
+    pub fn of(recipe: &Recipe, model: &Header, has_importance: bool) -> Result<Self, MixError> {
         let types = recipe.types()?;
-        Recipe::check(model, &types)?;
+        recipe.check(model, &types, has_importance)?;
         let overrides = types.iter().map(|(name, &it)| FormatOverride::of_tensor(name, it));
         let (overrides, checksum) = (overrides.collect(), super::assignment::checksum(&types));
         Ok(Self { types, overrides, checksum })

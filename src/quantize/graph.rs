@@ -1,6 +1,6 @@
 //! A model's graph with the consumers of each node. Uses `llama::graph`; used by `awq` and `gptq`.
 
-use crate::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::graph::{Graph, Node, Operation};
 
 #[derive(Debug)]
 pub(super) struct GraphMap<'a> {

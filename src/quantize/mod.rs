@@ -5,7 +5,7 @@
 //! GPTQ and AWQ checkpoints. `provenance` makes the metadata keys that say how a file was made, `streams` evaluates
 //! calibration texts in parallel.
 //!
-//! Runs inside the worker process. Uses `llama` and `experiment::calibration`; used by `worker`.
+//! Runs inside the worker process. Uses `engine::llama` and `experiment::calibration`; used by `worker`.
 
 pub mod awq;
 pub mod gptq;
@@ -17,21 +17,22 @@ pub mod rtn;
 mod streams;
 mod sums;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use streams::CalibrationText;
 
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
+use crate::engine::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding};
 use crate::experiment::calibration::GptqSettings;
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
-use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
+use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method};
 use awq::{AwqParameters, AwqReport, AwqRequest};
 use gptq::{GptqParameters, GptqReport, GptqRequest, MatrixOutcome};
-use importance::{ImportanceError, ImportanceMatrix, Sums};
+use importance::{Coverage, ImportanceError, ImportanceMatrix};
 use std::path::{Path, PathBuf};
 
 /// Share of GPTQ's progress that llama.cpp's rounding before it is.
@@ -93,6 +94,8 @@ pub enum Progress {
     Memory(Vec<(String, u64)>),
     /// Fraction done, from 0 to 1, and what is being done, in a few words.
     Fraction(f64, String),
+    /// What the user should know about the result.
+    Note(String),
 }
 
 impl Progress {
@@ -102,7 +105,7 @@ impl Progress {
             Self::Fraction(fraction, note) => {
                 Self::Fraction(start + (end - start) * fraction, note)
             }
-            memory @ Self::Memory(_) => memory,
+            other @ (Self::Memory(_) | Self::Note(_)) => other,
         }
     }
 }
@@ -121,23 +124,13 @@ pub struct MethodReport {
 pub enum MethodError {
     /// A llama.cpp call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A GGUF cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
     /// The importance matrix or the calibration text cannot be used.
     #[error(transparent)]
     Importance(#[from] ImportanceError),
-    /// The matrix was made from another model.
-    #[error("the importance matrix {} is of another model: its sums for '{weight}' do not fit {}", matrix.display(), model.display())]
-    OtherModel {
-        /// Path of the matrix.
-        matrix: PathBuf,
-        /// Path of the model.
-        model: PathBuf,
-        /// The first weight that is missing there or has another size.
-        weight: String,
-    },
     /// The request lacks an input of the method.
     #[error("the method {method} needs {what}")]
     Missing {
@@ -176,7 +169,7 @@ pub enum MethodError {
     #[error("'{0}' was multiplied with nothing while the calibration text was evaluated")]
     NoInputs(String),
     /// The system gave no threads.
-    #[error("cannot start threads: {0}")]
+    #[error("cannot start threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
@@ -223,7 +216,8 @@ pub fn quantize(
     let calibration =
         request.calibration.ok_or_else(|| missing("a calibration text or an importance matrix"))?;
     let matrix = ImportanceMatrix::read(backend, calibration.importance)?;
-    check_model(backend, request, &matrix, &calibration)?;
+    let model = Header::read(request.input).map_err(GgufFileError::from)?;
+    matrix.check(calibration.importance, &model)?;
     let metadata = provenance::keys(request, &calibration, &matrix);
     let importance = matrix.importance();
     let rounding = request.rounding(Some(&importance), &metadata);
@@ -232,16 +226,16 @@ pub fn quantize(
         let Calibration { context, chunks, .. } = calibration;
         Ok::<_, MethodError>(CalibrationText { text, context, chunks })
     };
-    match method {
+    let report = match method {
         Method::Rtn | Method::Imatrix => {
             round(rounding, 1.0)?;
-            Ok(None)
+            None
         }
         Method::Awq => {
             let (folder, parameters) = (calibration.folder, AwqParameters::default());
             let awq = AwqRequest { rounding, text: text()?, folder, parameters };
-            let report = awq::quantize(backend, &awq, on_progress)?;
-            Ok(Some(awq_summary(&report, &GgufInput::open(backend, request.output)?)))
+            let report = awq::quantize(backend, &awq, on_progress.clone())?;
+            Some(awq_summary(&report, &GgufInput::open(backend, request.output)?))
         }
         Method::Gptq => {
             let parameters =
@@ -257,31 +251,14 @@ pub fn quantize(
             let report = gptq::quantize(backend, &gptq, |event| {
                 on_progress(event.scaled(DRAFT_SHARE, 1.0));
             })?;
-            Ok(Some(gptq_summary(report)))
+            Some(gptq_summary(report))
         }
-    }
-}
-
-/// llama.cpp ignores sums for weights that the model does not have, and would round without them.
-fn check_model(
-    backend: Backend,
-    request: &QuantizeRequest<'_>,
-    matrix: &ImportanceMatrix,
-    calibration: &Calibration<'_>,
-) -> Result<(), MethodError> {
-    let model = GgufInput::open(backend, request.input)?;
-    let fits = |weight: &str, sums: &Sums<f32>| {
-        let [columns, _, matrices] = model.find(weight).map_or([0; 3], shape);
-        columns.checked_mul(matrices) == Some(sums.squares.len())
     };
-    match matrix.weights.iter().find(|(weight, sums)| !fits(weight, sums)) {
-        None => Ok(()),
-        Some((weight, _)) => Err(MethodError::OtherModel {
-            matrix: calibration.importance.to_owned(),
-            model: request.input.to_owned(),
-            weight: weight.clone(),
-        }),
+    let made = Header::read(request.output).map_err(GgufFileError::from)?;
+    if let Some(note) = Coverage::note(&matrix, &model, &made) {
+        on_progress(Progress::Note(note));
     }
+    Ok(report)
 }
 
 /// Columns, rows and matrices of a tensor: 1 matrix, or the number of experts.

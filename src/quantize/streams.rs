@@ -3,12 +3,12 @@
 //! A stream is one llama.cpp context. It has one thread as long as memory allows a stream for each thread.
 
 use super::importance::ImportanceError;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::context::Context;
+use crate::engine::llama::model::Model;
+use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _, streams};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::lanes;
-use crate::llama::model::{LoadExtent, Model};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,8 +64,8 @@ pub(super) fn context_bytes(
     model: &Model,
     settings: &Settings,
     shape: ContextShape,
-) -> Result<u64, LlamaError> {
-    let buffers = Context::new(model, settings, shape)?.memory();
+) -> Result<u64, EngineError> {
+    let buffers = Context::new(model, settings, shape, ContextPurpose::Separate)?.memory();
     Ok(buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum())
 }
 
@@ -81,17 +81,17 @@ impl Streams {
     pub(super) fn fit(threads: u32, chunks: usize, stream_bytes: u64, weight_bytes: u64) -> Self {
         let threads = threads.max(1);
         let wanted = threads.min(u32::try_from(chunks).unwrap_or(u32::MAX));
-        let count = lanes::that_fit(wanted, stream_bytes, weight_bytes);
+        let count = streams::that_fit(wanted, stream_bytes, weight_bytes);
         Self { count, threads: threads / count }
     }
 
     /// Evaluates chunks by number. Each stream calls `start` once and `evaluate` for every chunk it takes; `receive` gets
     /// the results as they are finished, in no fixed order. The first error ends all streams.
-    pub(super) fn run<State, Output: Send, Error: From<LlamaError>>(
+    pub(super) fn run<State, Output: Send, Error: From<EngineError>>(
         self,
         chunks: Range<usize>,
-        start: impl Fn() -> Result<State, LlamaError> + Sync,
-        evaluate: impl Fn(&mut State, usize) -> Result<Output, LlamaError> + Sync,
+        start: impl Fn() -> Result<State, EngineError> + Sync,
+        evaluate: impl Fn(&mut State, usize) -> Result<Output, EngineError> + Sync,
         mut receive: impl FnMut(usize, Output) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let next = AtomicUsize::new(chunks.start);

@@ -6,6 +6,7 @@ use crate::experiment::diagnostic::Problem;
 use crate::experiment::file::{elsewhere, read_count, read_string};
 use crate::experiment::inputs;
 use crate::experiment::reader::{Located, TableReader};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -153,8 +154,8 @@ fn encoder(
     match (&file.encoder, answers) {
         (Some(written), true) => {
             let path = base.join(&written.value);
-            if !path.is_file() {
-                let message = format!("is '{}', but there is no such file", written.value);
+            if let Err(error) = files::open(&path) {
+                let message = format!("is '{}', which cannot be read: {error}", written.value);
                 problems.push(written.problem(message));
             }
             Some(path)

@@ -7,6 +7,7 @@ use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::chat_template_kwargs;
 use crate::experiment::inputs;
 use crate::experiment::reader::{Located, nearest};
 use crate::metrics::TaskMetric;
@@ -18,9 +19,6 @@ use std::sync::Arc;
 /// Tokens of a generated answer.
 const MAX_TOKENS: u32 = 64;
 
-/// The alternative as it is.
-const CONTINUATION: &str = "{{ choice }}";
-
 /// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
 pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
     let mut plans: Vec<TaskPlan> = Vec::new();
@@ -31,7 +29,7 @@ pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> V
             continue;
         }
         for plan in found {
-            // Figures are called by names in which '-' and '_' are one.
+            // Figures are called by names in which '-', '.' and '_' are one.
             let same = |other: &TaskPlan| plain(&other.name) == plain(&plan.name);
             if plans.iter().any(same) {
                 let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
@@ -45,7 +43,7 @@ pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> V
 }
 
 fn plain(name: &TaskName) -> String {
-    name.as_str().to_lowercase().replace(['-', '@'], "_")
+    name.as_str().to_lowercase().replace(['-', '@', '.'], "_")
 }
 
 /// A key that has to be there.
@@ -86,6 +84,8 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
     let metrics = expand_metrics(task, use_case, &answering, problems);
     let formats = expand_formats(task, problems);
+    let chat_template_kwargs =
+        chat_template_kwargs(task.chat_template_kwargs.as_ref(), &formats, problems);
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
     let corpus = if finds {
@@ -107,6 +107,7 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
         answering,
         metrics,
         format: FormatChoice::default(),
+        chat_template_kwargs,
         separator: task.separator.as_ref().map(|separator| separator.value.clone()),
         corpus,
         pictures: shows.then_some(folder),
@@ -363,9 +364,8 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
     if let Some(template) = &task.template {
         set(template, maker.set_request(&template.value));
     }
-    match &task.continuation {
-        Some(written) => set(written, maker.set_continuation(&written.value)),
-        None => drop(maker.set_continuation(CONTINUATION)),
+    if let Some(written) = &task.continuation {
+        set(written, maker.set_continuation(&written.value));
     }
     for (position, choice) in task.choices.iter().flatten().enumerate() {
         set(choice, maker.set_choice(position, &choice.value));
@@ -415,7 +415,7 @@ fn questions(
 fn make(
     task: &TaskFile,
     examples: &[Example],
-    maker: &Maker,
+    maker: &mut Maker,
     path: &Path,
 ) -> Result<Vec<Question>, DatasetError> {
     let taken_apart: Vec<Example>;
@@ -431,6 +431,7 @@ fn make(
     if examples.is_empty() {
         return Err(DatasetError::Empty { path: path.to_owned() });
     }
+    maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
     let limit = task.limit.as_ref().map(|limit| limit.value as usize);
     let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
     chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))

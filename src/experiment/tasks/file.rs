@@ -4,6 +4,7 @@ use super::corpus::CorpusFile;
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::file::{elsewhere, read_count, read_string, read_strings};
 use crate::experiment::reader::{Located, TableReader};
+use serde_json::{Map, Value};
 use std::ops::Range;
 
 /// One `[[workloads.tasks]]` table.
@@ -47,6 +48,8 @@ pub struct TaskFile {
     pub limit: Option<Located<u32>>,
     /// `format`, or `formats` to be compared.
     pub formats: Option<Vec<Located<String>>>,
+    /// `chat_template_kwargs`: what the model's own template is given besides.
+    pub chat_template_kwargs: Option<Located<Map<String, Value>>>,
 }
 
 /// `fields`: where in an example things are.
@@ -100,6 +103,7 @@ impl TaskFile {
                 .map(|(corpus, span)| CorpusFile::read(corpus, span, problems)),
             limit: read_count(&mut table, "limit", 1..=u32::MAX, problems),
             formats: formats.or(format),
+            chat_template_kwargs: table.json("chat_template_kwargs", problems),
         };
         table.finish(elsewhere, problems);
         file

@@ -75,6 +75,7 @@ fn every_key_is_in_the_tour_and_what_is_commented_out_is_right() {
         "enabled",
         "prompts",
         "format",
+        "chat_template_kwargs",
         "temperature",
         "top_k",
         "top_p",

@@ -4,8 +4,10 @@
 
 use super::clip::Limits;
 use super::relations::Relation;
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan};
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{
+    GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan,
+};
 use crate::model::gguf::GgmlType;
 use crate::quantize::{MethodError, shape};
 use std::collections::HashMap;

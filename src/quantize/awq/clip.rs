@@ -252,7 +252,7 @@ impl<'a> RowLimits<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::backend::Backend;
+    use crate::engine::llama::backend::Backend;
     use faer::Mat;
 
     const COLUMNS: usize = 64;

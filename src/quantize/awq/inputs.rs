@@ -1,7 +1,7 @@
 //! The weights of a relation and the sums over their inputs, as the searches take them.
 
 use super::statistics::{Moment, Statistics, Tap};
-use crate::llama::quantize::Importance;
+use crate::engine::llama::quantize::Importance;
 use crate::model::gguf::GgmlType;
 use faer::Mat;
 

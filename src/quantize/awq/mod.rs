@@ -23,9 +23,9 @@ pub use report::{AwqReport, AwqTimes, Clipped, ScaledGroup};
 pub use search::ScaleGrid;
 
 use super::{CalibrationText, MethodError, Progress};
-use crate::llama::backend::Backend;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::quantize::{Rounding, quantize_file};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::quantize::{Rounding, quantize_file};
 use scaling::Scaling;
 use std::fmt;
 use std::path::Path;

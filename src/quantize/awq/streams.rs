@@ -5,11 +5,11 @@
 //! first chunk they rarely wait. Uses `llama::capture`; used by `scaling`.
 
 use super::statistics::{Moment, Statistics, Tap};
+use crate::engine::error::EngineError;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::model::Model;
+use crate::engine::{ContextShape, Model as _};
 use crate::experiment::settings::Settings;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::ContextShape;
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
 use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
 use crate::quantize::{MethodError, fraction};
 use faer::Par;
@@ -34,7 +34,7 @@ impl<'a> Evaluator<'a> {
         threads: u32,
         context: u32,
         chunks: usize,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let shape = chunk_shape(context, context);
         let mut settings = Settings { threads: Some(1), gpu_layers: 0, ..Settings::default() };
         let each = context_bytes(model, &settings, shape)?;
@@ -76,7 +76,7 @@ impl<'a> Evaluator<'a> {
             |_, ()| {
                 done += 1;
                 on_progress(fraction(done, 0.0, chunks.len()));
-                Ok::<(), LlamaError>(())
+                Ok::<(), EngineError>(())
             },
         )?;
         let mut statistics = Statistics::new();
@@ -192,8 +192,8 @@ fn add(moments: &mut [Moment], input: &WeightInput<'_>, parts: &mut Vec<Vec<f32>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::backend::Backend;
-    use crate::llama::model::LoadExtent;
+    use crate::engine::LoadExtent;
+    use crate::engine::llama::backend::Backend;
     use std::path::Path;
 
     fn experts() -> Model {

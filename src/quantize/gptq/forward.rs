@@ -4,8 +4,8 @@
 //! `llama::partial` and the flow; used by the sequence.
 
 use super::plan::Flow;
-use crate::llama::error::LlamaError;
-use crate::llama::partial::{Part, PartialContext, ProbeKind, Shown};
+use crate::engine::error::EngineError;
+use crate::engine::llama::partial::{Part, PartialContext, ProbeKind, Shown};
 
 #[derive(Debug)]
 pub(super) struct PartialForward<'m> {
@@ -88,7 +88,7 @@ pub(super) struct Stream<'s, 'm> {
 
 impl Stream<'_, '_> {
     /// Evaluates the text and reads what the probe wants.
-    pub(super) fn read(&mut self, probe: &Probe) -> Result<Vec<Shown>, LlamaError> {
+    pub(super) fn read(&mut self, probe: &Probe) -> Result<Vec<Shown>, EngineError> {
         let mut shown = self.context.evaluate(self.text, &probe.part, self.hidden)?;
         if let Some(kept) = probe.kept {
             self.hidden.clone_from(&shown[kept].rows);

@@ -2,12 +2,13 @@
 
 use super::GptqRequest;
 use super::hessian::Moments;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::model::Model;
+use crate::engine::llama::partial::PartialContext;
+use crate::engine::{LoadExtent, Model as _};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::partial::PartialContext;
 use crate::model::gguf::Value;
 use crate::quantize::layer_shapes;
 use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
@@ -31,7 +32,7 @@ impl Contexts {
         backend: Backend,
         request: &GptqRequest<'_>,
         texts: usize,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let tokens = request.text.context;
         let settings = Settings { threads: Some(1), gpu_layers: 0, ..Settings::default() };
         let original = request.is_matched().then_some(request.source);
@@ -48,7 +49,10 @@ impl Contexts {
     }
 
     /// The contexts of one model.
-    pub(super) fn open<'m>(&self, model: &'m Model) -> Result<Vec<PartialContext<'m>>, LlamaError> {
+    pub(super) fn open<'m>(
+        &self,
+        model: &'m Model,
+    ) -> Result<Vec<PartialContext<'m>>, EngineError> {
         let Streams { count, threads } = self.streams;
         (0..count).map(|_| PartialContext::new(model, self.tokens, threads)).collect()
     }

@@ -29,12 +29,13 @@ mod trial;
 pub use report::{GptqReport, GptqTimes, MatrixOutcome, MatrixReport};
 
 use super::{CalibrationText, MethodError, Progress, fraction};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
+use crate::engine::llama::model::Model;
+use crate::engine::llama::tensors::Weights;
+use crate::engine::{LoadExtent, Model as _};
 use crate::experiment::calibration::{GptqSettings, Matching};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::gguf_file::{GgufInput, InputTensor};
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::tensors::Weights;
 use crate::model::architecture::ArchitectureClass;
 use faer::Par;
 use forward::PartialForward;

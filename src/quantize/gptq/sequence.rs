@@ -12,11 +12,11 @@ use super::plan::{GptqPlan, Group};
 use super::solve::Work;
 use super::table::Table;
 use super::{GptqParameters, GptqReport, MatrixReport};
+use crate::engine::error::EngineError;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::partial::{ProbeKind, Shown};
+use crate::engine::llama::tensors::Weights;
 use crate::experiment::calibration::Matching;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::partial::{ProbeKind, Shown};
-use crate::llama::tensors::Weights;
 use crate::quantize::{MethodError, fraction};
 use faer::Par;
 use std::ops::Range;
@@ -167,7 +167,7 @@ impl<'a> Sequence<'a> {
         first: usize,
         here: &Probe,
         there: Option<&Probe>,
-    ) -> Result<Vec<ShownPair>, LlamaError> {
+    ) -> Result<Vec<ShownPair>, EngineError> {
         let originals = self.original.iter_mut().flat_map(|forward| forward.from(first)).map(Some);
         let originals = originals.chain(std::iter::repeat_with(|| None));
         let read = |mut made: Stream<'_, '_>, original: Option<Stream<'_, '_>>| {

@@ -1,16 +1,15 @@
 //! Calibration: evaluates a text chunk by chunk and can resume after any chunk.
 
 use super::collect::{ChunkSums, Collector};
-use super::file::beside;
+use super::file::{PARTIAL, beside};
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::CapturingContext;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::model::Model;
+use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _};
 use crate::experiment::calibration::SHORTEST_CONTEXT;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::capture::CapturingContext;
-use crate::llama::context::ContextShape;
-use crate::llama::devices;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::cache::of_bytes;
 use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
@@ -158,7 +157,7 @@ impl Plan {
         let columns = layer_shapes(&input).map(|[columns, _, matrices]| columns * matrices);
         let sums_bytes = (columns.sum::<usize>() * size_of::<f64>()) as u64;
         let threads = settings.threads.unwrap_or_else(|| backend.default_threads());
-        let most = if devices::uses_gpu(backend, &settings) { 1 } else { chunks as usize };
+        let most = if backend.uses_gpu(&settings) { 1 } else { chunks as usize };
         // A stream makes the sums of a chunk while those of the one before wait to be added.
         let streams = Streams::fit(threads, most, stream_bytes + 2 * sums_bytes, weight_bytes);
         let settings = Settings { threads: Some(streams.threads), ..settings };
@@ -213,7 +212,7 @@ struct PartialMatrix {
 impl PartialMatrix {
     /// Resumes a partial matrix of the same model, text and context; otherwise begins a new one.
     fn open(backend: Backend, request: &CalibrationRequest<'_>, all: u32) -> Self {
-        let path = beside(request.output, ".partial");
+        let path = beside(request.output, PARTIAL);
         let fresh = ImportanceMatrix {
             datasets: vec![request.dataset.to_owned()],
             chunk_size: request.text.context,

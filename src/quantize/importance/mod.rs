@@ -1,21 +1,24 @@
 //! Importance matrices: mean squares of the inputs of each weight, over a calibration text.
 //!
 //! [`calibrate`] evaluates a text and writes llama.cpp's importance-matrix GGUF (`file`), which `llama-quantize
-//! --imatrix` reads; files of `llama-imatrix` are read too. Runs inside the worker process. Uses `llama`; used by the
-//! other methods and by `worker`.
+//! --imatrix` reads; files of `llama-imatrix` are read too. `coverage` tells whether a matrix fits a model.
+//! Runs inside the worker process. Uses `engine::llama`; used by the other methods, `mix` and `worker`.
 
 mod calibration;
 mod collect;
+mod coverage;
 mod file;
 #[cfg(test)]
 mod tests;
 
 pub use calibration::{CalibrationReport, CalibrationRequest, calibrate};
+pub use coverage::Coverage;
+pub use file::{MODEL_CHECKSUM, files_written};
 
+use crate::engine::error::EngineError;
+use crate::engine::llama::gguf_file::GgufFileError;
+use crate::engine::llama::quantize::Importance;
 use crate::experiment::calibration::SHORTEST_CONTEXT;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufFileError;
-use crate::llama::quantize::Importance;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -93,7 +96,7 @@ impl Sums<f32> {
 pub enum ImportanceError {
     /// A llama.cpp call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A GGUF cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
@@ -104,6 +107,29 @@ pub enum ImportanceError {
         path: PathBuf,
         /// Why it is none, as a clause.
         reason: String,
+    },
+    /// The matrix is of another model.
+    #[error(
+        "the importance matrix {} is of another model: its sums for '{weight}' do not fit this one",
+        path.display()
+    )]
+    OtherModel {
+        /// The matrix.
+        path: PathBuf,
+        /// The first weight that is missing in the model, or has another size there.
+        weight: String,
+    },
+    /// The matrix has sums for hardly any weight.
+    #[error(
+        "{}: {found}; at least {} % are needed, or nearly everything would be rounded as rtn rounds it: \
+         make it anew with 'quantbench calibrate'",
+        path.display(), coverage::LEAST_PERCENT
+    )]
+    Part {
+        /// The matrix.
+        path: PathBuf,
+        /// What it covers.
+        found: String,
     },
     /// A file cannot be written, renamed or removed.
     #[error("cannot write {}", path.display())]

@@ -1,12 +1,13 @@
 //! The matrix of the demo models, against sums made another way.
 
 use super::*;
+use crate::engine::Model as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::model::Model;
+use crate::engine::{ContextShape, LoadExtent};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::ContextShape;
-use crate::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::gguf::GgmlType;
 use crate::quantize::{CalibrationText, Progress};
 use std::fs;
@@ -73,7 +74,7 @@ fn what_was_begun_on_another_text_is_not_gone_on_with() {
     let one = request(DEMO, &text, &output);
     let mut stop = |event| match event {
         Progress::Fraction(..) => ControlFlow::Break(()),
-        Progress::Memory(_) => ControlFlow::Continue(()),
+        Progress::Memory(_) | Progress::Note(_) => ControlFlow::Continue(()),
     };
     assert!(calibrate(Backend::initialise(), &one, &mut stop).is_err());
     let other = text.replace('e', "a");
@@ -226,4 +227,18 @@ fn too_little_text_or_context_is_refused() {
     let mut short = request(DEMO, "x", &output);
     short.text.context = 8;
     refused(&short, "at least 16");
+}
+
+#[test]
+fn a_wrong_bit_in_a_sum_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, text) = (folder.path().join("matrix.gguf"), text());
+    let (_, mut bytes) = made(&request(DEMO, &text, &output));
+    let damaged = folder.path().join("damaged.gguf");
+    let at = bytes.len() * 3 / 4 / 4 * 4;
+    bytes[at] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    assert!(ImportanceMatrix::read(Backend::initialise(), &output).is_ok());
+    let error = ImportanceMatrix::read(Backend::initialise(), &damaged).unwrap_err().to_string();
+    assert!(error.contains("it is damaged"), "{error}");
 }

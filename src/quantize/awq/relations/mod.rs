@@ -8,7 +8,7 @@
 
 mod walk;
 
-use crate::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::graph::{Graph, Node, Operation};
 use crate::quantize::graph::{GraphMap, is_product, source};
 use std::collections::BTreeSet;
 use walk::Walk;

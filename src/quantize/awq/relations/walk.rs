@@ -1,7 +1,7 @@
 //! Follows one producer's channels through the graph to the products they end in.
 
 use super::{Bias, Candidate, Relation, Sharing, adds};
-use crate::llama::graph::{Node, Operation};
+use crate::engine::llama::graph::{Node, Operation};
 use crate::quantize::graph::GraphMap;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,9 @@
 //! Scaled models are the same models; salient channels are found; files are what was searched for.
 
 use super::*;
-use crate::llama::graph;
-use crate::llama::model::{LoadExtent, Model};
+use crate::engine::LoadExtent;
+use crate::engine::llama::graph;
+use crate::engine::llama::model::Model;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::quantize::testing::{
     THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,
@@ -209,6 +210,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
             last = fraction;
         }
         Progress::Memory(parts) => memory = parts,
+        Progress::Note(_) => {}
     })
     .unwrap();
     assert!((last - 1.0).abs() < f64::EPSILON && report.passes > 1);

@@ -218,7 +218,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::blocks;
+    use crate::engine::llama::blocks;
     use crate::model::gguf::GgmlType;
 
     /// A block with every field at random.

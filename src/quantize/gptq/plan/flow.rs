@@ -4,8 +4,8 @@
 //! In a network with a residual stream the cuts are that stream, before and after each layer's parts. No architecture is
 //! known here. Uses `llama::graph`; used by the plan.
 
-use crate::llama::graph::{Graph, Node, Operation};
-use crate::llama::partial::{Part, ProbeKind};
+use crate::engine::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::partial::{Part, ProbeKind};
 use crate::quantize::graph::is_weight;
 use std::collections::HashMap;
 

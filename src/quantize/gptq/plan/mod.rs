@@ -8,7 +8,7 @@ mod flow;
 
 pub(super) use flow::Flow;
 
-use crate::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::graph::{Graph, Node, Operation};
 use crate::quantize::graph::{GraphMap, is_product, source};
 use std::collections::HashMap;
 
