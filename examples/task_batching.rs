@@ -1,5 +1,5 @@
-//! What answering side by side saves: every task of an experiment, answered as `quantbench run` does
-//! and with one request at a time, in one process, one after the other.
+//! What answering in parallel saves: every task of an experiment, answered as `quantbench run` does and with one request
+//! at a time, in one process, one after the other.
 //!
 //! `cargo run --release --example task_batching MODEL.gguf EXPERIMENT.toml`
 //!
@@ -8,13 +8,11 @@
 //! reading the data set; both include turning text into tokens. The two are compared as a ratio, and
 //! their answers as well.
 
-use quantbench::engine::ContextShape;
-use quantbench::engine::LoadExtent;
 use quantbench::engine::batch::Batch;
 use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::context::Context;
 use quantbench::engine::llama::model::Model;
-use quantbench::engine::{Context as _, ContextPurpose, Model as _};
+use quantbench::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _};
 use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
@@ -61,13 +59,8 @@ fn compare(
     task: &TaskPlan,
 ) -> Result<(), Failure> {
     let (header, tokens) = (Header::read(path)?, SpecialTokens::read(path)?);
-    let template = || {
-        let source = header.chat_template();
-        source
-            .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
-            .transpose()
-    };
-    let prompter = Prompter::new(task.format, template)?;
+    let template = |source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc());
+    let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
     let request = Request {
         name: task.name,
         questions: &task.questions,
@@ -125,23 +118,18 @@ fn one_at_a_time(
         batch: Batch::with_capacity(settings.batch as usize),
     };
     let Answering::Generate { max_tokens, stop } = request.answering else {
-        let questions = encoder.alternatives(request.questions)?.fitting;
-        let answer = |alternatives: &[(Vec<i32>, usize)]| -> Result<KeptAnswer, Failure> {
+        let mut answers = Vec::new();
+        for question in encoder.alternatives(request.questions)?.fitting {
             let mut best = (0, f64::NEG_INFINITY);
-            for (position, (tokens, scored_from)) in (0..).zip(alternatives) {
-                let found = server.likelihood(tokens, *scored_from)?;
+            for (position, it) in (0..).zip(&question.tokens) {
+                let found = server.likelihood(&it.tokens, it.scored_from)?;
                 if found > best.1 {
                     best = (position, found);
                 }
             }
-            Ok(KeptAnswer::Choice(best.0))
-        };
-        let alternatives = questions.into_iter().map(|question| {
-            let each = question.tokens.into_iter().map(|it| (it.tokens, it.scored_from));
-            each.collect::<Vec<_>>()
-        });
-        let alternatives: Vec<_> = alternatives.collect();
-        return alternatives.iter().map(Vec::as_slice).map(answer).collect();
+            answers.push(KeptAnswer::Choice(best.0));
+        }
+        return Ok(answers);
     };
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
     stops.extend(request.prompter.stops());

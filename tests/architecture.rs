@@ -402,3 +402,38 @@ fn a_message_with_that_of_its_source_is_found() {
     assert!(!is_wrong("#[error(\"a {0}\")]\nA(Leaf),\n#[error(\"b\")]\nB(#[from] Other),\n"));
     assert!(!is_wrong("#[error(\"a {path}\")]\nA {\n    path: X,\n    source: io::Error,\n},\n"));
 }
+
+/// Paths of the repository and examples that a text names.
+fn named(text: &str) -> Vec<String> {
+    let of_path = |letter: char| letter.is_ascii_alphanumeric() || "/_-.".contains(letter);
+    let words = text.split(|letter| !of_path(letter)).map(|word| word.trim_end_matches('.'));
+    let roots = ["src/", "tests/", "docs/", "examples/", "demo/"];
+    let paths = words.filter(|word| roots.iter().any(|root| word.starts_with(root)));
+    let examples = text.split("--example ").skip(1);
+    let examples = examples.filter_map(|rest| rest.split_whitespace().next());
+    let examples = examples.map(|name| format!("examples/{name}.rs"));
+    paths.map(str::to_owned).chain(examples).collect()
+}
+
+#[test]
+fn what_documents_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for document in documents {
+        for path in named(&fs::read_to_string(&document).unwrap()) {
+            count += 1;
+            if !root.join(&path).exists() {
+                missing.push(format!("{} names {path}", document.display()));
+            }
+        }
+    }
+    assert!(count > 50, "only {count} paths are found");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert_eq!(
+        named("`src/a.rs`, (docs/B.md). cargo --example c -- x/src/no"),
+        ["src/a.rs", "docs/B.md", "examples/c.rs"]
+    );
+}

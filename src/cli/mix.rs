@@ -14,7 +14,7 @@ use crate::experiment::inputs::{self, InputError};
 use crate::experiment::settings::Settings;
 use crate::files::{Place, folder_of};
 use crate::mix::recipe::{Checksums, Recipe};
-use crate::mix::{Report, Target};
+use crate::mix::{MixReport, Target};
 use crate::model::cache::{Cache, Scratch};
 use crate::model::gguf::GgmlType;
 use crate::model::resolve::{self, SourceFile};
@@ -336,7 +336,7 @@ fn converse_about(
 ) -> Result<Outcome, Error> {
     let mut display = Display::new(arguments.quiet);
     let (heard, length) = work(job, &mut display)?;
-    let report: Option<Report> = display.finish();
+    let report: Option<MixReport> = display.finish();
     match heard.ending {
         Ending::Interrupted => {
             if recipe_path.is_some() {

@@ -1,46 +1,47 @@
-//! Choosing: first from what each group does alone, then from what it does within the mix.
+//! Choosing a mix: first by the divergence of each group alone, then by its change of the mix's divergence.
 
+use super::assignment::Assignment;
 use super::groups::{Group, bytes_as};
 use super::interpolation::interpolate;
 use super::knapsack::{self, Alternative, Solution};
-use super::ledger::{Answer, Question};
+use super::ledger::Measurement;
 use super::meter::Meter;
-use super::{Assignment, Cost, MixError, Request, Told};
-use crate::model::gguf::{GgmlType, Header};
+use super::{Cost, MixError, MixProgress, MixRequest};
+use crate::model::gguf::Header;
+use crate::quantize::fraction;
 use serde::{Deserialize, Serialize};
 
-/// What a mix must keep to.
+/// The limit of a mix.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// The file has at most so many bytes.
+    /// Maximum size of the file, bytes.
     FileBytes(u64),
-    /// The tensors take at most so many bits per weight.
+    /// Maximum bits per weight over all tensors.
     BitsPerWeight(f64),
-    /// The mean KLD from the original is at most so many nats.
+    /// Maximum mean KLD from the original, nats.
     Divergence(f64),
 }
 
-/// Evaluations by which a divergence asked for is approached.
-const APPROACHES: usize = 6;
-/// A divergence this close below what was asked for, as a fraction, is approached no further.
-const CLOSE: f64 = 0.02;
+/// Maximum number of mixes measured to reach a divergence.
+const ATTEMPTS: usize = 6;
+/// A divergence this close below the limit, as a fraction of it, is close enough.
+const TOLERANCE: f64 = 0.02;
 
-/// Bytes that no choice changes.
+/// Sizes that no choice changes.
 #[derive(Debug, Clone, Copy)]
-pub struct Sizes {
-    /// Of the file: header, other tensors, padding.
+pub(super) struct Sizes {
+    /// Header, other tensors and padding.
     file_bytes: u64,
-    /// Of the other tensors.
+    /// Other tensors.
     tensor_bytes: u64,
-    /// Weights of all tensors.
+    /// Number of weights of all tensors.
     parameters: u64,
 }
 
 impl Sizes {
-    /// What `draft`, a file that llama.cpp made of the model, has beside the groups.
-    #[must_use]
-    pub fn new(draft: &Header, groups: &[Group]) -> Self {
+    /// From `draft`, a file that llama.cpp made of the model.
+    pub(super) fn new(draft: &Header, groups: &[Group]) -> Self {
         let mut sizes = Self {
             file_bytes: draft.file_bytes,
             tensor_bytes: draft.tensor_bytes(),
@@ -57,7 +58,7 @@ impl Sizes {
         sizes
     }
 
-    /// Bytes that the groups may take together; `None` if the target is no size.
+    /// Maximum bytes of all groups; `None` if the target is no size.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -76,11 +77,8 @@ impl Sizes {
     }
 
     /// Refuses a target that even the smallest types exceed.
-    ///
-    /// # Errors
-    /// [`MixError::TooSmall`].
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
-    pub fn check(self, target: Target, groups: &[Group]) -> Result<(), MixError> {
+    pub(super) fn check(self, target: Target, groups: &[Group]) -> Result<(), MixError> {
         let Some(budget) = self.budget(target) else { return Ok(()) };
         let smallest = groups.iter().filter_map(|group| group.alternatives.first());
         let smallest: u64 = smallest.map(|alternative| alternative.bytes).sum();
@@ -95,62 +93,55 @@ impl Sizes {
     }
 }
 
-/// A choice, and what is known of it.
+/// A mix, and its divergence in nats.
 #[derive(Debug, Clone)]
-pub struct Choice {
-    /// The choice.
-    pub assignment: Assignment,
-    /// Sum of what each group does alone, nats.
-    pub sum_alone: f64,
-    /// What was predicted before it was measured, nats.
-    pub predicted: f64,
-    /// What was measured.
-    pub measured: Answer,
-    /// See [`super::Report::gap`].
-    pub gap: f64,
+pub(super) struct Choice {
+    pub(super) assignment: Assignment,
+    /// Sum of the divergences of each group alone.
+    pub(super) sum_alone: f64,
+    /// Predicted before the mix was measured.
+    pub(super) predicted: f64,
+    pub(super) measured: Measurement,
+    /// See [`super::MixReport::gap`].
+    pub(super) gap: f64,
 }
 
 /// Divergence of every alternative of every group, nats; infinite: not to be chosen.
 type Table = Vec<Vec<f64>>;
 
-/// Measures and chooses.
-pub struct Chooser<'a, 'r> {
+pub(super) struct Chooser<'a, 'r> {
     meter: Meter<'a>,
     sizes: Sizes,
-    request: &'r Request<'r>,
+    request: &'r MixRequest<'r>,
+    on_progress: &'r mut dyn FnMut(MixProgress<'_>),
+    /// Divergence of each alternative with all other groups as in the file.
+    alone: Table,
 }
 
 impl<'a, 'r> Chooser<'a, 'r> {
-    /// A chooser that has measured nothing yet.
-    pub fn new(meter: Meter<'a>, sizes: Sizes, request: &'r Request<'r>) -> Self {
-        Self { meter, sizes, request }
+    pub(super) fn new(
+        meter: Meter<'a>,
+        sizes: Sizes,
+        request: &'r MixRequest<'r>,
+        on_progress: &'r mut dyn FnMut(MixProgress<'_>),
+    ) -> Self {
+        Self { meter, sizes, request, on_progress, alone: Table::new() }
     }
 
     fn groups(&self) -> &'a [Group] {
         self.meter.groups
     }
 
-    /// Evaluations made so far.
-    pub fn evaluations(&self) -> u32 {
-        self.meter.made
-    }
-
-    /// What lies ahead.
-    pub fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> Cost {
-        let asked = self.asked();
-        let known = asked.iter().filter(|&&(group, place)| {
-            let question = Question {
-                around: String::new(),
-                group: self.groups()[group].name.clone(),
-                format: self.groups()[group].alternatives[place].format.name().to_owned(),
-            };
-            self.meter.ledger.get(&question).is_some()
-        });
+    fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> Cost {
+        let to_measure = self.to_measure();
+        let is_known = |&&(group, place): &&(usize, usize)| {
+            self.meter.ledger.get(&self.meter.key(None, group, place)).is_some()
+        };
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Cost {
             groups: count(self.groups().len()),
-            evaluations: count(asked.len()),
-            known: count(known.count()),
+            evaluations: count(to_measure.len()),
+            known: count(to_measure.iter().filter(is_known).count()),
             revising: (2 * count(self.groups().len()) + 1).saturating_mul(self.request.revisions),
             chunks: self.request.chunks,
             seconds_per_evaluation,
@@ -158,86 +149,96 @@ impl<'a, 'r> Chooser<'a, 'r> {
         }
     }
 
-    /// The alternatives whose divergence is measured: those of the types asked for.
-    fn asked(&self) -> Vec<(usize, usize)> {
-        let wanted = |format: &GgmlType| {
-            self.request.measured.is_empty() || self.request.measured.contains(format)
-        };
-        let mut asked = Vec::new();
-        for (place, group) in self.groups().iter().enumerate() {
-            let before = asked.len();
-            for (alternative, stored) in group.alternatives.iter().enumerate() {
-                if wanted(&stored.format) {
-                    asked.push((place, alternative));
-                }
-            }
-            if asked.len() == before {
+    /// Groups and alternatives whose divergence is measured.
+    fn to_measure(&self) -> Vec<(usize, usize)> {
+        let measured = self.request.measured;
+        let mut pairs = Vec::new();
+        for (group, Group { alternatives, .. }) in self.groups().iter().enumerate() {
+            let mut places: Vec<usize> = (0..alternatives.len())
+                .filter(|&place| {
+                    measured.is_empty() || measured.contains(&alternatives[place].format)
+                })
+                .collect();
+            if places.is_empty() && !alternatives.is_empty() {
                 // None of the types fits these rows: the one in the middle stands for all.
-                asked.push((place, group.alternatives.len() / 2));
+                places.push(alternatives.len() / 2);
             }
+            pairs.extend(places.into_iter().map(|place| (group, place)));
         }
-        asked.retain(|&(place, _)| !self.groups()[place].alternatives.is_empty());
-        asked
+        pairs
     }
 
-    /// Measures what is not known yet, and chooses.
-    ///
-    /// # Errors
-    /// See [`MixError`].
-    pub fn choose(&mut self, tell: &mut dyn FnMut(Told<'_>)) -> Result<Choice, MixError> {
-        let alone = self.measure_alone(tell)?;
+    /// Announces the cost, measures what is not known yet, and chooses. Returns the number of evaluations too.
+    pub(super) fn choose(
+        mut self,
+        seconds_per_evaluation: f64,
+        model_bytes: u64,
+    ) -> Result<(Choice, u32), MixError> {
+        let cost = self.cost(seconds_per_evaluation, model_bytes);
+        (self.on_progress)(MixProgress::Cost(cost));
+        let alone = self.measure_alone()?;
+        self.alone.clone_from(&alone);
         let mut best = match self.request.target {
-            Target::Divergence(limit) => self.approach(&alone, limit, tell)?,
-            _ => self.within_size(&alone, &alone, 0.0, tell)?,
+            Target::Divergence(limit) => self.approach(&alone, limit)?,
+            _ => self.within_size(&alone, 0.0)?,
         };
         for revision in 0..self.request.revisions {
-            let around = self.measure_around(&best, revision, tell)?;
+            let around = self.measure_around(&best, revision)?;
+            let offset = best.measured.kld();
             let revised = match self.request.target {
-                Target::Divergence(limit) => {
-                    self.within_divergence(&alone, &around, best.measured.kld(), limit, tell)?
-                }
-                _ => self.within_size(&alone, &around, best.measured.kld(), tell)?,
+                Target::Divergence(limit) => self.within_divergence(&around, offset, limit)?,
+                _ => self.within_size(&around, offset)?,
             };
             if !self.is_better(&revised, &best) {
                 break;
             }
             best = revised;
         }
-        Ok(best)
+        Ok((best, self.meter.evaluations))
+    }
+
+    fn is_smaller(&self, one: &Choice, other: &Choice) -> bool {
+        one.assignment.bytes(self.groups()) < other.assignment.bytes(self.groups())
     }
 
     fn is_better(&self, one: &Choice, other: &Choice) -> bool {
         match self.request.target {
-            Target::Divergence(limit) => {
-                one.measured.kld() <= limit
-                    && one.assignment.bytes(self.groups()) < other.assignment.bytes(self.groups())
-            }
+            Target::Divergence(limit) => one.measured.kld() <= limit && self.is_smaller(one, other),
             _ => one.measured.kld() < other.measured.kld(),
         }
     }
 
-    /// Divergence of every alternative with all other groups as in the file.
-    fn measure_alone(&mut self, tell: &mut dyn FnMut(Told<'_>)) -> Result<Table, MixError> {
-        let asked = self.asked();
+    /// Measures one alternative as part `done` of `all`.
+    fn measure(
+        &mut self,
+        around: Option<&Assignment>,
+        (group, place): (usize, usize),
+        (done, all): (usize, usize),
+        stage: &str,
+    ) -> Result<f64, MixError> {
+        let stored = &self.groups()[group];
+        let note = format!("{stage}{} as {}", stored.name, stored.alternatives[place].format);
+        let on_progress = &mut self.on_progress;
+        let on_fraction =
+            &mut |part| on_progress(MixProgress::Fraction(fraction(done, part, all), &note));
+        Ok(self.meter.measure_group(around, group, place, on_fraction)?.kld())
+    }
+
+    fn measure_alone(&mut self) -> Result<Table, MixError> {
+        let pairs = self.to_measure();
         let mut found: Vec<Vec<Option<f64>>> =
             self.groups().iter().map(|group| vec![None; group.alternatives.len()]).collect();
-        for (done, &(group, place)) in asked.iter().enumerate() {
-            let stored = &self.groups()[group];
-            let note = format!("{} as {}", stored.name, stored.alternatives[place].format);
-            let progress =
-                &mut |part| tell(Told::Progress(fraction(done, part, asked.len()), &note));
-            found[group][place] =
-                Some(self.meter.measure_group(None, group, place, progress)?.kld());
+        for (done, &(group, place)) in pairs.iter().enumerate() {
+            let kld = self.measure(None, (group, place), (done, pairs.len()), "")?;
+            found[group][place] = Some(kld);
         }
-        let mut table = Table::new();
-        for (group, found) in self.groups().iter().zip(found) {
-            let measured: Option<Vec<f64>> = found.iter().copied().collect();
-            table.push(match measured {
-                Some(measured) => measured,
-                None => interpolate(&self.errors(group)?, &found),
-            });
-        }
-        Ok(table)
+        let groups = self.groups().iter().zip(found);
+        groups
+            .map(|(group, found)| match found.iter().copied().collect() {
+                Some(measured) => Ok(measured),
+                None => Ok(interpolate(&self.errors(group)?, &found)),
+            })
+            .collect()
     }
 
     /// Weight error of every alternative of a group.
@@ -254,13 +255,9 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// Change of the mix's divergence when one group is stored one step smaller or larger.
-    fn measure_around(
-        &mut self,
-        choice: &Choice,
-        revision: u32,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) -> Result<Table, MixError> {
+    fn measure_around(&mut self, choice: &Choice, revision: u32) -> Result<Table, MixError> {
         let base = choice.measured.kld();
+        let stage = format!("revision {}: ", revision + 1);
         let count = self.groups().len();
         let mut table = Table::new();
         for group in 0..count {
@@ -270,14 +267,8 @@ impl<'a, 'r> Chooser<'a, 'r> {
                 if place == own {
                     *change = 0.0;
                 } else if place.abs_diff(own) == 1 {
-                    let stored = &self.groups()[group];
-                    let format = stored.alternatives[place].format;
-                    let note = format!("revision {}: {} as {format}", revision + 1, stored.name);
-                    let progress =
-                        &mut |part| tell(Told::Progress(fraction(group, part, count), &note));
                     let around = Some(&choice.assignment);
-                    let measured = self.meter.measure_group(around, group, place, progress)?;
-                    *change = measured.kld() - base;
+                    *change = self.measure(around, (group, place), (group, count), &stage)? - base;
                 }
             }
             table.push(row);
@@ -286,72 +277,54 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// The mix of least divergence within the size asked for.
-    fn within_size(
-        &mut self,
-        alone: &Table,
-        table: &Table,
-        offset: f64,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) -> Result<Choice, MixError> {
+    fn within_size(&mut self, table: &Table, offset: f64) -> Result<Choice, MixError> {
         let budget = self.sizes.budget(self.request.target).unwrap_or(u64::MAX);
         let classes = self.classes(table, |kld, bytes| Alternative { cost: kld, weight: bytes });
         #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^52 bytes")]
         let solution = knapsack::solve(&classes, budget as f64);
         let solution = solution.ok_or(MixError::NoReference)?;
-        let predicted = offset + solution.cost;
-        self.measured(alone, &solution, predicted, tell)
+        self.measure_mix(&solution, offset + solution.cost)
     }
 
     /// The smallest mix whose predicted divergence is within `limit`.
     fn within_divergence(
         &mut self,
-        alone: &Table,
         table: &Table,
         offset: f64,
         limit: f64,
-        tell: &mut dyn FnMut(Told<'_>),
     ) -> Result<Choice, MixError> {
         let classes = self.classes(table, |kld, bytes| Alternative { cost: bytes, weight: kld });
         let solution = knapsack::solve(&classes, limit - offset);
         let solution = solution.unwrap_or_else(|| Self::largest(&classes));
-        let predicted = offset + solution.weight;
-        self.measured(alone, &solution, predicted, tell)
+        self.measure_mix(&solution, offset + solution.weight)
     }
 
-    /// Approaches the smallest mix whose measured divergence is within `limit`: divergences do not simply
-    /// add up, but more predicted divergence is more divergence.
-    fn approach(
-        &mut self,
-        alone: &Table,
-        limit: f64,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) -> Result<Choice, MixError> {
+    /// Approaches the smallest mix whose measured divergence is within `limit`. Divergences do not simply add up, but a
+    /// higher prediction means a higher divergence.
+    fn approach(&mut self, alone: &Table, limit: f64) -> Result<Choice, MixError> {
         let mut best: Option<Choice> = None;
         let mut allowed = limit;
-        for _ in 0..APPROACHES {
-            let choice = self.within_divergence(alone, alone, 0.0, allowed, tell)?;
+        for _ in 0..ATTEMPTS {
+            let choice = self.within_divergence(alone, 0.0, allowed)?;
             let kld = choice.measured.kld();
             allowed = choice.predicted * limit / kld.max(f64::MIN_POSITIVE);
-            let smaller = best.as_ref().is_none_or(|best| {
-                choice.assignment.bytes(self.groups()) < best.assignment.bytes(self.groups())
-            });
-            let known = best.as_ref().is_some_and(|best| best.assignment == choice.assignment);
-            if kld <= limit && smaller {
+            let is_known = best.as_ref().is_some_and(|best| best.assignment == choice.assignment);
+            if kld <= limit && best.as_ref().is_none_or(|best| self.is_smaller(&choice, best)) {
                 best = Some(choice);
             }
-            if known || (kld <= limit && kld >= limit * (1.0 - CLOSE)) {
+            if is_known || (kld <= limit && kld >= limit * (1.0 - TOLERANCE)) {
                 break;
             }
         }
         if let Some(best) = best {
             return Ok(best);
         }
-        let largest = self.within_divergence(alone, alone, 0.0, f64::NEG_INFINITY, tell)?;
+        let largest = self.within_divergence(alone, 0.0, f64::NEG_INFINITY)?;
         let kld = largest.measured.kld();
         if kld > limit { Err(MixError::TooPrecise { kld, limit }) } else { Ok(largest) }
     }
 
-    /// The alternatives of every group as the knapsack sees them: those that may be chosen.
+    /// The alternatives of every group for the knapsack.
     fn classes(
         &self,
         table: &Table,
@@ -377,23 +350,13 @@ impl<'a, 'r> Chooser<'a, 'r> {
         Solution { cost, weight: sum(|alternative| alternative.weight), lower_bound: cost, chosen }
     }
 
-    fn measured(
-        &mut self,
-        alone: &Table,
-        solution: &Solution,
-        predicted: f64,
-        tell: &mut dyn FnMut(Told<'_>),
-    ) -> Result<Choice, MixError> {
+    fn measure_mix(&mut self, solution: &Solution, predicted: f64) -> Result<Choice, MixError> {
         let assignment = Assignment(solution.chosen.clone());
-        let sum_alone = alone.iter().zip(&assignment.0).map(|(row, &place)| row[place]).sum();
+        let sum_alone = self.alone.iter().zip(&assignment.0).map(|(row, &place)| row[place]).sum();
+        let on_progress = &mut self.on_progress;
         let measured = self.meter.measure_mix(&assignment, &mut |part| {
-            tell(Told::Progress(part, "the mix"));
+            on_progress(MixProgress::Fraction(part, "the mix"));
         })?;
         Ok(Choice { assignment, sum_alone, predicted, measured, gap: solution.gap() })
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few thousand evaluations")]
-fn fraction(done: usize, part: f64, all: usize) -> f64 {
-    (done as f64 + part) / all.max(1) as f64
 }

@@ -1,55 +1,44 @@
-//! Groups of tensors that get one type, and the types that each can get.
+//! Groups of tensors that get the same type, and the types that each can get.
 
 use crate::engine::llama::blocks::{self, row_bytes};
 use crate::model::gguf::{GgmlType, Header, Tensor};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
 
-/// Tensors begin at multiples of this in a GGUF, bytes.
+/// GGUF aligns tensors to multiples of this, bytes.
 const ALIGNMENT: u64 = 32;
 
-/// Tensors that get one type: one tensor, or the same one of several neighbouring layers.
+/// One tensor, or the same tensor of several neighbouring layers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
-    /// The tensor's name; of several, `blk.0-3.attn_q.weight`.
-    pub name: String,
-    /// Its tensors.
-    pub tensors: Vec<Tensor>,
-    /// What it can be stored as, from the smallest to the largest.
-    pub alternatives: Vec<Alternative>,
+pub(super) struct Group {
+    /// The tensor's name, or for several layers `blk.0-3.attn_q.weight`.
+    pub(super) name: String,
+    pub(super) tensors: Vec<Tensor>,
+    /// Types to choose from, the smallest first.
+    pub(super) alternatives: Vec<Alternative>,
 }
 
 /// One way to store a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alternative {
-    /// The type; a tensor whose rows it does not fit gets llama.cpp's substitute.
-    pub format: GgmlType,
+pub(super) struct Alternative {
+    /// A tensor whose rows do not fit it gets llama.cpp's substitute.
+    pub(super) format: GgmlType,
     /// The type of each tensor.
-    pub formats: Vec<GgmlType>,
+    pub(super) formats: Vec<GgmlType>,
     /// Bytes in a file, padding included.
-    pub bytes: u64,
-}
-
-impl Group {
-    /// Number of weights.
-    #[must_use]
-    pub fn weights(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.weights).sum()
-    }
+    pub(super) bytes: u64,
 }
 
 /// The tensors of `source` that llama.cpp rounds, as groups of `layers_per_group` layers.
 ///
-/// `draft` is what llama.cpp made of it: what it left as it was is left here, too, and so is what none of
-/// the types fits. Types that need an importance are offered only to tensors that have one, as
-/// `is_weighed` tells: the token embedding has none.
-#[must_use]
-pub fn groups(
+/// `draft` is what llama.cpp made of it: tensors that it did not round, or that no type fits, are in no group. Types that
+/// need an importance are offered only to tensors that have one; the token embedding has none.
+pub(super) fn groups(
     source: &Header,
     draft: &Header,
     formats: &[GgmlType],
     layers_per_group: u32,
-    is_weighed: &dyn Fn(&str) -> bool,
+    has_importance: &dyn Fn(&str) -> bool,
 ) -> Vec<Group> {
     let rounded: BTreeMap<&str, GgmlType> =
         draft.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.format)).collect();
@@ -70,13 +59,9 @@ pub fn groups(
     members
         .into_iter()
         .map(|(name, tensors)| {
-            let weighed = tensors.iter().all(|tensor| is_weighed(&tensor.name));
-            let offered: Vec<GgmlType> = formats
-                .iter()
-                .copied()
-                .filter(|&format| weighed || !needs_importance(format))
-                .collect();
-            let alternatives = alternatives(&tensors, &offered);
+            let weighted = tensors.iter().all(|tensor| has_importance(&tensor.name));
+            let offered = formats.iter().filter(|format| weighted || !needs_importance(**format));
+            let alternatives = alternatives(&tensors, offered);
             Group { name, tensors, alternatives }
         })
         .filter(|group| !group.alternatives.is_empty())
@@ -98,7 +83,10 @@ fn group_name(tensor: &str, layers_per_group: u32) -> String {
     }
 }
 
-fn alternatives(tensors: &[Tensor], formats: &[GgmlType]) -> Vec<Alternative> {
+fn alternatives<'a>(
+    tensors: &[Tensor],
+    formats: impl IntoIterator<Item = &'a GgmlType>,
+) -> Vec<Alternative> {
     let mut alternatives: Vec<Alternative> = Vec::new();
     for &format in formats {
         let stored: Option<Vec<GgmlType>> =
@@ -109,7 +97,7 @@ fn alternatives(tensors: &[Tensor], formats: &[GgmlType]) -> Vec<Alternative> {
         }
         let bytes =
             tensors.iter().zip(&stored).map(|(tensor, &format)| bytes_as(tensor, format)).sum();
-        // The same type for all tensors is known by its own name.
+        // If all tensors get the same substitute, the alternative has its name.
         let format =
             if stored.iter().all(|other| *other == stored[0]) { stored[0] } else { format };
         alternatives.push(Alternative { format, formats: stored, bytes });
@@ -118,30 +106,25 @@ fn alternatives(tensors: &[Tensor], formats: &[GgmlType]) -> Vec<Alternative> {
     alternatives
 }
 
-/// Whether llama.cpp refuses to round to a type without an importance matrix: more types than those that
-/// ggml cannot round to at all.
-#[must_use]
-pub fn needs_importance(format: GgmlType) -> bool {
+/// Whether llama.cpp refuses to round to a type without an importance matrix. These are more types than ggml refuses.
+pub(super) fn needs_importance(format: GgmlType) -> bool {
     let file_type = format.name().parse::<FileType>();
     blocks::needs_importance(format) || file_type.is_ok_and(FileType::needs_importance_matrix)
 }
 
-/// Columns of a matrix: weights of a row.
-#[must_use]
-pub fn columns(tensor: &Tensor) -> usize {
+/// Weights of a row.
+pub(super) fn columns(tensor: &Tensor) -> usize {
     tensor.dimensions.first().and_then(|&columns| usize::try_from(columns).ok()).unwrap_or(0)
 }
 
 /// Bytes of a tensor in a file, padding included.
-#[must_use]
-pub fn bytes_as(tensor: &Tensor, format: GgmlType) -> u64 {
+pub(super) fn bytes_as(tensor: &Tensor, format: GgmlType) -> u64 {
     let bytes = tensor.weights / format.block_weights() * format.block_bytes();
     bytes.next_multiple_of(ALIGNMENT)
 }
 
 /// The type itself if rows of `columns` weights fit it, else the one that llama.cpp takes instead.
-#[must_use]
-pub fn fitting(format: GgmlType, columns: usize) -> Option<GgmlType> {
+fn fitting(format: GgmlType, columns: usize) -> Option<GgmlType> {
     let fits = |format: &GgmlType| row_bytes(*format, columns).is_some();
     if fits(&format) {
         return Some(format);

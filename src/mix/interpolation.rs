@@ -1,13 +1,11 @@
-//! Divergences that were not measured, from those that were and the rounding errors of the weights.
+//! Divergences that were not measured, estimated from measured ones and the rounding errors of the weights.
 //!
-//! Divergence is quadratic in a small change of the weights, so that it is proportional to the squared
-//! rounding error; between two measured types the line through both on logarithmic scales bends this as the
-//! model does.
+//! Divergence is quadratic in a small change of the weights, so it is proportional to the squared rounding error. With two
+//! measured types a line through both on logarithmic scales fits the model's own exponent.
 
-/// Divergences of all alternatives from those that were measured and the errors of the weights: a straight
-/// line between two measured ones on logarithmic scales, proportional to the error beyond a single one.
-#[must_use]
-pub fn interpolate(errors: &[f64], measured: &[Option<f64>]) -> Vec<f64> {
+/// Divergences of all alternatives, from the errors of their weights: on a line between two measured ones on logarithmic
+/// scales; with a single one, proportional to the error.
+pub(super) fn interpolate(errors: &[f64], measured: &[Option<f64>]) -> Vec<f64> {
     let mut known: Vec<(f64, f64)> = errors
         .iter()
         .zip(measured)
@@ -19,7 +17,7 @@ pub fn interpolate(errors: &[f64], measured: &[Option<f64>]) -> Vec<f64> {
     errors
         .iter()
         .zip(measured)
-        .map(|(&error, measured)| match (measured, known[..].is_empty()) {
+        .map(|(&error, measured)| match (measured, known.is_empty()) {
             (Some(kld), _) => *kld,
             (None, true) => 0.0,
             (None, false) if error <= 0.0 => 0.0,

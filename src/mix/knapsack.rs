@@ -1,37 +1,30 @@
-//! The multiple-choice knapsack: one alternative of every class, the cheapest whose weights together
-//! stay within a capacity.
+//! The multiple-choice knapsack problem: one alternative of every class, at least cost within a capacity.
 //!
-//! Solved by dynamic programming over lists of undominated states, cut by the bound of the linear
-//! relaxation (Dudziński and Walukiewicz 1987; Pisinger 1995 for the relaxation's greedy solution). Exact
-//! unless a list outgrows its limit; then the states of the worst bounds are dropped, and the lowest of
-//! these bounds says how far from the optimum the answer can be.
+//! Solved by dynamic programming over lists of undominated states, pruned by the bound of the linear relaxation
+//! (Dudziński and Walukiewicz 1987; Pisinger 1995 for the relaxation's greedy solution). Exact unless a list exceeds its
+//! limit; then the states with the worst bounds are dropped, and the lowest of these bounds limits the distance from the
+//! optimum.
 
-/// One alternative of a class; one that is not finite cannot be chosen.
+/// An alternative of a class. Infinite ones cannot be chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Alternative {
-    /// What is to be small in all.
-    pub cost: f64,
-    /// What the capacity limits.
-    pub weight: f64,
+pub(super) struct Alternative {
+    pub(super) cost: f64,
+    pub(super) weight: f64,
 }
 
-/// What was chosen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Solution {
-    /// The alternative of each class, by its place there.
-    pub chosen: Vec<usize>,
-    /// Sum of costs.
-    pub cost: f64,
-    /// Sum of weights.
-    pub weight: f64,
-    /// No choice within the capacity costs less.
-    pub lower_bound: f64,
+pub(super) struct Solution {
+    /// Index of each class's alternative.
+    pub(super) chosen: Vec<usize>,
+    pub(super) cost: f64,
+    pub(super) weight: f64,
+    /// Of every choice within the capacity.
+    pub(super) lower_bound: f64,
 }
 
 impl Solution {
-    /// How much cheaper the optimum can be at most; 0 when this is the optimum.
-    #[must_use]
-    pub fn gap(&self) -> f64 {
+    /// Upper bound of the cost above the optimum; 0: this is the optimum.
+    pub(super) fn gap(&self) -> f64 {
         (self.cost - self.lower_bound).max(0.0)
     }
 }
@@ -39,16 +32,15 @@ impl Solution {
 /// States kept from one class to the next.
 const MOST_STATES: usize = 100_000;
 
-/// The cheapest choice within `capacity`; `None` if even the lightest is too heavy or a class is empty.
-#[must_use]
-pub fn solve(classes: &[Vec<Alternative>], capacity: f64) -> Option<Solution> {
+/// The cheapest choice within `capacity`; `None` if there is none.
+pub(super) fn solve(classes: &[Vec<Alternative>], capacity: f64) -> Option<Solution> {
     solve_with(classes, capacity, MOST_STATES)
 }
 
 fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -> Option<Solution> {
     let classes: Vec<Class> =
         classes.iter().map(|class| Class::new(class)).collect::<Option<_>>()?;
-    // The class whose choice moves most weight first: the light ones at the end fill what is left.
+    // Classes with the widest range of weights first; those with a narrow one fill the rest.
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&one, &other| classes[other].span().total_cmp(&classes[one].span()));
     let relaxations: Vec<Relaxation> =
@@ -68,13 +60,16 @@ fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -
                 let weight = state.weight + alternative.weight;
                 let cost = state.cost + alternative.cost;
                 let bound = cost + rest.bound(capacity - weight);
-                // Written so that an infinite bound, of a state too heavy to complete, is left out.
+                // An infinite bound, of a state that is too heavy to complete, fails this.
                 if bound < best.cost {
                     next.push((State { weight, cost, bound, step: state.step }, place));
                 }
             }
         }
-        remove_dominated(&mut next);
+        remove_dominated(&mut next, |(state, _)| Alternative {
+            cost: state.cost,
+            weight: state.weight,
+        });
         if next.len() > most_states {
             next.sort_by(|one, other| one.0.bound.total_cmp(&other.0.bound));
             dropped =
@@ -88,7 +83,7 @@ fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -
                 State { step: Some(trail.len() - 1), ..state }
             })
             .collect();
-        // The most promising state, completed greedily, may be better than anything so far.
+        // The state with the best bound, completed greedily, may be better than the best so far.
         let promising = states.iter().min_by(|one, other| one.bound.total_cmp(&other.bound));
         let Some(promising) = promising else { break };
         if let Some(mut chosen) = rest.complete(&classes, capacity - promising.weight) {
@@ -119,26 +114,17 @@ fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -
 /// A class without its dominated alternatives, from light and expensive to heavy and cheap.
 struct Class {
     efficient: Vec<Alternative>,
-    /// Where each of them stood.
+    /// Index of each in the class.
     original: Vec<usize>,
 }
 
 impl Class {
     fn new(alternatives: &[Alternative]) -> Option<Self> {
-        let mut order: Vec<usize> = (0..alternatives.len()).collect();
-        order.retain(|&place| {
-            alternatives[place].cost.is_finite() && alternatives[place].weight.is_finite()
-        });
-        order.sort_by(|&one, &other| {
-            let (one, other) = (alternatives[one], alternatives[other]);
-            one.weight.total_cmp(&other.weight).then(one.cost.total_cmp(&other.cost))
-        });
-        let mut cheapest = f64::INFINITY;
-        order.retain(|&place| {
-            let better = alternatives[place].cost < cheapest;
-            cheapest = cheapest.min(alternatives[place].cost);
-            better
-        });
+        let is_finite = |place: &usize| {
+            alternatives[*place].cost.is_finite() && alternatives[*place].weight.is_finite()
+        };
+        let mut order: Vec<usize> = (0..alternatives.len()).filter(is_finite).collect();
+        remove_dominated(&mut order, |&place| alternatives[place]);
         let efficient: Vec<_> = order.iter().map(|&place| alternatives[place]).collect();
         (!efficient.is_empty()).then_some(Self { efficient, original: order })
     }
@@ -150,7 +136,7 @@ impl Class {
         }
     }
 
-    /// Places on the lower convex hull, the lightest first.
+    /// Indices on the lower convex hull, the lightest first.
     fn hull(&self) -> Vec<usize> {
         let mut hull: Vec<usize> = Vec::new();
         for place in 0..self.efficient.len() {
@@ -166,7 +152,7 @@ impl Class {
         hull
     }
 
-    /// Change of cost per weight from one alternative to a heavier one: below 0.
+    /// Change of cost per weight to a heavier alternative; negative.
     fn slope(&self, from: usize, to: usize) -> f64 {
         let (from, to) = (self.efficient[from], self.efficient[to]);
         (to.cost - from.cost) / (to.weight - from.weight)
@@ -182,14 +168,12 @@ struct HullStep {
     cost: f64,
 }
 
-/// Some of the classes with alternatives that may be mixed: the cheapest mix within a capacity is a
-/// piecewise linear function of it, and a lower bound of every real choice.
+/// The linear relaxation over some of the classes: its least cost is a piecewise linear function of the capacity and a
+/// lower bound for every choice.
 struct Relaxation {
-    /// The lightest alternatives: weight and cost.
-    base: (f64, f64),
-    /// Steps from there, the one that saves most per weight first.
+    /// Steps from the lightest alternatives, the largest saving per weight first.
     steps: Vec<HullStep>,
-    /// Weight and cost once the first `i` steps are taken.
+    /// Weight and cost after the first `i` steps.
     taken: Vec<(f64, f64)>,
 }
 
@@ -203,15 +187,9 @@ impl Relaxation {
             base.1 += class.efficient[0].cost;
             for pair in class.hull().windows(2) {
                 let (from, to) = (class.efficient[pair[0]], class.efficient[pair[1]]);
-                steps.push((
-                    class.slope(pair[0], pair[1]),
-                    HullStep {
-                        class: member,
-                        to: pair[1],
-                        weight: to.weight - from.weight,
-                        cost: to.cost - from.cost,
-                    },
-                ));
+                let (weight, cost) = (to.weight - from.weight, to.cost - from.cost);
+                let step = HullStep { class: member, to: pair[1], weight, cost };
+                steps.push((class.slope(pair[0], pair[1]), step));
             }
         }
         // Stable: steps of one class stay in their order, as slopes rise along a hull.
@@ -222,12 +200,12 @@ impl Relaxation {
             let (weight, cost) = taken[taken.len() - 1];
             taken.push((weight + step.weight, cost + step.cost));
         }
-        Self { base, steps, taken }
+        Self { steps, taken }
     }
 
-    /// The least cost of these classes within `capacity`; infinite if there is none.
+    /// The least cost within `capacity`; infinite if nothing fits.
     fn bound(&self, capacity: f64) -> f64 {
-        if capacity < self.base.0 {
+        if capacity < self.taken[0].0 {
             return f64::INFINITY;
         }
         let whole = self.taken.partition_point(|&(weight, _)| weight <= capacity) - 1;
@@ -238,10 +216,9 @@ impl Relaxation {
         }
     }
 
-    /// A choice of these classes within `capacity`: steps in their order, as far as each fits. One place
-    /// per class of all, 0 for those that are not among these.
+    /// A greedy choice within `capacity`, an index for every class; 0 for classes that are not in the relaxation.
     fn complete(&self, classes: &[Class], capacity: f64) -> Option<Vec<usize>> {
-        let mut left = capacity - self.base.0;
+        let mut left = capacity - self.taken[0].0;
         if left < 0.0 {
             return None;
         }
@@ -264,9 +241,9 @@ impl Relaxation {
 struct State {
     weight: f64,
     cost: f64,
-    /// The least cost that any completion can have.
+    /// Lower bound of the cost of every completion.
     bound: f64,
-    /// The last choice.
+    /// The last choice, in the trail.
     step: Option<usize>,
 }
 
@@ -277,15 +254,18 @@ struct Step {
     place: usize,
 }
 
-fn remove_dominated(states: &mut Vec<(State, usize)>) {
-    states.sort_by(|(one, _), (other, _)| {
+/// Sorts by weight and removes what is no cheaper than something lighter.
+fn remove_dominated<T>(items: &mut Vec<T>, alternative: impl Fn(&T) -> Alternative) {
+    items.sort_by(|one, other| {
+        let (one, other) = (alternative(one), alternative(other));
         one.weight.total_cmp(&other.weight).then(one.cost.total_cmp(&other.cost))
     });
     let mut cheapest = f64::INFINITY;
-    states.retain(|(state, _)| {
-        let better = state.cost < cheapest;
-        cheapest = cheapest.min(state.cost);
-        better
+    items.retain(|item| {
+        let cost = alternative(item).cost;
+        let is_cheaper = cost < cheapest;
+        cheapest = cheapest.min(cost);
+        is_cheaper
     });
 }
 

@@ -1,93 +1,92 @@
-//! The meter: stores groups of a loaded model as types would, and measures what that does to its output.
+//! The meter: rounds groups of a loaded model to types and measures the divergence of its output.
 
-use super::Assignment;
 use super::MixError;
+use super::assignment::Assignment;
 use super::groups::Group;
-use super::ledger::{Answer, Ledger, Question};
+use super::ledger::{Ledger, Measurement, MeasurementKey};
 use super::rounding::Original;
 use crate::engine::llama::tensors::Weights;
 use crate::workload::quality::Comparison;
 
 /// A loaded model whose weights are replaced and restored.
-pub struct Meter<'a> {
-    /// The groups.
-    pub groups: &'a [Group],
-    /// The weights as they are in the file.
-    pub original: &'a Original<'a>,
+pub(super) struct Meter<'a> {
+    pub(super) groups: &'a [Group],
+    /// The weights in the file.
+    pub(super) original: &'a Original<'a>,
     /// The weights in memory.
-    pub weights: Weights<'a>,
-    /// The text, with what the original says about it.
-    pub comparison: Comparison<'a>,
-    /// What was measured so far.
-    pub ledger: Ledger,
-    /// Which alternative each group is stored as in memory; `None`: as in the file.
-    pub stored: Vec<Option<usize>>,
-    /// Evaluations that were made: what the ledger knew is not among them.
-    pub made: u32,
+    pub(super) weights: Weights<'a>,
+    pub(super) comparison: Comparison<'a>,
+    pub(super) ledger: Ledger,
+    /// The alternative that each group has in memory; `None`: as in the file.
+    pub(super) stored: Vec<Option<usize>>,
+    /// Evaluations made; those known from the ledger are not counted.
+    pub(super) evaluations: u32,
 }
 
 impl Meter<'_> {
-    /// Divergence with one group stored as an alternative and all others as in `around` (`None`: as in
-    /// the file); `progress` is told the fraction of the text that is done.
-    ///
-    /// # Errors
-    /// When weights cannot be rounded or replaced, or the model cannot be evaluated.
-    pub fn measure_group(
+    pub(super) fn key(
+        &self,
+        around: Option<&Assignment>,
+        group: usize,
+        alternative: usize,
+    ) -> MeasurementKey {
+        let group = &self.groups[group];
+        MeasurementKey {
+            around: around.map_or(String::new(), |around| around.checksum(self.groups)),
+            group: group.name.clone(),
+            format: group.alternatives[alternative].format.name().to_owned(),
+        }
+    }
+
+    /// Divergence with one group as an alternative and all others as in `around` (`None`: as in the file).
+    pub(super) fn measure_group(
         &mut self,
         around: Option<&Assignment>,
         group: usize,
         alternative: usize,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Answer, MixError> {
-        let question = Question {
-            around: around.map_or(String::new(), |around| around.checksum(self.groups)),
-            group: self.groups[group].name.clone(),
-            format: self.groups[group].alternatives[alternative].format.name().to_owned(),
+        on_fraction: &mut dyn FnMut(f64),
+    ) -> Result<Measurement, MixError> {
+        let mut places: Vec<Option<usize>> = match around {
+            None => vec![None; self.groups.len()],
+            Some(around) => around.0.iter().copied().map(Some).collect(),
         };
-        let mut places: Vec<Option<usize>> =
-            around.map_or(vec![None; self.groups.len()], |around| around.places().collect());
         places[group] = Some(alternative);
-        self.answer(question, &places, progress)
+        self.measure(self.key(around, group, alternative), &places, on_fraction)
     }
 
     /// Divergence of a whole mix.
-    ///
-    /// # Errors
-    /// As [`Self::measure_group`].
-    pub fn measure_mix(
+    pub(super) fn measure_mix(
         &mut self,
         mix: &Assignment,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Answer, MixError> {
-        let question = Question {
-            around: mix.checksum(self.groups),
-            group: String::new(),
-            format: String::new(),
-        };
-        self.answer(question, &mix.places().collect::<Vec<_>>(), progress)
+        on_fraction: &mut dyn FnMut(f64),
+    ) -> Result<Measurement, MixError> {
+        let around = mix.checksum(self.groups);
+        let key = MeasurementKey { around, group: String::new(), format: String::new() };
+        let places: Vec<Option<usize>> = mix.0.iter().copied().map(Some).collect();
+        self.measure(key, &places, on_fraction)
     }
 
-    fn answer(
+    fn measure(
         &mut self,
-        question: Question,
+        key: MeasurementKey,
         places: &[Option<usize>],
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Answer, MixError> {
-        if let Some(known) = self.ledger.get(&question) {
+        on_fraction: &mut dyn FnMut(f64),
+    ) -> Result<Measurement, MixError> {
+        if let Some(known) = self.ledger.get(&key) {
             return Ok(known.clone());
         }
         for (group, &place) in places.iter().enumerate() {
             self.store(group, place)?;
         }
-        let divergence = self.comparison.measure(&mut |fraction, _| progress(fraction))?;
+        let divergence = self.comparison.measure(&mut |fraction, _| on_fraction(fraction))?;
         let divergence = divergence.ok_or(MixError::NoReference)?;
-        let answer = Answer { chunk_kld: divergence.chunk_kld };
-        self.made += 1;
-        self.ledger.keep(question, answer.clone()).map_err(MixError::Ledger)?;
-        Ok(answer)
+        let measurement = Measurement { chunk_kld: divergence.chunk_kld };
+        self.evaluations += 1;
+        self.ledger.insert(key, measurement.clone()).map_err(MixError::Ledger)?;
+        Ok(measurement)
     }
 
-    /// Puts a group into memory as an alternative, or as it is in the file.
+    /// Writes a group into memory as an alternative, or as it is in the file.
     fn store(&mut self, group: usize, place: Option<usize>) -> Result<(), MixError> {
         if self.stored[group] == place {
             return Ok(());

@@ -1,26 +1,24 @@
 //! Mixes: a type for every tensor, chosen so that a file of a given size diverges least from the original.
 //!
-//! `groups` says what can be chosen, `meter` measures what each choice does to the model's output, `choose`
-//! and `knapsack` choose, `ledger` keeps what was measured, `recipe` is the choice as a file. Runs inside the worker
-//! process. Uses `quantize`, `workload` and `llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md
-//! defines what is computed and shows what it is worth.
+//! `groups` lists the types to choose from, `meter` measures the divergence that each causes at the model's output,
+//! `choose` and `knapsack` choose, `ledger` keeps the measurements, `recipe` is the mix as a file. Runs inside the worker
+//! process. Uses `quantize`, `workload` and `llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md defines what
+//! is computed and shows what it is worth.
 
 mod assignment;
 mod choose;
-pub mod groups;
+mod groups;
 mod interpolation;
-pub mod knapsack;
-pub mod ledger;
+mod knapsack;
+mod ledger;
 mod meter;
 pub mod recipe;
-pub mod rounding;
+mod rounding;
 mod write;
 
-pub use assignment::Assignment;
 pub use choose::Target;
-pub use write::{Application, Applied, TensorTypes, apply};
+pub use write::{Application, TensorTypes, apply};
 
-use crate::engine::LoadExtent;
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::blocks;
@@ -28,7 +26,7 @@ use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
 use crate::engine::llama::tensors::Weights;
-use crate::engine::{Engine as _, Model as _};
+use crate::engine::{Engine as _, LoadExtent, Model as _};
 use crate::experiment::settings::Settings;
 use crate::model::gguf::{GgmlType, GgufError};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
@@ -42,184 +40,172 @@ use std::path::Path;
 /// Why there is no mix.
 #[derive(Debug, thiserror::Error)]
 pub enum MixError {
-    /// A native call failed.
+    /// A llama.cpp call failed.
     #[error(transparent)]
     Llama(#[from] EngineError),
-    /// The model could not be read.
+    /// The model cannot be read.
     #[error(transparent)]
     File(#[from] GgufFileError),
-    /// A header could not be read.
+    /// A header cannot be read.
     #[error(transparent)]
     Header(#[from] GgufError),
-    /// The model could not be evaluated.
+    /// The model cannot be evaluated.
     #[error(transparent)]
     Quality(#[from] QualityError),
-    /// What was measured could not be kept.
+    /// The ledger cannot be read or written.
     #[error("cannot keep what was measured")]
     Ledger(#[source] std::io::Error),
-    /// The comparison has nothing to compare with.
+    /// The comparison has no reference.
     #[error("the original's log-probabilities were not kept")]
     NoReference,
-    /// There is nothing to choose.
-    #[error("there is nothing to choose: no tensor of this model can be stored as two of {types}")]
-    NothingToChoose {
-        /// The types that were offered.
-        types: String,
-    },
-    /// A type is not for weights, or needs what is not there.
+    /// No group has two types to choose from.
+    #[error("there is nothing to choose: no tensor of this model can be stored as two of {0}")]
+    NothingToChoose(String),
+    /// A type is not for weights, or needs an importance matrix.
     #[error("type {format}: {reason}")]
     Type {
-        /// Its name.
+        /// ggml's name of the type.
         format: String,
-        /// What is wrong.
+        /// The obstacle, as a clause.
         reason: &'static str,
     },
-    /// The target is below what the types can reach.
+    /// The target is below the smallest mix.
     #[error(
         "the smallest mix of these types makes a file of {smallest} bytes ({bits_per_weight:.2} bits per \
          weight), and the target is {target} bytes; raise the target or offer smaller types"
     )]
     TooSmall {
-        /// Bytes of the smallest file.
+        /// Size of the smallest file, bytes.
         smallest: u64,
-        /// Its bits per weight.
+        /// Over all its tensors.
         bits_per_weight: f64,
-        /// Bytes asked for.
+        /// Size asked for, bytes.
         target: u64,
     },
-    /// The divergence asked for is below what the types can reach.
+    /// The limit is below the divergence of the largest mix.
     #[error(
         "the largest mix of these types diverges by {kld:.5} nats, and at most {limit} were asked for; \
          raise --max-kld or offer larger types"
     )]
     TooPrecise {
-        /// Mean KLD of the largest mix.
+        /// Mean KLD of the largest mix, nats.
         kld: f64,
-        /// The limit.
+        /// Maximum asked for, nats.
         limit: f64,
     },
     /// A tensor is missing.
-    #[error("the model has no tensor '{name}'")]
-    NoTensor {
-        /// Its name.
-        name: String,
-    },
-    /// An importance matrix is of another model.
+    #[error("the model has no tensor '{0}'")]
+    NoTensor(String),
+    /// The importance matrix was made from another model.
     #[error(
         "the importance matrix has {found} values for '{name}', and the tensor needs {needed}; it is of \
          another model"
     )]
     Importance {
-        /// The tensor.
+        /// Name of the tensor.
         name: String,
-        /// Values that are there.
+        /// Number of values in the matrix.
         found: usize,
-        /// Columns of all matrices.
+        /// Columns of all matrices of the tensor.
         needed: usize,
     },
-    /// A recipe cannot be read.
-    #[error("the recipe cannot be used: {reason}")]
-    RecipeText {
-        /// The place, and what is wrong there.
-        reason: String,
-    },
-    /// A recipe does not suit a model.
-    #[error("the recipe does not suit this model: {reason}")]
-    Recipe {
-        /// What differs.
-        reason: String,
-    },
-    /// The file that was written is not what was asked for.
+    /// A recipe cannot be parsed.
+    #[error("the recipe cannot be used: {0}")]
+    RecipeText(String),
+    /// A recipe does not fit a model.
+    #[error("the recipe does not suit this model: {0}")]
+    Recipe(String),
+    /// llama.cpp did not take a type.
     #[error("llama.cpp stored '{name}' as {found}, not as {wanted}")]
     StoredOtherwise {
-        /// The tensor.
+        /// Name of the tensor.
         name: String,
-        /// Its type.
+        /// Its type in the file.
         found: String,
-        /// The type that was asked for.
+        /// The type asked for.
         wanted: String,
     },
 }
 
-/// What to mix.
+/// A mix to make.
 #[derive(Debug, Clone)]
-pub struct Request<'a> {
+pub struct MixRequest<'a> {
     /// The F32, F16 or BF16 GGUF (first part, if split).
     pub source: &'a Path,
     /// The file to write.
     pub output: &'a Path,
-    /// A folder for files that are needed meanwhile: a draft, and the original's log-probabilities.
+    /// Folder for a draft and the original's log-probabilities.
     pub scratch: &'a Path,
-    /// Bytes that the original's log-probabilities may take.
+    /// Maximum size of the original's log-probabilities, bytes.
     pub reference_budget_bytes: u64,
-    /// Where what was measured is kept; `None`: nowhere.
+    /// File of earlier measurements; `None`: keep none.
     pub ledger: Option<&'a Path>,
-    /// The text that divergence is measured on.
+    /// The text itself that divergence is measured on.
     pub text: &'a str,
     /// Tokens per chunk.
     pub context: u32,
-    /// Chunks of the text that are used.
+    /// Number of chunks.
     pub chunks: u32,
     /// The types to choose from.
     pub formats: &'a [GgmlType],
-    /// The types whose divergence is measured; that of the others is interpolated. Empty: all.
+    /// The types whose divergence is measured, not interpolated. Empty: all.
     pub measured: &'a [GgmlType],
     /// Importance of the columns; `None`: round to nearest.
     pub importance: Option<&'a [Importance]>,
-    /// What the mix must keep to.
+    /// The limit of the mix.
     pub target: Target,
-    /// Neighbouring layers whose tensors of one kind get one type.
+    /// Number of neighbouring layers whose tensors of one kind get the same type.
     pub layers_per_group: u32,
-    /// How many times the choice is revised around the mix itself.
+    /// Maximum number of revisions with measurements around the mix itself.
     pub revisions: u32,
-    /// How the model is evaluated.
+    /// Settings for evaluating the model.
     pub settings: &'a Settings,
-    /// What makes the file, program and version: for its metadata.
+    /// Program and version, stored in the file.
     pub maker: &'a str,
-    /// Checksums of what goes in, for the recipe.
+    /// Stored in the recipe.
     pub checksums: &'a recipe::Checksums,
 }
 
-/// What a mix will cost, told before it is paid.
+/// The cost of a mix.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Groups of tensors.
+    /// Number of groups of tensors.
     pub groups: u32,
     /// Evaluations of the text for the first choice.
     pub evaluations: u32,
-    /// Those that were made before, in another call.
+    /// Those among them that the ledger has.
     pub known: u32,
-    /// At most so many more for the revisions.
+    /// Maximum number of further evaluations for the revisions.
     pub revising: u32,
     /// Chunks per evaluation.
     pub chunks: u32,
-    /// Seconds per evaluation, as the original's took.
+    /// Estimated from the original's evaluation.
     pub seconds_per_evaluation: f64,
-    /// Bytes of the model in memory.
+    /// Size of the model in memory.
     pub model_bytes: u64,
 }
 
-/// What came of a mix.
+/// A finished mix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// The choice.
+pub struct MixReport {
+    /// Types of the tensors and measured divergence.
     pub recipe: recipe::Recipe,
-    /// Bytes of the file.
+    /// Size of the file.
     pub file_bytes: u64,
-    /// Evaluations that were made now.
+    /// Number of evaluations made.
     pub evaluations: u32,
-    /// How much lower the predicted divergence of the best choice can be at most than that of this one, nats (for a
-    /// divergence asked for: bytes); 0: this is the best one.
+    /// Upper bound of the predicted divergence above that of the best mix, nats; with a limit on divergence, of the size
+    /// above that of the smallest mix, bytes. 0: this is the best one.
     pub gap: f64,
 }
 
-/// What is told on the way.
+/// Progress of a mix.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Told<'a> {
-    /// The cost, once it is known.
+pub enum MixProgress<'a> {
+    /// The cost, before any group is measured.
     Cost(Cost),
-    /// A fraction from 0 to 1 of the evaluations, and what is measured.
-    Progress(f64, &'a str),
+    /// Fraction of a stage's evaluations done, from 0 to 1, and what is being measured.
+    Fraction(f64, &'a str),
 }
 
 /// Measures, chooses and writes a mix.
@@ -228,39 +214,30 @@ pub enum Told<'a> {
 /// See [`MixError`].
 pub fn run(
     backend: Backend,
-    request: &Request<'_>,
-    tell: &mut dyn FnMut(Told<'_>),
-) -> Result<Report, MixError> {
+    request: &MixRequest<'_>,
+    on_progress: &mut dyn FnMut(MixProgress<'_>),
+) -> Result<MixReport, MixError> {
     check_types(request)?;
     let draft = write::draft(backend, request)?;
     let source = GgufInput::open(backend, request.source)?;
     let original = Original::new(&source, request.importance);
-    let groups = groups::groups(
-        source.header(),
-        &draft,
-        request.formats,
-        request.layers_per_group,
-        &|tensor| original.is_weighed(tensor),
-    );
+    let (formats, layers) = (request.formats, request.layers_per_group);
+    let has_importance = |tensor: &str| original.has_importance(tensor);
+    let groups = groups::groups(source.header(), &draft, formats, layers, &has_importance);
     original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
-        let types =
-            request.formats.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
-        return Err(MixError::NothingToChoose { types });
+        let types: Vec<&str> = request.formats.iter().map(|format| format.name()).collect();
+        return Err(MixError::NothingToChoose(types.join(", ")));
     }
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(request.target, &groups)?;
     let model = Model::load(backend, request.source, request.settings, LoadExtent::Editable)?;
-    let reference = request.scratch.join("reference");
-    let seconds = evaluate_original(&model, request, &reference)?;
-    let comparison = Comparison::open(
-        &model,
-        request.settings,
-        quality::Request {
-            reference: Reference::Read { path: &reference },
-            ..quality_request(request)
-        },
-    )?;
+    let path = &*request.scratch.join("reference");
+    let write = Reference::Write { path, budget_bytes: request.reference_budget_bytes };
+    let asked = quality_request(request, write);
+    let evaluated = quality::run(&model, request.settings, asked, &mut |_, _| {})?;
+    let asked = quality_request(request, Reference::Read { path });
+    let comparison = Comparison::open(&model, request.settings, asked)?;
     let ledger = request.ledger.map_or(Ok(Ledger::in_memory()), Ledger::open);
     let meter = Meter {
         groups: &groups,
@@ -269,30 +246,24 @@ pub fn run(
         comparison,
         ledger: ledger.map_err(MixError::Ledger)?,
         stored: vec![None; groups.len()],
-        made: 0,
+        evaluations: 0,
     };
-    let mut chooser = Chooser::new(meter, sizes, request);
-    let cost = chooser.cost(seconds, model.tensor_bytes());
-    tell(Told::Cost(cost));
-    let choice = chooser.choose(tell)?;
-    let evaluations = chooser.evaluations();
-    drop(chooser);
+    let chooser = Chooser::new(meter, sizes, request, on_progress);
+    let (choice, evaluations) = chooser.choose(evaluated.quality.seconds, model.tensor_bytes())?;
     let recipe = recipe::Recipe::new(request, source.header(), &groups, &choice)?;
-    let applied = write::apply(
-        backend,
-        &write::Application {
-            recipe: &recipe,
-            source: request.source,
-            output: request.output,
-            importance: request.importance,
-            threads: threads(backend, request.settings),
-            maker: request.maker,
-        },
-    )?;
-    Ok(Report { recipe, file_bytes: applied.file_bytes, evaluations, gap: choice.gap })
+    let application = Application {
+        recipe: &recipe,
+        source: request.source,
+        output: request.output,
+        importance: request.importance,
+        threads: threads(backend, request.settings),
+        maker: request.maker,
+    };
+    let file_bytes = apply(backend, &application)?;
+    Ok(MixReport { recipe, file_bytes, evaluations, gap: choice.gap })
 }
 
-fn check_types(request: &Request<'_>) -> Result<(), MixError> {
+fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
     for format in request.formats {
         let wrong = |reason| MixError::Type { format: format.name().to_owned(), reason };
         if !blocks::can_quantize(*format) {
@@ -311,26 +282,9 @@ fn check_types(request: &Request<'_>) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_request<'a>(request: &Request<'a>) -> quality::Request<'a> {
-    quality::Request {
-        text: request.text,
-        context: request.context,
-        chunks: Some(request.chunks),
-        reference: Reference::None,
-        precision: None,
-    }
-}
-
-/// Keeps what the original says about the text; the seconds that it took.
-fn evaluate_original(
-    model: &Model,
-    request: &Request<'_>,
-    reference: &Path,
-) -> Result<f64, MixError> {
-    let write = Reference::Write { path: reference, budget_bytes: request.reference_budget_bytes };
-    let asked = quality::Request { reference: write, ..quality_request(request) };
-    let run = quality::run(model, request.settings, asked, &mut |_, _| {})?;
-    Ok(run.quality.seconds)
+fn quality_request<'a>(request: &MixRequest<'a>, reference: Reference<'a>) -> quality::Request<'a> {
+    let MixRequest { text, context, chunks, .. } = *request;
+    quality::Request { text, context, chunks: Some(chunks), reference, precision: None }
 }
 
 fn threads(backend: Backend, settings: &Settings) -> u32 {

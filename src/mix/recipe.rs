@@ -2,50 +2,50 @@
 
 use super::choose::Choice;
 use super::groups::{Group, columns, needs_importance};
-use super::{MixError, Request};
+use super::{MixError, MixRequest};
 use crate::engine::llama::blocks::{can_quantize, row_bytes};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version that is written and read.
+/// Of the file format.
 const VERSION: u32 = 1;
 
-/// A mix as it is kept.
+/// A mix as a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Version of this format.
+    /// Version of the file format; 1.
     pub version: u32,
-    /// `general.file_type` of the file: the type that most weights have.
+    /// `general.file_type` of the GGUF: the type of most weights.
     pub file_type: FileType,
-    /// What was mixed.
+    /// The model it was made for.
     pub model: ModelStamp,
-    /// What was measured to choose the mix; not needed to make the file again.
+    /// How the mix was chosen; not needed to make the GGUF again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
-    /// Type of each tensor. llama.cpp treats those that are not here as it does for the file type.
+    /// Type of each tensor. Others get what llama.cpp gives them for the file type.
     pub tensors: BTreeMap<String, String>,
 }
 
-/// What a recipe was made for.
+/// The model that a recipe was made for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelStamp {
-    /// `general.name`, if the file has one.
+    /// `general.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// SHA-256 of the file, hex; empty if it is not known.
+    /// SHA-256 of the GGUF, hex; empty if unknown.
     pub sha256: String,
     /// Number of weights.
     pub parameters: u64,
-    /// SHA-256 of the importance matrix, hex; none: rounded to nearest.
+    /// SHA-256 of the importance matrix, hex; `None`: round to nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importance_sha256: Option<String>,
 }
 
-/// What was measured to choose a mix.
+/// How a mix was chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
@@ -53,47 +53,46 @@ pub struct Measured {
     pub text_sha256: String,
     /// Tokens per chunk.
     pub context: u32,
-    /// Chunks.
+    /// Number of chunks.
     pub chunks: u32,
     /// Mean KLD of the mix on that text, nats.
     pub kld: f64,
-    /// Its standard error.
+    /// Standard error of `kld`, from the spread of chunks.
     pub kld_standard_error: f64,
-    /// What was predicted before.
+    /// Predicted before the mix was measured, nats.
     pub kld_predicted: f64,
-    /// Sum of the divergences that each tensor's type causes alone.
+    /// Sum of the divergences that each tensor's type causes alone, nats.
     pub kld_sum_alone: f64,
     /// Bits per weight over all tensors.
     pub bits_per_weight: f64,
 }
 
-/// Checksums that a recipe records; the worker does not compute them.
+/// SHA-256 of the inputs, hex. The worker does not compute them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksums {
-    /// Of the model.
+    /// Empty if unknown.
     pub model: String,
-    /// Of the text.
+    /// Of the text that divergence is measured on.
     pub text: String,
-    /// Of the importance matrix.
+    /// `None`: no importance matrix.
     pub importance: Option<String>,
 }
 
 impl Recipe {
+    #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
     pub(super) fn new(
-        request: &Request<'_>,
+        request: &MixRequest<'_>,
         source: &Header,
         groups: &[Group],
         choice: &Choice,
     ) -> Result<Self, MixError> {
         let types = choice.assignment.types(groups);
         let bits = source.tensors.iter().map(|tensor| match types.get(&tensor.name) {
-            #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
             Some(format) => tensor.weights as f64 * format.bits_per_weight(),
-            #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
             None => tensor.bytes as f64 * 8.0,
         });
-        #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
         let bits_per_weight = bits.sum::<f64>() / source.parameters().max(1) as f64;
+        let tensors = types.iter().map(|(name, format)| (name.clone(), format.to_string()));
         Ok(Self {
             version: VERSION,
             file_type: file_type(source, &types)?,
@@ -113,19 +112,16 @@ impl Recipe {
                 kld_sum_alone: choice.sum_alone,
                 bits_per_weight,
             }),
-            tensors: types
-                .iter()
-                .map(|(name, format)| (name.clone(), format.to_string()))
-                .collect(),
+            tensors: tensors.collect(),
         })
     }
 
-    /// Reads a recipe.
+    /// Parses a recipe.
     ///
     /// # Errors
-    /// [`MixError::Recipe`] with the place and what is wrong there.
+    /// [`MixError::RecipeText`] with line and column.
     pub fn parse(text: &str) -> Result<Self, MixError> {
-        let wrong = |reason: String| MixError::RecipeText { reason };
+        let wrong = MixError::RecipeText;
         let recipe: Self =
             toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
         if recipe.version != VERSION {
@@ -139,13 +135,13 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The recipe as text.
+    /// The recipe as TOML.
     ///
     /// # Errors
-    /// [`MixError::RecipeText`], for numbers that TOML cannot hold.
+    /// [`MixError::RecipeText`] for numbers that TOML cannot hold.
     pub fn to_text(&self) -> Result<String, MixError> {
-        let body = toml::to_string(self)
-            .map_err(|error| MixError::RecipeText { reason: error.to_string() })?;
+        let body =
+            toml::to_string(self).map_err(|error| MixError::RecipeText(error.to_string()))?;
         Ok(format!(
             "# A mix of types, made by quantbench. The same file again:\n\
              # quantbench mix MODEL --recipe THIS_FILE -o OUT.gguf\n\n{body}"
@@ -153,13 +149,10 @@ impl Recipe {
     }
 
     /// Type of each tensor.
-    ///
-    /// # Errors
-    /// [`MixError::RecipeText`] for a name that is no type.
-    pub fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
+    pub(super) fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
         let types = self.tensors.iter().map(|(tensor, name)| {
-            let wrong = |what| MixError::RecipeText {
-                reason: format!("tensor '{tensor}': '{name}' is no type {what}"),
+            let wrong = |what| {
+                MixError::RecipeText(format!("tensor '{tensor}': '{name}' is no type {what}"))
             };
             let format = GgmlType::from_name(name).ok_or_else(|| wrong("of ggml"))?;
             if !can_quantize(format) {
@@ -170,12 +163,9 @@ impl Recipe {
         types.collect()
     }
 
-    /// Looks whether a model has the tensors, and rows that their types fit, and whether the types
-    /// can do without an importance matrix where there is none.
-    ///
-    /// # Errors
-    /// [`MixError::Recipe`].
-    pub fn check(
+    /// Checks that a model has the tensors, and rows that fit their types, and that no type needs an importance matrix
+    /// that is missing.
+    pub(super) fn check(
         &self,
         model: &Header,
         types: &BTreeMap<String, GgmlType>,
@@ -184,29 +174,29 @@ impl Recipe {
         const NEEDED: &str = "which is made only with an importance matrix";
         if self.file_type.needs_importance_matrix() && !has_importance {
             let reason = format!("its file type is {}, {NEEDED}", self.file_type);
-            return Err(MixError::Recipe { reason });
+            return Err(MixError::Recipe(reason));
         }
         for (name, &format) in types {
             let tensor = model.tensors.iter().find(|tensor| tensor.name == *name);
             let Some(tensor) = tensor else {
-                return Err(MixError::Recipe { reason: format!("it has no tensor '{name}'") });
+                return Err(MixError::Recipe(format!("it has no tensor '{name}'")));
             };
             if needs_importance(format) && !has_importance {
                 let reason = format!("'{name}' is to be {format}, {NEEDED}");
-                return Err(MixError::Recipe { reason });
+                return Err(MixError::Recipe(reason));
             }
             let columns = columns(tensor);
             if row_bytes(format, columns).is_none() {
                 let reason =
                     format!("'{name}' has rows of {columns} weights, which {format} cannot store");
-                return Err(MixError::Recipe { reason });
+                return Err(MixError::Recipe(reason));
             }
         }
         Ok(())
     }
 }
 
-/// The file type that is named after the type of most weights.
+/// llama.cpp's file type for the type of most weights.
 fn file_type(source: &Header, types: &BTreeMap<String, GgmlType>) -> Result<FileType, MixError> {
     let mut weights: BTreeMap<GgmlType, u64> = BTreeMap::new();
     for tensor in &source.tensors {
@@ -220,7 +210,7 @@ fn file_type(source: &Header, types: &BTreeMap<String, GgmlType>) -> Result<File
         name @ ("Q3_K" | "Q4_K" | "Q5_K") => format!("{name}_M"),
         name => name.to_owned(),
     };
-    name.parse().map_err(|_| MixError::Recipe { reason: format!("no file type is named {name}") })
+    name.parse().map_err(|_| MixError::Recipe(format!("no file type is named {name}")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Weights as a type would store them: rounded as llama.cpp rounds them, and read back.
+//! Weights rounded to a type as llama.cpp rounds them, and read back.
 
 use super::MixError;
 use super::groups::{Group, columns};
@@ -9,49 +9,37 @@ use crate::model::gguf::GgmlType;
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// Weights rounded by one thread at a time.
+/// Weights that one thread rounds at a time.
 const PIECE: usize = 1 << 16;
 
-/// The original weights, and what matters in them.
+/// The original weights and the importance of their columns.
 #[derive(Debug)]
-pub struct Original<'a> {
+pub(super) struct Original<'a> {
     file: &'a GgufInput,
     importance: HashMap<&'a str, &'a [f32]>,
 }
 
-/// Rounded weights.
 #[derive(Debug)]
-pub struct Rounded {
-    /// The weights, `[matrices, rows, columns]`.
-    pub values: Vec<f32>,
-    /// Sum of squared rounding errors over the sum of squared weights, both weighted by the importance of
-    /// the columns if there is one.
-    pub error: f64,
+pub(super) struct Rounded {
+    /// `[matrices, rows, columns]`.
+    pub(super) values: Vec<f32>,
+    /// Sum of squared errors over the sum of squared weights, both weighted by the importance of the columns.
+    pub(super) error: f64,
 }
 
 impl<'a> Original<'a> {
-    /// The weights of a file.
-    #[must_use]
-    pub fn new(file: &'a GgufInput, importance: Option<&'a [Importance]>) -> Self {
-        let importance = importance.unwrap_or_default();
-        let importance = importance
-            .iter()
-            .map(|entry| (entry.weight.as_str(), entry.values.as_slice()))
-            .collect();
+    pub(super) fn new(file: &'a GgufInput, importance: Option<&'a [Importance]>) -> Self {
+        let entries = importance.unwrap_or_default().iter();
+        let importance = entries.map(|entry| (&*entry.weight, &*entry.values)).collect();
         Self { file, importance }
     }
 
-    /// Whether the columns of a tensor are weighed.
-    #[must_use]
-    pub fn is_weighed(&self, tensor: &str) -> bool {
+    pub(super) fn has_importance(&self, tensor: &str) -> bool {
         self.importance.contains_key(tensor)
     }
 
-    /// Looks whether the importance suits the tensors of the groups.
-    ///
-    /// # Errors
-    /// [`MixError::Importance`].
-    pub fn check(&self, groups: &[Group]) -> Result<(), MixError> {
+    /// Checks that the importance fits the tensors of the groups.
+    pub(super) fn check(&self, groups: &[Group]) -> Result<(), MixError> {
         for tensor in groups.iter().flat_map(|group| &group.tensors) {
             let Some(values) = self.importance.get(tensor.name.as_str()) else { continue };
             let matrices: u64 = tensor.dimensions.iter().skip(2).product();
@@ -65,19 +53,13 @@ impl<'a> Original<'a> {
         Ok(())
     }
 
-    /// The bytes of a tensor as they are in the file.
-    ///
-    /// # Errors
-    /// [`MixError::NoTensor`].
-    pub fn bytes(&self, name: &str) -> Result<&[u8], MixError> {
+    /// The bytes of a tensor in the file.
+    pub(super) fn bytes(&self, name: &str) -> Result<&[u8], MixError> {
         Ok(self.file.bytes(self.find(name)?))
     }
 
-    /// A tensor as `format` would store it.
-    ///
-    /// # Errors
-    /// When the file has no such tensor or it cannot be stored so.
-    pub fn rounded(&self, name: &str, format: GgmlType) -> Result<Rounded, MixError> {
+    /// A tensor rounded to `format`.
+    pub(super) fn rounded(&self, name: &str, format: GgmlType) -> Result<Rounded, MixError> {
         let tensor = self.find(name)?;
         let columns = columns(&tensor.entry).max(1);
         let rows = tensor.entry.dimensions.get(1).copied().unwrap_or(1);
@@ -112,7 +94,7 @@ impl<'a> Original<'a> {
     }
 
     fn find(&self, name: &str) -> Result<&InputTensor, MixError> {
-        self.file.find(name).ok_or_else(|| MixError::NoTensor { name: name.to_owned() })
+        self.file.find(name).ok_or_else(|| MixError::NoTensor(name.to_owned()))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Writing: llama.cpp rounds the file, with the types of a recipe.
+//! Writing: llama.cpp rounds the file to the types of a recipe.
 
 use super::recipe::Recipe;
-use super::{MixError, Request, threads};
+use super::{MixError, MixRequest, threads};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::{
     FormatOverride, Importance, OverrideValue, Rounding, quantize_file,
@@ -11,10 +11,13 @@ use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A recipe and what it is applied to.
+/// llama.cpp's number of the file type `Q8_0`.
+const FILE_TYPE_Q8_0: u32 = 7;
+
+/// A recipe and the model it is applied to.
 #[derive(Debug, Clone, Copy)]
 pub struct Application<'a> {
-    /// The types.
+    /// Types of the tensors.
     pub recipe: &'a Recipe,
     /// The F32, F16 or BF16 GGUF (first part, if split).
     pub source: &'a Path,
@@ -22,24 +25,17 @@ pub struct Application<'a> {
     pub output: &'a Path,
     /// Importance of the columns; `None`: round to nearest.
     pub importance: Option<&'a [Importance]>,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
-    /// What makes the file: program and version.
+    /// Program and version, stored in the file.
     pub maker: &'a str,
 }
 
-/// A file that was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
-    /// Its bytes.
-    pub file_bytes: u64,
-}
-
-/// Writes a model with the types of a recipe, and looks whether llama.cpp took them.
+/// Writes a model with the types of a recipe, and checks that llama.cpp took them. Returns the size of the file, bytes.
 ///
 /// # Errors
-/// When the recipe does not suit the model or the file cannot be written.
-pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied, MixError> {
+/// The recipe does not fit the model or the file cannot be written.
+pub fn apply(backend: Backend, application: &Application<'_>) -> Result<u64, MixError> {
     let Application { recipe, source, output, importance, threads, maker } = *application;
     let types = TensorTypes::of(recipe, &Header::read(source)?, importance.is_some())?;
     let rounding = Rounding {
@@ -53,15 +49,14 @@ pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied,
         metadata: &metadata(&types.checksum, maker),
     };
     quantize_file(backend, &rounding)?;
-    let file_bytes = types.check(output)?;
-    Ok(Applied { file_bytes })
+    types.check(output)
 }
 
-/// The types of a recipe as llama.cpp is told them.
+/// The types of a recipe in llama.cpp's form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorTypes {
     types: BTreeMap<String, GgmlType>,
-    /// One for each tensor.
+    /// One per tensor.
     pub overrides: Vec<FormatOverride>,
     /// SHA-256 of the types, hex.
     pub checksum: String,
@@ -71,22 +66,19 @@ impl TensorTypes {
     /// The types of a recipe, for a model that has such tensors.
     ///
     /// # Errors
-    /// When the recipe does not suit the model.
+    /// The recipe does not fit the model.
     pub fn of(recipe: &Recipe, model: &Header, has_importance: bool) -> Result<Self, MixError> {
         let types = recipe.types()?;
         recipe.check(model, &types, has_importance)?;
-        let each = types.iter();
-        Ok(Self {
-            overrides: each.map(|(name, &it)| FormatOverride::of_tensor(name, it)).collect(),
-            checksum: super::assignment::checksum(&types),
-            types,
-        })
+        let overrides = types.iter().map(|(name, &it)| FormatOverride::of_tensor(name, it));
+        let (overrides, checksum) = (overrides.collect(), super::assignment::checksum(&types));
+        Ok(Self { types, overrides, checksum })
     }
 
-    /// Looks whether a file that was written has them. Returns its bytes.
+    /// Checks that a file has these types. Returns its size, bytes.
     ///
     /// # Errors
-    /// llama.cpp stored a tensor otherwise, or the file cannot be read.
+    /// llama.cpp stored a tensor in another type, or the file cannot be read.
     pub fn check(&self, written: &Path) -> Result<u64, MixError> {
         let written = Header::read(written)?;
         for tensor in &written.tensors {
@@ -103,19 +95,18 @@ impl TensorTypes {
     }
 }
 
-/// Makes the model as `Q8_0`: shows which tensors llama.cpp rounds at all, and what the file has beside
-/// them. Only its header is kept.
-pub(super) fn draft(backend: Backend, request: &Request<'_>) -> Result<Header, MixError> {
+/// The header of the model as `Q8_0`: shows which tensors llama.cpp rounds, and the size of everything else.
+pub(super) fn draft(backend: Backend, request: &MixRequest<'_>) -> Result<Header, MixError> {
     let path = request.scratch.join("draft.gguf");
     let rounding = Rounding {
         input: request.source,
         output: &path,
-        file_type: FileType::from_number(7).ok_or(MixError::NoReference)?,
+        file_type: FileType::from_number(FILE_TYPE_Q8_0).ok_or(MixError::NoReference)?,
         threads: threads(backend, request.settings),
         allow_requantize: false,
         importance: None,
         overrides: &[],
-        // As long as those of the mix, so that the header is.
+        // As long as that of the mix, so that the header has the same size.
         metadata: &metadata(&"0".repeat(64), request.maker),
     };
     quantize_file(backend, &rounding)?;
@@ -125,7 +116,6 @@ pub(super) fn draft(backend: Backend, request: &Request<'_>) -> Result<Header, M
     Ok(header)
 }
 
-/// Keys that say what the file is.
 fn metadata(checksum: &str, maker: &str) -> Vec<(String, OverrideValue)> {
     let text = |key: &str, value: &str| (key.to_owned(), OverrideValue::Text(value.to_owned()));
     vec![

@@ -1,247 +1,298 @@
-//! Quantization methods, behind one call: [`quantize`].
+//! Quantization methods behind one call: [`quantize`].
 //!
-//! `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix that such rounding can be
-//! weighted with; `gptq` replaces such a file's weights by GPTQ's; `awq` scales a model before it is rounded; `provenance` is what a file says about how it
-//! was made; `import` takes what GPTQ and AWQ checkpoints hold.
+//! `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix that rounding can be weighted
+//! with; `gptq` replaces the weights of a rounded file; `awq` scales a model before it is rounded; `import` converts
+//! GPTQ and AWQ checkpoints. `provenance` makes the metadata keys that say how a file was made, `streams` evaluates
+//! calibration texts in parallel.
 //!
-//! Runs inside the worker process. Uses `llama` and `experiment::calibration`; used by `worker`.
+//! Runs inside the worker process. Uses `engine::llama` and `experiment::calibration`; used by `worker`.
 
 pub mod awq;
 pub mod gptq;
+mod graph;
 pub mod import;
 pub mod importance;
 mod provenance;
 pub mod rtn;
+mod streams;
+mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use streams::CalibrationText;
+
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::engine::llama::quantize::{FormatOverride, Rounding};
-use crate::experiment::calibration::{GptqSettings, Matching};
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
+use crate::engine::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding};
+use crate::experiment::calibration::GptqSettings;
+use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
 use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method};
-use awq::AwqError;
-use gptq::GptqError;
+use awq::{AwqParameters, AwqReport, AwqRequest};
+use gptq::{GptqParameters, GptqReport, GptqRequest, MatrixOutcome};
 use importance::{Coverage, ImportanceError, ImportanceMatrix};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Part of the work that llama.cpp's rounding is, where GPTQ follows.
+/// Share of GPTQ's progress that llama.cpp's rounding before it is.
 const DRAFT_SHARE: f64 = 0.03;
 
-/// What to make.
+/// A file to make.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct QuantizeRequest<'a> {
     /// The F32, F16 or BF16 GGUF (first part, if split).
     pub input: &'a Path,
     /// The file to write.
     pub output: &'a Path,
-    /// What to make.
+    /// llama.cpp's file type.
     pub file_type: FileType,
     /// Types of single tensors, in place of the file type's.
     pub types: Option<TensorTypes<'a>>,
-    /// How its weights are chosen.
+    /// How the weights are chosen.
     pub method: Method,
-    /// Threads.
+    /// Number of threads.
     pub threads: u32,
     /// Accept an input that is quantized already.
     pub allow_requantize: bool,
-    /// What a calibrated method needs.
+    /// Required by every method but `rtn`.
     pub calibration: Option<Calibration<'a>>,
 }
 
 /// Types of single tensors.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorTypes<'a> {
-    /// The types.
+    /// One per tensor.
     pub overrides: &'a [FormatOverride],
-    /// SHA-256 of them, hex, which the file says.
+    /// SHA-256 of the types, hex; stored in the file.
     pub checksum: &'a str,
-}
-
-impl<'a> Request<'a> {
-    fn overrides(&self) -> &'a [FormatOverride] {
-        self.types.map_or(&[], |types| types.overrides)
-    }
 }
 
 /// What a calibrated method needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Calibration<'a> {
-    /// The importance matrix.
+    /// Path of the importance matrix.
     pub importance: &'a Path,
-    /// The text; methods that need only the matrix do without.
+    /// The text itself. Not needed by `imatrix`.
     pub text: Option<&'a str>,
-    /// The text's name.
+    /// The text's name, stored in the file.
     pub dataset: &'a str,
-    /// Tokens of a chunk.
+    /// Tokens per chunk.
     pub context: u32,
-    /// At most this many chunks.
+    /// Maximum number of chunks; `None`: the whole text.
     pub chunks: Option<u32>,
-    /// How GPTQ is done.
+    /// For the method `gptq`.
     pub gptq: GptqSettings,
-    /// A folder for files that are needed meanwhile.
+    /// Folder for temporary files.
     pub folder: &'a Path,
 }
 
-/// What happens meanwhile.
+/// Progress of a method.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
-    /// Memory that will be taken, before it is: what for, and bytes.
+pub enum Progress {
+    /// Memory that will be allocated: purpose and bytes of each part.
     Memory(Vec<(String, u64)>),
-    /// A fraction from 0 to 1 is done, and what is being done, in a few words.
-    Progress(f64, String),
-    /// Something that the user should know of the result.
+    /// Fraction done, from 0 to 1, and what is being done, in a few words.
+    Fraction(f64, String),
+    /// What the user should know about the result.
     Note(String),
 }
 
-/// What a method did that may leave tensors to simpler rounding.
+impl Progress {
+    /// As progress of a whole in which this stage goes from fraction `start` to `end`.
+    fn scaled(self, start: f64, end: f64) -> Self {
+        match self {
+            Self::Fraction(fraction, note) => {
+                Self::Fraction(start + (end - start) * fraction, note)
+            }
+            other @ (Self::Memory(_) | Self::Note(_)) => other,
+        }
+    }
+}
+
+/// Which tensors `gptq` and `awq` handled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Tensors whose weights it chose.
+pub struct MethodReport {
+    /// Number of tensors whose weights the method chose.
     pub chosen: u64,
-    /// Those it left as llama.cpp rounds them with the importance matrix.
+    /// Tensors left as the importance matrix rounds them.
     pub kept: Vec<KeptTensor>,
 }
 
-/// Why nothing was made.
+/// Why no file was made.
 #[derive(Debug, thiserror::Error)]
 pub enum MethodError {
-    /// llama.cpp's rounding failed.
+    /// A llama.cpp call failed.
     #[error(transparent)]
     Llama(#[from] EngineError),
-    /// A file cannot be read.
+    /// A GGUF cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
-    /// The importance matrix cannot be used.
+    /// The importance matrix or the calibration text cannot be used.
     #[error(transparent)]
     Importance(#[from] ImportanceError),
-    /// GPTQ failed.
-    #[error(transparent)]
-    Gptq(#[from] GptqError),
-    /// AWQ failed.
-    #[error(transparent)]
-    Awq(#[from] AwqError),
-    /// Something that the method needs was not given.
+    /// The request lacks an input of the method.
     #[error("the method {method} needs {what}")]
     Missing {
-        /// The method.
+        /// The method asked for.
         method: Method,
-        /// What.
+        /// The input it lacks.
         what: &'static str,
     },
+    /// GPTQ evaluates decoder-only models.
+    #[error("GPTQ evaluates decoder-only models, and this one is {0}; use the method imatrix")]
+    NoDecoder(ArchitectureClass),
+    /// llama.cpp computes the original and the quantized model differently.
+    #[error(
+        "llama.cpp computes {} and {} differently, so that GPTQ cannot compare their values",
+        original.display(),
+        output.display()
+    )]
+    Graphs {
+        /// Path of the original.
+        original: PathBuf,
+        /// Path of the quantized model.
+        output: PathBuf,
+    },
+    /// GPTQ could not write to the quantized file.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Path of the quantized model.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Rounding to a floating-point type has no error worth reducing.
+    #[error("AWQ prepares a model for rounding to few bits; {0} needs none of it")]
+    Float(FileType),
+    /// A weight of the graph got no inputs.
+    #[error("'{0}' was multiplied with nothing while the calibration text was evaluated")]
+    NoInputs(String),
+    /// The system gave no threads.
+    #[error("cannot start threads")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Makes a file. A report comes from methods that may leave tensors to simpler rounding.
+impl<'a> QuantizeRequest<'a> {
+    fn rounding(
+        &self,
+        importance: Option<&'a [Importance]>,
+        metadata: &'a [(String, OverrideValue)],
+    ) -> Rounding<'a> {
+        Rounding {
+            input: self.input,
+            output: self.output,
+            file_type: self.file_type,
+            threads: self.threads,
+            allow_requantize: self.allow_requantize,
+            importance,
+            overrides: self.types.map_or(&[], |types| types.overrides),
+            metadata,
+        }
+    }
+}
+
+/// Makes a file. There is a report for methods that may leave tensors to plain rounding.
 ///
 /// # Errors
-/// See [`MethodError`]; the output is then of no use.
+/// See [`MethodError`]; the output is then incomplete.
 pub fn quantize(
     backend: Backend,
-    request: &Request<'_>,
-    told: impl Fn(Told) + Clone + Send + 'static,
-) -> Result<Option<Report>, MethodError> {
+    request: &QuantizeRequest<'_>,
+    on_progress: impl Fn(Progress) + Clone + Send + 'static,
+) -> Result<Option<MethodReport>, MethodError> {
+    let round = |rounding: Rounding<'_>, share: f64| {
+        let on_progress = on_progress.clone();
+        rtn::quantize(backend, &rounding, move |fraction| {
+            on_progress(Progress::Fraction(fraction * share, String::new()));
+        })
+    };
     let method = request.method;
     if method == Method::Rtn {
-        round(backend, request, None, &provenance::of_types(request), 1.0, told)?;
+        round(request.rounding(None, &provenance::of_types(request)), 1.0)?;
         return Ok(None);
     }
-    let calibration = request.calibration.ok_or(MethodError::Missing {
-        method,
-        what: "a calibration text or an importance matrix",
-    })?;
+    let missing = |what| MethodError::Missing { method, what };
+    let calibration =
+        request.calibration.ok_or_else(|| missing("a calibration text or an importance matrix"))?;
     let matrix = ImportanceMatrix::read(backend, calibration.importance)?;
     let model = Header::read(request.input).map_err(GgufFileError::from)?;
     matrix.check(calibration.importance, &model)?;
     let metadata = provenance::keys(request, &calibration, &matrix);
     let importance = matrix.importance();
-    let report = if method == Method::Awq {
-        Some(run_awq(backend, request, &calibration, &importance, &metadata, told.clone())?)
-    } else {
-        let share = if method == Method::Imatrix { 1.0 } else { DRAFT_SHARE };
-        round(backend, request, Some(&importance), &metadata, share, told.clone())?;
-        match method {
-            Method::Gptq => Some(run_gptq(backend, request, &calibration, told.clone())?),
-            Method::Rtn | Method::Imatrix | Method::Awq => None,
+    let rounding = request.rounding(Some(&importance), &metadata);
+    let text = || {
+        let text = calibration.text.ok_or_else(|| missing("a calibration text"))?;
+        let Calibration { context, chunks, .. } = calibration;
+        Ok::<_, MethodError>(CalibrationText { text, context, chunks })
+    };
+    let report = match method {
+        Method::Rtn | Method::Imatrix => {
+            round(rounding, 1.0)?;
+            None
+        }
+        Method::Awq => {
+            let (folder, parameters) = (calibration.folder, AwqParameters::default());
+            let awq = AwqRequest { rounding, text: text()?, folder, parameters };
+            let report = awq::quantize(backend, &awq, on_progress.clone())?;
+            Some(awq_summary(&report, &GgufInput::open(backend, request.output)?))
+        }
+        Method::Gptq => {
+            let parameters =
+                GptqParameters { settings: calibration.gptq, ..GptqParameters::default() };
+            let gptq = GptqRequest {
+                source: request.input,
+                output: request.output,
+                text: text()?,
+                threads: request.threads,
+                parameters,
+            };
+            round(rounding, DRAFT_SHARE)?;
+            let report = gptq::quantize(backend, &gptq, |event| {
+                on_progress(event.scaled(DRAFT_SHARE, 1.0));
+            })?;
+            Some(gptq_summary(report))
         }
     };
     let made = Header::read(request.output).map_err(GgufFileError::from)?;
     if let Some(note) = Coverage::note(&matrix, &model, &made) {
-        told(Told::Note(note));
+        on_progress(Progress::Note(note));
     }
     Ok(report)
 }
 
-fn round(
-    backend: Backend,
-    request: &Request<'_>,
-    importance: Option<&[crate::engine::llama::quantize::Importance]>,
-    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
-    share: f64,
-    told: impl Fn(Told) + Send + 'static,
-) -> Result<(), EngineError> {
-    let rounding = Rounding {
-        input: request.input,
-        output: request.output,
-        file_type: request.file_type,
-        threads: request.threads,
-        allow_requantize: request.allow_requantize,
-        importance,
-        overrides: request.overrides(),
-        metadata,
-    };
-    rtn::quantize(backend, &rounding, move |fraction| {
-        told(Told::Progress(fraction * share, String::new()));
-    })
+/// Columns, rows and matrices of a tensor: 1 matrix, or the number of experts.
+fn shape(tensor: &InputTensor) -> [usize; 3] {
+    let dimensions = &tensor.entry.dimensions;
+    let size = |index: usize| dimensions.get(index).copied().unwrap_or(1);
+    let matrices = dimensions.iter().skip(2).product();
+    [size(0), size(1), matrices].map(|size| usize::try_from(size).unwrap_or(0))
 }
 
-fn run_gptq(
-    backend: Backend,
-    request: &Request<'_>,
-    calibration: &Calibration<'_>,
-    told: impl Fn(Told),
-) -> Result<Report, MethodError> {
-    let missing = MethodError::Missing { method: Method::Gptq, what: "a calibration text" };
-    let text = calibration.text.ok_or(missing)?;
-    let settings = calibration.gptq;
-    let default = gptq::Parameters::default();
-    let gptq_request = gptq::Request {
-        source: request.input,
-        output: request.output,
-        text,
-        context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
-        chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),
-        threads: request.threads,
-        parameters: gptq::Parameters {
-            damping: settings.damping,
-            matching: match settings.matching {
-                Matching::Nothing => gptq::Match::Nothing,
-                Matching::Outputs => gptq::Match::Outputs,
-                Matching::Stream => gptq::Match::Stream,
-            },
-            work: gptq::Work {
-                sweeps: usize::try_from(settings.sweeps).unwrap_or(usize::MAX),
-                ..default.work
-            },
-            ..default
-        },
-    };
-    let report = gptq::quantize(backend, &gptq_request, |news| match news {
-        gptq::Told::Memory(parts) => told(Told::Memory(parts)),
-        gptq::Told::Progress(fraction, layer) => {
-            let fraction = DRAFT_SHARE + (1.0 - DRAFT_SHARE) * fraction;
-            told(Told::Progress(fraction, layer));
-        }
-    })?;
-    let mut summary = Report::default();
+/// Shapes of the layers' matrices.
+fn layer_shapes(model: &GgufInput) -> impl Iterator<Item = [usize; 3]> {
+    let tensors = model.tensors().iter().filter(|tensor| tensor.entry.name.starts_with("blk."));
+    tensors.filter(|tensor| tensor.entry.dimensions.len() > 1).map(shape)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// Fraction of `all` steps that is done: `done` steps and `part` of the next one.
+pub(crate) fn fraction(done: usize, part: f64, all: usize) -> f64 {
+    (count(done) + part) / count(all)
+}
+
+fn gptq_summary(report: GptqReport) -> MethodReport {
+    let mut summary = MethodReport::default();
     for matrix in report.matrices {
         match matrix.outcome {
-            gptq::Outcome::Stored { .. } => summary.chosen += 1,
-            // Not rounded at all, as the choice of experts.
-            gptq::Outcome::Kept { .. } if matrix.format.block_weights() == 1 => {}
-            gptq::Outcome::Kept { reason } => summary.kept.push(KeptTensor {
+            MatrixOutcome::Stored { .. } => summary.chosen += 1,
+            // Not quantized at all, for example the router of experts.
+            MatrixOutcome::Kept { .. } if matrix.format.block_weights() == 1 => {}
+            MatrixOutcome::Kept { reason } => summary.kept.push(KeptTensor {
                 tensor: match matrix.part {
                     Some(part) => format!("{}: {part}", matrix.name),
                     None => matrix.name,
@@ -251,36 +302,11 @@ fn run_gptq(
             }),
         }
     }
-    Ok(summary)
+    summary
 }
 
-fn run_awq(
-    backend: Backend,
-    request: &Request<'_>,
-    calibration: &Calibration<'_>,
-    importance: &[crate::engine::llama::quantize::Importance],
-    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
-    told: impl Fn(Told),
-) -> Result<Report, MethodError> {
-    let missing = MethodError::Missing { method: Method::Awq, what: "a calibration text" };
-    let awq_request = awq::Request {
-        source: request.input,
-        output: request.output,
-        file_type: request.file_type,
-        overrides: request.overrides(),
-        text: calibration.text.ok_or(missing)?,
-        context: usize::try_from(calibration.context).unwrap_or(usize::MAX),
-        chunks: calibration.chunks.and_then(|chunks| usize::try_from(chunks).ok()),
-        importance: Some(importance),
-        metadata,
-        folder: calibration.folder,
-        threads: request.threads,
-        allow_requantize: request.allow_requantize,
-        parameters: awq::Parameters::default(),
-    };
-    let report = awq::quantize(backend, &awq_request, told)?;
-    let made = GgufInput::open(backend, request.output)?;
-    let format = |name: &str| {
+fn awq_summary(report: &AwqReport, made: &GgufInput) -> MethodReport {
+    let quantized = |name: &str| {
         let format = made.find(name)?.entry.format;
         (format.block_weights() > 1).then_some(format)
     };
@@ -288,14 +314,14 @@ fn run_awq(
     let kept = report.unscaled.iter().filter_map(|unscaled| {
         Some(KeptTensor {
             tensor: unscaled.weight.clone(),
-            format: format(&unscaled.weight)?.to_string(),
+            format: quantized(&unscaled.weight)?.to_string(),
             reason: unscaled.reason.clone(),
         })
     });
-    Ok(Report {
-        chosen: products.filter(|name| format(name).is_some()).count() as u64,
+    MethodReport {
+        chosen: products.filter(|name| quantized(name).is_some()).count() as u64,
         kept: kept.collect(),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
-//! Round to nearest: llama.cpp's plain quantization, with its progress read from its log.
+//! Round to nearest: llama.cpp's plain quantization, with progress from its log.
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::log;
 use crate::engine::llama::quantize::{Rounding, quantize_file};
 
-/// Rounds a file; `progress` is told the fraction of tensors that are done.
+/// Rounds a file. `on_fraction` is called with the fraction of tensors done.
 ///
 /// # Errors
 /// See [`quantize_file`].
 pub fn quantize(
     backend: Backend,
     rounding: &Rounding<'_>,
-    progress: impl Fn(f64) + Send + 'static,
+    on_fraction: impl Fn(f64) + Send + 'static,
 ) -> Result<(), EngineError> {
     log::listen(Some(Box::new(move |line| {
         if let Some(fraction) = progress_of(line) {
-            progress(fraction);
+            on_fraction(fraction);
         }
     })));
     let result = quantize_file(backend, rounding);

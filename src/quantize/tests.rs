@@ -22,13 +22,11 @@ impl Scene {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/texts/calibration.txt");
         let text = std::fs::read_to_string(path).unwrap().chars().take(3000).collect();
         let scene = Self { folder: tempfile::tempdir().unwrap(), text };
-        let request = importance::Calibration {
+        let request = importance::CalibrationRequest {
             model: Path::new(DEMO),
             model_checksum: "of the demo",
-            text: &scene.text,
+            text: CalibrationText { text: &scene.text, context: 128, chunks: None },
             dataset: "folder/words.txt",
-            context: 128,
-            chunks: None,
             output_weight: false,
             threads: Some(2),
             output: &scene.matrix(),
@@ -42,15 +40,15 @@ impl Scene {
         self.folder.path().join("matrix.gguf")
     }
 
-    /// Makes a file; what was told meanwhile, and the file.
+    /// Makes a file. Returns the report, the progress events and the file.
     fn make(
         &self,
         input: &str,
         quantization: &str,
-    ) -> Result<(Option<Report>, Vec<Told>, GgufInput), MethodError> {
+    ) -> Result<(Option<MethodReport>, Vec<Progress>, GgufInput), MethodError> {
         let quantization: crate::model::quantization::Quantization = quantization.parse().unwrap();
         let (matrix, output) = (self.matrix(), self.folder.path().join("out.gguf"));
-        let request = Request {
+        let request = QuantizeRequest {
             input: Path::new(input),
             output: &output,
             file_type: quantization.file_type,
@@ -68,15 +66,15 @@ impl Scene {
                 folder: self.folder.path(),
             }),
         };
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let told = {
-            let heard = Arc::clone(&heard);
-            move |news| heard.lock().unwrap().push(news)
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let on_progress = {
+            let events = Arc::clone(&events);
+            move |event| events.lock().unwrap().push(event)
         };
         let backend = Backend::initialise();
-        let report = quantize(backend, &request, told)?;
-        let heard = heard.lock().unwrap().clone();
-        Ok((report, heard, GgufInput::open(backend, &output).unwrap()))
+        let report = quantize(backend, &request, on_progress)?;
+        let events = events.lock().unwrap().clone();
+        Ok((report, events, GgufInput::open(backend, &output).unwrap()))
     }
 }
 
@@ -99,7 +97,7 @@ fn files_say_how_they_were_made_and_differ_by_method() {
     assert_eq!(checksum, crate::model::cache::of_bytes(scene.text.as_bytes()));
     let imatrix = imatrix.bytes(imatrix.find("blk.0.attn_q.weight").unwrap()).to_vec();
     assert_ne!(imatrix, rtn);
-    let (report, heard, gptq) = scene.make(DEMO, "gptq:Q4_0").unwrap();
+    let (report, events, gptq) = scene.make(DEMO, "gptq:Q4_0").unwrap();
     let report = report.unwrap();
     assert!(report.chosen > 50, "{report:?}");
     assert!(report.kept.iter().any(|kept| kept.tensor == "token_embd.weight"), "{report:?}");
@@ -107,12 +105,14 @@ fn files_say_how_they_were_made_and_differ_by_method() {
     let parameters = text(&gptq, "quantbench.gptq.parameters").unwrap();
     assert_eq!(parameters, "damping 0.05, sweeps 4, matching stream");
     assert_ne!(gptq.bytes(gptq.find("blk.0.attn_q.weight").unwrap()), imatrix);
-    assert!(heard.iter().any(|news| matches!(news, Told::Memory(parts) if parts.len() == 4)));
-    let fractions: Vec<f64> = heard
+    assert!(
+        events.iter().any(|event| matches!(event, Progress::Memory(parts) if parts.len() == 4))
+    );
+    let fractions: Vec<f64> = events
         .iter()
-        .filter_map(|news| match news {
-            Told::Progress(fraction, _) => Some(*fraction),
-            Told::Memory(_) | Told::Note(_) => None,
+        .filter_map(|event| match event {
+            Progress::Fraction(fraction, _) => Some(*fraction),
+            Progress::Memory(_) | Progress::Note(_) => None,
         })
         .collect();
     assert!(fractions.iter().all(|fraction| (0.0..=1.0).contains(fraction)));

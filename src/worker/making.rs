@@ -13,9 +13,9 @@ use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 use crate::model::stored_types::StoredTypes;
-use crate::quantize;
 use crate::quantize::import::Import;
-use crate::quantize::importance::{self, Calibration, Told};
+use crate::quantize::importance::{self, CalibrationRequest};
+use crate::quantize::{self, CalibrationText, Progress};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(super) fn quantize(
         TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
     });
     let types = types.transpose()?;
-    let request = quantize::Request {
+    let request = quantize::QuantizeRequest {
         input: &job.input,
         output: &job.output,
         file_type: job.file_type,
@@ -57,19 +57,16 @@ pub(super) fn quantize(
             folder: &calibration.folder,
         }),
     };
-    let told = {
+    let on_progress = {
         let reporter = reporter.clone();
-        move |told| match told {
-            quantize::Told::Memory(parts) => tell_memory(&reporter, parts),
-            quantize::Told::Progress(fraction, note) => reporter.progress(fraction, &note),
-            quantize::Told::Note(text) => reporter.send(&Event::Note { text }),
-        }
+        move |event| report_progress(&reporter, event)
     };
-    let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
+    let report =
+        quantize::quantize(backend, &request, on_progress).map_err(|error| in_words(&error))?;
     if let Some(types) = types {
         types.check(&job.output).map_err(|error| in_words(&error))?;
     }
-    if let Some(quantize::Report { chosen, kept }) = report {
+    if let Some(quantize::MethodReport { chosen, kept }) = report {
         reporter.send(&Event::Quantized { chosen, kept });
     }
     Ok(())
@@ -101,9 +98,16 @@ pub(super) fn plan_types(
     Ok(())
 }
 
-fn tell_memory(reporter: &Reporter, parts: Vec<(String, u64)>) {
+fn report_progress(reporter: &Reporter, event: Progress) {
     let part = |(purpose, bytes)| MemoryPart { purpose, bytes };
-    reporter.send(&Event::MemoryNeeded { parts: parts.into_iter().map(part).collect() });
+    match event {
+        Progress::Memory(parts) => {
+            let parts = parts.into_iter().map(part).collect();
+            reporter.send(&Event::MemoryNeeded { parts });
+        }
+        Progress::Fraction(fraction, note) => reporter.progress(fraction, &note),
+        Progress::Note(text) => reporter.send(&Event::Note { text }),
+    }
 }
 
 /// Writes a checkpoint as a GGUF.
@@ -133,27 +137,17 @@ pub(super) fn calibrate(
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Calibrate));
     let text = read_text(&job.text)?;
-    let request = Calibration {
+    let request = CalibrationRequest {
         model: &job.model,
         model_checksum: &job.model_checksum,
-        text: &text,
+        text: CalibrationText { text: &text, context: job.context, chunks: job.chunks },
         dataset: &job.dataset,
-        context: job.context,
-        chunks: job.chunks,
         output_weight: job.output_weight,
         threads: job.threads,
         output: &job.output,
     };
-    let report = importance::calibrate(backend, &request, &mut |told| {
-        match told {
-            Told::Memory(parts) => {
-                tell_memory(reporter, parts);
-            }
-            Told::Chunk { done, all } => {
-                let note = format!("chunk {done} of {all}");
-                reporter.progress(f64::from(done) / f64::from(all), &note);
-            }
-        }
+    let report = importance::calibrate(backend, &request, &mut |event| {
+        report_progress(reporter, event);
         ControlFlow::Continue(())
     });
     let report = report.map_err(|error| in_words(&error))?;

@@ -6,7 +6,7 @@ use super::report::Reporter;
 use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
-use crate::mix::{self, Application, Request, Told};
+use crate::mix::{self, Application, MixProgress, MixRequest};
 use crate::model::gguf::{GgmlType, Header};
 use crate::quantize::importance::{Coverage, ImportanceMatrix};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
     let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
     let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let (types, measured) = (formats(&job.types)?, formats(&job.measured_types)?);
-    let request = Request {
+    let request = MixRequest {
         source: &job.source,
         output: &job.output,
         scratch: &job.scratch,
@@ -37,11 +37,11 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
         maker: &job.maker,
         checksums: &job.checksums,
     };
-    let mut tell = |told: Told<'_>| match told {
-        Told::Cost(cost) => reporter.send(&Event::MixCost(cost)),
-        Told::Progress(fraction, note) => reporter.progress(fraction, note),
+    let mut on_progress = |event: MixProgress<'_>| match event {
+        MixProgress::Cost(cost) => reporter.send(&Event::MixCost(cost)),
+        MixProgress::Fraction(fraction, note) => reporter.progress(fraction, note),
     };
-    let report = mix::run(backend, &request, &mut tell).map_err(|error| in_words(&error))?;
+    let report = mix::run(backend, &request, &mut on_progress).map_err(|error| in_words(&error))?;
     tell_coverage(matrix.as_ref(), &job.source, &job.output, reporter)?;
     reporter.send(&Event::Mixed(Box::new(report)));
     Ok(())

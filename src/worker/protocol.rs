@@ -10,7 +10,7 @@ use crate::experiment::tasks::{Answering, TaskName};
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
 use crate::metrics::TaskMetric;
 use crate::mix::recipe::{Checksums, Recipe};
-use crate::mix::{Cost, Report, Target};
+use crate::mix::{Cost, MixReport, Target};
 use crate::model::artifact::KeptTensor;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::stored_types::StoredTypes;
@@ -464,7 +464,7 @@ pub enum Event {
     /// What a mix will cost, before it is paid.
     MixCost(Cost),
     /// The mix that was chosen.
-    Mixed(Box<Report>),
+    Mixed(Box<MixReport>),
     /// The job is done; the last event of a worker that succeeded.
     Done {
         /// Peak resident memory of the worker over its whole life, bytes, where the system tells it.

@@ -1,7 +1,7 @@
 //! What `quantbench mix` shows: the cost before it is paid, progress, and what came of it.
 
 use crate::cli::output;
-use crate::mix::{Cost, Report};
+use crate::mix::{Cost, MixReport};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::reason;
 use crate::units::{format_bytes, format_seconds, significant};
@@ -21,7 +21,7 @@ pub(super) struct Display {
     quiet: bool,
     bar: Option<ProgressBar>,
     last_line: Instant,
-    report: Option<Report>,
+    report: Option<MixReport>,
 }
 
 impl Display {
@@ -40,7 +40,7 @@ impl Display {
     }
 
     /// Clears the display; the report, if one came.
-    pub(super) fn finish(self) -> Option<Report> {
+    pub(super) fn finish(self) -> Option<MixReport> {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
@@ -115,7 +115,7 @@ pub(super) fn summary(
     path: &Path,
     bytes: u64,
     recipe: Option<&Path>,
-    report: Option<&Report>,
+    report: Option<&MixReport>,
     length: Duration,
 ) -> String {
     let seconds = format_seconds(length.as_secs_f64());

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 
 /// What of a step is to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum ProbeKind {
     /// The values that it computes or is given.
     Output,
     /// Of a product: the vectors that its weight is multiplied with. It need not be computed itself.
@@ -37,7 +37,7 @@ pub struct Part {
     /// Which steps are computed.
     pub computed: Vec<bool>,
     /// What is to be seen, steps ascending.
-    pub shown: Vec<(usize, Look)>,
+    pub shown: Vec<(usize, ProbeKind)>,
 }
 
 /// What was seen of a step.
@@ -233,9 +233,9 @@ impl State {
             self.give(node)?;
         }
         for at in 0..self.part.shown.len() {
-            let (shown, look) = self.part.shown[at];
+            let (shown, kind) = self.part.shown[at];
             if shown == step {
-                self.read(node, look)?;
+                self.read(node, kind)?;
             }
         }
         Ok(())
@@ -261,16 +261,16 @@ impl State {
         Ok(())
     }
 
-    fn read(&mut self, node: &sys::ggml_tensor, look: Look) -> Result<(), EngineError> {
+    fn read(&mut self, node: &sys::ggml_tensor, kind: ProbeKind) -> Result<(), EngineError> {
         let name = name_of(node);
         let reader = &mut self.reader;
         reader.experts.clear();
-        let width = match (look, operand(node, 0), operand(node, 1)) {
-            (Look::Output, ..) => {
+        let width = match (kind, operand(node, 0), operand(node, 1)) {
+            (ProbeKind::Output, ..) => {
                 reader.read(node, &name)?;
                 columns(node)
             }
-            (Look::Input, Some(weight), Some(input)) if is_product(node) => {
+            (ProbeKind::Input, Some(weight), Some(input)) if is_product(node) => {
                 if node.op == sys::GGML_OP_MUL_MAT_ID {
                     reader.read_expert_rows(node, input, &name)?;
                 } else {
@@ -279,7 +279,7 @@ impl State {
                 }
                 columns(input)
             }
-            (Look::Input, ..) => return Err(failed(&name, "it is no product")),
+            (ProbeKind::Input, ..) => return Err(failed(&name, "it is no product")),
         };
         self.shown.push(Shown {
             columns: width,

@@ -1,15 +1,15 @@
-//! What becomes of each tensor, and the file with all of it: the same model, scaled, in F32 where it changed.
+//! The changes to each tensor, and the scaled model as a file: F32 where it changed.
 //!
 //! Uses the relations and `llama::gguf_file`; used by the entry point.
 
-use super::AwqError;
 use super::clip::Limits;
-use super::relations::{Producer, Relation};
+use super::relations::Relation;
 use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{
     GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan,
 };
 use crate::model::gguf::GgmlType;
+use crate::quantize::{MethodError, shape};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -18,15 +18,15 @@ const FILE_TYPE_F32: u32 = 0;
 
 /// What is done to one tensor.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Change {
-    scalings: Vec<Scaling>,
-    /// Limits of all its rows, applied last.
-    pub limits: Option<Limits>,
+pub(super) struct Change {
+    scalings: Vec<TensorScaling>,
+    /// Of all rows, applied last.
+    pub(super) limits: Option<Limits>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Scaling {
-    place: Place,
+struct TensorScaling {
+    axis: Axis,
     /// Sets of scales: 1 for all matrices, or one for each.
     sets: usize,
     /// `[sets, …]`.
@@ -34,7 +34,7 @@ struct Scaling {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Axis {
     /// Columns are multiplied.
     Columns,
     /// Rows from this one on are divided.
@@ -43,64 +43,58 @@ enum Place {
     Elements(usize),
 }
 
-/// Changes, by tensor.
-pub type Changes = HashMap<String, Change>;
+impl TensorScaling {
+    /// The scales of one matrix.
+    fn set(&self, matrix: usize) -> &[f32] {
+        let length = self.scales.len() / self.sets;
+        &self.scales[matrix.min(self.sets - 1) * length..][..length]
+    }
+}
 
-/// Adds what a relation's scales, `[experts, channels]`, do to its tensors.
-pub fn add_scales(changes: &mut Changes, relation: &Relation, scales: &[f32]) {
+/// Changes by the name of the tensor.
+pub(super) type Changes = HashMap<String, Change>;
+
+/// Adds the changes that a relation's scales, `[experts, channels]`, make to its tensors.
+pub(super) fn add_scales(changes: &mut Changes, relation: &Relation, scales: &[f32]) {
     let sets = relation.experts;
-    let mut add = |weight: &str, place, scales: Vec<f32>| {
-        changes.entry(weight.to_owned()).or_default().scalings.push(Scaling {
-            place,
-            sets,
-            scales,
-        });
+    let mut add = |weight: &str, axis, scales: &[f32]| {
+        let change = changes.entry(weight.to_owned()).or_default();
+        change.scalings.push(TensorScaling { axis, sets, scales: scales.to_vec() });
     };
     let columns: Vec<f32> =
         scales.chunks_exact(relation.channels).flat_map(|set| relation.spread(set)).collect();
     for product in &relation.products {
-        add(product, Place::Columns, columns.clone());
+        add(product, Axis::Columns, &columns);
     }
-    match &relation.producer {
-        Producer::Vector { weight } => add(weight, Place::Elements(0), scales.to_vec()),
-        Producer::Rows { weight, first } => add(weight, Place::Rows(*first), scales.to_vec()),
-    }
+    let axis = relation.producer.first_row.map_or(Axis::Elements(0), Axis::Rows);
+    add(&relation.producer.weight, axis, scales);
     for bias in &relation.biases {
-        add(&bias.weight, Place::Elements(bias.first), scales.to_vec());
+        add(&bias.weight, Axis::Elements(bias.first), scales);
     }
 }
 
 impl Change {
     /// Changes a tensor of rows of `columns`, `rows` in each matrix.
-    pub fn apply(&self, values: &mut [f32], columns: usize, rows: usize) {
-        for Scaling { place, sets, scales } in &self.scalings {
-            let set = |index: usize| {
-                let length = scales.len() / sets;
-                let set = if *sets > 1 { index.min(sets - 1) } else { 0 };
-                &scales[set * length..][..length]
-            };
-            match *place {
-                Place::Columns => {
-                    for (matrix, values) in values.chunks_exact_mut(rows * columns).enumerate() {
-                        for row in values.chunks_exact_mut(columns) {
-                            row.iter_mut().zip(set(matrix)).for_each(|(value, by)| *value *= by);
+    pub(super) fn apply(&self, values: &mut [f32], columns: usize, rows: usize) {
+        for scaling in &self.scalings {
+            if let Axis::Elements(first) = scaling.axis {
+                for (index, vector) in values.chunks_exact_mut(columns).enumerate() {
+                    let elements = vector.iter_mut().skip(first);
+                    elements.zip(scaling.set(index)).for_each(|(value, by)| *value /= by);
+                }
+                continue;
+            }
+            for (matrix, values) in values.chunks_exact_mut(rows * columns).enumerate() {
+                let (scales, all) = (scaling.set(matrix), values.chunks_exact_mut(columns));
+                if let Axis::Rows(first) = scaling.axis {
+                    for (row, by) in all.skip(first).zip(scales) {
+                        for value in row {
+                            *value /= by;
                         }
                     }
-                }
-                Place::Rows(first) => {
-                    for (matrix, values) in values.chunks_exact_mut(rows * columns).enumerate() {
-                        let rows = values.chunks_exact_mut(columns).skip(first);
-                        for (row, by) in rows.zip(set(matrix)) {
-                            for value in row {
-                                *value /= by;
-                            }
-                        }
-                    }
-                }
-                Place::Elements(first) => {
-                    for (index, vector) in values.chunks_exact_mut(columns).enumerate() {
-                        let elements = vector.iter_mut().skip(first);
-                        elements.zip(set(index)).for_each(|(value, by)| *value /= by);
+                } else {
+                    for row in all {
+                        row.iter_mut().zip(scales).for_each(|(value, by)| *value *= by);
                     }
                 }
             }
@@ -109,19 +103,12 @@ impl Change {
             limits.apply(values, columns);
         }
     }
-}
 
-impl Change {
-    /// Divides squares of inputs, `[matrices, columns]`, as the inputs of changed columns are.
-    pub fn divide_squares(&self, values: &mut [f32], columns: usize) {
-        for Scaling { place, sets, scales } in &self.scalings {
-            if *place != Place::Columns {
-                continue;
-            }
-            let length = scales.len() / sets;
+    /// Divides squares of inputs, `[matrices, columns]`, by the squares of the scales of their columns.
+    pub(super) fn divide_squares(&self, values: &mut [f32], columns: usize) {
+        for scaling in self.scalings.iter().filter(|scaling| scaling.axis == Axis::Columns) {
             for (matrix, values) in values.chunks_exact_mut(columns).enumerate() {
-                let set = if *sets > 1 { matrix.min(sets - 1) } else { 0 };
-                let scales = &scales[set * length..][..length];
+                let scales = scaling.set(matrix);
                 values.iter_mut().zip(scales).for_each(|(value, by)| *value /= by * by);
             }
         }
@@ -129,40 +116,23 @@ impl Change {
 }
 
 /// A tensor of a file in f32.
-///
-/// # Errors
-/// When its format holds no real numbers.
-pub fn values(file: &GgufInput, tensor: &InputTensor) -> Result<Vec<f32>, AwqError> {
+pub(super) fn values(file: &GgufInput, tensor: &InputTensor) -> Result<Vec<f32>, MethodError> {
     let mut values = Vec::with_capacity(usize::try_from(tensor.entry.weights).unwrap_or(0));
     blocks::dequantize(tensor.entry.format, file.bytes(tensor), &mut values)?;
     Ok(values)
 }
 
-/// Columns and rows of a tensor's matrices.
-#[must_use]
-pub fn shape(tensor: &InputTensor) -> (usize, usize) {
-    let size = |index: usize| {
-        let size = tensor.entry.dimensions.get(index).copied().unwrap_or(1);
-        usize::try_from(size).unwrap_or(0)
-    };
-    (size(0), size(1))
-}
-
 /// Writes the changed model: tensors that change in F32, all others as they are.
-///
-/// # Errors
-/// When the file cannot be written or a tensor cannot be read.
-pub fn write(source: &GgufInput, changes: &Changes, path: &Path) -> Result<(), AwqError> {
+pub(super) fn write(source: &GgufInput, changes: &Changes, path: &Path) -> Result<(), MethodError> {
     let mut keys = source.metadata()?;
     keys.set("general.file_type", MetadataValue::U32(FILE_TYPE_F32))?;
-    let single = GgmlType::from_name("F32");
     let plans: Vec<TensorPlan> = source
         .tensors()
         .iter()
         .map(|tensor| {
             let mut plan = TensorPlan::from(&tensor.entry);
-            if let Some(single) = single.filter(|_| changes.contains_key(&plan.name)) {
-                plan.format = single;
+            if changes.contains_key(&plan.name) {
+                plan.format = GgmlType::F32;
             }
             plan
         })
@@ -170,28 +140,27 @@ pub fn write(source: &GgufInput, changes: &Changes, path: &Path) -> Result<(), A
     let mut output = GgufOutput::create(path, &keys, &plans)?;
     for tensor in source.tensors() {
         let name = &tensor.entry.name;
-        match changes.get(name) {
-            None => output.write_tensor(name, source.bytes(tensor))?,
-            Some(change) => {
-                let mut values = values(source, tensor)?;
-                let (columns, rows) = shape(tensor);
-                change.apply(&mut values, columns, rows);
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                output.write_tensor(name, &bytes)?;
-            }
-        }
+        let Some(change) = changes.get(name) else {
+            output.write_tensor(name, source.bytes(tensor))?;
+            continue;
+        };
+        let mut values = values(source, tensor)?;
+        let [columns, rows, _] = shape(tensor);
+        change.apply(&mut values, columns, rows);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        output.write_tensor(name, &bytes)?;
     }
     Ok(output.finish()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::relations::{Bias, Sharing};
+    use super::super::relations::{Bias, Producer, Sharing};
     use super::*;
 
     fn relation(experts: usize) -> Relation {
         Relation {
-            producer: Producer::Rows { weight: "up".to_owned(), first: 1 },
+            producer: Producer { weight: "up".to_owned(), first_row: Some(1) },
             biases: vec![Bias { weight: "bias".to_owned(), first: 1 }],
             products: vec!["down".to_owned()],
             channels: 2,

@@ -1,44 +1,40 @@
-//! The search for limits: the largest weights of a group are cut where that makes the others' rounding better.
+//! The search for limits: the largest weights of a group are clipped where the finer scale makes up for it.
 //!
-//! Each row is divided into groups as wide as the parts that have scales of their own. Every limit of a grid is tried
-//! on all groups at once with the real rounding. Each group takes the one with the least loss from its own columns;
-//! sweeps then choose each anew by the loss of the whole row, in which errors of correlated columns cancel. A row takes
-//! limits only if its loss falls when it is rounded with them. Uses the search; used by the entry point.
+//! Each row is divided into groups as wide as the format's scales reach. Every limit of a grid is tried on all groups at
+//! once with the real rounding. First each group takes the limit with the least loss of its own columns; then sweeps
+//! choose each anew by the loss of the whole row, in which errors of correlated columns cancel. A row keeps limits only if
+//! its loss falls when it is rounded with them. Uses the search; used by the entry point.
 
-use super::AwqError;
-use super::search::{quadratic, rounded};
+use super::search::{ROWS, quadratic, rounded};
 use crate::model::gguf::GgmlType;
+use crate::quantize::MethodError;
 use faer::MatRef;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows that one thread works on at a time.
-const ROWS: usize = 16;
-
-/// Times that every group's limit is chosen anew with those of all others as they are.
+/// Number of sweeps over the groups of a row.
 const SWEEPS: usize = 2;
 
-/// Limits of the groups of a matrix.
+/// Limits of the groups of a weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Columns of a group.
     width: usize,
-    /// Steps of the grid.
-    grid: Grid,
-    /// The step of each group, `[rows, groups]`; 0: not cut.
+    grid: LimitGrid,
+    /// The step of each group, `[rows, groups]`; 0: not clipped.
     steps: Vec<u8>,
 }
 
-/// Limits that are tried.
+/// Limits to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    /// How many, besides none.
+pub struct LimitGrid {
+    /// Number of limits, besides none.
     pub steps: u8,
-    /// How much of the largest weight each step cuts off, hundredths.
+    /// What each step cuts off the largest weight, percent.
     pub percent: u8,
 }
 
-impl Grid {
+impl LimitGrid {
     fn ratio(self, step: u8) -> f32 {
         1.0 - f32::from(step) * f32::from(self.percent) / 100.0
     }
@@ -46,46 +42,43 @@ impl Grid {
 
 /// A matrix whose limits are searched.
 #[derive(Debug, Clone, Copy)]
-pub struct Problem<'a> {
+pub(super) struct LimitSearch<'a> {
     /// How it will be stored.
-    pub format: GgmlType,
-    /// Its weights, `[rows, columns]`.
-    pub values: &'a [f32],
-    /// Importance of its columns.
-    pub importance: Option<&'a [f32]>,
-    /// Second moment of its inputs.
-    pub second: MatRef<'a, f32>,
+    pub(super) format: GgmlType,
+    /// `[rows, columns]`.
+    pub(super) values: &'a [f32],
+    /// Of the columns.
+    pub(super) importance: Option<&'a [f32]>,
+    /// Second moment of the inputs.
+    pub(super) second: MatRef<'a, f32>,
 }
 
-/// What was found.
+/// Limits, and the loss without and with them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The limits.
-    pub limits: Limits,
-    /// Loss without.
-    pub before: f64,
-    /// Loss with.
-    pub after: f64,
+pub(super) struct FoundLimits {
+    pub(super) limits: Limits,
+    pub(super) before: f64,
+    pub(super) after: f64,
 }
 
 impl Limits {
-    /// The limits of another matrix after those of this one.
-    pub fn append(&mut self, mut other: Self) {
+    /// Appends the limits of the next matrix.
+    pub(super) fn append(&mut self, mut other: Self) {
         self.steps.append(&mut other.steps);
     }
 
-    /// Cuts rows of `columns`.
-    pub fn apply(&self, rows: &mut [f32], columns: usize) {
+    /// Clips rows of `columns`.
+    pub(super) fn apply(&self, rows: &mut [f32], columns: usize) {
         let groups = columns.div_ceil(self.width);
         for (row, steps) in rows.chunks_exact_mut(columns).zip(self.steps.chunks_exact(groups)) {
             for (group, &step) in row.chunks_mut(self.width).zip(steps) {
-                cut(group, self.grid.ratio(step));
+                clip(group, self.grid.ratio(step));
             }
         }
     }
 }
 
-fn cut(group: &mut [f32], ratio: f32) {
+fn clip(group: &mut [f32], ratio: f32) {
     if ratio < 1.0 {
         let limit = ratio * group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         for value in group {
@@ -99,124 +92,107 @@ fn group_width(format: GgmlType) -> usize {
     if matches!(format.name(), "Q2_K" | "Q3_K" | "Q6_K") { 16 } else { 32 }
 }
 
-/// Finds the limits of a matrix.
-///
-/// # Errors
-/// When it cannot be rounded to its format.
-pub fn choose(problem: &Problem<'_>, grid: Grid) -> Result<Found, AwqError> {
-    let columns = problem.second.ncols();
-    let width = group_width(problem.format);
-    let dense: Vec<f32> = (0..columns * columns)
-        .map(|index| problem.second[(index / columns, index % columns)])
-        .collect();
-    let parts: Vec<Part> = problem
-        .values
-        .par_chunks(ROWS * columns)
-        .map(|rows| problem.part(&dense, rows, width, grid))
-        .collect::<Result<_, _>>()?;
-    Ok(Found {
-        before: parts.iter().map(|part| part.before).sum(),
-        after: parts.iter().map(|part| part.after).sum(),
-        limits: Limits {
-            width,
-            grid,
-            steps: parts.into_iter().flat_map(|part| part.steps).collect(),
-        },
-    })
-}
+impl LimitSearch<'_> {
+    /// Finds the limits of all rows.
+    pub(super) fn run(&self, grid: LimitGrid) -> Result<FoundLimits, MethodError> {
+        let columns = self.second.ncols();
+        let dense: Vec<f32> = (0..columns * columns)
+            .map(|index| self.second[(index / columns, index % columns)])
+            .collect();
+        let parts: Vec<FoundLimits> = self
+            .values
+            .par_chunks(ROWS * columns)
+            .map(|rows| self.search_rows(&dense, rows, grid))
+            .collect::<Result<_, _>>()?;
+        Ok(FoundLimits {
+            before: parts.iter().map(|part| part.before).sum(),
+            after: parts.iter().map(|part| part.after).sum(),
+            limits: Limits {
+                width: group_width(self.format),
+                grid,
+                steps: parts.into_iter().flat_map(|part| part.limits.steps).collect(),
+            },
+        })
+    }
 
-/// Some rows' limits.
-struct Part {
-    steps: Vec<u8>,
-    before: f64,
-    after: f64,
-}
-
-impl Problem<'_> {
-    fn part(
+    /// Finds the limits of some rows. `dense` is the second moment, row after row.
+    fn search_rows(
         &self,
         dense: &[f32],
         rows: &[f32],
-        width: usize,
-        grid: Grid,
-    ) -> Result<Part, AwqError> {
-        let columns = self.second.ncols();
+        grid: LimitGrid,
+    ) -> Result<FoundLimits, MethodError> {
+        let (columns, width) = (self.second.ncols(), group_width(self.format));
         let groups = columns.div_ceil(width);
         let tried: Vec<Vec<f32>> = (0..=grid.steps)
             .map(|step| {
-                let mut cut_rows = rows.to_vec();
-                cut_rows.chunks_mut(width).for_each(|group| cut(group, grid.ratio(step)));
-                self.errors(rows, &cut_rows)
+                let mut clipped = rows.to_vec();
+                clipped.chunks_mut(width).for_each(|group| clip(group, grid.ratio(step)));
+                self.errors(rows, &clipped)
             })
             .collect::<Result<_, _>>()?;
-        let before = quadratic(&tried[0], self.second);
-        let mut best =
-            Part { steps: vec![0; before.len() * groups], before: before.iter().sum(), after: 0.0 };
-        let mut least = before;
-        let row = |row: usize, error: &Vec<f32>| error[row * columns..][..columns].to_vec();
-        let mut steps: Vec<Vec<u8>> = vec![Vec::new(); 2];
-        for index in 0..least.len() {
-            let errors = tried.iter().map(|error| row(index, error)).collect();
-            let mut choice = Choice::new(dense, width, errors);
-            choice.choose(Choice::alone);
-            steps[0].extend(&choice.steps);
+        let mut least = quadratic(&tried[0], self.second);
+        let before = least.iter().sum();
+        let mut best = vec![0; least.len() * groups];
+        let (mut alone, mut swept) = (Vec::new(), Vec::new());
+        for row in 0..least.len() {
+            let errors = tried.iter().map(|error| &error[row * columns..][..columns]).collect();
+            let mut choice = RowLimits::new(dense, width, errors);
+            choice.choose(RowLimits::own_loss);
+            alone.extend(&choice.steps);
             for _ in 0..SWEEPS {
-                choice.choose(Choice::change);
+                choice.choose(RowLimits::change_of_loss);
             }
-            steps[1].extend(&choice.steps);
+            swept.extend(&choice.steps);
         }
         // Groups of one block are rounded together, so a mixture of limits can differ from what was tried.
-        for steps in steps {
+        for steps in [alone, swept] {
             let limits = Limits { width, grid, steps };
-            let mut cut_rows = rows.to_vec();
-            limits.apply(&mut cut_rows, columns);
-            let losses = quadratic(&self.errors(rows, &cut_rows)?, self.second);
-            for (index, loss) in losses.into_iter().enumerate() {
-                if loss < least[index] {
-                    least[index] = loss;
-                    let range = index * groups..(index + 1) * groups;
-                    best.steps[range.clone()].copy_from_slice(&limits.steps[range]);
+            let mut clipped = rows.to_vec();
+            limits.apply(&mut clipped, columns);
+            let losses = quadratic(&self.errors(rows, &clipped)?, self.second);
+            for (row, loss) in losses.into_iter().enumerate() {
+                if loss < least[row] {
+                    least[row] = loss;
+                    let range = row * groups..(row + 1) * groups;
+                    best[range.clone()].copy_from_slice(&limits.steps[range]);
                 }
             }
         }
-        best.after = least.iter().sum();
-        Ok(best)
+        let limits = Limits { width, grid, steps: best };
+        Ok(FoundLimits { limits, before, after: least.iter().sum() })
     }
 
-    fn errors(&self, original: &[f32], cut: &[f32]) -> Result<Vec<f32>, AwqError> {
-        let mut errors = rounded(self.format, cut, self.second.ncols(), self.importance)?;
+    /// Clipped rows, rounded, minus the original.
+    fn errors(&self, original: &[f32], clipped: &[f32]) -> Result<Vec<f32>, MethodError> {
+        let mut errors = rounded(self.format, clipped, self.second.ncols(), self.importance)?;
         errors.iter_mut().zip(original).for_each(|(error, original)| *error -= original);
         Ok(errors)
     }
 }
 
 /// The limits of one row while they are chosen.
-struct Choice<'a> {
-    /// The second moment, row after row.
+struct RowLimits<'a> {
+    /// The second moment `H`, row after row.
     second: &'a [f32],
     width: usize,
     /// Errors of the row with each limit on all groups.
-    tried: Vec<Vec<f32>>,
+    tried: Vec<&'a [f32]>,
     /// The step of each group.
     steps: Vec<u8>,
-    /// `E H`, `E` the errors with these steps.
+    /// `e H`, `e` the errors with these steps.
     product: Vec<f32>,
 }
 
-impl<'a> Choice<'a> {
-    fn new(second: &'a [f32], width: usize, tried: Vec<Vec<f32>>) -> Self {
+impl<'a> RowLimits<'a> {
+    fn new(second: &'a [f32], width: usize, tried: Vec<&'a [f32]>) -> Self {
         let columns = tried[0].len();
-        let mut choice = Self {
-            second,
-            width,
-            tried,
-            steps: vec![0; columns.div_ceil(width)],
-            product: vec![0.0; columns],
-        };
+        let steps = vec![0; columns.div_ceil(width)];
+        let mut row = Self { second, width, tried, steps, product: vec![0.0; columns] };
         for column in 0..columns {
-            choice.add(column, choice.tried[0][column]);
+            row.add(column, row.tried[0][column]);
         }
-        choice
+        row
     }
 
     /// Adds to one column's error.
@@ -231,11 +207,11 @@ impl<'a> Choice<'a> {
         group * self.width..((group + 1) * self.width).min(self.product.len())
     }
 
-    /// Gives each group the step of the least cost.
-    fn choose(&mut self, cost: impl Fn(&Self, usize, usize) -> f32) {
+    /// Gives each group the step of the least loss.
+    fn choose(&mut self, loss: impl Fn(&Self, usize, usize) -> f32) {
         for group in 0..self.steps.len() {
-            let costs = (0..self.tried.len()).map(|step| cost(self, group, step));
-            let Some((step, _)) = costs.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
+            let losses = (0..self.tried.len()).map(|step| loss(self, group, step));
+            let Some((step, _)) = losses.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
                 continue;
             };
             let old = usize::from(self.steps[group]);
@@ -247,22 +223,21 @@ impl<'a> Choice<'a> {
     }
 
     /// `e H eᵀ` of a group's columns alone.
-    fn alone(&self, group: usize, step: usize) -> f32 {
-        let error = &self.tried[step];
-        self.form(self.columns(group), |column| error[column])
+    fn own_loss(&self, group: usize, step: usize) -> f32 {
+        self.quadratic(self.columns(group), |column| self.tried[step][column])
     }
 
-    /// What another step of a group adds to the row's whole loss.
-    fn change(&self, group: usize, step: usize) -> f32 {
-        let (old, new) = (&self.tried[usize::from(self.steps[group])], &self.tried[step]);
+    /// What another step of a group adds to the row's loss.
+    fn change_of_loss(&self, group: usize, step: usize) -> f32 {
+        let (old, new) = (self.tried[usize::from(self.steps[group])], self.tried[step]);
         let columns = self.columns(group);
         let difference = |column: usize| new[column] - old[column];
         let crossed: f32 =
             columns.clone().map(|column| difference(column) * self.product[column]).sum();
-        2.0 * crossed + self.form(columns, difference)
+        2.0 * crossed + self.quadratic(columns, difference)
     }
 
-    fn form(&self, columns: Range<usize>, error: impl Fn(usize) -> f32) -> f32 {
+    fn quadratic(&self, columns: Range<usize>, error: impl Fn(usize) -> f32) -> f32 {
         columns
             .clone()
             .map(|j| {
@@ -290,20 +265,20 @@ mod tests {
         rows
     }
 
-    fn found(values: &[f32], outlier: f32) -> Found {
+    fn found(values: &[f32], outlier: f32) -> FoundLimits {
         let _backend = Backend::initialise();
         let second = Mat::from_fn(COLUMNS, COLUMNS, |i, j| match (i == j, i) {
             (false, _) => 0.0,
             (true, 7) => outlier,
             (true, _) => 1.0,
         });
-        let problem = Problem {
+        let search = LimitSearch {
             format: GgmlType::from_name("Q4_0").unwrap(),
             values,
             importance: None,
             second: second.as_ref(),
         };
-        choose(&problem, Grid { steps: 10, percent: 8 }).unwrap()
+        search.run(LimitGrid { steps: 10, percent: 8 }).unwrap()
     }
 
     #[test]

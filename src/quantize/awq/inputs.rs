@@ -1,103 +1,102 @@
-//! A relation's products, and what flows into them, as the searches take them.
+//! The weights of a relation and the sums over their inputs, as the searches take them.
 
 use super::statistics::{Moment, Statistics, Tap};
-use crate::engine::llama::gguf_file::InputTensor;
+use crate::engine::llama::quantize::Importance;
 use crate::model::gguf::GgmlType;
 use faer::Mat;
 
 /// A weight to be rounded.
 #[derive(Debug)]
-pub struct Product {
-    /// Its name.
-    pub name: String,
-    /// How it will be stored.
-    pub format: GgmlType,
+pub(super) struct Product {
+    pub(super) name: String,
+    pub(super) format: GgmlType,
     /// `[matrices, rows, columns]`.
-    pub values: Vec<f32>,
-    /// Columns.
-    pub columns: usize,
-    /// Rows of one matrix.
-    pub rows: usize,
+    pub(super) values: Vec<f32>,
+    pub(super) columns: usize,
+    pub(super) rows: usize,
     /// 1, or the number of experts.
-    pub matrices: usize,
+    pub(super) matrices: usize,
 }
 
 impl Product {
     /// At most `most` rows of a matrix, evenly spread.
-    #[must_use]
-    pub fn sample(&self, matrix: usize, most: usize) -> Vec<f32> {
+    pub(super) fn sample(&self, matrix: usize, most: usize) -> Vec<f32> {
         let length = self.rows * self.columns;
         let rows = self.values[matrix * length..][..length].chunks_exact(self.columns);
         let step = self.rows.div_ceil(most).max(1);
         rows.step_by(step).flatten().copied().collect()
     }
+
+    /// The importance of the columns of one matrix, for inputs divided by `scales`.
+    pub(super) fn importance(
+        &self,
+        all: Option<&[Importance]>,
+        matrix: usize,
+        scales: Option<&[f32]>,
+    ) -> Option<Vec<f32>> {
+        let entry = all?.iter().find(|entry| entry.weight == self.name)?;
+        let values = entry.values.chunks_exact(self.columns).nth(matrix)?;
+        Some(match scales {
+            None => values.to_vec(),
+            Some(scales) => divided_by_squares(values, scales),
+        })
+    }
 }
 
-/// What flows into a relation's products.
+/// Mean squares of inputs once these are divided by `scales`.
+pub(super) fn divided_by_squares(values: &[f32], scales: &[f32]) -> Vec<f32> {
+    values.iter().zip(scales).map(|(value, scale)| value / (scale * scale)).collect()
+}
+
+/// Sums over the inputs of a relation's weights.
 #[derive(Debug)]
-pub struct Inputs {
-    /// Of the plain products, if there are any, then of each expert.
-    pub seconds: Vec<Mat<f32>>,
+pub(super) struct Inputs<'a> {
+    /// Of the dense weights, if there are any, then of each expert.
+    moments: Vec<&'a Moment>,
+    /// Second moments, in the same order.
+    pub(super) seconds: Vec<Mat<f32>>,
     /// The share of all vectors that each of them saw.
-    pub shares: Vec<f64>,
-    /// Σ|x| and the number of vectors, of each.
-    sizes: Vec<(Vec<f64>, f64)>,
-    /// Whether the first is that of plain products.
-    has_plain: bool,
+    pub(super) shares: Vec<f64>,
+    /// 1 if the first is that of dense weights, else 0.
+    first_expert: usize,
 }
 
-impl Inputs {
-    /// Of a relation whose inputs were summed at these taps.
-    #[must_use]
-    pub fn new(taps: &[Tap], sums: &Statistics) -> Self {
-        let moments = |tap: &Tap| sums.get(&tap.weight).map_or(&[][..], Vec::as_slice);
-        let all: Vec<&Moment> = taps.iter().flat_map(moments).collect();
-        let has_plain = taps.first().is_some_and(|tap| tap.matrices == 1);
-        let experts: usize = all.iter().skip(usize::from(has_plain)).map(|m| m.vectors()).sum();
-        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
+#[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
+impl<'a> Inputs<'a> {
+    pub(super) fn new(taps: &[Tap], sums: &'a Statistics) -> Self {
+        let of_tap = |tap: &Tap| sums.get(&tap.weight).map_or(&[][..], Vec::as_slice);
+        let moments: Vec<&Moment> = taps.iter().flat_map(of_tap).collect();
+        let first_expert = usize::from(taps.first().is_some_and(|tap| tap.matrices == 1));
+        let of_experts: usize = moments.iter().skip(first_expert).map(|m| m.vectors()).sum();
         let share = |(index, moment): (usize, &&Moment)| {
-            let of = if has_plain && index == 0 { moment.vectors() } else { experts };
-            moment.vectors() as f64 / of.max(1) as f64
+            let all = if index < first_expert { moment.vectors() } else { of_experts };
+            moment.vectors() as f64 / all.max(1) as f64
         };
-        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
-        let sizes = |moment: &&Moment| (moment.sizes().to_vec(), moment.vectors() as f64);
         Self {
-            seconds: all.iter().map(|moment| moment.second()).collect(),
-            shares: all.iter().enumerate().map(share).collect(),
-            sizes: all.iter().map(sizes).collect(),
-            has_plain,
+            seconds: moments.iter().map(|moment| moment.second()).collect(),
+            shares: moments.iter().enumerate().map(share).collect(),
+            moments,
+            first_expert,
         }
     }
 
-    /// Which of the sums a matrix goes with.
-    #[must_use]
-    pub fn moment(&self, product: &Product, matrix: usize) -> usize {
-        if product.matrices == 1 { 0 } else { usize::from(self.has_plain) + matrix }
+    /// Index of a matrix's second moment.
+    pub(super) fn moment(&self, product: &Product, matrix: usize) -> usize {
+        if product.matrices == 1 { 0 } else { self.first_expert + matrix }
     }
 
-    /// The mean size of each column's inputs: of one expert, or of all vectors.
-    #[must_use]
-    pub fn sizes(&self, expert: Option<usize>) -> Vec<f64> {
-        let first = usize::from(self.has_plain);
-        let range = match expert {
-            Some(expert) => first + expert..first + expert + 1,
-            None if self.has_plain => 0..1,
-            None => 0..self.sizes.len(),
+    /// Mean absolute input of each column: of one expert, or over all vectors.
+    pub(super) fn sizes(&self, expert: Option<usize>) -> Vec<f64> {
+        let moments = match expert {
+            Some(expert) => &self.moments[self.first_expert + expert..][..1],
+            None if self.first_expert > 0 => &self.moments[..1],
+            None => &self.moments,
         };
-        let chosen = &self.sizes[range];
-        let vectors: f64 = chosen.iter().map(|(_, vectors)| vectors).sum();
-        let columns = chosen.first().map_or(0, |(sizes, _)| sizes.len());
+        let vectors: f64 = moments.iter().map(|moment| moment.vectors() as f64).sum();
+        let columns = moments.first().map_or(0, |moment| moment.sizes().len());
         (0..columns)
-            .map(|column| {
-                chosen.iter().map(|(sizes, _)| sizes[column]).sum::<f64>() / vectors.max(1.0)
-            })
+            .map(|column| moments.iter().map(|moment| moment.sizes()[column]).sum::<f64>())
+            .map(|sum| sum / vectors.max(1.0))
             .collect()
     }
-}
-
-/// Matrices of a tensor: 1, or the number of experts.
-#[must_use]
-pub fn matrices(tensor: &InputTensor) -> usize {
-    let product: u64 = tensor.entry.dimensions.iter().skip(2).product();
-    usize::try_from(product).unwrap_or(1)
 }

@@ -1,55 +1,55 @@
-//! What AWQ did to every weight, and where the time went.
+//! What AWQ did to every weight, and how long it took.
 
 use super::relations::Unscaled;
 use std::time::Duration;
 
-/// Weights that were scaled together.
+/// Weights that share scales.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
-    /// What the scale was taken out of.
+pub struct ScaledGroup {
+    /// The weight that is divided by the scales.
     pub producer: String,
-    /// What it was put into.
+    /// The weights whose columns are multiplied by them.
     pub products: Vec<String>,
     /// The exponent of each set of scales.
     pub exponents: Vec<f64>,
-    /// Loss of rounding without scales, in units of the outputs' mean square.
+    /// Loss of rounding without scales, relative to the mean square of the outputs.
     pub before: f64,
     /// Loss with scales.
     pub scaled: f64,
 }
 
-/// Limits of a weight.
+/// A weight that was clipped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clipped {
-    /// Its name.
+    /// Name of the weight.
     pub weight: String,
     /// Loss of rounding without limits.
     pub before: f64,
-    /// Loss with them.
+    /// Loss with limits.
     pub after: f64,
 }
 
-/// Where the time went.
+/// Duration of each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Times {
+pub struct AwqTimes {
     /// llama.cpp's rounding of whole files.
     pub rounding: Duration,
-    /// Evaluating the text, with sums over inputs.
+    /// Evaluation of the text, including the sums over inputs.
     pub evaluating: Duration,
-    /// Searching scales.
+    /// Search for scales.
     pub scales: Duration,
-    /// Searching limits.
+    /// Search for limits.
     pub limits: Duration,
     /// Writing the scaled model.
     pub writing: Duration,
 }
 
-/// What was done.
+/// What AWQ did.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
+pub struct AwqReport {
     /// Weights that were scaled.
-    pub groups: Vec<Group>,
-    /// Weights that were not, and why.
+    pub groups: Vec<ScaledGroup>,
+    /// Weights that were not scaled.
     pub unscaled: Vec<Unscaled>,
     /// Weights that were clipped.
     pub clipped: Vec<Clipped>,
@@ -57,6 +57,6 @@ pub struct Report {
     pub tokens: usize,
     /// Evaluations of the text.
     pub passes: usize,
-    /// Where the time went.
-    pub times: Times,
+    /// Duration of each stage.
+    pub times: AwqTimes,
 }

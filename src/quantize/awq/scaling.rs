@@ -1,17 +1,17 @@
-//! Relation after relation: sums over inputs, scales, limits, and what they do to the tensors.
+//! Relation by relation: sums over inputs, scales, limits, and the changes to tensors that follow.
 //!
-//! Scales change no function, so every relation is searched with the inputs of the original, and in any order; sums for
-//! as many as fit in memory come from one evaluation of the text. Uses everything beside it; used by the entry point.
+//! Scaling leaves the model's function as it is, so every relation is searched with the inputs of the original, in any
+//! order. As many relations as fit in memory share one evaluation of the text. Uses everything beside it; used by the
+//! entry point.
 
 use super::change::{self, Change, Changes};
-use super::clip::{self, Problem};
-use super::inputs::{Inputs, Product, matrices};
-use super::lanes::Lanes;
-use super::relations::{self, Producer, Relation, Relations, Unscaled};
-use super::report::{Clipped, Group, Report};
-use super::search::{Matrix, Search};
+use super::clip::{self, LimitSearch};
+use super::inputs::{Inputs, Product};
+use super::relations::{self, Relation, Relations, Unscaled};
+use super::search::{Matrix, ScaleSearch};
 use super::statistics::{self, Statistics, Tap};
-use super::{AwqError, Request, Told};
+use super::streams::Evaluator;
+use super::{AwqReport, AwqRequest, Clipped, ScaledGroup};
 use crate::engine::LoadExtent;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::GgufInput;
@@ -19,88 +19,75 @@ use crate::engine::llama::graph;
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
 use crate::experiment::settings::Settings;
+use crate::quantize::{MethodError, Progress, fraction, shape};
 use faer::Mat;
 use rayon::ThreadPool;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Instant;
 
-/// What is worked on.
 #[derive(Debug)]
-pub struct Scaling<'a> {
-    /// llama.cpp.
-    pub backend: Backend,
-    /// What was asked for.
-    pub request: &'a Request<'a>,
+pub(super) struct Scaling<'a> {
+    pub(super) backend: Backend,
+    pub(super) request: &'a AwqRequest<'a>,
     /// The original.
-    pub source: &'a GgufInput,
-    /// The original as llama.cpp rounds it, for the formats.
-    pub formats: &'a GgufInput,
-    /// Threads for the searches.
-    pub pool: &'a ThreadPool,
+    pub(super) source: &'a GgufInput,
+    /// The original as llama.cpp rounds it: the formats of tensors.
+    pub(super) draft: &'a GgufInput,
+    pub(super) pool: &'a ThreadPool,
 }
 
-/// A relation with where its products' inputs are summed.
+/// A relation, and the weights at which the inputs of its products are summed.
 struct Job {
     relation: Relation,
     taps: Vec<Tap>,
 }
 
 impl Scaling<'_> {
-    /// Finds what becomes of every tensor, and the importance matrix that goes with it, from the tokens of the
-    /// calibration.
-    ///
-    /// # Errors
-    /// When the model cannot be evaluated or rounded.
-    pub fn run(
+    /// Finds the changes to tensors, and the importance matrix of the changed model.
+    pub(super) fn run(
         &self,
         tokens: &[i32],
-        report: &mut Report,
-        mut told: impl FnMut(Told),
-    ) -> Result<(Changes, Option<Vec<Importance>>), AwqError> {
-        report.tokens = tokens.len();
+        report: &mut AwqReport,
+        mut on_progress: impl FnMut(Progress),
+    ) -> Result<(Changes, Option<Vec<Importance>>), MethodError> {
+        let AwqRequest { rounding, text, parameters, .. } = self.request;
         let settings =
-            Settings { threads: Some(self.request.threads), gpu_layers: 0, ..Settings::default() };
-        let model =
-            Model::load(self.backend, self.request.source, &settings, LoadExtent::Everything)?;
-        let relations = relations::find(&graph::of(&model, self.request.threads)?);
+            Settings { threads: Some(rounding.threads), gpu_layers: 0, ..Settings::default() };
+        let model = Model::load(self.backend, rounding.input, &settings, LoadExtent::Everything)?;
+        let relations = relations::find(&graph::of(&model, rounding.threads)?);
         let jobs = self.jobs(relations, &mut report.unscaled);
         let bytes: Vec<u64> =
             jobs.iter().map(|job| job.taps.iter().map(Tap::bytes).sum()).collect();
-        let runs = statistics::runs(&bytes, self.request.parameters.memory);
-        let length = u32::try_from(self.request.context).unwrap_or(u32::MAX);
-        let pieces: Vec<&[i32]> = tokens.chunks(self.request.context.max(1)).collect();
-        let lanes = Lanes::new(&model, self.request.threads, length, pieces.len())?;
+        let runs = statistics::runs(&bytes, parameters.memory);
+        let chunks: Vec<&[i32]> = tokens.chunks(text.chunk_length()).collect();
+        let evaluator = Evaluator::new(&model, rounding.threads, text.context, chunks.len())?;
         report.passes = runs.len();
-        let mut changes = Changes::new();
-        #[expect(clippy::cast_precision_loss, reason = "a few passes")]
-        let share = |run: usize, part: f64| (run as f64 + part) / runs.len() as f64;
         let mut memory = self.memory(&jobs, &bytes, &runs);
-        memory.push(("the texts that are evaluated side by side".to_owned(), lanes.bytes));
-        told(Told::Memory(memory));
-        let mut progress =
-            |run, part, what: &str| told(Told::Progress(share(run, part), what.to_owned()));
+        memory.push(("the texts that are evaluated side by side".to_owned(), evaluator.bytes));
+        on_progress(Progress::Memory(memory));
+        let mut progress = |run, part, what: &str| {
+            on_progress(Progress::Fraction(fraction(run, part, runs.len()), what.to_owned()));
+        };
+        let mut changes = Changes::new();
         for (run, range) in runs.iter().enumerate() {
             let jobs = &jobs[range.clone()];
             let began = Instant::now();
             let taps: Vec<Tap> = jobs.iter().flat_map(|job| job.taps.iter().cloned()).collect();
-            let sums = lanes.gather(&pieces, &taps, |part| {
-                progress(run, 0.5 * part, "calibration text");
-            })?;
+            let sums = evaluator
+                .gather(&chunks, &taps, |part| progress(run, 0.5 * part, "calibration text"))?;
             report.times.evaluating += began.elapsed();
             for (done, job) in jobs.iter().enumerate() {
-                self.relation(job, &sums, &mut changes, report)?;
-                #[expect(clippy::cast_precision_loss, reason = "a few thousand jobs")]
-                let part = (done + 1) as f64 / jobs.len() as f64;
-                progress(run, 0.5 + 0.5 * part, job.relation.producer.weight());
+                self.scale(job, &sums, &mut changes, report)?;
+                let part = 0.5 + 0.5 * fraction(done, 1.0, jobs.len());
+                progress(run, part, &job.relation.producer.weight);
             }
         }
         let importance = self.importance(&jobs, &changes);
         Ok((changes, importance))
     }
 
-    /// What is kept in memory: the model, the most sums of one evaluation of the text, and the largest
-    /// relation's weights with a copy.
+    /// The model, the largest sums of one evaluation, and the largest relation's weights with a copy.
     fn memory(&self, jobs: &[Job], bytes: &[u64], runs: &[Range<usize>]) -> Vec<(String, u64)> {
         let sums = runs.iter().map(|run| bytes[run.clone()].iter().sum::<u64>()).max();
         let weights = |job: &Job| -> u64 {
@@ -115,7 +102,7 @@ impl Scaling<'_> {
         ]
     }
 
-    /// The relations to work on, with taps in the order of the graph.
+    /// The relations that can be scaled, in the order of the graph.
     fn jobs(&self, relations: Relations, unscaled: &mut Vec<Unscaled>) -> Vec<Job> {
         let order: HashMap<String, usize> =
             relations.order.into_iter().enumerate().map(|(index, name)| (name, index)).collect();
@@ -123,26 +110,19 @@ impl Scaling<'_> {
         let mut jobs = Vec::new();
         for relation in relations.found {
             if let Some(reason) = self.obstacle(&relation) {
-                unscaled.extend(
-                    relation
-                        .products
-                        .iter()
-                        .map(|weight| Unscaled { weight: weight.clone(), reason: reason.clone() }),
-                );
+                let weights = relation.products.into_iter();
+                unscaled.extend(weights.map(|weight| Unscaled { weight, reason: reason.clone() }));
                 continue;
             }
-            let experts =
-                |name: &&String| self.source.find(name).is_some_and(|tensor| matrices(tensor) > 1);
-            let plain = relation.products.iter().find(|name| !experts(name));
-            let expert = relation.products.iter().find(experts);
-            let taps = plain
-                .into_iter()
-                .chain(expert)
-                .filter_map(|name| {
-                    let matrices = matrices(self.source.find(name)?);
-                    Some(Tap { weight: name.clone(), columns: relation.columns, matrices })
-                })
-                .collect();
+            let tap = |weight: &String| {
+                let [_, _, matrices] = shape(self.source.find(weight)?);
+                Some(Tap { weight: weight.clone(), columns: relation.columns, matrices })
+            };
+            // One weight stands for all with the same inputs: the first dense one and the first of experts.
+            let all: Vec<Tap> = relation.products.iter().filter_map(tap).collect();
+            let dense = all.iter().find(|tap| tap.matrices <= 1);
+            let experts = all.iter().find(|tap| tap.matrices > 1);
+            let taps = dense.into_iter().chain(experts).cloned().collect();
             jobs.push(Job { relation, taps });
         }
         let last =
@@ -151,37 +131,32 @@ impl Scaling<'_> {
         jobs
     }
 
-    /// Why a relation is left alone.
+    /// Why a relation is not scaled.
     fn obstacle(&self, relation: &Relation) -> Option<String> {
-        if matches!(relation.producer, Producer::Rows { .. })
-            && !self.request.parameters.through_matrices
-        {
+        if relation.producer.first_row.is_some() && !self.request.parameters.through_matrices {
             return Some("scales are taken out of norms only".to_owned());
         }
-        let names = relation
-            .products
-            .iter()
-            .map(String::as_str)
-            .chain([relation.producer.weight()])
-            .chain(relation.biases.iter().map(|bias| bias.weight.as_str()));
-        if let Some(missing) = names.into_iter().find(|name| self.source.find(name).is_none()) {
+        let products = relation.products.iter().map(String::as_str);
+        let biases = relation.biases.iter().map(|bias| bias.weight.as_str());
+        let mut names = products.chain([relation.producer.weight.as_str()]).chain(biases);
+        if let Some(missing) = names.find(|name| self.source.find(name).is_none()) {
             return Some(format!("'{missing}' is not in the file"));
         }
-        let rounded = |name: &String| {
-            self.formats.find(name).is_some_and(|tensor| tensor.entry.format.block_weights() > 1)
+        let is_rounded = |name: &String| {
+            self.draft.find(name).is_some_and(|tensor| tensor.entry.format.block_weights() > 1)
         };
-        (!relation.products.iter().any(rounded))
-            .then(|| "it is stored in floating point".to_owned())
+        let is_float = !relation.products.iter().any(is_rounded);
+        is_float.then(|| "it is stored in floating point".to_owned())
     }
 
-    /// The scales and limits of one relation.
-    fn relation(
+    /// Finds the scales and limits of one relation.
+    fn scale(
         &self,
         job: &Job,
         sums: &Statistics,
         changes: &mut Changes,
-        report: &mut Report,
-    ) -> Result<(), AwqError> {
+        report: &mut AwqReport,
+    ) -> Result<(), MethodError> {
         let relation = &job.relation;
         let began = Instant::now();
         let inputs = Inputs::new(&job.taps, sums);
@@ -190,8 +165,8 @@ impl Scaling<'_> {
             .iter()
             .filter_map(|name| self.product(name).transpose())
             .collect::<Result<_, _>>()?;
-        let mut group = Group {
-            producer: relation.producer.weight().to_owned(),
+        let mut group = ScaledGroup {
+            producer: relation.producer.weight.clone(),
             products: relation.products.clone(),
             exponents: Vec::new(),
             before: 0.0,
@@ -203,8 +178,12 @@ impl Scaling<'_> {
             let matrices: Vec<Matrix> =
                 products.iter().flat_map(|product| self.matrices(product, &inputs, only)).collect();
             let sizes = inputs.sizes(only);
-            let search =
-                Search { relation, matrices: &matrices, seconds: &inputs.seconds, sizes: &sizes };
+            let search = ScaleSearch {
+                relation,
+                matrices: &matrices,
+                seconds: &inputs.seconds,
+                sizes: &sizes,
+            };
             let found = self.pool.install(|| search.run(self.request.parameters.scales))?;
             scales.extend(found.values);
             group.exponents.push(found.exponent);
@@ -218,81 +197,72 @@ impl Scaling<'_> {
         if self.request.parameters.limits.steps > 0 {
             for product in &products {
                 let Some(change) = changes.get_mut(&product.name) else { continue };
-                report.clipped.push(self.limits(product, relation, &inputs, &scales, change)?);
+                report.clipped.push(self.clip(product, relation, &inputs, &scales, change)?);
             }
         }
         report.times.limits += began.elapsed();
         Ok(())
     }
 
-    /// A product whose weight will be rounded.
-    fn product(&self, name: &str) -> Result<Option<Product>, AwqError> {
-        let (Some(tensor), Some(rounded)) = (self.source.find(name), self.formats.find(name))
-        else {
+    /// A weight that will be rounded; `None` for others.
+    fn product(&self, name: &str) -> Result<Option<Product>, MethodError> {
+        let (Some(tensor), Some(rounded)) = (self.source.find(name), self.draft.find(name)) else {
             return Ok(None);
         };
-        if rounded.entry.format.block_weights() == 1 {
+        let format = rounded.entry.format;
+        if format.block_weights() == 1 {
             return Ok(None);
         }
-        let (columns, rows) = change::shape(tensor);
+        let [columns, rows, matrices] = shape(tensor);
         Ok(Some(Product {
             name: name.to_owned(),
-            format: rounded.entry.format,
+            format,
             values: change::values(self.source, tensor)?,
             columns,
             rows,
-            matrices: matrices(tensor),
+            matrices,
         }))
     }
 
-    /// A product's matrices for the search, or one of them; each counts as often as it is used, and all together as
-    /// much as any other product.
-    fn matrices(&self, product: &Product, inputs: &Inputs, only: Option<usize>) -> Vec<Matrix> {
+    /// A weight's matrices for the search, or one of them. Each is weighted by the vectors it sees, and all together as
+    /// much as any other weight.
+    fn matrices(&self, product: &Product, inputs: &Inputs<'_>, only: Option<usize>) -> Vec<Matrix> {
         let most = self.request.parameters.rows.max(1);
-        let wanted = |index: &usize| only.is_none_or(|only| only == *index);
         let mut matrices: Vec<Matrix> = (0..product.matrices)
-            .filter(wanted)
+            .filter(|index| only.is_none_or(|only| only == *index))
             .map(|index| {
                 let moment = inputs.moment(product, index);
                 Matrix {
                     format: product.format,
                     columns: product.columns,
                     values: product.sample(index, most),
-                    importance: self.importance_of(product, index),
+                    importance: product.importance(self.request.rounding.importance, index, None),
                     moment,
                     weight: inputs.shares[moment],
                 }
             })
             .collect();
-        let power: f64 = matrices
-            .iter()
-            .map(|matrix| {
-                let second = inputs.seconds[matrix.moment].as_ref();
-                matrix.weight * self.pool.install(|| matrix.power(second))
-            })
-            .sum();
+        let power = |matrix: &Matrix| {
+            let second = inputs.seconds[matrix.moment].as_ref();
+            matrix.weight * self.pool.install(|| matrix.power(second))
+        };
+        let power: f64 = matrices.iter().map(power).sum();
         for matrix in &mut matrices {
             matrix.weight /= power.max(f64::MIN_POSITIVE);
         }
         matrices
     }
 
-    /// The importance of the columns of one of a product's matrices, in the original.
-    fn importance_of(&self, product: &Product, index: usize) -> Option<Vec<f32>> {
-        let all = self.request.importance?;
-        let entry = all.iter().find(|entry| entry.weight == product.name)?;
-        entry.values.chunks_exact(product.columns).nth(index).map(<[f32]>::to_vec)
-    }
-
-    /// The limits of one product, for the scales that it was given.
-    fn limits(
+    /// Finds the limits of one weight, for scales that are already chosen.
+    fn clip(
         &self,
         product: &Product,
         relation: &Relation,
-        inputs: &Inputs,
+        inputs: &Inputs<'_>,
         scales: &[f32],
         change: &mut Change,
-    ) -> Result<Clipped, AwqError> {
+    ) -> Result<Clipped, MethodError> {
+        let AwqRequest { rounding, parameters, .. } = self.request;
         let mut clipped = Clipped { weight: product.name.clone(), before: 0.0, after: 0.0 };
         let mut values = product.values.clone();
         change.apply(&mut values, product.columns, product.rows);
@@ -305,18 +275,14 @@ impl Scaling<'_> {
             let second = Mat::from_fn(product.columns, product.columns, |i, j| {
                 second[(i, j)] / (columns[i] * columns[j])
             });
-            let importance = self.importance_of(product, index).map(|importance| {
-                importance.iter().zip(&columns).map(|(value, by)| value / (by * by)).collect()
-            });
-            let importance: Option<Vec<f32>> = importance;
-            let problem = Problem {
+            let importance = product.importance(rounding.importance, index, Some(&columns));
+            let search = LimitSearch {
                 format: product.format,
                 values,
                 importance: importance.as_deref(),
                 second: second.as_ref(),
             };
-            let grid = self.request.parameters.limits;
-            let found = self.pool.install(|| clip::choose(&problem, grid))?;
+            let found = self.pool.install(|| search.run(parameters.limits))?;
             clipped.before += inputs.shares[moment] * found.before;
             clipped.after += inputs.shares[moment] * found.after;
             match &mut limits {
@@ -328,9 +294,9 @@ impl Scaling<'_> {
         Ok(clipped)
     }
 
-    /// The importance matrix of the scaled model: inputs are divided by the scales.
+    /// The importance matrix of the scaled model: its inputs are divided by the scales.
     fn importance(&self, jobs: &[Job], changes: &Changes) -> Option<Vec<Importance>> {
-        let mut all = self.request.importance?.to_vec();
+        let mut all = self.request.rounding.importance?.to_vec();
         for entry in &mut all {
             let job = jobs.iter().find(|job| job.relation.products.contains(&entry.weight));
             if let (Some(job), Some(change)) = (job, changes.get(&entry.weight)) {

@@ -1,93 +1,78 @@
-//! The search for the scales of one relation: powers of the channels' sizes, tried with the real rounding.
+//! The search for the scales of one relation: powers of the sizes of channels, tried with the real rounding.
 //!
-//! A candidate multiplies column `j` of every product by `s_j`, rounds with ggml's own code, divides by `s_j`
-//! again and asks what the difference to the original costs at the outputs: `tr(E H Eᵀ)`, `H` the second moment of
-//! the inputs. Uses the statistics and `llama::blocks`; used by the entry point.
+//! A candidate multiplies column `j` of every weight by `s_j`, rounds with ggml's own code and divides by `s_j` again. The
+//! loss of the difference `E` to the original is that of the outputs: `tr(E H Eᵀ)`, `H` the second moment of the inputs.
+//! Uses the statistics and `llama::blocks`; used by the entry point.
 
-use super::AwqError;
+use super::inputs::divided_by_squares;
 use super::relations::Relation;
 use crate::engine::llama::blocks;
 use crate::model::gguf::GgmlType;
+use crate::quantize::MethodError;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-/// Scales are kept within this factor of each other's geometric middle, in both directions.
+/// Largest ratio of a scale to the geometric mean of the largest and the smallest one.
 const WIDEST: f32 = 1e4;
 /// Rows that one thread works on at a time.
-const ROWS: usize = 16;
-/// Columns whose largest weight a weight is compared with, as in the paper's groups.
+pub(super) const ROWS: usize = 16;
+/// Columns within which a weight is compared with the largest one, as the groups of the paper.
 const GROUP: usize = 32;
 
-/// One matrix that takes the scale in.
+/// One matrix whose columns are multiplied by the scales.
 #[derive(Debug, Clone)]
-pub struct Matrix {
+pub(super) struct Matrix {
     /// How it will be stored.
-    pub format: GgmlType,
-    /// Its columns.
-    pub columns: usize,
-    /// The rows that count, `[rows, columns]`.
-    pub values: Vec<f32>,
-    /// Importance of its columns, in the original model.
-    pub importance: Option<Vec<f32>>,
-    /// Which second moment it goes with.
-    pub moment: usize,
-    /// How much its loss counts.
-    pub weight: f64,
+    pub(super) format: GgmlType,
+    pub(super) columns: usize,
+    /// A sample of its rows, `[rows, columns]`.
+    pub(super) values: Vec<f32>,
+    /// Of its columns, in the original model.
+    pub(super) importance: Option<Vec<f32>>,
+    /// Index of the second moment of its inputs.
+    pub(super) moment: usize,
+    /// Factor of its loss in the sum.
+    pub(super) weight: f64,
 }
 
-/// What is tried.
+/// Scales to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    /// Steps of the exponent from 0 to 1; none: nothing is scaled.
+pub struct ScaleGrid {
+    /// Steps of the exponent from 0 to 1; 0: no scaling.
     pub steps: u16,
-    /// Whether also to divide by the size of the weights to the power of 1 minus the exponent.
+    /// Also try scales divided by the size of the weights to the power of 1 minus the exponent.
     pub weights: bool,
 }
 
-/// The scales that were found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scales {
+pub(super) struct Scales {
     /// One per channel.
-    pub values: Vec<f32>,
-    /// The exponent.
-    pub exponent: f64,
-    /// Whether the weights' sizes are in it.
-    pub weights: bool,
-    /// Loss with rounding but without scales, in units of the outputs' mean square.
-    pub before: f64,
-    /// Loss with them.
-    pub after: f64,
+    pub(super) values: Vec<f32>,
+    pub(super) exponent: f64,
+    /// Loss of rounding without scales, relative to the mean square of the outputs.
+    pub(super) before: f64,
+    /// Loss with scales.
+    pub(super) after: f64,
 }
 
-/// A search: matrices that share a set of scales.
+/// Matrices that share a set of scales.
 #[derive(Debug)]
-pub struct Search<'a> {
-    /// Whose channels.
-    pub relation: &'a Relation,
-    /// The matrices.
-    pub matrices: &'a [Matrix],
-    /// Second moments of their inputs.
-    pub seconds: &'a [Mat<f32>],
-    /// Mean size of each column's inputs.
-    pub sizes: &'a [f64],
+pub(super) struct ScaleSearch<'a> {
+    pub(super) relation: &'a Relation,
+    pub(super) matrices: &'a [Matrix],
+    /// Second moments of inputs.
+    pub(super) seconds: &'a [Mat<f32>],
+    /// Mean absolute input of each column.
+    pub(super) sizes: &'a [f64],
 }
 
-impl Search<'_> {
-    /// The best scales of a grid.
-    ///
-    /// # Errors
-    /// When a matrix cannot be rounded to its format.
-    pub fn run(&self, grid: Grid) -> Result<Scales, AwqError> {
-        let channels = self.relation.channels;
-        let before = self.loss(&vec![1.0; channels])?;
-        let mut best = Scales {
-            values: vec![1.0; channels],
-            exponent: 0.0,
-            weights: false,
-            before,
-            after: before,
-        };
+impl ScaleSearch<'_> {
+    /// Finds the best scales of a grid.
+    pub(super) fn run(&self, grid: ScaleGrid) -> Result<Scales, MethodError> {
+        let values = vec![1.0; self.relation.channels];
+        let before = self.loss(&values)?;
+        let mut best = Scales { values, exponent: 0.0, before, after: before };
         let inputs = self.per_channel(self.sizes);
         let weights = self.per_channel(&self.weight_sizes());
         let steps = if grid.steps == 0 { 0..0 } else { 0..grid.steps + 1 };
@@ -98,18 +83,15 @@ impl Search<'_> {
                 if (with_weights && !grid.weights) || (!with_weights && step == 0) {
                     continue;
                 }
-                let values: Vec<f64> = inputs
-                    .iter()
-                    .zip(&weights)
-                    .map(|(input, weight)| {
-                        let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
-                        input.powf(exponent) / divisor
-                    })
-                    .collect();
+                let scale = |(input, weight): (&f64, &f64)| {
+                    let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
+                    input.powf(exponent) / divisor
+                };
+                let values: Vec<f64> = inputs.iter().zip(&weights).map(scale).collect();
                 let values = normalized(&values);
                 let after = self.loss(&values)?;
                 if after < best.after {
-                    best = Scales { values, exponent, weights: with_weights, before, after };
+                    best = Scales { values, exponent, before, after };
                 }
             }
         }
@@ -127,7 +109,7 @@ impl Search<'_> {
         sums.into_iter().map(|(sum, count)| sum / f64::max(count, 1.0)).collect()
     }
 
-    /// Mean size of each column's weights, each in units of the largest of its group.
+    /// Sum of each column's absolute weights, each relative to the largest of its group.
     fn weight_sizes(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.sizes.len()];
         for matrix in self.matrices {
@@ -143,8 +125,8 @@ impl Search<'_> {
         sums
     }
 
-    /// What rounding with these scales costs.
-    fn loss(&self, scales: &[f32]) -> Result<f64, AwqError> {
+    /// Loss of rounding with these scales.
+    fn loss(&self, scales: &[f32]) -> Result<f64, MethodError> {
         let columns = self.relation.spread(scales);
         let mut loss = 0.0;
         for matrix in self.matrices {
@@ -156,9 +138,10 @@ impl Search<'_> {
 }
 
 impl Matrix {
-    /// What errors of rounding the scaled matrix cost, summed over its rows.
-    fn loss(&self, scales: &[f32], second: MatRef<'_, f32>) -> Result<f64, AwqError> {
-        let importance = self.scaled_importance(scales);
+    /// Loss of rounding the scaled matrix, summed over its rows.
+    fn loss(&self, scales: &[f32], second: MatRef<'_, f32>) -> Result<f64, MethodError> {
+        let importance =
+            self.importance.as_deref().map(|values| divided_by_squares(values, scales));
         self.values
             .par_chunks(ROWS * self.columns)
             .map(|rows| {
@@ -168,10 +151,9 @@ impl Matrix {
                 }
                 let mut errors =
                     rounded(self.format, &scaled, self.columns, importance.as_deref())?;
-                for (row, original) in
-                    errors.chunks_exact_mut(self.columns).zip(rows.chunks_exact(self.columns))
-                {
-                    for ((error, original), scale) in row.iter_mut().zip(original).zip(scales) {
+                let originals = rows.chunks_exact(self.columns);
+                for (errors, originals) in errors.chunks_exact_mut(self.columns).zip(originals) {
+                    for ((error, original), scale) in errors.iter_mut().zip(originals).zip(scales) {
                         *error = *error / scale - original;
                     }
                 }
@@ -180,16 +162,8 @@ impl Matrix {
             .sum()
     }
 
-    /// The importance of its columns once they are scaled: inputs are divided by the scales.
-    #[must_use]
-    pub fn scaled_importance(&self, scales: &[f32]) -> Option<Vec<f32>> {
-        let importance = self.importance.as_ref()?;
-        Some(importance.iter().zip(scales).map(|(value, scale)| value / (scale * scale)).collect())
-    }
-
     /// The mean square of its outputs, summed over its rows.
-    #[must_use]
-    pub fn power(&self, second: MatRef<'_, f32>) -> f64 {
+    pub(super) fn power(&self, second: MatRef<'_, f32>) -> f64 {
         self.values
             .par_chunks(ROWS * self.columns)
             .map(|rows| quadratic(rows, second).iter().sum::<f64>())
@@ -198,47 +172,42 @@ impl Matrix {
 }
 
 /// `e H eᵀ` of each row.
-#[must_use]
-pub fn quadratic(rows: &[f32], second: MatRef<'_, f32>) -> Vec<f64> {
+pub(super) fn quadratic(rows: &[f32], second: MatRef<'_, f32>) -> Vec<f64> {
     let columns = second.ncols();
     let count = rows.len() / columns.max(1);
     let left = MatRef::from_row_major_slice(&rows[..count * columns], count, columns);
-    // Transposed, so that a row's product lies in one piece.
+    // Transposed, so that a row's product is contiguous.
     let mut product = Mat::<f32>::zeros(columns, count);
     matmul(product.as_mut(), Accum::Replace, second, left.transpose(), 1.0, Par::Seq);
-    rows.chunks_exact(columns)
-        .enumerate()
-        .map(|(index, row)| {
-            let product = product.col_as_slice(index);
-            row.iter().zip(product).map(|(a, b)| f64::from(a * b)).sum()
-        })
-        .collect()
+    let rows = rows.chunks_exact(columns).enumerate();
+    rows.map(|(index, row)| {
+        let product = product.col_as_slice(index);
+        row.iter().zip(product).map(|(a, b)| f64::from(a * b)).sum()
+    })
+    .collect()
 }
 
-/// Rows as they come back from a format.
-///
-/// # Errors
-/// When they cannot be rounded to it.
-pub fn rounded(
+/// Rows, rounded to a format and read back.
+pub(super) fn rounded(
     format: GgmlType,
     rows: &[f32],
     columns: usize,
     importance: Option<&[f32]>,
-) -> Result<Vec<f32>, AwqError> {
+) -> Result<Vec<f32>, MethodError> {
     let bytes = blocks::quantize(format, rows, columns, importance)?;
     let mut values = Vec::with_capacity(rows.len());
     blocks::dequantize(format, &bytes, &mut values)?;
     Ok(values)
 }
 
-/// Scales around 1: divided by the geometric middle of the largest and the smallest, and bounded.
+/// Bounded scales, divided by the geometric mean of the largest and the smallest.
 #[expect(clippy::cast_possible_truncation, reason = "scales are stored in f32")]
 fn normalized(values: &[f64]) -> Vec<f32> {
     let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
     if most <= 0.0 {
         return vec![1.0; values.len()];
     }
-    // A channel that is never used would make the middle meaningless.
+    // A channel that is never used would make the mean meaningless.
     let bounded = values
         .iter()
         .map(|value| if value.is_finite() { value.max(most / f64::from(WIDEST)) } else { most });
@@ -258,7 +227,7 @@ mod tests {
 
     fn relation() -> Relation {
         Relation {
-            producer: Producer::Vector { weight: "norm.weight".to_owned() },
+            producer: Producer { weight: "norm.weight".to_owned(), first_row: None },
             biases: Vec::new(),
             products: vec!["product.weight".to_owned()],
             channels: COLUMNS,
@@ -288,18 +257,22 @@ mod tests {
         ((0..COLUMNS).map(|column| f64::from(size(column))).collect(), second)
     }
 
-    fn search(grid: Grid) -> Scales {
+    fn search(grid: ScaleGrid) -> Scales {
         let _backend = Backend::initialise();
         let (relation, (sizes, second)) = (relation(), inputs());
         let matrices = [matrix(COLUMNS)];
-        let search =
-            Search { relation: &relation, matrices: &matrices, seconds: &[second], sizes: &sizes };
+        let search = ScaleSearch {
+            relation: &relation,
+            matrices: &matrices,
+            seconds: &[second],
+            sizes: &sizes,
+        };
         search.run(grid).unwrap()
     }
 
     #[test]
     fn salient_channels_get_larger_weights_and_the_loss_falls() {
-        let found = search(Grid { steps: 20, weights: false });
+        let found = search(ScaleGrid { steps: 20, weights: false });
         assert!(found.exponent > 0.0);
         assert!(found.after < 0.5 * found.before, "{} of {}", found.after, found.before);
         let ordinary = found.values[0];
@@ -314,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_grid_without_steps_leaves_everything_as_it_is() {
-        let found = search(Grid { steps: 0, weights: true });
+        let found = search(ScaleGrid { steps: 0, weights: true });
         assert!(found.values.iter().all(|scale| (scale - 1.0).abs() < f32::EPSILON));
         assert!((found.after - found.before).abs() < f64::EPSILON);
     }
@@ -331,10 +304,14 @@ mod tests {
         let (mut sizes, second) = inputs();
         sizes[5] = 59.0;
         let matrices = [matrix(COLUMNS)];
-        let search =
-            Search { relation: &relation, matrices: &matrices, seconds: &[second], sizes: &sizes };
+        let search = ScaleSearch {
+            relation: &relation,
+            matrices: &matrices,
+            seconds: &[second],
+            sizes: &sizes,
+        };
         assert!((search.per_channel(&sizes)[5] - 30.0).abs() < 1e-12);
-        let found = search.run(Grid { steps: 10, weights: true }).unwrap();
+        let found = search.run(ScaleGrid { steps: 10, weights: true }).unwrap();
         assert_eq!(found.values.len(), 32);
         let spread = relation.spread(&found.values);
         assert_eq!(spread[..32], spread[32..]);

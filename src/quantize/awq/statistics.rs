@@ -1,17 +1,16 @@
-//! What flows into products: the mean size of each channel, and the second moments that tell what an error of a
-//! weight costs at the output.
+//! Mean size and second moment of the inputs of each weight.
 //!
-//! Second moments take `columns²` numbers per set of inputs, so the text is evaluated as often as it takes to stay
-//! within a budget of memory, each time only as far as is needed. Used by the lanes and the entry point.
+//! A second moment takes `columns²` numbers, so the text is evaluated as often as it takes to stay within a memory
+//! budget, each time only as far as is needed. Used by the streams and the entry point.
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use crate::quantize::sums::add_gram;
+use faer::{Mat, MatRef, Par};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Sums over vectors that one matrix is multiplied with.
+/// Sums over the vectors that one matrix is multiplied with.
 #[derive(Debug, Clone)]
-pub struct Moment {
+pub(super) struct Moment {
     vectors: usize,
     sizes: Vec<f64>,
     /// `Σ xᵀx`, the lower triangle.
@@ -19,14 +18,12 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Of vectors of this length.
-    #[must_use]
-    pub fn new(columns: usize) -> Self {
+    pub(super) fn new(columns: usize) -> Self {
         Self { vectors: 0, sizes: vec![0.0; columns], products: Mat::zeros(columns, columns) }
     }
 
     /// Adds vectors, `[vectors, columns]`.
-    pub fn add(&mut self, rows: &[f32], parallel: Par) {
+    pub(super) fn add(&mut self, rows: &[f32], parallel: Par) {
         let columns = self.sizes.len();
         for row in rows.chunks_exact(columns) {
             for (sum, value) in self.sizes.iter_mut().zip(row) {
@@ -35,35 +32,21 @@ impl Moment {
         }
         let vectors = rows.len() / columns.max(1);
         let x = MatRef::from_row_major_slice(&rows[..vectors * columns], vectors, columns);
-        triangular::matmul(
-            self.products.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            x.transpose(),
-            BlockStructure::Rectangular,
-            x,
-            BlockStructure::Rectangular,
-            1.0,
-            parallel,
-        );
+        add_gram(self.products.as_mut(), x, parallel);
         self.vectors += vectors;
     }
 
-    /// Vectors seen.
-    #[must_use]
-    pub fn vectors(&self) -> usize {
+    pub(super) fn vectors(&self) -> usize {
         self.vectors
     }
 
     /// Σ|x| of each column.
-    #[must_use]
-    pub fn sizes(&self) -> &[f64] {
+    pub(super) fn sizes(&self) -> &[f64] {
         &self.sizes
     }
 
-    /// The mean of `xᵀx`; zeros if nothing was seen.
-    #[must_use]
-    pub fn second(&self) -> Mat<f32> {
+    /// The mean of `xᵀx`; zeros without vectors.
+    pub(super) fn second(&self) -> Mat<f32> {
         #[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
         let scale = 1.0 / self.vectors.max(1) as f32;
         Mat::from_fn(self.sizes.len(), self.sizes.len(), |i, j| {
@@ -72,29 +55,24 @@ impl Moment {
     }
 }
 
-/// Where to look.
+/// A weight whose inputs are summed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tap {
-    /// The weight whose inputs are summed.
-    pub weight: String,
-    /// Its columns.
-    pub columns: usize,
-    /// Sets of sums: 1, or one per expert.
-    pub matrices: usize,
+pub(super) struct Tap {
+    pub(super) weight: String,
+    pub(super) columns: usize,
+    /// 1, or the number of experts: each has sums of its own.
+    pub(super) matrices: usize,
 }
 
 impl Tap {
     /// Bytes of its sums.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         (self.columns * self.columns * self.matrices * size_of::<f32>()) as u64
     }
 }
 
-/// Divides things of these sizes, in their order, into runs that fit a budget. What alone is larger is a run of
-/// its own.
-#[must_use]
-pub fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
+/// Divides items of these sizes, in their order, into runs within a budget. A larger item is a run of its own.
+pub(super) fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut sum = 0;
     for (index, bytes) in bytes.iter().enumerate() {
@@ -110,8 +88,8 @@ pub fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
     runs
 }
 
-/// Sums of several taps, by weight.
-pub type Statistics = HashMap<String, Vec<Moment>>;
+/// Sums by weight, one per matrix.
+pub(super) type Statistics = HashMap<String, Vec<Moment>>;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,9 @@
-//! The factorisation that GPTQ is: a positive definite matrix `H` as `R⁻¹ D R⁻ᵀ`, `R` unit upper triangular.
+//! The factorisation behind GPTQ: a positive definite `H` as `R⁻¹ D R⁻ᵀ`, `R` unit upper triangular.
 //!
-//! The published algorithm takes the Cholesky factor `U` of `H⁻¹ = Uᵀ U`; here `R = U` with each row divided
-//! by its diagonal and `D` has one over the diagonal squared, which is the same with one product less per
-//! step. It is made from a Cholesky factorisation of `H` with rows and columns in reverse order and the
-//! inverse of a triangle, so `H⁻¹` itself, which loses digits, is never formed. Uses `faer`; used by the
-//! solver and by the search within blocks.
+//! The published algorithm takes the Cholesky factor `U` of `H⁻¹ = Uᵀ U`. Here `R` is `U` with each row divided by its
+//! diagonal and `D` is one over the diagonal squared, which saves a product per step. It is made from a Cholesky
+//! factorisation of `H` with rows and columns in reverse order and the inverse of a triangle, so `H⁻¹` itself, which loses
+//! digits, is never formed. Uses `faer`; used by the solver and by the search within blocks.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{
@@ -16,22 +15,25 @@ use faer::{Mat, Par, Spec};
 /// `H = R⁻¹ D R⁻ᵀ`.
 ///
 /// For an error `e` (target minus what is stored) the sequence `s_i = e_i`, `e_j -= s_i R_ij` for `j > i` has
-/// `e H eᵀ = Σ D_i s_i²`: what weight `i` adds when all after it are free to make up for it.
+/// `e H eᵀ = Σ D_i s_i²`: the part of weight `i` when all after it are free to compensate.
 #[derive(Debug, Clone)]
-pub struct Factor {
+pub(super) struct Factor {
     /// Rows and columns.
-    pub size: usize,
+    pub(super) size: usize,
     /// `R`, row after row; zeros below the diagonal.
-    pub unit: Vec<f32>,
+    pub(super) unit: Vec<f32>,
     /// `D`.
-    pub weight: Vec<f32>,
+    pub(super) weight: Vec<f32>,
 }
 
 impl Factor {
-    /// Factorises `matrix` (`size` rows one after the other, symmetric); `None` if it is not positive definite.
-    #[must_use]
+    /// Factorises a symmetric matrix; `None` if it is not positive definite.
     #[expect(clippy::cast_possible_truncation, reason = "f64 is for the factorisation only")]
-    pub fn new(size: usize, matrix: impl Fn(usize, usize) -> f64, parallel: Par) -> Option<Self> {
+    pub(super) fn new(
+        size: usize,
+        matrix: impl Fn(usize, usize) -> f64,
+        parallel: Par,
+    ) -> Option<Self> {
         let last = size.checked_sub(1)?;
         let mut lower = Mat::from_fn(size, size, |i, j| matrix(last - i, last - j));
         let scratch = cholesky_in_place_scratch::<f64>(size, parallel, Spec::default());
@@ -63,15 +65,12 @@ impl Factor {
     }
 
     /// Row `i` of `R`.
-    #[must_use]
-    pub fn row(&self, i: usize) -> &[f32] {
+    pub(super) fn row(&self, i: usize) -> &[f32] {
         &self.unit[i * self.size..][..self.size]
     }
 
-    /// The block of the factor on columns `from` to `from + size`: the factor of what `H` becomes on them
-    /// when all later columns are free (the Schur complement).
-    #[must_use]
-    pub fn part(&self, from: usize, size: usize) -> Self {
+    /// The diagonal block of columns `from` to `from + size`: the factor of the Schur complement of all later columns.
+    pub(super) fn part(&self, from: usize, size: usize) -> Self {
         let mut unit = Vec::with_capacity(size * size);
         for i in from..from + size {
             unit.extend_from_slice(&self.row(i)[from..from + size]);
@@ -79,8 +78,19 @@ impl Factor {
         Self { size, unit, weight: self.weight[from..from + size].to_vec() }
     }
 
+    /// Subtracts the compensation of errors from the weights right after them. `sequence` is that of the errors of columns
+    /// from `first` on.
+    pub(super) fn compensate(&self, first: usize, sequence: &[f32], after: &mut [f32]) {
+        for (i, step) in sequence.iter().enumerate() {
+            let row = &self.row(first + i)[first + sequence.len()..];
+            for (weight, r) in after.iter_mut().zip(row) {
+                *weight -= step * r;
+            }
+        }
+    }
+
     /// Turns errors into their sequence, in place.
-    pub fn whiten(&self, errors: &mut [f32]) {
+    pub(super) fn whiten(&self, errors: &mut [f32]) {
         for i in 0..self.size {
             let step = errors[i];
             let row = &self.row(i)[i + 1..];
@@ -91,13 +101,12 @@ impl Factor {
     }
 
     /// `Σ D_i s_i²` of a whitened sequence.
-    #[must_use]
-    pub fn loss(&self, sequence: &[f32]) -> f32 {
+    pub(super) fn loss(&self, sequence: &[f32]) -> f32 {
         self.weight.iter().zip(sequence).map(|(weight, step)| weight * step * step).sum()
     }
 
     /// `H⁻¹ g = Rᵀ D⁻¹ R g`.
-    pub fn solve(&self, gradient: &[f32], solution: &mut [f32]) {
+    pub(super) fn solve(&self, gradient: &[f32], solution: &mut [f32]) {
         solution[..self.size].fill(0.0);
         for i in 0..self.size {
             let row = &self.row(i)[i..];

@@ -1,19 +1,20 @@
-//! What the inputs of a matrix say about its errors: the Hessian, and what matching outputs adds to it.
+//! The Hessian of a matrix's loss, and the target that matches the original's outputs.
 //!
-//! With inputs `x` (in the model being made) and `y` (in the original), errors cost `Σ |W y − Q x|²` over all
-//! tokens, plus, where the product is added to a residual stream, what that stream has drifted by. Its Hessian is
-//! `H = mean xᵀx`; what it aims at follows from `mean (y − x)ᵀ x` and `mean drift ᵀ x`. Sums are made in f32
-//! over a few thousand tokens and in f64 over these. Uses `faer`; used by the tables and the sequence.
+//! With inputs `x` in the quantized model and `y` in the original, the loss is `Σ |W y + d − Q x|²` over all tokens, `d` the
+//! drift of the residual stream that the product is added to. Its Hessian is `H = mean xᵀx`; the target follows from
+//! `mean (y − x)ᵀ x` and `mean dᵀ x`. Sums over a few thousand tokens are made in f32, and over these in f64. Uses `faer`;
+//! used by the tables and the sequence.
 
 use super::factor::Factor;
+use crate::quantize::count;
+use crate::quantize::sums::add_gram;
 use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-/// Tokens that are summed in f32.
+/// Tokens after which the sums in f32 are added to those in f64.
 const TOKENS_IN_SINGLE: usize = 4096;
 
-/// A sum of products of two sets of vectors.
+/// A sum of outer products.
 #[derive(Debug)]
 struct Products {
     single: Mat<f32>,
@@ -38,7 +39,7 @@ impl Products {
 
 /// Sums over the tokens seen so far.
 #[derive(Debug)]
-pub struct Moments {
+pub(super) struct Moments {
     width: usize,
     parallel: Par,
     tokens: usize,
@@ -47,23 +48,21 @@ pub struct Moments {
     inputs: Products,
     /// `Σ (y − x)ᵀ x`.
     drift: Option<Products>,
-    /// `Σ dᵀ x`, `d` what the residual stream lacks.
+    /// `Σ dᵀ x`.
     residual: Option<Products>,
 }
 
-/// What the original model does where this one has its inputs.
+/// The original model's values for the same tokens.
 #[derive(Debug, Clone, Copy)]
-pub struct Original<'a> {
-    /// The inputs there.
-    pub inputs: &'a [f32],
-    /// The residual stream there minus that here, of width `outputs`, if it is corrected.
-    pub residual: Option<&'a [f32]>,
+pub(super) struct Original<'a> {
+    pub(super) inputs: &'a [f32],
+    /// The drift of the residual stream, if it is corrected.
+    pub(super) residual: Option<&'a [f32]>,
 }
 
 impl Moments {
-    /// For inputs of this width. `outputs` is the width of a residual stream to correct.
-    #[must_use]
-    pub fn new(width: usize, matched: bool, outputs: Option<usize>, parallel: Par) -> Self {
+    /// For inputs of `width`. `outputs` is the width of a residual stream to correct.
+    pub(super) fn new(width: usize, matched: bool, outputs: Option<usize>, parallel: Par) -> Self {
         Self {
             width,
             parallel,
@@ -75,41 +74,26 @@ impl Moments {
         }
     }
 
-    /// Bytes of such sums.
-    #[must_use]
-    pub fn bytes(width: usize, matched: bool, outputs: Option<usize>) -> u64 {
+    /// Bytes of the sums.
+    pub(super) fn bytes(width: usize, matched: bool, outputs: Option<usize>) -> u64 {
         let sums = 1 + u64::from(matched);
         let rows = sums * width as u64 + outputs.unwrap_or(0) as u64;
         rows * width as u64 * (size_of::<f32>() + size_of::<f64>()) as u64
     }
 
-    /// Tokens seen so far.
-    #[must_use]
-    pub fn tokens(&self) -> usize {
+    pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Length of an input.
-    #[must_use]
-    pub fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// Adds tokens; inputs are rows of the width. All of `original` that was announced must be there.
-    pub fn add(&mut self, inputs: &[f32], original: Option<Original<'_>>) {
+    /// Adds tokens, `[tokens, width]`. `original` must have the values that [`Self::new`] was asked for.
+    pub(super) fn add(&mut self, inputs: &[f32], original: Option<Original<'_>>) {
         let tokens = inputs.len() / self.width;
         let x = MatRef::from_row_major_slice(inputs, tokens, self.width);
-        triangular::matmul(
-            self.inputs.single.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            x.transpose(),
-            BlockStructure::Rectangular,
-            x,
-            BlockStructure::Rectangular,
-            1.0,
-            self.parallel,
-        );
+        add_gram(self.inputs.single.as_mut(), x, self.parallel);
         if let (Some(drift), Some(original)) = (&mut self.drift, original) {
             let difference: Vec<f32> =
                 original.inputs.iter().zip(inputs).map(|(y, x)| y - x).collect();
@@ -132,12 +116,9 @@ impl Moments {
         self.drift.iter_mut().chain(&mut self.residual).for_each(Products::flush);
     }
 
-    /// The Hessian with its factor; `damping` is the part of the mean diagonal that is added to the diagonal.
-    /// It is raised tenfold, up to `1`, for as long as the Hessian is not positive definite.
-    ///
-    /// `None` if that does not help: inputs that are all zero, or are not numbers.
-    #[must_use]
-    pub fn hessian(&mut self, damping: f64) -> Option<Hessian> {
+    /// The Hessian with its factor. `damping` times the mean diagonal is added to the diagonal; it is raised tenfold, up to
+    /// 1, while the Hessian is not positive definite. `None` if inputs are all zero or not finite.
+    pub(super) fn hessian(&mut self, mut damping: f64) -> Option<Hessian> {
         self.flush();
         let scale = 1.0 / count(self.tokens.max(1));
         let sums = &self.inputs.double;
@@ -146,7 +127,6 @@ impl Moments {
         if !(mean.is_finite() && mean > 0.0) {
             return None;
         }
-        let mut damping = damping;
         loop {
             let added = damping * mean;
             let damped = |i: usize, j: usize| at(i, j) + if i == j { added } else { 0.0 };
@@ -164,10 +144,9 @@ impl Moments {
         }
     }
 
-    /// What to store in place of `weights` so that outputs come closest to the original's:
-    /// `W + (W E + D) H⁻¹`, `E` and `D` the means above.
-    #[must_use]
-    pub fn target(&mut self, weights: &[f32], hessian: &Hessian) -> Vec<f32> {
+    /// The weights whose outputs come closest to the original's: `W + (W E + D) H⁻¹`, `E = mean (y − x)ᵀ x` and
+    /// `D = mean dᵀ x`.
+    pub(super) fn target(&mut self, weights: &[f32], hessian: &Hessian) -> Vec<f32> {
         self.flush();
         let (width, rows) = (self.width, weights.len() / self.width);
         let mut target = weights.to_vec();
@@ -184,14 +163,8 @@ impl Moments {
         // H⁻¹ = Rᵀ D⁻¹ R.
         let unit = MatRef::from_row_major_slice(&hessian.factor.unit, width, width);
         let mut half = Mat::<f32>::zeros(rows, width);
-        matmul(
-            half.as_mut(),
-            Accum::Replace,
-            wanted.as_ref(),
-            unit.transpose(),
-            1.0,
-            self.parallel,
-        );
+        let wanted = wanted.as_ref();
+        matmul(half.as_mut(), Accum::Replace, wanted, unit.transpose(), 1.0, self.parallel);
         for (column, weight) in hessian.factor.weight.iter().enumerate() {
             half.col_as_slice_mut(column).iter_mut().for_each(|value| *value /= weight);
         }
@@ -201,15 +174,13 @@ impl Moments {
     }
 }
 
-/// What errors cost.
 #[derive(Debug)]
-pub struct Hessian {
-    /// The matrix, damped.
-    pub matrix: Vec<f32>,
-    /// Its factor.
-    pub factor: Factor,
-    /// The damping it took.
-    pub damping: f64,
+pub(super) struct Hessian {
+    /// Damped, row after row.
+    pub(super) matrix: Vec<f32>,
+    pub(super) factor: Factor,
+    /// The damping it needed.
+    pub(super) damping: f64,
 }
 
 fn accumulate(sums: &mut Products, left: &[f32], right: MatRef<'_, f32>, parallel: Par) {
@@ -221,11 +192,6 @@ fn accumulate(sums: &mut Products, left: &[f32], right: MatRef<'_, f32>, paralle
 #[expect(clippy::cast_possible_truncation, reason = "matrix products are in f32")]
 fn single(matrix: &Mat<f64>, scale: f64) -> Mat<f32> {
     Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| (matrix[(i, j)] * scale) as f32)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
-fn count(number: usize) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]

@@ -1,67 +1,99 @@
-//! The memory that GPTQ takes: told before it is taken, and kept within a budget where there are many experts.
+//! The memory that GPTQ takes: announced before it is allocated, and kept within a budget where there are many experts.
 
+use super::GptqRequest;
 use super::hessian::Moments;
-use super::lanes::Lanes;
-use super::{Match, Request};
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::model::Model;
+use crate::engine::llama::partial::PartialContext;
+use crate::engine::{LoadExtent, Model as _};
+use crate::experiment::settings::Settings;
 use crate::model::gguf::Value;
+use crate::quantize::layer_shapes;
+use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
 use std::ops::Range;
 
-/// Bytes per element of a Hessian while it is factorised: two matrices in f64, and what is made of them in f32.
+/// Bytes per element of a Hessian while it is factorised: two matrices in f64, and the results in f32.
 const FACTOR_BYTES: u64 = 24;
 
-/// Divides matrices whose sums take so many bytes each into passes that fit a budget. A matrix that alone does not fit
-/// has a pass of its own.
-#[must_use]
-pub fn passes(matrices: usize, bytes: u64, budget: u64) -> Vec<Range<usize>> {
+/// The contexts of the streams: each stream has one of each model.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    streams: Streams,
+    /// What llama.cpp allocates for all streams.
+    bytes: u64,
+    tokens: u32,
+}
+
+impl Contexts {
+    /// Finds how many fit, from the models' metadata alone.
+    pub(super) fn plan(
+        backend: Backend,
+        request: &GptqRequest<'_>,
+        texts: usize,
+    ) -> Result<Self, EngineError> {
+        let tokens = request.text.context;
+        let settings = Settings { threads: Some(1), gpu_layers: 0, ..Settings::default() };
+        let original = request.is_matched().then_some(request.source);
+        let (mut each, mut weights) = (0, 0);
+        for path in [Some(request.output), original].into_iter().flatten() {
+            let planned = Model::load(backend, path, &settings, LoadExtent::MemoryPlan)?;
+            // llama.cpp computes no output, but has room for one at every position.
+            let outputs = u64::from(tokens) * planned.vocabulary_size() as u64 * 4;
+            each += context_bytes(&planned, &settings, chunk_shape(tokens, tokens))? + outputs;
+            weights += planned.tensor_bytes();
+        }
+        let streams = Streams::fit(request.threads, texts, each, weights);
+        Ok(Self { streams, bytes: each * u64::from(streams.count), tokens })
+    }
+
+    /// The contexts of one model.
+    pub(super) fn open<'m>(
+        &self,
+        model: &'m Model,
+    ) -> Result<Vec<PartialContext<'m>>, EngineError> {
+        let Streams { count, threads } = self.streams;
+        (0..count).map(|_| PartialContext::new(model, self.tokens, threads)).collect()
+    }
+}
+
+/// Divides matrices whose sums take `bytes` each into passes within a budget. A larger matrix has a pass of its own.
+pub(super) fn passes(matrices: usize, bytes: u64, budget: u64) -> Vec<Range<usize>> {
     let most = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX).max(1);
     (0..matrices).step_by(most).map(|from| from..matrices.min(from.saturating_add(most))).collect()
 }
 
-/// What for, and bytes: an upper estimate from the sizes of the tensors.
+/// Purpose and bytes: an upper estimate from the sizes of the tensors.
 pub(super) fn needed(
     source: &GgufInput,
     draft: &GgufInput,
     tokens: usize,
-    request: &Request<'_>,
-    lanes: &Lanes,
+    request: &GptqRequest<'_>,
+    contexts: &Contexts,
 ) -> Vec<(String, u64)> {
     let own = |key: &str| source.header().get_own(key).and_then(Value::as_count).unwrap_or(0);
-    let matched = request.parameters.matching != Match::Nothing;
-    let models = 1 + u64::from(matched);
+    let is_matched = request.is_matched();
     let single = size_of::<f32>() as u64;
-    let hidden = models * own("embedding_length") * tokens as u64 * single;
+    let hidden = (1 + u64::from(is_matched)) * own("embedding_length") * tokens as u64 * single;
     let bytes =
         |model: &GgufInput| model.tensors().iter().map(|tensor| tensor.entry.bytes).sum::<u64>();
-    let weights = bytes(draft) + if matched { bytes(source) } else { 0 };
-    let sums = matrices(source)
-        .map(|(columns, rows, matrices)| {
-            let columns = usize::try_from(columns).unwrap_or(0);
-            let rows = usize::try_from(rows).unwrap_or(0);
-            let one = Moments::bytes(columns, matched, matched.then_some(rows));
-            let all = one.saturating_mul(matrices).min(request.parameters.memory).max(one);
-            // The weights, their target, and two steps between.
-            let solving = 4 * (columns * rows) as u64 * single;
-            all + FACTOR_BYTES * (columns * columns) as u64 + solving
-        })
-        .max();
+    let weights = bytes(draft) + if is_matched { bytes(source) } else { 0 };
+    let sums = layer_shapes(source).map(|[columns, rows, matrices]| {
+        let one = Moments::bytes(columns, is_matched, is_matched.then_some(rows));
+        let all = one.saturating_mul(matrices as u64).min(request.parameters.memory).max(one);
+        // The weights, their target, and two steps between.
+        let solving = 4 * (columns * rows) as u64 * single;
+        all + FACTOR_BYTES * (columns * columns) as u64 + solving
+    });
+    let side_by_side =
+        format!("{} texts of {} tokens side by side", contexts.streams.count, contexts.tokens);
     vec![
         ("the weights of the models".to_owned(), weights),
         (format!("the hidden states of {tokens} tokens"), hidden),
-        (format!("{} texts of {} tokens side by side", lanes.count, request.context), lanes.bytes),
-        ("sums over inputs and the largest matrix".to_owned(), sums.unwrap_or(0)),
+        (side_by_side, contexts.bytes),
+        ("sums over inputs and the largest matrix".to_owned(), sums.max().unwrap_or(0)),
     ]
-}
-
-/// Columns, rows and number of the layers' matrices.
-fn matrices(model: &GgufInput) -> impl Iterator<Item = (u64, u64, u64)> {
-    let of_layers = model.tensors().iter().map(|tensor| &tensor.entry);
-    of_layers.filter(|entry| entry.name.starts_with("blk.") && entry.dimensions.len() >= 2).map(
-        |entry| {
-            let dimensions = &entry.dimensions;
-            (dimensions[0], dimensions[1], dimensions.iter().skip(2).product())
-        },
-    )
 }
 
 #[cfg(test)]

@@ -1,62 +1,46 @@
 //! The search for the scale, minimum and codes of one part.
 //!
-//! Candidates are tried sixteen at a time ([`super::trial`]): a coarse grid between clipping the largest weights
-//! and not; the best fit to the codes that came out, and a fine grid around it. Uses the trial and the layout;
-//! used by the search over blocks and by the sweeps.
+//! Candidates are tried sixteen at a time ([`super::trial`]): first a coarse grid of scales that clip the largest weights
+//! more or less, then finer grids around the least-squares fit to the best codes. Uses the trial and the layout; used by
+//! the search over blocks and by the sweeps.
 
-use super::layout::{Layout, Minimum};
-use super::trial::{Fit, LANES, Lanes, Metric};
+use super::layout::{Layout, Levels, Minimum};
+use super::trial::{Fit, LANES, Lanes, PartMetric};
 use half::f16;
 
-/// One part, to be stored.
+/// One part to store.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a, const N: usize> {
-    /// How.
-    pub layout: &'a Layout,
-    /// What an error costs.
-    pub metric: &'a Metric<N>,
-    /// What it should be.
-    pub target: &'a [f32; N],
+pub(super) struct Part<'a, const N: usize> {
+    pub(super) layout: &'a Layout,
+    pub(super) metric: &'a PartMetric<N>,
+    pub(super) target: &'a [f32; N],
 }
 
-/// A way to store a part.
+/// A way to store a part: weights are `scale * level(code) - minimum`.
 #[derive(Debug, Clone)]
-pub struct Choice<const N: usize> {
-    /// What the error costs.
-    pub loss: f32,
-    /// Scale.
-    pub scale: f32,
-    /// What is subtracted.
-    pub minimum: f32,
-    /// Integer of the scale, where it is one.
-    pub scale_code: i16,
-    /// Integer of the minimum, where it is one.
-    pub minimum_code: i16,
-    /// Codes.
-    pub codes: [i8; N],
+pub(super) struct Choice<const N: usize> {
+    pub(super) loss: f32,
+    pub(super) scale: f32,
+    pub(super) minimum: f32,
+    /// `scale` in units of the super-block.
+    pub(super) scale_code: i16,
+    /// `minimum` in units of the super-block.
+    pub(super) minimum_code: i16,
+    pub(super) codes: [i8; N],
 }
 
-/// The numbers of a block that its parts' integers are multiplied by.
+/// The factors of the scales and of the minimums of a super-block's parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Units {
-    /// For scales.
-    pub scale: f16,
-    /// For minimums.
-    pub minimum: f16,
+pub(super) struct Units {
+    pub(super) scale: f16,
+    pub(super) minimum: f16,
 }
 
 impl<const N: usize> Choice<N> {
     /// Worse than any other.
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            loss: f32::INFINITY,
-            scale: 0.0,
-            minimum: 0.0,
-            scale_code: 0,
-            minimum_code: 0,
-            codes: [0; N],
-        }
+    pub(super) fn none() -> Self {
+        let (scale_code, minimum_code, codes) = (0, 0, [0; N]);
+        Self { loss: f32::INFINITY, scale: 0.0, minimum: 0.0, scale_code, minimum_code, codes }
     }
 }
 
@@ -65,17 +49,14 @@ impl<const N: usize> Part<'_, N> {
         self.layout.minimum != Minimum::Absent
     }
 
-    /// Number of levels, as a number to compute with.
     fn level_count(&self) -> f32 {
-        let (low, high) = self.layout.levels.ends();
-        if matches!(self.layout.levels, super::layout::Levels::Table(_)) {
-            16.0
-        } else {
-            high - low + 1.0
+        match self.layout.levels {
+            Levels::Integers(low, high) => f32::from(high) - f32::from(low) + 1.0,
+            Levels::Table(table) => number(table.len()),
         }
     }
 
-    /// Tries scales and minimums as they are; keeps the best in `best`.
+    /// Tries scales and minimums that are no multiples of units; keeps the best in `best`.
     fn attempt(&self, mut scales: Lanes, mut minimums: Lanes, best: &mut Choice<N>) {
         match self.layout.minimum {
             Minimum::Absent => minimums = [0.0; LANES],
@@ -88,10 +69,11 @@ impl<const N: usize> Part<'_, N> {
         self.keep(&scales, &minimums, best);
     }
 
+    /// Tries scales and minimums; returns the lane of the best if it is better than `best`.
     fn keep(&self, scales: &Lanes, minimums: &Lanes, best: &mut Choice<N>) -> Option<usize> {
         let trial = self.metric.trial(self.target, self.layout.levels, scales, minimums);
         let lane = trial.best();
-        // Not a number, from inputs that are not, is never better.
+        // False for NaN, which comes from inputs that are not finite.
         if trial.loss[lane] < best.loss {
             best.loss = trial.loss[lane];
             best.scale = scales[lane];
@@ -103,8 +85,7 @@ impl<const N: usize> Part<'_, N> {
     }
 
     /// The best scale and minimum for the codes of a choice.
-    #[must_use]
-    pub fn fit(&self, choice: &Choice<N>) -> Fit {
+    pub(super) fn fit(&self, choice: &Choice<N>) -> Fit {
         let values = choice.codes.map(|code| self.layout.levels.value(code));
         let fit = self.metric.fit(self.target, &values, self.has_minimum());
         if fit.minimum < 0.0 && matches!(self.layout.minimum, Minimum::Integers(_)) {
@@ -114,10 +95,8 @@ impl<const N: usize> Part<'_, N> {
         fit
     }
 
-    /// The best choice with scale and minimum that are no multiples of anything: what a block of one part
-    /// stores, and what a block of several aims at.
-    #[must_use]
-    pub fn ideal(&self) -> Choice<N> {
+    /// The best choice without the constraint of units.
+    pub(super) fn ideal(&self) -> Choice<N> {
         let mut best = Choice::none();
         let count = self.level_count();
         if self.has_minimum() {
@@ -131,7 +110,7 @@ impl<const N: usize> Part<'_, N> {
     }
 
     /// Tries scales and minimums around the best fit to the codes of `best`.
-    pub fn refine(&self, width: f32, best: &mut Choice<N>) {
+    pub(super) fn refine(&self, width: f32, best: &mut Choice<N>) {
         let fit = self.fit(best);
         let count = self.level_count();
         if self.has_minimum() {
@@ -184,8 +163,8 @@ impl<const N: usize> Part<'_, N> {
         self.attempt(scales, std::array::from_fn(|lane| -ends(lane).0), best);
     }
 
-    /// Tries the integers around a scale and a minimum.
-    pub fn around(&self, units: Units, scale: f32, minimum: f32, best: &mut Choice<N>) {
+    /// Tries the multiples of units around a scale and a minimum.
+    pub(super) fn around(&self, units: Units, scale: f32, minimum: f32, best: &mut Choice<N>) {
         let (scale_unit, minimum_unit) = (units.scale.to_f32(), units.minimum.to_f32());
         let (least, most) = self.layout.scale.unwrap_or((1, 1));
         let bound =

@@ -1,48 +1,60 @@
-//! What GPTQ did to every matrix, and where the time went.
+//! What GPTQ did to every matrix, and how long it took.
 
-use crate::model::gguf::GgmlType;
+use crate::model::gguf::{GgmlType, Tensor};
 use std::time::Duration;
 
-/// What became of a matrix.
+/// Whether a matrix was replaced.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// Stored anew.
+pub enum MatrixOutcome {
+    /// Replaced.
     Stored {
-        /// What the errors of the importance matrix's rounding cost.
+        /// Loss of the importance matrix's rounding.
         before: f64,
-        /// What GPTQ's errors cost after its pass.
+        /// Loss of GPTQ after its pass from left to right.
         passed: f64,
-        /// What they cost in the end.
+        /// Loss of GPTQ after the sweeps.
         after: f64,
-        /// Damping that the Hessian took.
+        /// Damping that the Hessian needed.
         damping: f64,
     },
     /// Left as llama.cpp rounded it with the importance matrix.
     Kept {
-        /// Why.
+        /// The obstacle, as a clause.
         reason: String,
     },
 }
 
 /// A matrix of the model, or a table of experts' matrices.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
-    /// Its name.
+pub struct MatrixReport {
+    /// Name of the tensor.
     pub name: String,
-    /// Which of a table's matrices, where not all are meant.
+    /// Which of the experts, if not all.
     pub part: Option<String>,
     /// The format it is stored in.
     pub format: GgmlType,
     /// Number of weights.
     pub weights: u64,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// Whether it was replaced.
+    pub outcome: MatrixOutcome,
 }
 
-/// Where the time went.
+impl MatrixReport {
+    pub(super) fn kept(entry: &Tensor, reason: String) -> Self {
+        Self {
+            name: entry.name.clone(),
+            part: None,
+            format: entry.format,
+            weights: entry.weights,
+            outcome: MatrixOutcome::Kept { reason },
+        }
+    }
+}
+
+/// Duration of each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Times {
-    /// Evaluating both models.
+pub struct GptqTimes {
+    /// Evaluation of both models.
     pub forward: Duration,
     /// Sums over inputs.
     pub moments: Duration,
@@ -52,13 +64,11 @@ pub struct Times {
     pub rows: Duration,
 }
 
-/// What was done.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Every matrix that the calibration's tokens pass through.
-    pub matrices: Vec<Matrix>,
-    /// Tokens of calibration.
-    pub tokens: usize,
-    /// Where the time went.
-    pub times: Times,
+/// What GPTQ did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GptqReport {
+    /// Every quantized matrix.
+    pub matrices: Vec<MatrixReport>,
+    /// Duration of each stage.
+    pub times: GptqTimes,
 }

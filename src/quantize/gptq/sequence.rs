@@ -1,177 +1,143 @@
-//! Product after product, in the order of the graph: each matrix is chosen with the inputs it will have in the
-//! model being made.
+//! Product after product, in the order of the graph: each matrix is chosen with the inputs that it gets in the quantized
+//! model.
 //!
-//! Both models are evaluated up to the last cut before a group of products; from there the group's inputs
-//! are computed, its matrices are stored, and what comes after sees the change. Uses the plan, the two sides, the
-//! Hessian and the tables; used by the entry point.
+//! Both models are evaluated up to the last cut before a group of products. From there the group's inputs are computed
+//! and its matrices are stored, so that later groups see the change. Uses the plan, the two models, the Hessian and the
+//! tables; used by the entry point.
 
+use super::forward::{PartialForward, Probe, Stream};
 use super::hessian::{Moments, Original};
 use super::memory;
-use super::plan::{Group, Plan};
-use super::report::{Matrix, Outcome, Times};
-use super::side::{Glance, Lane, Side};
+use super::plan::{GptqPlan, Group};
+use super::solve::Work;
 use super::table::Table;
-use super::{GptqError, Match, Parameters};
+use super::{GptqParameters, GptqReport, MatrixReport};
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufInput;
-use crate::engine::llama::partial::{Look, Shown};
+use crate::engine::llama::partial::{ProbeKind, Shown};
 use crate::engine::llama::tensors::Weights;
+use crate::experiment::calibration::Matching;
+use crate::quantize::{MethodError, fraction};
 use faer::Par;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::Instant;
 
-/// What the sequence works on.
 #[derive(Debug)]
-pub struct Sequence<'a> {
+pub(super) struct Sequence<'a> {
     /// The original's file.
-    pub source: &'a GgufInput,
-    /// The file of the model being made, as it was first.
-    pub draft: &'a GgufInput,
-    /// What is to be done.
-    pub plan: &'a Plan,
+    pub(super) source: &'a GgufInput,
+    /// The quantized model's file, as llama.cpp made it.
+    pub(super) draft: &'a GgufInput,
+    pub(super) plan: &'a GptqPlan,
     /// The original; `None` if outputs are not matched.
-    pub original: Option<Side<'a>>,
-    /// The model being made.
-    pub made: Side<'a>,
+    pub(super) original: Option<PartialForward<'a>>,
+    /// The quantized model.
+    pub(super) made: PartialForward<'a>,
     /// Its weights.
-    pub weights: Weights<'a>,
-    /// Number of texts.
-    pub texts: usize,
-    /// How.
-    pub parameters: Parameters,
-    /// Threads.
-    pub threads: u32,
-    /// Where the time went.
-    pub times: Times,
+    pub(super) weights: Weights<'a>,
+    pub(super) parameters: GptqParameters,
+    pub(super) parallel: Par,
+    pub(super) report: GptqReport,
 }
 
-/// Is told now and then which part of a step is done, from 0 to 1.
-pub type Heartbeat<'h> = &'h mut dyn FnMut(f64);
-
-/// What became of a group.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// The bytes of what was stored anew, by name.
-    pub replaced: Vec<(String, Vec<u8>)>,
-    /// Every matrix of the group.
-    pub matrices: Vec<Matrix>,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
-fn count(number: usize) -> f64 {
-    number as f64
-}
+/// Called with the fraction of a step that is done, from 0 to 1.
+type OnFraction<'h> = &'h mut dyn FnMut(f64);
 
 impl<'a> Sequence<'a> {
-    fn parallel(&self) -> Par {
-        Par::rayon(usize::try_from(self.threads).unwrap_or(1))
-    }
-
-    /// Stores the matrices of one group.
-    ///
-    /// # Errors
-    /// When a model cannot be evaluated, or the one being made not changed.
-    pub fn group(&mut self, index: usize, heartbeat: Heartbeat<'_>) -> Result<Done, GptqError> {
-        let plan: &'a Plan = self.plan;
+    /// Stores the matrices of one group. Returns the new bytes by the name of the tensor.
+    pub(super) fn group(
+        &mut self,
+        index: usize,
+        on_fraction: OnFraction<'_>,
+    ) -> Result<Vec<(String, Vec<u8>)>, MethodError> {
+        let plan: &'a GptqPlan = self.plan;
         let group = &plan.groups[index];
-        let mut done = Done::default();
+        let GptqParameters { settings, units, memory } = self.parameters;
+        let work = Work { units, sweeps: settings.sweeps };
         let mut tables = Vec::new();
         for name in &group.weights {
             let shape = (group.columns, group.matrices);
-            let how = (self.parameters.work, self.parallel());
-            match Table::open(name, (self.source, self.draft), shape, how) {
+            match Table::open(name, (self.source, self.draft), shape, (work, self.parallel)) {
                 Ok(table) => tables.push(table),
-                Err(reason) => done.matrices.extend(self.kept(name, reason)),
-            }
-        }
-        if tables.is_empty() {
-            return Ok(done);
-        }
-        let bytes = Moments::bytes(group.columns, self.is_matched(), self.stream_width(group));
-        let ranges = memory::passes(group.matrices, bytes, self.parameters.memory);
-        for (pass, range) in ranges.iter().enumerate() {
-            let mut heartbeat = |part: f64| heartbeat((count(pass) + part) / count(ranges.len()));
-            // The original does not change: the last time, it goes on to the next group's cut at once.
-            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == ranges.len());
-            let next = next.map_or(group.cut, |next| next.cut);
-            let moments = self.moments(group, range.clone(), next, &mut heartbeat)?;
-            for (matrix, mut moments) in range.clone().zip(moments) {
-                let began = Instant::now();
-                let enough = moments.tokens() > 0;
-                let damping = self.parameters.damping;
-                let hessian = enough.then(|| moments.hessian(damping)).flatten();
-                self.times.factors += began.elapsed();
-                for table in &mut tables {
-                    table.store(matrix, &mut moments, hessian.as_ref(), &mut self.times);
+                Err(reason) => {
+                    let tensor = self.draft.find(name);
+                    let kept = tensor.map(|tensor| MatrixReport::kept(&tensor.entry, reason));
+                    self.report.matrices.extend(kept);
                 }
             }
         }
-        for table in tables {
-            let (matrices, replaced) = table.finish();
-            done.matrices.extend(matrices);
-            if let Some((name, bytes)) = replaced {
-                self.weights.write(&name, &bytes)?;
-                done.replaced.push((name, bytes));
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_matched = self.original.is_some();
+        let bytes = Moments::bytes(group.columns, is_matched, self.residual_width(group));
+        let ranges = memory::passes(group.matrices, bytes, memory);
+        for (pass, range) in ranges.iter().enumerate() {
+            let mut on_fraction = |part: f64| on_fraction(fraction(pass, part, ranges.len()));
+            // The original does not change, so its last pass goes on to the next group's cut.
+            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == ranges.len());
+            let next = next.map_or(group.cut, |next| next.cut);
+            let moments = self.moments(group, range.clone(), next, &mut on_fraction)?;
+            for (matrix, mut moments) in range.clone().zip(moments) {
+                let began = Instant::now();
+                let has_inputs = moments.tokens() > 0;
+                let hessian = has_inputs.then(|| moments.hessian(settings.damping)).flatten();
+                self.report.times.factors += began.elapsed();
+                for table in &mut tables {
+                    table.store(matrix, &mut moments, hessian.as_ref(), &mut self.report.times);
+                }
             }
         }
-        Ok(done)
-    }
-
-    /// The report's line of a weight that cannot be stored; none if it is not in the file.
-    fn kept(&self, name: &str, reason: String) -> Option<Matrix> {
-        let entry = &self.draft.find(name)?.entry;
-        Some(Matrix {
-            name: name.to_owned(),
-            part: None,
-            format: entry.format,
-            weights: entry.weights,
-            outcome: Outcome::Kept { reason },
-        })
-    }
-
-    fn is_matched(&self) -> bool {
-        self.original.is_some()
+        let mut replaced = Vec::new();
+        for table in tables {
+            if let Some((name, bytes)) = table.finish(&mut self.report.matrices) {
+                self.weights.write(&name, &bytes)?;
+                replaced.push((name, bytes));
+            }
+        }
+        Ok(replaced)
     }
 
     /// Width of the residual stream that a group's product is added to, if it is to be corrected.
-    fn stream_width(&self, group: &Group) -> Option<usize> {
-        let matched = self.parameters.matching == Match::Stream && !group.streams.is_empty();
-        matched.then_some(group.stream_width)
+    fn residual_width(&self, group: &Group) -> Option<usize> {
+        let is_corrected = self.parameters.settings.matching == Matching::Stream;
+        (is_corrected && !group.residuals.is_empty()).then_some(group.residual_width)
     }
 
-    /// Sums over the inputs of some of a group's matrices, in the model being made and in the original. On the way
-    /// the one goes on to the group's cut, the other to `next`.
+    /// Sums over the inputs of some of a group's matrices, in both models. The quantized model advances to the group's
+    /// cut, the original to `next`.
     fn moments(
         &mut self,
         group: &Group,
         matrices: Range<usize>,
         next: Option<usize>,
-        heartbeat: Heartbeat<'_>,
-    ) -> Result<Vec<Moments>, GptqError> {
-        let width = self.stream_width(group);
+        on_fraction: OnFraction<'_>,
+    ) -> Result<Vec<Moments>, MethodError> {
+        let width = self.residual_width(group);
+        let is_matched = self.original.is_some();
         let mut moments: Vec<Moments> = matrices
             .clone()
-            .map(|_| Moments::new(group.columns, self.is_matched(), width, self.parallel()))
+            .map(|_| Moments::new(group.columns, is_matched, width, self.parallel))
             .collect();
-        let mut wanted = vec![(group.step, Look::Input)];
+        let mut wanted = vec![(group.step, ProbeKind::Input)];
         if width.is_some() {
-            wanted.extend(group.streams.iter().map(|&step| (step, Look::Output)));
+            wanted.extend(group.residuals.iter().map(|&step| (step, ProbeKind::Output)));
         }
         let flow = &self.plan.flow;
-        let here = self.made.glance(flow, &wanted, group.cut);
-        let there = self.original.as_ref().map(|side| side.glance(flow, &wanted, next));
+        let here = self.made.probe(flow, &wanted, group.cut);
+        let there = self.original.as_ref().map(|forward| forward.probe(flow, &wanted, next));
         let mut pairs = Pairs::default();
-        for first in (0..self.texts).step_by(self.made.lanes()) {
-            heartbeat(count(first) / count(self.texts));
+        for first in (0..self.made.texts()).step_by(self.made.streams()) {
+            on_fraction(fraction(first, 0.0, self.made.texts()));
             let began = Instant::now();
-            let seen = self.look(first, &here, there.as_ref())?;
-            self.times.forward += began.elapsed();
+            let shown = self.read(first, &here, there.as_ref())?;
+            self.report.times.forward += began.elapsed();
             let began = Instant::now();
-            for (made, original) in &seen {
+            for (made, original) in &shown {
                 let drift = original.as_ref().filter(|_| width.is_some());
-                let drift = drift.map(|original| stream(&original[1..], &made[1..]));
+                let drift = drift.map(|original| residual_drift(&original[1..], &made[1..]));
                 let (made, original) = (&made[0], original.as_ref().map(|shown| &shown[0]));
                 if group.matrices == 1 {
                     let residual = drift.as_deref();
@@ -180,54 +146,54 @@ impl<'a> Sequence<'a> {
                     continue;
                 }
                 for (matrix, moments) in matrices.clone().zip(&mut moments) {
-                    pairs.of(matrix, group.is_routed, self.made.tokens(), made, original);
+                    pairs.select(matrix, group.is_routed, self.made.tokens(), made, original);
                     let original =
                         original.map(|_| Original { inputs: &pairs.there, residual: None });
                     moments.add(&pairs.here, original);
                 }
             }
-            self.times.moments += began.elapsed();
+            self.report.times.moments += began.elapsed();
         }
-        self.made.arrive(&here);
+        self.made.advance(&here);
         if let (Some(original), Some(there)) = (&mut self.original, &there) {
-            original.arrive(there);
+            original.advance(there);
         }
         Ok(moments)
     }
 
-    /// Looks at as many texts as there are lanes, side by side, beginning with `first`.
-    fn look(
+    /// Evaluates as many texts as there are streams, in parallel, from text `first` on.
+    fn read(
         &mut self,
         first: usize,
-        here: &Glance,
-        there: Option<&Glance>,
-    ) -> Result<Vec<Seen>, EngineError> {
-        let originals = self.original.iter_mut().flat_map(|side| side.from(first)).map(Some);
+        here: &Probe,
+        there: Option<&Probe>,
+    ) -> Result<Vec<ShownPair>, EngineError> {
+        let originals = self.original.iter_mut().flat_map(|forward| forward.from(first)).map(Some);
         let originals = originals.chain(std::iter::repeat_with(|| None));
-        let look = |mut made: Lane<'_, '_>, original: Option<Lane<'_, '_>>| {
-            let shown = made.look(here)?;
-            let original = original.zip(there).map(|(mut lane, glance)| lane.look(glance));
+        let read = |mut made: Stream<'_, '_>, original: Option<Stream<'_, '_>>| {
+            let shown = made.read(here)?;
+            let original = original.zip(there).map(|(mut stream, probe)| stream.read(probe));
             Ok((shown, original.transpose()?))
         };
-        let look = &look;
+        let read = &read;
         thread::scope(|scope| {
-            let lanes: Vec<_> = self
+            let threads: Vec<_> = self
                 .made
                 .from(first)
                 .zip(originals)
-                .map(|(made, original)| scope.spawn(move || look(made, original)))
+                .map(|(made, original)| scope.spawn(move || read(made, original)))
                 .collect();
-            let ended = lanes.into_iter().map(thread::ScopedJoinHandle::join);
-            ended.map(|seen| seen.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            results.map(|shown| shown.unwrap_or_else(|panic| resume_unwind(panic))).collect()
         })
     }
 }
 
-/// What was seen of a text, in the model being made and in the original.
-type Seen = (Vec<Shown>, Option<Vec<Shown>>);
+/// What was read of a text, in the quantized model and in the original.
+type ShownPair = (Vec<Shown>, Option<Vec<Shown>>);
 
-/// What the residual stream lacks: the sum of its parts in the original minus that here.
-fn stream(there: &[Shown], here: &[Shown]) -> Vec<f32> {
+/// The residual stream of the original minus that of the quantized model, each the sum of its parts.
+fn residual_drift(there: &[Shown], here: &[Shown]) -> Vec<f32> {
     let mut sum = vec![0.0; here.first().map_or(0, |shown| shown.rows.len())];
     for (there, here) in there.iter().zip(here) {
         for ((sum, new), old) in sum.iter_mut().zip(&there.rows).zip(&here.rows) {
@@ -245,9 +211,9 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Of one matrix. A vector that the original does not multiply with this matrix, because it routes the token
-    /// elsewhere, is taken for its own counterpart: it says what errors cost and not what to aim at.
-    fn of(
+    /// Selects the vectors of one matrix. Where the original routes a token elsewhere, the vector is its own counterpart:
+    /// it counts for the Hessian, not for the target.
+    fn select(
         &mut self,
         matrix: usize,
         is_routed: bool,
@@ -257,22 +223,21 @@ impl Pairs {
     ) {
         self.here.clear();
         self.there.clear();
-        // Routed vectors are a few per token, in the order of the model's preference.
-        let chosen = if is_routed { here.matrix_of_row.len() / tokens.max(1) } else { 1 };
+        // Routed vectors are a few per token, in the order of the router's preference.
+        let chosen = if is_routed { here.matrix_of_row.len() / tokens.max(1) } else { 1 }.max(1);
+        let vector = |shown: &'_ Shown, row: usize| row * shown.columns..(row + 1) * shown.columns;
         for (row, &own) in here.matrix_of_row.iter().enumerate() {
             if own as usize != matrix {
                 continue;
             }
-            let vector = &here.rows[row * here.columns..][..here.columns];
-            self.here.extend_from_slice(vector);
+            let own_vector = &here.rows[vector(here, row)];
+            self.here.extend_from_slice(own_vector);
             let Some(there) = there else { continue };
-            let first = row / chosen.max(1) * chosen.max(1);
-            let others = there.matrix_of_row.iter().enumerate().skip(first).take(chosen);
-            let mut counterparts = others.filter(|(_, other)| **other == own);
-            let counterpart = counterparts
-                .next()
-                .map(|(row, _)| &there.rows[row * there.columns..][..there.columns]);
-            self.there.extend_from_slice(counterpart.unwrap_or(vector));
+            let others = there.matrix_of_row.iter().enumerate();
+            let mut others = others.skip(row / chosen * chosen).take(chosen);
+            let counterpart = others.find(|(_, other)| **other == own);
+            let counterpart = counterpart.map(|(row, _)| &there.rows[vector(there, row)]);
+            self.there.extend_from_slice(counterpart.unwrap_or(own_vector));
         }
     }
 }
@@ -294,7 +259,7 @@ mod tests {
         let there = shown([1, 0, 0, 2], [20.0, 10.0, 30.0, 40.0]);
         let mut pairs = Pairs::default();
         let mut of = |matrix, is_routed, there: Option<&Shown>| {
-            pairs.of(matrix, is_routed, 2, &here, there);
+            pairs.select(matrix, is_routed, 2, &here, there);
             (pairs.here.clone(), pairs.there.clone())
         };
         assert_eq!(of(0, true, Some(&there)), (vec![1.0], vec![10.0]));

@@ -1,59 +1,55 @@
-//! GPTQ of one matrix: blocks from left to right, every error moved on to the columns after it.
+//! GPTQ of one matrix: blocks from left to right, each error compensated in the columns after it.
 //!
-//! As published, columns are done in chunks: within a chunk errors move on at once, row by row in parallel;
-//! behind it by one matrix product. What differs is that the unit is a block with its scales, chosen
-//! when it is reached, not a single column with scales chosen beforehand. Uses the search over blocks, `faer` and
-//! `rayon`; used by the sequence over layers.
+//! As published, columns are done in chunks: within a chunk errors are compensated at once, row by row in parallel;
+//! after it by one matrix product. Unlike the paper, the unit is a block whose scales are chosen when it is reached, not a
+//! single column with scales chosen beforehand. Uses the search over blocks, `faer` and `rayon`; used by the tables.
 
-use super::block::{BlockMetric, Effort};
+use super::block::BlockMetric;
 use super::factor::Factor;
 use super::layout::{Block, Layout, MOST_WEIGHTS};
 use super::sweep;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Columns whose errors move on together, where blocks are smaller.
+/// Least columns of a chunk.
 const CHUNK: usize = 128;
 
-/// One matrix to store.
+/// A matrix to store.
 #[derive(Debug, Clone, Copy)]
-pub struct Problem<'a> {
-    /// In which format.
-    pub layout: &'a Layout,
-    /// Length of a row.
-    pub columns: usize,
-    /// What the matrix should be, row after row.
-    pub target: &'a [f32],
-    /// What errors cost, `columns × columns`, positive definite.
-    pub hessian: &'a [f32],
-    /// The factor of that.
-    pub factor: &'a Factor,
+pub(super) struct Problem<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) columns: usize,
+    /// `[rows, columns]`.
+    pub(super) target: &'a [f32],
+    /// `[columns, columns]`, positive definite.
+    pub(super) hessian: &'a [f32],
+    /// Of the Hessian.
+    pub(super) factor: &'a Factor,
 }
 
-/// How much work is put into one matrix.
+/// Limits of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
-    /// For choosing a block's numbers.
-    pub effort: Effort,
-    /// Most sweeps over all parts afterwards, each choosing a part anew with all others fixed.
-    pub sweeps: usize,
+pub(super) struct Work {
+    /// Candidates for a super-block's scale, and for its minimum, that are tried in full.
+    pub(super) units: usize,
+    /// Maximum number of sweeps.
+    pub(super) sweeps: u32,
 }
 
-/// A matrix, stored.
+/// A stored matrix.
 #[derive(Debug, Clone)]
-pub struct Solution {
-    /// The blocks.
-    pub bytes: Vec<u8>,
-    /// What the errors cost after the pass from left to right.
-    pub passed_loss: f64,
-    /// What they cost in the end.
-    pub loss: f64,
+pub(super) struct Solution {
+    pub(super) bytes: Vec<u8>,
+    /// Loss after the pass from left to right.
+    pub(super) passed_loss: f64,
+    /// Loss after the sweeps.
+    pub(super) loss: f64,
 }
 
 /// Stores a matrix.
-#[must_use]
-pub fn solve(problem: &Problem<'_>, work: Work, parallel: Par) -> Solution {
+pub(super) fn solve(problem: &Problem<'_>, work: Work, parallel: Par) -> Solution {
     match problem.layout.part {
         16 => solve_parts::<16>(problem, work, parallel),
         _ => solve_parts::<32>(problem, work, parallel),
@@ -61,21 +57,20 @@ pub fn solve(problem: &Problem<'_>, work: Work, parallel: Par) -> Solution {
 }
 
 fn solve_parts<const N: usize>(problem: &Problem<'_>, work: Work, parallel: Par) -> Solution {
-    let mut bytes = pass::<N>(problem, work.effort, parallel);
+    let mut bytes = pass::<N>(problem, work.units, parallel);
     let (passed_loss, loss) = sweep::improve::<N>(problem, work, &mut bytes, parallel);
     Solution { bytes, passed_loss, loss }
 }
 
 /// `tr((W − Q) H (W − Q)ᵀ)` of stored blocks.
-#[must_use]
-pub fn loss(problem: &Problem<'_>, bytes: &[u8], parallel: Par) -> f64 {
+pub(super) fn loss(problem: &Problem<'_>, bytes: &[u8], parallel: Par) -> f64 {
     let errors = problem.errors(bytes);
     let gradient = problem.gradient(&errors, parallel);
     inner(&errors, &gradient)
 }
 
-/// Sum of products.
-pub fn inner(a: &[f32], b: &[f32]) -> f64 {
+/// Inner product.
+pub(super) fn inner(a: &[f32], b: &[f32]) -> f64 {
     a.par_chunks(4096)
         .zip(b.par_chunks(4096))
         .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>())
@@ -83,27 +78,21 @@ pub fn inner(a: &[f32], b: &[f32]) -> f64 {
 }
 
 impl Problem<'_> {
-    /// Rows of the matrix.
-    #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.target.len() / self.columns
     }
 
-    /// Bytes of a stored row.
-    #[must_use]
-    pub fn row_bytes(&self) -> usize {
+    pub(super) fn row_bytes(&self) -> usize {
         self.columns / self.layout.weights * self.layout.bytes
     }
 
-    /// Columns per chunk.
-    #[must_use]
-    pub fn chunk(&self) -> usize {
+    /// Columns of a chunk.
+    pub(super) fn chunk(&self) -> usize {
         CHUNK.max(self.layout.weights)
     }
 
-    /// Target minus what is stored.
-    #[must_use]
-    pub fn errors(&self, bytes: &[u8]) -> Vec<f32> {
+    /// Target minus stored weights.
+    pub(super) fn errors(&self, bytes: &[u8]) -> Vec<f32> {
         let mut errors = vec![0.0; self.target.len()];
         errors
             .par_chunks_mut(self.columns)
@@ -119,8 +108,7 @@ impl Problem<'_> {
     }
 
     /// Errors times the Hessian.
-    #[must_use]
-    pub fn gradient(&self, errors: &[f32], parallel: Par) -> Vec<f32> {
+    pub(super) fn gradient(&self, errors: &[f32], parallel: Par) -> Vec<f32> {
         let (rows, columns) = (self.rows(), self.columns);
         let mut gradient = vec![0.0; errors.len()];
         matmul(
@@ -136,7 +124,7 @@ impl Problem<'_> {
 }
 
 /// The pass from left to right.
-fn pass<const N: usize>(problem: &Problem<'_>, effort: Effort, parallel: Par) -> Vec<u8> {
+fn pass<const N: usize>(problem: &Problem<'_>, units: usize, parallel: Par) -> Vec<u8> {
     let Problem { layout, columns, factor, .. } = *problem;
     let mut weights = problem.target.to_vec();
     let mut bytes = vec![0; problem.rows() * problem.row_bytes()];
@@ -154,20 +142,20 @@ fn pass<const N: usize>(problem: &Problem<'_>, effort: Effort, parallel: Par) ->
             .zip(errors.par_chunks_mut(width))
             .zip(bytes.par_chunks_mut(problem.row_bytes()))
             .for_each(|((weights, errors), bytes)| {
-                let chunk = Chunk { layout, metrics: &metrics, factor, from, effort };
+                let chunk = Chunk { layout, metrics: &metrics, factor, from, units };
                 chunk.row(&mut weights[from..from + width], errors, &mut bytes[first_byte..]);
             });
-        move_behind(&mut weights, errors, factor, from..from + width, parallel);
+        compensate_after(&mut weights, errors, factor, from..from + width, parallel);
     }
     bytes
 }
 
-/// Moves the errors of a chunk on to all columns behind it.
-fn move_behind(
+/// Compensates the errors of a chunk in all columns after it.
+fn compensate_after(
     weights: &mut [f32],
     errors: &[f32],
     factor: &Factor,
-    chunk: std::ops::Range<usize>,
+    chunk: Range<usize>,
     parallel: Par,
 ) {
     let columns = factor.size;
@@ -177,24 +165,23 @@ fn move_behind(
     }
     let weights = MatMut::from_row_major_slice_mut(weights, rows, columns);
     let unit = MatRef::from_row_major_slice(&factor.unit, columns, columns);
-    let behind = columns - chunk.end;
+    let after = columns - chunk.end;
     matmul(
-        weights.submatrix_mut(0, chunk.end, rows, behind),
+        weights.submatrix_mut(0, chunk.end, rows, after),
         Accum::Add,
         MatRef::from_row_major_slice(errors, rows, chunk.len()),
-        unit.submatrix(chunk.start, chunk.end, chunk.len(), behind),
+        unit.submatrix(chunk.start, chunk.end, chunk.len(), after),
         -1.0,
         parallel,
     );
 }
 
-/// Blocks of one chunk of columns.
 struct Chunk<'a, const N: usize> {
     layout: &'a Layout,
     metrics: &'a [BlockMetric<N>],
     factor: &'a Factor,
     from: usize,
-    effort: Effort,
+    units: usize,
 }
 
 impl<const N: usize> Chunk<'_, N> {
@@ -206,17 +193,11 @@ impl<const N: usize> Chunk<'_, N> {
             let at = index * size;
             let target = &mut target[..size];
             target.copy_from_slice(&weights[at..at + size]);
-            let block: Block = metric.choose(self.layout, target, None, self.effort);
+            let block: Block = metric.choose(self.layout, target, self.units);
             let own = &mut errors[at..at + size];
             metric.errors(self.layout, target, &block, own);
             self.layout.pack(&block, &mut bytes[index * self.layout.bytes..][..self.layout.bytes]);
-            let (from, behind) = (self.from + at + size, &mut weights[at + size..]);
-            for (i, step) in own.iter().enumerate() {
-                let row = &self.factor.row(self.from + at + i)[from..];
-                for (weight, r) in behind.iter_mut().zip(row) {
-                    *weight -= step * r;
-                }
-            }
+            self.factor.compensate(self.from + at, own, &mut weights[at + size..]);
         }
     }
 }
@@ -241,14 +222,13 @@ mod tests {
         for layout in Layout::all() {
             let problem =
                 Problem { layout, columns, target: &target, hessian: &hessian, factor: &factor };
-            let effort = Effort { units: 2 };
             let rounded = Problem { factor: &diagonal, ..problem };
             let bytes = match layout.part {
-                16 => pass::<16>(&rounded, effort, Par::Seq),
-                _ => pass::<32>(&rounded, effort, Par::Seq),
+                16 => pass::<16>(&rounded, 2, Par::Seq),
+                _ => pass::<32>(&rounded, 2, Par::Seq),
             };
             let nearest = loss(&problem, &bytes, Par::Seq);
-            let solution = solve(&problem, Work { effort, sweeps: 2 }, Par::Seq);
+            let solution = solve(&problem, Work { units: 2, sweeps: 2 }, Par::Seq);
             let again = loss(&problem, &solution.bytes, Par::Seq);
             println!(
                 "{}: {nearest:.4} passed {:.4} swept {:.4}",

@@ -1,31 +1,31 @@
-//! Sweeps after the pass: every part chosen anew with all others as they are, kept if the true loss falls.
+//! Sweeps after the pass: every part is chosen again with all others fixed, and kept if the loss falls.
 //!
-//! The pass decides a block when everything behind it is still free to make up for it. Once all is decided, what
-//! a part should be follows from the errors of all others: `q + H_pp⁻¹ g`, `g` the gradient there. Uses the
-//! search over a part, `faer` and `rayon`; used by the solver.
+//! The pass chooses a block while everything after it is still free to compensate. Once all is chosen, the target of a part
+//! follows from the errors of all others: `q + H_pp⁻¹ g`, `g` the gradient there. Uses the search over a part, `faer` and
+//! `rayon`; used by the solver.
 
 use super::block::{store_part, store_single};
 use super::factor::Factor;
 use super::layout::{Block, Layout};
 use super::part::{Choice, Part, Units};
 use super::solve::{Problem, Work, inner};
-use super::trial::Metric;
+use super::trial::PartMetric;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Sweeping stops when one lowers the loss by less than this part.
+/// Sweeping stops when a sweep lowers the loss by less than this fraction.
 const WORTHWHILE: f64 = 0.002;
 
-/// What the errors of one part cost with all others fixed.
+/// The loss of errors of one part with all others fixed.
 struct Own<const N: usize> {
-    metric: Metric<N>,
+    metric: PartMetric<N>,
     factor: Factor,
 }
 
-/// Sweeps over blocks; gives the loss before and after.
-pub fn improve<const N: usize>(
+/// Sweeps over stored blocks. Returns the loss before and after.
+pub(super) fn improve<const N: usize>(
     problem: &Problem<'_>,
     work: Work,
     bytes: &mut [u8],
@@ -53,20 +53,16 @@ pub fn improve<const N: usize>(
 
 /// One per part; `None` if the Hessian is not positive definite there.
 fn own_metrics<const N: usize>(problem: &Problem<'_>) -> Option<Vec<Own<N>>> {
-    (0..problem.columns)
-        .into_par_iter()
-        .step_by(N)
-        .map(|from| {
-            let at = |i: usize, j: usize| {
-                f64::from(problem.hessian[(from + i) * problem.columns + from + j])
-            };
-            let factor = Factor::new(N, at, Par::Seq)?;
-            Some(Own { metric: Metric::new(&factor), factor })
-        })
-        .collect()
+    let Problem { columns, hessian, .. } = *problem;
+    let own = |from: usize| {
+        let at = |i: usize, j: usize| f64::from(hessian[(from + i) * columns + from + j]);
+        let factor = Factor::new(N, at, Par::Seq)?;
+        Some(Own { metric: PartMetric::new(&factor), factor })
+    };
+    (0..columns).into_par_iter().step_by(N).map(own).collect()
 }
 
-/// Chooses the parts of a chunk of columns anew, in all rows.
+/// Chooses the parts of a chunk of columns again, in all rows.
 fn sweep_chunk<const N: usize>(
     problem: &Problem<'_>,
     owns: &[Own<N>],
@@ -120,11 +116,11 @@ fn sweep_chunk<const N: usize>(
 struct Row<'a, const N: usize> {
     problem: &'a Problem<'a>,
     owns: &'a [Own<N>],
-    /// First column.
+    /// The chunk's first column.
     from: usize,
-    /// Gradient in the chunk, kept up to date.
+    /// Gradient in the chunk; kept current.
     gradient: &'a mut [f32],
-    /// What was added to the stored weights.
+    /// Added to the stored weights so far.
     changes: &'a mut [f32],
 }
 
@@ -144,7 +140,7 @@ impl<const N: usize> Row<'_, N> {
         }
     }
 
-    /// Chooses one part anew; `true` if it changed. `at` is its first column within the chunk.
+    /// Chooses one part again; `true` if it changed. `at` is its first column within the chunk.
     fn part(&mut self, at: usize, part: usize, block: &mut Block) -> bool {
         let layout = self.problem.layout;
         let own = &self.owns[(self.from + at) / N];
@@ -152,7 +148,7 @@ impl<const N: usize> Row<'_, N> {
         own.factor.solve(&self.gradient[at..at + N], &mut wanted);
         let stored = values::<N>(layout, block, part);
         let mut choice = current::<N>(block, part);
-        // So far `wanted` is how far the target lies from what is stored.
+        // At this point `wanted` is the target minus the stored weights.
         choice.loss = own.metric.loss(&wanted) * 0.9999;
         for (wanted, stored) in wanted.iter_mut().zip(&stored) {
             *wanted += stored;
@@ -181,7 +177,7 @@ impl<const N: usize> Row<'_, N> {
         true
     }
 
-    /// Notes what changed and brings the gradient in the chunk up to date.
+    /// Records a change and updates the gradient in the chunk.
     fn change(&mut self, at: usize, before: &[f32; N], after: &[f32; N]) {
         let columns = self.problem.columns;
         for i in 0..N {
@@ -206,13 +202,15 @@ fn values<const N: usize>(layout: &Layout, block: &Block, part: usize) -> [f32; 
     std::array::from_fn(|i| scale * layout.levels.value(codes[i]) - minimum)
 }
 
-/// What a part stores now, as a choice whose loss is not known.
+/// What a part stores now, as a choice of unknown loss.
 fn current<const N: usize>(block: &Block, part: usize) -> Choice<N> {
-    let mut choice = Choice::none();
-    choice.scale = block.part_scale(part);
-    choice.minimum = block.part_minimum(part);
-    choice.scale_code = block.scales[part];
-    choice.minimum_code = block.minimums[part];
-    choice.codes.copy_from_slice(&block.codes[part * N..][..N]);
-    choice
+    let codes = &block.codes[part * N..][..N];
+    Choice {
+        loss: f32::INFINITY,
+        scale: block.part_scale(part),
+        minimum: block.part_minimum(part),
+        scale_code: block.scales[part],
+        minimum_code: block.minimums[part],
+        codes: std::array::from_fn(|i| codes[i]),
+    }
 }

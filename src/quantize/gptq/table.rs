@@ -4,23 +4,23 @@
 
 use super::hessian::{Hessian, Moments};
 use super::layout::Layout;
-use super::report::{Matrix, Outcome, Times};
 use super::solve::{self, Problem, Work};
+use super::{GptqTimes, MatrixOutcome, MatrixReport};
 use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
+use crate::quantize::shape;
 use faer::Par;
 use std::time::Instant;
 
-/// Numbers of experts that are named.
-const NAMED: usize = 8;
-/// An expert that was given fewer vectors than so many times its columns stays as it is. Its Hessian would have next to
-/// no rank to spare, and the least squares fit the few vectors it saw: measured, this many are where nothing is
+/// Most experts that a report lists by number.
+const LISTED: usize = 8;
+/// An expert with fewer vectors per column stays as it is: the least squares would fit noise. With this many nothing was
 /// gained or lost (docs/GPTQ.md).
 const VECTORS_PER_COLUMN: usize = 2;
 
 /// A weight, as far as it is stored.
 #[derive(Debug)]
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     source: &'a InputTensor,
     source_bytes: &'a [u8],
     draft: &'a InputTensor,
@@ -28,21 +28,22 @@ pub struct Table<'a> {
     matrices: usize,
     work: Work,
     parallel: Par,
-    /// As stored so far.
+    /// The draft's, replaced matrix by matrix.
     bytes: Vec<u8>,
-    /// Sums over the matrices that were stored: before, after the pass, in the end; and the largest damping.
+    /// Sums over the stored matrices: before, after the pass, after the sweeps.
     losses: [f64; 3],
+    /// The largest.
     damping: f64,
     stored: usize,
     kept: Vec<(usize, String)>,
 }
 
 impl<'a> Table<'a> {
-    /// A weight of the draft, with what it was in the original; or why it cannot be stored.
+    /// A weight of the draft and of the original.
     ///
     /// # Errors
-    /// A reason, for the report.
-    pub fn open(
+    /// Why it cannot be stored, for the report.
+    pub(super) fn open(
         name: &str,
         (source, draft): (&'a GgufInput, &'a GgufInput),
         (columns, matrices): (usize, usize),
@@ -54,9 +55,9 @@ impl<'a> Table<'a> {
         let format = tensor.entry.format;
         let layout = Layout::named(format.name())
             .ok_or_else(|| format!("GPTQ does not write the format {format}"))?;
-        let dimensions = &tensor.entry.dimensions;
-        let all: u64 = dimensions.iter().skip(2).product();
-        if dimensions.len() < 2 || dimensions[0] != columns as u64 || all != matrices as u64 {
+        let [stored_columns, _, stored_matrices] = shape(tensor);
+        let is_matrix = tensor.entry.dimensions.len() > 1;
+        if !is_matrix || (stored_columns, stored_matrices) != (columns, matrices) {
             return Err("it is used in another shape than it is stored in".to_owned());
         }
         Ok(Self {
@@ -75,13 +76,13 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Stores one matrix. With experts, `moments` are over what was routed to it.
-    pub fn store(
+    /// Stores one matrix. `moments` are over the vectors that were routed to it.
+    pub(super) fn store(
         &mut self,
         matrix: usize,
         moments: &mut Moments,
         hessian: Option<&Hessian>,
-        times: &mut Times,
+        times: &mut GptqTimes,
     ) {
         if self.matrices > 1 && moments.tokens() < VECTORS_PER_COLUMN * moments.width() {
             let reason = "the text routes fewer vectors to it than twice its columns";
@@ -98,7 +99,7 @@ impl<'a> Table<'a> {
         matrix: usize,
         moments: &mut Moments,
         hessian: Option<&Hessian>,
-        times: &mut Times,
+        times: &mut GptqTimes,
     ) -> Result<(), String> {
         let hessian = hessian.ok_or("its inputs are all zero, or are not numbers")?;
         let began = Instant::now();
@@ -129,29 +130,27 @@ impl<'a> Table<'a> {
         stored.copy_from_slice(&solution.bytes);
         self.stored += 1;
         self.damping = self.damping.max(hessian.damping);
-        for (sum, loss) in self.losses.iter_mut().zip([before, solution.passed_loss, solution.loss])
-        {
-            *sum += loss;
-        }
+        let losses = [before, solution.passed_loss, solution.loss];
+        self.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         Ok(())
     }
 
-    /// What became of it, and its bytes if any of them changed.
-    #[must_use]
-    pub fn finish(self) -> (Vec<Matrix>, Option<(String, Vec<u8>)>) {
+    /// Reports its matrices. Returns its name and bytes if any of them changed.
+    pub(super) fn finish(self, report: &mut Vec<MatrixReport>) -> Option<(String, Vec<u8>)> {
         let entry = &self.draft.entry;
-        let mut matrices = Vec::new();
-        let line = |part: Option<String>, count: usize, outcome: Outcome| Matrix {
-            name: entry.name.clone(),
-            part,
-            format: entry.format,
-            weights: entry.weights / self.matrices.max(1) as u64 * count as u64,
-            outcome,
+        let weights = entry.weights / self.matrices.max(1) as u64;
+        let mut add = |part: Option<String>, count: usize, outcome: MatrixOutcome| {
+            report.push(MatrixReport {
+                name: entry.name.clone(),
+                part,
+                format: entry.format,
+                weights: weights * count as u64,
+                outcome,
+            });
         };
         if self.stored > 0 {
-            let [before, passed, after] = self.losses;
-            let outcome = Outcome::Stored { before, passed, after, damping: self.damping };
-            matrices.push(line(None, self.stored, outcome));
+            let ([before, passed, after], damping) = (self.losses, self.damping);
+            add(None, self.stored, MatrixOutcome::Stored { before, passed, after, damping });
         }
         let mut reasons: Vec<(String, Vec<usize>)> = Vec::new();
         for (matrix, reason) in self.kept {
@@ -162,20 +161,16 @@ impl<'a> Table<'a> {
         }
         for (reason, kept) in reasons {
             let part = (kept.len() < self.matrices).then(|| numbers(&kept, self.matrices));
-            matrices.push(line(part, kept.len(), Outcome::Kept { reason }));
+            add(part, kept.len(), MatrixOutcome::Kept { reason });
         }
-        let name = entry.name.clone();
-        (matrices, (self.stored > 0).then_some((name, self.bytes)))
+        (self.stored > 0).then(|| (entry.name.clone(), self.bytes))
     }
 }
 
 /// `matrices 3, 7 of 64`.
 fn numbers(chosen: &[usize], of: usize) -> String {
-    let named: Vec<String> = chosen.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = if chosen.len() > NAMED {
-        format!(", …: {} matrices", chosen.len())
-    } else {
-        String::new()
-    };
-    format!("matrices {}{more} of {of}", named.join(", "))
+    let listed: Vec<String> = chosen.iter().take(LISTED).map(ToString::to_string).collect();
+    let more = (chosen.len() > LISTED).then(|| format!(", …: {} matrices", chosen.len()));
+    let more = more.unwrap_or_default();
+    format!("matrices {}{more} of {of}", listed.join(", "))
 }

@@ -50,17 +50,15 @@ impl Scene {
         output
     }
 
-    fn gptq(&self, output: &Path, parameters: Parameters) -> Report {
+    fn gptq(&self, output: &Path, parameters: GptqParameters) -> GptqReport {
         self.gptq_by(output, parameters, THREADS)
     }
 
-    fn gptq_by(&self, output: &Path, parameters: Parameters, threads: u32) -> Report {
-        let request = Request {
+    fn gptq_by(&self, output: &Path, parameters: GptqParameters, threads: u32) -> GptqReport {
+        let request = GptqRequest {
             source: &self.source,
             output,
-            text: "",
-            context: CONTEXT,
-            chunks: None,
+            text: CalibrationText { text: "", context: 96, chunks: None },
             threads,
             parameters,
         };
@@ -81,17 +79,19 @@ impl Scene {
 }
 
 /// What was stored, by name.
-fn stored(report: &Report) -> Vec<&str> {
-    let stored =
-        report.matrices.iter().filter(|matrix| matches!(matrix.outcome, Outcome::Stored { .. }));
+fn stored(report: &GptqReport) -> Vec<&str> {
+    let stored = report
+        .matrices
+        .iter()
+        .filter(|matrix| matches!(matrix.outcome, MatrixOutcome::Stored { .. }));
     stored.map(|matrix| matrix.name.as_str()).collect()
 }
 
 /// Left as they were, with the reason.
-fn kept(report: &Report) -> Vec<(&Matrix, &str)> {
+fn kept(report: &GptqReport) -> Vec<(&MatrixReport, &str)> {
     let kept = report.matrices.iter().filter_map(|matrix| match &matrix.outcome {
-        Outcome::Kept { reason } => Some((matrix, reason.as_str())),
-        Outcome::Stored { .. } => None,
+        MatrixOutcome::Kept { reason } => Some((matrix, reason.as_str())),
+        MatrixOutcome::Stored { .. } => None,
     });
     kept.collect()
 }
@@ -112,7 +112,7 @@ fn texts_side_by_side_make_the_same_file_as_one_after_the_other() {
     let scene = Scene::made_up(named("qwen3moe"), 5);
     let [alone, together] = [1, 3].map(|threads| {
         let output = scene.draft("Q4_0");
-        scene.gptq_by(&output, Parameters::default(), threads);
+        scene.gptq_by(&output, GptqParameters::default(), threads);
         std::fs::read(output).unwrap()
     });
     assert!(alone == together);
@@ -124,7 +124,7 @@ fn models_of_every_architecture_diverge_less_than_with_the_importance_matrix() {
         let scene = Scene::made_up(architecture, 8);
         let output = scene.draft("Q4_0");
         let before = scene.divergence(&output);
-        let report = scene.gptq(&output, Parameters::default());
+        let report = scene.gptq(&output, GptqParameters::default());
         let after = scene.divergence(&output);
         assert!(after < 0.7 * before, "{}: {after} after {before}", architecture.name);
         // All products of all layers, the choice of experts aside, which is not rounded.
@@ -143,7 +143,7 @@ fn experts_that_see_too_little_stay_and_the_report_says_which() {
     let output = scene.draft("Q4_0");
     let name = "blk.0.ffn_up_exps.weight";
     let before = matrices(&output, name, 3);
-    let report = scene.gptq(&output, Parameters::default());
+    let report = scene.gptq(&output, GptqParameters::default());
     let after = matrices(&output, name, 3);
     // 192 tokens, two of three experts each: some see fewer than 2 · 64 vectors, some more.
     let (left, reason) = kept(&report).into_iter().find(|(matrix, _)| matrix.name == name).unwrap();
@@ -168,8 +168,8 @@ fn in_several_passes_experts_become_what_they_become_in_one() {
     let draft = scene.draft("Q4_0");
     let output = scene.folder.path().join("passes.gguf");
     std::fs::copy(&draft, &output).unwrap();
-    scene.gptq(&draft, Parameters::default());
-    scene.gptq(&output, Parameters { memory: 1, ..Parameters::default() });
+    scene.gptq(&draft, GptqParameters::default());
+    scene.gptq(&output, GptqParameters { memory: 1, ..GptqParameters::default() });
     for name in ["blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"] {
         let (one, several) = (matrices(&draft, name, 3), matrices(&output, name, 3));
         assert!(one == several, "{name}");
@@ -194,7 +194,7 @@ fn the_demo_model_of_experts_diverges_less_than_with_the_importance_matrix() {
     let scene = Scene { folder: tempfile::tempdir().unwrap(), source, calibration, held_out };
     let output = scene.draft("Q4_0");
     let before = scene.divergence(&output);
-    let report = scene.gptq(&output, Parameters::default());
+    let report = scene.gptq(&output, GptqParameters::default());
     let after = scene.divergence(&output);
     assert!(after < 0.7 * before, "{after} after {before}");
     let experts = stored(&report).iter().filter(|name| name.contains("_exps")).count();
@@ -205,14 +205,16 @@ fn the_demo_model_of_experts_diverges_less_than_with_the_importance_matrix() {
 fn a_model_that_is_no_decoder_is_refused() {
     let model =
         concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-translate-F16.gguf");
-    let request = Request {
+    let request = GptqRequest {
         source: Path::new(model),
         output: Path::new(model),
-        text: "translate: Two teachers sold the round tree in the field on Sunday.",
-        context: 16,
-        chunks: None,
+        text: CalibrationText {
+            text: "translate: Two teachers sold the round tree in the field on Sunday.",
+            context: 16,
+            chunks: None,
+        },
         threads: THREADS,
-        parameters: Parameters::default(),
+        parameters: GptqParameters::default(),
     };
     let error = quantize(Backend::initialise(), &request, |_| ()).unwrap_err();
     assert!(error.to_string().contains("this one is encoder-decoder"), "{error}");
@@ -231,9 +233,10 @@ fn last_inputs(path: &Path, extent: LoadExtent, replace: &[(&str, Vec<u8>)]) -> 
     }
     let context = u32::try_from(CONTEXT).unwrap();
     let mut context = PartialContext::new(&model, context, THREADS).unwrap();
-    let plan = Plan::new(context.graph());
+    let plan = GptqPlan::new(context.graph());
     let last = plan.groups.last().unwrap();
-    let part = plan.flow.part(None, vec![(last.step, crate::engine::llama::partial::Look::Input)]);
+    let part =
+        plan.flow.part(None, vec![(last.step, crate::engine::llama::partial::ProbeKind::Input)]);
     let tokens: Vec<i32> = (0..96).map(|position| position * 7 % 37 + 1).collect();
     context.evaluate(&tokens, &part, &[]).unwrap().remove(0).rows
 }

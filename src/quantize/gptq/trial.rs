@@ -1,42 +1,38 @@
-//! Sixteen ways to store one part at once: GPTQ's inner loop for sixteen pairs of scale and minimum.
+//! GPTQ's inner loop for sixteen pairs of scale and minimum at once, one per SIMD lane.
 //!
-//! Each lane rounds weight after weight to its own grid and moves each rounding error on to the weights after it
-//! within the part. The loss is the exact one, so the best scale is found with what the codes will really do.
-//! Uses the factor and the levels; used by the search.
+//! Each lane rounds weight after weight to its own grid and compensates each rounding error in the later weights of the
+//! part. The loss of a pair is thus that of the codes it leads to. Uses the factor and the levels; used by the search.
 
 use super::factor::Factor;
 use super::layout::Levels;
 
-/// Ways tried at once: a vector register or two.
-pub const LANES: usize = 16;
+/// One or two vector registers.
+pub(super) const LANES: usize = 16;
 
 /// One number per lane.
-pub type Lanes = [f32; LANES];
+pub(super) type Lanes = [f32; LANES];
 
-/// [`Factor`] of a part of `N` weights, in the shape that the inner loop reads.
+/// The loss of errors in a part of `N` weights: its [`Factor`] in arrays.
 #[derive(Debug, Clone)]
-pub struct Metric<const N: usize> {
+pub(super) struct PartMetric<const N: usize> {
     unit: [[f32; N]; N],
     weight: [f32; N],
-    /// The sequence of errors that are all one: what a minimum does.
+    /// The sequence of errors that are all 1, as a change of the minimum makes them.
     ones: [f32; N],
-    /// Loss of that.
-    pub ones_squared: f32,
+    /// Their loss.
+    pub(super) ones_squared: f32,
 }
 
-/// What came of a trial.
+/// The result of all lanes.
 #[derive(Debug, Clone)]
-pub struct Trial<const N: usize> {
-    /// Loss per lane.
-    pub loss: Lanes,
-    /// Codes of each weight per lane.
+pub(super) struct RoundingTrial<const N: usize> {
+    pub(super) loss: Lanes,
     codes: [Lanes; N],
 }
 
-impl<const N: usize> Metric<N> {
-    /// Of a factor of size `N`.
-    #[must_use]
-    pub fn new(factor: &Factor) -> Self {
+impl<const N: usize> PartMetric<N> {
+    /// From a factor of size `N`.
+    pub(super) fn new(factor: &Factor) -> Self {
         let mut unit = [[0.0; N]; N];
         for (i, row) in unit.iter_mut().enumerate() {
             row.copy_from_slice(factor.row(i));
@@ -50,9 +46,8 @@ impl<const N: usize> Metric<N> {
     }
 
     /// The sequence of an error, see [`Factor`].
-    #[must_use]
     #[expect(clippy::needless_range_loop, reason = "a triangle: two rows share the index")]
-    pub fn whiten(&self, error: &[f32; N]) -> [f32; N] {
+    pub(super) fn whiten(&self, error: &[f32; N]) -> [f32; N] {
         let mut sequence = *error;
         for i in 0..N {
             let step = sequence[i];
@@ -64,8 +59,7 @@ impl<const N: usize> Metric<N> {
     }
 
     /// `a H bᵀ` of two sequences.
-    #[must_use]
-    pub fn product(&self, a: &[f32; N], b: &[f32; N]) -> f32 {
+    pub(super) fn product(&self, a: &[f32; N], b: &[f32; N]) -> f32 {
         let mut sum = 0.0;
         for i in 0..N {
             sum += self.weight[i] * a[i] * b[i];
@@ -73,16 +67,13 @@ impl<const N: usize> Metric<N> {
         sum
     }
 
-    /// Loss of an error.
-    #[must_use]
-    pub fn loss(&self, error: &[f32; N]) -> f32 {
+    pub(super) fn loss(&self, error: &[f32; N]) -> f32 {
         let sequence = self.whiten(error);
         self.product(&sequence, &sequence)
     }
 
-    /// The scale and minimum that suit levels best, and how the loss curves there.
-    #[must_use]
-    pub fn fit(&self, target: &[f32; N], levels: &[f32; N], with_minimum: bool) -> Fit {
+    /// The least-squares scale and minimum for given levels.
+    pub(super) fn fit(&self, target: &[f32; N], levels: &[f32; N], with_minimum: bool) -> Fit {
         let target = self.whiten(target);
         let levels = self.whiten(levels);
         let ll = self.product(&levels, &levels);
@@ -104,14 +95,13 @@ impl<const N: usize> Metric<N> {
     }
 
     /// Tries sixteen pairs of scale and minimum.
-    #[must_use]
-    pub fn trial(
+    pub(super) fn trial(
         &self,
         target: &[f32; N],
         levels: Levels,
         scales: &Lanes,
         minimums: &Lanes,
-    ) -> Trial<N> {
+    ) -> RoundingTrial<N> {
         let inverses = scales.map(|scale| if scale == 0.0 { 0.0 } else { 1.0 / scale });
         match levels {
             Levels::Integers(lowest, highest) => {
@@ -152,9 +142,9 @@ impl<const N: usize> Metric<N> {
         scales: &Lanes,
         minimums: &Lanes,
         nearest: impl Fn(&Lanes) -> (Lanes, Lanes),
-    ) -> Trial<N> {
+    ) -> RoundingTrial<N> {
         let mut weights = target.map(|weight| [weight; LANES]);
-        let mut trial = Trial { loss: [0.0; LANES], codes: [[0.0; LANES]; N] };
+        let mut trial = RoundingTrial { loss: [0.0; LANES], codes: [[0.0; LANES]; N] };
         for i in 0..N {
             let (codes, values) = nearest(&weights[i]);
             let mut error = [0.0; LANES];
@@ -174,45 +164,35 @@ impl<const N: usize> Metric<N> {
     }
 }
 
-/// The best scale and minimum for given codes.
+/// A least-squares scale and minimum.
 #[derive(Debug, Clone, Copy)]
-pub struct Fit {
-    /// Scale.
-    pub scale: f32,
-    /// What is subtracted.
-    pub minimum: f32,
-    /// Second derivative of half the loss by the scale.
-    pub curvature: f32,
-    /// The mixed second derivative of half the loss by scale and minus the minimum.
-    pub cross: f32,
+pub(super) struct Fit {
+    pub(super) scale: f32,
+    pub(super) minimum: f32,
+    /// Second derivative of half the loss over the scale.
+    pub(super) curvature: f32,
+    /// Mixed second derivative of half the loss over the scale and minus the minimum.
+    pub(super) cross: f32,
 }
 
-impl<const N: usize> Trial<N> {
+impl<const N: usize> RoundingTrial<N> {
     /// The lane with the least loss.
-    #[must_use]
-    pub fn best(&self) -> usize {
-        let mut best = 0;
-        for lane in 1..LANES {
-            if self.loss[lane] < self.loss[best] {
-                best = lane;
-            }
-        }
-        best
+    pub(super) fn best(&self) -> usize {
+        let better = |best, lane| if self.loss[lane] < self.loss[best] { lane } else { best };
+        (1..LANES).fold(0, better)
     }
 
-    /// Codes of a lane.
-    #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "integers that fit, by the clamp to the levels"
     )]
-    pub fn codes(&self, lane: usize) -> [i8; N] {
+    pub(super) fn codes(&self, lane: usize) -> [i8; N] {
         self.codes.map(|codes| codes[lane] as i8)
     }
 }
 
-/// Nearest integer of a number well below 2²²: adding 1.5 · 2²³ leaves no bits for a fraction. Unlike the
-/// library's function this becomes two instructions on every processor.
+/// Nearest integer of a number well below 2²²: adding 1.5 · 2²³ leaves no bits for a fraction. Two instructions on every
+/// processor, unlike `f32::round`.
 #[inline]
 fn round(number: f32) -> f32 {
     (number + 12_582_912.0) - 12_582_912.0
@@ -229,7 +209,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let matrix = correlated(32, &mut random);
         let factor = Factor::new(32, |i, j| matrix[i * 32 + j].into(), Par::Seq).unwrap();
-        let metric = Metric::<32>::new(&factor);
+        let metric = PartMetric::<32>::new(&factor);
         let target: [f32; 32] = std::array::from_fn(|_| normal(&mut random));
         let mut count = 0.0;
         let numbers: Lanes = std::array::from_fn(|_| {
@@ -261,7 +241,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(2);
         let matrix = correlated(16, &mut random);
         let factor = Factor::new(16, |i, j| matrix[i * 16 + j].into(), Par::Seq).unwrap();
-        let metric = Metric::<16>::new(&factor);
+        let metric = PartMetric::<16>::new(&factor);
         let levels: [f32; 16] = std::array::from_fn(|_| random.u8(0..4).into());
         let target = levels.map(|level| 0.3 * level - 0.7);
         let fit = metric.fit(&target, &levels, true);

@@ -1,69 +1,57 @@
-//! Calibration: a text through a model, chunk by chunk, so that it can be gone on with after any of them.
+//! Calibration: evaluates a text chunk by chunk and can resume after any chunk.
 
-use super::collect::ChunkSums;
+use super::collect::{ChunkSums, Collector};
 use super::file::{PARTIAL, beside};
-use super::lanes::{Arrangement, Chunks};
-use super::{ImportanceError, ImportanceMatrix, Origin, SHORTEST_CONTEXT, Sums};
-use crate::engine::LoadExtent;
-use crate::engine::Model as _;
+use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::CapturingContext;
+use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::model::Model;
+use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _};
+use crate::experiment::calibration::SHORTEST_CONTEXT;
 use crate::experiment::settings::Settings;
+use crate::model::architecture::ArchitectureClass;
 use crate::model::cache::of_bytes;
+use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
+use crate::quantize::{Progress, layer_shapes};
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What was done is kept after the first chunk and then this often, unless writing it takes a twentieth of that
-/// time.
-const KEEP_INTERVAL: Duration = Duration::from_secs(2);
-/// Part of the time that keeping may take: one in so many.
-const KEEP_SHARE: u32 = 20;
+/// Tokens per micro-batch.
+const UBATCH: u32 = 512;
+/// The partial matrix is saved after the first chunk and then this often.
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
+/// The interval is at least this many times the duration of a save.
+const SAVE_SHARE: u32 = 20;
 
-/// What to calibrate with what.
+/// An importance matrix to make.
 #[derive(Debug, Clone, Copy)]
-pub struct Calibration<'a> {
+pub struct CalibrationRequest<'a> {
     /// The model (first part, if split).
     pub model: &'a Path,
-    /// SHA-256 of the model, hex: says whether what was begun belongs to it.
+    /// SHA-256 of the model, hex. A partial matrix of another model is not resumed.
     pub model_checksum: &'a str,
-    /// The text.
-    pub text: &'a str,
-    /// The text's name, for the file.
+    /// The text and how it is split.
+    pub text: CalibrationText<'a>,
+    /// The text's name, stored in the file.
     pub dataset: &'a str,
-    /// Tokens of a chunk.
-    pub context: u32,
-    /// At most this many chunks.
-    pub chunks: Option<u32>,
-    /// Also of `output.weight`, as llama-imatrix's `--process-output`.
+    /// Include `output.weight`, as llama-imatrix's `--process-output`.
     pub output_weight: bool,
-    /// Threads; `None`: llama-bench's default.
+    /// Number of threads; `None`: llama-bench's default.
     pub threads: Option<u32>,
-    /// The file to write. What is done so far lies beside it, with `.partial` at its end.
+    /// The file to write. The partial matrix has the same name with `.partial` appended.
     pub output: &'a Path,
 }
 
-/// What happens during a calibration.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Told {
-    /// Memory that will be taken, before it is: what for, and bytes.
-    Memory(Vec<(String, u64)>),
-    /// Chunks that are done.
-    Chunk {
-        /// So many.
-        done: u32,
-        /// Of so many.
-        all: u32,
-    },
-}
-
-/// What came of it.
+/// A finished importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// Chunks that the matrix is made from.
+pub struct CalibrationReport {
+    /// Chunks in the matrix.
     pub chunks: u32,
-    /// Those of them that were there already.
+    /// Chunks that were already in the partial matrix.
     pub resumed: u32,
     /// Weights in the matrix.
     pub weights: usize,
@@ -71,82 +59,124 @@ pub struct Report {
 
 /// Writes the importance matrix of a model.
 ///
-/// The sums of a chunk are made in f64 and added to an f32 total in the order of the text, so that the file
-/// is the same bit for bit whatever the number of threads (while memory allows a lane per thread) and
-/// wherever it was interrupted. `told` can stop it with [`ControlFlow::Break`]; the next call with the
-/// same model, text and context goes on from there.
+/// The sums of a chunk are made in f64 and added to an f32 total in the order of the text, so the file is bit-identical
+/// for any number of threads (if memory allows a stream per thread) and wherever it was interrupted. `on_progress` can
+/// stop it with [`ControlFlow::Break`]; the next call with the same model, text and context resumes there.
 ///
 /// # Errors
 /// See [`ImportanceError`].
 pub fn calibrate(
     backend: Backend,
-    request: &Calibration<'_>,
-    told: &mut dyn FnMut(Told) -> ControlFlow<()>,
-) -> Result<Report, ImportanceError> {
-    let context = request.context;
+    request: &CalibrationRequest<'_>,
+    on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<CalibrationReport, ImportanceError> {
+    let context = request.text.context;
     if context < SHORTEST_CONTEXT {
-        return Err(ImportanceError::ContextTooShort { context });
+        return Err(ImportanceError::ContextTooShort(context));
     }
-    let settings = Settings { threads: request.threads, ..Settings::default() };
-    let (tokens, beginning) = tokenize(backend, request, &settings)?;
-    let available = u32::try_from(tokens.len() / context as usize).unwrap_or(u32::MAX);
-    if available == 0 {
-        return Err(ImportanceError::TextTooShort { tokens: tokens.len(), context });
-    }
-    let all = request.chunks.map_or(available, |limit| limit.clamp(1, available));
-    let arrangement =
-        Arrangement::find(backend, request.model, &settings, context, request.output_weight, all)?;
-    if told(Told::Memory(memory(&arrangement))).is_break() {
+    let tokens = request.text.tokens(backend, request.model)?;
+    let length = request.text.chunk_length();
+    let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
+    let plan = Plan::new(backend, request, all)?;
+    if on_progress(Progress::Memory(plan.memory(context))).is_break() {
         return Err(ImportanceError::Stopped);
     }
-    let mut kept = Kept::open(backend, request, all);
-    let resumed = kept.matrix.chunks;
+    let mut partial = PartialMatrix::open(backend, request, all);
+    let resumed = partial.matrix.chunks;
     if resumed < all {
-        let model = Model::load(backend, request.model, &settings, LoadExtent::Everything)?;
-        let chunks = Chunks { tokens: &tokens, beginning };
-        let range = resumed as usize..all as usize;
-        let result = arrangement.run(&model, &settings, chunks, range, &mut |sums| {
-            add(&mut kept.matrix, sums)?;
-            kept.keep_now_and_then()?;
-            let done = kept.matrix.chunks;
-            let stopped = done < all && told(Told::Chunk { done, all }).is_break();
-            if stopped { Err(ImportanceError::Stopped) } else { Ok(()) }
-        });
+        let model = Model::load(backend, request.model, &plan.settings, LoadExtent::Everything)?;
+        let start = || {
+            let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
+            Ok((context, Collector::new(request.output_weight)))
+        };
+        let mut early: BTreeMap<usize, ChunkSums> = BTreeMap::new();
+        let result = plan.streams.run(
+            resumed as usize..all as usize,
+            start,
+            |(context, collector), chunk| {
+                context.evaluate(&tokens[chunk * length..][..length], collector)?;
+                Ok(collector.take())
+            },
+            |chunk, sums| {
+                early.insert(chunk, sums);
+                while let Some(sums) = early.remove(&(partial.matrix.chunks as usize)) {
+                    add(&mut partial.matrix, sums)?;
+                    partial.save_periodically()?;
+                    let done = partial.matrix.chunks;
+                    let fraction = f64::from(done) / f64::from(all);
+                    let event = || Progress::Fraction(fraction, format!("chunk {done} of {all}"));
+                    if done < all && on_progress(event()).is_break() {
+                        return Err(ImportanceError::Stopped);
+                    }
+                }
+                Ok(())
+            },
+        );
         if let Err(error) = result {
-            kept.keep()?;
+            partial.save()?;
             return Err(error);
         }
     }
-    if kept.matrix.weights.is_empty() {
+    if partial.matrix.weights.is_empty() {
         return Err(ImportanceError::NoWeights);
     }
-    let report = Report { chunks: all, resumed, weights: kept.matrix.weights.len() };
-    kept.finish(request.output)?;
-    Ok(report)
+    let weights = partial.matrix.weights.len();
+    partial.finish(request.output)?;
+    Ok(CalibrationReport { chunks: all, resumed, weights })
 }
 
-fn tokenize(
-    backend: Backend,
-    request: &Calibration<'_>,
-    settings: &Settings,
-) -> Result<(Vec<i32>, Option<i32>), ImportanceError> {
-    let vocabulary = Model::load(backend, request.model, settings, LoadExtent::Vocabulary)?;
-    Ok((vocabulary.tokenize(request.text, true, false)?, vocabulary.beginning_token()))
+fn shape(context: u32) -> ContextShape {
+    chunk_shape(context, UBATCH.min(context))
 }
 
-/// What the memory is for.
-fn memory(arrangement: &Arrangement) -> Vec<(String, u64)> {
-    let Arrangement { lanes, context, lane_bytes, sums_bytes, weights_bytes, .. } = *arrangement;
-    let evaluated = match lanes {
-        1 => format!("a chunk of {context} tokens"),
-        _ => format!("{lanes} chunks of {context} tokens side by side"),
-    };
-    vec![
-        ("weights".to_owned(), weights_bytes),
-        (evaluated, lane_bytes.saturating_mul(lanes.into())),
-        // Two of each lane, and their total.
-        ("sums over inputs".to_owned(), sums_bytes.saturating_mul(2 * u64::from(lanes) + 1)),
-    ]
+/// How chunks are evaluated, and the memory that takes, from the model's metadata alone.
+struct Plan {
+    streams: Streams,
+    settings: Settings,
+    stream_bytes: u64,
+    /// Bytes of the sums of one chunk.
+    sums_bytes: u64,
+    weight_bytes: u64,
+}
+
+impl Plan {
+    fn new(
+        backend: Backend,
+        request: &CalibrationRequest<'_>,
+        chunks: u32,
+    ) -> Result<Self, ImportanceError> {
+        let settings = Settings { threads: request.threads, ..Settings::default() };
+        let planned = Model::load(backend, request.model, &settings, LoadExtent::MemoryPlan)?;
+        if planned.class() != ArchitectureClass::DecoderOnly {
+            return Err(ImportanceError::NoDecoder);
+        }
+        let stream_bytes = context_bytes(&planned, &settings, shape(request.text.context))?;
+        let weight_bytes = planned.tensor_bytes();
+        // An f64 for each column of each matrix of the layers.
+        let input = GgufInput::open(backend, request.model)?;
+        let columns = layer_shapes(&input).map(|[columns, _, matrices]| columns * matrices);
+        let sums_bytes = (columns.sum::<usize>() * size_of::<f64>()) as u64;
+        let threads = settings.threads.unwrap_or_else(|| backend.default_threads());
+        let most = if backend.uses_gpu(&settings) { 1 } else { chunks as usize };
+        // A stream makes the sums of a chunk while those of the one before wait to be added.
+        let streams = Streams::fit(threads, most, stream_bytes + 2 * sums_bytes, weight_bytes);
+        let settings = Settings { threads: Some(streams.threads), ..settings };
+        Ok(Self { streams, settings, stream_bytes, sums_bytes, weight_bytes })
+    }
+
+    fn memory(&self, context: u32) -> Vec<(String, u64)> {
+        let count = u64::from(self.streams.count);
+        let evaluated = match count {
+            1 => format!("a chunk of {context} tokens"),
+            _ => format!("{count} chunks of {context} tokens side by side"),
+        };
+        vec![
+            ("weights".to_owned(), self.weight_bytes),
+            (evaluated, self.stream_bytes.saturating_mul(count)),
+            // Two of each stream, and the total.
+            ("sums over inputs".to_owned(), self.sums_bytes.saturating_mul(2 * count + 1)),
+        ]
+    }
 }
 
 /// Adds the sums of the next chunk.
@@ -156,11 +186,8 @@ fn add(matrix: &mut ImportanceMatrix, sums: ChunkSums) -> Result<(), ImportanceE
         if more.squares.iter().any(|sum| !sum.is_finite()) {
             return Err(ImportanceError::NotFinite { weight, chunk });
         }
-        let total = matrix.weights.entry(weight).or_insert_with(|| Sums {
-            columns: more.columns,
-            squares: vec![0.0; more.squares.len()],
-            counts: vec![0; more.counts.len()],
-        });
+        let entry = matrix.weights.entry(weight);
+        let total = entry.or_insert_with(|| Sums::zeros(more.columns, more.counts.len()));
         for (total, more) in total.squares.iter_mut().zip(&more.squares) {
             #[expect(clippy::cast_possible_truncation, reason = "the format has sums in F32")]
             let sum = (f64::from(*total) + more) as f32;
@@ -174,30 +201,29 @@ fn add(matrix: &mut ImportanceMatrix, sums: ChunkSums) -> Result<(), ImportanceE
     Ok(())
 }
 
-/// The matrix so far, and the file beside the output that it is kept in.
-struct Kept {
+/// The matrix so far, saved beside the output.
+struct PartialMatrix {
     matrix: ImportanceMatrix,
     path: PathBuf,
-    last: Instant,
+    last_saved: Instant,
     interval: Duration,
 }
 
-impl Kept {
-    /// What was done before, if it was the same that is to be done now; otherwise nothing.
-    fn open(backend: Backend, request: &Calibration<'_>, all: u32) -> Self {
+impl PartialMatrix {
+    /// Resumes a partial matrix of the same model, text and context; otherwise begins a new one.
+    fn open(backend: Backend, request: &CalibrationRequest<'_>, all: u32) -> Self {
         let path = beside(request.output, PARTIAL);
-        let text_checksum = of_bytes(request.text.as_bytes());
         let fresh = ImportanceMatrix {
             datasets: vec![request.dataset.to_owned()],
-            chunk_size: request.context,
+            chunk_size: request.text.context,
             origin: Some(Origin {
                 model_checksum: request.model_checksum.to_owned(),
-                text_checksum,
+                text_checksum: of_bytes(request.text.text.as_bytes()),
                 output_weight: request.output_weight,
             }),
             ..ImportanceMatrix::default()
         };
-        // A file that cannot be read is begun anew: it costs time, nothing else.
+        // An unreadable file is not an error: it only costs the time to begin again.
         let before = ImportanceMatrix::read(backend, &path).ok().filter(|before| {
             before.origin == fresh.origin
                 && before.chunk_size == fresh.chunk_size
@@ -207,21 +233,21 @@ impl Kept {
             Some(before) => ImportanceMatrix { datasets: fresh.datasets, ..before },
             None => fresh,
         };
-        Self { matrix, path, last: Instant::now(), interval: Duration::ZERO }
+        Self { matrix, path, last_saved: Instant::now(), interval: Duration::ZERO }
     }
 
-    fn keep_now_and_then(&mut self) -> Result<(), ImportanceError> {
-        if self.last.elapsed() < self.interval {
+    fn save_periodically(&mut self) -> Result<(), ImportanceError> {
+        if self.last_saved.elapsed() < self.interval {
             return Ok(());
         }
         let began = Instant::now();
-        self.keep()?;
-        self.interval = KEEP_INTERVAL.max(began.elapsed() * KEEP_SHARE);
-        self.last = Instant::now();
+        self.save()?;
+        self.interval = SAVE_INTERVAL.max(began.elapsed() * SAVE_SHARE);
+        self.last_saved = Instant::now();
         Ok(())
     }
 
-    fn keep(&self) -> Result<(), ImportanceError> {
+    fn save(&self) -> Result<(), ImportanceError> {
         if self.matrix.chunks == 0 { Ok(()) } else { self.matrix.write(&self.path) }
     }
 

@@ -1,4 +1,4 @@
-//! The sums of one chunk: what a lane hears while it evaluates.
+//! The sums of one chunk, collected while it is evaluated.
 
 use super::Sums;
 use crate::engine::llama::capture::{Flow, NodeOutput, Sink, WeightInput};
@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 /// Sums of one chunk, by the name of the weight.
 pub(super) type ChunkSums = BTreeMap<String, Sums<f64>>;
 
-/// The node behind the last layer: all that follows is the output matrix.
-const BEHIND_LAYERS: &str = "result_norm";
+/// llama.cpp's name of the node after the last layer. Only the output matrix follows.
+const AFTER_LAYERS: &str = "result_norm";
 
-/// Sums squares of what flows into weights.
+/// Sums the squares of the inputs of weights.
 #[derive(Debug)]
 pub(super) struct Collector {
     sums: ChunkSums,
-    /// Also of the output matrix, where it is not the token embeddings.
     output_weight: bool,
 }
 
@@ -35,16 +34,9 @@ impl Sink for Collector {
     }
 
     fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
-        // A weight may be used by several products, and a chunk be evaluated in parts.
-        if !self.sums.contains_key(input.weight) {
-            let empty = Sums {
-                columns: input.columns,
-                squares: vec![0.0; input.columns * input.matrices],
-                counts: vec![0; input.matrices],
-            };
-            self.sums.insert(input.weight.to_owned(), empty);
-        }
-        let Some(sums) = self.sums.get_mut(input.weight) else { return Flow::Continue };
+        // A weight may be used by several products, and a chunk be evaluated in several batches.
+        let entry = self.sums.entry(input.weight.to_owned());
+        let sums = entry.or_insert_with(|| Sums::zeros(input.columns, input.matrices));
         for (matrix, row) in input.rows_with_matrix() {
             let squares = sums.squares.chunks_exact_mut(input.columns.max(1)).nth(matrix);
             let (Some(squares), Some(count)) = (squares, sums.counts.get_mut(matrix)) else {
@@ -59,7 +51,7 @@ impl Sink for Collector {
     }
 
     fn wants_node(&mut self, name: &str) -> bool {
-        !self.output_weight && name == BEHIND_LAYERS
+        !self.output_weight && name == AFTER_LAYERS
     }
 
     fn node_output(&mut self, _output: &NodeOutput<'_>) -> Flow {

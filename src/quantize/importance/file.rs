@@ -2,8 +2,8 @@
 //!
 //! Keys: `general.type` = "imatrix", `imatrix.datasets`, `imatrix.chunk_count`, `imatrix.chunk_size`. For
 //! each weight two F32 tensors: `NAME.in_sum2`, `[matrices, columns]`, and `NAME.counts`, `[matrices, 1]`,
-//! in tokens. Source: llama.cpp 0.6.0, tools/imatrix. quantbench adds what the sums were made from, under
-//! keys of its own, which llama.cpp passes over.
+//! in tokens. Source: llama.cpp 0.6.0, tools/imatrix. quantbench adds keys of its own for the origin of the sums, which
+//! llama.cpp ignores.
 
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
 use crate::engine::llama::backend::Backend;
@@ -94,16 +94,11 @@ impl ImportanceMatrix {
                 "it is damaged: its sums are not those that were written".to_owned(),
             ));
         }
-        Ok(Self {
-            datasets,
-            chunks: count(CHUNK_COUNT),
-            chunk_size: count(CHUNK_SIZE),
-            origin,
-            weights,
-        })
+        let (chunks, chunk_size) = (count(CHUNK_COUNT), count(CHUNK_SIZE));
+        Ok(Self { datasets, chunks, chunk_size, origin, weights })
     }
 
-    /// Writes the file whole or not at all: under another name beside it, then renamed.
+    /// Writes a temporary file beside it, then renames that.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -186,7 +181,6 @@ pub fn files_written(path: &Path) -> [PathBuf; 4] {
     [path.to_owned(), beside(path, NEW), beside(&partial, NEW), partial]
 }
 
-/// A name beside a file.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,31 +1,26 @@
-//! Importance matrices: mean squares of what flows into each weight, over a calibration text.
+//! Importance matrices: mean squares of the inputs of each weight, over a calibration text.
 //!
-//! [`calibrate`] runs a text through a model (`collect` sums, `lanes` evaluate chunks side by side) and
-//! writes llama.cpp's importance-matrix GGUF (`file`), which `llama-quantize --imatrix` reads; files of
-//! `llama-imatrix` are read alike. `coverage` tells whether a matrix is of a model. Runs inside the worker process. Uses `llama`; used by `quantize` and
-//! `worker`.
+//! [`calibrate`] evaluates a text and writes llama.cpp's importance-matrix GGUF (`file`), which `llama-quantize
+//! --imatrix` reads; files of `llama-imatrix` are read too. `coverage` tells whether a matrix fits a model.
+//! Runs inside the worker process. Uses `engine::llama`; used by the other methods, `mix` and `worker`.
 
 mod calibration;
 mod collect;
 mod coverage;
 mod file;
-mod lanes;
 #[cfg(test)]
 mod tests;
 
-pub use calibration::{Calibration, Report, Told, calibrate};
+pub use calibration::{CalibrationReport, CalibrationRequest, calibrate};
 pub use coverage::Coverage;
-pub use file::MODEL_CHECKSUM;
-pub use file::files_written;
+pub use file::{MODEL_CHECKSUM, files_written};
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufFileError;
 use crate::engine::llama::quantize::Importance;
+use crate::experiment::calibration::SHORTEST_CONTEXT;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// Least tokens of a chunk: llama-imatrix ignores products of fewer rows.
-pub const SHORTEST_CONTEXT: u32 = 16;
 
 /// Sums of squares of the inputs of one weight.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,7 +29,7 @@ pub struct Sums<Number> {
     pub columns: usize,
     /// Sum of squares of each column, `[matrices, columns]`.
     pub squares: Vec<Number>,
-    /// Rows that were summed, of each matrix: tokens, for an expert those that chose it.
+    /// Rows summed for each matrix: all tokens, or those routed to the expert.
     pub counts: Vec<u64>,
 }
 
@@ -43,9 +38,9 @@ pub struct Sums<Number> {
 pub struct ImportanceMatrix {
     /// Names of the calibration texts.
     pub datasets: Vec<String>,
-    /// Chunks of text that were evaluated.
+    /// Number of chunks evaluated.
     pub chunks: u32,
-    /// Tokens of a chunk.
+    /// Tokens per chunk.
     pub chunk_size: u32,
     /// What the sums were made from; `None` in files of llama-imatrix.
     pub origin: Option<Origin>,
@@ -60,13 +55,12 @@ pub struct Origin {
     pub model_checksum: String,
     /// SHA-256 of the calibration text, hex.
     pub text_checksum: String,
-    /// Whether `output.weight` was asked for.
+    /// Whether `output.weight` is included.
     pub output_weight: bool,
 }
 
 impl ImportanceMatrix {
-    /// Mean squares, as llama.cpp's quantization wants them. Columns of an expert that no token chose
-    /// count alike.
+    /// Mean squares, as llama.cpp's quantization takes them. An expert without tokens has 1 in every column.
     #[must_use]
     pub fn importance(&self) -> Vec<Importance> {
         let entries = self.weights.iter().filter(|(_, sums)| sums.counts.iter().any(|&n| n > 0));
@@ -76,11 +70,17 @@ impl ImportanceMatrix {
     }
 }
 
+impl<Number: Clone + Default> Sums<Number> {
+    fn zeros(columns: usize, matrices: usize) -> Self {
+        let squares = vec![Number::default(); columns * matrices];
+        Self { columns, squares, counts: vec![0; matrices] }
+    }
+}
+
 impl Sums<f32> {
     /// Mean square of each column, `[matrices, columns]`; 1 where nothing was summed.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "as llama.cpp divides")]
-    pub fn means(&self) -> Vec<f32> {
+    fn means(&self) -> Vec<f32> {
         let per_count = self.squares.len() / self.counts.len().max(1);
         let rows = self.squares.chunks(per_count.max(1)).zip(&self.counts);
         rows.flat_map(|(squares, &count)| {
@@ -94,18 +94,18 @@ impl Sums<f32> {
 /// Why there is no importance matrix.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportanceError {
-    /// A native call failed.
+    /// A llama.cpp call failed.
     #[error(transparent)]
     Llama(#[from] EngineError),
-    /// A file cannot be read or written.
+    /// A GGUF cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
-    /// A file holds something else.
+    /// A GGUF holds something else.
     #[error("{} is no importance matrix: {reason}", path.display())]
     NoMatrix {
-        /// The file.
+        /// Path of the GGUF.
         path: PathBuf,
-        /// What is wrong.
+        /// Why it is none, as a clause.
         reason: String,
     },
     /// The matrix is of another model.
@@ -134,46 +134,43 @@ pub enum ImportanceError {
     /// A file cannot be written, renamed or removed.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file.
+        /// Path of the matrix or the partial matrix.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The text is too short.
+    /// The text has less than one chunk.
     #[error(
         "the calibration text has {tokens} tokens for this model; with a context of {context} it needs at least that many"
     )]
     TextTooShort {
-        /// Tokens of the text.
+        /// Tokens of the whole text.
         tokens: usize,
         /// Tokens per chunk.
         context: u32,
     },
-    /// Chunks this short are no calibration.
+    /// llama-imatrix ignores products of fewer rows.
     #[error(
-        "a context of {context} tokens is too short for calibration; use at least {SHORTEST_CONTEXT}"
+        "a context of {0} tokens is too short for calibration; use at least {SHORTEST_CONTEXT}"
     )]
-    ContextTooShort {
-        /// Tokens per chunk.
-        context: u32,
-    },
+    ContextTooShort(u32),
     /// The model does not predict tokens.
     #[error("calibration needs a decoder-only model")]
     NoDecoder,
-    /// What flows into a weight is not finite.
+    /// A sum is infinite or not a number.
     #[error(
-        "what flows into '{weight}' is not finite in chunk {chunk}: the model computes nonsense there"
+        "the inputs of '{weight}' are not finite in chunk {chunk}: the model computes nonsense there"
     )]
     NotFinite {
-        /// The weight.
+        /// Name of the weight.
         weight: String,
-        /// Chunk, from 1.
+        /// Counted from 1.
         chunk: u32,
     },
-    /// No weight of the model was seen.
+    /// No weight of a layer was multiplied with anything.
     #[error("no weight of a layer was used while the text was evaluated")]
     NoWeights,
-    /// Whoever was told about it wanted no more; what was done can be gone on with.
+    /// The caller stopped it; the partial matrix can be resumed.
     #[error("calibration was stopped")]
     Stopped,
 }

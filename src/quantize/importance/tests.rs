@@ -1,15 +1,15 @@
 //! The matrix of the demo models, against sums made another way.
 
 use super::*;
-use crate::engine::ContextShape;
-use crate::engine::LoadExtent;
 use crate::engine::Model as _;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
 use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
 use crate::engine::llama::model::Model;
+use crate::engine::{ContextShape, LoadExtent};
 use crate::experiment::settings::Settings;
 use crate::model::gguf::GgmlType;
+use crate::quantize::{CalibrationText, Progress};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,21 +25,19 @@ fn text() -> String {
     fs::read_to_string(path).unwrap().chars().take(2000).collect()
 }
 
-fn request<'a>(model: &'a str, text: &'a str, output: &'a Path) -> Calibration<'a> {
-    Calibration {
+fn request<'a>(model: &'a str, text: &'a str, output: &'a Path) -> CalibrationRequest<'a> {
+    CalibrationRequest {
         model: Path::new(model),
         model_checksum: "of the model",
-        text,
+        text: CalibrationText { text, context: CONTEXT, chunks: Some(CHUNKS) },
         dataset: "demo",
-        context: CONTEXT,
-        chunks: Some(CHUNKS),
         output_weight: false,
         threads: Some(1),
         output,
     }
 }
 
-fn made(request: &Calibration<'_>) -> (Report, Vec<u8>) {
+fn made(request: &CalibrationRequest<'_>) -> (CalibrationReport, Vec<u8>) {
     let report =
         calibrate(Backend::initialise(), request, &mut |_| ControlFlow::Continue(())).unwrap();
     (report, fs::read(request.output).unwrap())
@@ -52,10 +50,12 @@ fn the_file_is_the_same_whatever_the_threads_and_wherever_it_was_interrupted() {
     let one = request(DEMO, &text, &output);
     let (report, expected) = made(&one);
     assert_eq!((report.chunks, report.resumed), (CHUNKS, 0));
-    assert_eq!(made(&Calibration { threads: Some(3), ..one }).1, expected);
+    assert_eq!(made(&CalibrationRequest { threads: Some(3), ..one }).1, expected);
     for stop_after in 1..CHUNKS {
-        let stopped = calibrate(Backend::initialise(), &one, &mut |told| match told {
-            Told::Chunk { done, .. } if done == stop_after => ControlFlow::Break(()),
+        let stopped = calibrate(Backend::initialise(), &one, &mut |event| match event {
+            Progress::Fraction(_, note) if note == format!("chunk {stop_after} of {CHUNKS}") => {
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         });
         assert!(matches!(stopped, Err(ImportanceError::Stopped)));
@@ -72,16 +72,17 @@ fn what_was_begun_on_another_text_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let (output, text) = (folder.path().join("matrix.gguf"), text());
     let one = request(DEMO, &text, &output);
-    let mut stop = |told| match told {
-        Told::Chunk { .. } => ControlFlow::Break(()),
-        Told::Memory(_) => ControlFlow::Continue(()),
+    let mut stop = |event| match event {
+        Progress::Fraction(..) => ControlFlow::Break(()),
+        Progress::Memory(_) | Progress::Note(_) => ControlFlow::Continue(()),
     };
     assert!(calibrate(Backend::initialise(), &one, &mut stop).is_err());
     let other = text.replace('e', "a");
-    assert_eq!(made(&Calibration { text: &other, ..one }).0.resumed, 0);
+    assert_eq!(made(&request(DEMO, &other, &output)).0.resumed, 0);
     // A shorter calibration does not need what a longer one had done.
     assert!(calibrate(Backend::initialise(), &one, &mut stop).is_err());
-    let more = Calibration { chunks: Some(CHUNKS + 1), ..one };
+    let longer = CalibrationText { chunks: Some(CHUNKS + 1), ..one.text };
+    let more = CalibrationRequest { text: longer, ..one };
     assert_eq!(made(&more).0.resumed, 1);
 }
 
@@ -116,7 +117,9 @@ fn the_sums_are_those_of_what_flows_into_each_weight() {
     let (output, text) = (folder.path().join("matrix.gguf"), text());
     let backend = Backend::initialise();
     for path in [DEMO, EXPERTS] {
-        made(&Calibration { chunks: Some(2), ..request(path, &text, &output) });
+        let mut short = request(path, &text, &output);
+        short.text.chunks = Some(2);
+        made(&short);
         let matrix = ImportanceMatrix::read(backend, &output).unwrap();
         let settings = Settings { threads: Some(1), ..Settings::default() };
         let model =
@@ -214,14 +217,16 @@ fn what_is_no_importance_matrix_is_refused() {
 fn too_little_text_or_context_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("matrix.gguf");
-    let refused = |request: &Calibration<'_>, part: &str| {
+    let refused = |request: &CalibrationRequest<'_>, part: &str| {
         let result = calibrate(Backend::initialise(), request, &mut |_| ControlFlow::Continue(()));
         let error = result.unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
     };
     refused(&request(DEMO, "a few words", &output), "at least that many");
-    refused(&Calibration { context: 8, ..request(DEMO, "x", &output) }, "at least 16");
+    let mut short = request(DEMO, "x", &output);
+    short.text.context = 8;
+    refused(&short, "at least 16");
 }
 
 #[test]

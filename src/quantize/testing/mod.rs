@@ -1,16 +1,14 @@
-//! What tests of several methods have in common.
+//! Helpers for tests of several methods.
 
 pub mod made_up;
 
-use crate::engine::ContextShape;
-use crate::engine::LoadExtent;
 use crate::engine::batch::Batch;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
 use crate::engine::llama::context::Context;
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
-use crate::engine::{Context as _, ContextPurpose, Model as _};
+use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +63,7 @@ pub fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     reference.iter().zip(other).map(of).sum::<f64>() / f64::from(count)
 }
 
-/// Mean squares of what flows into every weight, `[matrices, columns]`, and vectors per matrix.
+/// Sums of squares of the inputs of every weight, `[matrices, columns]`, and vectors per matrix.
 #[derive(Default)]
 struct Squares(BTreeMap<String, (Vec<f64>, Vec<f64>)>);
 

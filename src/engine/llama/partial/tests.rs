@@ -34,7 +34,8 @@ fn a_model_goes_on_from_hidden_states_in_its_middle_and_computes_nothing_before_
     let graph = context.graph().clone();
     let (middle, last) = (step_of(&graph, "l_out-3"), step_of(&graph, "l_out-8"));
     let product = step_of(&graph, "ffn_up-5");
-    let shown = vec![(middle, Look::Output), (product, Look::Input), (last, Look::Output)];
+    let shown =
+        vec![(middle, ProbeKind::Output), (product, ProbeKind::Input), (last, ProbeKind::Output)];
     let all = Part { given: None, computed: vec![true; graph.steps.len()], shown };
     let whole = context.evaluate(&tokens(), &all, &[]).unwrap();
     assert_eq!((whole[0].columns, whole[0].rows.len()), (256, 256 * 24));
@@ -70,8 +71,8 @@ fn what_does_not_fit_the_graph_is_refused() {
     let given = Part { given: Some(middle), ..none.clone() };
     let said = refused(&tokens(), &given, &[1.0; 256]);
     assert!(said.contains("l_out-3") && said.contains("1024 bytes"), "{said}");
-    let norm = Part { shown: vec![(middle, Look::Input)], ..none.clone() };
+    let norm = Part { shown: vec![(middle, ProbeKind::Input)], ..none.clone() };
     assert!(refused(&tokens(), &norm, &[]).contains("it is no product"));
-    let beyond = Part { shown: vec![(graph.steps.len(), Look::Output)], ..none };
+    let beyond = Part { shown: vec![(graph.steps.len(), ProbeKind::Output)], ..none };
     assert!(refused(&tokens(), &beyond, &[]).contains("not all of it"));
 }

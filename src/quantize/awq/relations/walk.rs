@@ -1,14 +1,14 @@
-//! The way of one producer's channels through the graph, and where it must end.
+//! Follows one producer's channels through the graph to the products they end in.
 
-use super::{Bias, Candidate, Map, Relation, Sharing, adds};
+use super::{Bias, Candidate, Relation, Sharing, adds};
 use crate::engine::llama::graph::{Node, Operation};
+use crate::quantize::graph::GraphMap;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The way of one candidate's channels through the graph.
 pub(super) struct Walk<'a, 'm> {
-    map: &'m Map<'a>,
+    map: &'m GraphMap<'a>,
     candidate: &'m Candidate,
-    /// Nodes whose output has scaled channels.
+    /// Nodes whose output has the channels.
     pub(super) seen: BTreeSet<usize>,
     products: BTreeMap<usize, String>,
     biases: BTreeSet<Bias>,
@@ -18,8 +18,7 @@ pub(super) struct Walk<'a, 'm> {
 }
 
 impl<'a, 'm> Walk<'a, 'm> {
-    /// At the beginning of the way.
-    pub(super) fn new(map: &'m Map<'a>, candidate: &'m Candidate) -> Self {
+    pub(super) fn new(map: &'m GraphMap<'a>, candidate: &'m Candidate) -> Self {
         Self {
             map,
             candidate,
@@ -32,7 +31,6 @@ impl<'a, 'm> Walk<'a, 'm> {
         }
     }
 
-    /// Follows it to its ends.
     pub(super) fn relation(&mut self) -> Result<Relation, String> {
         let mut open = vec![self.candidate.start];
         self.seen.insert(self.candidate.start);
@@ -56,7 +54,7 @@ impl<'a, 'm> Walk<'a, 'm> {
         if columns != expected {
             return Err(format!(
                 "{} has {channels} channels, which do not fit products of {columns} columns",
-                producer.weight()
+                producer.weight
             ));
         }
         // Scales of several experts reach the same expert's products only if all are experts.
@@ -82,7 +80,7 @@ impl<'a, 'm> Walk<'a, 'm> {
         format!("{} ('{}')", node.description, node.name)
     }
 
-    /// Where channels go on through a consumer that takes `node` as operand `role`; `None` at an end.
+    /// The next node with the channels, after a consumer that takes `node` as operand `role`; `None` at an end.
     fn step(&mut self, node: usize, consumer: usize, role: usize) -> Result<Option<usize>, String> {
         let next = &self.map.nodes[consumer];
         let on = Ok(Some(consumer));
@@ -102,7 +100,7 @@ impl<'a, 'm> Walk<'a, 'm> {
             (Operation::View, 0) if self.is_whole(node, next) => on,
             (Operation::View, 0) => stopped("uses a part of it"),
             (Operation::Add | Operation::AddExpert, 0) if adds(next, self.candidate.experts) => {
-                match self.map.weight(next, 1).filter(|_| self.map.is_alone(next, 1)) {
+                match self.map.weight(next, 1).filter(|_| self.map.is_sole_use(next, 1)) {
                     Some(bias) if bias.dims[0] == self.candidate.channels => {
                         self.biases.insert(Bias { weight: bias.name.clone(), first: 0 });
                         on
@@ -157,7 +155,7 @@ impl<'a, 'm> Walk<'a, 'm> {
         let Some(weight) = self.map.weight(node, 0) else {
             return Err(format!("{} multiplies it with no weight", self.at(consumer)));
         };
-        if !self.map.is_alone(node, 0) {
+        if !self.map.is_sole_use(node, 0) {
             return Err(format!("the model uses {} in more than one place", weight.name));
         }
         if self.columns.is_some_and(|columns| columns != weight.dims[0]) {

@@ -1,7 +1,9 @@
 //! Scaled models are the same models; salient channels are found; files are what was searched for.
 
 use super::*;
+use crate::engine::LoadExtent;
 use crate::engine::llama::graph;
+use crate::engine::llama::model::Model;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::quantize::testing::{
     THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,
@@ -17,6 +19,20 @@ fn relations_of(path: &Path) -> Relations {
     let model =
         Model::load(Backend::initialise(), path, &settings(), LoadExtent::Everything).unwrap();
     relations::find(&graph::of(&model, THREADS).unwrap())
+}
+
+/// How llama.cpp rounds the demo model.
+fn rounding<'a>(output: &'a Path, file_type: &str) -> Rounding<'a> {
+    Rounding {
+        input: Path::new(DEMO),
+        output,
+        file_type: file_type.parse().unwrap(),
+        threads: THREADS,
+        allow_requantize: false,
+        importance: None,
+        overrides: &[],
+        metadata: &[],
+    }
 }
 
 /// Scales between 1/4 and 4.
@@ -95,7 +111,7 @@ fn layer(relations: &Relations) -> (BTreeMap<String, String>, BTreeMap<String, S
     let products = relations.found.iter().filter_map(|relation| {
         let products: Vec<String> =
             relation.products.iter().filter_map(|name| short(name)).collect();
-        Some((short(relation.producer.weight())?, products.join(" ")))
+        Some((short(&relation.producer.weight)?, products.join(" ")))
     });
     let unscaled = relations
         .unscaled
@@ -170,40 +186,31 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
     .unwrap();
     let text = &text[..text.floor_char_boundary(4000)];
     let output = folder.path().join("out.gguf");
-    let mut request = Request {
-        source: Path::new(DEMO),
-        output: &output,
-        file_type: "Q4_K_M".parse().unwrap(),
-        overrides: &[],
-        text,
-        context: 256,
-        chunks: Some(4),
-        importance: None,
-        metadata: &[],
+    let mut request = AwqRequest {
+        rounding: rounding(&output, "Q4_K_M"),
+        text: CalibrationText { text, context: 256, chunks: Some(4) },
         folder: folder.path(),
-        threads: THREADS,
-        allow_requantize: false,
-        parameters: Parameters {
+        parameters: AwqParameters {
             scales: ScaleGrid { steps: 4, weights: true },
             limits: LimitGrid { steps: 0, percent: 5 },
             rows: 64,
             // Several evaluations of the text.
             memory: 4 << 20,
-            ..Parameters::default()
+            ..AwqParameters::default()
         },
     };
-    let tokens = calibration_tokens(backend, &request).unwrap();
+    let tokens = request.text.tokens(backend, Path::new(DEMO)).unwrap();
     let importance = importance_of(Path::new(DEMO), &[&tokens[..256]]);
-    request.importance = Some(&importance);
+    request.rounding.importance = Some(&importance);
     let mut last = 0.0;
     let mut memory = Vec::new();
-    let report = quantize(backend, &request, |news| match news {
-        Told::Progress(fraction, _) => {
+    let report = quantize(backend, &request, |event| match event {
+        Progress::Fraction(fraction, _) => {
             assert!(fraction >= last, "{fraction} after {last}");
             last = fraction;
         }
-        Told::Memory(parts) => memory = parts,
-        Told::Note(_) => {}
+        Progress::Memory(parts) => memory = parts,
+        Progress::Note(_) => {}
     })
     .unwrap();
     assert!((last - 1.0).abs() < f64::EPSILON && report.passes > 1);
@@ -224,11 +231,11 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
         assert_eq!((&made.entry.name, made.entry.format), (&draft.entry.name, draft.entry.format));
     }
     // The scaled model, evaluated, has the importance that the scales predict.
-    let source = GgufInput::open(backend, request.source).unwrap();
+    let source = GgufInput::open(backend, Path::new(DEMO)).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let scaling =
-        Scaling { backend, request: &request, source: &source, formats: &draft, pool: &pool };
-    let (_, predicted) = scaling.run(&tokens, &mut Report::default(), |_| ()).unwrap();
+        Scaling { backend, request: &request, source: &source, draft: &draft, pool: &pool };
+    let (_, predicted) = scaling.run(&tokens, &mut AwqReport::default(), |_| ()).unwrap();
     let recomputed = importance_of(&folder.path().join("scaled.gguf"), &[&tokens[..256]]);
     for (predicted, recomputed) in predicted.unwrap().iter().zip(&recomputed) {
         assert_eq!(predicted.weight, recomputed.weight);
@@ -247,25 +254,15 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
 fn what_cannot_be_done_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.gguf");
-    let mut request = Request {
-        source: Path::new(DEMO),
-        output: &output,
-        file_type: "F16".parse().unwrap(),
-        overrides: &[],
-        text: "A few words.",
-        context: 512,
-        chunks: None,
-        importance: None,
-        metadata: &[],
-        folder: folder.path(),
-        threads: THREADS,
-        allow_requantize: false,
-        parameters: Parameters::default(),
-    };
-    let mut refused = |file_type: &str| {
-        request.file_type = file_type.parse().unwrap();
+    let refused = |file_type: &str| {
+        let request = AwqRequest {
+            rounding: rounding(&output, file_type),
+            text: CalibrationText { text: "A few words.", context: 512, chunks: None },
+            folder: folder.path(),
+            parameters: AwqParameters::default(),
+        };
         quantize(Backend::initialise(), &request, |_| ()).unwrap_err().to_string()
     };
     assert!(refused("F16").contains("needs none of it"));
-    assert!(refused("Q4_0").contains("needs at least 512"));
+    assert!(refused("Q4_0").contains("with a context of 512 it needs at least that many"));
 }

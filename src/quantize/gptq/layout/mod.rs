@@ -1,43 +1,38 @@
-//! The block layouts of ggml that GPTQ can write: what numbers a block holds and how its bytes hold them.
+//! The block layouts of ggml that GPTQ can write.
 //!
-//! Every layout here is the same idea with other figures: a block is cut into parts of 16 or 32 weights;
-//! a part has a scale and perhaps a minimum, themselves integers times a number that the block stores
-//! in half precision; a weight is `scale * level(code) - minimum`. Source of the figures and of the
-//! bits: `ggml-common.h` of ggml 0.26 and the `dequantize_row_*` functions beside it. Uses `half`;
-//! used by the search for scales and codes and by the solver.
+//! A block has parts of 16 or 32 weights. A part has a scale and perhaps a minimum, which in super-blocks are integers
+//! times a number that the block stores in half precision. A weight is `scale * level(code) - minimum`. Source:
+//! `ggml-common.h` of ggml 0.26 and the `dequantize_row_*` functions beside it. Uses `half`; used by the search for scales
+//! and codes and by the solver.
 
-mod plain;
-mod super_blocks;
+mod formats;
 
 use half::f16;
 
-/// Most weights in a block.
-pub const MOST_WEIGHTS: usize = 256;
-/// Most parts in a block.
-pub const MOST_PARTS: usize = 16;
+/// Weights of the largest block.
+pub(super) const MOST_WEIGHTS: usize = 256;
+pub(super) const MOST_PARTS: usize = 16;
 
-/// The values that codes stand for, before scale and minimum.
+/// The levels that codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Levels {
-    /// The integers from the first to the second.
+pub(super) enum Levels {
+    /// The code is the level; lowest and highest.
     Integers(i8, i8),
-    /// Code `i` stands for the table's `i`th value.
+    /// The code is an index.
     Table(&'static [i8; 16]),
 }
 
 impl Levels {
-    /// The value of a code.
-    #[must_use]
-    pub fn value(self, code: i8) -> f32 {
+    /// The level of a code.
+    pub(super) fn value(self, code: i8) -> f32 {
         match self {
             Self::Integers(..) => f32::from(code),
             Self::Table(table) => f32::from(table[usize::from(code.cast_unsigned() & 15)]),
         }
     }
 
-    /// Least and greatest value.
-    #[must_use]
-    pub fn ends(self) -> (f32, f32) {
+    /// Lowest and highest level.
+    pub(super) fn ends(self) -> (f32, f32) {
         match self {
             Self::Integers(lowest, highest) => (f32::from(lowest), f32::from(highest)),
             Self::Table(table) => (f32::from(table[0]), f32::from(table[15])),
@@ -47,50 +42,78 @@ impl Levels {
 
 /// What the minimum of a part may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Minimum {
-    /// There is none.
+pub(super) enum Minimum {
     Absent,
-    /// One number in half precision for the block.
+    /// The block's number itself, which ggml adds instead of subtracting it.
     Free,
     /// An integer from 0 to this, times the block's number.
     Integers(i16),
 }
 
-/// How one of ggml's formats arranges a block.
+/// How a format stores a block.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub(super) struct Layout {
     /// ggml's name of the format.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// Weights in a block.
-    pub weights: usize,
+    pub(super) weights: usize,
     /// Weights in a part: 16 or 32.
-    pub part: usize,
+    pub(super) part: usize,
     /// Bytes of a block.
-    pub bytes: usize,
-    /// What codes stand for.
-    pub levels: Levels,
-    /// Least and greatest integer that a part's scale may be, times the block's number; `None` where
-    /// the block is one part and its number is the scale.
-    pub scale: Option<(i16, i16)>,
-    /// What a part's minimum may be.
-    pub minimum: Minimum,
-    pack: fn(&Block, &mut [u8]),
-    unpack: fn(&[u8], &mut Block),
+    pub(super) bytes: usize,
+    pub(super) levels: Levels,
+    /// Lowest and highest integer of a part's scale; `None` where the block is one part and its number is the scale.
+    pub(super) scale: Option<(i16, i16)>,
+    pub(super) minimum: Minimum,
+    /// Offsets in bytes of the block's numbers for scales and for minimums.
+    numbers_at: (usize, Option<usize>),
+    /// Constants that are added to codes and to scales before they are stored.
+    added: (u8, u8),
+    codes: &'static [Field],
+    /// Integers of parts; empty where the block is one part.
+    scales: &'static [Field],
+    /// Integers of parts; empty without minimums, or where the block is one part.
+    minimums: &'static [Field],
+}
+
+/// Where some bits of each of several integers are.
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    /// The lowest of the bits.
+    from: u32,
+    /// As many ones as there are bits.
+    mask: u8,
+    /// The byte, and the lowest bit there, of the integer with this index.
+    at: fn(usize) -> (usize, usize),
+}
+
+/// Stores an integer in bits that are zero.
+fn store(fields: &[Field], index: usize, integer: u8, bytes: &mut [u8]) {
+    for field in fields {
+        let (byte, shift) = (field.at)(index);
+        bytes[byte] |= (integer >> field.from & field.mask) << shift;
+    }
+}
+
+fn load(fields: &[Field], index: usize, bytes: &[u8]) -> u8 {
+    fields.iter().fold(0, |bits, field| {
+        let (byte, shift) = (field.at)(index);
+        bits | (bytes[byte] >> shift & field.mask) << field.from
+    })
 }
 
 /// The numbers in a block.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Block {
+pub(super) struct Block {
     /// The block's number for scales.
-    pub scale: f16,
+    pub(super) scale: f16,
     /// The block's number for minimums.
-    pub minimum: f16,
+    pub(super) minimum: f16,
     /// The integer of each part's scale; 1 where the block is one part.
-    pub scales: [i16; MOST_PARTS],
-    /// The integer of each part's minimum.
-    pub minimums: [i16; MOST_PARTS],
-    /// The code of each weight.
-    pub codes: [i8; MOST_WEIGHTS],
+    pub(super) scales: [i16; MOST_PARTS],
+    /// The integer of each part's minimum; -1 where the block is one part.
+    pub(super) minimums: [i16; MOST_PARTS],
+    pub(super) codes: [i8; MOST_WEIGHTS],
 }
 
 impl Default for Block {
@@ -106,51 +129,71 @@ impl Default for Block {
 }
 
 impl Block {
-    /// Scale of a part. Exact: 11 bits times 8.
-    #[must_use]
-    pub fn part_scale(&self, part: usize) -> f32 {
+    /// Exact: 11 bits times 8.
+    pub(super) fn part_scale(&self, part: usize) -> f32 {
         self.scale.to_f32() * f32::from(self.scales[part])
     }
 
-    /// What a part subtracts. Exact: 11 bits times 6.
-    #[must_use]
-    pub fn part_minimum(&self, part: usize) -> f32 {
+    /// Exact: 11 bits times 6.
+    pub(super) fn part_minimum(&self, part: usize) -> f32 {
         self.minimum.to_f32() * f32::from(self.minimums[part])
     }
 }
 
 impl Layout {
     /// The layout of a format by ggml's name; `None` for a format that GPTQ cannot write.
-    #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
-        plain::LAYOUTS.iter().chain(&super_blocks::LAYOUTS).find(|layout| layout.name == name)
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        formats::LAYOUTS.iter().find(|layout| layout.name == name)
     }
 
-    /// Every layout.
     #[cfg(test)]
-    pub fn all() -> impl Iterator<Item = &'static Self> {
-        plain::LAYOUTS.iter().chain(&super_blocks::LAYOUTS)
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> {
+        formats::LAYOUTS.iter()
     }
 
-    /// Number of parts in a block.
-    #[must_use]
-    pub fn parts(&self) -> usize {
+    pub(super) fn parts(&self) -> usize {
         self.weights / self.part
     }
 
-    /// Writes a block's bytes.
-    pub fn pack(&self, block: &Block, bytes: &mut [u8]) {
+    pub(super) fn pack(&self, block: &Block, bytes: &mut [u8]) {
         bytes[..self.bytes].fill(0);
-        (self.pack)(block, bytes);
+        let (scale, minimum) = self.numbers_at;
+        bytes[scale..scale + 2].copy_from_slice(&block.scale.to_le_bytes());
+        if let Some(minimum) = minimum {
+            bytes[minimum..minimum + 2].copy_from_slice(&block.minimum.to_le_bytes());
+        }
+        for (index, code) in block.codes[..self.weights].iter().enumerate() {
+            store(self.codes, index, code.cast_unsigned().wrapping_add(self.added.0), bytes);
+        }
+        for part in 0..self.parts() {
+            let low = |integer: i16| integer.to_le_bytes()[0];
+            store(self.scales, part, low(block.scales[part]).wrapping_add(self.added.1), bytes);
+            store(self.minimums, part, low(block.minimums[part]), bytes);
+        }
     }
 
-    /// Reads a block's bytes.
-    pub fn unpack(&self, bytes: &[u8], block: &mut Block) {
-        (self.unpack)(bytes, block);
+    pub(super) fn unpack(&self, bytes: &[u8], block: &mut Block) {
+        let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let (scale, minimum) = self.numbers_at;
+        block.scale = half(scale);
+        block.minimum = minimum.map_or(f16::ZERO, half);
+        for (index, code) in block.codes[..self.weights].iter_mut().enumerate() {
+            let stored = load(self.codes, index, bytes);
+            *code = stored.wrapping_sub(self.added.0).cast_signed();
+        }
+        let is_one_part = self.scales.is_empty();
+        for part in 0..self.parts() {
+            let scale = load(self.scales, part, bytes).wrapping_sub(self.added.1).cast_signed();
+            block.scales[part] = if is_one_part { 1 } else { scale.into() };
+            block.minimums[part] = load(self.minimums, part, bytes).into();
+        }
+        if self.minimum == Minimum::Free {
+            block.minimums[0] = -1;
+        }
     }
 
     /// The weights that a block stands for: exactly what ggml computes from its bytes.
-    pub fn decode(&self, block: &Block, weights: &mut [f32]) {
+    pub(super) fn decode(&self, block: &Block, weights: &mut [f32]) {
         for (part, weights) in weights[..self.weights].chunks_exact_mut(self.part).enumerate() {
             let (scale, minimum) = (block.part_scale(part), block.part_minimum(part));
             let codes = &block.codes[part * self.part..][..self.part];
@@ -161,7 +204,7 @@ impl Layout {
     }
 
     /// The weights that rows of bytes stand for.
-    pub fn decode_bytes(&self, bytes: &[u8], weights: &mut [f32]) {
+    pub(super) fn decode_bytes(&self, bytes: &[u8], weights: &mut [f32]) {
         let mut block = Block::default();
         for (bytes, weights) in
             bytes.chunks_exact(self.bytes).zip(weights.chunks_exact_mut(self.weights))
@@ -170,16 +213,6 @@ impl Layout {
             self.decode(&block, weights);
         }
     }
-}
-
-/// Half precision from two bytes.
-fn read_half(bytes: &[u8]) -> f16 {
-    f16::from_le_bytes([bytes[0], bytes[1]])
-}
-
-/// The bits of a code that are stored, seen as an unsigned number.
-fn bits(code: i8, add: i8) -> u8 {
-    code.wrapping_add(add).cast_unsigned()
 }
 
 #[cfg(test)]

@@ -1,48 +1,45 @@
-//! What each step of a graph needs, and where everything flows through one step.
+//! Dependencies between the steps of a graph, and the cuts: steps from whose values alone, and the weights, all later
+//! steps can be computed.
 //!
-//! Such a step is a cut: with its values alone, and the weights, all that comes behind it can be computed. In a
-//! network with a residual stream the cuts are that stream, before and after each of its parts. Nothing is
-//! known here of architectures or names but those of weights. Uses `llama::graph`; used by the plan.
+//! In a network with a residual stream the cuts are that stream, before and after each layer's parts. No architecture is
+//! known here. Uses `llama::graph`; used by the plan.
 
 use crate::engine::llama::graph::{Graph, Node, Operation};
-use crate::engine::llama::partial::{Look, Part};
+use crate::engine::llama::partial::{Part, ProbeKind};
+use crate::quantize::graph::is_weight;
 use std::collections::HashMap;
 
-/// The steps of a graph, and what they need.
+/// The dependencies and cuts of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flow {
+pub(crate) struct Flow {
     /// Steps whose values, or whose writing to memory, each step needs.
     needs: Vec<Vec<usize>>,
-    /// Steps that all later ones see nothing beyond of, ascending.
+    /// Ascending.
     cuts: Vec<usize>,
 }
 
 impl Flow {
-    /// Of a graph.
-    #[must_use]
-    pub fn new(graph: &Graph) -> Self {
+    pub(crate) fn new(graph: &Graph) -> Self {
         let needs = needs(graph);
         let cuts = cuts(graph, &needs);
         Self { needs, cuts }
     }
 
-    /// The last cut before a step; `None`: it is computed from the tokens on.
-    #[must_use]
-    pub fn cut_before(&self, step: usize) -> Option<usize> {
+    /// The last cut before a step; `None`: the step needs the tokens.
+    pub(crate) fn cut_before(&self, step: usize) -> Option<usize> {
         self.cuts[..self.cuts.partition_point(|&cut| cut < step)].last().copied()
     }
 
-    /// The part of the graph that shows this, with the values of a cut given. Steps are shown once each, ascending.
-    #[must_use]
-    pub fn part(&self, given: Option<usize>, mut shown: Vec<(usize, Look)>) -> Part {
+    /// The part of the graph that shows these steps, with the values of a cut given. Each step is shown once, ascending.
+    pub(crate) fn part(&self, given: Option<usize>, mut shown: Vec<(usize, ProbeKind)>) -> Part {
         shown.sort_unstable_by_key(|(step, _)| *step);
         shown.dedup();
         let mut computed = vec![false; self.needs.len()];
         let mut open = Vec::new();
         for &(step, look) in &shown {
             match look {
-                Look::Output => open.push(step),
-                Look::Input => open.extend(&self.needs[step]),
+                ProbeKind::Output => open.push(step),
+                ProbeKind::Input => open.extend(&self.needs[step]),
             }
         }
         while let Some(step) = open.pop() {
@@ -54,9 +51,9 @@ impl Flow {
     }
 }
 
-/// The tensor whose memory a node's values are in.
-fn memory(graph: &Graph, node: usize) -> usize {
-    graph.nodes[node].owner.unwrap_or(node)
+/// The step of each node that is computed.
+pub(super) fn steps(graph: &Graph) -> HashMap<usize, usize> {
+    graph.steps.iter().enumerate().map(|(step, &node)| (node, step)).collect()
 }
 
 /// Whether a node only shows another one's memory.
@@ -65,8 +62,7 @@ fn is_view(node: &Node) -> bool {
 }
 
 fn needs(graph: &Graph) -> Vec<Vec<usize>> {
-    let steps: HashMap<usize, usize> =
-        graph.steps.iter().enumerate().map(|(step, &node)| (node, step)).collect();
+    let steps = steps(graph);
     let mut writers: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut all = Vec::with_capacity(graph.steps.len());
     for (step, &index) in graph.steps.iter().enumerate() {
@@ -74,8 +70,9 @@ fn needs(graph: &Graph) -> Vec<Vec<usize>> {
         let mut own: Vec<usize> = Vec::new();
         for &source in node.sources.iter().flatten() {
             own.extend(steps.get(&source));
-            // A cache is read as it was left by all that wrote to it before.
-            own.extend(writers.get(&memory(graph, source)).into_iter().flatten());
+            // A cache is read after everything that writes to it before.
+            let owner = graph.nodes[source].owner.unwrap_or(source);
+            own.extend(writers.get(&owner).into_iter().flatten());
         }
         own.sort_unstable();
         own.dedup();
@@ -89,17 +86,13 @@ fn needs(graph: &Graph) -> Vec<Vec<usize>> {
 }
 
 fn cuts(graph: &Graph, needs: &[Vec<usize>]) -> Vec<usize> {
-    let is_weight = |index: usize| {
-        let node = &graph.nodes[index];
-        node.operation == Operation::Leaf
-            && [".weight", ".bias"].iter().any(|end| node.name.ends_with(end))
-    };
-    // What is made of positions and masks alone is the same for all texts, and cheap: it is computed again.
+    // Values made from positions and masks alone are the same for all texts, and cheap: they are computed again.
     let mut fixed: Vec<bool> = Vec::with_capacity(needs.len());
     let mut last_use = vec![0; needs.len()];
     for (step, own) in needs.iter().enumerate() {
         let node = &graph.nodes[graph.steps[step]];
-        let sees_weight = node.sources.iter().flatten().any(|&source| is_weight(source));
+        let sees_weight =
+            node.sources.iter().flatten().any(|&source| is_weight(&graph.nodes[source]));
         fixed.push(!sees_weight && own.iter().all(|&need| fixed[need]));
         for &need in own {
             last_use[need] = step;

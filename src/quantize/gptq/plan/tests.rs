@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::LoadExtent;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::model::Model;
-use crate::engine::llama::partial::{Look, PartialContext};
+use crate::engine::llama::partial::{PartialContext, ProbeKind};
 use crate::experiment::settings::Settings;
 use crate::quantize::testing::THREADS;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, Architecture, LAYERS};
@@ -32,14 +32,14 @@ fn with_context<T>(architecture: Architecture, then: impl Fn(PartialContext<'_>)
 fn first_layer(architecture: &str) -> Vec<String> {
     let architecture = ARCHITECTURES.into_iter().find(|other| other.name == architecture).unwrap();
     with_context(architecture, |context| {
-        let plan = Plan::new(context.graph());
+        let plan = GptqPlan::new(context.graph());
         assert_eq!(plan.left, []);
         let groups = plan.groups.iter().filter(|group| group.layer() == Some(0));
         groups
             .map(|group| {
                 let short = |name: &String| name.split('.').nth(2).unwrap().to_owned();
                 let names: Vec<String> = group.weights.iter().map(short).collect();
-                names.join(" ") + &"+".repeat(group.streams.len())
+                names.join(" ") + &"+".repeat(group.residuals.len())
             })
             .collect()
     })
@@ -74,7 +74,7 @@ fn products_with_the_same_inputs_are_done_together_and_streams_are_found() {
     for architecture in ["gemma2", "gemma3"] {
         assert_eq!(same(architecture), sorted(&gemma), "{architecture}");
     }
-    // Attention and feed-forward network side by side, both added to the stream; the second also to the first.
+    // Attention and feed-forward network side by forward, both added to the stream; the second also to the first.
     assert_eq!(same("phi2"), sorted(&["attn_qkv ffn_up", "attn_output+", "ffn_down++"]));
     assert_eq!(same("phi3"), sorted(&["attn_qkv", "attn_output+", "ffn_up", "ffn_down+"]));
     let experts = [
@@ -112,16 +112,16 @@ fn inputs_computed_from_the_last_cut_are_those_of_the_whole_model_to_the_bit() {
     for architecture in ARCHITECTURES {
         with_context(architecture, |mut context| {
             let graph = context.graph().clone();
-            let plan = Plan::new(&graph);
+            let plan = GptqPlan::new(&graph);
             let layers: Vec<u64> =
                 plan.groups.iter().map(|group| group.layer().unwrap().into()).collect();
             assert_eq!(layers.last(), Some(&(LAYERS - 1)), "{}", architecture.name);
             for group in &plan.groups {
                 let cut = group.cut.unwrap();
-                let from_tokens = vec![(cut, Look::Output), (group.step, Look::Input)];
+                let from_tokens = vec![(cut, ProbeKind::Output), (group.step, ProbeKind::Input)];
                 let whole = plan.flow.part(None, from_tokens);
                 let whole = context.evaluate(&tokens(), &whole, &[]).unwrap();
-                let part = plan.flow.part(Some(cut), vec![(group.step, Look::Input)]);
+                let part = plan.flow.part(Some(cut), vec![(group.step, ProbeKind::Input)]);
                 let own: Vec<u64> = group.layer().into_iter().map(u64::from).collect();
                 let used = layers_of(&graph, &part.computed);
                 assert!(used.iter().all(|layer| own.contains(layer)), "{used:?} for {group:?}");

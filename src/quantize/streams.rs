@@ -1,0 +1,135 @@
+//! The calibration text in chunks of tokens, and the streams that evaluate chunks in parallel on the CPU.
+//!
+//! A stream is one llama.cpp context. It has one thread as long as memory allows a stream for each thread.
+
+use super::importance::ImportanceError;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::context::Context;
+use crate::engine::llama::model::Model;
+use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _, streams};
+use crate::experiment::settings::Settings;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+/// A calibration text and how it is split.
+#[derive(Debug, Clone, Copy)]
+pub struct CalibrationText<'a> {
+    /// The text itself, not its path.
+    pub text: &'a str,
+    /// Tokens per chunk.
+    pub context: u32,
+    /// Maximum number of chunks; `None`: the whole text.
+    pub chunks: Option<u32>,
+}
+
+impl CalibrationText<'_> {
+    /// The tokens of whole chunks. The first token of each becomes BOS if the model wants one, as in llama-imatrix.
+    pub(super) fn tokens(
+        &self,
+        backend: Backend,
+        model: &Path,
+    ) -> Result<Vec<i32>, ImportanceError> {
+        let vocabulary = Model::load(backend, model, &Settings::default(), LoadExtent::Vocabulary)?;
+        let mut tokens = vocabulary.tokenize(self.text, true, false)?;
+        let length = self.chunk_length();
+        let available = tokens.len() / length;
+        if available == 0 {
+            let context = self.context;
+            return Err(ImportanceError::TextTooShort { tokens: tokens.len(), context });
+        }
+        let chunks = self.chunks.map_or(available, |limit| (limit as usize).clamp(1, available));
+        tokens.truncate(chunks * length);
+        if let Some(beginning) = vocabulary.beginning_token() {
+            tokens.iter_mut().step_by(length).for_each(|token| *token = beginning);
+        }
+        Ok(tokens)
+    }
+
+    pub(super) fn chunk_length(&self) -> usize {
+        self.context.max(1) as usize
+    }
+}
+
+/// A context that evaluates one chunk of `tokens` tokens, `ubatch` at a time.
+pub(super) fn chunk_shape(tokens: u32, ubatch: u32) -> ContextShape {
+    ContextShape { tokens, sequences: 1, batch: tokens, ubatch }
+}
+
+/// Bytes that llama.cpp allocates for a context, weights not included.
+pub(super) fn context_bytes(
+    model: &Model,
+    settings: &Settings,
+    shape: ContextShape,
+) -> Result<u64, EngineError> {
+    let buffers = Context::new(model, settings, shape, ContextPurpose::Separate)?.memory();
+    Ok(buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum())
+}
+
+/// Number of streams and threads of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Streams {
+    pub(super) count: u32,
+    pub(super) threads: u32,
+}
+
+impl Streams {
+    /// One stream per thread and chunk at most, as many as fit in memory.
+    pub(super) fn fit(threads: u32, chunks: usize, stream_bytes: u64, weight_bytes: u64) -> Self {
+        let threads = threads.max(1);
+        let wanted = threads.min(u32::try_from(chunks).unwrap_or(u32::MAX));
+        let count = streams::that_fit(wanted, stream_bytes, weight_bytes);
+        Self { count, threads: threads / count }
+    }
+
+    /// Evaluates chunks by number. Each stream calls `start` once and `evaluate` for every chunk it takes; `receive` gets
+    /// the results as they are finished, in no fixed order. The first error ends all streams.
+    pub(super) fn run<State, Output: Send, Error: From<EngineError>>(
+        self,
+        chunks: Range<usize>,
+        start: impl Fn() -> Result<State, EngineError> + Sync,
+        evaluate: impl Fn(&mut State, usize) -> Result<Output, EngineError> + Sync,
+        mut receive: impl FnMut(usize, Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let next = AtomicUsize::new(chunks.start);
+        let end = chunks.end;
+        thread::scope(|scope| {
+            // Bounded: results can be large.
+            let (sender, results) = mpsc::sync_channel(self.count as usize);
+            for _ in 0..self.count {
+                let (sender, next, start, evaluate) = (sender.clone(), &next, &start, &evaluate);
+                scope.spawn(move || {
+                    let work = || {
+                        let mut state = start()?;
+                        loop {
+                            let chunk = next.fetch_add(1, Ordering::Relaxed);
+                            if chunk >= end {
+                                return Ok(());
+                            }
+                            let output = evaluate(&mut state, chunk)?;
+                            if sender.send(Ok((chunk, output))).is_err() {
+                                return Ok(());
+                            }
+                        }
+                    };
+                    if let Err(error) = work() {
+                        // Nobody receives after the first error.
+                        let _ = sender.send(Err(error));
+                    }
+                });
+            }
+            // The loop below ends when the last stream drops its sender.
+            drop(sender);
+            let mut results = results.into_iter();
+            let result = results.try_for_each(|result| {
+                let (chunk, output) = result?;
+                receive(chunk, output)
+            });
+            next.store(end, Ordering::Relaxed);
+            result
+        })
+    }
+}
