@@ -4,6 +4,7 @@
 //! `summary.rs`.
 
 use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
@@ -40,6 +41,24 @@ pub struct RunRecord {
     pub trials: Vec<TrialRecord>,
     /// The anchor's repeated measurements, in order of time; empty if there were too few visits.
     pub anchor: Vec<AnchorRecord>,
+}
+
+/// What summaries and notes read from the experiment of a run, of whichever version that is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StoredExperiment {
+    /// How often every trial is visited.
+    pub rounds: Option<u32>,
+    /// Models that the build could not measure.
+    pub left_out: Vec<LeftOutModel>,
+}
+
+impl RunRecord {
+    /// What is read from the experiment; what is not there, or is not such, is left out.
+    #[must_use]
+    pub fn stored_experiment(&self) -> StoredExperiment {
+        StoredExperiment::deserialize(&self.experiment).unwrap_or_default()
+    }
 }
 
 /// What a run ran on and was built from.

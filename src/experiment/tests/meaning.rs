@@ -101,8 +101,11 @@ fn every_key_reaches_its_meaning() {
     let quality = experiment.workloads.quality.unwrap();
     assert_eq!((quality.text.len(), quality.context, quality.chunks), (5000, 64, Some(3)));
     assert_eq!((quality.precision, quality.reference_budget_bytes), (Some(0.05), 1 << 20));
-    assert_eq!(experiment.requirements.max_memory_bytes, Some(1000));
-    assert_eq!(experiment.requirements.max_ttft_ms, Some(1000.0));
+    let asked = experiment.requirements.0;
+    let asked: Vec<(&str, f64)> = asked.iter().map(|it| (it.metric.as_str(), it.limit)).collect();
+    assert_eq!(asked[..2], [("memory_bytes", 1000.0), ("generation_tokens_per_second", 10.0)]);
+    assert_eq!(asked[2..4], [("ttft_p90_seconds", 1.0), ("kld_nats", 0.1)]);
+    assert_eq!(asked[4], ("perplexity_increase", 0.02));
     let model = &experiment.models[0];
     assert_eq!(model.source, Source::File(in_folder("m.gguf")));
     assert_eq!(model.reference, model.quantizations.first().copied());
