@@ -126,11 +126,14 @@ pub fn combinations(file: &Located<SettingsFile>, problems: &mut Vec<Problem>) -
     })
 }
 
+/// What is said of a conflict, and its remedy.
+type Conflict = (String, &'static str);
+
 /// The first of the combinations of two settings' values that do not go together.
 fn conflict(
     first: &[Located<Value>],
     second: &[Located<Value>],
-    wrong: fn(&Located<Value>, &Located<Value>) -> Option<(String, &'static str)>,
+    wrong: fn(&Located<Value>, &Located<Value>) -> Option<Conflict>,
 ) -> Option<Problem> {
     let mut pairs = first.iter().flat_map(|one| second.iter().map(move |other| (one, other)));
     pairs.find_map(|(one, other)| {
@@ -141,10 +144,7 @@ fn conflict(
 }
 
 /// llama.cpp computes at most `batch` tokens at once, whatever `ubatch` says.
-fn batch_conflict(
-    batch: &Located<Value>,
-    ubatch: &Located<Value>,
-) -> Option<(String, &'static str)> {
+fn batch_conflict(batch: &Located<Value>, ubatch: &Located<Value>) -> Option<Conflict> {
     let shown = |value: &Located<Value>| {
         format!("{}{}", value.value, if value.is_written() { "" } else { " (the default)" })
     };
@@ -161,7 +161,7 @@ fn batch_conflict(
 fn cache_conflict(
     flash_attention: &Located<Value>,
     cache_type: &Located<Value>,
-) -> Option<(String, &'static str)> {
+) -> Option<Conflict> {
     let name = cache_type.as_str()?;
     let quantized = !matches!(name, "f32" | "f16" | "bf16");
     (quantized && flash_attention.as_str() == Some("off")).then(|| {

@@ -71,18 +71,21 @@ impl<T> Located<T> {
 impl Node {
     /// This value, with the keys of tables that it lacks from `base`.
     pub fn over(self, base: Self) -> Self {
-        let (Value::Table(own), Value::Table(mut entries)) = (self.value.clone(), base.value)
-        else {
-            return self;
+        let Self { value, key, span } = self;
+        let value = match (value, base.value) {
+            (Value::Table(own), Value::Table(mut entries)) => {
+                for (name, own) in own {
+                    let own = match entries.remove(&name) {
+                        Some(base) => own.over(base),
+                        None => own,
+                    };
+                    entries.insert(name, own);
+                }
+                Value::Table(entries)
+            }
+            (value, _) => value,
         };
-        for (name, own) in own {
-            let own = match entries.remove(&name) {
-                Some(base) => own.over(base),
-                None => own,
-            };
-            entries.insert(name, own);
-        }
-        self.with(Value::Table(entries))
+        Self { value, key, span }
     }
 
     /// The entries of a table.
@@ -103,7 +106,7 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
-impl<'a> RawValue<'a> {
+impl RawValue<'_> {
     /// That the value is of another type.
     pub fn type_problem(&self, wanted: &str) -> Problem {
         self.problem(format!("must be {wanted}, not {}", kind(self.value)))

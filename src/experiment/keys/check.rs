@@ -55,17 +55,13 @@ impl Check<'_> {
                 continue;
             }
             let raw = Located { value: value.get_ref(), key: full(name), span: value.span() };
-            match (table.further)(name) {
-                Some(kind) => {
-                    let node = self.single(kind, &raw, fill);
-                    entries.extend(node.map(|node| (name.to_owned(), node)));
-                }
-                None => {
-                    let place =
-                        if header.is_empty() { String::new() } else { format!(" in {header}") };
-                    let problem = Problem::new(key.span(), format!("unknown key '{name}'{place}"));
-                    self.problems.push(problem.help(hint(table, name)));
-                }
+            if let Some(kind) = (table.further)(name) {
+                let node = self.single(kind, &raw, fill);
+                entries.extend(node.map(|node| (name.to_owned(), node)));
+            } else {
+                let place = if header.is_empty() { String::new() } else { format!(" in {header}") };
+                let problem = Problem::new(key.span(), format!("unknown key '{name}'{place}"));
+                self.problems.push(problem.help(hint(table, name)));
             }
         }
         entries
@@ -133,11 +129,11 @@ impl Check<'_> {
     fn single(&mut self, kind: Kind, raw: &RawValue<'_>, fill: bool) -> Option<Node> {
         let value = match (kind, raw.value) {
             (Kind::Table(table) | Kind::OptionalTable(table), _) => {
-                self.nested(table, raw.key.clone(), raw, fill)
+                self.nested(table, &raw.key, raw, fill)
             }
-            (Kind::OwnTable(table), _) => self.nested(table, raw.key.clone(), raw, false),
+            (Kind::OwnTable(table), _) => self.nested(table, &raw.key, raw, false),
             // They are called the same wherever they are written.
-            (Kind::Tables(table), _) => self.nested(table, table.name.to_owned(), raw, true),
+            (Kind::Tables(table), _) => self.nested(table, table.name, raw, true),
             (Kind::WholeOrAuto(..), DeValue::String(text)) if text == "auto" => {
                 Ok(Value::Scalar(serde_json::Value::Null))
             }
@@ -152,13 +148,13 @@ impl Check<'_> {
     fn nested(
         &mut self,
         table: &'static Table,
-        path: String,
+        path: &str,
         raw: &RawValue<'_>,
         fill: bool,
     ) -> Result<Value, Problem> {
         let DeValue::Table(written) = raw.value else { return Err(raw.type_problem("a table")) };
-        let header = table.header(&path);
-        Ok(Value::Table(self.table(table, &path, &header, Some(written), fill)))
+        let header = table.header(path);
+        Ok(Value::Table(self.table(table, path, &header, Some(written), fill)))
     }
 }
 
@@ -243,7 +239,7 @@ fn scalar(kind: Kind, raw: &RawValue<'_>) -> Result<serde_json::Value, Problem> 
         }
         Kind::Number(least, most) => number(raw, least..=most)?.into(),
         Kind::Time(least, most) => {
-            let length = time(text()?, raw, least..=most)?;
+            let length = time(text()?, raw, &(least..=most))?;
             serde_json::json!({ "secs": length.as_secs(), "nanos": length.subsec_nanos() })
         }
         Kind::Bytes => bytes(raw)?.into(),
@@ -303,7 +299,7 @@ fn number(raw: &RawValue<'_>, range: RangeInclusive<f64>) -> Result<f64, Problem
 fn time(
     text: &str,
     raw: &RawValue<'_>,
-    range: RangeInclusive<Duration>,
+    range: &RangeInclusive<Duration>,
 ) -> Result<Duration, Problem> {
     let length = humantime::parse_duration(text).map_err(|_| {
         raw.problem(format!("is '{text}', which is not a length of time"))

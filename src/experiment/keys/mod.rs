@@ -3,6 +3,7 @@
 
 mod check;
 mod table;
+mod tasks;
 
 pub use check::read;
 pub use table::{EXPERIMENT, RUN, SETTINGS};
@@ -101,7 +102,7 @@ pub enum Kind {
 
 impl Table {
     /// A table that is there once.
-    pub const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+    const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
         Self { name, repeated: false, doc, keys, further: |_| None }
     }
 
@@ -121,43 +122,43 @@ impl Table {
 
 impl Key {
     /// A key with one value and without default.
-    pub const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+    const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
         let (alias, default) = ("", "");
         Self { name, alias, kind, amount: Amount::One, default, shown: Shown::Default, doc }
     }
 
     /// With a default.
-    pub const fn default(self, default: &'static str) -> Self {
+    const fn default(self, default: &'static str) -> Self {
         Self { default, ..self }
     }
 
     /// With another name.
-    pub const fn alias(self, alias: &'static str) -> Self {
+    const fn alias(self, alias: &'static str) -> Self {
         Self { alias, ..self }
     }
 
     /// With a list of values.
-    pub const fn many(self) -> Self {
+    const fn many(self) -> Self {
         Self { amount: Amount::Many, ..self }
     }
 
     /// With a list of values that is swept.
-    pub const fn swept(self) -> Self {
+    const fn swept(self) -> Self {
         Self { amount: Amount::Swept, ..self }
     }
 
     /// With another value than the default in `models.toml`.
-    pub const fn shown(self, value: &'static str) -> Self {
+    const fn shown(self, value: &'static str) -> Self {
         Self { shown: Shown::Value(value), ..self }
     }
 
     /// Commented out in `models.toml`.
-    pub const fn example(self, value: &'static str) -> Self {
+    const fn example(self, value: &'static str) -> Self {
         Self { shown: Shown::Example(value), ..self }
     }
 
     /// Not in `models.toml`.
-    pub const fn not_shown(self) -> Self {
+    const fn not_shown(self) -> Self {
         Self { shown: Shown::No, ..self }
     }
 }

@@ -4,12 +4,11 @@
 //! `UPDATE=1 cargo test` writes both.
 
 use super::Kind::{
-    Bytes, Choice, Flag, Named, Number, OptionalTable, OwnTable, Tables, Text, Time, Whole,
-    WholeOrAuto,
+    Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Whole, WholeOrAuto,
 };
+use super::tasks::TASKS;
 use super::{Key, Kind, Table};
 use crate::experiment::workloads::SpeedTest;
-use crate::metrics::TaskMetric;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
 use std::fmt::Display;
@@ -30,7 +29,7 @@ const CACHE_TYPE: Kind = Choice(
     &["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"],
 );
 const QUANTIZATION: Kind = Named("quantization", spelled::<Quantization>);
-const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
+pub(super) const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
 
 /// What a requirement is bounded by.
 const BOUND: Kind = Number(0.0, f64::MAX);
@@ -42,7 +41,7 @@ fn bound(key: &str) -> Option<Kind> {
 }
 
 /// Reads a name and spells it as it is usually spelled.
-fn spelled<T: FromStr<Err: Display> + Display>(text: &str) -> Result<String, String> {
+pub(super) fn spelled<T: FromStr<Err: Display> + Display>(text: &str) -> Result<String, String> {
     text.parse::<T>().map(|it| it.to_string()).map_err(|error| error.to_string())
 }
 
@@ -113,7 +112,7 @@ pub static RUN: Table = Table::new(
         Key::new(
             "cool_down",
             Time(Duration::ZERO, LONGEST),
-            "Pause before each visit, for machines that grow hot: \"0s\", \"30s\", \"2min\".",
+            "pause before each visit, for machines that grow hot: \"0s\", \"30s\", \"2min\".",
         )
         .default("\"0s\""),
         Key::new(
@@ -152,13 +151,17 @@ pub static SETTINGS: Table = Table::new(
         Key::new(
             "cache_type_k",
             CACHE_TYPE,
-            "f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1",
+            "of the K cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl",
         )
         .default("\"f16\"")
         .swept(),
-        Key::new("cache_type_v", CACHE_TYPE, "a quantized V cache needs flash attention")
-            .default("\"f16\"")
-            .swept(),
+        Key::new(
+            "cache_type_v",
+            CACHE_TYPE,
+            "of the V cache; a quantized one needs flash attention",
+        )
+        .default("\"f16\"")
+        .swept(),
         Key::new(
             "split_mode",
             Choice("no choice here", &["none", "layer", "row"]),
@@ -217,18 +220,17 @@ static LATENCY: Table = Table::new(
         Key::new(
             "format",
             FORMAT,
-            "prompt format (`quantbench prompt list`); \"auto\" is the model's own template if it has one, \
-             \"none\" the text as it is",
+            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
         )
         .default("\"auto\""),
-        Key::new("max_tokens", Whole(1, 1_000_000), "default 64; the demo's three minutes ask for less")
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer; default 64, but the demo's three minutes ask for less")
             .default("64")
             .shown("32"),
         Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")
             .default("0.0"),
         Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
         Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),
-        Key::new("seed", Whole(0, 4_294_967_295), "of the random draw").default("42"),
+        Key::new("seed", Whole(0, 4_294_967_295), "seed of the random draw").default("42"),
     ],
 );
 
@@ -251,7 +253,7 @@ static QUALITY: Table = Table::new(
         Key::new(
             "precision",
             Number(0.001, 1.0),
-            "stop once the 95 % interval of the divergence is within ±5 %; left out: never",
+            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never",
         )
         .example("0.05"),
         Key::new(
@@ -260,134 +262,6 @@ static QUALITY: Table = Table::new(
             "disk for the reference's probabilities; above it the likeliest are kept",
         )
         .default("\"2GiB\""),
-    ],
-);
-
-static TASKS: Table = Table {
-    repeated: true,
-    ..Table::new(
-        "workloads.tasks",
-        "Questions that the model answers, a column of the table for each task; docs/TASKS.md explains every \
-         key, and demo/tasks.toml runs tasks on the demo models. None by default.",
-        &[
-            Key::new("name", Text, "column of the table; letters, digits, - and _")
-                .example("\"questions\""),
-            Key::new(
-                "kind",
-                Choice(
-                    "no kind of task",
-                    &[
-                        "text-generation",
-                        "classification",
-                        "question-answering",
-                        "translation",
-                        "summarization",
-                        "retrieval",
-                        "rag",
-                        "image-text",
-                    ],
-                ),
-                "text-generation, classification, translation, summarization, …",
-            )
-            .example("\"question-answering\""),
-            Key::new(
-                "dataset",
-                Text,
-                "or a .jsonl, .json, .csv or .tsv, or hf://datasets/owner/name/file",
-            )
-            .example("\"demo:questions\""),
-            Key::new("columns", Text, "names of the columns of a table without a header")
-                .many()
-                .not_shown(),
-            Key::new("fields", Kind::Table(&FIELDS), "where in an example things are")
-                .example("{ choices = \"choices\", gold = \"answer\" }"),
-            Key::new("template", Text, "the request, in Jinja, over the fields of an example")
-                .example("\"{{ context }}\\nQuestion: {{ question }}\""),
-            Key::new("continuation", Text, "what follows the request and is scored")
-                .default("\"{{ choice }}\"")
-                .not_shown(),
-            Key::new("choices", Text, "templates of the choices, the same for every example")
-                .many()
-                .not_shown(),
-            Key::new("labels", Text, "what choices are called, where `fields.gold` holds a label")
-                .many()
-                .not_shown(),
-            Key::new(
-                "correct",
-                Whole(0, 1000),
-                "the number of the right choice, where it is always the same one",
-            )
-            .not_shown(),
-            Key::new(
-                "separator",
-                Text,
-                "what stands between request and continuation; left out: a space where one is due",
-            )
-            .not_shown(),
-            Key::new(
-                "answer",
-                Choice("no way to answer", &["generate", "choose", "predict"]),
-                "how it is answered; left out: what the kind and the choices call for",
-            )
-            .not_shown(),
-            Key::new("max_tokens", Whole(1, 100_000), "tokens of a generated answer at most")
-                .default("64")
-                .not_shown(),
-            Key::new("stop", Text, "texts that end an answer, besides the format's own")
-                .many()
-                .not_shown(),
-            Key::new(
-                "metrics",
-                Named("metric", spelled::<TaskMetric>),
-                "the first is shown first; left out: what the kind's field of research reports",
-            )
-            .many()
-            .not_shown(),
-            Key::new("corpus", OptionalTable(&CORPUS), "passages to be found").not_shown(),
-            Key::new(
-                "limit",
-                Whole(1, 4_294_967_295),
-                "so many questions at most, spread evenly over the file",
-            )
-            .not_shown(),
-            Key::new(
-                "formats",
-                FORMAT,
-                "prompt formats to compare; or format = \"auto\", the default",
-            )
-            .many()
-            .alias("format")
-            .example("[\"auto\", \"alpaca\"]"),
-        ],
-    )
-};
-
-static FIELDS: Table = Table::new(
-    "workloads.tasks.fields",
-    "Where in an example things are; a way through nested objects is written `answers.text` or `choices.0`.",
-    &[
-        Key::new("id", Text, "what a question is called in messages; left out: its line"),
-        Key::new("each", Text, "the list of objects that hold one question each"),
-        Key::new("choices", Text, "the list of choices"),
-        Key::new("labels", Text, "what the choices are called, in the same order"),
-        Key::new("gold", Text, "what is right"),
-        Key::new("image", Text, "the file of the picture that is shown, of image-text"),
-    ],
-);
-
-static CORPUS: Table = Table::new(
-    "workloads.tasks.corpus",
-    "The passages of a task that finds some (retrieval, rag).",
-    &[
-        Key::new("passages", Text, "the data set of them"),
-        Key::new("id", Text, "the field that names a passage").default("\"id\""),
-        Key::new("text", Text, "the field that holds it").default("\"text\""),
-        Key::new("prefix", Text, "what stands before a chunk that is embedded").default("\"\""),
-        Key::new("relevant", Text, "the field of a question that names the right passage"),
-        Key::new("query", Text, "template of what is embedded to find passages"),
-        Key::new("chunk", Whole(8, 1_048_576), "tokens of a chunk at most").default("256"),
-        Key::new("encoder", Text, "of rag: the GGUF file of the model that embeds"),
-        Key::new("top", Whole(1, 100), "chunks put into a request").default("3"),
     ],
 );
 

@@ -25,9 +25,8 @@ fn is_up_to_date(file: &str, made: &str) {
     assert!(found == made, "{file} is stale; UPDATE=1 cargo test --lib tour writes it:\n{made}");
 }
 
-fn comment(text: &str, indent: &str) -> String {
-    let indent = format!("#{indent} ");
-    let options = textwrap::Options::new(WIDTH).initial_indent(&indent).subsequent_indent(&indent);
+fn comment(text: &str) -> String {
+    let options = textwrap::Options::new(WIDTH).initial_indent("# ").subsequent_indent("# ");
     textwrap::fill(
         text,
         options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation),
@@ -52,27 +51,24 @@ fn tour(table: &Table, text: &mut String) {
     if !table.name.is_empty() {
         text.push('\n');
     }
-    writeln!(text, "{}", comment(table.doc, "")).unwrap();
+    writeln!(text, "{}", comment(table.doc)).unwrap();
     match (table.name, is_example) {
         ("", _) => text.push('\n'),
         (name, false) => writeln!(text, "{}", table.header(name)).unwrap(),
         (name, true) => writeln!(text, "# {}", table.header(name)).unwrap(),
     }
     let lines = || table.keys.iter().filter_map(|key| Some((key, line(key)?)));
-    let fits = |key: &Key, line: &str, column: usize| {
-        line.len() < column && column + 2 + key.doc.chars().count() <= WIDTH
-    };
     // The comments behind values begin in one column, as far left as most of them allow.
     let longest = lines().map(|(_, line)| line.len()).filter(|&length| length < 40).max();
     let column = longest.unwrap_or(0) + 2;
     for (key, line) in lines() {
-        let line = if is_example { line.replacen("# ", "#   ", 1) } else { line };
-        let column = if is_example { column + 2 } else { column };
-        if fits(key, &line, column) {
-            writeln!(text, "{line:column$}# {}", key.doc).unwrap();
+        let (line, column) =
+            if is_example { (line.replacen("# ", "#   ", 1), column + 2) } else { (line, column) };
+        let line_width = line.len().max(column - 2);
+        if !line.contains('\n') && line_width + 4 + key.doc.chars().count() <= WIDTH {
+            writeln!(text, "{line:line_width$}  # {}", key.doc).unwrap();
         } else {
-            let indent = if is_example { "  " } else { "" };
-            writeln!(text, "{}\n{line}", comment(key.doc, indent)).unwrap();
+            writeln!(text, "{}\n{line}", comment(key.doc)).unwrap();
         }
     }
     for key in table.keys {
