@@ -43,8 +43,9 @@ impl Scale {
         if half_width >= value.abs() && half_width > 0.0 {
             return "±>100%".to_owned();
         }
-        let steps = (half_width * self.factor / self.smallest_shown() - 1e-9).ceil().max(0.0);
-        format!("±{:.decimals$}", steps * self.smallest_shown())
+        let steps = (half_width * self.factor / self.smallest_shown() - 1e-9).ceil();
+        // `max` may give either of two zeros; a sum with the positive one is positive.
+        format!("±{:.decimals$}", steps.max(0.0) * self.smallest_shown() + 0.0)
     }
 
     fn smallest_shown(self) -> f64 {
