@@ -33,6 +33,10 @@ test: ## formatting, lints, licences and all tests
 	$(TOOLS) cargo test $(CARGO_FLAGS)
 	scripts/licences.sh
 
+.PHONY: test-disks
+test-disks: ## tests on full and read-only disks, as a user who may mount
+	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end disk -- --include-ignored
+
 .PHONY: vendor
 vendor: ## a complete source tree of all dependencies, for building without a network
 	mkdir -p vendor .cargo

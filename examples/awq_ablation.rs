@@ -7,12 +7,14 @@
 //! sizes are in the grid), `clip` (steps of limits; 0: none), `through` (also from matrix to matrix), `rows`, `tokens` (the share of
 //! the calibration text that is used). Evaluated is all of EVALUATION in chunks of 512 tokens.
 
+use quantbench::engine::ContextShape;
+use quantbench::engine::LoadExtent;
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use quantbench::engine::llama::model::Model;
+use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
+use quantbench::engine::{Engine as _, Model as _};
 use quantbench::experiment::settings::Settings;
-use quantbench::llama::backend::Backend;
-use quantbench::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use quantbench::llama::context::ContextShape;
-use quantbench::llama::model::{LoadExtent, Model};
-use quantbench::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::model::quantization::FileType;
 use quantbench::quantize::awq::{self, Parameters};
 use quantbench::workload::quality::{self, Reference};

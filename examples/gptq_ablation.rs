@@ -7,9 +7,11 @@
 //! `damping`, `sweeps`, `units`, `match` (`nothing`, `outputs`, `stream`), `tokens`.
 //! A name that ends in `.gguf` is evaluated as it is. Evaluated is all of EVALUATION in chunks of 512 tokens.
 
+use quantbench::engine::Engine as _;
+use quantbench::engine::LoadExtent;
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::model::Model;
 use quantbench::experiment::settings::Settings;
-use quantbench::llama::backend::Backend;
-use quantbench::llama::model::{LoadExtent, Model};
 use quantbench::quantize::gptq::{self, Match, Outcome, Parameters};
 use quantbench::workload::quality::{self, Reference};
 use std::collections::BTreeMap;

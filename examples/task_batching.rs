@@ -8,16 +8,20 @@
 //! reading the data set; both include turning text into tokens. The two are compared as a ratio, and
 //! their answers as well.
 
+use quantbench::engine::ContextShape;
+use quantbench::engine::LoadExtent;
+use quantbench::engine::batch::Batch;
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::context::Context;
+use quantbench::engine::llama::model::Model;
+use quantbench::engine::{Context as _, ContextPurpose, Model as _};
 use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
-use quantbench::llama::backend::Backend;
-use quantbench::llama::batch::Batch;
-use quantbench::llama::context::{Context, ContextShape};
-use quantbench::llama::model::{LoadExtent, Model};
 use quantbench::model::architecture::ArchitectureClass;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
+use quantbench::prompt::sandbox;
 use quantbench::prompt::template::ChatTemplate;
 use quantbench::workload::seq2seq::SequenceToSequence;
 use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
@@ -32,6 +36,11 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
+    if std::env::args().nth(1).as_deref() == Some(sandbox::SUBCOMMAND) {
+        // Templates are rendered by a process of the same program.
+        let _ = sandbox::main();
+        return Ok(());
+    }
     let (Some(path), Some(experiment)) = (arguments.next(), arguments.next()) else {
         return Err("usage: task_batching MODEL.gguf EXPERIMENT.toml".into());
     };
@@ -112,7 +121,7 @@ fn one_at_a_time(
         ubatch: settings.ubatch,
     };
     let mut server = Server {
-        context: Context::new(model, settings, shape)?,
+        context: Context::new(model, settings, shape, ContextPurpose::Separate)?,
         batch: Batch::with_capacity(settings.batch as usize),
     };
     let Answering::Generate { max_tokens, stop } = request.answering else {

@@ -1,16 +1,17 @@
 //! Errors of the program as a whole, and the exit codes that its callers can rely on.
 
+use crate::causes;
 use crate::experiment::ExperimentError;
 use crate::model::cache::CacheError;
 use crate::model::resolve::ResolveError;
+use crate::model::text::without_secrets;
 use crate::orchestrator::plan::PlanError;
-use crate::orchestrator::reason;
 use crate::orchestrator::sequence::SequenceError;
 use crate::report::ReportError;
 use crate::results::store::StoreError;
 use std::error::Error as StdError;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// How a command ended: what the exit code says.
@@ -83,6 +84,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The result would replace what it is made from.
+    #[error("cannot write the result to {}, which is an input{}; name another file", .path.display(), named_otherwise(.path, .input))]
+    OutputIsInput {
+        /// The file to write.
+        path: PathBuf,
+        /// The name that it was read by.
+        input: PathBuf,
+    },
     /// The system does not let the program run workers.
     #[error("cannot {action}")]
     System {
@@ -91,6 +100,11 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn named_otherwise(path: &Path, input: &Path) -> String {
+    let same = std::path::absolute(path).is_ok_and(|path| path == input);
+    if same { String::new() } else { format!(" ({})", input.display()) }
 }
 
 impl From<ExperimentError> for Error {
@@ -129,7 +143,9 @@ impl Error {
     pub fn message(&self) -> Option<String> {
         // Names inside a hostile file may hold anything, and this goes to a terminal.
         let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-        let text = || reason::of_error(self).chars().map(harmless).collect::<String>();
+        // An address that the user wrote may have a password in it, and terminals are recorded.
+        let shown = || without_secrets(&causes::in_words(self));
+        let text = || shown().chars().map(harmless).collect::<String>();
         (self.outcome() != Outcome::Done).then(|| format!("error: {}", text()))
     }
 }
@@ -163,6 +179,14 @@ mod tests {
         let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
         let message = error.message().unwrap();
         assert!(message.contains("a\u{fffd}[2Jb"), "{message}");
+    }
+
+    #[test]
+    fn a_message_keeps_passwords_to_itself() {
+        let path = Some(PathBuf::from("https://me:hunter2@host/x"));
+        let error = Error::Output { path, source: io::ErrorKind::NotFound.into() };
+        let message = error.message().unwrap();
+        assert!(message.contains("https://…@host/x"), "{message}");
     }
 
     #[test]

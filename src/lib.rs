@@ -3,12 +3,14 @@
 //! The modules below form a line: each may use those listed before it and none after it. That order
 //! is checked by `tests/architecture.rs`; docs/ARCHITECTURE.md tells the same story with reasons.
 
+pub mod causes;
 pub mod cli;
 pub mod dataset;
+pub mod engine;
 pub mod error;
 pub mod experiment;
+pub mod files;
 pub mod hardware;
-pub mod llama;
 pub mod metrics;
 pub mod mix;
 pub mod model;

@@ -5,10 +5,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use syn::visit::{self, Visit};
+use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "units",
+    "files",
+    "causes",
     "statistics",
     "metrics",
     "dataset",
@@ -16,7 +20,7 @@ const ORDER: [&str; 19] = [
     "prompt",
     "retrieval",
     "experiment",
-    "llama",
+    "engine",
     "quantize",
     "workload",
     "mix",
@@ -70,29 +74,121 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a text names after `crate::`, comments left out.
-fn modules_used(text: &str) -> BTreeSet<String> {
-    let code: String = text
-        .lines()
-        .map(|line| line.split_once("//").map_or(line, |(code, _)| code))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let mut used = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            // `use crate::{a::b, c}`: the first word of each part.
-            let group = group.split('}').next().unwrap_or_default();
-            used.extend(group.split(',').map(|part| first_word(part.trim())));
-        } else {
-            used.insert(first_word(rest));
-        }
-    }
-    used
+/// What the code of a file names: paths, and macros with what is handed to them. Tests are part of it or not.
+#[derive(Default)]
+struct Named {
+    tests: bool,
+    /// Paths of the program, from its root on: `["model", "cache"]`.
+    paths: Vec<Vec<String>>,
+    /// Other paths, as they are written.
+    others: Vec<Vec<String>>,
+    /// Name and tokens.
+    macros: Vec<(String, String)>,
+    /// Modules around what is visited.
+    place: Vec<String>,
 }
 
-fn first_word(text: &str) -> String {
-    text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+impl Named {
+    fn of(source: &Source, tests: bool) -> Self {
+        let mut place: Vec<String> = source.path.with_extension("").iter().map(into_text).collect();
+        if place.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
+            place.pop();
+        }
+        let mut named = Self { tests, place, ..Self::default() };
+        named.visit_file(&syn::parse_file(&source.text).unwrap());
+        named
+    }
+
+    /// The first word of every path: the modules that are used.
+    fn modules(&self) -> BTreeSet<&str> {
+        self.paths.iter().filter_map(|path| path.first()).map(String::as_str).collect()
+    }
+
+    fn add(&mut self, words: &[String]) {
+        let Some(first) = words.first() else { return };
+        let above = words.iter().take_while(|word| *word == "super").count();
+        let own = usize::from(first == "self");
+        let rest = &words[above + own..];
+        match first.as_str() {
+            "crate" => self.paths.push(words[1..].to_vec()),
+            "super" | "self" => {
+                let kept = self.place.len().saturating_sub(above);
+                self.paths.push([&self.place[..kept], rest].concat());
+            }
+            _ => self.others.push(words.to_vec()),
+        }
+    }
+
+    fn add_tree(&mut self, tree: &UseTree, before: &[String]) {
+        let with = |word: &syn::Ident| [before, &[word.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.add_tree(&path.tree, &with(&path.ident)),
+            UseTree::Name(name) => self.add(&with(&name.ident)),
+            UseTree::Rename(rename) => self.add(&with(&rename.ident)),
+            UseTree::Glob(_) => self.add(before),
+            UseTree::Group(group) => group.items.iter().for_each(|it| self.add_tree(it, before)),
+        }
+    }
+
+    fn leaves_out(&self, attributes: &[syn::Attribute]) -> bool {
+        let is_test = |attribute: &syn::Attribute| {
+            attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+        };
+        !self.tests && attributes.iter().any(is_test)
+    }
+}
+
+fn into_text(part: &std::ffi::OsStr) -> String {
+    part.to_string_lossy().into_owned()
+}
+
+impl<'ast> Visit<'ast> for Named {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes = match item {
+            Item::Mod(item) => item.attrs.as_slice(),
+            Item::Fn(item) => item.attrs.as_slice(),
+            Item::Impl(item) => item.attrs.as_slice(),
+            Item::Use(item) => item.attrs.as_slice(),
+            Item::Struct(item) => item.attrs.as_slice(),
+            Item::Const(item) => item.attrs.as_slice(),
+            _ => &[],
+        };
+        if !self.leaves_out(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        self.place.push(item.ident.to_string());
+        visit::visit_item_mod(self, item);
+        self.place.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.add_tree(&item.tree, &[]);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let words: Vec<String> = path.segments.iter().map(|it| it.ident.to_string()).collect();
+        self.add(&words);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        let name = call.path.segments.last().map(|it| it.ident.to_string()).unwrap_or_default();
+        let tokens = call.tokens.to_string();
+        // What a macro is given is no syntax yet; paths in it are.
+        for (at, start) in tokens.match_indices("crate ::").chain(tokens.match_indices("super ::"))
+        {
+            let is_word = |word: &&str| word.chars().all(|c| c.is_alphanumeric() || c == '_');
+            let rest = tokens[at + start.len()..].split("::").map(str::trim);
+            let rest = rest.map(|word| word.split_whitespace().next().unwrap_or_default());
+            let words = [&start[..5]].into_iter().chain(rest.take_while(is_word));
+            self.add(&words.map(str::to_owned).collect::<Vec<_>>());
+        }
+        self.macros.push((name, tokens));
+    }
 }
 
 #[test]
@@ -101,8 +197,9 @@ fn a_module_uses_only_those_to_its_left() {
     let mut wrong = Vec::new();
     for source in sources() {
         let Some(own) = position(&source.module) else { continue };
-        for used in modules_used(&source.text) {
-            if position(&used).is_some_and(|used| used > own) {
+        let named = Named::of(&source, true);
+        for used in named.modules() {
+            if position(used).is_some_and(|used| used > own) {
                 wrong.push(format!("{} uses {used}", source.name()));
             }
         }
@@ -141,11 +238,33 @@ fn native_code_is_called_from_one_folder_only() {
     let calls = ["unsafe {", "unsafe fn", "unsafe impl", "llama_cpp_sys_2", "llama_cpp_2"];
     let wrong: Vec<String> = sources()
         .into_iter()
-        .filter(|source| source.module != "llama")
+        .filter(|source| !source.path.starts_with("engine/llama"))
         .filter(|source| calls.iter().any(|call| source.text.contains(call)))
         .map(|source| source.name())
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// What may write to standard error besides the command line and the worker: llama.cpp's log, which is the
+/// worker's, and the display of a run.
+const WRITE_TO_STDERR: [&str; 2] = ["llama/log.rs", "orchestrator/display"];
+
+/// How a file prints, if it does.
+fn prints(source: &Source) -> Option<String> {
+    let named = Named::of(source, false);
+    let may_stderr = WRITE_TO_STDERR.iter().any(|path| source.path.starts_with(path));
+    let is_stream = |word: &str| word == "stdout" || (word == "stderr" && !may_stderr);
+    let printed = named.macros.iter().find(|(name, tokens)| {
+        let words = || tokens.split(|c: char| !c.is_alphanumeric());
+        ["println", "eprintln", "print", "eprint", "dbg"].contains(&name.as_str())
+            || (["write", "writeln"].contains(&name.as_str()) && words().any(is_stream))
+    });
+    // A constructor `Stdio::piped` or a field `stdout` is no stream of this process; `io::stdout` is.
+    let opened = named.others.iter().find(|path| match path.as_slice() {
+        [.., module, last] => module == "io" && is_stream(last),
+        _ => false,
+    });
+    printed.map(|(name, _)| format!("{name}!")).or(opened.map(|path| path.join("::")))
 }
 
 #[test]
@@ -153,24 +272,121 @@ fn only_the_command_line_and_the_worker_print() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .filter(|source| !["cli", "worker"].contains(&source.module.as_str()))
-        .filter(|source| {
-            let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
-            ["println!(", "eprintln!(", "print!(", "eprint!("].iter().any(|call| {
-                code.lines().any(|line| line.contains(call) && !line.trim_start().starts_with("//"))
-            })
-        })
-        .map(|source| source.name())
+        .filter_map(|source| Some(format!("{}: {}", source.name(), prints(&source)?)))
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+fn file(path: &str, text: &str) -> Source {
+    let module = path.split('/').next().unwrap().to_owned();
+    Source { path: path.into(), module, text: text.to_owned() }
+}
+
 #[test]
 fn uses_are_found_in_every_spelling() {
-    let text = "use crate::model::cache::Cache;\nuse crate::{units, results::record::{A, B}};\n\
-                let x = crate::worker::main(); // crate::cli\n";
-    let found = modules_used(text);
-    for module in ["model", "units", "results", "worker"] {
-        assert!(found.contains(module), "{module}");
+    let text = "use crate::model::cache::Cache;\nuse crate::{units, results::{record::{A, B}, store}};\n\
+                use super::super::prompt::{self, piece};\n\
+                fn f() { crate::worker::main(); // crate::cli\n format!(\"{}\", crate::dataset::read()); }\n\
+                #[cfg(test)] mod tests { use super::super::super::super::mix::choose; }\n";
+    let source = file("report/deep/file.rs", text);
+    let all = Named::of(&source, true);
+    let expected = ["dataset", "mix", "model", "results", "units", "worker"];
+    let found = all.modules();
+    for module in expected {
+        assert!(found.contains(module), "{module} in {found:?}");
     }
     assert!(!found.contains("cli"));
+    // Two above report/deep/file is report itself.
+    assert!(all.paths.contains(&["report", "prompt", "piece"].map(str::to_owned).to_vec()));
+    assert!(!Named::of(&source, false).modules().contains("mix"));
+}
+
+#[test]
+fn printing_is_found_in_every_spelling() {
+    let found = |text: &str| prints(&file("report/file.rs", text));
+    for text in [
+        "fn f() { println!(\"a\"); }",
+        "#[cfg(test)] mod tests {}\nfn f() { eprint!(\"a\"); }",
+        "fn f() { let _ = writeln!(stderr, \"a\"); }",
+        "fn f() { let _ = write!(std::io::stdout(), \"a\"); }",
+        "fn f() { std::io::stderr().write_all(b\"a\"); }",
+        "use std::io::stdout;",
+    ] {
+        assert!(found(text).is_some(), "{text}");
+    }
+    for text in [
+        "#[cfg(test)] mod tests { fn f() { println!(\"a\"); } }",
+        "// println!(\"a\")",
+        "fn f() { let text = \"println!()\"; let _ = writeln!(text, \"a\"); }",
+    ] {
+        assert_eq!(found(text), None, "{text}");
+    }
+}
+
+/// One attribute `#[error(…)]` and the fields of what it is about.
+fn errors(text: &str) -> Vec<(&str, &str)> {
+    let attributes = text.match_indices("#[error(").map(|(start, _)| {
+        let rest = &text[start..];
+        let end = rest.find(")]\n").unwrap();
+        let (attribute, rest) = rest.split_at(end);
+        // The fields end where the next variant begins, or the type.
+        let next = rest.find("#[error(").unwrap_or(rest.len());
+        let end = rest.find("\n}").map_or(next, |end| end.min(next));
+        (attribute, &rest[..end])
+    });
+    attributes.collect()
+}
+
+/// The field that is an error's source, as thiserror finds it.
+fn source_field(fields: &str) -> Option<&str> {
+    let marked = ["#[from]", "#[source]"].into_iter().find_map(|mark| fields.split_once(mark));
+    match marked {
+        Some((_, field)) => match field.trim_start().split_once(':') {
+            Some((name, _)) if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+                Some(name)
+            }
+            _ => Some("0"),
+        },
+        None => fields.contains(" source: ").then_some("source"),
+    }
+}
+
+/// Whether a message shows a field: `{field}`, `{field:?}`, or as an argument behind the text.
+fn shows(attribute: &str, field: &str) -> bool {
+    let arguments = attribute.rsplit_once('"').map_or("", |(_, arguments)| arguments);
+    let is_word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    [format!("{{{field}}}"), format!("{{{field}:")].iter().any(|it| attribute.contains(it.as_str()))
+        || arguments.split(is_word).any(|word| word == field)
+}
+
+#[test]
+fn no_message_contains_that_of_its_source() {
+    let mut wrong = Vec::new();
+    let mut looked_at = 0;
+    for source in sources() {
+        for (attribute, fields) in errors(&source.text) {
+            let Some(field) = source_field(fields) else { continue };
+            looked_at += 1;
+            if shows(attribute, field) {
+                wrong.push(format!("{}: {attribute}", source.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the cause would be told twice:\n{}", wrong.join("\n"));
+    assert!(looked_at > 50, "only {looked_at} errors with a source were found");
+}
+
+#[test]
+fn a_message_with_that_of_its_source_is_found() {
+    let is_wrong = |text: &str| {
+        errors(text).into_iter().any(|(attribute, fields)| {
+            source_field(fields).is_some_and(|field| shows(attribute, field))
+        })
+    };
+    assert!(is_wrong("#[error(\"a: {source}\")]\nA {\n    source: io::Error,\n},\n"));
+    assert!(is_wrong("#[error(\"a: {0}\")]\nA(#[from] Other),\n"));
+    assert!(is_wrong("#[error(\"a {}\", words(source))]\nA {\n    source: io::Error,\n},\n"));
+    assert!(is_wrong("#[error(\"a {why}\")]\nA {\n    #[source]\n    why: io::Error,\n},\n"));
+    assert!(!is_wrong("#[error(\"a {0}\")]\nA(Leaf),\n#[error(\"b\")]\nB(#[from] Other),\n"));
+    assert!(!is_wrong("#[error(\"a {path}\")]\nA {\n    path: X,\n    source: io::Error,\n},\n"));
 }

@@ -61,6 +61,9 @@ impl Listener for Bar {
                     self.tell(&format!("{}: {line}", self.name));
                 }
             }
+            (Event::Note { text }, _) => {
+                self.tell(&format!("note: {}: {}", self.name, reason::of_message(text)));
+            }
             (Event::Progress { fraction, note }, Some(bar)) => {
                 let note = reason::printable(note);
                 let separator = if note.is_empty() { "" } else { " " };

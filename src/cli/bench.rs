@@ -9,6 +9,7 @@ use self::lists::Numbers;
 use super::fetching::resolve_options;
 use super::output::{self, Destination};
 use super::session::{Session, Undertaking};
+use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Experiment, ModelPlan, Workloads};
@@ -16,7 +17,6 @@ use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode
 use crate::experiment::workloads::SpeedTest;
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::reason;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::store::Store;
 use clap::{Args, ValueEnum};
@@ -142,13 +142,19 @@ pub enum BenchError {
     },
     /// A file argument is no source.
     #[error("FILE {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// A value could not be turned into one of settings, or llama-bench's rows could not be read back.
     #[error("settings or rows have no form in JSON")]
     Rows(#[from] serde_json::Error),
     /// The CSV could not be written.
     #[error("the result cannot be written as CSV")]
     Csv(#[from] csv::Error),
+}
+
+impl From<SourceError> for BenchError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
 }
 
 /// Measures the speed of files.
@@ -167,7 +173,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let (id, store) = match kept {
         Ok((id, store)) => (id, Some(store)),
         Err(error) => {
-            output::tell(&format!("not kept: {}", reason::of_error(&error)));
+            output::tell(&format!("not kept: {}", causes::in_words(&error)));
             (RUN_NAME.to_owned(), None)
         }
     };

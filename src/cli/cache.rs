@@ -1,5 +1,6 @@
 //! `quantbench cache list|clean`: the variants that were made, and removing them.
 
+use super::output::tell;
 use crate::model::cache::{Cache, CacheError, Entry, Filter};
 use crate::model::quantization::Quantization;
 use crate::model::text::shortened;
@@ -100,7 +101,12 @@ fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, CacheComma
     let (entries, verb) = if arguments.dry_run {
         (cache.matching(&filter)?, "would remove")
     } else {
-        (cache.clean(&filter)?.removed, "removed")
+        let cleaned = cache.clean(&filter)?;
+        if cleaned.in_use > 0 {
+            let left = count(cleaned.in_use);
+            tell(&format!("note: left {left} that another quantbench makes or uses"));
+        }
+        (cleaned.removed, "removed")
     };
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let rows = if entries.is_empty() { String::new() } else { rows(&entries) + "\n" };

@@ -2,17 +2,20 @@
 
 use super::bar::Bar;
 use super::fetching::resolve_options;
-use super::output;
-use super::quantize::{QuantizeError, folder_of};
+use super::output::{self, Product};
+use super::quantize::QuantizeError;
 use super::worker::work;
+use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
+use crate::files::Place;
 use crate::model::cache::{Cache, CacheError, Scratch};
 use crate::model::resolve;
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::conversation::{Calibrated, Ending};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::reason;
+use crate::quantize::importance;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{CalibrateJob, Job};
 use clap::Args;
@@ -58,7 +61,7 @@ pub struct Arguments {
 pub enum CalibrateError {
     /// The model is no source.
     #[error("MODEL {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The model is a folder or gives no single file.
     #[error("'{model}' is no single model; name one GGUF file")]
     NoFile {
@@ -74,8 +77,11 @@ pub enum CalibrateError {
         model: String,
     },
     /// The text cannot be used.
-    #[error("--calibration {0}")]
-    Text(#[from] InputError),
+    #[error("--calibration {reason}")]
+    Text {
+        /// Why not; a fragment.
+        reason: String,
+    },
     /// The text cannot be handed to a worker.
     #[error("cannot write {}", path.display())]
     Write {
@@ -97,6 +103,18 @@ pub enum CalibrateError {
     },
 }
 
+impl From<InputError> for CalibrateError {
+    fn from(error: InputError) -> Self {
+        Self::Text { reason: causes::in_words(&error) }
+    }
+}
+
+impl From<SourceError> for CalibrateError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
 impl From<CalibrateError> for Error {
     fn from(error: CalibrateError) -> Self {
         Self::command(error)
@@ -108,31 +126,53 @@ impl From<CalibrateError> for Error {
 /// # Errors
 /// The model, the text or the place of the file is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let path = std::path::absolute(&arguments.output).unwrap_or_else(|_| arguments.output.clone());
-    if path.exists() && !arguments.force {
+    if output::is_there(&arguments.output) && !arguments.force {
         return Err(QuantizeError::Exists { path: arguments.output.clone() }.into());
     }
-    let (job, _text) = prepare(arguments, path)?;
+    let cache = Cache::open()?;
+    let (job, _text) = prepare(arguments, &cache)?;
+    let (output, product) = place(arguments, &cache)?;
+    let job = CalibrateJob { output: output.clone(), ..job };
     let mut bar = Bar::new("calibrate", arguments.quiet);
     let (report, length) = work(&Job::Calibrate(job), &mut bar)?;
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
         Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, folder_of(&arguments.output));
+            let reason = reason::of_writing(failure.reason, &output);
             Err(CalibrateError::Failed { model: arguments.model.clone(), reason }.into())
         }
         Ending::Done => {
             let seconds = length.as_secs_f64();
-            output::print(line(arguments, report.calibrated, seconds).as_bytes())?;
+            let bytes = match product {
+                Some(product) => product.finish()?,
+                None => fs::metadata(&arguments.output).map_or(0, |metadata| metadata.len()),
+            };
+            let line = line(arguments, bytes, report.calibrated, seconds);
+            Product::print_line(&arguments.output, &line)?;
             Ok(Outcome::Done)
         }
     }
 }
 
-fn line(arguments: &Arguments, calibrated: Option<Calibrated>, seconds: f64) -> String {
+/// Where the worker writes: to the name itself, beside which it keeps what it has done so far, or to a
+/// product that is copied.
+fn place(arguments: &Arguments, cache: &Cache) -> Result<(PathBuf, Option<Product>), Error> {
     let path = &arguments.output;
-    let bytes = format_bytes(fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    let failed = |source| Error::Output { path: Some(path.clone()), source };
+    let Place::File(target) = Place::of(path).map_err(failed)? else {
+        let product = Product::open(path, || Ok(cache.clone()))?;
+        return Ok((product.path().to_owned(), Some(product)));
+    };
+    for written in importance::files_written(&target) {
+        output::spare_inputs(&written)?;
+    }
+    Ok((std::path::absolute(&target).unwrap_or(target), None))
+}
+
+fn line(arguments: &Arguments, bytes: u64, calibrated: Option<Calibrated>, seconds: f64) -> String {
+    let path = &arguments.output;
+    let bytes = format_bytes(bytes);
     let made = calibrated.map_or_else(String::new, |made| {
         let before = match made.resumed {
             0 => String::new(),
@@ -146,7 +186,7 @@ fn line(arguments: &Arguments, calibrated: Option<Calibrated>, seconds: f64) -> 
 
 /// Checks everything that can be checked before a worker starts. The text lives as long as the second
 /// value.
-fn prepare(arguments: &Arguments, output: PathBuf) -> Result<(CalibrateJob, Scratch), Error> {
+fn prepare(arguments: &Arguments, cache: &Cache) -> Result<(CalibrateJob, Scratch), Error> {
     let source = Source::parse(&arguments.model, Path::new("")).map_err(CalibrateError::from)?;
     let named = arguments.calibration.as_deref();
     let demo = (source == Source::Demo).then_some(inputs::DEMO);
@@ -154,9 +194,8 @@ fn prepare(arguments: &Arguments, output: PathBuf) -> Result<(CalibrateJob, Scra
         .or(demo)
         .ok_or_else(|| Error::from(CalibrateError::NoText { model: arguments.model.clone() }))?;
     let text = inputs::calibration_text(dataset, Path::new("")).map_err(CalibrateError::from)?;
-    let cache = Cache::open()?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
-    let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
+    let resolved = resolve::resolve(&source, cache, &resolve_options(verbosity))?;
     let Some(file) = resolved.source else {
         return Err(CalibrateError::NoFile { model: arguments.model.clone() }.into());
     };
@@ -172,7 +211,7 @@ fn prepare(arguments: &Arguments, output: PathBuf) -> Result<(CalibrateJob, Scra
         chunks: arguments.chunks,
         output_weight: arguments.process_output,
         threads: arguments.threads,
-        output,
+        output: PathBuf::new(),
     };
     Ok((job, scratch))
 }

@@ -1,16 +1,19 @@
 //! `quantbench import`: a GPTQ or AWQ checkpoint as a GGUF.
 
 use super::bar::Bar;
-use super::output;
-use super::quantize::{QuantizeError, finish, folder_of, temporary_beside};
+use super::output::{self, Product};
+use super::quantize::QuantizeError;
 use super::worker::work;
 use crate::error::{Error, Outcome};
+use crate::files;
+use crate::model::cache::Cache;
 use crate::orchestrator::conversation::Ending;
 use crate::orchestrator::reason;
 use crate::quantize::import::CheckpointKind;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{ImportJob, Job};
 use clap::{Args, ValueEnum};
+use std::fs;
 use std::path::PathBuf;
 
 /// What a checkpoint is, on the command line.
@@ -57,10 +60,17 @@ pub struct NotImported {
 /// The checkpoint, BASE or the place of the file is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let path = &arguments.output;
-    if path.exists() && !arguments.force {
+    if output::is_there(path) && !arguments.force {
         return Err(QuantizeError::Exists { path: path.clone() }.into());
     }
-    let temporary = temporary_beside(path)?;
+    // Only the worker reads them.
+    let checkpoint = fs::read_dir(&arguments.checkpoint).into_iter().flatten().flatten();
+    checkpoint.for_each(|file| files::note_input(&file.path()));
+    files::open(&arguments.base).map_err(|error| {
+        let reason = format!("BASE {}: {error}", arguments.base.display());
+        Error::command(NotImported { checkpoint: arguments.checkpoint.clone(), reason })
+    })?;
+    let product = Product::open(path, Cache::open)?;
     let job = Job::Import(ImportJob {
         checkpoint: arguments.checkpoint.clone(),
         kind: match arguments.kind {
@@ -68,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             Kind::Awq => CheckpointKind::Awq,
         },
         base: arguments.base.clone(),
-        output: temporary.to_path_buf(),
+        output: product.path().to_owned(),
     });
     let mut bar = Bar::new("import", arguments.quiet);
     let (report, length) = work(&job, &mut bar)?;
@@ -76,14 +86,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
         Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, folder_of(path));
+            let reason = reason::of_writing(failure.reason, product.path());
             let checkpoint = arguments.checkpoint.clone();
             Err(Error::command(NotImported { checkpoint, reason }))
         }
         Ending::Done => {
-            let bytes = format_bytes(finish(temporary, path)?);
+            let bytes = format_bytes(product.finish()?);
             let seconds = format_seconds(length.as_secs_f64());
-            output::print(format!("{}  {bytes}  {seconds}\n", path.display()).as_bytes())?;
+            let line = format!("{}  {bytes}  {seconds}\n", path.display());
+            Product::print_line(path, &line)?;
             Ok(Outcome::Done)
         }
     }

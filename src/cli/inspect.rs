@@ -9,7 +9,7 @@ use crate::experiment::settings::CacheType;
 use crate::model::cache::{Cache, CacheError};
 use crate::model::gguf::{GgmlType, GgufError, Header};
 use crate::model::memory::{MemoryError, kv_bytes};
-use crate::model::resolve::{ResolveError, ResolveOptions, resolve};
+use crate::model::resolve::{ResolveError, ResolveOptions, checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::workload::measured::PredictedMemory;
 use clap::{Args, ValueEnum};
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Format of the V cache
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
     pub cache_type_v: CacheType,
+    /// Keep the whole context in the KV cache of layers that attend to a sliding window
+    #[arg(long)]
+    pub swa_full: bool,
     /// List every tensor too (JSON always does)
     #[arg(long)]
     pub tensors: bool,
@@ -63,6 +66,8 @@ pub struct PredictionRequest<'a> {
     pub cache_type_k: CacheType,
     /// Format of the V cache.
     pub cache_type_v: CacheType,
+    /// Whether layers with a sliding window keep the whole context.
+    pub swa_full: bool,
 }
 
 /// Predicts memory, or says why it cannot.
@@ -73,12 +78,17 @@ pub type Predict<'a> = dyn Fn(&PredictionRequest<'_>) -> Result<Vec<PredictedMem
 pub enum InspectError {
     /// The argument is no source.
     #[error("FILE {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The argument is a folder.
-    #[error("{} is a folder; name one of its GGUF files", .path.display())]
+    #[error(
+        "{} is a folder{}", .path.display(),
+        if instead.is_empty() { "; name one of its GGUF files" } else { instead.as_str() }
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
+        /// What it holds instead of GGUF files, if anything.
+        instead: String,
     },
     /// The file is no whole GGUF.
     #[error(transparent)]
@@ -95,6 +105,12 @@ pub enum InspectError {
     /// The header could not be put into JSON.
     #[error("the header cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<SourceError> for InspectError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
 }
 
 /// Shows a GGUF. Memory comes from `predict`; where that fails it is computed from the header, and
@@ -117,7 +133,10 @@ fn read(source: &str) -> Result<(PathBuf, Header), InspectError> {
     let source = Source::parse(source, Path::new(""))?;
     match &source {
         Source::File(path) => Ok((path.clone(), Header::read(path)?)),
-        Source::Directory(path) => Err(InspectError::Folder { path: path.clone() }),
+        Source::Directory(path) => {
+            let instead = checkpoint_in(path);
+            Err(InspectError::Folder { path: path.clone(), instead })
+        }
         Source::Demo | Source::Hub { .. } => {
             let resolved = resolve(&source, &Cache::open()?, &ResolveOptions::from_environment())?;
             let source = resolved.source.expect("only a folder has no source");
@@ -170,6 +189,7 @@ fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict
         contexts: &contexts,
         cache_type_k: arguments.cache_type_k,
         cache_type_v: arguments.cache_type_v,
+        swa_full: arguments.swa_full,
     };
     match predict(&request) {
         Ok(predicted) => {

@@ -66,7 +66,7 @@ fn table(runs: &[RunHeader]) -> String {
             sanitize(&run.id),
             sanitize(&run.name),
             moment(run.started),
-            run.finished.map_or_else(|| "-".to_owned(), |end| took(run.started, end)),
+            took(run).map_or_else(|| "-".to_owned(), format_seconds),
             run.trials.to_string(),
             state(run),
         ]);
@@ -91,8 +91,10 @@ fn state(run: &RunHeader) -> String {
     format!("{state}{failed}")
 }
 
-fn took(started: OffsetDateTime, finished: OffsetDateTime) -> String {
-    format_seconds((finished - started).as_seconds_f64())
+/// Seconds that a finished run took, pauses left out.
+fn took(run: &RunHeader) -> Option<f64> {
+    let whole = (run.finished? - run.started).as_seconds_f64();
+    Some(run.active_seconds.unwrap_or(whole))
 }
 
 fn moment(at: OffsetDateTime) -> String {
@@ -115,6 +117,7 @@ struct Listed<'a> {
     started: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
     finished: Option<OffsetDateTime>,
+    active_seconds: Option<f64>,
     trials: usize,
     failed: usize,
     visits: usize,
@@ -126,6 +129,7 @@ fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
         name: &run.name,
         started: run.started,
         finished: run.finished,
+        active_seconds: run.active_seconds,
         trials: run.trials,
         failed: run.failed,
         visits: run.visits,
@@ -145,7 +149,9 @@ mod tests {
             id: "2026-11-23-k3f9".to_owned(),
             name: "laptop\u{1b}[2J".to_owned(),
             started,
-            finished: Some(started + time::Duration::seconds(1260)),
+            // Of a day, of which it was under way for 21 minutes.
+            finished: Some(started + time::Duration::days(1)),
+            active_seconds: Some(1260.0),
             trials: 12,
             failed: 1,
             visits: 60,

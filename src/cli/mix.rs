@@ -3,14 +3,16 @@
 mod display;
 
 use super::fetching::resolve_options;
-use super::output;
-use super::quantize::{QuantizeError, finish, folder_of, temporary_beside};
+use super::output::{self, Product};
+use super::quantize::QuantizeError;
 use super::recipe;
 use super::version;
 use super::worker::work;
+use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
 use crate::experiment::settings::Settings;
+use crate::files::{Place, folder_of};
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{Report, Target};
 use crate::model::cache::{Cache, Scratch};
@@ -26,7 +28,6 @@ use clap::{ArgGroup, Args};
 use display::{Display, summary};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempPath;
 
 /// Types that are offered unless others are named: they need no importance matrix and are fast.
 const TYPES: [&str; 7] = ["Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0"];
@@ -126,8 +127,11 @@ pub enum CommandError {
         model: String,
     },
     /// The text cannot be used.
-    #[error("--calibration {0}")]
-    Text(#[source] InputError),
+    #[error("--calibration {reason}")]
+    Text {
+        /// Why not; a fragment.
+        reason: String,
+    },
     /// The text cannot be handed to a worker.
     #[error("cannot write {}", path.display())]
     Write {
@@ -135,6 +139,12 @@ pub enum CommandError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The recipe, which is called after the GGUF, would take its name.
+    #[error("--output {} is the name that the recipe gets; name the GGUF otherwise", path.display())]
+    RecipeName {
+        /// What was written.
+        path: PathBuf,
     },
     /// The recipe was made with another importance matrix, or with none.
     #[error(
@@ -169,10 +179,16 @@ fn matrix(checksum: Option<&str>) -> String {
 /// The model, the text, the recipe or the place is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
+    // Beside a pipe or a device there is no place for one.
+    let keeps_recipe =
+        recipe.is_none() && matches!(Place::of(&arguments.output), Ok(Place::File(_)));
     let recipe_path = arguments.output.with_extension("toml");
-    let written = [Some(&arguments.output), recipe.is_none().then_some(&recipe_path)];
+    if keeps_recipe && recipe_path == arguments.output {
+        return Err(Error::command(CommandError::RecipeName { path: recipe_path }));
+    }
+    let written = [Some(&arguments.output), keeps_recipe.then_some(&recipe_path)];
     for path in written.into_iter().flatten() {
-        if path.exists() && !arguments.force {
+        if output::is_there(path) && !arguments.force {
             return Err(QuantizeError::Exists { path: path.clone() }.into());
         }
     }
@@ -184,28 +200,32 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         check_importance(recipe, path, importance_checksum.as_ref())?;
     }
     let source = source(arguments, &cache)?;
-    let temporary = temporary_beside(&arguments.output)?;
+    written.into_iter().flatten().try_for_each(|path| output::spare_inputs(path))?;
+    let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
+    if let Some(matrix) = importance {
+        recipe::tell_other_model(matrix, &source.artifact);
+    }
     if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &source.artifact);
         let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
             source: source.artifact.path.clone(),
-            output: temporary.to_path_buf(),
+            output: product.path().to_owned(),
             recipe,
             importance: arguments.imatrix.clone(),
             threads: arguments.threads,
             maker: maker(),
         }));
-        converse_about(arguments, &job, temporary, None)
+        converse_about(arguments, &job, product, None)
     } else {
         let scratch = text_file(arguments, &cache)?;
         let prepared = Prepared {
             source: &source,
-            output: &temporary,
+            output: product.path(),
             text: scratch.path(),
             importance: importance_checksum,
         };
         let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
-        converse_about(arguments, &job, temporary, Some(&recipe_path))
+        converse_about(arguments, &job, product, keeps_recipe.then_some(&*recipe_path))
     }
 }
 
@@ -245,7 +265,9 @@ fn text_file(arguments: &Arguments, cache: &Cache) -> Result<Scratch, Error> {
     let model = || arguments.model.clone();
     let named = named.ok_or_else(|| Error::command(CommandError::NoText { model: model() }))?;
     let text = inputs::calibration_text(named, Path::new(""));
-    let text = text.map_err(|source| Error::command(CommandError::Text(source)))?;
+    let text = text.map_err(|error: InputError| {
+        Error::command(CommandError::Text { reason: causes::in_words(&error) })
+    })?;
     let scratch = cache.scratch("text")?;
     let path = scratch.path().to_owned();
     fs::write(&path, text)
@@ -309,7 +331,7 @@ fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<M
 fn converse_about(
     arguments: &Arguments,
     job: &Job,
-    temporary: TempPath,
+    product: Product,
     recipe_path: Option<&Path>,
 ) -> Result<Outcome, Error> {
     let mut display = Display::new(arguments.quiet);
@@ -323,17 +345,17 @@ fn converse_about(
             return Ok(Outcome::Interrupted);
         }
         Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, folder_of(&arguments.output));
+            let reason = reason::of_writing(failure.reason, product.path());
             return Err(Error::command(CommandError::Failed { reason }));
         }
         Ending::Done => {}
     }
-    let bytes = finish(temporary, &arguments.output)?;
+    let bytes = product.finish()?;
     if let (Some(path), Some(report)) = (recipe_path, &report) {
         let text = report.recipe.to_text().map_err(Error::command)?;
         output::Destination::open(Some(path))?.write(text.as_bytes())?;
     }
     let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), length);
-    output::print(text.as_bytes())?;
+    Product::print_line(&arguments.output, &text)?;
     Ok(Outcome::Done)
 }

@@ -85,11 +85,15 @@ enum Command {
     /// Measure one variant for an orchestrator that talks through standard input and output
     #[command(hide = true)]
     Worker,
+    /// Render templates for another process of this program, within limits of time and memory
+    #[command(hide = true, name = crate::prompt::sandbox::SUBCOMMAND)]
+    Renderer,
 }
 
 /// Runs the command given on the command line and returns the program's exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::files::survive_size_limit();
     let arguments = bench::flags::spell_out(std::env::args_os().collect());
     run_command(arguments)
 }
@@ -106,6 +110,7 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
     start_log();
     let result = match line.command {
         Some(Command::Worker) => return crate::worker::main(),
+        Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),
         None => version::run(line.verbose),
     };
@@ -136,7 +141,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
-        Command::Worker => Ok(Outcome::Done),
+        Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }
 }
 

@@ -1,17 +1,19 @@
-//! What commands ask of llama.cpp itself: memory, from a worker, and devices, in this process.
+//! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
 use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
+use crate::causes;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::devices;
-use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::model::quantization::Quantization;
+use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
-use crate::orchestrator::reason;
-use crate::worker::protocol::{Job, PredictJob};
+use crate::worker::protocol::{Job, PlanTypesJob, PlannedVariant, PredictJob};
 use crate::workload::measured::PredictedMemory;
+use std::path::Path;
 use std::time::Duration;
 
 /// Predicting reads metadata only; a worker that is silent for longer hangs.
@@ -26,8 +28,7 @@ impl Listener for Nobody {
     }
 }
 
-/// Has a worker predict memory, so that a file which native code cannot bear costs an answer and not
-/// the program. An error is the reason in words.
+/// Has a worker predict memory. An error is the reason in words.
 pub(super) fn predict_memory(
     request: &PredictionRequest<'_>,
 ) -> Result<Vec<PredictedMemory>, String> {
@@ -36,22 +37,39 @@ pub(super) fn predict_memory(
         settings: Settings {
             cache_type_k: request.cache_type_k,
             cache_type_v: request.cache_type_v,
+            swa_full: request.swa_full,
             ..Settings::default()
         },
         contexts: request.contexts.to_vec(),
     });
-    let in_words = |error: std::io::Error| reason::of_error(&error);
+    ask(&job).map(|report| report.predicted)
+}
+
+/// Has a worker tell the types of variants that are not made yet, one entry per quantization. An error is the
+/// reason in words.
+pub(super) fn planned_types(
+    input: &Path,
+    quantizations: Vec<Quantization>,
+) -> Result<Vec<PlannedVariant>, String> {
+    let job = Job::PlanTypes(PlanTypesJob { input: input.to_owned(), quantizations });
+    ask(&job).map(|report| report.planned)
+}
+
+/// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and
+/// not the program.
+fn ask(job: &Job) -> Result<Report, String> {
+    let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
     let mut launcher = ProcessLauncher::new(interrupt).map_err(in_words)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(in_words)?;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
-    let report = runtime
-        .block_on(converse(&mut launcher, &job, limits, &mut Nobody))
-        .map_err(|error| reason::of_error(&error))?;
-    match report.ending {
-        Ending::Done => Ok(report.predicted),
+    let mut report = runtime
+        .block_on(converse(&mut launcher, job, limits, &mut Nobody))
+        .map_err(|error| causes::in_words(&error))?;
+    match std::mem::replace(&mut report.ending, Ending::Done) {
+        Ending::Done => Ok(report),
         Ending::Failed(failure) => Err(failure.reason),
         Ending::Interrupted => Err("interrupted".to_owned()),
     }
@@ -59,7 +77,8 @@ pub(super) fn predict_memory(
 
 /// The devices that llama.cpp can compute on.
 pub(super) fn backend_devices() -> Vec<BackendDevice> {
-    devices::list(Backend::initialise())
+    Backend::initialise()
+        .devices()
         .into_iter()
         .map(|device| BackendDevice {
             name: device.name,

@@ -1,9 +1,11 @@
 //! Output: results to standard output or a file, words to standard error.
 
 use crate::error::Error;
+use crate::files::{self, Place, Unfinished};
+use crate::model::cache::{Cache, CacheError, Scratch};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Writes one message to standard error. Where that is closed there is nobody to tell.
 pub(super) fn tell(message: &str) {
@@ -32,12 +34,14 @@ pub(super) fn may_color(destination: &Destination) -> bool {
 pub(super) enum Destination {
     /// Standard output.
     StandardOutput,
+    /// A pipe or a device.
+    Stream(PathBuf),
     /// A file.
     File {
         /// Its name.
         path: PathBuf,
         /// What will get that name.
-        file: NamedTempFile,
+        file: Unfinished,
     },
 }
 
@@ -48,40 +52,144 @@ impl Destination {
             return Ok(Self::StandardOutput);
         };
         let failed = |source| Error::Output { path: Some(path.to_owned()), source };
-        if path.is_dir() {
-            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        let destination = match Place::of(path).map_err(failed)? {
+            Place::StandardOutput => Self::StandardOutput,
+            Place::Stream(path) => Self::Stream(path),
+            Place::File(path) => {
+                Self::File { file: Unfinished::beside(&path).map_err(failed)?, path }
+            }
+        };
+        destination.spare_inputs()?;
+        Ok(destination)
+    }
+
+    /// Refuses to replace what this command has read so far.
+    pub(super) fn spare_inputs(&self) -> Result<(), Error> {
+        match self {
+            Self::File { path, .. } => spare_inputs(path),
+            Self::StandardOutput | Self::Stream(_) => Ok(()),
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let file = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        Ok(Self::File { path: path.to_owned(), file })
     }
 
     /// Writes the result.
     pub(super) fn write(self, bytes: &[u8]) -> Result<(), Error> {
+        self.spare_inputs()?;
         match self {
             Self::StandardOutput => print(bytes),
-            Self::File { path, mut file } => {
-                let failed = |source| Error::Output { path: Some(path.clone()), source };
-                file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-                make_readable(&file).map_err(failed)?;
-                file.persist(&path).map_err(|error| failed(error.error))?;
-                Ok(())
-            }
+            Self::Stream(path) => files::open_stream(&path)
+                .and_then(|mut stream| stream.write_all(bytes))
+                .map_err(|source| Error::Output { path: Some(path), source }),
+            Self::File { path, mut file } => file
+                .write_all(bytes)
+                .and_then(|()| file.finish(&path))
+                .map(|_| ())
+                .map_err(|source| Error::Output { path: Some(path), source }),
         }
     }
 }
 
-/// A temporary file is private; a result is as readable as any file.
-#[cfg(unix)]
-fn make_readable(file: &NamedTempFile) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+/// Refuses a file to write that is one of those that were read.
+pub(super) fn spare_inputs(path: &Path) -> Result<(), Error> {
+    match files::input_at(path) {
+        None => Ok(()),
+        Some(input) => Err(Error::OutputIsInput { path: path.to_owned(), input }),
+    }
 }
 
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "the same shape as on Unix")]
-fn make_readable(_file: &NamedTempFile) -> io::Result<()> {
-    Ok(())
+/// Where a worker writes a file that the user named.
+#[derive(Debug)]
+pub(super) enum Product {
+    /// Beside its final name.
+    File {
+        /// That name.
+        path: PathBuf,
+        /// What gets it.
+        file: Unfinished,
+    },
+    /// In the cache, from where it is copied into a pipe or a device: workers go back and forth in what
+    /// they write.
+    Copied {
+        /// Where to.
+        place: Place,
+        /// The file.
+        file: Scratch,
+    },
+}
+
+impl Product {
+    /// A place for a file that is to be called `path`, which is none of the inputs; the cache is opened only
+    /// where it is needed.
+    pub(super) fn open(
+        path: &Path,
+        cache: impl FnOnce() -> Result<Cache, CacheError>,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Output { path: Some(path.to_owned()), source };
+        spare_inputs(path)?;
+        Ok(match Place::of(path).map_err(failed)? {
+            Place::File(path) => {
+                Self::File { file: Unfinished::beside(&path).map_err(failed)?, path }
+            }
+            place => Self::Copied { place, file: cache()?.scratch("product")? },
+        })
+    }
+
+    /// Where the worker writes.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File { file, .. } => file.path(),
+            Self::Copied { file, .. } => file.path(),
+        }
+    }
+
+    /// Gives a whole file its name, or copies it to where it goes. Returns its bytes.
+    pub(super) fn finish(self) -> Result<u64, Error> {
+        let (path, result) = match self {
+            Self::File { path, file } => {
+                let result = file.finish(&path);
+                (Some(path), result)
+            }
+            Self::Copied { place, file } => {
+                let path = match &place {
+                    Place::Stream(path) | Place::File(path) => Some(path.clone()),
+                    Place::StandardOutput => None,
+                };
+                (path, copy(file.path(), &place))
+            }
+        };
+        result.map_err(|source| Error::Output { path, source })
+    }
+
+    /// Prints the line about what was made; where that itself went to standard output, to standard error.
+    pub(super) fn print_line(to: &Path, line: &str) -> Result<(), Error> {
+        match Place::of(to) {
+            Ok(Place::StandardOutput) => {
+                tell(line.trim_end());
+                Ok(())
+            }
+            _ => print(line.as_bytes()),
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Place) -> io::Result<u64> {
+    let mut file = File::open(from)?;
+    match to {
+        Place::StandardOutput => {
+            let mut output = io::stdout().lock();
+            let bytes = io::copy(&mut file, &mut output)?;
+            output.flush()?;
+            Ok(bytes)
+        }
+        Place::Stream(path) | Place::File(path) => {
+            io::copy(&mut file, &mut files::open_stream(path)?)
+        }
+    }
+}
+
+/// Whether something is there that only `--force` may replace. What is written to, such as a pipe, is
+/// not replaced.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.exists() && !matches!(Place::of(path), Ok(Place::StandardOutput | Place::Stream(_)))
 }
 
 #[cfg(test)]
@@ -106,5 +214,18 @@ mod tests {
     fn a_folder_that_is_not_there_is_found_out_at_once() {
         let message = Destination::open(Some(Path::new("/nowhere/result.json"))).unwrap_err();
         assert!(message.to_string().contains("/nowhere/result.json"));
+    }
+
+    #[test]
+    fn what_was_read_before_or_since_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input.toml");
+        fs::write(&path, "precious").unwrap();
+        let destination = Destination::open(Some(&path)).unwrap();
+        files::open(&path).unwrap();
+        let error = destination.write(b"table").unwrap_err().to_string();
+        assert!(error.contains("input.toml") && error.contains("is an input"), "{error}");
+        assert!(matches!(Destination::open(Some(&path)), Err(Error::OutputIsInput { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 }

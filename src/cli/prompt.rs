@@ -8,9 +8,10 @@ use crate::prompt::detect::detect;
 use crate::prompt::format::Format;
 use crate::prompt::message::{Conversation, Message, Role};
 use crate::prompt::piece::{Piece, Prompt};
-use crate::prompt::template::{ChatTemplate, TemplateError};
+use crate::prompt::template::{self, ChatTemplate, TemplateError};
 use crate::report::sanitize;
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -51,6 +52,9 @@ struct Render {
     /// What the last instruction is about
     #[arg(long, value_name = "TEXT")]
     input: Option<String>,
+    /// Variables for a model's own template, as JSON: '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", value_parser = variables)]
+    chat_template_kwargs: Option<Map<String, Value>>,
     /// How to show it
     #[arg(long = "show", value_enum, default_value_t)]
     show: Show,
@@ -76,6 +80,12 @@ pub enum PromptError {
     Unknown {
         /// What was written.
         name: String,
+    },
+    /// Formats have no variables.
+    #[error("'{name}' is no template of a model, so --chat-template-kwargs has no meaning for it")]
+    NoVariables {
+        /// The format.
+        name: &'static str,
     },
     /// The file is no whole GGUF.
     #[error(transparent)]
@@ -108,6 +118,16 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     Ok(Outcome::Done)
 }
 
+fn variables(text: &str) -> Result<Map<String, Value>, String> {
+    let map: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        format!("no object as JSON, such as {{\"enable_thinking\": false}}: {error}")
+    })?;
+    match template::OWN_VALUES.iter().find(|key| map.contains_key(**key)) {
+        Some(key) => Err(format!("every template is given its own '{key}'")),
+        None => Ok(map),
+    }
+}
+
 fn list() -> String {
     let width = catalog::names().map(str::len).max().unwrap_or(0);
     let mut text = String::new();
@@ -131,6 +151,9 @@ fn rendered(arguments: &Render) -> Result<String, PromptError> {
         conversation.generation_prompt = last.role == Role::User;
     }
     let prompt = if let Some(format) = catalog::named(&arguments.format) {
+        if arguments.chat_template_kwargs.is_some() {
+            return Err(PromptError::NoVariables { name: format.name });
+        }
         warn_of_imitation(format, &conversation);
         format.render(&conversation).map_err(TemplateError::from)?
     } else {
@@ -138,7 +161,8 @@ fn rendered(arguments: &Render) -> Result<String, PromptError> {
         if !path.exists() {
             return Err(PromptError::Unknown { name: arguments.format.clone() });
         }
-        own_template(path)?.render(&conversation)?
+        let variables = arguments.chat_template_kwargs.clone().unwrap_or_default();
+        own_template(path)?.with_variables(variables).render(&conversation)?
     };
     show(&prompt, arguments.show)
 }
@@ -157,7 +181,8 @@ fn warn_of_imitation(format: &Format, conversation: &Conversation) {
 
 fn show(prompt: &Prompt, how: Show) -> Result<String, PromptError> {
     Ok(match how {
-        Show::Text => prompt.text() + "\n",
+        // Nothing but the prompt: a line end more would be part of it to whoever reads this.
+        Show::Text => prompt.text(),
         Show::Json => serde_json::to_string_pretty(prompt)? + "\n",
         Show::Pieces => prompt.pieces().iter().fold(String::new(), |mut lines, piece| {
             let _ = match piece {
@@ -180,6 +205,8 @@ fn own_template(path: &Path) -> Result<ChatTemplate, PromptError> {
 
 fn detected(path: &Path) -> Result<String, PromptError> {
     let template = own_template(path)?;
+    // What cannot render a single request is no format at all.
+    template.render(&Conversation::request("Hello"))?;
     let detection = detect(&template);
     let mut text = match detection.format {
         None => {

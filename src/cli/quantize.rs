@@ -1,10 +1,11 @@
 //! `quantbench quantize`: make quantized files of a model, beside it or where the user says.
 
 mod method;
+mod types;
 
 use super::bar::Bar;
 use super::fetching::resolve_options;
-use super::output;
+use super::output::{self, Product};
 use super::recipe::{self, RecipeError};
 use super::version;
 use crate::error::{Error, Outcome};
@@ -28,11 +29,9 @@ use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{Job, QuantizeJob};
 use clap::Args;
 use method::{Calibration, Given};
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tempfile::TempPath;
 
 /// A worker that reports no progress for longer is ended.
 pub(super) const PHASE_LIMIT: Duration = Duration::from_mins(10);
@@ -97,7 +96,7 @@ pub struct Arguments {
 pub enum QuantizeError {
     /// The input is no source.
     #[error("INPUT {0}")]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The input is a folder or gives no single file.
     #[error("'{input}' is no single model; name one GGUF file")]
     NoFile {
@@ -167,14 +166,16 @@ pub enum QuantizeError {
     /// The calibration text cannot be used.
     #[error("--calibration: {0}")]
     Text(CalibrationError),
-    /// The importance matrix is not there.
-    #[error("--imatrix {}: there is no such file", path.display())]
+    /// The importance matrix cannot be read.
+    #[error("--imatrix {}", path.display())]
     NoMatrix {
         /// What was written.
         path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// Several results cannot go into one file.
-    #[error("--output {} must be a folder, for several files are made", path.display())]
+    #[error("--output {} must be a folder, which need not be there yet, for several files are made", path.display())]
     NoFolder {
         /// What was written.
         path: PathBuf,
@@ -212,6 +213,12 @@ pub enum QuantizeError {
     Resolve(#[from] ResolveError),
 }
 
+impl From<SourceError> for QuantizeError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
 /// One file to be made.
 struct Task {
     quantization: Quantization,
@@ -233,6 +240,10 @@ struct Undertaking {
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let undertaking = prepare(arguments)?;
+    for task in &undertaking.tasks {
+        let failed = |source| QuantizeError::Write { path: task.path.clone(), source };
+        std::fs::create_dir_all(crate::files::folder_of(&task.path)).map_err(failed)?;
+    }
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
     let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
@@ -241,10 +252,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
+        let mut types = types::Told::default();
         for task in &undertaking.tasks {
             let made = make(arguments, &undertaking, task, &mut launcher).await?;
             if made == Outcome::Interrupted {
                 return Ok(made);
+            }
+            if undertaking.recipe.is_none() {
+                types.tell(task.quantization, &task.path);
             }
         }
         Ok(Outcome::Done)
@@ -261,10 +276,7 @@ async fn make(
     let quantization = task.quantization;
     let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let mut bar = Bar::new(&quantization.to_string(), arguments.quiet);
-    let failed = |reason| {
-        let reason = reason::of_writing(reason, folder_of(&task.path));
-        Err(QuantizeError::Failed { quantization, reason }.into())
-    };
+    let failed = |reason| Err(QuantizeError::Failed { quantization, reason }.into());
     let calibration = undertaking.calibration.as_ref();
     let given = match calibration.filter(|_| quantization.method.is_calibrated()) {
         None => None,
@@ -289,10 +301,10 @@ async fn make(
         }
     };
     let started = Instant::now();
-    let temporary = temporary_beside(&task.path)?;
+    let product = Product::open(&task.path, || Ok(undertaking.cache.clone()))?;
     let job = Job::Quantize(QuantizeJob {
         input: undertaking.input.path.clone(),
-        output: temporary.to_path_buf(),
+        output: product.path().to_owned(),
         file_type: quantization.file_type,
         threads: arguments.threads,
         allow_requantize: arguments.allow_requantize,
@@ -304,11 +316,11 @@ async fn make(
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
-        Ending::Failed(failure) => failed(failure.reason),
+        Ending::Failed(failure) => failed(reason::of_writing(failure.reason, product.path())),
         Ending::Done => {
-            let bytes = finish(temporary, &task.path)?;
+            let bytes = product.finish()?;
             let mixed = undertaking.recipe.is_some();
-            output::print(line(task, mixed, bytes, started.elapsed()).as_bytes())?;
+            Product::print_line(&task.path, &line(task, mixed, bytes, started.elapsed()))?;
             Ok(Outcome::Done)
         }
     }
@@ -324,29 +336,34 @@ fn line(task: &Task, mixed: bool, bytes: u64, length: Duration) -> String {
 }
 
 /// Checks everything that can be checked before a worker starts.
-fn prepare(arguments: &Arguments) -> Result<Undertaking, QuantizeError> {
+fn prepare(arguments: &Arguments) -> Result<Undertaking, Error> {
     let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
     let quantizations = method::quantizations(arguments, recipe.as_ref())?;
     for &quantization in &quantizations {
         if let Some((reason, remedy)) = not_makeable(quantization) {
-            return Err(QuantizeError::NotMakeable { quantization, reason, remedy });
+            return Err(QuantizeError::NotMakeable { quantization, reason, remedy }.into());
         }
     }
-    let source = Source::parse(&arguments.input, Path::new(""))?;
+    let source = Source::parse(&arguments.input, Path::new("")).map_err(QuantizeError::from)?;
     let calibration = method::calibration(arguments, &quantizations, &source)?;
     let tasks = tasks(arguments, &quantizations, &source)?;
     let cache = Cache::open()?;
     let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
     let resolved = resolve::resolve(&source, &cache, &resolve_options(verbosity))?;
     let Some(file) = resolved.source else {
-        return Err(QuantizeError::NoFile { input: arguments.input.clone() });
+        return Err(QuantizeError::NoFile { input: arguments.input.clone() }.into());
     };
+    // All that is read is known now.
+    tasks.iter().try_for_each(|task| output::spare_inputs(&task.path))?;
     let found = file.quantization.file_type;
     if !found.is_float() && !arguments.allow_requantize {
-        return Err(QuantizeError::AlreadyQuantized { path: file.artifact.path, found });
+        return Err(QuantizeError::AlreadyQuantized { path: file.artifact.path, found }.into());
     }
     if let Some(recipe) = &recipe {
         recipe::tell_differences(recipe, &file.artifact);
+    }
+    if let Some(matrix) = &arguments.imatrix {
+        recipe::tell_other_model(matrix, &file.artifact);
     }
     let recipe = recipe.map(Box::new);
     Ok(Undertaking { input: file.artifact, recipe, tasks, calibration, cache })
@@ -366,7 +383,7 @@ fn tasks(
     source: &Source,
 ) -> Result<Vec<Task>, QuantizeError> {
     let folder = match (&arguments.output, source) {
-        (Some(path), _) if path.is_dir() => path.clone(),
+        (Some(path), _) if is_folder(path, quantizations) => path.clone(),
         (Some(path), _) if arguments.to.len() > 1 => {
             return Err(QuantizeError::NoFolder { path: path.clone() });
         }
@@ -376,10 +393,10 @@ fn tasks(
     let mut tasks: Vec<Task> = Vec::new();
     for &quantization in quantizations {
         let path = match &arguments.output {
-            Some(path) if !path.is_dir() => path.clone(),
+            Some(path) if !is_folder(path, quantizations) => path.clone(),
             _ => folder.join(result_name(&source.default_name(), quantization)),
         };
-        if path.exists() && !arguments.force {
+        if output::is_there(&path) && !arguments.force {
             return Err(QuantizeError::Exists { path });
         }
         if !tasks.iter().any(|task| task.quantization == quantization) {
@@ -387,6 +404,13 @@ fn tasks(
         }
     }
     Ok(tasks)
+}
+
+/// Whether the results go into `path`: a folder, or the name of one that is to be made.
+fn is_folder(path: &Path, quantizations: &[Quantization]) -> bool {
+    let is_name_of_file =
+        path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("gguf"));
+    path.is_dir() || (quantizations.len() > 1 && !path.exists() && !is_name_of_file)
 }
 
 /// `model-F16` in `Q4_K_M` is `model-Q4_K_M.gguf`; a name without a type gets one.
@@ -397,36 +421,6 @@ fn result_name(stem: &str, quantization: Quantization) -> String {
         _ => stem,
     };
     format!("{base}-{}.gguf", quantization.to_string().replace(':', "-"))
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
-}
-
-/// A name in the same folder, so that renaming is one step; removed if it is not renamed.
-pub(super) fn temporary_beside(path: &Path) -> Result<TempPath, QuantizeError> {
-    tempfile::Builder::new()
-        .prefix(".quantbench-")
-        .suffix(".gguf.partial")
-        .tempfile_in(folder_of(path))
-        .map(tempfile::NamedTempFile::into_temp_path)
-        .map_err(|source| QuantizeError::Write { path: path.to_owned(), source })
-}
-
-/// Gives a whole file its name, once it is on the disk. Returns its bytes.
-pub(super) fn finish(temporary: TempPath, path: &Path) -> Result<u64, QuantizeError> {
-    let failed = |source| QuantizeError::Write { path: path.to_owned(), source };
-    let file = File::open(&temporary).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(failed)?;
-    }
-    temporary.persist(path).map_err(|error| failed(error.error))?;
-    Ok(bytes)
 }
 
 impl From<QuantizeError> for Error {

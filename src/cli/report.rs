@@ -13,8 +13,7 @@ pub struct Arguments {
     /// The run's name or its beginning; 'last' is the one begun last
     #[arg(default_value = "last")]
     pub run: String,
-    /// Compare classes of architecture: what was measured in each use case, beside what is said of
-    /// them
+    /// Compare classes of architecture: what was measured of each in each use case
     #[arg(long, required = true)]
     pub architectures: bool,
     /// The variants to compare, by their label, such as `Q4_K_M` [the references]

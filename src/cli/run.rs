@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 /// Flags of `quantbench run`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The experiment; without it models.toml of this folder, else the built-in one
+    /// The experiment, or a GGUF to measure; without it models.toml of this folder, else the built-in one
     file: Option<PathBuf>,
     /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]
@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Leave out these models and quantizations
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     skip: Vec<String>,
+    /// Make variants even of a source that is quantized already
+    #[arg(long)]
+    allow_requantize: bool,
     /// Rounds in which every trial is visited once
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -76,6 +79,7 @@ impl Arguments {
             only: self.only.clone(),
             skip: self.skip.clone(),
             calibration: self.calibration.clone(),
+            allow_requantize: self.allow_requantize,
             rounds: self.rounds,
             repetitions: self.repetitions,
         }
@@ -100,6 +104,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
     let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    // The models are known only now.
+    destination.spare_inputs()?;
     let run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {

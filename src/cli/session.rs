@@ -68,6 +68,7 @@ impl Session {
             name: experiment.name.clone(),
             started,
             finished: None,
+            active_seconds: None,
             environment: environment(&self.machine, &version::build()),
             requirements: experiment.requirements.clone(),
             experiment: expanded(experiment),
@@ -99,6 +100,7 @@ impl Session {
             machine_bytes: memory_bytes(&self.machine),
             run,
             resumed,
+            noted: OffsetDateTime::now_utc(),
         };
         Ok(runtime.block_on(benchmark.run())?)
     }

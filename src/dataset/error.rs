@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The file cannot be read.
-    #[error("cannot be read from {}: {source}", .path.display())]
+    #[error("cannot be read from {}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

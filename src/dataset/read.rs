@@ -69,7 +69,7 @@ fn parser(path: &Path) -> Result<Parser, DatasetError> {
 
 fn bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = crate::files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     // The limit is on what is read, not on what the file system says: a pipe has no size.
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;

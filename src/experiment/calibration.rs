@@ -6,6 +6,7 @@
 use super::diagnostic::Problem;
 use super::inputs::{self, InputError};
 use super::reader::Located;
+use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
 use crate::model::source::Source;
@@ -108,8 +109,17 @@ pub enum CalibrationError {
     #[error("there is no text to calibrate on")]
     NoText,
     /// The text cannot be used.
-    #[error("the calibration text {0}")]
-    Input(#[from] InputError),
+    #[error("the calibration text {reason}")]
+    Input {
+        /// Why not; a fragment.
+        reason: String,
+    },
+}
+
+impl From<InputError> for CalibrationError {
+    fn from(error: InputError) -> Self {
+        Self::Input { reason: causes::in_words(&error) }
+    }
 }
 
 /// What `[calibration]` means, before it is known which model it is for.
@@ -133,7 +143,7 @@ impl CalibrationChoice {
         let read = |written: &Located<String>| match inputs::calibration_text(written, base) {
             Ok(text) => Some((written.value.clone(), text)),
             Err(error) => {
-                problems.push(written.problem(error));
+                problems.push(written.problem(causes::in_words(&error)));
                 None
             }
         };

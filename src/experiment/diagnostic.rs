@@ -3,7 +3,7 @@
 //! A [`Problem`] knows where in the text it is; [`Diagnostics`] renders problems with file, line,
 //! column, the offending line and a caret. Nothing here knows what an experiment is.
 
-use crate::model::text::printable;
+use crate::model::text::{printable, without_secrets};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
@@ -71,16 +71,30 @@ fn render(file: &Path, text: &str, problem: &Problem) -> String {
     let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
     let end = text.floor_char_boundary(problem.span.end.clamp(start, line_end));
 
-    let place = AnnotationKind::Primary.span(start - line_start..end - line_start);
-    let excerpt = Snippet::source(&text[line_start..line_end]).line_start(line).annotation(place);
+    let line_text = &text[line_start..line_end];
+    let excerpt = without_secrets(line_text);
+    let place = moved(line_text, &excerpt, start - line_start)
+        ..moved(line_text, &excerpt, end - line_start);
+    let excerpt =
+        Snippet::source(excerpt).line_start(line).annotation(AnnotationKind::Primary.span(place));
     let excerpt = Group::with_level(Level::ERROR).element(excerpt);
     let excerpt = Renderer::plain().term_width(LINE_WIDTH).render(&[excerpt]);
-    let (file, message) = (printable(&file.display().to_string()), printable(&problem.message));
+    let harmless = |text: &str| without_secrets(&printable(text));
+    let (file, message) = (printable(&file.display().to_string()), harmless(&problem.message));
     let help = problem.help.as_ref().map_or_else(String::new, |help| {
         let margin = " ".repeat(line.to_string().len());
-        format!("\n{margin} = help: {}", printable(help))
+        format!("\n{margin} = help: {}", harmless(help))
     });
     format!("{file}:{line}:{column}: {message}\n{excerpt}{help}")
+}
+
+/// Where `offset` of a line is in the same line without secrets; of one within a secret, where that was.
+fn moved(line: &str, without_secrets: &str, offset: usize) -> usize {
+    if without_secrets.ends_with(&line[offset..]) {
+        return without_secrets.len() - (line.len() - offset);
+    }
+    let pairs = line[..offset].chars().zip(without_secrets.chars());
+    pairs.take_while(|(one, other)| one == other).map(|(same, _)| same.len_utf8()).sum()
 }
 
 impl fmt::Display for Diagnostics {
@@ -136,6 +150,32 @@ mod tests {
         let shown = render(&text, 600_000..600_010);
         assert!(shown.lines().all(|line| line.chars().count() < 120), "{shown}");
         assert!(shown.contains("x.toml:1:600001"));
+    }
+
+    #[test]
+    fn no_line_shows_what_is_secret_in_an_address() {
+        let text = "m = { source = 'https://me:pw@host/f?key=1', nmae = 1 }";
+        let span = |part: &str| text.find(part).map(|at| at..at + part.len()).unwrap();
+        let marked = |span: Range<usize>| {
+            let shown = render(text, span);
+            let [line, carets]: [&str; 2] = shown
+                .lines()
+                .skip(2)
+                .map(|line| &line[4..])
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap();
+            assert_eq!(line, "m = { source = 'https://…@host/f?…', nmae = 1 }");
+            let place = |at: usize| line.char_indices().nth(at).map_or(line.len(), |(it, _)| it);
+            let start = carets.find('^').unwrap();
+            line[place(start)..place(carets.len())].to_owned()
+        };
+        assert_eq!(marked(span("m =")), "m =");
+        assert_eq!(marked(span("'https://me:pw@host/f?key=1'")), "'https://…@host/f?…'");
+        assert_eq!(marked(span("nmae")), "nmae");
+        // Within the secret itself.
+        assert_eq!(marked(span("pw@host")).chars().next(), Some('…'));
+        marked(span("e:p"));
     }
 
     #[test]

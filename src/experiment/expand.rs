@@ -10,7 +10,10 @@ use super::requirements::{self, Requirements};
 use super::resolved::{Experiment, Workloads};
 use super::settings::Settings;
 use super::workloads::{LatencyPlan, QualityPlan, Sampling};
-use serde_json::Value;
+use crate::causes;
+use crate::prompt::choice::FormatChoice;
+use crate::prompt::template;
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// More combinations than this are a slip, not a plan: with one minute each they take 17 hours.
@@ -25,6 +28,10 @@ pub struct Origin<'a> {
     pub fallback_name: &'a str,
     /// Whether this is the experiment compiled into the program.
     pub built_in: bool,
+    /// Whether nobody asked for it by its name: it is the default.
+    pub is_default: bool,
+    /// Whether the command line allows variants of sources that are quantized already.
+    pub allow_requantize: bool,
 }
 
 /// Turns what was written into what it means; what is wrong goes to `problems`.
@@ -187,8 +194,12 @@ fn expand_latency(
         return None;
     }
     let prompts = inputs::prompts(&file.prompts, origin.base);
+    let format = *file.format;
+    let chat_template_kwargs =
+        chat_template_kwargs(file.chat_template_kwargs.as_ref(), &[format], problems);
     Some(LatencyPlan {
-        format: *file.format,
+        format,
+        chat_template_kwargs,
         prompts: readable(prompts, &file.prompts, problems),
         source: file.prompts.value.clone(),
         max_tokens: *file.max_tokens,
@@ -199,6 +210,25 @@ fn expand_latency(
             seed: *file.seed,
         },
     })
+}
+
+/// What is given to the model's own template, which has to be among `formats`.
+pub(in crate::experiment) fn chat_template_kwargs(
+    written: Option<&Located<Map<String, Value>>>,
+    formats: &[FormatChoice],
+    problems: &mut Vec<Problem>,
+) -> Map<String, Value> {
+    let Some(written) = written else { return Map::new() };
+    if !formats.contains(&FormatChoice::Auto) {
+        let problem = written.problem("is for the model's own template, which is not asked for");
+        problems.push(problem.help("write format = \"auto\", or leave the format out"));
+    }
+    for key in template::OWN_VALUES {
+        if written.value.contains_key(key) {
+            problems.push(written.problem(format!("has '{key}', which every template is given")));
+        }
+    }
+    written.value.clone()
 }
 
 fn expand_quality(
@@ -262,7 +292,7 @@ fn readable<T: Default>(
     problems: &mut Vec<Problem>,
 ) -> T {
     read.unwrap_or_else(|error| {
-        let problem = source.problem(error);
+        let problem = source.problem(causes::in_words(&error));
         problems.push(if source.is_written() {
             problem
         } else {

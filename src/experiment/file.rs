@@ -60,6 +60,7 @@ pub struct LatencyFile {
     pub enabled: Located<bool>,
     pub prompts: Located<String>,
     pub format: Located<FormatChoice>,
+    pub chat_template_kwargs: Option<Located<serde_json::Map<String, serde_json::Value>>>,
     pub max_tokens: Located<u32>,
     pub temperature: Located<f32>,
     pub top_k: Located<i32>,

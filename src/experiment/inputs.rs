@@ -5,10 +5,12 @@
 
 use super::workloads::TestPrompt;
 use crate::dataset::{self, Columns, DatasetError, Example};
+use crate::files;
 use crate::model::demo::{self, DemoError};
 use crate::model::hub::{self, HubError, HubFile, HubOptions, RepositoryKind};
 use crate::model::progress::ProgressSink;
 use crate::model::source::HubAddress;
+use crate::model::text::without_secrets;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file cannot be read.
-    #[error("cannot be read from {}: {source}", .path.display())]
+    #[error("cannot be read from {}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -76,7 +78,8 @@ pub enum InputError {
     },
     /// `hf://` with something wrong behind it.
     #[error(
-        "is '{text}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl'"
+        "is '{}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl', with a slash in a revision as %2F",
+        without_secrets(text)
     )]
     Address {
         /// What was written.
@@ -86,11 +89,17 @@ pub enum InputError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// The data set cannot be fetched.
-    #[error("cannot be fetched: {0}")]
+    #[error("cannot be fetched")]
     Hub(#[from] HubError),
     /// The built-in inputs are not in this build.
     #[error("is 'demo', but {0}")]
-    Demo(#[from] DemoError),
+    Demo(DemoError),
+}
+
+impl From<DemoError> for InputError {
+    fn from(error: DemoError) -> Self {
+        Self::Demo(error)
+    }
 }
 
 /// The prompts named `source`: `demo` or a file, relative to `base`.
@@ -174,7 +183,7 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
 
 fn read_text(path: &Path) -> Result<String, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     // The limit is on what is read, not on what the file system says: a pipe has no size.
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -191,11 +200,28 @@ fn read_text(path: &Path) -> Result<String, InputError> {
 #[derive(Debug, Deserialize)]
 struct PromptLine {
     #[serde(default)]
-    id: Option<String>,
+    id: Option<Name>,
     #[serde(default)]
-    kind: String,
+    kind: Option<Name>,
     #[serde(alias = "prompt")]
     text: String,
+}
+
+/// What something is called: a text, or a number, as most files have it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a text or a number")]
+enum Name {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Text(text) => text,
+            Name::Number(number) => number.to_string(),
+        }
+    }
 }
 
 fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
@@ -217,8 +243,9 @@ fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError
         if read.text.trim().is_empty() {
             return Err(wrong(1, "the text is empty".to_owned()));
         }
-        let id = read.id.unwrap_or_else(|| format!("line-{number}"));
-        Ok((number, TestPrompt { id, kind: read.kind, text: read.text }))
+        let id = read.id.map_or_else(|| format!("line-{number}"), String::from);
+        let kind = read.kind.map(String::from).unwrap_or_default();
+        Ok((number, TestPrompt { id, kind, text: read.text }))
     });
     unique(path, prompts.collect::<Result<_, _>>()?)
 }
@@ -266,6 +293,21 @@ mod tests {
         .unwrap();
         assert_eq!(prompts[0].kind, "story");
         assert_eq!((prompts[1].id.as_str(), prompts[1].text.as_str()), ("line-3", "Two\nlines"));
+    }
+
+    #[test]
+    fn ids_and_kinds_may_be_numbers() {
+        let prompts = jsonl(
+            "{\"id\":1,\"kind\":2,\"text\":\"Once\"}\n{\"id\":1.5,\"kind\":null,\"text\":\"x\"}\n{\"id\":null,\"text\":\"y\"}",
+        )
+        .unwrap();
+        let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+        assert_eq!(ids, ["1", "1.5", "line-3"]);
+        assert_eq!((prompts[0].kind.as_str(), prompts[1].kind.as_str()), ("2", ""));
+        let error = jsonl("{\"id\":1,\"text\":\"x\"}\n{\"id\":\"1\",\"text\":\"y\"}").unwrap_err();
+        assert!(error.ends_with("the id '1' is taken by line 1"), "{error}");
+        let error = jsonl("{\"id\":[1],\"text\":\"x\"}").unwrap_err();
+        assert!(error.contains("a text or a number"), "{error}");
     }
 
     #[test]

@@ -130,7 +130,8 @@ pub enum ExperimentError {
     },
 }
 
-/// Loads the experiment in `path` and applies `overrides`. Without a path: `models.toml` in the
+/// Loads the experiment in `path` and applies `overrides`. A GGUF in place of a file is an experiment on that
+/// model, with the workloads of the one built in. Without a path: `models.toml` in the
 /// current folder if it is there, else the experiment built into the program.
 ///
 /// # Errors
@@ -138,7 +139,12 @@ pub enum ExperimentError {
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Experiment, ExperimentError> {
     let default = Path::new(DEFAULT_FILE);
     match path.or_else(|| default.is_file().then_some(default)) {
-        Some(path) => parse(&read(path)?, path, overrides),
+        Some(path) if is_model(path) => {
+            let mut overrides = overrides.clone();
+            overrides.models.insert(0, path.display().to_string());
+            built_in(&overrides)
+        }
+        Some(file) => parse_as(&read(file)?, file, path.is_none(), overrides),
         None => built_in(overrides),
     }
 }
@@ -148,7 +154,13 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Experiment, Ex
 /// # Errors
 /// When the overrides do not fit it.
 pub fn built_in(overrides: &Overrides) -> Result<Experiment, ExperimentError> {
-    let origin = Origin { base: Path::new(""), fallback_name: "demo", built_in: true };
+    let origin = Origin {
+        base: Path::new(""),
+        fallback_name: "demo",
+        built_in: true,
+        is_default: true,
+        allow_requantize: overrides.allow_requantize,
+    };
     interpret(BUILT_IN, Path::new(BUILT_IN_NAME), origin, overrides)
 }
 
@@ -159,6 +171,15 @@ pub fn built_in(overrides: &Overrides) -> Result<Experiment, ExperimentError> {
 pub fn parse(
     bytes: &[u8],
     path: &Path,
+    overrides: &Overrides,
+) -> Result<Experiment, ExperimentError> {
+    parse_as(bytes, path, false, overrides)
+}
+
+fn parse_as(
+    bytes: &[u8],
+    path: &Path,
+    is_default: bool,
     overrides: &Overrides,
 ) -> Result<Experiment, ExperimentError> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -172,12 +193,26 @@ pub fn parse(
         let text = String::from_utf8_lossy(bytes);
         ExperimentError::Invalid(Diagnostics::new(path, &text, vec![problem]))
     })?;
-    interpret(text, path, Origin { base, fallback_name, built_in: false }, overrides)
+    let allow_requantize = overrides.allow_requantize;
+    let origin = Origin { base, fallback_name, built_in: false, is_default, allow_requantize };
+    interpret(text, path, origin, overrides)
+}
+
+/// Whether a file is a model and no experiment, by its name or what it begins with.
+fn is_model(path: &Path) -> bool {
+    // Only of a regular file can a beginning be read without taking it away.
+    if !path.is_file() {
+        return false;
+    }
+    let mut magic = [0; 4];
+    let begun = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    let is_named_so = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
+    is_named_so || (begun.is_ok() && &magic == b"GGUF")
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = crate::files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MOST_BYTES {
@@ -216,6 +251,10 @@ fn interpret(
         return invalid(problems);
     }
     let list = file.quantizations.as_ref();
-    let quantizations = list.map(|list| list.iter().map(|written| written.value).collect());
-    overrides::apply(experiment, overrides, &overrides::Fallback { quantizations, calibration })
+    let fallback = overrides::Fallback {
+        quantizations: list.map(|list| list.iter().map(|written| written.value).collect()),
+        calibration,
+        is_default: origin.is_default,
+    };
+    overrides::apply(experiment, overrides, &fallback)
 }

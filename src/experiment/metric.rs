@@ -145,7 +145,7 @@ impl Metric {
             }
             Self::Task(TaskColumn { task, metric, .. }) => {
                 let name = format!("task_{task}_{metric}").to_lowercase();
-                return name.replace(['-', '@'], "_");
+                return name.replace(['-', '@', '.'], "_");
             }
             Self::TtftMedianSeconds => "ttft_p50_seconds",
             Self::Ttft90Seconds => "ttft_p90_seconds",

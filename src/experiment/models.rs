@@ -70,7 +70,7 @@ fn expand_one(
         }
     };
     let list = model.quantizations.as_ref().or(file.quantizations.as_ref());
-    let allow_requantize = *model.allow_requantize;
+    let allow_requantize = *model.allow_requantize || origin.allow_requantize;
     if let Some(list) = list {
         check_makeable(list, &source, problems);
         if !allow_requantize {
@@ -125,7 +125,7 @@ fn calibrate(
                 CalibrationError::NoText => {
                     problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
                 }
-                CalibrationError::Input(_) => problem,
+                CalibrationError::Input { .. } => problem,
             };
             if !problems.contains(&problem) {
                 problems.push(problem);
@@ -247,8 +247,8 @@ fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &m
             written
                 .problem(format!("has {}, but {name} is quantized already ({own})", written.value))
                 .help(
-                    "give an F32, F16 or BF16 source, set allow_requantize = true, or \
-                 quantizations = [] to measure it as it is",
+                    "give an F32, F16 or BF16 source, allow it with --allow-requantize or \
+                 allow_requantize = true, or set quantizations = [] to measure it as it is",
                 ),
         );
     }

@@ -1,5 +1,5 @@
-//! What the command line changes about an experiment: `--model --quant --only --skip --rounds
-//! --repetitions`.
+//! What the command line changes about an experiment: `--model --quant --only --skip
+//! --allow-requantize --rounds --repetitions`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
@@ -11,6 +11,9 @@ use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
 use std::path::Path;
+
+/// Characters of a name that is made of the names of models.
+const LONGEST_NAME: usize = 80;
 
 /// What the command line says. Empty lists and `None` change nothing. Names match without regard to
 /// case; a quantization may be named by any of its names (`INT8`).
@@ -28,6 +31,8 @@ pub struct Overrides {
     pub skip: Vec<String>,
     /// `--calibration`: the text that variants are calibrated on, instead of the file's.
     pub calibration: Option<String>,
+    /// `--allow-requantize`: make variants of sources that are quantized already.
+    pub allow_requantize: bool,
     /// `--rounds`.
     pub rounds: Option<u32>,
     /// `--repetitions`.
@@ -41,6 +46,8 @@ pub struct Fallback {
     pub quantizations: Option<Vec<Quantization>>,
     /// The file's `[calibration]`.
     pub calibration: CalibrationChoice,
+    /// Whether nobody asked for the experiment by its name.
+    pub is_default: bool,
 }
 
 /// The end of a message about an unknown name.
@@ -64,6 +71,9 @@ pub fn apply(
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
+    for model in &mut experiment.models {
+        model.allow_requantize |= overrides.allow_requantize;
+    }
     if !overrides.quantizations.is_empty() {
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
@@ -140,12 +150,14 @@ fn choose_models(
     fallback: &Fallback,
 ) -> Result<(), ExperimentError> {
     let mut chosen: Vec<ModelPlan> = Vec::new();
+    let mut all_are_new = true;
     for name in names {
         let found = experiment.models.iter().find(|model| same(&model.name, name));
         let plan = match found {
             Some(model) => model.clone(),
             None => plan_for_source(name, experiment, fallback)?,
         };
+        all_are_new &= found.is_none();
         if !chosen.iter().any(|other| same(&other.name, &plan.name)) {
             chosen.push(plan);
         } else if found.is_none() {
@@ -154,6 +166,11 @@ fn choose_models(
         }
     }
     if !chosen.is_empty() {
+        if all_are_new && fallback.is_default {
+            // Nothing is left of what the experiment is called after.
+            let names: Vec<&str> = chosen.iter().map(|model| model.name.as_str()).collect();
+            experiment.name = names.join(", ").chars().take(LONGEST_NAME).collect();
+        }
         experiment.models = chosen;
     }
     Ok(())

@@ -102,6 +102,10 @@ pub struct Settings {
     pub kv_offload: bool,
     /// Whether the file is memory-mapped when loaded.
     pub mmap: bool,
+    /// Whether layers that attend to a sliding window keep the whole context in the KV cache, not the
+    /// window alone.
+    #[serde(default)]
+    pub swa_full: bool,
 }
 
 impl Default for Settings {
@@ -118,6 +122,7 @@ impl Default for Settings {
             main_gpu: 0,
             kv_offload: true,
             mmap: true,
+            swa_full: false,
         }
     }
 }
@@ -184,6 +189,9 @@ impl fmt::Display for Settings {
         }
         if !self.mmap {
             parts.push("mmap=0".to_owned());
+        }
+        if self.swa_full {
+            parts.push("swa-full".to_owned());
         }
         if parts.is_empty() {
             return formatter.pad("defaults");

@@ -2,6 +2,7 @@
 
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +30,12 @@ impl SpeedTest {
     #[must_use]
     pub fn tokens(self) -> u32 {
         self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
+    }
+
+    /// How many positions of a model's context the test reaches; texts side by side have the same ones.
+    #[must_use]
+    pub fn positions(self) -> u32 {
+        self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
     }
 
     /// Whether this is a plain prompt-processing test.
@@ -211,6 +218,9 @@ pub struct LatencyPlan {
     /// Which format prompts are put into.
     #[serde(default = "no_format")]
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
 }
 
 /// The format of runs from before there was a choice.

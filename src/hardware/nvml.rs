@@ -38,11 +38,7 @@ impl Library {
                 return Ok(Self { nvml });
             }
         }
-        let name = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
-        Err(match first {
-            NvmlError::LibloadingError(_) => format!("NVIDIA's library {name} is not installed"),
-            other => format!("NVIDIA's library {name} does not start: {other}"),
-        })
+        Err(unusable(&first))
     }
 
     /// Version of the driver.
@@ -73,6 +69,15 @@ impl Library {
 
     fn devices(&self) -> Result<Vec<Device<'_>>, NvmlError> {
         (0..self.nvml.device_count()?).map(|index| self.nvml.device_by_index(index)).collect()
+    }
+}
+
+/// Why the library cannot be used, in words.
+fn unusable(error: &NvmlError) -> String {
+    let name = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
+    match error {
+        NvmlError::LibloadingError(_) => format!("NVIDIA's library {name} is not installed"),
+        other => format!("NVIDIA's library {name} does not start: {other}"),
     }
 }
 
@@ -215,10 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_absent_has_a_reason_and_is_tried_once() {
-        if let Err(reason) = library() {
-            assert!(reason.contains("NVIDIA's library"), "{reason}");
-            assert!(NvmlSource::open().is_none());
-        }
+    fn a_library_that_cannot_be_used_has_a_reason() {
+        let missing = Nvml::builder().lib_path(OsStr::new("nowhere/libnvidia-ml.so.1")).init();
+        let reason = unusable(&missing.err().unwrap());
+        assert!(reason.starts_with("NVIDIA's library"), "{reason}");
+        assert!(reason.ends_with("is not installed"), "{reason}");
+        let reason = unusable(&NvmlError::DriverNotLoaded);
+        assert!(reason.contains("does not start: "), "{reason}");
+    }
+
+    #[test]
+    fn what_can_be_read_are_the_devices_that_the_library_lists() {
+        let listed = library().map_or(0, |library| library.devices().map_or(0, |it| it.len()));
+        assert_eq!(NvmlSource::open().map_or(0, |source| source.names().len()), listed);
     }
 }

@@ -16,12 +16,12 @@ const LONGEST_FILE: u64 = 8 << 20;
 #[derive(Debug, Error)]
 pub enum ReadFailure {
     /// The file could not be read at all.
-    #[error("{} cannot be read: {}", path.display(), plain_reason(source))]
+    #[error("{} cannot be read: {}", path.display(), plain_reason(reason))]
     Unreadable {
         /// Path as the system names it, without the root of a test.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file does not hold what it should.
     #[error("{} holds {found:?}, which is not {expected}", path.display())]
@@ -38,12 +38,12 @@ pub enum ReadFailure {
 impl ReadFailure {
     /// Whether the file exists but may not be read by this user.
     pub fn is_permission(&self) -> bool {
-        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::PermissionDenied)
     }
 
     /// Whether there is no such file.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound)
     }
 }
 
@@ -94,7 +94,7 @@ impl SystemRoot {
         let mut content = Vec::new();
         File::open(self.locate(path))
             .and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut content))
-            .map_err(|source| ReadFailure::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|reason| ReadFailure::Unreadable { path: path.to_owned(), reason })?;
         Ok(content)
     }
 

@@ -1,6 +1,6 @@
 //! Groups of tensors that get one type, and the types that each can get.
 
-use crate::llama::blocks::{self, row_bytes};
+use crate::engine::llama::blocks::{self, row_bytes};
 use crate::model::gguf::{GgmlType, Header, Tensor};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;

@@ -356,8 +356,10 @@ mod tests {
             capacity in 0_u32..300,
         ) {
             let capacity = f64::from(capacity);
-            if let Some(solution) = solve_with(&classes, capacity, 1) {
-                let best = by_trying(&classes, capacity).unwrap();
+            let solution = solve_with(&classes, capacity, 1);
+            let best = by_trying(&classes, capacity);
+            prop_assert_eq!(solution.is_some(), best.is_some());
+            if let Some((solution, best)) = solution.zip(best) {
                 prop_assert!(solution.lower_bound <= best && best <= solution.cost);
                 prop_assert!(solution.weight <= capacity);
             }

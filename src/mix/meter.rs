@@ -5,7 +5,7 @@ use super::MixError;
 use super::groups::Group;
 use super::ledger::{Answer, Ledger, Question};
 use super::rounding::Original;
-use crate::llama::tensors::Weights;
+use crate::engine::llama::tensors::Weights;
 use crate::workload::quality::Comparison;
 
 /// A loaded model whose weights are replaced and restored.

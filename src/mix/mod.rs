@@ -20,14 +20,16 @@ pub use assignment::Assignment;
 pub use choose::Target;
 pub use write::{Application, Applied, TensorTypes, apply};
 
+use crate::engine::LoadExtent;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
+use crate::engine::llama::model::Model;
+use crate::engine::llama::quantize::Importance;
+use crate::engine::llama::tensors::Weights;
+use crate::engine::{Engine as _, Model as _};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::blocks;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::quantize::Importance;
-use crate::llama::tensors::Weights;
 use crate::model::gguf::{GgmlType, GgufError};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
@@ -42,7 +44,7 @@ use std::path::Path;
 pub enum MixError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// The model could not be read.
     #[error(transparent)]
     File(#[from] GgufFileError),

@@ -1,9 +1,9 @@
 //! Recipes: a mix as a TOML file, which makes the same file again.
 
 use super::choose::Choice;
-use super::groups::{Group, columns};
+use super::groups::{Group, columns, needs_importance};
 use super::{MixError, Request};
-use crate::llama::blocks::row_bytes;
+use crate::engine::llama::blocks::{can_quantize, row_bytes};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use serde::{Deserialize, Serialize};
@@ -158,15 +158,20 @@ impl Recipe {
     /// [`MixError::RecipeText`] for a name that is no type.
     pub fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
         let types = self.tensors.iter().map(|(tensor, name)| {
-            let format = GgmlType::from_name(name).ok_or_else(|| MixError::RecipeText {
-                reason: format!("tensor '{tensor}': '{name}' is no type of ggml"),
-            })?;
+            let wrong = |what| MixError::RecipeText {
+                reason: format!("tensor '{tensor}': '{name}' is no type {what}"),
+            };
+            let format = GgmlType::from_name(name).ok_or_else(|| wrong("of ggml"))?;
+            if !can_quantize(format) {
+                return Err(wrong("that weights are stored in"));
+            }
             Ok((tensor.clone(), format))
         });
         types.collect()
     }
 
-    /// Looks whether a model has the tensors, and rows that their types fit.
+    /// Looks whether a model has the tensors, and rows that their types fit, and whether the types
+    /// can do without an importance matrix where there is none.
     ///
     /// # Errors
     /// [`MixError::Recipe`].
@@ -174,12 +179,22 @@ impl Recipe {
         &self,
         model: &Header,
         types: &BTreeMap<String, GgmlType>,
+        has_importance: bool,
     ) -> Result<(), MixError> {
+        const NEEDED: &str = "which is made only with an importance matrix";
+        if self.file_type.needs_importance_matrix() && !has_importance {
+            let reason = format!("its file type is {}, {NEEDED}", self.file_type);
+            return Err(MixError::Recipe { reason });
+        }
         for (name, &format) in types {
             let tensor = model.tensors.iter().find(|tensor| tensor.name == *name);
             let Some(tensor) = tensor else {
                 return Err(MixError::Recipe { reason: format!("it has no tensor '{name}'") });
             };
+            if needs_importance(format) && !has_importance {
+                let reason = format!("'{name}' is to be {format}, {NEEDED}");
+                return Err(MixError::Recipe { reason });
+            }
             let columns = columns(tensor);
             if row_bytes(format, columns).is_none() {
                 let reason =
@@ -239,6 +254,9 @@ mod tests {
         let text = recipe().to_text().unwrap();
         for (from, to, part) in [
             ("\"Q4_K\"", "\"Q4_Z\"", "'Q4_Z' is no type of ggml"),
+            ("\"Q4_K\"", "\"Q8_K\"", "'blk.0.attn_q.weight': 'Q8_K' is no type that weights"),
+            ("\"Q4_K\"", "\"i32\"", "'i32' is no type that weights"),
+            ("\"Q4_K\"", "\"F64\"", "'F64' is no type that weights"),
             ("version = 1", "version = 2", "version 2"),
             ("version = 1", "versoin = 1", "versoin"),
             ("\"blk.0.attn_q.weight\" = \"Q4_K\"", "", "[tensors] is empty"),
@@ -248,5 +266,23 @@ mod tests {
             let error = Recipe::parse(&changed).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn types_of_few_bits_are_refused_where_there_is_no_importance_matrix() {
+        let header = |recipe: &Recipe, has_importance| {
+            let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
+            let model = Header::read(std::path::Path::new(demo)).unwrap();
+            let checked = recipe.check(&model, &recipe.types().unwrap(), has_importance);
+            checked.map_err(|error| error.to_string())
+        };
+        let mut few_bits = recipe();
+        few_bits.tensors = [("blk.0.attn_q.weight".to_owned(), "IQ2_XS".to_owned())].into();
+        let error = header(&few_bits, false).unwrap_err();
+        assert!(error.contains("'blk.0.attn_q.weight' is to be IQ2_XS, which is made"), "{error}");
+        assert_eq!(header(&few_bits, true), Ok(()));
+        let file_type = Recipe { file_type: "IQ1_S".parse().unwrap(), ..recipe() };
+        let error = header(&file_type, false).unwrap_err();
+        assert!(error.contains("its file type is IQ1_S, which is made"), "{error}");
     }
 }

@@ -2,9 +2,9 @@
 
 use super::MixError;
 use super::groups::{Group, columns};
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, InputTensor};
-use crate::llama::quantize::Importance;
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
+use crate::engine::llama::quantize::Importance;
 use crate::model::gguf::GgmlType;
 use rayon::prelude::*;
 use std::collections::HashMap;

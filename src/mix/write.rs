@@ -2,8 +2,10 @@
 
 use super::recipe::Recipe;
 use super::{MixError, Request, threads};
-use crate::llama::backend::Backend;
-use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::{
+    FormatOverride, Importance, OverrideValue, Rounding, quantize_file,
+};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
 use std::collections::BTreeMap;
@@ -39,7 +41,7 @@ pub struct Applied {
 /// When the recipe does not suit the model or the file cannot be written.
 pub fn apply(backend: Backend, application: &Application<'_>) -> Result<Applied, MixError> {
     let Application { recipe, source, output, importance, threads, maker } = *application;
-    let types = TensorTypes::of(recipe, &Header::read(source)?)?;
+    let types = TensorTypes::of(recipe, &Header::read(source)?, importance.is_some())?;
     let rounding = Rounding {
         input: source,
         output,
@@ -70,9 +72,9 @@ impl TensorTypes {
     ///
     /// # Errors
     /// When the recipe does not suit the model.
-    pub fn of(recipe: &Recipe, model: &Header) -> Result<Self, MixError> {
+    pub fn of(recipe: &Recipe, model: &Header, has_importance: bool) -> Result<Self, MixError> {
         let types = recipe.types()?;
-        recipe.check(model, &types)?;
+        recipe.check(model, &types, has_importance)?;
         let each = types.iter();
         Ok(Self {
             overrides: each.map(|(name, &it)| FormatOverride::of_tensor(name, it)).collect(),

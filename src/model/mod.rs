@@ -16,4 +16,5 @@ pub mod resolve;
 pub mod size;
 pub mod source;
 pub mod split;
+pub mod stored_types;
 pub mod text;

@@ -69,8 +69,7 @@ static ENTRIES: [Entry; 37] = [
     entry("Q4_1_SOME_F16", 4),
 ];
 
-/// Names that people use for a file type of another name. `INT8`, `INT4`, `FP16` and `FP32` are the
-/// names of the Model Quantization Comparison that quantbench started from.
+/// Names that people use for a file type of another name.
 const ALIASES: [(&str, &str); 10] = [
     ("FP32", "F32"),
     ("FP16", "F16"),
@@ -145,6 +144,16 @@ pub enum QuantizationError {
         /// The nearest name that exists, if one is near.
         nearest: Option<String>,
     },
+    /// A method where a file type was to be.
+    #[error(
+        "'{name}' is a method, not what weights are stored in; write both, such as '{method}:Q4_0'"
+    )]
+    MethodAlone {
+        /// What was written.
+        name: String,
+        /// The method.
+        method: Method,
+    },
     /// The part before the colon is no method.
     #[error("'{name}' is not a method; methods are rtn, imatrix, gptq and awq")]
     UnknownMethod {
@@ -169,6 +178,9 @@ impl FromStr for FileType {
             .find(|(alias, _)| *alias == upper)
             .map_or(upper.as_str(), |(_, name)| name);
         Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
+            if let Ok(method) = text.parse::<Method>() {
+                return QuantizationError::MethodAlone { name: text.to_owned(), method };
+            }
             let nearest = Self::all()
                 .map(|file_type| {
                     let name = file_type.name();
@@ -307,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_comparison_are_accepted() {
+    fn names_of_other_programs_are_accepted() {
         assert_eq!("INT8".parse::<FileType>().map(FileType::name), Ok("Q8_0"));
         assert_eq!("INT4".parse::<FileType>().map(FileType::name), Ok("Q4_0"));
         assert_eq!("fp16".parse::<FileType>().map(FileType::name), Ok("F16"));
@@ -322,6 +334,16 @@ mod tests {
         );
         let error = "q4km".parse::<FileType>().unwrap_err().to_string();
         assert!(error.ends_with("did you mean 'Q4_K_M'?"), "{error}");
+    }
+
+    #[test]
+    fn a_method_alone_is_answered_with_how_to_write_it() {
+        for name in ["GPTQ", "awq", "imatrix"] {
+            let error = name.parse::<Quantization>().unwrap_err().to_string();
+            let remedy = format!("'{}:Q4_0'", name.to_lowercase());
+            assert!(error.contains("is a method") && error.ends_with(&remedy), "{error}");
+        }
+        assert!("gptq:awq".parse::<Quantization>().unwrap_err().to_string().contains("method"));
     }
 
     #[test]

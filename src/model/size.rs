@@ -6,6 +6,12 @@ use super::quantization::FileType;
 /// Mixes give some tensors more bits than their name says: up to a third of them in `_M` and `_L`.
 const MIX: f64 = 1.35;
 
+/// llama.cpp's alignment of tensors in what it writes.
+const ALIGNMENT: u64 = 32;
+
+/// Keys that llama.cpp adds to what it writes.
+const ADDED_KEYS: [&str; 2] = ["general.quantization_version", "general.file_type"];
+
 /// llama.cpp stores token embeddings and output in up to `Q8_0` whatever the type.
 const OUTER_BITS: f64 = 8.5;
 
@@ -24,8 +30,7 @@ pub fn main_format(file_type: FileType) -> Option<GgmlType> {
     }
 }
 
-/// Bytes that `source` takes as `file_type`, rounded up generously: for checking the disk and for
-/// telling what a run will need.
+/// Bytes that `source` takes as `file_type`, rounded up generously: for checking the disk.
 #[must_use]
 pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
     let bits = main_format(file_type).map_or(32.0, GgmlType::bits_per_weight);
@@ -33,6 +38,22 @@ pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
     let tensors: u64 = source.tensors.iter().map(|tensor| tensor_bytes(tensor, bits, mixed)).sum();
     let header = source.file_bytes.saturating_sub(source.tensor_bytes());
     tensors.saturating_add(header)
+}
+
+/// Bytes that `source` takes with these types in the order of its tensors, each padded as llama.cpp pads them.
+#[must_use]
+pub fn bytes_as(source: &Header, formats: &[GgmlType]) -> u64 {
+    let padded = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
+    let own: u64 = source.tensors.iter().map(|tensor| padded(tensor.bytes)).sum();
+    let missing = ADDED_KEYS.iter().filter(|key| source.get(key).is_none());
+    // A length, the key, the kind of its value, and a number.
+    let added: u64 = missing.map(|key| 8 + key.len() as u64 + 4 + 4).sum();
+    let header = padded(source.file_bytes.saturating_sub(own) + added);
+    let new = source.tensors.iter().zip(formats).map(|(tensor, format)| {
+        let blocks = tensor.weights / format.block_weights();
+        padded(blocks.saturating_mul(format.block_bytes()))
+    });
+    new.fold(header, u64::saturating_add)
 }
 
 #[expect(

@@ -1,8 +1,14 @@
 //! Sources: where a model's file comes from.
 
+use super::text::without_secrets;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+
+/// What is escaped in addresses.
+pub(super) const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where a model's file comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +40,12 @@ impl fmt::Display for Source {
                 write!(formatter, "hf://{repository}/{file}")
             }
             Self::Hub { repository, file, revision: Some(revision) } => {
+                // One that stands for itself is shown as people write it.
+                let is_plain = special_revision(&format!("{revision}/")) == Some(revision);
+                if is_plain {
+                    return write!(formatter, "hf://{repository}@{revision}/{file}");
+                }
+                let revision = utf8_percent_encode(revision, ESCAPED);
                 write!(formatter, "hf://{repository}@{revision}/{file}")
             }
         }
@@ -47,7 +59,7 @@ pub enum SourceError {
     #[error("is empty; write a path, 'hf://owner/name/file.gguf' or 'demo'")]
     Empty,
     /// An address that cannot be fetched.
-    #[error("is '{text}', an address that is not fetched; {remedy}")]
+    #[error("is '{}', an address that is not fetched; {remedy}", without_secrets(text))]
     Address {
         /// What was written.
         text: String,
@@ -56,7 +68,8 @@ pub enum SourceError {
     },
     /// `hf://` with something wrong behind it.
     #[error(
-        "is '{text}', which names no file on the hub; write 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf'"
+        "is '{}', which names no file on the hub; write 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf', with a slash in a revision as %2F",
+        without_secrets(text)
     )]
     Hub {
         /// What was written.
@@ -163,12 +176,17 @@ impl HubAddress {
     }
 }
 
-fn parse_address(rest: &str) -> Option<HubAddress> {
-    let mut parts = rest.splitn(3, '/');
-    let (owner, name, file) = (parts.next()?, parts.next()?, parts.next()?);
-    let (name, revision) = match name.split_once('@') {
-        Some((name, revision)) => (name, Some(revision)),
-        None => (name, None),
+fn parse_address(text: &str) -> Option<HubAddress> {
+    let (owner, rest) = text.split_once('/')?;
+    let end = rest.find(['@', '/'])?;
+    let name = &rest[..end];
+    let (revision, file) = match rest[end..].strip_prefix('@') {
+        None => (None, &rest[end + 1..]),
+        Some(rest) => {
+            let written = special_revision(rest).or_else(|| rest.split('/').next())?;
+            let file = rest[written.len()..].strip_prefix('/')?;
+            (Some(percent_decode_str(written).decode_utf8().ok()?.into_owned()), file)
+        }
     };
     let word = |text: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -178,11 +196,44 @@ fn parse_address(rest: &str) -> Option<HubAddress> {
         !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '?', '#'])
     };
     let is_file = file.split('/').all(plain) && !file.chars().any(char::is_control);
-    (word(owner) && word(name) && revision.is_none_or(word) && is_file).then(|| HubAddress {
+    let is_revision = revision.as_deref().is_none_or(is_revision);
+    (word(owner) && word(name) && is_revision && is_file).then(|| HubAddress {
         repository: format!("{owner}/{name}"),
         file: file.to_owned(),
-        revision: revision.map(str::to_owned),
+        revision,
     })
+}
+
+/// The revision that `text` begins with, if it is one whose slashes need no escape: the hub's own
+/// tools read `refs/pr/1` and `refs/convert/parquet` so.
+fn special_revision(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("refs/")?;
+    let (kind, rest) = rest.split_once('/')?;
+    let word = rest.split('/').next()?;
+    let is_word = match kind {
+        "pr" => word.chars().all(|c| c.is_ascii_digit()),
+        "convert" => word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+        _ => false,
+    };
+    let length = "refs/".len() + kind.len() + 1 + word.len();
+    (is_word && !word.is_empty()).then(|| &text[..length])
+}
+
+/// Whether git lets a branch or tag have this name, which is a path in the hub's cache, too.
+fn is_revision(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && !part.ends_with('.')
+            && !Path::new(part).extension().is_some_and(|end| end == "lock")
+    };
+    let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
+    name.split('/').all(part)
+        && !name.chars().any(forbidden)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && name != "@"
+        && name.len() <= 255
 }
 
 /// The `hf://` spelling of a file's web address.
@@ -209,8 +260,46 @@ mod tests {
 
     #[test]
     fn hub_sources_read_back_as_written() {
-        for text in ["hf://owner/name/file.gguf", "hf://o-1/n.2_x@v1.0/dir/sub/file-Q4_K_M.gguf"] {
+        for text in [
+            "hf://owner/name/file.gguf",
+            "hf://o-1/n.2_x@v1.0/dir/sub/file-Q4_K_M.gguf",
+            "hf://owner/name@refs/pr/1/file.gguf",
+            "hf://owner/name@refs/convert/gguf/d/file.gguf",
+            "hf://owner/name@feature%2Fnew%23x/file.gguf",
+            "hf://owner/name/at@x/file.gguf",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn revisions_may_have_slashes_and_other_characters() {
+        for (text, expected) in [
+            ("hf://o/n@refs/pr/12/f.gguf", ("refs/pr/12", "f.gguf")),
+            ("hf://o/n@refs%2Fpr%2F12/f.gguf", ("refs/pr/12", "f.gguf")),
+            ("hf://o/n@refs/pr/f.gguf", ("refs", "pr/f.gguf")),
+            ("hf://o/n@main/refs/pr/1/f.gguf", ("main", "refs/pr/1/f.gguf")),
+            ("hf://o/n@a%2Fb%20%2Bc/f.gguf", ("", "")),
+            ("hf://o/n@a%2Fb+c%25/f.gguf", ("a/b+c%", "f.gguf")),
+            ("hf://o/n@gr%C3%BCn/f.gguf", ("gr\u{fc}n", "f.gguf")),
+        ] {
+            let found = HubAddress::parse(text.strip_prefix("hf://").unwrap());
+            let found = found.map(|found| (found.revision.unwrap(), found.file));
+            let (revision, file) = expected;
+            let expected = (!revision.is_empty()).then(|| (revision.to_owned(), file.to_owned()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_shown() {
+        for text in [
+            "hf://me:hunter2@owner/name/f.gguf",
+            "https://me:hunter2@huggingface.co/o/n/f.gguf",
+            "https://huggingface.co/o/n/resolve/main/f.gguf?token=hunter2",
+        ] {
+            let shown = parse(text).unwrap_err();
+            assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 
@@ -226,6 +315,13 @@ mod tests {
             "hf://owner/name/../../file.gguf",
             "hf://owner/name/a//file.gguf",
             "hf://owner/name@/file.gguf",
+            "hf://owner/name@../file.gguf",
+            "hf://owner/name@..%2F..%2Fx/file.gguf",
+            "hf://owner/name@%2Fetc/file.gguf",
+            "hf://owner/name@a%2F%2Fb/file.gguf",
+            "hf://owner/name@a%00/file.gguf",
+            "hf://owner/name@%FF/file.gguf",
+            "hf://owner/name@refs/pr/1",
             "hf://own er/name/file.gguf",
             "hf://owner/name/file.gguf?x=.gguf",
         ] {

@@ -32,6 +32,32 @@ pub fn shortened(text: &str, columns: usize) -> String {
     kept
 }
 
+/// Hides what may be a secret in web addresses: name and password before the host, and the query.
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("://") {
+        let (before, after) = rest.split_at(start + 3);
+        shown.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || "'\"`<>".contains(c));
+        let (address, behind) = after.split_at(end.unwrap_or(after.len()));
+        let (place, query) = match address.split_once('?') {
+            Some((place, _)) => (place, "?…"),
+            None => (address, ""),
+        };
+        // In addresses of the hub an @ further on begins a revision; elsewhere a password may have
+        // a slash in it that should have been escaped.
+        let host_end = place.find('/').filter(|_| before.ends_with("hf://"));
+        match place[..host_end.unwrap_or(place.len())].rfind('@') {
+            Some(at) => shown.extend(["…", &place[at..], query]),
+            None => shown.extend([place, query]),
+        }
+        rest = behind;
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +65,19 @@ mod tests {
     #[test]
     fn what_a_terminal_obeys_is_replaced() {
         assert_eq!(printable("a\u{1b}[31m\tb\nc\r\u{200b}"), "a\u{fffd}[31m b c\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn names_passwords_and_queries_of_addresses_are_hidden() {
+        for (text, expected) in [
+            ("no address: a@b?c", "no address: a@b?c"),
+            ("at http://me:pw@h:1/x, 'hf://a:b@o/n'", "at http://…@h:1/x, 'hf://…@o/n'"),
+            ("hf://o/n@main/f.gguf", "hf://o/n@main/f.gguf"),
+            ("socks5://u:p/w@h \"https://h/f?sig=1\" end", "socks5://…@h \"https://h/f?…\" end"),
+            ("https://a@b@h", "https://…@h"),
+        ] {
+            assert_eq!(without_secrets(text), expected);
+        }
     }
 
     #[test]

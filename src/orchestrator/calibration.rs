@@ -92,12 +92,12 @@ pub async fn prepare<L: Launcher>(
         maker: wish.maker.to_owned(),
     });
     let importance = slot.path();
-    let _lock = loop {
-        if importance.exists() {
+    let pending = loop {
+        if let Some(importance) = slot.existing() {
             return Ok(Prepared::Ready(Ready { importance, text }));
         }
         match slot.reserve() {
-            Ok(lock) => break lock,
+            Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.
             Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
             Err(error) => return Err(error.into()),
@@ -107,7 +107,8 @@ pub async fn prepare<L: Launcher>(
         }
     };
     // Another run may have made it while this one waited for its turn.
-    if importance.exists() {
+    if let Some(importance) = pending.made() {
+        pending.keep_for_use();
         return Ok(Prepared::Ready(Ready { importance, text }));
     }
     let job = Job::Calibrate(CalibrateJob {
@@ -123,10 +124,13 @@ pub async fn prepare<L: Launcher>(
     });
     let report = converse(launcher, &job, limits, listener).await?;
     Ok(match report.ending {
-        Ending::Done => Prepared::Ready(Ready { importance, text }),
+        Ending::Done => {
+            pending.commit()?;
+            Prepared::Ready(Ready { importance, text })
+        }
         Ending::Interrupted => Prepared::Interrupted,
         Ending::Failed(Failure { phase, reason }) => {
-            let reason = reason::of_writing(reason, cache.root());
+            let reason = reason::of_writing(reason, &importance);
             Prepared::Failed(Failure { phase, reason })
         }
     })

@@ -6,18 +6,23 @@
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::{Exit, Launcher, Monitor, Said, Worker};
 use super::reason::{self, MemoryAtEnd};
+use crate::causes;
 use crate::model::artifact::KeptTensor;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
-use crate::worker::protocol::{Event, Job, Phase};
+use crate::worker::protocol::{Event, Job, Phase, PlannedVariant};
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
+    Response,
 };
 use crate::workload::tasks::record::TaskRecord;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Everything that one worker reported, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
+    /// When the worker was started.
+    pub started: OffsetDateTime,
     /// Loads.
     pub loads: Vec<LoadSample>,
     /// What was loaded.
@@ -34,8 +39,12 @@ pub struct Report {
     pub tasks: Vec<TaskRecord>,
     /// How alike an encoder's embeddings and the reference's are.
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// What could not be measured.
+    pub left_out: Vec<LeftOut>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
+    /// Variants that are not made yet.
+    pub planned: Vec<PlannedVariant>,
     /// The importance matrix that was made.
     pub calibrated: Option<Calibrated>,
     /// Tensors that a method left to simpler rounding.
@@ -46,6 +55,8 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// Proportional share of resident memory at the end, bytes.
     pub pss_bytes: Option<u64>,
+    /// Workloads that failed, while others were measured.
+    pub failed_workloads: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
 }
@@ -91,17 +102,24 @@ pub async fn converse<L: Launcher>(
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Report, ListenerError> {
-    let mut report = Report::new();
+    let started = launcher.now();
+    let mut report = Report::new(started);
     let mut phase = Phase::Start;
     let mut worker = match launcher.launch(job) {
         Ok(worker) => worker,
         Err(error) => {
-            report.ending = Ending::Failed(Failure { phase, reason: reason::of_error(&error) });
+            report.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
             return Ok(report);
         }
     };
     let mut monitor = launcher.monitor(&worker);
-    monitor.begin(&phase);
+    // Seconds since the start at which phases began.
+    let mut begun_at = Vec::new();
+    let mut begin = |phase: &Phase, now: OffsetDateTime| {
+        begun_at.push((now - started).as_seconds_f64());
+        monitor.begin(phase);
+    };
+    begin(&phase, launcher.now());
     let last = loop {
         match worker.next(limits.silence).await {
             Said::Event(event) => {
@@ -110,7 +128,7 @@ pub async fn converse<L: Launcher>(
                     && *begun != phase
                 {
                     phase = begun.clone();
-                    monitor.begin(&phase);
+                    begin(&phase, launcher.now());
                 }
                 listener.hear(&BenchmarkEvent::Worker(&event))?;
                 if let Some(last) = report.take(*event) {
@@ -132,10 +150,19 @@ pub async fn converse<L: Launcher>(
             }
         }
     };
+    begun_at.push((launcher.now() - started).as_seconds_f64());
     let usage = monitor.finish();
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
-    report.usage = usage.into_iter().map(|(phase, usage)| PhaseUsage { phase, usage }).collect();
+    // A phase ends when the next one begins. There is one time more than phases, or no usage at all.
+    let times = begun_at.windows(2);
+    let used = usage.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
+        phase,
+        begin_seconds: Some(times[0]),
+        end_seconds: Some(times[1]),
+        usage,
+    });
+    report.usage = used.collect();
     report.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,
@@ -163,8 +190,9 @@ enum Last {
 }
 
 impl Report {
-    fn new() -> Self {
+    fn new(started: OffsetDateTime) -> Self {
         Self {
+            started,
             loads: Vec::new(),
             facts: None,
             memory: Vec::new(),
@@ -173,12 +201,15 @@ impl Report {
             quality: None,
             tasks: Vec::new(),
             embedding_quality: None,
+            left_out: Vec::new(),
             predicted: Vec::new(),
+            planned: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
+            failed_workloads: Vec::new(),
             ending: Ending::Interrupted,
         }
     }
@@ -190,6 +221,7 @@ impl Report {
             Event::Phase(_)
             | Event::Progress { .. }
             | Event::MemoryNeeded { .. }
+            | Event::Note { .. }
             | Event::MixCost(_)
             | Event::Mixed(_) => {}
             Event::Quantized { kept, .. } => self.kept = kept,
@@ -211,11 +243,17 @@ impl Report {
                     None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
                 }
             }
+            Event::WorkloadFailed { phase, reason } => {
+                let reason = reason::of_message(&reason);
+                self.failed_workloads.push(Failure { phase, reason });
+            }
             Event::Response(response) => self.responses.push(response),
             Event::Quality(quality) => self.quality = Some(quality),
             Event::Task(task) => self.tasks.push(task),
+            Event::LeftOut(left_out) => self.left_out.push(left_out),
             Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
+            Event::PlannedTypes { variants } => self.planned = variants,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.peak_rss_bytes = peak_rss_bytes;
                 self.pss_bytes = pss_bytes;

@@ -28,6 +28,8 @@ pub fn environment(machine: &Machine, build: &Build) -> Environment {
         cpu: processor.name.known().cloned().unwrap_or_else(|| processor.architecture.clone()),
         physical_cores: processor.physical_cores.known().copied().unwrap_or_default(),
         logical_cpus: processor.logical_cpus,
+        usable_cpus: machine.limits.usable_cpus.known().copied(),
+        cpu_quota_cores: machine.limits.cpu_quota_cores.known().copied(),
         governor: processor.governor.known().cloned(),
         memory_bytes: memory_bytes(machine).unwrap_or_default(),
         gpus: gpus

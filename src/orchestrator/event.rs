@@ -61,6 +61,8 @@ pub enum BenchmarkEvent<'a> {
         position: usize,
         /// What it now holds.
         trial: &'a TrialRecord,
+        /// Seconds that the run has been under way, pauses left out.
+        active_seconds: Option<f64>,
     },
     /// The anchor was measured.
     AnchorMeasured(&'a AnchorRecord),

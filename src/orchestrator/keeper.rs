@@ -27,13 +27,15 @@ impl Listener for Keeper {
                     self.store.begin_run(run)?;
                 }
             }
-            BenchmarkEvent::TrialChanged { position, trial } => {
+            BenchmarkEvent::TrialChanged { position, trial, active_seconds } => {
                 self.store.save_trial(&self.run_id, *position, trial)?;
+                self.store.save_active(&self.run_id, *active_seconds)?;
             }
             BenchmarkEvent::AnchorMeasured(anchor) => {
                 self.store.save_anchor(&self.run_id, anchor)?;
             }
             BenchmarkEvent::RunEnded { run } => {
+                self.store.save_active(&self.run_id, run.active_seconds)?;
                 if let Some(finished) = run.finished {
                     self.store.finish_run(&self.run_id, finished)?;
                 }

@@ -171,9 +171,12 @@ impl Plan {
                     artifact: None,
                     facts: None,
                     visits: Vec::new(),
+                    stages: Vec::new(),
                     quality: None,
                     tasks: Vec::new(),
                     embedding_quality: None,
+                    failed_workloads: Vec::new(),
+                    left_out: Vec::new(),
                     failure: None,
                 }
             })

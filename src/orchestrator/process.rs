@@ -247,7 +247,8 @@ impl Drop for ProcessWorker {
     }
 }
 
-fn said(line: &[u8]) -> Said {
+/// An event, or a line that is none.
+pub(super) fn said(line: &[u8]) -> Said {
     match serde_json::from_slice::<Event>(line) {
         Ok(event) => Said::Event(Box::new(event)),
         Err(_) => nonsense(line),

@@ -6,11 +6,12 @@
 use super::plan::PlannedTrial;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::QualityPlan;
+use crate::files::folder_of;
 use crate::model::cache::{Cache, CacheError, Scratch};
 use crate::worker::protocol::{QualityJob, ReferenceUse};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the text and the current reference's log-probabilities are.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl<'a> ReferenceShelf<'a> {
             let path = file.path().to_owned();
             self.current =
                 Some(Shelved { model_position: trial.model_position, file, complete: false });
-            let budget_bytes = plan.reference_budget_bytes.min(self.room());
+            let budget_bytes = plan.reference_budget_bytes.min(room(&path));
             ReferenceUse::Write { path, budget_bytes }
         } else {
             match &self.current {
@@ -107,11 +108,6 @@ impl<'a> ReferenceShelf<'a> {
         }))
     }
 
-    /// Half of what is free on the disk, bytes: less of the reference is kept rather than none.
-    fn room(&self) -> u64 {
-        fs4::available_space(self.cache.root()).map_or(u64::MAX, |free| free / 2)
-    }
-
     /// The visit of a trial succeeded: if it was the reference's, others can read what it wrote.
     pub fn reference_done(&mut self, trial: &PlannedTrial) {
         if let Some(current) = &mut self.current
@@ -121,4 +117,9 @@ impl<'a> ReferenceShelf<'a> {
             current.complete = true;
         }
     }
+}
+
+/// Half of what is free on the disk of a file, bytes: less of the reference is kept rather than none.
+fn room(path: &Path) -> u64 {
+    fs4::available_space(folder_of(path)).map_or(u64::MAX, |free| free / 2)
 }

@@ -1,6 +1,7 @@
 //! Reasons: how a worker ended, in one sentence for the table's footnote.
 
 use super::launcher::Exit;
+use crate::files;
 use crate::model::artifact::KeptTensor;
 use crate::units::{format_bytes, format_seconds};
 use std::path::Path;
@@ -21,8 +22,13 @@ const TELLING: [&str; 8] = [
 /// A disk with less free is full, bytes.
 const FULL_BELOW: u64 = 1 << 20;
 
-/// Characters of a worker's own words that are shown at most.
+/// Characters that are shown at most of what is not this program's own: a line of native code, or of
+/// something that took a worker's place.
 const LONGEST_QUOTE: usize = 200;
+
+/// Characters of a worker's own message, which ends with what would be right. Names from a hostile file
+/// may make it longer.
+const LONGEST_MESSAGE: usize = 4000;
 
 /// Tensors that are named where a method left some to simpler rounding.
 pub const SHOWN_TENSORS: usize = 4;
@@ -94,10 +100,17 @@ pub fn of_nonsense(line: &str) -> String {
     format!("the worker wrote something that is not an event and was ended: '{}'", printable(line))
 }
 
-/// Why a file could not be written: a reason of native code says little of a full disk, so that is
-/// looked at while what was written is still there.
+/// Why a file could not be written: a reason of native code says little of a full disk or of a limit, so
+/// that is looked at while what was written is still there.
 #[must_use]
-pub fn of_writing(reason: String, folder: &Path) -> String {
+pub fn of_writing(reason: String, written: &Path) -> String {
+    let folder = files::folder_of(written);
+    let bytes = std::fs::metadata(written).map_or(0, |metadata| metadata.len());
+    if files::size_limit().is_some_and(|limit| bytes >= limit)
+        && let Some(limit) = files::in_words_of_size_limit().filter(|it| !reason.contains(it))
+    {
+        return format!("{limit}: {reason}");
+    }
     match fs4::available_space(folder) {
         Ok(free) if free < FULL_BELOW => format!(
             "the disk of {} is full ({} free): {reason}",
@@ -108,26 +121,10 @@ pub fn of_writing(reason: String, folder: &Path) -> String {
     }
 }
 
-/// An error with all its causes, on one line.
-#[must_use]
-pub fn of_error(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some errors repeat their cause in their own words.
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// What a worker said of itself, made printable.
 #[must_use]
 pub fn of_message(message: &str) -> String {
-    printable(message)
+    on_one_line(message, LONGEST_MESSAGE)
 }
 
 /// The line of standard error that most likely says why, if any.
@@ -145,19 +142,26 @@ fn telling_line(lines: &[String]) -> Option<String> {
 /// One line without control characters, of bounded length: what a worker wrote may be anything.
 #[must_use]
 pub fn printable(text: &str) -> String {
+    on_one_line(text, LONGEST_QUOTE)
+}
+
+/// The middle is left out of what is longer than `most` characters: the beginning says what it is about,
+/// the end what to do.
+fn on_one_line(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for word in text.split_whitespace() {
         if !shown.is_empty() {
             shown.push(' ');
         }
         shown.extend(word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
-        if shown.chars().count() > LONGEST_QUOTE {
-            shown = shown.chars().take(LONGEST_QUOTE - 1).collect();
-            shown.push('…');
-            break;
-        }
     }
-    shown
+    let length = shown.chars().count();
+    if length <= most {
+        return shown;
+    }
+    let end = most / 2;
+    let beginning = shown.chars().take(most - end - 1);
+    beginning.chain(['…']).chain(shown.chars().skip(length - end)).collect()
 }
 
 /// `needs 58.1 MiB of memory: 12.2 MiB for weights, 45.9 MiB for …`.
@@ -249,6 +253,19 @@ mod tests {
     fn what_a_worker_wrote_is_shown_without_control_characters_and_short() {
         assert_eq!(printable("a\u{1b}[31mb\tc\r\n"), "a\u{fffd}[31mb c");
         assert_eq!(printable(&"x".repeat(5000)).chars().count(), 200);
+    }
+
+    #[test]
+    fn a_worker_s_own_words_are_shown_whole_and_long_ones_lose_their_middle() {
+        let advice = format!("{} is packed otherwise; convert it again", "x".repeat(500));
+        assert_eq!(of_message(&advice), advice);
+        let long = format!("'{}' is unknown; write Q4_K", "y".repeat(100_000));
+        let shown = of_message(&long);
+        assert_eq!(shown.chars().count(), LONGEST_MESSAGE);
+        assert!(shown.starts_with("'yyy") && shown.ends_with("is unknown; write Q4_K"));
+        let quote = printable(&format!("ggml.c:12: {} failed", "z".repeat(300)));
+        assert!(quote.starts_with("ggml.c:12: z") && quote.ends_with("z failed"), "{quote}");
+        assert_eq!(quote.chars().count(), LONGEST_QUOTE);
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn describe(job: &Job) -> String {
         Job::Quantize(job) => format!("make {}", job.file_type),
         Job::Import(_) => "import".to_owned(),
         Job::Mix(_) | Job::ApplyRecipe(_) => "mix".to_owned(),
-        Job::PredictMemory(_) => "predict".to_owned(),
+        Job::PredictMemory(_) | Job::PlanTypes(_) => "predict".to_owned(),
         Job::Calibrate(_) => "calibrate".to_owned(),
         Job::Visit(visit) => describe_visit(visit),
     }
@@ -226,7 +226,9 @@ fn play(job: &Job) -> Vec<Event> {
             events.push(Event::Phase(Phase::Calibrate));
             let _ = fs::write(&job.output, file_named("importance"));
         }
-        Job::PredictMemory(_) => events.push(Event::Phase(Phase::PredictMemory)),
+        Job::PredictMemory(_) | Job::PlanTypes(_) => {
+            events.push(Event::Phase(Phase::PredictMemory));
+        }
     }
     events.push(Event::Done { peak_rss_bytes: Some(2 << 30), pss_bytes: Some(1 << 20) });
     events
@@ -287,6 +289,7 @@ fn answered(task: &TaskJob) -> TaskRecord {
     TaskRecord {
         task: task.name,
         format: "none".to_owned(),
+        open_thought: None,
         questions: 2,
         too_long: Vec::new(),
         scores: task.metrics.iter().map(score).collect(),
@@ -303,6 +306,7 @@ fn measured_quality(compared: bool) -> Quality {
     let figure = |mean| MeanWithError { mean, standard_error: 0.0 };
     Quality {
         perplexity: figure(20.0),
+        context: 512,
         chunks: 2,
         chunks_available: 2,
         scored_tokens: 510,

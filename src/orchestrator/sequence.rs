@@ -1,7 +1,7 @@
 //! The benchmark sequence, from the first variant to the last round.
 //!
-//! This file is the seed's diagram: for each variant a worker loads it while the monitor watches,
-//! every test and prompt is processed and recorded, the monitor stops and returns what was used.
+//! For each variant a worker loads it while the monitor watches, every test and prompt is processed
+//! and recorded, the monitor stops and returns what was used.
 //! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
 //! `keeper.rs`.
 
@@ -15,9 +15,11 @@ use super::tasks::TaskShelf;
 use super::variants::{Provided, VariantError, provide};
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::model::cache::Cache;
-use crate::results::record::{AnchorRecord, RunRecord, SpeedRecord, VisitRecord};
+use crate::results::record::{
+    AnchorRecord, Failure, RunRecord, SpeedRecord, Stage, StageRecord, TrialRecord, VisitRecord,
+};
 use crate::statistics::sample::Sample;
-use crate::worker::protocol::{Job, VisitJob, WorkloadJob};
+use crate::worker::protocol::{Job, Phase, VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -40,6 +42,8 @@ pub struct Benchmark<'a, L: Launcher> {
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
     pub resumed: bool,
+    /// Up to when the time that the run has been under way is noted: when it begins or goes on, now.
+    pub noted: OffsetDateTime,
 }
 
 /// Why a run ended early. What was measured until then is kept.
@@ -94,6 +98,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         if !self.launcher.is_interrupted() {
             self.run.finished = Some(self.launcher.now());
         }
+        self.note_time();
         self.listener.hear(&BenchmarkEvent::RunEnded { run: &self.run })?;
         Ok(self.run)
     }
@@ -144,6 +149,7 @@ impl<L: Launcher> Benchmark<'_, L> {
             return Ok(());
         };
         let trial = &mut self.run.trials[visit.trial];
+        keep_stage(trial, Stage::Quality, &report);
         trial.facts = report.facts.or(trial.facts.take());
         trial.quality = report.quality.or(trial.quality.take());
         trial.embedding_quality = report.embedding_quality.or(trial.embedding_quality.take());
@@ -171,8 +177,10 @@ impl<L: Launcher> Benchmark<'_, L> {
             return Ok(());
         }
         let trial = &mut self.run.trials[visit.trial];
+        keep_stage(trial, Stage::Tasks, &report);
         trial.facts = report.facts.or(trial.facts.take());
         trial.tasks = report.tasks;
+        trial.add_failed(report.failed_workloads);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -197,8 +205,9 @@ impl<L: Launcher> Benchmark<'_, L> {
         trial.facts = report.facts.clone().or(trial.facts.take());
         // What a trial measured before it failed is worth showing beside the reason.
         if !report.is_empty() {
-            trial.visits.push(visit_record(round, started, &report));
+            trial.visits.push(visit_record(round, &report));
         }
+        trial.add_failed(report.failed_workloads);
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
     }
@@ -239,6 +248,12 @@ impl<L: Launcher> Benchmark<'_, L> {
         self.listener.hear(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
         let report = converse(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let known = &mut self.run.trials[visit.trial].left_out;
+        for left_out in &report.left_out {
+            if !known.contains(left_out) {
+                known.push(left_out.clone());
+            }
+        }
         let length = (self.launcher.now() - started).try_into().unwrap_or_default();
         self.listener.hear(&BenchmarkEvent::VisitEnded { visit, length })?;
         Ok(Some(report))
@@ -263,6 +278,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                     max_tokens: latency.max_tokens,
                     sampling: latency.sampling,
                     format: latency.format,
+                    chat_template_kwargs: latency.chat_template_kwargs.clone(),
                 });
             }
         }
@@ -313,9 +329,19 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 
     fn tell_trial(&mut self, position: usize) -> Result<(), SequenceError> {
+        self.note_time();
         let trial = &self.run.trials[position];
-        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial })?;
+        let active_seconds = self.run.active_seconds;
+        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial, active_seconds })?;
         Ok(())
+    }
+
+    /// Adds the time since the last note to what the run has been under way.
+    fn note_time(&mut self) {
+        let now = self.launcher.now();
+        let since = (now - self.noted).as_seconds_f64().max(0.0);
+        self.run.active_seconds = Some(self.run.active_seconds.unwrap_or(0.0) + since);
+        self.noted = now;
     }
 
     /// The visits of the schedule that are not stored yet.
@@ -333,7 +359,11 @@ impl<L: Launcher> Benchmark<'_, L> {
                     self.is_reference_over(visit.trial)
                 }
                 Purpose::Quality => trial.has_quality(),
-                Purpose::Tasks => trial.tasks.len() == self.workloads_of(visit.trial).tasks.len(),
+                Purpose::Tasks => {
+                    let is_task = |it: &&Failure| matches!(it.phase, Phase::Task(_));
+                    let failed = trial.failed_workloads.iter().filter(is_task).count();
+                    trial.tasks.len() + failed == self.workloads_of(visit.trial).tasks.len()
+                }
                 Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
                 // Two in each round: the reference's own visit and the one at the round's end.
                 Purpose::Anchor(round) => {
@@ -360,10 +390,21 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 }
 
-fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRecord {
+/// Keeps what a visit for quality or tasks used; one that is made again replaces the one before.
+fn keep_stage(trial: &mut TrialRecord, stage: Stage, report: &Report) {
+    trial.stages.retain(|other| other.stage != stage);
+    trial.stages.push(StageRecord {
+        stage,
+        started: report.started,
+        usage: report.usage.clone(),
+        peak_rss_bytes: report.peak_rss_bytes,
+    });
+}
+
+fn visit_record(round: u32, report: &Report) -> VisitRecord {
     VisitRecord {
         round,
-        started,
+        started: report.started,
         loads: report.loads.clone(),
         memory: report.memory.clone(),
         speed: report.speed.clone(),
@@ -375,6 +416,8 @@ fn visit_record(round: u32, started: OffsetDateTime, report: &Report) -> VisitRe
 }
 
 #[cfg(test)]
-mod rehearsal;
+mod exact;
+#[cfg(test)]
+mod harness;
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,7 @@ impl TaskShelf {
                 answering: task.answering.clone(),
                 metrics: task.metrics.clone(),
                 format: task.format,
+                chat_template_kwargs: task.chat_template_kwargs.clone(),
                 separator: task.separator.clone(),
                 corpus,
                 pictures: task.pictures.clone(),

@@ -6,8 +6,9 @@ use super::event::{Listener, ListenerError};
 use super::launcher::Launcher;
 use super::plan::{Origin, Variant};
 use super::reason;
+use crate::causes;
 use crate::model::artifact::Artifact;
-use crate::model::cache::{Cache, CacheError};
+use crate::model::cache::{Cache, CacheError, Reserved};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase, QuantizeJob};
 use std::path::PathBuf;
@@ -75,10 +76,11 @@ pub async fn provide<L: Launcher>(
         }
     };
     let slot = cache.variant(key);
-    if let Some(artifact) = slot.existing()? {
-        return Ok(Provided::Ready { artifact, made: false });
-    }
     let pending = loop {
+        // Looked at each time: whoever made it keeps its lock while using it.
+        if let Some(artifact) = slot.existing()? {
+            return Ok(Provided::Ready { artifact, made: false });
+        }
         match slot.reserve(expected_bytes) {
             Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.
@@ -89,10 +91,10 @@ pub async fn provide<L: Launcher>(
             return Ok(Provided::Interrupted);
         }
     };
-    // Another run may have made it while this one waited for its turn.
-    if let Some(artifact) = slot.existing()? {
-        return Ok(Provided::Ready { artifact, made: false });
-    }
+    let pending = match pending.unless_made()? {
+        Reserved::Made(artifact) => return Ok(Provided::Ready { artifact, made: false }),
+        Reserved::Pending(pending) => pending,
+    };
     let prepared = match calibration {
         None => None,
         Some(plan) => {
@@ -125,7 +127,7 @@ pub async fn provide<L: Launcher>(
     match report.ending {
         Ending::Interrupted => Ok(Provided::Interrupted),
         Ending::Failed(Failure { phase, reason }) => {
-            let reason = reason::of_writing(reason, cache.root());
+            let reason = reason::of_writing(reason, pending.path());
             Ok(Provided::Failed(Failure { phase, reason }))
         }
         Ending::Done => {
@@ -141,9 +143,11 @@ pub async fn provide<L: Launcher>(
 /// An error of the cache that concerns one variant fails its trials; one that concerns all ends the
 /// run.
 fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
-    let reason = reason::of_error(&error);
+    let reason = causes::in_words(&error);
     match error {
-        CacheError::NoFolder | CacheError::NotWritable { .. } => Err(error.into()),
+        CacheError::NoFolder | CacheError::Foreign { .. } | CacheError::NotWritable { .. } => {
+            Err(error.into())
+        }
         CacheError::NoSpace { .. }
         | CacheError::Busy { .. }
         | CacheError::NotWhole { .. }

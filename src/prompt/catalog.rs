@@ -1,16 +1,40 @@
 //! The formats that have a name, each as its authors document it.
 
-use super::format::{Format, System, system_turn};
+use super::format::{Format, System, Trims, system_turn};
 
 /// All formats, in the order in which they are listed and tried.
-pub const FORMATS: [Format; 10] =
-    [CHATML, LLAMA2, LLAMA3, MISTRAL, MISTRAL_V1, GEMMA, ZEPHYR, PHI3, VICUNA, ALPACA];
+pub const FORMATS: [Format; 15] = [
+    CHATML,
+    LLAMA2,
+    LLAMA3,
+    LLAMA3_1,
+    MISTRAL_V1,
+    MISTRAL_V3,
+    MISTRAL_TEKKEN,
+    GEMMA,
+    GEMMA3,
+    ZEPHYR,
+    TINYLLAMA_FASTCHAT,
+    PHI3,
+    VICUNA,
+    ALPACA,
+    ALPACA_FASTCHAT,
+];
 
 /// Other names of formats.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 15] = [
     ("llama-2", "llama2"),
     ("llama", "llama2"),
     ("llama-3", "llama3"),
+    ("llama-3.1", "llama3.1"),
+    ("llama3.2", "llama3.1"),
+    ("llama3.3", "llama3.1"),
+    ("mistral", "mistral-v3"),
+    ("mistral-v3-tekken", "mistral-tekken"),
+    ("mistral-nemo", "mistral-tekken"),
+    ("gemma2", "gemma"),
+    ("gemma-2", "gemma"),
+    ("gemma-3", "gemma3"),
     ("tinyllama", "zephyr"),
     ("fastchat", "vicuna"),
     ("phi-3", "phi3"),
@@ -19,7 +43,7 @@ const ALIASES: [(&str, &str); 6] = [
 /// The format called `name`, in any case.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Format> {
-    static ALL: [Format; 10] = FORMATS;
+    static ALL: [Format; 15] = FORMATS;
     let name = name.to_lowercase();
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
     let name = alias.map_or(name.as_str(), |(_, format)| format);
@@ -29,7 +53,7 @@ pub fn named(name: &str) -> Option<&'static Format> {
 /// All formats.
 #[must_use]
 pub fn all() -> &'static [Format] {
-    static ALL: [Format; 10] = FORMATS;
+    static ALL: [Format; 15] = FORMATS;
     &ALL
 }
 
@@ -52,7 +76,7 @@ const CHATML: Format = Format {
     assistant: "<|im_start|>assistant\n{}<|im_end|>\n",
     generation: "<|im_start|>assistant\n",
     stops: &["<|im_end|>"],
-    trims: false,
+    trims: Trims::Nothing,
 };
 
 /// `[INST]` and `<<SYS>>` are ordinary text to Llama 2; only `<s>` and `</s>` are tokens.
@@ -69,12 +93,12 @@ const LLAMA2: Format = Format {
     assistant: " {} </s>",
     generation: "",
     stops: &["</s>"],
-    trims: true,
+    trims: Trims::Joined,
 };
 
 const LLAMA3: Format = Format {
     name: "llama3",
-    models: "Llama 3, 3.1, 3.2 and 3.3 Instruct",
+    models: "Llama 3 Instruct",
     source: "github.com/meta-llama/llama3: llama/tokenizer.py, ChatFormat",
     special: &[
         "<|begin_of_text|>",
@@ -91,59 +115,103 @@ const LLAMA3: Format = Format {
     assistant: "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
     generation: "<|start_header_id|>assistant<|end_header_id|>\n\n",
     stops: &["<|eot_id|>", "<|end_of_text|>"],
-    trims: true,
+    trims: Trims::Everything,
 };
 
-/// From the third version of Mistral's tokenizer on `[INST]` and `[/INST]` are tokens; the system's
-/// message goes before the last message of the user.
-const MISTRAL: Format = Format {
-    name: "mistral",
-    models: "Mistral 7B Instruct v0.3, Mixtral 8x22B Instruct",
-    source: "github.com/mistralai/mistral-common: docs, tokenizer version 3",
-    special: &["<s>", "</s>", "[INST]", "[/INST]"],
-    markers: &[],
-    beginning: "<s>",
-    system: System::InLastUser("{}\n\n"),
-    user: "[INST] {}[/INST]",
-    user_with_input: None,
-    assistant: " {}</s>",
-    generation: "",
-    stops: &["</s>"],
-    trims: false,
+/// From 3.1 on there is a system's turn always, with two dates before the message. The templates of 3.1 and
+/// 3.3 tell the day below, whatever day it is; that of 3.2 tells today's.
+const LLAMA3_1: Format = Format {
+    name: "llama3.1",
+    models: "Llama 3.1 and 3.3 Instruct; 3.2, but for today's date",
+    source: "github.com/meta-llama/llama-models: models/llama3_1/prompt_format.md; huggingface.co/meta-llama/Llama-3.1-8B-Instruct",
+    special: &[
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eom_id|>",
+        "<|eot_id|>",
+    ],
+    system: System::Turn {
+        text: "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n\
+               Today Date: 26 Jul 2024\n\n{}<|eot_id|>",
+        default: Some(""),
+        default_with_input: None,
+    },
+    stops: &["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"],
+    ..LLAMA3
 };
 
-/// Before that they are ordinary text, and the system's message goes before the user's first.
+/// `[INST]` and `[/INST]` are ordinary text. The templates that came with the models write no white space
+/// around them and `<s>`, `</s>` and answers, for the vocabulary begins a text with a space of its own; their
+/// later revisions and Mistral's cookbook write it, which makes it two.
 const MISTRAL_V1: Format = Format {
     name: "mistral-v1",
     models: "Mistral 7B Instruct v0.1 and v0.2, Mixtral 8x7B Instruct",
-    source: "github.com/mistralai/mistral-common: docs, tokenizer version 1",
+    source: "huggingface.co/mistralai/Mixtral-8x7B-Instruct-v0.1: tokenizer_config.json; the system's message as in mistral-common, tokenizer version 1",
     special: &["<s>", "</s>"],
     markers: &["[INST]", "[/INST]"],
     beginning: "<s>",
     system: System::InFirstUser("{}\n\n"),
-    user: " [INST] {} [/INST]",
+    user: "[INST] {} [/INST]",
     user_with_input: None,
-    assistant: " {}</s>",
+    assistant: "{}</s>",
     generation: "",
     stops: &["</s>"],
-    trims: false,
+    trims: Trims::Nothing,
 };
 
-/// Gemma has no role for the system: what it says goes before the user's first message.
+/// From the third version of Mistral's tokenizer on `[INST]` and `[/INST]` are tokens; the system's
+/// message goes before the last message of the user.
+const MISTRAL_V3: Format = Format {
+    name: "mistral-v3",
+    models: "Mistral 7B Instruct v0.3, Mixtral 8x22B Instruct",
+    source: "github.com/mistralai/mistral-common: docs, tokenizer version 3; huggingface.co/mistralai/Mistral-7B-Instruct-v0.3",
+    special: &["<s>", "</s>", "[INST]", "[/INST]"],
+    markers: &[],
+    system: System::InLastUser("{}\n\n"),
+    user: "[INST] {}[/INST]",
+    assistant: " {}</s>",
+    trims: Trims::Answers,
+    ..MISTRAL_V1
+};
+
+/// The same with the vocabulary Tekken, which begins no text with a space.
+const MISTRAL_TEKKEN: Format = Format {
+    name: "mistral-tekken",
+    models: "Mistral Nemo Instruct",
+    source: "github.com/mistralai/mistral-common: docs, tokenizer version 3 (tekken); huggingface.co/mistralai/Mistral-Nemo-Instruct-2407",
+    user: "[INST]{}[/INST]",
+    assistant: "{}</s>",
+    trims: Trims::Nothing,
+    ..MISTRAL_V3
+};
+
+/// The templates of Gemma 1 and 2 refuse a message of the system.
 const GEMMA: Format = Format {
     name: "gemma",
-    models: "Gemma, Gemma 2 and Gemma 3, instruction-tuned",
-    source: "ai.google.dev/gemma/docs/core/prompt-structure",
+    models: "Gemma and Gemma 2, instruction-tuned",
+    source: "ai.google.dev/gemma/docs/core/prompt-structure; huggingface.co/google/gemma-2-9b-it",
     special: &["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"],
     markers: &[],
     beginning: "<bos>",
-    system: System::InFirstUser("{}\n\n"),
+    system: System::Refused,
     user: "<start_of_turn>user\n{}<end_of_turn>\n",
     user_with_input: None,
     assistant: "<start_of_turn>model\n{}<end_of_turn>\n",
     generation: "<start_of_turn>model\n",
     stops: &["<end_of_turn>", "<eos>"],
-    trims: true,
+    trims: Trims::Everything,
+};
+
+/// That of Gemma 3 puts what the system says before the user's first message.
+const GEMMA3: Format = Format {
+    name: "gemma3",
+    models: "Gemma 3, instruction-tuned",
+    source: "ai.google.dev/gemma/docs/core/prompt-structure; huggingface.co/google/gemma-3-1b-it",
+    system: System::InFirstUser("{}\n\n"),
+    trims: Trims::Turns,
+    ..GEMMA
 };
 
 /// The headings are ordinary text to the Llama vocabulary of these models.
@@ -160,7 +228,20 @@ const ZEPHYR: Format = Format {
     assistant: "<|assistant|>\n{}</s>\n",
     generation: "<|assistant|>\n",
     stops: &["</s>"],
-    trims: false,
+    trims: Trims::Nothing,
+};
+
+/// `FastChat` writes the system's turn even if there is nothing in it.
+const TINYLLAMA_FASTCHAT: Format = Format {
+    name: "tinyllama-fastchat",
+    models: "TinyLlama Chat as FastChat serves it",
+    source: "github.com/lm-sys/FastChat: fastchat/conversation.py, TinyLlama",
+    system: System::Turn {
+        text: "<|system|>\n{}</s>\n",
+        default: Some(""),
+        default_with_input: None,
+    },
+    ..ZEPHYR
 };
 
 const PHI3: Format = Format {
@@ -176,7 +257,7 @@ const PHI3: Format = Format {
     assistant: "<|assistant|>\n{}<|end|>\n",
     generation: "<|assistant|>\n",
     stops: &["<|end|>", "<|endoftext|>"],
-    trims: false,
+    trims: Trims::Nothing,
 };
 
 const VICUNA: Format = Format {
@@ -199,7 +280,7 @@ const VICUNA: Format = Format {
     assistant: "ASSISTANT: {}</s>",
     generation: "ASSISTANT:",
     stops: &["</s>"],
-    trims: false,
+    trims: Trims::Nothing,
 };
 
 /// Its authors document one instruction and its response; further turns repeat the same.
@@ -226,5 +307,25 @@ const ALPACA: Format = Format {
     assistant: "### Response:{}</s>\n\n",
     generation: "### Response:",
     stops: &["</s>", "### Instruction:"],
-    trims: false,
+    trims: Trims::Nothing,
+};
+
+/// `FastChat` puts instruction and response on the line of their headings, and has no place for an input.
+const ALPACA_FASTCHAT: Format = Format {
+    name: "alpaca-fastchat",
+    models: "Alpaca as FastChat serves it",
+    source: "github.com/lm-sys/FastChat: fastchat/conversation.py, alpaca",
+    markers: &["### Instruction:", "### Response:"],
+    system: System::Turn {
+        text: "{}\n\n",
+        default: Some(
+            "Below is an instruction that describes a task. Write a response that appropriately \
+             completes the request.",
+        ),
+        default_with_input: None,
+    },
+    user: "### Instruction: {}\n\n",
+    user_with_input: None,
+    assistant: "### Response: {}</s>",
+    ..ALPACA
 };

@@ -64,6 +64,19 @@ impl<'de> Deserialize<'de> for FormatChoice {
     }
 }
 
+/// What opens a thought and what closes it, in the words of the models that reason: Qwen and DeepSeek,
+/// Granite and others, EXAONE, Seed, Magistral, Command, OpenThinker.
+const THOUGHTS: [(&str, &str); 8] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+];
+
 /// Puts requests into the format that was chosen for a model.
 #[derive(Debug)]
 pub enum Prompter {
@@ -124,9 +137,22 @@ impl Prompter {
                     let gap = &behind[..behind.find(ANSWER)?];
                     gap.trim().is_empty().then(|| gap.to_owned())
                 };
-                gap().unwrap_or_default()
+                template.gap.get_or_init(|| gap().unwrap_or_default()).clone()
             }
         }
+    }
+
+    /// What opens a thought that is not closed where an answer begins; `None`: nothing does.
+    #[must_use]
+    pub fn open_thought(&self) -> Option<String> {
+        const REQUEST: &str = "what is asked";
+        let prompt = self.request(REQUEST).ok()?.text();
+        // What the system is told about thoughts stands before the request.
+        let behind = &prompt[prompt.rfind(REQUEST)?..];
+        let is_open = |(open, close): &&(&str, &str)| {
+            behind.rfind(open).is_some_and(|start| !behind[start..].contains(close))
+        };
+        THOUGHTS.iter().find(is_open).map(|(open, _)| (*open).to_owned())
     }
 
     /// What the prompts are put into, in a word: `none`, `chatml`, or `own` for the model's own
@@ -147,5 +173,35 @@ impl Prompter {
             Self::Format(format) => format.stops,
             Self::Plain | Self::Template(_) => &[],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gguf::SpecialTokens;
+    use serde_json::json;
+    use time::OffsetDateTime;
+
+    fn prompter(source: &str, variables: serde_json::Value) -> Prompter {
+        let serde_json::Value::Object(variables) = variables else { panic!("{variables}") };
+        let tokens = SpecialTokens { all: Vec::new(), beginning: None, end: None };
+        let template = ChatTemplate::new(source, tokens, OffsetDateTime::UNIX_EPOCH).unwrap();
+        let template = template.with_variables(variables);
+        Prompter::new(FormatChoice::Auto, || Ok(Some(template))).unwrap()
+    }
+
+    #[test]
+    fn a_thought_is_open_unless_the_template_closes_it_before_the_answer() {
+        let source = "Think in <think> like this.{{ messages[0].content }}\n<think>\n\
+                      {% if enable_thinking is defined and not enable_thinking %}\n</think>\n\n{% endif %}";
+        let open = |prompter: Prompter| prompter.open_thought();
+        assert_eq!(open(prompter(source, json!({}))).as_deref(), Some("<think>"));
+        assert_eq!(open(prompter(source, json!({ "enable_thinking": false }))), None);
+        let mentioned = "Think in <think>.{{ messages[0].content }}\n";
+        assert_eq!(open(prompter(mentioned, json!({}))), None);
+        let magistral = prompter("{{ messages[0].content }}[/INST][THINK]", json!({}));
+        assert_eq!(open(magistral).as_deref(), Some("[THINK]"));
+        assert_eq!(open(Prompter::Plain), None);
     }
 }

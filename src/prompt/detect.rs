@@ -24,7 +24,7 @@ pub struct Detection {
 pub struct Difference {
     /// What kind of conversation.
     pub conversation: &'static str,
-    /// The format's rendering.
+    /// The format's rendering, or why it has none.
     pub format: String,
     /// The template's, or why it has none.
     pub template: String,
@@ -82,25 +82,28 @@ fn difference(
     theirs: &Result<Prompt, String>,
     template: &ChatTemplate,
 ) -> Option<Difference> {
-    let ours = format.render(probe).ok()?;
-    let same = match theirs {
-        Ok(theirs) => reads_same(&ours, theirs, template),
-        Err(_) => false,
+    let ours = format.render(probe).map_err(|error| error.to_string());
+    let same = match (&ours, theirs) {
+        (Ok(ours), Ok(theirs)) => reads_same(ours, theirs, template),
+        (Err(_), Err(_)) => true,
+        _ => false,
     };
-    (!same).then(|| Difference {
-        conversation: name,
-        format: ours.text(),
-        template: match theirs {
-            Ok(prompt) => prompt.text(),
-            Err(reason) => reason.clone(),
-        },
-    })
+    let told = |rendered: &Result<Prompt, String>| match rendered {
+        Ok(prompt) => prompt.text(),
+        Err(reason) => reason.clone(),
+    };
+    (!same).then(|| Difference { conversation: name, format: told(&ours), template: told(theirs) })
 }
 
 /// Whether two prompts are the same to a model. The token that begins every text is put there by
 /// the tokenizer where a format leaves it out; a token that the model does not have is text.
 fn reads_same(ours: &Prompt, theirs: &Prompt, template: &ChatTemplate) -> bool {
     let tokens = template.tokens();
+    let beginning = tokens.beginning.as_ref().map_or(0, String::len);
+    if ours.text().len().abs_diff(theirs.text().len()) > beginning {
+        // Without a look at each piece: a template may write any number of them.
+        return false;
+    }
     let known = |piece: &Piece| match piece {
         Piece::Special(text) if !tokens.all.iter().any(|token| token == text) => {
             Piece::Text(text.clone())

@@ -2,7 +2,8 @@
 //!
 //! What transformers gives chat templates: blocks trimmed, Python's methods on strings, lists and
 //! dictionaries, `raise_exception`, `strftime_now`, and `tojson` as Python writes JSON. What it does
-//! not give: time without end. A template is a stranger's program, so it has fuel.
+//! not give: time without end. A template is a stranger's program, so it has fuel; what fuel does not limit,
+//! `sandbox` does.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;

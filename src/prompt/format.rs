@@ -38,8 +38,23 @@ pub struct Format {
     pub generation: &'static str,
     /// Texts that end an answer.
     pub stops: &'static [&'static str],
-    /// Whether messages lose the white space around them.
-    pub trims: bool,
+    /// Which messages lose the white space around them.
+    pub trims: Trims,
+}
+
+/// Which messages lose the white space around them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trims {
+    /// None.
+    Nothing,
+    /// The assistant's.
+    Answers,
+    /// The user's and the assistant's.
+    Turns,
+    /// The same, the user's together with what the system says before it.
+    Joined,
+    /// All.
+    Everything,
 }
 
 impl Format {
@@ -69,6 +84,8 @@ pub enum System {
     InFirstUser(&'static str),
     /// Within the last message of the user, before what the user says.
     InLastUser(&'static str),
+    /// Nowhere: a conversation with one is refused, as the authors' template refuses it.
+    Refused,
 }
 
 /// A turn of the system without a default.
@@ -84,12 +101,15 @@ impl Format {
     /// [`ConversationError`] for messages out of turn.
     pub fn render(&self, conversation: &Conversation) -> Result<Prompt, ConversationError> {
         conversation.check()?;
+        if self.system == System::Refused && conversation.system().is_some() {
+            return Err(ConversationError::SystemRefused { format: self.name });
+        }
         let mut prompt = Prompt::default();
         prompt.push_marked(self.beginning, self.special);
         self.push_system_turn(conversation, &mut prompt);
         let turns = conversation.turns();
         let last_user = turns.iter().rposition(|message| message.role == Role::User);
-        let system = conversation.system().map(|message| self.trimmed(&message.content));
+        let system = conversation.system().map(|it| self.trimmed(Role::System, &it.content));
         for (position, message) in turns.iter().enumerate() {
             if message.role == Role::Assistant {
                 self.push(self.assistant, None, message, &mut prompt);
@@ -137,25 +157,35 @@ impl Format {
         let whole = if takes_input { message.content.clone() } else { message.whole() };
         let (ahead, behind) = text.split_once(CONTENT).unwrap_or((text, ""));
         prompt.push_marked(ahead, self.special);
-        if let Some((text, system)) = before {
-            let (ahead, behind) = text.split_once(CONTENT).unwrap_or((text, ""));
-            prompt.push_marked(ahead, self.special);
-            prompt.push_text(system);
-            prompt.push_marked(behind, self.special);
-        }
-        prompt.push_text(self.trimmed(&whole));
+        let said = match before {
+            // What stands around a folded message is text in every format.
+            Some((text, system)) if self.trims == Trims::Joined => {
+                (text.replacen(CONTENT, system, 1) + &whole).trim().to_owned()
+            }
+            Some((text, system)) => {
+                text.replacen(CONTENT, system, 1) + self.trimmed(message.role, &whole)
+            }
+            None => self.trimmed(message.role, &whole).to_owned(),
+        };
+        prompt.push_text(&said);
         match (behind.split_once(INPUT), &message.input) {
             (Some((between, behind)), Some(input)) => {
                 prompt.push_marked(between, self.special);
-                prompt.push_text(self.trimmed(input));
+                prompt.push_text(self.trimmed(message.role, input));
                 prompt.push_marked(behind, self.special);
             }
             _ => prompt.push_marked(behind, self.special),
         }
     }
 
-    fn trimmed<'t>(&self, text: &'t str) -> &'t str {
-        if self.trims { text.trim() } else { text }
+    fn trimmed<'t>(&self, role: Role, text: &'t str) -> &'t str {
+        let trims = match self.trims {
+            Trims::Nothing => false,
+            Trims::Answers => role == Role::Assistant,
+            Trims::Turns | Trims::Joined => role != Role::System,
+            Trims::Everything => true,
+        };
+        if trims { text.trim() } else { text }
     }
 
     /// Markers of the format that messages hold and that the model cannot tell from the format's

@@ -80,6 +80,12 @@ pub enum ConversationError {
         /// Who says it.
         role: Role,
     },
+    /// The format's authors have no place for a message of the system.
+    #[error("{format} takes no system message; put it into the first request")]
+    SystemRefused {
+        /// The format.
+        format: &'static str,
+    },
     /// The model is asked to go on with nothing asked.
     #[error("the last message is by the assistant, so there is nothing to answer")]
     NothingToAnswer,

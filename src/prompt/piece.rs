@@ -1,5 +1,6 @@
 //! Prompts as pieces: special tokens where the format puts them, text everywhere else.
 
+use aho_corasick::AhoCorasick;
 use serde::Serialize;
 
 /// Part of a prompt.
@@ -80,6 +81,18 @@ impl Prompt {
             rest = &rest[start + token.len()..];
         }
         self.push_text(rest);
+    }
+
+    /// Adds text of a template: what `finder` finds in it are special tokens. It takes one pass however many
+    /// there are, for a template is a stranger's.
+    pub fn push_found(&mut self, text: &str, finder: &AhoCorasick) {
+        let mut rest = 0;
+        for found in finder.find_iter(text) {
+            self.push_text(&text[rest..found.start()]);
+            self.pieces.push(Piece::Special(text[found.range()].to_owned()));
+            rest = found.end();
+        }
+        self.push_text(&text[rest..]);
     }
 
     /// Applies `change` to the text of every piece of text.

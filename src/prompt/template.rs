@@ -7,18 +7,24 @@
 //! Messages without such texts reach the template untouched, so that what it does with them (trim,
 //! split, compare) is what its authors meant.
 
-use super::environment::{environment, in_words, raised};
 use super::message::{Conversation, ConversationError, Role};
 use super::piece::Prompt;
+use super::sandbox::{Fault, Sandbox};
 use crate::model::gguf::SpecialTokens;
-use minijinja::{Environment, Value, context};
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::{Captures, Regex};
+use serde_json::{Map, Value, json};
+use std::sync::{LazyLock, OnceLock};
 use time::OffsetDateTime;
 
 /// Characters that may break texts; one that occurs in no message is taken.
 const BREAKERS: std::ops::RangeInclusive<char> = '\u{e000}'..='\u{e0ff}';
 
-/// The one template of an environment.
+/// The one template of a sandbox.
 const NAME: &str = "chat_template";
+
+/// What every template is given, whatever variables there are besides.
+pub const OWN_VALUES: [&str; 4] = ["messages", "add_generation_prompt", "bos_token", "eos_token"];
 
 /// Why a chat template yields no prompt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +46,26 @@ pub enum TemplateError {
     NoBreaker,
 }
 
+impl From<Fault> for TemplateError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax(reason) => Self::Syntax(reason),
+            Fault::Refused(reason) => Self::Refused(reason),
+            Fault::Failed(reason) | Fault::Ended(reason) => Self::Failed(reason),
+        }
+    }
+}
+
 /// A model's own chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    sandbox: Sandbox,
     tokens: SpecialTokens,
+    /// Finds the texts of the special tokens, of several at one place the longest.
+    finder: AhoCorasick,
+    variables: Map<String, Value>,
+    /// The white space before an answer, once it was looked for.
+    pub(super) gap: OnceLock<String>,
 }
 
 impl ChatTemplate {
@@ -57,11 +78,23 @@ impl ChatTemplate {
         tokens: SpecialTokens,
         now: OffsetDateTime,
     ) -> Result<Self, TemplateError> {
-        let mut environment = environment(now);
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| TemplateError::Syntax(in_words(&error)))?;
-        Ok(Self { environment, tokens })
+        let sandbox = Sandbox::chat(now);
+        sandbox.add(NAME, &without_generation_blocks(source)).map_err(|fault| match fault {
+            Fault::Syntax(reason) | Fault::Ended(reason) => TemplateError::Syntax(reason),
+            fault => fault.into(),
+        })?;
+        let texts = tokens.all.iter().filter(|text| !text.is_empty());
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(texts)
+            .map_err(|error| TemplateError::Failed(error.to_string()))?;
+        Ok(Self { sandbox, tokens, finder, variables: Map::new(), gap: OnceLock::new() })
+    }
+
+    /// The same template with more variables, such as `enable_thinking`, that it may read.
+    #[must_use]
+    pub fn with_variables(self, variables: Map<String, Value>) -> Self {
+        Self { variables, ..self }
     }
 
     /// The model's special tokens.
@@ -82,30 +115,23 @@ impl ChatTemplate {
             .iter()
             .map(|message| {
                 let content = broken(&message.whole(), &self.tokens.all, breaker);
-                context! { role => message.role.name(), content => content }
+                json!({ "role": message.role.name(), "content": content })
             })
             .collect();
         let text = self.text(messages, conversation.generation_prompt)?;
         let mut prompt = Prompt::default();
-        prompt.push_marked(&text, &self.tokens.all);
+        prompt.push_found(&text, &self.finder);
         Ok(prompt.map_text(|text| text.replace(breaker, "")))
     }
 
     fn text(&self, messages: Vec<Value>, generation: bool) -> Result<String, TemplateError> {
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| TemplateError::Syntax(in_words(&error)))?;
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => generation,
-            bos_token => self.tokens.beginning.as_deref().unwrap_or(""),
-            eos_token => self.tokens.end.as_deref().unwrap_or(""),
-        };
-        template.render(values).map_err(|error| match raised(&error) {
-            Some(message) => TemplateError::Refused(message),
-            None => TemplateError::Failed(in_words(&error)),
-        })
+        let mut values = self.variables.clone();
+        let tokens = &self.tokens;
+        let beginning = tokens.beginning.as_deref().unwrap_or("");
+        let end = tokens.end.as_deref().unwrap_or("");
+        let own = [messages.into(), generation.into(), beginning.into(), end.into()];
+        values.extend(OWN_VALUES.into_iter().map(str::to_owned).zip(own));
+        Ok(self.sandbox.render_one(NAME, values)?)
     }
 
     fn breaker(&self, conversation: &Conversation) -> Result<char, TemplateError> {
@@ -120,9 +146,32 @@ impl ChatTemplate {
     /// `false` if it refuses one.
     #[must_use]
     pub fn takes_system(&self) -> bool {
-        let message = |role: Role| context! { role => role.name(), content => "x" };
+        let message = |role: Role| json!({ "role": role.name(), "content": "x" });
         self.text(vec![message(Role::System), message(Role::User)], true).is_ok()
     }
+}
+
+/// A template without the marks that transformers knows around what the assistant says, which are for
+/// training: `{% generation %}` … `{% endgeneration %}`. Each becomes a block that does nothing, so that the
+/// white space around it is trimmed as before; comments and raw text stay as they are.
+fn without_generation_blocks(source: &str) -> String {
+    static MARKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r"(?s)\{#.*?#\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}|(?<open>\{%[-+]?\s*)(?<end>end)?generation(?<close>\s*[-+]?%\})",
+        )
+        .ok()
+    });
+    let Some(marks) = &*MARKS else { return source.to_owned() };
+    let replaced = marks.replace_all(source, |found: &Captures<'_>| {
+        match (found.name("open"), found.name("close")) {
+            (Some(open), Some(close)) => {
+                let block = if found.name("end").is_some() { "endif" } else { "if true" };
+                format!("{}{block}{}", open.as_str(), close.as_str())
+            }
+            _ => found[0].to_owned(),
+        }
+    });
+    replaced.into_owned()
 }
 
 /// `text` with `breaker` after the first character of every special token's text, and where it could
@@ -227,5 +276,33 @@ mod tests {
         assert!(matches!(fails.render(&request), Err(TemplateError::Failed(_))));
         let wrong = ChatTemplate::new("{% if", tokens(), OffsetDateTime::UNIX_EPOCH).unwrap_err();
         assert!(matches!(wrong, TemplateError::Syntax(_)));
+    }
+
+    #[test]
+    fn marks_of_what_the_assistant_says_do_nothing() {
+        let source = "{% for m in messages %}\n  {%- generation %} {{ m.content }}.{% endgeneration -%}\n |{% endfor %}\
+                      {# {% generation %} #}{% raw %}{% generation %}{% endraw %}{% set generation = 1 %}{{ generation }}";
+        let prompt = template(source).render(&Conversation::request("hi")).unwrap();
+        assert_eq!(prompt.text(), " hi.|{% generation %}1");
+    }
+
+    #[test]
+    fn variables_reach_the_template_and_its_own_values_stay() {
+        let source = "{{ enable_thinking }} {{ more[0].a }} {{ messages[0].content }}";
+        let variables = json!({ "enable_thinking": false, "more": [{ "a": 1 }], "messages": [] });
+        let Value::Object(variables) = variables else { panic!("{variables}") };
+        let prompt = template(source).with_variables(variables);
+        let prompt = prompt.render(&Conversation::request("x")).unwrap();
+        assert_eq!(prompt.text(), "False 1 x");
+    }
+
+    #[test]
+    fn a_text_full_of_special_tokens_is_taken_apart_in_one_pass() {
+        let mut tokens = tokens();
+        tokens.all.extend((0..6000).map(|number| format!("<unused{number}>")));
+        let source = "{% for i in range(90000) %}</s><{% endfor %}";
+        let template = ChatTemplate::new(source, tokens, OffsetDateTime::UNIX_EPOCH).unwrap();
+        let prompt = template.render(&Conversation::request("x")).unwrap();
+        assert_eq!(prompt.special().count(), 90_000);
     }
 }

@@ -13,18 +13,19 @@ pub mod importance;
 mod provenance;
 pub mod rtn;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
+use crate::engine::llama::quantize::{FormatOverride, Rounding};
 use crate::experiment::calibration::{GptqSettings, Matching};
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::llama::quantize::{FormatOverride, Rounding};
 use crate::model::artifact::KeptTensor;
+use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Method};
 use awq::AwqError;
 use gptq::GptqError;
-use importance::{ImportanceError, ImportanceMatrix, Sums};
+use importance::{Coverage, ImportanceError, ImportanceMatrix};
 use std::path::Path;
 
 /// Part of the work that llama.cpp's rounding is, where GPTQ follows.
@@ -92,6 +93,8 @@ pub enum Told {
     Memory(Vec<(String, u64)>),
     /// A fraction from 0 to 1 is done, and what is being done, in a few words.
     Progress(f64, String),
+    /// Something that the user should know of the result.
+    Note(String),
 }
 
 /// What a method did that may leave tensors to simpler rounding.
@@ -108,7 +111,7 @@ pub struct Report {
 pub enum MethodError {
     /// llama.cpp's rounding failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] GgufFileError),
@@ -121,16 +124,6 @@ pub enum MethodError {
     /// AWQ failed.
     #[error(transparent)]
     Awq(#[from] AwqError),
-    /// The matrix is of another model.
-    #[error("the importance matrix {} is of another model: its sums for '{weight}' do not fit {}", matrix.display(), model.display())]
-    OtherModel {
-        /// The matrix.
-        matrix: std::path::PathBuf,
-        /// The model.
-        model: std::path::PathBuf,
-        /// The first weight that is missing there or has another size.
-        weight: String,
-    },
     /// Something that the method needs was not given.
     #[error("the method {method} needs {what}")]
     Missing {
@@ -160,28 +153,35 @@ pub fn quantize(
         what: "a calibration text or an importance matrix",
     })?;
     let matrix = ImportanceMatrix::read(backend, calibration.importance)?;
-    check_model(backend, request, &matrix, &calibration)?;
+    let model = Header::read(request.input).map_err(GgufFileError::from)?;
+    matrix.check(calibration.importance, &model)?;
     let metadata = provenance::keys(request, &calibration, &matrix);
     let importance = matrix.importance();
-    if method == Method::Awq {
-        return run_awq(backend, request, &calibration, &importance, &metadata, told).map(Some);
+    let report = if method == Method::Awq {
+        Some(run_awq(backend, request, &calibration, &importance, &metadata, told.clone())?)
+    } else {
+        let share = if method == Method::Imatrix { 1.0 } else { DRAFT_SHARE };
+        round(backend, request, Some(&importance), &metadata, share, told.clone())?;
+        match method {
+            Method::Gptq => Some(run_gptq(backend, request, &calibration, told.clone())?),
+            Method::Rtn | Method::Imatrix | Method::Awq => None,
+        }
+    };
+    let made = Header::read(request.output).map_err(GgufFileError::from)?;
+    if let Some(note) = Coverage::note(&matrix, &model, &made) {
+        told(Told::Note(note));
     }
-    let share = if method == Method::Imatrix { 1.0 } else { DRAFT_SHARE };
-    round(backend, request, Some(&importance), &metadata, share, told.clone())?;
-    match method {
-        Method::Gptq => run_gptq(backend, request, &calibration, told).map(Some),
-        Method::Rtn | Method::Imatrix | Method::Awq => Ok(None),
-    }
+    Ok(report)
 }
 
 fn round(
     backend: Backend,
     request: &Request<'_>,
-    importance: Option<&[crate::llama::quantize::Importance]>,
-    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    importance: Option<&[crate::engine::llama::quantize::Importance]>,
+    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
     share: f64,
     told: impl Fn(Told) + Send + 'static,
-) -> Result<(), LlamaError> {
+) -> Result<(), EngineError> {
     let rounding = Rounding {
         input: request.input,
         output: request.output,
@@ -195,32 +195,6 @@ fn round(
     rtn::quantize(backend, &rounding, move |fraction| {
         told(Told::Progress(fraction * share, String::new()));
     })
-}
-
-/// llama.cpp passes over sums for weights that a model does not have: it would silently round otherwise.
-fn check_model(
-    backend: Backend,
-    request: &Request<'_>,
-    matrix: &ImportanceMatrix,
-    calibration: &Calibration<'_>,
-) -> Result<(), MethodError> {
-    let model = GgufInput::open(backend, request.input)?;
-    let fits = |weight: &str, sums: &Sums<f32>| {
-        let dimensions = model.find(weight).map(|tensor| tensor.entry.dimensions.as_slice());
-        // A row of sums for each matrix of the weight.
-        dimensions.is_some_and(|dimensions| {
-            let matrices: u64 = dimensions.iter().skip(2).product();
-            dimensions.first().map(|columns| columns * matrices) == Some(sums.squares.len() as u64)
-        })
-    };
-    match matrix.weights.iter().find(|(weight, sums)| !fits(weight, sums)) {
-        None => Ok(()),
-        Some((weight, _)) => Err(MethodError::OtherModel {
-            matrix: calibration.importance.to_owned(),
-            model: request.input.to_owned(),
-            weight: weight.clone(),
-        }),
-    }
 }
 
 fn run_gptq(
@@ -284,8 +258,8 @@ fn run_awq(
     backend: Backend,
     request: &Request<'_>,
     calibration: &Calibration<'_>,
-    importance: &[crate::llama::quantize::Importance],
-    metadata: &[(String, crate::llama::quantize::OverrideValue)],
+    importance: &[crate::engine::llama::quantize::Importance],
+    metadata: &[(String, crate::engine::llama::quantize::OverrideValue)],
     told: impl Fn(Told),
 ) -> Result<Report, MethodError> {
     let missing = MethodError::Missing { method: Method::Awq, what: "a calibration text" };

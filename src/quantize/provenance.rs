@@ -3,7 +3,7 @@
 use super::awq;
 use super::importance::ImportanceMatrix;
 use super::{Calibration, Request};
-use crate::llama::quantize::OverrideValue;
+use crate::engine::llama::quantize::OverrideValue;
 use crate::model::cache::of_bytes;
 use crate::model::quantization::Method;
 use crate::model::resolve::METHOD_KEY;

@@ -1,9 +1,9 @@
 //! Round to nearest: llama.cpp's plain quantization, with its progress read from its log.
 
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::log;
-use crate::llama::quantize::{Rounding, quantize_file};
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::log;
+use crate::engine::llama::quantize::{Rounding, quantize_file};
 
 /// Rounds a file; `progress` is told the fraction of tensors that are done.
 ///
@@ -13,7 +13,7 @@ pub fn quantize(
     backend: Backend,
     rounding: &Rounding<'_>,
     progress: impl Fn(f64) + Send + 'static,
-) -> Result<(), LlamaError> {
+) -> Result<(), EngineError> {
     log::listen(Some(Box::new(move |line| {
         if let Some(fraction) = progress_of(line) {
             progress(fraction);

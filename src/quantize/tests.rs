@@ -1,7 +1,7 @@
 //! Methods behind one call, on the demo model with a short text.
 
 use super::*;
-use crate::llama::gguf_file::GgufInput;
+use crate::engine::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
 use crate::model::resolve::METHOD_KEY;
 use std::ops::ControlFlow;
@@ -112,7 +112,7 @@ fn files_say_how_they_were_made_and_differ_by_method() {
         .iter()
         .filter_map(|news| match news {
             Told::Progress(fraction, _) => Some(*fraction),
-            Told::Memory(_) => None,
+            Told::Memory(_) | Told::Note(_) => None,
         })
         .collect();
     assert!(fractions.iter().all(|fraction| (0.0..=1.0).contains(fraction)));
@@ -130,5 +130,8 @@ fn types_of_two_bits_are_made_with_the_matrix() {
 fn a_matrix_of_another_model_is_refused() {
     let scene = Scene::new();
     let error = scene.make(EXPERTS, "imatrix:Q4_0").unwrap_err();
-    assert!(matches!(error, MethodError::OtherModel { .. }), "{error}");
+    assert!(
+        matches!(error, MethodError::Importance(ImportanceError::OtherModel { .. })),
+        "{error}"
+    );
 }

@@ -8,6 +8,12 @@ use crate::results::summary::{Row, Summary};
 use crate::results::verdict::{Check, Outcome, Verdict};
 use crate::statistics::estimate::Estimate;
 
+/// From this importance on a column stays even where it does not fit.
+pub(super) const INDISPENSABLE: u32 = 93;
+
+/// From this importance on a column is one to decide from.
+pub(super) const DECIDES: u32 = 85;
+
 /// One column, with a cell for every row of the summary.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
@@ -84,22 +90,22 @@ impl Column {
             Kind::Figure(metric) => match metric {
                 Metric::FileBytes => 95,
                 Metric::Speed(test) if Some(test) == summary.generation => 94,
-                Metric::Kld => 93,
+                Metric::Kld => INDISPENSABLE,
+                Metric::EmbeddingCosine => INDISPENSABLE,
                 Metric::PeakRssBytes => 90,
                 Metric::DeviceBytes => 89,
-                Metric::Speed(_) => 85,
-                Metric::TtftMedianSeconds => 80,
-                Metric::Perplexity => 78,
+                Metric::TtftMedianSeconds => 88,
+                Metric::Perplexity => 87,
+                Metric::Speed(_) => DECIDES,
                 Metric::TopTokenAgreement => 76,
-                Metric::EmbeddingCosine => 77,
                 Metric::NearestAgreement => 35,
                 Metric::JoulesPerToken => 72,
-                Metric::WarmLoadSeconds => 70,
                 Metric::Ttft90Seconds => 66,
                 Metric::ItlMedianSeconds => 64,
-                Metric::ColdLoadSeconds => 60,
                 Metric::Itl90Seconds => 58,
                 Metric::BitsPerWeight => 56,
+                Metric::WarmLoadSeconds => 54,
+                Metric::ColdLoadSeconds => 53,
                 Metric::PerplexityIncrease => 36,
                 Metric::Kld99 => 34,
                 Metric::GpuUtilization => 28,

@@ -10,7 +10,9 @@ use time::macros::format_description;
 pub(super) fn header(run: &RunRecord) -> Vec<String> {
     let mut of_run = vec![sanitize(&run.name), sanitize(&run.id), moment(run.started)];
     if let Some(finished) = run.finished {
-        of_run.push(format_seconds((finished - run.started).as_seconds_f64()));
+        let whole = (finished - run.started).as_seconds_f64();
+        // Time between an interruption and its resumption is no part of what a run takes.
+        of_run.push(format_seconds(run.active_seconds.unwrap_or(whole)));
     }
     let environment = &run.environment;
     let mut of_machine = vec![sanitize(&environment.cpu)];

@@ -4,6 +4,7 @@ use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
 use crate::model::quantization::Method;
 use crate::results::figure::Figure;
+use crate::results::format_test::FormatTest;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
@@ -66,10 +67,13 @@ struct ShownSummary<'a> {
     rows: Vec<ShownRow<'a>>,
     models: Vec<ShownModel<'a>>,
     generation_test: Option<String>,
+    format_tests: Vec<ShownFormatTest>,
     rounds_done: u32,
     rounds_planned: Option<u32>,
     drift: Option<ShownEstimate>,
     throttling: &'a [String],
+    /// Labels of variants that are one file under several names.
+    same_types: Vec<Vec<String>>,
     any_failed: bool,
     requirements_unmet: bool,
     findings: Vec<String>,
@@ -103,6 +107,29 @@ struct ShownTest {
     difference: ShownEstimate,
     p_value: f64,
     test: TestKind,
+}
+
+/// How two formats of a task compare, in one trial.
+#[derive(Serialize)]
+struct ShownFormatTest {
+    row: usize,
+    one: String,
+    other: String,
+    metric: String,
+    #[serde(flatten)]
+    test: ShownTest,
+}
+
+impl From<&FormatTest> for ShownFormatTest {
+    fn from(FormatTest { row, one, other, test }: &FormatTest) -> Self {
+        Self {
+            row: *row,
+            one: one.task.to_string(),
+            other: other.task.to_string(),
+            metric: one.metric.to_string(),
+            test: test.into(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -182,10 +209,12 @@ fn shown<'a>(run: &RunRecord, summary: &'a Summary) -> ShownSummary<'a> {
             })
             .collect(),
         generation_test: summary.generation.map(|test| test.to_string()),
+        format_tests: summary.format_tests.iter().map(ShownFormatTest::from).collect(),
         rounds_done: summary.rounds_done,
         rounds_planned: summary.rounds_planned,
         drift: summary.drift.as_ref().map(ShownEstimate::from),
         throttling: &summary.throttling,
+        same_types: super::types::same(run),
         any_failed: summary.any_failed(),
         requirements_unmet: summary.requirements_unmet(),
         findings: findings(run, summary),

@@ -5,6 +5,7 @@ use super::columns::{Column, Kind, columns};
 use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
 use super::header::header;
+use super::next::{Next, next};
 use super::notes::{caveats, failures};
 use super::table::heading;
 use super::text::{count, sanitize};
@@ -47,6 +48,11 @@ impl Report for Markdown {
             paragraphs.push(notes.join("\n"));
         }
         paragraphs.extend(findings(run, summary).iter().map(|finding| escape(finding)));
+        for Next { sentence, commands } in next(run, summary) {
+            paragraphs.push(escape(&sentence));
+            // Sanitized paths hold no line ends, so nothing ends the block early.
+            paragraphs.push(format!("```sh\n{}\n```", commands.join("\n")));
+        }
         for model in &summary.models {
             if let Some(chart) = chart::draw(summary, model, CHART_COLUMNS) {
                 let lines: Vec<&str> = chart.iter().map(|line| line.trim_end()).collect();

@@ -2,7 +2,7 @@
 //!
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
 //! `columns` says which columns there are and what stands in them, `numbers` how figures are
-//! written, `findings`, `notes` and `tasks` what is said in words, `chart` draws;
+//! written, `findings`, `notes`, `limits` and `tasks` what is said in words, `chart` draws;
 //! `architectures` is a comparison of its own. Uses `results`; used by
 //! the command line.
 
@@ -15,16 +15,19 @@ mod format;
 mod header;
 mod json;
 mod jsonl;
+mod limits;
 mod llama_bench;
 mod markdown;
+mod next;
 mod notes;
 mod numbers;
 mod table;
 mod tasks;
 mod text;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
 pub use format::{Format, RenderOptions, ReportError, render};
-pub use text::sanitize;
+pub use text::{quoted, sanitize};

@@ -7,7 +7,7 @@ use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
 use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement};
 use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::Metric;
-use crate::results::record::RunRecord;
+use crate::results::record::{Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, significant};
 
@@ -24,6 +24,7 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes: Vec<String> = legend(summary, shown).into_iter().collect();
     notes.extend(failures(summary));
+    notes.extend(unmeasured(run));
     notes.extend(not_measured(run));
     notes.extend(caveats(run, summary));
     notes.extend(shortened(summary, options));
@@ -102,6 +103,29 @@ pub(super) fn failures(summary: &Summary) -> Vec<String> {
         .collect()
 }
 
+/// Workloads that some trials could not do, each reason once.
+fn unmeasured(run: &RunRecord) -> Vec<String> {
+    let mut found: Vec<(&str, &Failure, Vec<String>)> = Vec::new();
+    for trial in &run.trials {
+        for workload in &trial.failed_workloads {
+            let label = sanitize(&trial.label);
+            let same = |(model, known, _): &&mut (&str, &Failure, Vec<String>)| {
+                *model == trial.model && *known == workload
+            };
+            match found.iter_mut().find(same) {
+                Some((_, _, labels)) if labels.contains(&label) => {}
+                Some((_, _, labels)) => labels.push(label),
+                None => found.push((&trial.model, workload, vec![label])),
+            }
+        }
+    }
+    let told = |(model, Failure { phase, reason }, labels): (&str, &Failure, Vec<String>)| {
+        let (model, reason) = (sanitize(model), sanitize(reason));
+        format!("Not measured of {model} ({}): {phase}, because {reason}", list(&labels))
+    };
+    found.into_iter().map(told).collect()
+}
+
 /// What limits the figures: an unfinished run, too few rounds, drift, throttling, no energy, what
 /// quality rests on.
 pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
@@ -135,7 +159,10 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes.extend(super::types::notes(run));
+    notes.extend(super::limits::notes(run));
     notes.extend(quality(run));
+    notes.extend(embeddings(run));
     notes.extend(super::tasks::notes(run, summary));
     if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {
         notes.push(
@@ -196,7 +223,39 @@ fn quality(run: &RunRecord) -> Option<String> {
     } else {
         String::new()
     };
-    Some(format!("PPL and KLD over {tokens} tokens of text{early}{bound}."))
+    let text = text_of(run);
+    Some(format!("PPL and KLD over {tokens} tokens of {text}{early}{bound}."))
+}
+
+/// What embeddings are compared on.
+fn embeddings(run: &RunRecord) -> Option<String> {
+    let mut measured = run.trials.iter().filter_map(|trial| trial.embedding_quality.as_ref());
+    let pieces = measured.next()?.pieces;
+    Some(format!("Cosines over {pieces} pieces of {}.", text_of(run)))
+}
+
+/// The texts that quality is measured on, as the experiment names them; `text` in a run of another version.
+fn text_of(run: &RunRecord) -> String {
+    let experiment = &run.experiment;
+    let source = |of: &serde_json::Value| {
+        let source = of.pointer("/workloads/quality/source")?.as_str()?;
+        Some(match source {
+            "demo" => "the demo text".to_owned(),
+            path => sanitize(path),
+        })
+    };
+    let models = experiment.get("models").and_then(serde_json::Value::as_array);
+    let own = models.into_iter().flatten().filter_map(|model| {
+        let has_own = model.get("workloads").is_some_and(|it| !it.is_null());
+        source(if has_own { model } else { experiment })
+    });
+    let mut names: Vec<String> = Vec::new();
+    for name in own {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 
 /// A requirement in words: `memory ≤ 2.00 GiB`.

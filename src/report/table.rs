@@ -1,10 +1,11 @@
 //! The table for the terminal: what a person decides from.
 
 use super::chart;
-use super::columns::{Column, Kind, columns};
+use super::columns::{Column, DECIDES, INDISPENSABLE, Kind, columns};
 use super::findings::findings;
 use super::format::{RenderOptions, Report, ReportError};
 use super::header::header;
+use super::next::{Next, next};
 use super::notes::notes;
 use super::text::{sanitize, wrap};
 use crate::model::architecture::ArchitectureClass;
@@ -59,6 +60,11 @@ impl Report for Table {
         for sentence in findings {
             lines.extend(wrap(&sentence, prose, ""));
         }
+        for Next { sentence, commands } in next(run, summary) {
+            lines.extend(wrap(&sentence, prose, ""));
+            // Whole, so that it can be copied.
+            lines.extend(commands.iter().map(|command| format!("$ {command}")));
+        }
         for model in &summary.models {
             if let Some(chart) = chart::draw(summary, model, options.columns) {
                 lines.push(String::new());
@@ -95,11 +101,18 @@ fn fit(all: &[Column], summary: &Summary, columns: usize) -> (Vec<Column>, LeftO
     let mut by_importance: Vec<usize> = (0..all.len()).collect();
     by_importance.sort_by_key(|&column| std::cmp::Reverse(all[column].importance(summary)));
     let mut kept: Vec<usize> = Vec::new();
+    let mut lacks_one_that_decides = false;
     for column in by_importance {
+        let importance = all[column].importance(summary);
+        // What decides nothing takes no room where something that decides found none.
+        if lacks_one_that_decides && importance < DECIDES {
+            continue;
+        }
         kept.push(column);
-        let indispensable = all[column].importance(summary) >= 93;
-        if !indispensable && total(&mut kept.iter().map(|&column| &all[column])) > columns {
+        let too_wide = total(&mut kept.iter().map(|&column| &all[column])) > columns;
+        if too_wide && importance < INDISPENSABLE {
             kept.pop();
+            lacks_one_that_decides |= importance >= DECIDES;
         }
     }
     kept.sort_unstable();

@@ -1,6 +1,7 @@
 //! What tasks say in words: which variants answer worse than the reference, and what was left out.
 
-use super::text::{list, sanitize};
+use super::text::{count, list, sanitize};
+use crate::results::format_test::FormatTest;
 use crate::results::metric::{Metric, TaskColumn};
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
@@ -40,10 +41,78 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
             list(&alike)
         ));
     }
+    notes.extend(formats(summary));
     notes.extend(retrieval(run));
     notes.extend(sight(run));
+    notes.extend(open_thoughts(run));
     notes.extend(left_out(run));
     notes
+}
+
+/// Tasks that were answered within a thought, once per model.
+fn open_thoughts(run: &RunRecord) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for trial in &run.trials {
+        for task in &trial.tasks {
+            let Some(open) = &task.open_thought else { continue };
+            let note = format!(
+                "{}: the chat template of {} ends with an open {open}, so what was scored are words of a thought \
+                 rather than answers; chat_template_kwargs = {{ enable_thinking = false }} closes it if the \
+                 template reads that.",
+                task.task,
+                sanitize(&trial.model),
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}
+
+/// How the formats of a task compare, for the reference of each model: what a format is worth is not to be
+/// read off figures side by side, whose questions are the same.
+fn formats(summary: &Summary) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (position, row) in summary.rows.iter().enumerate().filter(|(_, row)| row.is_reference) {
+        let of_row = || summary.format_tests.iter().filter(|it| it.row == position);
+        let mut names: Vec<String> = of_row().map(|it| it.one.task.parts().0.to_owned()).collect();
+        names.dedup();
+        for name in names {
+            let of_task = || of_row().filter(|it| it.one.task.parts().0 == name);
+            let different: Vec<String> = of_task()
+                .filter(|it| it.test.p_value < SIGNIFICANT)
+                .map(|FormatTest { one, other, test, .. }| {
+                    let points = test.difference.value * one.metric.percent_factor();
+                    let (better, worse) = if points < 0.0 { (other, one) } else { (one, other) };
+                    format!(
+                        "{} is {:.1} points above {} ({})",
+                        format_of(better),
+                        points.abs(),
+                        format_of(worse),
+                        p(test.p_value)
+                    )
+                })
+                .collect();
+            let pairs = count(of_task().count(), "pair");
+            let told = if different.is_empty() {
+                "no two differ beyond the noise".to_owned()
+            } else {
+                list(&different)
+            };
+            notes.push(format!(
+                "Formats of {name} ({}, {}), {pairs} tested by question and corrected for their number: \
+                 {told}.",
+                sanitize(&row.model),
+                sanitize(&row.label)
+            ));
+        }
+    }
+    notes
+}
+
+fn format_of(column: &TaskColumn) -> String {
+    column.task.parts().1.unwrap_or("none").to_owned()
 }
 
 /// Where the time of a question goes in tasks that find passages, of the reference of each model.

@@ -35,6 +35,22 @@ pub struct Choice {
 /// Source: Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, equation 1.1.
 const SCALING_EXPONENT: f64 = 0.076;
 
+/// Files whose sizes differ by less than this fraction are equally large: what separates them is a few
+/// tensors or a key of the metadata, and nobody chooses by that.
+const SIZE_THAT_MATTERS: f64 = 0.01;
+
+/// Whether a file is smaller or larger than another by what matters.
+pub(super) fn size_relation(own: &Figure, other: &Figure) -> Relation {
+    let (own, other) = (own.estimate.value, other.estimate.value);
+    if own < other * (1.0 - SIZE_THAT_MATTERS) {
+        Relation::Lower
+    } else if other < own * (1.0 - SIZE_THAT_MATTERS) {
+        Relation::Higher
+    } else {
+        Relation::Same
+    }
+}
+
 /// The Pareto front and what is off it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Front {
@@ -55,8 +71,8 @@ pub struct Beaten {
 
 /// The candidates that no other one beats.
 ///
-/// One beats another if it is smaller, faster or closer to the reference beyond the noise and in
-/// nothing worse beyond the noise. What the 95 % intervals leave open counts as equal, so noise
+/// One beats another if it is smaller by 1 % or more, or faster or closer to the reference beyond the noise,
+/// and in nothing worse by as much. What the 95 % intervals leave open counts as equal, so noise
 /// neither adds nor removes a variant by itself. A figure that is missing in either decides nothing,
 /// so candidates should all have the same ones.
 #[must_use]
@@ -88,7 +104,10 @@ fn beats(subject: &Candidate, other: &Candidate) -> bool {
         (Some(own), Some(others)) => own.relation(others),
         _ => Relation::Same,
     };
-    let size = relation(subject.size.as_ref(), other.size.as_ref());
+    let size = match (&subject.size, &other.size) {
+        (Some(own), Some(others)) => size_relation(own, others),
+        _ => Relation::Same,
+    };
     let speed = relation(subject.speed.as_ref(), other.speed.as_ref());
     let loss = if subject.loss_is_perplexity == other.loss_is_perplexity {
         relation(subject.loss.as_ref(), other.loss.as_ref())

@@ -1,6 +1,6 @@
 //! Judgement over the trials of a model: front, best trade-off, next steps, best of each column.
 
-use super::choice::{Candidate, Choice, Front, best_trade_off, pareto_front};
+use super::choice::{Candidate, Choice, Front, best_trade_off, pareto_front, size_relation};
 use super::figure::{Figure, Relation};
 use super::metric::{Better, Metric};
 use super::summary::{Group, ModelSummary, Row};
@@ -123,7 +123,7 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
 /// From this fraction of the chosen row's loss on, a step to another is worth its size.
 const WORTH_A_STEP: f64 = 0.75;
 
-/// The next steps from the chosen row along the front, either way.
+/// The next steps from the chosen row along the front, either way. A smaller one is smaller by what matters.
 fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
     let candidate = |row: usize| candidates.iter().find(|candidate| candidate.row == row);
     let Some(chosen) = model.choice.as_ref().and_then(|choice| candidate(choice.row)) else {
@@ -147,9 +147,13 @@ fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
         .filter(|other| size(other) > size(chosen) && diverges_less(other))
         .min_by(|left, right| size(left).total_cmp(&size(right)))
         .map(|other| other.row);
+    let is_smaller = |other: &Candidate| match (&other.size, &chosen.size) {
+        (Some(own), Some(others)) => size_relation(own, others) == Relation::Lower,
+        _ => false,
+    };
     model.smaller = on_front
         .iter()
-        .filter(|other| size(other) < size(chosen))
+        .filter(|other| is_smaller(other))
         .max_by(|left, right| size(left).total_cmp(&size(right)))
         .map(|other| other.row);
 }
@@ -175,9 +179,16 @@ pub(super) fn mark_best(rows: &mut [Row], model: &ModelSummary, metrics: &[Metri
             .filter(|&&row| !(metric.is_comparison() && is_reference_variant(row)))
             .filter_map(|&row| Some((row, rows[row].figures.get(&metric)?.clone())))
             .collect();
+        let relation = |own: &Figure, other: &Figure| {
+            if metric == Metric::FileBytes {
+                size_relation(own, other)
+            } else {
+                own.relation(other)
+            }
+        };
         let wins = |own: &Figure, other: &Figure| match better {
-            Better::Lower => own.relation(other) == Relation::Lower,
-            Better::Higher => own.relation(other) == Relation::Higher,
+            Better::Lower => relation(own, other) == Relation::Lower,
+            Better::Higher => relation(own, other) == Relation::Higher,
         };
         let Some((_, top)) = figures.iter().reduce(|best, next| {
             // Not the values: perplexities whose evaluation ended early are of different chunks.

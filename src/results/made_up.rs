@@ -142,6 +142,7 @@ impl MadeUp {
             name: "laptop".to_owned(),
             started: started(),
             finished: Some(started() + Duration::seconds(1260)),
+            active_seconds: Some(1260.0),
             environment: self.environment(),
             requirements: Requirements::default(),
             experiment: serde_json::json!({ "name": "laptop", "rounds": self.rounds }),
@@ -159,6 +160,8 @@ impl MadeUp {
             cpu: "AMD Ryzen 7 7840U".to_owned(),
             physical_cores: 8,
             logical_cpus: 16,
+            usable_cpus: Some(16),
+            cpu_quota_cores: None,
             governor: Some("performance".to_owned()),
             memory_bytes: 32 << 30,
             gpus: if self.gpu { vec!["NVIDIA H200".to_owned()] } else { Vec::new() },
@@ -197,7 +200,9 @@ impl MadeUp {
                 active_parameters: Some(1_240_000_000),
                 experts: None,
                 tensor_bytes: bytes - 5_000_000,
+                types: None,
                 context_length: 131_072,
+                positions: None,
                 layers: 16,
                 vocabulary: 128_256,
                 threads: 8,
@@ -207,8 +212,11 @@ impl MadeUp {
             }),
             visits: (0..self.rounds).map(|round| self.visit(noise, round, truth, slower)).collect(),
             quality: self.quality.then(|| quality(noise, truth)),
+            stages: Vec::new(),
             tasks: Vec::new(),
             embedding_quality: None,
+            failed_workloads: Vec::new(),
+            left_out: Vec::new(),
             failure: None,
         }
     }
@@ -250,6 +258,8 @@ impl MadeUp {
             responses,
             usage: vec![PhaseUsage {
                 phase: Phase::Speed(speed_test("tg128")),
+                begin_seconds: Some(9.5),
+                end_seconds: Some(14.5),
                 usage: self.usage(noise, bytes),
             }],
             peak_rss_bytes: Some(whole(if self.gpu {
@@ -320,6 +330,7 @@ fn quality(noise: &mut Noise, truth: Truth) -> Quality {
     let kld = mean(&chunk_kld);
     Quality {
         perplexity: with_error(mean(&chunk_nll).exp(), 0.08),
+        context: 512,
         chunks: CHUNKS,
         chunks_available: CHUNKS,
         scored_tokens: u64::from(CHUNKS) * 255,

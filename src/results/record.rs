@@ -12,7 +12,7 @@ use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, Quality, Response, SpeedSample,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub struct RunRecord {
     /// When it ended; `None`: interrupted or under way.
     #[serde(with = "time::serde::rfc3339::option")]
     pub finished: Option<OffsetDateTime>,
+    /// Seconds that it was under way, without the time between an interruption and its resumption. `None` in
+    /// runs stored before this was kept.
+    #[serde(default)]
+    pub active_seconds: Option<f64>,
     /// What it ran on and was built from.
     pub environment: Environment,
     /// What the user needs.
@@ -78,6 +82,12 @@ pub struct Environment {
     pub physical_cores: u32,
     /// Logical processors.
     pub logical_cpus: u32,
+    /// Logical processors that the run may use (affinity); `None`: not known.
+    #[serde(default)]
+    pub usable_cpus: Option<u32>,
+    /// Processor time per time that its control group may use, in cores; `None`: no limit.
+    #[serde(default)]
+    pub cpu_quota_cores: Option<f64>,
     /// Frequency governor, if the system tells.
     pub governor: Option<String>,
     /// Memory of the machine, bytes.
@@ -107,6 +117,9 @@ pub struct TrialRecord {
     pub facts: Option<ModelFacts>,
     /// All visits, in order of time.
     pub visits: Vec<VisitRecord>,
+    /// What the visits for quality and tasks used.
+    #[serde(default)]
+    pub stages: Vec<StageRecord>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
     /// Tasks that were answered.
@@ -115,6 +128,12 @@ pub struct TrialRecord {
     /// How alike an encoder's embeddings and the reference's are.
     #[serde(default)]
     pub embedding_quality: Option<EmbeddingQuality>,
+    /// Workloads that failed, while the others were measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_workloads: Vec<Failure>,
+    /// What could not be measured of it, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Why the trial failed; `None`: it did not.
     pub failure: Option<Failure>,
 }
@@ -125,9 +144,18 @@ impl TrialRecord {
     pub fn has_quality(&self) -> bool {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
+
+    /// Adds workloads that failed; each is told of once.
+    pub fn add_failed(&mut self, workloads: Vec<Failure>) {
+        for workload in workloads {
+            if !self.failed_workloads.iter().any(|known| known.phase == workload.phase) {
+                self.failed_workloads.push(workload);
+            }
+        }
+    }
 }
 
-/// Why a trial failed.
+/// Why a trial, or one of its workloads, failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// In which phase.
@@ -160,6 +188,30 @@ pub struct VisitRecord {
     pub pss_bytes: Option<u64>,
 }
 
+/// What a visit for quality or tasks used: its figures are the trial's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// What the visit was for.
+    pub stage: Stage,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// Usage per phase.
+    pub usage: Vec<PhaseUsage>,
+    /// Peak resident memory of the worker, bytes.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// What a visit outside the rounds is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Perplexity, and divergence from the reference.
+    Quality,
+    /// Questions of tasks.
+    Tasks,
+}
+
 /// The repetitions of one throughput test within one visit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeedRecord {
@@ -174,6 +226,12 @@ pub struct SpeedRecord {
 pub struct PhaseUsage {
     /// The phase.
     pub phase: Phase,
+    /// When it began, seconds since the start of the visit. `None` in runs stored before this was kept.
+    #[serde(default)]
+    pub begin_seconds: Option<f64>,
+    /// When it ended, seconds since the start of the visit.
+    #[serde(default)]
+    pub end_seconds: Option<f64>,
     /// What was used.
     pub usage: Usage,
 }

@@ -5,6 +5,7 @@ use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
 use super::extract;
 use super::figure::Figure;
+use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
 use super::metric::Metric;
 use super::record::{Failure, RunRecord, TrialRecord};
@@ -14,6 +15,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
+use crate::worker::protocol::Phase;
 use crate::workload::measured::ModelFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +30,8 @@ pub struct Summary {
     pub metrics: Vec<Metric>,
     /// The test that stands for generation speed.
     pub generation: Option<SpeedTest>,
+    /// Formats of each task against each other.
+    pub format_tests: Vec<FormatTest>,
     /// Change of the anchor over the run, as a fraction; `None` if it was measured too seldom.
     pub drift: Option<Estimate>,
     /// Signs of throttling seen in any phase, each once.
@@ -65,6 +69,8 @@ pub struct Row {
     pub best: BTreeSet<Metric>,
     /// Whether the requirements are met; `None`: nothing is required, or the trial failed.
     pub verdict: Option<Verdict>,
+    /// Workloads that failed.
+    pub failed_workloads: Vec<Failure>,
     /// Why the trial failed.
     pub failure: Option<Failure>,
 }
@@ -147,6 +153,7 @@ impl Summary {
             models,
             metrics,
             generation,
+            format_tests: format_tests(&rows),
             drift: drift(run),
             throttling: throttling(run),
             rounds_done: rounds_done(run),
@@ -162,10 +169,10 @@ impl Summary {
         verdicts.peek().is_some() && verdicts.all(|verdict| !verdict.is_met())
     }
 
-    /// Whether any trial failed: exit code 3.
+    /// Whether any trial failed, or a workload of one: exit code 3.
     #[must_use]
     pub fn any_failed(&self) -> bool {
-        self.rows.iter().any(|row| row.failure.is_some())
+        self.rows.iter().any(|row| row.failure.is_some() || !row.failed_workloads.is_empty())
     }
 }
 
@@ -180,7 +187,15 @@ impl Row {
     /// task that the model was not given.
     #[must_use]
     pub fn is_inapplicable(&self, metric: Metric) -> bool {
-        let not_given = matches!(metric, Metric::Task(_)) && !self.figures.contains_key(&metric);
+        let not_given = match metric {
+            Metric::Task(column) => {
+                let phase = Phase::Task(column.task);
+                let has_failed =
+                    self.failed_workloads.iter().any(|workload| workload.phase == phase);
+                !has_failed && !self.figures.contains_key(&metric)
+            }
+            _ => false,
+        };
         (not_given && self.failure.is_none())
             || self.facts.as_ref().is_some_and(|facts| !applies_to(metric, facts))
     }
@@ -208,6 +223,7 @@ fn row(trial: &TrialRecord) -> Row {
         tests: BTreeMap::new(),
         best: BTreeSet::new(),
         verdict: None,
+        failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
     }
 }

@@ -157,6 +157,7 @@ mod tests {
         TaskRecord {
             task: "t".parse().unwrap(),
             format: "none".to_owned(),
+            open_thought: None,
             questions,
             too_long: Vec::new(),
             scores: vec![ScoreRecord { metric, counts }],

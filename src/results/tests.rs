@@ -1,7 +1,7 @@
 //! Tests of summaries over made-up runs.
 
 use super::figure::Relation;
-use super::made_up::{LADDER, MadeUp, fail, speed_test};
+use super::made_up::{LADDER, MadeUp, Truth, fail, speed_test};
 use super::metric::Metric;
 use super::record::{RunRecord, SpeedRecord};
 use super::summary::{Row, Summary};
@@ -327,4 +327,23 @@ fn the_same_prompts_in_another_order_are_the_same_prompts() {
     );
     let faster = &own.rows[7].figures[&Metric::TtftMedianSeconds];
     assert_eq!(faster.relation(&own.rows[0].figures[&Metric::TtftMedianSeconds]), Relation::Lower);
+}
+
+#[test]
+fn a_few_bytes_are_no_reason_to_take_a_variant_that_diverges_more() {
+    let q4_0 = LADDER[7];
+    let nearly = Truth { mebibytes: q4_0.mebibytes - 0.001, kld: q4_0.kld * 1.7, ..LADDER[5] };
+    let summary =
+        Summary::of(&MadeUp { variants: vec![LADDER[0], q4_0, nearly], ..MadeUp::default() }.run());
+    let model = &summary.models[0];
+    assert_eq!(model.choice.as_ref().map(|choice| choice.row), Some(1));
+    assert_eq!(model.smaller, None);
+    assert_eq!(labels(&summary, &model.front.members), ["F16", "Q4_0"]);
+    for label in ["Q4_0", "Q4_K_M"] {
+        assert!(row(&summary, label).best.contains(&Metric::FileBytes), "{label}");
+    }
+    let smaller = Truth { mebibytes: q4_0.mebibytes * 0.98, ..nearly };
+    let variants = vec![LADDER[0], q4_0, smaller];
+    let summary = Summary::of(&MadeUp { variants, ..MadeUp::default() }.run());
+    assert_eq!(summary.models[0].smaller, Some(2));
 }

@@ -4,6 +4,7 @@
 //! cosines, in f32. In a file, graph and vectors are `MessagePack` behind a line of JSON, which says what it is
 //! an index of and carries its SHA-256.
 
+use crate::files::Unfinished;
 use instant_distance::{Builder, Hnsw, Point, PointId, Search};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -31,7 +32,7 @@ pub enum IndexError {
         reason: String,
     },
     /// Reading or writing failed.
-    #[error("cannot {action} the vector index {}: {source}", path.display())]
+    #[error("cannot {action} the vector index {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -199,11 +200,9 @@ impl VectorIndex {
         let mut bytes = serde_json::to_vec(&heading).map_err(|error| io(error.into()))?;
         bytes.push(b'\n');
         bytes.append(&mut graph);
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+        let mut file = Unfinished::beside(path).map_err(io)?;
         std::io::Write::write_all(&mut file, &bytes).map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(bytes.len() as u64)
+        file.finish(path).map_err(io)
     }
 
     /// Reads an index that [`Self::save`] wrote for the same subject.

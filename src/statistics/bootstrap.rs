@@ -205,7 +205,9 @@ mod tests {
             clusters in prop::collection::vec(prop::collection::vec(0.0..1e3_f64, 0..8), 5..12),
             probability in 0.0..1.0_f64,
         ) {
-            if let Some(found) = quantiles(&clusters, &[probability]) {
+            let found = quantiles(&clusters, &[probability]);
+            prop_assert_eq!(found.is_some(), clusters.iter().any(|values| !values.is_empty()));
+            if let Some(found) = found {
                 let all = Sample::new(clusters.into_iter().flatten()).unwrap();
                 let interval = found[0].estimate().interval.unwrap();
                 prop_assert!(all.minimum() - 1e-9 <= interval.low);

@@ -1,13 +1,22 @@
 //! Jobs that make files: variants, imports, importance matrices.
 
-use super::protocol::{CalibrateJob, Event, ImportJob, MemoryPart, Phase, QuantizeJob};
+use super::protocol::{
+    CalibrateJob, Event, ImportJob, MemoryPart, Phase, PlanTypesJob, PlannedVariant, QuantizeJob,
+};
 use super::report::Reporter;
-use crate::llama::backend::Backend;
+use crate::causes::in_words;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::quantize::planned_types;
 use crate::mix::TensorTypes;
-use crate::model::gguf::Header;
+use crate::model::gguf::{GgmlType, Header};
+use crate::model::quantization::{Method, Quantization};
+use crate::model::size;
+use crate::model::stored_types::StoredTypes;
 use crate::quantize;
 use crate::quantize::import::Import;
 use crate::quantize::importance::{self, Calibration, Told};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -23,7 +32,8 @@ pub(super) fn quantize(
     let text = text.map(read_text).transpose()?;
     let types = job.recipe.as_ref().map(|recipe| {
         let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
-        TensorTypes::of(recipe, &model).map_err(|error| in_words(&error))
+        let has_importance = job.method.is_calibrated();
+        TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
     });
     let types = types.transpose()?;
     let request = quantize::Request {
@@ -52,6 +62,7 @@ pub(super) fn quantize(
         move |told| match told {
             quantize::Told::Memory(parts) => tell_memory(&reporter, parts),
             quantize::Told::Progress(fraction, note) => reporter.progress(fraction, &note),
+            quantize::Told::Note(text) => reporter.send(&Event::Note { text }),
         }
     };
     let report = quantize::quantize(backend, &request, told).map_err(|error| in_words(&error))?;
@@ -61,6 +72,32 @@ pub(super) fn quantize(
     if let Some(quantize::Report { chosen, kept }) = report {
         reporter.send(&Event::Quantized { chosen, kept });
     }
+    Ok(())
+}
+
+/// Finds the types of variants that are not made yet.
+pub(super) fn plan_types(
+    backend: Backend,
+    job: &PlanTypesJob,
+    reporter: &Reporter,
+) -> Result<(), String> {
+    let header = Header::read(&job.input).map_err(|error| in_words(&error))?;
+    let variants = job.quantizations.iter().map(|quantization| {
+        let Quantization { file_type, method } = *quantization;
+        let is_weighted = method != Method::Rtn;
+        let types = planned_types(backend, &job.input, file_type, is_weighted)
+            .map_err(|error| in_words(&error))?;
+        let types: HashMap<String, GgmlType> = types.into_iter().collect();
+        let formats: Option<Vec<GgmlType>> =
+            header.tensors.iter().map(|tensor| types.get(&tensor.name).copied()).collect();
+        let formats = formats.ok_or("llama.cpp does not tell the types of all tensors")?;
+        Ok(PlannedVariant {
+            bytes: size::bytes_as(&header, &formats),
+            types: StoredTypes::given(&header, &formats, Some(file_type)),
+        })
+    });
+    let variants = variants.collect::<Result<_, String>>()?;
+    reporter.send(&Event::PlannedTypes { variants });
     Ok(())
 }
 
@@ -78,8 +115,14 @@ pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> 
         base: &job.base,
         output: &job.output,
     };
-    crate::quantize::import::import(backend, &request, |fraction| reporter.progress(fraction, ""))
-        .map_err(|error| in_words(&error))
+    let note = crate::quantize::import::import(backend, &request, |fraction| {
+        reporter.progress(fraction, "")
+    })
+    .map_err(|error| in_words(&error))?;
+    if let Some(text) = note {
+        reporter.send(&Event::Note { text });
+    }
+    Ok(())
 }
 
 /// Makes an importance matrix.
@@ -126,10 +169,4 @@ pub(super) fn calibrate(
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read the text {}: {error}", path.display()))
-}
-
-/// An error with all its causes.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

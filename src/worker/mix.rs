@@ -1,20 +1,22 @@
 //! Mixes: what the worker does for `quantbench mix`.
 
-use super::making::{in_words, read_text};
+use super::making::read_text;
 use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
 use super::report::Reporter;
-use crate::llama::backend::Backend;
-use crate::llama::quantize::Importance;
+use crate::causes::in_words;
+use crate::engine::Engine as _;
+use crate::engine::llama::backend::Backend;
 use crate::mix::{self, Application, Request, Told};
-use crate::model::gguf::GgmlType;
-use crate::quantize::importance::ImportanceMatrix;
+use crate::model::gguf::{GgmlType, Header};
+use crate::quantize::importance::{Coverage, ImportanceMatrix};
 use std::path::Path;
 
 /// Measures, chooses and writes a mix; an error is one sentence for the orchestrator.
 pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Mix));
     let text = read_text(&job.text)?;
-    let importance = importance(backend, job.importance.as_deref())?;
+    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let (types, measured) = (formats(&job.types)?, formats(&job.measured_types)?);
     let request = Request {
         source: &job.source,
@@ -40,6 +42,7 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
         Told::Progress(fraction, note) => reporter.progress(fraction, note),
     };
     let report = mix::run(backend, &request, &mut tell).map_err(|error| in_words(&error))?;
+    tell_coverage(matrix.as_ref(), &job.source, &job.output, reporter)?;
     reporter.send(&Event::Mixed(Box::new(report)));
     Ok(())
 }
@@ -51,7 +54,8 @@ pub(super) fn apply(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let importance = importance(backend, job.importance.as_deref())?;
+    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let application = Application {
         recipe: &job.recipe,
         source: &job.source,
@@ -60,12 +64,35 @@ pub(super) fn apply(
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         maker: &job.maker,
     };
-    mix::apply(backend, &application).map(|_| ()).map_err(|error| in_words(&error))
+    mix::apply(backend, &application).map_err(|error| in_words(&error))?;
+    tell_coverage(matrix.as_ref(), &job.source, &job.output, reporter)
 }
 
-fn importance(backend: Backend, path: Option<&Path>) -> Result<Option<Vec<Importance>>, String> {
-    let matrix = path.map(|path| ImportanceMatrix::read(backend, path)).transpose();
-    Ok(matrix.map_err(|error| in_words(&error))?.map(|matrix| matrix.importance()))
+fn matrix(
+    backend: Backend,
+    path: Option<&Path>,
+    model: &Path,
+) -> Result<Option<ImportanceMatrix>, String> {
+    let Some(path) = path else { return Ok(None) };
+    let matrix = ImportanceMatrix::read(backend, path).map_err(|error| in_words(&error))?;
+    let model = Header::read(model).map_err(|error| in_words(&error))?;
+    matrix.check(path, &model).map_err(|error| in_words(&error))?;
+    Ok(Some(matrix))
+}
+
+/// Says what of the result was rounded without the matrix.
+fn tell_coverage(
+    matrix: Option<&ImportanceMatrix>,
+    source: &Path,
+    made: &Path,
+    reporter: &Reporter,
+) -> Result<(), String> {
+    let Some(matrix) = matrix else { return Ok(()) };
+    let header = |path| Header::read(path).map_err(|error| in_words(&error));
+    if let Some(text) = Coverage::note(matrix, &header(source)?, &header(made)?) {
+        reporter.send(&Event::Note { text });
+    }
+    Ok(())
 }
 
 fn formats(names: &[String]) -> Result<Vec<GgmlType>, String> {

@@ -16,7 +16,9 @@ use report::Reporter;
 use std::io::BufRead as _;
 use std::process::ExitCode;
 
-use crate::llama::backend::Backend;
+use crate::engine::Engine;
+use crate::engine::clock::{Clock, MonotonicClock};
+use crate::engine::llama::backend::Backend;
 
 /// Reads one job from standard input, does it, and reports on standard output.
 ///
@@ -29,7 +31,7 @@ pub fn main() -> ExitCode {
         Ok(_) => serde_json::from_str::<Job>(&line).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let reporter = Reporter::default();
+    let reporter = Reporter::to(std::io::stdout());
     let job = match job {
         Ok(job) => job,
         Err(error) => {
@@ -39,30 +41,44 @@ pub fn main() -> ExitCode {
     };
     leave_when_orchestrator_is_gone();
     reporter.send(&Event::Phase(Phase::Start));
-    let backend = Backend::initialise();
-    let result = match job {
-        Job::Quantize(job) => making::quantize(backend, &job, &reporter),
-        Job::Import(job) => making::import(backend, &job, &reporter),
-        Job::Calibrate(job) => making::calibrate(backend, &job, &reporter),
-        Job::Mix(job) => mix::run(backend, &job, &reporter),
-        Job::ApplyRecipe(job) => mix::apply(backend, &job, &reporter),
-        Job::Visit(job) => visit::run(backend, &job, &reporter),
-        Job::PredictMemory(job) => visit::predict_memory(backend, &job, &reporter),
+    let llama = Backend::initialise();
+    let clock = MonotonicClock::default();
+    let tools = Tools { engine: &llama, clock: &clock, reporter: &reporter };
+    let result = match &job {
+        Job::Quantize(job) => making::quantize(llama, job, &reporter),
+        Job::Import(job) => making::import(llama, job, &reporter),
+        Job::Calibrate(job) => making::calibrate(llama, job, &reporter),
+        Job::Mix(job) => mix::run(llama, job, &reporter),
+        Job::ApplyRecipe(job) => mix::apply(llama, job, &reporter),
+        Job::Visit(job) => visit::run(tools, job),
+        Job::PredictMemory(job) => visit::predict_memory(tools, job),
+        Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),
     };
-    match result {
+    match finish(result, &reporter) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// What a visit works with.
+#[derive(Debug, Clone, Copy)]
+struct Tools<'a> {
+    engine: &'a dyn Engine,
+    clock: &'a dyn Clock,
+    reporter: &'a Reporter,
+}
+
+/// Sends the last event; returns whether the job is done.
+fn finish(result: Result<(), String>, reporter: &Reporter) -> bool {
+    let is_done = result.is_ok();
+    reporter.send(&match result {
         Ok(()) => {
             let memory = process_memory::read();
-            reporter.send(&Event::Done {
-                peak_rss_bytes: memory.peak_rss_bytes,
-                pss_bytes: memory.pss_bytes,
-            });
-            ExitCode::SUCCESS
+            Event::Done { peak_rss_bytes: memory.peak_rss_bytes, pss_bytes: memory.pss_bytes }
         }
-        Err(message) => {
-            reporter.send(&Event::Failed { message });
-            ExitCode::FAILURE
-        }
-    }
+        Err(message) => Event::Failed { message },
+    });
+    is_done
 }
 
 /// The orchestrator keeps our standard input open for as long as it lives, however it dies.
@@ -71,4 +87,18 @@ fn leave_when_orchestrator_is_gone() {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(3);
     });
+}
+
+/// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
+/// as it would go to the orchestrator.
+#[cfg(test)]
+pub(crate) fn visit_in_this_process(
+    engine: &dyn Engine,
+    clock: &dyn Clock,
+    job: &protocol::VisitJob,
+    output: impl std::io::Write + Send + 'static,
+) {
+    let reporter = Reporter::to(output);
+    reporter.send(&Event::Phase(Phase::Start));
+    finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
 }

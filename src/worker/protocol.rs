@@ -12,16 +12,18 @@ use crate::metrics::TaskMetric;
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{Cost, Report, Target};
 use crate::model::artifact::KeptTensor;
-use crate::model::quantization::{FileType, Method};
+use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::stored_types::StoredTypes;
 use crate::prompt::choice::FormatChoice;
 use crate::quantize::import::CheckpointKind;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LoadSample, ModelFacts, PredictedMemory, Quality, Response,
-    SpeedSample,
+    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
+    Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use crate::workload::tasks::retrieve::CorpusJob;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -43,6 +45,8 @@ pub enum Job {
     Visit(VisitJob),
     /// Say how much memory a variant would take, without loading its weights.
     PredictMemory(PredictJob),
+    /// Say which types variants would have, without making them.
+    PlanTypes(PlanTypesJob),
 }
 
 /// Make one variant.
@@ -215,6 +219,9 @@ pub enum WorkloadJob {
         sampling: Sampling,
         /// Which format prompts are put into.
         format: FormatChoice,
+        /// What the model's own template is given besides.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        chat_template_kwargs: Map<String, Value>,
     },
     /// Perplexity, and divergence from the reference if a reference file is given.
     Quality(QualityJob),
@@ -235,6 +242,9 @@ pub struct TaskJob {
     pub metrics: Vec<TaskMetric>,
     /// Which format requests are put into.
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// What stands between request and alternative, if it was chosen.
     pub separator: Option<String>,
     /// The passages of a task that finds some.
@@ -291,6 +301,24 @@ pub struct PredictJob {
     pub settings: Settings,
     /// For which context lengths, in tokens.
     pub contexts: Vec<u32>,
+}
+
+/// Find the types that quantizations would give the tensors of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanTypesJob {
+    /// The model (first part, if split).
+    pub input: PathBuf,
+    /// What would be made of it.
+    pub quantizations: Vec<Quantization>,
+}
+
+/// A variant that is not made yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedVariant {
+    /// Bytes of the file, but for what its method adds to the metadata.
+    pub bytes: u64,
+    /// The types of its tensors.
+    pub types: StoredTypes,
 }
 
 /// What a worker is doing; the monitor's usage records are kept per phase.
@@ -366,6 +394,11 @@ pub enum Event {
         /// What it is for.
         parts: Vec<MemoryPart>,
     },
+    /// Something that the user should know of what the job makes.
+    Note {
+        /// In a sentence.
+        text: String,
+    },
     /// A variant of a method that may leave tensors to simpler rounding is written.
     Quantized {
         /// Tensors whose weights the method chose.
@@ -401,10 +434,19 @@ pub enum Event {
         /// The repetition.
         sample: SpeedSample,
     },
+    /// A workload cannot be measured, but what comes after it can.
+    WorkloadFailed {
+        /// The workload's phase.
+        phase: Phase,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// One answered prompt.
     Response(Response),
     /// Perplexity and divergence.
     Quality(Quality),
+    /// Something that cannot be measured of this model; what else was asked for is.
+    LeftOut(LeftOut),
     /// A task that was answered.
     Task(TaskRecord),
     /// How alike an encoder's embeddings and the reference's are.
@@ -413,6 +455,11 @@ pub enum Event {
     PredictedMemory {
         /// One entry per context length asked for.
         predictions: Vec<PredictedMemory>,
+    },
+    /// Answer to [`Job::PlanTypes`].
+    PlannedTypes {
+        /// One entry per quantization asked for.
+        variants: Vec<PlannedVariant>,
     },
     /// What a mix will cost, before it is paid.
     MixCost(Cost),

@@ -1,8 +1,9 @@
 //! The worker's side of the pipe: events as lines of JSON.
 
 use super::protocol::Event;
-use std::io::Write as _;
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Progress is told at most this often: the display needs no more, and writing wakes the
@@ -10,22 +11,32 @@ use std::time::{Duration, Instant};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Sends events to the orchestrator.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Reporter {
+    output: Arc<Mutex<dyn Write + Send>>,
     last_progress: Arc<Mutex<Option<Instant>>>,
 }
 
+impl fmt::Debug for Reporter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Reporter").finish_non_exhaustive()
+    }
+}
+
 impl Reporter {
+    pub(super) fn to(output: impl Write + Send + 'static) -> Self {
+        Self { output: Arc::new(Mutex::new(output)), last_progress: Arc::default() }
+    }
+
     /// Sends one event, at once. An orchestrator that no longer reads has ended or will end us.
-    #[expect(clippy::unused_self, reason = "events are sent through a reporter, not from anywhere")]
     pub(super) fn send(&self, event: &Event) {
         let mut line = serde_json::to_vec(event).unwrap_or_else(|error| {
             // Reading it back fails on the other side, which then ends the trial with this text.
             format!("worker cannot write an event: {error}").into_bytes()
         });
         line.push(b'\n');
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = output.write_all(&line).and_then(|()| output.flush());
     }
 
     /// Sends progress, unless some was sent a moment ago.

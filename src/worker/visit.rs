@@ -1,41 +1,41 @@
 //! One visit: load a variant, run workloads on it, report.
 
+use super::Tools;
 use super::page_cache;
 use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJob};
 use super::protocol::{VisitJob, WorkloadJob};
-use super::report::Reporter;
+use crate::causes::in_words;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
-use crate::llama::backend::Backend;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
-use crate::model::gguf::{Header, SpecialTokens};
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
-use crate::prompt::template::ChatTemplate;
+use crate::prompt::template::{ChatTemplate, TemplateError};
 use crate::workload::encoder_quality::{answers, embeddings};
-use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
+use crate::workload::latency::LatencyError;
+use crate::workload::measured::{LeftOut, LoadSample, ModelFacts, PredictedMemory};
+use crate::workload::tasks::TaskError;
 use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
+use serde_json::{Map, Value};
 use std::path::Path;
-use std::time::Instant;
 use time::OffsetDateTime;
 
 /// Does a visit; an error is one sentence for the orchestrator.
-pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Result<(), String> {
+pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
+    let Tools { reporter, .. } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
         for part in all_parts(&job.model) {
             page_cache::drop_file(&part)?;
         }
-        load(backend, &job.model, &job.settings, true, reporter)?;
+        load(tools, job, true)?;
     }
     reporter.send(&Event::Phase(Phase::Load));
-    let (model, facts) = load(backend, &job.model, &job.settings, false, reporter)?;
-    let visit =
-        Visit { model: &model, path: &job.model, facts: &facts, settings: &job.settings, reporter };
+    let (model, facts) = load(tools, job, false)?;
+    let visit = Visit { tools, model: model.as_ref(), facts: &facts, settings: &job.settings };
     for workload in &job.workloads {
         // What does not apply to this class of architecture leaves its fields blank.
         if let Some(buffers) = visit.run_workload(workload)? {
@@ -46,80 +46,94 @@ pub(super) fn run(backend: Backend, job: &VisitJob, reporter: &Reporter) -> Resu
 }
 
 fn load(
-    backend: Backend,
-    path: &Path,
-    settings: &Settings,
+    tools: Tools<'_>,
+    job: &VisitJob,
     cold: bool,
-    reporter: &Reporter,
-) -> Result<(Model, ModelFacts), String> {
-    let start = Instant::now();
-    let model = Model::load(backend, path, settings, LoadExtent::Everything)
-        .map_err(|error| error.to_string())?;
-    let sample = LoadSample { cold, seconds: start.elapsed().as_secs_f64() };
-    let facts = facts(&model, path, settings)?;
+) -> Result<(Box<dyn Model>, ModelFacts), String> {
+    let Tools { engine, clock, reporter } = tools;
+    let start = clock.now();
+    let model = engine
+        .load(&job.model, &job.settings, LoadExtent::Everything)
+        .map_err(|error| in_words(&error))?;
+    let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
+    let facts = facts(model.as_ref(), &job.settings);
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });
     Ok((model, facts))
 }
 
-fn facts(model: &Model, path: &Path, settings: &Settings) -> Result<ModelFacts, String> {
-    let header = Header::read(path).map_err(|error| error.to_string())?;
-    let devices = crate::llama::devices::list(model.backend());
+fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
+    let devices = model.engine().devices();
     let mut backends: Vec<String> = devices.iter().map(|device| device.backend.clone()).collect();
     backends.sort();
     backends.dedup();
-    Ok(ModelFacts {
+    ModelFacts {
         description: model.description(),
         class: model.class(),
         parameters: model.parameters(),
-        active_parameters: Some(header.active_parameters()),
-        experts: header.experts(),
+        active_parameters: model.active_parameters(),
+        experts: model.experts(),
         tensor_bytes: model.tensor_bytes(),
+        types: model.stored_types(),
         context_length: model.context_length(),
+        positions: model.learnt_positions(),
         layers: model.layers(),
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
-        threads: settings.threads.unwrap_or_else(|| model.backend().default_threads()),
+        threads: settings.threads.unwrap_or_else(|| model.engine().default_threads()),
         mmap: settings.mmap,
         backends,
         devices: devices
             .iter()
             .map(|device| format!("{} ({})", device.name, device.description))
             .collect(),
-    })
+    }
 }
 
 /// What the workloads of a visit have in common.
 struct Visit<'a> {
-    model: &'a Model,
-    path: &'a Path,
+    tools: Tools<'a>,
+    model: &'a dyn Model,
     facts: &'a ModelFacts,
     settings: &'a Settings,
-    reporter: &'a Reporter,
 }
 
 impl Visit<'_> {
     /// Runs a workload; returns what llama.cpp allocated for it, or `None` if it does not apply.
     fn run_workload(&self, workload: &WorkloadJob) -> Result<Option<Vec<BufferMemory>>, String> {
-        let Self { model, settings, reporter, .. } = *self;
+        let Self { model, settings, tools, .. } = *self;
+        let Tools { clock, reporter, .. } = tools;
         let mut progress = |fraction: f64, note: &str| reporter.progress(fraction, note);
         match workload {
             WorkloadJob::Speed { test, .. }
                 if applicability::speed(*test, self.facts).is_some() =>
             {
+                if let Some(reason) = applicability::beyond_positions(test.positions(), self.facts)
+                {
+                    self.leave_out(test.to_string(), reason);
+                }
                 Ok(None)
             }
             WorkloadJob::Speed { test, repetitions } => {
                 reporter.send(&Event::Phase(Phase::Speed(*test)));
-                let run = speed::run(model, settings, *test, *repetitions, &mut progress)
-                    .map_err(|error| error.to_string())?;
+                let run = speed::run(model, settings, *test, *repetitions, clock, &mut progress)
+                    .map_err(|error| in_words(&error))?;
                 for sample in run.samples {
                     reporter.send(&Event::Speed { test: *test, sample });
                 }
                 Ok(Some(run.memory))
             }
             WorkloadJob::Latency { .. } if !self.facts.class.generates() => Ok(None),
-            WorkloadJob::Latency { prompts, max_tokens, sampling, format } => {
+            WorkloadJob::Latency {
+                prompts,
+                max_tokens,
+                sampling,
+                format,
+                chat_template_kwargs,
+            } => {
                 reporter.send(&Event::Phase(Phase::Latency));
-                let prompter = self.prompter(*format)?;
+                let prompter = match self.prompter(*format, chat_template_kwargs)? {
+                    Ok(prompter) => prompter,
+                    Err(error) => return Ok(self.fail_workload(Phase::Latency, &error)),
+                };
                 let mut answered = |response| reporter.send(&Event::Response(response));
                 let run = latency::run(
                     model,
@@ -128,13 +142,31 @@ impl Visit<'_> {
                     latency::Answers {
                         max_tokens: *max_tokens,
                         sampling: *sampling,
+                        clock,
                         prompter: &prompter,
                     },
                     &mut answered,
                     &mut progress,
-                )
-                .map_err(|error| error.to_string())?;
+                );
+                let run = match run {
+                    Ok(run) => run,
+                    Err(error @ LatencyError::Template { .. }) => {
+                        return Ok(self.fail_workload(Phase::Latency, &error));
+                    }
+                    Err(error) => return Err(in_words(&error)),
+                };
+                for left_out in run.left_out {
+                    reporter.send(&Event::LeftOut(left_out));
+                }
                 Ok(Some(run.memory))
+            }
+            WorkloadJob::Quality(job)
+                if applicability::quality(job.context, self.facts).is_some() =>
+            {
+                if let Some(reason) = applicability::quality(job.context, self.facts) {
+                    self.leave_out(format!("perplexity over chunks of {}", job.context), reason);
+                }
+                Ok(None)
             }
             WorkloadJob::Quality(job) => {
                 reporter.send(&Event::Phase(Phase::Quality));
@@ -151,26 +183,53 @@ impl Visit<'_> {
                 Ok(None)
             }
             WorkloadJob::Task(task) => {
-                reporter.send(&Event::Phase(Phase::Task(task.name)));
-                let run = self.answer(task, &mut progress)?;
-                reporter.send(&Event::Task(run.record));
-                Ok(Some(run.memory))
+                let phase = Phase::Task(task.name);
+                reporter.send(&Event::Phase(phase.clone()));
+                let prompter = match self.prompter(task.format, &task.chat_template_kwargs)? {
+                    Ok(prompter) => prompter,
+                    Err(error) => return Ok(self.fail_workload(phase, &error)),
+                };
+                match self.answer(task, &prompter, &mut progress)? {
+                    Ok(run) => {
+                        reporter.send(&Event::Task(run.record));
+                        Ok(Some(run.memory))
+                    }
+                    Err(error) if error.is_of_template() => Ok(self.fail_workload(phase, &error)),
+                    Err(error) => Err(in_words(&error)),
+                }
             }
         }
+    }
+
+    /// Says that a workload failed: what is wrong with a template costs only what needs it.
+    fn fail_workload(
+        &self,
+        phase: Phase,
+        error: &dyn std::error::Error,
+    ) -> Option<Vec<BufferMemory>> {
+        self.tools.reporter.send(&Event::WorkloadFailed { phase, reason: in_words(error) });
+        None
+    }
+
+    fn leave_out(&self, what: String, reason: applicability::Inapplicable) {
+        self.tools.reporter.send(&Event::LeftOut(LeftOut { what, reason: reason.to_string() }));
     }
 
     fn answer(
         &self,
         task: &TaskJob,
+        prompter: &Prompter,
         progress: crate::workload::Progress<'_>,
-    ) -> Result<tasks::TaskRun, String> {
+    ) -> Result<Result<tasks::TaskRun, TaskError>, String> {
         let questions: Vec<Question> = read_list(&task.questions)?;
         let corpus = task.corpus.as_ref();
         let passages: Option<Vec<String>> =
             corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
         let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
-            Model::load(self.model.backend(), path, self.settings, LoadExtent::Everything)
-                .map_err(|error| error.to_string())
+            self.tools
+                .engine
+                .load(path, self.settings, LoadExtent::Everything)
+                .map_err(|error| in_words(&error))
         });
         let encoder = encoder.transpose()?;
         if let Some(encoder) = &encoder
@@ -183,12 +242,12 @@ impl Visit<'_> {
             questions: &questions,
             answering: &task.answering,
             metrics: &task.metrics,
-            prompter: &self.prompter(task.format)?,
+            prompter,
             separator: task.separator.as_deref(),
             corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
                 passages,
                 job,
-                encoder: encoder.as_ref(),
+                encoder: encoder.as_deref(),
             }),
             gallery: task
                 .pictures
@@ -196,20 +255,22 @@ impl Visit<'_> {
                 .zip(task.projector.as_deref())
                 .map(|(folder, projector)| tasks::Gallery { folder, projector }),
         };
-        tasks::run(self.model, self.settings, &request, progress).map_err(|error| error.to_string())
+        Ok(tasks::run(self.model, self.settings, &request, progress))
     }
 
     /// What puts requests into a format; the model's own template is read from its file.
-    fn prompter(&self, format: FormatChoice) -> Result<Prompter, String> {
-        let header = Header::read(self.path).map_err(|error| error.to_string())?;
-        let tokens = SpecialTokens::read(self.path).map_err(|error| error.to_string())?;
+    fn prompter(
+        &self,
+        format: FormatChoice,
+        variables: &Map<String, Value>,
+    ) -> Result<Result<Prompter, TemplateError>, String> {
+        let own = self.model.chat_template().map_err(|error| in_words(&error))?;
         let template = || {
-            let source = header.chat_template();
-            source
-                .map(|source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()))
-                .transpose()
+            let Some((source, tokens)) = own else { return Ok(None) };
+            let template = ChatTemplate::new(&source, tokens, OffsetDateTime::now_utc())?;
+            Ok(Some(template.with_variables(variables.clone())))
         };
-        Prompter::new(format, template).map_err(|error| error.to_string())
+        Ok(Prompter::new(format, template))
     }
 
     fn measure_quality(
@@ -217,7 +278,7 @@ impl Visit<'_> {
         job: &QualityJob,
         progress: crate::workload::Progress<'_>,
     ) -> Result<Vec<BufferMemory>, String> {
-        let Self { model, settings, reporter, .. } = *self;
+        let Self { model, settings, tools: Tools { reporter, .. }, .. } = *self;
         let text = std::fs::read_to_string(&job.text)
             .map_err(|error| format!("cannot read the text {}: {error}", job.text.display()))?;
         let request = quality::Request {
@@ -235,12 +296,12 @@ impl Visit<'_> {
         };
         let run = match self.facts.class {
             ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| in_words(&error))?,
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| in_words(&error))?;
                 reporter.send(&Event::EmbeddingQuality(run.quality));
                 return Ok(run.memory);
             }
@@ -258,14 +319,12 @@ fn read_list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Stri
 }
 
 /// Predicts memory at each context length asked for, without loading weights.
-pub(super) fn predict_memory(
-    backend: Backend,
-    job: &PredictJob,
-    reporter: &Reporter,
-) -> Result<(), String> {
+pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), String> {
+    let Tools { engine, reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
-    let model = Model::load(backend, &job.model, &job.settings, LoadExtent::MemoryPlan)
-        .map_err(|error| error.to_string())?;
+    let model = engine
+        .load(&job.model, &job.settings, LoadExtent::MemoryPlan)
+        .map_err(|error| in_words(&error))?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {
         let shape = ContextShape {
@@ -274,8 +333,9 @@ pub(super) fn predict_memory(
             batch: job.settings.batch,
             ubatch: job.settings.ubatch,
         };
-        let planned =
-            Context::new(&model, &job.settings, shape).map_err(|error| error.to_string())?;
+        let planned = model
+            .context(&job.settings, shape, ContextPurpose::Separate)
+            .map_err(|error| in_words(&error))?;
         predictions.push(PredictedMemory { context, buffers: planned.memory() });
     }
     reporter.send(&Event::PredictedMemory { predictions });

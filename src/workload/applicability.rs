@@ -50,7 +50,8 @@ impl fmt::Display for Inapplicable {
 #[must_use]
 pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
     match facts.class {
-        ArchitectureClass::DecoderOnly => test.embeds().then_some(Inapplicable::NoEmbeddings),
+        ArchitectureClass::DecoderOnly if test.embeds() => Some(Inapplicable::NoEmbeddings),
+        ArchitectureClass::DecoderOnly => beyond_positions(test.positions(), facts),
         ArchitectureClass::EncoderDecoder if test.embeds() => Some(Inapplicable::NoEmbeddings),
         ArchitectureClass::EncoderDecoder => {
             (test.depth > 0 && !test.is_generation_only()).then_some(Inapplicable::NoDepth)
@@ -62,6 +63,22 @@ pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
         ArchitectureClass::EncoderOnly => (test.prompt_tokens > facts.context_length)
             .then_some(Inapplicable::TooLong { context: facts.context_length }),
     }
+}
+
+/// Why a text of so many tokens cannot be computed; `None`: it can. Most models compute texts longer than
+/// those they were trained on, but learnt embeddings of positions end somewhere.
+#[must_use]
+pub fn beyond_positions(tokens: u32, facts: &ModelFacts) -> Option<Inapplicable> {
+    let positions = facts.positions.filter(|&positions| tokens > positions);
+    positions.map(|context| Inapplicable::TooLong { context })
+}
+
+/// Why perplexity over chunks of so many tokens does not apply to a model; `None`: it does. What encoders
+/// read is cut to their length.
+#[must_use]
+pub fn quality(context: u32, facts: &ModelFacts) -> Option<Inapplicable> {
+    let decoder = facts.class == ArchitectureClass::DecoderOnly;
+    beyond_positions(context, facts).filter(|_| decoder)
 }
 
 /// Why a task does not apply to a class of architecture, with a projector or without; `None`: it does.
@@ -124,6 +141,19 @@ mod tests {
         assert_eq!(why_not(ArchitectureClass::EncoderOnly, true), no);
         let unmeasured = Some(Inapplicable::NotMeasured);
         assert_eq!(why_not(ArchitectureClass::EncoderDecoder, true), unmeasured);
+    }
+
+    #[test]
+    fn a_decoder_with_learnt_positions_computes_no_more_of_them() {
+        let facts =
+            ModelFacts { positions: Some(128), context_length: 128, ..ModelFacts::default() };
+        let why_not = |test: &str| speed(test.parse().unwrap(), &facts);
+        let too_long = Some(Inapplicable::TooLong { context: 128 });
+        assert_eq!(why_not("pp128"), None);
+        assert_eq!(why_not("pp512"), too_long);
+        assert_eq!(why_not("tg16@d120"), too_long);
+        assert_eq!(beyond_positions(128, &facts), None);
+        assert_eq!(beyond_positions(129, &facts), too_long);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Embeddings of many texts, several in a batch.
 
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 
 /// Texts in a batch: attention is computed between all tokens of a batch, also where it is masked, so
 /// that large batches of an encoder cost more than they save.
@@ -17,7 +18,7 @@ const MOST_TOKENS: u32 = 1024;
 /// An embedding model with a context for texts up to a given length.
 #[derive(Debug)]
 pub struct Embedder<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
 }
 
@@ -27,14 +28,14 @@ impl<'model> Embedder<'model> {
     /// # Errors
     /// When the context cannot be made.
     pub fn new(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         longest: u32,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let tokens = longest.max(MOST_TOKENS);
         let shape = ContextShape { tokens, sequences: MOST_TEXTS, batch: tokens, ubatch: tokens };
         Ok(Self {
-            context: Context::for_embeddings(model, settings, shape)?,
+            context: model.context(settings, shape, ContextPurpose::Embeddings)?,
             batch: Batch::with_capacity(tokens as usize),
         })
     }
@@ -54,7 +55,7 @@ impl<'model> Embedder<'model> {
         &mut self,
         texts: &[Vec<i32>],
         embedded: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Vec<f32>>, LlamaError> {
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
         let mut embeddings = Vec::with_capacity(texts.len());
         while embeddings.len() < texts.len() {
             let rest = &texts[embeddings.len()..];
@@ -71,7 +72,7 @@ impl<'model> Embedder<'model> {
     }
 
     /// Puts as many of `texts` as fit into the batch, at least one; returns how many.
-    fn fill(&mut self, texts: &[Vec<i32>]) -> Result<usize, LlamaError> {
+    fn fill(&mut self, texts: &[Vec<i32>]) -> Result<usize, EngineError> {
         let capacity = self.context.shape().ubatch as usize;
         self.batch.clear();
         let mut count = 0;

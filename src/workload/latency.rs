@@ -1,46 +1,33 @@
 //! Latency: real prompts answered one at a time, every token's time kept.
 //!
 //! Definitions of MLPerf Client and GuideLLM: the clock starts when the request arrives (before
-//! tokenization); TTFT ends when the first generated token has been sampled; ITL are the times
+//! tokenization, but with the prompt in its format already: a model's own template is rendered in another
+//! process, which would be measured too); TTFT ends when the first generated token has been sampled; ITL are the times
 //! between following tokens, the first token having none.
 
 use super::Progress;
-use super::measured::Response;
+use super::measured::{LeftOut, Response};
 use super::seq2seq::SequenceToSequence;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::clock::Clock;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, TestPrompt};
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
-use crate::llama::sampler::Sampler;
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
+use crate::prompt::piece::Prompt;
 use crate::prompt::template::TemplateError;
-use std::time::Instant;
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LatencyError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
-    /// A prompt with its answer does not fit the model.
-    #[error(
-        "prompt '{id}' has {tokens} tokens; with {max_tokens} more it does not fit the model's \
-         context of {context}"
-    )]
-    TooLong {
-        /// The prompt.
-        id: String,
-        /// Its tokens.
-        tokens: usize,
-        /// Tokens to generate.
-        max_tokens: u32,
-        /// The model's context length.
-        context: u32,
-    },
+    Engine(#[from] EngineError),
     /// A prompt has no tokens at all.
     #[error("prompt '{id}' is empty")]
     Empty {
@@ -48,16 +35,13 @@ pub enum LatencyError {
         id: String,
     },
     /// The model's chat template fails.
-    #[error("prompt '{id}': {source}")]
+    #[error("prompt '{id}'")]
     Template {
         /// The prompt.
         id: String,
         /// What the template says.
         source: TemplateError,
     },
-    /// The sampler could not be made.
-    #[error("llama.cpp has no memory for a sampler")]
-    NoSampler,
 }
 
 /// How prompts are answered.
@@ -67,6 +51,8 @@ pub struct Answers<'a> {
     pub max_tokens: u32,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// What times are taken from.
+    pub clock: &'a dyn Clock,
     /// Puts prompts into a format.
     pub prompter: &'a Prompter,
 }
@@ -76,45 +62,55 @@ pub struct Answers<'a> {
 pub struct LatencyRun {
     /// What llama.cpp allocated.
     pub memory: Vec<BufferMemory>,
-    /// Size of the context, tokens.
-    pub context: u32,
+    /// The prompts that do not fit the model's context with their answers.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// Answers every prompt, after one warm-up that is not counted; `answered` gets each answer.
+/// Answers every prompt that fits the model, after one warm-up that is not counted; `answered` gets each
+/// answer.
 ///
 /// # Errors
-/// When a prompt is too long for the model or evaluation fails.
+/// When evaluation fails.
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     prompts: &[TestPrompt],
     answers: Answers<'_>,
     answered: &mut dyn FnMut(Response),
     progress: Progress<'_>,
 ) -> Result<LatencyRun, LatencyError> {
-    let Answers { max_tokens, sampling, prompter } = answers;
+    let Answers { max_tokens, sampling, prompter, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
+    let context = model.context_length();
+    // What an encoder-decoder writes stands in a context of its own.
+    let answer = if reads_first { 0 } else { max_tokens };
     let mut longest = 0;
+    let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
     for prompt in prompts {
-        let tokens = tokens(model, prompter, prompt)?.len();
+        let request = Request::new(prompter, prompt)?;
+        let tokens = request.tokens(model)?.len();
         if tokens == 0 {
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
-        let context = model.context_length();
-        // What an encoder-decoder writes stands in a context of its own.
-        let answer = if reads_first { 0 } else { max_tokens };
         if tokens as u64 + u64::from(answer) > u64::from(context) {
-            return Err(LatencyError::TooLong {
-                id: prompt.id.clone(),
-                tokens,
-                max_tokens: answer,
-                context,
+            left_out.push(LeftOut {
+                what: format!("prompt '{}'", prompt.id),
+                reason: format!(
+                    "with the answer it is longer than the context of {context} tokens"
+                ),
             });
+            continue;
         }
         longest = longest.max(tokens);
+        fitting.push(request);
     }
+    let Some(first) = fitting.first() else {
+        return Ok(LatencyRun { memory: Vec::new(), left_out });
+    };
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
     let mut session = Session {
+        model,
+        clock: answers.clock,
         evaluation: if reads_first {
             Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
         } else {
@@ -122,48 +118,59 @@ pub fn run(
         },
         max_tokens,
         sampling,
-        prompter,
     };
     let memory = session.evaluation.context().memory();
-    if let Some(first) = prompts.first() {
-        // The first evaluation of a context pays for page faults and graph building that no later
-        // one pays for.
-        session.max_tokens = max_tokens.min(2);
-        session.answer(first)?;
-        session.max_tokens = max_tokens;
-    }
+    // The first evaluation of a context pays for page faults and graph building that no later one pays
+    // for.
+    session.max_tokens = max_tokens.min(2);
+    session.answer(first)?;
+    session.max_tokens = max_tokens;
     #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-    for (index, prompt) in prompts.iter().enumerate() {
-        let response = session.answer(prompt)?;
+    for (index, request) in fitting.iter().enumerate() {
+        let response = session.answer(request)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        progress((index + 1) as f64 / prompts.len() as f64, &format!("TTFT {ttft:.1} ms"));
+        progress((index + 1) as f64 / fitting.len() as f64, &format!("TTFT {ttft:.1} ms"));
         answered(response);
     }
-    let context = session.evaluation.context().shape().tokens;
-    Ok(LatencyRun { memory, context })
+    Ok(LatencyRun { memory, left_out })
 }
 
-/// A prompt as the model sees it.
-fn tokens(
-    model: &Model,
-    prompter: &Prompter,
-    prompt: &TestPrompt,
-) -> Result<Vec<i32>, LatencyError> {
-    // Without a format the model's own special tokens go around the text, at its end too.
-    if matches!(prompter, Prompter::Plain) {
-        return Ok(model.tokenize(&prompt.text, true, false)?);
+/// A prompt, and what it is in its format.
+struct Request<'p> {
+    prompt: &'p TestPrompt,
+    /// `None`: the text as it is.
+    rendered: Option<Prompt>,
+}
+
+impl<'p> Request<'p> {
+    fn new(prompter: &Prompter, prompt: &'p TestPrompt) -> Result<Self, LatencyError> {
+        let rendered = match prompter {
+            Prompter::Plain => None,
+            _ => Some(
+                prompter
+                    .request(&prompt.text)
+                    .map_err(|source| LatencyError::Template { id: prompt.id.clone(), source })?,
+            ),
+        };
+        Ok(Self { prompt, rendered })
     }
-    let rendered = prompter
-        .request(&prompt.text)
-        .map_err(|source| LatencyError::Template { id: prompt.id.clone(), source })?;
-    Ok(model.tokenize_prompt(&rendered)?)
+
+    /// The prompt as the model sees it.
+    fn tokens(&self, model: &dyn Model) -> Result<Vec<i32>, EngineError> {
+        match &self.rendered {
+            // Without a format the model's own special tokens go around the text, at its end too.
+            None => model.tokenize(&self.prompt.text, true, false),
+            Some(rendered) => model.tokenize_prompt(rendered),
+        }
+    }
 }
 
 struct Session<'model> {
+    model: &'model dyn Model,
+    clock: &'model dyn Clock,
     evaluation: Evaluation<'model>,
     max_tokens: u32,
     sampling: Sampling,
-    prompter: &'model Prompter,
 }
 
 /// How a model comes from a prompt to the tokens after it.
@@ -175,15 +182,15 @@ enum Evaluation<'model> {
 }
 
 impl<'model> Evaluation<'model> {
-    fn context(&mut self) -> &mut Context<'model> {
+    fn context(&mut self) -> &mut (dyn Context + 'model) {
         match self {
-            Self::Decoded(decoding) => &mut decoding.context,
+            Self::Decoded(decoding) => decoding.context.as_mut(),
             Self::Encoded(encoded) => encoded.context(),
         }
     }
 
     /// Evaluates the prompt; returns the position of the first token of the answer.
-    fn submit(&mut self, prompt: &[i32]) -> Result<usize, LlamaError> {
+    fn submit(&mut self, prompt: &[i32]) -> Result<usize, EngineError> {
         match self {
             Self::Decoded(decoding) => decoding.submit(prompt).map(|()| prompt.len()),
             // The start token has the first position.
@@ -191,7 +198,7 @@ impl<'model> Evaluation<'model> {
         }
     }
 
-    fn follow(&mut self, token: i32, position: usize) -> Result<(), LlamaError> {
+    fn follow(&mut self, token: i32, position: usize) -> Result<(), EngineError> {
         let position = i32::try_from(position).unwrap_or(i32::MAX);
         match self {
             Self::Decoded(decoding) => decoding.follow(token, position),
@@ -201,25 +208,26 @@ impl<'model> Evaluation<'model> {
 }
 
 impl Session<'_> {
-    fn answer(&mut self, prompt: &TestPrompt) -> Result<Response, LatencyError> {
+    fn answer(&mut self, request: &Request<'_>) -> Result<Response, LatencyError> {
         // Emptying the cache and making the sampler belong to the end of the request before.
         self.evaluation.context().clear_memory();
-        let mut sampler = Sampler::new(self.sampling).ok_or(LatencyError::NoSampler)?;
-        let model = self.evaluation.context().model();
-        let start = Instant::now();
-        let tokens = tokens(model, self.prompter, prompt)?;
+        self.evaluation.context().begin_sampling(self.sampling)?;
+        let model = self.model;
+        let start = self.clock.now();
+        let tokens = request.tokens(model)?;
         let mut position = self.evaluation.submit(&tokens)?;
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
         let mut finish_reason = "length";
         while token_nanoseconds.len() < self.max_tokens as usize {
-            let token = sampler.sample(self.evaluation.context());
+            let token = self.evaluation.context().sample()?;
             if model.ends_generation(token) {
                 finish_reason = "stop";
                 break;
             }
             text.extend(model.token_bytes(token));
-            token_nanoseconds.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            token_nanoseconds
+                .push(u64::try_from(self.clock.since(start).as_nanos()).unwrap_or(u64::MAX));
             if token_nanoseconds.len() == self.max_tokens as usize {
                 break;
             }
@@ -227,7 +235,7 @@ impl Session<'_> {
             position += 1;
         }
         Ok(Response {
-            prompt_id: prompt.id.clone(),
+            prompt_id: request.prompt.id.clone(),
             prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
             text: String::from_utf8_lossy(&text).into_owned(),
             token_nanoseconds,
@@ -238,26 +246,30 @@ impl Session<'_> {
 
 /// A decoder with its context.
 struct Decoding<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
 }
 
 impl<'model> Decoding<'model> {
-    fn new(model: &'model Model, settings: &Settings, tokens: u32) -> Result<Self, LlamaError> {
+    fn new(
+        model: &'model dyn Model,
+        settings: &Settings,
+        tokens: u32,
+    ) -> Result<Self, EngineError> {
         let shape =
             ContextShape { tokens, sequences: 1, batch: settings.batch, ubatch: settings.ubatch };
-        let context = Context::new(model, settings, shape)?;
+        let context = model.context(settings, shape, ContextPurpose::Separate)?;
         Ok(Self { context, batch: Batch::with_capacity(settings.batch as usize) })
     }
 
-    fn follow(&mut self, token: i32, position: i32) -> Result<(), LlamaError> {
+    fn follow(&mut self, token: i32, position: i32) -> Result<(), EngineError> {
         self.batch.clear();
         self.batch.add(token, position, 0, true)?;
         self.context.decode(&mut self.batch)
     }
 
     /// Evaluates the prompt; output only for its last token.
-    fn submit(&mut self, tokens: &[i32]) -> Result<(), LlamaError> {
+    fn submit(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
         let batch_size = self.context.shape().batch as usize;
         let last = tokens.len() - 1;
         for (batch_index, part) in tokens.chunks(batch_size).enumerate() {

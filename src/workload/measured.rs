@@ -2,9 +2,10 @@
 //!
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
+pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::SpeedTest;
-pub use crate::llama::memory::BufferMemory;
 use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::stored_types::StoredTypes;
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -26,8 +27,14 @@ pub struct ModelFacts {
     pub experts: Option<Experts>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
+    /// The types that they are stored in. `None` in runs stored before this was told.
+    #[serde(default)]
+    pub types: Option<StoredTypes>,
     /// Context length the model was trained with, tokens.
     pub context_length: u32,
+    /// Positions that it has embeddings for, where they are learnt; it can compute no further one.
+    #[serde(default)]
+    pub positions: Option<u32>,
     /// Number of layers.
     pub layers: u32,
     /// Number of tokens in the vocabulary.
@@ -52,6 +59,15 @@ impl ModelFacts {
         }
         self.tensor_bytes as f64 * 8.0 / self.parameters as f64
     }
+}
+
+/// Something that was to be measured of a model and cannot be; the rest is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// What: `prompt 'long'`, `pp512`.
+    pub what: String,
+    /// Why, as half a sentence.
+    pub reason: String,
 }
 
 /// One load of a model.
@@ -145,9 +161,12 @@ pub struct Quality {
     /// exp(mean negative log-likelihood) over the scored tokens, with llama-perplexity's error
     /// estimate.
     pub perplexity: MeanWithError,
+    /// Tokens of a chunk; 0 where a chunk is an answer, and in runs stored before this was told.
+    #[serde(default)]
+    pub context: u32,
     /// Chunks evaluated.
     pub chunks: u32,
-    /// Chunks that the text has within the limit asked for.
+    /// Chunks that the text has, whether they were asked for or not.
     pub chunks_available: u32,
     /// Tokens whose probability was scored.
     pub scored_tokens: u64,

@@ -23,7 +23,7 @@ const SMALLEST_TOP: u32 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// Reading or writing failed.
-    #[error("cannot {action} the reference's log-probabilities in {}: {source}", path.display())]
+    #[error("cannot {action} the reference's log-probabilities in {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,

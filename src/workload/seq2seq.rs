@@ -1,17 +1,19 @@
 //! Sequence to sequence: an encoder-decoder reads a source whole and writes its answer.
 
 use super::softmax::index_of_maximum;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 
 /// An encoder-decoder with a context for sources and answers up to given lengths.
 #[derive(Debug)]
 pub struct SequenceToSequence<'model> {
-    context: Context<'model>,
+    model: &'model dyn Model,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
     start_token: i32,
 }
@@ -22,18 +24,19 @@ impl<'model> SequenceToSequence<'model> {
     /// # Errors
     /// When the context cannot be made, or the file names no token that its decoder begins with.
     pub fn new(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         longest_source: u32,
         longest_answer: u32,
-    ) -> Result<Self, LlamaError> {
-        let start_token = model.decoder_start_token().ok_or(LlamaError::NoStartToken)?;
+    ) -> Result<Self, EngineError> {
+        let start_token = model.decoder_start_token().ok_or(EngineError::NoStartToken)?;
         // A source is encoded at once and an answer may be evaluated at once; llama.cpp takes no
         // batch larger than the context.
         let tokens = longest_source.max(longest_answer.saturating_add(1)).max(1);
         let shape = ContextShape { tokens, sequences: 1, batch: tokens, ubatch: tokens };
         Ok(Self {
-            context: Context::new(model, settings, shape)?,
+            model,
+            context: model.context(settings, shape, ContextPurpose::Separate)?,
             batch: Batch::with_capacity(tokens as usize),
             start_token,
         })
@@ -46,15 +49,15 @@ impl<'model> SequenceToSequence<'model> {
     }
 
     /// The context, whose last output is the one that the next token is chosen from.
-    pub fn context(&mut self) -> &mut Context<'model> {
-        &mut self.context
+    pub fn context(&mut self) -> &mut (dyn Context + 'model) {
+        self.context.as_mut()
     }
 
     /// Encodes a source and begins an answer to it.
     ///
     /// # Errors
     /// When the source is longer than was said, or evaluation fails.
-    pub fn begin(&mut self, source: &[i32]) -> Result<(), LlamaError> {
+    pub fn begin(&mut self, source: &[i32]) -> Result<(), EngineError> {
         self.encode(source)?;
         self.follow(self.start_token, 0)
     }
@@ -63,7 +66,7 @@ impl<'model> SequenceToSequence<'model> {
     ///
     /// # Errors
     /// When evaluation fails, or the answer is longer than was said.
-    pub fn follow(&mut self, token: i32, position: i32) -> Result<(), LlamaError> {
+    pub fn follow(&mut self, token: i32, position: i32) -> Result<(), EngineError> {
         self.batch.clear();
         self.batch.add(token, position, 0, true)?;
         self.context.decode(&mut self.batch)
@@ -74,7 +77,7 @@ impl<'model> SequenceToSequence<'model> {
     ///
     /// # Errors
     /// When the source or the answer is longer than was said, or evaluation fails.
-    pub fn answer(&mut self, source: &[i32], most: u32) -> Result<Vec<i32>, LlamaError> {
+    pub fn answer(&mut self, source: &[i32], most: u32) -> Result<Vec<i32>, EngineError> {
         let mut answer = Vec::new();
         if most == 0 {
             return Ok(answer);
@@ -84,7 +87,7 @@ impl<'model> SequenceToSequence<'model> {
             let best = index_of_maximum(self.context.all_logits(1)?);
             let token = i32::try_from(best).unwrap_or(i32::MAX);
             answer.push(token);
-            if self.context.model().ends_generation(token) || answer.len() >= most as usize {
+            if self.model.ends_generation(token) || answer.len() >= most as usize {
                 return Ok(answer);
             }
             self.follow(token, i32::try_from(answer.len()).unwrap_or(i32::MAX))?;
@@ -96,7 +99,7 @@ impl<'model> SequenceToSequence<'model> {
     ///
     /// # Errors
     /// As [`Self::answer`].
-    pub fn logits_of(&mut self, source: &[i32], answer: &[i32]) -> Result<Vec<f32>, LlamaError> {
+    pub fn logits_of(&mut self, source: &[i32], answer: &[i32]) -> Result<Vec<f32>, EngineError> {
         self.encode(source)?;
         self.batch.clear();
         let before = std::iter::once(self.start_token).chain(answer.iter().copied());
@@ -111,7 +114,7 @@ impl<'model> SequenceToSequence<'model> {
         Ok(self.context.all_logits(answer.len())?.to_vec())
     }
 
-    fn encode(&mut self, source: &[i32]) -> Result<(), LlamaError> {
+    fn encode(&mut self, source: &[i32]) -> Result<(), EngineError> {
         self.context.clear_memory();
         self.batch.clear();
         for (position, &token) in (0..).zip(source) {

@@ -1,7 +1,7 @@
 //! `quantbench calibrate`: an importance matrix where the user wants it.
 
 use crate::world::{World, wait_until, words};
-use quantbench::llama::backend::Backend;
+use quantbench::engine::llama::backend::Backend;
 use quantbench::model::gguf::Header;
 use quantbench::quantize::importance::ImportanceMatrix;
 use std::fs;

@@ -4,6 +4,7 @@
 use crate::tiny_model::{self, Random, Weights};
 use crate::world::{Ended, World};
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// How a damaged file came about, for the message of a failed test.
@@ -51,20 +52,29 @@ fn damages(count: usize, seed: u64) -> Vec<Damage> {
         .collect()
 }
 
-/// Gives every damaged file to the program, on two threads.
+/// Gives every damaged file to the program, on two threads. Most damage must be noticed: a third of the
+/// files is cut off.
 fn check(count: usize, seed: u64, arguments: &[&str], codes: &[i32]) {
+    let noticed = AtomicUsize::new(0);
     thread::scope(|scope| {
         for half in 0..2 {
+            let noticed = &noticed;
             scope.spawn(move || {
                 let world = World::new();
                 let mine = damages(count, seed).into_iter().skip(half).step_by(2);
                 for (how, bytes) in mine {
                     fs::write(world.path("damaged.gguf"), bytes).unwrap();
-                    judge(&how, &world.run(arguments), codes);
+                    let ended = world.run(arguments);
+                    judge(&how, &ended, codes);
+                    if ended.code != Some(0) {
+                        noticed.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
+    let noticed = noticed.into_inner();
+    assert!(noticed > count / 2, "only {noticed} of {count} damaged files were noticed");
 }
 
 fn judge(how: &str, ended: &Ended, codes: &[i32]) {

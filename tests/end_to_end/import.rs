@@ -1,8 +1,8 @@
 //! `quantbench import`: the demo model as a checkpoint, imported and measured.
 
 use crate::world::World;
-use quantbench::llama::backend::Backend;
-use quantbench::llama::gguf_file::GgufInput;
+use quantbench::engine::llama::backend::Backend;
+use quantbench::engine::llama::gguf_file::GgufInput;
 use quantbench::model::gguf::Value;
 use std::fs;
 use std::path::Path;

@@ -5,11 +5,18 @@ use serde_json::Value;
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 
-const MANY: &str = "400";
+/// A flag that has to be repeated with `--resume`.
+const REPETITIONS: &str = "2";
 
-fn start(world: &World, more: &[&str]) -> Child {
-    let arguments = [&["run", "--repetitions", MANY], more].concat();
-    let mut command = world.process(&arguments);
+/// Starts a run whose second round does not end by itself.
+fn start(world: &World) -> Child {
+    let mut command = world.process(&["run", "--repetitions", REPETITIONS]);
+    command
+        .env("QUANTBENCH_WORKER", worker("faulty.sh"))
+        .env("REAL_WORKER", program())
+        .env("FAULT", "endless")
+        // The prompt that the second round asks.
+        .env("FAULT_AT", "there was a model");
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -18,7 +25,7 @@ fn signal(name: &str, id: u32) {
     assert!(sent.success());
 }
 
-/// Lets the run measure until something is stored, and returns the worker that is at work then.
+/// Lets the run measure until its first round is stored, and returns the worker that is at work then.
 fn let_it_measure(world: &World, id: u32) -> u32 {
     let stored = || {
         let shown = world.run(&["show", "last", "--format", "json"]);
@@ -27,10 +34,10 @@ fn let_it_measure(world: &World, id: u32) -> u32 {
         }
         let document = shown.run_record();
         document["trials"].as_array().is_some_and(|trials| {
-            trials.iter().any(|trial| !trial["visits"].as_array().unwrap().is_empty())
+            trials.iter().all(|trial| trial["visits"].as_array().unwrap().len() == 1)
         })
     };
-    wait_until("a stored visit", stored);
+    wait_until("a stored round", stored);
     let mut workers = Vec::new();
     wait_until("a worker", || {
         workers = children(id);
@@ -46,13 +53,15 @@ fn finish(child: Child) -> (Option<i32>, String) {
 
 /// Resumes and checks that the run is whole and has what was measured before.
 fn resume(world: &World, before: &Value) {
-    let arguments = ["run", "--repetitions", MANY, "--quiet", "--format", "json", "--resume"];
+    let arguments =
+        ["run", "--repetitions", REPETITIONS, "--quiet", "--format", "json", "--resume"];
     let document = world.run(&arguments).expect(0).run_record();
     assert_eq!(document["id"], before["id"]);
     let trials = document["trials"].as_array().unwrap();
     for (trial, before) in trials.iter().zip(before["trials"].as_array().unwrap()) {
         let visits = trial["visits"].as_array().unwrap();
         let kept = before["visits"].as_array().unwrap();
+        assert_eq!(kept.len(), 1);
         assert_eq!(visits.len(), 2);
         assert_eq!(visits[..kept.len()], kept[..], "stored visits are not measured again");
     }
@@ -70,12 +79,12 @@ fn ctrl_c_and_sigterm_keep_what_was_measured_and_say_how_to_go_on() {
     for name in ["-INT", "-TERM"] {
         let world = World::new();
         world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
-        let child = start(&world, &[]);
+        let child = start(&world);
         let worker = let_it_measure(&world, child.id());
         signal(name, child.id());
         let (code, said) = finish(child);
         assert_eq!(code, Some(130), "{said}");
-        assert!(said.contains("run --repetitions 400 --resume"), "{said}");
+        assert!(said.contains("run --repetitions 2 --resume"), "{said}");
         wait_until("the end of the worker", || !is_running(worker));
         resume(&world, &stored(&world));
     }
@@ -85,7 +94,7 @@ fn ctrl_c_and_sigterm_keep_what_was_measured_and_say_how_to_go_on() {
 fn kill_9_leaves_no_worker_behind_and_loses_only_the_visit_under_way() {
     let world = World::new();
     world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
-    let mut child = start(&world, &[]);
+    let mut child = start(&world);
     let worker = let_it_measure(&world, child.id());
     signal("-KILL", child.id());
     child.wait().unwrap();
@@ -121,7 +130,7 @@ fn kill_9_while_a_variant_is_made_leaves_no_half_file() {
 fn a_changed_experiment_is_not_resumed() {
     let world = World::new();
     world.experiment("\"F16\", \"Q8_0\"", "");
-    let child = start(&world, &[]);
+    let child = start(&world);
     let_it_measure(&world, child.id());
     signal("-INT", child.id());
     assert_eq!(finish(child).0, Some(130));
@@ -133,6 +142,6 @@ fn a_changed_experiment_is_not_resumed() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     world
-        .run(&["run", "--repetitions", MANY, "--resume"])
+        .run(&["run", "--repetitions", REPETITIONS, "--resume"])
         .expect_message(2, &["the file behind tiny F16 has changed"]);
 }

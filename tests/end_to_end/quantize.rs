@@ -18,6 +18,40 @@ fn files_are_made_beside_the_input_with_its_name() {
 }
 
 #[test]
+fn a_folder_for_several_files_is_made() {
+    let world = World::new();
+    let arguments = ["quantize", "tiny-F16.gguf", "--to", "Q8_0,Q4_0", "-o", "new/folder"];
+    world.run(&arguments).expect(0);
+    for name in ["new/folder/tiny-Q8_0.gguf", "new/folder/tiny-Q4_0.gguf"] {
+        assert!(fs::read(world.path(name)).unwrap().starts_with(b"GGUF"));
+    }
+    // A folder is not made for what is refused.
+    let refused = ["quantize", "nowhere.gguf", "--to", "Q8_0,Q4_0", "-o", "other"];
+    world.run(&refused).expect_message(2, &["nowhere.gguf"]);
+    assert!(!world.path("other").exists());
+}
+
+#[test]
+fn types_that_hold_no_weights_are_refused_by_name() {
+    let world = World::new();
+    let recipe = |kind: &str| {
+        let text = format!(
+            "version = 1\nfile_type = \"Q4_0\"\n[model]\nsha256 = \"\"\nparameters = 1\n[tensors]\n\
+             \"blk.0.attn_k.weight\" = \"{kind}\"\n"
+        );
+        world.write("recipe.toml", &text);
+    };
+    let arguments = ["tiny-F16.gguf", "--recipe", "recipe.toml", "-o", "out.gguf"];
+    for command in ["quantize", "mix"] {
+        recipe("Q8_K");
+        let run = || world.run(&[&[command], &arguments[..]].concat());
+        run().expect_message(2, &["blk.0.attn_k.weight", "'Q8_K' is no type that weights"]);
+        recipe("IQ2_XS");
+        run().expect_message(2, &["blk.0.attn_k.weight", "only with an importance matrix"]);
+    }
+}
+
+#[test]
 fn a_file_in_f32_can_be_made_into_f16() {
     let world = World::new();
     tiny_model::write(&world.path("tiny-F32.gguf"), Weights::F32);

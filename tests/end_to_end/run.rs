@@ -161,3 +161,65 @@ fn a_folder_of_ready_variants_is_taken_as_it_is() {
     assert_eq!(trials(&document).len(), 3);
     assert!(trials(&document).iter().all(|trial| trial["artifact"]["quantize_seconds"].is_null()));
 }
+
+#[test]
+fn what_variants_hold_besides_their_names_is_told_before_and_after() {
+    // Rows of 64 and 128 weights hold no super-block of 256.
+    let world = World::new();
+    world.experiment("\"F16\", \"Q4_0\", \"Q2_K\"", "");
+    let instead = "8 tensors are Q4_0";
+    let same = "one file under 2 names";
+    let planned = world.run(&["run", "--dry-run"]).expect(0).stdout;
+    let made = world.run(&["run", "--quiet", "--rounds", "1"]).expect(0).stdout;
+    let made = made.replace("\n    ", " ");
+    for text in [&planned, &made] {
+        for part in ["Q2_K: ", instead, "no multiple of 256", "none is Q2_K", same] {
+            assert!(text.contains(part), "no '{part}' in:\n{text}");
+        }
+    }
+    assert!(planned.contains("time: not known before"), "{planned}");
+    // What was announced is what was made, to the digits shown.
+    let again = world.run(&["run", "--dry-run"]).expect(0).stdout;
+    let size = |text: &str, label: &str| {
+        let line = text.lines().find(|line| line.contains(label)).unwrap().to_owned();
+        line.split_whitespace().rev().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for label in ["Q4_0", "Q2_K"] {
+        assert_eq!(size(&planned, label), size(&again, label));
+    }
+    let document = world.run(&["show", "last", "--format", "json"]).expect(0).json();
+    assert_eq!(document["summary"]["same_types"], serde_json::json!([["Q4_0", "Q2_K"]]));
+    let types = &document["run"]["trials"][2]["facts"]["types"];
+    assert_eq!((&types["block"], &types["as_named"]), (&256.into(), &0.into()));
+
+    let ended = world.run(&["quantize", "tiny-F16.gguf", "--to", "Q4_0,Q2_K"]).expect(0);
+    for part in ["note: Q2_K here: ", instead, "Q2_K is Q4_0 under another name"] {
+        assert!(ended.stderr.contains(part), "no '{part}' in:\n{}", ended.stderr);
+    }
+    let inspected = world.run(&["inspect", "tiny-Q2_K.gguf"]).expect(0).stdout;
+    assert!(inspected.contains("in place of Q2_K: ") && inspected.contains(instead), "{inspected}");
+}
+
+#[test]
+fn a_model_can_be_measured_without_an_experiment() {
+    let world = World::new();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-chat-F16.gguf");
+    std::fs::copy(demo, world.path("chat-F16.gguf")).unwrap();
+    let planned = world.run(&["run", "chat-F16.gguf", "--quant", "Q8_0", "--dry-run"]).expect(0);
+    for part in ["chat-F16", "Q8_0", "to be made", "latency ("] {
+        assert!(planned.stdout.contains(part), "no '{part}' in:\n{}", planned.stdout);
+    }
+    world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);
+    let again = ["run", "tiny-Q8_0.gguf", "--quant", "Q4_0", "--dry-run"];
+    world.run(&again).expect_message(2, &["--allow-requantize"]);
+    world.run(&[&again[..], &["--allow-requantize"]].concat()).expect(0);
+}
+
+#[test]
+fn the_result_says_what_was_scored_and_what_to_type() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let shown = world.run(&["run", "--quiet", "--rounds", "1"]).expect(0).stdout;
+    assert!(shown.contains("tokens of text.txt"), "{shown}");
+    assert!(shown.contains("\n$ llama-server -m "), "{shown}");
+}

@@ -1,5 +1,6 @@
-//! A model small enough to be made by a test: one layer in the Llama architecture, 288 tokens,
-//! random weights in F32 or F16, under 300 kB. Also the bytes that hostile files are made from.
+//! Models small enough to be made by a test, with 288 tokens and random weights, under 600 kB: one layer in
+//! the Llama architecture in F32 or F16; two layers in Gemma's, one of which attends to a sliding window;
+//! one in GPT-2's, which has learnt its positions. Also the bytes that hostile files are made from.
 
 use std::fs;
 use std::path::Path;
@@ -20,20 +21,106 @@ pub fn write(path: &Path, weights: Weights) {
     fs::write(path, bytes(weights)).unwrap();
 }
 
+/// Writes the model with a chat template.
+pub fn write_with_template(path: &Path, template: &str) {
+    fs::write(path, bytes_with(Weights::F16, 512, Some(template))).unwrap();
+}
+
 /// The model as the bytes of a GGUF.
 pub fn bytes(weights: Weights) -> Vec<u8> {
-    let mut metadata = Metadata::default();
-    metadata.text("general.architecture", "llama");
-    metadata.text("general.name", "tiny");
+    bytes_with(weights, 512, None)
+}
+
+/// The same, as if it had been trained with a context of so many tokens.
+pub fn bytes_with_context(weights: Weights, context: u32) -> Vec<u8> {
+    bytes_with(weights, context, None)
+}
+
+fn bytes_with(weights: Weights, context: u32, template: Option<&str>) -> Vec<u8> {
+    let mut metadata = metadata("llama", context, 1);
     metadata.number("general.file_type", u32::from(weights == Weights::F16));
-    metadata.number("llama.context_length", 512);
-    metadata.number("llama.embedding_length", 64);
-    metadata.number("llama.block_count", 1);
-    metadata.number("llama.feed_forward_length", 128);
-    metadata.number("llama.attention.head_count", 2);
-    metadata.number("llama.attention.head_count_kv", 2);
-    metadata.number("llama.rope.dimension_count", 32);
-    metadata.float("llama.attention.layer_norm_rms_epsilon", 1e-5);
+    if let Some(template) = template {
+        metadata.text("tokenizer.chat_template", template);
+    }
+    file(&metadata, &tensors(), weights)
+}
+
+/// Tokens that the first layer of [`write_with_window`] attends to; the second attends to all.
+pub const WINDOW: u32 = 64;
+
+/// Writes a model with layers that attend to a sliding window, in F32.
+pub fn write_with_window(path: &Path) {
+    let mut metadata = metadata("gemma2", 2048, 2);
+    metadata.number("general.file_type", 0);
+    metadata.number("gemma2.attention.key_length", 32);
+    metadata.number("gemma2.attention.value_length", 32);
+    metadata.number("gemma2.attention.sliding_window", WINDOW);
+    let square: &[u64] = &[EMBEDDING, EMBEDDING];
+    let layer: [(&str, &[u64]); 11] = [
+        ("attn_norm.weight", &[EMBEDDING]),
+        ("attn_q.weight", square),
+        ("attn_k.weight", square),
+        ("attn_v.weight", square),
+        ("attn_output.weight", square),
+        ("post_attention_norm.weight", &[EMBEDDING]),
+        ("ffn_norm.weight", &[EMBEDDING]),
+        ("ffn_gate.weight", &[EMBEDDING, FEED_FORWARD]),
+        ("ffn_up.weight", &[EMBEDDING, FEED_FORWARD]),
+        ("ffn_down.weight", &[FEED_FORWARD, EMBEDDING]),
+        ("post_ffw_norm.weight", &[EMBEDDING]),
+    ];
+    let mut tensors = vec![
+        tensor("token_embd.weight", &[EMBEDDING, TOKENS as u64]),
+        tensor("output_norm.weight", &[EMBEDDING]),
+    ];
+    for nth in 0..2 {
+        tensors.extend(layer.map(|(name, shape)| tensor(&format!("blk.{nth}.{name}"), shape)));
+    }
+    fs::write(path, file(&metadata, &tensors, Weights::F32)).unwrap();
+}
+
+/// Writes a model that has learnt the embeddings of `positions` positions, in F32.
+pub fn write_with_positions(path: &Path, positions: u32) {
+    let mut metadata = metadata("gpt2", positions, 1);
+    metadata.number("general.file_type", 0);
+    metadata.float("gpt2.attention.layer_norm_epsilon", 1e-5);
+    let tensors: [(&str, &[u64]); 17] = [
+        ("token_embd.weight", &[EMBEDDING, TOKENS as u64]),
+        ("position_embd.weight", &[EMBEDDING, positions.into()]),
+        ("output_norm.weight", &[EMBEDDING]),
+        ("output_norm.bias", &[EMBEDDING]),
+        ("output.weight", &[EMBEDDING, TOKENS as u64]),
+        ("blk.0.attn_norm.weight", &[EMBEDDING]),
+        ("blk.0.attn_norm.bias", &[EMBEDDING]),
+        ("blk.0.attn_qkv.weight", &[EMBEDDING, 3 * EMBEDDING]),
+        ("blk.0.attn_qkv.bias", &[3 * EMBEDDING]),
+        ("blk.0.attn_output.weight", &[EMBEDDING, EMBEDDING]),
+        ("blk.0.attn_output.bias", &[EMBEDDING]),
+        ("blk.0.ffn_norm.weight", &[EMBEDDING]),
+        ("blk.0.ffn_norm.bias", &[EMBEDDING]),
+        ("blk.0.ffn_up.weight", &[EMBEDDING, FEED_FORWARD]),
+        ("blk.0.ffn_up.bias", &[FEED_FORWARD]),
+        ("blk.0.ffn_down.weight", &[FEED_FORWARD, EMBEDDING]),
+        ("blk.0.ffn_down.bias", &[EMBEDDING]),
+    ];
+    let tensors = tensors.map(|(name, shape)| tensor(name, shape));
+    fs::write(path, file(&metadata, &tensors, Weights::F32)).unwrap();
+}
+
+/// What all have in common.
+fn metadata(architecture: &str, context: u32, layers: u32) -> Metadata {
+    let mut metadata = Metadata::default();
+    metadata.text("general.architecture", architecture);
+    metadata.text("general.name", "tiny");
+    let mut number = |key: &str, value| metadata.number(&format!("{architecture}.{key}"), value);
+    number("context_length", context);
+    number("embedding_length", 64);
+    number("block_count", layers);
+    number("feed_forward_length", 128);
+    number("attention.head_count", 2);
+    number("attention.head_count_kv", 2);
+    number("rope.dimension_count", 32);
+    metadata.float(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5);
     metadata.text("tokenizer.ggml.model", "llama");
     let (tokens, types) = vocabulary();
     metadata.texts("tokenizer.ggml.tokens", &tokens);
@@ -41,7 +128,7 @@ pub fn bytes(weights: Weights) -> Vec<u8> {
     metadata.integers("tokenizer.ggml.token_type", &types);
     metadata.number("tokenizer.ggml.bos_token_id", 1);
     metadata.number("tokenizer.ggml.eos_token_id", 2);
-    file(&metadata, &tensors(), weights)
+    metadata
 }
 
 /// The unknown token, two control tokens, every byte, and letters.
@@ -77,10 +164,11 @@ fn tensors() -> Vec<Tensor> {
         ("blk.0.ffn_up", &[EMBEDDING, FEED_FORWARD]),
         ("blk.0.ffn_down", &[FEED_FORWARD, EMBEDDING]),
     ];
-    shapes
-        .into_iter()
-        .map(|(name, shape)| Tensor { name: format!("{name}.weight"), shape: shape.to_vec() })
-        .collect()
+    shapes.into_iter().map(|(name, shape)| tensor(&format!("{name}.weight"), shape)).collect()
+}
+
+fn tensor(name: &str, shape: &[u64]) -> Tensor {
+    Tensor { name: name.to_owned(), shape: shape.to_vec() }
 }
 
 fn file(metadata: &Metadata, tensors: &[Tensor], weights: Weights) -> Vec<u8> {

@@ -71,7 +71,7 @@ impl World {
         self.run(&arguments).expect(0);
     }
 
-    fn environment(&self) -> [(&'static str, PathBuf); 4] {
+    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
         [
             ("QUANTBENCH_CACHE", self.path("cache")),
             ("QUANTBENCH_STORE", self.path("runs.sqlite")),

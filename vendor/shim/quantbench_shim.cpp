@@ -6,11 +6,44 @@
 #include "llama-model.h"
 #include "quantbench_guarded.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <set>
+#include <string>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+// Cores that the threads of this process may run on, siblings of one core counted once; 0: not known.
+static int32_t cores_allowed() {
+    std::set<std::string> cores;
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+        return 0;
+    }
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed)) {
+            continue;
+        }
+        const std::string name = std::to_string(cpu);
+        std::ifstream siblings("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings");
+        std::string core;
+        cores.insert(std::getline(siblings, core) ? core : name);
+    }
+#endif
+    return static_cast<int32_t>(cores.size());
+}
 
 int32_t quantbench_default_threads(void) {
-    return guarded<int32_t>(1, nullptr, 0, [] { return common_cpu_get_num_math(); });
+    return guarded<int32_t>(1, nullptr, 0, [] {
+        const int32_t threads = common_cpu_get_num_math();
+        const int32_t allowed = cores_allowed();
+        return allowed > 0 ? std::min(threads, allowed) : threads;
+    });
 }
 
 int32_t quantbench_memory_breakdown(

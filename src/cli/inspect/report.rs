@@ -4,6 +4,7 @@ use super::{InspectError, Memory, Origin};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::gguf::{FormatSummary, Header, Value};
 use crate::model::quantization::FileType;
+use crate::model::stored_types::StoredTypes;
 use serde::Serialize;
 use serde_json::{Map, json};
 use std::path::Path;
@@ -31,6 +32,8 @@ struct Document<'all> {
     layers: Option<u64>,
     vocabulary: Option<u64>,
     formats: Vec<FormatRow>,
+    /// What was put in place of the file type's own types, and why.
+    types: StoredTypes,
     memory: MemoryDocument,
     metadata: Map<String, serde_json::Value>,
     tensors: Vec<TensorRow<'all>>,
@@ -94,6 +97,7 @@ pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<Stri
         layers: header.layers(),
         vocabulary: header.vocabulary(),
         formats: formats(header),
+        types: StoredTypes::of(header),
         memory: memory_document(memory),
         metadata: header.metadata.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
         tensors: tensors(header),

@@ -2,6 +2,7 @@
 
 use super::{Memory, Origin};
 use crate::model::gguf::Header;
+use crate::model::stored_types::StoredTypes;
 use crate::model::text::{printable, shortened};
 use crate::units::{format_bytes, format_count, significant};
 use comfy_table::{CellAlignment, Table, presets};
@@ -18,6 +19,12 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
     let mut text = summary(path, header);
     text.push_str("\nTensors by type\n");
     text.push_str(&formats(header));
+    if let Some((file_type, told)) =
+        header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(it)?)))
+    {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  in place of {file_type}: {told}");
+    }
     text.push_str("\nMemory\n");
     text.push_str(&memory_table(memory));
     text.push_str("\nMetadata\n");

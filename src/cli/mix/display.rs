@@ -3,6 +3,7 @@
 use crate::cli::output;
 use crate::mix::{Cost, Report};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::reason;
 use crate::units::{format_bytes, format_seconds, significant};
 use crate::worker::protocol::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,6 +60,9 @@ impl Listener for Display {
     fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         match event {
             BenchmarkEvent::Worker(Event::MixCost(cost)) => self.say(&cost_in_words(cost)),
+            BenchmarkEvent::Worker(Event::Note { text }) => {
+                self.say(&format!("note: {}", reason::of_message(text)));
+            }
             BenchmarkEvent::Worker(Event::Mixed(report)) => {
                 self.report = Some((**report).clone());
             }

@@ -66,9 +66,8 @@ pub(super) fn calibration(
         let plan = choice.plan_for(source).map_err(|reason| no_text(*first, reason))?;
         return Ok(Some(Calibration::Text(Box::new(plan))));
     };
-    if !matrix.is_file() {
-        return Err(QuantizeError::NoMatrix { path: matrix.clone() });
-    }
+    crate::files::open(matrix)
+        .map_err(|source| QuantizeError::NoMatrix { path: matrix.clone(), source })?;
     let needs_text = |it: &&Quantization| matches!(it.method, Method::Gptq | Method::Awq);
     let text = match quantizations.iter().find(needs_text) {
         None => None,

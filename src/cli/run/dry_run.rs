@@ -1,6 +1,7 @@
 //! `quantbench run --dry-run`: the trials of an experiment and the disk they take, nothing measured.
 
 use crate::cli::fetching::resolve_options;
+use crate::cli::native;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::error::{Error, Outcome};
@@ -9,69 +10,115 @@ use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveError;
+use crate::model::stored_types::StoredTypes;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::units::format_bytes;
+use crate::worker::protocol::PlannedVariant;
 use crate::workload::applicability;
 use crate::workload::measured::ModelFacts;
 use comfy_table::{Table, presets};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 /// Prints the trials of an experiment. Nothing is fetched: a source on the hub must be there.
 pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome, Error> {
     let mut options = resolve_options(Verbosity::Live);
     options.hub.offline = true;
     let plan = session.plan(experiment, &options)?;
-    let files = plan
+    let mut files = plan
         .variants
         .iter()
         .map(|variant| {
-            Ok(match &variant.origin {
-                Origin::Ready(artifact) => File::Ready(artifact.file_bytes),
-                Origin::Make { key, expected_bytes, .. } => {
+            let (state, bytes, made_of) = match &variant.origin {
+                Origin::Ready(artifact) => {
+                    let header = Header::read(&artifact.path).map_err(ResolveError::from)?;
+                    let types = Some(StoredTypes::of(&header));
+                    let (state, bytes) = (State::Ready, artifact.file_bytes);
+                    return Ok(File { state, bytes, made_of: None, types });
+                }
+                Origin::Make { input, key, expected_bytes, .. } => {
                     match session.cache.variant(key).existing()? {
-                        Some(artifact) => File::Cached(artifact.file_bytes),
-                        None => File::ToMake(*expected_bytes),
+                        Some(artifact) => (State::Cached, artifact.file_bytes, Some(input)),
+                        None => (State::AtMost, *expected_bytes, Some(input)),
                     }
                 }
-            })
+            };
+            Ok(File { state, bytes, made_of: made_of.map(PathBuf::as_path), types: None })
         })
-        .collect::<Result<Vec<File>, Error>>()?;
+        .collect::<Result<Vec<File<'_>>, Error>>()?;
+    find_types(&plan, &mut files);
     let measured = measured(experiment, &plan)?;
     output::print(text(experiment, &plan, &files, measured).as_bytes())?;
     Ok(Outcome::Done)
 }
 
-/// Where a variant's file is, and its bytes.
-#[derive(Debug, Clone, Copy)]
-enum File {
-    Ready(u64),
-    Cached(u64),
-    ToMake(u64),
+/// Where a variant's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Cached,
+    /// It is to be made, and its size is known.
+    ToMake,
+    /// It is to be made, and its size is not known.
+    AtMost,
 }
 
-fn text(experiment: &Experiment, plan: &Plan, files: &[File], measured: Measured) -> String {
+/// The file of a variant.
+struct File<'a> {
+    state: State,
+    bytes: u64,
+    /// What it was made of or is to be.
+    made_of: Option<&'a Path>,
+    types: Option<StoredTypes>,
+}
+
+/// Asks llama.cpp which types variants will have, which also tells their sizes. Where it does not say, they
+/// stay unknown.
+fn find_types(plan: &Plan, files: &mut [File<'_>]) {
+    let inputs: BTreeSet<&Path> = files.iter().filter_map(|file| file.made_of).collect();
+    for input in inputs {
+        let of_input: Vec<usize> =
+            (0..files.len()).filter(|&at| files[at].made_of == Some(input)).collect();
+        let quantizations = of_input.iter().map(|&at| plan.variants[at].quantization).collect();
+        let Ok(planned) = native::planned_types(input, quantizations) else { continue };
+        for (at, PlannedVariant { bytes, types }) in of_input.into_iter().zip(planned) {
+            let file = &mut files[at];
+            if file.state == State::AtMost {
+                (file.state, file.bytes) = (State::ToMake, bytes);
+            }
+            file.types = Some(types);
+        }
+    }
+}
+
+fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Measured) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["model", "variant", "settings", "file", ""]);
     for trial in &plan.trials {
         let variant = &plan.variants[trial.variant];
-        let (state, bytes) = match files[trial.variant] {
-            File::Ready(bytes) => ("as it is", bytes),
-            File::Cached(bytes) => ("in the cache", bytes),
-            File::ToMake(bytes) => ("to be made", bytes),
+        let file = &files[trial.variant];
+        let state = match file.state {
+            State::Ready => "as it is",
+            State::Cached => "in the cache",
+            State::ToMake => "to be made",
+            State::AtMost => "to be made, at most",
         };
         table.add_row([
             variant.model.clone(),
             format!("{}{}", variant.label, if trial.is_reference { " (reference)" } else { "" }),
             trial.settings.to_string(),
             state.to_owned(),
-            format_bytes(bytes),
+            format_bytes(file.bytes),
         ]);
     }
-    let disk: u64 =
-        files.iter().map(|file| if let File::ToMake(bytes) = file { *bytes } else { 0 }).sum();
+    let to_make =
+        || files.iter().filter(|file| matches!(file.state, State::ToMake | State::AtMost));
+    let disk: u64 = to_make().map(|file| file.bytes).sum();
+    let bound = if to_make().any(|file| file.state == State::AtMost) { "at most " } else { "" };
     let mut text = format!("{table}\n");
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -84,8 +131,47 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File], measured: Measured
     for (models, measured) in measured {
         let _ = writeln!(text, "each trial of {}: {}", models.join(", "), measured.join(", "));
     }
-    let _ = writeln!(text, "disk for variants to be made: at most {}", format_bytes(disk));
+    let _ = writeln!(text, "disk for variants to be made: {bound}{}", format_bytes(disk));
+    text.push_str(
+        "time: not known before something is measured; a run estimates it from its first visit on\n",
+    );
+    for note in notes(plan, files) {
+        let _ = writeln!(text, "note: {note}");
+    }
     text
+}
+
+/// What variants will hold besides what their names say, and which of them will be one file.
+fn notes(plan: &Plan, files: &[File<'_>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut groups: Vec<(usize, Vec<String>)> = Vec::new();
+    for (at, (variant, file)) in plan.variants.iter().zip(files).enumerate() {
+        let Some(types) = &file.types else { continue };
+        let told = types.told(variant.quantization.file_type);
+        notes.extend(told.map(|told| format!("{}: {told}", variant.name())));
+        // A file that is there already may have the same types and other weights.
+        if file.made_of.is_none() {
+            continue;
+        }
+        let same = groups.iter_mut().find(|(first, _)| {
+            plan.variants[*first].model == variant.model
+                && plan.variants[*first].quantization.method == variant.quantization.method
+                && files[*first].types.as_ref().is_some_and(|it| it.checksum == types.checksum)
+        });
+        match same {
+            Some((_, names)) => names.push(variant.label.clone()),
+            None => groups.push((at, vec![variant.name()])),
+        }
+    }
+    let same = groups.into_iter().filter(|(_, names)| names.len() > 1);
+    notes.extend(same.map(|(_, names)| {
+        format!(
+            "{} are one file under {} names: all their tensors have the same types",
+            names.join(", "),
+            names.len()
+        )
+    }));
+    notes
 }
 
 /// What is measured in each trial of a model; models of which the same is measured stand together.

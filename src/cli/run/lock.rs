@@ -2,13 +2,15 @@
 
 use super::resume::RunError;
 use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Held while a run is under way; however the process ends, the system lets go of it.
 #[derive(Debug)]
 pub(super) struct RunLock {
     path: PathBuf,
-    _file: File,
+    /// `None` where the cache may only be read: what is there is measured without a lock.
+    _file: Option<File>,
 }
 
 impl RunLock {
@@ -17,14 +19,20 @@ impl RunLock {
         let folder = cache.join("runs");
         let path = folder.join(format!("{run}.lock"));
         let failed = |source| RunError::Lock { path: path.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let file = File::create(&path).map_err(failed)?;
+        let file = match fs::create_dir_all(&folder).and_then(|()| File::create(&path)) {
+            Err(error) if may_only_be_read(&error) => return Ok(Self { path, _file: None }),
+            file => file.map_err(failed)?,
+        };
         match file.try_lock() {
-            Ok(()) => Ok(Self { path, _file: file }),
+            Ok(()) => Ok(Self { path, _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(RunError::UnderWay { run: run.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+}
+
+fn may_only_be_read(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
 
 impl Drop for RunLock {

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::experiment::requirements::Requirements;
 use crate::orchestrator::plan::Plan;
+use crate::report::quoted;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::{Store, StoreError};
 use serde_json::Value;
@@ -133,16 +134,6 @@ pub(super) fn how_to_resume(run: &str, arguments: impl Iterator<Item = String>) 
         "interrupted; to go on: {}\nto see what was measured: quantbench show {run}",
         words.join(" ")
     )
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 impl From<RunError> for Error {

@@ -49,18 +49,12 @@ pub struct Picture {
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("the picture {} cannot be read: {source}", .path.display())]
+    #[error("the picture {} cannot be read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// It is a folder, a pipe or a device.
-    #[error("the picture {} is no file", .path.display())]
-    NoFile {
-        /// The path.
-        path: PathBuf,
     },
     /// There is nothing in it.
     #[error("the picture {} is empty", .path.display())]
@@ -115,11 +109,7 @@ pub enum PictureError {
 /// It is not there, no file, empty or too large.
 pub fn bytes(path: &Path) -> Result<Vec<u8>, PictureError> {
     let unreadable = |source| PictureError::Unreadable { path: path.to_owned(), source };
-    // Opening a pipe would wait for whoever writes into it.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(PictureError::NoFile { path: path.to_owned() });
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = crate::files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match bytes.len() as u64 {

@@ -15,9 +15,9 @@ fn said(content: &[u8]) -> String {
 #[test]
 fn what_is_no_file_is_told_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let error = |path: &Path| bytes(path).unwrap_err().to_string();
+    let error = |path: &Path| crate::causes::in_words(&bytes(path).unwrap_err());
     assert!(error(&folder.path().join("none.png")).contains("none.png cannot be read: "));
-    assert!(error(folder.path()).ends_with(" is no file"));
+    assert!(error(folder.path()).ends_with(" cannot be read: it is a folder, not a regular file"));
     assert_eq!(said(b""), "the picture it.png is empty");
 }
 

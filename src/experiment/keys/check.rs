@@ -4,9 +4,12 @@
 use super::{Amount, EXPERIMENT, Key, Kind, Table};
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::reader::{Located, Node, RawValue, Value, nearest};
+use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The tables of a file, as the keys have it; what is wrong goes to `problems`, and its default stands in
@@ -135,10 +138,18 @@ impl Check<'_> {
             // They are called the same wherever they are written.
             (Kind::Tables(table), _) => self.nested(table, table.name, raw, true),
             (Kind::WholeOrAuto(..), DeValue::String(text)) if text == "auto" => {
-                Ok(Value::Scalar(serde_json::Value::Null))
+                Ok(Value::Scalar(Json::Null))
             }
             (Kind::Choice(_, names), DeValue::Boolean(on)) if names.contains(&"on") => {
                 Ok(Value::Scalar(if *on { "on" } else { "off" }.into()))
+            }
+            (Kind::Variables, DeValue::Table(table)) => {
+                let before = self.problems.len();
+                let map = self.variables(table, &raw.key);
+                if self.problems.len() > before {
+                    return None;
+                }
+                Ok(Value::Scalar(map.into()))
             }
             _ => scalar(kind, raw).map(Value::Scalar),
         };
@@ -156,6 +167,32 @@ impl Check<'_> {
         let header = table.header(path);
         Ok(Value::Table(self.table(table, path, &header, Some(written), fill)))
     }
+
+    fn variables(&mut self, table: &DeTable<'_>, path: &str) -> Map<String, Json> {
+        let entry = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            let name: &str = name.get_ref();
+            let key = format!("{path}.{name}");
+            let raw = Located { value: value.get_ref(), key, span: value.span() };
+            Some((name.to_owned(), self.json(&raw)?))
+        };
+        table.iter().filter_map(entry).collect()
+    }
+
+    fn json(&mut self, raw: &RawValue<'_>) -> Option<Json> {
+        let value = match raw.value {
+            DeValue::Array(_) => {
+                let items = raw.items();
+                Ok(items.iter().filter_map(|item| self.json(item)).collect())
+            }
+            DeValue::Table(table) => Ok(self.variables(table, &raw.key).into()),
+            DeValue::String(text) => Ok(text.as_ref().into()),
+            DeValue::Boolean(value) => Ok((*value).into()),
+            DeValue::Integer(_) => whole(raw, i64::MIN..=i64::MAX).map(Json::from),
+            DeValue::Float(_) => number(raw, f64::MIN..=f64::MAX).map(Json::from),
+            DeValue::Datetime(_) => Err(raw.type_problem("a string")),
+        };
+        value.map_err(|problem| self.problems.push(problem)).ok()
+    }
 }
 
 /// Whether the values of a list differ.
@@ -164,8 +201,7 @@ fn is_set(key: &Key) -> bool {
 }
 
 fn twice(kind: Kind, node: &Node, item: &RawValue<'_>) -> String {
-    let (Kind::Named(..), Value::Scalar(serde_json::Value::String(name))) = (kind, &node.value)
-    else {
+    let (Kind::Named(..), Value::Scalar(Json::String(name))) = (kind, &node.value) else {
         return "has this value twice".to_owned();
     };
     match item.value.as_str() {
@@ -221,7 +257,7 @@ fn collect(table: &'static Table, name: &str, homes: &mut Vec<(&'static Table, &
 }
 
 /// A single value that is no table, in its usual spelling and unit.
-fn scalar(kind: Kind, raw: &RawValue<'_>) -> Result<serde_json::Value, Problem> {
+fn scalar(kind: Kind, raw: &RawValue<'_>) -> Result<Json, Problem> {
     let text = || raw.value.as_str().ok_or_else(|| raw.type_problem("a string"));
     Ok(match kind {
         Kind::Text => text()?.into(),
@@ -243,6 +279,7 @@ fn scalar(kind: Kind, raw: &RawValue<'_>) -> Result<serde_json::Value, Problem> 
             serde_json::json!({ "secs": length.as_secs(), "nanos": length.subsec_nanos() })
         }
         Kind::Bytes => bytes(raw)?.into(),
+        Kind::Variables => return Err(raw.type_problem("a table")),
         Kind::Table(_) | Kind::OptionalTable(_) | Kind::OwnTable(_) | Kind::Tables(_) => {
             return Err(raw.type_problem("a value"));
         }

@@ -98,6 +98,8 @@ pub enum Kind {
     OwnTable(&'static Table),
     /// Tables.
     Tables(&'static Table),
+    /// A table of values of JSON, whose keys are others' to know.
+    Variables,
 }
 
 impl Table {
@@ -194,6 +196,7 @@ impl fmt::Display for Kind {
                 let [least, most] = [least, most].map(|it| humantime::format_duration(*it));
                 write!(formatter, "time (`30s`, `1h 30min`), {least} to {most}")
             }
+            Self::Variables => formatter.write_str("table"),
             Self::Bytes => formatter.write_str("size (`512MiB`, `4GB`), or bytes"),
             Self::Table(table) | Self::OptionalTable(table) => {
                 write!(formatter, "[{}]", table.name)

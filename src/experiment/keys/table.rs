@@ -4,7 +4,7 @@
 //! `UPDATE=1 cargo test` writes both.
 
 use super::Kind::{
-    Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Whole, WholeOrAuto,
+    Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Variables, Whole, WholeOrAuto,
 };
 use super::tasks::TASKS;
 use super::{Key, Kind, Table};
@@ -131,9 +131,13 @@ pub static SETTINGS: Table = Table::new(
      every combination, so `threads = [2, 4]` with `flash_attention = [\"on\", \"off\"]` makes four trials of \
      each variant.",
     &[
-        Key::new("threads", THREADS, "\"auto\" is the number of physical cores fit for arithmetic")
-            .default("\"auto\"")
-            .swept(),
+        Key::new(
+            "threads",
+            THREADS,
+            "\"auto\" is the number of usable physical cores fit for arithmetic",
+        )
+        .default("\"auto\"")
+        .swept(),
         Key::new("gpu_layers", Whole(-1, 9999), "layers kept on the GPU; -1 is all of them")
             .default("-1")
             .swept(),
@@ -176,6 +180,13 @@ pub static SETTINGS: Table = Table::new(
         Key::new("mmap", Flag, "map the file into memory instead of reading it")
             .default("true")
             .swept(),
+        Key::new(
+            "swa_full",
+            Flag,
+            "sliding-window layers keep the whole context, not the window alone",
+        )
+        .default("false")
+        .swept(),
     ],
 );
 
@@ -223,6 +234,8 @@ static LATENCY: Table = Table::new(
             "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
         )
         .default("\"auto\""),
+        Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
+            .example("{ enable_thinking = false }"),
         Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer; default 64, but the demo's three minutes ask for less")
             .default("64")
             .shown("32"),
@@ -348,8 +361,8 @@ static MODELS: Table = Table {
                 "\"demo\" is the small model built into the program; \"path/model-F16.gguf\" a GGUF, or the \
                  first part of a split one, relative to this file; \"path/folder\" a folder of ready variants, \
                  `quantizations` choosing among them; \"hf://owner/name/model.gguf\" a file on the Hugging \
-                 Face hub, fetched once (a revision is written \"hf://owner/name@revision/model.gguf\", and \
-                 HF_TOKEN is used).",
+                 Face hub, fetched once (a revision is written \"hf://owner/name@revision/model.gguf\", a slash \
+                 in it as %2F, though refs/pr/1 may stay as it is; HF_TOKEN is used).",
             )
             .shown("\"demo\""),
             Key::new("name", Text, "left out: the file's name").example("\"demo\""),

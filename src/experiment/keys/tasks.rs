@@ -1,6 +1,6 @@
 //! The keys of a task.
 
-use super::Kind::{Choice, Named, OptionalTable, Text, Whole};
+use super::Kind::{Choice, Named, OptionalTable, Text, Variables, Whole};
 use super::table::{FORMAT, spelled};
 use super::{Key, Kind, Table};
 use crate::metrics::TaskMetric;
@@ -101,6 +101,8 @@ pub(super) static TASKS: Table = Table {
             .many()
             .alias("format")
             .example("[\"auto\", \"alpaca\"]"),
+            Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
+                .example("{ enable_thinking = false }"),
         ],
     )
 };

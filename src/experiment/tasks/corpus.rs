@@ -1,10 +1,12 @@
 //! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
 
 use super::question::{Maker, text_of};
+use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
+use crate::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -77,7 +79,8 @@ pub(super) fn expand(
     let encoder = encoder(file, answers, base, problems);
     let made = inputs::dataset(&source.value, base, Columns::Header)
         .and_then(|dataset| Ok(passages(&dataset.examples, &file.id, &file.text, &dataset.path)?));
-    let (texts, places) = made.map_err(|reason| problems.push(source.problem(reason))).ok()?;
+    let (texts, places) =
+        made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()?;
     let (prefix, chunk_tokens) = (file.prefix.value.clone(), *file.chunk);
     let plan = CorpusPlan {
         source: source.value.clone(),
@@ -103,8 +106,8 @@ fn encoder(
     match (&file.encoder, answers) {
         (Some(written), true) => {
             let path = base.join(&written.value);
-            if !path.is_file() {
-                let message = format!("is '{}', but there is no such file", written.value);
+            if let Err(error) = files::open(&path) {
+                let message = format!("is '{}', which cannot be read: {error}", written.value);
                 problems.push(written.problem(message));
             }
             Some(path)

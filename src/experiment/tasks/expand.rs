@@ -5,8 +5,10 @@ use super::file::TaskFile;
 use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
+use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::chat_template_kwargs;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::metrics::TaskMetric;
@@ -29,7 +31,7 @@ pub fn expand(
             continue;
         }
         for plan in found {
-            // Figures are called by names in which '-' and '_' are one.
+            // Figures are called by names in which '-', '.' and '_' are one.
             let same = |other: &TaskPlan| plain(&other.name) == plain(&plan.name);
             if plans.iter().any(same) {
                 let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
@@ -43,7 +45,7 @@ pub fn expand(
 }
 
 fn plain(name: &TaskName) -> String {
-    name.as_str().to_lowercase().replace(['-', '@'], "_")
+    name.as_str().to_lowercase().replace(['-', '@', '.'], "_")
 }
 
 /// A key that has to be there.
@@ -88,6 +90,8 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
         || vec![FormatChoice::default()],
         |formats| formats.iter().map(|format| format.value).collect(),
     );
+    let chat_template_kwargs =
+        chat_template_kwargs(task.chat_template_kwargs.as_ref(), &formats, problems);
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
     let corpus = if finds {
@@ -109,6 +113,7 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
         answering,
         metrics,
         format: FormatChoice::default(),
+        chat_template_kwargs,
         separator: task.separator.as_ref().map(|separator| separator.value.clone()),
         corpus,
         pictures: shows.then_some(folder),
@@ -322,7 +327,9 @@ fn maker(
     if let Some(template) = &task.template {
         set(template, maker.set_request(&template.value));
     }
-    set(&task.continuation, maker.set_continuation(&task.continuation));
+    if task.continuation.is_written() {
+        set(&task.continuation, maker.set_continuation(&task.continuation));
+    }
     let choices = task.choices.iter().flat_map(|choices| choices.iter());
     for (position, choice) in choices.enumerate() {
         set(choice, maker.set_choice(position, &choice.value));
@@ -365,13 +372,13 @@ fn questions(
         let folder = dataset.path.parent().unwrap_or_else(|| Path::new(""));
         Ok((folder.to_owned(), questions))
     });
-    made.map_err(|reason| problems.push(source.problem(reason))).ok()
+    made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()
 }
 
 fn make(
     task: &Located<TaskFile>,
     examples: &[Example],
-    maker: &Maker,
+    maker: &mut Maker,
     path: &Path,
 ) -> Result<Vec<Question>, DatasetError> {
     let taken_apart: Vec<Example>;
@@ -387,6 +394,7 @@ fn make(
     if examples.is_empty() {
         return Err(DatasetError::Empty { path: path.to_owned() });
     }
+    maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
     let limit = task.limit.as_deref().copied();
     let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
     chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))

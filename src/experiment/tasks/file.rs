@@ -6,6 +6,7 @@ use crate::experiment::reader::{Located, Many};
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// One `[[workloads.tasks]]` table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,6 +31,7 @@ pub struct TaskFile {
     pub corpus: Option<Located<CorpusFile>>,
     pub limit: Option<Located<usize>>,
     pub formats: Option<Many<FormatChoice>>,
+    pub chat_template_kwargs: Option<Located<Map<String, Value>>>,
 }
 
 /// `fields`: where in an example things are.

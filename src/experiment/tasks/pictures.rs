@@ -1,6 +1,7 @@
 //! The pictures of a task: each is decoded once when the experiment is loaded, so that a damaged one is
 //! found before anything runs.
 
+use crate::causes;
 use crate::dataset::picture::{self, PictureError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -42,7 +43,8 @@ impl Pictures {
         if let Some(known) = self.known.borrow().get(name) {
             return Ok(known.clone());
         }
-        let found = look(&self.folder.join(name), name).map_err(|error| error.to_string())?;
+        let found =
+            look(&self.folder.join(name), name).map_err(|error| causes::in_words(&error))?;
         self.known.borrow_mut().insert(name.to_owned(), found.clone());
         Ok(found)
     }

@@ -5,6 +5,7 @@ use super::question::Question;
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -154,6 +155,9 @@ pub struct TaskPlan {
     pub metrics: Vec<TaskMetric>,
     /// Which format requests are put into.
     pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// What stands between a request and an alternative that follows it; `None`: a space if the
     /// request is in no format and does not end with white space.
     pub separator: Option<String>,
@@ -189,7 +193,7 @@ pub struct TaskName {
 pub struct TaskNameError(String);
 
 impl TaskName {
-    const LONGEST: usize = 47;
+    const LONGEST: usize = 51;
 
     /// Characters that a user may write; the rest is for a format's name.
     pub const LONGEST_WRITTEN: usize = 32;
@@ -224,12 +228,12 @@ impl FromStr for TaskName {
     fn from_str(text: &str) -> Result<Self, TaskNameError> {
         let wrong = || TaskNameError(text.chars().take(80).collect());
         let (name, format) = text.split_once('@').unwrap_or((text, "none"));
-        let is_plain = |part: &str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let is_plain = |part: &str, more: char| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == more;
             !part.is_empty() && part.chars().all(plain)
         };
         let fits = name.len() <= Self::LONGEST_WRITTEN && text.len() <= Self::LONGEST;
-        if !fits || !is_plain(name) || !is_plain(format) {
+        if !fits || !is_plain(name, '-') || !is_plain(format, '.') {
             return Err(wrong());
         }
         let mut bytes = [0; Self::LONGEST];
@@ -274,7 +278,12 @@ mod tests {
         assert_eq!(swept.as_str(), "arc-easy_2@chatml");
         assert_eq!(swept.parts(), ("arc-easy_2", Some("chatml")));
         assert_eq!(serde_json::to_string(&swept).unwrap(), "\"arc-easy_2@chatml\"");
-        for wrong in ["", "a b", "ä", "@x", "a@", "a@b@c", &"x".repeat(33)] {
+        for format in crate::prompt::catalog::names() {
+            let longest: TaskName = "x".repeat(32).parse().unwrap();
+            let format: FormatChoice = format.parse().unwrap();
+            assert_eq!(longest.in_format(format).unwrap().parts().1, Some(&*format.to_string()));
+        }
+        for wrong in ["", "a b", "a.b", "ä", "@x", "a@", "a@b@c", &"x".repeat(33)] {
             assert!(wrong.parse::<TaskName>().is_err(), "{wrong}");
         }
     }

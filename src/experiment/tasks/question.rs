@@ -2,9 +2,7 @@
 
 use super::pictures::{PictureFile, Pictures};
 use crate::dataset::{Example, Fault};
-use crate::prompt::environment::{in_words, strict_environment};
-use minijinja::value::Serde;
-use minijinja::{Environment, Value as Filled};
+use crate::prompt::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -112,19 +110,32 @@ pub(super) enum Shape {
 
 /// Makes questions of examples.
 pub(super) struct Maker {
-    environment: Environment<'static>,
+    sandbox: Sandbox,
     pub(super) shape: Shape,
     /// The field of the right answer, if one was named.
     pub(super) gold: Option<String>,
     pub(super) id: Option<String>,
+    /// Whether there is a template of continuations; else a choice is continued with as it is.
+    continues: bool,
     /// The field that names the right passage, and the places of passages by name.
     relevant: String,
     places: HashMap<String, usize>,
     /// The pictures that questions show.
     pub(super) pictures: Pictures,
+    /// How the field of the right choice is read where choices have no labels.
+    reading: Reading,
 }
 
-/// The templates of a task by name in its environment.
+/// How the field `gold` names a choice: the same way for a whole data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// By its number, from 0.
+    Number,
+    /// By its text.
+    Text,
+}
+
+/// The templates of a task by name in its sandbox.
 const REQUEST: &str = "template";
 const CONTINUATION: &str = "continuation";
 const QUERY: &str = "query";
@@ -137,19 +148,21 @@ fn choice_name(position: usize) -> String {
 impl Maker {
     pub(super) fn new(shape: Shape, gold: Option<String>, id: Option<String>) -> Self {
         Self {
-            environment: strict_environment(),
+            sandbox: Sandbox::task(),
+            continues: false,
             shape,
             gold,
             id,
             relevant: String::new(),
             places: HashMap::new(),
             pictures: Pictures::default(),
+            reading: Reading::Number,
         }
     }
 
     /// Adds the template of what is embedded to find passages.
     pub(super) fn set_query(&mut self, source: &str) -> Result<(), String> {
-        self.add(QUERY.to_owned(), source)
+        self.add(QUERY, source)
     }
 
     /// Adds the passages: the field that names the right one, and their places by name.
@@ -160,23 +173,22 @@ impl Maker {
 
     /// Adds the template of requests.
     pub(super) fn set_request(&mut self, source: &str) -> Result<(), String> {
-        self.add(REQUEST.to_owned(), source)
+        self.add(REQUEST, source)
     }
 
     /// Adds the template of continuations.
     pub(super) fn set_continuation(&mut self, source: &str) -> Result<(), String> {
-        self.add(CONTINUATION.to_owned(), source)
+        self.continues = true;
+        self.add(CONTINUATION, source)
     }
 
     /// Adds the template of a choice.
     pub(super) fn set_choice(&mut self, position: usize, source: &str) -> Result<(), String> {
-        self.add(choice_name(position), source)
+        self.add(&choice_name(position), source)
     }
 
-    fn add(&mut self, name: String, source: &str) -> Result<(), String> {
-        self.environment
-            .add_template_owned(name, source.to_owned())
-            .map_err(|error| in_words(&error))
+    fn add(&mut self, name: &str, source: &str) -> Result<(), String> {
+        self.sandbox.add(name, source).map_err(|fault| fault.to_string())
     }
 
     /// The question that an example comes to.
@@ -203,8 +215,8 @@ impl Maker {
                 self.find(example, Some(Sought { fields: example.fields.clone(), references }))?
             }
             Shape::Choose { choices, labels, always } => {
-                let alternatives = self.alternatives(example, choices)?;
-                let texts: Vec<&str> = alternatives.iter().map(|(choice, _)| &**choice).collect();
+                let texts = self.choices(example, choices)?;
+                let alternatives = self.continued(example, &texts)?;
                 let right = match always {
                     Some(right) => *right,
                     None => self.right(example, labels.as_ref(), &texts)?,
@@ -213,7 +225,6 @@ impl Maker {
                     let reason = format!("choice {right} is right of {}", texts.len());
                     return Err(example.fault(reason));
                 }
-                let alternatives = alternatives.into_iter().map(|(_, it)| it).collect();
                 Asked::Choose { alternatives, right }
             }
         };
@@ -223,7 +234,7 @@ impl Maker {
     /// The request of an example, and what would be right.
     fn written(&self, example: &Example) -> Result<(String, Vec<String>), Fault> {
         let references = self.references(example)?;
-        let request = self.render(REQUEST, example, None)?;
+        let request = self.render(REQUEST, example)?;
         if request.trim().is_empty() {
             return Err(example.fault("the template yields no text"));
         }
@@ -231,7 +242,7 @@ impl Maker {
     }
 
     fn find(&self, example: &Example, answer: Option<Sought>) -> Result<Asked, Fault> {
-        let query = self.render(QUERY, example, None)?;
+        let query = self.render(QUERY, example)?;
         let name = text_of(example, &self.relevant)?;
         let relevant = self.places.get(&name).copied().ok_or_else(|| {
             example.fault(format!("'{}' is '{name}', which is no passage", self.relevant))
@@ -241,8 +252,7 @@ impl Maker {
 
     fn predict(&self, example: &Example) -> Result<Asked, Fault> {
         let gold = self.references(example)?.swap_remove(0);
-        let alternative = self.alternative(example, &gold)?;
-        Ok(Asked::Choose { alternatives: vec![alternative], right: 0 })
+        Ok(Asked::Choose { alternatives: self.continued(example, &[gold])?, right: 0 })
     }
 
     /// The texts of the field `gold`: one, or a list.
@@ -259,79 +269,164 @@ impl Maker {
         }
     }
 
-    fn alternatives(
-        &self,
-        example: &Example,
-        choices: &Choices,
-    ) -> Result<Vec<(String, Alternative)>, Fault> {
+    /// The texts of the choices.
+    fn choices(&self, example: &Example, choices: &Choices) -> Result<Vec<String>, Fault> {
         let texts = match choices {
             Choices::Field(field) => texts(example, field)?,
             Choices::Templates(count) => (0..*count)
-                .map(|position| self.render(&choice_name(position), example, None))
+                .map(|position| self.render(&choice_name(position), example))
                 .collect::<Result<_, _>>()?,
         };
         if texts.len() < 2 {
             return Err(example.fault(format!("there are {} choices, too few", texts.len())));
         }
-        let alternative = |choice: String| {
-            let alternative = self.alternative(example, &choice)?;
-            Ok((choice, alternative))
-        };
-        texts.into_iter().map(alternative).collect()
+        Ok(texts)
     }
 
-    fn alternative(&self, example: &Example, choice: &str) -> Result<Alternative, Fault> {
-        let continuation = self.render(CONTINUATION, example, Some(choice))?;
-        if continuation.is_empty() {
+    /// Each choice with the request before it.
+    fn continued(&self, example: &Example, choices: &[String]) -> Result<Vec<Alternative>, Fault> {
+        let continuations = if self.continues {
+            self.render_each(CONTINUATION, example, choices)?
+        } else {
+            choices.to_vec()
+        };
+        if continuations.iter().any(String::is_empty) {
             return Err(example.fault("a choice is empty"));
         }
-        Ok(Alternative { request: self.render(REQUEST, example, Some(choice))?, continuation })
+        let requests = self.render_each(REQUEST, example, choices)?;
+        let alternative = |(request, continuation)| Alternative { request, continuation };
+        Ok(requests.into_iter().zip(continuations).map(alternative).collect())
     }
 
-    /// Which choice is right: the field `gold` holds a label, else a number from 0, else the text of
-    /// the choice.
+    /// Settles how the field `gold` of a whole data set names choices. Golds that are all numbers, be it as
+    /// text, are numbers of choices unless every one is also the text of one; then nobody can tell.
+    pub(super) fn settle_reading(&mut self, examples: &[Example]) -> Result<(), Fault> {
+        let Shape::Choose { choices, labels: None, always: None } = &self.shape else {
+            return Ok(());
+        };
+        let field = self.gold.as_deref().unwrap_or_default();
+        // What is wrong with an example is told when it is asked.
+        let golds = || examples.iter().filter_map(|it| Some((it, it.get(field).ok()?)));
+        if golds().any(|(_, value)| !value.is_null() && number(value).is_none()) {
+            self.reading = Reading::Text;
+            return Ok(());
+        }
+        let mut doubtful = None;
+        for (example, value) in golds() {
+            if !value.is_string() && !holds_numbers(example, choices) {
+                self.reading = Reading::Number;
+                return Ok(());
+            }
+            let (Ok(gold), Ok(texts)) =
+                (text(example, field, value), self.choices(example, choices))
+            else {
+                continue;
+            };
+            // What rules one reading out in one example rules it out in all.
+            match (number(value).and_then(|it| texts.get(it)), texts.contains(&gold)) {
+                (Some(_), false) => {
+                    self.reading = Reading::Number;
+                    return Ok(());
+                }
+                (None, true) => {
+                    self.reading = Reading::Text;
+                    return Ok(());
+                }
+                (Some(numbered), true) if *numbered != gold => {
+                    doubtful = Some(example.fault(format!(
+                        "'{field}' is '{gold}', which may be the text of a choice or the number of another \
+                         ('{numbered}'), and no example tells; for numbers write labels = [\"0\", \"1\", …], \
+                         for texts name the field of the choices as 'labels' in 'fields' too"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        doubtful.map_or(Ok(()), Err)
+    }
+
+    /// Which choice is right: the field `gold` holds a label, else a number from 0 or the text of the
+    /// choice.
     fn right(
         &self,
         example: &Example,
         labels: Option<&Labels>,
-        choices: &[&str],
+        choices: &[String],
     ) -> Result<usize, Fault> {
         let field = self.gold.as_deref().unwrap_or_default();
         let value = example.get(field)?;
         let gold = text(example, field, value)?;
-        let found = match labels {
-            Some(Labels::Always(labels)) => labels.iter().position(|label| *label == gold),
-            Some(Labels::Field(labels)) => {
+        let found = match (labels, self.reading) {
+            (Some(Labels::Always(labels)), _) => labels.iter().position(|label| *label == gold),
+            (Some(Labels::Field(labels)), _) => {
                 texts(example, labels)?.iter().position(|label| *label == gold)
             }
-            None => {
-                let number = || value.as_u64().or_else(|| gold.parse().ok());
-                choices
-                    .iter()
-                    .position(|choice| *choice == gold)
-                    .filter(|_| value.is_string())
-                    .or_else(|| number().and_then(|number| usize::try_from(number).ok()))
-            }
+            (None, Reading::Number) => number(value),
+            (None, Reading::Text) => choices.iter().position(|choice| *choice == gold),
         };
         found.filter(|&right| right < choices.len()).ok_or_else(|| {
             let what = if labels.is_some() { "label" } else { "choice" };
-            example.fault(format!("'{field}' is '{gold}', which is no {what} of this example"))
+            let others = match (labels, self.reading, number(value)) {
+                (None, Reading::Text, Some(_)) => {
+                    "; others of the data set are texts of choices, so this one is read as such"
+                }
+                _ => "",
+            };
+            let reason =
+                format!("'{field}' is '{gold}', which is no {what} of this example{others}");
+            example.fault(reason)
         })
     }
 
-    fn render(&self, name: &str, example: &Example, choice: Option<&str>) -> Result<String, Fault> {
-        let mut fields = example.fields.clone();
-        if let Some(choice) = choice {
-            fields.insert("choice".to_owned(), Value::String(choice.to_owned()));
-        }
-        let template = self.environment.get_template(name);
-        let rendered = template.and_then(|it| it.render(Filled::from(Serde(&fields))));
-        rendered.map_err(|error| {
-            let known: Vec<&str> = fields.keys().map(String::as_str).take(20).collect();
-            let (reason, known) = (in_words(&error), known.join(", "));
+    fn render(&self, name: &str, example: &Example) -> Result<String, Fault> {
+        let mut rendered = self.filled(name, example, vec![example.fields.clone()])?;
+        Ok(rendered.pop().unwrap_or_default())
+    }
+
+    /// A template filled in once for each choice.
+    fn render_each(
+        &self,
+        name: &str,
+        example: &Example,
+        choices: &[String],
+    ) -> Result<Vec<String>, Fault> {
+        let with_choice = |choice: &String| {
+            let mut fields = example.fields.clone();
+            fields.insert("choice".to_owned(), Value::String(choice.clone()));
+            fields
+        };
+        self.filled(name, example, choices.iter().map(with_choice).collect())
+    }
+
+    fn filled(
+        &self,
+        name: &str,
+        example: &Example,
+        values: Vec<Map<String, Value>>,
+    ) -> Result<Vec<String>, Fault> {
+        let known = values.first().into_iter().flat_map(Map::keys).take(20);
+        let known: Vec<String> = known.cloned().collect();
+        self.sandbox.render(name, values).map_err(|reason| {
+            let known = known.join(", ");
             example.fault(format!("'{name}' cannot be filled in: {reason}; there are {known}"))
         })
     }
+}
+
+/// A value as the number of a choice: a whole number, or the text of one.
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Number(number) => usize::try_from(number.as_u64()?).ok(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whether the choices of an example are numbers rather than texts.
+fn holds_numbers(example: &Example, choices: &Choices) -> bool {
+    let Choices::Field(field) = choices else { return false };
+    let items = example.get(field).ok().and_then(Value::as_array);
+    items.is_some_and(|items| items.iter().any(Value::is_number))
 }
 
 /// The text of a field.

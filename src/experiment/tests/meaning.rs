@@ -61,6 +61,7 @@ fn every_key_reaches_its_meaning() {
         speed = "tg16 @ d32"
         [workloads.latency]
         prompts = "p.txt"
+        chat_template_kwargs = { enable_thinking = false }
         max_tokens = 5
         temperature = 1
         top_k = 40
@@ -84,7 +85,7 @@ fn every_key_reaches_its_meaning() {
         quantizations = "Q4_0"
         reference = "Q4_0"
         allow_requantize = true
-        settings = { threads = 3, mmap = false }
+        settings = { threads = 3, mmap = false, swa_full = true }
     "#;
     let experiment = parse(text.as_bytes(), &in_folder("e.toml"), &Overrides::default()).unwrap();
     assert_eq!(experiment.name, "mine");
@@ -98,6 +99,7 @@ fn every_key_reaches_its_meaning() {
     let latency = experiment.workloads.latency.unwrap();
     assert_eq!((latency.prompts.len(), latency.max_tokens), (2, 5));
     assert_eq!((latency.sampling.top_k, latency.sampling.seed), (40, 7));
+    assert_eq!(latency.chat_template_kwargs["enable_thinking"], false);
     let quality = experiment.workloads.quality.unwrap();
     assert_eq!((quality.text.len(), quality.context, quality.chunks), (5000, 64, Some(3)));
     assert_eq!((quality.precision, quality.reference_budget_bytes), (Some(0.05), 1 << 20));
@@ -111,7 +113,7 @@ fn every_key_reaches_its_meaning() {
     assert_eq!(model.reference, model.quantizations.first().copied());
     assert!(model.allow_requantize);
     let shown: Vec<String> = model.settings.iter().flatten().map(ToString::to_string).collect();
-    assert_eq!(shown, ["t=3 ngl=0 fa=on b=64 ub=32 ctk=q8_0 mmap=0"]);
+    assert_eq!(shown, ["t=3 ngl=0 fa=on b=64 ub=32 ctk=q8_0 mmap=0 swa-full"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{PLAIN, names};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::{Overrides, parse};
 use crate::model::gguf::testing::Builder;
+use crate::model::source::Source;
 use std::path::Path;
 
 fn apply(text: &str, overrides: &Overrides) -> Result<Experiment, String> {
@@ -177,4 +178,45 @@ fn what_a_folder_holds_is_chosen_from_like_a_list() {
     assert_eq!(with(&[], &["Q8_0"]), Ok(list(&["F16", "Q4_K_M"])));
     let error = with(&["Q2_K"], &[]).unwrap_err();
     assert!(error.ends_with("there are ready, F16, Q8_0, Q4_K_M"), "{error}");
+}
+
+#[test]
+fn the_built_in_experiment_is_called_after_the_models_it_is_given() {
+    let named = |models: &[&str]| {
+        let overrides = Overrides { models: list(models), ..Overrides::default() };
+        crate::experiment::load::built_in(&overrides).unwrap().name
+    };
+    assert_eq!(named(&["hf://a/b/c-F16.gguf"]), "c-F16");
+    assert_eq!(named(&["hf://a/b/c-F16.gguf", "hf://a/b/d-F16.gguf"]), "c-F16, d-F16");
+}
+
+#[test]
+fn a_model_in_place_of_an_experiment_is_measured_with_the_default_workloads() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-chat-F16.gguf");
+    let load = |path: &std::path::Path, overrides: &Overrides| {
+        crate::experiment::load::load(Some(path), overrides).unwrap()
+    };
+    for name in ["chat-F16.gguf", "chat"] {
+        let path = folder.path().join(name);
+        std::fs::copy(demo, &path).unwrap();
+        let experiment = load(&path, &Overrides::default());
+        let built_in = crate::experiment::load::built_in(&Overrides::default()).unwrap();
+        let stem = name.trim_end_matches(".gguf");
+        assert_eq!((experiment.name.as_str(), experiment.models.len()), (stem, 1));
+        assert_eq!(experiment.models[0].source, Source::File(path));
+        assert_eq!(experiment.workloads, built_in.workloads);
+    }
+}
+
+#[test]
+fn a_quantized_source_is_quantized_again_when_the_command_line_allows_it() {
+    let text = "quantizations = [\"Q4_0\"]\n[[models]]\nsource = \"hf://a/b/c-Q8_0.gguf\"\n";
+    let path = std::path::Path::new("e.toml");
+    let allowed = |allow_requantize| {
+        let overrides = Overrides { allow_requantize, ..Overrides::default() };
+        let experiment = crate::experiment::load::parse(text.as_bytes(), path, &overrides).unwrap();
+        experiment.models[0].allow_requantize
+    };
+    assert!(allowed(true) && !allowed(false));
 }

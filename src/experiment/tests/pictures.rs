@@ -153,7 +153,7 @@ mod seen {
             ("empty.png", "empty.png is empty"),
             ("text.png", "text.png is neither PNG, JPEG nor WebP"),
             ("none.png", "none.png cannot be read: "),
-            (".", "is no file"),
+            (".", "it is a folder, not a regular file"),
         ] {
             let told = of(file);
             assert!(told.starts_with(place) && told.contains(reason), "{file}: {told}");

@@ -24,6 +24,24 @@ fn folder() -> TempDir {
         "{\"context_options\":[\"The cup fell, so the cup\",\"The cup fell, so the cat\"],\
           \"continuation\":\"broke.\",\"gold\":0}\n",
     );
+    // Golds as text: by number, by text, by either, by number here and by text there.
+    let golds = |rows: &[(&str, &str)]| -> String {
+        let row = |(choices, gold): &(&str, &str)| {
+            format!("{{\"choices\":[{choices}],\"gold\":{gold}}}\n")
+        };
+        rows.iter().map(row).collect()
+    };
+    let digits = "\"1\",\"2\",\"0\"";
+    let words = "\"red\",\"blue\",\"green\"";
+    write("by-number.jsonl", &golds(&[(digits, "\"0\""), (words, "\"2\""), (digits, "\"1\"")]));
+    write(
+        "by-text.jsonl",
+        &golds(&[(digits, "\"0\""), ("\"7\",\"8\"", "\"8\""), (digits, "\"1\"")]),
+    );
+    write("by-either.jsonl", &golds(&[(digits, "\"0\""), (digits, "\"1\"")]));
+    write("by-both.jsonl", &golds(&[(words, "\"1\""), (words, "\"green\"")]));
+    write("numbers.jsonl", &golds(&[(digits, "0"), (words, "2")]));
+    write("all-numbers.jsonl", &golds(&[("1,2,0", "0"), ("1,2,0", "1")]));
     write("blimp.jsonl", "{\"good\":\"Cats sleep.\",\"bad\":\"Cats sleeps.\"}\n");
     write("lambada.jsonl", "{\"context\":\"He went\",\"continuation\":\"home\"}\n");
     write(
@@ -209,6 +227,60 @@ fn what_is_wrong_with_a_task_is_said_where_it_stands() {
         let error = parsed(task).expect_err(task);
         assert!(error.contains(expected), "no '{expected}' in:\n{error}");
         assert!(error.starts_with("x.toml:"), "{error}");
+    }
+}
+
+/// Which choices of a data set are right.
+fn right(dataset: &str, more: &str) -> Result<Vec<usize>, String> {
+    let plans = parsed(&format!(
+        "name = \"a\"\nkind = \"question-answering\"\ndataset = \"{dataset}.jsonl\"\n\
+         fields = {{ choices = \"choices\", gold = \"gold\"{more} }}\ntemplate = \"x\""
+    ))?;
+    Ok((0..plans[0].questions.len()).map(|question| alternatives(&plans[0], question).1).collect())
+}
+
+#[test]
+fn golds_are_numbers_or_texts_for_a_whole_data_set() {
+    assert_eq!(right("by-number", "").unwrap(), [0, 2, 1]);
+    assert_eq!(right("by-text", "").unwrap(), [2, 1, 0]);
+    assert_eq!(right("numbers", "").unwrap(), [0, 2]);
+    for dataset in ["by-either", "all-numbers"] {
+        let error = right(dataset, "").unwrap_err();
+        assert!(error.contains("the text of a choice or the number of another"), "{error}");
+    }
+    let error = right("by-both", "").unwrap_err();
+    assert!(error.contains("by-both.jsonl:1: 'gold' is '1', which is no choice"), "{error}");
+    assert!(error.contains("texts of choices"), "{error}");
+    // What the error advises.
+    assert_eq!(right("by-either", ", labels = \"choices\"").unwrap(), [2, 0]);
+    let numbers = " }\nlabels = [\"0\", \"1\", \"2\"] # ";
+    assert_eq!(right("by-either", numbers).unwrap(), [0, 1]);
+}
+
+#[test]
+fn variables_of_chat_templates_are_those_of_json() {
+    let task = "name = \"t\"\nkind = \"translation\"\ndataset = \"arc.jsonl\"\n\
+                fields = { gold = \"query\" }\ntemplate = \"x\"\n";
+    let with = |more: &str| parsed(&format!("{task}{more}"));
+    let plan =
+        with("chat_template_kwargs = { enable_thinking = false, a = { b = [1, 2.5, \"x\"] } }");
+    let variables = serde_json::to_string(&plan.unwrap()[0].chat_template_kwargs).unwrap();
+    assert_eq!(variables, "{\"a\":{\"b\":[1,2.5,\"x\"]},\"enable_thinking\":false}");
+    let wrong = [
+        ("format = \"chatml\"\nchat_template_kwargs = { a = 1 }", "for the model's own template"),
+        (
+            "chat_template_kwargs = { messages = [] }",
+            "has 'messages', which every template is given",
+        ),
+        (
+            "chat_template_kwargs = { a = 2026-01-01 }",
+            "chat_template_kwargs.a' must be a string, not a date",
+        ),
+        ("chat_template_kwargs = 1", "must be a table"),
+    ];
+    for (more, expected) in wrong {
+        let error = with(more).unwrap_err();
+        assert!(error.contains(expected), "no '{expected}' in:\n{error}");
     }
 }
 

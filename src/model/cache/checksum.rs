@@ -2,11 +2,11 @@
 
 use super::Cache;
 use super::error::{CacheError, io_error};
+use crate::files::{self, Stamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,14 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Files remembered; the memo is read on every run and has to stay small.
 const MOST_FILES: usize = 4096;
 
-/// A file changed this recently may change again without its time of change showing it: the
-/// coarsest file systems count in two seconds.
-const SETTLED: Duration = Duration::from_secs(2);
+/// A file changed this recently may change again without its stamp showing it: the coarsest file systems
+/// count in two seconds.
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Remembered {
-    bytes: u64,
-    modified_ns: u64,
+    stamp: Stamp,
     sha256: String,
 }
 
@@ -52,7 +51,7 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 
 /// SHA-256 of the file at `path`, read now.
 pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, CacheError> {
-    let mut file = File::open(path).map_err(io_error("read", path))?;
+    let mut file = files::open(path).map_err(io_error("read", path))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;
@@ -67,39 +66,36 @@ pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Stri
     }
 }
 
-/// Nanoseconds from 1970 to the last change of the file.
-pub(super) fn modified_ns(metadata: &Metadata) -> Option<u64> {
-    let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
-}
-
-/// SHA-256 of the file at `path`, from the memo if the file has not changed since.
+/// SHA-256 of the file at `path`, from the memo if the file is still the same. It is remembered unless it
+/// changed within the time `settled`.
 pub(super) fn remembered(
     cache: &Cache,
     path: &Path,
+    settled: Duration,
     progress: &mut dyn FnMut(u64),
 ) -> Result<String, CacheError> {
-    let before = std::fs::metadata(path).map_err(io_error("read", path))?;
+    let stamp = || -> Result<(Stamp, u64), CacheError> {
+        let opened = files::open(path).and_then(|file| file.metadata());
+        let metadata = opened.map_err(io_error("read", path))?;
+        Ok((Stamp::of(&metadata), metadata.len()))
+    };
+    let (before, bytes) = stamp()?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let key = absolute.to_string_lossy().into_owned();
-    let modified = modified_ns(&before);
-    if let (Some(known), Some(modified)) = (load(&cache.checksums()).get(&key), modified)
-        && (known.bytes, known.modified_ns) == (before.len(), modified)
+    if let Some(known) = load(&cache.checksums()).get(&key)
+        && known.stamp == before
     {
-        progress(before.len());
+        progress(bytes);
         return Ok(known.sha256.clone());
     }
     let sha256 = of_file(path, progress)?;
-    let after = std::fs::metadata(path).map_err(io_error("read", path))?;
-    let unchanged = after.len() == before.len() && modified_ns(&after) == modified;
-    let settled = after
-        .modified()
-        .ok()
-        .and_then(|modified| SystemTime::now().duration_since(modified).ok())
-        .is_some_and(|age| age >= SETTLED);
-    if let (Some(modified_ns), true, true) = (modified, unchanged, settled) {
-        let known = Remembered { bytes: after.len(), modified_ns, sha256: sha256.clone() };
-        remember(cache, &key, known);
+    let (after, _) = stamp()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = after.last_change_ns().map(Duration::from_nanos);
+    let is_settled =
+        changed.is_some_and(|at| now.checked_sub(at).is_some_and(|age| age >= settled));
+    if after == before && is_settled {
+        remember(cache, &key, Remembered { stamp: after, sha256: sha256.clone() });
     }
     Ok(sha256)
 }

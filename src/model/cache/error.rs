@@ -23,6 +23,18 @@ pub enum CacheError {
         #[source]
         source: io::Error,
     },
+    /// The folder is somebody else's.
+    #[error(
+        "{} is no cache of quantbench: it holds other things, such as '{found}'; set \
+         QUANTBENCH_CACHE to a folder that is empty or not there yet",
+        .root.display()
+    )]
+    Foreign {
+        /// The folder.
+        root: PathBuf,
+        /// Something in it.
+        found: String,
+    },
     /// The disk is too full.
     #[error(
         "the disk with the cache at {} has {} free, but {} are needed; free some with \

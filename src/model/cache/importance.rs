@@ -2,7 +2,9 @@
 
 use super::checksum;
 use super::error::{CacheError, io_error};
-use super::{Cache, open_lock};
+use super::in_use::share;
+use super::{Cache, open_lock, split_address, write_whole};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -39,8 +41,15 @@ pub struct ImportanceSlot {
 
 /// Held by the process that makes a matrix.
 #[derive(Debug)]
-pub struct ImportanceLock {
-    _lock: File,
+pub struct PendingImportance {
+    slot: ImportanceSlot,
+    lock: File,
+}
+
+/// What is recorded beside a matrix.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    sha256: String,
 }
 
 impl ImportanceSlot {
@@ -51,24 +60,81 @@ impl ImportanceSlot {
     /// Where the matrix is, once it is made. Whoever makes it gives it this name only when it is whole.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.cache.importance_matrices().join(format!("{}.gguf", self.address))
+        self.file("gguf")
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.cache.importance_matrices().join(format!("{}.{extension}", self.address))
+    }
+
+    /// The matrix, if it was made before and is as it was then: all that is made with a damaged one would
+    /// be wrong. Until this process lets go of the cache no other removes it.
+    #[must_use]
+    pub fn existing(&self) -> Option<PathBuf> {
+        let lock_path = self.file("lock");
+        let lock = if self.file("json").exists() { Cache::lock_for_use(&lock_path) } else { None };
+        let path = self.served()?;
+        if let Some(lock) = lock {
+            self.cache.in_use.hold(lock_path, lock);
+        }
+        Some(path)
+    }
+
+    fn served(&self) -> Option<PathBuf> {
+        let record = fs::read(self.file("json")).ok()?;
+        let record: Record = serde_json::from_slice(&record).ok()?;
+        let path = self.path();
+        // It is small beside a model, so that it is read each time.
+        let checksum = checksum::of_file(&path, &mut |_| ()).ok()?;
+        (checksum == record.sha256).then_some(path)
     }
 
     /// Reserves the place.
     ///
     /// # Errors
     /// [`CacheError::Busy`] while another process makes it; when the folder cannot be written to.
-    pub fn reserve(&self) -> Result<ImportanceLock, CacheError> {
+    pub fn reserve(&self) -> Result<PendingImportance, CacheError> {
         let _entered = self.cache.enter()?;
-        let path = self.path();
-        let lock_path = path.with_extension("lock");
+        let lock_path = self.file("lock");
+        self.cache.in_use.let_go(&lock_path);
         let lock = open_lock(&lock_path)?;
         match lock.try_lock() {
-            Ok(()) => Ok(ImportanceLock { _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(CacheError::Busy { quantization: "an importance matrix".to_owned(), path })
-            }
+            Ok(()) => Ok(PendingImportance { slot: self.clone(), lock }),
+            Err(TryLockError::WouldBlock) => Err(CacheError::Busy {
+                quantization: "an importance matrix".to_owned(),
+                path: self.path(),
+            }),
             Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path)(error)),
+        }
+    }
+}
+
+impl PendingImportance {
+    /// The matrix, if another process has made it while this one waited for its place.
+    #[must_use]
+    pub fn made(&self) -> Option<PathBuf> {
+        self.slot.served()
+    }
+
+    /// Records the matrix that now has its name.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the record not be written.
+    pub fn commit(self) -> Result<(), CacheError> {
+        let sha256 = checksum::of_file(&self.slot.path(), &mut |_| ())?;
+        let record_path = self.slot.file("json");
+        let text = serde_json::to_vec_pretty(&Record { sha256 }).map_err(std::io::Error::from);
+        let text = text.map_err(io_error("write", &record_path))?;
+        let _entered = self.slot.cache.enter()?;
+        write_whole(&record_path, &text)?;
+        self.keep_for_use();
+        Ok(())
+    }
+
+    /// Keeps others from removing a matrix that is there.
+    pub fn keep_for_use(self) {
+        if let Some(lock) = share(self.lock) {
+            self.slot.cache.in_use.hold(self.slot.file("lock"), lock);
         }
     }
 }
@@ -79,7 +145,9 @@ impl Cache {
     pub fn importance_size(&self) -> (usize, u64) {
         let files = fs::read_dir(self.importance_matrices()).into_iter().flatten().flatten();
         files.fold((0, 0), |(count, bytes), file| {
-            let whole = file.path().extension().is_some_and(|extension| extension == "gguf");
+            let name = file.file_name().to_string_lossy().into_owned();
+            let Some((_, rest)) = split_address(&name) else { return (count, bytes) };
+            let whole = rest == "gguf";
             let size = file.metadata().map_or(0, |metadata| metadata.len());
             (count + usize::from(whole), bytes + size)
         })
@@ -90,7 +158,7 @@ impl Cache {
         for file in fs::read_dir(self.importance_matrices()).into_iter().flatten().flatten() {
             let path = file.path();
             let name = file.file_name().to_string_lossy().into_owned();
-            let address = name.split('.').next().unwrap_or_default();
+            let Some((address, _)) = split_address(&name) else { continue };
             let lock_path = self.importance_matrices().join(format!("{address}.lock"));
             if is_free(&lock_path) {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;

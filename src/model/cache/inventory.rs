@@ -2,9 +2,10 @@
 
 use super::error::{CacheError, io_error};
 use super::importance::is_free;
-use super::scratch::LOCK;
 use super::variant::read_record;
-use super::{Cache, open_lock};
+use super::{Cache, is_hex, open_lock, scratch, split_address};
+use crate::files;
+use crate::model::demo;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use std::fs::{self, DirEntry};
@@ -59,6 +60,8 @@ pub struct Cleaned {
     pub removed: Vec<Entry>,
     /// Their bytes.
     pub bytes: u64,
+    /// How many were left because another process makes or uses them.
+    pub in_use: usize,
 }
 
 impl Cache {
@@ -68,7 +71,10 @@ impl Cache {
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<Entry>, CacheError> {
         let folder = self.variants();
-        let files = fs::read_dir(&folder).map_err(io_error("read", &folder))?;
+        let files = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            files => files.map_err(io_error("read", &folder))?,
+        };
         let mut entries: Vec<Entry> = files.flatten().filter_map(|file| entry(&file)).collect();
         entries.sort_by(|one, other| {
             other.last_used.cmp(&one.last_used).then_with(|| one.path.cmp(&other.path))
@@ -81,19 +87,24 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be read.
     pub fn matching(&self, filter: &Filter) -> Result<Vec<Entry>, CacheError> {
-        Ok(self.list()?.into_iter().filter(|entry| filter.matches(entry)).collect())
+        self.in_use.let_go_of_all();
+        let entries = self.list()?.into_iter().filter(|entry| filter.matches(entry));
+        Ok(entries.filter(|entry| is_free(&entry.path.with_extension("lock"))).collect())
     }
 
-    /// Removes the variants that match. A variant that is being made is left alone.
+    /// Removes the variants that match; without a condition also whatever else is made again when it is
+    /// needed. What another process makes or uses is left alone.
     ///
     /// # Errors
     /// When a file cannot be removed; what was removed before it is gone.
     pub fn clean(&self, filter: &Filter) -> Result<Cleaned, CacheError> {
         let mut cleaned = Cleaned::default();
-        for entry in self.matching(filter)? {
+        self.in_use.let_go_of_all();
+        for entry in self.list()?.into_iter().filter(|entry| filter.matches(entry)) {
             let lock_path = entry.path.with_extension("lock");
             let lock = open_lock(&lock_path)?;
             if lock.try_lock().is_err() {
+                cleaned.in_use += 1;
                 continue;
             }
             // The record first: a variant without one is not served.
@@ -104,15 +115,29 @@ impl Cache {
             cleaned.removed.push(entry);
         }
         if *filter == Filter::default() {
-            remove(&self.checksums())?;
             self.remove_importance()?;
-            // Made anew when they are needed.
-            let folders = [self.demo(), self.index_folder(), self.root.join(super::MEASUREMENTS)];
-            for folder in folders.into_iter().filter(|folder| folder.exists()) {
-                fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
+            let in_use = open_lock(&self.use_lock())?;
+            if in_use.try_lock().is_ok() {
+                self.remove_shared_files()?;
             }
         }
         Ok(cleaned)
+    }
+
+    /// Removes what has no lock of its own; files that quantbench did not write stay.
+    fn remove_shared_files(&self) -> Result<(), CacheError> {
+        remove(&self.checksums())?;
+        let is_index = |name: &str| name.strip_suffix(".index").is_some_and(|it| is_hex(it, 32));
+        remove_named(&self.index_folder(), is_index)?;
+        let is_ledger = |name: &str| name.strip_suffix(".jsonl").is_some_and(|it| is_hex(it, 64));
+        remove_named(&self.root.join(super::MEASUREMENTS), is_ledger)?;
+        for folder in fs::read_dir(self.demo()).into_iter().flatten().flatten() {
+            if is_hex(&folder.file_name().to_string_lossy(), 16) {
+                remove_named(&folder.path(), |name| name == demo::FILE_NAME)?;
+            }
+        }
+        let _ = fs::remove_dir(self.demo());
+        Ok(())
     }
 
     /// Removes what dead processes left: partial variants, variants without a record, scratch files.
@@ -127,31 +152,43 @@ impl Cache {
         for file in fs::read_dir(self.variants()).into_iter().flatten().flatten() {
             let path = file.path();
             let name = file.file_name().to_string_lossy().into_owned();
-            let Some((address, rest)) = name.split_once('.') else { continue };
+            let Some((address, rest)) = split_address(&name) else { continue };
             let lacks = |extension: &str| !path.with_extension(extension).exists();
-            let is_leftover = rest.ends_with("partial")
-                || (rest == "gguf" && lacks("json"))
-                || (rest == "json" && lacks("gguf"))
-                // A record that was being written.
-                || address.is_empty();
+            let is_leftover = match rest {
+                "gguf" => lacks("json"),
+                "json" => lacks("gguf"),
+                "lock" => lacks("gguf") && lacks("json"),
+                _ => rest.ends_with(".partial"),
+            };
             let lock = self.variants().join(format!("{address}.lock"));
             if is_leftover && is_free(&lock) {
                 let _ = fs::remove_file(&path);
             }
         }
-        let folders = [self.root.clone(), self.demo()];
-        for file in folders.iter().flat_map(fs::read_dir).flatten().flatten() {
-            if file.file_name().to_string_lossy().starts_with('.') && file.path().is_file() {
-                let _ = fs::remove_file(file.path());
+        let in_demo = fs::read_dir(self.demo()).into_iter().flatten().flatten();
+        let folders = [self.root.clone(), self.variants(), self.importance_matrices()].into_iter();
+        // Indexes are not written under the gate: another process may be at it.
+        for folder in folders.chain(in_demo.map(|folder| folder.path())) {
+            for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let is_file = file.file_type().is_ok_and(|kind| kind.is_file());
+                if is_file && files::is_unfinished(&file.file_name().to_string_lossy()) {
+                    let _ = fs::remove_file(file.path());
+                }
             }
         }
-        for folder in fs::read_dir(self.scratches()).into_iter().flatten().flatten() {
-            let path = folder.path();
-            if is_free(&path.join(LOCK)) {
-                let _ = fs::remove_dir_all(&path);
-            }
+        scratch::sweep(&self.scratches());
+    }
+}
+
+/// Removes the files of a folder whose names are quantbench's, and the folder if nothing is left in it.
+fn remove_named(folder: &Path, is_own: impl Fn(&str) -> bool) -> Result<(), CacheError> {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_own(&file.file_name().to_string_lossy()) {
+            remove(&file.path())?;
         }
     }
+    let _ = fs::remove_dir(folder);
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), CacheError> {
@@ -165,7 +202,8 @@ fn remove(path: &Path) -> Result<(), CacheError> {
 
 fn entry(file: &DirEntry) -> Option<Entry> {
     let record_path = file.path();
-    if record_path.extension()? != "json" {
+    let (_, extension) = split_address(record_path.file_name()?.to_str()?)?;
+    if extension != "json" {
         return None;
     }
     let record = read_record(&record_path)?;

@@ -3,24 +3,31 @@
 //! ```text
 //! variants/<address>.gguf            a variant
 //! variants/<address>.json            its record: size, checksum, what it was made from
-//! variants/<address>.lock            held by the process that makes it
+//! variants/<address>.lock            held alone by the process that makes it, shared by those that use it
 //! variants/<address>.<random>.partial   what that process has written so far
 //! importance/<address>.gguf  an importance matrix; beside it what is done of one, to be gone on with
+//! importance/<address>.json  its record, as that of a variant
 //! importance/<address>.lock  held by the process that makes it
-//! scratch/<random>/                  files for the time of one process, with its lock
+//! scratch/quantbench-scratch-<random>/   files for the time of one process, with its lock
 //! measurements/<address>.jsonl       what was measured to choose a mix
 //! demo/                              the demo model, written from the program
+//! indexes/<address>.index            vector indexes of passages
 //! checksums.json                     checksums of large files that were hashed before
 //! cache.lock                         held shared while something begins, alone while sweeping
+//! use.lock                           held shared by every process that has the cache open
+//! CACHEDIR.TAG                       says that the folder is a cache, and of quantbench
 //! ```
 //!
 //! A process that dies leaves its locks unlocked; whoever opens the cache next removes what belonged
-//! to them. Nothing is ever visible under its final name before it is whole.
+//! to them. Only what has such a name is ever removed. Nothing is ever visible under its final name
+//! before it is whole.
 
 mod checksum;
 mod error;
 mod importance;
+mod in_use;
 mod inventory;
+mod ownership;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -29,14 +36,18 @@ mod variant;
 pub use checksum::of_bytes;
 pub(in crate::model) use checksum::{hex, of_texts};
 pub use error::CacheError;
-pub use importance::{ImportanceKey, ImportanceSlot};
+pub use importance::{ImportanceKey, ImportanceSlot, PendingImportance};
 pub use inventory::{Cleaned, Entry, Filter};
 pub use scratch::Scratch;
 pub use variant::{CalibrationKey, PendingVariant, Reserved, VariantKey, VariantSlot};
 
+use crate::files;
 use error::io_error;
+use in_use::InUse;
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Environment variable that names the folder.
 pub const FOLDER_VARIABLE: &str = "QUANTBENCH_CACHE";
@@ -48,6 +59,7 @@ const MEASUREMENTS: &str = "measurements";
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    in_use: Arc<InUse>,
 }
 
 impl Cache {
@@ -69,15 +81,21 @@ impl Cache {
     /// Opens the cache in `root`, and removes what dead processes left in it.
     ///
     /// # Errors
-    /// When the folder is not there and cannot be made.
+    /// When the folder is not there and cannot be made, or has other things than a cache in it.
     pub fn at(root: &Path) -> Result<Self, CacheError> {
         // Workers are started elsewhere than where the user was; a relative path would move.
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-        let cache = Self { root };
+        ownership::claim(&root)?;
+        let cache = Self { root, in_use: Arc::default() };
         for folder in [cache.variants(), cache.importance_matrices(), cache.scratches()] {
-            fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+            match fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder)) {
+                // What is there can be used; whoever writes is told.
+                Ok(()) | Err(CacheError::NotWritable { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         cache.sweep();
+        cache.use_shared_files();
         Ok(cache)
     }
 
@@ -107,7 +125,7 @@ impl Cache {
         Scratch::new(self, name)
     }
 
-    /// SHA-256 of a file, hex. Remembered with the file's size and time of change, so that a file of
+    /// SHA-256 of a file, hex. Remembered with the file's stamp, so that a file of
     /// 40 GB is not read on every run. `progress` is told the bytes read so far.
     ///
     /// # Errors
@@ -117,7 +135,7 @@ impl Cache {
         path: &Path,
         progress: &mut dyn FnMut(u64),
     ) -> Result<String, CacheError> {
-        checksum::remembered(self, path, progress)
+        checksum::remembered(self, path, checksum::SETTLED, progress)
     }
 
     /// Where measurements are kept that `parts` describe; its folder is made.
@@ -197,6 +215,13 @@ impl Cache {
         self.root.join("checksums.json")
     }
 
+    /// Keeps others from removing what has no lock of its own.
+    fn use_shared_files(&self) {
+        if let Some(lock) = Self::lock_for_use(&self.use_lock()) {
+            self.in_use.hold(self.use_lock(), lock);
+        }
+    }
+
     /// The lock of the whole cache, not locked yet.
     fn gate(&self) -> Result<File, CacheError> {
         open_lock(&self.root.join("cache.lock"))
@@ -210,24 +235,34 @@ impl Cache {
     }
 }
 
-/// Opens a lock file, making it if need be.
+/// Opens a lock file, making it if need be. One that may only be read can be locked all the same.
 fn open_lock(path: &Path) -> Result<File, CacheError> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    opened
+        .or_else(|error| match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                File::open(path).map_err(|_| error)
+            }
+            _ => Err(error),
+        })
         .map_err(io_error("make the lock", path))
+}
+
+/// Whether a name begins with an address, as [`VariantKey::address`] makes it, and what follows the dot.
+fn split_address(name: &str) -> Option<(&str, &str)> {
+    let (address, rest) = name.split_once('.')?;
+    is_hex(address, 32).then_some((address, rest))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Writes a small file under a temporary name and renames it, so that it is never seen half written.
 /// The caller has entered the cache.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".")
-        .make_in(folder, |path| File::create_new(path))
-        .map_err(io_error("write", path))?;
+    let mut file = files::named(folder).map_err(io_error("write", path))?;
     std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
     file.as_file().sync_all().map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| io_error("write", path)(error.error))?;

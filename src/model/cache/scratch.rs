@@ -1,12 +1,16 @@
 //! Scratch files: for the time of one process, such as the reference's log-probabilities.
 
 use super::error::{CacheError, io_error};
+use super::importance::is_free;
 use super::{Cache, open_lock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Name of the lock within a scratch folder.
-pub(super) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
+
+/// How the names of scratch folders begin.
+const PREFIX: &str = "quantbench-scratch-";
 
 /// A file name for the time of this process; the file is removed when this is dropped.
 #[derive(Debug)]
@@ -19,13 +23,23 @@ pub struct Scratch {
 
 impl Scratch {
     pub(super) fn new(cache: &Cache, name: &str) -> Result<Self, CacheError> {
-        let scratches = cache.scratches();
         // Nobody may sweep between folder and lock.
-        let _entered = cache.enter()?;
+        match cache.enter().and_then(|_entered| Self::within(&cache.scratches(), name)) {
+            // A cache that may only be read serves all the same.
+            Err(CacheError::NotWritable { .. }) => {
+                let folder = std::env::temp_dir();
+                sweep(&folder);
+                Self::within(&folder, name)
+            }
+            made => made,
+        }
+    }
+
+    fn within(parent: &Path, name: &str) -> Result<Self, CacheError> {
         let folder = tempfile::Builder::new()
-            .prefix("")
-            .tempdir_in(&scratches)
-            .map_err(io_error("write to", &scratches))?
+            .prefix(PREFIX)
+            .tempdir_in(parent)
+            .map_err(io_error("write to", parent))?
             .keep();
         let lock_path = folder.join(LOCK);
         let lock = open_lock(&lock_path)?;
@@ -54,5 +68,18 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next process that opens the cache.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes the scratch folders of dead processes. One that has no lock yet is not
+/// touched: its process may be about to make it.
+pub(super) fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_own = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let lock = entry.path().join(LOCK);
+        if is_folder && is_own && lock.exists() && is_free(&lock) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of the cache: what is served, what is not, and what is left when a process is killed.
 
+mod safety;
+
 use super::{Cache, CacheError, CalibrationKey, Filter, PendingVariant, Reserved, VariantKey};
 use crate::model::gguf::testing::Builder;
 use std::fs::{self, File};
@@ -318,29 +320,6 @@ fn a_variant_is_kept_while_another_process_makes_it_anew() {
     assert!(cache.clean(&Filter::default()).unwrap().removed.is_empty());
     drop(pending);
     assert_eq!(cache.clean(&Filter::default()).unwrap().removed.len(), 1);
-}
-
-#[test]
-fn a_checksum_is_remembered_until_the_file_changes() {
-    let (folder, cache) = cache();
-    let path = folder.path().join("big");
-    let hour = SystemTime::now() - Duration::from_hours(1);
-    let write = |content: &[u8], time: SystemTime| {
-        fs::write(&path, content).unwrap();
-        set_modified(&path, time);
-    };
-    let checksum = || cache.checksum(&path, &mut |_| ()).unwrap();
-    write(b"abc", hour);
-    // Source: FIPS 180-2, appendix B.1.
-    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    assert_eq!(checksum(), abc);
-    write(b"abd", hour);
-    assert_eq!(checksum(), abc, "same size and time: not read again");
-    write(b"abd", hour + Duration::from_secs(1));
-    let abd = checksum();
-    assert_ne!(abd, abc, "another time");
-    write(b"abde", hour + Duration::from_secs(1));
-    assert_ne!(checksum(), abd, "another size");
 }
 
 #[test]

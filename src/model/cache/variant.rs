@@ -1,8 +1,10 @@
 //! One variant's place in the cache: served if it is whole, made by one process at a time if not.
 
-use super::checksum::{self, modified_ns};
+use super::checksum;
 use super::error::{CacheError, io_error};
+use super::in_use::share;
 use super::{Cache, open_lock, write_whole};
+use crate::files::Stamp;
 use crate::model::artifact::{Artifact, KeptTensor};
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
@@ -61,7 +63,9 @@ pub(super) struct Record {
     #[serde(flatten)]
     pub(super) key: VariantKey,
     pub(super) bytes: u64,
-    pub(super) modified_ns: Option<u64>,
+    /// Of the file when its checksum was last computed; `None` in records of earlier versions.
+    #[serde(default)]
+    pub(super) stamp: Option<Stamp>,
     pub(super) sha256: String,
     pub(super) quantize_seconds: f64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,7 +96,7 @@ pub struct PendingVariant {
     slot: VariantSlot,
     path: PathBuf,
     // Held until the variant is in its place; tells others that this process lives.
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl VariantSlot {
@@ -112,13 +116,24 @@ impl VariantSlot {
     }
 
     /// The variant, if it was made before and is whole: a file of another size than recorded is not
-    /// served, nor one that was changed since.
+    /// served, nor one that was changed since. Until this process lets go of the cache no other removes it.
     ///
     /// # Errors
     /// When the file is there but cannot be read.
     pub fn existing(&self) -> Result<Option<Artifact>, CacheError> {
+        let lock_path = self.file("lock");
+        // Locked before it is looked at: it may be about to be removed.
+        let lock = if self.file("json").exists() { Cache::lock_for_use(&lock_path) } else { None };
+        let served = self.served()?;
+        if let (Some(_), Some(lock)) = (&served, lock) {
+            self.cache.in_use.hold(lock_path, lock);
+        }
+        Ok(served)
+    }
+
+    fn served(&self) -> Result<Option<Artifact>, CacheError> {
         let record_path = self.file("json");
-        let Some(record) = read_record(&record_path) else { return Ok(None) };
+        let Some(mut record) = read_record(&record_path) else { return Ok(None) };
         let path = self.path();
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -128,13 +143,21 @@ impl VariantSlot {
         if record.key != self.key || record.bytes != metadata.len() {
             return Ok(None);
         }
-        let touched = modified_ns(&metadata) != record.modified_ns;
-        if touched && checksum::of_file(&path, &mut |_| ())? != record.sha256 {
-            return Ok(None);
-        }
+        let stamp = Some(Stamp::of(&metadata));
         // The record's time says when the variant was last used; in a read-only cache it stays.
-        if let Ok(file) = File::options().write(true).open(&record_path) {
-            let _ = file.set_modified(SystemTime::now());
+        if record.stamp == stamp {
+            if let Ok(file) = File::options().write(true).open(&record_path) {
+                let _ = file.set_modified(SystemTime::now());
+            }
+        } else {
+            if checksum::of_file(&path, &mut |_| ())? != record.sha256 {
+                return Ok(None);
+            }
+            record.stamp = stamp;
+            let entered = self.cache.enter();
+            if let (Ok(_), Ok(text)) = (entered, serde_json::to_vec_pretty(&record)) {
+                let _ = write_whole(&record_path, &text);
+            }
         }
         Ok(Some(Artifact {
             path,
@@ -152,6 +175,8 @@ impl VariantSlot {
     pub fn reserve(&self, needed_bytes: u64) -> Result<PendingVariant, CacheError> {
         let _entered = self.cache.enter()?;
         let lock_path = self.file("lock");
+        // A variant of this process that is not whole any more is not in use any more.
+        self.cache.in_use.let_go(&lock_path);
         let lock = open_lock(&lock_path)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -174,7 +199,7 @@ impl VariantSlot {
             .into_temp_path()
             .keep()
             .map_err(|error| io_error("write to", &self.cache.variants())(error.error))?;
-        Ok(PendingVariant { slot: self.clone(), path, _lock: lock })
+        Ok(PendingVariant { slot: self.clone(), path, lock: Some(lock) })
     }
 
     /// As [`VariantSlot::reserve`], but waits up to `patience` for another process that makes the
@@ -192,15 +217,14 @@ impl VariantSlot {
         loop {
             match self.reserve(needed_bytes) {
                 Err(CacheError::Busy { .. }) if started.elapsed() < patience => {
+                    // Whoever made it keeps its lock while using it.
+                    if let Some(artifact) = self.existing()? {
+                        return Ok(Reserved::Made(artifact));
+                    }
                     thread::sleep(PAUSE);
                 }
                 Err(error) => return Err(error),
-                Ok(pending) => {
-                    return Ok(match self.existing()? {
-                        Some(artifact) => Reserved::Made(artifact),
-                        None => Reserved::Pending(pending),
-                    });
-                }
+                Ok(pending) => return pending.unless_made(),
             }
         }
     }
@@ -213,6 +237,27 @@ impl PendingVariant {
         &self.path
     }
 
+    /// Looks whether another process has made the variant while this one waited for its place.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn unless_made(mut self) -> Result<Reserved, CacheError> {
+        Ok(match self.slot.served()? {
+            Some(artifact) => {
+                self.keep_for_use();
+                Reserved::Made(artifact)
+            }
+            None => Reserved::Pending(self),
+        })
+    }
+
+    /// The place is filled: nobody may empty it while this process uses it.
+    fn keep_for_use(&mut self) {
+        if let Some(lock) = self.lock.take().and_then(share) {
+            self.slot.cache.in_use.hold(self.slot.file("lock"), lock);
+        }
+    }
+
     /// Makes what was written the variant: checks that it is a whole GGUF, sees it to the disk and
     /// gives it its name. `quantize_seconds` is how long making it took, `kept` what its method left to
     /// simpler rounding.
@@ -220,7 +265,7 @@ impl PendingVariant {
     /// # Errors
     /// When the file is not whole, or cannot be read, synced or renamed.
     pub fn commit(
-        self,
+        mut self,
         quantize_seconds: f64,
         kept: Vec<KeptTensor>,
     ) -> Result<Artifact, CacheError> {
@@ -231,23 +276,24 @@ impl PendingVariant {
             .open(&self.path)
             .map_err(io_error("read", &self.path))?;
         file.sync_all().map_err(io_error("write", &self.path))?;
-        let metadata = file.metadata().map_err(io_error("read", &self.path))?;
-        drop(file);
         let sha256 = checksum::of_file(&self.path, &mut |_| ())?;
+        let path = self.slot.path();
+        let _entered = self.slot.cache.enter()?;
+        fs::rename(&self.path, &path).map_err(io_error("write", &path))?;
+        // Renaming changes the stamp.
+        let metadata = file.metadata().map_err(io_error("read", &path))?;
         let record = Record {
             key: self.slot.key.clone(),
             bytes: metadata.len(),
-            modified_ns: modified_ns(&metadata),
+            stamp: Some(Stamp::of(&metadata)),
             sha256: sha256.clone(),
             quantize_seconds,
             kept: kept.clone(),
         };
-        let path = self.slot.path();
-        let _entered = self.slot.cache.enter()?;
-        fs::rename(&self.path, &path).map_err(io_error("write", &path))?;
         let record_path = self.slot.file("json");
         let text = serde_json::to_vec_pretty(&record).map_err(std::io::Error::from);
         write_whole(&record_path, &text.map_err(io_error("write", &record_path))?)?;
+        self.keep_for_use();
         Ok(Artifact {
             path,
             checksum: sha256,

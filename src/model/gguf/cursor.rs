@@ -1,6 +1,7 @@
 //! A cursor over a GGUF that never reads or allocates more than the file has.
 
 use super::error::{GgufError, describe};
+use crate::files;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -21,12 +22,13 @@ impl Cursor {
     /// Opens `path` at its first byte.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = files::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidInput => {
+                GgufError::NotGguf { path: path.to_owned(), found: error.to_string() }
+            }
+            _ => io(error),
+        })?;
         let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
-            let found = "it is no regular file".to_owned();
-            return Err(GgufError::NotGguf { path: path.to_owned(), found });
-        }
         Ok(Self {
             file: BufReader::new(file),
             path: path.to_owned(),

@@ -27,14 +27,16 @@ use cursor::Cursor;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-/// More metadata keys than any model has.
-const MOST_KEYS: u64 = 1 << 16;
-/// More tensors than any model has.
-const MOST_TENSORS: u64 = 1 << 20;
+/// More metadata keys than any model has; the largest have some hundreds.
+const MOST_KEYS: u64 = 1 << 12;
+/// More tensors than any model has, all parts together: one of a thousand experts in single tensors has
+/// some ten thousand. llama.cpp looks every name up among all others, so that its time grows with
+/// the square.
+const MOST_TENSORS: u64 = 1 << 14;
 /// GGUF's alignment when the file names none.
 const DEFAULT_ALIGNMENT: u64 = 32;
-/// Longest key that ggml writes.
-const LONGEST_KEY: u64 = 65_535;
+/// Longer than any key; the format allows 65,535 bytes.
+const LONGEST_KEY: u64 = 1 << 10;
 
 /// What a GGUF says about itself: of all parts, if it is split.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +91,11 @@ impl Header {
                     path: part_path.clone(),
                     problem: format!("tensor '{}' is in an earlier part already", twice.name),
                 });
+            }
+            let all = (header.tensors.len() + part.tensors.len()) as u64;
+            if all > MOST_TENSORS {
+                let problem = format!("the model has {all} tensors up to here, of {MOST_TENSORS}");
+                return Err(GgufError::Inconsistent { path: part_path.clone(), problem });
             }
             header.tensors.extend(part.tensors);
             header.file_bytes += part.file_bytes;

@@ -51,12 +51,14 @@ impl Tensor {
             path: cursor.path().to_owned(),
             problem: format!("tensor '{name}' {problem}"),
         };
-        // ggml counts in signed 64-bit numbers.
-        let weights = dimensions
+        // ggml counts in signed 64-bit numbers. A dimension of 0 must not hide that the others are
+        // too large: products of some of them are needed, too.
+        let most = dimensions
             .iter()
-            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension))
+            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension.max(1)))
             .filter(|&weights| i64::try_from(weights).is_ok())
             .ok_or_else(|| inconsistent(format!("has impossible dimensions {dimensions:?}")))?;
+        let weights = if dimensions.contains(&0) { 0 } else { most };
         let row = dimensions.first().copied().unwrap_or(1);
         if row % format.block_weights() != 0 {
             return Err(inconsistent(format!(

@@ -10,8 +10,9 @@ const KEPT_NUMBERS: u64 = 1024;
 /// Strings that are kept of an array: enough to see what kind of vocabulary it is.
 const KEPT_STRINGS: u64 = 8;
 
-/// More elements than this have no known use; ggml accepts a thousand million.
-const MOST_STRINGS: u64 = 1 << 26;
+/// More than the tokens or merges of any vocabulary. ggml accepts a thousand million, and takes four
+/// times the memory that empty ones have in the file.
+const MOST_STRINGS: u64 = 1 << 22;
 
 /// More tokens than any vocabulary has.
 const MOST_TOKENS: u64 = 1 << 22;

@@ -1,5 +1,6 @@
 //! What can go wrong with the hub.
 
+use super::pieces::LEAST_RATE;
 use crate::units::format_bytes;
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,12 @@ pub enum HubError {
         /// Where it was looked for.
         cache: PathBuf,
     },
+    /// `HF_ENDPOINT` is no address; it may hold a password, so it is not shown.
+    #[error("HF_ENDPOINT is no web address; write one such as https://huggingface.co")]
+    Endpoint,
+    /// The token has characters that cannot be sent.
+    #[error("the token in HF_TOKEN has characters that no token has; copy it again")]
+    Token,
     /// The hub wants to know who asks, and nobody was named.
     #[error(
         "the hub shows {repository} to nobody without a token: it is private or gated, or there is \
@@ -88,19 +95,32 @@ pub enum HubError {
     },
     /// The connection ended too early.
     #[error(
-        "the connection ended after {} of {} of {file}; run again to go on from there",
-        format_bytes(*received), format_bytes(*total)
+        "the connection ended after {}{} of {file}; run again to go on from there",
+        format_bytes(*received),
+        total.map_or(String::new(), |total| format!(" of {}", format_bytes(total)))
     )]
     Interrupted {
         /// The file.
         file: String,
         /// Bytes that arrived.
         received: u64,
-        /// Bytes of the file.
-        total: u64,
+        /// Bytes of the file, where the hub says so.
+        total: Option<u64>,
         /// What went wrong, if anything but an early end.
         #[source]
         source: Option<io::Error>,
+    },
+    /// The file comes so slowly that it would never be there.
+    #[error(
+        "{file} came with less than {} a second, and was given up after {}; run again to go on from \
+         there",
+        format_bytes(LEAST_RATE), format_bytes(*received)
+    )]
+    Slow {
+        /// The file.
+        file: String,
+        /// Bytes that arrived.
+        received: u64,
     },
     /// What arrived is not what the hub has.
     #[error(

@@ -5,11 +5,14 @@
 //! unchecked, has no time limit, sends the token on to whatever host a redirect names, and compares
 //! neither size nor checksum. A hub's answer is input like any other, so it is checked here.
 
+mod endpoint;
 mod error;
+mod pieces;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
 
+pub use endpoint::Endpoint;
 pub use error::HubError;
 
 use super::progress::ProgressSink;
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use transfer::Remote;
 
-/// Where the hub is when nobody names another.
+/// Where the hub is when `HF_ENDPOINT` names no other.
 const ENDPOINT: &str = "https://huggingface.co";
 
 /// A secret; never shown.
@@ -43,15 +46,15 @@ impl fmt::Debug for Token {
 /// How the hub is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Address of the hub, without a slash at the end.
-    pub endpoint: String,
+    /// Where the hub is; `None`: `HF_ENDPOINT` is no address.
+    pub endpoint: Option<Endpoint>,
     /// Who asks.
     pub token: Option<Token>,
     /// The folder that the hub's own tools keep files in.
     pub cache: PathBuf,
     /// Use only what is in that folder.
     pub offline: bool,
-    /// A hub that says nothing for this long is gone.
+    /// A hub that says nothing for this long, or next to nothing, is gone.
     pub patience: Duration,
 }
 
@@ -84,7 +87,7 @@ impl HubOptions {
         });
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         Self {
-            endpoint: endpoint.trim().trim_end_matches('/').to_owned(),
+            endpoint: Endpoint::parse(&endpoint),
             token: token.and_then(|token| Token::new(&token)),
             cache,
             offline: is_set("QUANTBENCH_OFFLINE") || is_set("HF_HUB_OFFLINE"),
@@ -149,7 +152,7 @@ pub fn fetch(
             cache: options.cache.clone(),
         });
     }
-    let remote = Remote::new(file, options);
+    let remote = Remote::new(file, options)?;
     let facts = remote.facts()?;
     remote.fetch(&facts, &cache.repo(file.repo()), progress)
 }

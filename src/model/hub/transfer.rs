@@ -1,24 +1,42 @@
 //! Fetching one file: what the hub says about it, checked, then its bytes, checked.
 
+use super::endpoint::Endpoint;
 use super::error::HubError;
+use super::pieces::{Piece, Pieces};
 use super::{HubFile, HubOptions, Token};
 use crate::model::progress::{FileProgress, ProgressSink};
+use crate::model::source::ESCAPED;
+use crate::units::format_bytes;
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{HeaderMap, Response, StatusCode, Uri};
+use std::time::Duration;
+use ureq::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
-/// Redirects within the hub; a renamed repository takes one.
-const MOST_REDIRECTS: u32 = 5;
+/// The header that names the commit; storage that is not the hub's own does not send it.
+const COMMIT: &str = "x-repo-commit";
+
+/// What is escaped in the path of a file.
+const PATH: &AsciiSet = &ESCAPED.remove(b'/');
+
+/// A renamed repository takes one redirect, storage another.
+const MOST_REDIRECTS: u32 = 10;
+
+/// A file whose length nobody names is a small text that is compressed on its way.
+const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
 
 /// A file on the hub, and how to reach it.
 pub(super) struct Remote<'a> {
     file: HubFile<'a>,
     options: &'a HubOptions,
-    url: String,
+    endpoint: &'a Endpoint,
+    /// `Bearer …`.
+    authorization: Option<HeaderValue>,
+    uri: Uri,
+    agent: Agent,
 }
 
 /// What the hub says about a file.
@@ -28,42 +46,39 @@ pub(super) struct Facts {
     commit: String,
     /// Names the content; safe as a file name. SHA-256 for large files.
     etag: String,
-    /// Bytes.
-    size: u64,
+    /// Bytes, where it says so.
+    size: Option<u64>,
 }
 
 impl<'a> Remote<'a> {
-    pub(super) fn new(file: HubFile<'a>, options: &'a HubOptions) -> Self {
+    pub(super) fn new(file: HubFile<'a>, options: &'a HubOptions) -> Result<Self, HubError> {
+        let endpoint = options.endpoint.as_ref().ok_or(HubError::Endpoint)?;
+        let authorization = match &options.token {
+            None => None,
+            Some(Token(secret)) => {
+                let value = HeaderValue::try_from(format!("Bearer {secret}"));
+                let mut value = value.map_err(|_| HubError::Token)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
         let repo = file.repo();
-        let (endpoint, id, revision) = (&options.endpoint, repo.url(), repo.url_revision());
-        let path = escape(file.file);
-        Self { file, options, url: format!("{endpoint}/{id}/resolve/{revision}/{path}") }
-    }
-
-    fn agent(&self, redirects: u32) -> Agent {
-        let patience = Some(self.options.patience);
-        Agent::config_builder()
-            .timeout_connect(patience)
-            .timeout_recv_response(patience)
-            .timeout_per_read(patience)
-            .max_redirects(redirects)
-            .max_redirects_will_error(redirects > 0)
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .http_status_as_error(false)
-            // A secure hub does not lead to insecure places.
-            .https_only(self.options.endpoint.starts_with("https://"))
-            .user_agent(concat!("quantbench/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent()
+        let (id, revision) = (repo.url(), utf8_percent_encode(repo.revision(), ESCAPED));
+        // Slashes part folders; those of a revision part nothing.
+        let path = utf8_percent_encode(file.file, PATH);
+        let url = format!("{endpoint}/{id}/resolve/{revision}/{path}");
+        let uri = url.parse().map_err(|_| HubError::Endpoint)?;
+        let agent = agent(options.patience, endpoint.is_secure());
+        Ok(Self { file, options, endpoint, authorization, uri, agent })
     }
 
     fn unreachable(&self, source: ureq::Error) -> HubError {
-        HubError::Unreachable { endpoint: self.options.endpoint.clone(), source: Box::new(source) }
+        HubError::Unreachable { endpoint: self.endpoint.to_string(), source: Box::new(source) }
     }
 
     fn wrong_answer(&self, reason: impl Into<String>) -> HubError {
         HubError::WrongAnswer {
-            endpoint: self.options.endpoint.clone(),
+            endpoint: self.endpoint.to_string(),
             repository: self.file.repository.to_owned(),
             file: self.file.file.to_owned(),
             reason: reason.into(),
@@ -73,60 +88,68 @@ impl<'a> Remote<'a> {
     /// Asks the hub about the file, without fetching it. Redirects within the hub are followed; the
     /// one to where the bytes lie is not, for its answer lacks what is asked.
     pub(super) fn facts(&self) -> Result<Facts, HubError> {
-        let agent = self.agent(0);
-        let mut url = self.url.clone();
+        self.read_facts(&self.request(&Method::HEAD, 0)?)
+    }
+
+    /// Sends a request for the bytes from `start` on, and follows redirects. Secrets are for the
+    /// hub's own origin alone, and only until a redirect has led elsewhere.
+    fn request(&self, method: &Method, start: u64) -> Result<Response<Body>, HubError> {
+        let mut uri = self.uri.clone();
+        let mut is_within = true;
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = agent.head(&url);
-            if let Some(Token(secret)) = &self.options.token {
-                request = request.header("authorization", format!("Bearer {secret}"));
+            let with_credentials =
+                if is_within { self.endpoint.with_credentials(&uri) } else { None };
+            let target = with_credentials.unwrap_or_else(|| uri.clone());
+            let mut request = match *method {
+                Method::HEAD => self.agent.head(target),
+                _ => self.agent.get(target),
+            };
+            if let Some(authorization) = self.authorization.as_ref().filter(|_| is_within) {
+                request = request.header("authorization", authorization);
+            }
+            if start > 0 {
+                request = request.header("range", format!("bytes={start}-"));
             }
             let response = request.call().map_err(|error| self.unreachable(error))?;
-            self.check_status(&response)?;
-            match self.redirect_within(&url, &response)? {
-                Some(next) => url = next,
-                None => return self.read_facts(response.headers()),
+            self.check_status(&response, is_within)?;
+            let is_answer = *method == Method::HEAD && response.headers().contains_key(COMMIT);
+            if !response.status().is_redirection() || is_answer {
+                return Ok(response);
+            }
+            let location = header(response.headers(), "location").unwrap_or_default();
+            let next = self.endpoint.next(&uri, location);
+            uri = next.map_err(|reason| self.wrong_answer(reason))?;
+            is_within &= self.endpoint.owns(&uri);
+            if *method == Method::HEAD && !is_within {
+                let reason = "it redirects elsewhere without saying which commit it has";
+                return Err(self.wrong_answer(reason));
             }
         }
         Err(self.wrong_answer("it redirects in circles"))
     }
 
-    /// The next address, if the response leads to another place of the same hub.
-    fn redirect_within(
-        &self,
-        url: &str,
-        response: &Response<Body>,
-    ) -> Result<Option<String>, HubError> {
-        if !response.status().is_redirection() || response.headers().contains_key("x-repo-commit") {
-            return Ok(None);
-        }
-        let location = header(response.headers(), "location").unwrap_or_default();
-        let here: Uri = url.parse().map_err(|_| self.wrong_answer("its address is wrong"))?;
-        let next: Uri =
-            location.parse().map_err(|_| self.wrong_answer("it redirects to no address"))?;
-        if next.authority().is_none() && location.starts_with('/') {
-            let base = self.options.endpoint.split('/').take(3).collect::<Vec<_>>().join("/");
-            return Ok(Some(format!("{base}{location}")));
-        }
-        if next.authority() == here.authority() && next.scheme() == here.scheme() {
-            return Ok(Some(location.to_owned()));
-        }
-        Err(self.wrong_answer("it redirects elsewhere without saying which commit it has"))
-    }
-
-    fn check_status(&self, response: &Response<Body>) -> Result<(), HubError> {
+    fn check_status(&self, response: &Response<Body>, is_within: bool) -> Result<(), HubError> {
         let status = response.status();
         if status.is_success() || status.is_redirection() {
             return Ok(());
         }
         let HubFile { repository, revision, file, .. } = self.file;
         let owned = repository.to_owned();
+        let other = |repository| HubError::Status {
+            endpoint: self.endpoint.to_string(),
+            status: status.as_u16(),
+            repository,
+            file: file.to_owned(),
+        };
         Err(match status {
+            // Where the bytes lie knows neither tokens nor repositories.
+            _ if !is_within => other(owned),
             StatusCode::UNAUTHORIZED if self.options.token.is_none() => {
                 HubError::TokenNeeded { repository: owned }
             }
             StatusCode::UNAUTHORIZED => HubError::TokenRefused { repository: owned },
             StatusCode::FORBIDDEN => {
-                HubError::Forbidden { repository: owned, endpoint: self.options.endpoint.clone() }
+                HubError::Forbidden { repository: owned, endpoint: self.endpoint.to_string() }
             }
             StatusCode::NOT_FOUND => {
                 let what = match header(response.headers(), "x-error-code") {
@@ -138,17 +161,13 @@ impl<'a> Remote<'a> {
                 };
                 HubError::NotFound { what }
             }
-            _ => HubError::Status {
-                endpoint: self.options.endpoint.clone(),
-                status: status.as_u16(),
-                repository: owned,
-                file: file.to_owned(),
-            },
+            _ => other(owned),
         })
     }
 
     /// Names of local files come from these headers, so nothing but plain words is accepted.
-    fn read_facts(&self, headers: &HeaderMap) -> Result<Facts, HubError> {
+    fn read_facts(&self, response: &Response<Body>) -> Result<Facts, HubError> {
+        let headers = response.headers();
         let word = |names: &[&str], what: &str| {
             let text = names.iter().find_map(|name| header(headers, name));
             let text = text.ok_or_else(|| self.wrong_answer(format!("it names no {what}")))?;
@@ -159,13 +178,14 @@ impl<'a> Remote<'a> {
             }
             Ok(text.to_owned())
         };
-        let size = header(headers, "x-linked-size").or_else(|| header(headers, "content-length"));
+        // The length of a redirect, or of compressed content, is not that of the file.
+        let is_plain = response.status().is_success() && !headers.contains_key("content-encoding");
+        let length = header(headers, "content-length").filter(|_| is_plain);
+        let size = header(headers, "x-linked-size").or(length);
         Ok(Facts {
-            commit: word(&["x-repo-commit"], "commit")?,
+            commit: word(&[COMMIT], "commit")?,
             etag: word(&["x-linked-etag", "etag"], "checksum")?,
-            size: size
-                .and_then(|size| size.parse().ok())
-                .ok_or_else(|| self.wrong_answer("it names no size"))?,
+            size: size.and_then(|size| size.parse().ok()),
         })
     }
 
@@ -208,12 +228,14 @@ impl<'a> Remote<'a> {
         progress: &ProgressSink,
     ) -> Result<(), HubError> {
         let mut start = fs::metadata(part).map_or(0, |metadata| metadata.len());
-        if start > facts.size {
-            fs::remove_file(part).map_err(io_error("remove", part))?;
+        if facts.size.is_none_or(|size| start > size) {
+            if start > 0 {
+                fs::remove_file(part).map_err(io_error("remove", part))?;
+            }
             start = 0;
         }
-        self.check_space(facts.size - start, part)?;
-        if start < facts.size || facts.size == 0 {
+        self.check_space(facts.size.unwrap_or(MOST_WITHOUT_LENGTH) - start, part)?;
+        if facts.size.is_none_or(|size| start < size || size == 0) {
             self.receive(start, facts, part, progress)?;
         }
         self.check_sum(facts, part)
@@ -241,20 +263,13 @@ impl<'a> Remote<'a> {
         part: &Path,
         progress: &ProgressSink,
     ) -> Result<(), HubError> {
-        let mut request = self.agent(10).get(&self.url);
-        if let Some(Token(secret)) = &self.options.token {
-            request = request.header("authorization", format!("Bearer {secret}"));
-        }
-        if start > 0 {
-            request = request.header("range", format!("bytes={start}-"));
-        }
-        let response = request.call().map_err(|error| self.unreachable(error))?;
-        self.check_status(&response)?;
+        let response = self.request(&Method::GET, start)?;
         // A server that ignores the range sends the file from its beginning.
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && header(response.headers(), "content-range")
                 .is_some_and(|range| range.starts_with(&format!("bytes {start}-")));
         let mut received = if goes_on { start } else { 0 };
+        let total = self.total(&response, received, facts)?;
         let mut file = OpenOptions::new()
             .create(true)
             .write(true)
@@ -262,38 +277,70 @@ impl<'a> Remote<'a> {
             .truncate(!goes_on)
             .open(part)
             .map_err(io_error("write", part))?;
-        let mut reader = response.into_body().into_reader();
-        let mut buffer = vec![0; 256 << 10];
+        let mut pieces = Pieces::of(response.into_body(), self.options.patience);
         loop {
-            let interrupted = |received, source| HubError::Interrupted {
-                file: self.file.file.to_owned(),
-                received,
-                total: facts.size,
-                source,
+            let piece = match pieces.next() {
+                Piece::Bytes(bytes) => bytes,
+                Piece::End(None) if total.is_none_or(|total| received == total) => {
+                    return file.sync_all().map_err(io_error("write", part));
+                }
+                Piece::End(source) => {
+                    file.sync_all().map_err(io_error("write", part))?;
+                    let file = self.file.file.to_owned();
+                    return Err(HubError::Interrupted { file, received, total, source });
+                }
+                Piece::Slow => {
+                    return Err(HubError::Slow { file: self.file.file.to_owned(), received });
+                }
             };
-            let count =
-                reader.read(&mut buffer).map_err(|error| interrupted(received, Some(error)))?;
-            if count == 0 {
-                file.sync_all().map_err(io_error("write", part))?;
-                return if received == facts.size {
-                    Ok(())
-                } else {
-                    Err(interrupted(received, None))
-                };
-            }
-            received += count as u64;
-            if received > facts.size {
+            received += piece.len() as u64;
+            if received > total.unwrap_or(MOST_WITHOUT_LENGTH) {
                 drop(file);
                 let _ = fs::remove_file(part);
-                return Err(self.wrong_answer("it sends more than it said"));
+                return Err(match total {
+                    Some(_) => self.wrong_answer("it sends more than it said"),
+                    None => self.wrong_answer(format!(
+                        "it sends more than {} without naming a size",
+                        format_bytes(MOST_WITHOUT_LENGTH)
+                    )),
+                });
             }
-            file.write_all(&buffer[..count]).map_err(io_error("write", part))?;
+            file.write_all(&piece).map_err(io_error("write", part))?;
             progress.tell(FileProgress {
                 action: "fetching",
                 file: self.file.file,
                 done: received,
-                total: facts.size,
+                total: total.unwrap_or(received),
             });
+        }
+    }
+
+    /// Bytes of the whole file, of which `received` are here already. `None` where only the end of
+    /// the answer tells, which then has to be one that a lost connection cannot feign.
+    fn total(
+        &self,
+        response: &Response<Body>,
+        received: u64,
+        facts: &Facts,
+    ) -> Result<Option<u64>, HubError> {
+        let headers = response.headers();
+        let encoding = header(headers, "content-encoding").unwrap_or("identity");
+        if !encoding.eq_ignore_ascii_case("identity") {
+            let reason = format!("it compresses the file as '{encoding}', which was not asked for");
+            return Err(self.wrong_answer(reason));
+        }
+        let sent = response.body().content_length().map(|length| length.saturating_add(received));
+        match (facts.size, sent) {
+            (Some(size), Some(sent)) if size != sent => Err(self.wrong_answer(format!(
+                "it says that the file has {size} bytes, then that it has {sent}"
+            ))),
+            (None, Some(sent)) if sent > MOST_WITHOUT_LENGTH => {
+                Err(self.wrong_answer("it names no size for a large file"))
+            }
+            (None, None) if header(headers, "transfer-encoding").is_none() => {
+                Err(self.wrong_answer("it names no size"))
+            }
+            (size, sent) => Ok(size.or(sent)),
         }
     }
 
@@ -337,6 +384,25 @@ impl<'a> Remote<'a> {
     }
 }
 
+/// How the hub is spoken to. Redirects are not left to it: where secrets go is decided here.
+fn agent(patience: Duration, is_secure: bool) -> Agent {
+    Agent::config_builder()
+        .timeout_resolve(Some(patience))
+        .timeout_connect(Some(patience))
+        .timeout_send_request(Some(patience))
+        .timeout_recv_response(Some(patience))
+        .timeout_per_read(Some(patience))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .https_only(is_secure)
+        // Compressed content has another length, and cannot be gone on with.
+        .accept_encoding("identity")
+        .user_agent(concat!("quantbench/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent()
+}
+
 /// Lets bytes be copied into a digest.
 struct DigestWriter<'a>(&'a mut Sha256);
 
@@ -358,18 +424,4 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Hub
 
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// Escapes what has a meaning in addresses; slashes stay.
-fn escape(path: &str) -> String {
-    use std::fmt::Write as _;
-    path.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
 }

@@ -33,10 +33,12 @@ pub enum ResolveError {
         source: io::Error,
     },
     /// A folder holds no variant.
-    #[error("{} has no GGUF file of a model in it", .path.display())]
+    #[error("{} has no GGUF file of a model in it{instead}", .path.display())]
     NothingInFolder {
         /// The folder.
         path: PathBuf,
+        /// What it holds instead, and what would be right.
+        instead: String,
     },
     /// A folder holds variants of different models.
     #[error(
@@ -86,8 +88,8 @@ pub enum ResolveError {
     /// A variant would have to be made from weights that were rounded before.
     #[error(
         "cannot make {wanted} of {}, which is quantized already ({own}): rounding twice adds up \
-         errors; give an F32, F16 or BF16 source, set allow_requantize = true, or \
-         quantizations = [] to measure it as it is",
+         errors; give an F32, F16 or BF16 source, allow it with --allow-requantize or \
+         allow_requantize = true, or set quantizations = [] to measure it as it is",
         .path.display()
     )]
     AlreadyQuantized {

@@ -6,6 +6,8 @@ use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
 use crate::model::{naming, split};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Every model file of the folder, by name; split models count once, other GGUFs not at all.
@@ -23,7 +25,8 @@ pub(super) fn resolve(
         }
     }
     let Some((first_path, first)) = models.first() else {
-        return Err(ResolveError::NothingInFolder { path: folder.to_owned() });
+        let instead = checkpoint_in(folder);
+        return Err(ResolveError::NothingInFolder { path: folder.to_owned(), instead });
     };
     if let Some((path, header)) = models.iter().find(|(_, header)| shape(header) != shape(first)) {
         return Err(ResolveError::DifferentModels {
@@ -82,6 +85,50 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
     paths.sort();
     paths.dedup();
     Ok(paths)
+}
+
+/// What to do with a checkpoint of other programs; empty where there is none.
+#[must_use]
+pub fn checkpoint_in(folder: &Path) -> String {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_weights = |name: &str| {
+        name.ends_with(".safetensors")
+            || (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+    };
+    if !files.into_iter().any(|file| is_weights(&file.file_name().to_string_lossy())) {
+        return String::new();
+    }
+    // The configuration is short; what is longer, or no JSON, tells nothing.
+    let read = |name: &str| -> Option<serde_json::Value> {
+        let mut text = Vec::new();
+        let path = Some(folder.join(name)).filter(|path| path.is_file())?;
+        File::open(path).ok()?.take(1 << 20).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    let own =
+        read("config.json").and_then(|mut all| Some(all.get_mut("quantization_config")?.take()));
+    let method = match own.as_ref().and_then(|own| own.get("quant_method")?.as_str()) {
+        Some(method) => Some(method.to_owned()),
+        None if folder.join("quantize_config.json").is_file() => Some("gptq".to_owned()),
+        None if folder.join("quant_config.json").is_file() => Some("awq".to_owned()),
+        None => None,
+    };
+    match method.as_deref() {
+        Some(method @ ("gptq" | "awq")) => format!(
+            ": it is a checkpoint quantized by {method}; make a GGUF of it with 'quantbench import \
+             {method} {} --base MODEL.gguf -o OUT.gguf'",
+            folder.display()
+        ),
+        Some(method) => format!(
+            ": it is a checkpoint quantized by '{method}', which is not read; convert the model that \
+             it was made from with llama.cpp's convert_hf_to_gguf.py"
+        ),
+        None => format!(
+            ": it is a checkpoint for transformers; make a GGUF of it with llama.cpp's \
+             'convert_hf_to_gguf.py {} --outfile MODEL.gguf'",
+            folder.display()
+        ),
+    }
 }
 
 /// What variants of one model have in common.

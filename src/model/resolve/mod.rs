@@ -8,7 +8,7 @@ mod tests;
 mod variants;
 
 pub use error::ResolveError;
-pub use folder::quantizations_in;
+pub use folder::{checkpoint_in, quantizations_in};
 pub use variants::{Making, Requantize, Variant, variants};
 
 use super::artifact::Artifact;

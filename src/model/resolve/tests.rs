@@ -25,7 +25,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(&folder.path().join("cache")).unwrap();
         let hub = HubOptions {
-            endpoint: "http://127.0.0.1:9".to_owned(),
+            endpoint: crate::model::hub::Endpoint::parse("http://127.0.0.1:9"),
             token: None,
             cache: folder.path().join("hub"),
             offline: true,
@@ -229,6 +229,24 @@ fn a_folder_of_nothing_or_of_different_models_is_refused() {
     let error = place.directory("v").unwrap_err().to_string();
     assert!(error.contains("b.gguf is cut off"), "{error}");
     assert!(matches!(place.directory("no"), Err(ResolveError::Folder { .. })));
+}
+
+#[test]
+fn a_folder_of_safetensors_is_told_how_it_becomes_a_gguf() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("v")).unwrap();
+    std::fs::write(place.path("v/model-00001-of-00002.safetensors"), b"x").unwrap();
+    let said = |config: &str| {
+        std::fs::write(place.path("v/config.json"), config).unwrap();
+        place.directory("v").unwrap_err().to_string()
+    };
+    for config in ["{}", "not json", "{\"quantization_config\":{}}"] {
+        assert!(said(config).contains("'convert_hf_to_gguf.py "), "{config}");
+    }
+    let error = said("{\"quantization_config\":{\"quant_method\":\"awq\"}}");
+    assert!(error.contains("'quantbench import awq "), "{error}");
+    let error = said("{\"quantization_config\":{\"quant_method\":\"fp8\"}}");
+    assert!(error.contains("by 'fp8', which is not read"), "{error}");
 }
 
 #[test]

@@ -63,31 +63,47 @@ impl TimeLeft {
         self.remaining.retain(|visit| visit.trial != trial);
     }
 
-    /// Time that the visits that remain will take; `None` while nothing like them is over.
+    /// Time that the visits that remain will take; `None` before a visit is over.
     ///
-    /// A trial's own visits of the same kind count; else those of other trials; an anchor is
-    /// guessed as a quarter of a visit until there is one.
-    pub(super) fn estimate(&self) -> Option<Duration> {
-        self.remaining.iter().map(|visit| Some(self.pause + self.one(*visit)?)).sum()
+    /// A trial's own visits of the same kind count; else those of other trials; else a visit of another kind
+    /// is taken as a guess, an anchor for a quarter of one.
+    pub(super) fn estimate(&self) -> Option<Estimate> {
+        let mut estimate = Estimate { length: Duration::ZERO, is_guess: false };
+        for &visit in &self.remaining {
+            let (length, is_guess) = self.one(visit)?;
+            estimate.length += self.pause + length;
+            estimate.is_guess |= is_guess;
+        }
+        Some(estimate)
     }
 
-    fn one(&self, visit: PlannedVisit) -> Option<Duration> {
+    /// How long a visit takes, and whether that is a guess.
+    fn one(&self, visit: PlannedVisit) -> Option<(Duration, bool)> {
         let kind = Kind::from(visit.purpose);
-        if let Some(own) = self.spent.get(&(kind, visit.trial)) {
-            return Some(own.total / own.visits);
-        }
-        let others = |kind| {
-            let of_kind = self.spent.iter().filter(|((other, _), _)| *other == kind);
-            let sum = of_kind.fold(Spent::default(), |sum, (_, spent)| Spent {
+        let mean = |is_counted: &dyn Fn(Kind, usize) -> bool| {
+            let counted = self.spent.iter().filter(|((kind, trial), _)| is_counted(*kind, *trial));
+            let sum = counted.fold(Spent::default(), |sum, (_, spent)| Spent {
                 total: sum.total + spent.total,
                 visits: sum.visits + spent.visits,
             });
             (sum.visits > 0).then(|| sum.total / sum.visits)
         };
-        others(kind).or_else(|| {
-            (kind == Kind::Anchor).then(|| others(Kind::Round).map(|length| length / 4)).flatten()
-        })
+        let known = mean(&|other, trial| other == kind && trial == visit.trial)
+            .or_else(|| mean(&|other, _| other == kind));
+        let guess = || {
+            let whole = mean(&|other, _| other == Kind::Round).or_else(|| mean(&|_, _| true))?;
+            Some(if kind == Kind::Anchor { whole / 4 } else { whole })
+        };
+        known.map(|length| (length, false)).or_else(|| guess().map(|length| (length, true)))
     }
+}
+
+/// How long something will take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Estimate {
+    pub(super) length: Duration,
+    /// Something in it is of a kind that was not seen yet.
+    pub(super) is_guess: bool,
 }
 
 #[cfg(test)]
@@ -96,6 +112,10 @@ mod tests {
 
     fn visit(trial: usize, purpose: Purpose) -> PlannedVisit {
         PlannedVisit { trial, purpose }
+    }
+
+    fn seconds(seconds: u64, is_guess: bool) -> Option<Estimate> {
+        Some(Estimate { length: Duration::from_secs(seconds), is_guess })
     }
 
     fn two_trials_two_rounds() -> TimeLeft {
@@ -114,9 +134,28 @@ mod tests {
     fn a_trial_is_estimated_from_its_own_visits_and_else_from_the_others() {
         let mut left = two_trials_two_rounds();
         left.finished(visit(0, Purpose::Round(0)), Duration::from_secs(10));
-        assert_eq!(left.estimate(), Some(Duration::from_secs(30)));
+        assert_eq!(left.estimate(), seconds(30, false));
         left.finished(visit(1, Purpose::Round(0)), Duration::from_secs(2));
-        assert_eq!(left.estimate(), Some(Duration::from_secs(12)));
+        assert_eq!(left.estimate(), seconds(12, false));
+    }
+
+    #[test]
+    fn there_is_a_guess_from_the_first_visit_on() {
+        let visits = [
+            visit(0, Purpose::Quality),
+            visit(1, Purpose::Quality),
+            visit(0, Purpose::Round(0)),
+            visit(1, Purpose::Round(0)),
+            visit(0, Purpose::Anchor(0)),
+        ];
+        let mut left = TimeLeft::new(&visits, Duration::ZERO);
+        left.finished(visits[0], Duration::from_secs(8));
+        assert_eq!(left.estimate(), seconds(8 + 8 + 8 + 2, true));
+        left.finished(visits[1], Duration::from_secs(8));
+        left.finished(visits[2], Duration::from_secs(4));
+        assert_eq!(left.estimate(), seconds(4 + 1, true));
+        left.failed(0);
+        assert_eq!(left.estimate(), seconds(4, false));
     }
 
     #[test]
@@ -124,7 +163,7 @@ mod tests {
         let mut left = two_trials_two_rounds();
         left.finished(visit(0, Purpose::Round(0)), Duration::from_secs(10));
         left.failed(1);
-        assert_eq!((left.visits(), left.estimate()), (1, Some(Duration::from_secs(10))));
+        assert_eq!((left.visits(), left.estimate()), (1, seconds(10, false)));
     }
 
     #[test]
@@ -132,6 +171,6 @@ mod tests {
         let visits = [visit(0, Purpose::Round(0)), visit(0, Purpose::Round(1))];
         let mut left = TimeLeft::new(&visits, Duration::from_secs(5));
         left.finished(visits[0], Duration::from_secs(3));
-        assert_eq!(left.estimate(), Some(Duration::from_secs(8)));
+        assert_eq!(left.estimate(), seconds(8, false));
     }
 }

@@ -36,12 +36,12 @@ impl<W: Write> Listener for PlainDisplay<W> {
     fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         match self.progress.hear(event, self.pause) {
             Some(Lasting::Over(text)) => {
-                let (over, all) = self.progress.steps();
+                let (over, all) = self.progress.visits();
                 self.write(&format!("[{over}/{all}] {text} ({})", self.progress.time_left()));
             }
             Some(Lasting::Failed(text) | Lasting::Remark(text)) => self.write(&text),
             None if self.written.elapsed() > SIGN_OF_LIFE => {
-                let (over, all) = self.progress.steps();
+                let (over, all) = self.progress.visits();
                 self.write(&format!("[{over}/{all}] {}", self.progress.current()));
             }
             None => {}

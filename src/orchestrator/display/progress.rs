@@ -1,6 +1,6 @@
 //! Progress: what a run is doing, as text. Nothing is drawn here; both displays read it.
 
-use super::estimate::TimeLeft;
+use super::estimate::{Estimate, TimeLeft};
 use super::figures::Figures;
 use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::reason;
@@ -67,7 +67,9 @@ impl Progress {
                 )))
             }
             BenchmarkEvent::VariantBegan { name } => {
-                self.begin((*name).to_owned(), "quantize");
+                let variant =
+                    format!("{name} (variant {} of {})", self.variants_over + 1, self.variants);
+                self.begin(variant, "quantize");
                 None
             }
             BenchmarkEvent::VariantReady { name, artifact, made } => {
@@ -110,7 +112,7 @@ impl Progress {
                 self.last = format!("{}: {figures}", self.subject);
                 Some(Lasting::Over(self.last.clone()))
             }
-            BenchmarkEvent::TrialChanged { position, trial } => {
+            BenchmarkEvent::TrialChanged { position, trial, .. } => {
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
@@ -147,6 +149,10 @@ impl Progress {
                 let lines = reason::of_kept(*chosen, kept, reason::SHOWN_TENSORS).join("; ");
                 return Some(Lasting::Remark(format!("{}: {lines}", self.subject)));
             }
+            Event::Note { text } => {
+                let note = reason::of_message(text);
+                return Some(Lasting::Remark(format!("{}: {note}", self.subject)));
+            }
             Event::Phase(phase) => {
                 self.phase = phase.to_string();
                 self.note.clear();
@@ -173,17 +179,20 @@ impl Progress {
         name
     }
 
-    /// How far the run is: steps over, and all steps. Making a variant is a step, and so is a visit.
-    pub(super) fn steps(&self) -> (usize, usize) {
-        let all = self.variants + self.visits;
-        (all - (self.variants - self.variants_over.min(self.variants)) - self.left.visits(), all)
+    /// How far the run is: visits over, and all visits.
+    pub(super) fn visits(&self) -> (usize, usize) {
+        (self.visits - self.left.visits(), self.visits)
     }
 
     /// How long the rest will take, in words.
     pub(super) fn time_left(&self) -> String {
         match self.left.estimate() {
             _ if self.left.visits() == 0 => "nothing left to measure".to_owned(),
-            Some(left) => format!("about {} left", roughly(left)),
+            Some(Estimate { length, is_guess: false }) => format!("about {} left", roughly(length)),
+            // Visits of a kind that has not come yet are taken to be as long as the others.
+            Some(Estimate { length, is_guess: true }) => {
+                format!("perhaps {} left", roughly(length))
+            }
             None => "time left not known yet".to_owned(),
         }
     }

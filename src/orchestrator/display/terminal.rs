@@ -41,7 +41,7 @@ impl TerminalDisplay {
     }
 
     fn draw(&mut self) {
-        let (over, all) = self.progress.steps();
+        let (over, all) = self.progress.visits();
         self.bar.update(|state| {
             state.set_pos(over as u64);
             state.set_len(all as u64);

@@ -48,7 +48,10 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         visits: Vec::new(),
         quality: None,
         embedding_quality: None,
+        stages: Vec::new(),
+        failed_workloads: Vec::new(),
         tasks: Vec::new(),
+        left_out: Vec::new(),
         failure: None,
     }
 }
@@ -59,6 +62,7 @@ fn run(trials: Vec<TrialRecord>) -> RunRecord {
         name: "ladder".to_owned(),
         started: OffsetDateTime::UNIX_EPOCH,
         finished: None,
+        active_seconds: None,
         environment: Environment::default(),
         requirements: Requirements::default(),
         experiment: serde_json::Value::Null,
@@ -101,16 +105,16 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     tell(BenchmarkEvent::Worker(&speed(50)));
     tell(BenchmarkEvent::Worker(&speed(100)));
     tell(BenchmarkEvent::VisitEnded { visit: visits[0], length: Duration::from_secs(4) });
-    tell(BenchmarkEvent::TrialChanged { position: 0, trial: &run.trials[0] });
+    tell(BenchmarkEvent::TrialChanged { position: 0, trial: &run.trials[0], active_seconds: None });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
-    tell(BenchmarkEvent::TrialChanged { position: 1, trial: &failed });
+    tell(BenchmarkEvent::TrialChanged { position: 1, trial: &failed, active_seconds: None });
     tell(BenchmarkEvent::RunEnded { run: &run });
     assert_eq!(
         String::from_utf8(log).unwrap(),
         "run 2026-11-23-k3f9 of 'ladder' begins: 2 trials, 4 visits\n\
-         [1/5] demo Q4_0: made, 13.0 MiB in 1.50 s (time left not known yet)\n\
-         [2/5] F16, round 1 of 2: tg4 100 t/s (about 12 s left)\n\
+         [0/4] demo Q4_0: made, 13.0 MiB in 1.50 s (time left not known yet)\n\
+         [1/4] F16, round 1 of 2: tg4 100 t/s (about 12 s left)\n\
          Q4_0 failed in load: no memory\n\
          stopped; what was measured is stored\n"
     );
@@ -129,5 +133,5 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     let event = Event::Progress { fraction: 0.37, note: "ppl\n24.1".to_owned() };
     tell(BenchmarkEvent::Worker(&event));
     assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
-    assert_eq!(progress.steps(), (0, 4));
+    assert_eq!(progress.visits(), (0, 4));
 }

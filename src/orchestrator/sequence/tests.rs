@@ -1,6 +1,6 @@
 //! The sequence, told as tests: what is visited in which order, and what a failure costs.
 
-use super::rehearsal::{Rehearsal, failure, model, nothing_goes_wrong, nth};
+use super::harness::{Harness, failure, model, nothing_goes_wrong, nth};
 use super::*;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::orchestrator::launcher::{Exit, Said};
@@ -11,7 +11,7 @@ use std::fs;
 
 #[test]
 fn variants_are_made_first_then_quality_is_measured_then_rounds_are_interleaved() {
-    let shown = Rehearsal::of(&["Q8_0", "F16", "Q4_0"]).with_quality().rehearse(nothing_goes_wrong);
+    let shown = Harness::of(&["Q8_0", "F16", "Q4_0"]).with_quality().run(nothing_goes_wrong);
     assert_eq!(
         shown.jobs,
         [
@@ -36,9 +36,9 @@ fn variants_are_made_first_then_quality_is_measured_then_rounds_are_interleaved(
 
 #[test]
 fn every_figure_of_a_visit_is_recorded() {
-    let mut rehearsal = Rehearsal::of(&["F16"]).with_prompts(&["a"]).with_quality();
-    rehearsal.experiment.workloads.cold_load = true;
-    let run = rehearsal.rehearse(nothing_goes_wrong).run;
+    let mut harness = Harness::of(&["F16"]).with_prompts(&["a"]).with_quality();
+    harness.experiment.workloads.cold_load = true;
+    let run = harness.run(nothing_goes_wrong).run;
     let trial = &run.trials[0];
     assert_eq!(trial.artifact.as_ref().unwrap().checksum, "of m");
     assert_eq!(trial.facts.as_ref().unwrap().description, "F16");
@@ -54,14 +54,50 @@ fn every_figure_of_a_visit_is_recorded() {
     assert_eq!(visit.responses[0].text, "an answer to say a");
     let phases: Vec<String> = visit.usage.iter().map(|it| it.phase.to_string()).collect();
     assert_eq!(phases, ["start", "cold load", "load", "tg4", "latency"]);
+    // Each event takes a second, the start before any of them none.
+    let times: Vec<(f64, f64)> =
+        visit.usage.iter().map(|it| (it.begin_seconds.unwrap(), it.end_seconds.unwrap())).collect();
+    assert_eq!(times, [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 9.0), (9.0, 11.0)]);
     assert_eq!((visit.peak_rss_bytes, visit.pss_bytes), (Some(2 << 30), Some(1 << 20)));
 }
 
 #[test]
+fn what_quality_and_tasks_use_is_recorded_too() {
+    let run = Harness::of(&["F16", "Q8_0"]).with_quality().run(nothing_goes_wrong).run;
+    for trial in &run.trials {
+        let [stage] = trial.stages.as_slice() else { panic!("{:?}", trial.stages) };
+        assert_eq!(stage.stage, Stage::Quality);
+        let phases: Vec<String> = stage.usage.iter().map(|it| it.phase.to_string()).collect();
+        assert_eq!(phases, ["start", "load", "quality"]);
+        assert_eq!(stage.usage[2].usage.max_rss_bytes, Some(1 << 30));
+        assert_eq!(stage.peak_rss_bytes, Some(2 << 30));
+    }
+}
+
+#[test]
+fn the_time_of_a_resumed_run_is_that_of_its_parts() {
+    let mut harness = Harness::of(&["F16", "Q8_0"]);
+    let whole = harness.run(nothing_goes_wrong).run.active_seconds.unwrap();
+    let mut harness = Harness::of(&["F16", "Q8_0"]);
+    let stop = Fault::After(2, Said::Interrupted);
+    let first = harness.run(nth(2, "F16 tg4×2", stop)).run;
+    let before = first.active_seconds.unwrap();
+    assert!(0.0 < before && before < whole, "{before} of {whole}");
+    // The clock of the second part begins anew: the time between counts for nothing.
+    let second = harness.run(nothing_goes_wrong).run;
+    let lost = 3.0;
+    let found = second.active_seconds.unwrap();
+    assert!(
+        (found - whole - lost).abs() < 1e-9,
+        "{found} is not {whole} and {lost} of what was lost"
+    );
+}
+
+#[test]
 fn every_prompt_is_answered_once_by_every_trial_dealt_over_the_rounds() {
-    let mut rehearsal = Rehearsal::of(&["F16"]).with_prompts(&["a", "b", "c", "d", "e"]);
-    rehearsal.experiment.rounds = 3;
-    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    let mut harness = Harness::of(&["F16"]).with_prompts(&["a", "b", "c", "d", "e"]);
+    harness.experiment.rounds = 3;
+    let shown = harness.run(nothing_goes_wrong);
     assert_eq!(
         shown.jobs,
         ["F16 tg4×2 prompts[a d]", "F16 tg4×2 prompts[b e]", "F16 tg4×2 prompts[c]"]
@@ -70,7 +106,7 @@ fn every_prompt_is_answered_once_by_every_trial_dealt_over_the_rounds() {
 
 #[test]
 fn the_anchor_is_measured_twice_per_round_with_the_time_of_each() {
-    let run = Rehearsal::of(&["F16", "Q8_0"]).rehearse(nothing_goes_wrong).run;
+    let run = Harness::of(&["F16", "Q8_0"]).run(nothing_goes_wrong).run;
     let anchors: Vec<(u32, f64, f64)> =
         run.anchor.iter().map(|it| (it.round, it.at_seconds, it.tokens_per_second)).collect();
     // Making Q8_0 takes 3 s, each visit 7 s; the median of 100 and 200 tokens per second is 150.
@@ -79,10 +115,10 @@ fn the_anchor_is_measured_twice_per_round_with_the_time_of_each() {
 
 #[test]
 fn a_variant_in_the_cache_is_not_made_again() {
-    let mut rehearsal = Rehearsal::of(&["Q8_0"]);
-    assert_eq!(rehearsal.rehearse(nothing_goes_wrong).jobs[0], "make Q8_0");
-    rehearsal.run = None;
-    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    let mut harness = Harness::of(&["Q8_0"]);
+    assert_eq!(harness.run(nothing_goes_wrong).jobs[0], "make Q8_0");
+    harness.stored = None;
+    let shown = harness.run(nothing_goes_wrong);
     assert_eq!(shown.jobs, ["Q8_0 tg4×2", "Q8_0 tg4×2"]);
     assert_eq!(shown.events, ["m Q8_0 found"]);
 }
@@ -91,7 +127,7 @@ fn a_variant_in_the_cache_is_not_made_again() {
 fn a_trial_that_fails_is_not_visited_again_and_the_others_are() {
     let killed = Exit { signal: Some(9), ..Exit::default() };
     let fault = Fault::After(5, Said::Ended(killed));
-    let shown = Rehearsal::of(&["F16", "Q8_0", "Q4_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault));
+    let shown = Harness::of(&["F16", "Q8_0", "Q4_0"]).run(nth(1, "Q8_0 tg4×2", fault));
     assert_eq!(
         shown.jobs[2..],
         [
@@ -143,7 +179,7 @@ fn every_way_a_worker_can_end_has_a_reason_and_a_phase() {
         (Fault::After(2, Said::Event(Box::new(refused))), "load: the file is no GGUF"),
     ];
     for (fault, reason) in cases {
-        let run = Rehearsal::of(&["F16", "Q8_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault)).run;
+        let run = Harness::of(&["F16", "Q8_0"]).run(nth(1, "Q8_0 tg4×2", fault)).run;
         assert_eq!(failure(&run, "Q8_0"), reason);
         assert_eq!(run.trials[0].visits.len(), 2, "the other trial is whole");
     }
@@ -154,10 +190,10 @@ fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
     let refused = Event::Failed { message: "no such type".to_owned() };
     let fault = Fault::After(2, Said::Event(Box::new(refused)));
     let flash = Settings { flash_attention: FlashAttention::On, ..Settings::default() };
-    let shown = Rehearsal::of(&["F16", "Q8_0"])
+    let shown = Harness::of(&["F16", "Q8_0"])
         .change(|experiment| experiment.settings = vec![Settings::default(), flash])
         .change(|experiment| experiment.rounds = 1)
-        .rehearse(nth(1, "make Q8_0", fault));
+        .run(nth(1, "make Q8_0", fault));
     assert_eq!(shown.jobs, ["make Q8_0", "F16 tg4×2", "F16 (fa=on) tg4×2"]);
     assert_eq!(failure(&shown.run, "Q8_0"), "quantize: no such type");
     assert_eq!(shown.events, ["m F16 found", "Q8_0 failed", "Q8_0 failed"]);
@@ -166,22 +202,19 @@ fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
 #[test]
 fn without_its_reference_a_trial_still_gets_its_perplexity() {
     let fault = Fault::After(3, Said::Ended(Exit::default()));
-    let shown = Rehearsal::of(&["F16", "Q8_0"]).with_quality().rehearse(nth(
-        1,
-        "F16 quality, writes",
-        fault,
-    ));
+    let shown =
+        Harness::of(&["F16", "Q8_0"]).with_quality().run(nth(1, "F16 quality, writes", fault));
     assert_eq!(shown.jobs[1..3], ["F16 quality, writes", "Q8_0 quality"]);
     assert!(shown.run.trials[1].quality.as_ref().unwrap().divergence.is_none());
 }
 
 #[test]
 fn every_model_has_a_reference_of_its_own() {
-    let shown = Rehearsal::of(&["Q8_0", "F16"])
+    let shown = Harness::of(&["Q8_0", "F16"])
         .change(|experiment| experiment.models.push(model("n", &["Q4_0", "Q2_K"])))
         .with_quality()
         .change(|experiment| experiment.rounds = 1)
-        .rehearse(nothing_goes_wrong);
+        .run(nothing_goes_wrong);
     assert_eq!(
         shown.jobs[3..7],
         [
@@ -195,35 +228,32 @@ fn every_model_has_a_reference_of_its_own() {
 
 #[test]
 fn a_named_reference_that_is_not_there_is_refused() {
-    let mut rehearsal = Rehearsal::of(&["Q8_0", "Q4_0"]);
-    rehearsal.experiment.models[0].reference = Some("F32".parse().unwrap());
-    let error = Plan::new(&rehearsal.experiment, rehearsal.variants()).unwrap_err();
+    let mut harness = Harness::of(&["Q8_0", "Q4_0"]);
+    harness.experiment.models[0].reference = Some("F32".parse().unwrap());
+    let error = Plan::new(&harness.experiment, harness.variants()).unwrap_err();
     assert!(matches!(error, PlanError::ReferenceMissing { .. }));
     assert!(error.to_string().contains("(Q8_0, Q4_0)"));
 }
 
 #[test]
 fn a_pause_comes_before_every_visit() {
-    let mut rehearsal = Rehearsal::of(&["F16"]);
-    rehearsal.experiment.cool_down = Duration::from_secs(20);
-    assert_eq!(
-        rehearsal.rehearse(nothing_goes_wrong).events,
-        ["m F16 found", "pause 20 s", "pause 20 s"]
-    );
+    let mut harness = Harness::of(&["F16"]);
+    harness.experiment.cool_down = Duration::from_secs(20);
+    assert_eq!(harness.run(nothing_goes_wrong).events, ["m F16 found", "pause 20 s", "pause 20 s"]);
 }
 
 #[test]
 fn an_interrupted_run_keeps_what_was_measured_and_goes_on_where_it_stopped() {
-    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]).with_quality().with_prompts(&["a", "b"]);
+    let mut harness = Harness::of(&["F16", "Q8_0"]).with_quality().with_prompts(&["a", "b"]);
     let stop = Fault::After(4, Said::Interrupted);
-    let first = rehearsal.rehearse(nth(1, "Q8_0 tg4×2 prompts[b]", stop));
+    let first = harness.run(nth(1, "Q8_0 tg4×2 prompts[b]", stop));
     assert_eq!(first.run.finished, None);
     assert_eq!(first.jobs.last().unwrap(), "Q8_0 tg4×2 prompts[b]");
     let visits = |run: &RunRecord| -> Vec<usize> {
         run.trials.iter().map(|trial| trial.visits.len()).collect()
     };
     assert_eq!(visits(&first.run), [2, 1]);
-    let second = rehearsal.rehearse(nothing_goes_wrong);
+    let second = harness.run(nothing_goes_wrong);
     assert_eq!(second.jobs, ["Q8_0 tg4×2 prompts[b]", "F16 tg4×2"]);
     assert_eq!(visits(&second.run), [2, 2]);
     assert_eq!(second.run.anchor.len(), 4);
@@ -232,25 +262,25 @@ fn an_interrupted_run_keeps_what_was_measured_and_goes_on_where_it_stopped() {
 
 #[test]
 fn a_reference_is_evaluated_again_when_a_resumed_run_needs_it() {
-    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0", "Q4_0"]).with_quality();
+    let mut harness = Harness::of(&["F16", "Q8_0", "Q4_0"]).with_quality();
     let stop = Fault::After(2, Said::Interrupted);
-    rehearsal.rehearse(nth(1, "Q4_0 quality, reads F16", stop));
-    let shown = rehearsal.rehearse(nothing_goes_wrong);
+    harness.run(nth(1, "Q4_0 quality, reads F16", stop));
+    let shown = harness.run(nothing_goes_wrong);
     assert_eq!(shown.jobs[..2], ["F16 quality, writes", "Q4_0 quality, reads F16"]);
 }
 
 #[test]
 fn an_interruption_while_a_variant_is_made_leaves_no_file_behind() {
-    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]);
+    let mut harness = Harness::of(&["F16", "Q8_0"]);
     let stop = Fault::After(2, Said::Interrupted);
-    let shown = rehearsal.rehearse(nth(1, "make Q8_0", stop));
+    let shown = harness.run(nth(1, "make Q8_0", stop));
     assert_eq!(shown.jobs, ["make Q8_0"]);
-    let left: Vec<_> = walk(rehearsal.folder.path())
+    let left: Vec<_> = walk(harness.folder.path())
         .into_iter()
         .filter(|path| fs::read(path).is_ok_and(|bytes| bytes == file_named("Q8_0")))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(rehearsal.rehearse(nothing_goes_wrong).jobs[0], "make Q8_0");
+    assert_eq!(harness.run(nothing_goes_wrong).jobs[0], "make Q8_0");
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -264,9 +294,9 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn no_scratch_file_is_left_after_a_run() {
-    let mut rehearsal = Rehearsal::of(&["F16", "Q8_0"]).with_quality();
-    rehearsal.rehearse(nothing_goes_wrong);
-    let texts = walk(rehearsal.folder.path()).into_iter();
+    let mut harness = Harness::of(&["F16", "Q8_0"]).with_quality();
+    harness.run(nothing_goes_wrong);
+    let texts = walk(harness.folder.path()).into_iter();
     let left: Vec<_> =
         texts.filter(|path| fs::read_to_string(path).is_ok_and(|text| text == "a text")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -275,7 +305,7 @@ fn no_scratch_file_is_left_after_a_run() {
 #[test]
 fn a_key_changes_with_what_is_measured_and_with_nothing_else() {
     let key = |change: fn(&mut Experiment)| {
-        Rehearsal::of(&["Q8_0"]).change(change).plan().trials[0].key.clone()
+        Harness::of(&["Q8_0"]).change(change).plan().trials[0].key.clone()
     };
     let plain = key(|_| {});
     assert_eq!(plain, key(|experiment| experiment.rounds = 9));
@@ -296,6 +326,6 @@ fn a_key_changes_with_what_is_measured_and_with_nothing_else() {
 #[test]
 fn a_failure_names_the_phase_in_which_it_happened() {
     let fault = Fault::After(2, Said::Silence);
-    let run = Rehearsal::of(&["Q8_0"]).rehearse(nth(1, "Q8_0 tg4×2", fault)).run;
+    let run = Harness::of(&["Q8_0"]).run(nth(1, "Q8_0 tg4×2", fault)).run;
     assert_eq!(run.trials[0].failure.as_ref().unwrap().phase, Phase::Load);
 }

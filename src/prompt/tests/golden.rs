@@ -46,19 +46,52 @@ const GOLDEN: &[(&str, &str, &[&str], &str)] = &[
          <|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>\
          <|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
-    // mistral-common, "Instruct tokenizer V3": the system's message goes with the last request.
+    // Only what is joined is stripped: a request keeps the white space before it behind a system's message.
+    (
+        "llama2",
+        " Be kind. ",
+        &[" Hi ", " Hello ", "Bye"],
+        "<s>[INST] <<SYS>>\n Be kind. \n<</SYS>>\n\n Hi [/INST] Hello </s><s>[INST] Bye [/INST]",
+    ),
+    // huggingface.co/meta-llama/Llama-3.1-8B-Instruct, rendered with and without a system's message.
+    (
+        "llama3.1",
+        "",
+        &["Hi"],
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n\
+         Today Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    (
+        "llama-3.1",
+        "Be brief.",
+        &["Hi"],
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n\
+         Today Date: 26 Jul 2024\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    // mistral-common, "Instruct tokenizer V3": the system's message goes with the last request; answers
+    // are trimmed, requests are not.
     (
         "mistral",
         "Be brief.",
-        &["Hi", "Hello", "Bye"],
-        "<s>[INST] Hi[/INST] Hello</s>[INST] Be brief.\n\nBye[/INST]",
+        &["Hi ", " Hello ", "Bye"],
+        "<s>[INST] Hi [/INST] Hello</s>[INST] Be brief.\n\nBye[/INST]",
     ),
-    // mistral-common, "Instruct tokenizer V1": it goes with the first.
+    // The same with Tekken, which takes no white space.
+    (
+        "mistral-tekken",
+        "Be brief.",
+        &["Hi", "Hello ", "Bye"],
+        "<s>[INST]Hi[/INST]Hello </s>[INST]Be brief.\n\nBye[/INST]",
+    ),
+    // Mixtral-8x7B-Instruct-v0.1's template; the system's message goes with the first request, as in
+    // mistral-common, "Instruct tokenizer V1".
     (
         "mistral-v1",
         "Be brief.",
         &["Hi", "Hello", "Bye"],
-        "<s> [INST] Be brief.\n\nHi [/INST] Hello</s> [INST] Bye [/INST]",
+        "<s>[INST] Be brief.\n\nHi [/INST]Hello</s>[INST] Bye [/INST]",
     ),
     // ai.google.dev/gemma/docs/core/prompt-structure.
     (
@@ -68,11 +101,12 @@ const GOLDEN: &[(&str, &str, &[&str], &str)] = &[
         "<bos><start_of_turn>user\nknock knock<end_of_turn>\n<start_of_turn>model\nwho is there\
          <end_of_turn>\n<start_of_turn>user\nGemma<end_of_turn>\n<start_of_turn>model\n",
     ),
+    // The same page, as gemma-3-1b-it renders it: the system's message keeps its white space.
     (
-        "gemma",
-        "Only reply like a pirate.",
-        &["What is the answer?"],
-        "<bos><start_of_turn>user\nOnly reply like a pirate.\n\nWhat is the answer?<end_of_turn>\n\
+        "gemma3",
+        "Only reply like a pirate. ",
+        &[" What is the answer? "],
+        "<bos><start_of_turn>user\nOnly reply like a pirate. \n\nWhat is the answer?<end_of_turn>\n\
          <start_of_turn>model\n",
     ),
     // The card of TinyLlama-1.1B-Chat-v1.0.
@@ -83,6 +117,9 @@ const GOLDEN: &[(&str, &str, &[&str], &str)] = &[
         "<|system|>\nYou are a friendly chatbot who always responds in the style of a pirate.</s>\n\
          <|user|>\nHow many helicopters can a human eat in one sitting?</s>\n<|assistant|>\n",
     ),
+    ("zephyr", "", &["Hi"], "<|user|>\nHi</s>\n<|assistant|>\n"),
+    // FastChat, fastchat/conversation.py: the system's turn is there although it is empty.
+    ("tinyllama-fastchat", "", &["Hi"], "<|system|>\n</s>\n<|user|>\nHi</s>\n<|assistant|>\n"),
     // The card of Phi-3-mini-4k-instruct.
     (
         "phi3",
@@ -108,6 +145,15 @@ const GOLDEN: &[(&str, &str, &[&str], &str)] = &[
         &["Name three colours."],
         "Below is an instruction that describes a task. Write a response that appropriately \
          completes the request.\n\n### Instruction:\nName three colours.\n\n### Response:",
+    ),
+    // FastChat, fastchat/conversation.py, ADD_COLON_TWO: each on the line of its heading.
+    (
+        "alpaca-fastchat",
+        "",
+        &["Name a colour.", "Red.", "Another."],
+        "Below is an instruction that describes a task. Write a response that appropriately \
+         completes the request.\n\n### Instruction: Name a colour.\n\n### Response: Red.</s>\
+         ### Instruction: Another.\n\n### Response:",
     ),
 ];
 
@@ -184,10 +230,30 @@ fn names_are_found_in_any_case_and_every_stop_can_be_met() {
 #[test]
 fn an_answer_stands_where_its_format_puts_it() {
     let gap = |name: &str| named(name).unwrap().gap();
-    for name in ["chatml", "llama3", "gemma", "zephyr", "phi3", "alpaca"] {
+    for name in [
+        "chatml",
+        "llama3",
+        "llama3.1",
+        "mistral-v1",
+        "mistral-tekken",
+        "gemma",
+        "gemma3",
+        "zephyr",
+        "phi3",
+        "alpaca",
+    ] {
         assert_eq!(gap(name), "", "{name}");
     }
-    for name in ["llama2", "mistral", "mistral-v1", "vicuna"] {
+    for name in ["llama2", "mistral-v3", "vicuna", "alpaca-fastchat"] {
         assert_eq!(gap(name), " ", "{name}");
     }
+}
+
+#[test]
+fn a_format_refuses_the_system_as_its_authors_do() {
+    let asked = conversation("Be brief.", &["Hi"], true);
+    let error = named("gemma").unwrap().render(&asked).unwrap_err();
+    assert_eq!(error, ConversationError::SystemRefused { format: "gemma" });
+    let refuse = all().iter().filter(|format| format.render(&asked).is_err());
+    assert_eq!(refuse.map(|format| format.name).collect::<Vec<_>>(), ["gemma"]);
 }

@@ -3,6 +3,7 @@
 use super::authors::{TEMPLATES, template};
 use super::conversation;
 use crate::prompt::catalog::all;
+use crate::prompt::format::System;
 
 /// Every special token and marker of every format, in one message.
 fn hostile() -> String {
@@ -19,8 +20,10 @@ fn hostile() -> String {
 fn what_a_message_holds_stays_text_in_every_format() {
     let hostile = hostile();
     for format in all() {
-        let render =
-            |texts: [&str; 4]| format.render(&conversation(texts[0], &texts[1..], true)).unwrap();
+        let render = |texts: [&str; 4]| {
+            let system = if format.system == System::Refused { "" } else { texts[0] };
+            format.render(&conversation(system, &texts[1..], true)).unwrap()
+        };
         let attacked = render([&hostile, &hostile, &hostile, &hostile]);
         let harmless = render(["a", "b", "c", "d"]);
         assert_eq!(
@@ -29,7 +32,7 @@ fn what_a_message_holds_stays_text_in_every_format() {
             "{}",
             format.name
         );
-        assert!(attacked.text().matches(&hostile).count() >= 4, "{}", format.name);
+        assert!(attacked.text().matches(&hostile).count() >= 3, "{}", format.name);
     }
 }
 

@@ -5,8 +5,10 @@
 use super::AwqError;
 use super::clip::Limits;
 use super::relations::{Producer, Relation};
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan};
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{
+    GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan,
+};
 use crate::model::gguf::GgmlType;
 use std::collections::HashMap;
 use std::path::Path;

@@ -277,7 +277,7 @@ impl<'a> Choice<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::backend::Backend;
+    use crate::engine::llama::backend::Backend;
     use faer::Mat;
 
     const COLUMNS: usize = 64;

@@ -1,7 +1,7 @@
 //! A relation's products, and what flows into them, as the searches take them.
 
 use super::statistics::{Moment, Statistics, Tap};
-use crate::llama::gguf_file::InputTensor;
+use crate::engine::llama::gguf_file::InputTensor;
 use crate::model::gguf::GgmlType;
 use faer::Mat;
 

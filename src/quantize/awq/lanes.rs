@@ -6,12 +6,14 @@
 
 use super::AwqError;
 use super::statistics::{Moment, Statistics, Tap};
+use crate::engine::ContextShape;
+use crate::engine::error::EngineError;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::context::Context;
+use crate::engine::llama::model::Model;
+use crate::engine::streams;
+use crate::engine::{Context as _, ContextPurpose, Model as _};
 use crate::experiment::settings::Settings;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::lanes;
-use crate::llama::model::Model;
 use faer::Par;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -39,13 +41,13 @@ impl<'a> Lanes<'a> {
         threads: u32,
         length: u32,
         pieces: usize,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let shape = ContextShape { tokens: length, sequences: 1, batch: length, ubatch: length };
         let mut settings = Settings { threads: Some(1), gpu_layers: 0, ..Settings::default() };
-        let buffers = Context::new(model, &settings, shape)?.memory();
+        let buffers = Context::new(model, &settings, shape, ContextPurpose::Separate)?.memory();
         let each: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
         let wanted = threads.min(u32::try_from(pieces).unwrap_or(u32::MAX)).max(1);
-        let count = lanes::that_fit(wanted, each, model.tensor_bytes());
+        let count = streams::that_fit(wanted, each, model.tensor_bytes());
         settings.threads = Some((threads / count).max(1));
         Ok(Self { model, settings, shape, count, bytes: each * u64::from(count) })
     }
@@ -87,7 +89,7 @@ impl<'a> Lanes<'a> {
                 #[expect(clippy::cast_precision_loss, reason = "numbers of pieces")]
                 progress(f64::from(finished) / pieces.len() as f64);
             }
-            Ok::<(), LlamaError>(())
+            Ok::<(), EngineError>(())
         })?;
         let mut statistics = Statistics::new();
         for (weight, desk) in office.desks {
@@ -105,8 +107,8 @@ impl<'a> Lanes<'a> {
         &self,
         pieces: &[&[i32]],
         office: &Office,
-        done: &mpsc::Sender<Result<bool, LlamaError>>,
-    ) -> Result<(), LlamaError> {
+        done: &mpsc::Sender<Result<bool, EngineError>>,
+    ) -> Result<(), EngineError> {
         let closing = Closing(office);
         let mut context = CapturingContext::new(self.model, &self.settings, self.shape)?;
         let mut visitor = Visitor { office, piece: 0, parts: Vec::new() };
@@ -236,8 +238,8 @@ fn add(moments: &mut [Moment], input: &WeightInput<'_>, parts: &mut Vec<Vec<f32>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::backend::Backend;
-    use crate::llama::model::LoadExtent;
+    use crate::engine::LoadExtent;
+    use crate::engine::llama::backend::Backend;
     use std::path::Path;
 
     fn experts() -> Model {

@@ -23,12 +23,16 @@ pub use report::{Clipped, Group, Report, Times};
 pub use search::Grid as ScaleGrid;
 
 use super::Told;
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
+use crate::engine::llama::model::Model;
+use crate::engine::llama::quantize::{
+    FormatOverride, Importance, OverrideValue, Rounding, quantize_file,
+};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput};
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding, quantize_file};
 use crate::model::quantization::FileType;
 use scaling::Scaling;
 use std::fmt;
@@ -40,7 +44,7 @@ use std::time::Instant;
 pub enum AwqError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A model could not be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
@@ -67,7 +71,7 @@ pub enum AwqError {
         weight: String,
     },
     /// The system gave no threads.
-    #[error("cannot start threads: {0}")]
+    #[error("cannot start threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
@@ -189,7 +193,7 @@ pub fn quantize(
         Told::Progress(fraction, what) => {
             told(Told::Progress(DRAFTED + (SEARCHED - DRAFTED) * fraction, what));
         }
-        memory @ Told::Memory(_) => told(memory),
+        other @ (Told::Memory(_) | Told::Note(_)) => told(other),
     })?;
     let began = Instant::now();
     change::write(&source, &changes, &scaled)?;

@@ -6,7 +6,7 @@
 
 use super::AwqError;
 use super::relations::Relation;
-use crate::llama::blocks;
+use crate::engine::llama::blocks;
 use crate::model::gguf::GgmlType;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -251,7 +251,7 @@ fn normalized(values: &[f64]) -> Vec<f32> {
 mod tests {
     use super::super::relations::Producer;
     use super::*;
-    use crate::llama::backend::Backend;
+    use crate::engine::llama::backend::Backend;
 
     const COLUMNS: usize = 64;
     const SALIENT: [usize; 3] = [5, 40, 41];

@@ -3,7 +3,7 @@
 use super::hessian::Moments;
 use super::lanes::Lanes;
 use super::{Match, Request};
-use crate::llama::gguf_file::GgufInput;
+use crate::engine::llama::gguf_file::GgufInput;
 use crate::model::gguf::Value;
 use std::ops::Range;
 

@@ -31,12 +31,14 @@ pub use block::Effort;
 pub use report::{Matrix, Outcome, Report, Times};
 pub use solve::Work;
 
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
+use crate::engine::llama::model::Model;
+use crate::engine::llama::tensors::Weights;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::tensors::Weights;
 use crate::model::architecture::ArchitectureClass;
 use lanes::Lanes;
 use plan::Plan;
@@ -51,7 +53,7 @@ use std::path::Path;
 pub enum GptqError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A model could not be read.
     #[error(transparent)]
     File(#[from] GgufFileError),

@@ -12,10 +12,10 @@ use super::report::{Matrix, Outcome, Times};
 use super::side::{Glance, Lane, Side};
 use super::table::Table;
 use super::{GptqError, Match, Parameters};
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::partial::{Look, Shown};
-use crate::llama::tensors::Weights;
+use crate::engine::error::EngineError;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::partial::{Look, Shown};
+use crate::engine::llama::tensors::Weights;
 use faer::Par;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -201,7 +201,7 @@ impl<'a> Sequence<'a> {
         first: usize,
         here: &Glance,
         there: Option<&Glance>,
-    ) -> Result<Vec<Seen>, LlamaError> {
+    ) -> Result<Vec<Seen>, EngineError> {
         let originals = self.original.iter_mut().flat_map(|side| side.from(first)).map(Some);
         let originals = originals.chain(std::iter::repeat_with(|| None));
         let look = |mut made: Lane<'_, '_>, original: Option<Lane<'_, '_>>| {

@@ -4,8 +4,8 @@
 //! asked for. Uses `llama::partial` and the flow; used by the sequence.
 
 use super::plan::Flow;
-use crate::llama::error::LlamaError;
-use crate::llama::partial::{Look, Part, PartialContext, Shown};
+use crate::engine::error::EngineError;
+use crate::engine::llama::partial::{Look, Part, PartialContext, Shown};
 
 /// A model, part-way through its graph.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Lane<'_, '_> {
     ///
     /// # Errors
     /// When llama.cpp cannot, or what is wanted cannot be read.
-    pub fn look(&mut self, glance: &Glance) -> Result<Vec<Shown>, LlamaError> {
+    pub fn look(&mut self, glance: &Glance) -> Result<Vec<Shown>, EngineError> {
         let mut shown = self.context.evaluate(self.text, &glance.part, self.hidden)?;
         if let Some(kept) = glance.kept {
             self.hidden.clone_from(&shown[kept].rows);

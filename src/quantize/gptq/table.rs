@@ -6,8 +6,8 @@ use super::hessian::{Hessian, Moments};
 use super::layout::Layout;
 use super::report::{Matrix, Outcome, Times};
 use super::solve::{self, Problem, Work};
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, InputTensor};
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use faer::Par;
 use std::time::Instant;
 

@@ -1,8 +1,9 @@
 //! Whole models: what GPTQ makes of them diverges less than what it began with.
 
 use super::*;
-use crate::llama::partial::PartialContext;
-use crate::llama::quantize::Rounding;
+use crate::engine::Model as _;
+use crate::engine::llama::partial::PartialContext;
+use crate::engine::llama::quantize::Rounding;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, VOCABULARY};
 use crate::quantize::testing::{THREADS, divergence, importance_of, log_probabilities};
 use std::path::PathBuf;
@@ -232,7 +233,7 @@ fn last_inputs(path: &Path, extent: LoadExtent, replace: &[(&str, Vec<u8>)]) -> 
     let mut context = PartialContext::new(&model, context, THREADS).unwrap();
     let plan = Plan::new(context.graph());
     let last = plan.groups.last().unwrap();
-    let part = plan.flow.part(None, vec![(last.step, crate::llama::partial::Look::Input)]);
+    let part = plan.flow.part(None, vec![(last.step, crate::engine::llama::partial::Look::Input)]);
     let tokens: Vec<i32> = (0..96).map(|position| position * 7 % 37 + 1).collect();
     context.evaluate(&tokens, &part, &[]).unwrap().remove(0).rows
 }

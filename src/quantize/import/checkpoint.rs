@@ -2,7 +2,7 @@
 
 use super::config::read_json;
 use super::error::ImportError;
-use crate::llama::mapped_file::MappedFile;
+use crate::engine::llama::mapped_file::MappedFile;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;

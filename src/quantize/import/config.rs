@@ -2,16 +2,19 @@
 //!
 //! The keys are those that `AutoGPTQ`, `GPTQModel` and `AutoAWQ` write.
 
+use super::checkpoint::Checkpoint;
 use super::error::ImportError;
 use super::unpack::Packing;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 /// No configuration or index is longer, bytes.
 const LONGEST_JSON: u64 = 64 << 20;
+
+/// Bits that GPTQ packs codes into.
+const GPTQ_BITS: [u32; 4] = [2, 3, 4, 8];
 
 /// The two kinds of checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
@@ -50,6 +53,10 @@ pub struct Configuration {
     pub bits: u32,
     /// Columns that share a scale; `None`: all of a row.
     pub group: Option<usize>,
+    /// Modules may have other bits and groups than these, which their shapes tell (`dynamic`).
+    pub is_dynamic: bool,
+    /// Every zero point has to be in the middle (AWQ's `zero_point = false`).
+    pub is_symmetric: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,12 +67,19 @@ struct Written {
     #[serde(alias = "q_group_size")]
     group_size: Option<i64>,
     checkpoint_format: Option<String>,
-    version: Option<String>,
+    /// A word for AWQ's packing, and a number of releases elsewhere.
+    version: Option<serde_json::Value>,
     zero_point: Option<bool>,
+    /// `GPTQModel`: other bits or groups for some modules.
+    dynamic: Option<serde_json::Value>,
+    /// compressed-tensors.
+    config_groups: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
 struct ModelFile {
+    /// The older name is that of compressed-tensors.
+    #[serde(alias = "compression_config")]
     quantization_config: Option<Written>,
 }
 
@@ -91,23 +105,78 @@ impl Configuration {
         }
     }
 
+    /// The configuration of one module of so many columns: where rules gave some modules another,
+    /// shapes tell it.
+    ///
+    /// # Errors
+    /// When the module is not whole, or its shapes are none of GPTQ's.
+    pub fn of_module(
+        self,
+        checkpoint: &Checkpoint,
+        name: &str,
+        columns: usize,
+    ) -> Result<Self, ImportError> {
+        if !self.is_dynamic || columns == 0 {
+            return Ok(self);
+        }
+        let first = |part: &str| {
+            let name = format!("{name}.{part}");
+            Ok::<_, ImportError>(checkpoint.shape(&name)?.first().copied().unwrap_or(0))
+        };
+        let (words, groups) = (first("qweight")?, first("scales")?);
+        let bits = GPTQ_BITS
+            .into_iter()
+            .find(|&bits| Some(columns * bits as usize) == words.checked_mul(32));
+        let is_own = groups == columns.div_ceil(self.group.unwrap_or(columns).min(columns));
+        let group = match groups {
+            _ if is_own => Some(self.group),
+            1 => Some(None),
+            0 => None,
+            _ => Some(Some(columns / groups)).filter(|_| columns.is_multiple_of(groups * 32)),
+        };
+        match (bits, group) {
+            (Some(bits), Some(group)) => Ok(Self { bits, group, ..self }),
+            _ => Err(ImportError::mismatch(
+                name,
+                format!(
+                    "{words} rows of words and {groups} groups are none of GPTQ's packings of {columns} \
+                     columns"
+                ),
+            )),
+        }
+    }
+
     fn from_written(
         written: &Written,
         kind: CheckpointKind,
         path: &Path,
     ) -> Result<Self, ImportError> {
         let unsupported = |what: String| ImportError::Unsupported { path: path.to_owned(), what };
+        let is_compressed = written.config_groups.is_some()
+            || written.quant_method.as_deref() == Some("compressed-tensors");
+        if is_compressed {
+            return Err(unsupported(
+                "it is a checkpoint of compressed-tensors (llm-compressor), whose packing is not \
+                 read; take the model that it was made from, or save it decompressed, and convert \
+                 that with llama.cpp's convert_hf_to_gguf.py"
+                    .to_owned(),
+            ));
+        }
         if let Some(method) = &written.quant_method
             && !method.eq_ignore_ascii_case(kind.name())
         {
+            let remedy = match method.to_ascii_lowercase().as_str() {
+                other @ ("gptq" | "awq") => format!("use 'quantbench import {other}'"),
+                _ => "gptq and awq are read".to_owned(),
+            };
             return Err(unsupported(format!(
-                "it was quantized by '{method}', not by '{}'",
+                "it was quantized by '{method}', not by '{}'; {remedy}",
                 kind.name()
             )));
         }
         let bits = written.bits.unwrap_or(4);
         let allowed: &[u32] = match kind {
-            CheckpointKind::Gptq => &[2, 3, 4, 8],
+            CheckpointKind::Gptq => &GPTQ_BITS,
             CheckpointKind::Awq => &[4],
         };
         if !allowed.contains(&bits) {
@@ -122,10 +191,14 @@ impl Configuration {
                 )));
             }
         };
+        let version = match &written.version {
+            None | Some(serde_json::Value::Null) => "gemm".to_owned(),
+            Some(serde_json::Value::String(version)) => version.clone(),
+            Some(other) => other.to_string(),
+        };
         let packing = match kind {
             CheckpointKind::Gptq => gptq_packing(written.checkpoint_format.as_deref()),
-            CheckpointKind::Awq if written.zero_point == Some(false) => None,
-            CheckpointKind::Awq => awq_packing(written.version.as_deref()),
+            CheckpointKind::Awq => awq_packing(&version),
         };
         let packing = packing.ok_or_else(|| {
             unsupported(match kind {
@@ -133,14 +206,17 @@ impl Configuration {
                     "checkpoint_format = '{}'; gptq and gptq_v2 are read",
                     written.checkpoint_format.as_deref().unwrap_or_default()
                 ),
-                CheckpointKind::Awq => format!(
-                    "version = '{}', zero_point = {}; GEMM and GEMV with zero points are read",
-                    written.version.as_deref().unwrap_or("gemm"),
-                    written.zero_point.unwrap_or(true)
-                ),
+                CheckpointKind::Awq => format!("version = '{version}'; GEMM and GEMV are read"),
             })
         })?;
-        Ok(Self { packing, bits, group })
+        let is_empty = |value: &serde_json::Value| match value {
+            serde_json::Value::Object(rules) => rules.is_empty(),
+            value => value.is_null() || value == &serde_json::Value::Bool(false),
+        };
+        let is_dynamic = kind == CheckpointKind::Gptq
+            && written.dynamic.as_ref().is_some_and(|dynamic| !is_empty(dynamic));
+        let is_symmetric = kind == CheckpointKind::Awq && written.zero_point == Some(false);
+        Ok(Self { packing, bits, group, is_dynamic, is_symmetric })
     }
 }
 
@@ -152,8 +228,8 @@ fn gptq_packing(format: Option<&str>) -> Option<Packing> {
     }
 }
 
-fn awq_packing(version: Option<&str>) -> Option<Packing> {
-    match version.unwrap_or("gemm").to_ascii_lowercase().as_str() {
+fn awq_packing(version: &str) -> Option<Packing> {
+    match version.to_ascii_lowercase().as_str() {
         "gemm" => Some(Packing::AwqGemm),
         "gemv" => Some(Packing::AwqGemv),
         _ => None,
@@ -164,7 +240,7 @@ fn awq_packing(version: Option<&str>) -> Option<Packing> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportError> {
     let failed = |source| ImportError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    File::open(path)
+    crate::files::open(path)
         .and_then(|file| file.take(LONGEST_JSON + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     let wrong = |problem: String| ImportError::Json { path: path.to_owned(), problem };

@@ -1,6 +1,6 @@
 //! Why a checkpoint cannot be imported.
 
-use crate::llama::gguf_file::GgufFileError;
+use crate::engine::llama::gguf_file::GgufFileError;
 use std::path::PathBuf;
 
 /// Why a checkpoint cannot be imported.
@@ -24,7 +24,7 @@ pub enum ImportError {
     },
     /// The folder has no description of how it was quantized.
     #[error(
-        "{} has neither quantize_config.json nor a quantization_config in config.json; is it a GPTQ or AWQ checkpoint?", path.display()
+        "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py", path.display()
     )]
     NoConfiguration {
         /// The folder.

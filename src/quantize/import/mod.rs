@@ -1,7 +1,8 @@
 //! GPTQ and AWQ checkpoints as GGUF files, without rounding their weights a second time.
 //!
 //! `config` and `checkpoint` read the folder, `unpack` takes the codes out of its words, `names` says
-//! where a module belongs, `plan` decides what every tensor is made from, `store` makes blocks. The
+//! where a module belongs, `plan` decides what every tensor is made from, `reading` what zero points
+//! mean, `store` makes blocks. The
 //! vocabulary, embeddings and all else come from a GGUF of the same model. Runs inside the worker
 //! process. Uses `llama::gguf_file`; used by `worker`.
 
@@ -10,6 +11,7 @@ mod config;
 mod error;
 mod names;
 mod plan;
+mod reading;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,8 @@ mod unpack;
 pub use config::CheckpointKind;
 pub use error::ImportError;
 
-use crate::llama::backend::Backend;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
 use checkpoint::Checkpoint;
 use config::Configuration;
 use half::{bf16, f16};
@@ -44,7 +46,8 @@ pub struct Import<'a> {
     pub output: &'a Path,
 }
 
-/// Writes a checkpoint as a GGUF; `progress` is told the fraction of tensors that are done.
+/// Writes a checkpoint as a GGUF; `progress` is told the fraction of tensors that are done. Returns what
+/// the user should know of how the checkpoint was read.
 ///
 /// # Errors
 /// When the checkpoint is damaged or packed in a way that is not read, it and BASE are not of the
@@ -53,11 +56,12 @@ pub fn import(
     backend: Backend,
     request: &Import<'_>,
     progress: impl Fn(f64),
-) -> Result<(), ImportError> {
+) -> Result<Option<String>, ImportError> {
     let configuration = Configuration::read(request.checkpoint, request.kind)?;
     let checkpoint = Checkpoint::open(request.checkpoint)?;
     let base = GgufInput::open(backend, request.base)?;
-    let ImportPlan { origins } = plan::plan(&base, &checkpoint, configuration)?;
+    let ImportPlan { origins, configuration, note } =
+        plan::plan(&base, &checkpoint, configuration)?;
     let mut metadata = base.metadata()?;
     describe(&mut metadata, request, configuration, &origins)?;
     let plans: Vec<TensorPlan> = origins.iter().map(|(plan, _)| plan.clone()).collect();
@@ -73,7 +77,10 @@ pub fn import(
             Origin::Quantized { modules, storage, heads } => {
                 let mut bytes = Vec::new();
                 let share = original.len() / modules.len().max(1);
+                let columns = planned.dimensions.first().copied().unwrap_or(0);
+                let columns = usize::try_from(columns).unwrap_or(0);
                 for (expert, name) in modules.iter().enumerate() {
+                    let configuration = configuration.of_module(&checkpoint, name, columns)?;
                     let module = Module { checkpoint: &checkpoint, configuration, name };
                     let layer = module.layer()?;
                     let order = names::row_order(layer.shape.rows, *heads).unwrap_or_default();
@@ -93,7 +100,8 @@ pub fn import(
         #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
         progress((done + 1) as f64 / count as f64);
     }
-    Ok(output.finish()?)
+    output.finish()?;
+    Ok(note)
 }
 
 /// Says in the file what it is.
@@ -172,14 +180,7 @@ fn check_resemblance(
     format: &str,
     module: &str,
 ) -> Result<(), ImportError> {
-    let bytes = original.unwrap_or_default();
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    let base: Vec<f32> = match format {
-        "F32" => bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
-        "F16" => halves().map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
-        "BF16" => halves().map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
-        _ => return Ok(()),
-    };
+    let Some(base) = float_weights(original.unwrap_or_default(), format) else { return Ok(()) };
     let columns = layer.shape.columns;
     let (mut product, mut own, mut other) = (0.0_f64, 0.0_f64, 0.0_f64);
     for (&row, base) in order.iter().zip(base.chunks_exact(columns)) {
@@ -198,4 +199,15 @@ fn check_resemblance(
         return Err(ImportError::mismatch(module, problem));
     }
     Ok(())
+}
+
+/// The weights of a tensor that is stored in floating point.
+fn float_weights(bytes: &[u8], format: &str) -> Option<Vec<f32>> {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    Some(match format {
+        "F32" => bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
+        "F16" => halves().map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
+        "BF16" => halves().map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
+        _ => return None,
+    })
 }

@@ -4,9 +4,10 @@ use super::checkpoint::Checkpoint;
 use super::config::Configuration;
 use super::error::ImportError;
 use super::names::{Architecture, Place};
+use super::reading;
 use super::store::Storage;
 use super::unpack::Module;
-use crate::llama::gguf_file::{GgufInput, TensorPlan};
+use crate::engine::llama::gguf_file::{GgufInput, TensorPlan};
 use crate::model::gguf::Tensor;
 use std::collections::BTreeMap;
 
@@ -40,10 +41,14 @@ pub enum Origin {
 pub struct ImportPlan {
     /// One per tensor.
     pub origins: Vec<(TensorPlan, Origin)>,
+    /// How the checkpoint is packed, which its configuration may say wrongly.
+    pub configuration: Configuration,
+    /// What the user should know of that.
+    pub note: Option<String>,
 }
 
 /// Modules that go into one tensor of BASE, by expert.
-type Modules = BTreeMap<usize, (String, Place)>;
+pub(super) type Modules = BTreeMap<usize, (String, Place)>;
 
 /// Decides where each tensor comes from.
 ///
@@ -59,6 +64,8 @@ pub fn plan(
     if quantized.is_empty() {
         return Err(ImportError::tensor("*.qweight", "is missing: no module is quantized"));
     }
+    let (packing, note) = reading::packing(base, checkpoint, configuration, &quantized)?;
+    let configuration = Configuration { packing, ..configuration };
     let plain = plain_tensors(base, checkpoint, &architecture)?;
     let mut origins = Vec::with_capacity(base.tensors().len());
     for tensor in base.tensors() {
@@ -76,7 +83,7 @@ pub fn plan(
         };
         origins.push((planned, origin));
     }
-    Ok(ImportPlan { origins })
+    Ok(ImportPlan { origins, configuration, note })
 }
 
 /// The quantized modules by the tensor of BASE that they belong into.
@@ -123,7 +130,9 @@ fn check_modules(
     }
     let mut storage: Option<Storage> = None;
     let mut heads = None;
+    let columns = usize::try_from(dimensions[0]).unwrap_or(0);
     for (name, place) in modules.values() {
+        let configuration = configuration.of_module(checkpoint, name, columns)?;
         let module = Module { checkpoint, configuration, name };
         let shape = module.shape()?;
         if [shape.columns as u64, shape.rows as u64] != dimensions[..2] {
@@ -137,7 +146,13 @@ fn check_modules(
             let problem = format!("its {} rows do not divide into heads", shape.rows);
             return Err(ImportError::mismatch(name, problem));
         }
-        let own = Storage::of(configuration.bits, &module.zeros(shape)?);
+        let zeros = module.zeros(shape)?;
+        if configuration.is_symmetric && zeros.iter().any(|&zero| zero != 8) {
+            let problem = "has zero points that are not 8, though zero_point is false: it is damaged, \
+                           or its configuration is of another checkpoint";
+            return Err(ImportError::tensor(&format!("{name}.qzeros"), problem));
+        }
+        let own = Storage::of(configuration.bits, &zeros);
         storage = Some(storage.map_or(own, |storage| storage.or(own)));
         heads = place.heads;
     }

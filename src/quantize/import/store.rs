@@ -43,8 +43,11 @@ impl Storage {
     /// What can store both.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        // Layers of one tensor have the same number of bits, so the later of the two can.
-        self.max(other)
+        match (self, other) {
+            // Experts of 4 and of 8 bits in one tensor.
+            (Self::Bytes, Self::WithMinimum) | (Self::WithMinimum, Self::Bytes) => Self::Half,
+            _ => self.max(other),
+        }
     }
 
     /// ggml's name.

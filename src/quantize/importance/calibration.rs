@@ -1,12 +1,14 @@
 //! Calibration: a text through a model, chunk by chunk, so that it can be gone on with after any of them.
 
 use super::collect::ChunkSums;
-use super::file::beside;
+use super::file::{PARTIAL, beside};
 use super::lanes::{Arrangement, Chunks};
 use super::{ImportanceError, ImportanceMatrix, Origin, SHORTEST_CONTEXT, Sums};
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::model::Model;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::cache::of_bytes;
 use std::fs;
 use std::ops::ControlFlow;
@@ -183,7 +185,7 @@ struct Kept {
 impl Kept {
     /// What was done before, if it was the same that is to be done now; otherwise nothing.
     fn open(backend: Backend, request: &Calibration<'_>, all: u32) -> Self {
-        let path = beside(request.output, ".partial");
+        let path = beside(request.output, PARTIAL);
         let text_checksum = of_bytes(request.text.as_bytes());
         let fresh = ImportanceMatrix {
             datasets: vec![request.dataset.to_owned()],

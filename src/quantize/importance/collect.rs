@@ -1,7 +1,7 @@
 //! The sums of one chunk: what a lane hears while it evaluates.
 
 use super::Sums;
-use crate::llama::capture::{Flow, NodeOutput, Sink, WeightInput};
+use crate::engine::llama::capture::{Flow, NodeOutput, Sink, WeightInput};
 use std::collections::BTreeMap;
 
 /// Sums of one chunk, by the name of the weight.

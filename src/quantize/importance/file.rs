@@ -6,9 +6,10 @@
 //! keys of its own, which llama.cpp passes over.
 
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
-use crate::llama::backend::Backend;
-use crate::llama::blocks;
-use crate::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::model::cache::of_bytes;
 use crate::model::gguf::{GgmlType, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,12 +19,18 @@ const TYPE: &str = "imatrix";
 const DATASETS: &str = "imatrix.datasets";
 const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
-const MODEL_CHECKSUM: &str = "quantbench.calibration.model_sha256";
+/// The key for the SHA-256 of the model.
+pub const MODEL_CHECKSUM: &str = "quantbench.calibration.model_sha256";
 const TEXT_CHECKSUM: &str = "quantbench.calibration.text_sha256";
 const OUTPUT_WEIGHT: &str = "quantbench.calibration.output_weight";
+const SUMS_CHECKSUM: &str = "quantbench.calibration.sums_sha256";
 const VERSION: &str = "quantbench.version";
 const SQUARES: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
+/// End of the name of a file that is being written.
+const NEW: &str = ".new";
+/// End of the name of a matrix that some chunks are still to be added to.
+pub(super) const PARTIAL: &str = ".partial";
 
 impl ImportanceMatrix {
     /// Reads a file of llama-imatrix or of quantbench.
@@ -81,6 +88,12 @@ impl ImportanceMatrix {
         if weights.is_empty() {
             return Err(wrong("it has no sums in it".to_owned()));
         }
+        // A wrong bit in a sum shows in nothing else.
+        if text(SUMS_CHECKSUM).is_some_and(|written| written != checksum(&weights)) {
+            return Err(wrong(
+                "it is damaged: its sums are not those that were written".to_owned(),
+            ));
+        }
         Ok(Self {
             datasets,
             chunks: count(CHUNK_COUNT),
@@ -95,7 +108,7 @@ impl ImportanceMatrix {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ImportanceError> {
-        let unfinished = beside(path, ".new");
+        let unfinished = beside(path, NEW);
         let failed = |source| ImportanceError::Write { path: path.to_owned(), source };
         self.write_to(&unfinished)?;
         File::open(&unfinished).and_then(|file| file.sync_all()).map_err(failed)?;
@@ -108,6 +121,7 @@ impl ImportanceMatrix {
         keys.set(DATASETS, MetadataValue::Texts(&self.datasets))?;
         keys.set(CHUNK_COUNT, MetadataValue::U32(self.chunks))?;
         keys.set(CHUNK_SIZE, MetadataValue::U32(self.chunk_size))?;
+        keys.set(SUMS_CHECKSUM, MetadataValue::Text(&checksum(&self.weights)))?;
         keys.set(VERSION, MetadataValue::Text(env!("CARGO_PKG_VERSION")))?;
         if let Some(origin) = &self.origin {
             keys.set(MODEL_CHECKSUM, MetadataValue::Text(&origin.model_checksum))?;
@@ -128,6 +142,19 @@ impl ImportanceMatrix {
     }
 }
 
+/// SHA-256 of all sums, hex.
+fn checksum(weights: &BTreeMap<String, Sums<f32>>) -> String {
+    let mut bytes = Vec::new();
+    for (name, sums) in weights {
+        bytes.extend((name.len() as u64).to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(sums.squares.iter().flat_map(|sum| sum.to_le_bytes()));
+        #[expect(clippy::cast_precision_loss, reason = "as they stand in the file")]
+        bytes.extend(sums.counts.iter().flat_map(|&count| (count as f32).to_le_bytes()));
+    }
+    of_bytes(&bytes)
+}
+
 fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
     let plan = |suffix: &str, columns: usize| {
         let mut dimensions = vec![columns as u64, sums.counts.len() as u64];
@@ -140,13 +167,23 @@ fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
     [plan(SQUARES, sums.columns), plan(COUNTS, 1)]
 }
 
-fn f32_values(file: &GgufInput, tensor: &crate::llama::gguf_file::InputTensor) -> Option<Vec<f32>> {
+fn f32_values(
+    file: &GgufInput,
+    tensor: &crate::engine::llama::gguf_file::InputTensor,
+) -> Option<Vec<f32>> {
     if tensor.entry.format != GgmlType::F32 {
         return None;
     }
     let mut values = Vec::new();
     blocks::dequantize(tensor.entry.format, file.bytes(tensor), &mut values).ok()?;
     Some(values)
+}
+
+/// The files that are written while a matrix is made.
+#[must_use]
+pub fn files_written(path: &Path) -> [PathBuf; 4] {
+    let partial = beside(path, PARTIAL);
+    [path.to_owned(), beside(path, NEW), beside(&partial, NEW), partial]
 }
 
 /// A name beside a file.

@@ -5,15 +5,17 @@
 
 use super::ImportanceError;
 use super::collect::{ChunkSums, Collector};
+use crate::engine::ContextShape;
+use crate::engine::LoadExtent;
+use crate::engine::error::EngineError;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::CapturingContext;
+use crate::engine::llama::context::Context;
+use crate::engine::llama::gguf_file::GgufInput;
+use crate::engine::llama::model::Model;
+use crate::engine::streams;
+use crate::engine::{Context as _, ContextPurpose, Engine as _, Model as _};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::capture::CapturingContext;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::devices;
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufInput;
-use crate::llama::lanes;
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::architecture::ArchitectureClass;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -80,16 +82,17 @@ impl Arrangement {
         if planned.class() != ArchitectureClass::DecoderOnly {
             return Err(ImportanceError::NoDecoder);
         }
-        let buffers = Context::new(&planned, settings, shape(context))?.memory();
+        let buffers =
+            Context::new(&planned, settings, shape(context), ContextPurpose::Separate)?.memory();
         let lane_bytes = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
         let weights_bytes = planned.tensor_bytes();
         let sums_bytes = sums_bytes(&GgufInput::open(backend, model)?);
         let threads = settings.threads.unwrap_or_else(|| backend.default_threads()).max(1);
-        let lanes = if devices::uses_gpu(backend, settings) {
+        let lanes = if backend.uses_gpu(settings) {
             1
         } else {
             // A lane makes the sums of a chunk while those of the one before wait to be added.
-            lanes::that_fit(threads.min(chunks), lane_bytes + 2 * sums_bytes, weights_bytes)
+            streams::that_fit(threads.min(chunks), lane_bytes + 2 * sums_bytes, weights_bytes)
         };
         Ok(Self {
             lanes,
@@ -138,7 +141,7 @@ impl Arrangement {
     }
 }
 
-type Summed = Result<(usize, ChunkSums), LlamaError>;
+type Summed = Result<(usize, ChunkSums), EngineError>;
 
 /// Hands sums on in the order of the text, whichever lane was faster.
 fn gather(
@@ -174,7 +177,7 @@ impl Work<'_> {
         model: &Model,
         settings: &Settings,
         sender: &mpsc::SyncSender<Summed>,
-    ) -> Result<(), LlamaError> {
+    ) -> Result<(), EngineError> {
         let length = arrangement.context as usize;
         let mut context = CapturingContext::new(model, settings, shape(arrangement.context))?;
         let mut collector = Collector::new(arrangement.output_weight);

@@ -2,21 +2,25 @@
 //!
 //! [`calibrate`] runs a text through a model (`collect` sums, `lanes` evaluate chunks side by side) and
 //! writes llama.cpp's importance-matrix GGUF (`file`), which `llama-quantize --imatrix` reads; files of
-//! `llama-imatrix` are read alike. Runs inside the worker process. Uses `llama`; used by `quantize` and
+//! `llama-imatrix` are read alike. `coverage` tells whether a matrix is of a model. Runs inside the worker process. Uses `llama`; used by `quantize` and
 //! `worker`.
 
 mod calibration;
 mod collect;
+mod coverage;
 mod file;
 mod lanes;
 #[cfg(test)]
 mod tests;
 
 pub use calibration::{Calibration, Report, Told, calibrate};
+pub use coverage::Coverage;
+pub use file::MODEL_CHECKSUM;
+pub use file::files_written;
 
-use crate::llama::error::LlamaError;
-use crate::llama::gguf_file::GgufFileError;
-use crate::llama::quantize::Importance;
+use crate::engine::error::EngineError;
+use crate::engine::llama::gguf_file::GgufFileError;
+use crate::engine::llama::quantize::Importance;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -92,7 +96,7 @@ impl Sums<f32> {
 pub enum ImportanceError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Llama(#[from] EngineError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
@@ -103,6 +107,29 @@ pub enum ImportanceError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The matrix is of another model.
+    #[error(
+        "the importance matrix {} is of another model: its sums for '{weight}' do not fit this one",
+        path.display()
+    )]
+    OtherModel {
+        /// The matrix.
+        path: PathBuf,
+        /// The first weight that is missing in the model, or has another size there.
+        weight: String,
+    },
+    /// The matrix has sums for hardly any weight.
+    #[error(
+        "{}: {found}; at least {} % are needed, or nearly everything would be rounded as rtn rounds it: \
+         make it anew with 'quantbench calibrate'",
+        path.display(), coverage::LEAST_PERCENT
+    )]
+    Part {
+        /// The matrix.
+        path: PathBuf,
+        /// What it covers.
+        found: String,
     },
     /// A file cannot be written, renamed or removed.
     #[error("cannot write {}", path.display())]

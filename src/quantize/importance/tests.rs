@@ -1,12 +1,14 @@
 //! The matrix of the demo models, against sums made another way.
 
 use super::*;
+use crate::engine::ContextShape;
+use crate::engine::LoadExtent;
+use crate::engine::Model as _;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::model::Model;
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::ContextShape;
-use crate::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
-use crate::llama::model::{LoadExtent, Model};
 use crate::model::gguf::GgmlType;
 use std::fs;
 use std::ops::ControlFlow;
@@ -220,4 +222,18 @@ fn too_little_text_or_context_is_refused() {
     };
     refused(&request(DEMO, "a few words", &output), "at least that many");
     refused(&Calibration { context: 8, ..request(DEMO, "x", &output) }, "at least 16");
+}
+
+#[test]
+fn a_wrong_bit_in_a_sum_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, text) = (folder.path().join("matrix.gguf"), text());
+    let (_, mut bytes) = made(&request(DEMO, &text, &output));
+    let damaged = folder.path().join("damaged.gguf");
+    let at = bytes.len() * 3 / 4 / 4 * 4;
+    bytes[at] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    assert!(ImportanceMatrix::read(Backend::initialise(), &output).is_ok());
+    let error = ImportanceMatrix::read(Backend::initialise(), &damaged).unwrap_err().to_string();
+    assert!(error.contains("it is damaged"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Small models of several architectures with random weights, for tests of what their graphs say.
 
-use crate::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
 use crate::model::gguf::GgmlType;
 use std::path::Path;
 

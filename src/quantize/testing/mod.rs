@@ -2,13 +2,16 @@
 
 pub mod made_up;
 
+use crate::engine::ContextShape;
+use crate::engine::LoadExtent;
+use crate::engine::batch::Batch;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
+use crate::engine::llama::context::Context;
+use crate::engine::llama::model::Model;
+use crate::engine::llama::quantize::Importance;
+use crate::engine::{Context as _, ContextPurpose, Model as _};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
-use crate::llama::backend::Backend;
-use crate::llama::batch::Batch;
-use crate::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::quantize::Importance;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -36,7 +39,7 @@ pub fn log_probabilities(path: &Path, tokens: &[i32]) -> Vec<Vec<f64>> {
     let model =
         Model::load(Backend::initialise(), path, &settings(), LoadExtent::Everything).unwrap();
     let shape = ContextShape { tokens: 128, sequences: 1, batch: 128, ubatch: 128 };
-    let mut context = Context::new(&model, &settings(), shape).unwrap();
+    let mut context = Context::new(&model, &settings(), shape, ContextPurpose::Separate).unwrap();
     let mut batch = Batch::with_capacity(tokens.len());
     for (position, token) in (0..).zip(tokens) {
         batch.add(*token, position, 0, true).unwrap();

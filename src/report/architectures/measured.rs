@@ -1,7 +1,6 @@
 //! What a run measured of each class of architecture.
 
 use super::ArchitecturesError;
-use super::seed::{Architecture, Trait, Use};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::UseCase;
 use crate::experiment::workloads::SpeedTest;
@@ -16,13 +15,127 @@ use crate::workload::measured::ModelFacts;
 use crate::workload::tasks::record::{SightRecord, TaskRecord};
 use std::collections::BTreeMap;
 
+/// A class of architecture. What is built from several models is one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Architecture {
+    DecoderOnly,
+    EncoderOnly,
+    EncoderDecoder,
+    MixtureOfExperts,
+    RetrievalAugmented,
+    MultiModal,
+}
+
+/// What a model is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    TextGeneration,
+    Classification,
+    QuestionAnswering,
+    Translation,
+    Summarization,
+    Retrieval,
+    ImageText,
+}
+
+/// What a model is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trait {
+    ContextLength,
+    InferenceSpeed,
+    MemoryUsage,
+}
+
+impl Architecture {
+    pub(super) const ALL: [Self; 6] = [
+        Self::DecoderOnly,
+        Self::EncoderOnly,
+        Self::EncoderDecoder,
+        Self::MixtureOfExperts,
+        Self::RetrievalAugmented,
+        Self::MultiModal,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::DecoderOnly => "decoder-only",
+            Self::EncoderOnly => "encoder-only",
+            Self::EncoderDecoder => "encoder-decoder",
+            Self::MixtureOfExperts => "mixture of experts",
+            Self::RetrievalAugmented => "retrieval-augmented",
+            Self::MultiModal => "multi-modal",
+        }
+    }
+
+    fn of(facts: &ModelFacts, sees: bool) -> Self {
+        match facts.class {
+            _ if sees => Self::MultiModal,
+            _ if facts.experts.is_some() => Self::MixtureOfExperts,
+            ArchitectureClass::DecoderOnly => Self::DecoderOnly,
+            ArchitectureClass::EncoderOnly => Self::EncoderOnly,
+            ArchitectureClass::EncoderDecoder => Self::EncoderDecoder,
+        }
+    }
+
+    /// The class and use case that a task is an example of.
+    fn place_of(self, use_case: UseCase) -> (Self, Use) {
+        match use_case {
+            UseCase::TextGeneration => (self, Use::TextGeneration),
+            UseCase::Classification => (self, Use::Classification),
+            UseCase::QuestionAnswering => (self, Use::QuestionAnswering),
+            UseCase::Translation => (self, Use::Translation),
+            UseCase::Summarization => (self, Use::Summarization),
+            UseCase::Retrieval => (self, Use::Retrieval),
+            UseCase::Rag => (Self::RetrievalAugmented, Use::QuestionAnswering),
+            UseCase::ImageText => (self, Use::ImageText),
+        }
+    }
+}
+
+impl Use {
+    pub(super) const ALL: [Self; 7] = [
+        Self::TextGeneration,
+        Self::Classification,
+        Self::QuestionAnswering,
+        Self::Translation,
+        Self::Summarization,
+        Self::Retrieval,
+        Self::ImageText,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::TextGeneration => "text generation",
+            Self::Classification => "classification",
+            Self::QuestionAnswering => "question answering",
+            Self::Translation => "translation",
+            Self::Summarization => "summarization",
+            Self::Retrieval => "retrieval",
+            Self::ImageText => "image-text",
+        }
+    }
+}
+
+impl Trait {
+    pub(super) const ALL: [Self; 3] =
+        [Self::ContextLength, Self::InferenceSpeed, Self::MemoryUsage];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ContextLength => "context length",
+            Self::InferenceSpeed => "inference speed",
+            Self::MemoryUsage => "memory usage",
+        }
+    }
+}
+
 /// What was measured of a use case.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
+struct Entry {
     /// The figure with its metric, and the model if its class has several.
-    pub(super) text: String,
+    text: String,
     /// As a share of what is right, in per cent; `None` if the figure is none.
-    pub(super) percent: Option<f64>,
+    percent: Option<f64>,
 }
 
 /// A model of a class, by the trial that stands for it.
@@ -37,32 +150,6 @@ struct Model<'a> {
 pub(super) struct Measured<'a> {
     models: Vec<Model<'a>>,
     uses: Vec<(Architecture, Use, Entry)>,
-    /// Answers with passages and without, of the same questions.
-    with_and_without: Option<(f64, f64)>,
-}
-
-fn architecture_of(facts: &ModelFacts, sees: bool) -> Architecture {
-    match facts.class {
-        _ if sees => Architecture::MultiModal,
-        _ if facts.experts.is_some() => Architecture::MixtureOfExperts,
-        ArchitectureClass::DecoderOnly => Architecture::DecoderOnly,
-        ArchitectureClass::EncoderOnly => Architecture::EncoderOnly,
-        ArchitectureClass::EncoderDecoder => Architecture::EncoderDecoder,
-    }
-}
-
-/// The class and use case of the diagram that a task is an example of; `None`: it has none such.
-fn place_of(architecture: Architecture, use_case: UseCase) -> Option<(Architecture, Use)> {
-    Some(match use_case {
-        UseCase::TextGeneration => (architecture, Use::TextGeneration),
-        UseCase::Classification => (architecture, Use::Classification),
-        UseCase::QuestionAnswering => (architecture, Use::QuestionAnswering),
-        UseCase::Translation => (architecture, Use::Translation),
-        UseCase::Summarization => (architecture, Use::Summarization),
-        UseCase::Rag => (Architecture::RetrievalAugmented, Use::QuestionAnswering),
-        UseCase::ImageText => (architecture, Use::ImageText),
-        UseCase::Retrieval => return None,
-    })
 }
 
 impl<'a> Measured<'a> {
@@ -89,14 +176,14 @@ impl<'a> Measured<'a> {
                 let facts = trial.facts.as_ref()?;
                 let plan = experiment.models.iter().find(|it| it.name == trial.model);
                 let sees = plan.is_some_and(|plan| plan.projector.is_some());
-                Some(Model { architecture: architecture_of(facts, sees), trial, row, facts })
+                Some(Model { architecture: Architecture::of(facts, sees), trial, row, facts })
             })
             .collect();
         if models.is_empty() {
             let variant = variant.unwrap_or("its reference").to_owned();
             return Err(ArchitecturesError::NoVariant { run: run.id.clone(), variant });
         }
-        let mut measured = Self { models, uses: Vec::new(), with_and_without: None };
+        let mut measured = Self { models, uses: Vec::new() };
         measured.find_uses(&experiment);
         Ok(measured)
     }
@@ -111,11 +198,8 @@ impl<'a> Measured<'a> {
             };
             for task in &model.trial.tasks {
                 let Some(plan) = plan_of(task) else { continue };
-                let Some((architecture, use_case)) = place_of(model.architecture, plan.use_case)
-                else {
-                    continue;
-                };
-                let Some(entry) = self.entry(model, task) else { continue };
+                let (architecture, use_case) = model.architecture.place_of(plan.use_case);
+                let Some(mut entry) = self.entry(model, task) else { continue };
                 if plan.use_case == UseCase::Rag {
                     let others = model.trial.tasks.iter().filter(|other| {
                         plan_of(other).is_some_and(|other| {
@@ -123,7 +207,8 @@ impl<'a> Measured<'a> {
                         })
                     });
                     let without = others.filter_map(|other| self.entry(model, other)?.percent);
-                    self.with_and_without = entry.percent.zip(without.reduce(f64::max));
+                    let without = without.reduce(f64::max);
+                    entry.text.extend(without.map(|it| format!(" ({it:.1} % without passages)")));
                 }
                 keep_better(&mut uses, architecture, use_case, entry);
             }
@@ -165,9 +250,9 @@ impl<'a> Measured<'a> {
     }
 
     /// What was measured of a class in a use case.
-    pub(super) fn use_case(&self, architecture: Architecture, use_case: Use) -> Option<&Entry> {
+    pub(super) fn use_case(&self, architecture: Architecture, use_case: Use) -> Option<String> {
         let found = self.uses.iter().find(|(it, of, _)| *it == architecture && *of == use_case);
-        found.map(|(_, _, entry)| entry)
+        found.map(|(_, _, entry)| entry.text.clone())
     }
 
     fn of_class(&self, architecture: Architecture) -> impl Iterator<Item = &Model<'a>> {
@@ -194,112 +279,31 @@ impl<'a> Measured<'a> {
                         (!parts.is_empty()).then(|| parts.join("; "))?
                     }
                     Trait::MemoryUsage => memory(model)?,
-                    Trait::Accuracy => return None,
                 };
                 Some(format!("{text}{}", self.whose(model)))
             })
             .collect();
-        if characteristic == Trait::Accuracy {
-            let word = architecture.word_of(characteristic)?;
-            let entry = self.use_case(architecture, Use::QuestionAnswering);
-            return entry.filter(|_| !word.is_empty()).map(|entry| entry.text.clone());
-        }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
+    /// Where the time of a question goes whose answer is looked up.
     fn retrieval_augmented(&self, characteristic: Trait) -> Option<String> {
-        match characteristic {
-            Trait::Accuracy => self.with_and_without.map(|(with, without)| {
-                format!("{with:.1} % right with retrieval, {without:.1} % without")
-            }),
-            Trait::InferenceSpeed => {
-                let task =
-                    self.models.iter().flat_map(|model| &model.trial.tasks).find(|task| {
-                        task.retrieval.is_some_and(|found| found.seconds.prefill > 0.0)
-                    })?;
-                let seconds = task.retrieval?.seconds;
-                let ms = |seconds: f64| significant(seconds * 1e3, 2);
-                let total =
-                    seconds.embedding + seconds.search + seconds.prefill + seconds.generation;
-                Some(format!(
-                    "{} ms a question: {} embedding, {} search, {} prefill, {} generation",
-                    ms(total),
-                    ms(seconds.embedding),
-                    ms(seconds.search),
-                    ms(seconds.prefill),
-                    ms(seconds.generation)
-                ))
-            }
-            Trait::ContextLength | Trait::MemoryUsage => None,
+        if characteristic != Trait::InferenceSpeed {
+            return None;
         }
-    }
-
-    /// Sentences about characteristics in which classes do not stand as the diagram has them.
-    pub(super) fn comparisons(&self) -> Vec<String> {
-        let mut sentences = Vec::new();
-        let longest = |architecture| {
-            self.of_class(architecture).map(|model| model.facts.context_length).max()
-        };
-        let contexts =
-            [Architecture::DecoderOnly, Architecture::EncoderDecoder, Architecture::EncoderOnly]
-                .map(longest);
-        if let [Some(decoder), Some(both), Some(encoder)] = contexts
-            && !(decoder > both && both > encoder)
-        {
-            sentences.push(format!(
-                "context length: the diagram says Long, Medium, Short for decoder-only, \
-                 encoder-decoder and encoder-only; here they are {decoder}, {both} and {encoder} \
-                 tokens."
-            ));
-        }
-        sentences.extend(self.speed_comparison());
-        sentences.extend(self.memory_comparison());
-        sentences
-    }
-
-    /// Whether the encoder reads fastest, in the first test that all classes have.
-    fn speed_comparison(&self) -> Option<String> {
-        let encoder = self.of_class(Architecture::EncoderOnly).next()?;
-        let test = tests(encoder).into_iter().find(|test| test.is_prompt_only())?;
-        let speed = |model: &Model<'_>| model.row.value(Metric::Speed(test));
-        let own = speed(encoder)?;
-        let others = self.models.iter().filter(|it| it.architecture != Architecture::EncoderOnly);
-        let faster: Vec<String> = others
-            .filter_map(|model| {
-                let other = speed(model).filter(|&other| other > own)?;
-                Some(format!("{} {} t/s", sanitize(&model.trial.model), significant(other, 3)))
-            })
-            .collect();
-        (!faster.is_empty()).then(|| {
-            format!(
-                "encoder-only, inference speed: the diagram says Fast; in {test} it reads {} t/s, \
-                 {}.",
-                significant(own, 3),
-                faster.join(", ")
-            )
-        })
-    }
-
-    /// Whether the mixture of experts takes more memory than the decoders.
-    fn memory_comparison(&self) -> Option<String> {
-        let weights = |model: &Model<'_>| model.row.value(Metric::WeightsBytes);
-        let experts = self.of_class(Architecture::MixtureOfExperts).next()?;
-        let decoder = self.of_class(Architecture::DecoderOnly).max_by(|one, other| {
-            weights(one).unwrap_or(0.0).total_cmp(&weights(other).unwrap_or(0.0))
-        })?;
-        let (own, other) = (weights(experts)?, weights(decoder)?);
-        let active = experts.facts.active_parameters?;
-        (own < other).then(|| {
-            format!(
-                "mixture of experts, memory usage: the diagram says Very High; here its weights \
-                 take {}, the decoder's {}. What holds is the proportion: {} parameters are kept \
-                 for {} that compute a token.",
-                bytes(own),
-                bytes(other),
-                format_count(experts.facts.parameters),
-                format_count(active)
-            )
-        })
+        let mut tasks = self.models.iter().flat_map(|model| &model.trial.tasks);
+        let found = tasks.find_map(|task| task.retrieval.filter(|it| it.seconds.prefill > 0.0));
+        let seconds = found?.seconds;
+        let ms = |seconds: f64| significant(seconds * 1e3, 2);
+        let total = seconds.embedding + seconds.search + seconds.prefill + seconds.generation;
+        Some(format!(
+            "{} ms a question: {} embedding, {} search, {} prefill, {} generation",
+            ms(total),
+            ms(seconds.embedding),
+            ms(seconds.search),
+            ms(seconds.prefill),
+            ms(seconds.generation)
+        ))
     }
 }
 

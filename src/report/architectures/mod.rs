@@ -1,20 +1,16 @@
-//! Architecture × use case: what a run measured of each class of architecture, beside the word that
-//! the diagram *Model Architecture Comparison* has for it, and where the two disagree.
+//! Architecture × use case: what a run measured of each class of architecture.
 //!
-//! `seed` is the diagram as data, `measured` finds a run's figures for it; this file puts them into
-//! tables. Uses `results`; used by `cli::report`. docs/ARCHITECTURES.md says how words and figures are
-//! compared.
+//! `measured` finds a run's figures; this file puts them into tables. Uses `results`; used by
+//! `cli::report`.
 
 mod measured;
-mod seed;
 #[cfg(test)]
 mod tests;
 
 use super::header::header;
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
-use measured::{Entry, Measured};
-use seed::{Architecture, Trait, Use};
+use measured::{Architecture, Measured, Trait, Use};
 
 /// Why the comparison cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +33,6 @@ pub enum ArchitecturesError {
     },
 }
 
-/// From this share of right answers on they count as excellent, in per cent.
-const EXCELLENT: f64 = 90.0;
-/// From this share of right answers on they count as good, in per cent.
-const GOOD: f64 = 60.0;
-
 /// The comparison in Markdown, of the variant labelled so in every model, or of the references.
 ///
 /// # Errors
@@ -49,119 +40,47 @@ const GOOD: f64 = 60.0;
 pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, ArchitecturesError> {
     let summary = Summary::of(run);
     let measured = Measured::of(run, &summary, variant)?;
-    let mut lines: Vec<String> = header(run).iter().map(|line| plain(line)).collect();
+    // Markdown keeps no space that does not break.
+    let mut lines: Vec<String> =
+        header(run).iter().map(|line| line.replace('\u{a0}', " ")).collect();
     let which =
         variant.map_or("the references".to_owned(), |label| format!("the {label} variants"));
-    lines.push(format!(
-        "Figures of {which}; in front the word of the diagram, behind a figure the model if its \
-         class has several."
-    ));
-    lines.push(String::new());
-    lines.extend(uses(&measured));
-    lines.push(String::new());
-    lines.extend(traits(&measured));
-    let disagreements = disagreements(&measured);
-    if !disagreements.is_empty() {
+    lines.push(format!("Figures of {which}; behind a figure the model, if its class has several."));
+    let uses = table(Use::ALL.map(|it| (it, it.name())), |architecture, use_case| {
+        measured.use_case(architecture, use_case)
+    });
+    let traits = table(Trait::ALL.map(|it| (it, it.name())), |architecture, characteristic| {
+        measured.characteristic(architecture, characteristic)
+    });
+    for table in [uses, traits].into_iter().filter(|table| !table.is_empty()) {
         lines.push(String::new());
-        lines.push("Where measurement and diagram disagree:".to_owned());
-        lines.push(String::new());
-        lines.extend(disagreements.into_iter().map(|sentence| format!("- {sentence}")));
+        lines.extend(table);
     }
     Ok(format!("{}\n", lines.join("\n")))
 }
 
-/// Markdown keeps no space that does not break.
-fn plain(line: &str) -> String {
-    line.replace('\u{a0}', " ")
-}
-
-fn uses(measured: &Measured<'_>) -> Vec<String> {
-    let names: Vec<&str> = Use::ALL.iter().map(|use_case| use_case.name()).collect();
-    let mut lines = table_head("architecture", &names);
+/// A table of what was measured: classes and columns of which nothing was are left out.
+fn table<T: Copy, const N: usize>(
+    columns: [(T, &str); N],
+    figure: impl Fn(Architecture, T) -> Option<String>,
+) -> Vec<String> {
+    let measured = |column: T| Architecture::ALL.iter().any(|&it| figure(it, column).is_some());
+    let columns: Vec<(T, &str)> =
+        columns.into_iter().filter(|&(column, _)| measured(column)).collect();
+    if columns.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<&str> = columns.iter().map(|&(_, name)| name).collect();
+    let rule = vec!["---"; names.len() + 1].join(" | ");
+    let mut lines =
+        vec![format!("| architecture | {} |", names.join(" | ")), format!("| {rule} |")];
     for architecture in Architecture::ALL {
-        let cells = Use::ALL.map(|use_case| {
-            let found = measured.use_case(architecture, use_case).map(|entry| entry.text.clone());
-            let writes =
-                (architecture, use_case) != (Architecture::EncoderOnly, Use::TextGeneration);
-            let found = if writes { found } else { Some("it generates nothing".to_owned()) };
-            cell(architecture.word_for(use_case), found)
-        });
-        lines.push(table_row(architecture.name(), &cells));
-    }
-    lines
-}
-
-fn traits(measured: &Measured<'_>) -> Vec<String> {
-    let names: Vec<&str> = Trait::ALL.iter().map(|characteristic| characteristic.name()).collect();
-    let mut lines = table_head("architecture", &names);
-    for architecture in Architecture::ALL {
-        let cells = Trait::ALL.map(|characteristic| {
-            let found = measured.characteristic(architecture, characteristic);
-            cell(architecture.word_of(characteristic), found)
-        });
-        lines.push(table_row(architecture.name(), &cells));
-    }
-    lines
-}
-
-/// `Good: 81.5 % acc`; the word alone where nothing was measured, and nothing where neither is.
-fn cell(word: Option<&str>, figure: Option<String>) -> String {
-    match (word, figure) {
-        (Some(word), Some(figure)) => format!("{word}: {figure}"),
-        (Some(word), None) => format!("{word}: not measured"),
-        (None, Some(figure)) => figure,
-        (None, None) => String::new(),
-    }
-}
-
-fn table_head(first: &str, names: &[&str]) -> Vec<String> {
-    let rule = std::iter::repeat_n("---", names.len() + 1).collect::<Vec<_>>().join(" | ");
-    vec![format!("| {first} | {} |", names.join(" | ")), format!("| {rule} |")]
-}
-
-fn table_row(first: &str, cells: &[String]) -> String {
-    format!("| {first} | {} |", cells.join(" | "))
-}
-
-/// The word that a share of right answers deserves.
-fn word_of_share(percent: f64) -> &'static str {
-    if percent >= EXCELLENT {
-        "Excellent"
-    } else if percent >= GOOD {
-        "Good"
-    } else {
-        "Limited"
-    }
-}
-
-fn disagreements(measured: &Measured<'_>) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for architecture in Architecture::ALL {
-        for use_case in Use::ALL {
-            let said = architecture.word_for(use_case);
-            let Some(Entry { percent: Some(percent), text, .. }) =
-                measured.use_case(architecture, use_case)
-            else {
-                continue;
-            };
-            let found = word_of_share(*percent);
-            if let Some(said) = said.filter(|said| *said != found && *said != "Enables") {
-                sentences.push(format!(
-                    "{}, {}: the diagram says {said}; {text} is {}.",
-                    architecture.name(),
-                    use_case.name(),
-                    found.to_lowercase()
-                ));
-            } else if said.is_none() && *percent >= GOOD {
-                sentences.push(format!(
-                    "{}, {}: the diagram draws no arrow; {text} is {}.",
-                    architecture.name(),
-                    use_case.name(),
-                    found.to_lowercase()
-                ));
-            }
+        let cells: Vec<Option<String>> =
+            columns.iter().map(|&(column, _)| figure(architecture, column)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells: Vec<String> = cells.into_iter().map(Option::unwrap_or_default).collect();
+            lines.push(format!("| {} | {} |", architecture.name(), cells.join(" | ")));
         }
     }
-    sentences.extend(measured.comparisons());
-    sentences
+    lines
 }

@@ -1,35 +1,28 @@
-//! Words of the diagram against figures.
+//! Tables of classes and use cases.
 
 use super::*;
 use crate::results::made_up::MadeUp;
 
 #[test]
-fn shares_deserve_words_by_their_limits() {
-    let words = [95.0, 90.0, 89.9, 60.0, 59.9, 0.0].map(word_of_share);
-    assert_eq!(words, ["Excellent", "Excellent", "Good", "Good", "Limited", "Limited"]);
-}
-
-#[test]
-fn a_cell_says_word_and_figure_and_what_is_missing() {
-    let figure = || Some("81.5 % acc".to_owned());
-    assert_eq!(cell(Some("Good"), figure()), "Good: 81.5 % acc");
-    assert_eq!(cell(Some("Good"), None), "Good: not measured");
-    assert_eq!(cell(None, figure()), "81.5 % acc");
-    assert_eq!(cell(None, None), "");
-}
-
-#[test]
-fn the_diagram_has_an_arrow_for_every_relation_of_the_seed() {
-    let uses = Architecture::ALL
-        .iter()
-        .flat_map(|it| Use::ALL.map(|use_case| it.word_for(use_case)))
-        .flatten();
-    let traits = Architecture::ALL
-        .iter()
-        .flat_map(|it| Trait::ALL.map(|characteristic| it.word_of(characteristic)))
-        .flatten();
-    // Counted in the diagram: 14 arrows to use cases, 11 to characteristics.
-    assert_eq!((uses.count(), traits.count()), (14, 11));
+fn a_table_has_what_was_measured_and_no_more() {
+    let columns = [
+        (Use::TextGeneration, "writes"),
+        (Use::Retrieval, "finds"),
+        (Use::Translation, "translates"),
+    ];
+    let figure = |architecture, use_case| match (architecture, use_case) {
+        (Architecture::EncoderOnly, Use::Retrieval) => Some("96.5 % hit@1".to_owned()),
+        (Architecture::DecoderOnly, Use::TextGeneration) => Some("PPL 9.67".to_owned()),
+        _ => None,
+    };
+    let expected = [
+        "| architecture | writes | finds |",
+        "| --- | --- | --- |",
+        "| decoder-only | PPL 9.67 |  |",
+        "| encoder-only |  | 96.5 % hit@1 |",
+    ];
+    assert_eq!(table(columns, figure), expected);
+    assert_eq!(table(columns, |_, _| None), [""; 0]);
 }
 
 #[test]

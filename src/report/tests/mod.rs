@@ -97,6 +97,8 @@ fn all_runs() -> Vec<(&'static str, RunRecord)> {
     ]
 }
 
+/// Width of the widest line, commands apart: they are whole, so that they can be copied.
 fn widest(text: &str) -> usize {
-    text.lines().map(UnicodeWidthStr::width).max().unwrap_or(0)
+    let lines = text.lines().filter(|line| !line.starts_with("$ "));
+    lines.map(UnicodeWidthStr::width).max().unwrap_or(0)
 }

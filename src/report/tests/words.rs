@@ -7,6 +7,7 @@ use crate::results::made_up::{LADDER, MadeUp, Truth, fail};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::worker::protocol::Phase;
+use crate::workload::measured::LeftOut;
 use time::Duration;
 
 fn said(run: &RunRecord) -> String {
@@ -15,19 +16,19 @@ fn said(run: &RunRecord) -> String {
 
 #[test]
 fn the_best_trade_off_is_told_in_numbers() {
-    insta::assert_snapshot!(said(&MadeUp::default().run()), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size IQ4_NL (4.2 % smaller, 0.045 nats). Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+    insta::assert_snapshot!(said(&MadeUp::default().run()), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
 fn needs_come_first() {
-    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL come out equal within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL come out equal within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
 fn if_none_meets_the_needs_the_closest_is_named() {
     let mut run = with_needs_and_failures();
     run.requirements.0[1].limit = 100.0;
-    insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size IQ4_NL (4.2 % smaller, 0.045 nats). Off the Pareto front of size, generation speed and divergence: Q4_K_S (beaten by IQ4_NL) and Q4_0 (beaten by IQ4_XS).");
+    insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
@@ -134,6 +135,45 @@ fn what_limits_the_figures_is_said() {
 }
 
 #[test]
+fn fewer_processors_than_the_machine_has_are_told() {
+    let mut run = MadeUp::default().run();
+    let told = |run: &RunRecord| caveats(run, &Summary::of(run)).join("\n");
+    assert!(!told(&run).contains("The run may use"), "{}", told(&run));
+    run.environment.usable_cpus = Some(2);
+    run.environment.cpu_quota_cores = Some(1.5);
+    let notes = told(&run);
+    let expected = "The run may use 2 of 16 processors (affinity) and the time of 1.50 of 16 processors \
+                    (control group)";
+    assert!(notes.contains(expected), "{notes}");
+    assert!(notes.contains("; 8 threads are more than that, and wait for each other."), "{notes}");
+    // A quota beyond what affinity leaves limits nothing.
+    run.environment.cpu_quota_cores = Some(4.0);
+    for trial in &mut run.trials {
+        trial.facts.as_mut().unwrap().threads = 2;
+    }
+    let notes = told(&run);
+    assert!(notes.contains("The run may use 2 of 16 processors (affinity).\n"), "{notes}");
+}
+
+#[test]
+fn what_a_model_has_no_context_for_is_told_once() {
+    let mut run = MadeUp::default().run();
+    for trial in &mut run.trials {
+        trial.facts.as_mut().unwrap().context_length = 128;
+        let left_out =
+            |what: &str| LeftOut { what: what.to_owned(), reason: "too long".to_owned() };
+        trial.left_out = vec![left_out("prompt 'b'"), left_out("prompt 'a'")];
+    }
+    let notes = caveats(&run, &Summary::of(&run)).join("\n");
+    let left_out = "Left out of llama-3.2-1b: prompt 'a' and prompt 'b'; too long.";
+    assert_eq!(notes.matches(left_out).count(), 1, "{notes}");
+    let beyond = "llama-3.2-1b was trained with a context of 128 tokens: figures beyond it (pp512 and \
+                  PPL and KLD over chunks of 512) say little of its use.";
+    assert_eq!(notes.matches(beyond).count(), 1, "{notes}");
+    assert!(!caveats(&MadeUp::default().run(), &Summary::of(&run)).join("\n").contains("beyond"));
+}
+
+#[test]
 fn perplexities_over_different_tokens_are_not_left_to_be_compared() {
     let mut run = MadeUp::default().run();
     let quality = run.trials[2].quality.as_mut().unwrap();
@@ -160,6 +200,11 @@ fn every_kind_of_run_is_spoken_of() {
 #[test]
 fn a_run_of_any_length_reads_well() {
     let mut run = MadeUp::default().run();
-    run.finished = Some(run.started + Duration::seconds(7265));
+    run.finished = Some(run.started + Duration::days(1));
+    // It was interrupted, and resumed the next day.
+    run.active_seconds = Some(7265.0);
     assert!(table(&run, 100).contains("2 h 01 min"));
+    // Of a version that did not keep it.
+    run.active_seconds = None;
+    assert!(table(&run, 100).contains("24 h 00 min"));
 }

@@ -2,12 +2,14 @@
 
 use super::error::StoreError;
 use super::schema;
+use crate::files::{self, Stamp};
 use rusqlite::types::Type;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,10 +21,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    /// Holds the copy that is read where the store itself may not be written.
+    _copy: Option<TempDir>,
 }
 
 /// What `quantbench list` shows of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunHeader {
     /// Its unique name.
     pub id: String,
@@ -32,6 +36,8 @@ pub struct RunHeader {
     pub started: OffsetDateTime,
     /// When it ended; `None`: interrupted or under way.
     pub finished: Option<OffsetDateTime>,
+    /// Seconds under way without pauses; `None` in runs stored before this was kept.
+    pub active_seconds: Option<f64>,
     /// Number of trials.
     pub trials: usize,
     /// How many of them failed.
@@ -51,13 +57,17 @@ impl Store {
         Self::at(&Self::default_path()?)
     }
 
-    /// Opens the user's store if there is one, for commands that only read.
+    /// Opens the user's store if there is one, for commands that only read. Of a store that may not be
+    /// written a copy is read: SQLite writes beside a database even to read it.
     ///
     /// # Errors
     /// As for [`Store::open`].
     pub fn open_existing() -> Result<Option<Self>, StoreError> {
         let path = Self::default_path()?;
-        if path.exists() { Self::at(&path).map(Some) } else { Ok(None) }
+        if !path.exists() {
+            return Ok(None);
+        }
+        if may_be_written(&path) { Self::at(&path) } else { Self::copy_of(&path) }.map(Some)
     }
 
     /// Where the user's store is.
@@ -75,6 +85,20 @@ impl Store {
         Ok(folders.data_dir().join(FILE))
     }
 
+    /// A copy of a store, for reading.
+    ///
+    /// # Errors
+    /// As for [`Store::open`]; or it cannot be copied.
+    pub fn copy_of(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Copy { path: path.to_owned(), source };
+        let folder = tempfile::Builder::new().prefix("quantbench-store-").tempdir();
+        let folder = folder.map_err(failed)?;
+        let copy = folder.path().join("runs.sqlite");
+        copy_whole(path, &copy).map_err(failed)?;
+        let store = Self::at(&copy).map_err(|error| error.at(path))?;
+        Ok(Self { path: path.to_owned(), _copy: Some(folder), ..store })
+    }
+
     /// Opens the store in this file and makes it if there is none.
     ///
     /// # Errors
@@ -84,6 +108,12 @@ impl Store {
             std::fs::create_dir_all(folder)
                 .map_err(|source| StoreError::CreateFolder { path: folder.to_owned(), source })?;
         }
+        if let Ok(metadata) = std::fs::metadata(path)
+            && let Some(kind) = files::special_kind(&metadata)
+        {
+            return Err(StoreError::NoFile { path: path.to_owned(), kind });
+        }
+        files::note_input(path);
         let sqlite = |source| StoreError::from_sqlite(path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -96,7 +126,7 @@ impl Store {
         switch_to_wal(&connection).map_err(sqlite)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(sqlite)?;
-        Ok(Self { connection, path: path.to_owned() })
+        Ok(Self { connection, path: path.to_owned(), _copy: None })
     }
 
     /// The database file.
@@ -114,7 +144,8 @@ impl Store {
             "SELECT id, name, started, finished,
                     (SELECT count(*) FROM trials WHERE run = number),
                     (SELECT count(*) FROM trials WHERE run = number AND failed),
-                    (SELECT count(*) FROM visits WHERE run = number)
+                    (SELECT count(*) FROM visits WHERE run = number),
+                    active_seconds
              FROM runs ORDER BY number DESC",
         )?;
         let rows = statement
@@ -127,6 +158,7 @@ impl Store {
                     trials: row.get(4)?,
                     failed: row.get(5)?,
                     visits: row.get(6)?,
+                    active_seconds: row.get(7)?,
                 })
             })
             .map_err(|source| self.sqlite(source))?;
@@ -163,6 +195,46 @@ impl Store {
         self.run_number(id)?
             .ok_or_else(|| StoreError::NoSuchRun { name: id.to_owned(), nearest: None })
     }
+}
+
+/// The file with what was saved and is not in the database yet.
+fn wal_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+#[cfg(unix)]
+fn may_be_written(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    [path, files::folder_of(path)].iter().all(|path| access(*path, Access::WRITE_OK).is_ok())
+}
+
+#[cfg(not(unix))]
+fn may_be_written(path: &Path) -> bool {
+    !std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly())
+}
+
+/// Copies a database with its WAL, again where somebody wrote to it meanwhile.
+fn copy_whole(from: &Path, to: &Path) -> std::io::Result<()> {
+    const ATTEMPTS: usize = 20;
+    let state =
+        || [from, &wal_of(from)].map(|path| std::fs::metadata(path).map(|it| Stamp::of(&it)).ok());
+    for _ in 0..ATTEMPTS {
+        let before = state();
+        std::io::copy(&mut files::open(from)?, &mut std::fs::File::create(to)?)?;
+        match std::fs::File::open(wal_of(from)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            wal => {
+                std::io::copy(&mut wal?, &mut std::fs::File::create(wal_of(to))?)?;
+            }
+        }
+        if state() == before {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err(std::io::Error::other("another process keeps writing to it"))
 }
 
 /// Makes the file a WAL database, which it then stays. `SQLite` does not wait for this by itself

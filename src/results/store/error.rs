@@ -1,5 +1,6 @@
 //! What can go wrong with the store.
 
+use crate::files;
 use rusqlite::ErrorCode;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,32 @@ pub enum StoreError {
     Open {
         /// The database file.
         path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The name is that of a folder, a pipe or a device.
+    #[error("the store {} cannot be used: it is {kind}; set QUANTBENCH_STORE to a file", path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A store that may not be written could not be copied either.
+    #[error("the store {} may not be written, and cannot be copied to be read", path.display())]
+    Copy {
+        /// The database file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file would be larger than this process may make one.
+    #[error("the store {} cannot grow: {limit}", path.display())]
+    SizeLimit {
+        /// The database file.
+        path: PathBuf,
+        /// What is allowed.
+        limit: String,
         /// What SQLite says.
         source: rusqlite::Error,
     },
@@ -147,6 +174,23 @@ fn nearest_words(nearest: Option<&str>) -> String {
 }
 
 impl StoreError {
+    /// The same of another file: the one that the user knows of.
+    pub(super) fn at(mut self, other: &Path) -> Self {
+        if let Self::Open { path, .. }
+        | Self::Damaged { path, .. }
+        | Self::Foreign { path }
+        | Self::NewerSchema { path, .. }
+        | Self::ReadOnly { path, .. }
+        | Self::DiskFull { path, .. }
+        | Self::Busy { path, .. }
+        | Self::SizeLimit { path, .. }
+        | Self::Database { path, .. } = &mut self
+        {
+            other.clone_into(path);
+        }
+        self
+    }
+
     /// Sorts what SQLite says into what the user can do about it.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -162,7 +206,25 @@ impl StoreError {
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::Open { path, source }
             }
+            Some(ErrorCode::SystemIoFailure) => match size_limit_met(&path) {
+                Some(limit) => Self::SizeLimit { path, limit, source },
+                None => Self::Database { path, source },
+            },
             _ => Self::Database { path, source },
         }
     }
+}
+
+/// What is said where the database, or what SQLite keeps beside it, is about as large as a file may be.
+fn size_limit_met(path: &Path) -> Option<String> {
+    /// SQLite writes in pages, and some of them at once.
+    const NEAR: u64 = 256 << 10;
+    let bytes = ["", "-wal", "-shm", "-journal"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        std::fs::metadata(name).map_or(0, |metadata| metadata.len())
+    });
+    let largest = bytes.into_iter().max()?;
+    let is_near = files::size_limit().is_some_and(|limit| largest.saturating_add(NEAR) > limit);
+    if is_near { files::in_words_of_size_limit() } else { None }
 }

@@ -68,7 +68,8 @@ impl Store {
             self.connection().unchecked_transaction().map_err(|source| self.sqlite(source))?;
         let run = self
             .prepare(
-                "SELECT id, name, started, finished, environment, requirements, experiment
+                "SELECT id, name, started, finished, environment, requirements, experiment,
+                        active_seconds
                  FROM runs WHERE number = ?1",
             )?
             .query_row([number], |row| {
@@ -80,6 +81,7 @@ impl Store {
                     environment: row.get(4)?,
                     requirements: row.get(5)?,
                     experiment: row.get(6)?,
+                    active_seconds: row.get(7)?,
                 })
             })
             .map_err(|source| self.sqlite(source))?;
@@ -98,6 +100,7 @@ impl Store {
             name: run.name,
             started: run.started,
             finished: run.finished,
+            active_seconds: run.active_seconds,
         };
         drop(transaction);
         Ok(record)
@@ -157,6 +160,7 @@ struct RunRow {
     name: String,
     started: OffsetDateTime,
     finished: Option<OffsetDateTime>,
+    active_seconds: Option<f64>,
     environment: String,
     requirements: String,
     experiment: String,

@@ -45,13 +45,15 @@ impl Store {
         }
         transaction
             .execute(
-                "INSERT INTO runs (id, name, started, finished, environment, requirements, experiment)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO runs
+                 (id, name, started, finished, active_seconds, environment, requirements, experiment)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     run.id,
                     run.name,
                     timestamp(run.started),
                     run.finished.map(timestamp),
+                    run.active_seconds,
                     to_json(&run.id, "the environment", &run.environment)?,
                     to_json(&run.id, "the requirements", &run.requirements)?,
                     to_json(&run.id, "the experiment", &run.experiment)?,
@@ -109,6 +111,18 @@ impl Store {
             )
             .map(|_| ())
             .map_err(|source| self.sqlite(source))
+    }
+
+    /// Keeps how long a run has been under way.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub fn save_active(&self, run_id: &str, seconds: Option<f64>) -> Result<(), StoreError> {
+        let number = self.existing(run_id)?;
+        self.write(
+            "UPDATE runs SET active_seconds = ?2 WHERE number = ?1",
+            params![number, seconds],
+        )
     }
 
     fn write_trial(
@@ -209,9 +223,12 @@ fn without_visits(trial: &TrialRecord) -> TrialRecord {
         artifact: trial.artifact.clone(),
         facts: trial.facts.clone(),
         visits: Vec::new(),
+        stages: trial.stages.clone(),
         quality: trial.quality.clone(),
         tasks: trial.tasks.clone(),
         embedding_quality: trial.embedding_quality.clone(),
+        failed_workloads: trial.failed_workloads.clone(),
+        left_out: trial.left_out.clone(),
         failure: trial.failure.clone(),
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x7162_6e63;
 
 /// Each entry takes the schema one version further; entries are never changed, only added.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE runs (
         number       INTEGER PRIMARY KEY,          -- order of beginning
         id           TEXT NOT NULL UNIQUE,
@@ -47,6 +47,9 @@ const MIGRATIONS: [&str; 1] = ["
         record TEXT NOT NULL,
         PRIMARY KEY (run, anchor)
     ) WITHOUT ROWID;
+", "
+    -- Seconds under way, pauses between interruption and resumption left out; NULL: of a version before.
+    ALTER TABLE runs ADD COLUMN active_seconds REAL;
 "];
 
 /// The newest schema version this program knows.

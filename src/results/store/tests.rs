@@ -262,7 +262,7 @@ fn a_newer_schema_is_left_alone_and_named() {
     raw.pragma_update(None, "user_version", 7).unwrap();
     drop(raw);
     let text = message(&Store::at(&path).unwrap_err());
-    assert!(text.contains("schema version 7, this quantbench knows up to 1"), "{text}");
+    assert!(text.contains("schema version 7, this quantbench knows up to 2"), "{text}");
 }
 
 #[test]
@@ -344,4 +344,38 @@ fn an_anchor_that_cannot_be_read_back_is_refused() {
     let anchor = AnchorRecord { round: 0, at_seconds: 1.0, tokens_per_second: f64::INFINITY };
     assert!(matches!(store.save_anchor("r", &anchor), Err(StoreError::Unstorable { .. })));
     assert_eq!(store.load("r").unwrap().anchor, []);
+}
+
+#[test]
+fn a_store_of_the_version_before_is_read() {
+    let (_folder, path, store) = store();
+    let mut run = run("old");
+    store.begin_run(&run).unwrap();
+    drop(store);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    // What did not exist then: a column, times of phases, stages and types.
+    connection
+        .execute_batch(
+            "ALTER TABLE runs DROP COLUMN active_seconds;
+             UPDATE visits SET record = json_remove(record, '$.usage[0].begin_seconds',
+                                                    '$.usage[0].end_seconds');
+             UPDATE trials SET record = json_remove(record, '$.stages', '$.facts.types');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(connection);
+    run.active_seconds = None;
+    for phase in run.trials.iter_mut().flat_map(|it| &mut it.visits).flat_map(|it| &mut it.usage) {
+        (phase.begin_seconds, phase.end_seconds) = (None, None);
+    }
+    assert_eq!(Store::at(&path).unwrap().load("old").unwrap(), run);
+}
+
+#[test]
+fn how_long_a_run_was_under_way_is_kept() {
+    let (_folder, _path, store) = store();
+    store.begin_run(&empty_run("r")).unwrap();
+    store.save_active("r", Some(12.5)).unwrap();
+    assert_eq!(store.load("r").unwrap().active_seconds, Some(12.5));
+    assert_eq!(store.list().unwrap()[0].active_seconds, Some(12.5));
 }

@@ -6,9 +6,9 @@
 
 use super::shelf::{Shelf, ShelfError};
 use super::{EncoderQualityError, longest, pieces};
+use crate::engine::Model;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::workload::Progress;
 use crate::workload::divergence::{Scores, TokenScore};
 use crate::workload::measured::{Quality, ReferenceStore};
@@ -26,24 +26,27 @@ const LONGEST_ANSWER: u32 = 64;
 /// # Errors
 /// See [`EncoderQualityError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, EncoderQualityError> {
-    let pieces = pieces(model, request)?;
+    let (pieces, available) = pieces(model, request)?;
     let mut writer = SequenceToSequence::new(model, settings, longest(&pieces), LONGEST_ANSWER)?;
     let memory: Vec<BufferMemory> = writer.memory();
     let start = Instant::now();
     let vocabulary = model.vocabulary_size();
     let mut comparison = Comparison { writer: &mut writer, vocabulary, scores: Scores::default() };
-    let (answered, store, stopped_early) = match request.reference {
-        Reference::None => (comparison.answer_all(&pieces, 0, progress)?.tokens.len(), None, false),
+    let (store, stopped_early) = match request.reference {
+        Reference::None => {
+            comparison.answer_all(&pieces, 0, progress)?;
+            (None, false)
+        }
         Reference::Write { path, budget_bytes } => {
             let shelf = comparison.answer_all(&pieces, budget_bytes, progress)?;
             shelf.write(path)?;
             let store = ReferenceStore { bytes: shelf.bytes(), top_k: None, kld_error_bound: 0.0 };
-            (shelf.tokens.len(), Some(store), false)
+            (Some(store), false)
         }
         Reference::Read { path } => {
             let shelf = Shelf::read(path, vocabulary)?;
@@ -53,15 +56,16 @@ pub fn run(
                 return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
             }
             let stopped = comparison.compare(&pieces, &shelf, request.precision, progress)?;
-            (shelf.tokens.len(), None, stopped)
+            (None, stopped)
         }
     };
     let scores = comparison.scores;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let quality = Quality {
         perplexity: scores.perplexity(),
+        context: 0,
         chunks: count(scores.chunk_nll().len()),
-        chunks_available: count(answered),
+        chunks_available: count(available),
         scored_tokens: scores.tokens(),
         chunk_nll: scores.chunk_nll().to_vec(),
         seconds: start.elapsed().as_secs_f64(),

@@ -2,9 +2,9 @@
 
 use super::shelf::{Shelf, ShelfError};
 use super::{EncoderQualityError, longest, pieces};
+use crate::engine::Model;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::statistics::sample::Sample;
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
@@ -26,12 +26,12 @@ pub struct EmbeddingQualityRun {
 /// # Errors
 /// See [`EncoderQualityError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<EmbeddingQualityRun, EncoderQualityError> {
-    let pieces = pieces(model, request)?;
+    let (pieces, _) = pieces(model, request)?;
     let mut embedder = Embedder::new(model, settings, longest(&pieces))?;
     let start = Instant::now();
     let count = pieces.len();

@@ -12,8 +12,8 @@ pub mod embeddings;
 mod shelf;
 
 use super::quality::Request;
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
+use crate::engine::Model;
+use crate::engine::error::EngineError;
 use shelf::ShelfError;
 
 /// Why quality could not be measured.
@@ -21,7 +21,7 @@ use shelf::ShelfError;
 pub enum EncoderQualityError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The reference's side could not be written or read.
     #[error(transparent)]
     Shelf(#[from] ShelfError),
@@ -40,32 +40,29 @@ pub enum EncoderQualityError {
 }
 
 /// The pieces of the text as the model reads them, special tokens included, at most as many as the
-/// request has chunks.
-fn pieces(model: &Model, request: &Request<'_>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
+/// request has chunks; and how many the whole text has.
+fn pieces(
+    model: &dyn Model,
+    request: &Request<'_>,
+) -> Result<(Vec<Vec<i32>>, usize), EncoderQualityError> {
     let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
     let longest = request.context.min(model.context_length().max(8)) as usize;
     let mut pieces = Vec::new();
+    let mut available = 0;
     for line in request.text.lines().filter(|line| !line.trim().is_empty()) {
         let whole = model.tokenize(line, true, false)?;
         let plain = model.tokenize(line, false, false)?;
         let (before, after) = around(&whole, &plain);
         let room = longest.saturating_sub(before.len() + after.len()).max(1);
-        for part in plain.chunks(room) {
-            if pieces.len() == most {
-                return enough(pieces);
-            }
-            pieces.push([before, part, after].concat());
-        }
+        available += plain.chunks(room).len();
+        let kept = plain.chunks(room).take(most - pieces.len());
+        pieces.extend(kept.map(|part| [before, part, after].concat()));
     }
-    enough(pieces)
-}
-
-/// One piece says nothing about how pieces differ.
-fn enough(pieces: Vec<Vec<i32>>) -> Result<Vec<Vec<i32>>, EncoderQualityError> {
+    // One piece says nothing about how pieces differ.
     if pieces.len() < 2 {
         return Err(EncoderQualityError::TooFewPieces { pieces: pieces.len() });
     }
-    Ok(pieces)
+    Ok((pieces, available))
 }
 
 /// The special tokens that stand before and after a text.

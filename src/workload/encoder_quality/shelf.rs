@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ShelfError {
     /// Reading or writing failed.
-    #[error("cannot {action} the reference's figures in {}: {source}", path.display())]
+    #[error("cannot {action} the reference's figures in {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,

@@ -2,11 +2,12 @@
 
 use super::QualityError;
 use super::scoring::{Sink, score_chunk};
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::workload::divergence::TokenScore;
 use crate::workload::reference::Shape;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -79,7 +80,7 @@ impl Assignment {
 
 /// A context with its share of the threads.
 pub(super) struct Lane<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
     side_by_side: u32,
     threads: rayon::ThreadPool,
@@ -90,7 +91,7 @@ impl<'model> Lane<'model> {
     /// A lane that evaluates up to `side_by_side` chunks of `shape` in one batch, with `threads`
     /// threads.
     pub(super) fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         shape: Shape,
         side_by_side: u32,
@@ -106,7 +107,7 @@ impl<'model> Lane<'model> {
         };
         let settings = Settings { threads: Some(threads), ..settings.clone() };
         Ok(Self {
-            context: Context::new(model, &settings, context_shape)?,
+            context: model.context(&settings, context_shape, ContextPurpose::Separate)?,
             batch: Batch::with_capacity(batch as usize),
             side_by_side,
             // They score while llama.cpp's threads of this lane are idle.

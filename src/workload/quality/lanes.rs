@@ -2,9 +2,9 @@
 
 use super::QualityError;
 use super::lane::{Assignment, Lane};
+use crate::engine::Model;
+use crate::engine::streams;
 use crate::experiment::settings::Settings;
-use crate::llama::model::Model;
-use crate::llama::{devices, lanes};
 
 /// Opens the lanes for a text.
 ///
@@ -13,13 +13,13 @@ use crate::llama::{devices, lanes};
 /// Lanes of one thread also make figures the same whatever the number of threads, which llama.cpp
 /// alone does not promise: rounded activations carry the last bit of a sum into the fourth digit.
 pub(super) fn open<'model>(
-    model: &'model Model,
+    model: &'model dyn Model,
     settings: &Settings,
     assignment: &Assignment,
 ) -> Result<Vec<Lane<'model>>, QualityError> {
     let shape = assignment.shape();
-    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
-    if devices::uses_gpu(model.backend(), settings) {
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
+    if model.engine().uses_gpu(settings) {
         let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
         return Ok(vec![Lane::open(model, settings, shape, side_by_side, threads)?]);
     }
@@ -30,7 +30,7 @@ pub(super) fn open<'model>(
     let allocated: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
     // Logits lie in llama.cpp's buffer and in the lane's, beside the reference's rows.
     let lane_bytes = allocated + 3 * outputs;
-    let count = lanes::that_fit(threads.min(shape.chunks), lane_bytes, model.tensor_bytes());
+    let count = streams::that_fit(threads.min(shape.chunks), lane_bytes, model.tensor_bytes());
     let each = threads / count;
     let first = if each == 1 { first } else { open(each)? };
     let others = (1..count).map(|_| open(each));

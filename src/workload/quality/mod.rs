@@ -17,10 +17,10 @@ use super::Progress;
 use super::divergence::{Scores, TokenScore};
 use super::measured::{Divergence, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, Shape, Writer};
+use crate::engine::Model;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::model::architecture::ArchitectureClass;
 use lane::{Assignment, Lane};
 use scoring::Sink;
@@ -35,7 +35,7 @@ use std::time::Instant;
 pub enum QualityError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The reference's log-probabilities could not be written or read.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -121,7 +121,7 @@ pub struct QualityRun {
 /// # Errors
 /// See [`QualityError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: Request<'_>,
     progress: Progress<'_>,
@@ -148,7 +148,7 @@ impl<'model> Comparison<'model> {
     /// # Errors
     /// See [`QualityError`].
     pub fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         request: Request<'_>,
     ) -> Result<Self, QualityError> {
@@ -177,11 +177,13 @@ impl<'model> Comparison<'model> {
 /// A text cut into chunks, and what is to be done with their scores.
 struct Evaluation {
     assignment: Assignment,
+    /// Chunks that the text has.
+    available: u32,
     precision: Option<f64>,
 }
 
 impl Evaluation {
-    fn prepare(model: &Model, request: Request<'_>) -> Result<Self, QualityError> {
+    fn prepare(model: &dyn Model, request: Request<'_>) -> Result<Self, QualityError> {
         if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }
@@ -213,7 +215,7 @@ impl Evaluation {
         };
         let beginning = model.beginning_token();
         let assignment = Assignment::new(tokens, beginning, shape, sink);
-        Ok(Self { assignment, precision: request.precision })
+        Ok(Self { assignment, available, precision: request.precision })
     }
 
     /// Lets the lanes work until all chunks are scored or the precision is reached.
@@ -280,7 +282,8 @@ impl Evaluation {
         stopped_early: bool,
         seconds: f64,
     ) -> Result<Quality, QualityError> {
-        let shape = self.assignment.shape();
+        let available = self.available;
+        let context = self.assignment.shape().context;
         let mut reference_store = None;
         if let Sink::Write(writer) = self.assignment.into_sink() {
             reference_store = Some(ReferenceStore {
@@ -293,8 +296,9 @@ impl Evaluation {
         }
         Ok(Quality {
             perplexity: scores.perplexity(),
+            context,
             chunks: u32::try_from(scores.chunk_nll().len()).unwrap_or(u32::MAX),
-            chunks_available: shape.chunks,
+            chunks_available: available,
             scored_tokens: scores.tokens(),
             chunk_nll: scores.chunk_nll().to_vec(),
             seconds,

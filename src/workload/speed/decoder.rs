@@ -1,16 +1,17 @@
 //! Throughput of a decoder-only model: what llama-bench measures.
 
 use super::{Bench, RandomTokens, signed};
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 
 pub(super) struct Decoder<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
     random: RandomTokens<'model>,
     test: SpeedTest,
@@ -20,10 +21,10 @@ pub(super) struct Decoder<'model> {
 
 impl<'model> Decoder<'model> {
     pub(super) fn new(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         test: SpeedTest,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let shape = ContextShape {
             tokens: test.tokens() + test.depth,
             sequences: 1,
@@ -31,7 +32,7 @@ impl<'model> Decoder<'model> {
             ubatch: settings.ubatch,
         };
         Ok(Self {
-            context: Context::new(model, settings, shape)?,
+            context: model.context(settings, shape, ContextPurpose::Separate)?,
             batch: Batch::with_capacity(settings.batch as usize),
             random: RandomTokens::of(model),
             test,
@@ -40,7 +41,7 @@ impl<'model> Decoder<'model> {
     }
 
     /// Evaluates `tokens` random tokens from `position`, in batches; output only for the last.
-    fn process_prompt(&mut self, tokens: u32, position: u32) -> Result<(), LlamaError> {
+    fn process_prompt(&mut self, tokens: u32, position: u32) -> Result<(), EngineError> {
         let mut done = 0;
         while done < tokens {
             let count = (tokens - done).min(self.context.shape().batch);
@@ -58,7 +59,7 @@ impl<'model> Decoder<'model> {
     }
 
     /// Evaluates `tokens` random tokens one at a time.
-    fn generate(&mut self, tokens: u32, position: u32) -> Result<(), LlamaError> {
+    fn generate(&mut self, tokens: u32, position: u32) -> Result<(), EngineError> {
         let mut token = self.random.first();
         for index in 0..tokens {
             self.batch.clear();
@@ -72,7 +73,7 @@ impl<'model> Decoder<'model> {
 }
 
 impl Bench for Decoder<'_> {
-    fn warm_up(&mut self) -> Result<(), LlamaError> {
+    fn warm_up(&mut self) -> Result<(), EngineError> {
         let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
         self.process_prompt(prompt_tokens, 0)?;
         self.generate(generated_tokens.min(1), prompt_tokens)?;
@@ -84,7 +85,7 @@ impl Bench for Decoder<'_> {
         Ok(())
     }
 
-    fn rewind(&mut self) -> Result<(), LlamaError> {
+    fn rewind(&mut self) -> Result<(), EngineError> {
         self.context.clear_memory();
         match &self.depth_state {
             Some(state) => self.context.restore_sequence(0, state),
@@ -92,7 +93,13 @@ impl Bench for Decoder<'_> {
         }
     }
 
-    fn measure(&mut self) -> Result<(), LlamaError> {
+    fn rehearse(&mut self) -> Result<(), EngineError> {
+        let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
+        self.process_prompt(prompt_tokens, depth)?;
+        self.generate(generated_tokens.min(1), depth + prompt_tokens)
+    }
+
+    fn measure(&mut self) -> Result<(), EngineError> {
         let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
         self.process_prompt(prompt_tokens, depth)?;
         self.generate(generated_tokens, depth + prompt_tokens)

@@ -2,16 +2,17 @@
 //! whole and pooled into one embedding.
 
 use super::{Bench, RandomTokens, signed};
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 
 pub(super) struct Encoder<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
     random: RandomTokens<'model>,
     tokens: u32,
@@ -20,17 +21,17 @@ pub(super) struct Encoder<'model> {
 
 impl<'model> Encoder<'model> {
     pub(super) fn new(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         test: SpeedTest,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         let texts = test.embedded_texts.max(1);
         // Every token attends to every other of its text, so a batch is computed at once, whatever
         // the settings say of `ubatch`.
         let all = test.tokens();
         let shape = ContextShape { tokens: all, sequences: texts, batch: all, ubatch: all };
         Ok(Self {
-            context: Context::for_embeddings(model, settings, shape)?,
+            context: model.context(settings, shape, ContextPurpose::Embeddings)?,
             batch: Batch::with_capacity(all as usize),
             random: RandomTokens::of(model),
             tokens: test.prompt_tokens,
@@ -40,15 +41,19 @@ impl<'model> Encoder<'model> {
 }
 
 impl Bench for Encoder<'_> {
-    fn warm_up(&mut self) -> Result<(), LlamaError> {
+    fn warm_up(&mut self) -> Result<(), EngineError> {
         self.measure()
     }
 
-    fn rewind(&mut self) -> Result<(), LlamaError> {
+    fn rewind(&mut self) -> Result<(), EngineError> {
         Ok(())
     }
 
-    fn measure(&mut self) -> Result<(), LlamaError> {
+    fn rehearse(&mut self) -> Result<(), EngineError> {
+        self.measure()
+    }
+
+    fn measure(&mut self) -> Result<(), EngineError> {
         self.batch.clear();
         for text in 0..self.texts {
             for position in 0..self.tokens {

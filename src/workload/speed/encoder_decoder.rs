@@ -3,16 +3,17 @@
 //! many as the test's depth says; `pp512+tg128` is one after the other.
 
 use super::{Bench, RandomTokens, signed};
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 
 pub(super) struct EncoderDecoder<'model> {
-    context: Context<'model>,
+    context: Box<dyn Context + 'model>,
     batch: Batch,
     random: RandomTokens<'model>,
     start_token: i32,
@@ -21,10 +22,10 @@ pub(super) struct EncoderDecoder<'model> {
 
 impl<'model> EncoderDecoder<'model> {
     pub(super) fn new(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         test: SpeedTest,
-    ) -> Result<Self, LlamaError> {
+    ) -> Result<Self, EngineError> {
         // The encoder computes its text at once, whatever the settings say of `ubatch`; llama.cpp
         // takes no batch larger than the context.
         let batch = test.prompt_tokens.max(test.depth).max(1);
@@ -32,7 +33,7 @@ impl<'model> EncoderDecoder<'model> {
         let shape = ContextShape { tokens, sequences: 1, batch, ubatch: batch };
         let mut random = RandomTokens::of(model);
         Ok(Self {
-            context: Context::new(model, settings, shape)?,
+            context: model.context(settings, shape, ContextPurpose::Separate)?,
             batch: Batch::with_capacity(batch as usize),
             start_token: model.decoder_start_token().unwrap_or_else(|| random.next()),
             random,
@@ -40,7 +41,7 @@ impl<'model> EncoderDecoder<'model> {
         })
     }
 
-    fn encode(&mut self, tokens: u32) -> Result<(), LlamaError> {
+    fn encode(&mut self, tokens: u32) -> Result<(), EngineError> {
         self.batch.clear();
         for position in 0..tokens {
             let token = if position == 0 { self.random.first() } else { self.random.next() };
@@ -51,7 +52,7 @@ impl<'model> EncoderDecoder<'model> {
         Ok(())
     }
 
-    fn generate(&mut self, tokens: u32) -> Result<(), LlamaError> {
+    fn generate(&mut self, tokens: u32) -> Result<(), EngineError> {
         let mut token = self.start_token;
         for position in 0..tokens {
             self.batch.clear();
@@ -65,17 +66,22 @@ impl<'model> EncoderDecoder<'model> {
 }
 
 impl Bench for EncoderDecoder<'_> {
-    fn warm_up(&mut self) -> Result<(), LlamaError> {
+    fn warm_up(&mut self) -> Result<(), EngineError> {
         self.encode(self.test.prompt_tokens.max(self.test.depth).max(1))?;
         self.generate(self.test.generated_tokens.min(1))
     }
 
-    fn rewind(&mut self) -> Result<(), LlamaError> {
+    fn rewind(&mut self) -> Result<(), EngineError> {
         self.context.clear_memory();
         Ok(())
     }
 
-    fn measure(&mut self) -> Result<(), LlamaError> {
+    fn rehearse(&mut self) -> Result<(), EngineError> {
+        self.encode(self.test.prompt_tokens.max(self.test.depth).max(1))?;
+        self.generate(self.test.generated_tokens.min(1))
+    }
+
+    fn measure(&mut self) -> Result<(), EngineError> {
         // Without a prompt the decoder attends to what the warm-up encoded.
         if self.test.prompt_tokens > 0 {
             self.encode(self.test.prompt_tokens)?;

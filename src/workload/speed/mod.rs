@@ -1,7 +1,7 @@
 //! Throughput: prompt processing and generation with llama-bench's meaning, and embedding.
 //!
-//! Source of the protocol: llama.cpp, tools/llama-bench: random tokens, one warm-up, the KV cache
-//! emptied before each repetition, a synchronisation after each generated token, no sampling and no
+//! Source of the protocol: llama.cpp, tools/llama-bench: random tokens, one warm-up (more on a GPU, see
+//! [`prepare`]), the KV cache emptied before each repetition, a synchronisation after each generated token, no sampling and no
 //! tokenization. The random tokens are the same for every variant here, so that paired differences
 //! hold nothing but the variant. What a test means for each class of architecture is in `decoder`,
 //! `encoder` and `encoder_decoder`; the clock is here.
@@ -12,13 +12,13 @@ mod encoder_decoder;
 
 use super::Progress;
 use super::measured::SpeedSample;
+use crate::engine::Model;
+use crate::engine::clock::Clock;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::model::architecture::ArchitectureClass;
-use std::time::Instant;
 
 /// Seed of the random tokens; any number would do as long as it stays.
 const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
@@ -35,13 +35,16 @@ pub struct SpeedRun {
 /// A test on a model of one class.
 trait Bench {
     /// Does what is not counted: a warm-up, and what comes before the clock starts.
-    fn warm_up(&mut self) -> Result<(), LlamaError>;
+    fn warm_up(&mut self) -> Result<(), EngineError>;
 
     /// Brings the context into the state in which every repetition begins.
-    fn rewind(&mut self) -> Result<(), LlamaError>;
+    fn rewind(&mut self) -> Result<(), EngineError>;
+
+    /// Evaluates what a repetition evaluates first, from the same state: every kind of evaluation once.
+    fn rehearse(&mut self) -> Result<(), EngineError>;
 
     /// Does what is timed; it is computed when this returns.
-    fn measure(&mut self) -> Result<(), LlamaError>;
+    fn measure(&mut self) -> Result<(), EngineError>;
 
     /// What llama.cpp allocated.
     fn memory(&self) -> Vec<BufferMemory>;
@@ -53,12 +56,13 @@ trait Bench {
 /// # Errors
 /// When a context cannot be made or evaluation fails.
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     test: SpeedTest,
     repetitions: u32,
+    clock: &dyn Clock,
     progress: Progress<'_>,
-) -> Result<SpeedRun, LlamaError> {
+) -> Result<SpeedRun, EngineError> {
     let mut bench: Box<dyn Bench + '_> = match model.class() {
         ArchitectureClass::DecoderOnly => Box::new(decoder::Decoder::new(model, settings, test)?),
         ArchitectureClass::EncoderOnly => Box::new(encoder::Encoder::new(model, settings, test)?),
@@ -66,14 +70,14 @@ pub fn run(
             Box::new(encoder_decoder::EncoderDecoder::new(model, settings, test)?)
         }
     };
-    bench.warm_up()?;
+    prepare(bench.as_mut(), model.engine().uses_gpu(settings))?;
     let memory = bench.memory();
     let mut samples = Vec::new();
     for repetition in 0..repetitions {
         bench.rewind()?;
-        let start = Instant::now();
+        let start = clock.now();
         bench.measure()?;
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+        let nanoseconds = u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX).max(1);
         let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
         samples.push(sample);
         progress(
@@ -84,14 +88,30 @@ pub fn run(
     Ok(SpeedRun { samples, memory })
 }
 
+/// Evaluations of one graph after which a GPU has done all that it does once for it: ggml's CUDA back end computes
+/// the first directly, records the second as a CUDA graph, and replays the graph from the third on
+/// (`ggml_backend_cuda_graph_compute`).
+const GPU_EVALUATIONS: usize = 3;
+
+/// Does what comes before the clock starts. llama-bench's single warm-up leaves the recording to its first
+/// repetition of five; here a visit may have one repetition alone.
+fn prepare(bench: &mut dyn Bench, on_gpu: bool) -> Result<(), EngineError> {
+    bench.warm_up()?;
+    for _ in 0..if on_gpu { GPU_EVALUATIONS } else { 0 } {
+        bench.rewind()?;
+        bench.rehearse()?;
+    }
+    Ok(())
+}
+
 /// Random tokens of a model's vocabulary, the same ones in every process.
 struct RandomTokens<'model> {
-    model: &'model Model,
+    model: &'model dyn Model,
     random: fastrand::Rng,
 }
 
 impl<'model> RandomTokens<'model> {
-    fn of(model: &'model Model) -> Self {
+    fn of(model: &'model dyn Model) -> Self {
         Self { model, random: fastrand::Rng::with_seed(TOKEN_SEED) }
     }
 
@@ -108,4 +128,55 @@ impl<'model> RandomTokens<'model> {
 
 fn signed(position: u32) -> i32 {
     i32::try_from(position).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes what it is made to do.
+    #[derive(Default)]
+    struct Noted(Vec<&'static str>);
+
+    impl Bench for Noted {
+        fn warm_up(&mut self) -> Result<(), EngineError> {
+            self.0.push("warm up");
+            Ok(())
+        }
+
+        fn rewind(&mut self) -> Result<(), EngineError> {
+            self.0.push("rewind");
+            Ok(())
+        }
+
+        fn rehearse(&mut self) -> Result<(), EngineError> {
+            self.0.push("rehearse");
+            Ok(())
+        }
+
+        fn measure(&mut self) -> Result<(), EngineError> {
+            self.0.push("measure");
+            Ok(())
+        }
+
+        fn memory(&self) -> Vec<BufferMemory> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_gpu_has_recorded_and_replayed_what_is_timed_from_the_state_in_which_it_is_timed() {
+        let mut bench = Noted::default();
+        prepare(&mut bench, true).unwrap();
+        let expected =
+            ["warm up", "rewind", "rehearse", "rewind", "rehearse", "rewind", "rehearse"];
+        assert_eq!(bench.0, expected);
+        let mut bench = Noted::default();
+        prepare(&mut bench, false).unwrap();
+        assert_eq!(
+            bench.0,
+            ["warm up"],
+            "a processor keeps nothing from one evaluation to the next"
+        );
+    }
 }

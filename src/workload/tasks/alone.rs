@@ -1,24 +1,26 @@
 //! One request at a time, as a user would ask, so that it can be told where the time goes.
 
 use super::TaskError;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
 use crate::workload::softmax::index_of_maximum;
 use std::time::Duration;
 
 /// A decoder that reads one request at a time.
 pub(super) struct Alone<'model> {
-    pub(super) context: Context<'model>,
+    model: &'model dyn Model,
+    pub(super) context: Box<dyn Context + 'model>,
     batch: Batch,
 }
 
 impl<'model> Alone<'model> {
     /// A context of that many tokens, evaluated in batches of the settings' size.
     pub(super) fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         tokens: u32,
     ) -> Result<Self, TaskError> {
@@ -28,12 +30,12 @@ impl<'model> Alone<'model> {
     }
 
     pub(super) fn with_shape(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         shape: ContextShape,
     ) -> Result<Self, TaskError> {
-        let context = Context::new(model, settings, shape)?;
-        Ok(Self { context, batch: Batch::with_capacity(shape.batch as usize) })
+        let context = model.context(settings, shape, ContextPurpose::Separate)?;
+        Ok(Self { model, context, batch: Batch::with_capacity(shape.batch as usize) })
     }
 
     /// Reads tokens from `position` on; returns the position behind them. With `output` the last of them
@@ -43,7 +45,7 @@ impl<'model> Alone<'model> {
         tokens: &[i32],
         position: i32,
         output: bool,
-    ) -> Result<i32, LlamaError> {
+    ) -> Result<i32, EngineError> {
         let last = tokens.len().saturating_sub(1);
         let length = self.context.shape().batch.max(1) as usize;
         let mut position = position;
@@ -60,7 +62,7 @@ impl<'model> Alone<'model> {
     }
 
     /// The most probable token after what was read.
-    pub(super) fn next(&mut self) -> Result<i32, LlamaError> {
+    pub(super) fn next(&mut self) -> Result<i32, EngineError> {
         self.context.synchronize();
         let token = index_of_maximum(self.context.all_logits(1)?);
         Ok(i32::try_from(token).unwrap_or(i32::MAX))
@@ -74,8 +76,8 @@ impl<'model> Alone<'model> {
         position: i32,
         max_tokens: u32,
         stops: &[&str],
-    ) -> Result<String, LlamaError> {
-        let model = self.context.model();
+    ) -> Result<String, EngineError> {
+        let model = self.model;
         let (mut token, mut position) = (first, position);
         let mut bytes = Vec::new();
         for _ in 0..max_tokens {

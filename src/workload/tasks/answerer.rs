@@ -2,14 +2,14 @@
 
 use super::TaskError;
 use super::record::Work;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
+use crate::engine::streams;
+use crate::engine::{Context, ContextPurpose};
 use crate::experiment::settings::Settings;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::devices;
-use crate::llama::error::LlamaError;
-use crate::llama::lanes;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::workload::Progress;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -99,8 +99,10 @@ impl Answer {
 /// A context with its batch.
 #[derive(Debug)]
 pub struct Lane<'model> {
+    /// What is evaluated.
+    pub model: &'model dyn Model,
     /// The context.
-    pub context: Context<'model>,
+    pub context: Box<dyn Context + 'model>,
     /// Room for as many tokens as the context takes at once.
     pub batch: Batch,
 }
@@ -111,14 +113,14 @@ impl<'model> Lane<'model> {
     /// # Errors
     /// There is no memory for it.
     pub fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         shape: ContextShape,
         threads: u32,
     ) -> Result<Self, TaskError> {
         let settings = Settings { threads: Some(threads), ..settings.clone() };
-        let context = Context::shared(model, &settings, shape)?;
-        Ok(Self { context, batch: Batch::with_capacity(shape.batch as usize) })
+        let context = model.context(&settings, shape, ContextPurpose::Shared)?;
+        Ok(Self { model, context, batch: Batch::with_capacity(shape.batch as usize) })
     }
 }
 
@@ -140,7 +142,7 @@ type Answered = (usize, Result<Vec<Answer>, TaskError>);
 /// lane where layers are on a GPU.
 pub(super) fn run<A: Answerer>(
     answerer: &A,
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,
 ) -> Result<Done, TaskError> {
@@ -179,13 +181,13 @@ pub(super) fn run<A: Answerer>(
 /// Answers all questions in groups as large as the machine makes use of and has memory for.
 pub(super) fn run_in_groups<A: Answerer>(
     answerer: impl Fn(GroupSize) -> A,
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,
 ) -> Result<Done, TaskError> {
-    if devices::uses_gpu(model.backend(), settings) {
+    if model.engine().uses_gpu(settings) {
         match run(&answerer(GroupSize::Large), model, settings, progress) {
-            Err(TaskError::Llama(LlamaError::Context { .. })) => {}
+            Err(TaskError::Engine(EngineError::Context { .. })) => {}
             done => return done,
         }
     }
@@ -194,19 +196,19 @@ pub(super) fn run_in_groups<A: Answerer>(
 
 fn open<'model, A: Answerer>(
     answerer: &A,
-    model: &'model Model,
+    model: &'model dyn Model,
     settings: &Settings,
 ) -> Result<Vec<Lane<'model>>, TaskError> {
     let shape = answerer.shape(settings);
-    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads()).max(1);
-    if devices::uses_gpu(model.backend(), settings) {
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
+    if model.engine().uses_gpu(settings) {
         return Ok(vec![Lane::open(model, settings, shape, threads)?]);
     }
     let first = Lane::open(model, settings, shape, 1)?;
     let buffers = first.context.memory();
     let bytes: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
     let most = u32::try_from(answerer.groups().len()).unwrap_or(u32::MAX).max(1);
-    let count = lanes::that_fit(threads.min(most), bytes, model.tensor_bytes());
+    let count = streams::that_fit(threads.min(most), bytes, model.tensor_bytes());
     let each = threads / count;
     let first = if each == 1 { first } else { Lane::open(model, settings, shape, each)? };
     let others = (1..count).map(|_| Lane::open(model, settings, shape, each));

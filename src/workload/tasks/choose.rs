@@ -10,8 +10,8 @@ use super::beginning::{Beginning, sequence};
 use super::encode::{Encoded, EncodedAlternative};
 use super::prefix::PrefixTree;
 use super::record::Work;
+use crate::engine::ContextShape;
 use crate::experiment::settings::Settings;
-use crate::llama::context::ContextShape;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::Range;
 
@@ -161,7 +161,7 @@ impl Answerer for Chooser {
         lane.context.decode(&mut lane.batch)?;
         lane.context.synchronize();
         let outputs = tree.outputs();
-        let vocabulary = lane.context.model().vocabulary_size();
+        let vocabulary = lane.model.vocabulary_size();
         let scored: Vec<ScoredRow<'_>> = if outputs == 0 {
             Vec::new()
         } else {

@@ -3,7 +3,7 @@
 
 use super::TaskError;
 use super::answerer::{Answer, Lane};
-use crate::llama::model::Model;
+use crate::engine::Model;
 use crate::workload::softmax::index_of_maximum;
 
 /// Where answers end.
@@ -42,7 +42,7 @@ impl Draft {
     }
 
     /// Takes the token that comes next into the answer, unless it ends it.
-    fn take(&mut self, model: &Model, limits: &Limits) {
+    fn take(&mut self, model: &dyn Model, limits: &Limits) {
         if model.ends_generation(self.token) {
             self.over = true;
             return;
@@ -70,7 +70,7 @@ pub(super) fn write(
 ) -> Result<Vec<Answer>, TaskError> {
     loop {
         for draft in drafts.iter_mut().filter(|draft| !draft.over) {
-            draft.take(lane.context.model(), limits);
+            draft.take(lane.model, limits);
         }
         let active: Vec<&mut Draft> = drafts.iter_mut().filter(|draft| !draft.over).collect();
         if active.is_empty() {
@@ -90,7 +90,7 @@ fn step(lane: &mut Lane<'_>, active: Vec<&mut Draft>) -> Result<(), TaskError> {
         lane.batch.add(draft.token, position, draft.sequence, true)?;
     }
     lane.context.decode(&mut lane.batch)?;
-    let vocabulary = lane.context.model().vocabulary_size();
+    let vocabulary = lane.model.vocabulary_size();
     let logits = lane.context.all_logits(active.len())?;
     for (draft, row) in active.into_iter().zip(logits.chunks_exact(vocabulary)) {
         draft.token = most_probable(row);

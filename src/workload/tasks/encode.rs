@@ -1,8 +1,8 @@
 //! Questions as tokens.
 
 use super::TaskError;
+use crate::engine::Model;
 use crate::experiment::tasks::{Alternative, Asked, Question};
-use crate::llama::model::Model;
 use crate::prompt::choice::Prompter;
 use crate::prompt::piece::Prompt;
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'a> {
     /// Whose tokens.
-    pub model: &'a Model,
+    pub model: &'a dyn Model,
     /// The format.
     pub prompter: &'a Prompter,
     /// What stands between request and continuation.

@@ -7,8 +7,8 @@ use super::draft::{self, Draft, Limits};
 use super::encode::Encoded;
 use super::prefix::PrefixTree;
 use super::record::Work;
+use crate::engine::ContextShape;
 use crate::experiment::settings::Settings;
-use crate::llama::context::ContextShape;
 use std::ops::Range;
 
 /// Questions that are answered together: in a small group, and in a large one.
@@ -113,7 +113,7 @@ impl Answerer for Writer {
         self.shared.begin(lane, questions.len());
         tree.fill(&mut lane.batch, self.shared.len())?;
         lane.context.decode(&mut lane.batch)?;
-        let vocabulary = lane.context.model().vocabulary_size();
+        let vocabulary = lane.model.vocabulary_size();
         let rows = tree.rows();
         let logits = lane.context.all_logits(tree.outputs())?;
         let drafts = last.iter().zip(&self.questions[questions.clone()]).enumerate();

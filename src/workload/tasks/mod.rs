@@ -30,11 +30,12 @@ mod with_encoder;
 pub use answerer::{Answer, Answerer, GroupSize, Lane};
 
 use super::Progress;
+use crate::causes;
+use crate::engine::Model;
+use crate::engine::error::EngineError;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, Question, TaskName};
-use crate::llama::error::LlamaError;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
@@ -45,9 +46,7 @@ use choose::Chooser;
 use draft::Limits;
 use encode::{Encoded, Encoder, Fitted};
 use generate::Writer;
-#[cfg(not(feature = "multimodal"))]
-use record::SightRecord;
-use record::{TaskRecord, Work};
+use record::{RetrievalRecord, SightRecord, TaskRecord, Work};
 use retrieve::Corpus;
 use std::path::Path;
 use std::time::Instant;
@@ -57,9 +56,9 @@ use std::time::Instant;
 pub enum TaskError {
     /// A native call failed.
     #[error(transparent)]
-    Llama(#[from] LlamaError),
+    Engine(#[from] EngineError),
     /// The model's chat template fails.
-    #[error("question '{id}': {source}")]
+    #[error("question '{id}'")]
     Template {
         /// The question.
         id: String,
@@ -130,9 +129,17 @@ pub enum TaskError {
     },
 }
 
+impl TaskError {
+    /// Whether a template is to blame, the model's or the task's own.
+    #[must_use]
+    pub fn is_of_template(&self) -> bool {
+        matches!(self, Self::Template { .. } | Self::Filling { .. } | Self::NoPlace { .. })
+    }
+}
+
 impl From<IndexError> for TaskError {
     fn from(error: IndexError) -> Self {
-        Self::Index { reason: error.to_string() }
+        Self::Index { reason: causes::in_words(&error) }
     }
 }
 
@@ -181,37 +188,17 @@ pub struct TaskRun {
 /// # Errors
 /// [`TaskError`].
 pub fn run(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
     let class = model.class();
-    let mut sight = None;
-    let (answered, retrieval) = match request.answering {
-        Answering::See { max_tokens, stop } => {
-            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
-            let writing = (*max_tokens, stop.as_slice());
-            let seen = see(model, settings, request, gallery, writing, progress)?;
-            sight = Some(seen.1);
-            (seen.0, None)
-        }
-        Answering::Retrieve => {
-            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
-            let found = rag::retrieve(model, settings, request, corpus, progress)?;
-            (found.0, Some(found.1))
-        }
-        Answering::Augment { max_tokens, stop } => {
-            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
-            let writing = (*max_tokens, stop.as_slice());
-            let found = rag::augment(model, settings, request, corpus, writing, progress)?;
-            (found.0, Some(found.1))
-        }
-        _ if class == ArchitectureClass::DecoderOnly => {
-            (decode(model, settings, request, progress)?, None)
-        }
-        _ => (encode(class, model, settings, request, progress)?, None),
+    let Measured { answered, retrieval, sight } = match answer(model, settings, request, progress) {
+        // A task that is too long for a model says nothing of what else the model is measured by.
+        Err(TaskError::NothingFits { .. }) => Measured::nothing(request.questions),
+        measured => measured?,
     };
     // Formats are a decoder's: an encoder reads the request as it is.
     let decodes = class == ArchitectureClass::DecoderOnly;
@@ -227,6 +214,7 @@ pub fn run(
     let record = TaskRecord {
         task: request.name,
         format: format.to_owned(),
+        open_thought: if decodes { request.prompter.open_thought() } else { None },
         questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         too_long,
         scores: record::scores(request.metrics, &questions, &answers),
@@ -238,6 +226,59 @@ pub fn run(
         sight,
     };
     Ok(TaskRun { record, memory })
+}
+
+/// What a task came to, before it is scored.
+struct Measured {
+    answered: Answered,
+    retrieval: Option<RetrievalRecord>,
+    sight: Option<SightRecord>,
+}
+
+impl Measured {
+    /// No question fits the model.
+    fn nothing(questions: &[Question]) -> Self {
+        let mut answered = Answered::none(Vec::new());
+        answered.too_long = questions.iter().map(|question| question.id.clone()).collect();
+        Self { answered, retrieval: None, sight: None }
+    }
+}
+
+/// The answers to all questions that fit the model's context.
+fn answer(
+    model: &dyn Model,
+    settings: &Settings,
+    request: &Request<'_>,
+    progress: Progress<'_>,
+) -> Result<Measured, TaskError> {
+    let class = model.class();
+    let (mut retrieval, mut sight) = (None, None);
+    let answered = match request.answering {
+        Answering::See { max_tokens, stop } => {
+            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let (answered, record) = see(model, settings, request, gallery, writing, progress)?;
+            sight = Some(record);
+            answered
+        }
+        Answering::Retrieve => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let (answered, record) = rag::retrieve(model, settings, request, corpus, progress)?;
+            retrieval = Some(record);
+            answered
+        }
+        Answering::Augment { max_tokens, stop } => {
+            let corpus = request.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
+            let writing = (*max_tokens, stop.as_slice());
+            let (answered, record) =
+                rag::augment(model, settings, request, corpus, writing, progress)?;
+            retrieval = Some(record);
+            answered
+        }
+        _ if class == ArchitectureClass::DecoderOnly => decode(model, settings, request, progress)?,
+        _ => encode(class, model, settings, request, progress)?,
+    };
+    Ok(Measured { answered, retrieval, sight })
 }
 
 /// What answering came to.
@@ -256,13 +297,13 @@ struct Answered {
 
 /// The answers of a decoder-only model.
 fn decode(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
-    let threads = settings.threads.unwrap_or_else(|| model.backend().default_threads());
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads());
     let (positions, too_long, done);
     match request.answering {
         Answering::Choose | Answering::Predict => {
@@ -306,7 +347,7 @@ fn places<T>(questions: &[Encoded<T>]) -> Vec<usize> {
 /// ([`super::applicability::task`]).
 fn encode(
     class: ArchitectureClass,
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     progress: Progress<'_>,
@@ -334,7 +375,7 @@ use see::see;
 /// The place of `see::see` in a build without pictures.
 #[cfg(not(feature = "multimodal"))]
 fn see(
-    _model: &Model,
+    _model: &dyn Model,
     _settings: &Settings,
     _request: &Request<'_>,
     _gallery: Gallery<'_>,

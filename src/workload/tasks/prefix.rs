@@ -1,7 +1,7 @@
 //! Prefix trees: what several sequences of tokens have in common at their beginning is one branch.
 
-use crate::llama::batch::Batch;
-use crate::llama::error::LlamaError;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
 use std::collections::HashMap;
 
 /// Sequences of tokens, merged as far as they agree from their beginning.
@@ -59,7 +59,7 @@ impl PrefixTree {
     }
 
     /// Fills a batch; the first token of each sequence has the position `from`.
-    pub(super) fn fill(&self, batch: &mut Batch, from: usize) -> Result<(), LlamaError> {
+    pub(super) fn fill(&self, batch: &mut Batch, from: usize) -> Result<(), EngineError> {
         batch.clear();
         for node in &self.nodes {
             let position = i32::try_from(from + node.depth).unwrap_or(i32::MAX);

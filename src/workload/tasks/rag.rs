@@ -8,22 +8,20 @@ use super::answerer::Answer;
 use super::record::{RetrievalRecord, StageSeconds, Work};
 use super::retrieve::{Corpus, Retriever};
 use super::{Answered, Request, TaskError};
+use crate::engine::Model;
+use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question, Sought};
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
-use crate::prompt::environment::{in_words, strict_environment};
+use crate::prompt::sandbox::Sandbox;
 use crate::workload::Progress;
-use minijinja::value::Serde;
-use minijinja::{Environment, Value};
 use std::time::{Duration, Instant};
 
-/// The name of the request's template in its environment.
+/// The name of the request's template in its sandbox.
 const TEMPLATE: &str = "template";
 
 /// The passages nearest to every query, by an encoder.
 pub(super) fn retrieve(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     corpus: &Corpus<'_>,
@@ -51,7 +49,7 @@ pub(super) fn retrieve(
 
 /// Answers of a decoder whose requests hold the chunks that an encoder found.
 pub(super) fn augment(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     corpus: &Corpus<'_>,
@@ -99,7 +97,7 @@ pub(super) fn augment(
 }
 
 impl Answered {
-    pub(super) fn none(memory: Vec<crate::llama::memory::BufferMemory>) -> Self {
+    pub(super) fn none(memory: Vec<crate::engine::memory::BufferMemory>) -> Self {
         let work = Work { request_tokens: 0, evaluated_tokens: 0 };
         Self { positions: Vec::new(), too_long: Vec::new(), answers: Vec::new(), work, memory }
     }
@@ -110,7 +108,7 @@ impl Answered {
     }
 
     /// An error if there is no answer at all.
-    fn checked(&self, questions: &[Question], model: &Model) -> Result<(), TaskError> {
+    fn checked(&self, questions: &[Question], model: &dyn Model) -> Result<(), TaskError> {
         if self.positions.is_empty() {
             let context = model.context_length();
             // How long the shortest is cannot be told before passages are found for it.
@@ -123,28 +121,27 @@ impl Answered {
 
 /// A decoder, and the template of its requests.
 struct Reader<'a> {
-    model: &'a Model,
+    model: &'a dyn Model,
     alone: Alone<'a>,
-    environment: Environment<'static>,
+    sandbox: Sandbox,
     request: &'a Request<'a>,
     max_tokens: u32,
 }
 
 impl<'a> Reader<'a> {
     fn new(
-        model: &'a Model,
+        model: &'a dyn Model,
         settings: &Settings,
         corpus: &Corpus<'_>,
         request: &'a Request<'a>,
         max_tokens: u32,
     ) -> Result<Self, TaskError> {
-        let mut environment = strict_environment();
-        let template = corpus.job.template.clone().unwrap_or_default();
-        environment
-            .add_template_owned(TEMPLATE, template)
-            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+        let sandbox = Sandbox::task();
+        sandbox
+            .add(TEMPLATE, corpus.job.template.as_deref().unwrap_or_default())
+            .map_err(|fault| TaskError::Filling { reason: fault.to_string() })?;
         let alone = Alone::open(model, settings, model.context_length())?;
-        Ok(Self { model, alone, environment, request, max_tokens })
+        Ok(Self { model, alone, sandbox, request, max_tokens })
     }
 
     /// The request as tokens; `None` if it and an answer do not fit the model's context.
@@ -158,10 +155,9 @@ impl<'a> Reader<'a> {
         let passages = chunks.iter().map(|&chunk| serde_json::Value::from(chunk)).collect();
         fields.insert("passages".to_owned(), serde_json::Value::Array(passages));
         let text = self
-            .environment
-            .get_template(TEMPLATE)
-            .and_then(|template| template.render(Value::from(Serde(&fields))))
-            .map_err(|error| TaskError::Filling { reason: in_words(&error) })?;
+            .sandbox
+            .render_one(TEMPLATE, fields)
+            .map_err(|fault| TaskError::Filling { reason: fault.to_string() })?;
         let prompt = self
             .request
             .prompter
@@ -174,14 +170,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the request; returns the first token of the answer.
-    fn read(&mut self, tokens: &[i32]) -> Result<i32, LlamaError> {
+    fn read(&mut self, tokens: &[i32]) -> Result<i32, EngineError> {
         self.alone.context.clear_memory();
         self.alone.read(tokens, 0, true)?;
         self.alone.next()
     }
 
     /// Writes the answer from its first token on, up to one of `stops`.
-    fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, LlamaError> {
+    fn write(&mut self, first: i32, length: usize, stops: &[&str]) -> Result<String, EngineError> {
         let position = i32::try_from(length).unwrap_or(i32::MAX);
         self.alone.write(first, position, self.max_tokens, stops)
     }

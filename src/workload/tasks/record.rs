@@ -14,6 +14,10 @@ pub struct TaskRecord {
     pub task: TaskName,
     /// What requests were put into: `none`, the name of a format, or `own` for the model's template.
     pub format: String,
+    /// The text that opens a thought (`<think>`) at the end of every request, if the format leaves one open:
+    /// answers are then part of the thought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_thought: Option<String>,
     /// Questions that were answered.
     pub questions: u32,
     /// Questions that were not, because they do not fit the model's context.

@@ -6,9 +6,9 @@
 
 use super::TaskError;
 use super::record::IndexUse;
+use crate::engine::Model;
+use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::llama::memory::BufferMemory;
-use crate::llama::model::Model;
 use crate::retrieval::chunk::{Chunk, cut};
 use crate::retrieval::index::{Subject, VectorIndex};
 use crate::workload::embedder::Embedder;
@@ -48,13 +48,13 @@ pub struct Corpus<'a> {
     /// How they are made to be found.
     pub job: &'a CorpusJob,
     /// The model that embeds; `None`: the one that is measured.
-    pub encoder: Option<&'a Model>,
+    pub encoder: Option<&'a dyn Model>,
 }
 
 /// Finds passages.
 #[derive(Debug)]
 pub(super) struct Retriever<'model> {
-    model: &'model Model,
+    model: &'model dyn Model,
     embedder: Embedder<'model>,
     chunks: Vec<Chunk>,
     index: VectorIndex,
@@ -78,7 +78,7 @@ pub(super) struct Found {
 impl<'model> Retriever<'model> {
     /// A retriever for the passages, with queries of up to the encoder's context.
     pub(super) fn open(
-        model: &'model Model,
+        model: &'model dyn Model,
         settings: &Settings,
         passages: &[String],
         job: &CorpusJob,
@@ -109,7 +109,8 @@ impl<'model> Retriever<'model> {
             let vectors = embedder.embed(&texts, &mut |_| {})?;
             let rows = vectors.iter().map(Vec::as_slice);
             let index = VectorIndex::build(subject.dimensions, rows)?;
-            index.save(&job.index, &subject)?;
+            // One that cannot be kept is made again.
+            let _ = index.save(&job.index, &subject);
             index
         };
         let chunk_count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);

@@ -8,12 +8,14 @@ use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
 use super::record::{SightRecord, SightSeconds};
 use super::{Answered, Gallery, Request, TaskError};
+use crate::causes;
 use crate::dataset::picture;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::Projector;
+use crate::engine::picture::{EncodedPicture, PictureExtent};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, PictureFile, Question};
-use crate::llama::context::ContextShape;
-use crate::llama::model::Model;
-use crate::llama::projector::{EncodedPicture, Projector};
 use crate::workload::Progress;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,13 +28,6 @@ struct Fitting<'a> {
     /// Tokens before the picture, and behind it.
     before: Vec<i32>,
     behind: Vec<i32>,
-}
-
-/// What a picture of a size takes.
-#[derive(Clone, Copy)]
-struct Extent {
-    tokens: usize,
-    longest_part: usize,
 }
 
 /// The questions that fit the model, and the room that they need.
@@ -58,19 +53,19 @@ struct Times {
 
 /// Answers of a decoder that sees, up to so many tokens or to one of the texts at which it stops.
 pub(super) fn see(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
     gallery: Gallery<'_>,
     (max_tokens, stop): (u32, &[String]),
     progress: Progress<'_>,
 ) -> Result<(Answered, SightRecord), TaskError> {
-    let mut projector = Projector::load(model, gallery.projector, settings)?;
+    let mut projector = model.projector(gallery.projector, settings)?;
     let Fitted { questions, too_long, most, longest_part } =
-        fit(model, &projector, request, max_tokens)?;
+        fit(model, projector.as_ref(), request, max_tokens)?;
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
     stops.extend(request.prompter.stops());
-    let shape = shape(settings, &projector, most, longest_part);
+    let shape = shape(settings, projector.as_ref(), most, longest_part);
     let mut alone = Alone::with_shape(model, settings, shape)?;
     let mut answered = Answered { too_long, ..Answered::none(alone.context.memory()) };
     let mut times = Times::default();
@@ -79,13 +74,13 @@ pub(super) fn see(
         let name = fitting.picture.name.as_str();
         let mut seen = match encoded.take() {
             Some((known, seen)) if known == name => seen,
-            _ => look(&mut projector, gallery, fitting, &mut times)?,
+            _ => look(projector.as_mut(), gallery, fitting, &mut times)?,
         };
-        let tokens = fitting.before.len() + seen.tokens() + fitting.behind.len();
+        let tokens = fitting.before.len() + seen.extent.tokens + fitting.behind.len();
         let start = Instant::now();
         alone.context.clear_memory();
         let position = alone.read(&fitting.before, 0, false)?;
-        let position = projector.read(&mut alone.context, &mut seen, position)?;
+        let position = alone.context.read_picture(&mut seen, position)?;
         let position = alone.read(&fitting.behind, position, true)?;
         let first = alone.next()?;
         times.prefill += start.elapsed();
@@ -99,14 +94,14 @@ pub(super) fn see(
         answered.answers.push(Answer::Text(text));
         tell(progress, done + 1, questions.len());
     }
-    Ok((answered, times.record(&projector)))
+    Ok((answered, times.record(projector.as_ref())))
 }
 
 /// The context for the longest question. A picture whose parts attend to each other in both directions
 /// is computed in one go.
 fn shape(
     settings: &Settings,
-    projector: &Projector<'_>,
+    projector: &dyn Projector,
     most: usize,
     longest_part: usize,
 ) -> ContextShape {
@@ -119,7 +114,7 @@ fn shape(
 
 /// Reads a picture's file and encodes it.
 fn look(
-    projector: &mut Projector<'_>,
+    projector: &mut dyn Projector,
     gallery: Gallery<'_>,
     fitting: &Fitting<'_>,
     times: &mut Times,
@@ -129,7 +124,7 @@ fn look(
     let path = gallery.folder.join(name);
     let picture = picture::bytes(&path)
         .and_then(|bytes| picture::decode(&path, &bytes))
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(causes::in_words(&error)))?;
     if (picture.width, picture.height) != (*width, *height) {
         return Err(wrong(format!(
             "the picture {} has changed since the run began",
@@ -137,26 +132,26 @@ fn look(
         )));
     }
     let start = Instant::now();
-    let encoded = projector.prepare(&picture).and_then(|prepared| projector.encode(prepared));
+    let encoded = projector.encode(&picture);
     let encoded = encoded.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
     times.encoding += start.elapsed();
     times.pictures += 1;
-    times.picture_tokens += encoded.tokens();
+    times.picture_tokens += encoded.extent.tokens;
     Ok(encoded)
 }
 
 /// Turns requests into tokens and leaves out what does not fit the model's context; how many tokens a
 /// picture takes depends on its size alone.
 fn fit<'a>(
-    model: &Model,
-    projector: &Projector<'_>,
+    model: &dyn Model,
+    projector: &dyn Projector,
     request: &Request<'a>,
     max_tokens: u32,
 ) -> Result<Fitted<'a>, TaskError> {
     let context = model.context_length();
     let mut fitted =
         Fitted { questions: Vec::new(), too_long: Vec::new(), most: 0, longest_part: 0 };
-    let mut extents: HashMap<(u32, u32), Extent> = HashMap::new();
+    let mut extents: HashMap<(u32, u32), PictureExtent> = HashMap::new();
     let mut shortest = usize::MAX;
     for (position, question) in request.questions.iter().enumerate() {
         let Asked::See { picture, request: text, .. } = &question.asked else { continue };
@@ -165,9 +160,7 @@ fn fit<'a>(
         let extent = if let Some(&known) = extents.get(&size) {
             known
         } else {
-            let measured = projector.measure(size.0, size.1)?;
-            let extent =
-                Extent { tokens: measured.tokens(), longest_part: measured.longest_part() };
+            let extent = projector.measure(size.0, size.1)?;
             extents.insert(size, extent);
             extent
         };
@@ -190,7 +183,7 @@ fn fit<'a>(
 
 /// The tokens before and behind the picture of a request.
 fn around(
-    model: &Model,
+    model: &dyn Model,
     request: &Request<'_>,
     question: &Question,
     text: &str,
@@ -211,7 +204,7 @@ fn around(
 }
 
 impl Times {
-    fn record(&self, projector: &Projector<'_>) -> SightRecord {
+    fn record(&self, projector: &dyn Projector) -> SightRecord {
         #[expect(clippy::cast_precision_loss, reason = "a mean, shown with two digits")]
         let tokens_per_picture = self.picture_tokens as f64 / f64::from(self.pictures.max(1));
         SightRecord {
@@ -230,9 +223,9 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::llama::backend::Backend;
+    use crate::engine::{Engine as _, LoadExtent};
     use crate::experiment::tasks::Answering;
-    use crate::llama::backend::Backend;
-    use crate::llama::model::LoadExtent;
     use crate::metrics::TaskMetric;
     use crate::prompt::choice::Prompter;
     use crate::workload::tasks::{TaskRun, run};
@@ -246,9 +239,9 @@ mod tests {
         Settings { threads: Some(1), ..Settings::default() }
     }
 
-    fn load() -> Model {
+    fn load() -> Box<dyn Model> {
         let path = demo("model/quantbench-demo-chat-F16.gguf");
-        Model::load(Backend::initialise(), &path, &settings(), LoadExtent::Everything).unwrap()
+        Backend::initialise().load(&path, &settings(), LoadExtent::Everything).unwrap()
     }
 
     fn question(name: &str, request: &str, reference: &str) -> Question {
@@ -275,7 +268,7 @@ mod tests {
             corpus: None,
             gallery: Some(Gallery { folder: &folder, projector }),
         };
-        run(&model, &settings(), &request, &mut |_, _| ())
+        run(model.as_ref(), &settings(), &request, &mut |_, _| ())
     }
 
     fn projector() -> PathBuf {
@@ -298,7 +291,7 @@ mod tests {
             corpus: None,
             gallery: None,
         };
-        let (before, behind) = around(&model, &request, &question, text).unwrap();
+        let (before, behind) = around(model.as_ref(), &request, &question, text).unwrap();
         let special = |text: &str| model.tokenize(text, false, true).unwrap();
         let plain = |text: &str| model.tokenize(text, false, false).unwrap();
         let begin: Vec<i32> = model.beginning_token().into_iter().collect();
@@ -349,8 +342,8 @@ mod tests {
             (record.questions, record.too_long.as_slice()),
             (1, &["scenes/002.png".to_owned()][..])
         );
-        let error = ask(&[long], &projector()).unwrap_err().to_string();
-        assert!(error.starts_with("none of the 1 questions fits"), "{error}");
+        let record = ask(&[long], &projector()).unwrap().record;
+        assert_eq!((record.questions, record.too_long.len()), (0, 1));
     }
 
     #[test]

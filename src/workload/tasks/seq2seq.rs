@@ -8,8 +8,8 @@ use super::TaskError;
 use super::answerer::{Answer, Answerer, GroupSize, Lane, Likelihood};
 use super::draft::{self, Draft, Limits};
 use super::record::Work;
+use crate::engine::ContextShape;
 use crate::experiment::settings::Settings;
-use crate::llama::context::ContextShape;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::Range;
 
@@ -163,7 +163,7 @@ impl Answerer for SourceWriter {
             lane.batch.add(self.start_token, 0, sequence(nth), true)?;
         }
         lane.context.decode(&mut lane.batch)?;
-        let vocabulary = lane.context.model().vocabulary_size();
+        let vocabulary = lane.model.vocabulary_size();
         let logits = lane.context.all_logits(sources.len())?.chunks_exact(vocabulary);
         let begin = |(nth, row): (usize, &[f32])| Draft::begin(sequence(nth), 1, row);
         let drafts = logits.enumerate().map(begin).collect();
@@ -262,7 +262,7 @@ impl Answerer for SourceChooser {
                 lane.batch.add(token, position, sequence(nth), true)?;
             }
         }
-        let vocabulary = lane.context.model().vocabulary_size().max(1);
+        let vocabulary = lane.model.vocabulary_size().max(1);
         let outputs = lane.batch.len();
         let mut logits: &[f32] = &[];
         if outputs > 0 {

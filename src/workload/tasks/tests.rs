@@ -1,19 +1,22 @@
 //! Answering on the demo models: side by side and alone come to the same.
 
 use super::choose::Chooser;
-use super::encode::{EncodedAlternative, Encoder};
+use super::encode::{Encoded, EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
 use super::{Answer, Answerer as _, Request, TaskError, TaskRun, answerer, run};
+use crate::engine::ContextPurpose;
+use crate::engine::ContextShape;
+use crate::engine::Model;
+use crate::engine::batch::Batch;
+use crate::engine::llama::backend::Backend;
+use crate::engine::{Engine as _, LoadExtent};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
-use crate::llama::backend::Backend;
-use crate::llama::batch::Batch;
-use crate::llama::context::{Context, ContextShape};
-use crate::llama::model::{LoadExtent, Model};
 use crate::metrics::TaskMetric;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
+use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::workload::seq2seq::SequenceToSequence;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::path::Path;
@@ -27,9 +30,9 @@ fn settings(threads: u32) -> Settings {
     Settings { threads: Some(threads), ..Settings::default() }
 }
 
-fn load(path: &str) -> Model {
-    let backend = Backend::initialise();
-    Model::load(backend, Path::new(path), &settings(1), LoadExtent::Everything).unwrap()
+fn load(path: &str) -> Box<dyn Model> {
+    let llama = Backend::initialise();
+    llama.load(Path::new(path), &settings(1), LoadExtent::Everything).unwrap()
 }
 
 fn choice(id: usize, request: &str, continuations: &[&str]) -> Question {
@@ -65,7 +68,7 @@ fn questions() -> Vec<Question> {
 }
 
 fn ask(
-    model: &Model,
+    model: &dyn Model,
     questions: &[Question],
     answering: &Answering,
     prompter: &Prompter,
@@ -85,10 +88,10 @@ fn ask(
 }
 
 /// The log-likelihood of one alternative, evaluated alone in an ordinary context.
-fn alone(model: &Model, alternative: &EncodedAlternative) -> f64 {
+fn alone(model: &dyn Model, alternative: &EncodedAlternative) -> f64 {
     let count = u32::try_from(alternative.tokens.len()).unwrap();
     let shape = ContextShape { tokens: count, sequences: 1, batch: count, ubatch: count };
-    let mut context = Context::new(model, &settings(1), shape).unwrap();
+    let mut context = model.context(&settings(1), shape, ContextPurpose::Separate).unwrap();
     let mut batch = Batch::with_capacity(alternative.tokens.len());
     for (position, &token) in (0..).zip(&alternative.tokens) {
         batch.add(token, position, 0, true).unwrap();
@@ -107,7 +110,7 @@ fn alone(model: &Model, alternative: &EncodedAlternative) -> f64 {
 #[test]
 fn alternatives_side_by_side_are_as_probable_as_alone() {
     let model = load(DEMO);
-    let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+    let encoder = Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
     let mut one_passage = questions();
     one_passage.truncate(6);
     // With a common beginning, and without one.
@@ -116,11 +119,46 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
         let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
         let work = chooser.work();
         assert!(work.evaluated_tokens * 3 < work.request_tokens, "{work:?}");
-        let done = answerer::run(&chooser, &model, &settings(2), &mut |_, _| ()).unwrap();
+        let done = answerer::run(&chooser, model.as_ref(), &settings(2), &mut |_, _| ()).unwrap();
         for (question, answer) in encoded.iter().zip(&done.answers) {
             let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
             for (alternative, found) in question.tokens.iter().zip(found) {
-                let expected = alone(&model, alternative);
+                let expected = alone(model.as_ref(), alternative);
+                let difference = (found.log_likelihood - expected).abs();
+                assert!(difference < 0.02, "{found:?} is not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
+    const WINDOW: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let gemma = ARCHITECTURES.iter().find(|architecture| architecture.name == "gemma2").unwrap();
+    made_up::write(*gemma, &path);
+    let model = load(path.to_str().unwrap());
+    // More than the windows of all alternatives hold together.
+    let request: Vec<i32> = (0..600).map(|position| position * 7 % 37 + 1).collect();
+    let question = |first: i32| {
+        let alternative = |last: i32| {
+            let tokens = [&[first], request.as_slice(), &[last, last + 1]].concat();
+            EncodedAlternative { scored_from: tokens.len() - 2, tokens }
+        };
+        Encoded { position: 0, tokens: (1..5).map(alternative).collect() }
+    };
+    let settings = Settings { ubatch: 32, ..settings(1) };
+    // With a common beginning, and without one.
+    for questions in [vec![question(1)], vec![question(1), question(2)]] {
+        let chooser = Chooser::new(questions.clone(), model.vocabulary_size());
+        let shape = chooser.shape(&settings);
+        assert!(shape.tokens as usize > WINDOW * shape.sequences as usize + 256, "{shape:?}");
+        let done = answerer::run(&chooser, model.as_ref(), &settings, &mut |_, _| ()).unwrap();
+        for (question, answer) in questions.iter().zip(&done.answers) {
+            let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
+            for (alternative, found) in question.tokens.iter().zip(found) {
+                let expected = alone(model.as_ref(), alternative);
                 let difference = (found.log_likelihood - expected).abs();
                 assert!(difference < 0.02, "{found:?} is not {expected}");
             }
@@ -133,14 +171,16 @@ fn short_questions_with_many_sequences_are_answered() {
     let model = load(DEMO);
     let words = ["one", "two", "red", "blue", "old", "new", "in", "on", "a", "the"];
     let chosen: Vec<Question> = (0..20).map(|nth| choice(nth, "It is", &words)).collect();
-    let record = ask(&model, &chosen, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
+    let record =
+        ask(model.as_ref(), &chosen, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
     assert_eq!(record.answers.len(), 20);
     let single = [choice(0, "a", &["b", "c"])];
-    let record = ask(&model, &single, &Answering::Choose, &Prompter::Plain, 1).unwrap().record;
+    let record =
+        ask(model.as_ref(), &single, &Answering::Choose, &Prompter::Plain, 1).unwrap().record;
     assert_eq!(record.answers.len(), 1);
     let written: Vec<Question> = (0..16).map(|_| writing("Tell me", "so")).collect();
     let generate = Answering::Generate { max_tokens: 2, stop: Vec::new() };
-    let record = ask(&model, &written, &generate, &Prompter::Plain, 1).unwrap().record;
+    let record = ask(model.as_ref(), &written, &generate, &Prompter::Plain, 1).unwrap().record;
     assert_eq!(record.answers.len(), 16);
 }
 
@@ -161,7 +201,7 @@ fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
         ("auto", "assistant\nthe mill"),
     ] {
         let prompter = format(name);
-        let encoder = Encoder { model: &model, prompter: &prompter, separator: None };
+        let encoder = Encoder { model: model.as_ref(), prompter: &prompter, separator: None };
         let encoded = encoder.alternatives(&[choice(0, "Where?", &["the mill", "x"])]).unwrap();
         let found = &encoded.fitting[0].tokens[0];
         let text = |tokens: &[i32]| -> String {
@@ -178,10 +218,11 @@ fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
 fn figures_are_the_same_whatever_the_number_of_threads() {
     let model = load(DEMO);
     let answers = |threads| {
-        let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+        let encoder =
+            Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
         let encoded = encoder.alternatives(&questions()).unwrap().fitting;
         let chooser = Chooser::new(encoded, model.vocabulary_size());
-        answerer::run(&chooser, &model, &settings(threads), &mut |_, _| ()).unwrap().answers
+        answerer::run(&chooser, model.as_ref(), &settings(threads), &mut |_, _| ()).unwrap().answers
     };
     assert_eq!(answers(1), answers(2));
 }
@@ -189,7 +230,7 @@ fn figures_are_the_same_whatever_the_number_of_threads() {
 #[test]
 fn white_space_between_request_and_continuation_belongs_to_the_continuation() {
     let model = load(DEMO);
-    let encoder = Encoder { model: &model, prompter: &Prompter::Plain, separator: None };
+    let encoder = Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
     let encode = |request: &str, continuation: &str| {
         let questions = [choice(0, request, &[continuation, "x"])];
         encoder.alternatives(&questions).unwrap().fitting.swap_remove(0).tokens.swap_remove(0)
@@ -220,7 +261,7 @@ fn the_chat_model_answers_in_its_own_format_and_not_in_another() {
     let written = |format: &str| {
         let choice: FormatChoice = format.parse().unwrap();
         let prompter = Prompter::new(choice, || Ok(None)).unwrap();
-        ask(&model, &questions, &answering, &prompter, 2).unwrap().record
+        ask(model.as_ref(), &questions, &answering, &prompter, 2).unwrap().record
     };
     let right = |record: &super::record::TaskRecord| record.scores[0].counts.iter().sum::<f64>();
     let chatml = written("chatml");
@@ -235,18 +276,20 @@ fn the_chat_model_answers_in_its_own_format_and_not_in_another() {
 }
 
 #[test]
-fn what_does_not_fit_is_named_and_what_cannot_be_asked_is_an_error() {
+fn what_does_not_fit_is_named() {
     let model = load(DEMO);
     let long = "word ".repeat(2000);
     let mut questions = questions();
     questions.insert(3, choice(99, &long, &["a", "b"]));
-    let record = ask(&model, &questions, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
+    let record =
+        ask(model.as_ref(), &questions, &Answering::Choose, &Prompter::Plain, 2).unwrap().record;
     assert_eq!(record.too_long, ["99"]);
     assert_eq!((record.questions, record.answers.len()), (14, 14));
     let only = [choice(99, &long, &["a", "b"])];
-    let error = ask(&model, &only, &Answering::Choose, &Prompter::Plain, 1).unwrap_err();
-    let message = error.to_string();
-    assert!(message.starts_with("none of the 1 questions fits the model's context of 1024 tokens"));
+    let record =
+        ask(model.as_ref(), &only, &Answering::Choose, &Prompter::Plain, 1).unwrap().record;
+    assert_eq!((record.questions, record.too_long.as_slice()), (0, &["99".to_owned()][..]));
+    assert_eq!((record.answers.len(), record.scores[0].counts.len()), (0, 0));
 }
 
 #[test]
@@ -264,12 +307,12 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
         })
         .collect();
     let tokens = |text: &str| model.tokenize(text, true, false).unwrap();
-    let mut reader = SequenceToSequence::new(&model, &settings(1), 300, 100).unwrap();
+    let mut reader = SequenceToSequence::new(model.as_ref(), &settings(1), 300, 100).unwrap();
 
     let written: Vec<Question> =
         sentences.iter().map(|(source, target)| writing(source, target)).collect();
     let generate = Answering::Generate { max_tokens: 48, stop: vec![".".to_owned()] };
-    let record = ask(&model, &written, &generate, &Prompter::Plain, 2).unwrap().record;
+    let record = ask(model.as_ref(), &written, &generate, &Prompter::Plain, 2).unwrap().record;
     for ((source, _), answer) in sentences.iter().zip(&record.answers) {
         let alone = reader.answer(&tokens(source), 48).unwrap();
         let alone = alone.iter().filter(|&&token| !model.ends_generation(token));
@@ -294,7 +337,7 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
     let asked = Asked::Choose { alternatives: alternatives.collect(), right: 1 };
     chosen.push(Question { id: "sources".to_owned(), asked });
     let answered =
-        super::with_encoder::choose(&model, &settings(2), &chosen, &mut |_, _| ()).unwrap();
+        super::with_encoder::choose(model.as_ref(), &settings(2), &chosen, &mut |_, _| ()).unwrap();
     assert!(answered.work.evaluated_tokens * 2 < answered.work.request_tokens);
     let vocabulary = model.vocabulary_size();
     for (question, answer) in chosen.iter().zip(&answered.answers) {

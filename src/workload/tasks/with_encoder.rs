@@ -10,10 +10,10 @@ use super::draft::Limits;
 use super::record::Work;
 use super::seq2seq::{Pairs, SourceChooser, SourceWriter};
 use super::{Answered, TaskError};
+use crate::engine::Model;
+use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question};
-use crate::llama::error::LlamaError;
-use crate::llama::model::Model;
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ struct Fitting<T> {
 
 /// Turns questions into tokens; `longest` says how many tokens the encoder has to read at once.
 fn fit<T>(
-    model: &Model,
+    model: &dyn Model,
     questions: &[Question],
     encode: impl Fn(&Question) -> Result<T, TaskError>,
     longest: impl Fn(&T) -> usize,
@@ -54,7 +54,7 @@ fn fit<T>(
 
 /// Requests and continuations as tokens, with what ends a text: an encoder was trained on whole texts,
 /// and a decoder writes the token that ends one.
-fn fit_pairs(model: &Model, questions: &[Question]) -> Result<Fitting<Pairs>, TaskError> {
+fn fit_pairs(model: &dyn Model, questions: &[Question]) -> Result<Fitting<Pairs>, TaskError> {
     let encode = |question: &Question| -> Result<Pairs, TaskError> {
         let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
         let tokens = |text: &str| model.tokenize(text, true, false);
@@ -80,7 +80,7 @@ struct Places {
 
 /// How near each alternative is to its request.
 pub(super) fn nearest(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     questions: &[Question],
     progress: Progress<'_>,
@@ -133,7 +133,7 @@ pub(super) fn nearest(
 
 /// What an encoder-decoder writes, the most probable token each time.
 pub(super) fn write(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     questions: &[Question],
     limits: &Limits,
@@ -153,7 +153,7 @@ pub(super) fn write(
 
 /// How probable each alternative is to an encoder-decoder that has read its request.
 pub(super) fn choose(
-    model: &Model,
+    model: &dyn Model,
     settings: &Settings,
     questions: &[Question],
     progress: Progress<'_>,
@@ -167,6 +167,6 @@ pub(super) fn choose(
 }
 
 /// The token that a decoder begins with.
-fn start_token(model: &Model) -> Result<i32, TaskError> {
-    Ok(model.decoder_start_token().ok_or(LlamaError::NoStartToken)?)
+fn start_token(model: &dyn Model) -> Result<i32, TaskError> {
+    Ok(model.decoder_start_token().ok_or(EngineError::NoStartToken)?)
 }

@@ -9,7 +9,7 @@
 
 mod walk;
 
-use crate::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::graph::{Graph, Node, Operation};
 use std::collections::BTreeSet;
 use walk::Walk;
 

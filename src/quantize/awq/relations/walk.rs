@@ -1,7 +1,7 @@
 //! The way of one producer's channels through the graph, and where it must end.
 
 use super::{Bias, Candidate, Map, Relation, Sharing, adds};
-use crate::llama::graph::{Node, Operation};
+use crate::engine::llama::graph::{Node, Operation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The way of one candidate's channels through the graph.

@@ -1,7 +1,7 @@
 //! Scaled models are the same models; salient channels are found; files are what was searched for.
 
 use super::*;
-use crate::llama::graph;
+use crate::engine::llama::graph;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::quantize::testing::{
     THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,
@@ -203,6 +203,7 @@ fn a_file_is_made_with_the_same_types_and_a_smaller_loss_and_the_matrix_follows_
             last = fraction;
         }
         Told::Memory(parts) => memory = parts,
+        Told::Note(_) => {}
     })
     .unwrap();
     assert!((last - 1.0).abs() < f64::EPSILON && report.passes > 1);

@@ -185,7 +185,7 @@ fn bits(code: i8, add: i8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::blocks;
+    use crate::engine::llama::blocks;
     use crate::model::gguf::GgmlType;
 
     /// A block with every field at random.

@@ -4,8 +4,8 @@
 //! network with a residual stream the cuts are that stream, before and after each of its parts. Nothing is
 //! known here of architectures or names but those of weights. Uses `llama::graph`; used by the plan.
 
-use crate::llama::graph::{Graph, Node, Operation};
-use crate::llama::partial::{Look, Part};
+use crate::engine::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::partial::{Look, Part};
 use std::collections::HashMap;
 
 /// The steps of a graph, and what they need.

@@ -8,7 +8,7 @@ mod flow;
 
 pub use flow::Flow;
 
-use crate::llama::graph::{Graph, Node, Operation};
+use crate::engine::llama::graph::{Graph, Node, Operation};
 use std::collections::HashMap;
 
 /// Products that have the same inputs.

@@ -1,10 +1,11 @@
 //! Plans of made-up models of several architectures.
 
 use super::*;
+use crate::engine::LoadExtent;
+use crate::engine::llama::backend::Backend;
+use crate::engine::llama::model::Model;
+use crate::engine::llama::partial::{Look, PartialContext};
 use crate::experiment::settings::Settings;
-use crate::llama::backend::Backend;
-use crate::llama::model::{LoadExtent, Model};
-use crate::llama::partial::{Look, PartialContext};
 use crate::quantize::testing::THREADS;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, Architecture, LAYERS};
 

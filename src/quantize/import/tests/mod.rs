@@ -3,6 +3,7 @@
 #![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "small numbers")]
 
 mod packing;
+mod reading;
 
 use super::*;
 use crate::model::gguf::{GgmlType, Value};
@@ -95,12 +96,19 @@ impl Scene {
     }
 
     fn import(&self, kind: CheckpointKind) -> Result<GgufInput, ImportError> {
+        self.import_with_note(kind).map(|(made, _)| made)
+    }
+
+    fn import_with_note(
+        &self,
+        kind: CheckpointKind,
+    ) -> Result<(GgufInput, Option<String>), ImportError> {
         let (checkpoint, output) = (self.path("checkpoint"), self.path("out.gguf"));
         let base = self.path("base.gguf");
         let request = Import { checkpoint: &checkpoint, kind, base: &base, output: &output };
         let backend = Backend::initialise();
-        import(backend, &request, |_| {})?;
-        Ok(GgufInput::open(backend, &output)?)
+        let note = import(backend, &request, |_| {})?;
+        Ok((GgufInput::open(backend, &output)?, note))
     }
 
     /// Every weight of the result is the checkpoint's, up to `tolerance` times scale · zero.
@@ -183,6 +191,14 @@ fn gptq_of_every_width_group_and_version_keeps_every_weight() {
             Scene::check(&made, &layers, format, tolerance);
         }
     }
+}
+
+fn awq(layers: &[Rounded]) -> Tensors {
+    let mut tensors = Tensors::default();
+    for ((_, module, _), layer) in LAYERS.into_iter().zip(layers) {
+        tensors.awq_gemm(module, layer);
+    }
+    tensors
 }
 
 #[test]

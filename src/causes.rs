@@ -1,0 +1,44 @@
+//! Causes: an error told from what was tried down to what the system said, each cause once.
+//!
+//! That holds because no message contains its source's; `tests/architecture.rs` checks it.
+
+use crate::files;
+use std::error::Error;
+use std::io;
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn in_words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        let system = error.downcast_ref::<io::Error>();
+        if system.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
+            && let Some(limit) = files::in_words_of_size_limit()
+        {
+            text = format!("{text}: {limit}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot write {name}")]
+    struct Failed {
+        name: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let source = io::Error::other("the disk is full");
+        let error = io::Error::other(Failed { name: "a", source });
+        assert_eq!(in_words(&error), "cannot write a: the disk is full");
+    }
+}

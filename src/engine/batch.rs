@@ -1,0 +1,109 @@
+//! Batches: the tokens of one evaluation, with position, sequence and whether output is wanted.
+
+use super::error::EngineError;
+
+/// Tokens to evaluate together. Owns its memory; reused between evaluations.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) tokens: Vec<i32>,
+    /// Hidden states in place of tokens; empty if there are tokens.
+    pub(super) hidden: Vec<f32>,
+    pub(super) positions: Vec<i32>,
+    /// Sequences that each token belongs to, at least one.
+    pub(super) sequence_counts: Vec<i32>,
+    /// The sequences of all tokens, one after the other.
+    pub(super) sequences: Vec<i32>,
+    pub(super) outputs: Vec<i8>,
+    capacity: usize,
+}
+
+impl Batch {
+    /// An empty batch for up to `capacity` tokens.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(capacity),
+            hidden: Vec::new(),
+            positions: Vec::with_capacity(capacity),
+            sequence_counts: Vec::with_capacity(capacity),
+            sequences: Vec::with_capacity(capacity),
+            outputs: Vec::with_capacity(capacity),
+            capacity,
+        }
+    }
+
+    /// Removes all tokens.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.hidden.clear();
+        self.positions.clear();
+        self.sequence_counts.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    /// Adds one token at `position` of `sequence`; `output` asks for its logits.
+    ///
+    /// # Errors
+    /// [`EngineError::BatchFull`].
+    pub fn add(
+        &mut self,
+        token: i32,
+        position: i32,
+        sequence: i32,
+        output: bool,
+    ) -> Result<(), EngineError> {
+        self.add_shared(token, position, &[sequence], output)
+    }
+
+    /// Adds one token that several sequences have at the same position, with the same tokens before
+    /// it: it is evaluated once for all of them. At least one sequence; only for contexts made with
+    /// [`ContextPurpose::Shared`](super::ContextPurpose::Shared).
+    ///
+    /// # Errors
+    /// [`EngineError::BatchFull`].
+    pub fn add_shared(
+        &mut self,
+        token: i32,
+        position: i32,
+        sequences: &[i32],
+        output: bool,
+    ) -> Result<(), EngineError> {
+        if self.tokens.len() == self.capacity {
+            return Err(EngineError::BatchFull { capacity: self.capacity });
+        }
+        self.tokens.push(token);
+        self.positions.push(position);
+        self.sequences.extend_from_slice(sequences);
+        self.sequence_counts.push(i32::try_from(sequences.len()).unwrap_or(i32::MAX));
+        self.outputs.push(i8::from(output));
+        Ok(())
+    }
+
+    /// Hidden states, rows of `width`, at the first positions of sequence 0 in place of the embeddings of
+    /// tokens; every position has an output. What does not fill a row is left out.
+    pub(super) fn of_hidden(hidden: &[f32], width: usize) -> Self {
+        let count = hidden.len().checked_div(width).unwrap_or(0);
+        let mut batch = Self::with_capacity(count);
+        batch.hidden.extend_from_slice(&hidden[..count * width]);
+        // Not read where there are hidden states; its length is the batch's.
+        batch.tokens.resize(count, 0);
+        batch.positions.extend(0..i32::try_from(count).unwrap_or(i32::MAX));
+        batch.sequences.resize(count, 0);
+        batch.sequence_counts.resize(count, 1);
+        batch.outputs.resize(count, 1);
+        batch
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are no tokens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}

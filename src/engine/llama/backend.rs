@@ -1,0 +1,96 @@
+//! Start of llama.cpp: [`Backend`] is the proof that it happened.
+
+use super::model::Model;
+use super::{devices, log, shim};
+use crate::engine::error::EngineError;
+use crate::engine::name::EngineName;
+use crate::engine::{self, Device, Engine, LoadExtent};
+use crate::experiment::settings::Settings;
+use llama_cpp_sys_2 as sys;
+use std::ffi::CStr;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Proof that llama.cpp is initialised; whatever needs that takes it.
+///
+/// It is never freed: freeing only matters to MPI, and a worker ends with its process.
+#[derive(Debug, Clone, Copy)]
+pub struct Backend(());
+
+impl Backend {
+    /// Initialises llama.cpp, once per process, and loads its back ends.
+    pub fn initialise() -> Self {
+        static ONCE: OnceLock<()> = OnceLock::new();
+        ONCE.get_or_init(|| {
+            log::install();
+            load_backend_modules();
+            // SAFETY: called once, before any other use of llama.cpp.
+            unsafe { sys::llama_backend_init() };
+        });
+        Self(())
+    }
+}
+
+impl Engine for Backend {
+    fn name(&self) -> EngineName {
+        EngineName::LlamaCpp
+    }
+
+    fn version(&self) -> String {
+        // SAFETY: returns a string constant.
+        let version = unsafe { sys::llama_version() };
+        if version.is_null() {
+            return "unknown".to_owned();
+        }
+        // SAFETY: not null, terminated, constant.
+        unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned()
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        devices::list(*self)
+    }
+
+    /// The number that llama-bench uses when none is given, or as many as this process has processors
+    /// (affinity) and processor time (control group) for, if that is less: llama.cpp's threads wait for
+    /// each other, so one without a processor holds up all.
+    fn default_threads(&self) -> u32 {
+        // SAFETY: takes and keeps nothing.
+        let threads = unsafe { shim::quantbench_default_threads() };
+        let threads = u32::try_from(threads).unwrap_or(1);
+        let allowed = std::thread::available_parallelism().map_or(usize::MAX, Into::into);
+        threads.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
+    }
+
+    fn load(
+        &self,
+        path: &Path,
+        settings: &Settings,
+        extent: LoadExtent,
+    ) -> Result<Box<dyn engine::Model>, EngineError> {
+        Ok(Box::new(Model::load(*self, path, settings, extent)?))
+    }
+}
+
+/// In the portable build back ends are modules: in `backends/` beside the executable, beside it, or where they were
+/// built.
+#[cfg(feature = "portable")]
+fn load_backend_modules() {
+    use std::ffi::CString;
+    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(ToOwned::to_owned));
+    let built = option_env!("QUANTBENCH_BACKENDS_DIR").map(std::path::PathBuf::from);
+    let folders =
+        beside.iter().map(|folder| folder.join("backends")).chain(beside.clone()).chain(built);
+    for folder in folders.filter(|folder| folder.is_dir()) {
+        if let Some(folder) = folder.to_str().and_then(|folder| CString::new(folder).ok()) {
+            // SAFETY: a terminated path that outlives the call.
+            unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) };
+        }
+        // SAFETY: reads a counter.
+        if unsafe { sys::ggml_backend_reg_count() } > 0 {
+            return;
+        }
+    }
+}
+
+#[cfg(not(feature = "portable"))]
+fn load_backend_modules() {}

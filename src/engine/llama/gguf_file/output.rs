@@ -1,0 +1,201 @@
+//! A GGUF that is written: header first, then each tensor's data in order.
+
+use super::{GgufFileError, Metadata};
+use crate::engine::llama::model::to_c_string;
+use crate::model::gguf::{GgmlType, Tensor};
+use llama_cpp_sys_2 as sys;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
+
+/// GGUF's default alignment, bytes.
+const ALIGNMENT: usize = 32;
+/// ggml's `GGML_MAX_NAME`, terminating zero excluded.
+const LONGEST_NAME: usize = 63;
+/// ggml's `GGML_MAX_DIMS`.
+const MOST_DIMENSIONS: usize = 4;
+
+/// A tensor that is to be in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorPlan {
+    /// Its name.
+    pub name: String,
+    /// Its dimensions, the row length first.
+    pub dimensions: Vec<u64>,
+    /// The format it is stored in.
+    pub format: GgmlType,
+}
+
+impl From<&Tensor> for TensorPlan {
+    fn from(tensor: &Tensor) -> Self {
+        Self {
+            name: tensor.name.clone(),
+            dimensions: tensor.dimensions.clone(),
+            format: tensor.format,
+        }
+    }
+}
+
+impl TensorPlan {
+    /// Bytes of the data.
+    ///
+    /// # Errors
+    /// [`GgufFileError::Plan`] for what ggml cannot hold.
+    pub fn bytes(&self) -> Result<u64, GgufFileError> {
+        let wrong = |reason: String| GgufFileError::Plan { name: self.name.clone(), reason };
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME || self.name.contains('\0') {
+            return Err(wrong(format!("a name has 1 to {LONGEST_NAME} bytes, none of them zero")));
+        }
+        if self.dimensions.is_empty() || self.dimensions.len() > MOST_DIMENSIONS {
+            return Err(wrong(format!("a tensor has 1 to {MOST_DIMENSIONS} dimensions")));
+        }
+        let (per_block, row) = (self.format.block_weights(), self.dimensions[0]);
+        if row % per_block != 0 {
+            return Err(wrong(format!(
+                "{} stores blocks of {per_block} weights, its rows have {row}",
+                self.format
+            )));
+        }
+        self.dimensions
+            .iter()
+            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension))
+            .and_then(|weights| (weights / per_block).checked_mul(self.format.block_bytes()))
+            .filter(|&bytes| i64::try_from(bytes).is_ok())
+            .ok_or_else(|| wrong(format!("its dimensions {:?} are impossible", self.dimensions)))
+    }
+}
+
+/// A GGUF whose header is written and whose tensors' data is awaited.
+#[derive(Debug)]
+pub struct GgufOutput {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// Name and bytes of each tensor.
+    awaited: Vec<(String, u64)>,
+    written: usize,
+}
+
+impl GgufOutput {
+    /// Writes the header of a file with these keys and tensors.
+    ///
+    /// # Errors
+    /// When a tensor cannot be as planned, or the file cannot be written.
+    pub fn create(
+        path: &Path,
+        metadata: &Metadata,
+        tensors: &[TensorPlan],
+    ) -> Result<Self, GgufFileError> {
+        let mut names = HashSet::new();
+        if let Some(twice) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+            let reason = "another tensor has this name".to_owned();
+            return Err(GgufFileError::Plan { name: twice.name.clone(), reason });
+        }
+        let awaited = tensors
+            .iter()
+            .map(|tensor| Ok((tensor.name.clone(), tensor.bytes()?)))
+            .collect::<Result<Vec<_>, GgufFileError>>()?;
+        let header = header_bytes(metadata, tensors)?;
+        let failed = |source| GgufFileError::Write { path: path.to_owned(), source };
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+        file.write_all(&header).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), file, awaited, written: 0 })
+    }
+
+    /// The tensor whose turn it is; `None` when all have their data.
+    #[must_use]
+    pub fn turn(&self) -> Option<&str> {
+        self.awaited.get(self.written).map(|(name, _)| name.as_str())
+    }
+
+    /// Writes the data of the next tensor, and padding.
+    ///
+    /// # Errors
+    /// When it is not this tensor's turn, its data has another length than its plan, or the file
+    /// cannot be written.
+    pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufFileError> {
+        let Some((expected, needed)) = self.awaited.get(self.written) else {
+            return Err(GgufFileError::Order { given: name.to_owned(), expected: None });
+        };
+        if expected != name {
+            let expected = Some(expected.clone());
+            return Err(GgufFileError::Order { given: name.to_owned(), expected });
+        }
+        let given = bytes.len() as u64;
+        if given != *needed {
+            return Err(GgufFileError::Bytes { name: name.to_owned(), given, needed: *needed });
+        }
+        let padding = bytes.len().next_multiple_of(ALIGNMENT) - bytes.len();
+        self.file
+            .write_all(bytes)
+            .and_then(|()| self.file.write_all(&[0; ALIGNMENT][..padding]))
+            .map_err(|source| GgufFileError::Write { path: self.path.clone(), source })?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Ends the file. Without this call the file is not whole.
+    ///
+    /// # Errors
+    /// When a tensor has no data, or the file cannot be written.
+    pub fn finish(mut self) -> Result<(), GgufFileError> {
+        let all = self.awaited.len();
+        if self.written < all {
+            return Err(GgufFileError::Unfinished { missing: all - self.written, all });
+        }
+        self.file.flush().map_err(|source| GgufFileError::Write { path: self.path.clone(), source })
+    }
+}
+
+/// ggml's own header for these keys and tensors, whose plans were checked.
+fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, GgufFileError> {
+    let mut whole = Metadata::new();
+    whole.copy_from(metadata);
+    let no_memory = || GgufFileError::Memory { tensors: tensors.len() };
+    // SAFETY: takes nothing.
+    let per_tensor = unsafe { sys::ggml_tensor_overhead() };
+    let entries = Entries::new((tensors.len() + 1) * per_tensor).ok_or_else(no_memory)?;
+    for plan in tensors {
+        let wrong = |reason: String| GgufFileError::Plan { name: plan.name.clone(), reason };
+        let name = to_c_string(&plan.name).map_err(|error| wrong(error.to_string()))?;
+        let sizes: Vec<i64> = plan
+            .dimensions
+            .iter()
+            .map(|&dimension| i64::try_from(dimension).map_err(|error| wrong(error.to_string())))
+            .collect::<Result<_, _>>()?;
+        let count = i32::try_from(sizes.len()).map_err(|error| wrong(error.to_string()))?;
+        // SAFETY: the context has room for one entry per tensor and takes no memory for data; sizes
+        // and their number belong together; rows are whole blocks, as was checked.
+        let tensor = unsafe {
+            sys::ggml_new_tensor(entries.0.as_ptr(), plan.format.number(), count, sizes.as_ptr())
+        };
+        let tensor = NonNull::new(tensor).ok_or_else(no_memory)?;
+        // SAFETY: the tensor lives as long as `entries`; the name is terminated and copied; no other
+        // tensor has it, as was checked; ggml copies the entry.
+        unsafe {
+            sys::ggml_set_name(tensor.as_ptr(), name.as_ptr());
+            sys::gguf_add_tensor(whole.as_ptr(), tensor.as_ptr());
+        }
+    }
+    Ok(whole.header_bytes())
+}
+
+/// Tensor entries without data.
+struct Entries(NonNull<sys::ggml_context>);
+
+impl Entries {
+    fn new(bytes: usize) -> Option<Self> {
+        let parameters =
+            sys::ggml_init_params { mem_size: bytes, mem_buffer: ptr::null_mut(), no_alloc: true };
+        // SAFETY: ggml allocates the memory itself.
+        NonNull::new(unsafe { sys::ggml_init(parameters) }).map(Self)
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from ggml and is freed once.
+        unsafe { sys::ggml_free(self.0.as_ptr()) };
+    }
+}

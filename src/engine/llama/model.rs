@@ -1,0 +1,394 @@
+//! Models: loaded weights with their vocabulary.
+
+use super::backend::Backend;
+use super::context::Context;
+use super::devices::text;
+use super::prompt;
+use super::{ErrorText, log, shim};
+use crate::engine::error::EngineError;
+use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
+use crate::experiment::settings::{Settings, SplitMode};
+use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::gguf::{Header, SpecialTokens};
+use crate::model::quantization::FileType;
+use crate::model::stored_types::StoredTypes;
+use crate::prompt::piece::Prompt;
+use llama_cpp_sys_2 as sys;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Model {
+    handle: NonNull<sys::llama_model>,
+    backend: Backend,
+    extent: LoadExtent,
+    path: PathBuf,
+    /// The file's header, once it was asked for.
+    header: OnceLock<Header>,
+    /// Texts of the tokens that mark a chat, once they were asked for.
+    pub(super) marks: OnceLock<Vec<String>>,
+}
+
+// SAFETY: a loaded model is only read, and llama.cpp evaluates several contexts of one model in
+// several threads (its own server does); it is freed after the last context, by whichever thread.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from llama.cpp, is freed once, and contexts borrow the model, so
+        // none is left.
+        unsafe { sys::llama_model_free(self.handle.as_ptr()) };
+    }
+}
+
+impl Model {
+    /// Loads a GGUF (the first part, if it is split).
+    ///
+    /// # Errors
+    /// [`EngineError::Load`] with llama.cpp's last error lines.
+    pub fn load(
+        backend: Backend,
+        path: &Path,
+        settings: &Settings,
+        extent: LoadExtent,
+    ) -> Result<Self, EngineError> {
+        let c_path = to_c_string(&path.to_string_lossy())?;
+        // SAFETY: returns a plain struct.
+        let mut parameters = unsafe { sys::llama_model_default_params() };
+        parameters.n_gpu_layers = settings.gpu_layers;
+        parameters.split_mode = match settings.split_mode {
+            SplitMode::None => sys::LLAMA_SPLIT_MODE_NONE,
+            SplitMode::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
+            SplitMode::Row => sys::LLAMA_SPLIT_MODE_ROW,
+        };
+        parameters.main_gpu = i32::try_from(settings.main_gpu).unwrap_or(0);
+        parameters.load_mode =
+            if settings.mmap { sys::LLAMA_LOAD_MODE_AUTO } else { sys::LLAMA_LOAD_MODE_NONE };
+        parameters.vocab_only = extent == LoadExtent::Vocabulary;
+        parameters.no_alloc = extent == LoadExtent::MemoryPlan;
+        parameters.use_extra_bufts = extent != LoadExtent::Editable;
+        if !matches!(extent, LoadExtent::Everything | LoadExtent::Vocabulary) {
+            parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+        }
+        log::forget_errors();
+        let mut error = ErrorText::new();
+        // SAFETY: the path is terminated and outlives the call, the parameters hold no pointers, the
+        // error buffer has the length given.
+        let handle = unsafe {
+            shim::quantbench_load_model(
+                c_path.as_ptr(),
+                parameters,
+                error.as_mut_ptr(),
+                error.len(),
+            )
+        };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Self {
+                handle,
+                backend,
+                extent,
+                path: path.to_owned(),
+                header: OnceLock::new(),
+                marks: OnceLock::new(),
+            }),
+            None => Err(EngineError::Load { path: path.to_owned(), reason: reason(&error) }),
+        }
+    }
+
+    fn header(&self) -> Result<&Header, EngineError> {
+        if self.header.get().is_none() {
+            let header = Header::read(&self.path).map_err(|error| self.unreadable(&error))?;
+            // Another thread may have read the same in the meantime.
+            let _ = self.header.set(header);
+        }
+        self.header.get().ok_or_else(|| self.unreadable(&"it has no header"))
+    }
+
+    fn unreadable(&self, reason: &dyn std::fmt::Display) -> EngineError {
+        EngineError::Load { path: self.path.clone(), reason: reason.to_string() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        self.handle.as_ptr()
+    }
+
+    /// How much of the model is loaded.
+    #[must_use]
+    pub fn extent(&self) -> LoadExtent {
+        self.extent
+    }
+
+    /// Proof that llama.cpp is initialised.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    pub(super) fn vocabulary(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is alive; the vocabulary lives as long as it.
+        unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
+    }
+
+    /// Length of a token embedding.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        // SAFETY: the model is alive.
+        usize::try_from(unsafe { sys::llama_model_n_embd_inp(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// How the weights are stored; `None` for a type this llama.cpp has no name for.
+    #[must_use]
+    pub fn file_type(&self) -> Option<FileType> {
+        // SAFETY: the model is alive.
+        FileType::from_number(unsafe { sys::llama_model_ftype(self.as_ptr()) })
+    }
+
+    /// A metadata value as text; `None` if the file has no such key.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        let mut buffer = vec![0; 256];
+        for _ in 0..2 {
+            // SAFETY: the model is alive, the key terminated; the buffer has the length given.
+            let length = unsafe {
+                sys::llama_model_meta_val_str(
+                    self.as_ptr(),
+                    key.as_ptr(),
+                    buffer.as_mut_ptr(),
+                    buffer.len(),
+                )
+            };
+            let length = usize::try_from(length).ok()?;
+            if length < buffer.len() {
+                return Some(text(buffer.as_ptr()));
+            }
+            buffer.resize(length + 1, 0);
+        }
+        None
+    }
+
+    /// Whether the file says how the tokens of a text become one embedding: by their mean, the first
+    /// or the last of them (llama.h, `llama_pooling_type`). Rerankers, which yield a score instead,
+    /// do not say so.
+    pub(super) fn asks_for_pooling(&self) -> bool {
+        let family = self.metadata("general.architecture").unwrap_or_default();
+        let pooling = self.metadata(&format!("{family}.pooling_type"));
+        pooling.is_some_and(|pooling| ["1", "2", "3"].contains(&pooling.as_str()))
+    }
+}
+
+impl engine::Model for Model {
+    fn engine(&self) -> &dyn Engine {
+        &self.backend
+    }
+
+    fn description(&self) -> String {
+        let mut buffer = [0; 256];
+        // SAFETY: the model is alive; the buffer has the length given and is terminated by the call.
+        unsafe { sys::llama_model_desc(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+        text(buffer.as_ptr())
+    }
+
+    fn parameters(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_n_params(self.as_ptr()) }
+    }
+
+    fn tensor_bytes(&self) -> u64 {
+        // SAFETY: the model is alive.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
+    fn context_length(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    fn layers(&self) -> u32 {
+        // SAFETY: the model is alive.
+        u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    // llama.cpp tells apart what has an encoder and a decoder; models that embed with what it counts
+    // as a decoder are told by their family.
+    fn class(&self) -> ArchitectureClass {
+        // SAFETY: the model is alive.
+        let (encoder, decoder) = unsafe {
+            (
+                sys::llama_model_has_encoder(self.as_ptr()),
+                sys::llama_model_has_decoder(self.as_ptr()),
+            )
+        };
+        match (encoder, decoder) {
+            (_, false) => ArchitectureClass::EncoderOnly,
+            (true, true) => ArchitectureClass::EncoderDecoder,
+            (false, true) => ArchitectureClass::of_family(
+                &self.metadata("general.architecture").unwrap_or_default(),
+            ),
+        }
+    }
+
+    fn embedding_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        usize::try_from(unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    fn decoder_start_token(&self) -> Option<i32> {
+        // SAFETY: the model and with it the vocabulary are alive.
+        let (start, padding) = unsafe {
+            (
+                sys::llama_model_decoder_start_token(self.as_ptr()),
+                sys::llama_vocab_pad(self.vocabulary()),
+            )
+        };
+        // T5 begins with padding; files that name no other token mean that.
+        let token = if start >= 0 { start } else { padding };
+        (token >= 0).then_some(token)
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        // SAFETY: the vocabulary is alive.
+        usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocabulary()) }).unwrap_or(0)
+    }
+
+    fn beginning_token(&self) -> Option<i32> {
+        // SAFETY: the vocabulary is alive.
+        let (wanted, token) = unsafe {
+            (
+                sys::llama_vocab_get_add_bos(self.vocabulary()),
+                sys::llama_vocab_bos(self.vocabulary()),
+            )
+        };
+        (wanted && token >= 0).then_some(token)
+    }
+
+    fn any_beginning_token(&self) -> Option<i32> {
+        // SAFETY: the vocabulary is alive.
+        let token = unsafe { sys::llama_vocab_bos(self.vocabulary()) };
+        (token >= 0).then_some(token)
+    }
+
+    fn ends_generation(&self, token: i32) -> bool {
+        // SAFETY: the vocabulary is alive.
+        unsafe { sys::llama_vocab_is_eog(self.vocabulary(), token) }
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<i32>, EngineError> {
+        let failed = || EngineError::Tokenize { bytes: text.len() };
+        let length = i32::try_from(text.len()).map_err(|_| failed())?;
+        // A token is at least one byte; two more for the special tokens around.
+        let mut tokens = vec![0; text.len() + 2];
+        for _ in 0..2 {
+            // SAFETY: pointers and lengths belong together; the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_tokenize(
+                    self.vocabulary(),
+                    text.as_ptr().cast(),
+                    length,
+                    tokens.as_mut_ptr(),
+                    i32::try_from(tokens.len()).map_err(|_| failed())?,
+                    add_special,
+                    parse_special,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                tokens.truncate(count);
+                return Ok(tokens);
+            }
+            // Negative: so many tokens are needed.
+            let needed = usize::try_from(count.checked_neg().ok_or_else(failed)?);
+            tokens.resize(needed.map_err(|_| failed())?, 0);
+        }
+        Err(failed())
+    }
+
+    fn token_bytes(&self, token: i32) -> Vec<u8> {
+        let mut buffer = vec![0_u8; 64];
+        for _ in 0..2 {
+            // SAFETY: the buffer has the length given; the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_token_to_piece(
+                    self.vocabulary(),
+                    token,
+                    buffer.as_mut_ptr().cast(),
+                    i32::try_from(buffer.len()).unwrap_or(0),
+                    0,
+                    false,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                buffer.truncate(count);
+                return buffer;
+            }
+            buffer.resize(usize::try_from(count.unsigned_abs()).unwrap_or(64), 0);
+        }
+        Vec::new()
+    }
+
+    fn active_parameters(&self) -> Option<u64> {
+        self.header().ok().map(Header::active_parameters)
+    }
+
+    fn experts(&self) -> Option<Experts> {
+        self.header().ok().and_then(Header::experts)
+    }
+
+    fn learnt_positions(&self) -> Option<u32> {
+        let mut tensors = self.header().ok()?.tensors.iter();
+        let embeddings = tensors.find(|tensor| tensor.name == "position_embd.weight")?;
+        embeddings.dimensions.get(1).and_then(|&rows| u32::try_from(rows).ok())
+    }
+
+    fn stored_types(&self) -> Option<StoredTypes> {
+        self.header().ok().map(StoredTypes::of)
+    }
+
+    fn chat_template(&self) -> Result<Option<(String, SpecialTokens)>, EngineError> {
+        let Some(template) = self.header()?.chat_template() else { return Ok(None) };
+        let tokens = SpecialTokens::read(&self.path).map_err(|error| self.unreadable(&error))?;
+        Ok(Some((template.to_owned(), tokens)))
+    }
+
+    fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, EngineError> {
+        prompt::tokenize(self, rest)
+    }
+
+    fn context(
+        &self,
+        settings: &Settings,
+        shape: ContextShape,
+        purpose: ContextPurpose,
+    ) -> Result<Box<dyn engine::Context + '_>, EngineError> {
+        Ok(Box::new(Context::new(self, settings, shape, purpose)?))
+    }
+
+    #[cfg(feature = "multimodal")]
+    fn projector(
+        &self,
+        path: &Path,
+        settings: &Settings,
+    ) -> Result<Box<dyn engine::Projector + '_>, EngineError> {
+        Ok(Box::new(super::projector::Projector::load(self, path, settings)?))
+    }
+}
+
+/// A string as C wants it.
+pub(super) fn to_c_string(text: &str) -> Result<CString, EngineError> {
+    CString::new(text).map_err(|_| EngineError::ZeroByte(text.replace('\0', "\\0")))
+}
+
+/// The exception's text if there was one, else what llama.cpp logged as errors.
+pub(super) fn reason(error: &ErrorText) -> String {
+    let exception = error.text();
+    if exception.is_empty() { log::take_errors() } else { exception }
+}

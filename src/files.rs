@@ -1,0 +1,446 @@
+//! Files that a command reads and writes: what kind they are is known before they are opened, no result
+//! replaces an input, and what a killed process left half written is found.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+use tempfile::{NamedTempFile, TempPath};
+
+/// How files begin that are written beside their final name.
+const UNFINISHED: &str = ".quantbench-";
+
+/// How they end.
+const UNFINISHED_END: &str = ".partial";
+
+/// Links that are followed, as the system does.
+const MOST_LINKS: usize = 40;
+
+/// What this process has read. Whatever opens a file that the user named does so here, so that a command
+/// need not list its inputs to keep them from being written over.
+static INPUTS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Opens a file that the user named. Opening a pipe would wait for whoever writes into it, so that its
+/// kind is looked at first.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let metadata = fs::metadata(path)?;
+    // What the shell hands over (`<(command)`, `/dev/stdin`) is open already.
+    let handed_over = descriptor(path).is_some() && !metadata.is_dir();
+    if !handed_over && let Some(kind) = special_kind(&metadata) {
+        let message = format!("it is {kind}, not a regular file");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    note_input(path);
+    File::open(path)
+}
+
+/// The text in a file that the user named.
+///
+/// # Errors
+/// As [`open`], or it is no UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    io::read_to_string(open(path)?)
+}
+
+/// Notes that a file is read, where something else opens it.
+pub fn note_input(path: &Path) {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    INPUTS.lock().unwrap_or_else(PoisonError::into_inner).insert(absolute);
+}
+
+/// The input of this process that writing to `path` would destroy, under whatever name: through
+/// symbolic and hard links.
+#[must_use]
+pub fn input_at(path: &Path) -> Option<PathBuf> {
+    let target = fs::metadata(path).ok().filter(Metadata::is_file)?;
+    let inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
+    inputs.iter().find(|input| is_same(input, path, &target)).cloned()
+}
+
+#[cfg(unix)]
+fn is_same(input: &Path, _path: &Path, target: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(input)
+        .is_ok_and(|input| (input.dev(), input.ino()) == (target.dev(), target.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_same(input: &Path, path: &Path, _target: &Metadata) -> bool {
+    fs::canonicalize(input).ok().zip(fs::canonicalize(path).ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// What a file is that is not regular.
+#[must_use]
+pub fn special_kind(metadata: &Metadata) -> Option<&'static str> {
+    if metadata.is_file() {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = metadata.file_type();
+        let kinds = [
+            (kind.is_fifo(), "a named pipe (FIFO)"),
+            (kind.is_socket(), "a socket"),
+            (kind.is_char_device() || kind.is_block_device(), "a device"),
+        ];
+        if let Some((_, name)) = kinds.into_iter().find(|(is_so, _)| *is_so) {
+            return Some(name);
+        }
+    }
+    Some(if metadata.is_dir() { "a folder" } else { "something else" })
+}
+
+/// The number in a name of a file that this process has open, as `/dev/fd/3`.
+fn descriptor(path: &Path) -> Option<u32> {
+    match path.to_str()? {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        name => {
+            let prefixes = ["/dev/fd/", "/proc/self/fd/"];
+            prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?.parse().ok()
+        }
+    }
+}
+
+/// Where a result goes, once links are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Standard output, by one of its names.
+    StandardOutput,
+    /// A pipe, a device, or another file that is open already: it is written to, never replaced.
+    Stream(PathBuf),
+    /// A regular file, or none yet. A link stays what it is: this is where it leads.
+    File(PathBuf),
+}
+
+impl Place {
+    /// What writing to `path` would mean.
+    ///
+    /// # Errors
+    /// It is a folder, or a link that leads nowhere.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match descriptor(&path) {
+                Some(1) => return Ok(Self::StandardOutput),
+                Some(_) => return Ok(Self::Stream(path)),
+                None => {}
+            }
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self::File(path));
+                }
+                Err(error) => return Err(error),
+                Ok(metadata) if metadata.is_symlink() => {
+                    let target = fs::read_link(&path)?;
+                    path = path.parent().unwrap_or(Path::new("")).join(target);
+                }
+                Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+                Ok(metadata) if metadata.is_file() => return Ok(Self::File(path)),
+                Ok(_) => return Ok(Self::Stream(path)),
+            }
+        }
+        Err(io::Error::other("too many symbolic links"))
+    }
+}
+
+/// Opens what is written to as it is.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_stream(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).open(path)
+}
+
+/// The folder of a file.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// A file that is written beside its final name, so that it appears there only when it is whole. It is
+/// removed when this is dropped; if this process is killed, by the next one that writes to the folder.
+#[derive(Debug)]
+pub struct Unfinished {
+    path: TempPath,
+    /// Locked: tells others that this process lives.
+    file: File,
+}
+
+impl Unfinished {
+    /// A file beside `path`. What dead processes left there is removed.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn beside(path: &Path) -> io::Result<Self> {
+        let folder = folder_of(path);
+        sweep(folder);
+        loop {
+            let (file, path) = named(folder)?.into_parts();
+            // Where locks are not to be had, nobody sweeps either.
+            let locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            // Another process may have swept it before it was locked.
+            if locked && path.exists() {
+                return Ok(Self { path, file });
+            }
+        }
+    }
+
+    /// Its name for now.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sees what was written to the disk and gives it its name; an input is not replaced. Returns its
+    /// bytes.
+    ///
+    /// # Errors
+    /// It cannot be written or renamed, or `path` is an input.
+    pub fn finish(self, path: &Path) -> io::Result<u64> {
+        if let Some(input) = input_at(path) {
+            return Err(io::Error::other(format!("it is {}, an input", input.display())));
+        }
+        // What is there already keeps its permissions; a temporary file is private.
+        let permissions = fs::metadata(path).map(|metadata| metadata.permissions()).ok();
+        #[cfg(unix)]
+        let permissions =
+            permissions.or_else(|| Some(std::os::unix::fs::PermissionsExt::from_mode(0o644)));
+        if let Some(permissions) = permissions {
+            self.file.set_permissions(permissions)?;
+        }
+        self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        self.path.persist(path).map_err(|error| error.error)?;
+        Ok(bytes)
+    }
+}
+
+impl io::Write for Unfinished {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.file).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&self.file).flush()
+    }
+}
+
+/// A file that is never seen half written under its final name, for whoever removes what is left over
+/// by other means than [`Unfinished`].
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn named(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix(UNFINISHED).suffix(UNFINISHED_END).tempfile_in(folder)
+}
+
+/// Whether a file of this name is one that quantbench had not finished.
+#[must_use]
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with(UNFINISHED) && name.ends_with(UNFINISHED_END)
+}
+
+/// Removes what dead processes left in a folder. That it cannot be done costs space, nothing else.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && is_unfinished(&entry.file_name().to_string_lossy()) {
+            let free = OpenOptions::new().write(true).open(entry.path());
+            if let Ok(file) = free
+                && file.try_lock().is_ok()
+            {
+                // Removed while it is locked: whoever made it just now sees that it is gone.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// What tells a file from one that takes its place, even where both have one size and one time of
+/// change.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    bytes: u64,
+    modified_ns: Option<u64>,
+    /// When its content or its description changed: no program can set this.
+    #[serde(default)]
+    changed_ns: Option<u64>,
+    #[serde(default)]
+    device: Option<u64>,
+    #[serde(default)]
+    inode: Option<u64>,
+}
+
+impl Stamp {
+    /// The stamp of a file.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        let since = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let stamp = Self {
+            bytes: metadata.len(),
+            modified_ns: since.and_then(|since| u64::try_from(since.as_nanos()).ok()),
+            changed_ns: None,
+            device: None,
+            inode: None,
+        };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let seconds = u64::try_from(metadata.ctime()).ok();
+            let part = u64::try_from(metadata.ctime_nsec()).unwrap_or(0);
+            Self {
+                changed_ns: seconds.map(|it| it.saturating_mul(1_000_000_000).saturating_add(part)),
+                device: Some(metadata.dev()),
+                inode: Some(metadata.ino()),
+                ..stamp
+            }
+        }
+        #[cfg(not(unix))]
+        stamp
+    }
+
+    /// The last change that the stamp shows, nanoseconds since 1970; `None` if it shows none.
+    #[must_use]
+    pub fn last_change_ns(&self) -> Option<u64> {
+        self.modified_ns?;
+        self.modified_ns.max(self.changed_ns)
+    }
+}
+
+/// Has writing beyond the limit on the size of files fail with an error. Unless it is handled, the signal
+/// that comes with it ends the process without a word.
+pub fn survive_size_limit() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+            let _context = runtime.enter();
+            // The handler stays when the runtime is gone. Where there is none, all is as it was.
+            let _ = signal(kind);
+        }
+    }
+}
+
+/// The most bytes that a file may have which this process writes (`ulimit -f`); `None`: no limit.
+#[must_use]
+pub fn size_limit() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// What is said of a write that met the limit on the size of files.
+#[must_use]
+pub fn in_words_of_size_limit() -> Option<String> {
+    let limit = crate::units::format_bytes(size_limit()?);
+    Some(format!("files may have at most {limit} here ('ulimit -f' shows and raises that)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_before_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open(folder.path()).unwrap_err().to_string();
+        assert_eq!(error, "it is a folder, not a regular file");
+        #[cfg(unix)]
+        {
+            let socket = folder.path().join("socket");
+            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let error = open(&socket).unwrap_err().to_string();
+            assert_eq!(error, "it is a socket, not a regular file");
+            let error = open(Path::new("/dev/null")).unwrap_err().to_string();
+            assert_eq!(error, "it is a device, not a regular file");
+        }
+        assert_eq!(open(&folder.path().join("x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_input_is_known_by_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("input"), "x").unwrap();
+        fs::write(path("other"), "x").unwrap();
+        assert_eq!(input_at(&path("input")), None, "it was not read yet");
+        open(&path("input")).unwrap();
+        fs::hard_link(path("input"), path("hard")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("input", path("soft")).unwrap();
+        for name in ["input", "hard", "soft", "../"] {
+            let named = folder.path().join(name);
+            let expected = (name != "../").then(|| path("input"));
+            assert_eq!(input_at(&named), expected, "{name}");
+        }
+        assert_eq!(input_at(&path("other")), None);
+        let unfinished = Unfinished::beside(&path("hard")).unwrap();
+        let error = unfinished.finish(&path("hard")).unwrap_err().to_string();
+        assert!(error.ends_with("input, an input"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_followed_to_what_is_written() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("to", path("from")).unwrap();
+        symlink("from", path("first")).unwrap();
+        assert_eq!(Place::of(&path("first")).unwrap(), Place::File(path("to")));
+        symlink("/dev/stdout", path("out")).unwrap();
+        assert_eq!(Place::of(&path("out")).unwrap(), Place::StandardOutput);
+        assert_eq!(Place::of(Path::new("/dev/fd/1")).unwrap(), Place::StandardOutput);
+        let device = PathBuf::from("/dev/null");
+        assert_eq!(Place::of(&device).unwrap(), Place::Stream(device));
+        symlink("round", path("round")).unwrap();
+        assert!(Place::of(&path("round")).is_err());
+        assert!(Place::of(folder.path()).is_err());
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_swept_and_what_a_living_one_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let result = folder.path().join("result");
+        let dead = folder.path().join(".quantbench-dead.gguf.partial");
+        fs::write(&dead, "half").unwrap();
+        fs::write(folder.path().join(".other.partial"), "of another program").unwrap();
+        let living = Unfinished::beside(&result).unwrap();
+        assert!(!dead.exists());
+        let second = Unfinished::beside(&result).unwrap();
+        assert!(living.path().exists());
+        drop(second);
+        living.finish(&result).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_stamp_shows_that_a_file_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        let time = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
+        for path in [&one, &other] {
+            fs::write(path, "same").unwrap();
+            OpenOptions::new().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+        let stamp = |path: &Path| Stamp::of(&fs::metadata(path).unwrap());
+        let before = stamp(&one);
+        assert_eq!(stamp(&one), before);
+        fs::rename(&other, &one).unwrap();
+        assert_ne!(stamp(&one), before, "size and time of change are the same");
+    }
+}

@@ -1,0 +1,275 @@
+//! Exact figures: a model whose probabilities and times are known is measured by the real worker, through
+//! the real protocol, sequence, store and table, and every figure is what it has to be.
+
+use super::harness::Harness;
+use super::*;
+use crate::engine::clock::Clock as _;
+use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
+use crate::hardware::usage::Usage;
+use crate::model::artifact::Artifact;
+use crate::orchestrator::keeper::Keeper;
+use crate::orchestrator::launcher::{Exit, LaunchError, Monitor, Said, Worker};
+use crate::orchestrator::plan::{Origin, Variant};
+use crate::orchestrator::process::said;
+use crate::report::{self, Format, RenderOptions};
+use crate::results::metric::Metric;
+use crate::results::store::Store;
+use crate::results::summary::Summary;
+use crate::worker::protocol::Phase;
+use crate::worker::visit_in_this_process;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+/// Logits are 32-bit floats: a divergence is the difference of two of them.
+const TOLERANCE: f64 = 1e-5;
+
+/// Power that the monitor of these tests reports, watts.
+const WATTS: f64 = 10.0;
+
+/// Runs workers in this process, on a clock that only the model's work moves.
+#[derive(Default)]
+struct ToyLauncher {
+    engine: Toy,
+}
+
+/// What a worker wrote, each line with the time at which it did.
+#[derive(Clone, Default)]
+struct Lines {
+    clock: ManualClock,
+    written: Arc<Mutex<VecDeque<(Duration, Vec<u8>)>>>,
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.written.lock().unwrap().push_back((self.clock.now(), bytes.to_vec()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct ToyWorker {
+    lines: VecDeque<(Duration, Vec<u8>)>,
+    now: Arc<Mutex<Duration>>,
+}
+
+struct ToyMonitor {
+    now: Arc<Mutex<Duration>>,
+    phases: Vec<(Phase, Duration)>,
+}
+
+impl Launcher for ToyLauncher {
+    type Worker = ToyWorker;
+    type Monitor = ToyMonitor;
+
+    fn launch(&mut self, job: &Job) -> Result<ToyWorker, LaunchError> {
+        let Job::Visit(job) = job else { panic!("only visits are expected: {job:?}") };
+        let clock = self.engine.clock.clone();
+        let now = Arc::new(Mutex::new(clock.now()));
+        let lines = Lines { clock: clock.clone(), written: Arc::default() };
+        visit_in_this_process(&self.engine, &clock, job, lines.clone());
+        let written = std::mem::take(&mut *lines.written.lock().unwrap());
+        Ok(ToyWorker { lines: written, now })
+    }
+
+    fn monitor(&mut self, worker: &ToyWorker) -> ToyMonitor {
+        ToyMonitor { now: Arc::clone(&worker.now), phases: Vec::new() }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + self.engine.clock.now()
+    }
+
+    async fn pause(&mut self, length: Duration) {
+        self.engine.clock.advance(length);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+}
+
+impl Worker for ToyWorker {
+    async fn next(&mut self, _limit: Duration) -> Said {
+        let Some((time, line)) = self.lines.pop_front() else {
+            return Said::Ended(Exit::default());
+        };
+        *self.now.lock().unwrap() = time;
+        said(line.trim_ascii_end())
+    }
+
+    async fn kill(&mut self) -> Exit {
+        Exit::default()
+    }
+}
+
+impl Monitor for ToyMonitor {
+    fn begin(&mut self, phase: &Phase) {
+        self.phases.push((phase.clone(), *self.now.lock().unwrap()));
+    }
+
+    fn finish(self) -> Vec<(Phase, Usage)> {
+        let end = *self.now.lock().unwrap();
+        let ends = self.phases.iter().skip(1).map(|&(_, start)| start).chain([end]);
+        let lengths = self.phases.iter().zip(ends).map(|((phase, start), end)| {
+            let seconds = (end - *start).as_secs_f64();
+            let cpu_energy_joules = Some(seconds * WATTS);
+            (phase.clone(), Usage { seconds, cpu_energy_joules, ..Usage::default() })
+        });
+        lengths.collect()
+    }
+}
+
+/// A run of two variants of the model, and the store that it was kept in.
+fn measured(variants: &[(&str, Parameters)], change: impl FnOnce(&mut Experiment)) -> RunRecord {
+    let labels: Vec<&str> = variants.iter().map(|(label, _)| *label).collect();
+    let harness =
+        Harness::of(&labels).with_quality().with_prompts(&["a", "b"]).change(|experiment| {
+            experiment.workloads.speed = vec!["pp64".parse().unwrap(), "tg16".parse().unwrap()];
+            let quality = experiment.workloads.quality.as_mut().unwrap();
+            quality.text = "ab".repeat(40);
+            quality.context = 8;
+            change(experiment);
+        });
+    let folder = harness.folder.path();
+    let variants = variants.iter().map(|(label, parameters)| {
+        let path = folder.join(label);
+        std::fs::write(&path, serde_json::to_vec(parameters).unwrap()).unwrap();
+        Variant {
+            model: "m".to_owned(),
+            quantization: label.parse().unwrap(),
+            label: (*label).to_owned(),
+            projector: None,
+            origin: Origin::Ready(Artifact {
+                path,
+                checksum: format!("of {label}"),
+                file_bytes: parameters.tensor_bytes,
+                quantize_seconds: None,
+                kept: Vec::new(),
+            }),
+        }
+    });
+    let plan = Plan::new(&harness.experiment, vec![variants.collect()]).unwrap();
+    let cache = Cache::at(&folder.join("cache")).unwrap();
+    let store = folder.join("runs.db");
+    let run = harness.new_run(&plan, OffsetDateTime::UNIX_EPOCH);
+    let id = run.id.clone();
+    let benchmark = Benchmark {
+        experiment: &harness.experiment,
+        plan: &plan,
+        cache: &cache,
+        launcher: ToyLauncher::default(),
+        listener: Box::new(Keeper::new(Store::at(&store).unwrap())),
+        machine_bytes: None,
+        noted: OffsetDateTime::UNIX_EPOCH,
+        run,
+        resumed: false,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(benchmark.run()).unwrap();
+    Store::at(&store).unwrap().load(&id).unwrap()
+}
+
+fn variants() -> [(&'static str, Parameters); 2] {
+    let half = |length: Duration| length / 2;
+    let base = Parameters::default();
+    let quantized = Parameters {
+        p: 0.4,
+        load: half(base.load),
+        prompt_token: half(base.prompt_token),
+        generated_token: half(base.generated_token),
+        tensor_bytes: base.tensor_bytes / 2,
+        ..base.clone()
+    };
+    [("F16", base), ("Q8_0", quantized)]
+}
+
+#[track_caller]
+fn expect(run: &RunRecord, label: &str, metric: Metric, expected: f64) {
+    let summary = Summary::of(run);
+    let row = summary.rows.iter().find(|row| row.label == label).unwrap();
+    let value = row.value(metric).unwrap_or_else(|| panic!("{label} has no {}", metric.name()));
+    assert!(
+        (value - expected).abs() <= TOLERANCE * expected.abs(),
+        "{} of {label} is {value}, not {expected}",
+        metric.name()
+    );
+}
+
+#[test]
+fn speeds_latencies_loads_and_energy_are_exact() {
+    let run = measured(&variants(), |_| {});
+    let pp64 = Metric::Speed("pp64".parse().unwrap());
+    let tg16 = Metric::Speed("tg16".parse().unwrap());
+    // One token of a prompt takes 1 ms, one generated token 10 ms; of Q8_0 half of that.
+    for (label, factor) in [("F16", 1.0), ("Q8_0", 2.0)] {
+        expect(&run, label, pp64, 1000.0 * factor);
+        expect(&run, label, tg16, 100.0 * factor);
+        expect(&run, label, Metric::WarmLoadSeconds, 0.020 / factor);
+        // The prompt "say a" is 5 characters behind the token that begins a text: 6 ms.
+        expect(&run, label, Metric::TtftMedianSeconds, 0.006 / factor);
+        expect(&run, label, Metric::Ttft90Seconds, 0.006 / factor);
+        expect(&run, label, Metric::ItlMedianSeconds, 0.010 / factor);
+        expect(&run, label, Metric::Itl90Seconds, 0.010 / factor);
+        // 10 watts for as long as a token takes.
+        expect(&run, label, Metric::JoulesPerToken, 0.100 / factor);
+    }
+}
+
+#[test]
+fn perplexity_and_divergence_are_exact() {
+    let run = measured(&variants(), |_| {});
+    // Each chunk of 8 tokens begins with the token that begins a text, then come "abababa" or the like;
+    // scored are the predictions of tokens 5, 6 and 7: of "a" after "b", "b" after "a", "a" after "b".
+    let rest = |p: f64| (1.0 - p) / (VOCABULARY - 1) as f64;
+    let perplexity = |p: f64| (-(p.ln() + 2.0 * rest(p).ln()) / 3.0).exp();
+    let (p, q): (f64, f64) = (0.5, 0.4);
+    let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
+    expect(&run, "F16", Metric::Perplexity, perplexity(p));
+    expect(&run, "Q8_0", Metric::Perplexity, perplexity(q));
+    expect(&run, "Q8_0", Metric::Kld, divergence);
+    expect(&run, "Q8_0", Metric::Kld99, divergence);
+    expect(&run, "Q8_0", Metric::TopTokenAgreement, 1.0);
+    // After "a" the most probable token is "b"; with q too.
+    assert_eq!(token_of('b'), token_of('a') + 1);
+    assert_ne!(BEGIN, token_of('a'));
+}
+
+#[test]
+fn a_machine_that_slows_down_shows_as_drift_and_in_intervals() {
+    let slow = variants().map(|(label, it)| (label, Parameters { slowdown: 0.01, ..it }));
+    let run = measured(&slow, |experiment| {
+        experiment.rounds = 3;
+        experiment.workloads.quality = None;
+    });
+    // In each round: F16, Q8_0, and F16's first test once more; each is 1 % slower than the one before.
+    let rates: Vec<f64> = run.anchor.iter().map(|it| it.tokens_per_second).collect();
+    let expected = [0, 2, 3, 5, 6, 8].map(|loads| 1000.0 / (1.0 + 0.01 * f64::from(loads)));
+    for (rate, expected) in rates.iter().zip(expected) {
+        assert!((rate - expected).abs() < 1e-3, "{rates:?}");
+    }
+    assert_eq!(rates.len(), expected.len());
+    // F16's own visits are the first, fourth and seventh; their median is the fourth's.
+    let pp64 = Metric::Speed("pp64".parse().unwrap());
+    expect(&run, "F16", pp64, 1000.0 / 1.03);
+    expect(&run, "Q8_0", pp64, 2000.0 / 1.04);
+    let summary = Summary::of(&run);
+    let figure = &summary.rows[0].figures[&pp64];
+    let interval = figure.estimate.interval.unwrap();
+    assert!(interval.low <= 1000.0 / 1.06 + 0.1 && interval.high >= 1000.0 - 0.1, "{interval:?}");
+}
+
+#[test]
+fn the_table_shows_what_was_measured() {
+    let mut run = measured(&variants(), |_| {});
+    // The worker runs in this process, whose own memory is nobody's figure.
+    for visit in run.trials.iter_mut().flat_map(|trial| &mut trial.visits) {
+        visit.peak_rss_bytes = Some(64 << 20);
+    }
+    let options = RenderOptions { columns: 100, color: false };
+    let table = report::render(Format::Markdown, &run, &options).unwrap();
+    insta::assert_snapshot!(String::from_utf8(table).unwrap());
+}

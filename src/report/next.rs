@@ -1,0 +1,122 @@
+//! What to type to use the best trade-off.
+
+use super::text::{quoted, sanitize};
+use crate::experiment::settings::{FlashAttention, Settings, SplitMode};
+use crate::results::record::{RunRecord, TrialRecord};
+use crate::results::summary::Summary;
+
+/// One sentence and the commands that it announces.
+pub(super) struct Next {
+    pub(super) sentence: String,
+    pub(super) commands: Vec<String>,
+}
+
+/// How the best trade-off of each model is put to use.
+pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
+    let chosen = summary.models.iter().filter_map(|model| model.choice.as_ref());
+    chosen.filter_map(|choice| of_trial(run.trials.get(choice.row)?)).collect()
+}
+
+fn of_trial(trial: &TrialRecord) -> Option<Next> {
+    let artifact = trial.artifact.as_ref()?;
+    let path = sanitize(&artifact.path.to_string_lossy());
+    let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
+    let flags = server_flags(&trial.settings);
+    let serve = |path: &str| format!("llama-server -m {}{flags}", quoted(path));
+    // What quantbench made is in its cache, which may be cleaned.
+    Some(if artifact.quantize_seconds.is_some() {
+        let name = format!("{model}-{label}.gguf").replace([':', '/', '\\', ' '], "-");
+        Next {
+            sentence: format!("To take {label} of {model} out of the cache, and to serve it:"),
+            commands: vec![format!("cp {} {}", quoted(&path), quoted(&name)), serve(&name)],
+        }
+    } else {
+        let sentence = format!("To serve {label} of {model}:");
+        Next { sentence, commands: vec![serve(&path)] }
+    })
+}
+
+/// The settings that are no defaults as llama-server's flags, with a space in front of each.
+fn server_flags(settings: &Settings) -> String {
+    let default = Settings::default();
+    let mut flags = String::new();
+    let mut add = |flag: &str, value: Option<String>| {
+        flags.extend([" ", flag]);
+        flags.extend(value.map(|value| format!(" {value}")));
+    };
+    if let Some(threads) = settings.threads {
+        add("-t", Some(threads.to_string()));
+    }
+    if settings.gpu_layers != default.gpu_layers {
+        add("-ngl", Some(settings.gpu_layers.to_string()));
+    }
+    match settings.flash_attention {
+        FlashAttention::Auto => {}
+        FlashAttention::On => add("-fa", Some("on".to_owned())),
+        FlashAttention::Off => add("-fa", Some("off".to_owned())),
+    }
+    if settings.batch != default.batch {
+        add("-b", Some(settings.batch.to_string()));
+    }
+    if settings.ubatch != default.ubatch {
+        add("-ub", Some(settings.ubatch.to_string()));
+    }
+    if settings.cache_type_k != default.cache_type_k {
+        add("-ctk", Some(settings.cache_type_k.name().to_owned()));
+    }
+    if settings.cache_type_v != default.cache_type_v {
+        add("-ctv", Some(settings.cache_type_v.name().to_owned()));
+    }
+    match settings.split_mode {
+        SplitMode::Layer => {}
+        SplitMode::None => add("-sm", Some("none".to_owned())),
+        SplitMode::Row => add("-sm", Some("row".to_owned())),
+    }
+    if settings.main_gpu != default.main_gpu {
+        add("-mg", Some(settings.main_gpu.to_string()));
+    }
+    if !settings.kv_offload {
+        add("-nkvo", None);
+    }
+    if !settings.mmap {
+        add("--no-mmap", None);
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::settings::CacheType;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn the_chosen_file_is_named_with_what_to_type() {
+        let settings = Settings {
+            threads: Some(4),
+            flash_attention: FlashAttention::On,
+            cache_type_k: CacheType::Q8_0,
+            mmap: false,
+            ..Settings::default()
+        };
+        let mut run = MadeUp { settings: vec![settings], ..MadeUp::default() }.run();
+        let commands = |run: &RunRecord| {
+            let next = next(run, &Summary::of(run));
+            next.into_iter().flat_map(|it| it.commands).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            commands(&run),
+            [
+                "cp /cache/llama-3.2-1b-Q4_K_M.gguf llama-3.2-1b-Q4_K_M.gguf",
+                "llama-server -m llama-3.2-1b-Q4_K_M.gguf -t 4 -fa on -ctk q8_0 --no-mmap",
+            ]
+        );
+        for trial in &mut run.trials {
+            let artifact = trial.artifact.as_mut().unwrap();
+            artifact.quantize_seconds = None;
+            artifact.path = "a folder/m.gguf".into();
+        }
+        let expected = ["llama-server -m 'a folder/m.gguf' -t 4 -fa on -ctk q8_0 --no-mmap"];
+        assert_eq!(commands(&run), expected);
+    }
+}
