@@ -52,7 +52,7 @@ struct Render {
     /// What the last instruction is about
     #[arg(long, value_name = "TEXT")]
     input: Option<String>,
-    /// Variables for a model's own template, as JSON: '{"enable_thinking": false}'
+    /// Variables for a model's own template, an object as JSON
     #[arg(long, value_name = "JSON", value_parser = variables)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// How to show it
@@ -210,9 +210,8 @@ fn detected(path: &Path) -> Result<String, PromptError> {
     let detection = detect(&template);
     let mut text = match detection.format {
         None => {
-            "The chat template is none of the formats that have a name; it is rendered as it is \
-                 .\n"
-            .to_owned()
+            "The chat template is none of the formats that have a name; it is rendered as it is.\n"
+                .to_owned()
         }
         Some(format) if detection.differences.is_empty() => {
             format!("{}: the chat template renders the same as this format.\n", format.name)

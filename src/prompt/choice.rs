@@ -64,8 +64,7 @@ impl<'de> Deserialize<'de> for FormatChoice {
     }
 }
 
-/// What opens a thought and what closes it, in the words of the models that reason: Qwen and DeepSeek,
-/// Granite and others, EXAONE, Seed, Magistral, Command, OpenThinker.
+/// What opens a thought and what closes it, in the words of models that reason.
 const THOUGHTS: [(&str, &str); 8] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),

@@ -182,22 +182,28 @@ impl Visit<'_> {
             {
                 Ok(None)
             }
-            WorkloadJob::Task(task) => {
-                let phase = Phase::Task(task.name);
-                reporter.send(&Event::Phase(phase.clone()));
-                let prompter = match self.prompter(task.format, &task.chat_template_kwargs)? {
-                    Ok(prompter) => prompter,
-                    Err(error) => return Ok(self.fail_workload(phase, &error)),
-                };
-                match self.answer(task, &prompter, &mut progress)? {
-                    Ok(run) => {
-                        reporter.send(&Event::Task(run.record));
-                        Ok(Some(run.memory))
-                    }
-                    Err(error) if error.is_of_template() => Ok(self.fail_workload(phase, &error)),
-                    Err(error) => Err(in_words(&error)),
-                }
+            WorkloadJob::Task(task) => self.run_task(task, &mut progress),
+        }
+    }
+
+    fn run_task(
+        &self,
+        task: &TaskJob,
+        progress: crate::workload::Progress<'_>,
+    ) -> Result<Option<Vec<BufferMemory>>, String> {
+        let phase = Phase::Task(task.name);
+        self.tools.reporter.send(&Event::Phase(phase.clone()));
+        let prompter = match self.prompter(task.format, &task.chat_template_kwargs)? {
+            Ok(prompter) => prompter,
+            Err(error) => return Ok(self.fail_workload(phase, &error)),
+        };
+        match self.answer(task, &prompter, progress)? {
+            Ok(run) => {
+                self.tools.reporter.send(&Event::Task(run.record));
+                Ok(Some(run.memory))
             }
+            Err(error) if error.is_of_template() => Ok(self.fail_workload(phase, &error)),
+            Err(error) => Err(in_words(&error)),
         }
     }
 

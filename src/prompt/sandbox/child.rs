@@ -15,8 +15,9 @@ use std::process::ExitCode;
 /// Bytes of memory that templates may take beyond what the program has when it starts.
 pub(super) const MEMORY: u64 = 512 << 20;
 
-/// Seconds of processor time that one request may take.
-pub(super) const SECONDS: u64 = 5;
+/// Seconds of processor time that one request may take, give or take half a second: the system counts
+/// whole ones.
+pub(super) const SECONDS: u64 = 1;
 
 /// Bytes that one rendering may yield, besides eight for each byte that it was given.
 const YIELD: usize = 1 << 20;
@@ -134,8 +135,9 @@ fn limit_memory() {
 
 /// Processor time from now on; the system ends the process when it is used up.
 fn limit_time() {
-    let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec;
-    lower(Resource::Cpu, u64::try_from(used).unwrap_or(0) + 1 + SECONDS);
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    let rounded = used.tv_sec + i64::from(used.tv_nsec >= 500_000_000);
+    lower(Resource::Cpu, u64::try_from(rounded).unwrap_or(0) + SECONDS);
 }
 
 fn lower(resource: Resource, limit: u64) {

@@ -29,7 +29,7 @@ pub const SUBCOMMAND: &str = "renderer";
 
 /// How long the child is waited for: much longer than the processor time that it may take, for the
 /// machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes of the child's last words that are looked at.
 const LAST_WORDS: u64 = 4096;
@@ -252,7 +252,7 @@ fn cause(status: ExitStatus, words: &str) -> String {
     let is = |wanted: Signal| signal == Some(wanted.as_raw());
     let memory = child::MEMORY >> 20;
     if is(Signal::XCPU) {
-        format!("it takes longer than {} s", child::SECONDS)
+        format!("it takes more than {} s of processor time", child::SECONDS)
     } else if words.contains("overflowed its stack") || is(Signal::SEGV) {
         "it nests too deep, or refers to itself".to_owned()
     } else if words.contains("memory allocation of") || words.contains("capacity overflow") {
