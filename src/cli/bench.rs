@@ -20,6 +20,8 @@ use crate::orchestrator::display::Verbosity;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::store::Store;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -141,8 +143,8 @@ pub enum BenchError {
     /// A file argument is no source.
     #[error("FILE {0}")]
     Source(SourceError),
-    /// llama-bench's rows could not be read back.
-    #[error("the result has no form in llama-bench's formats")]
+    /// A value could not be turned into one of settings, or llama-bench's rows could not be read back.
+    #[error("settings or rows have no form in JSON")]
     Rows(#[from] serde_json::Error),
     /// The CSV could not be written.
     #[error("the result cannot be written as CSV")]
@@ -297,45 +299,27 @@ fn settings(arguments: &Arguments) -> Result<Vec<Settings>, BenchError> {
     if threads.contains(&Some(0)) {
         return Err(BenchError::Zero { flag: "--threads" });
     }
-    let mut all = vec![default.clone()];
-    vary(&mut all, &values(&threads, None), |it, value| it.threads = value);
-    let gpu_layers = numbers(&arguments.n_gpu_layers, default.gpu_layers);
-    vary(&mut all, &gpu_layers, |it, value| it.gpu_layers = value);
-    let flash_attention = values(&arguments.flash_attn, default.flash_attention);
-    vary(&mut all, &flash_attention, |it, value| it.flash_attention = value);
-    vary(&mut all, &batch, |it, value| it.batch = value);
-    vary(&mut all, &ubatch, |it, value| it.ubatch = value);
-    let cache_type_k = values(&arguments.cache_type_k, default.cache_type_k);
-    vary(&mut all, &cache_type_k, |it, value| it.cache_type_k = value);
-    let cache_type_v = values(&arguments.cache_type_v, default.cache_type_v);
-    vary(&mut all, &cache_type_v, |it, value| it.cache_type_v = value);
-    let split_mode = values(&arguments.split_mode, default.split_mode);
-    vary(&mut all, &split_mode, |it, value| it.split_mode = value);
-    let main_gpu = numbers(&arguments.main_gpu, default.main_gpu);
-    vary(&mut all, &main_gpu, |it, value| it.main_gpu = value);
-    let kv_offload = values(&arguments.no_kv_offload, default.kv_offload);
-    vary(&mut all, &kv_offload, |it, value| it.kv_offload = value);
-    if all.len() > MOST_TRIALS {
-        return Err(BenchError::TooMany { count: all.len() });
+    let axes = [
+        ("threads", json(&values(&threads, None))?),
+        ("gpu_layers", json(&numbers(&arguments.n_gpu_layers, default.gpu_layers))?),
+        ("flash_attention", json(&values(&arguments.flash_attn, default.flash_attention))?),
+        ("batch", json(&batch)?),
+        ("ubatch", json(&ubatch)?),
+        ("cache_type_k", json(&values(&arguments.cache_type_k, default.cache_type_k))?),
+        ("cache_type_v", json(&values(&arguments.cache_type_v, default.cache_type_v))?),
+        ("split_mode", json(&values(&arguments.split_mode, default.split_mode))?),
+        ("main_gpu", json(&numbers(&arguments.main_gpu, default.main_gpu))?),
+        ("kv_offload", json(&values(&arguments.no_kv_offload, default.kv_offload))?),
+    ];
+    let count = axes.iter().fold(1, |count: usize, (_, axis)| count.saturating_mul(axis.len()));
+    if count > MOST_TRIALS {
+        return Err(BenchError::TooMany { count });
     }
-    Ok(all)
+    Ok(Settings::sweep(&axes)?)
 }
 
-/// Multiplies settings by the values of one of their fields; stops growing once there are too many.
-fn vary<T: Copy>(all: &mut Vec<Settings>, values: &[T], set: impl Fn(&mut Settings, T)) {
-    if all.len() > MOST_TRIALS {
-        return;
-    }
-    *all = all
-        .iter()
-        .flat_map(|settings| {
-            values.iter().map(|&value| {
-                let mut settings = settings.clone();
-                set(&mut settings, value);
-                settings
-            })
-        })
-        .collect();
+fn json<T: Serialize>(values: &[T]) -> Result<Vec<Value>, serde_json::Error> {
+    values.iter().map(serde_json::to_value).collect()
 }
 
 impl From<BenchError> for Error {

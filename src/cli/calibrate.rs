@@ -31,8 +31,8 @@ pub struct Arguments {
     /// The model: a GGUF file, hf:// address or 'demo'
     model: String,
     /// The text that runs through the model, or 'demo' [demo, for the model 'demo']
-    #[arg(long, value_name = "FILE")]
-    text: Option<String>,
+    #[arg(long, alias = "text", value_name = "FILE")]
+    calibration: Option<String>,
     /// The file to write; an interrupted calibration goes on from what lies beside it
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -70,14 +70,14 @@ pub enum CalibrateError {
     },
     /// Only the demo model has a text of its own.
     #[error(
-        "which text to calibrate '{model}' on is not said; name one with --text FILE (--text demo is the demo model's own)"
+        "which text to calibrate '{model}' on is not said; name one with --calibration FILE (--calibration demo is the demo model's own)"
     )]
     NoText {
         /// What was written.
         model: String,
     },
     /// The text cannot be used.
-    #[error("--text {reason}")]
+    #[error("--calibration {reason}")]
     Text {
         /// Why not; a fragment.
         reason: String,
@@ -188,7 +188,7 @@ fn line(arguments: &Arguments, bytes: u64, calibrated: Option<Calibrated>, secon
 /// value.
 fn prepare(arguments: &Arguments, cache: &Cache) -> Result<(CalibrateJob, Scratch), Error> {
     let source = Source::parse(&arguments.model, Path::new("")).map_err(CalibrateError::from)?;
-    let named = arguments.text.as_deref();
+    let named = arguments.calibration.as_deref();
     let demo = (source == Source::Demo).then_some(inputs::DEMO);
     let dataset = named
         .or(demo)

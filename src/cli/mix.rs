@@ -57,8 +57,8 @@ pub struct Arguments {
     recipe: Option<PathBuf>,
     /// The text that divergence is measured on, or 'demo': best of the kind that the model will be used for;
     /// keep another one to judge the result by [demo, for the model 'demo']
-    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
-    text: Option<String>,
+    #[arg(long, alias = "text", value_name = "FILE", conflicts_with = "recipe")]
+    calibration: Option<String>,
     /// The types to choose from, by ggml's names
     #[arg(
         long, value_name = "TYPES", value_delimiter = ',', value_parser = format,
@@ -89,8 +89,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
     revisions: u32,
     /// An importance matrix of the model, as `quantbench calibrate` or llama-imatrix writes it
-    #[arg(long, value_name = "FILE")]
-    importance: Option<PathBuf>,
+    #[arg(long, alias = "importance", value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// The GGUF to write; its recipe is written beside it, as OUT.toml
     #[arg(short, long, value_name = "OUT.gguf")]
     output: PathBuf,
@@ -120,14 +120,14 @@ fn format(text: &str) -> Result<GgmlType, String> {
 pub enum CommandError {
     /// Only the demo model has a text of its own.
     #[error(
-        "which text to measure '{model}' on is not said; name one with --text FILE (--text demo is the demo model's own)"
+        "which text to measure '{model}' on is not said; name one with --calibration FILE (--calibration demo is the demo model's own)"
     )]
     NoText {
         /// The model.
         model: String,
     },
     /// The text cannot be used.
-    #[error("--text {reason}")]
+    #[error("--calibration {reason}")]
     Text {
         /// Why not; a fragment.
         reason: String,
@@ -148,7 +148,7 @@ pub enum CommandError {
     },
     /// The recipe was made with another importance matrix, or with none.
     #[error(
-        "{} was made with {}, and --importance names {}",
+        "{} was made with {}, and --imatrix names {}",
         path.display(), matrix(.wanted.as_deref()), matrix(.found.as_deref())
     )]
     OtherImportance {
@@ -193,7 +193,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         }
     }
     let cache = Cache::open()?;
-    let importance = arguments.importance.as_deref();
+    let importance = arguments.imatrix.as_deref();
     let importance_checksum =
         importance.map(|path| cache.checksum(path, &mut |_| {})).transpose()?;
     if let (Some(recipe), Some(path)) = (&recipe, &arguments.recipe) {
@@ -211,7 +211,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             source: source.artifact.path.clone(),
             output: product.path().to_owned(),
             recipe,
-            importance: arguments.importance.clone(),
+            importance: arguments.imatrix.clone(),
             threads: arguments.threads,
             maker: maker(),
         }));
@@ -261,7 +261,7 @@ fn check_importance(recipe: &Recipe, path: &Path, found: Option<&String>) -> Res
 /// The text as a file that a worker can read, in a folder of its own.
 fn text_file(arguments: &Arguments, cache: &Cache) -> Result<Scratch, Error> {
     let is_demo = arguments.model == inputs::DEMO;
-    let named = arguments.text.as_deref().or(is_demo.then_some(inputs::DEMO));
+    let named = arguments.calibration.as_deref().or(is_demo.then_some(inputs::DEMO));
     let model = || arguments.model.clone();
     let named = named.ok_or_else(|| Error::command(CommandError::NoText { model: model() }))?;
     let text = inputs::calibration_text(named, Path::new(""));
@@ -318,7 +318,7 @@ fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<M
         chunks: arguments.chunks,
         types: names(&arguments.types),
         measured_types: names(&arguments.measure),
-        importance: arguments.importance.clone(),
+        importance: arguments.imatrix.clone(),
         target,
         layers_per_group: arguments.layers_per_group,
         revisions: arguments.revisions,

@@ -4,9 +4,8 @@
 //! [`CalibrationPlan`] what one model's variants are made with.
 
 use super::diagnostic::Problem;
-use super::file::{read_count, read_number, read_string};
 use super::inputs::{self, InputError};
-use super::reader::{Located, TableReader};
+use super::reader::Located;
 use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
@@ -17,6 +16,7 @@ use std::path::Path;
 
 /// llama-imatrix's `n_ctx`.
 pub const CONTEXT: u32 = 512;
+
 /// Fewer tokens of a chunk llama-imatrix does not look at.
 pub const SHORTEST_CONTEXT: u32 = 16;
 
@@ -142,28 +142,24 @@ impl Default for CalibrationChoice {
 
 impl CalibrationChoice {
     /// Reads the text that is named, if one is.
-    pub(super) fn new(
-        file: Option<&CalibrationFile>,
-        base: &Path,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let mut choice = Self::default();
-        let Some(file) = file else { return choice };
-        choice.context = file.context.as_ref().map_or(CONTEXT, |written| written.value);
-        choice.chunks = file.chunks.as_ref().map(|written| written.value);
-        if let Some(gptq) = &file.gptq {
-            let own = &mut choice.gptq;
-            own.damping = gptq.damping.as_ref().map_or(own.damping, |written| written.value);
-            own.sweeps = gptq.sweeps.as_ref().map_or(own.sweeps, |written| written.value);
-            own.matching = gptq.matching.unwrap_or(own.matching);
-        }
-        if let Some(written) = &file.text {
-            match inputs::calibration_text(&written.value, base) {
-                Ok(text) => choice.text = Some((written.value.clone(), text)),
-                Err(error) => problems.push(written.problem(causes::in_words(&error))),
+    pub(super) fn new(file: &CalibrationFile, base: &Path, problems: &mut Vec<Problem>) -> Self {
+        let read = |written: &Located<String>| match inputs::calibration_text(written, base) {
+            Ok(text) => Some((written.value.clone(), text)),
+            Err(error) => {
+                problems.push(written.problem(causes::in_words(&error)));
+                None
             }
+        };
+        Self {
+            text: file.text.as_ref().and_then(read),
+            context: *file.context,
+            chunks: file.chunks.as_deref().copied(),
+            gptq: GptqSettings {
+                damping: *file.gptq.damping,
+                sweeps: *file.gptq.sweeps,
+                matching: *file.gptq.matching,
+            },
         }
-        choice
     }
 
     /// What flags say, without a text.
@@ -201,62 +197,22 @@ impl CalibrationChoice {
 }
 
 /// `[calibration]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct CalibrationFile {
-    /// `text`.
+    /// The text, or `demo`.
     pub text: Option<Located<String>>,
-    /// `context`.
-    pub context: Option<Located<u32>>,
-    /// `chunks`.
+    /// Tokens per chunk.
+    pub context: Located<u32>,
+    /// At most this many chunks.
     pub chunks: Option<Located<u32>>,
-    /// `[calibration.gptq]`.
-    pub gptq: Option<GptqFile>,
+    /// How GPTQ is done.
+    pub gptq: Located<GptqFile>,
 }
 
 /// `[calibration.gptq]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct GptqFile {
-    /// `damping`.
-    pub damping: Option<Located<f64>>,
-    /// `sweeps`.
-    pub sweeps: Option<Located<u32>>,
-    /// `matching`.
-    pub matching: Option<Matching>,
-}
-
-impl CalibrationFile {
-    pub(super) fn read(
-        mut table: TableReader<'_>,
-        elsewhere: fn(&str) -> Option<&'static str>,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let file = Self {
-            text: read_string(&mut table, "text", problems),
-            context: read_count(&mut table, "context", SHORTEST_CONTEXT..=1_048_576, problems),
-            chunks: read_count(&mut table, "chunks", 1..=1_000_000, problems),
-            gptq: table.table("gptq", problems).map(|(mut table, _)| {
-                let file = GptqFile {
-                    damping: read_number(&mut table, "damping", 0.0, 1.0, problems),
-                    sweeps: read_count(&mut table, "sweeps", 0..=100, problems),
-                    matching: read_matching(&mut table, problems),
-                };
-                table.finish(elsewhere, problems);
-                file
-            }),
-        };
-        table.finish(elsewhere, problems);
-        file
-    }
-}
-
-fn read_matching(table: &mut TableReader<'_>, problems: &mut Vec<Problem>) -> Option<Matching> {
-    let written = read_string(table, "matching", problems)?;
-    let found = Matching::ALL.into_iter().find(|matching| matching.name() == written.value);
-    if found.is_none() {
-        let names = Matching::ALL.map(|matching| format!("\"{}\"", matching.name())).join(", ");
-        problems.push(
-            written.problem(format!("is \"{}\"", written.value)).help(format!("write {names}")),
-        );
-    }
-    found
+    damping: Located<f64>,
+    sweeps: Located<u32>,
+    matching: Located<Matching>,
 }

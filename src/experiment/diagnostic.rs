@@ -4,10 +4,10 @@
 //! column, the offending line and a caret. Nothing here knows what an experiment is.
 
 use crate::model::text::{printable, without_secrets};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use unicode_width::UnicodeWidthChar;
+use std::path::Path;
 
 /// More problems than this in one file are counted, not shown.
 const SHOWN: usize = 8;
@@ -40,133 +40,70 @@ impl Problem {
     }
 }
 
-/// The problems of one file, each with the line it is in.
+/// The problems of one file, as they are shown, so that its text need not be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
-    file: PathBuf,
-    located: Vec<LocatedProblem>,
-}
-
-/// A problem with the part of the text that shows it, so that the text need not be kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct LocatedProblem {
-    line: usize,
-    column: usize,
-    message: String,
-    help: Option<String>,
-    excerpt: String,
-    caret_start: usize,
-    caret_width: usize,
+    count: usize,
+    shown: Vec<String>,
 }
 
 impl Diagnostics {
-    /// Locates `problems` in `text`, sorted by position.
+    /// Shows `problems` in `text`, sorted by position.
     pub fn new(file: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.start);
-        let located = problems.iter().map(|problem| locate(text, problem)).collect();
-        Self { file: file.to_owned(), located }
-    }
-
-    /// How many problems there are.
-    pub fn count(&self) -> usize {
-        self.located.len()
-    }
-
-    /// The file.
-    pub fn file(&self) -> &Path {
-        &self.file
+        let shown = problems.iter().take(SHOWN).map(|problem| render(file, text, problem));
+        Self { count: problems.len(), shown: shown.collect() }
     }
 }
 
 /// Line and column, both from 1; columns count characters. `offset` may lie anywhere.
-pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
     (line, before[line_start..].chars().count() + 1)
 }
 
-fn locate(text: &str, problem: &Problem) -> LocatedProblem {
+fn render(file: &Path, text: &str, problem: &Problem) -> String {
     let start = text.floor_char_boundary(problem.span.start);
     let (line, column) = line_and_column(text, start);
     let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
     let end = text.floor_char_boundary(problem.span.end.clamp(start, line_end));
 
+    let line_text = &text[line_start..line_end];
+    let excerpt = without_secrets(line_text);
+    let place = moved(line_text, &excerpt, start - line_start)
+        ..moved(line_text, &excerpt, end - line_start);
+    let excerpt =
+        Snippet::source(excerpt).line_start(line).annotation(AnnotationKind::Primary.span(place));
+    let excerpt = Group::with_level(Level::ERROR).element(excerpt);
+    let excerpt = Renderer::plain().term_width(LINE_WIDTH).render(&[excerpt]);
     let harmless = |text: &str| without_secrets(&printable(text));
-    let before = harmless(&text[line_start..start]);
-    let marked = harmless(&text[start..end]);
-    let after = harmless(text[end..line_end].trim_end());
-    let (before, cut) = keep_end(&before, LINE_WIDTH / 2);
-    let prefix = if cut { "…" } else { "" };
-    let caret_start = width(prefix) + width(&before);
-    let (excerpt, cut) =
-        keep_start(&format!("{prefix}{before}{marked}{after}"), LINE_WIDTH.max(caret_start + 1));
-    let suffix = if cut { "…" } else { "" };
-    let visible = width(&excerpt).saturating_sub(caret_start);
-    LocatedProblem {
-        line,
-        column,
-        message: harmless(&problem.message),
-        help: problem.help.as_deref().map(harmless),
-        caret_width: width(&marked).min(visible).max(1),
-        caret_start,
-        excerpt: format!("{excerpt}{suffix}"),
+    let (file, message) = (printable(&file.display().to_string()), harmless(&problem.message));
+    let help = problem.help.as_ref().map_or_else(String::new, |help| {
+        let margin = " ".repeat(line.to_string().len());
+        format!("\n{margin} = help: {}", harmless(help))
+    });
+    format!("{file}:{line}:{column}: {message}\n{excerpt}{help}")
+}
+
+/// Where `offset` of a line is in the same line without secrets; of one within a secret, where that was.
+fn moved(line: &str, without_secrets: &str, offset: usize) -> usize {
+    if without_secrets.ends_with(&line[offset..]) {
+        return without_secrets.len() - (line.len() - offset);
     }
-}
-
-fn width(text: &str) -> usize {
-    text.chars().map(|character| character.width().unwrap_or(0)).sum()
-}
-
-fn keep_start(text: &str, columns: usize) -> (String, bool) {
-    let mut used = 0;
-    let kept: String = text
-        .chars()
-        .take_while(|character| {
-            used += character.width().unwrap_or(0);
-            used <= columns
-        })
-        .collect();
-    let cut = kept.len() < text.len();
-    (kept, cut)
-}
-
-fn keep_end(text: &str, columns: usize) -> (String, bool) {
-    let reversed: String = text.chars().rev().collect();
-    let (kept, cut) = keep_start(&reversed, columns);
-    (kept.chars().rev().collect(), cut)
+    let pairs = line[..offset].chars().zip(without_secrets.chars());
+    pairs.take_while(|(one, other)| one == other).map(|(same, _)| same.len_utf8()).sum()
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.located.iter().take(SHOWN).enumerate() {
-            if index > 0 {
-                formatter.write_str("\n\n")?;
-            }
-            problem.render(&self.file, formatter)?;
-        }
-        if self.located.len() > SHOWN {
-            let more = self.located.len() - SHOWN;
+        formatter.write_str(&self.shown.join("\n\n"))?;
+        if self.count > SHOWN {
+            let more = self.count - SHOWN;
             let plural = if more == 1 { "" } else { "s" };
             write!(formatter, "\n\nand {more} more problem{plural}")?;
-        }
-        Ok(())
-    }
-}
-
-impl LocatedProblem {
-    fn render(&self, file: &Path, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.line.to_string();
-        let margin = " ".repeat(number.len());
-        let file = printable(&file.display().to_string());
-        writeln!(formatter, "{file}:{}:{}: {}", self.line, self.column, self.message)?;
-        writeln!(formatter, "{margin} |")?;
-        writeln!(formatter, "{}", format!("{number} | {}", self.excerpt).trim_end())?;
-        let indent = " ".repeat(self.caret_start);
-        write!(formatter, "{margin} | {indent}{}", "^".repeat(self.caret_width))?;
-        if let Some(help) = &self.help {
-            write!(formatter, "\n{margin} = help: {help}")?;
         }
         Ok(())
     }
@@ -213,6 +150,32 @@ mod tests {
         let shown = render(&text, 600_000..600_010);
         assert!(shown.lines().all(|line| line.chars().count() < 120), "{shown}");
         assert!(shown.contains("x.toml:1:600001"));
+    }
+
+    #[test]
+    fn no_line_shows_what_is_secret_in_an_address() {
+        let text = "m = { source = 'https://me:pw@host/f?key=1', nmae = 1 }";
+        let span = |part: &str| text.find(part).map(|at| at..at + part.len()).unwrap();
+        let marked = |span: Range<usize>| {
+            let shown = render(text, span);
+            let [line, carets]: [&str; 2] = shown
+                .lines()
+                .skip(2)
+                .map(|line| &line[4..])
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap();
+            assert_eq!(line, "m = { source = 'https://…@host/f?…', nmae = 1 }");
+            let place = |at: usize| line.char_indices().nth(at).map_or(line.len(), |(it, _)| it);
+            let start = carets.find('^').unwrap();
+            line[place(start)..place(carets.len())].to_owned()
+        };
+        assert_eq!(marked(span("m =")), "m =");
+        assert_eq!(marked(span("'https://me:pw@host/f?key=1'")), "'https://…@host/f?…'");
+        assert_eq!(marked(span("nmae")), "nmae");
+        // Within the secret itself.
+        assert_eq!(marked(span("pw@host")).chars().next(), Some('…'));
+        marked(span("e:p"));
     }
 
     #[test]

@@ -1,38 +1,23 @@
-//! From what the user wrote to what it means: every default is filled in here and nowhere else, and
-//! values are checked against each other.
+//! From what the user wrote to what it means: texts are read, and values are checked against each other.
 
 use super::calibration::CalibrationChoice;
 use super::diagnostic::Problem;
-use super::file::{ExperimentFile, LatencyFile, QualityFile, RequirementsFile, WorkloadsFile};
+use super::file::{ExperimentFile, LatencyFile, QualityFile, SettingsFile, WorkloadsFile};
 use super::inputs;
+use super::keys::SETTINGS;
 use super::reader::Located;
-use super::requirements::Requirements;
+use super::requirements::{self, Requirements};
 use super::resolved::{Experiment, Workloads};
-use super::workloads::{LatencyPlan, QualityPlan, Sampling, SpeedTest};
+use super::settings::Settings;
+use super::workloads::{LatencyPlan, QualityPlan, Sampling};
 use crate::causes;
 use crate::prompt::choice::FormatChoice;
 use crate::prompt::template;
 use serde_json::{Map, Value};
-use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
-/// Visits of each trial.
-const ROUNDS: u32 = 5;
-/// Timed repetitions within a visit; the rounds repeat it already.
-const REPETITIONS: u32 = 1;
-/// Silence after which a worker is ended.
-const PHASE_LIMIT: Duration = Duration::from_mins(10);
-/// Longer limits and pauses are a slip; it also keeps deadlines within the clock's range.
-const LONGEST: Duration = Duration::from_hours(7 * 24);
-/// llama-bench's default tests.
-const SPEED: [&str; 2] = ["pp512", "tg128"];
-/// Tokens generated per prompt.
-const MAX_TOKENS: u32 = 64;
-/// llama-perplexity's `n_ctx`.
-const CONTEXT: u32 = 512;
-/// Disk that the reference's log-probabilities may take.
-const REFERENCE_BUDGET: u64 = 2 << 30;
+/// More combinations than this are a slip, not a plan: with one minute each they take 17 hours.
+const MOST_COMBINATIONS: usize = 1000;
 
 /// Where an experiment comes from: it decides what its paths and missing names mean.
 #[derive(Debug, Clone, Copy)]
@@ -56,60 +41,30 @@ pub fn expand(
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Experiment {
+    let run = &file.experiment;
     let workloads = expand_workloads(&file.workloads, origin, problems);
     let (models, left_out) = super::models::expand(file, calibration, origin, problems);
-    let settings = file.settings.combinations(problems);
-    Experiment {
-        name: expand_name(file.name.as_ref(), origin.fallback_name, problems),
+    let settings = combinations(&file.settings, problems);
+    if let Some(written) = &run.name
+        && let Some(wrong) = wrong_name(written)
+    {
+        problems.push(written.problem(wrong));
+    }
+    let name = run.name.as_ref().map_or(origin.fallback_name, |name| name);
+    let mut experiment = Experiment {
+        name: name.to_owned(),
         models,
         left_out,
         settings,
-        requirements: expand_requirements(&file.requirements, &workloads, problems),
+        requirements: Requirements::default(),
         workloads,
-        rounds: value(file.rounds.as_ref(), ROUNDS),
-        repetitions: value(file.repetitions.as_ref(), REPETITIONS),
-        cool_down: limited(file.cool_down.as_ref(), Duration::ZERO, Duration::ZERO, problems),
-        phase_limit: limited(
-            file.phase_limit.as_ref(),
-            PHASE_LIMIT,
-            Duration::from_secs(1),
-            problems,
-        ),
-    }
-}
-
-fn value<T: Copy>(written: Option<&Located<T>>, default: T) -> T {
-    written.map_or(default, |written| written.value)
-}
-
-fn limited(
-    written: Option<&Located<Duration>>,
-    default: Duration,
-    least: Duration,
-    problems: &mut Vec<Problem>,
-) -> Duration {
-    let Some(written) = written else { return default };
-    if written.value < least || written.value > LONGEST {
-        problems.push(written.problem(format!(
-            "is {}; it must be from {} to {}",
-            humantime::format_duration(written.value),
-            humantime::format_duration(least),
-            humantime::format_duration(LONGEST)
-        )));
-    }
-    written.value
-}
-
-fn expand_name(
-    written: Option<&Located<String>>,
-    fallback: &str,
-    problems: &mut Vec<Problem>,
-) -> String {
-    let Some(written) = written else { return fallback.to_owned() };
-    if let Some(wrong) = wrong_name(&written.value) {
-        problems.push(written.problem(wrong));
-    }
-    written.value.clone()
+        rounds: *run.rounds,
+        repetitions: *run.repetitions,
+        cool_down: *run.cool_down,
+        phase_limit: *run.phase_limit,
+    };
+    experiment.requirements = requirements::expand(&file.requirements, &experiment, problems);
+    experiment
 }
 
 /// Why `name` cannot stand in a table, if it cannot.
@@ -125,16 +80,15 @@ pub fn wrong_name(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What is measured of a model that has `own` keys instead of some of the experiment's. What is wrong
+/// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
 /// with the experiment's is reported once, where it stands.
 pub fn workloads_of_model(
     own: &WorkloadsFile,
-    file: &ExperimentFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Workloads {
     let mut found = Vec::new();
-    let workloads = expand_workloads(&own.over(&file.workloads), origin, &mut found);
+    let workloads = expand_workloads(own, origin, &mut found);
     found.retain(|problem| !problems.contains(problem));
     problems.append(&mut found);
     workloads
@@ -146,34 +100,83 @@ fn expand_workloads(
     problems: &mut Vec<Problem>,
 ) -> Workloads {
     Workloads {
-        cold_load: value(file.cold_load.as_ref(), true),
-        speed: expand_speed(file.speed.as_deref(), problems),
-        latency: expand_latency(file.latency.as_ref(), origin, problems),
-        quality: expand_quality(file.quality.as_ref(), origin, problems),
-        tasks: super::tasks::expand(&file.tasks, origin.base, problems),
+        cold_load: *file.cold_load,
+        speed: file.speed.iter().map(|test| test.value).collect(),
+        latency: expand_latency(&file.latency, origin, problems),
+        quality: expand_quality(&file.quality, origin, problems),
+        tasks: super::tasks::expand(file.tasks(), origin.base, problems),
     }
 }
 
-fn expand_speed(
-    written: Option<&[Located<String>]>,
-    problems: &mut Vec<Problem>,
-) -> Vec<SpeedTest> {
-    let Some(written) = written else {
-        return SPEED.iter().filter_map(|test| test.parse().ok()).collect();
-    };
-    let mut tests: Vec<SpeedTest> = Vec::new();
-    for text in written {
-        match text.value.parse::<SpeedTest>() {
-            Ok(test) if tests.contains(&test) => {
-                problems.push(text.problem(format!("has {test} twice")));
-            }
-            Ok(test) => tests.push(test),
-            Err(error) => {
-                problems.push(Problem::new(text.span.clone(), format!("'{}': {error}", text.key)));
-            }
-        }
+/// Every combination of the values of settings.
+pub fn combinations(file: &Located<SettingsFile>, problems: &mut Vec<Problem>) -> Vec<Settings> {
+    let values =
+        |key: &str| file.get(key).map_or(&[] as &[Located<Value>], |values| values.as_slice());
+    let keys = SETTINGS.keys.iter().map(|key| key.name);
+    let count = keys.clone().fold(1, |count: usize, key| count.saturating_mul(values(key).len()));
+    if count > MOST_COMBINATIONS {
+        let spans = file.values().filter(|list| list.is_written()).map(|list| list.span.clone());
+        problems.push(Problem::new(
+            spans.min_by_key(|span| span.start).unwrap_or(0..0),
+            format!("'settings' has {count} combinations; at most {MOST_COMBINATIONS} are run"),
+        ));
+        return Vec::new();
     }
-    tests
+    problems.extend(conflict(values("batch"), values("ubatch"), batch_conflict));
+    problems.extend(conflict(values("flash_attention"), values("cache_type_v"), cache_conflict));
+    let plain =
+        |key: &str| values(key).iter().map(|it: &Located<Value>| it.value.clone()).collect();
+    let axes: Vec<(&str, Vec<Value>)> = keys.map(|key| (key, plain(key))).collect();
+    Settings::sweep(&axes).unwrap_or_else(|error| {
+        problems.push(file.problem(format!("cannot be understood: {error}")));
+        Vec::new()
+    })
+}
+
+/// What is said of a conflict, and its remedy.
+type Conflict = (String, &'static str);
+
+/// The first of the combinations of two settings' values that do not go together.
+fn conflict(
+    first: &[Located<Value>],
+    second: &[Located<Value>],
+    wrong: fn(&Located<Value>, &Located<Value>) -> Option<Conflict>,
+) -> Option<Problem> {
+    let mut pairs = first.iter().flat_map(|one| second.iter().map(move |other| (one, other)));
+    pairs.find_map(|(one, other)| {
+        let (message, help) = wrong(one, other)?;
+        let place = if other.is_written() { other } else { one };
+        Some(Problem::new(place.span.clone(), message).help(help))
+    })
+}
+
+/// llama.cpp computes at most `batch` tokens at once, whatever `ubatch` says.
+fn batch_conflict(batch: &Located<Value>, ubatch: &Located<Value>) -> Option<Conflict> {
+    let shown = |value: &Located<Value>| {
+        format!("{}{}", value.value, if value.is_written() { "" } else { " (the default)" })
+    };
+    (ubatch.as_u64() > batch.as_u64()).then(|| {
+        let (batch, ubatch) = (shown(batch), shown(ubatch));
+        (
+            format!("'settings.ubatch' is {ubatch}, more than 'settings.batch', which is {batch}"),
+            "ubatch tokens of a batch are computed at once, so ubatch is at most batch",
+        )
+    })
+}
+
+/// llama.cpp refuses a quantized V cache without flash attention.
+fn cache_conflict(
+    flash_attention: &Located<Value>,
+    cache_type: &Located<Value>,
+) -> Option<Conflict> {
+    let name = cache_type.as_str()?;
+    let quantized = !matches!(name, "f32" | "f16" | "bf16");
+    (quantized && flash_attention.as_str() == Some("off")).then(|| {
+        (
+            format!("'settings.cache_type_v' is {name}, but 'settings.flash_attention' is off"),
+            "llama.cpp quantizes the V cache only with flash_attention = \"on\" or \"auto\"",
+        )
+    })
 }
 
 /// Whether a workload that was not asked for can be left out: the built-in experiment of a build
@@ -183,55 +186,28 @@ fn lacks_demo(origin: Origin<'_>, source: &str) -> bool {
 }
 
 fn expand_latency(
-    file: Option<&LatencyFile>,
+    file: &LatencyFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<LatencyPlan> {
-    let defaults = LatencyFile::default();
-    let written = file.unwrap_or(&defaults);
-    let source = written.prompts.as_ref().map_or(inputs::DEMO, |prompts| &prompts.value);
-    if !value(written.enabled.as_ref(), true) || lacks_demo(origin, source) {
+    if !*file.enabled || lacks_demo(origin, &file.prompts) {
         return None;
     }
-    let prompts = match inputs::prompts(source, origin.base) {
-        Ok(prompts) => prompts,
-        Err(error) => {
-            report_input("workloads.latency.prompts", written.prompts.as_ref(), &error, problems);
-            Vec::new()
-        }
-    };
-    let default = Sampling::default();
-    #[expect(clippy::cast_possible_truncation, reason = "within 0 to 100, checked when read")]
-    let narrow = |written: Option<&Located<f64>>, default: f32| {
-        written.map_or(default, |written| written.value as f32)
-    };
-    let format = match written.format.as_ref().map(|format| (format, format.value.parse())) {
-        None => FormatChoice::default(),
-        Some((_, Ok(format))) => format,
-        Some((format, Err(error))) => {
-            let error: crate::prompt::choice::FormatChoiceError = error;
-            let message = format!("'{}': {error}", format.key);
-            problems.push(Problem::new(format.span.clone(), message));
-            FormatChoice::default()
-        }
-    };
+    let prompts = inputs::prompts(&file.prompts, origin.base);
+    let format = *file.format;
     let chat_template_kwargs =
-        chat_template_kwargs(written.chat_template_kwargs.as_ref(), &[format], problems);
+        chat_template_kwargs(file.chat_template_kwargs.as_ref(), &[format], problems);
     Some(LatencyPlan {
         format,
         chat_template_kwargs,
-        prompts,
-        source: source.to_owned(),
-        max_tokens: value(written.max_tokens.as_ref(), MAX_TOKENS),
+        prompts: readable(prompts, &file.prompts, problems),
+        source: file.prompts.value.clone(),
+        max_tokens: *file.max_tokens,
         sampling: Sampling {
-            temperature: narrow(written.temperature.as_ref(), default.temperature),
-            top_k: written
-                .top_k
-                .as_ref()
-                .and_then(|top_k| i32::try_from(top_k.value).ok())
-                .unwrap_or(default.top_k),
-            top_p: narrow(written.top_p.as_ref(), default.top_p),
-            seed: value(written.seed.as_ref(), default.seed),
+            temperature: *file.temperature,
+            top_k: *file.top_k,
+            top_p: *file.top_p,
+            seed: *file.seed,
         },
     })
 }
@@ -256,29 +232,18 @@ pub(in crate::experiment) fn chat_template_kwargs(
 }
 
 fn expand_quality(
-    file: Option<&QualityFile>,
+    file: &QualityFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<QualityPlan> {
-    let defaults = QualityFile::default();
-    let written = file.unwrap_or(&defaults);
-    let source = written.text.as_ref().map_or(inputs::DEMO, |text| &text.value);
-    if !value(written.enabled.as_ref(), true) || lacks_demo(origin, source) {
+    if !*file.enabled || lacks_demo(origin, &file.text) {
         return None;
     }
-    let context = value(written.context.as_ref(), CONTEXT);
-    let text = match inputs::text(source, origin.base) {
-        Ok(text) => {
-            check_length(&text, context, written, problems);
-            text
-        }
-        Err(error) => {
-            report_input("workloads.quality.text", written.text.as_ref(), &error, problems);
-            String::new()
-        }
-    };
-    let divergence = value(written.divergence.as_ref(), true);
-    if let (Some(precision), false) = (&written.precision, divergence) {
+    let text = inputs::text(&file.text, origin.base);
+    if let Ok(text) = &text {
+        check_length(text, file, problems);
+    }
+    if let (Some(precision), false) = (&file.precision, *file.divergence) {
         problems.push(
             precision
                 .problem("asks for a precise divergence, but divergence is off")
@@ -286,32 +251,29 @@ fn expand_quality(
         );
     }
     Some(QualityPlan {
-        text,
-        source: source.to_owned(),
-        context,
-        chunks: written.chunks.as_ref().map(|chunks| chunks.value),
-        divergence,
-        precision: written.precision.as_ref().map(|precision| precision.value),
-        reference_budget_bytes: value(written.memory_budget.as_ref(), REFERENCE_BUDGET),
+        text: readable(text, &file.text, problems),
+        source: file.text.value.clone(),
+        context: *file.context,
+        chunks: file.chunks.as_deref().copied(),
+        divergence: *file.divergence,
+        precision: file.precision.as_deref().copied(),
+        reference_budget_bytes: *file.memory_budget,
     })
 }
 
 /// A token is at least one byte, so a text of fewer bytes than two chunks have tokens cannot fill
 /// them; the worker counts exactly, but only after a model was loaded.
-fn check_length(text: &str, context: u32, written: &QualityFile, problems: &mut Vec<Problem>) {
+fn check_length(text: &str, file: &QualityFile, problems: &mut Vec<Problem>) {
+    let context = *file.context;
     let bytes = text.len() as u64;
     let needed = 2 * u64::from(context);
     if bytes >= needed {
         return;
     }
-    let span = written
-        .text
-        .as_ref()
-        .map(|text| text.span.clone())
-        .or_else(|| written.context.as_ref().map(|context| context.span.clone()));
+    let span = if file.text.is_written() { &file.text.span } else { &file.context.span };
     problems.push(
         Problem::new(
-            span.unwrap_or(0..0),
+            span.clone(),
             format!(
                 "'workloads.quality.text' has {bytes} bytes, too few for 2 chunks of {context} tokens"
             ),
@@ -323,64 +285,21 @@ fn check_length(text: &str, context: u32, written: &QualityFile, problems: &mut 
     );
 }
 
-fn report_input(
-    key: &str,
-    written: Option<&Located<String>>,
-    error: &inputs::InputError,
+/// What was read; nothing, if that could not be done.
+fn readable<T: Default>(
+    read: Result<T, inputs::InputError>,
+    source: &Located<String>,
     problems: &mut Vec<Problem>,
-) {
-    let span: Range<usize> = written.map_or(0..0, |written| written.span.clone());
-    let problem = Problem::new(span, format!("'{key}' {}", causes::in_words(error)));
-    problems.push(if written.is_none() {
-        // The default could not be had: the user has to say what to do instead.
-        problem.help("write a file of your own there, or switch the workload off: enabled = false")
-    } else {
-        problem
-    });
-}
-
-/// A requirement on something that is not measured would never be met and never be missed.
-fn expand_requirements(
-    file: &RequirementsFile,
-    workloads: &Workloads,
-    problems: &mut Vec<Problem>,
-) -> Requirements {
-    let generates = workloads.speed.iter().any(|test| test.is_generation_only());
-    if let (Some(written), false) = (&file.min_generation_tps, generates) {
-        problems.push(
-            written
-                .problem("asks for a speed that is not measured")
-                .help("add a generation test such as \"tg128\" to workloads.speed"),
-        );
-    }
-    if let (Some(written), None) = (&file.max_ttft_ms, &workloads.latency) {
-        problems.push(
-            written
-                .problem("asks for a latency that is not measured")
-                .help("enable [workloads.latency]"),
-        );
-    }
-    if let (Some(written), None) = (&file.max_perplexity_increase, &workloads.quality) {
-        problems.push(
-            written
-                .problem("asks for a quality that is not measured")
-                .help("enable [workloads.quality]"),
-        );
-    }
-    let diverges = workloads.quality.as_ref().is_some_and(|quality| quality.divergence);
-    if let (Some(written), false) = (&file.max_kld, diverges) {
-        problems.push(
-            written
-                .problem("asks for a divergence that is not measured")
-                .help("enable [workloads.quality] with divergence = true"),
-        );
-    }
-    let number = |written: &Option<Located<f64>>| written.as_ref().map(|written| written.value);
-    Requirements {
-        max_memory_bytes: file.max_memory.as_ref().map(|written| written.value),
-        min_generation_tokens_per_second: number(&file.min_generation_tps),
-        max_ttft_ms: number(&file.max_ttft_ms),
-        max_kld: number(&file.max_kld),
-        max_perplexity_increase: number(&file.max_perplexity_increase),
-    }
+) -> T {
+    read.unwrap_or_else(|error| {
+        let problem = source.problem(causes::in_words(&error));
+        problems.push(if source.is_written() {
+            problem
+        } else {
+            // The default could not be had: the user has to say what to do instead.
+            problem
+                .help("write a file of your own there, or switch the workload off: enabled = false")
+        });
+        T::default()
+    })
 }

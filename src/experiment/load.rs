@@ -114,13 +114,13 @@ pub enum ExperimentError {
     #[error("{flag} {value} must be from {least} to {most}")]
     OutOfRange {
         /// The flag.
-        flag: &'static str,
+        flag: String,
         /// What was written.
         value: u32,
         /// Least.
-        least: u32,
+        least: i64,
         /// Most.
-        most: u32,
+        most: i64,
     },
     /// The command line leaves no variant.
     #[error("--only and --skip leave no variant to measure; there are {}", known.join(", "))]
@@ -236,9 +236,11 @@ fn interpret(
         }
     };
     let mut problems = Vec::new();
-    let file = ExperimentFile::read(root.get_ref(), &mut problems);
-    let mut calibration =
-        CalibrationChoice::new(file.calibration.as_ref(), origin.base, &mut problems);
+    let file = match ExperimentFile::read(root.get_ref(), &mut problems) {
+        Ok(file) => file,
+        Err(problem) => return invalid(vec![problem]),
+    };
+    let mut calibration = CalibrationChoice::new(&file.calibration, origin.base, &mut problems);
     if let Some(source) = &overrides.calibration {
         calibration = calibration
             .on_text(source)
@@ -248,14 +250,11 @@ fn interpret(
     if !problems.is_empty() {
         return invalid(problems);
     }
+    let list = file.quantizations.as_ref();
     let fallback = overrides::Fallback {
-        quantizations: file.quantizations.is_some().then(|| shared_quantizations(&file)),
+        quantizations: list.map(|list| list.iter().map(|written| written.value).collect()),
         calibration,
         is_default: origin.is_default,
     };
     overrides::apply(experiment, overrides, &fallback)
-}
-
-fn shared_quantizations(file: &ExperimentFile) -> Vec<crate::model::quantization::Quantization> {
-    file.quantizations.iter().flatten().filter_map(|written| written.value.parse().ok()).collect()
 }

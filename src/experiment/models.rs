@@ -2,7 +2,7 @@
 
 use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
-use super::expand::{Origin, workloads_of_model, wrong_name};
+use super::expand::{Origin, combinations, workloads_of_model, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
@@ -25,12 +25,10 @@ pub fn expand(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
         ));
     }
-    // Checked once for all models, not once for each.
-    let shared = file.quantizations.as_deref().map(|list| read_quantizations(list, problems));
     super::sight::check(file, problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in file.models.iter().flatten().filter(|model| super::sight::is_built_in(model)) {
-        let Some(mut plan) = expand_one(model, file, shared.as_deref(), origin, problems) else {
+    for model in file.models().iter().filter(|model| super::sight::is_built_in(model)) {
+        let Some(mut plan) = expand_one(model, file, origin, problems) else {
             continue;
         };
         calibrate(&mut plan, model, file, calibration, problems);
@@ -50,30 +48,29 @@ pub fn expand(
 }
 
 fn expand_one(
-    model: &ModelFile,
+    model: &Located<ModelFile>,
     file: &ExperimentFile,
-    shared: Option<&[Located<Quantization>]>,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<ModelPlan> {
     let Some(written) = &model.source else {
-        problems.push(
-            Problem::new(model.span.clone(), "this model has no source")
-                .help("add source = \"path/to/model.gguf\", an hf:// file or \"demo\""),
-        );
+        if !model.wrong.iter().any(|wrong| wrong.value == "source") {
+            problems.push(
+                Problem::new(model.span.clone(), "this model has no source")
+                    .help("add source = \"path/to/model.gguf\", an hf:// file or \"demo\""),
+            );
+        }
         return None;
     };
-    let source = match Source::parse(&written.value, origin.base) {
+    let source = match Source::parse(written, origin.base) {
         Ok(source) => source,
         Err(error) => {
             problems.push(written.problem(error));
             return None;
         }
     };
-    let own = model.quantizations.as_deref().map(|list| read_quantizations(list, problems));
-    let list = own.as_deref().or(shared);
-    let written = model.allow_requantize.as_ref().is_some_and(|written| written.value);
-    let allow_requantize = written || origin.allow_requantize;
+    let list = model.quantizations.as_ref().or(file.quantizations.as_ref());
+    let allow_requantize = *model.allow_requantize || origin.allow_requantize;
     if let Some(list) = list {
         check_makeable(list, &source, problems);
         if !allow_requantize {
@@ -92,14 +89,11 @@ fn expand_one(
         quantizations,
         projector: super::sight::projector(model, origin, problems),
         reference,
-        settings: model
-            .settings
-            .as_ref()
-            .map(|settings| settings.over(&file.settings).combinations(problems)),
+        settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
         workloads: model
             .workloads
             .as_ref()
-            .map(|workloads| workloads_of_model(workloads, file, origin, problems)),
+            .map(|workloads| workloads_of_model(workloads, origin, problems)),
         allow_requantize,
         calibration: None,
     })
@@ -108,7 +102,7 @@ fn expand_one(
 /// Gives a model with calibrated variants what they are calibrated on.
 fn calibrate(
     plan: &mut ModelPlan,
-    model: &ModelFile,
+    model: &Located<ModelFile>,
     file: &ExperimentFile,
     choice: &CalibrationChoice,
     problems: &mut Vec<Problem>,
@@ -116,15 +110,14 @@ fn calibrate(
     // What cannot be made is a problem already, whatever it would be calibrated on.
     let makeable = |quantization: &Quantization| not_makeable(*quantization).is_none();
     let Some(calibrated) = plan.calibrated().filter(makeable) else { return };
-    let mut list = model.quantizations.iter().chain(&file.quantizations).flatten();
-    let place = list
-        .find(|written| written.value.parse::<Quantization>() == Ok(calibrated))
-        .map(|written| written.span.clone());
+    let lists = model.quantizations.iter().chain(&file.quantizations);
+    let mut list = lists.flat_map(|list| list.iter());
+    let place =
+        list.find(|written| written.value == calibrated).map(|written| written.span.clone());
     match choice.plan_for(&plan.source) {
         Ok(calibration) => plan.calibration = Some(calibration),
         // A text that is named and cannot be read is a problem already.
-        Err(CalibrationError::NoText)
-            if file.calibration.as_ref().is_some_and(|written| written.text.is_some()) => {}
+        Err(CalibrationError::NoText) if file.calibration.text.is_some() => {}
         Err(error) => {
             let message = format!("'{calibrated}' is calibrated on a text, and {error}");
             let problem = Problem::new(place.unwrap_or_else(|| model.span.clone()), message);
@@ -178,31 +171,6 @@ fn own_type(source: &Source) -> Option<FileType> {
             .or_else(|| crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())),
         Source::Hub { file, .. } => crate::model::naming::file_type_in(file),
     }
-}
-
-fn read_quantizations(
-    list: &[Located<String>],
-    problems: &mut Vec<Problem>,
-) -> Vec<Located<Quantization>> {
-    let mut read: Vec<Located<Quantization>> = Vec::new();
-    for written in list {
-        match written.value.parse::<Quantization>() {
-            Err(error) => {
-                let message = format!("'{}': {error}", written.key);
-                problems.push(Problem::new(written.span.clone(), message));
-            }
-            Ok(value) if read.iter().any(|other| other.value == value) => {
-                let spelled = if written.value.eq_ignore_ascii_case(&value.to_string()) {
-                    String::new()
-                } else {
-                    format!(" ('{}' is another name of it)", written.value)
-                };
-                problems.push(written.problem(format!("has {value} twice{spelled}")));
-            }
-            Ok(value) => read.push(written.with(value)),
-        }
-    }
-    read
 }
 
 /// File types of which GPTQ writes no part: all their blocks are in formats that it does not know.
@@ -286,29 +254,21 @@ fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &m
     }
 }
 
+/// The reference, if it is among the quantizations; which files a folder holds is seen when it is read.
 fn read_reference(
-    written: &Located<String>,
+    written: &Located<Quantization>,
     quantizations: &[Quantization],
     problems: &mut Vec<Problem>,
 ) -> Option<Quantization> {
-    match written.value.parse::<Quantization>() {
-        Err(error) => {
-            let problem = Problem::new(written.span.clone(), format!("'{}': {error}", written.key));
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-            None
-        }
-        // Which files a folder holds is seen when it is read.
-        Ok(value) if quantizations.is_empty() || quantizations.contains(&value) => Some(value),
-        Ok(value) => {
-            let names: Vec<String> = quantizations.iter().map(ToString::to_string).collect();
-            problems.push(
-                written
-                    .problem(format!("is {value}, which is not among the quantizations"))
-                    .help(format!("add {value} to them, or choose one of: {}", names.join(", "))),
-            );
-            None
-        }
+    let value = written.value;
+    if quantizations.is_empty() || quantizations.contains(&value) {
+        return Some(value);
     }
+    let names: Vec<String> = quantizations.iter().map(ToString::to_string).collect();
+    problems.push(
+        written
+            .problem(format!("is {value}, which is not among the quantizations"))
+            .help(format!("add {value} to them, or choose one of: {}", names.join(", "))),
+    );
+    None
 }

@@ -2,6 +2,7 @@
 //! --allow-requantize --rounds --repetitions`.
 
 use super::calibration::CalibrationChoice;
+use super::keys::RUN;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
@@ -13,9 +14,6 @@ use std::path::Path;
 
 /// Characters of a name that is made of the names of models.
 const LONGEST_NAME: usize = 80;
-
-/// Most rounds or repetitions, as in the file.
-const MOST_ROUNDS: u32 = 1000;
 
 /// What the command line says. Empty lists and `None` change nothing. Names match without regard to
 /// case; a quantization may be named by any of its names (`INT8`).
@@ -69,12 +67,8 @@ pub fn apply(
     overrides: &Overrides,
     fallback: &Fallback,
 ) -> Result<Experiment, ExperimentError> {
-    if let Some(rounds) = overrides.rounds {
-        experiment.rounds = in_range("--rounds", rounds)?;
-    }
-    if let Some(repetitions) = overrides.repetitions {
-        experiment.repetitions = in_range("--repetitions", repetitions)?;
-    }
+    in_range("rounds", overrides.rounds, &mut experiment.rounds)?;
+    in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     for model in &mut experiment.models {
@@ -131,11 +125,23 @@ fn calibrate(
     Ok(())
 }
 
-fn in_range(flag: &'static str, value: u32) -> Result<u32, ExperimentError> {
-    if (1..=MOST_ROUNDS).contains(&value) {
-        return Ok(value);
+/// Takes a number of the command line, whose bounds are those of the key of the same name.
+fn in_range(key: &str, written: Option<u32>, value: &mut u32) -> Result<(), ExperimentError> {
+    let Some(written) = written else { return Ok(()) };
+    match RUN.bounds(key) {
+        Some((least, most)) if !(least..=most).contains(&i64::from(written)) => {
+            Err(ExperimentError::OutOfRange {
+                flag: format!("--{key}"),
+                value: written,
+                least,
+                most,
+            })
+        }
+        _ => {
+            *value = written;
+            Ok(())
+        }
     }
-    Err(ExperimentError::OutOfRange { flag, value, least: 1, most: MOST_ROUNDS })
 }
 
 fn choose_models(

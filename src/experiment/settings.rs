@@ -1,6 +1,7 @@
 //! Settings: the run-time choices of one trial, with llama-bench's names and defaults.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 
 /// Number format of the K or the V cache, by ggml's names.
@@ -123,6 +124,27 @@ impl Default for Settings {
             mmap: true,
             swa_full: false,
         }
+    }
+}
+
+impl Settings {
+    /// The settings under every combination of some values of keys, those of the last key varying fastest; what is not
+    /// among the keys has its default.
+    ///
+    /// # Errors
+    /// A key or a value is none of a setting.
+    pub fn sweep(axes: &[(&str, Vec<Value>)]) -> Result<Vec<Self>, serde_json::Error> {
+        let mut all = vec![serde_json::to_value(Self::default())?];
+        for (key, values) in axes {
+            let with = |settings: &Value, value: &Value| {
+                let mut settings = settings.clone();
+                settings[*key] = value.clone();
+                settings
+            };
+            let vary = |settings: &Value| values.iter().map(|it| with(settings, it)).collect();
+            all = all.iter().flat_map::<Vec<Value>, _>(vary).collect();
+        }
+        serde_json::from_value(Value::Array(all))
     }
 }
 

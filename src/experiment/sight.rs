@@ -4,6 +4,7 @@
 use super::diagnostic::Problem;
 use super::expand::Origin;
 use super::file::{ExperimentFile, ModelFile};
+use super::reader::Located;
 use super::resolved::LeftOutModel;
 use super::tasks::{TaskFile, UseCase};
 use crate::dataset::picture;
@@ -30,20 +31,21 @@ pub fn projector(
 
 /// The task, if it shows pictures.
 fn shows(task: &TaskFile) -> bool {
-    let kind = task.kind.as_ref().and_then(|kind| kind.value.parse().ok());
-    kind == Some(UseCase::ImageText)
+    task.kind.as_deref() == Some(&UseCase::ImageText)
 }
 
 /// Every task that shows pictures needs a model that sees them.
 pub fn check(file: &ExperimentFile, problems: &mut Vec<Problem>) {
-    let models = || file.models.iter().flatten();
-    let mut blind: Vec<&TaskFile> = Vec::new();
+    let models = || file.models().iter();
+    let shared = file.workloads.tasks();
+    let mut blind: Vec<&Located<TaskFile>> = Vec::new();
     for model in models().filter(|model| model.mmproj.is_none()) {
-        let own = model.workloads.iter().flat_map(|workloads| &workloads.tasks);
-        blind.extend(own.filter(|task| shows(task)));
+        // The experiment's are looked at once, below.
+        let own = model.workloads.iter().flat_map(|workloads| workloads.tasks());
+        blind.extend(own.filter(|task| shows(task) && !shared.contains(task)));
     }
     if models().all(|model| model.mmproj.is_none()) {
-        blind.extend(file.workloads.tasks.iter().filter(|task| shows(task)));
+        blind.extend(shared.iter().filter(|task| shows(task)));
     }
     for task in blind {
         let span = task.kind.as_ref().map_or(task.span.clone(), |kind| kind.span.clone());
@@ -65,14 +67,14 @@ pub fn left_out(
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<LeftOutModel> {
-    let models = || file.models.iter().flatten();
-    if models().next().is_some() && !models().any(is_built_in) {
+    let models = || file.models().iter();
+    if models().next().is_some() && !models().any(|model| is_built_in(model)) {
         for written in models().filter_map(|model| model.mmproj.as_ref()) {
             problems
                 .push(written.problem(format!("is for pictures, and {}", picture::NOT_BUILT_IN)));
         }
     }
-    let left_out = |model: &ModelFile| {
+    let left_out = |model: &Located<ModelFile>| {
         let named = model.name.as_ref().map(|name| name.value.clone());
         let source = || Source::parse(&model.source.as_ref()?.value, origin.base).ok();
         Some(LeftOutModel {

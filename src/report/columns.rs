@@ -2,9 +2,10 @@
 
 use super::numbers::Scale;
 use super::text::{sanitize, shorten, width};
+use crate::experiment::requirements::{GENERATION, MEMORY};
 use crate::results::metric::Metric;
 use crate::results::summary::{Row, Summary};
-use crate::results::verdict::{Outcome, Verdict};
+use crate::results::verdict::{Check, Outcome, Verdict};
 use crate::statistics::estimate::Estimate;
 
 /// From this importance on a column stays even where it does not fit.
@@ -72,8 +73,7 @@ impl Column {
 
     /// What it shows, in one line and without its unit: `TTFT p50`.
     pub(super) fn name(&self) -> String {
-        let lines = self.title.iter().map(String::as_str).filter(|line| !UNITS.contains(line));
-        lines.collect::<Vec<_>>().join(" ").replace("/ ", "/")
+        in_a_line(&self.title)
     }
 
     /// How much a reader would miss it: the highest number is kept longest.
@@ -257,9 +257,9 @@ fn verdicts(summary: &Summary) -> Option<Column> {
 
 /// `yes`, `no: memory, KLD`, `unknown: TTFT`; a question mark where noise could turn it.
 fn verdict_words(verdict: &Verdict) -> String {
-    let with = |outcome: Outcome| -> Vec<&str> {
+    let with = |outcome: Outcome| -> Vec<String> {
         let checks = verdict.checks.iter().filter(|check| check.outcome == outcome);
-        checks.map(|check| check.need.word()).collect()
+        checks.map(word).collect()
     };
     let close = verdict.checks.iter().any(|check| check.close);
     let missed = with(Outcome::Missed);
@@ -274,6 +274,27 @@ fn verdict_words(verdict: &Verdict) -> String {
     // A trial that misses several limits by far stays missed, however one of them falls.
     let could_turn = close && missed.len() <= 1 && unknown.is_empty();
     if could_turn { format!("{words}?") } else { words }
+}
+
+/// What is required, as briefly as a table needs it: `memory`.
+pub(super) fn word(check: &Check) -> String {
+    let name = check.requirement.metric.as_str();
+    let word = match (name, check.measured) {
+        (MEMORY, _) => "memory",
+        (GENERATION, _) => "speed",
+        ("ttft_p90_seconds", _) => "TTFT",
+        ("kld_nats", _) => "KLD",
+        ("perplexity_increase", _) => "PPL",
+        (_, Some(metric)) => return in_a_line(&presentation(metric, &[]).0),
+        (name, None) => name,
+    };
+    word.to_owned()
+}
+
+/// A title without its unit.
+fn in_a_line(title: &[String]) -> String {
+    let lines = title.iter().map(String::as_str).filter(|line| !UNITS.contains(line));
+    lines.collect::<Vec<_>>().join(" ").replace("/ ", "/")
 }
 
 /// Title lines that are units.

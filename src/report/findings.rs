@@ -3,7 +3,9 @@
 //! No sentence claims a difference that the 95 % intervals do not support: every comparison is asked
 //! of the paired intervals first, and without an interval nothing is claimed.
 
+use super::columns::word;
 use super::text::{count, list, sanitize};
+use crate::experiment::requirements::Bound;
 use crate::model::architecture::ArchitectureClass;
 use crate::results::figure::Relation;
 use crate::results::metric::Metric;
@@ -125,15 +127,15 @@ impl View<'_> {
             .iter()
             .filter(|check| check.outcome != Outcome::Met)
             .map(|check| match check.value {
-                None => format!("{} was not measured", check.need.word()),
-                Some(_) if check.need.at_least() => format!(
+                None => format!("{} was not measured", word(check)),
+                Some(_) if check.requirement.bound == Bound::AtLeast => format!(
                     "{} reaches {} % of its limit",
-                    check.need.word(),
+                    word(check),
                     significant(100.0 / check.excess(), 2)
                 ),
                 Some(_) => format!(
                     "{} exceeds its limit by {} %",
-                    check.need.word(),
+                    word(check),
                     significant((check.excess() - 1.0) * 100.0, 2)
                 ),
             })

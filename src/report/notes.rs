@@ -4,7 +4,7 @@ use super::columns::{Column, Kind};
 use super::format::RenderOptions;
 use super::table::LeftOut;
 use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
-use crate::experiment::requirements::Requirements;
+use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement};
 use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::Metric;
 use crate::results::record::{Failure, RunRecord};
@@ -74,12 +74,10 @@ fn legend(summary: &Summary, shown: &[Column]) -> Option<String> {
 /// Models that the build could not measure; whatever else the stored experiment says, a run of another
 /// version is still shown.
 fn not_measured(run: &RunRecord) -> Vec<String> {
-    let left_out = run.experiment.get("left_out").cloned().unwrap_or_default();
-    let left_out: Vec<LeftOutModel> = serde_json::from_value(left_out).unwrap_or_default();
     let told = |LeftOutModel { model, reason }: &LeftOutModel| {
         format!("Model '{}' is left out: {}.", sanitize(model), sanitize(reason))
     };
-    left_out.iter().map(told).collect()
+    run.stored_experiment().left_out.iter().map(told).collect()
 }
 
 /// `[1] Q2_K failed in latency: killed by signal 9, probably out of memory`.
@@ -173,7 +171,8 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         );
     }
     if !run.requirements.is_empty() {
-        notes.push(format!("Needs: {}.", list(&limits(&run.requirements))));
+        let needs = run.requirements.0.iter().map(in_words);
+        notes.push(format!("Needs: {}.", list(&needs.collect::<Vec<_>>())));
     }
     notes
 }
@@ -259,28 +258,26 @@ fn text_of(run: &RunRecord) -> String {
     if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 
-/// The requirements in words: `memory ≤ 2.00 GiB`.
-fn limits(requirements: &Requirements) -> Vec<String> {
-    let mut limits = Vec::new();
-    if let Some(bytes) = requirements.max_memory_bytes {
-        limits.push(format!("memory ≤ {}", format_bytes(bytes)));
+/// A requirement in words: `memory ≤ 2.00 GiB`.
+fn in_words(requirement: &Requirement) -> String {
+    let Requirement { metric, bound, limit } = requirement;
+    let sign = if *bound == Bound::AtMost { '≤' } else { '≥' };
+    match (metric.as_str(), bound) {
+        (MEMORY, _) => format!("memory {sign} {}", in_bytes(*limit)),
+        (GENERATION, _) => format!("generation {sign} {limit} t/s"),
+        ("ttft_p90_seconds", _) => format!("TTFT p90 {sign} {} ms", (limit * 1e9).round() / 1e6),
+        ("kld_nats", _) => format!("KLD {sign} {limit} nats"),
+        ("perplexity_increase", Bound::AtMost) => {
+            format!("PPL at most {} % over the reference's", significant(limit * 100.0, 3))
+        }
+        (name, _) if name.ends_with("_bytes") => format!("{name} {sign} {}", in_bytes(*limit)),
+        (name, _) => format!("{} {sign} {limit}", sanitize(name)),
     }
-    if let Some(speed) = requirements.min_generation_tokens_per_second {
-        limits.push(format!("generation ≥ {speed} t/s"));
-    }
-    if let Some(milliseconds) = requirements.max_ttft_ms {
-        limits.push(format!("TTFT p90 ≤ {milliseconds} ms"));
-    }
-    if let Some(nats) = requirements.max_kld {
-        limits.push(format!("KLD ≤ {nats} nats"));
-    }
-    if let Some(increase) = requirements.max_perplexity_increase {
-        limits.push(format!(
-            "PPL at most {} % over the reference's",
-            significant(increase * 100.0, 3)
-        ));
-    }
-    limits
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size, not negative")]
+fn in_bytes(size: f64) -> String {
+    format_bytes(size as u64)
 }
 
 /// Full names of those that were cut.

@@ -6,6 +6,7 @@
 //! `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
+mod applicable;
 pub mod choice;
 mod compare;
 mod extract;
@@ -14,7 +15,6 @@ pub mod format_test;
 mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;
-pub mod metric;
 pub mod record;
 pub mod store;
 pub mod summary;
@@ -22,3 +22,5 @@ pub mod task_figure;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
+
+pub use crate::experiment::metric;

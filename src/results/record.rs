@@ -5,6 +5,7 @@
 
 use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
+use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
@@ -47,6 +48,16 @@ pub struct RunRecord {
     pub anchor: Vec<AnchorRecord>,
 }
 
+/// What summaries and notes read from the experiment of a run, of whichever version that is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StoredExperiment {
+    /// How often every trial is visited.
+    pub rounds: Option<u32>,
+    /// Models that the build could not measure.
+    pub left_out: Vec<LeftOutModel>,
+}
+
 impl RunRecord {
     /// The version of the engine of a trial; of a run that was stored before trials had it, the run's.
     #[must_use]
@@ -56,6 +67,12 @@ impl RunRecord {
         } else {
             &trial.engine.version
         }
+    }
+
+    /// What is read from the experiment; what is not there, or is not such, is left out.
+    #[must_use]
+    pub fn stored_experiment(&self) -> StoredExperiment {
+        StoredExperiment::deserialize(&self.experiment).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
+use super::applicable::applies_to;
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
 use super::extract;
@@ -122,23 +123,25 @@ impl Summary {
         let generation = extract::generation_test(&tests);
         let mut rows: Vec<Row> = run.trials.iter().map(row).collect();
         compare_with_baselines(&mut rows);
-        for row in &mut rows {
-            if row.failure.is_none() {
-                row.verdict = Verdict::of(
-                    &run.requirements,
-                    &row.figures,
-                    generation.map(Metric::Speed),
-                    row.is_reference,
-                );
-            }
-        }
         let mut columns = Vec::new();
         for column in run.trials.iter().flat_map(extract::task_columns) {
             if !columns.contains(&column) {
                 columns.push(column);
             }
         }
-        let metrics: Vec<Metric> = Metric::all(&tests, &columns)
+        let known = Metric::all(&tests, &columns);
+        for row in &mut rows {
+            if row.failure.is_none() {
+                row.verdict = Verdict::of(
+                    &run.requirements,
+                    &row.figures,
+                    &known,
+                    generation.map(Metric::Speed),
+                    row.is_reference,
+                );
+            }
+        }
+        let metrics: Vec<Metric> = known
             .into_iter()
             .filter(|metric| rows.iter().any(|row| row.figures.contains_key(metric)))
             .collect();
@@ -146,7 +149,6 @@ impl Summary {
         for model in &models {
             mark_best(&mut rows, model, &metrics);
         }
-        let planned = run.experiment.get("rounds").and_then(serde_json::Value::as_u64);
         Self {
             models,
             metrics,
@@ -155,7 +157,7 @@ impl Summary {
             drift: drift(run),
             throttling: throttling(run),
             rounds_done: rounds_done(run),
-            rounds_planned: planned.and_then(|rounds| u32::try_from(rounds).ok()),
+            rounds_planned: run.stored_experiment().rounds,
             rows,
         }
     }
@@ -195,7 +197,7 @@ impl Row {
             _ => false,
         };
         (not_given && self.failure.is_none())
-            || self.facts.as_ref().is_some_and(|facts| !metric.applies_to(facts))
+            || self.facts.as_ref().is_some_and(|facts| !applies_to(metric, facts))
     }
 
     /// Whether the figure's interval is wider than a stable figure's.

@@ -5,7 +5,7 @@ use super::made_up::{LADDER, MadeUp, Truth, fail, speed_test};
 use super::metric::Metric;
 use super::record::{RunRecord, SpeedRecord};
 use super::summary::{Row, Summary};
-use super::verdict::{Need, Outcome};
+use super::verdict::Outcome;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::worker::protocol::Phase;
@@ -178,13 +178,9 @@ fn perplexity_stands_in_for_divergence() {
 #[test]
 fn verdicts_judge_every_requirement() {
     let mut run = MadeUp::default().run();
-    run.requirements = Requirements {
-        max_memory_bytes: Some(1100 << 20),
-        min_generation_tokens_per_second: Some(34.0),
-        max_ttft_ms: None,
-        max_kld: Some(0.05),
-        max_perplexity_increase: None,
-    };
+    let memory = 1100.0 * 1_048_576.0;
+    let needs = [("max_memory", memory), ("min_generation_tps", 34.0), ("max_kld", 0.05)];
+    run.requirements = Requirements::of(&needs);
     let summary = Summary::of(&run);
     let outcomes = |label: &str| -> Vec<Outcome> {
         let verdict = row(&summary, label).verdict.clone().unwrap();
@@ -197,7 +193,7 @@ fn verdicts_judge_every_requirement() {
     let choice = summary.models[0].choice.clone().unwrap();
     assert!(row(&summary, &summary.rows[choice.row].label).verdict.as_ref().unwrap().is_met());
 
-    run.requirements.max_ttft_ms = Some(0.001);
+    run.requirements = Requirements::of(&[needs[0], needs[1], needs[2], ("max_ttft_ms", 0.001)]);
     assert!(Summary::of(&run).requirements_unmet());
 }
 
@@ -205,20 +201,33 @@ fn verdicts_judge_every_requirement() {
 fn a_limit_within_the_interval_is_close() {
     let mut run = MadeUp::default().run();
     let value = Summary::of(&run).rows[5].value(generation()).unwrap();
-    run.requirements.min_generation_tokens_per_second = Some(value * 1.001);
+    run.requirements = Requirements::of(&[("min_generation_tps", value * 1.001)]);
     let summary = Summary::of(&run);
-    let check = summary.rows[5].verdict.clone().unwrap().checks[0];
-    assert_eq!(
-        (check.need, check.outcome, check.close),
-        (Need::GenerationSpeed, Outcome::Missed, true)
-    );
+    let check = &summary.rows[5].verdict.as_ref().unwrap().checks[0];
+    assert_eq!((check.measured, check.outcome), (Some(generation()), Outcome::Missed));
+    assert!(check.close);
     close(check.excess(), 1.001, 1e-6);
+}
+
+#[test]
+fn any_figure_can_be_required() {
+    let mut run = MadeUp::default().run();
+    let asked = ("min_pp512_tokens_per_second", 1.0);
+    run.requirements = Requirements::of(&[asked, ("min_top_token_agreement", 0.9)]);
+    let summary = Summary::of(&run);
+    let outcomes = |label: &str| -> Vec<Outcome> {
+        let verdict = row(&summary, label).verdict.as_ref().unwrap();
+        verdict.checks.iter().map(|check| check.outcome).collect()
+    };
+    assert_eq!(outcomes("F16"), [Outcome::Met, Outcome::Met], "the reference agrees with itself");
+    assert_eq!(outcomes("Q8_0"), [Outcome::Met, Outcome::Met]);
+    assert_eq!(outcomes("Q2_K"), [Outcome::Met, Outcome::Missed]);
 }
 
 #[test]
 fn what_was_not_measured_is_not_met() {
     let mut run = MadeUp { prompts: 0, ..MadeUp::default() }.run();
-    run.requirements.max_ttft_ms = Some(500.0);
+    run.requirements = Requirements::of(&[("max_ttft_ms", 500.0)]);
     let summary = Summary::of(&run);
     assert_eq!(summary.rows[0].verdict.clone().unwrap().checks[0].outcome, Outcome::NotMeasured);
     assert!(summary.requirements_unmet());
@@ -279,7 +288,7 @@ fn an_empty_run_and_one_of_failures_are_summarized() {
     for trial in 0..12 {
         fail(&mut run, trial, 0, Phase::Load, "no such file");
     }
-    run.requirements.max_kld = Some(1.0);
+    run.requirements = Requirements::of(&[("max_kld", 1.0)]);
     let summary = Summary::of(&run);
     assert_eq!(summary.models[0].choice, None);
     assert!(summary.models[0].front.members.is_empty());

@@ -1,47 +1,11 @@
 //! Verdicts: whether a trial meets the requirements.
 
 use super::figure::Figure;
-use super::metric::Metric;
-use crate::experiment::requirements::Requirements;
+use super::metric::{Better, Metric};
+use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement, Requirements};
 use crate::statistics::estimate::Interval;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// One thing that can be required.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Need {
-    /// Peak resident memory plus device memory, bytes, at most.
-    Memory,
-    /// Tokens per second of the first generation test, at least.
-    GenerationSpeed,
-    /// 90th percentile of the time to first token, seconds, at most.
-    TimeToFirstToken,
-    /// Mean divergence, nats, at most.
-    Divergence,
-    /// Perplexity over the reference's minus 1, at most.
-    PerplexityIncrease,
-}
-
-impl Need {
-    /// One word for a table: `memory`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::GenerationSpeed => "speed",
-            Self::TimeToFirstToken => "TTFT",
-            Self::Divergence => "KLD",
-            Self::PerplexityIncrease => "PPL",
-        }
-    }
-
-    /// Whether the limit is a lower one.
-    #[must_use]
-    pub fn at_least(self) -> bool {
-        self == Self::GenerationSpeed
-    }
-}
 
 /// How a trial stands against one requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -56,12 +20,14 @@ pub enum Outcome {
 }
 
 /// One requirement against one trial.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
     /// What is required.
-    pub need: Need,
-    /// The limit, in the unit of the need.
-    pub limit: f64,
+    #[serde(flatten)]
+    pub requirement: Requirement,
+    /// The figure that it is on, if that is a column and any trial has it.
+    #[serde(skip)]
+    pub measured: Option<Metric>,
     /// The trial's figure.
     pub value: Option<f64>,
     /// How they compare.
@@ -75,10 +41,11 @@ impl Check {
     /// By which factor the limit is missed, above 1; 1 if it is met.
     #[must_use]
     pub fn excess(&self) -> f64 {
-        let factor = match self.value {
-            Some(value) if self.need.at_least() => self.limit / value,
-            Some(value) => value / self.limit,
-            None => f64::INFINITY,
+        let Requirement { bound, limit, .. } = self.requirement;
+        let factor = match (self.value, bound) {
+            (Some(value), Bound::AtLeast) => limit / value,
+            (Some(value), Bound::AtMost) => value / limit,
+            (None, _) => f64::INFINITY,
         };
         if self.outcome == Outcome::Met || factor.is_nan() { 1.0 } else { factor.max(1.0) }
     }
@@ -98,42 +65,33 @@ impl Verdict {
         self.checks.iter().all(|check| check.outcome == Outcome::Met)
     }
 
-    /// Judges figures; `None` if nothing is required.
+    /// Judges figures, all kinds of which are `known`; `None` if nothing is required.
     ///
     /// The value decides, not its interval: a requirement is about what is typical, and `close`
-    /// says where noise could turn the verdict. The reference diverges from itself by nothing.
+    /// says where noise could turn the verdict. The reference differs from itself by nothing.
     pub(super) fn of(
         requirements: &Requirements,
         figures: &BTreeMap<Metric, Figure>,
+        known: &[Metric],
         generation: Option<Metric>,
         is_reference: bool,
     ) -> Option<Self> {
-        let figure = |metric: Metric| figures.get(&metric).cloned();
-        let own = |metric: Metric| {
-            if is_reference { Some(Figure::exact(0.0)) } else { figure(metric) }
+        let check = |requirement: &Requirement| {
+            let measured = match requirement.metric.as_str() {
+                MEMORY => return check(requirement, None, memory(figures).as_ref()),
+                GENERATION => generation,
+                name => known.iter().copied().find(|metric| metric.name() == name),
+            };
+            let figure = match measured {
+                Some(metric) if is_reference && metric.is_comparison() => {
+                    let is_best = metric.better() == Some(Better::Higher);
+                    Some(Figure::exact(if is_best { 1.0 } else { 0.0 }))
+                }
+                measured => measured.and_then(|metric| figures.get(&metric).cloned()),
+            };
+            check(requirement, measured, figure.as_ref())
         };
-        #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-        let memory_limit = requirements.max_memory_bytes.map(|bytes| bytes as f64);
-        let checks: Vec<Check> = [
-            memory_limit.map(|limit| check(Need::Memory, limit, memory(figures).as_ref())),
-            requirements.min_generation_tokens_per_second.map(|limit| {
-                check(Need::GenerationSpeed, limit, generation.and_then(figure).as_ref())
-            }),
-            requirements.max_ttft_ms.map(|limit| {
-                let figure = figure(Metric::Ttft90Seconds);
-                check(Need::TimeToFirstToken, limit / 1e3, figure.as_ref())
-            }),
-            requirements
-                .max_kld
-                .map(|limit| check(Need::Divergence, limit, own(Metric::Kld).as_ref())),
-            requirements.max_perplexity_increase.map(|limit| {
-                let figure = own(Metric::PerplexityIncrease);
-                check(Need::PerplexityIncrease, limit, figure.as_ref())
-            }),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let checks: Vec<Check> = requirements.0.iter().map(check).collect();
         (!checks.is_empty()).then_some(Self { checks })
     }
 }
@@ -145,18 +103,17 @@ pub(super) fn memory(figures: &BTreeMap<Metric, Figure>) -> Option<Figure> {
     Some(Figure::exact(rss + device))
 }
 
-fn check(need: Need, limit: f64, figure: Option<&Figure>) -> Check {
-    let Some(figure) = figure else {
-        return Check { need, limit, value: None, outcome: Outcome::NotMeasured, close: false };
+fn check(requirement: &Requirement, measured: Option<Metric>, figure: Option<&Figure>) -> Check {
+    let limit = requirement.limit;
+    let value = figure.map(|figure| figure.estimate.value);
+    let outcome = match (value, requirement.bound) {
+        (None, _) => Outcome::NotMeasured,
+        (Some(value), Bound::AtLeast) if value >= limit => Outcome::Met,
+        (Some(value), Bound::AtMost) if value <= limit => Outcome::Met,
+        (Some(_), _) => Outcome::Missed,
     };
-    let value = figure.estimate.value;
-    let met = if need.at_least() { value >= limit } else { value <= limit };
     let open = |interval: Interval| interval.low < limit && limit < interval.high;
-    Check {
-        need,
-        limit,
-        value: Some(value),
-        outcome: if met { Outcome::Met } else { Outcome::Missed },
-        close: figure.estimate.interval.is_some_and(open),
-    }
+    let interval = figure.and_then(|figure| figure.estimate.interval);
+    let requirement = requirement.clone();
+    Check { requirement, measured, value, outcome, close: interval.is_some_and(open) }
 }

@@ -14,7 +14,8 @@ fn read(world: &World, name: &str) -> ImportanceMatrix {
 fn a_matrix_is_made_from_a_text_and_used() {
     let world = World::new();
     world.write("text.txt", &words(400));
-    let calibrate = ["calibrate", "tiny-F16.gguf", "--text", "text.txt", "-o", "matrix.gguf"];
+    let calibrate =
+        ["calibrate", "tiny-F16.gguf", "--calibration", "text.txt", "-o", "matrix.gguf"];
     let ended = world.run(&[&calibrate[..], &["--context", "64"]].concat()).expect(0);
     assert!(ended.stdout.contains("matrix.gguf  "), "{}", ended.stdout);
     assert!(ended.stdout.contains("7 weights from "), "{}", ended.stdout);
@@ -75,10 +76,11 @@ fn what_cannot_be_calibrated_is_refused_with_a_remedy() {
         world.run(&arguments).expect_message(2, parts);
         assert!(!world.path("matrix.gguf").exists());
     };
-    refused(&["tiny-F16.gguf"], &["--text FILE"]);
-    refused(&["tiny-F16.gguf", "--text", "nowhere.txt"], &["nowhere.txt"]);
-    refused(&["tiny-F16.gguf", "--text", "no-text.bin"], &["UTF-8"]);
-    refused(&["tiny-F16.gguf", "--text", "short.txt"], &["has 11 tokens", "512"]);
-    refused(&["nowhere.gguf", "--text", "short.txt"], &["nowhere.gguf"]);
+    refused(&["tiny-F16.gguf"], &["--calibration FILE"]);
+    refused(&["tiny-F16.gguf", "--calibration", "nowhere.txt"], &["--calibration", "nowhere.txt"]);
+    refused(&["tiny-F16.gguf", "--calibration", "no-text.bin"], &["UTF-8"]);
+    refused(&["tiny-F16.gguf", "--calibration", "short.txt"], &["has 11 tokens", "512"]);
+    refused(&["nowhere.gguf", "--calibration", "short.txt"], &["nowhere.gguf"]);
+    // The flag's old name.
     refused(&["tiny-F16.gguf", "--text", "short.txt", "--context", "8"], &["--context"]);
 }

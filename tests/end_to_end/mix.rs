@@ -12,7 +12,7 @@ fn demo_mix(world: &World, target: &[&str], output: &str, extra: &[&str]) -> cra
     let fixed = [
         "mix",
         "demo",
-        "--text",
+        "--calibration",
         &text,
         "--chunks",
         "2",
@@ -95,9 +95,9 @@ fn what_cannot_be_mixed_is_refused_with_a_remedy() {
         assert!(!world.path("out.gguf").exists() && !world.path("out.toml").exists());
     };
     let tiny = "tiny-F16.gguf";
-    refused(&[tiny, "--target-bpw", "4"], &["--text"]);
-    refused(&[tiny, "--text", "text.txt"], &["--target-size"]);
-    let with = |target: &[&'static str]| [&[tiny, "--text", "text.txt"], target].concat();
+    refused(&[tiny, "--target-bpw", "4"], &["--calibration"]);
+    refused(&[tiny, "--calibration", "text.txt"], &["--target-size"]);
+    let with = |target: &[&'static str]| [&[tiny, "--calibration", "text.txt"], target].concat();
     refused(
         &with(&["--target-bpw", "1"]),
         &["the smallest mix of these types", "offer smaller types"],
@@ -106,6 +106,7 @@ fn what_cannot_be_mixed_is_refused_with_a_remedy() {
     refused(&with(&["--target-bpw", "5", "--types", "IQ2_XXS"]), &["IQ2_XXS", "importance matrix"]);
     refused(&with(&["--target-bpw", "5", "--types", "Q4_M"]), &["Q4_M"]);
     world.run(&["quantize", tiny, "--to", "Q8_0"]).expect(0);
+    // The flag's old name.
     refused(&["tiny-Q8_0.gguf", "--text", "text.txt", "--target-bpw", "5"], &["F32, F16 or BF16"]);
 }
 
@@ -114,7 +115,8 @@ fn a_recipe_for_another_model_is_refused() {
     let world = World::new();
     world.write("text.txt", &words(400));
     let target = ["--target-bpw", "6", "--chunks", "2", "--context", "64"];
-    let mix = [&["mix", "tiny-F16.gguf", "--text", "text.txt", "-o", "tiny.gguf"], &target[..]];
+    let mix =
+        [&["mix", "tiny-F16.gguf", "--calibration", "text.txt", "-o", "tiny.gguf"], &target[..]];
     world.run(&mix.concat()).expect(0);
     let text = fs::read_to_string(world.path("tiny.toml")).unwrap();
     world.write("other.toml", &text.replace("blk.0.attn_q", "blk.7.attn_q"));
@@ -159,7 +161,7 @@ fn an_importance_matrix_allows_types_that_need_one_and_is_part_of_the_recipe() {
     let again = ["mix", "demo", "--recipe", "mix.toml", "-o", "again.gguf"];
     let parts = ["made with the importance matrix of SHA-256", "names none"];
     world.run(&again).expect_message(2, &parts);
-    world.run(&[&again[..], &["--importance", "imatrix.gguf"]].concat()).expect(0);
+    world.run(&[&again[..], &["--imatrix", "imatrix.gguf"]].concat()).expect(0);
     let [mix, again] = ["mix.gguf", "again.gguf"].map(|name| fs::read(world.path(name)).unwrap());
     assert!(mix == again, "the files differ");
 }

@@ -92,6 +92,12 @@ fn requirements_that_nothing_meets_exit_with_1() {
     world.run(&["run", "--quiet", "--rounds", "1"]).expect(1);
     world.write("models.toml", &with("min_generation_tps = 0.001"));
     world.run(&["run", "--quiet", "--rounds", "1"]).expect(0);
+    // Any figure can be required, by its name.
+    world.write("models.toml", &with("max_file_bytes = \"1KiB\""));
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(1);
+    world.write("models.toml", &with("max_file_byte = 1"));
+    let parts = ["models.toml:", "did you mean 'max_file_bytes'?"];
+    world.run(&["run", "--quiet"]).expect_message(2, &parts);
 }
 
 #[test]

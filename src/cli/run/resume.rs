@@ -1,6 +1,7 @@
 //! Resuming: which run `--resume` goes on with, and what to say when one was interrupted.
 
 use crate::error::Error;
+use crate::experiment::requirements::Requirements;
 use crate::orchestrator::plan::Plan;
 use crate::report::quoted;
 use crate::results::record::{RunRecord, TrialRecord};
@@ -67,8 +68,9 @@ pub(super) fn unfinished_run(
 
 /// In what an experiment differs from the one that a run measured; `None`: in nothing.
 fn difference(run: &RunRecord, experiment: &Value, plan: &Plan) -> Option<String> {
-    if run.experiment != *experiment {
-        let place = first_difference(&run.experiment, experiment, "");
+    let stored = brought_up_to_date(run.experiment.clone());
+    if stored != *experiment {
+        let place = first_difference(&stored, experiment, "");
         return Some(match place {
             Some(place) => format!("the experiment differs at '{place}'"),
             None => "the experiment differs".to_owned(),
@@ -82,6 +84,17 @@ fn difference(run: &RunRecord, experiment: &Value, plan: &Plan) -> Option<String
         return Some(format!("the file behind {which} has changed"));
     }
     None
+}
+
+/// An experiment as it would be stored today: requirements were fields before they were a list.
+fn brought_up_to_date(mut experiment: Value) -> Value {
+    if let Some(stored) = experiment.get_mut("requirements")
+        && let Ok(read) = serde_json::from_value::<Requirements>(stored.clone())
+        && let Ok(new) = serde_json::to_value(read)
+    {
+        *stored = new;
+    }
+    experiment
 }
 
 fn trial_name(trial: &TrialRecord) -> String {
@@ -146,6 +159,15 @@ mod tests {
         assert_eq!(place(new).as_deref(), Some("workloads.speed"));
         let new = json!({"rounds": 5, "workloads": {"speed": ["pp512", "tg128"]}, "more": 1});
         assert_eq!(place(new).as_deref(), Some("more"));
+    }
+
+    #[test]
+    fn a_run_stored_when_requirements_were_fields_goes_on() {
+        let old = json!({"rounds": 5, "requirements": {"max_memory_bytes": null, "max_kld": 0.05}});
+        let limit = json!([{"metric": "kld_nats", "bound": "at_most", "limit": 0.05}]);
+        let new = json!({"rounds": 5, "requirements": limit});
+        assert_eq!(brought_up_to_date(old), new);
+        assert_eq!(brought_up_to_date(new.clone()), new);
     }
 
     #[test]

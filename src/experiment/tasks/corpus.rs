@@ -1,48 +1,30 @@
 //! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
 
 use super::question::{Maker, text_of};
+use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::file::{elsewhere, read_count, read_string};
 use crate::experiment::inputs;
-use crate::experiment::reader::{Located, TableReader};
+use crate::experiment::reader::Located;
 use crate::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Tokens of a chunk at most.
-const CHUNK_TOKENS: u32 = 256;
-
-/// Chunks put into a request.
-const TOP: u32 = 3;
-
 /// What the user wrote in `corpus`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct CorpusFile {
-    /// Where the table is, for what is missing in it.
-    pub span: Range<usize>,
-    /// `passages`: the data set.
     pub passages: Option<Located<String>>,
-    /// `id`: the field that names a passage.
-    pub id: Option<Located<String>>,
-    /// `text`: the field that holds it.
-    pub text: Option<Located<String>>,
-    /// `prefix`: what stands before a chunk that is embedded.
-    pub prefix: Option<Located<String>>,
-    /// `relevant`: the field of a question that names the right passage.
+    pub id: Located<String>,
+    pub text: Located<String>,
+    pub prefix: Located<String>,
     pub relevant: Option<Located<String>>,
-    /// `query`: template of what is embedded to find passages.
     pub query: Option<Located<String>>,
-    /// `chunk`: tokens of a chunk at most.
-    pub chunk: Option<Located<u32>>,
-    /// `encoder`: the model that embeds, where another one answers.
+    pub chunk: Located<u32>,
     pub encoder: Option<Located<String>>,
-    /// `top`: chunks put into a request.
-    pub top: Option<Located<u32>>,
+    pub top: Located<u32>,
 }
 
 /// The passages of a task.
@@ -69,34 +51,6 @@ pub struct CorpusPlan {
     pub passages: Arc<Vec<String>>,
 }
 
-impl CorpusFile {
-    /// Reads the table.
-    pub fn read(
-        mut table: TableReader<'_>,
-        span: Range<usize>,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let file = Self {
-            span,
-            passages: read_string(&mut table, "passages", problems),
-            id: read_string(&mut table, "id", problems),
-            text: read_string(&mut table, "text", problems),
-            prefix: read_string(&mut table, "prefix", problems),
-            relevant: read_string(&mut table, "relevant", problems),
-            query: read_string(&mut table, "query", problems),
-            chunk: read_count(&mut table, "chunk", 8..=1_048_576, problems),
-            encoder: read_string(&mut table, "encoder", problems),
-            top: read_count(&mut table, "top", 1..=100, problems),
-        };
-        table.finish(elsewhere, problems);
-        file
-    }
-}
-
-fn value(written: Option<&Located<String>>, default: &str) -> String {
-    written.map_or_else(|| default.to_owned(), |written| written.value.clone())
-}
-
 /// The passages as they were read, and their places by name.
 pub(super) struct Read {
     pub(super) plan: CorpusPlan,
@@ -105,7 +59,7 @@ pub(super) struct Read {
 
 /// Reads the passages; `answers` says that a request with passages in it is answered.
 pub(super) fn expand(
-    file: &CorpusFile,
+    file: &Located<CorpusFile>,
     template: Option<&Located<String>>,
     answers: bool,
     base: &Path,
@@ -123,13 +77,11 @@ pub(super) fn expand(
         problems.push(missing("query").help("the template of what is embedded to find passages"));
     }
     let encoder = encoder(file, answers, base, problems);
-    let made = inputs::dataset(&source.value, base, Columns::Header).and_then(|dataset| {
-        let (id, text) = (value(file.id.as_ref(), "id"), value(file.text.as_ref(), "text"));
-        Ok(passages(&dataset.examples, &id, &text, &dataset.path)?)
-    });
-    let (texts, places) = made.map_err(|reason| problems.push(source.problem(reason))).ok()?;
-    let prefix = value(file.prefix.as_ref(), "");
-    let chunk_tokens = file.chunk.as_ref().map_or(CHUNK_TOKENS, |chunk| chunk.value);
+    let made = inputs::dataset(&source.value, base, Columns::Header)
+        .and_then(|dataset| Ok(passages(&dataset.examples, &file.id, &file.text, &dataset.path)?));
+    let (texts, places) =
+        made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()?;
+    let (prefix, chunk_tokens) = (file.prefix.value.clone(), *file.chunk);
     let plan = CorpusPlan {
         source: source.value.clone(),
         passage_count: u32::try_from(texts.len()).unwrap_or(u32::MAX),
@@ -138,7 +90,7 @@ pub(super) fn expand(
         chunk_tokens,
         encoder,
         template: template.filter(|_| answers).map(|template| template.value.clone()),
-        top: file.top.as_ref().map_or(TOP, |top| top.value),
+        top: *file.top,
         passages: Arc::new(texts),
     };
     Some(Read { plan, places })
@@ -146,7 +98,7 @@ pub(super) fn expand(
 
 /// The file of the model that embeds, if another one than the measured one does.
 fn encoder(
-    file: &CorpusFile,
+    file: &Located<CorpusFile>,
     answers: bool,
     base: &Path,
     problems: &mut Vec<Problem>,
@@ -219,6 +171,7 @@ pub(super) fn prepare(
     {
         problems.push(written.problem(format!("is no template: {error}")));
     }
-    maker.set_passages(value(file.relevant.as_ref(), ""), read.places);
+    let relevant = file.relevant.as_deref().cloned().unwrap_or_default();
+    maker.set_passages(relevant, read.places);
     read.plan
 }

@@ -5,22 +5,24 @@ use super::file::TaskFile;
 use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
 use super::question::{Choices, Labels, Maker, Question, Shape};
+use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::expand::chat_template_kwargs;
 use crate::experiment::inputs;
-use crate::experiment::reader::{Located, nearest};
+use crate::experiment::reader::Located;
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Tokens of a generated answer.
-const MAX_TOKENS: u32 = 64;
-
 /// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
-pub fn expand(tasks: &[TaskFile], base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+pub fn expand(
+    tasks: &[Located<TaskFile>],
+    base: &Path,
+    problems: &mut Vec<Problem>,
+) -> Vec<TaskPlan> {
     let mut plans: Vec<TaskPlan> = Vec::new();
     for task in tasks {
         let before = problems.len();
@@ -48,19 +50,19 @@ fn plain(name: &TaskName) -> String {
 
 /// A key that has to be there.
 fn required<'f, T>(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     key: &str,
     written: Option<&'f Located<T>>,
     problems: &mut Vec<Problem>,
 ) -> Option<&'f Located<T>> {
-    if written.is_none() {
+    if written.is_none() && !task.wrong.iter().any(|wrong| wrong.value == key) {
         let message = format!("this task has no '{key}'");
         problems.push(Problem::new(task.span.clone(), message));
     }
     written
 }
 
-fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
     let name = required(task, "name", task.name.as_ref(), problems);
     let kind = required(task, "kind", task.kind.as_ref(), problems);
     let source = required(task, "dataset", task.dataset.as_ref(), problems);
@@ -75,15 +77,19 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     if name.value.contains('@') {
         problems.push(name.problem("has an '@' in it, which stands before a format's name"));
     }
-    let use_case = expand_kind(kind, problems);
-    let (Ok(name), Some(use_case)) = (parsed, use_case) else { return Vec::new() };
+    let Ok(name) = parsed else { return Vec::new() };
+    let use_case = kind.value;
     if use_case == UseCase::ImageText && !picture::BUILT_IN {
         // The models that it is for are left out, and that is said.
         return Vec::new();
     }
     let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
     let metrics = expand_metrics(task, use_case, &answering, problems);
-    let formats = expand_formats(task, problems);
+    let formats = task.formats.as_ref().filter(|formats| !formats.is_empty());
+    let formats = formats.map_or_else(
+        || vec![FormatChoice::default()],
+        |formats| formats.iter().map(|format| format.value).collect(),
+    );
     let chat_template_kwargs =
         chat_template_kwargs(task.chat_template_kwargs.as_ref(), &formats, problems);
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
@@ -124,23 +130,9 @@ fn expand_one(task: &TaskFile, base: &Path, problems: &mut Vec<Problem>) -> Vec<
     formats.into_iter().map(in_format).collect()
 }
 
-fn expand_kind(written: &Located<String>, problems: &mut Vec<Problem>) -> Option<UseCase> {
-    let kind = written.value.parse::<UseCase>().ok();
-    if kind.is_none() {
-        let names = UseCase::ALL.map(UseCase::name);
-        let help = match nearest(&written.value, names.into_iter()) {
-            Some(name) => format!("did you mean '{name}'?"),
-            None => format!("write one of: {}", names.join(", ")),
-        };
-        let message = format!("is '{}', which is no kind of task", written.value);
-        problems.push(written.problem(message).help(help));
-    }
-    kind
-}
-
 /// The passages of a task that finds some; `maker` learns what names them.
 fn corpus(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     answering: &Answering,
     maker: &mut Maker,
     base: &Path,
@@ -164,13 +156,13 @@ fn corpus(
 }
 
 fn expand_answering(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     use_case: UseCase,
     problems: &mut Vec<Problem>,
 ) -> Option<Answering> {
     let generate = || Answering::Generate {
-        max_tokens: task.max_tokens.as_ref().map_or(MAX_TOKENS, |tokens| tokens.value),
-        stop: task.stop.iter().flatten().map(|text| text.value.clone()).collect(),
+        max_tokens: *task.max_tokens,
+        stop: TaskFile::texts(task.stop.as_ref()),
     };
     let has_choices = task.choices.is_some() || task.fields.choices.is_some();
     let finds = match use_case {
@@ -215,14 +207,8 @@ fn expand_answering(
     let answering = match task.answer.as_ref().map(|answer| answer.value.as_str()) {
         _ if finds.is_some() => finds?,
         Some("generate") => generate(),
-        Some("choose") => Answering::Choose,
         Some("predict") => Answering::Predict,
-        Some(other) => {
-            let message = format!("is '{other}', which is no way to answer");
-            let written = task.answer.as_ref()?;
-            problems.push(written.problem(message).help("write generate, choose or predict"));
-            return None;
-        }
+        Some(_) => Answering::Choose,
         None if has_choices => Answering::Choose,
         None if use_case == UseCase::TextGeneration => Answering::Predict,
         None => generate(),
@@ -232,23 +218,21 @@ fn expand_answering(
         matches!(it, A::Generate { .. } | A::Augment { .. } | A::See { .. })
     };
     if !writes(&answering) {
-        let unused = [
-            task.max_tokens.as_ref().map(|it| it.problem("is for answers that are generated")),
-            task.stop
-                .as_ref()
-                .and_then(|it| it.first())
-                .map(|it| it.problem("is for answers that are generated")),
-        ];
-        problems.extend(unused.into_iter().flatten());
+        let unused = "is for answers that are generated";
+        let stop = task.stop.as_ref().and_then(|stop| stop.first()).map(|it| it.problem(unused));
+        let max_tokens = Some(&task.max_tokens).filter(|it| it.is_written());
+        problems.extend(max_tokens.map(|it| it.problem(unused)));
+        problems.extend(stop);
     }
-    if let Some(empty) = task.stop.iter().flatten().find(|text| text.value.is_empty()) {
+    let mut stops = task.stop.iter().flat_map(|stop| stop.iter());
+    if let Some(empty) = stops.find(|text| text.is_empty()) {
         problems.push(empty.problem("is empty: every answer would end before it began"));
     }
     Some(answering)
 }
 
 fn expand_metrics(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     use_case: UseCase,
     answering: &Answering,
     problems: &mut Vec<Problem>,
@@ -277,23 +261,17 @@ fn expand_metrics(
         };
     };
     let mut metrics = Vec::new();
-    for text in written {
-        match text.value.parse::<TaskMetric>() {
-            Err(error) => {
-                problems.push(Problem::new(text.span.clone(), format!("'{}': {error}", text.key)));
-            }
-            Ok(metric) if metrics.contains(&metric) => {
-                problems.push(text.problem(format!("has {metric} twice")));
-            }
-            Ok(metric) if !answering.allows(metric) => problems.push(text.problem(format!(
+    for text in written.iter() {
+        match text.value {
+            metric if !answering.allows(metric) => problems.push(text.problem(format!(
                 "has {metric}, which says nothing of answers that a model gives by '{}'",
                 answering.name()
             ))),
-            Ok(M::MacroF1) if !has_classes => problems.push(
+            M::MacroF1 if !has_classes => problems.push(
                 text.problem("has macro_f1, but the choices differ from question to question")
                     .help("list the classes: choices = [\"…\", \"…\"]"),
             ),
-            Ok(metric) => metrics.push(metric),
+            metric => metrics.push(metric),
         }
     }
     if metrics.is_empty() && written.is_empty() {
@@ -302,25 +280,12 @@ fn expand_metrics(
     metrics
 }
 
-fn expand_formats(task: &TaskFile, problems: &mut Vec<Problem>) -> Vec<FormatChoice> {
-    let mut formats: Vec<FormatChoice> = Vec::new();
-    for written in task.formats.iter().flatten() {
-        match written.value.parse::<FormatChoice>() {
-            Ok(format) if formats.contains(&format) => {
-                problems.push(written.problem(format!("has {format} twice")));
-            }
-            Ok(format) => formats.push(format),
-            Err(error) => {
-                let message = format!("'{}': {error}", written.key);
-                problems.push(Problem::new(written.span.clone(), message));
-            }
-        }
-    }
-    if formats.is_empty() { vec![FormatChoice::default()] } else { formats }
-}
-
 /// What makes questions of the data set's examples; `None` if what was written does not do for that.
-fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) -> Option<Maker> {
+fn maker(
+    task: &Located<TaskFile>,
+    answering: &Answering,
+    problems: &mut Vec<Problem>,
+) -> Option<Maker> {
     let field = |written: &Option<Located<String>>| written.as_ref().map(|it| it.value.clone());
     let before = problems.len();
     let needs_gold = match answering {
@@ -346,13 +311,11 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
         Answering::Choose => Shape::Choose {
             choices: choices(task, problems)?,
             labels: match (&task.labels, &task.fields.labels) {
-                (Some(labels), _) => {
-                    Some(Labels::Always(labels.iter().map(|it| it.value.clone()).collect()))
-                }
+                (Some(labels), _) => Some(Labels::Always(TaskFile::texts(Some(labels)))),
                 (None, Some(labels)) => Some(Labels::Field(labels.value.clone())),
                 (None, None) => None,
             },
-            always: task.correct.as_ref().and_then(|it| usize::try_from(it.value).ok()),
+            always: task.correct.as_deref().copied(),
         },
     };
     let mut maker = Maker::new(shape, field(&task.fields.gold), field(&task.fields.id));
@@ -364,16 +327,17 @@ fn maker(task: &TaskFile, answering: &Answering, problems: &mut Vec<Problem>) ->
     if let Some(template) = &task.template {
         set(template, maker.set_request(&template.value));
     }
-    if let Some(written) = &task.continuation {
-        set(written, maker.set_continuation(&written.value));
+    if task.continuation.is_written() {
+        set(&task.continuation, maker.set_continuation(&task.continuation));
     }
-    for (position, choice) in task.choices.iter().flatten().enumerate() {
+    let choices = task.choices.iter().flat_map(|choices| choices.iter());
+    for (position, choice) in choices.enumerate() {
         set(choice, maker.set_choice(position, &choice.value));
     }
     (problems.len() == before).then_some(maker)
 }
 
-fn choices(task: &TaskFile, problems: &mut Vec<Problem>) -> Option<Choices> {
+fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choices> {
     match (&task.fields.choices, &task.choices) {
         (Some(field), None) => Some(Choices::Field(field.value.clone())),
         (None, Some(templates)) => Some(Choices::Templates(templates.len())),
@@ -394,14 +358,13 @@ fn choices(task: &TaskFile, problems: &mut Vec<Problem>) -> Option<Choices> {
 /// The questions of a task, and the folder of its data set; what is wrong with that is told at
 /// `source`.
 fn questions(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     source: &Located<String>,
     maker: &mut Maker,
     base: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<(PathBuf, Vec<Question>)> {
-    let names: Option<Vec<String>> =
-        task.columns.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect());
+    let names = task.columns.as_ref().map(|names| TaskFile::texts(Some(names)));
     let columns = names.as_deref().map_or(Columns::Header, Columns::Named);
     let made = inputs::dataset(&source.value, base, columns).and_then(|dataset| {
         maker.pictures = Pictures::beside(&dataset.path);
@@ -409,11 +372,11 @@ fn questions(
         let folder = dataset.path.parent().unwrap_or_else(|| Path::new(""));
         Ok((folder.to_owned(), questions))
     });
-    made.map_err(|reason| problems.push(source.problem(reason))).ok()
+    made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()
 }
 
 fn make(
-    task: &TaskFile,
+    task: &Located<TaskFile>,
     examples: &[Example],
     maker: &mut Maker,
     path: &Path,
@@ -432,7 +395,7 @@ fn make(
         return Err(DatasetError::Empty { path: path.to_owned() });
     }
     maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
-    let limit = task.limit.as_ref().map(|limit| limit.value as usize);
+    let limit = task.limit.as_deref().copied();
     let chosen = evenly(examples.len(), limit).map(|position| maker.question(&examples[position]));
     chosen.collect::<Result<_, _>>().map_err(|fault| fault.within(path))
 }

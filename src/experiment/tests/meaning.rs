@@ -61,6 +61,7 @@ fn every_key_reaches_its_meaning() {
         speed = "tg16 @ d32"
         [workloads.latency]
         prompts = "p.txt"
+        chat_template_kwargs = { enable_thinking = false }
         max_tokens = 5
         temperature = 1
         top_k = 40
@@ -84,7 +85,7 @@ fn every_key_reaches_its_meaning() {
         quantizations = "Q4_0"
         reference = "Q4_0"
         allow_requantize = true
-        settings = { threads = 3, mmap = false }
+        settings = { threads = 3, mmap = false, swa_full = true }
     "#;
     let experiment = parse(text.as_bytes(), &in_folder("e.toml"), &Overrides::default()).unwrap();
     assert_eq!(experiment.name, "mine");
@@ -98,17 +99,21 @@ fn every_key_reaches_its_meaning() {
     let latency = experiment.workloads.latency.unwrap();
     assert_eq!((latency.prompts.len(), latency.max_tokens), (2, 5));
     assert_eq!((latency.sampling.top_k, latency.sampling.seed), (40, 7));
+    assert_eq!(latency.chat_template_kwargs["enable_thinking"], false);
     let quality = experiment.workloads.quality.unwrap();
     assert_eq!((quality.text.len(), quality.context, quality.chunks), (5000, 64, Some(3)));
     assert_eq!((quality.precision, quality.reference_budget_bytes), (Some(0.05), 1 << 20));
-    assert_eq!(experiment.requirements.max_memory_bytes, Some(1000));
-    assert_eq!(experiment.requirements.max_ttft_ms, Some(1000.0));
+    let asked = experiment.requirements.0;
+    let asked: Vec<(&str, f64)> = asked.iter().map(|it| (it.metric.as_str(), it.limit)).collect();
+    assert_eq!(asked[..2], [("memory_bytes", 1000.0), ("generation_tokens_per_second", 10.0)]);
+    assert_eq!(asked[2..4], [("ttft_p90_seconds", 1.0), ("kld_nats", 0.1)]);
+    assert_eq!(asked[4], ("perplexity_increase", 0.02));
     let model = &experiment.models[0];
     assert_eq!(model.source, Source::File(in_folder("m.gguf")));
     assert_eq!(model.reference, model.quantizations.first().copied());
     assert!(model.allow_requantize);
     let shown: Vec<String> = model.settings.iter().flatten().map(ToString::to_string).collect();
-    assert_eq!(shown, ["t=3 ngl=0 fa=on b=64 ub=32 ctk=q8_0 mmap=0"]);
+    assert_eq!(shown, ["t=3 ngl=0 fa=on b=64 ub=32 ctk=q8_0 mmap=0 swa-full"]);
 }
 
 #[test]

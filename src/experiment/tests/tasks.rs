@@ -285,6 +285,23 @@ fn variables_of_chat_templates_are_those_of_json() {
 }
 
 #[test]
+fn what_a_task_scores_can_be_required() {
+    let task = "name = \"arc\"\nkind = \"question-answering\"\ndataset = \"arc.jsonl\"\n\
+                fields = { choices = \"choices\", gold = \"gold\" }\ntemplate = \"x\"\n";
+    let asked = |key: &str| parsed(&format!("{task}[requirements]\n{key} = 0.7"));
+    assert_eq!(asked("min_task_arc_acc").unwrap().len(), 1);
+    let error = asked("min_task_arc_ac").unwrap_err();
+    assert!(error.contains("did you mean 'min_task_arc_acc'?"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_is_not_called_missing_too() {
+    let error =
+        parsed("name = \"a\"\nkind = 3\ndataset = \"arc.jsonl\"\ntemplate = \"x\"").unwrap_err();
+    assert_eq!(error.matches("x.toml:").count(), 1, "{error}");
+}
+
+#[test]
 fn two_tasks_of_one_name_are_refused() {
     let task = |name: &str| {
         format!(

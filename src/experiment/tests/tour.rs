@@ -1,29 +1,151 @@
-//! The repository's models.toml is a tour of every key, and says what the defaults are: both are held
-//! to here.
+//! models.toml, a tour of the keys, and docs/reference/experiment.md are made from the table of keys; with
+//! `UPDATE=1` these tests write them.
 
 use super::load;
+use crate::experiment::calibration::Matching;
+use crate::experiment::keys::{Amount, EXPERIMENT, Key, Kind, SETTINGS, Shown, Table};
+use crate::experiment::metric::{Better, Metric, TaskColumn};
 use crate::experiment::resolved::Experiment;
-use crate::experiment::settings_file::SettingsFile;
+use crate::experiment::settings::Settings;
+use crate::experiment::tasks::UseCase;
 use crate::experiment::{Overrides, built_in};
+use std::fmt::Write;
+use std::path::Path;
 
-const TOUR: &str = include_str!("../../../models.toml");
+/// Columns of models.toml.
+const WIDTH: usize = 100;
 
-/// Keys whose value in the tour is not their default, which the tour says.
-const NOT_DEFAULTS: [&str; 6] =
-    ["quantizations", "reference", "name", "max_tokens", "chunks", "source"];
-
-/// The key of a line `key = value`.
-fn key(line: &str) -> Option<&str> {
-    let (key, _) = line.split_once(" = ")?;
-    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    is_key.then_some(key)
+fn is_up_to_date(file: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, made).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == made, "{file} is stale; UPDATE=1 cargo test --lib tour writes it:\n{made}");
 }
 
-fn without_line(number: usize) -> Experiment {
-    let lines = TOUR.lines().enumerate().filter(|(index, _)| *index != number);
-    let mut experiment = load(&lines.map(|(_, line)| line).collect::<Vec<_>>().join("\n"));
-    experiment.name = "demo".to_owned();
-    experiment
+fn comment(text: &str) -> String {
+    let options = textwrap::Options::new(WIDTH).initial_indent("# ").subsequent_indent("# ");
+    textwrap::fill(
+        text,
+        options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation),
+    )
+}
+
+/// The line of a key, without its comment.
+fn line(key: &Key) -> Option<String> {
+    let Key { name, default, .. } = key;
+    match key.shown {
+        Shown::Value(value) => Some(format!("{name} = {value}")),
+        Shown::Example(value) => Some(format!("# {name} = {value}")),
+        Shown::Default if !default.is_empty() => Some(format!("{name} = {default}")),
+        Shown::Default | Shown::No => None,
+    }
+}
+
+fn tour(table: &Table, text: &mut String) {
+    // Of a table that the demo does without, all is an example.
+    let is_example =
+        table.repeated && !table.keys.iter().any(|key| matches!(key.shown, Shown::Value(_)));
+    if !table.name.is_empty() {
+        text.push('\n');
+    }
+    writeln!(text, "{}", comment(table.doc)).unwrap();
+    match (table.name, is_example) {
+        ("", _) => text.push('\n'),
+        (name, false) => writeln!(text, "{}", table.header(name)).unwrap(),
+        (name, true) => writeln!(text, "# {}", table.header(name)).unwrap(),
+    }
+    let lines = || table.keys.iter().filter_map(|key| Some((key, line(key)?)));
+    // The comments behind values begin in one column, as far left as most of them allow.
+    let longest = lines().map(|(_, line)| line.len()).filter(|&length| length < 40).max();
+    let column = longest.unwrap_or(0) + 2;
+    for (key, line) in lines() {
+        let (line, column) =
+            if is_example { (line.replacen("# ", "#   ", 1), column + 2) } else { (line, column) };
+        let line_width = line.len().max(column - 2);
+        if !line.contains('\n') && line_width + 4 + key.doc.chars().count() <= WIDTH {
+            writeln!(text, "{line:line_width$}  # {}", key.doc).unwrap();
+        } else {
+            writeln!(text, "{}\n{line}", comment(key.doc)).unwrap();
+        }
+    }
+    for key in table.keys {
+        if let (Kind::Table(inner) | Kind::Tables(inner), Shown::Default) = (key.kind, key.shown) {
+            tour(inner, text);
+        }
+    }
+}
+
+/// What the demo's experiment looks like.
+fn models_toml() -> String {
+    let mut text = String::new();
+    tour(&EXPERIMENT, &mut text);
+    text
+}
+
+fn reference(table: &Table, text: &mut String) {
+    if !table.name.is_empty() {
+        writeln!(text, "\n## `{}`\n\n{}", table.header(table.name), table.doc).unwrap();
+    }
+    text.push_str("\n| key | value | left out | meaning |\n| --- | --- | --- | --- |\n");
+    for key in table.keys {
+        let alias = if key.alias.is_empty() { "" } else { "`, `" };
+        let many = match key.amount {
+            Amount::One => "",
+            Amount::Many => "; one or a list",
+            Amount::Swept => "; a list is swept",
+        };
+        let default =
+            if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        let (name, kind) = (format!("{}{alias}{}", key.name, key.alias), key.kind);
+        let doc = key.doc.replace('|', "\\|");
+        writeln!(text, "| `{name}` | {kind}{many} | {default} | {doc} |").unwrap();
+    }
+    for key in table.keys {
+        match key.kind {
+            Kind::OwnTable(_) => {}
+            kind => kind.table().into_iter().for_each(|inner| reference(inner, text)),
+        }
+    }
+}
+
+/// The figures that requirements may be on.
+fn figures(text: &mut String) {
+    let tests = ["pp512", "tg128"].map(|test| test.parse().unwrap());
+    let metric = "acc".parse().unwrap();
+    let column = TaskColumn { task: "questions".parse().unwrap(), metric, is_main: true };
+    text.push_str(
+        "\n## Figures\n\nWhat `min_` and `max_` may stand before in `[requirements]`, and the names in JSON and CSV. Rates \
+         and tasks are those of the experiment: `pp512`, `tg128` and `questions` are examples. `memory_bytes` is \
+         resident memory and memory of devices together, `generation_tokens_per_second` the rate of the first \
+         generation test.\n\n| figure | better |\n| --- | --- |\n",
+    );
+    for metric in Metric::all(&tests, &[column]) {
+        let better = match metric.better() {
+            Some(Better::Lower) => "lower",
+            Some(Better::Higher) => "higher",
+            None => "",
+        };
+        writeln!(text, "| `{}` | {better} |", metric.name()).unwrap();
+    }
+}
+
+#[test]
+fn the_reference_is_what_the_table_of_keys_says() {
+    let mut text = "# Keys of an experiment\n\nMade from `src/experiment/keys/table.rs`; `UPDATE=1 cargo test --lib \
+         tour` writes it. `models.toml` shows the keys at work. A key that is left out has the value of the third \
+         column; where that is empty, the meaning says what happens. A list of one may be written without brackets.\n"
+        .to_owned();
+    reference(&EXPERIMENT, &mut text);
+    figures(&mut text);
+    is_up_to_date("docs/reference/experiment.md", &text);
+}
+
+#[test]
+fn the_tour_is_what_the_table_of_keys_says() {
+    is_up_to_date("models.toml", &models_toml());
 }
 
 #[test]
@@ -38,63 +160,76 @@ fn the_built_in_experiment_makes_twelve_variants_of_the_demo() {
     assert!(experiment.workloads.quality.unwrap().text.len() > 100_000);
 }
 
-#[test]
-fn a_value_of_the_tour_is_the_default_unless_it_says_otherwise() {
-    let whole = built_in(&Overrides::default()).unwrap();
-    let mut checked = 0;
-    for (number, line) in TOUR.lines().enumerate() {
-        let Some(key) = key(line).filter(|key| !NOT_DEFAULTS.contains(key)) else { continue };
-        assert_eq!(without_line(number), whole, "{key}");
-        checked += 1;
-    }
-    assert!(checked >= 27, "{checked}");
+/// The tour with some of its lines changed.
+fn changed(change: impl Fn(&str) -> Option<String>) -> Experiment {
+    let lines: Vec<String> = models_toml().lines().filter_map(change).collect();
+    let mut experiment = load(&lines.join("\n"));
+    experiment.name = "demo".to_owned();
+    experiment
 }
 
 #[test]
-fn every_key_is_in_the_tour_and_what_is_commented_out_is_right() {
-    let uncommented: Vec<String> = TOUR
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if key(rest).is_some() => rest.to_owned(),
-            _ => line.to_owned(),
-        })
-        .collect();
-    let experiment = load(&uncommented.join("\n"));
-    let asked = experiment.requirements;
-    assert!(asked.max_memory_bytes.is_some() && asked.max_perplexity_increase.is_some());
-    assert_eq!(experiment.models[0].quantizations.len(), 2);
-
-    let keys: Vec<&str> = uncommented.iter().filter_map(|line| key(line)).collect();
-    for known in SettingsFile::KEYS.iter().chain(&[
-        "rounds",
-        "repetitions",
-        "cool_down",
-        "phase_limit",
-        "cold_load",
-        "speed",
-        "enabled",
-        "prompts",
-        "format",
-        "chat_template_kwargs",
-        "temperature",
-        "top_k",
-        "top_p",
-        "seed",
-        "text",
-        "context",
-        "damping",
-        "sweeps",
-        "matching",
-        "divergence",
-        "precision",
-        "memory_budget",
-        "max_memory",
-        "min_generation_tps",
-        "max_ttft_ms",
-        "max_kld",
-        "settings",
-        "allow_requantize",
-    ]) {
-        assert!(keys.contains(known), "{known}");
+fn the_tour_means_the_same_without_the_defaults_that_it_shows() {
+    let mut defaults = Vec::new();
+    let mut tables = vec![&EXPERIMENT];
+    while let Some(table) = tables.pop() {
+        tables.extend(table.keys.iter().filter_map(|key| key.kind.table()));
+        let shown = table.keys.iter().filter(|key| matches!(key.shown, Shown::Default));
+        defaults.extend(shown.filter_map(line));
     }
+    let is_default = |line: &str| defaults.iter().any(|it| line.starts_with(it.as_str()));
+    let without = changed(|line| (!is_default(line)).then(|| line.to_owned()));
+    assert_eq!(without, built_in(&Overrides::default()).unwrap());
+    let sets_default = |line: &&str| is_default(line);
+    assert!(models_toml().lines().filter(sets_default).count() >= 27);
+}
+
+#[test]
+fn what_is_commented_out_in_the_tour_is_right() {
+    let is_key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        })
+    };
+    let experiment = changed(|line| {
+        let inner = line.strip_prefix("# ").filter(|line| is_key(line));
+        Some(inner.unwrap_or(line).to_owned())
+    });
+    assert_eq!(experiment.requirements.0.len(), 5);
+    assert_eq!(experiment.models[0].quantizations.len(), 2);
+    assert_eq!(experiment.workloads_of(0).speed.len(), 2);
+}
+
+#[test]
+fn defaults_of_settings_are_those_of_the_type() {
+    let settings = load(super::PLAIN).settings;
+    assert_eq!(settings, [Settings::default()]);
+    let fields = serde_json::to_value(&settings[0]).unwrap();
+    for key in SETTINGS.keys {
+        assert!(fields.get(key.name).is_some(), "{}", key.name);
+    }
+    assert_eq!(fields.as_object().unwrap().len(), SETTINGS.keys.len());
+}
+
+#[test]
+fn words_to_choose_from_are_those_of_the_types() {
+    for key in SETTINGS.keys {
+        let Kind::Choice(_, names) = key.kind else { continue };
+        let values: Vec<_> = names.iter().map(|&name| name.into()).collect();
+        let swept = Settings::sweep(&[(key.name, values)]).unwrap();
+        assert_eq!(swept.len(), names.len(), "{}", key.name);
+    }
+    let choices = |table: &str, name: &str| {
+        let mut tables = vec![&EXPERIMENT];
+        while let Some(next) = tables.pop() {
+            let found = next.keys.iter().find(|key| next.name == table && key.name == name);
+            if let Some(Kind::Choice(_, names)) = found.map(|key| key.kind) {
+                return names;
+            }
+            tables.extend(next.keys.iter().filter_map(|key| key.kind.table()));
+        }
+        panic!("{table}.{name}")
+    };
+    assert_eq!(choices("workloads.tasks", "kind"), UseCase::ALL.map(UseCase::name));
+    assert_eq!(choices("calibration.gptq", "matching"), Matching::ALL.map(Matching::name));
 }

@@ -81,11 +81,11 @@ x.toml:2:13: 'variants' and 'quantizations' are two names of one list
     ),
     (
         "[calibration.gptq]\nmatching = \"all\"\ntext = \"x\"",
-        "x.toml:2:12: 'calibration.gptq.matching' is \"all\"
+        "x.toml:2:12: 'calibration.gptq.matching' is 'all', which is no choice here
   |
 2 | matching = \"all\"
   |            ^^^^^
-  = help: write \"nothing\", \"outputs\", \"stream\"
+  = help: one of: nothing, outputs, stream
 
 x.toml:3:1: unknown key 'text' in [calibration.gptq]
   |
@@ -191,6 +191,20 @@ x.toml:3:1: unknown key 'text' in [calibration.gptq]
 2 | max_kld = 0.1
   |           ^^^
   = help: enable [workloads.quality] with divergence = true",
+    ),
+    (
+        "[requirements]\nmax_joules_per_tokn = 0.1\nmin_pp64_tokens_per_second = 1",
+        "x.toml:2:23: 'requirements.max_joules_per_tokn' is on 'joules_per_tokn', which is no figure
+  |
+2 | max_joules_per_tokn = 0.1
+  |                       ^^^
+  = help: did you mean 'max_joules_per_token'?
+
+x.toml:3:30: 'requirements.min_pp64_tokens_per_second' asks for a speed that is not measured
+  |
+3 | min_pp64_tokens_per_second = 1
+  |                              ^
+  = help: add \"pp64\" to workloads.speed",
     ),
     (
         "[requirements]\nmin_generation_tps = -1.5",

@@ -27,7 +27,7 @@ fn needs_come_first() {
 #[test]
 fn if_none_meets_the_needs_the_closest_is_named() {
     let mut run = with_needs_and_failures();
-    run.requirements.min_generation_tokens_per_second = Some(100.0);
+    run.requirements.0[1].limit = 100.0;
     insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 

@@ -1,11 +1,8 @@
-//! Metrics: what a column of the comparison shows.
+//! Metrics: what a column of the comparison shows, and what requirements are bounds on.
 
-use crate::experiment::tasks::TaskName;
-use crate::experiment::workloads::SpeedTest;
+use super::tasks::TaskName;
+use super::workloads::SpeedTest;
 use crate::metrics::TaskMetric;
-use crate::model::architecture::ArchitectureClass;
-use crate::workload::applicability;
-use crate::workload::measured::ModelFacts;
 use serde::{Serialize, Serializer};
 
 /// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
@@ -170,6 +167,15 @@ impl Metric {
         name.to_owned()
     }
 
+    /// The throughput test whose rate is called so.
+    #[must_use]
+    pub fn speed_test(name: &str) -> Option<SpeedTest> {
+        let test = name.strip_suffix("_per_second")?;
+        let test = test.strip_suffix("_tokens").or_else(|| test.strip_suffix("_embeddings"))?;
+        let test = test.replace("_d", "@d").replace("_tg", "+tg").parse().ok()?;
+        (Self::Speed(test).name() == name).then_some(test)
+    }
+
     /// Which of two figures is the better one; `None`: neither, as for a temperature or the part of
     /// a sum.
     #[must_use]
@@ -227,44 +233,6 @@ impl Metric {
                 | Self::EmbeddingCosine
                 | Self::NearestAgreement
         )
-    }
-
-    /// Whether the figure has a meaning for a model. What was used while generating has none for a
-    /// model that does not generate, nor has a KV cache for one that keeps nothing.
-    #[must_use]
-    pub fn applies_to(self, facts: &ModelFacts) -> bool {
-        match self {
-            Self::Speed(test) => applicability::speed(test, facts).is_none(),
-            Self::KvBytes
-            | Self::TtftMedianSeconds
-            | Self::Ttft90Seconds
-            | Self::ItlMedianSeconds
-            | Self::Itl90Seconds
-            | Self::JoulesPerToken
-            | Self::CpuCoresUsed
-            | Self::GpuUtilization
-            | Self::GpuWatts
-            | Self::GpuCelsius
-            | Self::Kld
-            | Self::Kld99
-            | Self::TopTokenAgreement => facts.class.generates(),
-            Self::Perplexity | Self::PerplexityIncrease => {
-                facts.class == ArchitectureClass::DecoderOnly
-            }
-            Self::EmbeddingCosine | Self::NearestAgreement => {
-                facts.class == ArchitectureClass::EncoderOnly
-            }
-            Self::FileBytes
-            | Self::BitsPerWeight
-            | Self::QuantizeSeconds
-            | Self::ColdLoadSeconds
-            | Self::WarmLoadSeconds
-            | Self::PeakRssBytes
-            | Self::DeviceBytes
-            | Self::WeightsBytes
-            | Self::ComputeBytes
-            | Self::Task(_) => true,
-        }
     }
 
     /// Whether the figure comes with an interval when it was measured often enough; the others are
@@ -348,6 +316,10 @@ mod tests {
         assert!(names.contains("task_arc_easy_chatml_acc"));
         assert!(names.contains("task_de_en_ndcg_10"));
         assert!(names.contains("embed64x8_embeddings_per_second"));
+        for test in tests {
+            assert_eq!(Metric::speed_test(&Metric::Speed(test).name()), Some(test));
+        }
+        assert_eq!(Metric::speed_test("generation_tokens_per_second"), None);
         for name in names {
             assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
         }
