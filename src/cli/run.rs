@@ -23,6 +23,7 @@ use time::OffsetDateTime;
 
 /// Flags of `quantbench run`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line are independent")]
 pub struct Arguments {
     /// The experiment, or a GGUF to measure; without it models.toml of this folder, else the built-in one
     file: Option<PathBuf>,

@@ -225,7 +225,7 @@ fn is_revision(name: &str) -> bool {
         !part.is_empty()
             && !part.starts_with('.')
             && !part.ends_with('.')
-            && !Path::new(part).extension().is_some_and(|end| end == "lock")
+            && Path::new(part).extension().is_none_or(|end| end != "lock")
     };
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     name.split('/').all(part)

@@ -90,8 +90,7 @@ impl Column {
             Kind::Figure(metric) => match metric {
                 Metric::FileBytes => 95,
                 Metric::Speed(test) if Some(test) == summary.generation => 94,
-                Metric::Kld => INDISPENSABLE,
-                Metric::EmbeddingCosine => INDISPENSABLE,
+                Metric::Kld | Metric::EmbeddingCosine => INDISPENSABLE,
                 Metric::PeakRssBytes => 90,
                 Metric::DeviceBytes => 89,
                 Metric::TtftMedianSeconds => 88,

@@ -120,7 +120,7 @@ pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> 
         output: &job.output,
     };
     let note = crate::quantize::import::import(backend, &request, |fraction| {
-        reporter.progress(fraction, "")
+        reporter.progress(fraction, "");
     })
     .map_err(|error| in_words(&error))?;
     if let Some(text) = note {

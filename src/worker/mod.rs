@@ -54,10 +54,7 @@ pub fn main() -> ExitCode {
         Job::PredictMemory(job) => visit::predict_memory(tools, job),
         Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),
     };
-    match finish(result, &reporter) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What a visit works with.

@@ -9,6 +9,7 @@ use crate::engine::memory::BufferMemory;
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
+use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
@@ -113,13 +114,7 @@ impl Visit<'_> {
                 Ok(None)
             }
             WorkloadJob::Speed { test, repetitions } => {
-                reporter.send(&Event::Phase(Phase::Speed(*test)));
-                let run = speed::run(model, settings, *test, *repetitions, clock, &mut progress)
-                    .map_err(|error| in_words(&error))?;
-                for sample in run.samples {
-                    reporter.send(&Event::Speed { test: *test, sample });
-                }
-                Ok(Some(run.memory))
+                self.run_speed(*test, *repetitions, &mut progress).map(Some)
             }
             WorkloadJob::Latency { .. } if !self.facts.class.generates() => Ok(None),
             WorkloadJob::Latency {
@@ -184,6 +179,22 @@ impl Visit<'_> {
             }
             WorkloadJob::Task(task) => self.run_task(task, &mut progress),
         }
+    }
+
+    fn run_speed(
+        &self,
+        test: SpeedTest,
+        repetitions: u32,
+        progress: crate::workload::Progress<'_>,
+    ) -> Result<Vec<BufferMemory>, String> {
+        let Tools { clock, reporter, .. } = self.tools;
+        reporter.send(&Event::Phase(Phase::Speed(test)));
+        let run = speed::run(self.model, self.settings, test, repetitions, clock, progress)
+            .map_err(|error| in_words(&error))?;
+        for sample in run.samples {
+            reporter.send(&Event::Speed { test, sample });
+        }
+        Ok(run.memory)
     }
 
     fn run_task(

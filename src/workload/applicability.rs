@@ -50,9 +50,10 @@ impl fmt::Display for Inapplicable {
 #[must_use]
 pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
     match facts.class {
-        ArchitectureClass::DecoderOnly if test.embeds() => Some(Inapplicable::NoEmbeddings),
+        ArchitectureClass::DecoderOnly | ArchitectureClass::EncoderDecoder if test.embeds() => {
+            Some(Inapplicable::NoEmbeddings)
+        }
         ArchitectureClass::DecoderOnly => beyond_positions(test.positions(), facts),
-        ArchitectureClass::EncoderDecoder if test.embeds() => Some(Inapplicable::NoEmbeddings),
         ArchitectureClass::EncoderDecoder => {
             (test.depth > 0 && !test.is_generation_only()).then_some(Inapplicable::NoDepth)
         }

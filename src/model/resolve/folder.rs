@@ -92,8 +92,8 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
 pub fn checkpoint_in(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_weights = |name: &str| {
-        name.ends_with(".safetensors")
-            || (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+        let ends = |extension| Path::new(name).extension().is_some_and(|it| it == extension);
+        ends("safetensors") || (name.starts_with("pytorch_model") && ends("bin"))
     };
     if !files.into_iter().any(|file| is_weights(&file.file_name().to_string_lossy())) {
         return String::new();

@@ -114,6 +114,7 @@ mod tests {
         PlannedVisit { trial, purpose }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "compared with what may be none")]
     fn seconds(seconds: u64, is_guess: bool) -> Option<Estimate> {
         Some(Estimate { length: Duration::from_secs(seconds), is_guess })
     }

@@ -34,11 +34,14 @@ struct ToyLauncher {
     engine: Toy,
 }
 
-/// What a worker wrote, each line with the time at which it did.
+/// Lines that a worker wrote, each with the time at which it did.
+type TimedLines = VecDeque<(Duration, Vec<u8>)>;
+
+/// Collects what a worker writes.
 #[derive(Clone, Default)]
 struct Lines {
     clock: ManualClock,
-    written: Arc<Mutex<VecDeque<(Duration, Vec<u8>)>>>,
+    written: Arc<Mutex<TimedLines>>,
 }
 
 impl Write for Lines {
@@ -53,7 +56,7 @@ impl Write for Lines {
 }
 
 struct ToyWorker {
-    lines: VecDeque<(Duration, Vec<u8>)>,
+    lines: TimedLines,
     now: Arc<Mutex<Duration>>,
 }
 
@@ -116,7 +119,7 @@ impl Monitor for ToyMonitor {
         let end = *self.now.lock().unwrap();
         let ends = self.phases.iter().skip(1).map(|&(_, start)| start).chain([end]);
         let lengths = self.phases.iter().zip(ends).map(|((phase, start), end)| {
-            let seconds = (end - *start).as_secs_f64();
+            let seconds = end.saturating_sub(*start).as_secs_f64();
             let cpu_energy_joules = Some(seconds * WATTS);
             (phase.clone(), Usage { seconds, cpu_energy_joules, ..Usage::default() })
         });
@@ -179,7 +182,7 @@ pub(crate) fn measured(
     Store::at(&store).unwrap().load(&id).unwrap()
 }
 
-/// F16, and a Q8_0 that is twice as fast, half as large and less sure of itself.
+/// `F16`, and a `Q8_0` that is twice as fast, half as large and less sure of itself.
 pub(crate) fn variants() -> [(&'static str, Parameters); 2] {
     let half = |length: Duration| length / 2;
     let base = Parameters::default();
@@ -231,7 +234,8 @@ fn perplexity_and_divergence_are_exact() {
     let run = measured(&variants(), |_| {});
     // Each chunk of 8 tokens begins with the token that begins a text, then come "abababa" or the like;
     // scored are the predictions of tokens 5, 6 and 7: of "a" after "b", "b" after "a", "a" after "b".
-    let rest = |p: f64| (1.0 - p) / (VOCABULARY - 1) as f64;
+    let others = f64::from(u32::try_from(VOCABULARY - 1).unwrap());
+    let rest = |p: f64| (1.0 - p) / others;
     let perplexity = |p: f64| (-(p.ln() + 2.0 * rest(p).ln()) / 3.0).exp();
     let (p, q): (f64, f64) = (0.5, 0.4);
     let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();

@@ -474,7 +474,8 @@ fn a_file_without_a_length_is_read_to_its_marked_end() {
 
 #[test]
 fn answers_whose_lengths_cannot_be_true_are_refused() {
-    let answers: [(&str, &[(&str, &str)], &str); 2] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let answers: [(&str, Headers<'_>, &str); 2] = [
         ("10", &[("content-length", "7")], "has 10 bytes, then that it has 7"),
         ("7", &[("content-encoding", "zstd")], "it compresses the file as 'zstd'"),
     ];
