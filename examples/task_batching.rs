@@ -69,7 +69,7 @@ fn compare(
         prompter: &prompter,
         separator: task.separator.as_deref(),
         corpus: None,
-        gallery: None,
+        images: None,
     };
     let together = || -> Result<_, Failure> {
         let start = Instant::now();

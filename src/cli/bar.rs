@@ -48,7 +48,7 @@ impl Drop for Bar {
 }
 
 impl Listener for Bar {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         let BenchmarkEvent::Worker(event) = event else { return Ok(()) };
         match (event, &self.drawn) {
             (Event::MemoryNeeded { parts }, _) => {

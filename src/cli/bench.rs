@@ -8,7 +8,7 @@ use self::flags::{numbers, values};
 use self::lists::Numbers;
 use super::fetching::resolve_options;
 use super::output::{self, Destination};
-use super::session::{Session, Undertaking};
+use super::session::{RunContext, Session};
 use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::requirements::Requirements;
@@ -179,9 +179,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     };
     let is_kept = store.is_some();
     let run = session.new_run(&experiment, &plan, id, started);
-    let undertaking =
-        Undertaking { experiment: &experiment, plan: &plan, run, resumed: false, store };
-    let run = session.measure(undertaking)?;
+    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed: false, store };
+    let run = session.measure(context)?;
     if run.finished.is_none() {
         if is_kept {
             let id = &run.id;

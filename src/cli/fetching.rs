@@ -24,7 +24,7 @@ pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
             let shown = Mutex::new(Shown::default());
             ProgressSink::new(move |progress| {
                 if let Ok(mut shown) = shown.lock() {
-                    shown.hear(progress);
+                    shown.on_event(progress);
                 }
             })
         }
@@ -42,7 +42,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn hear(&mut self, progress: FileProgress<'_>) {
+    fn on_event(&mut self, progress: FileProgress<'_>) {
         let now = Instant::now();
         if self.file != progress.file || self.began.is_none() {
             *self = Self::default();

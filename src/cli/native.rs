@@ -7,10 +7,10 @@ use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::experiment::settings::Settings;
 use crate::model::quantization::Quantization;
-use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
+use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
 use crate::worker::protocol::{Job, PlanTypesJob, PlannedVariant, PredictJob};
 use crate::workload::measured::PredictedMemory;
 use std::path::Path;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Nobody;
 
 impl Listener for Nobody {
-    fn hear(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         Ok(())
     }
 }
@@ -66,7 +66,7 @@ fn ask(job: &Job) -> Result<Report, String> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(in_words)?;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
     let mut report = runtime
-        .block_on(converse(&mut launcher, job, limits, &mut Nobody))
+        .block_on(run_worker(&mut launcher, job, limits, &mut Nobody))
         .map_err(|error| causes::in_words(&error))?;
     match std::mem::replace(&mut report.ending, Ending::Done) {
         Ending::Done => Ok(report),

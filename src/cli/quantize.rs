@@ -18,13 +18,15 @@ use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::resolve::{self, ResolveError};
 use crate::model::source::{Source, SourceError};
 use crate::model::split;
-use crate::orchestrator::calibration::{Prepared, Wish, prepare as prepare_calibration};
-use crate::orchestrator::conversation::{Ending, Limits, converse};
+use crate::orchestrator::calibration::{
+    CalibrationRequest, Prepared, prepare as prepare_calibration,
+};
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
 use crate::orchestrator::sequence::SequenceError;
+use crate::orchestrator::worker_run::{Ending, Limits, run_worker};
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::{Job, QuantizeJob};
 use clap::Args;
@@ -226,7 +228,7 @@ struct Task {
 }
 
 /// Everything that is known before a worker starts.
-struct Undertaking {
+struct RunContext {
     input: Artifact,
     recipe: Option<Box<Recipe>>,
     tasks: Vec<Task>,
@@ -239,8 +241,8 @@ struct Undertaking {
 /// # Errors
 /// The input, a quantization or a place is not right, or a worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let undertaking = prepare(arguments)?;
-    for task in &undertaking.tasks {
+    let context = prepare(arguments)?;
+    for task in &context.tasks {
         let failed = |source| QuantizeError::Write { path: task.path.clone(), source };
         std::fs::create_dir_all(crate::files::folder_of(&task.path)).map_err(failed)?;
     }
@@ -253,12 +255,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
         let mut types = types::Told::default();
-        for task in &undertaking.tasks {
-            let made = make(arguments, &undertaking, task, &mut launcher).await?;
+        for task in &context.tasks {
+            let made = make(arguments, &context, task, &mut launcher).await?;
             if made == Outcome::Interrupted {
                 return Ok(made);
             }
-            if undertaking.recipe.is_none() {
+            if context.recipe.is_none() {
                 types.tell(task.quantization, &task.path);
             }
         }
@@ -269,7 +271,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 /// Makes one file and prints its line.
 async fn make(
     arguments: &Arguments,
-    undertaking: &Undertaking,
+    context: &RunContext,
     task: &Task,
     launcher: &mut ProcessLauncher,
 ) -> Result<Outcome, Error> {
@@ -277,22 +279,22 @@ async fn make(
     let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let mut bar = Bar::new(&quantization.to_string(), arguments.quiet);
     let failed = |reason| Err(QuantizeError::Failed { quantization, reason }.into());
-    let calibration = undertaking.calibration.as_ref();
+    let calibration = context.calibration.as_ref();
     let given = match calibration.filter(|_| quantization.method.is_calibrated()) {
         None => None,
         Some(Calibration::Matrix { path, text, gptq }) => {
-            Some(Given::with_matrix(&undertaking.cache, path, text.as_deref(), *gptq)?)
+            Some(Given::with_matrix(&context.cache, path, text.as_deref(), *gptq)?)
         }
         Some(Calibration::Text(plan)) => {
-            let wish = Wish {
-                model: &undertaking.input.path,
-                model_checksum: &undertaking.input.checksum,
+            let request = CalibrationRequest {
+                model: &context.input.path,
+                model_checksum: &context.input.checksum,
                 plan,
                 maker: &version::maker(),
                 threads: arguments.threads,
             };
             let prepared =
-                prepare_calibration(&wish, &undertaking.cache, launcher, limits, &mut bar).await;
+                prepare_calibration(&request, &context.cache, launcher, limits, &mut bar).await;
             match prepared.map_err(SequenceError::from)? {
                 Prepared::Ready(ready) => Some(Given::Prepared(ready, plan.clone())),
                 Prepared::Interrupted => return Ok(Outcome::Interrupted),
@@ -301,25 +303,25 @@ async fn make(
         }
     };
     let started = Instant::now();
-    let product = Product::open(&task.path, || Ok(undertaking.cache.clone()))?;
+    let product = Product::open(&task.path, || Ok(context.cache.clone()))?;
     let job = Job::Quantize(QuantizeJob {
-        input: undertaking.input.path.clone(),
+        input: context.input.path.clone(),
         output: product.path().to_owned(),
         file_type: quantization.file_type,
         threads: arguments.threads,
         allow_requantize: arguments.allow_requantize,
-        recipe: undertaking.recipe.clone(),
+        recipe: context.recipe.clone(),
         method: quantization.method,
         calibration: given.as_ref().map(Given::input),
     });
-    let report = converse(launcher, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
+    let report = run_worker(launcher, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),
         Ending::Failed(failure) => failed(reason::of_writing(failure.reason, product.path())),
         Ending::Done => {
             let bytes = product.finish()?;
-            let mixed = undertaking.recipe.is_some();
+            let mixed = context.recipe.is_some();
             Product::print_line(&task.path, &line(task, mixed, bytes, started.elapsed()))?;
             Ok(Outcome::Done)
         }
@@ -336,7 +338,7 @@ fn line(task: &Task, mixed: bool, bytes: u64, length: Duration) -> String {
 }
 
 /// Checks everything that can be checked before a worker starts.
-fn prepare(arguments: &Arguments) -> Result<Undertaking, Error> {
+fn prepare(arguments: &Arguments) -> Result<RunContext, Error> {
     let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
     let quantizations = method::quantizations(arguments, recipe.as_ref())?;
     for &quantization in &quantizations {
@@ -366,7 +368,7 @@ fn prepare(arguments: &Arguments) -> Result<Undertaking, Error> {
         recipe::tell_other_model(matrix, &file.artifact);
     }
     let recipe = recipe.map(Box::new);
-    Ok(Undertaking { input: file.artifact, recipe, tasks, calibration, cache })
+    Ok(RunContext { input: file.artifact, recipe, tasks, calibration, cache })
 }
 
 /// A part of a whole, as a flag has it.

@@ -8,7 +8,7 @@ pub use resume::RunError;
 
 use super::fetching::resolve_options;
 use super::output::{self, Destination};
-use super::session::{Session, Undertaking, expanded};
+use super::session::{RunContext, Session, expanded};
 use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
@@ -117,8 +117,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let resumed = arguments.resume;
     let store = Some(store);
-    let undertaking = Undertaking { experiment: &experiment, plan: &plan, run, resumed, store };
-    let run = session.measure(undertaking)?;
+    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store };
+    let run = session.measure(context)?;
     if run.finished.is_none() {
         output::tell(&resume::how_to_resume(&run.id, std::env::args()));
         return Ok(Outcome::Interrupted);

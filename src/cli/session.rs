@@ -10,11 +10,11 @@ use crate::orchestrator::display::{self, Verbosity};
 use crate::orchestrator::environment::{environment, memory_bytes};
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::keeper::Keeper;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
+use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
@@ -28,7 +28,7 @@ pub(super) struct Session {
 }
 
 /// A run that is about to begin or to go on.
-pub(super) struct Undertaking<'a> {
+pub(super) struct RunContext<'a> {
     pub(super) experiment: &'a Experiment,
     pub(super) plan: &'a Plan,
     pub(super) run: RunRecord,
@@ -74,18 +74,18 @@ impl Session {
             requirements: experiment.requirements.clone(),
             experiment: expanded(experiment),
             trials: plan.empty_records(),
-            anchor: Vec::new(),
+            drift_controls: Vec::new(),
         }
     }
 
     /// Measures. The run's `finished` is `None` if the user stopped it.
-    pub(super) fn measure(&self, undertaking: Undertaking<'_>) -> Result<RunRecord, Error> {
-        let Undertaking { experiment, plan, run, resumed, store } = undertaking;
+    pub(super) fn measure(&self, context: RunContext<'_>) -> Result<RunRecord, Error> {
+        let RunContext { experiment, plan, run, resumed, store } = context;
         let system = |action| move |source| Error::System { action, source };
         let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
-            listeners.push(Box::new(Keeper::new(store)));
+            listeners.push(Box::new(StoreWriter::new(store)));
         }
         listeners.extend(display::for_standard_error(experiment, self.verbosity));
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,11 +2,11 @@
 
 use super::quantize::PHASE_LIMIT;
 use crate::error::Error;
-use crate::orchestrator::conversation::{Limits, Report, converse};
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::SequenceError;
+use crate::orchestrator::worker_run::{Limits, Report, run_worker};
 use crate::worker::protocol::Job;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(Report, Du
     let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let started = Instant::now();
     let report = runtime
-        .block_on(converse(&mut launcher, job, limits, listener))
+        .block_on(run_worker(&mut launcher, job, limits, listener))
         .map_err(SequenceError::from)?;
     Ok((report, started.elapsed()))
 }

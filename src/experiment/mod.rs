@@ -17,7 +17,7 @@ mod reader;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;
-mod sight;
+mod vision;
 pub mod tasks;
 pub mod workloads;
 

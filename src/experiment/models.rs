@@ -25,9 +25,9 @@ pub fn expand(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
         ));
     }
-    super::sight::check(file, problems);
+    super::vision::check(file, problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in file.models().iter().filter(|model| super::sight::is_built_in(model)) {
+    for model in file.models().iter().filter(|model| super::vision::is_built_in(model)) {
         let Some(mut plan) = expand_one(model, file, origin, problems) else {
             continue;
         };
@@ -44,7 +44,7 @@ pub fn expand(
         }
         plans.push(plan);
     }
-    (plans, super::sight::left_out(file, origin, problems))
+    (plans, super::vision::left_out(file, origin, problems))
 }
 
 fn expand_one(
@@ -87,7 +87,7 @@ fn expand_one(
         name: model_name(model, &source, problems),
         source,
         quantizations,
-        projector: super::sight::projector(model, origin, problems),
+        projector: super::vision::projector(model, origin, problems),
         reference,
         settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
         workloads: model

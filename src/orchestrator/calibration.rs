@@ -1,10 +1,10 @@
 //! Calibration: what calibrated methods need is found in the cache or made by a worker, before the variant.
 
-use super::conversation::{Ending, Limits, converse};
 use super::event::Listener;
 use super::launcher::Launcher;
 use super::reason;
 use super::variants::VariantError;
+use super::worker_run::{Ending, Limits, run_worker};
 use crate::experiment::calibration::CalibrationPlan;
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Scratch, of_bytes};
 use crate::results::record::Failure;
@@ -18,7 +18,7 @@ const TURN: Duration = Duration::from_millis(500);
 
 /// Which model is calibrated on what.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
+pub struct CalibrationRequest<'a> {
     /// The model's file (first part, if split).
     pub model: &'a Path,
     /// SHA-256 of the model, hex.
@@ -31,7 +31,7 @@ pub struct Wish<'a> {
     pub threads: Option<u32>,
 }
 
-/// What came of a wish.
+/// What came of a request.
 #[derive(Debug)]
 pub enum Prepared {
     /// All is there.
@@ -74,22 +74,22 @@ impl Ready {
 /// # Errors
 /// The cache cannot be used.
 pub async fn prepare<L: Launcher>(
-    wish: &Wish<'_>,
+    request: &CalibrationRequest<'_>,
     cache: &Cache,
     launcher: &mut L,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Prepared, VariantError> {
-    let plan = wish.plan;
+    let plan = request.plan;
     let text = cache.scratch("calibration-text")?;
     fs::write(text.path(), &plan.text)
         .map_err(|source| VariantError::Write { path: text.path().to_owned(), source })?;
     let slot = cache.importance(&ImportanceKey {
-        source_checksum: wish.model_checksum.to_owned(),
+        source_checksum: request.model_checksum.to_owned(),
         text_checksum: of_bytes(plan.text.as_bytes()),
         context: plan.context,
         chunks: plan.chunks,
-        maker: wish.maker.to_owned(),
+        maker: request.maker.to_owned(),
     });
     let importance = slot.path();
     let pending = loop {
@@ -112,17 +112,17 @@ pub async fn prepare<L: Launcher>(
         return Ok(Prepared::Ready(Ready { importance, text }));
     }
     let job = Job::Calibrate(CalibrateJob {
-        model: wish.model.to_owned(),
-        model_checksum: wish.model_checksum.to_owned(),
+        model: request.model.to_owned(),
+        model_checksum: request.model_checksum.to_owned(),
         text: text.path().to_owned(),
         dataset: plan.source.clone(),
         context: plan.context,
         chunks: plan.chunks,
         output_weight: false,
-        threads: wish.threads,
+        threads: request.threads,
         output: importance.clone(),
     });
-    let report = converse(launcher, &job, limits, listener).await?;
+    let report = run_worker(launcher, &job, limits, listener).await?;
     Ok(match report.ending {
         Ending::Done => {
             pending.commit()?;

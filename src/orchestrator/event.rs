@@ -5,7 +5,7 @@
 
 use super::schedule::PlannedVisit;
 use crate::model::artifact::Artifact;
-use crate::results::record::{AnchorRecord, RunRecord, TrialRecord};
+use crate::results::record::{DriftControl, RunRecord, TrialRecord};
 use crate::worker::protocol::Event;
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ pub enum BenchmarkEvent<'a> {
         /// Seconds that the run has been under way, pauses left out.
         active_seconds: Option<f64>,
     },
-    /// The anchor was measured.
-    AnchorMeasured(&'a AnchorRecord),
+    /// The drift control was measured.
+    DriftControlMeasured(&'a DriftControl),
     /// The run is over; `finished` is `None` if the user stopped it.
     RunEnded {
         /// Everything it measured.
@@ -79,7 +79,7 @@ pub trait Listener {
     ///
     /// # Errors
     /// What was measured could not be kept; the run ends.
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError>;
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError>;
 }
 
 /// Why what was measured could not be kept.
@@ -92,7 +92,7 @@ pub struct ListenerError {
 }
 
 impl Listener for Vec<Box<dyn Listener>> {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
-        self.iter_mut().try_for_each(|listener| listener.hear(event))
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        self.iter_mut().try_for_each(|listener| listener.on_event(event))
     }
 }

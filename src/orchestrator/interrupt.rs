@@ -1,4 +1,4 @@
-//! Interrupts: the user's wish to stop, from Ctrl-C, SIGTERM or SIGHUP.
+//! Interrupts: the user's request to stop, from Ctrl-C, SIGTERM or SIGHUP.
 //!
 //! The signals are waited for on a thread of their own, so that they are heard even while the
 //! program computes a checksum or downloads a file.

@@ -40,7 +40,7 @@ pub trait Launcher {
 /// A started worker. Dropping it ends the process.
 pub trait Worker {
     /// Waits for what comes next from the worker, at most `limit` long.
-    fn next(&mut self, limit: Duration) -> impl Future<Output = Said>;
+    fn next(&mut self, limit: Duration) -> impl Future<Output = WorkerMessage>;
 
     /// Ends the process at once and waits until it is gone.
     fn kill(&mut self) -> impl Future<Output = Exit>;
@@ -57,11 +57,11 @@ pub trait Monitor {
 
 /// What comes next from a worker.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Said {
+pub enum WorkerMessage {
     /// It reported something.
     Event(Box<Event>),
     /// It wrote a line that is no event; the line, made printable and shortened.
-    Nonsense(String),
+    Unreadable(String),
     /// It wrote nothing for as long as it was allowed to be silent.
     Silence,
     /// The process ended.
@@ -78,7 +78,7 @@ pub struct Exit {
     /// The signal that ended it.
     pub signal: Option<i32>,
     /// The last lines of its standard error, oldest first.
-    pub last_words: Vec<String>,
+    pub stderr_tail: Vec<String>,
 }
 
 /// Why a worker could not be started.

@@ -5,12 +5,12 @@
 //! `event`. Uses everything that measures or records; used by the command line only.
 
 pub mod calibration;
-pub mod conversation;
+pub mod worker_run;
 pub mod display;
 pub mod environment;
 pub mod event;
 pub mod interrupt;
-pub mod keeper;
+pub mod store_writer;
 pub mod launcher;
 mod lines;
 pub mod plan;

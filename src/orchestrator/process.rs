@@ -1,7 +1,7 @@
 //! Processes: workers as child processes of the same binary.
 
 use super::interrupt::Interrupt;
-use super::launcher::{Exit, LaunchError, Launcher, Monitor, Said, Worker};
+use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
 use super::lines::{Line, Lines};
 use super::reason::printable;
 use crate::hardware::monitor;
@@ -96,13 +96,13 @@ impl Launcher for ProcessLauncher {
         let stderr = child.stderr.take().ok_or_else(no_pipe)?;
         let mut line = serde_json::to_vec(job).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
-        let last_words = LastWords::default();
+        let stderr_tail = StderrTail::default();
         Ok(ProcessWorker {
             child,
             stdout: Lines::new(stdout, EVENT_LIMIT),
             writing: tokio::spawn(write_and_keep_open(stdin, line)),
-            listening: tokio::spawn(listen(stderr, last_words.clone())),
-            last_words,
+            listening: tokio::spawn(listen(stderr, stderr_tail.clone())),
+            stderr_tail,
             interrupt: self.interrupt.clone(),
         })
     }
@@ -138,14 +138,14 @@ async fn write_and_keep_open(mut stdin: ChildStdin, line: Vec<u8>) {
     }
 }
 
-async fn listen(stderr: ChildStderr, last_words: LastWords) {
+async fn listen(stderr: ChildStderr, stderr_tail: StderrTail) {
     let mut lines = Lines::new(stderr, LOG_LINE_LIMIT);
     loop {
         match lines.next().await {
             Line::Whole(line) | Line::TooLong(line) => {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 tracing::debug!(target: "worker", "{line}");
-                last_words.add(line);
+                stderr_tail.add(line);
             }
             Line::End => return,
         }
@@ -154,9 +154,9 @@ async fn listen(stderr: ChildStderr, last_words: LastWords) {
 
 /// The last lines that a worker wrote to its standard error.
 #[derive(Debug, Clone, Default)]
-struct LastWords(Arc<Mutex<VecDeque<String>>>);
+struct StderrTail(Arc<Mutex<VecDeque<String>>>);
 
-impl LastWords {
+impl StderrTail {
     fn add(&self, line: String) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LAST_WORDS {
@@ -177,29 +177,29 @@ pub struct ProcessWorker {
     stdout: Lines<ChildStdout>,
     writing: JoinHandle<()>,
     listening: JoinHandle<()>,
-    last_words: LastWords,
+    stderr_tail: StderrTail,
     interrupt: Interrupt,
 }
 
 impl Worker for ProcessWorker {
-    async fn next(&mut self, limit: Duration) -> Said {
+    async fn next(&mut self, limit: Duration) -> WorkerMessage {
         let heard = async {
             match self.stdout.next().await {
                 Line::Whole(line) => said(&line),
-                Line::TooLong(line) => nonsense(&line),
+                Line::TooLong(line) => unreadable(&line),
                 Line::End => match self.child.wait().await {
-                    Ok(status) => Said::Ended(exit_of(status)),
-                    Err(_) => Said::Ended(Exit::default()),
+                    Ok(status) => WorkerMessage::Ended(exit_of(status)),
+                    Err(_) => WorkerMessage::Ended(Exit::default()),
                 },
             }
         };
         let said = tokio::select! {
-            () = self.interrupt.wait() => Said::Interrupted,
+            () = self.interrupt.wait() => WorkerMessage::Interrupted,
             said = heard => said,
-            () = sleep(limit) => Said::Silence,
+            () = sleep(limit) => WorkerMessage::Silence,
         };
         match said {
-            Said::Ended(exit) => Said::Ended(self.with_last_words(exit).await),
+            WorkerMessage::Ended(exit) => WorkerMessage::Ended(self.with_last_words(exit).await),
             said => said,
         }
     }
@@ -235,7 +235,7 @@ impl ProcessWorker {
         if !self.listening.is_finished() {
             let _ = timeout(REAP_LIMIT, &mut self.listening).await;
         }
-        Exit { last_words: self.last_words.get(), ..exit }
+        Exit { stderr_tail: self.stderr_tail.get(), ..exit }
     }
 }
 
@@ -248,16 +248,16 @@ impl Drop for ProcessWorker {
 }
 
 /// An event, or a line that is none.
-pub(super) fn said(line: &[u8]) -> Said {
+pub(super) fn said(line: &[u8]) -> WorkerMessage {
     match serde_json::from_slice::<Event>(line) {
-        Ok(event) => Said::Event(Box::new(event)),
-        Err(_) => nonsense(line),
+        Ok(event) => WorkerMessage::Event(Box::new(event)),
+        Err(_) => unreadable(line),
     }
 }
 
-fn nonsense(line: &[u8]) -> Said {
+fn unreadable(line: &[u8]) -> WorkerMessage {
     let shown = &line[..line.len().min(LOG_LINE_LIMIT)];
-    Said::Nonsense(printable(&String::from_utf8_lossy(shown)))
+    WorkerMessage::Unreadable(printable(&String::from_utf8_lossy(shown)))
 }
 
 fn exit_of(status: ExitStatus) -> Exit {
@@ -265,7 +265,7 @@ fn exit_of(status: ExitStatus) -> Exit {
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]
     let signal = None;
-    Exit { code: status.code(), signal, last_words: Vec::new() }
+    Exit { code: status.code(), signal, stderr_tail: Vec::new() }
 }
 
 /// The hardware monitor of one worker; none if the worker was gone before it could be watched.

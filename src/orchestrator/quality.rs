@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the text and the current reference's log-probabilities are.
 #[derive(Debug)]
-pub struct ReferenceShelf<'a> {
+pub struct ReferenceLogits<'a> {
     cache: &'a Cache,
     experiment: &'a Experiment,
     /// The text of the model that was visited last: trials of a model follow one another.
@@ -48,8 +48,8 @@ pub enum QualityError {
     },
 }
 
-impl<'a> ReferenceShelf<'a> {
-    /// An empty shelf.
+impl<'a> ReferenceLogits<'a> {
+    /// An empty logits.
     #[must_use]
     pub fn new(cache: &'a Cache, experiment: &'a Experiment) -> Self {
         Self { cache, experiment, text: None, current: None }

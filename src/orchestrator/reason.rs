@@ -45,7 +45,7 @@ pub struct MemoryAtEnd {
 /// A worker ended before it said that its job is done.
 #[must_use]
 pub fn of_exit(exit: &Exit, memory: MemoryAtEnd) -> String {
-    let words = telling_line(&exit.last_words);
+    let words = telling_line(&exit.stderr_tail);
     let end = match (exit.signal, exit.code) {
         (Some(9), _) => return killed(memory),
         (Some(6), _) => "the worker aborted".to_owned(),
@@ -207,8 +207,8 @@ mod tests {
     use super::*;
 
     fn exit(code: Option<i32>, signal: Option<i32>, words: &[&str]) -> Exit {
-        let last_words = words.iter().map(ToString::to_string).collect();
-        Exit { code, signal, last_words }
+        let stderr_tail = words.iter().map(ToString::to_string).collect();
+        Exit { code, signal, stderr_tail }
     }
 
     #[test]

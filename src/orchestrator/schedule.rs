@@ -14,7 +14,7 @@ pub enum Purpose {
     /// Loads, speed tests and this round's share of the prompts.
     Round(u32),
     /// The reference's first speed test once more, at the end of this round.
-    Anchor(u32),
+    DriftControl(u32),
 }
 
 /// One worker process that is to be started.
@@ -48,17 +48,17 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     visits.extend(with_tasks.into_iter().map(tasks));
     let mut in_rounds: Vec<usize> = (0..plan.trials.len()).collect();
     in_rounds.retain(|trial| have_rounds(workloads(trial)));
-    let anchor = anchor_of(experiment, plan);
+    let control = drift_control_of(experiment, plan);
     let rounds = if in_rounds.is_empty() { 0 } else { experiment.rounds };
     for round in 0..rounds {
         let visit = |&trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
         visits.extend(in_rounds.iter().map(visit));
         // With one round or one trial its own visits tell all there is to tell about drift.
-        if let Some(trial) = anchor
+        if let Some(trial) = control
             && in_rounds.len() > 1
             && rounds > 1
         {
-            visits.push(PlannedVisit { trial, purpose: Purpose::Anchor(round) });
+            visits.push(PlannedVisit { trial, purpose: Purpose::DriftControl(round) });
         }
     }
     visits
@@ -73,7 +73,7 @@ fn have_rounds(workloads: &Workloads) -> bool {
 
 /// The trial whose first speed test shows drift of the machine: the first reference that has one.
 #[must_use]
-pub fn anchor_of(experiment: &Experiment, plan: &Plan) -> Option<usize> {
+pub fn drift_control_of(experiment: &Experiment, plan: &Plan) -> Option<usize> {
     plan.trials.iter().position(|trial| {
         trial.is_reference && !experiment.workloads_of(trial.model_position).speed.is_empty()
     })

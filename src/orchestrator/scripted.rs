@@ -4,7 +4,7 @@
 //! its name), so a test sees which file the sequence really handed out. Every job is noted as one
 //! line that says what was asked for; a test of the sequence compares these lines.
 
-use super::launcher::{Exit, LaunchError, Launcher, Monitor, Said, Worker};
+use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
 use crate::hardware::usage::Usage;
 use crate::worker::protocol::{Event, Job, Phase, ReferenceUse, TaskJob, VisitJob, WorkloadJob};
 use crate::workload::measured::{
@@ -27,7 +27,7 @@ pub(super) enum Fault {
     /// It never starts.
     NotStarted,
     /// It does its job, but after so many events this comes instead of the next.
-    After(usize, Said),
+    After(usize, WorkerMessage),
 }
 
 /// What a test sees of the scripted world.
@@ -39,22 +39,22 @@ pub(super) struct Stage {
 }
 
 /// Decides from the line of a job what becomes of it.
-type Director = Box<dyn Fn(&str) -> Fault>;
+type Script = Box<dyn Fn(&str) -> Fault>;
 
 pub(super) struct ScriptedLauncher {
     stage: Stage,
-    director: Director,
+    script: Script,
 }
 
 impl ScriptedLauncher {
-    /// Workers that do their jobs unless the director says otherwise.
-    pub(super) fn new(director: impl Fn(&str) -> Fault + 'static) -> (Self, Stage) {
+    /// Workers that do their jobs unless the script says otherwise.
+    pub(super) fn new(script: impl Fn(&str) -> Fault + 'static) -> (Self, Stage) {
         let stage = Stage {
             jobs: Rc::default(),
             now: Rc::new(Cell::new(OffsetDateTime::UNIX_EPOCH)),
             interrupted: Rc::default(),
         };
-        (Self { stage: stage.clone(), director: Box::new(director) }, stage)
+        (Self { stage: stage.clone(), script: Box::new(script) }, stage)
     }
 }
 
@@ -75,10 +75,10 @@ impl Launcher for ScriptedLauncher {
 
     fn launch(&mut self, job: &Job) -> Result<ScriptedWorker, LaunchError> {
         let line = describe(job);
-        let fault = (self.director)(&line);
+        let fault = (self.script)(&line);
         self.stage.jobs.borrow_mut().push(line);
-        let mut script: VecDeque<Said> =
-            play(job).into_iter().map(|event| Said::Event(Box::new(event))).collect();
+        let mut script: VecDeque<WorkerMessage> =
+            play(job).into_iter().map(|event| WorkerMessage::Event(Box::new(event))).collect();
         match fault {
             Fault::None => {}
             Fault::NotStarted => {
@@ -112,16 +112,16 @@ impl Launcher for ScriptedLauncher {
 
 /// Says what its script says; each event takes one second.
 pub(super) struct ScriptedWorker {
-    script: VecDeque<Said>,
+    script: VecDeque<WorkerMessage>,
     stage: Stage,
 }
 
 impl Worker for ScriptedWorker {
-    async fn next(&mut self, limit: Duration) -> Said {
-        let said = self.script.pop_front().unwrap_or(Said::Ended(Exit::default()));
-        let length = if said == Said::Silence { limit } else { Duration::from_secs(1) };
+    async fn next(&mut self, limit: Duration) -> WorkerMessage {
+        let said = self.script.pop_front().unwrap_or(WorkerMessage::Ended(Exit::default()));
+        let length = if said == WorkerMessage::Silence { limit } else { Duration::from_secs(1) };
         self.stage.now.set(self.stage.now.get() + length);
-        if said == Said::Interrupted {
+        if said == WorkerMessage::Interrupted {
             self.stage.interrupted.set(true);
         }
         said
@@ -298,7 +298,7 @@ fn answered(task: &TaskJob) -> TaskRecord {
         evaluated_tokens: 10,
         seconds: 1.0,
         retrieval: None,
-        sight: None,
+        vision: None,
     }
 }
 

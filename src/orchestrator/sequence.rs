@@ -3,17 +3,17 @@
 //! For each variant a worker loads it while the monitor watches, every test and prompt is processed
 //! and recorded, the monitor stops and returns what was used.
 //! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
-//! `keeper.rs`.
+//! `store_writer.rs`.
 
-use super::conversation::{Limits, Report, converse};
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::Launcher;
 use super::plan::{Plan, PlannedTrial};
-use super::quality::{QualityError, ReferenceShelf};
+use super::quality::{QualityError, ReferenceLogits};
 use super::schedule::{PlannedVisit, Purpose};
 use super::strategy::{Known, Step, Strategy};
-use super::tasks::TaskShelf;
-use super::variants::{Provided, VariantError, provide};
+use super::tasks::TaskInputs;
+use super::variants::{VariantError, VariantOutcome, prepare_variant};
+use super::worker_run::{Limits, Report, run_worker};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
 use crate::results::record::RunRecord;
@@ -70,7 +70,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let ahead = self.strategy.ahead(&self.known());
         let variants: BTreeSet<usize> =
             ahead.iter().map(|visit| self.plan.trials[visit.trial].variant).collect();
-        self.listener.hear(&BenchmarkEvent::RunBegan {
+        self.listener.on_event(&BenchmarkEvent::RunBegan {
             run: &self.run,
             resumed: self.resumed,
             visits: &ahead,
@@ -79,8 +79,8 @@ impl<L: Launcher> Benchmark<'_, L> {
         for variant in variants {
             self.make_variant(variant).await?;
         }
-        let mut shelf = ReferenceShelf::new(self.cache, self.experiment);
-        let tasks = TaskShelf::new(self.cache, self.experiment)?;
+        let mut logits = ReferenceLogits::new(self.cache, self.experiment);
+        let tasks = TaskInputs::new(self.cache, self.experiment)?;
         while !self.launcher.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
@@ -91,16 +91,18 @@ impl<L: Launcher> Benchmark<'_, L> {
                 Step::Visit(visit) => {
                     self.cool_down().await?;
                     match visit.purpose {
-                        Purpose::Quality => self.measure_quality(visit, &mut shelf).await?,
+                        Purpose::Quality => self.measure_quality(visit, &mut logits).await?,
                         Purpose::Tasks => self.measure_tasks(visit, &tasks).await?,
                         Purpose::Round(round) => self.measure_round(visit, round).await?,
-                        Purpose::Anchor(round) => self.measure_anchor(visit, round).await?,
+                        Purpose::DriftControl(round) => {
+                            self.measure_drift_control(visit, round).await?
+                        }
                     }
                 }
             }
         }
         self.note_time();
-        self.listener.hear(&BenchmarkEvent::RunEnded { run: &self.run })?;
+        self.listener.on_event(&BenchmarkEvent::RunEnded { run: &self.run })?;
         Ok(self.run)
     }
 
@@ -129,24 +131,25 @@ impl<L: Launcher> Benchmark<'_, L> {
         }
         let variant = self.plan.variants[position].clone();
         let name = variant.name();
-        self.listener.hear(&BenchmarkEvent::VariantBegan { name: &name })?;
+        self.listener.on_event(&BenchmarkEvent::VariantBegan { name: &name })?;
         let limits = self.limits();
         let listener = self.listener.as_mut();
-        let provided = provide(&variant, self.cache, &mut self.launcher, limits, listener).await?;
+        let outcome =
+            prepare_variant(&variant, self.cache, &mut self.launcher, limits, listener).await?;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
-        match provided {
-            Provided::Interrupted => {}
-            Provided::Failed(failure) => {
+        match outcome {
+            VariantOutcome::Interrupted => {}
+            VariantOutcome::Failed(failure) => {
                 for trial in trials {
                     self.run.trials[trial].failure = Some(failure.clone());
                     self.tell_trial(trial)?;
                 }
             }
-            Provided::Ready { artifact, made } => {
+            VariantOutcome::Ready { artifact, made } => {
                 let event = BenchmarkEvent::VariantReady { name: &name, artifact: &artifact, made };
-                self.listener.hear(&event)?;
+                self.listener.on_event(&event)?;
                 for trial in trials {
                     self.run.trials[trial].artifact = Some(artifact.clone());
                     self.tell_trial(trial)?;
@@ -158,7 +161,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 
     /// One visit. The worker loads the variant and processes every test and prompt (`worker/visit.rs`) while the
     /// monitor watches; each response and metric is recorded as it comes, and at the end what was used
-    /// (`conversation.rs`). `None`: the trial has no file.
+    /// (`worker_run.rs`). `None`: the trial has no file.
     pub(super) async fn visit(
         &mut self,
         visit: PlannedVisit,
@@ -174,9 +177,9 @@ impl<L: Launcher> Benchmark<'_, L> {
             workloads,
         });
         let started = self.launcher.now();
-        self.listener.hear(&BenchmarkEvent::VisitBegan { visit, trial })?;
+        self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
-        let report = converse(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let report = run_worker(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
         let known = &mut self.run.trials[visit.trial].left_out;
         for left_out in &report.left_out {
             if !known.contains(left_out) {
@@ -184,14 +187,14 @@ impl<L: Launcher> Benchmark<'_, L> {
             }
         }
         let length = (self.launcher.now() - started).try_into().unwrap_or_default();
-        self.listener.hear(&BenchmarkEvent::VisitEnded { visit, length })?;
+        self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
         Ok(Some(report))
     }
 
     async fn cool_down(&mut self) -> Result<(), SequenceError> {
         let length = self.experiment.cool_down;
         if length > Duration::ZERO {
-            self.listener.hear(&BenchmarkEvent::Paused(length))?;
+            self.listener.on_event(&BenchmarkEvent::Paused(length))?;
             self.launcher.pause(length).await;
         }
         Ok(())

@@ -91,8 +91,8 @@ fn is_stored(known: &Known<'_>, visit: PlannedVisit) -> bool {
             }
             Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
             // Two in each round: the reference's own visit and the one at the round's end.
-            Purpose::Anchor(round) => {
-                run.anchor.iter().filter(|anchor| anchor.round == round).count() > 1
+            Purpose::DriftControl(round) => {
+                run.drift_controls.iter().filter(|control| control.round == round).count() > 1
             }
         }
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// The jobs of all tasks, by model; their files are deleted with it.
 #[derive(Debug)]
-pub struct TaskShelf {
+pub struct TaskInputs {
     jobs: Vec<Vec<TaskJob>>,
     _files: Files,
 }
@@ -66,7 +66,7 @@ fn corpus_job(
     })
 }
 
-impl TaskShelf {
+impl TaskInputs {
     /// Writes the questions of every task; those of a task in several formats or of several models
     /// once.
     ///

@@ -1,11 +1,11 @@
 //! Variants: their files are found in the cache or made by a worker, before anything is measured.
 
-use super::calibration::{Prepared, Wish, prepare};
-use super::conversation::{Ending, Limits, converse};
+use super::calibration::{CalibrationRequest, Prepared, prepare};
 use super::event::{Listener, ListenerError};
 use super::launcher::Launcher;
 use super::plan::{Origin, Variant};
 use super::reason;
+use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError, Reserved};
@@ -17,9 +17,9 @@ use std::time::Duration;
 /// How long to wait before asking again whether another run has made a variant.
 const TURN: Duration = Duration::from_millis(500);
 
-/// What came of the wish for a variant.
+/// What came of the request for a variant.
 #[derive(Debug)]
-pub enum Provided {
+pub enum VariantOutcome {
     /// Its file is there.
     Ready {
         /// The file.
@@ -60,16 +60,16 @@ pub enum VariantError {
 /// # Errors
 /// The cache cannot be used by any variant (read-only, no permission). That this one cannot be made
 /// is no error, even if only because the disk is full: a smaller one may fit.
-pub async fn provide<L: Launcher>(
+pub async fn prepare_variant<L: Launcher>(
     variant: &Variant,
     cache: &Cache,
     launcher: &mut L,
     limits: Limits,
     listener: &mut dyn Listener,
-) -> Result<Provided, VariantError> {
+) -> Result<VariantOutcome, VariantError> {
     let (input, key, allow_requantize, expected_bytes, calibration) = match &variant.origin {
         Origin::Ready(artifact) => {
-            return Ok(Provided::Ready { artifact: artifact.clone(), made: false });
+            return Ok(VariantOutcome::Ready { artifact: artifact.clone(), made: false });
         }
         Origin::Make { input, key, allow_requantize, expected_bytes, calibration } => {
             (input, key, *allow_requantize, *expected_bytes, calibration.as_deref())
@@ -79,7 +79,7 @@ pub async fn provide<L: Launcher>(
     let pending = loop {
         // Looked at each time: whoever made it keeps its lock while using it.
         if let Some(artifact) = slot.existing()? {
-            return Ok(Provided::Ready { artifact, made: false });
+            return Ok(VariantOutcome::Ready { artifact, made: false });
         }
         match slot.reserve(expected_bytes) {
             Ok(pending) => break pending,
@@ -88,27 +88,27 @@ pub async fn provide<L: Launcher>(
             Err(error) => return concerning_all(error),
         }
         if launcher.is_interrupted() {
-            return Ok(Provided::Interrupted);
+            return Ok(VariantOutcome::Interrupted);
         }
     };
     let pending = match pending.unless_made()? {
-        Reserved::Made(artifact) => return Ok(Provided::Ready { artifact, made: false }),
+        Reserved::Made(artifact) => return Ok(VariantOutcome::Ready { artifact, made: false }),
         Reserved::Pending(pending) => pending,
     };
     let prepared = match calibration {
         None => None,
         Some(plan) => {
-            let wish = Wish {
+            let request = CalibrationRequest {
                 model: input,
                 model_checksum: &key.source_checksum,
                 plan,
                 maker: &key.maker,
                 threads: None,
             };
-            match prepare(&wish, cache, launcher, limits, listener).await? {
+            match prepare(&request, cache, launcher, limits, listener).await? {
                 Prepared::Ready(ready) => Some((ready, plan)),
-                Prepared::Failed(failure) => return Ok(Provided::Failed(failure)),
-                Prepared::Interrupted => return Ok(Provided::Interrupted),
+                Prepared::Failed(failure) => return Ok(VariantOutcome::Failed(failure)),
+                Prepared::Interrupted => return Ok(VariantOutcome::Interrupted),
             }
         }
     };
@@ -123,17 +123,17 @@ pub async fn provide<L: Launcher>(
         method: variant.quantization.method,
         calibration: prepared.as_ref().map(|(ready, plan)| ready.input(plan)),
     });
-    let report = converse(launcher, &job, limits, listener).await?;
+    let report = run_worker(launcher, &job, limits, listener).await?;
     match report.ending {
-        Ending::Interrupted => Ok(Provided::Interrupted),
+        Ending::Interrupted => Ok(VariantOutcome::Interrupted),
         Ending::Failed(Failure { phase, reason }) => {
             let reason = reason::of_writing(reason, pending.path());
-            Ok(Provided::Failed(Failure { phase, reason }))
+            Ok(VariantOutcome::Failed(Failure { phase, reason }))
         }
         Ending::Done => {
             let seconds = (launcher.now() - started).as_seconds_f64();
             match pending.commit(seconds, report.kept) {
-                Ok(artifact) => Ok(Provided::Ready { artifact, made: true }),
+                Ok(artifact) => Ok(VariantOutcome::Ready { artifact, made: true }),
                 Err(error) => concerning_all(error),
             }
         }
@@ -142,7 +142,7 @@ pub async fn provide<L: Launcher>(
 
 /// An error of the cache that concerns one variant fails its trials; one that concerns all ends the
 /// run.
-fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
+fn concerning_all(error: CacheError) -> Result<VariantOutcome, VariantError> {
     let reason = causes::in_words(&error);
     match error {
         CacheError::NoFolder | CacheError::Foreign { .. } | CacheError::NotWritable { .. } => {
@@ -151,6 +151,8 @@ fn concerning_all(error: CacheError) -> Result<Provided, VariantError> {
         CacheError::NoSpace { .. }
         | CacheError::Busy { .. }
         | CacheError::NotWhole { .. }
-        | CacheError::Io { .. } => Ok(Provided::Failed(Failure { phase: Phase::Quantize, reason })),
+        | CacheError::Io { .. } => {
+            Ok(VariantOutcome::Failed(Failure { phase: Phase::Quantize, reason }))
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::results::record::{Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, significant};
 
-/// A change of the anchor below this is not worth a word, however certain it is.
+/// A change of the drift control below this is not worth a word, however certain it is.
 const DRIFT_WORTH_A_NOTE: f64 = 0.02;
 
 /// All notes, each a paragraph.
@@ -190,7 +190,7 @@ fn drift(summary: &Summary) -> Option<String> {
     let percent = significant(drift.value.abs() * 100.0, 2);
     let direction = if drift.value < 0.0 { "slower" } else { "faster" };
     Some(format!(
-        "The machine grew {percent} % {direction} during the run (anchor: the reference measured \
+        "The machine grew {percent} % {direction} during the run (drift control: the reference measured \
          again each round); comparisons are paired by round, absolute speeds are not."
     ))
 }

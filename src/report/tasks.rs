@@ -7,7 +7,7 @@ use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
 use crate::results::task_figure::PairedTest;
 use crate::units::{format_bytes, significant};
-use crate::workload::tasks::record::{RetrievalRecord, SightRecord};
+use crate::workload::tasks::record::{RetrievalRecord, VisionRecord};
 
 /// A difference that is this improbable without a cause is told.
 const SIGNIFICANT: f64 = 0.05;
@@ -43,7 +43,7 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     }
     notes.extend(formats(summary));
     notes.extend(retrieval(run));
-    notes.extend(sight(run));
+    notes.extend(vision(run));
     notes.extend(open_thoughts(run));
     notes.extend(left_out(run));
     notes
@@ -145,13 +145,13 @@ fn retrieval(run: &RunRecord) -> Vec<String> {
 }
 
 /// Where the time goes in tasks that show pictures, of the reference of each model.
-fn sight(run: &RunRecord) -> Vec<String> {
+fn vision(run: &RunRecord) -> Vec<String> {
     let ms = |seconds: f64| format!("{} ms", significant(seconds * 1e3, 2));
     let mut notes = Vec::new();
     for trial in run.trials.iter().filter(|trial| trial.is_reference) {
         for task in &trial.tasks {
-            let Some(SightRecord { pictures, tokens_per_picture, projector_bytes, seconds }) =
-                task.sight
+            let Some(VisionRecord { pictures, tokens_per_picture, projector_bytes, seconds }) =
+                task.vision
             else {
                 continue;
             };

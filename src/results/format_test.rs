@@ -83,7 +83,7 @@ mod tests {
             evaluated_tokens: 0,
             seconds: 1.0,
             retrieval: None,
-            sight: None,
+            vision: None,
             open_thought: None,
         }
     }

@@ -3,7 +3,7 @@
 //! The noise is a fixed sequence, so that snapshots of reports stay as they are.
 
 use super::record::{
-    AnchorRecord, Environment, Failure, PhaseUsage, RunRecord, SpeedRecord, TrialRecord,
+    DriftControl, Environment, Failure, PhaseUsage, RunRecord, SpeedRecord, TrialRecord,
     VisitRecord,
 };
 use crate::engine::name::EngineIdentity;
@@ -133,7 +133,7 @@ impl MadeUp {
                 }
             }
         }
-        let anchor = (0..self.rounds).map(|round| AnchorRecord {
+        let controls = (0..self.rounds).map(|round| DriftControl {
             round,
             at_seconds: f64::from(round) * 61.0 + 9.0,
             tokens_per_second: noise.around(96.0, self.noise / 2.0),
@@ -147,7 +147,7 @@ impl MadeUp {
             environment: self.environment(),
             requirements: Requirements::default(),
             experiment: serde_json::json!({ "name": "laptop", "rounds": self.rounds }),
-            anchor: anchor.collect(),
+            drift_controls: controls.collect(),
             trials,
         }
     }

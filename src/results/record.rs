@@ -44,8 +44,8 @@ pub struct RunRecord {
     pub experiment: serde_json::Value,
     /// All trials, in the order of the experiment.
     pub trials: Vec<TrialRecord>,
-    /// The anchor's repeated measurements, in order of time; empty if there were too few visits.
-    pub anchor: Vec<AnchorRecord>,
+    /// The drift control's repeated measurements, in order of time; empty if there were too few visits.
+    pub drift_controls: Vec<DriftControl>,
 }
 
 /// What summaries and notes read from the experiment of a run, of whichever version that is.
@@ -250,10 +250,10 @@ pub struct PhaseUsage {
     pub usage: Usage,
 }
 
-/// One measurement of the anchor: the reference's first throughput test, measured again in every
+/// One measurement of the drift control: the reference's first throughput test, measured again in every
 /// round to show drift of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct AnchorRecord {
+pub struct DriftControl {
     /// Round, from 0.
     pub round: u32,
     /// Seconds since the run began.

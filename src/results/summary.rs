@@ -32,7 +32,7 @@ pub struct Summary {
     pub generation: Option<SpeedTest>,
     /// Formats of each task against each other.
     pub format_tests: Vec<FormatTest>,
-    /// Change of the anchor over the run, as a fraction; `None` if it was measured too seldom.
+    /// Change of the drift control over the run, as a fraction; `None` if it was measured too seldom.
     pub drift: Option<Estimate>,
     /// Signs of throttling seen in any phase, each once.
     pub throttling: Vec<String>,
@@ -230,9 +230,9 @@ fn row(trial: &TrialRecord) -> Row {
 
 fn drift(run: &RunRecord) -> Option<Estimate> {
     let points: Vec<Point> = run
-        .anchor
+        .drift_controls
         .iter()
-        .map(|anchor| Point { at: anchor.at_seconds, value: anchor.tokens_per_second })
+        .map(|control| Point { at: control.at_seconds, value: control.tokens_per_second })
         .collect();
     relative_change(&points)
 }

@@ -298,8 +298,8 @@ fn an_empty_run_and_one_of_failures_are_summarized() {
 #[test]
 fn drift_and_throttling_are_found() {
     let mut run = MadeUp::default().run();
-    for (round, anchor) in (0_u8..).zip(&mut run.anchor) {
-        anchor.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
+    for (round, control) in (0_u8..).zip(&mut run.drift_controls) {
+        control.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
     }
     let hot = "package temperature at its limit".to_owned();
     run.trials[3].visits[1].usage[0].usage.throttling = vec![hot.clone(), hot.clone()];

@@ -266,11 +266,11 @@ impl Visit<'_> {
                 job,
                 encoder: encoder.as_deref(),
             }),
-            gallery: task
+            images: task
                 .pictures
                 .as_deref()
                 .zip(task.projector.as_deref())
-                .map(|(folder, projector)| tasks::Gallery { folder, projector }),
+                .map(|(folder, projector)| tasks::ImageSet { folder, projector }),
         };
         Ok(tasks::run(self.model, self.settings, &request, progress))
     }

@@ -1,6 +1,6 @@
 //! Log-softmax and divergence of one position, vectorised.
 //!
-//! Sums run in 16 f32 lanes for 64 steps at a time and then in f64, so that the error stays near
+//! Sums run in 16 f32 streams for 64 steps at a time and then in f64, so that the error stays near
 //! 1e-7 for any vocabulary. Equal logits give bitwise equal log-probabilities, and therefore a
 //! divergence of exactly 0.
 
@@ -20,7 +20,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
         return maximum;
     }
     let shift = f32x16::splat(maximum);
-    let sum = sum_blocks(logits, |lanes| (lanes - shift).exp(), |x| (x - maximum).exp());
+    let sum = sum_blocks(logits, |streams| (streams - shift).exp(), |x| (x - maximum).exp());
     #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are kept in f32")]
     let log = sum.ln() as f32;
     maximum + log
@@ -29,16 +29,16 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 /// The largest value; NaN if one is NaN.
 fn maximum(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = f32x16::splat(f32::NEG_INFINITY);
+    let mut streams = f32x16::splat(f32::NEG_INFINITY);
     let mut nan = f32x16::ZERO;
     for chunk in chunks {
         let values = f32x16::new(*chunk);
-        lanes = lanes.fast_max(values);
+        streams = streams.fast_max(values);
         // 0 for every finite value and NaN for NaN, which then stays.
         nan += values * f32x16::ZERO;
     }
     let infinite_or_nan = nan.to_array().iter().any(|value| value.is_nan());
-    let mut result = lanes.to_array().into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut result = streams.to_array().into_iter().fold(f32::NEG_INFINITY, f32::max);
     result = rest.iter().copied().fold(result, f32::max);
     if (infinite_or_nan || rest.iter().any(|value| value.is_nan()))
         && values.iter().any(|value| value.is_nan())
@@ -48,7 +48,7 @@ fn maximum(values: &[f32]) -> f32 {
     result
 }
 
-/// Sums `vector` over whole groups of lanes and `scalar` over the rest.
+/// Sums `vector` over whole groups of streams and `scalar` over the rest.
 fn sum_blocks(
     values: &[f32],
     vector: impl Fn(f32x16) -> f32x16,
@@ -57,11 +57,11 @@ fn sum_blocks(
     let mut sum = 0.0_f64;
     for block in values.chunks(BLOCK) {
         let (chunks, rest) = block.as_chunks::<LANES>();
-        let mut lanes = f32x16::ZERO;
+        let mut streams = f32x16::ZERO;
         for chunk in chunks {
-            lanes += vector(f32x16::new(*chunk));
+            streams += vector(f32x16::new(*chunk));
         }
-        sum += f64::from(lanes.reduce_add());
+        sum += f64::from(streams.reduce_add());
         sum += rest.iter().map(|&value| f64::from(scalar(value))).sum::<f64>();
     }
     sum
@@ -92,13 +92,13 @@ pub fn divergence(reference: &[f32], logits: &[f32], normaliser: f32) -> f64 {
     for (reference, logits) in reference.chunks(BLOCK).zip(logits.chunks(BLOCK)) {
         let (reference_chunks, reference_rest) = reference.as_chunks::<LANES>();
         let (logit_chunks, logit_rest) = logits.as_chunks::<LANES>();
-        let mut lanes = f32x16::ZERO;
+        let mut streams = f32x16::ZERO;
         for (reference, logits) in reference_chunks.iter().zip(logit_chunks) {
             let log_p = f32x16::new(*reference);
             let log_q = f32x16::new(*logits) - shift;
-            lanes += log_p.exp() * (log_p - log_q);
+            streams += log_p.exp() * (log_p - log_q);
         }
-        sum += f64::from(lanes.reduce_add());
+        sum += f64::from(streams.reduce_add());
         for (log_p, logit) in reference_rest.iter().zip(logit_rest) {
             sum += f64::from(log_p.exp() * (log_p - (logit - normaliser)));
         }

@@ -62,11 +62,11 @@ fn pictures_are_asked_about_in_every_variant() {
     let task = &trials.iter().find(|trial| trial["model"] == "see").unwrap()["tasks"][0];
     assert_eq!((&task["format"], &task["questions"]), (&"own".into(), &240.into()));
     assert_eq!(task["answers"].as_array().unwrap().len(), 240);
-    let sight = &task["sight"];
-    assert_eq!(sight["pictures"], 80);
-    assert!(sight["projector_bytes"].as_u64().unwrap() > 500_000, "{sight}");
+    let vision = &task["vision"];
+    assert_eq!(vision["pictures"], 80);
+    assert!(vision["projector_bytes"].as_u64().unwrap() > 500_000, "{vision}");
     for stage in ["encoding", "prefill", "generation"] {
-        assert!(sight["seconds"][stage].as_f64().unwrap() > 0.0, "{sight}");
+        assert!(vision["seconds"][stage].as_f64().unwrap() > 0.0, "{vision}");
     }
 
     let table = world.run(&["show"]).expect(0).stdout.replace("\n    ", " ");

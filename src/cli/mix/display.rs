@@ -57,7 +57,7 @@ impl Display {
 }
 
 impl Listener for Display {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         match event {
             BenchmarkEvent::Worker(Event::MixCost(cost)) => self.say(&cost_in_words(cost)),
             BenchmarkEvent::Worker(Event::Note { text }) => {

@@ -18,7 +18,7 @@ enum Kind {
     Quality,
     Tasks,
     Round,
-    Anchor,
+    DriftControl,
 }
 
 /// Time spent on visits of one kind to one trial.
@@ -34,7 +34,7 @@ impl From<Purpose> for Kind {
             Purpose::Quality => Self::Quality,
             Purpose::Tasks => Self::Tasks,
             Purpose::Round(_) => Self::Round,
-            Purpose::Anchor(_) => Self::Anchor,
+            Purpose::DriftControl(_) => Self::DriftControl,
         }
     }
 }
@@ -66,7 +66,7 @@ impl TimeLeft {
     /// Time that the visits that remain will take; `None` before a visit is over.
     ///
     /// A trial's own visits of the same kind count; else those of other trials; else a visit of another kind
-    /// is taken as a guess, an anchor for a quarter of one.
+    /// is taken as a guess, a drift control for a quarter of one.
     pub(super) fn estimate(&self) -> Option<Estimate> {
         let mut estimate = Estimate { length: Duration::ZERO, is_guess: false };
         for &visit in &self.remaining {
@@ -92,7 +92,7 @@ impl TimeLeft {
             .or_else(|| mean(&|other, _| other == kind));
         let guess = || {
             let whole = mean(&|other, _| other == Kind::Round).or_else(|| mean(&|_, _| true))?;
-            Some(if kind == Kind::Anchor { whole / 4 } else { whole })
+            Some(if kind == Kind::DriftControl { whole / 4 } else { whole })
         };
         known.map(|length| (length, false)).or_else(|| guess().map(|length| (length, true)))
     }
@@ -147,7 +147,7 @@ mod tests {
             visit(1, Purpose::Quality),
             visit(0, Purpose::Round(0)),
             visit(1, Purpose::Round(0)),
-            visit(0, Purpose::Anchor(0)),
+            visit(0, Purpose::DriftControl(0)),
         ];
         let mut left = TimeLeft::new(&visits, Duration::ZERO);
         left.finished(visits[0], Duration::from_secs(8));

@@ -20,7 +20,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn hear(&mut self, event: &Event) {
+    pub(super) fn on_event(&mut self, event: &Event) {
         match event {
             Event::Loaded { sample, .. } => self.load_seconds = Some(sample.seconds),
             Event::Speed { test, sample } => {

@@ -33,8 +33,8 @@ impl<W: Write> PlainDisplay<W> {
 }
 
 impl<W: Write> Listener for PlainDisplay<W> {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
-        match self.progress.hear(event, self.pause) {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+        match self.progress.on_event(event, self.pause) {
             Some(Lasting::Over(text)) => {
                 let (over, all) = self.progress.visits();
                 self.write(&format!("[{over}/{all}] {text} ({})", self.progress.time_left()));

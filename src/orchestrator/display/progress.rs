@@ -48,7 +48,11 @@ impl Progress {
     }
 
     /// Takes note of an event; returns what is worth a line of its own.
-    pub(super) fn hear(&mut self, event: &BenchmarkEvent<'_>, pause: Duration) -> Option<Lasting> {
+    pub(super) fn on_event(
+        &mut self,
+        event: &BenchmarkEvent<'_>,
+        pause: Duration,
+    ) -> Option<Lasting> {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, visits, variants } => {
                 self.left = TimeLeft::new(visits, pause);
@@ -91,7 +95,7 @@ impl Progress {
                     Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
-                    Purpose::Anchor(round) => format!("drift check of round {}", round + 1),
+                    Purpose::DriftControl(round) => format!("drift check of round {}", round + 1),
                 };
                 self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
                 None
@@ -104,7 +108,7 @@ impl Progress {
                 let failed = match visit.purpose {
                     Purpose::Quality => !self.figures.have_quality(),
                     Purpose::Tasks => !self.figures.have_tasks(),
-                    Purpose::Round(_) | Purpose::Anchor(_) => false,
+                    Purpose::Round(_) | Purpose::DriftControl(_) => false,
                 };
                 if figures.is_empty() || failed {
                     return None;
@@ -121,7 +125,7 @@ impl Progress {
                     failure.phase, failure.reason
                 )))
             }
-            BenchmarkEvent::AnchorMeasured(_) => None,
+            BenchmarkEvent::DriftControlMeasured(_) => None,
             BenchmarkEvent::RunEnded { run } => run
                 .finished
                 .is_none()
@@ -162,7 +166,7 @@ impl Progress {
                 self.fraction = fraction.clamp(0.0, 1.0);
                 self.note = reason::printable(note);
             }
-            event => self.figures.hear(event),
+            event => self.figures.on_event(event),
         }
         None
     }

@@ -71,12 +71,12 @@ impl Drop for TerminalDisplay {
 }
 
 impl Listener for TerminalDisplay {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         let begins = matches!(
             event,
             BenchmarkEvent::VisitBegan { .. } | BenchmarkEvent::VariantBegan { .. }
         );
-        match self.progress.hear(event, self.pause) {
+        match self.progress.on_event(event, self.pause) {
             // Figures come and go in place; what went wrong stays.
             Some(Lasting::Failed(text) | Lasting::Remark(text)) => self.bar.println(text),
             Some(Lasting::Over(_)) => self.draw(),

@@ -69,7 +69,7 @@ fn run(trials: Vec<TrialRecord>) -> RunRecord {
         requirements: Requirements::default(),
         experiment: serde_json::Value::Null,
         trials,
-        anchor: Vec::new(),
+        drift_controls: Vec::new(),
     }
 }
 
@@ -99,7 +99,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     };
     let mut log = Vec::new();
     let mut display = PlainDisplay::new(&experiment, &mut log);
-    let mut tell = |event: BenchmarkEvent<'_>| display.hear(&event).unwrap();
+    let mut tell = |event: BenchmarkEvent<'_>| display.on_event(&event).unwrap();
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 1 });
     tell(BenchmarkEvent::VariantBegan { name: "demo Q4_0" });
     tell(BenchmarkEvent::VariantReady { name: "demo Q4_0", artifact: &artifact, made: true });
@@ -128,7 +128,7 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     let settings = Settings { batch: 64, ..Settings::default() };
     let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
     let visits = visits();
-    let mut tell = |event: BenchmarkEvent<'_>| progress.hear(&event, Duration::ZERO);
+    let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event, Duration::ZERO);
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));

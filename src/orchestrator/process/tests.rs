@@ -5,9 +5,9 @@
 use super::*;
 use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
-use crate::orchestrator::conversation::{Ending, Limits, Report, converse};
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Raise;
+use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
 use crate::worker::protocol::QuantizeJob;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use std::time::Instant;
 struct Nobody;
 
 impl Listener for Nobody {
-    fn hear(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         Ok(())
     }
 }
@@ -47,7 +47,7 @@ fn listen_to(worker: &str, silence: Duration) -> Report {
 fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits { silence, machine_bytes: None };
-    runtime.block_on(converse(launcher, job, limits, &mut Nobody)).unwrap()
+    runtime.block_on(run_worker(launcher, job, limits, &mut Nobody)).unwrap()
 }
 
 fn failure(report: &Report) -> String {

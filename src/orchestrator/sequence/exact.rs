@@ -8,10 +8,10 @@ use crate::engine::name::{EngineIdentity, EngineName};
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
-use crate::orchestrator::keeper::Keeper;
-use crate::orchestrator::launcher::{Exit, LaunchError, Monitor, Said, Worker};
+use crate::orchestrator::launcher::{Exit, LaunchError, Monitor, Worker, WorkerMessage};
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::process::said;
+use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
 use crate::results::store::Store;
@@ -97,9 +97,9 @@ impl Launcher for ToyLauncher {
 }
 
 impl Worker for ToyWorker {
-    async fn next(&mut self, _limit: Duration) -> Said {
+    async fn next(&mut self, _limit: Duration) -> WorkerMessage {
         let Some((time, line)) = self.lines.pop_front() else {
-            return Said::Ended(Exit::default());
+            return WorkerMessage::Ended(Exit::default());
         };
         *self.now.lock().unwrap() = time;
         said(line.trim_ascii_end())
@@ -171,7 +171,7 @@ pub(crate) fn measured(
         strategy: Box::new(Matrix::default()),
         cache: &cache,
         launcher: ToyLauncher::default(),
-        listener: Box::new(Keeper::new(Store::at(&store).unwrap())),
+        listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
         machine_bytes: None,
         noted: OffsetDateTime::UNIX_EPOCH,
         run,
@@ -257,7 +257,7 @@ fn a_machine_that_slows_down_shows_as_drift_and_in_intervals() {
         experiment.workloads.quality = None;
     });
     // In each round: F16, Q8_0, and F16's first test once more; each is 1 % slower than the one before.
-    let rates: Vec<f64> = run.anchor.iter().map(|it| it.tokens_per_second).collect();
+    let rates: Vec<f64> = run.drift_controls.iter().map(|it| it.tokens_per_second).collect();
     let expected = [0, 2, 3, 5, 6, 8].map(|loads| 1000.0 / (1.0 + 0.01 * f64::from(loads)));
     for (rate, expected) in rates.iter().zip(expected) {
         assert!((rate - expected).abs() < 1e-3, "{rates:?}");

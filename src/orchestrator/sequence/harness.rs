@@ -40,7 +40,7 @@ pub(super) struct Shown {
 struct Notes(Rc<RefCell<Vec<String>>>);
 
 impl Listener for Notes {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         let note = match event {
             BenchmarkEvent::VariantReady { name, made, .. } => {
                 format!("{name} {}", if *made { "made" } else { "found" })
@@ -171,17 +171,17 @@ impl Harness {
         Plan::new(&self.experiment, self.variants()).unwrap()
     }
 
-    pub(super) fn run(&mut self, director: impl Fn(&str) -> Fault + 'static) -> Shown {
-        self.run_by(Box::new(Matrix::default()), director)
+    pub(super) fn run(&mut self, script: impl Fn(&str) -> Fault + 'static) -> Shown {
+        self.run_by(Box::new(Matrix::default()), script)
     }
 
     /// Runs it as a strategy says, which nothing but what is known may tell what was done before.
     pub(super) fn run_by(
         &mut self,
         strategy: Box<dyn Strategy>,
-        director: impl Fn(&str) -> Fault + 'static,
+        script: impl Fn(&str) -> Fault + 'static,
     ) -> Shown {
-        let (launcher, stage) = ScriptedLauncher::new(director);
+        let (launcher, stage) = ScriptedLauncher::new(script);
         self.run_with(strategy, launcher, &stage)
     }
 
@@ -197,7 +197,7 @@ impl Harness {
             requirements: Requirements::default(),
             experiment: serde_json::to_value(&self.experiment).unwrap(),
             trials: plan.empty_records(),
-            anchor: Vec::new(),
+            drift_controls: Vec::new(),
         }
     }
 

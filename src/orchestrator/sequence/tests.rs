@@ -3,7 +3,7 @@
 use super::harness::{Harness, failure, model, nothing_goes_wrong, nth};
 use super::*;
 use crate::experiment::settings::{FlashAttention, Settings};
-use crate::orchestrator::launcher::{Exit, Said};
+use crate::orchestrator::launcher::{Exit, WorkerMessage};
 use crate::orchestrator::plan::{PlanError, PlannedTrial};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::orchestrator::scripted::{Fault, file_named};
@@ -82,7 +82,7 @@ fn the_time_of_a_resumed_run_is_that_of_its_parts() {
     let mut harness = Harness::of(&["F16", "Q8_0"]);
     let whole = harness.run(nothing_goes_wrong).run.active_seconds.unwrap();
     let mut harness = Harness::of(&["F16", "Q8_0"]);
-    let stop = Fault::After(2, Said::Interrupted);
+    let stop = Fault::After(2, WorkerMessage::Interrupted);
     let first = harness.run(nth(2, "F16 tg4×2", stop)).run;
     let before = first.active_seconds.unwrap();
     assert!(0.0 < before && before < whole, "{before} of {whole}");
@@ -108,10 +108,13 @@ fn every_prompt_is_answered_once_by_every_trial_dealt_over_the_rounds() {
 }
 
 #[test]
-fn the_anchor_is_measured_twice_per_round_with_the_time_of_each() {
+fn the_drift_control_is_measured_twice_per_round_with_the_time_of_each() {
     let run = Harness::of(&["F16", "Q8_0"]).run(nothing_goes_wrong).run;
-    let anchors: Vec<(u32, f64, f64)> =
-        run.anchor.iter().map(|it| (it.round, it.at_seconds, it.tokens_per_second)).collect();
+    let anchors: Vec<(u32, f64, f64)> = run
+        .drift_controls
+        .iter()
+        .map(|it| (it.round, it.at_seconds, it.tokens_per_second))
+        .collect();
     // Making Q8_0 takes 3 s, each visit 7 s; the median of 100 and 200 tokens per second is 150.
     assert_eq!(anchors, [(0, 3.0, 150.0), (0, 17.0, 150.0), (1, 24.0, 150.0), (1, 38.0, 150.0)]);
 }
@@ -129,7 +132,7 @@ fn a_variant_in_the_cache_is_not_made_again() {
 #[test]
 fn a_trial_that_fails_is_not_visited_again_and_the_others_are() {
     let killed = Exit { signal: Some(9), ..Exit::default() };
-    let fault = Fault::After(5, Said::Ended(killed));
+    let fault = Fault::After(5, WorkerMessage::Ended(killed));
     let shown = Harness::of(&["F16", "Q8_0", "Q4_0"]).run(nth(1, "Q8_0 tg4×2", fault));
     assert_eq!(
         shown.jobs[2..],
@@ -137,7 +140,7 @@ fn a_trial_that_fails_is_not_visited_again_and_the_others_are() {
             "F16 tg4×2",
             "Q8_0 tg4×2",
             "Q4_0 tg4×2",
-            "F16 tg4×2", // with the anchor
+            "F16 tg4×2", // with the drift control
             "F16 tg4×2",
             "Q4_0 tg4×2",
             "F16 tg4×2",
@@ -157,29 +160,29 @@ fn a_trial_that_fails_is_not_visited_again_and_the_others_are() {
 fn every_way_a_worker_can_end_has_a_reason_and_a_phase() {
     let aborted = Exit {
         signal: Some(6),
-        last_words: vec!["x.c:1: GGML_ASSERT(ok) failed".to_owned()],
+        stderr_tail: vec!["x.c:1: GGML_ASSERT(ok) failed".to_owned()],
         ..Exit::default()
     };
     let refused = Event::Failed { message: "the file is no GGUF".to_owned() };
     let cases = [
         (Fault::NotStarted, "start: cannot start the worker worker: entity not found"),
         (
-            Fault::After(0, Said::Ended(Exit::default())),
+            Fault::After(0, WorkerMessage::Ended(Exit::default())),
             "start: the worker ended for an unknown reason",
         ),
         (
-            Fault::After(2, Said::Ended(aborted)),
+            Fault::After(2, WorkerMessage::Ended(aborted)),
             "load: the worker aborted: x.c:1: GGML_ASSERT(ok) failed",
         ),
         (
-            Fault::After(4, Said::Silence),
+            Fault::After(4, WorkerMessage::Silence),
             "tg4: nothing happened for 10 min 00 s and the worker was ended (phase_limit)",
         ),
         (
-            Fault::After(2, Said::Nonsense("Segm".to_owned())),
+            Fault::After(2, WorkerMessage::Unreadable("Segm".to_owned())),
             "load: the worker wrote something that is not an event and was ended: 'Segm'",
         ),
-        (Fault::After(2, Said::Event(Box::new(refused))), "load: the file is no GGUF"),
+        (Fault::After(2, WorkerMessage::Event(Box::new(refused))), "load: the file is no GGUF"),
     ];
     for (fault, reason) in cases {
         let run = Harness::of(&["F16", "Q8_0"]).run(nth(1, "Q8_0 tg4×2", fault)).run;
@@ -191,7 +194,7 @@ fn every_way_a_worker_can_end_has_a_reason_and_a_phase() {
 #[test]
 fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
     let refused = Event::Failed { message: "no such type".to_owned() };
-    let fault = Fault::After(2, Said::Event(Box::new(refused)));
+    let fault = Fault::After(2, WorkerMessage::Event(Box::new(refused)));
     let flash = Settings { flash_attention: FlashAttention::On, ..Settings::default() };
     let shown = Harness::of(&["F16", "Q8_0"])
         .change(|experiment| experiment.settings = vec![Settings::default(), flash])
@@ -204,7 +207,7 @@ fn a_variant_that_cannot_be_made_fails_its_trials_under_all_settings() {
 
 #[test]
 fn without_its_reference_a_trial_still_gets_its_perplexity() {
-    let fault = Fault::After(3, Said::Ended(Exit::default()));
+    let fault = Fault::After(3, WorkerMessage::Ended(Exit::default()));
     let shown =
         Harness::of(&["F16", "Q8_0"]).with_quality().run(nth(1, "F16 quality, writes", fault));
     assert_eq!(shown.jobs[1..3], ["F16 quality, writes", "Q8_0 quality"]);
@@ -248,7 +251,7 @@ fn a_pause_comes_before_every_visit() {
 #[test]
 fn an_interrupted_run_keeps_what_was_measured_and_goes_on_where_it_stopped() {
     let mut harness = Harness::of(&["F16", "Q8_0"]).with_quality().with_prompts(&["a", "b"]);
-    let stop = Fault::After(4, Said::Interrupted);
+    let stop = Fault::After(4, WorkerMessage::Interrupted);
     let first = harness.run(nth(1, "Q8_0 tg4×2 prompts[b]", stop));
     assert_eq!(first.run.finished, None);
     assert_eq!(first.jobs.last().unwrap(), "Q8_0 tg4×2 prompts[b]");
@@ -259,14 +262,14 @@ fn an_interrupted_run_keeps_what_was_measured_and_goes_on_where_it_stopped() {
     let second = harness.run(nothing_goes_wrong);
     assert_eq!(second.jobs, ["Q8_0 tg4×2 prompts[b]", "F16 tg4×2"]);
     assert_eq!(visits(&second.run), [2, 2]);
-    assert_eq!(second.run.anchor.len(), 4);
+    assert_eq!(second.run.drift_controls.len(), 4);
     assert!(second.run.finished.is_some());
 }
 
 #[test]
 fn a_reference_is_evaluated_again_when_a_resumed_run_needs_it() {
     let mut harness = Harness::of(&["F16", "Q8_0", "Q4_0"]).with_quality();
-    let stop = Fault::After(2, Said::Interrupted);
+    let stop = Fault::After(2, WorkerMessage::Interrupted);
     harness.run(nth(1, "Q4_0 quality, reads F16", stop));
     let shown = harness.run(nothing_goes_wrong);
     assert_eq!(shown.jobs[..2], ["F16 quality, writes", "Q4_0 quality, reads F16"]);
@@ -275,7 +278,7 @@ fn a_reference_is_evaluated_again_when_a_resumed_run_needs_it() {
 #[test]
 fn an_interruption_while_a_variant_is_made_leaves_no_file_behind() {
     let mut harness = Harness::of(&["F16", "Q8_0"]);
-    let stop = Fault::After(2, Said::Interrupted);
+    let stop = Fault::After(2, WorkerMessage::Interrupted);
     let shown = harness.run(nth(1, "make Q8_0", stop));
     assert_eq!(shown.jobs, ["make Q8_0"]);
     let left: Vec<_> = walk(harness.folder.path())
@@ -328,7 +331,7 @@ fn a_key_changes_with_what_is_measured_and_with_nothing_else() {
 
 #[test]
 fn a_failure_names_the_phase_in_which_it_happened() {
-    let fault = Fault::After(2, Said::Silence);
+    let fault = Fault::After(2, WorkerMessage::Silence);
     let run = Harness::of(&["Q8_0"]).run(nth(1, "Q8_0 tg4×2", fault)).run;
     assert_eq!(run.trials[0].failure.as_ref().unwrap().phase, Phase::Load);
 }
@@ -373,7 +376,7 @@ fn a_strategy_adds_trials_while_a_run_goes_on() {
 #[test]
 fn trials_that_were_added_are_there_when_an_interrupted_run_goes_on() {
     let mut harness = Harness::of(&["Q8_0"]);
-    let stop = Fault::After(3, Said::Interrupted);
+    let stop = Fault::After(3, WorkerMessage::Interrupted);
     let shown = harness.run_by(Box::new(Doubling), nth(1, "Q8_0 (t=2) tg4×2", stop));
     assert_eq!(shown.run.trials.len(), 2);
     assert!(shown.run.finished.is_none());

@@ -2,14 +2,14 @@
 
 use super::{Benchmark, SequenceError};
 use crate::experiment::resolved::Workloads;
-use crate::orchestrator::conversation::{Ending, Report};
 use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::launcher::Launcher;
-use crate::orchestrator::quality::ReferenceShelf;
-use crate::orchestrator::schedule::{PlannedVisit, anchor_of, deal};
-use crate::orchestrator::tasks::TaskShelf;
+use crate::orchestrator::quality::ReferenceLogits;
+use crate::orchestrator::schedule::{PlannedVisit, deal, drift_control_of};
+use crate::orchestrator::tasks::TaskInputs;
+use crate::orchestrator::worker_run::{Ending, Report};
 use crate::results::record::{
-    AnchorRecord, SpeedRecord, Stage, StageRecord, TrialRecord, VisitRecord,
+    DriftControl, SpeedRecord, Stage, StageRecord, TrialRecord, VisitRecord,
 };
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::WorkloadJob;
@@ -20,10 +20,10 @@ impl<L: Launcher> Benchmark<'_, L> {
     pub(super) async fn measure_quality(
         &mut self,
         visit: PlannedVisit,
-        shelf: &mut ReferenceShelf<'_>,
+        logits: &mut ReferenceLogits<'_>,
     ) -> Result<(), SequenceError> {
         let planned = self.plan.trials[visit.trial].clone();
-        let Some(job) = shelf.job(&planned)? else { return Ok(()) };
+        let Some(job) = logits.job(&planned)? else { return Ok(()) };
         let Some(report) = self.visit(visit, vec![WorkloadJob::Quality(job)], false).await? else {
             return Ok(());
         };
@@ -33,7 +33,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         trial.quality = report.quality.or(trial.quality.take());
         trial.embedding_quality = report.embedding_quality.or(trial.embedding_quality.take());
         if report.ending == Ending::Done {
-            shelf.reference_done(&planned);
+            logits.reference_done(&planned);
         }
         self.note_ending(visit.trial, report.ending);
         self.tell_trial(visit.trial)
@@ -43,7 +43,7 @@ impl<L: Launcher> Benchmark<'_, L> {
     pub(super) async fn measure_tasks(
         &mut self,
         visit: PlannedVisit,
-        tasks: &TaskShelf,
+        tasks: &TaskInputs,
     ) -> Result<(), SequenceError> {
         let model = self.plan.trials[visit.trial].model_position;
         let artifact = self.run.trials[visit.trial].artifact.as_ref();
@@ -77,8 +77,8 @@ impl<L: Launcher> Benchmark<'_, L> {
         if report.ending == Ending::Interrupted {
             return Ok(());
         }
-        if report.ending == Ending::Done && self.is_anchor(visit.trial) {
-            self.note_anchor(visit.trial, round, started, &report.speed)?;
+        if report.ending == Ending::Done && self.is_drift_control(visit.trial) {
+            self.note_drift_control(visit.trial, round, started, &report.speed)?;
         }
         let trial = &mut self.run.trials[visit.trial];
         trial.facts = report.facts.clone().or(trial.facts.take());
@@ -92,7 +92,7 @@ impl<L: Launcher> Benchmark<'_, L> {
     }
 
     /// The reference's first speed test once more, to show whether the machine has drifted.
-    pub(super) async fn measure_anchor(
+    pub(super) async fn measure_drift_control(
         &mut self,
         visit: PlannedVisit,
         round: u32,
@@ -102,9 +102,9 @@ impl<L: Launcher> Benchmark<'_, L> {
         let workload = WorkloadJob::Speed { test, repetitions: self.experiment.repetitions };
         let Some(report) = self.visit(visit, vec![workload], false).await? else { return Ok(()) };
         if report.ending == Ending::Done {
-            self.note_anchor(visit.trial, round, started, &report.speed)?;
+            self.note_drift_control(visit.trial, round, started, &report.speed)?;
         }
-        // The trial has its own figures already; an anchor that fails takes none of them away.
+        // The trial has its own figures already; a drift control that fails takes none of them away.
         Ok(())
     }
 
@@ -134,12 +134,12 @@ impl<L: Launcher> Benchmark<'_, L> {
         workloads
     }
 
-    fn is_anchor(&self, trial: usize) -> bool {
-        anchor_of(self.experiment, &self.plan) == Some(trial)
+    fn is_drift_control(&self, trial: usize) -> bool {
+        drift_control_of(self.experiment, &self.plan) == Some(trial)
     }
 
     /// Keeps the median of the first speed test's repetitions.
-    fn note_anchor(
+    fn note_drift_control(
         &mut self,
         trial: usize,
         round: u32,
@@ -152,9 +152,9 @@ impl<L: Launcher> Benchmark<'_, L> {
         let Some(rates) = Sample::new(rates) else { return Ok(()) };
         let tokens_per_second = rates.median();
         let at_seconds = (started - self.run.started).as_seconds_f64();
-        let anchor = AnchorRecord { round, at_seconds, tokens_per_second };
-        self.run.anchor.push(anchor);
-        self.listener.hear(&BenchmarkEvent::AnchorMeasured(&anchor))?;
+        let control = DriftControl { round, at_seconds, tokens_per_second };
+        self.run.drift_controls.push(control);
+        self.listener.on_event(&BenchmarkEvent::DriftControlMeasured(&control))?;
         Ok(())
     }
 
@@ -168,7 +168,11 @@ impl<L: Launcher> Benchmark<'_, L> {
         self.note_time();
         let trial = &self.run.trials[position];
         let active_seconds = self.run.active_seconds;
-        self.listener.hear(&BenchmarkEvent::TrialChanged { position, trial, active_seconds })?;
+        self.listener.on_event(&BenchmarkEvent::TrialChanged {
+            position,
+            trial,
+            active_seconds,
+        })?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::units::{format_bytes, format_count, significant};
 use crate::workload::measured::ModelFacts;
-use crate::workload::tasks::record::{SightRecord, TaskRecord};
+use crate::workload::tasks::record::{TaskRecord, VisionRecord};
 use std::collections::BTreeMap;
 
 /// A class of architecture. What is built from several models is one too.
@@ -275,7 +275,7 @@ impl<'a> Measured<'a> {
                     Trait::ContextLength => format!("{} tokens", model.facts.context_length),
                     Trait::InferenceSpeed => {
                         let parts: Vec<String> =
-                            speeds(model).into_iter().chain(sight(model)).collect();
+                            speeds(model).into_iter().chain(vision(model)).collect();
                         (!parts.is_empty()).then(|| parts.join("; "))?
                     }
                     Trait::MemoryUsage => memory(model)?,
@@ -344,13 +344,13 @@ fn speeds(model: &Model<'_>) -> Option<String> {
 }
 
 /// What seeing took the model in its first task with pictures.
-fn sight_of(model: &Model<'_>) -> Option<SightRecord> {
-    model.trial.tasks.iter().find_map(|task| task.sight)
+fn vision_of(model: &Model<'_>) -> Option<VisionRecord> {
+    model.trial.tasks.iter().find_map(|task| task.vision)
 }
 
 /// `3.1 ms to encode a picture, then 12 ms to read a question and 40 ms to answer`.
-fn sight(model: &Model<'_>) -> Option<String> {
-    let seconds = sight_of(model)?.seconds;
+fn vision(model: &Model<'_>) -> Option<String> {
+    let seconds = vision_of(model)?.seconds;
     let ms = |seconds: f64| significant(seconds * 1e3, 2);
     Some(format!(
         "{} ms to encode a picture, then {} ms to read a question and {} ms to answer",
@@ -375,7 +375,7 @@ fn memory(model: &Model<'_>) -> Option<String> {
             ));
         }
     }
-    let projector = sight_of(model).filter(|sight| sight.projector_bytes > 0);
+    let projector = vision_of(model).filter(|vision| vision.projector_bytes > 0);
     parts.extend(projector.map(|it| format!("projector {}", format_bytes(it.projector_bytes))));
     (!parts.is_empty()).then(|| parts.join(", "))
 }

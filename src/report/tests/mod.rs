@@ -80,7 +80,7 @@ fn all_runs() -> Vec<(&'static str, RunRecord)> {
     for trial in unfinished.trials.iter_mut().skip(4) {
         trial.visits.truncate(2);
     }
-    let empty = RunRecord { trials: Vec::new(), anchor: Vec::new(), ..made().run() };
+    let empty = RunRecord { trials: Vec::new(), drift_controls: Vec::new(), ..made().run() };
     vec![
         ("twelve", made().run()),
         ("needs and failures", with_needs_and_failures()),

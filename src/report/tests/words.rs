@@ -118,8 +118,8 @@ fn what_limits_the_figures_is_said() {
     for trial in &mut run.trials {
         trial.visits.truncate(3);
     }
-    for (round, anchor) in (0_u8..).zip(&mut run.anchor) {
-        anchor.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
+    for (round, control) in (0_u8..).zip(&mut run.drift_controls) {
+        control.tokens_per_second = 100.0 - 2.0 * f64::from(round) + 0.1 * f64::from(round % 2);
     }
     run.trials[3].visits[1].usage[0].usage.throttling = vec!["thermal \u{1b}[5m limit".to_owned()];
     let divergence = run.trials[2].quality.as_mut().unwrap().divergence.as_mut().unwrap();
@@ -127,7 +127,7 @@ fn what_limits_the_figures_is_said() {
     divergence.kld_error_bound = 0.000_12;
     insta::assert_snapshot!(caveats(&run, &Summary::of(&run)).join("\n"), @r"
     The run has not finished: 3 of 5 rounds of every trial are stored; 'quantbench run' with the same file and flags, and --resume, goes on.
-    The machine grew 8.3 % slower during the run (anchor: the reference measured again each round); comparisons are paired by round, absolute speeds are not.
+    The machine grew 8.3 % slower during the run (drift control: the reference measured again each round); comparisons are paired by round, absolute speeds are not.
     While measuring, thermal �[5m limit; speeds suffer from it.
     PPL and KLD over 10200 tokens of text, ended once the KLD was as precise as asked; the reference was not kept whole, which may change a KLD by up to 0.00012.
     Energy: n/a, no counter of this machine could be read ('quantbench devices' says why).

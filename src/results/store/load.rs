@@ -90,9 +90,9 @@ impl Store {
             requirements: from_json(&run.id, "the requirements", &run.requirements)?,
             experiment: from_json(&run.id, "the experiment", &run.experiment)?,
             trials: self.load_trials(number, &run.id)?,
-            anchor: self.records(
+            drift_controls: self.records(
                 &run.id,
-                "an anchor measurement",
+                "a drift control",
                 "SELECT record FROM anchors WHERE run = ?1 ORDER BY anchor",
                 params![number],
             )?,

@@ -2,7 +2,7 @@
 
 use super::database::{Store, timestamp};
 use super::error::StoreError;
-use crate::results::record::{AnchorRecord, RunRecord, TrialRecord, VisitRecord};
+use crate::results::record::{DriftControl, RunRecord, TrialRecord, VisitRecord};
 use rusqlite::params;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,8 +64,8 @@ impl Store {
         for (position, trial) in run.trials.iter().enumerate() {
             self.write_trial(number, &run.id, position, trial)?;
         }
-        for anchor in &run.anchor {
-            self.write_anchor(number, &run.id, anchor)?;
+        for control in &run.drift_controls {
+            self.write_drift_control(number, &run.id, control)?;
         }
         transaction.commit().map_err(|source| self.sqlite(source))
     }
@@ -87,14 +87,18 @@ impl Store {
         transaction.commit().map_err(|source| self.sqlite(source))
     }
 
-    /// Adds one measurement of the anchor.
+    /// Adds one measurement of the drift control.
     ///
     /// # Errors
     /// If there is no such run or the store cannot be written.
-    pub fn save_anchor(&self, run_id: &str, anchor: &AnchorRecord) -> Result<(), StoreError> {
+    pub fn save_drift_control(
+        &self,
+        run_id: &str,
+        control: &DriftControl,
+    ) -> Result<(), StoreError> {
         let transaction = self.begin()?;
         let number = self.existing(run_id)?;
-        self.write_anchor(number, run_id, anchor)?;
+        self.write_drift_control(number, run_id, control)?;
         transaction.commit().map_err(|source| self.sqlite(source))
     }
 
@@ -176,16 +180,16 @@ impl Store {
         Ok(())
     }
 
-    fn write_anchor(
+    fn write_drift_control(
         &self,
         run: i64,
         run_id: &str,
-        anchor: &AnchorRecord,
+        control: &DriftControl,
     ) -> Result<(), StoreError> {
         self.write(
             "INSERT INTO anchors (run, anchor, record)
              VALUES (?1, (SELECT count(*) FROM anchors WHERE run = ?1), ?2)",
-            params![run, to_json(run_id, "an anchor measurement", anchor)?],
+            params![run, to_json(run_id, "a drift control", control)?],
         )
     }
 

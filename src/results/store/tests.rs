@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 use crate::results::made_up::{MadeUp, fail, started};
-use crate::results::record::{AnchorRecord, RunRecord};
+use crate::results::record::{DriftControl, RunRecord};
 use crate::worker::protocol::Phase;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ fn run(id: &str) -> RunRecord {
 fn empty_run(id: &str) -> RunRecord {
     let mut run = run(id);
     run.finished = None;
-    run.anchor.clear();
+    run.drift_controls.clear();
     for trial in &mut run.trials {
         trial.visits.clear();
         trial.quality = None;
@@ -63,7 +63,7 @@ fn a_run_grows_visit_by_visit() {
             growing.trials[position].visits.push(visit);
             store.save_trial("r", position, &growing.trials[position]).unwrap();
         }
-        store.save_anchor("r", &whole.anchor[round]).unwrap();
+        store.save_drift_control("r", &whole.drift_controls[round]).unwrap();
     }
     for (position, trial) in whole.trials.iter().enumerate() {
         store.save_trial("r", position, trial).unwrap();
@@ -338,12 +338,12 @@ fn a_folder_in_the_way_is_a_clear_error() {
 }
 
 #[test]
-fn an_anchor_that_cannot_be_read_back_is_refused() {
+fn a_drift_control_that_cannot_be_read_back_is_refused() {
     let (_folder, _path, store) = store();
     store.begin_run(&empty_run("r")).unwrap();
-    let anchor = AnchorRecord { round: 0, at_seconds: 1.0, tokens_per_second: f64::INFINITY };
-    assert!(matches!(store.save_anchor("r", &anchor), Err(StoreError::Unstorable { .. })));
-    assert_eq!(store.load("r").unwrap().anchor, []);
+    let control = DriftControl { round: 0, at_seconds: 1.0, tokens_per_second: f64::INFINITY };
+    assert!(matches!(store.save_drift_control("r", &control), Err(StoreError::Unstorable { .. })));
+    assert_eq!(store.load("r").unwrap().drift_controls, []);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! reads the same pieces and is made to write those answers; at each token its distribution is
 //! compared with the reference's, as `quality` does along a text.
 
-use super::shelf::{Shelf, ShelfError};
+use super::reference_file::{ReferenceFile, ShelfError};
 use super::{EncoderQualityError, longest, pieces};
 use crate::engine::Model;
 use crate::engine::memory::BufferMemory;
@@ -43,19 +43,23 @@ pub fn run(
             (None, false)
         }
         Reference::Write { path, budget_bytes } => {
-            let shelf = comparison.answer_all(&pieces, budget_bytes, progress)?;
-            shelf.write(path)?;
-            let store = ReferenceStore { bytes: shelf.bytes(), top_k: None, kld_error_bound: 0.0 };
+            let reference_file = comparison.answer_all(&pieces, budget_bytes, progress)?;
+            reference_file.write(path)?;
+            let store =
+                ReferenceStore { bytes: reference_file.bytes(), top_k: None, kld_error_bound: 0.0 };
             (Some(store), false)
         }
         Reference::Read { path } => {
-            let shelf = Shelf::read(path, vocabulary)?;
-            let needed: usize = shelf.tokens.iter().map(Vec::len).sum();
-            if shelf.tokens.len() > pieces.len() || needed * vocabulary != shelf.rows.len() {
+            let reference_file = ReferenceFile::read(path, vocabulary)?;
+            let needed: usize = reference_file.tokens.iter().map(Vec::len).sum();
+            if reference_file.tokens.len() > pieces.len()
+                || needed * vocabulary != reference_file.rows.len()
+            {
                 let reason = "the reference answered another text";
                 return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
             }
-            let stopped = comparison.compare(&pieces, &shelf, request.precision, progress)?;
+            let stopped =
+                comparison.compare(&pieces, &reference_file, request.precision, progress)?;
             (None, stopped)
         }
     };
@@ -89,8 +93,9 @@ impl Comparison<'_, '_> {
         pieces: &[Vec<i32>],
         budget_bytes: u64,
         progress: Progress<'_>,
-    ) -> Result<Shelf, EncoderQualityError> {
-        let mut shelf = Shelf { width: self.vocabulary, ..Shelf::default() };
+    ) -> Result<ReferenceFile, EncoderQualityError> {
+        let mut reference_file =
+            ReferenceFile { width: self.vocabulary, ..ReferenceFile::default() };
         for (index, piece) in pieces.iter().enumerate() {
             let answer = self.writer.answer(piece, LONGEST_ANSWER)?;
             let mut rows = self.writer.logits_of(piece, &answer)?;
@@ -101,16 +106,17 @@ impl Comparison<'_, '_> {
                 .collect();
             self.add(index, &scores)?;
             if budget_bytes > 0 {
-                shelf.rows.append(&mut rows);
+                reference_file.rows.append(&mut rows);
             }
-            shelf.tokens.push(answer);
+            reference_file.tokens.push(answer);
             tell(progress, index + 1, pieces.len());
-            let enough = shelf.bytes() + u64::from(LONGEST_ANSWER) * self.vocabulary as u64 * 4;
+            let enough =
+                reference_file.bytes() + u64::from(LONGEST_ANSWER) * self.vocabulary as u64 * 4;
             if budget_bytes > 0 && enough > budget_bytes {
                 break;
             }
         }
-        Ok(shelf)
+        Ok(reference_file)
     }
 
     /// Writes the reference's answers; returns whether it stopped early because the precision was
@@ -118,12 +124,12 @@ impl Comparison<'_, '_> {
     fn compare(
         &mut self,
         pieces: &[Vec<i32>],
-        shelf: &Shelf,
+        reference_file: &ReferenceFile,
         precision: Option<f64>,
         progress: Progress<'_>,
     ) -> Result<bool, EncoderQualityError> {
-        let mut reference = shelf.rows.chunks_exact(self.vocabulary.max(1));
-        for (index, (piece, answer)) in pieces.iter().zip(&shelf.tokens).enumerate() {
+        let mut reference = reference_file.rows.chunks_exact(self.vocabulary.max(1));
+        for (index, (piece, answer)) in pieces.iter().zip(&reference_file.tokens).enumerate() {
             let rows = self.writer.logits_of(piece, answer)?;
             let scores: Vec<TokenScore> = rows
                 .chunks_exact(self.vocabulary)
@@ -132,9 +138,9 @@ impl Comparison<'_, '_> {
                 .map(|((row, &token), reference)| score_against(row, token, reference))
                 .collect();
             self.add(index, &scores)?;
-            tell(progress, index + 1, shelf.tokens.len());
+            tell(progress, index + 1, reference_file.tokens.len());
             let precise = precision.is_some_and(|precision| self.scores.is_precise(precision));
-            if precise && index + 1 < shelf.tokens.len() {
+            if precise && index + 1 < reference_file.tokens.len() {
                 return Ok(true);
             }
         }

@@ -1,6 +1,6 @@
 //! How alike the embeddings of a variant and of the reference are.
 
-use super::shelf::{Shelf, ShelfError};
+use super::reference_file::{ReferenceFile, ShelfError};
 use super::{EncoderQualityError, longest, pieces};
 use crate::engine::Model;
 use crate::engine::memory::BufferMemory;
@@ -47,16 +47,17 @@ pub fn run(
         Reference::None => None,
         Reference::Write { path, .. } => {
             let width = model.embedding_width();
-            Shelf { width, tokens: pieces, rows: embeddings.concat() }.write(path)?;
+            ReferenceFile { width, tokens: pieces, rows: embeddings.concat() }.write(path)?;
             None
         }
         Reference::Read { path } => {
-            let shelf = Shelf::read(path, model.embedding_width())?;
-            if shelf.tokens != pieces {
+            let reference_file = ReferenceFile::read(path, model.embedding_width())?;
+            if reference_file.tokens != pieces {
                 let reason = "the reference saw other tokens";
                 return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
             }
-            let reference: Vec<&[f32]> = shelf.rows.chunks_exact(shelf.width.max(1)).collect();
+            let reference: Vec<&[f32]> =
+                reference_file.rows.chunks_exact(reference_file.width.max(1)).collect();
             let own: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
             compare(&own, &reference)
         }

@@ -3,18 +3,18 @@
 //!
 //! A piece is a line of the text, cut where it is longer than the workload's context or the model's.
 //! `embeddings` compares the vectors that an encoder-only model makes of them, `answers` the
-//! probabilities with which an encoder-decoder writes what the reference answers to them; `shelf` is
+//! probabilities with which an encoder-decoder writes what the reference answers to them; `reference_file` is
 //! the file that carries the reference's side from its worker to the others'. Uses `embedder`,
 //! `seq2seq` and the arithmetic of `quality`; used by `worker`.
 
 pub mod answers;
 pub mod embeddings;
-mod shelf;
+mod reference_file;
 
 use super::quality::Request;
 use crate::engine::Model;
 use crate::engine::error::EngineError;
-use shelf::ShelfError;
+use reference_file::ShelfError;
 
 /// Why quality could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum EncoderQualityError {
     Engine(#[from] EngineError),
     /// The reference's side could not be written or read.
     #[error(transparent)]
-    Shelf(#[from] ShelfError),
+    ReferenceFile(#[from] ShelfError),
     /// The text has nothing in it.
     #[error("the text has {pieces} lines to compare variants on; at least 2 are needed")]
     TooFewPieces {

@@ -4,13 +4,13 @@
 //! model wants one; the tokens after the middle of each chunk are scored. Source: llama.cpp,
 //! tools/perplexity. In the same pass the distributions are compared with the reference's.
 //!
-//! Chunks are independent, so on a processor several lanes evaluate and score them side by side, each
+//! Chunks are independent, so on a processor several streams evaluate and score them side by side, each
 //! with a context and its share of the threads: no thread waits for another within a layer, and none
-//! is idle while a chunk is scored. A GPU gets one lane. `lanes` decides how many, `lane` evaluates,
+//! is idle while a chunk is scored. A GPU gets one stream. `streams` decides how many, `stream` evaluates,
 //! `scoring` turns logits into scores; this file puts the scores in order.
 
-mod lane;
-mod lanes;
+mod stream;
+mod streams;
 pub(super) mod scoring;
 
 use super::Progress;
@@ -22,13 +22,13 @@ use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
-use lane::{Assignment, Lane};
 use scoring::Sink;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
+use stream::{Assignment, Stream};
 
 /// Why perplexity and divergence could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -127,10 +127,10 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
     let evaluation = Evaluation::prepare(model, request)?;
-    let mut lanes = lanes::open(model, settings, &evaluation.assignment)?;
-    let memory = lanes.iter().flat_map(Lane::memory).collect();
+    let mut streams = streams::open(model, settings, &evaluation.assignment)?;
+    let memory = streams.iter().flat_map(Stream::memory).collect();
     let start = Instant::now();
-    let (scores, stopped_early) = evaluation.run(&mut lanes, progress)?;
+    let (scores, stopped_early) = evaluation.run(&mut streams, progress)?;
     let seconds = start.elapsed().as_secs_f64();
     let quality = evaluation.finish(&scores, stopped_early, seconds)?;
     Ok(QualityRun { quality, memory })
@@ -139,7 +139,7 @@ pub fn run(
 /// One text, compared with the reference again and again while the model's weights change in between.
 pub struct Comparison<'model> {
     evaluation: Evaluation,
-    lanes: Vec<Lane<'model>>,
+    streams: Vec<Stream<'model>>,
 }
 
 impl<'model> Comparison<'model> {
@@ -153,14 +153,14 @@ impl<'model> Comparison<'model> {
         request: Request<'_>,
     ) -> Result<Self, QualityError> {
         let evaluation = Evaluation::prepare(model, request)?;
-        let lanes = lanes::open(model, settings, &evaluation.assignment)?;
-        Ok(Self { evaluation, lanes })
+        let streams = streams::open(model, settings, &evaluation.assignment)?;
+        Ok(Self { evaluation, streams })
     }
 
     /// What llama.cpp allocated.
     #[must_use]
     pub fn memory(&self) -> Vec<BufferMemory> {
-        self.lanes.iter().flat_map(Lane::memory).collect()
+        self.streams.iter().flat_map(Stream::memory).collect()
     }
 
     /// Compares the model as it is now; `None` if the request named no reference.
@@ -169,7 +169,7 @@ impl<'model> Comparison<'model> {
     /// See [`QualityError`].
     pub fn measure(&mut self, progress: Progress<'_>) -> Result<Option<Divergence>, QualityError> {
         self.evaluation.assignment.restart();
-        let (scores, stopped_early) = self.evaluation.run(&mut self.lanes, progress)?;
+        let (scores, stopped_early) = self.evaluation.run(&mut self.streams, progress)?;
         Ok(scores.divergence(stopped_early))
     }
 }
@@ -218,20 +218,20 @@ impl Evaluation {
         Ok(Self { assignment, available, precision: request.precision })
     }
 
-    /// Lets the lanes work until all chunks are scored or the precision is reached.
+    /// Lets the streams work until all chunks are scored or the precision is reached.
     fn run(
         &self,
-        lanes: &mut [Lane<'_>],
+        streams: &mut [Stream<'_>],
         progress: Progress<'_>,
     ) -> Result<(Scores, bool), QualityError> {
         let assignment = &self.assignment;
         let (sender, scored) = mpsc::channel();
         thread::scope(|scope| {
-            for lane in lanes {
+            for stream in streams {
                 let sender = sender.clone();
-                scope.spawn(move || lane.work(assignment, &sender));
+                scope.spawn(move || stream.work(assignment, &sender));
             }
-            // The lanes hold the other ends: the loop below ends when the last of them does.
+            // The streams hold the other ends: the loop below ends when the last of them does.
             drop(sender);
             let result = self.gather(&scored, progress);
             assignment.stop();
@@ -240,10 +240,10 @@ impl Evaluation {
     }
 
     /// Puts scores in the order of the text, so that sums, and the place where evaluation stops, do
-    /// not depend on which lane was faster.
+    /// not depend on which stream was faster.
     fn gather(
         &self,
-        scored: &mpsc::Receiver<lane::Scored>,
+        scored: &mpsc::Receiver<stream::Scored>,
         progress: Progress<'_>,
     ) -> Result<(Scores, bool), QualityError> {
         let chunks = self.assignment.shape().chunks;

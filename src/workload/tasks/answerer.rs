@@ -30,13 +30,13 @@ pub trait Answerer: Sync {
     ///
     /// # Errors
     /// Evaluation fails.
-    fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError>;
+    fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError>;
 
     /// The answers to the questions of a group, in order.
     ///
     /// # Errors
     /// Evaluation fails.
-    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError>;
+    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError>;
 }
 
 /// How many questions are answered together. On a processor every thread has a small group of its own; a GPU
@@ -98,7 +98,7 @@ impl Answer {
 
 /// A context with its batch.
 #[derive(Debug)]
-pub struct Lane<'model> {
+pub struct Stream<'model> {
     /// What is evaluated.
     pub model: &'model dyn Model,
     /// The context.
@@ -107,8 +107,8 @@ pub struct Lane<'model> {
     pub batch: Batch,
 }
 
-impl<'model> Lane<'model> {
-    /// A lane whose sequences share their tokens.
+impl<'model> Stream<'model> {
+    /// A stream whose sequences share their tokens.
     ///
     /// # Errors
     /// There is no memory for it.
@@ -138,8 +138,8 @@ pub(super) struct Done {
 /// The answers of one group.
 type Answered = (usize, Result<Vec<Answer>, TaskError>);
 
-/// Answers all groups, over as many lanes as there are threads: one thread each on a processor, one
-/// lane where layers are on a GPU.
+/// Answers all groups, over as many streams as there are threads: one thread each on a processor, one
+/// stream where layers are on a GPU.
 pub(super) fn run<A: Answerer>(
     answerer: &A,
     model: &dyn Model,
@@ -147,18 +147,18 @@ pub(super) fn run<A: Answerer>(
     progress: Progress<'_>,
 ) -> Result<Done, TaskError> {
     let groups = answerer.groups();
-    let mut lanes = open(answerer, model, settings)?;
+    let mut streams = open(answerer, model, settings)?;
     let mut memory = Vec::new();
-    for lane in &lanes {
-        add_memory(&mut memory, lane.context.memory());
+    for stream in &streams {
+        add_memory(&mut memory, stream.context.memory());
     }
     let next = AtomicUsize::new(0);
     let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); groups.len()];
     std::thread::scope(|scope| {
         let (sender, answered) = mpsc::channel();
-        for lane in &mut lanes {
+        for stream in &mut streams {
             let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(answerer, lane, next, &sender));
+            scope.spawn(move || work(answerer, stream, next, &sender));
         }
         drop(sender);
         for (over, (group, result)) in answered.into_iter().enumerate() {
@@ -198,37 +198,37 @@ fn open<'model, A: Answerer>(
     answerer: &A,
     model: &'model dyn Model,
     settings: &Settings,
-) -> Result<Vec<Lane<'model>>, TaskError> {
+) -> Result<Vec<Stream<'model>>, TaskError> {
     let shape = answerer.shape(settings);
     let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
     if model.engine().uses_gpu(settings) {
-        return Ok(vec![Lane::open(model, settings, shape, threads)?]);
+        return Ok(vec![Stream::open(model, settings, shape, threads)?]);
     }
-    let first = Lane::open(model, settings, shape, 1)?;
+    let first = Stream::open(model, settings, shape, 1)?;
     let buffers = first.context.memory();
     let bytes: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
     let most = u32::try_from(answerer.groups().len()).unwrap_or(u32::MAX).max(1);
     let count = streams::that_fit(threads.min(most), bytes, model.tensor_bytes());
     let each = threads / count;
-    let first = if each == 1 { first } else { Lane::open(model, settings, shape, each)? };
-    let others = (1..count).map(|_| Lane::open(model, settings, shape, each));
+    let first = if each == 1 { first } else { Stream::open(model, settings, shape, each)? };
+    let others = (1..count).map(|_| Stream::open(model, settings, shape, each));
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
 /// Takes groups until none is left, one fails or nobody listens.
 fn work<A: Answerer>(
     answerer: &A,
-    lane: &mut Lane<'_>,
+    stream: &mut Stream<'_>,
     next: &AtomicUsize,
     sender: &Sender<Answered>,
 ) {
-    let mut prepared = answerer.prepare(lane);
+    let mut prepared = answerer.prepare(stream);
     loop {
         let group = next.fetch_add(1, Ordering::Relaxed);
         if group >= answerer.groups().len() {
             return;
         }
-        let result = prepared.clone().and_then(|()| answerer.answer(lane, group));
+        let result = prepared.clone().and_then(|()| answerer.answer(stream, group));
         if prepared.is_ok() {
             prepared = result.as_ref().map(|_| ()).map_err(Clone::clone);
         }

@@ -1,7 +1,7 @@
 //! What all questions of a task begin with: evaluated once per context, then copied.
 
 use super::TaskError;
-use super::answerer::Lane;
+use super::answerer::Stream;
 use super::prefix::common;
 
 /// Shorter beginnings are not worth a sequence of their own.
@@ -33,33 +33,33 @@ impl Beginning {
     }
 
     /// Evaluates it, once per context.
-    pub(super) fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
+    pub(super) fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError> {
         if self.tokens.is_empty() {
             return Ok(());
         }
-        lane.batch.clear();
+        stream.batch.clear();
         for (position, &token) in (0..).zip(&self.tokens) {
-            lane.batch.add(token, position, 0, false)?;
+            stream.batch.add(token, position, 0, false)?;
         }
-        Ok(lane.context.decode(&mut lane.batch)?)
+        Ok(stream.context.decode(&mut stream.batch)?)
     }
 
     /// Gives it to the first sequences, and nothing else.
-    pub(super) fn begin(&self, lane: &mut Lane<'_>, sequences: usize) {
+    pub(super) fn begin(&self, stream: &mut Stream<'_>, sequences: usize) {
         if self.tokens.is_empty() {
-            lane.context.clear_memory();
+            stream.context.clear_memory();
             return;
         }
         for nth in 0..sequences {
-            lane.context.copy_sequence(0, sequence(nth));
+            stream.context.copy_sequence(0, sequence(nth));
         }
     }
 
     /// Leaves nothing but it.
-    pub(super) fn end(&self, lane: &mut Lane<'_>, sequences: usize) {
+    pub(super) fn end(&self, stream: &mut Stream<'_>, sequences: usize) {
         if !self.tokens.is_empty() {
             for nth in 0..sequences {
-                lane.context.remove_sequence(sequence(nth));
+                stream.context.remove_sequence(sequence(nth));
             }
         }
     }

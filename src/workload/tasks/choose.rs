@@ -5,7 +5,7 @@
 //! with is evaluated once per context and copied (`llama_memory_seq_cp`).
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, Lane, Likelihood};
+use super::answerer::{Answer, Answerer, Likelihood, Stream};
 use super::beginning::{Beginning, sequence};
 use super::encode::{Encoded, EncodedAlternative};
 use super::prefix::PrefixTree;
@@ -148,24 +148,24 @@ impl Answerer for Chooser {
         }
     }
 
-    fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
-        self.shared.prepare(lane)
+    fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError> {
+        self.shared.prepare(stream)
     }
 
-    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
+    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let questions = self.groups[group].clone();
         let Grown { tree, paths } = self.grow(questions.clone());
         let shared = self.shared.len();
-        self.shared.begin(lane, paths.len());
-        tree.fill(&mut lane.batch, shared)?;
-        lane.context.decode(&mut lane.batch)?;
-        lane.context.synchronize();
+        self.shared.begin(stream, paths.len());
+        tree.fill(&mut stream.batch, shared)?;
+        stream.context.decode(&mut stream.batch)?;
+        stream.context.synchronize();
         let outputs = tree.outputs();
-        let vocabulary = lane.model.vocabulary_size();
+        let vocabulary = stream.model.vocabulary_size();
         let scored: Vec<ScoredRow<'_>> = if outputs == 0 {
             Vec::new()
         } else {
-            let logits = lane.context.all_logits(outputs)?;
+            let logits = stream.context.all_logits(outputs)?;
             logits.chunks_exact(vocabulary).map(ScoredRow::new).collect()
         };
         let rows = tree.rows();
@@ -186,7 +186,7 @@ impl Answerer for Chooser {
             Answer::Alternatives(question.tokens.iter().map(&mut likelihood).collect())
         });
         let answers = answers.collect();
-        self.shared.end(lane, paths.len());
+        self.shared.end(stream, paths.len());
         Ok(answers)
     }
 }

@@ -2,7 +2,7 @@
 //! token at a time.
 
 use super::TaskError;
-use super::answerer::{Answer, Lane};
+use super::answerer::{Answer, Stream};
 use crate::engine::Model;
 use crate::workload::softmax::index_of_maximum;
 
@@ -64,34 +64,34 @@ impl Draft {
 /// # Errors
 /// Evaluation fails.
 pub(super) fn write(
-    lane: &mut Lane<'_>,
+    stream: &mut Stream<'_>,
     mut drafts: Vec<Draft>,
     limits: &Limits,
 ) -> Result<Vec<Answer>, TaskError> {
     loop {
         for draft in drafts.iter_mut().filter(|draft| !draft.over) {
-            draft.take(lane.model, limits);
+            draft.take(stream.model, limits);
         }
         let active: Vec<&mut Draft> = drafts.iter_mut().filter(|draft| !draft.over).collect();
         if active.is_empty() {
             break;
         }
-        step(lane, active)?;
+        step(stream, active)?;
     }
     let text = |draft: Draft| Answer::Text(String::from_utf8_lossy(&draft.bytes).into_owned());
     Ok(drafts.into_iter().map(text).collect())
 }
 
 /// Evaluates the next token of every answer that is not over, and finds the one after it.
-fn step(lane: &mut Lane<'_>, active: Vec<&mut Draft>) -> Result<(), TaskError> {
-    lane.batch.clear();
+fn step(stream: &mut Stream<'_>, active: Vec<&mut Draft>) -> Result<(), TaskError> {
+    stream.batch.clear();
     for draft in &active {
         let position = i32::try_from(draft.position).unwrap_or(i32::MAX);
-        lane.batch.add(draft.token, position, draft.sequence, true)?;
+        stream.batch.add(draft.token, position, draft.sequence, true)?;
     }
-    lane.context.decode(&mut lane.batch)?;
-    let vocabulary = lane.model.vocabulary_size();
-    let logits = lane.context.all_logits(active.len())?;
+    stream.context.decode(&mut stream.batch)?;
+    let vocabulary = stream.model.vocabulary_size();
+    let logits = stream.context.all_logits(active.len())?;
     for (draft, row) in active.into_iter().zip(logits.chunks_exact(vocabulary)) {
         draft.token = most_probable(row);
         draft.position += 1;

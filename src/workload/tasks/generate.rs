@@ -1,7 +1,7 @@
 //! Writing: answers generated greedily, many questions in one batch.
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, GroupSize, Lane};
+use super::answerer::{Answer, Answerer, GroupSize, Stream};
 use super::beginning::{Beginning, sequence};
 use super::draft::{self, Draft, Limits};
 use super::encode::Encoded;
@@ -103,27 +103,27 @@ impl Answerer for Writer {
         }
     }
 
-    fn prepare(&self, lane: &mut Lane<'_>) -> Result<(), TaskError> {
-        self.shared.prepare(lane)
+    fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError> {
+        self.shared.prepare(stream)
     }
 
-    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
+    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let questions = self.groups[group].clone();
         let (tree, last) = self.grow(questions.clone());
-        self.shared.begin(lane, questions.len());
-        tree.fill(&mut lane.batch, self.shared.len())?;
-        lane.context.decode(&mut lane.batch)?;
-        let vocabulary = lane.model.vocabulary_size();
+        self.shared.begin(stream, questions.len());
+        tree.fill(&mut stream.batch, self.shared.len())?;
+        stream.context.decode(&mut stream.batch)?;
+        let vocabulary = stream.model.vocabulary_size();
         let rows = tree.rows();
-        let logits = lane.context.all_logits(tree.outputs())?;
+        let logits = stream.context.all_logits(tree.outputs())?;
         let drafts = last.iter().zip(&self.questions[questions.clone()]).enumerate();
         let drafts = drafts.map(|(nth, (&node, question))| {
             let row = rows[node].unwrap_or(0) * vocabulary;
             Draft::begin(sequence(nth), question.tokens.len(), &logits[row..row + vocabulary])
         });
         let drafts = drafts.collect();
-        let answers = draft::write(lane, drafts, &self.limits)?;
-        self.shared.end(lane, questions.len());
+        let answers = draft::write(stream, drafts, &self.limits)?;
+        self.shared.end(stream, questions.len());
         Ok(answers)
     }
 }

@@ -21,13 +21,13 @@ mod rag;
 pub mod record;
 pub mod retrieve;
 #[cfg(feature = "multimodal")]
-mod see;
+mod image_text;
 mod seq2seq;
 #[cfg(test)]
 mod tests;
 mod with_encoder;
 
-pub use answerer::{Answer, Answerer, GroupSize, Lane};
+pub use answerer::{Answer, Answerer, GroupSize, Stream};
 
 use super::Progress;
 use crate::causes;
@@ -46,7 +46,7 @@ use choose::Chooser;
 use draft::Limits;
 use encode::{Encoded, Encoder, Fitted};
 use generate::Writer;
-use record::{RetrievalRecord, SightRecord, TaskRecord, Work};
+use record::{RetrievalRecord, TaskRecord, VisionRecord, Work};
 use retrieve::Corpus;
 use std::path::Path;
 use std::time::Instant;
@@ -161,12 +161,12 @@ pub struct Request<'a> {
     /// The passages of a task that finds some.
     pub corpus: Option<Corpus<'a>>,
     /// The pictures of a task that shows some.
-    pub gallery: Option<Gallery<'a>>,
+    pub images: Option<ImageSet<'a>>,
 }
 
 /// The pictures of a task, and what the model sees them with.
 #[derive(Debug, Clone, Copy)]
-pub struct Gallery<'a> {
+pub struct ImageSet<'a> {
     /// Where their paths begin.
     pub folder: &'a Path,
     /// The file of the projector.
@@ -195,7 +195,8 @@ pub fn run(
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
     let class = model.class();
-    let Measured { answered, retrieval, sight } = match answer(model, settings, request, progress) {
+    let Measured { answered, retrieval, vision } = match answer(model, settings, request, progress)
+    {
         // A task that is too long for a model says nothing of what else the model is measured by.
         Err(TaskError::NothingFits { .. }) => Measured::nothing(request.questions),
         measured => measured?,
@@ -223,7 +224,7 @@ pub fn run(
         evaluated_tokens: work.evaluated_tokens,
         seconds: start.elapsed().as_secs_f64(),
         retrieval,
-        sight,
+        vision,
     };
     Ok(TaskRun { record, memory })
 }
@@ -232,7 +233,7 @@ pub fn run(
 struct Measured {
     answered: Answered,
     retrieval: Option<RetrievalRecord>,
-    sight: Option<SightRecord>,
+    vision: Option<VisionRecord>,
 }
 
 impl Measured {
@@ -240,7 +241,7 @@ impl Measured {
     fn nothing(questions: &[Question]) -> Self {
         let mut answered = Answered::none(Vec::new());
         answered.too_long = questions.iter().map(|question| question.id.clone()).collect();
-        Self { answered, retrieval: None, sight: None }
+        Self { answered, retrieval: None, vision: None }
     }
 }
 
@@ -252,13 +253,13 @@ fn answer(
     progress: Progress<'_>,
 ) -> Result<Measured, TaskError> {
     let class = model.class();
-    let (mut retrieval, mut sight) = (None, None);
+    let (mut retrieval, mut vision) = (None, None);
     let answered = match request.answering {
         Answering::See { max_tokens, stop } => {
-            let gallery = request.gallery.ok_or(TaskError::NoProjector)?;
+            let images = request.images.ok_or(TaskError::NoProjector)?;
             let writing = (*max_tokens, stop.as_slice());
-            let (answered, record) = see(model, settings, request, gallery, writing, progress)?;
-            sight = Some(record);
+            let (answered, record) = see(model, settings, request, images, writing, progress)?;
+            vision = Some(record);
             answered
         }
         Answering::Retrieve => {
@@ -278,7 +279,7 @@ fn answer(
         _ if class == ArchitectureClass::DecoderOnly => decode(model, settings, request, progress)?,
         _ => encode(class, model, settings, request, progress)?,
     };
-    Ok(Measured { answered, retrieval, sight })
+    Ok(Measured { answered, retrieval, vision })
 }
 
 /// What answering came to.
@@ -370,17 +371,17 @@ fn encode(
 }
 
 #[cfg(feature = "multimodal")]
-use see::see;
+use image_text::see;
 
-/// The place of `see::see` in a build without pictures.
+/// The place of `image_text::see` in a build without pictures.
 #[cfg(not(feature = "multimodal"))]
 fn see(
     _model: &dyn Model,
     _settings: &Settings,
     _request: &Request<'_>,
-    _gallery: Gallery<'_>,
+    _gallery: ImageSet<'_>,
     _writing: (u32, &[String]),
     _progress: Progress<'_>,
-) -> Result<(Answered, SightRecord), TaskError> {
+) -> Result<(Answered, VisionRecord), TaskError> {
     Err(TaskError::NotBuiltIn)
 }

@@ -37,13 +37,13 @@ pub struct TaskRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalRecord>,
     /// Of a task that shows pictures: what seeing them took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sight: Option<SightRecord>,
+    #[serde(default, alias = "sight", skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionRecord>,
 }
 
 /// What seeing pictures took, one question at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SightRecord {
+pub struct VisionRecord {
     /// Pictures that were encoded; questions in a row about one picture share its encoding.
     pub pictures: u32,
     /// Mean number of tokens that a picture takes of the context.
@@ -52,12 +52,12 @@ pub struct SightRecord {
     /// memory of a trial's other workloads does not hold them.
     pub projector_bytes: u64,
     /// Where the time goes.
-    pub seconds: SightSeconds,
+    pub seconds: VisionSeconds,
 }
 
 /// Mean seconds of each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SightSeconds {
+pub struct VisionSeconds {
     /// Per picture: from pixels to embeddings, scaling included; reading the file is not.
     pub encoding: f64,
     /// Per question: the request is read, the picture's embeddings included, up to the first token of the

@@ -5,7 +5,7 @@
 //! sources in vain, which is why groups are small.
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, GroupSize, Lane, Likelihood};
+use super::answerer::{Answer, Answerer, GroupSize, Likelihood, Stream};
 use super::draft::{self, Draft, Limits};
 use super::record::Work;
 use crate::engine::ContextShape;
@@ -93,17 +93,17 @@ impl Groups {
 
 /// Encodes sources, each for the sequences that follow it.
 fn encode<'s>(
-    lane: &mut Lane<'_>,
+    stream: &mut Stream<'_>,
     sources: impl Iterator<Item = (&'s [i32], Vec<i32>)>,
 ) -> Result<(), TaskError> {
-    lane.context.clear_memory();
-    lane.batch.clear();
+    stream.context.clear_memory();
+    stream.batch.clear();
     for (source, sequences) in sources {
         for (position, &token) in (0..).zip(source) {
-            lane.batch.add_shared(token, position, &sequences, true)?;
+            stream.batch.add_shared(token, position, &sequences, true)?;
         }
     }
-    Ok(lane.context.encode(&mut lane.batch)?)
+    Ok(stream.context.encode(&mut stream.batch)?)
 }
 
 /// The number of a sequence.
@@ -150,24 +150,24 @@ impl Answerer for SourceWriter {
         self.groups.shape(sequences * (self.limits.max_tokens + 1), sequences)
     }
 
-    fn prepare(&self, _lane: &mut Lane<'_>) -> Result<(), TaskError> {
+    fn prepare(&self, _lane: &mut Stream<'_>) -> Result<(), TaskError> {
         Ok(())
     }
 
-    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
+    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let sources = &self.sources[self.groups.questions[group].clone()];
         let each = sources.iter().enumerate();
-        encode(lane, each.map(|(nth, source)| (source.as_slice(), vec![sequence(nth)])))?;
-        lane.batch.clear();
+        encode(stream, each.map(|(nth, source)| (source.as_slice(), vec![sequence(nth)])))?;
+        stream.batch.clear();
         for nth in 0..sources.len() {
-            lane.batch.add(self.start_token, 0, sequence(nth), true)?;
+            stream.batch.add(self.start_token, 0, sequence(nth), true)?;
         }
-        lane.context.decode(&mut lane.batch)?;
-        let vocabulary = lane.model.vocabulary_size();
-        let logits = lane.context.all_logits(sources.len())?.chunks_exact(vocabulary);
+        stream.context.decode(&mut stream.batch)?;
+        let vocabulary = stream.model.vocabulary_size();
+        let logits = stream.context.all_logits(sources.len())?.chunks_exact(vocabulary);
         let begin = |(nth, row): (usize, &[f32])| Draft::begin(sequence(nth), 1, row);
         let drafts = logits.enumerate().map(begin).collect();
-        draft::write(lane, drafts, &self.limits)
+        draft::write(stream, drafts, &self.limits)
     }
 }
 
@@ -237,11 +237,11 @@ impl Answerer for SourceChooser {
         self.groups.shape(decoded, decoded)
     }
 
-    fn prepare(&self, _lane: &mut Lane<'_>) -> Result<(), TaskError> {
+    fn prepare(&self, _lane: &mut Stream<'_>) -> Result<(), TaskError> {
         Ok(())
     }
 
-    fn answer(&self, lane: &mut Lane<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
+    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
         let choices = &self.choices[self.groups.questions[group].clone()];
         let mut first = 0;
         let mut sources = Vec::new();
@@ -252,22 +252,22 @@ impl Answerer for SourceChooser {
             }
             first += choice.alternatives.len();
         }
-        encode(lane, sources.into_iter())?;
-        lane.batch.clear();
+        encode(stream, sources.into_iter())?;
+        stream.batch.clear();
         let alternatives = || choices.iter().flat_map(|choice| &choice.alternatives);
         for (nth, alternative) in alternatives().enumerate() {
             // Nobody asks what follows the last token.
             let before = std::iter::once(self.start_token).chain(alternative.iter().copied());
             for (position, token) in (0..).zip(before.take(alternative.len())) {
-                lane.batch.add(token, position, sequence(nth), true)?;
+                stream.batch.add(token, position, sequence(nth), true)?;
             }
         }
-        let vocabulary = lane.model.vocabulary_size().max(1);
-        let outputs = lane.batch.len();
+        let vocabulary = stream.model.vocabulary_size().max(1);
+        let outputs = stream.batch.len();
         let mut logits: &[f32] = &[];
         if outputs > 0 {
-            lane.context.decode(&mut lane.batch)?;
-            logits = lane.context.all_logits(outputs)?;
+            stream.context.decode(&mut stream.batch)?;
+            logits = stream.context.all_logits(outputs)?;
         }
         let mut rows = logits.chunks_exact(vocabulary);
         let answer = |choice: &Choice| {

@@ -82,7 +82,7 @@ fn ask(
         prompter,
         separator: None,
         corpus: None,
-        gallery: None,
+        images: None,
     };
     run(model, &settings(threads), &request, &mut |_, _| ())
 }

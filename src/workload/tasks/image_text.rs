@@ -6,8 +6,8 @@
 
 use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
-use super::record::{SightRecord, SightSeconds};
-use super::{Answered, Gallery, Request, TaskError};
+use super::record::{VisionRecord, VisionSeconds};
+use super::{Answered, ImageSet, Request, TaskError};
 use crate::causes;
 use crate::dataset::picture;
 use crate::engine::ContextShape;
@@ -56,11 +56,11 @@ pub(super) fn see(
     model: &dyn Model,
     settings: &Settings,
     request: &Request<'_>,
-    gallery: Gallery<'_>,
+    images: ImageSet<'_>,
     (max_tokens, stop): (u32, &[String]),
     progress: Progress<'_>,
-) -> Result<(Answered, SightRecord), TaskError> {
-    let mut projector = model.projector(gallery.projector, settings)?;
+) -> Result<(Answered, VisionRecord), TaskError> {
+    let mut projector = model.projector(images.projector, settings)?;
     let Fitted { questions, too_long, most, longest_part } =
         fit(model, projector.as_ref(), request, max_tokens)?;
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
@@ -74,7 +74,7 @@ pub(super) fn see(
         let name = fitting.picture.name.as_str();
         let mut seen = match encoded.take() {
             Some((known, seen)) if known == name => seen,
-            _ => look(projector.as_mut(), gallery, fitting, &mut times)?,
+            _ => look(projector.as_mut(), images, fitting, &mut times)?,
         };
         let tokens = fitting.before.len() + seen.extent.tokens + fitting.behind.len();
         let start = Instant::now();
@@ -115,13 +115,13 @@ fn shape(
 /// Reads a picture's file and encodes it.
 fn look(
     projector: &mut dyn Projector,
-    gallery: Gallery<'_>,
+    images: ImageSet<'_>,
     fitting: &Fitting<'_>,
     times: &mut Times,
 ) -> Result<EncodedPicture, TaskError> {
     let wrong = |reason: String| TaskError::Picture { id: fitting.question.id.clone(), reason };
     let PictureFile { name, width, height, .. } = fitting.picture;
-    let path = gallery.folder.join(name);
+    let path = images.folder.join(name);
     let picture = picture::bytes(&path)
         .and_then(|bytes| picture::decode(&path, &bytes))
         .map_err(|error| wrong(causes::in_words(&error)))?;
@@ -204,14 +204,14 @@ fn around(
 }
 
 impl Times {
-    fn record(&self, projector: &dyn Projector) -> SightRecord {
+    fn record(&self, projector: &dyn Projector) -> VisionRecord {
         #[expect(clippy::cast_precision_loss, reason = "a mean, shown with two digits")]
         let tokens_per_picture = self.picture_tokens as f64 / f64::from(self.pictures.max(1));
-        SightRecord {
+        VisionRecord {
             pictures: self.pictures,
             tokens_per_picture,
             projector_bytes: projector.bytes(),
-            seconds: SightSeconds {
+            seconds: VisionSeconds {
                 encoding: mean_seconds(self.encoding, self.pictures),
                 prefill: mean_seconds(self.prefill, self.questions),
                 generation: mean_seconds(self.generation, self.questions),
@@ -266,7 +266,7 @@ mod tests {
             prompter: &prompter,
             separator: None,
             corpus: None,
-            gallery: Some(Gallery { folder: &folder, projector }),
+            images: Some(ImageSet { folder: &folder, projector }),
         };
         run(model.as_ref(), &settings(), &request, &mut |_, _| ())
     }
@@ -289,7 +289,7 @@ mod tests {
             prompter: &prompter,
             separator: None,
             corpus: None,
-            gallery: None,
+            images: None,
         };
         let (before, behind) = around(model.as_ref(), &request, &question, text).unwrap();
         let special = |text: &str| model.tokenize(text, false, true).unwrap();
@@ -317,12 +317,13 @@ mod tests {
             question("scenes/000.png", "Which shape is orange?", "square"),
         ];
         let TaskRun { record, memory } = ask(&questions, &projector()).unwrap();
-        let sight = record.sight.unwrap();
-        assert_eq!((sight.pictures, record.questions), (3, 4));
-        assert!(sight.tokens_per_picture >= 64.0, "{sight:?}");
-        assert!(sight.projector_bytes > 500_000, "{sight:?}");
-        for seconds in [sight.seconds.encoding, sight.seconds.prefill, sight.seconds.generation] {
-            assert!(seconds > 0.0, "{sight:?}");
+        let vision = record.vision.unwrap();
+        assert_eq!((vision.pictures, record.questions), (3, 4));
+        assert!(vision.tokens_per_picture >= 64.0, "{vision:?}");
+        assert!(vision.projector_bytes > 500_000, "{vision:?}");
+        for seconds in [vision.seconds.encoding, vision.seconds.prefill, vision.seconds.generation]
+        {
+            assert!(seconds > 0.0, "{vision:?}");
         }
         assert!(memory.iter().any(|buffer| buffer.kv_bytes > 0));
         let right = &record.scores[0].counts;

@@ -42,7 +42,7 @@ struct Heading {
 
 /// What the reference was asked and what it computed.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Shelf {
+pub(super) struct ReferenceFile {
     /// Numbers in a row.
     pub(super) width: usize,
     /// The tokens of each entry: a piece, or the answer to one.
@@ -51,7 +51,7 @@ pub(super) struct Shelf {
     pub(super) rows: Vec<f32>,
 }
 
-impl Shelf {
+impl ReferenceFile {
     pub(super) fn write(&self, path: &Path) -> Result<(), ShelfError> {
         let rows = self.rows.len().checked_div(self.width).unwrap_or(0);
         let heading = Heading { width: self.width, rows, tokens: self.tokens.clone() };
@@ -96,24 +96,28 @@ impl Shelf {
 mod tests {
     use super::*;
 
-    fn shelf() -> Shelf {
-        Shelf { width: 2, tokens: vec![vec![5, 6], vec![]], rows: vec![0.5, -1.0, 2.5, 1e-30] }
+    fn reference_file() -> ReferenceFile {
+        ReferenceFile {
+            width: 2,
+            tokens: vec![vec![5, 6], vec![]],
+            rows: vec![0.5, -1.0, 2.5, 1e-30],
+        }
     }
 
     #[test]
     fn what_is_written_reads_back_to_the_last_bit() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("shelf");
-        shelf().write(&path).unwrap();
-        assert_eq!(Shelf::read(&path, 2).unwrap(), shelf());
+        let path = folder.path().join("reference_file");
+        reference_file().write(&path).unwrap();
+        assert_eq!(ReferenceFile::read(&path, 2).unwrap(), reference_file());
     }
 
     #[test]
     fn another_width_and_a_cut_off_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("shelf");
-        shelf().write(&path).unwrap();
-        let reason = |width| Shelf::read(&path, width).unwrap_err().to_string();
+        let path = folder.path().join("reference_file");
+        reference_file().write(&path).unwrap();
+        let reason = |width| ReferenceFile::read(&path, width).unwrap_err().to_string();
         assert!(reason(4).ends_with("another length"), "{}", reason(4));
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();

@@ -1,10 +1,10 @@
 //! Conversations: one worker listened to from its start to its end.
 //!
 //! What it reports is collected, whatever it does is survived: silence, nonsense, a crash or the
-//! user's wish to stop all end the conversation, never the program.
+//! user's request to stop all end the conversation, never the program.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::launcher::{Exit, Launcher, Monitor, Said, Worker};
+use super::launcher::{Exit, Launcher, Monitor, Worker, WorkerMessage};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::model::artifact::KeptTensor;
@@ -96,7 +96,7 @@ pub struct Limits {
 ///
 /// # Errors
 /// A listener could not keep what it was told. That the worker fails is no error.
-pub async fn converse<L: Launcher>(
+pub async fn run_worker<L: Launcher>(
     launcher: &mut L,
     job: &Job,
     limits: Limits,
@@ -122,7 +122,7 @@ pub async fn converse<L: Launcher>(
     begin(&phase, launcher.now());
     let last = loop {
         match worker.next(limits.silence).await {
-            Said::Event(event) => {
+            WorkerMessage::Event(event) => {
                 // A worker's own first phase is the one that began when it was started.
                 if let Event::Phase(begun) = &*event
                     && *begun != phase
@@ -130,21 +130,21 @@ pub async fn converse<L: Launcher>(
                     phase = begun.clone();
                     begin(&phase, launcher.now());
                 }
-                listener.hear(&BenchmarkEvent::Worker(&event))?;
+                listener.on_event(&BenchmarkEvent::Worker(&event))?;
                 if let Some(last) = report.take(*event) {
                     break last;
                 }
             }
-            Said::Ended(exit) => break Last::Exit(exit),
-            Said::Silence => {
+            WorkerMessage::Ended(exit) => break Last::Exit(exit),
+            WorkerMessage::Silence => {
                 worker.kill().await;
                 break Last::Reason(reason::of_silence(limits.silence));
             }
-            Said::Nonsense(line) => {
+            WorkerMessage::Unreadable(line) => {
                 worker.kill().await;
                 break Last::Reason(reason::of_nonsense(&line));
             }
-            Said::Interrupted => {
+            WorkerMessage::Interrupted => {
                 worker.kill().await;
                 break Last::Interrupted;
             }

@@ -1,4 +1,4 @@
-//! One lane: a context that evaluates chunks, and the threads that score them.
+//! One stream: a context that evaluates chunks, and the threads that score them.
 
 use super::QualityError;
 use super::scoring::{Sink, score_chunk};
@@ -16,7 +16,7 @@ use std::sync::mpsc::Sender;
 /// A chunk, from 0, and the scores of its tokens.
 pub(super) type Scored = (u32, Result<Vec<TokenScore>, QualityError>);
 
-/// The chunks that all lanes share, and which of them are taken.
+/// The chunks that all streams share, and which of them are taken.
 pub(super) struct Assignment {
     tokens: Vec<i32>,
     beginning: Option<i32>,
@@ -43,12 +43,12 @@ impl Assignment {
         self.sink
     }
 
-    /// Lanes begin with the first chunk again.
+    /// Streams begin with the first chunk again.
     pub(super) fn restart(&self) {
         self.next.store(0, Ordering::Relaxed);
     }
 
-    /// No lane begins another chunk.
+    /// No stream begins another chunk.
     pub(super) fn stop(&self) {
         self.next.store(self.shape.chunks, Ordering::Relaxed);
     }
@@ -79,7 +79,7 @@ impl Assignment {
 }
 
 /// A context with its share of the threads.
-pub(super) struct Lane<'model> {
+pub(super) struct Stream<'model> {
     context: Box<dyn Context + 'model>,
     batch: Batch,
     side_by_side: u32,
@@ -87,8 +87,8 @@ pub(super) struct Lane<'model> {
     logits: Vec<f32>,
 }
 
-impl<'model> Lane<'model> {
-    /// A lane that evaluates up to `side_by_side` chunks of `shape` in one batch, with `threads`
+impl<'model> Stream<'model> {
+    /// A stream that evaluates up to `side_by_side` chunks of `shape` in one batch, with `threads`
     /// threads.
     pub(super) fn open(
         model: &'model dyn Model,
@@ -110,7 +110,7 @@ impl<'model> Lane<'model> {
             context: model.context(&settings, context_shape, ContextPurpose::Separate)?,
             batch: Batch::with_capacity(batch as usize),
             side_by_side,
-            // They score while llama.cpp's threads of this lane are idle.
+            // They score while llama.cpp's threads of this stream are idle.
             threads: rayon::ThreadPoolBuilder::new()
                 .num_threads(threads as usize)
                 .build()

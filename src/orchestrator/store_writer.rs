@@ -5,12 +5,12 @@ use crate::results::store::Store;
 
 /// Keeps a run in the store: each trial in one transaction, as soon as it has something new.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct StoreWriter {
     store: Store,
     run_id: String,
 }
 
-impl Keeper {
+impl StoreWriter {
     /// Keeps into this store.
     #[must_use]
     pub fn new(store: Store) -> Self {
@@ -18,8 +18,8 @@ impl Keeper {
     }
 }
 
-impl Listener for Keeper {
-    fn hear(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+impl Listener for StoreWriter {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, .. } => {
                 self.run_id.clone_from(&run.id);
@@ -31,8 +31,8 @@ impl Listener for Keeper {
                 self.store.save_trial(&self.run_id, *position, trial)?;
                 self.store.save_active(&self.run_id, *active_seconds)?;
             }
-            BenchmarkEvent::AnchorMeasured(anchor) => {
-                self.store.save_anchor(&self.run_id, anchor)?;
+            BenchmarkEvent::DriftControlMeasured(control) => {
+                self.store.save_drift_control(&self.run_id, control)?;
             }
             BenchmarkEvent::RunEnded { run } => {
                 self.store.save_active(&self.run_id, run.active_seconds)?;
