@@ -95,7 +95,7 @@ impl<L: Launcher> Benchmark<'_, L> {
                         Purpose::Tasks => self.measure_tasks(visit, &tasks).await?,
                         Purpose::Round(round) => self.measure_round(visit, round).await?,
                         Purpose::DriftControl(round) => {
-                            self.measure_drift_control(visit, round).await?
+                            self.measure_drift_control(visit, round).await?;
                         }
                     }
                 }
