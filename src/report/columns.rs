@@ -3,7 +3,7 @@
 use super::numbers::Scale;
 use super::text::{sanitize, shorten, width};
 use crate::experiment::requirements::{GENERATION, MEMORY};
-use crate::results::metric::Metric;
+use crate::results::metric::{Digits, Metric, Shown};
 use crate::results::summary::{Row, Summary};
 use crate::results::verdict::{Check, Outcome, Verdict};
 use crate::statistics::estimate::Estimate;
@@ -87,37 +87,8 @@ impl Column {
             Kind::Variant => 100,
             Kind::Verdict => 92,
             Kind::Ratio(_) => 40,
-            Kind::Figure(metric) => match metric {
-                Metric::FileBytes => 95,
-                Metric::Speed(test) if Some(test) == summary.generation => 94,
-                Metric::Kld | Metric::EmbeddingCosine => INDISPENSABLE,
-                Metric::PeakRssBytes => 90,
-                Metric::DeviceBytes => 89,
-                Metric::TtftMedianSeconds => 88,
-                Metric::Perplexity => 87,
-                Metric::Speed(_) => DECIDES,
-                Metric::TopTokenAgreement => 76,
-                Metric::NearestAgreement => 35,
-                Metric::JoulesPerToken => 72,
-                Metric::Ttft90Seconds => 66,
-                Metric::ItlMedianSeconds => 64,
-                Metric::Itl90Seconds => 58,
-                Metric::BitsPerWeight => 56,
-                Metric::WarmLoadSeconds => 54,
-                Metric::ColdLoadSeconds => 53,
-                Metric::PerplexityIncrease => 36,
-                Metric::Kld99 => 34,
-                Metric::GpuUtilization => 28,
-                Metric::GpuWatts => 27,
-                Metric::GpuCelsius => 26,
-                Metric::CpuCoresUsed => 25,
-                Metric::WeightsBytes => 22,
-                Metric::KvBytes => 21,
-                Metric::ComputeBytes => 20,
-                Metric::QuantizeSeconds => 10,
-                Metric::Task(column) if column.is_main => 91,
-                Metric::Task(_) => 38,
-            },
+            Kind::Figure(Metric::Speed(test)) if Some(test) == summary.generation => 94,
+            Kind::Figure(metric) => metric.descriptor().importance,
         }
     }
 
@@ -220,7 +191,7 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
 fn absent(row: &Row, metric: Metric) -> &'static str {
     if row.is_inapplicable(metric) {
         ""
-    } else if row.is_reference && metric.is_comparison() && row.failure.is_none() {
+    } else if row.is_reference && metric.descriptor().is_comparison && row.failure.is_none() {
         "ref"
     } else {
         "-"
@@ -310,52 +281,45 @@ fn presentation(metric: Metric, estimates: &[Option<Estimate>]) -> (Vec<String>,
     let fixed = |factor: f64, decimals: usize| Scale { factor, decimals };
     // From 10 GiB on a column in MiB has digits that nobody reads.
     let large = values.iter().any(|&value| value * GIBIBYTE >= 10.0);
-    let (byte_unit, bytes) =
-        if large { ("GiB", fixed(GIBIBYTE, 2)) } else { ("MiB", typical(MEBIBYTE, 3)) };
+    let descriptor = metric.descriptor();
+    let mut title: Vec<String> = descriptor.title.iter().map(|&line| line.to_owned()).collect();
     match metric {
-        Metric::FileBytes => (lines(["file", byte_unit]), bytes),
-        Metric::BitsPerWeight => (lines(["bits/", "weight"]), fixed(1.0, 2)),
-        Metric::QuantizeSeconds => (lines(["quantize", "s"]), typical(1.0, 2)),
-        Metric::ColdLoadSeconds => (lines(["load", "cold", "ms"]), typical(1e3, 3)),
-        Metric::WarmLoadSeconds => (lines(["load", "warm", "ms"]), typical(1e3, 3)),
-        Metric::PeakRssBytes => (lines(["peak", "RSS", byte_unit]), bytes),
-        Metric::DeviceBytes => (lines(["peak", "VRAM", byte_unit]), bytes),
-        Metric::WeightsBytes => (lines(["weights", byte_unit]), bytes),
-        Metric::KvBytes => (lines(["KV", byte_unit]), bytes),
-        Metric::ComputeBytes => (lines(["compute", byte_unit]), bytes),
         Metric::Speed(test) => {
-            let name = test.to_string();
-            let mut title: Vec<String> = name.split(" @ ").map(str::to_owned).collect();
+            title.extend(test.to_string().split(" @ ").map(str::to_owned));
             if let Some(depth) = title.get_mut(1) {
                 *depth = format!("@ {depth}");
             }
-            title.push(test.unit().short().to_owned());
-            (title, typical(1.0, 3))
         }
-        Metric::TtftMedianSeconds => (lines(["TTFT", "p50", "ms"]), typical(1e3, 3)),
-        Metric::Ttft90Seconds => (lines(["TTFT", "p90", "ms"]), typical(1e3, 3)),
-        Metric::ItlMedianSeconds => (lines(["ITL", "p50", "ms"]), typical(1e3, 3)),
-        Metric::Itl90Seconds => (lines(["ITL", "p90", "ms"]), typical(1e3, 3)),
-        Metric::JoulesPerToken => (lines(["energy", "J/token"]), typical(1.0, 3)),
-        Metric::CpuCoresUsed => (lines(["CPU", "cores"]), fixed(1.0, 1)),
-        Metric::GpuUtilization => (lines(["GPU", "use", "%"]), fixed(100.0, 0)),
-        Metric::GpuWatts => (lines(["GPU", "power", "W"]), fixed(1.0, 0)),
-        Metric::GpuCelsius => (lines(["GPU", "heat", "°C"]), fixed(1.0, 0)),
-        Metric::Perplexity => (lines(["PPL"]), typical(1.0, 4)),
-        Metric::PerplexityIncrease => (lines(["PPL", "vs ref", "+%"]), fixed(100.0, 2)),
-        Metric::Kld => (lines(["KLD", "nats"]), Scale::smallest(&values, 2, 3, 5)),
-        Metric::Kld99 => (lines(["KLD", "p99", "nats"]), typical(1.0, 3)),
-        Metric::TopTokenAgreement => (lines(["same", "top", "%"]), fixed(100.0, 1)),
         Metric::Task(column) => {
             let (name, format) = column.task.parts();
-            let mut title = vec![name.to_owned()];
+            title.push(name.to_owned());
             title.extend(format.map(|format| format!("@{format}")));
-            title.extend([column.metric.to_string(), "%".to_owned()]);
-            (title, fixed(column.metric.percent_factor(), 1))
+            title.push(column.metric.to_string());
         }
-        Metric::EmbeddingCosine => (lines(["cosine", "to ref"]), fixed(1.0, 5)),
-        Metric::NearestAgreement => (lines(["same", "nearest", "%"]), fixed(100.0, 1)),
+        _ => {}
     }
+    let (unit, scale) = match descriptor.shown {
+        Shown::Bytes if large => ("GiB", fixed(GIBIBYTE, 2)),
+        Shown::Bytes => ("MiB", typical(MEBIBYTE, 3)),
+        Shown::In(unit, factor, digits) => {
+            let factor = match metric {
+                Metric::Task(column) => column.metric.percent_factor(),
+                _ => factor,
+            };
+            let unit = match metric {
+                Metric::Speed(test) => test.unit().short(),
+                _ => unit,
+            };
+            let scale = match digits {
+                Digits::Significant(digits) => typical(factor, digits),
+                Digits::Decimals(decimals) => fixed(factor, decimals),
+                Digits::OfSmallest(digits) => Scale::smallest(&values, digits, 3, 5),
+            };
+            (unit, scale)
+        }
+    };
+    title.extend(Some(unit.to_owned()).filter(|unit| !unit.is_empty()));
+    (title, scale)
 }
 
 fn lines<const N: usize>(lines: [&str; N]) -> Vec<String> {

@@ -63,7 +63,7 @@ fn write(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, ::csv::Error> {
     let mut titles: Vec<String> = ABOUT.map(str::to_owned).to_vec();
     for metric in &metrics {
         titles.push(metric.name());
-        if metric.has_interval() {
+        if metric.descriptor().has_interval {
             titles.push(format!("{}_low", metric.name()));
             titles.push(format!("{}_high", metric.name()));
         }
@@ -116,7 +116,7 @@ fn figure(row: &Row, metric: Metric) -> Vec<String> {
     let interval = estimate.and_then(|estimate| estimate.interval);
     let text = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let mut fields = vec![text(estimate.map(|estimate| estimate.value))];
-    if metric.has_interval() {
+    if metric.descriptor().has_interval {
         fields.push(text(interval.map(|interval| interval.low)));
         fields.push(text(interval.map(|interval| interval.high)));
     }

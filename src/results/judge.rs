@@ -173,10 +173,10 @@ pub(super) fn mark_best(rows: &mut [Row], model: &ModelSummary, metrics: &[Metri
         rows.iter().map(|row| Some(&row.label) == reference.as_ref()).collect();
     let is_reference_variant = |row: usize| is_reference[row];
     for &metric in metrics {
-        let Some(better) = metric.better() else { continue };
+        let Some(better) = metric.descriptor().better else { continue };
         let figures: Vec<(usize, Figure)> = sound
             .iter()
-            .filter(|&&row| !(metric.is_comparison() && is_reference_variant(row)))
+            .filter(|&&row| !(metric.descriptor().is_comparison && is_reference_variant(row)))
             .filter_map(|&row| Some((row, rows[row].figures.get(&metric)?.clone())))
             .collect();
         let relation = |own: &Figure, other: &Figure| {

@@ -205,7 +205,7 @@ impl Row {
     pub fn is_unstable(&self, metric: Metric) -> bool {
         let width =
             self.figures.get(&metric).and_then(|figure| figure.estimate.relative_half_width());
-        matches!((width, metric.stable_within()), (Some(width), Some(limit)) if width > limit)
+        matches!((width, metric.descriptor().stable_within), (Some(width), Some(limit)) if width > limit)
     }
 }
 

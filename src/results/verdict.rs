@@ -83,8 +83,8 @@ impl Verdict {
                 name => known.iter().copied().find(|metric| metric.name() == name),
             };
             let figure = match measured {
-                Some(metric) if is_reference && metric.is_comparison() => {
-                    let is_best = metric.better() == Some(Better::Higher);
+                Some(metric) if is_reference && metric.descriptor().is_comparison => {
+                    let is_best = metric.descriptor().better == Some(Better::Higher);
                     Some(Figure::exact(if is_best { 1.0 } else { 0.0 }))
                 }
                 measured => measured.and_then(|metric| figures.get(&metric).cloned()),

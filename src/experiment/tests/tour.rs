@@ -120,15 +120,16 @@ fn figures(text: &mut String) {
         "\n## Figures\n\nWhat `min_` and `max_` may stand before in `[requirements]`, and the names in JSON and CSV. Rates \
          and tasks are those of the experiment: `pp512`, `tg128` and `questions` are examples. `memory_bytes` is \
          resident memory and memory of devices together, `generation_tokens_per_second` the rate of the first \
-         generation test.\n\n| figure | better |\n| --- | --- |\n",
+         generation test.\n\n| figure | better | what it is |\n| --- | --- | --- |\n",
     );
     for metric in Metric::all(&tests, &[column]) {
-        let better = match metric.better() {
+        let better = match metric.descriptor().better {
             Some(Better::Lower) => "lower",
             Some(Better::Higher) => "higher",
             None => "",
         };
-        writeln!(text, "| `{}` | {better} |", metric.name()).unwrap();
+        let definition = metric.descriptor().definition;
+        writeln!(text, "| `{}` | {better} | {definition} |", metric.name()).unwrap();
     }
 }
 

@@ -1,0 +1,206 @@
+//! Metrics: what a column of the comparison shows, and what requirements are bounds on.
+
+mod table;
+
+pub use table::{Descriptor, Digits, Models, Shown};
+
+use super::tasks::TaskName;
+use super::workloads::SpeedTest;
+use crate::metrics::TaskMetric;
+use serde::{Serialize, Serializer};
+use table::{BEFORE_SPEED, MAIN_TASK_IMPORTANCE, SPEED, TABLE, TASK};
+
+/// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    /// Bytes of the file.
+    FileBytes,
+    /// Bits per weight over all tensors.
+    BitsPerWeight,
+    /// Seconds it took to make the variant.
+    QuantizeSeconds,
+    /// Seconds of a load with the file dropped from the page cache.
+    ColdLoadSeconds,
+    /// Seconds of a load from the page cache.
+    WarmLoadSeconds,
+    /// Highest resident memory of the worker, bytes.
+    PeakRssBytes,
+    /// Highest memory on devices of their own (discrete GPUs), bytes.
+    DeviceBytes,
+    /// llama.cpp's weights in memory, bytes, over all buffers.
+    WeightsBytes,
+    /// llama.cpp's KV cache, bytes, over all buffers.
+    KvBytes,
+    /// llama.cpp's compute buffers, bytes.
+    ComputeBytes,
+    /// Tokens, or embedded texts, per second of a throughput test.
+    Speed(SpeedTest),
+    /// Median time to first token over the test prompts, seconds.
+    TtftMedianSeconds,
+    /// 90th percentile of the time to first token over the test prompts, seconds.
+    Ttft90Seconds,
+    /// Median inter-token latency over all tokens of all answers but their first, seconds.
+    ItlMedianSeconds,
+    /// 90th percentile of the inter-token latency, seconds.
+    Itl90Seconds,
+    /// Energy of everything that could be read, per generated token, joules.
+    JoulesPerToken,
+    /// Cores' worth of processor time that the worker used while generating.
+    CpuCoresUsed,
+    /// Use of the busiest GPU while generating, 0 to 1.
+    GpuUtilization,
+    /// Power of all GPUs while generating, watts.
+    GpuWatts,
+    /// Highest GPU temperature while generating, °C.
+    GpuCelsius,
+    /// Perplexity.
+    Perplexity,
+    /// Perplexity over the reference's, minus 1.
+    PerplexityIncrease,
+    /// Mean Kullback–Leibler divergence from the reference, nats.
+    Kld,
+    /// 99th percentile of that divergence over tokens, nats.
+    Kld99,
+    /// Fraction of positions whose most probable token is the reference's.
+    TopTokenAgreement,
+    /// Mean cosine of embeddings with the reference's, 1 being the same direction.
+    EmbeddingCosine,
+    /// Fraction of texts whose nearest other text is the reference's.
+    NearestAgreement,
+    /// A metric of a task, as the task's metric is defined (0 to 1, or 0 to 100).
+    Task(TaskColumn),
+}
+
+/// One metric of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskColumn {
+    /// The task.
+    pub task: TaskName,
+    /// The metric.
+    pub metric: TaskMetric,
+    /// Whether it is the task's first, which stands for it.
+    pub is_main: bool,
+}
+
+/// Which of two figures is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// The lower one.
+    Lower,
+    /// The higher one.
+    Higher,
+}
+
+impl Metric {
+    /// All metrics in the order of columns, with these throughput tests and metrics of tasks.
+    #[must_use]
+    pub fn all(speed_tests: &[SpeedTest], tasks: &[TaskColumn]) -> Vec<Self> {
+        let (before, behind) = TABLE.split_at(BEFORE_SPEED);
+        let known = |rows: &'static [(Self, Descriptor)]| rows.iter().map(|(metric, _)| *metric);
+        known(before)
+            .chain(speed_tests.iter().map(|&test| Self::Speed(test)))
+            .chain(known(behind))
+            .chain(tasks.iter().map(|&column| Self::Task(column)))
+            .collect()
+    }
+
+    /// What is known of it before anything is measured.
+    #[must_use]
+    pub fn descriptor(self) -> Descriptor {
+        match self {
+            Self::Speed(_) => SPEED,
+            Self::Task(column) if column.is_main => {
+                Descriptor { importance: MAIN_TASK_IMPORTANCE, ..TASK }
+            }
+            // A test looks whether each of the others has a row.
+            metric => TABLE.iter().find(|(of, _)| *of == metric).map_or(TASK, |(_, row)| *row),
+        }
+    }
+
+    /// Stable name with its unit, for CSV and JSON: `pp512_tokens_per_second`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Speed(test) => {
+                let name = test.to_string().replace(" @ ", "_").replace('+', "_");
+                format!("{name}_{}_per_second", test.unit().word())
+            }
+            Self::Task(TaskColumn { task, metric, .. }) => {
+                let name = format!("task_{task}_{metric}").to_lowercase();
+                name.replace(['-', '@', '.'], "_")
+            }
+            metric => metric.descriptor().name.to_owned(),
+        }
+    }
+
+    /// The throughput test whose rate is called so.
+    #[must_use]
+    pub fn speed_test(name: &str) -> Option<SpeedTest> {
+        let test = name.strip_suffix("_per_second")?;
+        let test = test.strip_suffix("_tokens").or_else(|| test.strip_suffix("_embeddings"))?;
+        let test = test.replace("_d", "@d").replace("_tg", "+tg").parse().ok()?;
+        (Self::Speed(test).name() == name).then_some(test)
+    }
+
+    /// The throughput test of embeddings that it is the figure of.
+    #[must_use]
+    pub fn embedding_test(self) -> Option<SpeedTest> {
+        match self {
+            Self::Speed(test) => Some(test).filter(|test| test.embeds()),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_for_a_header() {
+        let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "embed64x8"]
+            .map(|test| test.parse::<SpeedTest>().unwrap());
+        let columns = [("arc-easy@chatml", "acc"), ("arc-easy@none", "acc"), ("de_en", "ndcg@10")];
+        let columns = columns.map(|(task, metric)| TaskColumn {
+            task: task.parse().unwrap(),
+            metric: metric.parse().unwrap(),
+            is_main: true,
+        });
+        let metrics = Metric::all(&tests, &columns);
+        let names: BTreeSet<String> = metrics.iter().map(|metric| metric.name()).collect();
+        assert_eq!(names.len(), metrics.len());
+        assert!(names.contains("pp512_d1024_tokens_per_second"));
+        assert!(names.contains("task_arc_easy_chatml_acc"));
+        assert!(names.contains("task_de_en_ndcg_10"));
+        assert!(names.contains("embed64x8_embeddings_per_second"));
+        for test in tests {
+            assert_eq!(Metric::speed_test(&Metric::Speed(test).name()), Some(test));
+        }
+        assert_eq!(Metric::speed_test("generation_tokens_per_second"), None);
+        for name in names {
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_figure_has_a_row_of_its_own() {
+        let rows: BTreeSet<Metric> = TABLE.iter().map(|(metric, _)| *metric).collect();
+        assert_eq!(rows.len(), TABLE.len());
+        // The last of the fixed kinds; a new one behind it needs a row, too.
+        let last = Metric::NearestAgreement;
+        assert_eq!(last.descriptor().name, "nearest_text_agreement");
+        for (metric, row) in TABLE {
+            assert_eq!(metric.descriptor(), row);
+            assert!(!row.name.is_empty() && !row.title.is_empty() && !row.definition.is_empty());
+            // Only what varies can be unstable.
+            assert!(row.has_interval || row.stable_within.is_none(), "{}", row.name);
+        }
+    }
+}
