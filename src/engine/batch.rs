@@ -6,8 +6,6 @@ use super::error::EngineError;
 #[derive(Debug)]
 pub struct Batch {
     pub(super) tokens: Vec<i32>,
-    /// Hidden states in place of tokens; empty if there are tokens.
-    pub(super) hidden: Vec<f32>,
     pub(super) positions: Vec<i32>,
     /// Sequences that each token belongs to, at least one.
     pub(super) sequence_counts: Vec<i32>,
@@ -23,7 +21,6 @@ impl Batch {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             tokens: Vec::with_capacity(capacity),
-            hidden: Vec::new(),
             positions: Vec::with_capacity(capacity),
             sequence_counts: Vec::with_capacity(capacity),
             sequences: Vec::with_capacity(capacity),
@@ -35,7 +32,6 @@ impl Batch {
     /// Removes all tokens.
     pub fn clear(&mut self) {
         self.tokens.clear();
-        self.hidden.clear();
         self.positions.clear();
         self.sequence_counts.clear();
         self.sequences.clear();
@@ -78,21 +74,6 @@ impl Batch {
         self.sequence_counts.push(i32::try_from(sequences.len()).unwrap_or(i32::MAX));
         self.outputs.push(i8::from(output));
         Ok(())
-    }
-
-    /// Hidden states, rows of `width`, at the first positions of sequence 0 in place of the embeddings of
-    /// tokens; every position has an output. What does not fill a row is left out.
-    pub(super) fn of_hidden(hidden: &[f32], width: usize) -> Self {
-        let count = hidden.len().checked_div(width).unwrap_or(0);
-        let mut batch = Self::with_capacity(count);
-        batch.hidden.extend_from_slice(&hidden[..count * width]);
-        // Not read where there are hidden states; its length is the batch's.
-        batch.tokens.resize(count, 0);
-        batch.positions.extend(0..i32::try_from(count).unwrap_or(i32::MAX));
-        batch.sequences.resize(count, 0);
-        batch.sequence_counts.resize(count, 1);
-        batch.outputs.resize(count, 1);
-        batch
     }
 
     /// Number of tokens.

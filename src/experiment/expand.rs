@@ -21,7 +21,7 @@ const MOST_COMBINATIONS: usize = 1000;
 
 /// Where an experiment comes from: it decides what its paths and missing names mean.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     /// Folder at which relative paths start.
     pub base: &'a Path,
     /// The name of an experiment that names itself not.
@@ -35,7 +35,7 @@ pub struct Origin<'a> {
 }
 
 /// Turns what was written into what it means; what is wrong goes to `problems`.
-pub fn expand(
+pub(crate) fn expand(
     file: &ExperimentFile,
     calibration: &CalibrationChoice,
     origin: Origin<'_>,
@@ -68,7 +68,7 @@ pub fn expand(
 }
 
 /// Why `name` cannot stand in a table, if it cannot.
-pub fn wrong_name(name: &str) -> Option<&'static str> {
+pub(crate) fn wrong_name(name: &str) -> Option<&'static str> {
     if name.trim().is_empty() {
         Some("is empty")
     } else if name.chars().any(char::is_control) {
@@ -82,7 +82,7 @@ pub fn wrong_name(name: &str) -> Option<&'static str> {
 
 /// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
 /// with the experiment's is reported once, where it stands.
-pub fn workloads_of_model(
+pub(crate) fn workloads_of_model(
     own: &WorkloadsFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
@@ -109,7 +109,10 @@ fn expand_workloads(
 }
 
 /// Every combination of the values of settings.
-pub fn combinations(file: &Located<SettingsFile>, problems: &mut Vec<Problem>) -> Vec<Settings> {
+pub(crate) fn combinations(
+    file: &Located<SettingsFile>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Settings> {
     let values =
         |key: &str| file.get(key).map_or(&[] as &[Located<Value>], |values| values.as_slice());
     let keys = SETTINGS.keys.iter().map(|key| key.name);

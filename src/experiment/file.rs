@@ -17,7 +17,7 @@ use toml::de::DeTable;
 
 /// What the user wrote.
 #[derive(Debug, Clone, Deserialize)]
-pub struct ExperimentFile {
+pub(crate) struct ExperimentFile {
     /// Of all models that have none of their own.
     pub quantizations: Option<Many<Quantization>>,
     /// Of all models that have none of their own.
@@ -33,7 +33,7 @@ pub struct ExperimentFile {
 
 /// `[experiment]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct RunFile {
+pub(crate) struct RunFile {
     pub name: Option<Located<String>>,
     pub rounds: Located<u32>,
     pub repetitions: Located<u32>,
@@ -42,11 +42,11 @@ pub struct RunFile {
 }
 
 /// `[settings]`: the values of each key.
-pub type SettingsFile = BTreeMap<String, Many<serde_json::Value>>;
+pub(crate) type SettingsFile = BTreeMap<String, Many<serde_json::Value>>;
 
 /// `[workloads]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct WorkloadsFile {
+pub(crate) struct WorkloadsFile {
     pub cold_load: Located<bool>,
     pub speed: Many<super::workloads::SpeedTest>,
     pub latency: Located<LatencyFile>,
@@ -56,7 +56,7 @@ pub struct WorkloadsFile {
 
 /// `[workloads.latency]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct LatencyFile {
+pub(crate) struct LatencyFile {
     pub enabled: Located<bool>,
     pub prompts: Located<String>,
     pub format: Located<FormatChoice>,
@@ -70,7 +70,7 @@ pub struct LatencyFile {
 
 /// `[workloads.quality]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct QualityFile {
+pub(crate) struct QualityFile {
     pub enabled: Located<bool>,
     pub text: Located<String>,
     pub context: Located<u32>,
@@ -83,7 +83,7 @@ pub struct QualityFile {
 
 /// One `[[models]]` table.
 #[derive(Debug, Clone, Deserialize)]
-pub struct ModelFile {
+pub(crate) struct ModelFile {
     /// Keys whose values are wrong, which is told already.
     pub wrong: Many<String>,
     pub name: Option<Located<String>>,
@@ -100,7 +100,7 @@ pub struct ModelFile {
 
 impl WorkloadsFile {
     /// The tasks that were written.
-    pub fn tasks(&self) -> &[Located<TaskFile>] {
+    pub(crate) fn tasks(&self) -> &[Located<TaskFile>] {
         self.tasks.as_deref().map_or(&[], Vec::as_slice)
     }
 }
@@ -110,7 +110,7 @@ impl ExperimentFile {
     ///
     /// # Errors
     /// The table of keys and the types here do not agree, which no file should bring to light.
-    pub fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Result<Self, Problem> {
+    pub(crate) fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Result<Self, Problem> {
         let mut root = keys::read(root, problems);
         lay_models_over(&mut root);
         serde_json::to_value(&root)
@@ -120,7 +120,7 @@ impl ExperimentFile {
     }
 
     /// All models.
-    pub fn models(&self) -> &[Located<ModelFile>] {
+    pub(crate) fn models(&self) -> &[Located<ModelFile>] {
         self.models.as_deref().map_or(&[], Vec::as_slice)
     }
 }

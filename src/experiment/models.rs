@@ -14,7 +14,7 @@ use crate::model::source::Source;
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
 /// Every model of the file, and those that this build cannot measure; what is wrong goes to `problems`.
-pub fn expand(
+pub(crate) fn expand(
     file: &ExperimentFile,
     calibration: &CalibrationChoice,
     origin: Origin<'_>,
@@ -149,7 +149,7 @@ fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -
 }
 
 /// A ladder below the source's own precision; a source that is quantized already is taken as it is.
-pub fn default_quantizations(source: &Source) -> Vec<Quantization> {
+pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
     let own = own_type(source);
     if matches!(source, Source::Directory(_)) || own.is_some_and(|own| !own.is_float()) {
         return Vec::new();

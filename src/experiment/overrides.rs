@@ -41,7 +41,7 @@ pub struct Overrides {
 
 /// What a model named on the command line gets.
 #[derive(Debug, Clone, Default)]
-pub struct Fallback {
+pub(crate) struct Fallback {
     /// The file's top-level list.
     pub quantizations: Option<Vec<Quantization>>,
     /// The file's `[calibration]`.
@@ -51,7 +51,7 @@ pub struct Fallback {
 }
 
 /// The end of a message about an unknown name.
-pub fn hint(nearest: Option<&str>, known: &[String]) -> String {
+pub(crate) fn hint(nearest: Option<&str>, known: &[String]) -> String {
     match nearest {
         Some(name) => format!("; did you mean '{name}'?"),
         None => format!("; there are {}", known.join(", ")),
@@ -62,7 +62,7 @@ pub fn hint(nearest: Option<&str>, known: &[String]) -> String {
 ///
 /// # Errors
 /// When a name matches nothing, a number is out of range, or nothing is left.
-pub fn apply(
+pub(crate) fn apply(
     mut experiment: Experiment,
     overrides: &Overrides,
     fallback: &Fallback,

@@ -18,13 +18,13 @@ pub struct Located<T> {
 }
 
 /// A list of values.
-pub type Many<T> = Located<Vec<Located<T>>>;
+pub(crate) type Many<T> = Located<Vec<Located<T>>>;
 
 /// One value of the file, not yet typed.
-pub type RawValue<'a> = Located<&'a DeValue<'a>>;
+pub(crate) type RawValue<'a> = Located<&'a DeValue<'a>>;
 
 /// A value as the table of keys has it, from which serde makes what it is.
-pub type Node = Located<Value>;
+pub(crate) type Node = Located<Value>;
 
 /// What a [`Node`] holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,7 +95,10 @@ impl Node {
 }
 
 /// The candidate that `name` was probably meant to be.
-pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(
+    name: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
     let lower: String = name.to_lowercase().chars().take(64).collect();
     candidates
         .map(|candidate| {

@@ -11,7 +11,7 @@ use crate::dataset::picture;
 use crate::model::source::Source;
 
 /// The projector of a model, if it names one.
-pub fn projector(
+pub(crate) fn projector(
     model: &ModelFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
@@ -35,7 +35,7 @@ fn shows(task: &TaskFile) -> bool {
 }
 
 /// Every task that shows pictures needs a model that sees them.
-pub fn check(file: &ExperimentFile, problems: &mut Vec<Problem>) {
+pub(crate) fn check(file: &ExperimentFile, problems: &mut Vec<Problem>) {
     let models = || file.models().iter();
     let shared = file.workloads.tasks();
     let mut blind: Vec<&Located<TaskFile>> = Vec::new();
@@ -57,12 +57,12 @@ pub fn check(file: &ExperimentFile, problems: &mut Vec<Problem>) {
 }
 
 /// Whether this build can measure a model.
-pub fn is_built_in(model: &ModelFile) -> bool {
+pub(crate) fn is_built_in(model: &ModelFile) -> bool {
     picture::BUILT_IN || model.mmproj.is_none()
 }
 
 /// Models that this build cannot measure. That no other is left is a problem.
-pub fn left_out(
+pub(crate) fn left_out(
     file: &ExperimentFile,
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,

@@ -38,12 +38,6 @@ impl SpeedTest {
         self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
     }
 
-    /// Whether this is a plain prompt-processing test.
-    #[must_use]
-    pub fn is_prompt_only(self) -> bool {
-        self.generated_tokens == 0 && !self.embeds()
-    }
-
     /// Whether texts are embedded.
     #[must_use]
     pub fn embeds(self) -> bool {

@@ -23,7 +23,7 @@ pub struct Thermometer {
 }
 
 /// Finds the thermometers of the processor; those of disks, boards and batteries are left out.
-pub fn thermometers(root: &SystemRoot) -> Finding<Vec<Thermometer>> {
+pub(crate) fn thermometers(root: &SystemRoot) -> Finding<Vec<Thermometer>> {
     let mut files = chip_thermometers(root);
     if files.is_empty() {
         files = zone_thermometers(root);

@@ -18,8 +18,6 @@ pub struct Build {
 #[must_use]
 pub fn environment(machine: &Machine, build: &Build) -> Environment {
     let processor = &machine.processor;
-    let gpus = machine.gpus.nvidia.known().map(Vec::as_slice).unwrap_or_default();
-    let driver = machine.gpus.driver.known();
     Environment {
         quantbench: build.quantbench.clone(),
         llama_cpp: build.llama_cpp.clone(),
@@ -32,13 +30,7 @@ pub fn environment(machine: &Machine, build: &Build) -> Environment {
         cpu_quota_cores: machine.limits.cpu_quota_cores.known().copied(),
         governor: processor.governor.known().cloned(),
         memory_bytes: memory_bytes(machine).unwrap_or_default(),
-        gpus: gpus
-            .iter()
-            .map(|gpu| match driver {
-                Some(driver) => format!("{} (driver {driver})", gpu.name),
-                None => gpu.name.clone(),
-            })
-            .collect(),
+        gpus: machine.gpus.descriptions(),
     }
 }
 

@@ -30,7 +30,7 @@ impl std::error::Error for Raised {}
 
 /// An environment for chat templates; `now` is what `strftime_now` tells.
 #[must_use]
-pub fn environment(now: OffsetDateTime) -> Environment<'static> {
+pub(crate) fn environment(now: OffsetDateTime) -> Environment<'static> {
     let mut environment = Environment::new();
     // These delimiters are the default ones, which always build.
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -50,7 +50,7 @@ pub fn environment(now: OffsetDateTime) -> Environment<'static> {
 /// An environment for the templates of tasks: what is not there is an error rather than an empty
 /// text, and a line end at the end stays.
 #[must_use]
-pub fn strict_environment() -> Environment<'static> {
+pub(crate) fn strict_environment() -> Environment<'static> {
     let mut environment = environment(OffsetDateTime::UNIX_EPOCH);
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true);
@@ -63,7 +63,7 @@ pub fn strict_environment() -> Environment<'static> {
 
 /// What a template that refused its input said; `None` for any other error.
 #[must_use]
-pub fn raised(error: &Error) -> Option<String> {
+pub(crate) fn raised(error: &Error) -> Option<String> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(Raised(message)) = error.downcast_ref() {
@@ -76,7 +76,7 @@ pub fn raised(error: &Error) -> Option<String> {
 
 /// An error of a template in one line: what is wrong, and in which line of it.
 #[must_use]
-pub fn in_words(error: &Error) -> String {
+pub(crate) fn in_words(error: &Error) -> String {
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {
         Some(line) => format!("{what} (line {line} of the template)"),

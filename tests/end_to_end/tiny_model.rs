@@ -11,28 +11,28 @@ const TOKENS: usize = 288;
 
 /// Number format of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weights {
+pub(crate) enum Weights {
     F32,
     F16,
 }
 
 /// Writes the model to a file.
-pub fn write(path: &Path, weights: Weights) {
+pub(crate) fn write(path: &Path, weights: Weights) {
     fs::write(path, bytes(weights)).unwrap();
 }
 
 /// Writes the model with a chat template.
-pub fn write_with_template(path: &Path, template: &str) {
+pub(crate) fn write_with_template(path: &Path, template: &str) {
     fs::write(path, bytes_with(Weights::F16, 512, Some(template))).unwrap();
 }
 
 /// The model as the bytes of a GGUF.
-pub fn bytes(weights: Weights) -> Vec<u8> {
+pub(crate) fn bytes(weights: Weights) -> Vec<u8> {
     bytes_with(weights, 512, None)
 }
 
 /// The same, as if it had been trained with a context of so many tokens.
-pub fn bytes_with_context(weights: Weights, context: u32) -> Vec<u8> {
+pub(crate) fn bytes_with_context(weights: Weights, context: u32) -> Vec<u8> {
     bytes_with(weights, context, None)
 }
 
@@ -46,10 +46,10 @@ fn bytes_with(weights: Weights, context: u32, template: Option<&str>) -> Vec<u8>
 }
 
 /// Tokens that the first layer of [`write_with_window`] attends to; the second attends to all.
-pub const WINDOW: u32 = 64;
+pub(crate) const WINDOW: u32 = 64;
 
 /// Writes a model with layers that attend to a sliding window, in F32.
-pub fn write_with_window(path: &Path) {
+pub(crate) fn write_with_window(path: &Path) {
     let mut metadata = metadata("gemma2", 2048, 2);
     metadata.number("general.file_type", 0);
     metadata.number("gemma2.attention.key_length", 32);
@@ -80,7 +80,7 @@ pub fn write_with_window(path: &Path) {
 }
 
 /// Writes a model that has learnt the embeddings of `positions` positions, in F32.
-pub fn write_with_positions(path: &Path, positions: u32) {
+pub(crate) fn write_with_positions(path: &Path, positions: u32) {
     let mut metadata = metadata("gpt2", positions, 1);
     metadata.number("general.file_type", 0);
     metadata.float("gpt2.attention.layer_norm_epsilon", 1e-5);
@@ -272,16 +272,16 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 /// Numbers that are the same on every machine (Knuth's MMIX generator).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.bits()).unwrap() % limit
     }
 

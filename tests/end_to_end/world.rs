@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// No command of a test takes longer; one that does hangs.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-pub struct World {
+pub(crate) struct World {
     folder: TempDir,
 }
 
 /// How a command ended and what it wrote.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -26,22 +26,22 @@ pub struct Ended {
 
 impl World {
     /// A folder with `tiny-F16.gguf`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap() };
         tiny_model::write(&world.path("tiny-F16.gguf"), Weights::F16);
         world
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
     /// Writes an experiment on the tiny model: `extra` lines at its top.
-    pub fn experiment(&self, quantizations: &str, extra: &str) {
+    pub(crate) fn experiment(&self, quantizations: &str, extra: &str) {
         let text = words(400);
         self.write("text.txt", &text);
         self.write(
@@ -64,14 +64,14 @@ impl World {
     }
 
     /// Makes the folder `variants` with the tiny model in F16 and these quantizations.
-    pub fn ready_variants(&self, quantizations: &str) {
+    pub(crate) fn ready_variants(&self, quantizations: &str) {
         fs::create_dir(self.path("variants")).unwrap();
         fs::copy(self.path("tiny-F16.gguf"), self.path("variants/tiny-F16.gguf")).unwrap();
         let arguments = ["quantize", "tiny-F16.gguf", "--to", quantizations, "-o", "variants"];
         self.run(&arguments).expect(0);
     }
 
-    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
+    pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 4] {
         [
             ("QUANTBENCH_CACHE", self.path("cache")),
             ("QUANTBENCH_STORE", self.path("runs.sqlite")),
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// The program with these arguments, in this world.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.folder.path()).envs(self.environment());
         command.env_remove("QUANTBENCH_WORKER").timeout(PATIENCE);
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// The same as a process that a test can end.
-    pub fn process(&self, arguments: &[&str]) -> process::Command {
+    pub(crate) fn process(&self, arguments: &[&str]) -> process::Command {
         let mut command = process::Command::new(program());
         command.args(arguments).current_dir(self.folder.path()).envs(self.environment());
         command.env_remove("QUANTBENCH_WORKER");
@@ -98,12 +98,12 @@ impl World {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         ended(&mut self.command(arguments))
     }
 
     /// Runs the program with a worker that misbehaves as `fault` says when its job contains `at`.
-    pub fn run_faulty(&self, fault: &str, at: &str, arguments: &[&str]) -> Ended {
+    pub(crate) fn run_faulty(&self, fault: &str, at: &str, arguments: &[&str]) -> Ended {
         ended(
             self.command(arguments)
                 .env("QUANTBENCH_WORKER", worker("faulty.sh"))
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Every file below the cache.
-    pub fn cached_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn cached_files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         collect(&self.path("cache"), &mut files);
         files
@@ -130,16 +130,16 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// The program under test.
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     assert_cmd::cargo::cargo_bin!("quantbench").to_owned()
 }
 
 /// A program that stands in for a worker.
-pub fn worker(name: &str) -> PathBuf {
+pub(crate) fn worker(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workers").join(name)
 }
 
-pub fn ended(command: &mut Command) -> Ended {
+pub(crate) fn ended(command: &mut Command) -> Ended {
     let output = command.output().unwrap();
     Ended {
         code: output.status.code(),
@@ -150,7 +150,7 @@ pub fn ended(command: &mut Command) -> Ended {
 
 impl Ended {
     /// The result as JSON; the test fails with everything that was said if it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match serde_json::from_str(&self.stdout) {
             Ok(value) => value,
             Err(error) => panic!("{error}: {self:?}"),
@@ -158,7 +158,7 @@ impl Ended {
     }
 
     /// The run in the result: everything that was measured.
-    pub fn run_record(&self) -> Value {
+    pub(crate) fn run_record(&self) -> Value {
         let mut document = self.json();
         match document.get_mut("run") {
             Some(run) => run.take(),
@@ -167,13 +167,13 @@ impl Ended {
     }
 
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
     #[track_caller]
-    pub fn expect_message(self, code: i32, parts: &[&str]) -> Self {
+    pub(crate) fn expect_message(self, code: i32, parts: &[&str]) -> Self {
         let ended = self.expect(code);
         for part in parts {
             assert!(ended.stderr.contains(part), "no '{part}' in: {}", ended.stderr);
@@ -184,7 +184,7 @@ impl Ended {
 }
 
 /// A text of so many words that a model of letters can read.
-pub fn words(count: usize) -> String {
+pub(crate) fn words(count: usize) -> String {
     let mut random = tiny_model::Random(7);
     let words = ["the", "small", "model", "reads", "a", "text", "of", "plain", "words"];
     (0..count).map(|_| words[random.below(words.len())]).collect::<Vec<_>>().join(" ")
@@ -192,7 +192,7 @@ pub fn words(count: usize) -> String {
 
 /// Waits until something is so; fails after a while.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -201,7 +201,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Processes whose parent is this one, by their ids. Linux only.
-pub fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
@@ -210,12 +210,12 @@ pub fn children(parent: u32) -> Vec<u32> {
 }
 
 /// Whether a process is there and not just waiting to be noticed by its parent.
-pub fn is_running(id: u32) -> bool {
+pub(crate) fn is_running(id: u32) -> bool {
     stat(id).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
 }
 
 /// Processor time that a process has used.
-pub fn processor_time(id: u32) -> Duration {
+pub(crate) fn processor_time(id: u32) -> Duration {
     // Fields 14 and 15 of the file, in ticks of 10 ms.
     let fields = stat(id).unwrap_or_default();
     let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);

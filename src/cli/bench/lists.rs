@@ -7,11 +7,11 @@ const MOST_VALUES: usize = 1000;
 
 /// Numbers written as a list with ranges, in the order written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbers<T>(pub Vec<T>);
+pub(crate) struct Numbers<T>(pub Vec<T>);
 
 /// Why a text is no list of numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ListError {
+pub(crate) enum ListError {
     /// A part is neither a number nor a range.
     #[error(
         "'{part}' is neither a number nor a range; write 512, 1,2,4, 1-8, 128-1024+128 or 1-64*2"

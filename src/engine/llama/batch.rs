@@ -21,12 +21,10 @@ impl SequencePointers {
             self.0.push(own.as_mut_ptr());
             rest = behind;
         }
-        let null = std::ptr::null_mut();
-        let has_tokens = batch.hidden.is_empty();
         sys::llama_batch {
             n_tokens: i32::try_from(batch.tokens.len()).unwrap_or(i32::MAX),
-            token: if has_tokens { batch.tokens.as_mut_ptr() } else { null },
-            embd: if has_tokens { std::ptr::null_mut() } else { batch.hidden.as_mut_ptr() },
+            token: batch.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
             pos: batch.positions.as_mut_ptr(),
             n_seq_id: batch.sequence_counts.as_mut_ptr(),
             seq_id: self.0.as_mut_ptr(),

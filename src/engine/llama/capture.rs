@@ -174,24 +174,6 @@ impl<'model> CapturingContext<'model> {
         Ok(Flow::Continue)
     }
 
-    /// Evaluates hidden states, `[tokens, width of the model]`, in place of the embeddings of a text's tokens;
-    /// otherwise as [`Self::evaluate`]. There may be as many tokens as the context evaluates at once.
-    ///
-    /// # Errors
-    /// As [`Self::evaluate`].
-    ///
-    /// # Panics
-    /// Goes on with a panic of the sink.
-    pub fn evaluate_hidden(
-        &mut self,
-        hidden: &[f32],
-        sink: &mut dyn Sink,
-    ) -> Result<Flow, EngineError> {
-        self.context.clear_memory();
-        let mut batch = Batch::of_hidden(hidden, self.context.model().width());
-        self.decode(&mut batch, sink)
-    }
-
     fn decode(&mut self, batch: &mut Batch, sink: &mut dyn Sink) -> Result<Flow, EngineError> {
         let sink: NonNull<dyn Sink + '_> = NonNull::from(sink);
         // SAFETY: only the lifetime changes; the pointer is taken out of the state again below,

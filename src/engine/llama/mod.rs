@@ -31,6 +31,7 @@ pub mod tensors;
 mod shim {
     #![allow(
         missing_docs,
+        unreachable_pub,
         missing_debug_implementations,
         non_camel_case_types,
         clippy::all,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// What the user wrote in `corpus`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct CorpusFile {
+pub(crate) struct CorpusFile {
     pub passages: Option<Located<String>>,
     pub id: Located<String>,
     pub text: Located<String>,

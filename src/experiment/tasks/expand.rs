@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
-pub fn expand(
+pub(crate) fn expand(
     tasks: &[Located<TaskFile>],
     base: &Path,
     problems: &mut Vec<Problem>,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// One `[[workloads.tasks]]` table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct TaskFile {
+pub(crate) struct TaskFile {
     /// Keys whose values are wrong, which is told already.
     pub wrong: Many<String>,
     pub name: Option<Located<String>>,
@@ -36,7 +36,7 @@ pub struct TaskFile {
 
 /// `fields`: where in an example things are.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct FieldsFile {
+pub(crate) struct FieldsFile {
     pub id: Option<Located<String>>,
     pub each: Option<Located<String>>,
     pub choices: Option<Located<String>>,
@@ -47,7 +47,7 @@ pub struct FieldsFile {
 
 impl TaskFile {
     /// The texts of a list.
-    pub fn texts(list: Option<&Many<String>>) -> Vec<String> {
+    pub(crate) fn texts(list: Option<&Many<String>>) -> Vec<String> {
         list.iter().flat_map(|list| list.iter()).map(|text| text.value.clone()).collect()
     }
 }

@@ -11,7 +11,7 @@ const KEPT_TEXT: u64 = 1 << 20;
 
 /// Reads little-endian values from a file; every length is checked against what the file has left.
 #[derive(Debug)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     file: BufReader<File>,
     path: PathBuf,
     offset: u64,
@@ -20,7 +20,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Opens `path` at its first byte.
-    pub fn open(path: &Path) -> Result<Self, GgufError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { path: path.to_owned(), source };
         let file = files::open(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::InvalidInput => {
@@ -38,17 +38,17 @@ impl Cursor {
     }
 
     /// Bytes of the file.
-    pub fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
     /// Where the next value begins.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -57,7 +57,7 @@ impl Cursor {
     }
 
     /// Checks that `needed` more bytes are there.
-    pub fn expect(&self, needed: u64, what: &str) -> Result<(), GgufError> {
+    pub(crate) fn expect(&self, needed: u64, what: &str) -> Result<(), GgufError> {
         if needed <= self.remaining() {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Cursor {
     }
 
     /// Reads `N` bytes.
-    pub fn bytes<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
+    pub(crate) fn bytes<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
         self.expect(N as u64, what)?;
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;
@@ -87,7 +87,7 @@ impl Cursor {
     }
 
     /// Checks that the file begins as a GGUF does.
-    pub fn magic(&mut self) -> Result<(), GgufError> {
+    pub(crate) fn magic(&mut self) -> Result<(), GgufError> {
         let mut first = vec![0; usize::try_from(self.file_bytes.min(32)).unwrap_or(32)];
         self.fill(&mut first)?;
         if !first.starts_with(b"GGUF") {
@@ -98,17 +98,22 @@ impl Cursor {
     }
 
     /// Reads a `u32`.
-    pub fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
+    pub(crate) fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
         self.bytes(what).map(u32::from_le_bytes)
     }
 
     /// Reads a `u64`.
-    pub fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
+    pub(crate) fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
         self.bytes(what).map(u64::from_le_bytes)
     }
 
     /// Reads a count of at most `most` things that take at least `least_bytes` each.
-    pub fn count(&mut self, most: u64, least_bytes: u64, what: &str) -> Result<u64, GgufError> {
+    pub(crate) fn count(
+        &mut self,
+        most: u64,
+        least_bytes: u64,
+        what: &str,
+    ) -> Result<u64, GgufError> {
         let offset = self.offset;
         let length = self.u64(what)?;
         if length > most {
@@ -119,12 +124,12 @@ impl Cursor {
     }
 
     /// The error for a length that cannot be meant.
-    pub fn too_large(&self, what: &str, offset: u64, length: u64, most: u64) -> GgufError {
+    pub(crate) fn too_large(&self, what: &str, offset: u64, length: u64, most: u64) -> GgufError {
         GgufError::TooLarge { path: self.path.clone(), what: what.to_owned(), offset, length, most }
     }
 
     /// Reads a string; of a very long one only the beginning is kept.
-    pub fn text(&mut self, what: &str) -> Result<String, GgufError> {
+    pub(crate) fn text(&mut self, what: &str) -> Result<String, GgufError> {
         let length = self.u64(what)?;
         self.expect(length, what)?;
         let kept = length.min(KEPT_TEXT);
@@ -135,7 +140,7 @@ impl Cursor {
     }
 
     /// Reads a string of at most `most` bytes.
-    pub fn short_text(&mut self, most: u64, what: &str) -> Result<String, GgufError> {
+    pub(crate) fn short_text(&mut self, most: u64, what: &str) -> Result<String, GgufError> {
         let offset = self.offset;
         let length = self.u64(what)?;
         if length > most {
@@ -151,13 +156,13 @@ impl Cursor {
     }
 
     /// Passes over a string.
-    pub fn skip_text(&mut self, what: &str) -> Result<(), GgufError> {
+    pub(crate) fn skip_text(&mut self, what: &str) -> Result<(), GgufError> {
         let length = self.u64(what)?;
         self.skip(length, what)
     }
 
     /// Passes over `length` bytes.
-    pub fn skip(&mut self, length: u64, what: &str) -> Result<(), GgufError> {
+    pub(crate) fn skip(&mut self, length: u64, what: &str) -> Result<(), GgufError> {
         self.expect(length, what)?;
         match i64::try_from(length) {
             Ok(distance) => {

@@ -105,7 +105,7 @@ pub enum GgufError {
 }
 
 /// What a file is, judged by its first bytes, when it is no GGUF.
-pub fn describe(first: &[u8]) -> String {
+pub(crate) fn describe(first: &[u8]) -> String {
     let starts = |prefix: &[u8]| first.starts_with(prefix);
     if first.is_empty() {
         "it is empty".to_owned()

@@ -2,7 +2,7 @@
 
 /// A positive definite matrix with strong correlations and columns of very different size, as inputs of a
 /// network have.
-pub fn correlated(size: usize, random: &mut fastrand::Rng) -> Vec<f32> {
+pub(crate) fn correlated(size: usize, random: &mut fastrand::Rng) -> Vec<f32> {
     let samples = 4 * size;
     let causes = size / 4;
     let mixing: Vec<f32> = (0..causes * size).map(|_| normal(random)).collect();
@@ -33,13 +33,13 @@ pub fn correlated(size: usize, random: &mut fastrand::Rng) -> Vec<f32> {
 }
 
 /// A number from the standard normal distribution.
-pub fn normal(random: &mut fastrand::Rng) -> f32 {
+pub(crate) fn normal(random: &mut fastrand::Rng) -> f32 {
     let radius = (-2.0 * (1.0 - random.f32()).ln()).sqrt();
     radius * (std::f32::consts::TAU * random.f32()).cos()
 }
 
 /// `e H eᵀ`.
-pub fn quadratic(matrix: &[f32], error: &[f32]) -> f32 {
+pub(crate) fn quadratic(matrix: &[f32], error: &[f32]) -> f32 {
     let size = error.len();
     let mut sum = 0.0_f64;
     for i in 0..size {

@@ -24,7 +24,7 @@ struct Place {
 
 /// All tensors of a checkpoint, mapped.
 #[derive(Debug)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     files: Vec<MappedFile>,
     tensors: BTreeMap<String, Place>,
 }
@@ -36,7 +36,7 @@ struct Index {
 
 /// A tensor of packed codes: 32-bit words, rows first.
 #[derive(Debug, Clone)]
-pub struct Words {
+pub(crate) struct Words {
     /// Rows and columns.
     pub shape: [usize; 2],
     /// Row by row.
@@ -45,7 +45,7 @@ pub struct Words {
 
 /// A tensor of numbers: rows first.
 #[derive(Debug, Clone)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// As in the checkpoint.
     pub shape: Vec<usize>,
     /// In the order of the checkpoint.
@@ -57,7 +57,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a file is missing, damaged, or disagrees with the index.
-    pub fn open(folder: &Path) -> Result<Self, ImportError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, ImportError> {
         let mut checkpoint = Self { files: Vec::new(), tensors: BTreeMap::new() };
         let index = folder.join("model.safetensors.index.json");
         if !index.exists() {
@@ -109,13 +109,13 @@ impl Checkpoint {
     }
 
     /// The names of all tensors, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this name.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
@@ -123,7 +123,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When there is no such tensor.
-    pub fn shape(&self, name: &str) -> Result<&[usize], ImportError> {
+    pub(crate) fn shape(&self, name: &str) -> Result<&[usize], ImportError> {
         self.place(name).map(|place| place.shape.as_slice())
     }
 
@@ -141,7 +141,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When there is no such tensor, or it is something else.
-    pub fn words(&self, name: &str) -> Result<Words, ImportError> {
+    pub(crate) fn words(&self, name: &str) -> Result<Words, ImportError> {
         let place = self.place(name)?;
         let &[rows, columns] = place.shape.as_slice() else {
             return Err(ImportError::tensor(name, format!("is no matrix: {:?}", place.shape)));
@@ -154,7 +154,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When there is no such tensor, or its elements are something else.
-    pub fn vector(&self, name: &str) -> Result<Vec<u32>, ImportError> {
+    pub(crate) fn vector(&self, name: &str) -> Result<Vec<u32>, ImportError> {
         let place = self.place(name)?;
         if !matches!(place.dtype, Dtype::I32 | Dtype::U32) {
             return Err(ImportError::tensor(name, format!("is {:?} instead of I32", place.dtype)));
@@ -168,7 +168,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When there is no such tensor, or its elements are no finite numbers.
-    pub fn numbers(&self, name: &str) -> Result<Numbers, ImportError> {
+    pub(crate) fn numbers(&self, name: &str) -> Result<Numbers, ImportError> {
         let place = self.place(name)?;
         let bytes = self.bytes(name, place)?;
         let halves = || bytes.as_chunks::<2>().0.iter();

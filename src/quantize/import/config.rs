@@ -46,7 +46,7 @@ impl CheckpointKind {
 
 /// How the weights of a checkpoint are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// Order of the packed codes and meaning of the zero points.
     pub packing: Packing,
     /// Bits of a code.
@@ -88,7 +88,7 @@ impl Configuration {
     ///
     /// # Errors
     /// When there is none, or it says something that is not read.
-    pub fn read(folder: &Path, kind: CheckpointKind) -> Result<Self, ImportError> {
+    pub(crate) fn read(folder: &Path, kind: CheckpointKind) -> Result<Self, ImportError> {
         // AutoAWQ's older name for the same.
         for name in ["quantize_config.json", "quant_config.json"] {
             let path = folder.join(name);
@@ -110,7 +110,7 @@ impl Configuration {
     ///
     /// # Errors
     /// When the module is not whole, or its shapes are none of GPTQ's.
-    pub fn of_module(
+    pub(crate) fn of_module(
         self,
         checkpoint: &Checkpoint,
         name: &str,

@@ -37,7 +37,7 @@ const MODULES: [(&str, &str); 24] = [
 
 /// What the architecture of BASE means for names and rows.
 #[derive(Debug, Clone)]
-pub struct Architecture {
+pub(crate) struct Architecture {
     name: String,
     heads: usize,
     key_value_heads: usize,
@@ -45,7 +45,7 @@ pub struct Architecture {
 
 /// Where a module belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Name of the tensor without `.weight` or `.bias`.
     pub stem: String,
     /// Which of the experts in the tensor, if it holds several.
@@ -59,7 +59,7 @@ impl Architecture {
     ///
     /// # Errors
     /// [`ImportError::Architecture`] for one whose names are not known here.
-    pub fn of(header: &Header) -> Result<Self, ImportError> {
+    pub(crate) fn of(header: &Header) -> Result<Self, ImportError> {
         let name = header.architecture().to_owned();
         let known = [
             "llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3",
@@ -83,13 +83,13 @@ impl Architecture {
 
     /// What the converter adds to a norm's weights.
     #[must_use]
-    pub fn norm_offset(&self) -> f32 {
+    pub(crate) fn norm_offset(&self) -> f32 {
         if self.name.starts_with("gemma") { 1.0 } else { 0.0 }
     }
 
     /// The place of a module; `None` for one that has none.
     #[must_use]
-    pub fn place(&self, module: &str) -> Option<Place> {
+    pub(crate) fn place(&self, module: &str) -> Option<Place> {
         let whole = |stem: &str| Some(Place { stem: stem.to_owned(), expert: None, heads: None });
         match module {
             "model.norm" => return whole("output_norm"),
@@ -136,7 +136,7 @@ fn name_of(module: &str) -> Option<&'static str> {
 /// A checkpoint keeps the two halves of each rotary pair half a head apart, llama.cpp's `llama`
 /// architecture side by side. `None` when rows do not divide into heads of pairs.
 #[must_use]
-pub fn row_order(rows: usize, heads: Option<usize>) -> Option<Vec<usize>> {
+pub(crate) fn row_order(rows: usize, heads: Option<usize>) -> Option<Vec<usize>> {
     let Some(heads) = heads else { return Some((0..rows).collect()) };
     if !rows.is_multiple_of(2 * heads) {
         return None;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// What a tensor is made from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// BASE, as it is.
     Base,
     /// Quantized modules: one, or one per expert.
@@ -38,7 +38,7 @@ pub enum Origin {
 
 /// Everything that is to be written, in the order of BASE.
 #[derive(Debug)]
-pub struct ImportPlan {
+pub(crate) struct ImportPlan {
     /// One per tensor.
     pub origins: Vec<(TensorPlan, Origin)>,
     /// How the checkpoint is packed, which its configuration may say wrongly.
@@ -54,7 +54,7 @@ pub(super) type Modules = BTreeMap<usize, (String, Place)>;
 ///
 /// # Errors
 /// When a module has no place in BASE, another shape than there, or experts are missing.
-pub fn plan(
+pub(crate) fn plan(
     base: &GgufInput,
     checkpoint: &Checkpoint,
     configuration: Configuration,

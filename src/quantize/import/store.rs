@@ -16,7 +16,7 @@ const BLOCK: usize = 32;
 
 /// How a layer is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Storage {
+pub(crate) enum Storage {
     /// `Q4_0`.
     Centred,
     /// `Q8_0`.
@@ -30,7 +30,7 @@ pub enum Storage {
 impl Storage {
     /// What layers with these zero points can be stored as.
     #[must_use]
-    pub fn of(bits: u32, zeros: &[u16]) -> Self {
+    pub(crate) fn of(bits: u32, zeros: &[u16]) -> Self {
         if bits == 8 {
             return if zeros.iter().all(|&zero| zero == 128) { Self::Bytes } else { Self::Half };
         }
@@ -42,7 +42,7 @@ impl Storage {
 
     /// What can store both.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             // Experts of 4 and of 8 bits in one tensor.
             (Self::Bytes, Self::WithMinimum) | (Self::WithMinimum, Self::Bytes) => Self::Half,
@@ -52,7 +52,7 @@ impl Storage {
 
     /// ggml's name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Centred => "Q4_0",
             Self::Bytes => "Q8_0",
@@ -63,14 +63,14 @@ impl Storage {
 
     /// ggml's format.
     #[must_use]
-    pub fn format(self) -> Option<GgmlType> {
+    pub(crate) fn format(self) -> Option<GgmlType> {
         GgmlType::from_name(self.name())
     }
 }
 
 /// Why a layer cannot be stored: `row` has a scale or minimum that F16 cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutOfRange {
+pub(crate) struct OutOfRange {
     /// The row.
     pub row: usize,
 }
@@ -79,7 +79,7 @@ pub struct OutOfRange {
 ///
 /// # Errors
 /// When a scale or minimum does not fit into F16.
-pub fn store(
+pub(crate) fn store(
     layer: &Layer,
     order: impl Iterator<Item = usize>,
     storage: Storage,

@@ -21,7 +21,7 @@ const NIBBLES: usize = 8;
 
 /// Order of the packed codes and meaning of the zero points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub(crate) enum Packing {
     /// GPTQ, zero points stored less one.
     GptqV1,
     /// GPTQ, zero points stored as they are.
@@ -35,7 +35,7 @@ pub enum Packing {
 impl Packing {
     /// Name in a file's metadata.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GptqV1 => "gptq",
             Self::GptqV2 => "gptq_v2",
@@ -47,7 +47,7 @@ impl Packing {
 
 /// Size of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -59,14 +59,14 @@ pub struct Shape {
 impl Shape {
     /// Groups in a row.
     #[must_use]
-    pub fn groups(self) -> usize {
+    pub(crate) fn groups(self) -> usize {
         self.columns.div_ceil(self.group)
     }
 }
 
 /// A quantized layer: row by row.
 #[derive(Debug, Clone)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Its size.
     pub shape: Shape,
     /// One code per weight.
@@ -80,7 +80,7 @@ pub struct Layer {
 impl Layer {
     /// A weight: scale · (code − zero point).
     #[must_use]
-    pub fn weight(&self, row: usize, column: usize) -> f32 {
+    pub(crate) fn weight(&self, row: usize, column: usize) -> f32 {
         let group = row * self.shape.groups() + column / self.shape.group;
         let code = f32::from(self.codes[row * self.shape.columns + column]);
         self.scales[group] * (code - f32::from(self.zeros[group]))
@@ -89,7 +89,7 @@ impl Layer {
 
 /// A module of a checkpoint: the tensors `NAME.qweight`, `NAME.qzeros`, …
 #[derive(Debug, Clone, Copy)]
-pub struct Module<'a> {
+pub(crate) struct Module<'a> {
     /// The checkpoint.
     pub checkpoint: &'a Checkpoint,
     /// How it is packed.
@@ -111,7 +111,7 @@ impl Module<'_> {
     ///
     /// # Errors
     /// When there are no codes, or their shape is impossible.
-    pub fn shape(&self) -> Result<Shape, ImportError> {
+    pub(crate) fn shape(&self) -> Result<Shape, ImportError> {
         let name = self.part("qweight");
         let bits = self.configuration.bits as usize;
         let &[first, second] = self.checkpoint.shape(&name)? else {
@@ -141,7 +141,7 @@ impl Module<'_> {
     ///
     /// # Errors
     /// When they are missing or of the wrong shape.
-    pub fn zeros(&self, shape: Shape) -> Result<Vec<u16>, ImportError> {
+    pub(crate) fn zeros(&self, shape: Shape) -> Result<Vec<u16>, ImportError> {
         let name = self.part("qzeros");
         if self.configuration.is_symmetric && !self.checkpoint.has(&name) {
             return Ok(vec![8; shape.rows * shape.groups()]);
@@ -228,7 +228,7 @@ impl Module<'_> {
     /// # Errors
     /// When a tensor is missing or of the wrong shape, or columns were quantized in another order
     /// than they are stored in.
-    pub fn layer(&self) -> Result<Layer, ImportError> {
+    pub(crate) fn layer(&self) -> Result<Layer, ImportError> {
         let shape = self.shape()?;
         self.check_order(shape)?;
         let (codes, scales) = (self.codes(shape)?, self.scales(shape)?);

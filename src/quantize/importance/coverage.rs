@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// A matrix that covers less of what is rounded is taken for a mistake: percent of the weights.
-pub const LEAST_PERCENT: u64 = 10;
+pub(crate) const LEAST_PERCENT: u64 = 10;
 
 /// Names of weights that are shown where a matrix lacks some.
 const SHOWN: usize = 3;

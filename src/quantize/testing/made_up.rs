@@ -4,18 +4,18 @@ use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, Tenso
 use crate::model::gguf::GgmlType;
 use std::path::Path;
 
-pub const WIDTH: u64 = 64;
-pub const HEADS: u64 = 4;
-pub const VALUE_HEADS: u64 = 2;
-pub const HEAD: u64 = 16;
-pub const FEED_FORWARD: u64 = 96;
-pub const EXPERTS: u64 = 3;
-pub const LAYERS: u64 = 2;
-pub const VOCABULARY: u64 = 40;
+pub(crate) const WIDTH: u64 = 64;
+pub(crate) const HEADS: u64 = 4;
+pub(crate) const VALUE_HEADS: u64 = 2;
+pub(crate) const HEAD: u64 = 16;
+pub(crate) const FEED_FORWARD: u64 = 96;
+pub(crate) const EXPERTS: u64 = 3;
+pub(crate) const LAYERS: u64 = 2;
+pub(crate) const VOCABULARY: u64 = 40;
 
 /// What a layer has besides norms, queries, keys, values and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Architecture {
+pub(crate) struct Architecture {
     /// llama.cpp's name.
     pub name: &'static str,
     /// Tensors of a layer, without `blk.N.`.
@@ -65,7 +65,7 @@ const OUTPUT: (&str, &[u64]) = ("output.weight", &[WIDTH, VOCABULARY]);
 const TIED: &[(&str, &[u64])] = &[EMBEDDING, LAST_NORM];
 const UNTIED: &[(&str, &[u64])] = &[EMBEDDING, LAST_NORM, OUTPUT];
 
-pub const ARCHITECTURES: [Architecture; 9] = [
+pub(crate) const ARCHITECTURES: [Architecture; 9] = [
     Architecture {
         name: "llama",
         layer: &[NORM, Q, K, V, O, FEED_NORM, GATE, UP, DOWN],
@@ -161,7 +161,7 @@ pub const ARCHITECTURES: [Architecture; 9] = [
 ];
 
 /// Writes a model of an architecture in F32.
-pub fn write(architecture: Architecture, path: &Path) {
+pub(crate) fn write(architecture: Architecture, path: &Path) {
     let tensors: Vec<TensorPlan> = architecture
         .whole
         .iter()

@@ -1,6 +1,6 @@
 //! Helpers for tests of several methods.
 
-pub mod made_up;
+pub(crate) mod made_up;
 
 use crate::engine::batch::Batch;
 use crate::engine::llama::backend::Backend;
@@ -13,9 +13,9 @@ use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub const THREADS: u32 = 2;
+pub(crate) const THREADS: u32 = 2;
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     // All in F32 (fused attention would round values to F16), so that nothing but the scales differs.
     Settings {
         threads: Some(THREADS),
@@ -28,12 +28,12 @@ pub fn settings() -> Settings {
 }
 
 /// A few tokens of a small vocabulary.
-pub fn few_tokens() -> Vec<i32> {
+pub(crate) fn few_tokens() -> Vec<i32> {
     (0..24).map(|position| position * 7 % 37 + 1).collect()
 }
 
 /// Log-probabilities after each of at most 128 tokens.
-pub fn log_probabilities(path: &Path, tokens: &[i32]) -> Vec<Vec<f64>> {
+pub(crate) fn log_probabilities(path: &Path, tokens: &[i32]) -> Vec<Vec<f64>> {
     let model =
         Model::load(Backend::initialise(), path, &settings(), LoadExtent::Everything).unwrap();
     let shape = ContextShape { tokens: 128, sequences: 1, batch: 128, ubatch: 128 };
@@ -55,7 +55,7 @@ pub fn log_probabilities(path: &Path, tokens: &[i32]) -> Vec<Vec<f64>> {
 }
 
 /// Mean divergence of one model from another.
-pub fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
+pub(crate) fn divergence(reference: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     let of = |(p, q): (&Vec<f64>, &Vec<f64>)| -> f64 {
         p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
     };
@@ -87,7 +87,7 @@ impl Sink for Squares {
 }
 
 /// The importance of a model's weights for texts of up to 256 tokens.
-pub fn importance_of(path: &Path, texts: &[&[i32]]) -> Vec<Importance> {
+pub(crate) fn importance_of(path: &Path, texts: &[&[i32]]) -> Vec<Importance> {
     let settings = settings();
     let model =
         Model::load(Backend::initialise(), path, &settings, LoadExtent::Everything).unwrap();

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A layer rounded to codes: `[row][column]` and `[row][group]`.
-pub struct Rounded {
+pub(crate) struct Rounded {
     pub bits: u32,
     pub group: usize,
     pub codes: Vec<Vec<u32>>,
@@ -25,10 +25,10 @@ pub struct Rounded {
 
 /// The tensors of a checkpoint.
 #[derive(Default)]
-pub struct Tensors(pub BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
+pub(crate) struct Tensors(pub BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
 /// Rounds rows of weights to nearest; `zero` is the zero point, or one per group is chosen.
-pub fn round(weights: &[Vec<f32>], bits: u32, group: usize, zero: Option<u32>) -> Rounded {
+pub(crate) fn round(weights: &[Vec<f32>], bits: u32, group: usize, zero: Option<u32>) -> Rounded {
     let largest = (1_u32 << bits) - 1;
     let mut rounded = Rounded { bits, group, codes: vec![], scales: vec![], zeros: vec![] };
     for row in weights {
@@ -56,7 +56,7 @@ pub fn round(weights: &[Vec<f32>], bits: u32, group: usize, zero: Option<u32>) -
 }
 
 impl Rounded {
-    pub fn weight(&self, row: usize, column: usize) -> f32 {
+    pub(crate) fn weight(&self, row: usize, column: usize) -> f32 {
         let group = column / self.group;
         let relative = self.codes[row][column] as f32 - self.zeros[row][group] as f32;
         self.scales[row][group] * relative
@@ -104,24 +104,24 @@ fn transposed<T: Copy>(lines: &[Vec<T>]) -> Vec<Vec<T>> {
 }
 
 impl Tensors {
-    pub fn words(&mut self, name: &str, lines: &[Vec<u32>]) {
+    pub(crate) fn words(&mut self, name: &str, lines: &[Vec<u32>]) {
         let bytes = lines.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
         self.0.insert(name.to_owned(), (Dtype::I32, vec![lines.len(), lines[0].len()], bytes));
     }
 
-    pub fn halves(&mut self, name: &str, lines: &[Vec<f32>]) {
+    pub(crate) fn halves(&mut self, name: &str, lines: &[Vec<f32>]) {
         let halves = lines.iter().flatten().map(|&value| half::f16::from_f32(value));
         let bytes = halves.flat_map(half::f16::to_le_bytes).collect();
         self.0.insert(name.to_owned(), (Dtype::F16, vec![lines.len(), lines[0].len()], bytes));
     }
 
-    pub fn floats(&mut self, name: &str, values: &[f32]) {
+    pub(crate) fn floats(&mut self, name: &str, values: &[f32]) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.0.insert(name.to_owned(), (Dtype::F32, vec![values.len()], bytes));
     }
 
     /// `stored_less` is 1 for version 1.
-    pub fn gptq(&mut self, module: &str, layer: &Rounded, stored_less: u32) {
+    pub(crate) fn gptq(&mut self, module: &str, layer: &Rounded, stored_less: u32) {
         let columns: Vec<Vec<u32>> =
             layer.codes.iter().map(|row| gptq_line(row, layer.bits)).collect();
         let mask = (1 << layer.bits) - 1;
@@ -138,7 +138,7 @@ impl Tensors {
         self.halves(&format!("{module}.scales"), &transposed(&layer.scales));
     }
 
-    pub fn awq_gemm(&mut self, module: &str, layer: &Rounded) {
+    pub(crate) fn awq_gemm(&mut self, module: &str, layer: &Rounded) {
         let order = [0, 2, 4, 6, 1, 3, 5, 7];
         let pack = |line: &Vec<u32>| -> Vec<u32> {
             let word = |part: &[u32]| (0..8).fold(0, |word, at| word | part[order[at]] << (4 * at));
@@ -150,7 +150,7 @@ impl Tensors {
         self.halves(&format!("{module}.scales"), &transposed(&layer.scales));
     }
 
-    pub fn awq_gemv(&mut self, module: &str, layer: &Rounded) {
+    pub(crate) fn awq_gemv(&mut self, module: &str, layer: &Rounded) {
         let multiple = match layer.group {
             64 => 2,
             32 => 4,
@@ -180,7 +180,7 @@ impl Tensors {
         self.halves(&format!("{module}.scales"), &scales);
     }
 
-    pub fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         let views = self.0.iter().map(|(name, (dtype, shape, bytes))| {
             (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
         });
