@@ -26,6 +26,17 @@ build: ## compile quantbench with llama.cpp, for this machine's processor
 portable: ## compile for other machines of this architecture, into the folder target/portable/quantbench
 	$(TOOLS) scripts/portable.sh
 
+# While working on quantbench: its own code incrementally and without optimisation, everything else as it is in a release.
+QUICK := --config profile.release.package.quantbench.opt-level=0
+
+.PHONY: quick
+quick: ## compile in seconds after a change, to work on quantbench itself; do not measure with it
+	$(TOOLS) CARGO_INCREMENTAL=1 cargo build $(CARGO_FLAGS) $(QUICK)
+
+.PHONY: quick-test
+quick-test: ## unit tests of a part, compiled like that: make quick-test FILTER=report::
+	$(TOOLS) CARGO_INCREMENTAL=1 cargo test $(CARGO_FLAGS) $(QUICK) --lib -- $(FILTER)
+
 .PHONY: test
 test: ## formatting, lints, licences and all tests
 	cargo fmt --check
