@@ -6,7 +6,7 @@ use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use tempfile::{NamedTempFile, TempPath};
 
 /// How files begin that are written beside their final name.
@@ -151,10 +151,48 @@ impl Place {
     }
 }
 
+/// How long a pipe waits for someone to read it.
+const READER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Opens what is written to as it is. Opening a pipe that nobody reads would wait for ever, deaf to signals.
+///
+/// # Errors
+/// It cannot be opened, or is a pipe that nobody reads.
+#[cfg(unix)]
+pub fn open_stream(path: &Path) -> io::Result<File> {
+    open_stream_within(path, READER_LIMIT)
+}
+
+#[cfg(unix)]
+fn open_stream_within(path: &Path, limit: Duration) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let start = Instant::now();
+    loop {
+        match OpenOptions::new().append(true).custom_flags(waiting).open(path) {
+            Ok(stream) => {
+                let flags = rustix::fs::fcntl_getfl(&stream)?;
+                rustix::fs::fcntl_setfl(&stream, flags - OFlags::NONBLOCK)?;
+                return Ok(stream);
+            }
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
+                if start.elapsed() >= limit {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads the pipe"));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Opens what is written to as it is.
 ///
 /// # Errors
 /// It cannot be opened.
+#[cfg(not(unix))]
 pub fn open_stream(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
@@ -350,97 +388,4 @@ pub fn in_words_of_size_limit() -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_regular_file_is_refused_before_it_is_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = open(folder.path()).unwrap_err().to_string();
-        assert_eq!(error, "it is a folder, not a regular file");
-        #[cfg(unix)]
-        {
-            let socket = folder.path().join("socket");
-            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-            let error = open(&socket).unwrap_err().to_string();
-            assert_eq!(error, "it is a socket, not a regular file");
-            let error = open(Path::new("/dev/null")).unwrap_err().to_string();
-            assert_eq!(error, "it is a device, not a regular file");
-        }
-        assert_eq!(open(&folder.path().join("x")).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn an_input_is_known_by_every_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("input"), "x").unwrap();
-        fs::write(path("other"), "x").unwrap();
-        assert_eq!(input_at(&path("input")), None, "it was not read yet");
-        open(&path("input")).unwrap();
-        fs::hard_link(path("input"), path("hard")).unwrap();
-        #[cfg(unix)]
-        std::os::unix::fs::symlink("input", path("soft")).unwrap();
-        for name in ["input", "hard", "soft", "../"] {
-            let named = folder.path().join(name);
-            let expected = (name != "../").then(|| path("input"));
-            assert_eq!(input_at(&named), expected, "{name}");
-        }
-        assert_eq!(input_at(&path("other")), None);
-        let unfinished = Unfinished::beside(&path("hard")).unwrap();
-        let error = unfinished.finish(&path("hard")).unwrap_err().to_string();
-        assert!(error.ends_with("input, an input"), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn links_are_followed_to_what_is_written() {
-        use std::os::unix::fs::symlink;
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        symlink("to", path("from")).unwrap();
-        symlink("from", path("first")).unwrap();
-        assert_eq!(Place::of(&path("first")).unwrap(), Place::File(path("to")));
-        symlink("/dev/stdout", path("out")).unwrap();
-        assert_eq!(Place::of(&path("out")).unwrap(), Place::StandardOutput);
-        assert_eq!(Place::of(Path::new("/dev/fd/1")).unwrap(), Place::StandardOutput);
-        let device = PathBuf::from("/dev/null");
-        assert_eq!(Place::of(&device).unwrap(), Place::Stream(device));
-        symlink("round", path("round")).unwrap();
-        assert!(Place::of(&path("round")).is_err());
-        assert!(Place::of(folder.path()).is_err());
-    }
-
-    #[test]
-    fn what_a_dead_process_left_is_swept_and_what_a_living_one_writes_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let result = folder.path().join("result");
-        let dead = folder.path().join(".quantbench-dead.gguf.partial");
-        fs::write(&dead, "half").unwrap();
-        fs::write(folder.path().join(".other.partial"), "of another program").unwrap();
-        let living = Unfinished::beside(&result).unwrap();
-        assert!(!dead.exists());
-        let second = Unfinished::beside(&result).unwrap();
-        assert!(living.path().exists());
-        drop(second);
-        living.finish(&result).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_stamp_shows_that_a_file_was_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
-        let time = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
-        for path in [&one, &other] {
-            fs::write(path, "same").unwrap();
-            OpenOptions::new().write(true).open(path).unwrap().set_modified(time).unwrap();
-        }
-        let stamp = |path: &Path| Stamp::of(&fs::metadata(path).unwrap());
-        let before = stamp(&one);
-        assert_eq!(stamp(&one), before);
-        fs::rename(&other, &one).unwrap();
-        assert_ne!(stamp(&one), before, "size and time of change are the same");
-    }
-}
+mod tests;

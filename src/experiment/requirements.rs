@@ -115,7 +115,14 @@ pub(super) fn expand(
     experiment: &Experiment,
     problems: &mut Vec<Problem>,
 ) -> Requirements {
-    let names = names(experiment);
+    let figures = figures(experiment);
+    let names: Vec<String> = [MEMORY, GENERATION]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(figures.iter().map(|metric| metric.name()))
+        .collect();
+    let is_fraction =
+        |name: &str| figures.iter().any(|metric| metric.name() == name && metric.is_fraction());
     // Those that everyone asks for come first.
     let rank =
         |key: &str| SHORT.iter().position(|(short, ..)| *short == key).unwrap_or(SHORT.len());
@@ -124,7 +131,11 @@ pub(super) fn expand(
     let mut requirements = Vec::new();
     for (key, limit) in written {
         let Some(requirement) = Requirement::of(key, limit.value) else { continue };
-        if let Some((what, help)) = not_measured(&requirement.metric, experiment) {
+        if requirement.limit > 1.0 && is_fraction(&requirement.metric) {
+            let help =
+                format!("97 % is written 0.97; this may be meant: {}", requirement.limit / 100.0);
+            problems.push(limit.problem("is a fraction, 1 at most").help(help));
+        } else if let Some((what, help)) = not_measured(&requirement.metric, experiment) {
             problems
                 .push(limit.problem(format!("asks for {what} that is not measured")).help(help));
         } else if !names.contains(&requirement.metric) {
@@ -143,7 +154,7 @@ pub(super) fn expand(
 }
 
 /// The figures that an experiment may have.
-fn names(experiment: &Experiment) -> Vec<String> {
+fn figures(experiment: &Experiment) -> Vec<Metric> {
     let (mut tests, mut columns) = (Vec::new(), Vec::new());
     for workloads in experiment.all_workloads() {
         tests.extend(&workloads.speed);
@@ -152,9 +163,7 @@ fn names(experiment: &Experiment) -> Vec<String> {
             columns.extend(task.metrics.iter().map(column));
         }
     }
-    let all = Metric::all(&tests, &columns);
-    let names = all.into_iter().map(Metric::name);
-    [MEMORY, GENERATION].map(str::to_owned).into_iter().chain(names).collect()
+    Metric::all(&tests, &columns)
 }
 
 /// What is asked for and is not measured, and what would measure it.

@@ -329,7 +329,7 @@ static REQUIREMENTS: Table = Table {
         "requirements",
         "What you need. Each variant gets a verdict, and `quantbench run` ends with exit code 1 if none meets \
          all of it. Nothing is asked for by default. Besides the keys below, min_ or max_ before the name of \
-         any figure, in the unit of the name: max_joules_per_token, min_pp512_tokens_per_second, \
+         any figure, in the unit of the name (what is shown in per cent is a fraction, 0 to 1): max_joules_per_token, min_pp512_tokens_per_second, \
          min_task_questions_acc.",
         &[
             Key::new("max_memory", Bytes, "peak memory of the process and of the GPU")

@@ -117,6 +117,15 @@ impl Metric {
         }
     }
 
+    /// Whether it is a part of something: 0 to 1, shown in per cent.
+    #[must_use]
+    pub fn is_fraction(self) -> bool {
+        match self {
+            Self::Task(column) => column.metric.percent_factor() > 1.0,
+            metric => matches!(metric.descriptor().shown, Shown::In("%", ..)),
+        }
+    }
+
     /// Stable name with its unit, for CSV and JSON: `pp512_tokens_per_second`.
     #[must_use]
     pub fn name(self) -> String {

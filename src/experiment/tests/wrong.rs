@@ -193,6 +193,14 @@ x.toml:3:1: unknown key 'text' in [calibration.gptq]
   = help: enable [workloads.quality] with divergence = true",
     ),
     (
+        "[requirements]\nmin_top_token_agreement = 97.8",
+        "x.toml:2:27: 'requirements.min_top_token_agreement' is a fraction, 1 at most
+  |
+2 | min_top_token_agreement = 97.8
+  |                           ^^^^
+  = help: 97 % is written 0.97; this may be meant: 0.978",
+    ),
+    (
         "[requirements]\nmax_joules_per_tokn = 0.1\nmin_pp64_tokens_per_second = 1",
         "x.toml:2:23: 'requirements.max_joules_per_tokn' is on 'joules_per_tokn', which is no figure
   |
