@@ -1,6 +1,7 @@
 //! `quantbench devices`: what this machine has to run models with and to measure them by, and what
 //! is missing and why.
 
+use crate::engine::Device;
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
@@ -37,23 +38,6 @@ pub enum Format {
     Json,
 }
 
-/// A device that llama.cpp can compute on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BackendDevice {
-    /// ggml's name: `CPU`, `CUDA0`.
-    pub name: String,
-    /// What it is: `NVIDIA H200`.
-    pub description: String,
-    /// `CPU`, `GPU`, `integrated GPU` or `accelerator`.
-    pub kind: String,
-    /// The back end that drives it.
-    pub backend: String,
-    /// Its memory, bytes.
-    pub total_bytes: u64,
-    /// What is free of it, bytes.
-    pub free_bytes: u64,
-}
-
 /// Why the devices could not be shown.
 #[derive(Debug, Error)]
 pub enum DevicesError {
@@ -69,7 +53,7 @@ pub enum DevicesError {
 ///
 /// # Errors
 /// [`DevicesError`], mostly because standard output was closed.
-pub fn run(arguments: &Arguments, backends: &[BackendDevice]) -> Result<(), DevicesError> {
+pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<(), DevicesError> {
     let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
     let text = match arguments.format {
         Format::Table => table(&Machine::probe(), backends, width),
@@ -83,7 +67,7 @@ pub fn run(arguments: &Arguments, backends: &[BackendDevice]) -> Result<(), Devi
 ///
 /// # Errors
 /// [`DevicesError::Json`].
-pub fn json(machine: &Machine, backends: &[BackendDevice]) -> Result<String, DevicesError> {
+pub fn json(machine: &Machine, backends: &[Device]) -> Result<String, DevicesError> {
     let document = Document { version: JSON_VERSION, machine, backends };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
@@ -92,7 +76,7 @@ pub fn json(machine: &Machine, backends: &[BackendDevice]) -> Result<String, Dev
 struct Document<'all> {
     version: u32,
     machine: &'all Machine,
-    backends: &'all [BackendDevice],
+    backends: &'all [Device],
 }
 
 /// Rows of the table, and what goes below it as missing.
@@ -162,7 +146,7 @@ fn layout(rows: &[&[String]], width: u16) -> String {
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-pub fn table(machine: &Machine, backends: &[BackendDevice], width: u16) -> String {
+pub fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);
@@ -281,7 +265,7 @@ fn gpu_text(gpu: &Gpu) -> String {
     parts.join(", ")
 }
 
-fn backend_rows(sheet: &mut Sheet, backends: &[BackendDevice]) {
+fn backend_rows(sheet: &mut Sheet, backends: &[Device]) {
     sheet.section("llama.cpp");
     for device in backends {
         let memory = match device.total_bytes {
@@ -290,7 +274,7 @@ fn backend_rows(sheet: &mut Sheet, backends: &[BackendDevice]) {
                 format!(", {} ({} free)", format_bytes(total), format_bytes(device.free_bytes))
             }
         };
-        let BackendDevice { name, description, kind, backend, .. } = device;
+        let Device { name, description, kind, backend, .. } = device;
         sheet.row(name, format!("{description} ({kind}, back end {backend}){memory}"));
     }
 }

@@ -1,10 +1,9 @@
 //! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
-use super::devices::BackendDevice;
 use super::inspect::PredictionRequest;
 use crate::causes;
-use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
+use crate::engine::{Device, Engine as _};
 use crate::experiment::settings::Settings;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
@@ -76,17 +75,6 @@ fn ask(job: &Job) -> Result<Report, String> {
 }
 
 /// The devices that llama.cpp can compute on.
-pub(super) fn backend_devices() -> Vec<BackendDevice> {
-    Backend::initialise()
-        .devices()
-        .into_iter()
-        .map(|device| BackendDevice {
-            name: device.name,
-            description: device.description,
-            kind: device.kind,
-            backend: device.backend,
-            total_bytes: device.total_bytes,
-            free_bytes: device.free_bytes,
-        })
-        .collect()
+pub(super) fn backend_devices() -> Vec<Device> {
+    Backend::initialise().devices()
 }

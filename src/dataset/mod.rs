@@ -3,7 +3,7 @@
 //! `read` takes JSON Lines, JSON, CSV and TSV as others publish them; `example` looks up what a field
 //! holds, `picture` decodes what examples refer to. A data set is hostile input: whatever is wrong is
 //! told with file and line. Uses `units` only; used by `experiment`, which turns examples into
-//! questions, and by those who show pictures (`workload`, `llama`).
+//! questions, and by those who show pictures (`workload`, `engine`).
 
 mod error;
 mod example;

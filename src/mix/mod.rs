@@ -2,7 +2,7 @@
 //!
 //! `groups` lists the types to choose from, `meter` measures the divergence that each causes at the model's output,
 //! `choose` and `knapsack` choose, `ledger` keeps the measurements, `recipe` is the mix as a file. Runs inside the worker
-//! process. Uses `quantize`, `workload` and `llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md defines what
+//! process. Uses `quantize`, `workload` and `engine::llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md defines what
 //! is computed and shows what it is worth.
 
 mod assignment;

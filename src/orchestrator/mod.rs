@@ -1,7 +1,7 @@
 //! The benchmark sequence: for each variant start a worker, watch it, record what it says.
 //!
-//! `sequence` is the whole story; `plan` and `schedule` say beforehand what is measured in which
-//! order. Workers are known through the traits of `launcher`, whoever listens through the events of
+//! `sequence` is the whole story; `strategy` says after every visit what comes next, from what `plan` and
+//! `schedule` lay out. Workers are known through the traits of `launcher`, whoever listens through the events of
 //! `event`. Uses everything that measures or records; used by the command line only.
 
 pub mod calibration;

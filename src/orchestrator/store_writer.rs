@@ -1,4 +1,4 @@
-//! The keeper: writes what a run measures into the store as it happens.
+//! The store writer: writes what a run measures into the store as it happens.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::results::store::Store;

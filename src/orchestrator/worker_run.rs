@@ -1,7 +1,7 @@
 //! Conversations: one worker listened to from its start to its end.
 //!
 //! What it reports is collected, whatever it does is survived: silence, nonsense, a crash or the
-//! user's request to stop all end the conversation, never the program.
+//! user's request to stop all end the worker's run, never the program.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::{Exit, Launcher, Monitor, Worker, WorkerMessage};

@@ -1,7 +1,7 @@
 //! The worker: a child process of the same binary that does one job and reports it.
 //!
 //! `protocol` is what both sides say; the rest runs in the child. Uses `mix`, `workload`, `quantize` and
-//! `llama`; the orchestrator starts it and reads its events.
+//! `engine`; the orchestrator starts it and reads its events.
 
 mod making;
 mod mix;

@@ -6,7 +6,7 @@
 //! encoder. `softmax` and `divergence` are the arithmetic,
 //! without llama.cpp; `reference` is the file that carries the reference's log-probabilities from
 //! one worker to the next, `top_row` a row of it when it cannot be kept whole. Uses
-//! `llama`, `prompt` and `metrics`; used by `worker`.
+//! `engine`, `prompt` and `metrics`; used by `worker`.
 
 pub mod applicability;
 pub mod divergence;

@@ -85,8 +85,8 @@ fn workstation() -> Machine {
     probe(&tree, gpus)
 }
 
-fn backends() -> Vec<BackendDevice> {
-    vec![BackendDevice {
+fn backends() -> Vec<Device> {
+    vec![Device {
         name: "CPU".to_owned(),
         description: "Example 9000".to_owned(),
         kind: "CPU".to_owned(),

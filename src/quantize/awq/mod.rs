@@ -5,7 +5,7 @@
 //! llama.cpp then rounds the scaled model, with the importance matrix scaled to match. docs/AWQ.md defines what is
 //! computed.
 //!
-//! Runs inside the worker process. Uses `llama` and `model::gguf`; used by `quantize`.
+//! Runs inside the worker process. Uses `engine::llama` and `model::gguf`; used by `quantize`.
 
 mod change;
 mod clip;

@@ -5,7 +5,7 @@
 //! quantized model gives it. What GPTQ cannot do stays as the importance matrix rounded it, and the report says why.
 //! docs/GPTQ.md defines what is computed.
 //!
-//! Runs inside the worker process. Uses `llama` and `model::gguf`; used by `quantize`.
+//! Runs inside the worker process. Uses `engine::llama` and `model::gguf`; used by `quantize`.
 
 mod block;
 mod factor;

@@ -7,7 +7,7 @@
 //! passages, `rag` answers with them, `see` about pictures: these two ask one question at a time
 //! (`alone`). `prefix` makes beginnings that questions share be evaluated once, `encode` turns questions
 //! into tokens, `record` answers into what is kept. Uses `dataset`, `metrics`, `prompt`, `experiment` and
-//! `llama`; used by `worker`. docs/TASKS.md tells what is measured.
+//! `engine`; used by `worker`. docs/TASKS.md tells what is measured.
 
 mod alone;
 mod answerer;
