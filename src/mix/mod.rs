@@ -9,6 +9,7 @@ mod assignment;
 mod choose;
 mod groups;
 mod interpolation;
+pub mod jobs;
 mod knapsack;
 mod ledger;
 mod meter;

@@ -8,7 +8,7 @@ use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::QualityPlan;
 use crate::files::folder_of;
 use crate::model::cache::{Cache, CacheError, Scratch};
-use crate::worker::protocol::{QualityJob, ReferenceUse};
+use crate::workload::jobs::{QualityJob, ReferenceUse};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

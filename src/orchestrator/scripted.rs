@@ -6,7 +6,8 @@
 
 use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
 use crate::hardware::usage::Usage;
-use crate::worker::protocol::{Event, Job, Phase, ReferenceUse, TaskJob, VisitJob, WorkloadJob};
+use crate::worker::protocol::{Event, Job, Phase};
+use crate::workload::jobs::{ReferenceUse, TaskJob, VisitJob, WorkloadJob};
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };

@@ -5,7 +5,7 @@ use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::CorpusPlan;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, Scratch};
-use crate::worker::protocol::TaskJob;
+use crate::workload::jobs::TaskJob;
 use crate::workload::tasks::retrieve::CorpusJob;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

@@ -7,10 +7,11 @@ use super::plan::{Origin, Variant};
 use super::reason;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
+use crate::mix::jobs::QuantizeJob;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError, Reserved};
 use crate::results::record::Failure;
-use crate::worker::protocol::{Job, Phase, QuantizeJob};
+use crate::worker::protocol::{Job, Phase};
 use std::path::PathBuf;
 use std::time::Duration;
 

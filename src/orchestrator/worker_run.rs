@@ -8,8 +8,9 @@ use super::launcher::{Exit, Launcher, Monitor, Worker, WorkerMessage};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::model::artifact::KeptTensor;
+use crate::quantize::jobs::PlannedVariant;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
-use crate::worker::protocol::{Event, Job, Phase, PlannedVariant};
+use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
     Response,

@@ -12,6 +12,7 @@ pub mod gptq;
 mod graph;
 pub mod import;
 pub mod importance;
+pub mod jobs;
 mod provenance;
 pub mod rtn;
 mod streams;

@@ -1,20 +1,20 @@
 //! Jobs that make files: variants, imports, importance matrices.
 
-use super::protocol::{
-    CalibrateJob, Event, ImportJob, MemoryPart, Phase, PlanTypesJob, PlannedVariant, QuantizeJob,
-};
+use super::protocol::{Event, MemoryPart, Phase};
 use super::report::Reporter;
 use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::planned_types;
 use crate::mix::TensorTypes;
+use crate::mix::jobs::QuantizeJob;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::import::Import;
 use crate::quantize::importance::{self, CalibrationRequest};
+use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant};
 use crate::quantize::{self, CalibrationText, Progress};
 use std::collections::HashMap;
 use std::ops::ControlFlow;

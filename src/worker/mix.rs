@@ -1,11 +1,12 @@
 //! Mixes: what the worker does for `quantbench mix`.
 
 use super::making::read_text;
-use super::protocol::{ApplyRecipeJob, Event, MixJob, Phase};
+use super::protocol::{Event, Phase};
 use super::report::Reporter;
 use crate::causes::in_words;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
+use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::{self, Application, MixProgress, MixRequest};
 use crate::model::gguf::{GgmlType, Header};
 use crate::quantize::importance::{Coverage, ImportanceMatrix};

@@ -92,7 +92,7 @@ fn leave_when_orchestrator_is_gone() {
 pub(crate) fn visit_in_this_process(
     engine: &dyn Engine,
     clock: &dyn Clock,
-    job: &protocol::VisitJob,
+    job: &crate::workload::jobs::VisitJob,
     output: impl std::io::Write + Send + 'static,
 ) {
     let reporter = Reporter::to(output);

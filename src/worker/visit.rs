@@ -2,8 +2,7 @@
 
 use super::Tools;
 use super::page_cache;
-use super::protocol::{Event, Phase, PredictJob, QualityJob, ReferenceUse, TaskJob};
-use super::protocol::{VisitJob, WorkloadJob};
+use super::protocol::{Event, Phase};
 use crate::causes::in_words;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
@@ -15,6 +14,8 @@ use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::{ChatTemplate, TemplateError};
 use crate::workload::encoder_quality::{answers, embeddings};
+use crate::workload::jobs::{PredictJob, QualityJob, ReferenceUse, TaskJob};
+use crate::workload::jobs::{VisitJob, WorkloadJob};
 use crate::workload::latency::LatencyError;
 use crate::workload::measured::{LeftOut, LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::tasks::TaskError;

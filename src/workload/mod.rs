@@ -1,7 +1,7 @@
 //! Workloads: what is measured on a loaded model.
 //!
 //! `speed`, `latency`, `quality`, `encoder_quality` and `tasks` run inside the worker process; `measured`
-//! is the plain data that travels from there into records and reports, `applicability` says which of
+//! is the plain data that travels from there into records and reports, `jobs` says what to measure, `applicability` says which of
 //! them apply to which class of architecture, `embedder` and `seq2seq` run models that have an
 //! encoder. `softmax` and `divergence` are the arithmetic,
 //! without llama.cpp; `reference` is the file that carries the reference's log-probabilities from
@@ -12,6 +12,7 @@ pub mod applicability;
 pub mod divergence;
 pub mod embedder;
 pub mod encoder_quality;
+pub mod jobs;
 pub mod latency;
 pub mod measured;
 pub mod quality;

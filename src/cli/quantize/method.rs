@@ -9,7 +9,7 @@ use crate::model::cache::{Cache, Scratch};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::source::Source;
 use crate::orchestrator::calibration::Ready;
-use crate::worker::protocol::CalibrationInput;
+use crate::quantize::jobs::CalibrationInput;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 use super::*;
+use crate::mix::jobs::QuantizeJob;
 use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Raise;
 use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
-use crate::worker::protocol::QuantizeJob;
 use std::time::Instant;
 
 /// Hears nothing.

@@ -12,7 +12,7 @@ use crate::results::record::{
     DriftControl, SpeedRecord, Stage, StageRecord, TrialRecord, VisitRecord,
 };
 use crate::statistics::sample::Sample;
-use crate::worker::protocol::WorkloadJob;
+use crate::workload::jobs::WorkloadJob;
 use time::OffsetDateTime;
 
 impl<L: Launcher> Benchmark<'_, L> {

@@ -73,7 +73,7 @@ pub enum QualityError {
     },
 }
 
-/// What to measure; see [`crate::worker::protocol::QualityJob`] for the meaning of each part.
+/// What to measure; see [`crate::workload::jobs::QualityJob`] for the meaning of each part.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The text itself.
