@@ -15,12 +15,14 @@ use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::model::Model;
 use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::engine::{Engine as _, LoadExtent};
-use quantbench::experiment::calibration::Matching;
+use quantbench::experiment::calibration::CalibrationPlan;
+use quantbench::experiment::parameters::{Matching, Parameters};
 use quantbench::experiment::settings::Settings;
 use quantbench::quantize::CalibrationText;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
 use quantbench::quantize::gptq::{self, GptqParameters, GptqRequest, MatrixOutcome};
-use quantbench::quantize::importance::{CalibrationRequest, ImportanceMatrix, calibrate};
+use quantbench::quantize::importance::{ImportanceMatrix, calibrate};
+use quantbench::quantize::jobs::CalibrateJob;
 use quantbench::workload::quality::{self, Reference};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -216,16 +218,22 @@ fn importance(
     folder: &Path,
 ) -> Answer<Vec<Importance>> {
     let output = folder.join("imatrix.gguf");
-    let request = CalibrationRequest {
-        model,
-        model_checksum: "",
-        text: CalibrationText { text, context: CONTEXT, chunks: None },
-        dataset: "",
+    let plan = CalibrationPlan {
+        text: text.to_owned(),
+        source: String::new(),
+        context: CONTEXT,
+        chunks: None,
+        parameters: Parameters::default(),
+    };
+    let job = CalibrateJob {
+        model: model.to_owned(),
+        model_checksum: String::new(),
+        plan,
         output_weight: false,
         threads: None,
-        output: &output,
+        output: output.clone(),
     };
-    calibrate(backend, &request, &mut |_| ControlFlow::Continue(()))?;
+    calibrate(backend, &job, &mut |_| ControlFlow::Continue(()))?;
     Ok(ImportanceMatrix::read(backend, &output)?.importance())
 }
 

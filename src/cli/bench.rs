@@ -6,9 +6,8 @@ mod llama_bench;
 
 use self::flags::{numbers, values};
 use self::lists::Numbers;
-use super::fetching::resolve_options;
 use super::output::{self, Destination};
-use super::session::{RunContext, Session};
+use super::session::{RunContext, Session, resolve_options};
 use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::requirements::Requirements;

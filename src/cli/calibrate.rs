@@ -1,30 +1,17 @@
 //! `quantbench calibrate`: the importance matrix of a model, in llama.cpp's format.
 
-use super::bar::Bar;
-use super::fetching::resolve_options;
-use super::output::{self, Product};
-use super::quantize::QuantizeError;
-use super::worker::work;
-use crate::causes;
+use super::making::{self, Workshop};
+use super::output::Product;
 use crate::error::{Error, Outcome};
-use crate::experiment::inputs::{self, InputError};
-use crate::files::Place;
-use crate::model::cache::{Cache, CacheError, Scratch};
-use crate::model::resolve;
-use crate::model::source::{Source, SourceError};
+use crate::experiment::calibration::CONTEXT;
+use crate::model::cache::Cache;
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::reason;
-use crate::orchestrator::worker_run::{Calibrated, Ending};
+use crate::orchestrator::maker::Task;
 use crate::quantize::importance;
 use crate::quantize::jobs::CalibrateJob;
-use crate::units::{format_bytes, format_seconds};
-use crate::worker::protocol::Job;
+use crate::worker::protocol::{Job, Made};
 use clap::Args;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Tokens of a chunk, as llama-imatrix has it.
-const CONTEXT: u32 = 512;
+use std::path::PathBuf;
 
 /// Flags of `quantbench calibrate`.
 #[derive(Debug, Args)]
@@ -57,162 +44,43 @@ pub struct Arguments {
     quiet: bool,
 }
 
-/// Why there is no importance matrix.
-#[derive(Debug, thiserror::Error)]
-pub enum CalibrateError {
-    /// The model is no source.
-    #[error("MODEL {0}")]
-    Source(SourceError),
-    /// The model is a folder or gives no single file.
-    #[error("'{model}' is no single model; name one GGUF file")]
-    NoFile {
-        /// What was written.
-        model: String,
-    },
-    /// Only the demo model has a text of its own.
-    #[error(
-        "which text to calibrate '{model}' on is not said; name one with --calibration FILE (--calibration demo is the demo model's own)"
-    )]
-    NoText {
-        /// What was written.
-        model: String,
-    },
-    /// The text cannot be used.
-    #[error("--calibration {reason}")]
-    Text {
-        /// Why not; a fragment.
-        reason: String,
-    },
-    /// The text cannot be handed to a worker.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The cache, which sources are fetched into.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The worker failed.
-    #[error("cannot calibrate '{model}': {reason}")]
-    Failed {
-        /// What was written.
-        model: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl From<InputError> for CalibrateError {
-    fn from(error: InputError) -> Self {
-        Self::Text { reason: causes::in_words(&error) }
-    }
-}
-
-impl From<SourceError> for CalibrateError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<CalibrateError> for Error {
-    fn from(error: CalibrateError) -> Self {
-        Self::command(error)
-    }
-}
-
 /// Has a worker make the matrix and prints one line about it.
 ///
 /// # Errors
 /// The model, the text or the place of the file is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    if output::is_there(&arguments.output) && !arguments.force {
-        return Err(QuantizeError::Exists { path: arguments.output.clone() }.into());
-    }
+    let Arguments { model, output, context, chunks, .. } = arguments;
+    making::check_free(output, arguments.force)?;
     let cache = Cache::open()?;
-    let (job, _text) = prepare(arguments, &cache)?;
-    let (output, product) = place(arguments, &cache)?;
-    let job = CalibrateJob { output: output.clone(), ..job };
-    let mut bar = Bar::new("calibrate", arguments.quiet);
-    let (report, length) = work(&Job::Calibrate(job), &mut bar)?;
-    drop(bar);
-    match report.ending {
-        Ending::Interrupted => Ok(Outcome::Interrupted),
-        Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, &output);
-            Err(CalibrateError::Failed { model: arguments.model.clone(), reason }.into())
-        }
-        Ending::Done => {
-            let seconds = length.as_secs_f64();
-            let bytes = match product {
-                Some(product) => product.finish()?,
-                None => fs::metadata(&arguments.output).map_or(0, |metadata| metadata.len()),
-            };
-            let line = line(arguments, bytes, report.calibrated, seconds);
-            Product::print_line(&arguments.output, &line)?;
-            Ok(Outcome::Done)
-        }
-    }
-}
-
-/// Where the worker writes: to the name itself, beside which it keeps what it has done so far, or to a
-/// product that is copied.
-fn place(arguments: &Arguments, cache: &Cache) -> Result<(PathBuf, Option<Product>), Error> {
-    let path = &arguments.output;
-    let failed = |source| Error::Output { path: Some(path.clone()), source };
-    let Place::File(target) = Place::of(path).map_err(failed)? else {
-        let product = Product::open(path, || Ok(cache.clone()))?;
-        return Ok((product.path().to_owned(), Some(product)));
-    };
-    for written in importance::files_written(&target) {
-        output::spare_inputs(&written)?;
-    }
-    Ok((std::path::absolute(&target).unwrap_or(target), None))
-}
-
-fn line(arguments: &Arguments, bytes: u64, calibrated: Option<Calibrated>, seconds: f64) -> String {
-    let path = &arguments.output;
-    let bytes = format_bytes(bytes);
-    let made = calibrated.map_or_else(String::new, |made| {
-        let before = match made.resumed {
-            0 => String::new(),
-            resumed => format!(", {resumed} of them from before"),
-        };
-        let (chunks, context) = (made.chunks, arguments.context);
-        format!("  {} weights from {chunks} chunks of {context} tokens{before}", made.weights)
-    });
-    format!("{}  {bytes}{made}  {}\n", path.display(), format_seconds(seconds))
-}
-
-/// Checks everything that can be checked before a worker starts. The text lives as long as the second
-/// value.
-fn prepare(arguments: &Arguments, cache: &Cache) -> Result<(CalibrateJob, Scratch), Error> {
-    let source = Source::parse(&arguments.model, Path::new("")).map_err(CalibrateError::from)?;
-    let named = arguments.calibration.as_deref();
-    let demo = (source == Source::Demo).then_some(inputs::DEMO);
-    let dataset = named
-        .or(demo)
-        .ok_or_else(|| Error::from(CalibrateError::NoText { model: arguments.model.clone() }))?;
-    let text = inputs::calibration_text(dataset, Path::new("")).map_err(CalibrateError::from)?;
-    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
-    let resolved = resolve::resolve(&source, cache, &resolve_options(verbosity))?;
-    let Some(file) = resolved.source else {
-        return Err(CalibrateError::NoFile { model: arguments.model.clone() }.into());
-    };
-    let scratch = cache.scratch("calibration-text")?;
-    fs::write(scratch.path(), text)
-        .map_err(|source| CalibrateError::Write { path: scratch.path().to_owned(), source })?;
-    let job = CalibrateJob {
-        model: file.artifact.path,
-        model_checksum: file.artifact.checksum,
-        text: scratch.path().to_owned(),
-        dataset: dataset.to_owned(),
-        context: arguments.context,
-        chunks: arguments.chunks,
+    let source = making::source("MODEL", model)?;
+    let text = arguments.calibration.as_deref();
+    let plan = making::text(model, &source, text, *context, *chunks)?;
+    let verbosity = Verbosity::of(arguments.quiet);
+    let file = making::model(&source, model, &cache, verbosity)?.artifact;
+    let written = |path: &_| importance::files_written(path).into();
+    let product = Product::resumable(output, written, &cache)?;
+    let job = Job::Calibrate(CalibrateJob {
+        model: file.path,
+        model_checksum: file.checksum,
+        plan,
         output_weight: arguments.process_output,
         threads: arguments.threads,
-        output: PathBuf::new(),
+        output: product.path().to_owned(),
+    });
+    let action = format!("calibrate '{model}'");
+    let made = Workshop::open(verbosity)?.make(model, &action, Task::Job(&job), product)?;
+    let Some(done) = made else { return Ok(Outcome::Interrupted) };
+    let what = match &done.made {
+        Some(Made::Importance(made)) => {
+            let before = match made.resumed {
+                0 => String::new(),
+                resumed => format!(", {resumed} of them from before"),
+            };
+            let (weights, chunks) = (made.weights, made.chunks);
+            format!("{weights} weights from {chunks} chunks of {context} tokens{before}")
+        }
+        _ => String::new(),
     };
-    Ok((job, scratch))
+    done.print(output, "", &what, "")?;
+    Ok(Outcome::Done)
 }

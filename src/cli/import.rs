@@ -1,17 +1,14 @@
 //! `quantbench import`: a GPTQ or AWQ checkpoint as a GGUF.
 
-use super::bar::Bar;
-use super::output::{self, Product};
-use super::quantize::QuantizeError;
-use super::worker::work;
+use super::making::{self, NoFile, Workshop};
+use super::output::Product;
 use crate::error::{Error, Outcome};
 use crate::files;
 use crate::model::cache::Cache;
-use crate::orchestrator::reason;
-use crate::orchestrator::worker_run::Ending;
+use crate::orchestrator::display::Verbosity;
+use crate::orchestrator::maker::Task;
 use crate::quantize::import::CheckpointKind;
 use crate::quantize::jobs::ImportJob;
-use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::Job;
 use clap::{Args, ValueEnum};
 use std::fs;
@@ -47,56 +44,34 @@ pub struct Arguments {
     quiet: bool,
 }
 
-/// Why nothing was imported.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot import {}: {reason}", checkpoint.display())]
-pub struct NotImported {
-    checkpoint: PathBuf,
-    reason: String,
-}
-
 /// Has a worker write the file and prints one line about it.
 ///
 /// # Errors
 /// The checkpoint, BASE or the place of the file is not right, or the worker failed.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let path = &arguments.output;
-    if output::is_there(path) && !arguments.force {
-        return Err(QuantizeError::Exists { path: path.clone() }.into());
-    }
+    let Arguments { checkpoint, base, output, .. } = arguments;
+    making::check_free(output, arguments.force)?;
     // Only the worker reads them.
-    let checkpoint = fs::read_dir(&arguments.checkpoint).into_iter().flatten().flatten();
-    checkpoint.for_each(|file| files::note_input(&file.path()));
-    files::open(&arguments.base).map_err(|error| {
-        let reason = format!("BASE {}: {error}", arguments.base.display());
-        Error::command(NotImported { checkpoint: arguments.checkpoint.clone(), reason })
+    let files = fs::read_dir(checkpoint).into_iter().flatten().flatten();
+    files.for_each(|file| files::note_input(&file.path()));
+    let action = format!("import {}", checkpoint.display());
+    files::open(base).map_err(|error| NoFile::Failed {
+        action: action.clone(),
+        reason: format!("BASE {}: {error}", base.display()),
     })?;
-    let product = Product::open(path, Cache::open)?;
+    let product = Product::open(output, Cache::open)?;
     let job = Job::Import(ImportJob {
-        checkpoint: arguments.checkpoint.clone(),
+        checkpoint: checkpoint.clone(),
         kind: match arguments.kind {
             Kind::Gptq => CheckpointKind::Gptq,
             Kind::Awq => CheckpointKind::Awq,
         },
-        base: arguments.base.clone(),
+        base: base.clone(),
         output: product.path().to_owned(),
     });
-    let mut bar = Bar::new("import", arguments.quiet);
-    let (report, length) = work(&job, &mut bar)?;
-    drop(bar);
-    match report.ending {
-        Ending::Interrupted => Ok(Outcome::Interrupted),
-        Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, product.path());
-            let checkpoint = arguments.checkpoint.clone();
-            Err(Error::command(NotImported { checkpoint, reason }))
-        }
-        Ending::Done => {
-            let bytes = format_bytes(product.finish()?);
-            let seconds = format_seconds(length.as_secs_f64());
-            let line = format!("{}  {bytes}  {seconds}\n", path.display());
-            Product::print_line(path, &line)?;
-            Ok(Outcome::Done)
-        }
-    }
+    let mut workshop = Workshop::open(Verbosity::of(arguments.quiet))?;
+    let made = workshop.make("import", &action, Task::Job(&job), product)?;
+    let Some(done) = made else { return Ok(Outcome::Interrupted) };
+    done.print(output, "", "", "")?;
+    Ok(Outcome::Done)
 }

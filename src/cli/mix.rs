@@ -1,33 +1,24 @@
 //! `quantbench mix`: a type for every tensor, chosen so that a file of a given size diverges least.
 
-mod display;
-
-use super::fetching::resolve_options;
+use super::making::{self, Workshop};
 use super::output::{self, Product};
-use super::quantize::QuantizeError;
-use super::recipe;
-use super::version;
-use super::worker::work;
-use crate::causes;
+use super::{recipe, version};
 use crate::error::{Error, Outcome};
-use crate::experiment::inputs::{self, InputError};
 use crate::experiment::settings::Settings;
 use crate::files::{Place, folder_of};
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{MixReport, Target};
-use crate::model::cache::{Cache, Scratch};
+use crate::model::cache::{Cache, of_bytes};
 use crate::model::gguf::GgmlType;
-use crate::model::resolve::{self, SourceFile};
-use crate::model::source::Source;
+use crate::model::quantization::FileType;
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::reason;
-use crate::orchestrator::worker_run::Ending;
-use crate::units::parse_bytes;
-use crate::worker::protocol::Job;
+use crate::orchestrator::maker::Task;
+use crate::units::{parse_bytes, significant};
+use crate::worker::protocol::{Job, Made};
 use clap::{ArgGroup, Args};
-use display::{Display, summary};
-use std::fs;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Types that are offered unless others are named: they need no importance matrix and are fast.
@@ -119,27 +110,15 @@ fn format(text: &str) -> Result<GgmlType, String> {
 /// Why there is no mix.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Only the demo model has a text of its own.
+    /// A mix begins with floating point.
     #[error(
-        "which text to measure '{model}' on is not said; name one with --calibration FILE (--calibration demo is the demo model's own)"
+        "{} is stored as {found} already; a mix is chosen and made from F32, F16 or BF16", path.display()
     )]
-    NoText {
+    NeedsFloat {
         /// The model.
-        model: String,
-    },
-    /// The text cannot be used.
-    #[error("--calibration {reason}")]
-    Text {
-        /// Why not; a fragment.
-        reason: String,
-    },
-    /// The text cannot be handed to a worker.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What it is stored as.
+        found: FileType,
     },
     /// The recipe, which is called after the GGUF, would take its name.
     #[error("--output {} is the name that the recipe gets; name the GGUF otherwise", path.display())]
@@ -159,12 +138,6 @@ pub enum CommandError {
         wanted: Option<String>,
         /// SHA-256 of the one that was named.
         found: Option<String>,
-    },
-    /// The worker failed.
-    #[error("cannot make the mix: {reason}")]
-    Failed {
-        /// Why.
-        reason: String,
     },
 }
 
@@ -188,11 +161,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         return Err(Error::command(CommandError::RecipeName { path: recipe_path }));
     }
     let written = [Some(&arguments.output), keeps_recipe.then_some(&recipe_path)];
-    for path in written.into_iter().flatten() {
-        if output::is_there(path) && !arguments.force {
-            return Err(QuantizeError::Exists { path: path.clone() }.into());
-        }
-    }
+    let written = || written.into_iter().flatten();
+    written().try_for_each(|path| making::check_free(path, arguments.force))?;
     let cache = Cache::open()?;
     let importance = arguments.imatrix.as_deref();
     let importance_checksum =
@@ -200,53 +170,85 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     if let (Some(recipe), Some(path)) = (&recipe, &arguments.recipe) {
         check_importance(recipe, path, importance_checksum.as_ref())?;
     }
-    let source = source(arguments, &cache)?;
-    written.into_iter().flatten().try_for_each(|path| output::spare_inputs(path))?;
+    let verbosity = Verbosity::of(arguments.quiet);
+    let source = making::source("MODEL", &arguments.model)?;
+    let model = making::model(&source, &arguments.model, &cache, verbosity)?;
+    let found = model.quantization.file_type;
+    let model = model.artifact;
+    if !found.is_float() {
+        return Err(Error::command(CommandError::NeedsFloat { path: model.path, found }));
+    }
+    written().try_for_each(|path| output::spare_inputs(path))?;
     let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
     if let Some(matrix) = importance {
-        recipe::tell_other_model(matrix, &source.artifact);
+        recipe::tell_other_model(matrix, &model);
     }
-    if let Some(recipe) = recipe {
-        recipe::tell_differences(&recipe, &source.artifact);
-        let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
-            source: source.artifact.path.clone(),
+    // Files that are needed meanwhile are there as long as this.
+    let scratch = cache.scratch("mix")?;
+    let job = if let Some(recipe) = recipe {
+        recipe::tell_differences(&recipe, &model);
+        Job::ApplyRecipe(Box::new(ApplyRecipeJob {
+            source: model.path,
             output: product.path().to_owned(),
             recipe,
             importance: arguments.imatrix.clone(),
             threads: arguments.threads,
             maker: maker(),
-        }));
-        converse_about(arguments, &job, product, None)
+        }))
     } else {
-        let scratch = text_file(arguments, &cache)?;
-        let prepared = Prepared {
-            source: &source,
-            output: product.path(),
-            text: scratch.path(),
+        let (named, Arguments { context, chunks, .. }) =
+            (arguments.calibration.as_deref(), arguments);
+        let text = making::text(&arguments.model, &source, named, *context, Some(*chunks))?.text;
+        let checksums = Checksums {
+            model: model.checksum,
+            text: of_bytes(text.as_bytes()),
             importance: importance_checksum,
         };
-        let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
-        converse_about(arguments, &job, product, keeps_recipe.then_some(&*recipe_path))
-    }
+        Job::Mix(Box::new(MixJob {
+            source: model.path,
+            output: product.path().to_owned(),
+            scratch: folder_of(scratch.path()).to_owned(),
+            reference_budget_bytes: REFERENCE_BUDGET,
+            ledger: ledger(arguments, &cache, &checksums)?,
+            text,
+            context: *context,
+            chunks: *chunks,
+            types: arguments.types.clone(),
+            measured_types: arguments.measure.clone(),
+            importance: arguments.imatrix.clone(),
+            target: target(arguments),
+            layers_per_group: arguments.layers_per_group,
+            revisions: arguments.revisions,
+            settings: Settings { threads: arguments.threads, ..Settings::default() },
+            maker: maker(),
+            checksums,
+        }))
+    };
+    let mut workshop = Workshop::open(verbosity)?;
+    let made = workshop.make("mix", "make the mix", Task::Job(&job), product)?;
+    let Some(done) = made else {
+        if keeps_recipe {
+            output::tell("What was measured is kept: the same command goes on from there.");
+        }
+        return Ok(Outcome::Interrupted);
+    };
+    let below = match &done.made {
+        Some(Made::Mix(report)) => {
+            let recipe_path = keeps_recipe.then_some(&*recipe_path);
+            if let Some(path) = recipe_path {
+                let text = report.recipe.to_text().map_err(Error::command)?;
+                output::Destination::open(Some(path))?.write(text.as_bytes())?;
+            }
+            summary(recipe_path, report)
+        }
+        _ => String::new(),
+    };
+    done.print(&arguments.output, "", "", &below)?;
+    Ok(Outcome::Done)
 }
 
 fn maker() -> String {
     format!("quantbench {}, {}", env!("CARGO_PKG_VERSION"), version::maker())
-}
-
-/// Finds the model, and refuses one that is rounded already.
-fn source(arguments: &Arguments, cache: &Cache) -> Result<SourceFile, QuantizeError> {
-    let source = Source::parse(&arguments.model, Path::new(""))?;
-    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
-    let resolved = resolve::resolve(&source, cache, &resolve_options(verbosity))?;
-    let Some(file) = resolved.source else {
-        return Err(QuantizeError::NoFile { input: arguments.model.clone() });
-    };
-    let found = file.quantization.file_type;
-    if !found.is_float() {
-        return Err(QuantizeError::MixNeedsFloat { path: file.artifact.path, found });
-    }
-    Ok(file)
 }
 
 /// With another importance matrix the file would be another one.
@@ -259,40 +261,9 @@ fn check_importance(recipe: &Recipe, path: &Path, found: Option<&String>) -> Res
     Err(Error::command(CommandError::OtherImportance { path, wanted, found }))
 }
 
-/// The text as a file that a worker can read, in a folder of its own.
-fn text_file(arguments: &Arguments, cache: &Cache) -> Result<Scratch, Error> {
-    let is_demo = arguments.model == inputs::DEMO;
-    let named = arguments.calibration.as_deref().or(is_demo.then_some(inputs::DEMO));
-    let model = || arguments.model.clone();
-    let named = named.ok_or_else(|| Error::command(CommandError::NoText { model: model() }))?;
-    let text = inputs::calibration_text(named, Path::new(""));
-    let text = text.map_err(|error: InputError| {
-        Error::command(CommandError::Text { reason: causes::in_words(&error) })
-    })?;
-    let scratch = cache.scratch("text")?;
-    let path = scratch.path().to_owned();
-    fs::write(&path, text)
-        .map_err(|source| Error::command(CommandError::Write { path, source }))?;
-    Ok(scratch)
-}
-
-/// What a mix is made from and where to.
-struct Prepared<'a> {
-    source: &'a SourceFile,
-    output: &'a Path,
-    /// The text, alone in its folder.
-    text: &'a Path,
-    /// Checksum of the importance matrix.
-    importance: Option<String>,
-}
-
-fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<MixJob, Error> {
-    let checksums = Checksums {
-        model: from.source.artifact.checksum.clone(),
-        text: cache.checksum(from.text, &mut |_| {})?,
-        importance: from.importance,
-    };
-    let ledger = cache.measurements(&[
+/// Where what is measured is kept, for everything that it depends on.
+fn ledger(arguments: &Arguments, cache: &Cache, checksums: &Checksums) -> Result<PathBuf, Error> {
+    Ok(cache.measurements(&[
         "mix",
         &version::maker(),
         &checksums.model,
@@ -300,63 +271,44 @@ fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<M
         checksums.importance.as_deref().unwrap_or_default(),
         &arguments.context.to_string(),
         &arguments.chunks.to_string(),
-    ])?;
-    let names = |types: &[GgmlType]| types.iter().map(ToString::to_string).collect();
-    let target = match (arguments.target_size, arguments.target_bpw, arguments.max_kld) {
+    ])?)
+}
+
+fn target(arguments: &Arguments) -> Target {
+    match (arguments.target_size, arguments.target_bpw, arguments.max_kld) {
         (Some(bytes), ..) => Target::FileBytes(bytes),
         (None, Some(bits), _) => Target::BitsPerWeight(bits),
         // clap requires one of the three where there is no recipe.
         (None, None, kld) => Target::Divergence(kld.unwrap_or_default()),
-    };
-    Ok(MixJob {
-        source: from.source.artifact.path.clone(),
-        output: from.output.to_owned(),
-        scratch: folder_of(from.text).to_owned(),
-        reference_budget_bytes: REFERENCE_BUDGET,
-        ledger,
-        text: from.text.to_owned(),
-        context: arguments.context,
-        chunks: arguments.chunks,
-        types: names(&arguments.types),
-        measured_types: names(&arguments.measure),
-        importance: arguments.imatrix.clone(),
-        target,
-        layers_per_group: arguments.layers_per_group,
-        revisions: arguments.revisions,
-        settings: Settings { threads: arguments.threads, ..Settings::default() },
-        maker: maker(),
-        checksums,
-    })
+    }
 }
 
-fn converse_about(
-    arguments: &Arguments,
-    job: &Job,
-    product: Product,
-    recipe_path: Option<&Path>,
-) -> Result<Outcome, Error> {
-    let mut display = Display::new(arguments.quiet);
-    let (heard, length) = work(job, &mut display)?;
-    let report: Option<MixReport> = display.finish();
-    match heard.ending {
-        Ending::Interrupted => {
-            if recipe_path.is_some() {
-                output::tell("What was measured is kept: the same command goes on from there.");
-            }
-            return Ok(Outcome::Interrupted);
-        }
-        Ending::Failed(failure) => {
-            let reason = reason::of_writing(failure.reason, product.path());
-            return Err(Error::command(CommandError::Failed { reason }));
-        }
-        Ending::Done => {}
+/// What came of it.
+fn summary(recipe: Option<&Path>, report: &MixReport) -> String {
+    let mut text = String::new();
+    if let Some(recipe) = recipe {
+        let _ = writeln!(text, "recipe: {}", recipe.display());
     }
-    let bytes = product.finish()?;
-    if let (Some(path), Some(report)) = (recipe_path, &report) {
-        let text = report.recipe.to_text().map_err(Error::command)?;
-        output::Destination::open(Some(path))?.write(text.as_bytes())?;
+    if let Some(measured) = &report.recipe.measured {
+        let _ = writeln!(
+            text,
+            "{:.3} bits per weight; mean KLD {} ± {} nats on the text it was chosen by ({} chunks), predicted {}",
+            measured.bits_per_weight,
+            significant(measured.kld, 3),
+            significant(1.96 * measured.kld_standard_error, 2),
+            measured.chunks,
+            significant(measured.kld_predicted, 3),
+        );
     }
-    let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), length);
-    Product::print_line(&arguments.output, &text)?;
-    Ok(Outcome::Done)
+    let mut tensors: BTreeMap<&str, u32> = BTreeMap::new();
+    for format in report.recipe.tensors.values() {
+        *tensors.entry(format).or_default() += 1;
+    }
+    let counts: Vec<String> =
+        tensors.iter().map(|(format, count)| format!("{count} × {format}")).collect();
+    let _ = writeln!(text, "tensors: {}", counts.join(", "));
+    if report.gap > 0.0 {
+        let _ = writeln!(text, "the predicted best choice is better by at most {:.1e}", report.gap);
+    }
+    text
 }

@@ -1,15 +1,14 @@
 //! The command line: one file per subcommand, flags → call → print.
 
-mod bar;
 pub mod bench;
 pub mod cache;
 pub mod calibrate;
 pub mod completions;
 pub mod devices;
-mod fetching;
 pub mod import;
 pub mod inspect;
 pub mod list;
+mod making;
 pub mod mix;
 mod native;
 mod output;
@@ -21,7 +20,6 @@ pub mod run;
 mod session;
 pub mod show;
 pub mod version;
-mod worker;
 
 use crate::error::{Error, Outcome};
 use clap::{CommandFactory, Parser, Subcommand};

@@ -1,14 +1,14 @@
 //! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
 use super::inspect::PredictionRequest;
+use super::session::Workers;
 use crate::causes;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
 use crate::experiment::settings::Settings;
 use crate::model::quantization::Quantization;
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::event::Listener;
 use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
 use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
@@ -19,15 +19,6 @@ use std::time::Duration;
 
 /// Predicting reads metadata only; a worker that is silent for longer hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Hears nothing: a prediction takes a moment.
-struct Nobody;
-
-impl Listener for Nobody {
-    fn on_event(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
-        Ok(())
-    }
-}
 
 /// Has a worker predict memory. An error is the reason in words.
 pub(super) fn predict_memory(
@@ -59,16 +50,15 @@ pub(super) fn planned_types(
 /// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and
 /// not the program.
 fn ask(job: &Job) -> Result<Report, String> {
-    let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(in_words)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(in_words)?;
+    let workers = Workers::until(interrupt).map_err(|error| causes::in_words(&error))?;
+    let Workers { runtime, mut launcher } = workers;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
-    let mut report = runtime
-        .block_on(run_worker(&mut launcher, job, limits, &mut Nobody))
-        .map_err(|error| causes::in_words(&error))?;
+    // A prediction takes a moment: nobody hears of it.
+    let mut nobody: Vec<Box<dyn Listener>> = Vec::new();
+    let report = runtime.block_on(run_worker(&mut launcher, job, limits, &mut nobody));
+    let mut report = report.map_err(|error| causes::in_words(&error))?;
     match std::mem::replace(&mut report.ending, Ending::Done) {
         Ending::Done => Ok(report),
         Ending::Failed(failure) => Err(failure.reason),

@@ -106,6 +106,8 @@ pub(super) enum Product {
         /// What gets it.
         file: Unfinished,
     },
+    /// Under its final name, which the worker gives it when it is whole; what is done before that it keeps beside it.
+    Resumable(PathBuf),
     /// In the cache, from where it is copied into a pipe or a device: workers go back and forth in what
     /// they write.
     Copied {
@@ -133,10 +135,26 @@ impl Product {
         })
     }
 
+    /// The same of a file whose worker goes on with what lies beside it; `written` are all names that it may write to.
+    pub(super) fn resumable(
+        path: &Path,
+        written: impl Fn(&Path) -> Vec<PathBuf>,
+        cache: &Cache,
+    ) -> Result<Self, Error> {
+        match Self::open(path, || Ok(cache.clone()))? {
+            Self::File { path, .. } => {
+                written(&path).iter().try_for_each(|written| spare_inputs(written))?;
+                Ok(Self::Resumable(std::path::absolute(&path).unwrap_or(path)))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// Where the worker writes.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::File { file, .. } => file.path(),
+            Self::Resumable(path) => path,
             Self::Copied { file, .. } => file.path(),
         }
     }
@@ -146,6 +164,10 @@ impl Product {
         let (path, result) = match self {
             Self::File { path, file } => {
                 let result = file.finish(&path);
+                (Some(path), result)
+            }
+            Self::Resumable(path) => {
+                let result = path.metadata().map(|metadata| metadata.len());
                 (Some(path), result)
             }
             Self::Copied { place, file } => {

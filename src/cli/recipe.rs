@@ -7,7 +7,9 @@ use crate::mix::MixError;
 use crate::mix::recipe::Recipe;
 use crate::model::artifact::Artifact;
 use crate::model::gguf::Header;
+use crate::model::quantization::Method;
 use crate::quantize::importance::MODEL_CHECKSUM;
+use crate::quantize::types::TensorTypes;
 use crate::units::format_bytes;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -50,6 +52,18 @@ pub(super) fn read(path: &Path) -> Result<Recipe, RecipeError> {
         return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, longer)));
     }
     Recipe::parse(&text).map_err(|source| RecipeError::Recipe { path: path.to_owned(), source })
+}
+
+/// The types of a model's tensors, to be chosen by a method.
+pub(super) fn resolve(
+    recipe: &Recipe,
+    path: &Path,
+    model: &Artifact,
+    method: Method,
+) -> Result<TensorTypes, RecipeError> {
+    let wrong = |source| RecipeError::Recipe { path: path.to_owned(), source };
+    let header = Header::read(&model.path).map_err(MixError::from).map_err(wrong)?;
+    recipe.resolve(&header, method.is_calibrated()).map_err(wrong)
 }
 
 /// A recipe may be tried on another model of the same shape, but not by mistake.

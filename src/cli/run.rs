@@ -6,9 +6,8 @@ mod resume;
 
 pub use resume::RunError;
 
-use super::fetching::resolve_options;
 use super::output::{self, Destination};
-use super::session::{RunContext, Session, expanded};
+use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;

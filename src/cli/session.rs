@@ -1,4 +1,4 @@
-//! Sessions: what `run` and `bench` share, from an experiment to its run.
+//! Sessions: what `run` and `bench` share, from an experiment to its run; and what starts workers, for every command.
 
 use super::version;
 use crate::error::Error;
@@ -19,6 +19,35 @@ use crate::orchestrator::strategy::Matrix;
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use time::OffsetDateTime;
+use tokio::runtime::{self, Runtime};
+
+/// How to resolve sources, with progress shown unless nothing is to be shown.
+pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
+    ResolveOptions { progress: display::of_files(verbosity), ..ResolveOptions::from_environment() }
+}
+
+/// What starts workers, and the runtime in which they are listened to.
+pub(super) struct Workers {
+    pub(super) runtime: Runtime,
+    pub(super) launcher: ProcessLauncher,
+}
+
+impl Workers {
+    /// Ctrl-C ends the worker that runs, and what came of it says so.
+    pub(super) fn start() -> Result<Self, Error> {
+        let interrupt = Interrupt::listen();
+        Self::until(
+            interrupt.map_err(|source| Error::System { action: "listen to signals", source })?,
+        )
+    }
+
+    pub(super) fn until(interrupt: Interrupt) -> Result<Self, Error> {
+        let system = |action| move |source| Error::System { action, source };
+        let launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self { runtime: runtime.map_err(system("start the runtime"))?, launcher })
+    }
+}
 
 /// The machine and the folder that a command works with.
 pub(super) struct Session {
@@ -81,23 +110,18 @@ impl Session {
     /// Measures. The run's `finished` is `None` if the user stopped it.
     pub(super) fn measure(&self, context: RunContext<'_>) -> Result<RunRecord, Error> {
         let RunContext { experiment, plan, run, resumed, store } = context;
-        let system = |action| move |source| Error::System { action, source };
-        let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+        let Workers { runtime, launcher } = Workers::start()?;
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
             listeners.push(Box::new(StoreWriter::new(store)));
         }
         listeners.extend(display::for_standard_error(experiment, self.verbosity));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(system("start the runtime"))?;
         let benchmark = Benchmark {
             experiment,
             plan: plan.clone(),
             strategy: Box::new(Matrix::default()),
             cache: &self.cache,
-            launcher: ProcessLauncher::new(interrupt).map_err(system("find this program"))?,
+            launcher,
             listener: Box::new(listeners),
             machine_bytes: memory_bytes(&self.machine),
             run,

@@ -1,17 +1,17 @@
-//! Calibration: the text that methods of quantization look at, how much of it, and how they are set.
+//! Calibration: the text that methods of quantization look at, and how much of it.
 //!
 //! [`CalibrationFile`] is what the user wrote, [`CalibrationChoice`] what it means for all models, and
 //! [`CalibrationPlan`] what one model's variants are made with.
 
 use super::diagnostic::Problem;
 use super::inputs::{self, InputError};
+use super::parameters::{Parameters, ParametersFile};
 use super::reader::Located;
 use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
 use crate::model::source::Source;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::Path;
 
 /// llama-imatrix's `n_ctx`.
@@ -31,77 +31,21 @@ pub struct CalibrationPlan {
     pub context: u32,
     /// At most this many chunks; `None`: all of the text.
     pub chunks: Option<u32>,
-    /// How GPTQ is done.
-    pub gptq: GptqSettings,
+    /// How methods are set.
+    #[serde(flatten)]
+    pub parameters: Parameters,
 }
 
 impl CalibrationPlan {
     /// What a variant made by `method` depends on; `None` if it depends on no text.
     #[must_use]
     pub fn key(&self, method: Method) -> Option<CalibrationKey> {
-        let parameters = match method {
-            Method::Rtn => return None,
-            Method::Imatrix | Method::Awq => String::new(),
-            Method::Gptq => self.gptq.to_string(),
-        };
-        Some(CalibrationKey {
+        method.is_calibrated().then(|| CalibrationKey {
             text_checksum: of_bytes(self.text.as_bytes()),
             context: self.context,
             chunks: self.chunks,
-            parameters,
+            parameters: self.parameters.of(method).unwrap_or_default(),
         })
-    }
-}
-
-/// How GPTQ is done; docs/GPTQ.md defines what each part means.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct GptqSettings {
-    /// Part of the mean diagonal that is added to the Hessian's diagonal.
-    pub damping: f64,
-    /// Times that every part of every block is chosen anew after GPTQ's own pass.
-    pub sweeps: u32,
-    /// What outputs are compared with.
-    pub matching: Matching,
-}
-
-impl Default for GptqSettings {
-    fn default() -> Self {
-        Self { damping: 0.01, sweeps: 4, matching: Matching::Stream }
-    }
-}
-
-impl fmt::Display for GptqSettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { damping, sweeps, matching } = self;
-        write!(formatter, "damping {damping}, sweeps {sweeps}, matching {}", matching.name())
-    }
-}
-
-/// What GPTQ compares the outputs of a matrix with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Matching {
-    /// With those of the original matrix on the same inputs, as published.
-    Nothing,
-    /// With those of the original model.
-    Outputs,
-    /// And with the residual stream of the original model.
-    #[default]
-    Stream,
-}
-
-impl Matching {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Outputs, Self::Stream];
-
-    /// The name in TOML.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Outputs => "outputs",
-            Self::Stream => "stream",
-        }
     }
 }
 
@@ -131,12 +75,12 @@ pub struct CalibrationChoice {
     text: Option<(String, String)>,
     context: u32,
     chunks: Option<u32>,
-    gptq: GptqSettings,
+    parameters: Parameters,
 }
 
 impl Default for CalibrationChoice {
     fn default() -> Self {
-        Self { text: None, context: CONTEXT, chunks: None, gptq: GptqSettings::default() }
+        Self { text: None, context: CONTEXT, chunks: None, parameters: Parameters::default() }
     }
 }
 
@@ -154,18 +98,14 @@ impl CalibrationChoice {
             text: file.text.as_ref().and_then(read),
             context: *file.context,
             chunks: file.chunks.as_deref().copied(),
-            gptq: GptqSettings {
-                damping: *file.gptq.damping,
-                sweeps: *file.gptq.sweeps,
-                matching: *file.gptq.matching,
-            },
+            parameters: file.parameters.read(),
         }
     }
 
     /// What flags say, without a text.
     #[must_use]
-    pub fn of(context: Option<u32>, chunks: Option<u32>, gptq: GptqSettings) -> Self {
-        Self { text: None, context: context.unwrap_or(CONTEXT), chunks, gptq }
+    pub fn of(context: Option<u32>, chunks: Option<u32>, parameters: Parameters) -> Self {
+        Self { text: None, context: context.unwrap_or(CONTEXT), chunks, parameters }
     }
 
     /// Takes the text of a file instead.
@@ -191,8 +131,8 @@ impl CalibrationChoice {
             }
             None => return Err(CalibrationError::NoText),
         };
-        let Self { context, chunks, gptq, .. } = *self;
-        Ok(CalibrationPlan { text, source, context, chunks, gptq })
+        let Self { context, chunks, parameters, .. } = *self;
+        Ok(CalibrationPlan { text, source, context, chunks, parameters })
     }
 }
 
@@ -205,14 +145,7 @@ pub struct CalibrationFile {
     pub context: Located<u32>,
     /// At most this many chunks.
     pub chunks: Option<Located<u32>>,
-    /// How GPTQ is done.
-    pub gptq: Located<GptqFile>,
-}
-
-/// `[calibration.gptq]`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct GptqFile {
-    damping: Located<f64>,
-    sweeps: Located<u32>,
-    matching: Located<Matching>,
+    /// How methods are set.
+    #[serde(flatten)]
+    pub parameters: ParametersFile,
 }

@@ -13,6 +13,7 @@ mod load;
 pub mod metric;
 mod models;
 mod overrides;
+pub mod parameters;
 mod reader;
 pub mod requirements;
 pub mod resolved;

@@ -7,7 +7,7 @@ use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
 use crate::model::gguf::Header;
-use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::quantization::{FileType, Quantization};
 use crate::model::source::Source;
 
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
@@ -173,49 +173,29 @@ fn own_type(source: &Source) -> Option<FileType> {
     }
 }
 
-/// File types of which GPTQ writes no part: all their blocks are in formats that it does not know.
-const NOT_BY_GPTQ: [&str; 20] = [
-    "NVFP4",
-    "MXFP4_MOE",
-    "IQ3_M",
-    "IQ3_S",
-    "IQ3_XS",
-    "IQ3_XXS",
-    "IQ2_M",
-    "IQ2_S",
-    "IQ2_XS",
-    "IQ2_XXS",
-    "IQ1_M",
-    "IQ1_S",
-    "Q2_0",
-    "Q1_0",
-    "TQ2_0",
-    "TQ1_0",
-    "F32",
-    "F16",
-    "BF16",
-    "Q4_1_SOME_F16",
-];
-
 /// Why `quantization` cannot be made by this version, with the remedy; `None` if it can.
 pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
     let Quantization { file_type, method } = quantization;
-    match method {
-        Method::Rtn if file_type.needs_importance_matrix() => Some((
-            format!("{file_type} needs an importance matrix"),
-            format!("write 'imatrix:{file_type}', which makes one from a calibration text"),
-        )),
-        Method::Rtn => None,
-        _ if file_type.is_float() => Some((
-            format!("weights in {file_type} are not rounded: there is nothing to choose"),
-            format!("write '{file_type}'"),
-        )),
-        Method::Gptq if NOT_BY_GPTQ.contains(&file_type.name()) => Some((
-            format!("GPTQ does not write the formats of {file_type}"),
-            format!("write 'imatrix:{file_type}'"),
-        )),
-        Method::Imatrix | Method::Gptq | Method::Awq => None,
+    let facts = method.facts();
+    if !method.is_calibrated() {
+        return file_type.needs_importance_matrix().then(|| {
+            let remedy = "which makes one from a calibration text";
+            (
+                format!("{file_type} needs an importance matrix"),
+                format!("write 'imatrix:{file_type}', {remedy}"),
+            )
+        });
     }
+    if file_type.is_float() {
+        let reason = "are not rounded: there is nothing to choose";
+        return Some((format!("weights in {file_type} {reason}"), format!("write '{file_type}'")));
+    }
+    facts.without.contains(&file_type.name()).then(|| {
+        (
+            format!("{} does not write the formats of {file_type}", facts.title),
+            format!("write 'imatrix:{file_type}'"),
+        )
+    })
 }
 
 fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {

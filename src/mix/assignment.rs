@@ -1,8 +1,8 @@
 //! Assignments: one alternative for every group.
 
 use super::groups::Group;
-use crate::model::cache::of_bytes;
 use crate::model::gguf::GgmlType;
+use crate::quantize::types::TensorTypes;
 use std::collections::BTreeMap;
 
 /// Index of each group's alternative.
@@ -28,12 +28,6 @@ impl Assignment {
 
     /// SHA-256 of the types, hex.
     pub(super) fn checksum(&self, groups: &[Group]) -> String {
-        checksum(&self.types(groups))
+        TensorTypes(self.types(groups)).checksum()
     }
-}
-
-/// SHA-256 of types by tensor, hex.
-pub(super) fn checksum(types: &BTreeMap<String, GgmlType>) -> String {
-    let lines = types.iter().map(|(tensor, format)| format!("{tensor} {format}\n"));
-    of_bytes(lines.collect::<String>().as_bytes())
 }

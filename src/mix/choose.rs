@@ -3,11 +3,13 @@
 use super::assignment::Assignment;
 use super::groups::{Group, bytes_as};
 use super::interpolation::interpolate;
+use super::jobs::MixJob;
 use super::knapsack::{self, Alternative, Solution};
 use super::ledger::Measurement;
 use super::meter::Meter;
-use super::{Cost, MixError, MixProgress, MixRequest};
+use super::{Cost, MixError};
 use crate::model::gguf::Header;
+use crate::model::progress::Progress;
 use crate::quantize::fraction;
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +114,8 @@ type Table = Vec<Vec<f64>>;
 pub(super) struct Chooser<'a, 'r> {
     meter: Meter<'a>,
     sizes: Sizes,
-    request: &'r MixRequest<'r>,
-    on_progress: &'r mut dyn FnMut(MixProgress<'_>),
+    job: &'r MixJob,
+    on_progress: &'r mut dyn FnMut(Progress),
     /// Divergence of each alternative with all other groups as in the file.
     alone: Table,
 }
@@ -122,10 +124,10 @@ impl<'a, 'r> Chooser<'a, 'r> {
     pub(super) fn new(
         meter: Meter<'a>,
         sizes: Sizes,
-        request: &'r MixRequest<'r>,
-        on_progress: &'r mut dyn FnMut(MixProgress<'_>),
+        job: &'r MixJob,
+        on_progress: &'r mut dyn FnMut(Progress),
     ) -> Self {
-        Self { meter, sizes, request, on_progress, alone: Table::new() }
+        Self { meter, sizes, job, on_progress, alone: Table::new() }
     }
 
     fn groups(&self) -> &'a [Group] {
@@ -142,8 +144,8 @@ impl<'a, 'r> Chooser<'a, 'r> {
             groups: count(self.groups().len()),
             evaluations: count(to_measure.len()),
             known: count(to_measure.iter().filter(is_known).count()),
-            revising: (2 * count(self.groups().len()) + 1).saturating_mul(self.request.revisions),
-            chunks: self.request.chunks,
+            revising: (2 * count(self.groups().len()) + 1).saturating_mul(self.job.revisions),
+            chunks: self.job.chunks,
             seconds_per_evaluation,
             model_bytes,
         }
@@ -151,7 +153,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
 
     /// Groups and alternatives whose divergence is measured.
     fn to_measure(&self) -> Vec<(usize, usize)> {
-        let measured = self.request.measured;
+        let measured = &self.job.measured_types;
         let mut pairs = Vec::new();
         for (group, Group { alternatives, .. }) in self.groups().iter().enumerate() {
             let mut places: Vec<usize> = (0..alternatives.len())
@@ -175,17 +177,17 @@ impl<'a, 'r> Chooser<'a, 'r> {
         model_bytes: u64,
     ) -> Result<(Choice, u32), MixError> {
         let cost = self.cost(seconds_per_evaluation, model_bytes);
-        (self.on_progress)(MixProgress::Cost(cost));
+        (self.on_progress)(Progress::Note(cost.to_string()));
         let alone = self.measure_alone()?;
         self.alone.clone_from(&alone);
-        let mut best = match self.request.target {
+        let mut best = match self.job.target {
             Target::Divergence(limit) => self.approach(&alone, limit)?,
             _ => self.within_size(&alone, 0.0)?,
         };
-        for revision in 0..self.request.revisions {
+        for revision in 0..self.job.revisions {
             let around = self.measure_around(&best, revision)?;
             let offset = best.measured.kld();
-            let revised = match self.request.target {
+            let revised = match self.job.target {
                 Target::Divergence(limit) => self.within_divergence(&around, offset, limit)?,
                 _ => self.within_size(&around, offset)?,
             };
@@ -202,7 +204,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     fn is_better(&self, one: &Choice, other: &Choice) -> bool {
-        match self.request.target {
+        match self.job.target {
             Target::Divergence(limit) => one.measured.kld() <= limit && self.is_smaller(one, other),
             _ => one.measured.kld() < other.measured.kld(),
         }
@@ -219,8 +221,9 @@ impl<'a, 'r> Chooser<'a, 'r> {
         let stored = &self.groups()[group];
         let note = format!("{stage}{} as {}", stored.name, stored.alternatives[place].format);
         let on_progress = &mut self.on_progress;
-        let on_fraction =
-            &mut |part| on_progress(MixProgress::Fraction(fraction(done, part, all), &note));
+        let on_fraction = &mut |part| {
+            on_progress(Progress::Fraction(fraction(done, part, all), note.clone()));
+        };
         Ok(self.meter.measure_group(around, group, place, on_fraction)?.kld())
     }
 
@@ -278,7 +281,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
 
     /// The mix of least divergence within the size asked for.
     fn within_size(&mut self, table: &Table, offset: f64) -> Result<Choice, MixError> {
-        let budget = self.sizes.budget(self.request.target).unwrap_or(u64::MAX);
+        let budget = self.sizes.budget(self.job.target).unwrap_or(u64::MAX);
         let classes = self.classes(table, |kld, bytes| Alternative { cost: kld, weight: bytes });
         #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^52 bytes")]
         let solution = knapsack::solve(&classes, budget as f64);
@@ -355,7 +358,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         let sum_alone = self.alone.iter().zip(&assignment.0).map(|(row, &place)| row[place]).sum();
         let on_progress = &mut self.on_progress;
         let measured = self.meter.measure_mix(&assignment, &mut |part| {
-            on_progress(MixProgress::Fraction(part, "the mix"));
+            on_progress(Progress::Fraction(part, "the mix".to_owned()));
         })?;
         Ok(Choice { assignment, sum_alone, predicted, measured, gap: solution.gap() })
     }

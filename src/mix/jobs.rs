@@ -3,34 +3,9 @@
 use super::Target;
 use super::recipe::{Checksums, Recipe};
 use crate::experiment::settings::Settings;
-use crate::model::quantization::{FileType, Method};
-use crate::quantize::jobs::CalibrationInput;
+use crate::model::gguf::GgmlType;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// Make one variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QuantizeJob {
-    /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub input: PathBuf,
-    /// Where to write; the caller chose a temporary name.
-    pub output: PathBuf,
-    /// What to make.
-    pub file_type: FileType,
-    /// Threads; `None`: all.
-    pub threads: Option<u32>,
-    /// Accept an input that is quantized already.
-    pub allow_requantize: bool,
-    /// Types of single tensors, in place of the file type's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<Box<Recipe>>,
-    /// How its weights are chosen.
-    #[serde(default)]
-    pub method: Method,
-    /// What a method that is calibrated needs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<CalibrationInput>,
-}
 
 /// Measure what each type does to each tensor, choose, and write the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,16 +20,16 @@ pub struct MixJob {
     pub reference_budget_bytes: u64,
     /// Where what was measured is kept.
     pub ledger: PathBuf,
-    /// File with the text.
-    pub text: PathBuf,
+    /// The text itself that divergence is measured on.
+    pub text: String,
     /// Tokens per chunk.
     pub context: u32,
     /// Chunks of the text that are used.
     pub chunks: u32,
-    /// ggml's names of the types to choose from.
-    pub types: Vec<String>,
-    /// Those that are measured; empty: all.
-    pub measured_types: Vec<String>,
+    /// The types to choose from.
+    pub types: Vec<GgmlType>,
+    /// Those whose divergence is measured, not interpolated; empty: all.
+    pub measured_types: Vec<GgmlType>,
     /// An importance matrix; `None`: round to nearest.
     pub importance: Option<PathBuf>,
     /// What the mix must keep to.

@@ -56,15 +56,10 @@ struct Line {
 #[derive(Debug)]
 pub(super) struct Ledger {
     known: HashMap<MeasurementKey, Measurement>,
-    file: Option<File>,
+    file: File,
 }
 
 impl Ledger {
-    /// Without a file.
-    pub(super) fn in_memory() -> Self {
-        Self { known: HashMap::new(), file: None }
-    }
-
     /// Opens or creates a file.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
@@ -79,7 +74,7 @@ impl Ledger {
             file.seek(SeekFrom::End(0))?;
             file.write_all(b"\n")?;
         }
-        Ok(Self { known, file: Some(file) })
+        Ok(Self { known, file })
     }
 
     pub(super) fn get(&self, key: &MeasurementKey) -> Option<&Measurement> {
@@ -91,13 +86,11 @@ impl Ledger {
         key: MeasurementKey,
         measurement: Measurement,
     ) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            let line = Line { key: key.clone(), measurement: measurement.clone() };
-            let mut bytes = serde_json::to_vec(&line).map_err(io::Error::other)?;
-            bytes.push(b'\n');
-            // One write: lines of two processes never mix.
-            file.write_all(&bytes)?;
-        }
+        let line = Line { key: key.clone(), measurement: measurement.clone() };
+        let mut bytes = serde_json::to_vec(&line).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        // One write: lines of two processes never mix.
+        self.file.write_all(&bytes)?;
         self.known.insert(key, measurement);
         Ok(())
     }

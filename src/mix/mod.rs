@@ -18,24 +18,27 @@ mod rounding;
 mod write;
 
 pub use choose::Target;
-pub use write::{Application, TensorTypes, apply};
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::model::Model;
-use crate::engine::llama::quantize::Importance;
 use crate::engine::llama::tensors::Weights;
-use crate::engine::{Engine as _, LoadExtent, Model as _};
-use crate::experiment::settings::Settings;
-use crate::model::gguf::{GgmlType, GgufError};
+use crate::engine::{LoadExtent, Model as _};
+use crate::model::gguf::{GgufError, Header};
+use crate::model::progress::Progress;
+use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
+use crate::quantize::types::TypesError;
+use crate::units::{format_bytes, format_seconds};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
+use jobs::{ApplyRecipeJob, MixJob};
 use ledger::Ledger;
 use meter::Meter;
 use rounding::Original;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::Path;
 
 /// Why there is no mix.
@@ -117,73 +120,30 @@ pub enum MixError {
     #[error("the recipe does not suit this model: {0}")]
     Recipe(String),
     /// llama.cpp did not take a type.
-    #[error("llama.cpp stored '{name}' as {found}, not as {wanted}")]
-    StoredOtherwise {
-        /// Name of the tensor.
-        name: String,
-        /// Its type in the file.
-        found: String,
-        /// The type asked for.
-        wanted: String,
-    },
-}
-
-/// A mix to make.
-#[derive(Debug, Clone)]
-pub struct MixRequest<'a> {
-    /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub source: &'a Path,
-    /// The file to write.
-    pub output: &'a Path,
-    /// Folder for a draft and the original's log-probabilities.
-    pub scratch: &'a Path,
-    /// Maximum size of the original's log-probabilities, bytes.
-    pub reference_budget_bytes: u64,
-    /// File of earlier measurements; `None`: keep none.
-    pub ledger: Option<&'a Path>,
-    /// The text itself that divergence is measured on.
-    pub text: &'a str,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// Number of chunks.
-    pub chunks: u32,
-    /// The types to choose from.
-    pub formats: &'a [GgmlType],
-    /// The types whose divergence is measured, not interpolated. Empty: all.
-    pub measured: &'a [GgmlType],
-    /// Importance of the columns; `None`: round to nearest.
-    pub importance: Option<&'a [Importance]>,
-    /// The limit of the mix.
-    pub target: Target,
-    /// Number of neighbouring layers whose tensors of one kind get the same type.
-    pub layers_per_group: u32,
-    /// Maximum number of revisions with measurements around the mix itself.
-    pub revisions: u32,
-    /// Settings for evaluating the model.
-    pub settings: &'a Settings,
-    /// Program and version, stored in the file.
-    pub maker: &'a str,
-    /// Stored in the recipe.
-    pub checksums: &'a recipe::Checksums,
+    #[error(transparent)]
+    Types(#[from] TypesError),
+    /// The importance matrix cannot be used.
+    #[error(transparent)]
+    Matrix(#[from] ImportanceError),
 }
 
 /// The cost of a mix.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cost {
     /// Number of groups of tensors.
-    pub groups: u32,
+    groups: u32,
     /// Evaluations of the text for the first choice.
-    pub evaluations: u32,
+    evaluations: u32,
     /// Those among them that the ledger has.
-    pub known: u32,
+    known: u32,
     /// Maximum number of further evaluations for the revisions.
-    pub revising: u32,
+    revising: u32,
     /// Chunks per evaluation.
-    pub chunks: u32,
+    chunks: u32,
     /// Estimated from the original's evaluation.
-    pub seconds_per_evaluation: f64,
+    seconds_per_evaluation: f64,
     /// Size of the model in memory.
-    pub model_bytes: u64,
+    model_bytes: u64,
 }
 
 /// A finished mix.
@@ -200,13 +160,27 @@ pub struct MixReport {
     pub gap: f64,
 }
 
-/// Progress of a mix.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum MixProgress<'a> {
-    /// The cost, before any group is measured.
-    Cost(Cost),
-    /// Fraction of a stage's evaluations done, from 0 to 1, and what is being measured.
-    Fraction(f64, &'a str),
+impl fmt::Display for Cost {
+    /// What the measuring takes, in one sentence.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.evaluations.saturating_sub(self.known);
+        let seconds =
+            |evaluations| format_seconds(f64::from(evaluations) * self.seconds_per_evaluation);
+        write!(
+            formatter,
+            "{} groups of tensors; {left} evaluations of {} chunks",
+            self.groups, self.chunks
+        )?;
+        if self.known > 0 {
+            write!(formatter, " ({} more are known from before)", self.known)?;
+        }
+        write!(formatter, ", about {}", seconds(left))?;
+        if self.revising > 0 {
+            let (most, length) = (self.revising, seconds(self.revising));
+            write!(formatter, ", and at most {most} to revise it, about {length}")?;
+        }
+        write!(formatter, "; the model takes {} of memory", format_bytes(self.model_bytes))
+    }
 }
 
 /// Measures, chooses and writes a mix.
@@ -215,67 +189,93 @@ pub enum MixProgress<'a> {
 /// See [`MixError`].
 pub fn run(
     backend: Backend,
-    request: &MixRequest<'_>,
-    on_progress: &mut dyn FnMut(MixProgress<'_>),
+    job: &MixJob,
+    on_progress: &mut dyn FnMut(Progress),
 ) -> Result<MixReport, MixError> {
-    check_types(request)?;
-    let draft = write::draft(backend, request)?;
-    let source = GgufInput::open(backend, request.source)?;
-    let original = Original::new(&source, request.importance);
-    let (formats, layers) = (request.formats, request.layers_per_group);
+    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let importance = matrix.as_ref().map(ImportanceMatrix::importance);
+    let importance = importance.as_deref();
+    check_types(job, importance.is_some())?;
+    let draft = write::draft(backend, job)?;
+    let source = GgufInput::open(backend, &job.source)?;
+    let original = Original::new(&source, importance);
     let has_importance = |tensor: &str| original.has_importance(tensor);
-    let groups = groups::groups(source.header(), &draft, formats, layers, &has_importance);
+    let layers = job.layers_per_group;
+    let groups = groups::groups(source.header(), &draft, &job.types, layers, &has_importance);
     original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
-        let types: Vec<&str> = request.formats.iter().map(|format| format.name()).collect();
+        let types: Vec<&str> = job.types.iter().map(|format| format.name()).collect();
         return Err(MixError::NothingToChoose(types.join(", ")));
     }
     let sizes = choose::Sizes::new(&draft, &groups);
-    sizes.check(request.target, &groups)?;
-    let model = Model::load(backend, request.source, request.settings, LoadExtent::Editable)?;
-    let path = &*request.scratch.join("reference");
-    let write = Reference::Write { path, budget_bytes: request.reference_budget_bytes };
-    let asked = quality_request(request, write);
-    let evaluated = quality::run(&model, request.settings, asked, &mut |_, _| {})?;
-    let asked = quality_request(request, Reference::Read { path });
-    let comparison = Comparison::open(&model, request.settings, asked)?;
-    let ledger = request.ledger.map_or(Ok(Ledger::in_memory()), Ledger::open);
+    sizes.check(job.target, &groups)?;
+    let model = Model::load(backend, &job.source, &job.settings, LoadExtent::Editable)?;
+    let path = &*job.scratch.join("reference");
+    let write = Reference::Write { path, budget_bytes: job.reference_budget_bytes };
+    let evaluated = quality::run(&model, &job.settings, quality_of(job, write), &mut |_, _| {})?;
+    let read = quality_of(job, Reference::Read { path });
+    let comparison = Comparison::open(&model, &job.settings, read)?;
     let meter = Meter {
         groups: &groups,
         original: &original,
         weights: Weights::of(&model)?,
         comparison,
-        ledger: ledger.map_err(MixError::Ledger)?,
+        ledger: Ledger::open(&job.ledger).map_err(MixError::Ledger)?,
         stored: vec![None; groups.len()],
         evaluations: 0,
     };
-    let chooser = Chooser::new(meter, sizes, request, on_progress);
+    let chooser = Chooser::new(meter, sizes, job, on_progress);
     let (choice, evaluations) = chooser.choose(evaluated.quality.seconds, model.tensor_bytes())?;
-    let recipe = recipe::Recipe::new(request, source.header(), &groups, &choice)?;
-    let application = Application {
-        recipe: &recipe,
-        source: request.source,
-        output: request.output,
-        importance: request.importance,
-        threads: threads(backend, request.settings),
-        maker: request.maker,
+    let recipe = recipe::Recipe::new(job, source.header(), &groups, &choice)?;
+    let apply = ApplyRecipeJob {
+        recipe,
+        source: job.source.clone(),
+        output: job.output.clone(),
+        importance: job.importance.clone(),
+        threads: job.settings.threads,
+        maker: job.maker.clone(),
     };
-    let file_bytes = apply(backend, &application)?;
-    Ok(MixReport { recipe, file_bytes, evaluations, gap: choice.gap })
+    let file_bytes = write::apply(backend, &apply, matrix.as_ref(), on_progress)?;
+    Ok(MixReport { recipe: apply.recipe, file_bytes, evaluations, gap: choice.gap })
 }
 
-fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
-    for format in request.formats {
+/// Writes a model with the types of a recipe, and checks that llama.cpp took them.
+///
+/// # Errors
+/// The recipe does not fit the model or the file cannot be written.
+pub fn apply(
+    backend: Backend,
+    job: &ApplyRecipeJob,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<(), MixError> {
+    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    write::apply(backend, job, matrix.as_ref(), on_progress).map(|_| ())
+}
+
+/// The importance matrix of a model.
+fn matrix(
+    backend: Backend,
+    path: Option<&Path>,
+    model: &Path,
+) -> Result<Option<ImportanceMatrix>, MixError> {
+    let Some(path) = path else { return Ok(None) };
+    let matrix = ImportanceMatrix::read(backend, path)?;
+    matrix.check(path, &Header::read(model)?)?;
+    Ok(Some(matrix))
+}
+
+fn check_types(job: &MixJob, has_importance: bool) -> Result<(), MixError> {
+    for format in &job.types {
         let wrong = |reason| MixError::Type { format: format.name().to_owned(), reason };
         if !blocks::can_quantize(*format) {
             return Err(wrong("weights cannot be stored so"));
         }
-        if groups::needs_importance(*format) && request.importance.is_none() {
+        if groups::needs_importance(*format) && !has_importance {
             return Err(wrong("llama.cpp rounds to it only with an importance matrix"));
         }
     }
-    for format in request.measured {
-        if !request.formats.contains(format) {
+    for format in &job.measured_types {
+        if !job.types.contains(format) {
             let reason = "it is to be measured, but is not among the types to choose from";
             return Err(MixError::Type { format: format.name().to_owned(), reason });
         }
@@ -283,11 +283,7 @@ fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_request<'a>(request: &MixRequest<'a>, reference: Reference<'a>) -> quality::Request<'a> {
-    let MixRequest { text, context, chunks, .. } = *request;
-    quality::Request { text, context, chunks: Some(chunks), reference, precision: None }
-}
-
-fn threads(backend: Backend, settings: &Settings) -> u32 {
-    settings.threads.unwrap_or_else(|| backend.default_threads())
+fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Request<'a> {
+    let MixJob { text, context, chunks, .. } = job;
+    quality::Request { text, context: *context, chunks: Some(*chunks), reference, precision: None }
 }

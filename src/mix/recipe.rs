@@ -1,11 +1,13 @@
 //! Recipes: a mix as a TOML file, which makes the same file again.
 
+use super::MixError;
 use super::choose::Choice;
 use super::groups::{Group, columns, needs_importance};
-use super::{MixError, MixRequest};
+use super::jobs::MixJob;
 use crate::engine::llama::blocks::{can_quantize, row_bytes};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
+use crate::quantize::types::TensorTypes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -81,7 +83,7 @@ pub struct Checksums {
 impl Recipe {
     #[expect(clippy::cast_precision_loss, reason = "shown with four digits")]
     pub(super) fn new(
-        request: &MixRequest<'_>,
+        job: &MixJob,
         source: &Header,
         groups: &[Group],
         choice: &Choice,
@@ -98,13 +100,13 @@ impl Recipe {
             file_type: file_type(source, &types)?,
             model: ModelStamp {
                 name: source.name().map(str::to_owned),
-                sha256: request.checksums.model.clone(),
+                sha256: job.checksums.model.clone(),
                 parameters: source.parameters(),
-                importance_sha256: request.checksums.importance.clone(),
+                importance_sha256: job.checksums.importance.clone(),
             },
             measured: Some(Measured {
-                text_sha256: request.checksums.text.clone(),
-                context: request.context,
+                text_sha256: job.checksums.text.clone(),
+                context: job.context,
                 chunks: u32::try_from(choice.measured.chunk_kld.len()).unwrap_or(u32::MAX),
                 kld: choice.measured.kld(),
                 kld_standard_error: choice.measured.standard_error(),
@@ -148,8 +150,18 @@ impl Recipe {
         ))
     }
 
+    /// The types of a model's tensors.
+    ///
+    /// # Errors
+    /// The recipe does not fit the model.
+    pub fn resolve(&self, model: &Header, has_importance: bool) -> Result<TensorTypes, MixError> {
+        let types = self.types()?;
+        self.check(model, &types, has_importance)?;
+        Ok(TensorTypes(types))
+    }
+
     /// Type of each tensor.
-    pub(super) fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
+    fn types(&self) -> Result<BTreeMap<String, GgmlType>, MixError> {
         let types = self.tensors.iter().map(|(tensor, name)| {
             let wrong = |what| {
                 MixError::RecipeText(format!("tensor '{tensor}': '{name}' is no type {what}"))
@@ -165,7 +177,7 @@ impl Recipe {
 
     /// Checks that a model has the tensors, and rows that fit their types, and that no type needs an importance matrix
     /// that is missing.
-    pub(super) fn check(
+    fn check(
         &self,
         model: &Header,
         types: &BTreeMap<String, GgmlType>,

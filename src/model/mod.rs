@@ -9,6 +9,7 @@ pub mod demo;
 pub mod gguf;
 pub mod hub;
 pub mod memory;
+pub mod method;
 pub mod naming;
 pub mod progress;
 pub mod quantization;

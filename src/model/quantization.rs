@@ -1,5 +1,7 @@
 //! Quantizations: llama.cpp's file types by their names, and the method that chose the weights.
 
+pub use super::method::Method;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -155,7 +157,7 @@ pub enum QuantizationError {
         method: Method,
     },
     /// The part before the colon is no method.
-    #[error("'{name}' is not a method; methods are rtn, imatrix, gptq and awq")]
+    #[error("'{name}' is not a method; methods are {}", Method::names(Method::all(), "and"))]
     UnknownMethod {
         /// What was written.
         name: String,
@@ -204,56 +206,6 @@ impl Serialize for FileType {
 impl<'de> Deserialize<'de> for FileType {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// How the stored weights were chosen.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Round to nearest: llama.cpp's plain quantization.
-    #[default]
-    Rtn,
-    /// llama.cpp's quantization weighted by an importance matrix.
-    Imatrix,
-    /// GPTQ (Frantar et al. 2022).
-    Gptq,
-    /// AWQ (Lin et al. 2023).
-    Awq,
-}
-
-impl Method {
-    /// Whether it looks at a calibration text.
-    #[must_use]
-    pub fn is_calibrated(self) -> bool {
-        self != Self::Rtn
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Rtn => "rtn",
-            Self::Imatrix => "imatrix",
-            Self::Gptq => "gptq",
-            Self::Awq => "awq",
-        })
-    }
-}
-
-impl FromStr for Method {
-    type Err = QuantizationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "rtn" => Ok(Self::Rtn),
-            "imatrix" => Ok(Self::Imatrix),
-            "gptq" => Ok(Self::Gptq),
-            "awq" => Ok(Self::Awq),
-            _ => Err(QuantizationError::UnknownMethod { name: text.to_owned() }),
-        }
     }
 }
 

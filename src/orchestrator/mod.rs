@@ -1,10 +1,9 @@
 //! The benchmark sequence: for each variant start a worker, watch it, record what it says.
 //!
 //! `sequence` is the whole story; `strategy` says after every visit what comes next, from what `plan` and
-//! `schedule` lay out. Workers are known through the traits of `launcher`, whoever listens through the events of
-//! `event`. Uses everything that measures or records; used by the command line only.
+//! `schedule` lay out. `maker` makes the files that are measured, and those of other commands. Workers are known
+//! through the traits of `launcher`, whoever listens through the events of `event`. Uses everything that measures or records; used by the command line only.
 
-pub mod calibration;
 pub mod worker_run;
 pub mod display;
 pub mod environment;
@@ -13,6 +12,7 @@ pub mod interrupt;
 pub mod store_writer;
 pub mod launcher;
 mod lines;
+pub mod maker;
 pub mod plan;
 pub mod process;
 pub mod quality;
@@ -24,4 +24,3 @@ pub mod sequence;
 pub mod sources;
 pub mod strategy;
 pub mod tasks;
-pub mod variants;

@@ -166,7 +166,7 @@ fn on_one_line(text: &str, most: usize) -> String {
 
 /// `needs 58.1 MiB of memory: 12.2 MiB for weights, 45.9 MiB for …`.
 #[must_use]
-pub fn of_memory(parts: &[(&str, u64)]) -> String {
+pub fn of_memory(parts: &[(String, u64)]) -> String {
     let all = format_bytes(parts.iter().map(|(_, bytes)| bytes).sum());
     let parts: Vec<String> = parts
         .iter()
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn memory_is_told_with_what_it_is_for() {
         assert_eq!(
-            of_memory(&[("weights", 1 << 30), ("a chunk", 1 << 29)]),
+            of_memory(&[("weights".to_owned(), 1 << 30), ("a chunk".to_owned(), 1 << 29)]),
             "needs 1.50 GiB of memory: 1.00 GiB for weights, 512 MiB for a chunk"
         );
     }

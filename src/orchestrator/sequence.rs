@@ -7,12 +7,12 @@
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::Launcher;
+use super::maker::{MakeError, Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
 use super::quality::{QualityError, ReferenceLogits};
 use super::schedule::{PlannedVisit, Purpose};
 use super::strategy::{Known, Step, Strategy};
 use super::tasks::TaskInputs;
-use super::variants::{VariantError, VariantOutcome, prepare_variant};
 use super::worker_run::{Limits, Report, run_worker};
 use crate::experiment::resolved::Experiment;
 use crate::model::cache::Cache;
@@ -55,7 +55,7 @@ pub enum SequenceError {
     Listener(#[from] ListenerError),
     /// No variant can be made.
     #[error(transparent)]
-    Variant(#[from] VariantError),
+    Make(#[from] MakeError),
     /// Nothing can be written for the quality workload.
     #[error(transparent)]
     Quality(#[from] QualityError),
@@ -135,20 +135,21 @@ impl<L: Launcher> Benchmark<'_, L> {
         self.listener.on_event(&BenchmarkEvent::VariantBegan { name: &name })?;
         let limits = self.limits();
         let listener = self.listener.as_mut();
-        let outcome =
-            prepare_variant(&variant, self.cache, &mut self.launcher, limits, listener).await?;
+        let mut maker = Maker { launcher: &mut self.launcher, limits, listener };
+        let made = maker.variant(&variant, self.cache).await;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
-        match outcome {
-            VariantOutcome::Interrupted => {}
-            VariantOutcome::Failed(failure) => {
+        match made {
+            Err(NotMade::Interrupted) => {}
+            Err(NotMade::Broken(error)) => return Err(error.into()),
+            Err(NotMade::Failed(failure)) => {
                 for trial in trials {
                     self.run.trials[trial].failure = Some(failure.clone());
                     self.tell_trial(trial)?;
                 }
             }
-            VariantOutcome::Ready { artifact, made } => {
+            Ok((artifact, made)) => {
                 let event = BenchmarkEvent::VariantReady { name: &name, artifact: &artifact, made };
                 self.listener.on_event(&event)?;
                 for trial in trials {

@@ -7,10 +7,9 @@ use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::launcher::{Exit, Launcher, Monitor, Worker, WorkerMessage};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
-use crate::model::artifact::KeptTensor;
 use crate::quantize::jobs::PlannedVariant;
 use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
-use crate::worker::protocol::{Event, Job, Phase};
+use crate::worker::protocol::{Event, Job, Made, Phase};
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
     Response,
@@ -46,10 +45,8 @@ pub struct Report {
     pub predicted: Vec<PredictedMemory>,
     /// Variants that are not made yet.
     pub planned: Vec<PlannedVariant>,
-    /// The importance matrix that was made.
-    pub calibrated: Option<Calibrated>,
-    /// Tensors that a method left to simpler rounding.
-    pub kept: Vec<KeptTensor>,
+    /// What came of a job that makes a file.
+    pub made: Option<Made>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory, bytes: the worker's own word, else the monitor's.
@@ -60,17 +57,6 @@ pub struct Report {
     pub failed_workloads: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
-}
-
-/// An importance matrix that a worker made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Calibrated {
-    /// Chunks that it is made from.
-    pub chunks: u32,
-    /// Those of them that an earlier worker had done.
-    pub resumed: u32,
-    /// Weights in it.
-    pub weights: u64,
 }
 
 /// How a conversation ended.
@@ -205,8 +191,7 @@ impl Report {
             left_out: Vec::new(),
             predicted: Vec::new(),
             planned: Vec::new(),
-            calibrated: None,
-            kept: Vec::new(),
+            made: None,
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
@@ -218,17 +203,8 @@ impl Report {
     /// Keeps what an event tells; returns the last word if it was one.
     fn take(&mut self, event: Event) -> Option<Last> {
         match event {
-            // What a mix came to is for its command, which listens.
-            Event::Phase(_)
-            | Event::Progress { .. }
-            | Event::MemoryNeeded { .. }
-            | Event::Note { .. }
-            | Event::MixCost(_)
-            | Event::Mixed(_) => {}
-            Event::Quantized { kept, .. } => self.kept = kept,
-            Event::Calibrated { chunks, resumed, weights } => {
-                self.calibrated = Some(Calibrated { chunks, resumed, weights });
-            }
+            Event::Phase(_) | Event::Progress(_) => {}
+            Event::Made(made) => self.made = Some(made),
             Event::Loaded { sample, facts } => {
                 self.loads.push(sample);
                 self.facts = Some(facts);

@@ -1,27 +1,41 @@
 //! Jobs of this folder, as the orchestrator sends them to a worker.
 
-use crate::experiment::calibration::GptqSettings;
-use crate::model::quantization::Quantization;
+use super::types::TensorTypes;
+use crate::experiment::calibration::CalibrationPlan;
+use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::import::CheckpointKind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Make one quantized file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuantizeJob {
+    /// The F32, F16 or BF16 GGUF (first part, if split).
+    pub input: PathBuf,
+    /// The file to write; the caller chose a temporary name.
+    pub output: PathBuf,
+    /// llama.cpp's file type.
+    pub file_type: FileType,
+    /// Types of single tensors, in place of the file type's.
+    pub types: Option<TensorTypes>,
+    /// How the weights are chosen.
+    pub method: Method,
+    /// Number of threads; `None`: all.
+    pub threads: Option<u32>,
+    /// Accept an input that is quantized already.
+    pub allow_requantize: bool,
+    /// Required by every method but `rtn`.
+    pub calibration: Option<CalibrationInput>,
+}
+
 /// What a calibrated method needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationInput {
-    /// The importance matrix.
+    /// Path of the importance matrix.
     pub importance: PathBuf,
-    /// File with the text; methods that need only the matrix do without.
-    pub text: Option<PathBuf>,
-    /// The text's name.
-    pub dataset: String,
-    /// Tokens of a chunk.
-    pub context: u32,
-    /// At most this many chunks.
-    pub chunks: Option<u32>,
-    /// How GPTQ is done.
-    pub gptq: GptqSettings,
+    /// The text, and parameters of methods. Methods that need only the matrix do without.
+    pub plan: Option<CalibrationPlan>,
     /// A folder for files that are needed meanwhile.
     pub folder: PathBuf,
 }
@@ -44,22 +58,16 @@ pub struct ImportJob {
 pub struct CalibrateJob {
     /// The model (first part, if split).
     pub model: PathBuf,
-    /// Its SHA-256, hex.
+    /// Its SHA-256, hex. A partial matrix of another model is not resumed.
     pub model_checksum: String,
-    /// File with the text.
-    pub text: PathBuf,
-    /// The text's name, which the matrix records.
-    pub dataset: String,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// At most this many chunks.
-    pub chunks: Option<u32>,
-    /// Also for `output.weight`.
+    /// The text, its name, which the matrix records, and how it is split.
+    pub plan: CalibrationPlan,
+    /// Include `output.weight`, as llama-imatrix's `--process-output`.
     pub output_weight: bool,
-    /// Threads; `None`: llama-bench's default.
+    /// Number of threads; `None`: llama-bench's default.
     pub threads: Option<u32>,
-    /// The file to write. The worker gives it its name when it is whole, and keeps what is done so far
-    /// beside it.
+    /// The file to write, which gets this name when it is whole. The partial matrix has the same name with `.partial`
+    /// appended.
     pub output: PathBuf,
 }
 

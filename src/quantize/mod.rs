@@ -19,14 +19,16 @@ mod streams;
 mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod types;
 
+pub use crate::model::progress::Progress;
 pub use streams::CalibrationText;
 
+use crate::engine::Engine as _;
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
-use crate::engine::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding};
-use crate::experiment::calibration::GptqSettings;
+use crate::engine::llama::quantize::Rounding;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
 use crate::model::gguf::Header;
@@ -34,85 +36,16 @@ use crate::model::quantization::{FileType, Method};
 use awq::{AwqParameters, AwqReport, AwqRequest};
 use gptq::{GptqParameters, GptqReport, GptqRequest, MatrixOutcome};
 use importance::{Coverage, ImportanceError, ImportanceMatrix};
-use std::path::{Path, PathBuf};
+use jobs::QuantizeJob;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use types::{TensorTypes, TypesError};
 
 /// Share of GPTQ's progress that llama.cpp's rounding before it is.
 const DRAFT_SHARE: f64 = 0.03;
 
-/// A file to make.
-#[derive(Debug, Clone, Copy)]
-pub struct QuantizeRequest<'a> {
-    /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub input: &'a Path,
-    /// The file to write.
-    pub output: &'a Path,
-    /// llama.cpp's file type.
-    pub file_type: FileType,
-    /// Types of single tensors, in place of the file type's.
-    pub types: Option<TensorTypes<'a>>,
-    /// How the weights are chosen.
-    pub method: Method,
-    /// Number of threads.
-    pub threads: u32,
-    /// Accept an input that is quantized already.
-    pub allow_requantize: bool,
-    /// Required by every method but `rtn`.
-    pub calibration: Option<Calibration<'a>>,
-}
-
-/// Types of single tensors.
-#[derive(Debug, Clone, Copy)]
-pub struct TensorTypes<'a> {
-    /// One per tensor.
-    pub overrides: &'a [FormatOverride],
-    /// SHA-256 of the types, hex; stored in the file.
-    pub checksum: &'a str,
-}
-
-/// What a calibrated method needs.
-#[derive(Debug, Clone, Copy)]
-pub struct Calibration<'a> {
-    /// Path of the importance matrix.
-    pub importance: &'a Path,
-    /// The text itself. Not needed by `imatrix`.
-    pub text: Option<&'a str>,
-    /// The text's name, stored in the file.
-    pub dataset: &'a str,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// Maximum number of chunks; `None`: the whole text.
-    pub chunks: Option<u32>,
-    /// For the method `gptq`.
-    pub gptq: GptqSettings,
-    /// Folder for temporary files.
-    pub folder: &'a Path,
-}
-
-/// Progress of a method.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// Memory that will be allocated: purpose and bytes of each part.
-    Memory(Vec<(String, u64)>),
-    /// Fraction done, from 0 to 1, and what is being done, in a few words.
-    Fraction(f64, String),
-    /// What the user should know about the result.
-    Note(String),
-}
-
-impl Progress {
-    /// As progress of a whole in which this stage goes from fraction `start` to `end`.
-    fn scaled(self, start: f64, end: f64) -> Self {
-        match self {
-            Self::Fraction(fraction, note) => {
-                Self::Fraction(start + (end - start) * fraction, note)
-            }
-            other @ (Self::Memory(_) | Self::Note(_)) => other,
-        }
-    }
-}
-
 /// Which tensors `gptq` and `awq` handled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodReport {
     /// Number of tensors whose weights the method chose.
     pub chosen: u64,
@@ -140,9 +73,16 @@ pub enum MethodError {
         /// The input it lacks.
         what: &'static str,
     },
-    /// GPTQ evaluates decoder-only models.
-    #[error("GPTQ evaluates decoder-only models, and this one is {0}; use the method imatrix")]
-    NoDecoder(ArchitectureClass),
+    /// The method cannot do models of this class.
+    #[error(
+        "{} cannot do this model, which is {class}; use the method imatrix", method.facts().title
+    )]
+    Class {
+        /// The method.
+        method: Method,
+        /// The model's.
+        class: ArchitectureClass,
+    },
     /// llama.cpp computes the original and the quantized model differently.
     #[error(
         "llama.cpp computes {} and {} differently, so that GPTQ cannot compare their values",
@@ -169,28 +109,12 @@ pub enum MethodError {
     /// A weight of the graph got no inputs.
     #[error("'{0}' was multiplied with nothing while the calibration text was evaluated")]
     NoInputs(String),
+    /// The file has other types than were asked for.
+    #[error(transparent)]
+    Types(#[from] TypesError),
     /// The system gave no threads.
     #[error("cannot start threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-}
-
-impl<'a> QuantizeRequest<'a> {
-    fn rounding(
-        &self,
-        importance: Option<&'a [Importance]>,
-        metadata: &'a [(String, OverrideValue)],
-    ) -> Rounding<'a> {
-        Rounding {
-            input: self.input,
-            output: self.output,
-            file_type: self.file_type,
-            threads: self.threads,
-            allow_requantize: self.allow_requantize,
-            importance,
-            overrides: self.types.map_or(&[], |types| types.overrides),
-            metadata,
-        }
-    }
 }
 
 /// Makes a file. There is a report for methods that may leave tensors to plain rounding.
@@ -199,7 +123,7 @@ impl<'a> QuantizeRequest<'a> {
 /// See [`MethodError`]; the output is then incomplete.
 pub fn quantize(
     backend: Backend,
-    request: &QuantizeRequest<'_>,
+    job: &QuantizeJob,
     on_progress: impl Fn(Progress) + Clone + Send + 'static,
 ) -> Result<Option<MethodReport>, MethodError> {
     let round = |rounding: Rounding<'_>, share: f64| {
@@ -208,46 +132,61 @@ pub fn quantize(
             on_progress(Progress::Fraction(fraction * share, String::new()));
         })
     };
-    let method = request.method;
+    let method = job.method;
+    let threads = job.threads.unwrap_or_else(|| backend.default_threads());
+    let overrides = job.types.as_ref().map(TensorTypes::overrides).unwrap_or_default();
+    let plain = Rounding {
+        input: &job.input,
+        output: &job.output,
+        file_type: job.file_type,
+        threads,
+        allow_requantize: job.allow_requantize,
+        importance: None,
+        overrides: &overrides,
+        metadata: &provenance::of_types(job),
+    };
+    let check_types = || match &job.types {
+        Some(types) => types.check(&job.output).map(|_| ()).map_err(MethodError::from),
+        None => Ok(()),
+    };
     if method == Method::Rtn {
-        round(request.rounding(None, &provenance::of_types(request)), 1.0)?;
+        round(plain, 1.0)?;
+        check_types()?;
         return Ok(None);
     }
     let missing = |what| MethodError::Missing { method, what };
-    let calibration =
-        request.calibration.ok_or_else(|| missing("a calibration text or an importance matrix"))?;
-    let matrix = ImportanceMatrix::read(backend, calibration.importance)?;
-    let model = Header::read(request.input).map_err(GgufFileError::from)?;
-    matrix.check(calibration.importance, &model)?;
-    let metadata = provenance::keys(request, &calibration, &matrix);
+    let calibration = job
+        .calibration
+        .as_ref()
+        .ok_or_else(|| missing("a calibration text or an importance matrix"))?;
+    let matrix = ImportanceMatrix::read(backend, &calibration.importance)?;
+    let model = Header::read(&job.input).map_err(GgufFileError::from)?;
+    let class = model.architecture_class();
+    if method.facts().class.is_some_and(|only| only != class) {
+        return Err(MethodError::Class { method, class });
+    }
+    matrix.check(&calibration.importance, &model)?;
+    let metadata = provenance::keys(job, calibration, &matrix);
     let importance = matrix.importance();
-    let rounding = request.rounding(Some(&importance), &metadata);
-    let text = || {
-        let text = calibration.text.ok_or_else(|| missing("a calibration text"))?;
-        let Calibration { context, chunks, .. } = calibration;
-        Ok::<_, MethodError>(CalibrationText { text, context, chunks })
-    };
+    let rounding = Rounding { importance: Some(&importance), metadata: &metadata, ..plain };
+    let plan = || calibration.plan.as_ref().ok_or_else(|| missing("a calibration text"));
     let report = match method {
         Method::Rtn | Method::Imatrix => {
             round(rounding, 1.0)?;
             None
         }
         Method::Awq => {
-            let (folder, parameters) = (calibration.folder, AwqParameters::default());
-            let awq = AwqRequest { rounding, text: text()?, folder, parameters };
+            let (folder, parameters) = (&*calibration.folder, AwqParameters::default());
+            let awq = AwqRequest { rounding, text: plan()?.into(), folder, parameters };
             let report = awq::quantize(backend, &awq, on_progress.clone())?;
-            Some(awq_summary(&report, &GgufInput::open(backend, request.output)?))
+            Some(awq_summary(&report, &GgufInput::open(backend, &job.output)?))
         }
         Method::Gptq => {
+            let plan = plan()?;
             let parameters =
-                GptqParameters { settings: calibration.gptq, ..GptqParameters::default() };
-            let gptq = GptqRequest {
-                source: request.input,
-                output: request.output,
-                text: text()?,
-                threads: request.threads,
-                parameters,
-            };
+                GptqParameters { settings: plan.parameters.gptq, ..GptqParameters::default() };
+            let (source, output) = (&*job.input, &*job.output);
+            let gptq = GptqRequest { source, output, text: plan.into(), threads, parameters };
             round(rounding, DRAFT_SHARE)?;
             let report = gptq::quantize(backend, &gptq, |event| {
                 on_progress(event.scaled(DRAFT_SHARE, 1.0));
@@ -255,7 +194,8 @@ pub fn quantize(
             Some(gptq_summary(report))
         }
     };
-    let made = Header::read(request.output).map_err(GgufFileError::from)?;
+    check_types()?;
+    let made = Header::read(&job.output).map_err(GgufFileError::from)?;
     if let Some(note) = Coverage::note(&matrix, &model, &made) {
         on_progress(Progress::Note(note));
     }

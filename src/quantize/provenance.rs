@@ -2,7 +2,8 @@
 
 use super::awq;
 use super::importance::ImportanceMatrix;
-use super::{Calibration, QuantizeRequest};
+use super::jobs::{CalibrationInput, QuantizeJob};
+use super::types::TensorTypes;
 use crate::engine::llama::quantize::OverrideValue;
 use crate::model::cache::of_bytes;
 use crate::model::quantization::Method;
@@ -10,40 +11,42 @@ use crate::model::resolve::METHOD_KEY;
 
 /// The keys of a calibrated method. llama.cpp keeps 127 bytes of a text.
 pub(super) fn keys(
-    request: &QuantizeRequest<'_>,
-    calibration: &Calibration<'_>,
+    job: &QuantizeJob,
+    calibration: &CalibrationInput,
     matrix: &ImportanceMatrix,
 ) -> Vec<(String, OverrideValue)> {
-    let mut keys = of_types(request);
+    let mut keys = of_types(job);
     let mut text =
         |key: &str, value: String| keys.push((key.to_owned(), OverrideValue::Text(value)));
-    text(METHOD_KEY, request.method.to_string());
+    text(METHOD_KEY, job.method.to_string());
     text("quantbench.version", env!("CARGO_PKG_VERSION").to_owned());
     let of_matrix = matrix.origin.as_ref().map(|origin| origin.text_checksum.clone());
-    let of_text = calibration.text.map(|text| of_bytes(text.as_bytes()));
+    let plan = calibration.plan.as_ref();
+    let of_text = plan.map(|plan| of_bytes(plan.text.as_bytes()));
     // The matrix may be of another text than the one that the method evaluates.
     let is_other = of_text.is_some() && of_text != of_matrix;
     if let Some(checksum) = of_text.or(of_matrix) {
         text("quantbench.calibration.text_sha256", checksum);
     }
-    let dataset = matrix.datasets.last().map_or(calibration.dataset, String::as_str);
-    let evaluated = if is_other { calibration.dataset } else { dataset };
+    let named = plan.map_or("", |plan| plan.source.as_str());
+    let dataset = matrix.datasets.last().map_or(named, String::as_str);
+    let evaluated = if is_other { named } else { dataset };
     text("quantbench.calibration.text", file_name(evaluated));
-    if request.method == Method::Gptq {
-        text("quantbench.gptq.parameters", calibration.gptq.to_string());
-    }
-    if request.method == Method::Awq {
-        text("quantbench.awq.parameters", awq::AwqParameters::default().to_string());
+    let parameters = match job.method {
+        Method::Awq => Some(awq::AwqParameters::default().to_string()),
+        method => plan.and_then(|plan| plan.parameters.of(method)),
+    };
+    if let Some(parameters) = parameters {
+        text(&format!("quantbench.{}.parameters", job.method), parameters);
     }
     text("quantize.imatrix.file", file_name(&calibration.importance.to_string_lossy()));
     text("quantize.imatrix.dataset", file_name(dataset));
     let entries = u32::try_from(matrix.weights.len()).unwrap_or(u32::MAX);
     let mut number = |key: &str, value| keys.push((key.to_owned(), OverrideValue::Number(value)));
-    let (context, chunks) = if is_other {
+    let (context, chunks) = match plan {
         // An upper limit: the text may have fewer.
-        (calibration.context, calibration.chunks)
-    } else {
-        (matrix.chunk_size, Some(matrix.chunks))
+        Some(plan) if is_other => (plan.context, plan.chunks),
+        _ => (matrix.chunk_size, Some(matrix.chunks)),
     };
     number("quantbench.calibration.context", context);
     if let Some(chunks) = chunks {
@@ -55,12 +58,11 @@ pub(super) fn keys(
 }
 
 /// The key of types that a recipe gives.
-pub(super) fn of_types(request: &QuantizeRequest<'_>) -> Vec<(String, OverrideValue)> {
-    let key = |types: super::TensorTypes<'_>| {
-        let value = OverrideValue::Text(types.checksum.to_owned());
-        ("quantbench.mix.types_sha256".to_owned(), value)
+pub(super) fn of_types(job: &QuantizeJob) -> Vec<(String, OverrideValue)> {
+    let key = |types: &TensorTypes| {
+        ("quantbench.mix.types_sha256".to_owned(), OverrideValue::Text(types.checksum()))
     };
-    request.types.map(key).into_iter().collect()
+    job.types.iter().map(key).collect()
 }
 
 /// The last part of a path: folders are private.

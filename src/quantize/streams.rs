@@ -8,6 +8,7 @@ use crate::engine::llama::backend::Backend;
 use crate::engine::llama::context::Context;
 use crate::engine::llama::model::Model;
 use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _, streams};
+use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::settings::Settings;
 use std::ops::Range;
 use std::path::Path;
@@ -24,6 +25,12 @@ pub struct CalibrationText<'a> {
     pub context: u32,
     /// Maximum number of chunks; `None`: the whole text.
     pub chunks: Option<u32>,
+}
+
+impl<'a> From<&'a CalibrationPlan> for CalibrationText<'a> {
+    fn from(plan: &'a CalibrationPlan) -> Self {
+        Self { text: &plan.text, context: plan.context, chunks: plan.chunks }
+    }
 }
 
 impl CalibrationText<'_> {

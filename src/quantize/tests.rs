@@ -1,7 +1,10 @@
 //! Methods behind one call, on the demo model with a short text.
 
+use super::jobs::{CalibrateJob, CalibrationInput};
 use super::*;
 use crate::engine::llama::gguf_file::GgufInput;
+use crate::experiment::calibration::CalibrationPlan;
+use crate::experiment::parameters::{GptqSettings, Parameters};
 use crate::model::gguf::Value;
 use crate::model::resolve::METHOD_KEY;
 use std::ops::ControlFlow;
@@ -22,18 +25,29 @@ impl Scene {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/texts/calibration.txt");
         let text = std::fs::read_to_string(path).unwrap().chars().take(3000).collect();
         let scene = Self { folder: tempfile::tempdir().unwrap(), text };
-        let request = importance::CalibrationRequest {
-            model: Path::new(DEMO),
-            model_checksum: "of the demo",
-            text: CalibrationText { text: &scene.text, context: 128, chunks: None },
-            dataset: "folder/words.txt",
+        let job = CalibrateJob {
+            model: DEMO.into(),
+            model_checksum: "of the demo".to_owned(),
+            plan: CalibrationPlan { chunks: None, ..scene.plan() },
             output_weight: false,
             threads: Some(2),
-            output: &scene.matrix(),
+            output: scene.matrix(),
         };
-        importance::calibrate(Backend::initialise(), &request, &mut |_| ControlFlow::Continue(()))
+        importance::calibrate(Backend::initialise(), &job, &mut |_| ControlFlow::Continue(()))
             .unwrap();
         scene
+    }
+
+    fn plan(&self) -> CalibrationPlan {
+        CalibrationPlan {
+            text: self.text.clone(),
+            source: "folder/words.txt".to_owned(),
+            context: 128,
+            chunks: Some(3),
+            parameters: Parameters {
+                gptq: GptqSettings { damping: 0.05, ..GptqSettings::default() },
+            },
+        }
     }
 
     fn matrix(&self) -> std::path::PathBuf {
@@ -47,23 +61,19 @@ impl Scene {
         quantization: &str,
     ) -> Result<(Option<MethodReport>, Vec<Progress>, GgufInput), MethodError> {
         let quantization: crate::model::quantization::Quantization = quantization.parse().unwrap();
-        let (matrix, output) = (self.matrix(), self.folder.path().join("out.gguf"));
-        let request = QuantizeRequest {
-            input: Path::new(input),
-            output: &output,
+        let output = self.folder.path().join("out.gguf");
+        let job = QuantizeJob {
+            input: input.into(),
+            output: output.clone(),
             file_type: quantization.file_type,
             types: None,
             method: quantization.method,
-            threads: 2,
+            threads: Some(2),
             allow_requantize: false,
-            calibration: Some(Calibration {
-                importance: &matrix,
-                text: Some(&self.text),
-                dataset: "folder/words.txt",
-                context: 128,
-                chunks: Some(3),
-                gptq: GptqSettings { damping: 0.05, ..GptqSettings::default() },
-                folder: self.folder.path(),
+            calibration: Some(CalibrationInput {
+                importance: self.matrix(),
+                plan: Some(self.plan()),
+                folder: self.folder.path().to_owned(),
             }),
         };
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -72,7 +82,7 @@ impl Scene {
             move |event| events.lock().unwrap().push(event)
         };
         let backend = Backend::initialise();
-        let report = quantize(backend, &request, on_progress)?;
+        let report = quantize(backend, &job, on_progress)?;
         let events = events.lock().unwrap().clone();
         Ok((report, events, GgufInput::open(backend, &output).unwrap()))
     }

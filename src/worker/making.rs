@@ -1,24 +1,20 @@
-//! Jobs that make files: variants, imports, importance matrices.
+//! Jobs that make files: variants, imports, importance matrices, mixes. An error is one sentence for the orchestrator.
 
-use super::protocol::{Event, MemoryPart, Phase};
+use super::protocol::{Event, Made, Phase};
 use super::report::Reporter;
 use crate::causes::in_words;
-use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::planned_types;
-use crate::mix::TensorTypes;
-use crate::mix::jobs::QuantizeJob;
+use crate::mix::{self, jobs};
 use crate::model::gguf::{GgmlType, Header};
+use crate::model::progress::Progress;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 use crate::model::stored_types::StoredTypes;
-use crate::quantize::import::Import;
-use crate::quantize::importance::{self, CalibrationRequest};
-use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant};
-use crate::quantize::{self, CalibrationText, Progress};
+use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
+use crate::quantize::{self, importance};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// Makes a variant.
 pub(super) fn quantize(
@@ -27,47 +23,13 @@ pub(super) fn quantize(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let calibration = job.calibration.as_ref();
-    let text = calibration.and_then(|calibration| calibration.text.as_deref());
-    let text = text.map(read_text).transpose()?;
-    let types = job.recipe.as_ref().map(|recipe| {
-        let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
-        let has_importance = job.method.is_calibrated();
-        TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
-    });
-    let types = types.transpose()?;
-    let request = quantize::QuantizeRequest {
-        input: &job.input,
-        output: &job.output,
-        file_type: job.file_type,
-        types: types.as_ref().map(|types| quantize::TensorTypes {
-            overrides: &types.overrides,
-            checksum: &types.checksum,
-        }),
-        method: job.method,
-        threads: job.threads.unwrap_or_else(|| backend.default_threads()),
-        allow_requantize: job.allow_requantize,
-        calibration: calibration.map(|calibration| quantize::Calibration {
-            importance: &calibration.importance,
-            text: text.as_deref(),
-            dataset: &calibration.dataset,
-            context: calibration.context,
-            chunks: calibration.chunks,
-            gptq: calibration.gptq,
-            folder: &calibration.folder,
-        }),
-    };
     let on_progress = {
         let reporter = reporter.clone();
-        move |event| report_progress(&reporter, event)
+        move |event| reporter.progress(event)
     };
-    let report =
-        quantize::quantize(backend, &request, on_progress).map_err(|error| in_words(&error))?;
-    if let Some(types) = types {
-        types.check(&job.output).map_err(|error| in_words(&error))?;
-    }
-    if let Some(quantize::MethodReport { chosen, kept }) = report {
-        reporter.send(&Event::Quantized { chosen, kept });
+    let report = quantize::quantize(backend, job, on_progress).map_err(|error| in_words(&error))?;
+    if let Some(report) = report {
+        reporter.send(&Event::Made(Made::Variant(report)));
     }
     Ok(())
 }
@@ -98,33 +60,13 @@ pub(super) fn plan_types(
     Ok(())
 }
 
-fn report_progress(reporter: &Reporter, event: Progress) {
-    let part = |(purpose, bytes)| MemoryPart { purpose, bytes };
-    match event {
-        Progress::Memory(parts) => {
-            let parts = parts.into_iter().map(part).collect();
-            reporter.send(&Event::MemoryNeeded { parts });
-        }
-        Progress::Fraction(fraction, note) => reporter.progress(fraction, &note),
-        Progress::Note(text) => reporter.send(&Event::Note { text }),
-    }
-}
-
 /// Writes a checkpoint as a GGUF.
 pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let request = Import {
-        checkpoint: &job.checkpoint,
-        kind: job.kind,
-        base: &job.base,
-        output: &job.output,
-    };
-    let note = crate::quantize::import::import(backend, &request, |fraction| {
-        reporter.progress(fraction, "");
-    })
-    .map_err(|error| in_words(&error))?;
-    if let Some(text) = note {
-        reporter.send(&Event::Note { text });
+    let on_fraction = |fraction| reporter.progress(Progress::Fraction(fraction, String::new()));
+    let note = quantize::import::import(backend, job, on_fraction);
+    if let Some(note) = note.map_err(|error| in_words(&error))? {
+        reporter.progress(Progress::Note(note));
     }
     Ok(())
 }
@@ -136,31 +78,30 @@ pub(super) fn calibrate(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Calibrate));
-    let text = read_text(&job.text)?;
-    let request = CalibrationRequest {
-        model: &job.model,
-        model_checksum: &job.model_checksum,
-        text: CalibrationText { text: &text, context: job.context, chunks: job.chunks },
-        dataset: &job.dataset,
-        output_weight: job.output_weight,
-        threads: job.threads,
-        output: &job.output,
-    };
-    let report = importance::calibrate(backend, &request, &mut |event| {
-        report_progress(reporter, event);
+    let report = importance::calibrate(backend, job, &mut |event| {
+        reporter.progress(event);
         ControlFlow::Continue(())
     });
-    let report = report.map_err(|error| in_words(&error))?;
-    reporter.send(&Event::Calibrated {
-        chunks: report.chunks,
-        resumed: report.resumed,
-        weights: report.weights as u64,
-    });
+    reporter.send(&Event::Made(Made::Importance(report.map_err(|error| in_words(&error))?)));
     Ok(())
 }
 
-/// Reads a text for a job.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the text {}: {error}", path.display()))
+/// Measures, chooses and writes a mix.
+pub(super) fn mix(backend: Backend, job: &jobs::MixJob, reporter: &Reporter) -> Result<(), String> {
+    reporter.send(&Event::Phase(Phase::Mix));
+    let report = mix::run(backend, job, &mut |event| reporter.progress(event));
+    let report = Box::new(report.map_err(|error| in_words(&error))?);
+    reporter.send(&Event::Made(Made::Mix(report)));
+    Ok(())
+}
+
+/// Writes a file with the types of a recipe.
+pub(super) fn apply_recipe(
+    backend: Backend,
+    job: &jobs::ApplyRecipeJob,
+    reporter: &Reporter,
+) -> Result<(), String> {
+    reporter.send(&Event::Phase(Phase::Quantize));
+    mix::apply(backend, job, &mut |event| reporter.progress(event))
+        .map_err(|error| in_words(&error))
 }

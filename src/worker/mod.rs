@@ -4,7 +4,6 @@
 //! `engine`; the orchestrator starts it and reads its events.
 
 mod making;
-mod mix;
 mod page_cache;
 mod process_memory;
 pub mod protocol;
@@ -48,8 +47,8 @@ pub fn main() -> ExitCode {
         Job::Quantize(job) => making::quantize(llama, job, &reporter),
         Job::Import(job) => making::import(llama, job, &reporter),
         Job::Calibrate(job) => making::calibrate(llama, job, &reporter),
-        Job::Mix(job) => mix::run(llama, job, &reporter),
-        Job::ApplyRecipe(job) => mix::apply(llama, job, &reporter),
+        Job::Mix(job) => making::mix(llama, job, &reporter),
+        Job::ApplyRecipe(job) => making::apply_recipe(llama, job, &reporter),
         Job::Visit(job) => visit::run(tools, job),
         Job::PredictMemory(job) => visit::predict_memory(tools, job),
         Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),

@@ -6,10 +6,12 @@
 
 use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
-use crate::mix::jobs::{ApplyRecipeJob, MixJob, QuantizeJob};
-use crate::mix::{Cost, MixReport};
-use crate::model::artifact::KeptTensor;
-use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant};
+use crate::mix::MixReport;
+use crate::mix::jobs::{ApplyRecipeJob, MixJob};
+use crate::model::progress::Progress;
+use crate::quantize::MethodReport;
+use crate::quantize::importance::CalibrationReport;
+use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
 use crate::workload::jobs::{PredictJob, VisitJob};
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
@@ -87,13 +89,16 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Part of the memory that a job takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryPart {
-    /// What for: `weights`.
-    pub purpose: String,
-    /// How much.
-    pub bytes: u64,
+/// What a job that makes a file came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "made", content = "of")]
+pub enum Made {
+    /// A variant, by a method that may leave tensors to simpler rounding.
+    Variant(MethodReport),
+    /// An importance matrix.
+    Importance(CalibrationReport),
+    /// A mix.
+    Mix(Box<MixReport>),
 }
 
 /// What a worker reports, in the order in which it happens.
@@ -102,39 +107,10 @@ pub struct MemoryPart {
 pub enum Event {
     /// A phase begins; the one before it is over.
     Phase(Phase),
-    /// Part of the phase is done: a fraction from 0 to 1, and what is being done, for the display.
-    Progress {
-        /// From 0 to 1.
-        fraction: f64,
-        /// The latest figure, in a few words (`ppl 24.1`); may be empty.
-        note: String,
-    },
-    /// Memory that the job will take at most, told before it is taken.
-    MemoryNeeded {
-        /// What it is for.
-        parts: Vec<MemoryPart>,
-    },
-    /// Something that the user should know of what the job makes.
-    Note {
-        /// In a sentence.
-        text: String,
-    },
-    /// A variant of a method that may leave tensors to simpler rounding is written.
-    Quantized {
-        /// Tensors whose weights the method chose.
-        chosen: u64,
-        /// Those it left as llama.cpp rounds them with the importance matrix.
-        kept: Vec<KeptTensor>,
-    },
-    /// The importance matrix is written.
-    Calibrated {
-        /// Chunks that it is made from.
-        chunks: u32,
-        /// Those of them that an earlier worker had done.
-        resumed: u32,
-        /// Weights in it.
-        weights: u64,
-    },
+    /// How far the phase is, or something to know of it, for the display.
+    Progress(Progress),
+    /// The file of a job that makes one is written.
+    Made(Made),
     /// The model was loaded.
     Loaded {
         /// How long it took.
@@ -181,10 +157,6 @@ pub enum Event {
         /// One entry per quantization asked for.
         variants: Vec<PlannedVariant>,
     },
-    /// What a mix will cost, before it is paid.
-    MixCost(Cost),
-    /// The mix that was chosen.
-    Mixed(Box<MixReport>),
     /// The job is done; the last event of a worker that succeeded.
     Done {
         /// Peak resident memory of the worker over its whole life, bytes, where the system tells it.

@@ -1,6 +1,7 @@
 //! The worker's side of the pipe: events as lines of JSON.
 
 use super::protocol::Event;
+use crate::model::progress::Progress;
 use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,14 +40,16 @@ impl Reporter {
         let _ = output.write_all(&line).and_then(|()| output.flush());
     }
 
-    /// Sends progress, unless some was sent a moment ago.
-    pub(super) fn progress(&self, fraction: f64, note: &str) {
-        if let Ok(mut last) = self.last_progress.lock() {
+    /// Sends progress: what there is to know at once, a fraction unless one was sent a moment ago.
+    pub(super) fn progress(&self, progress: Progress) {
+        if matches!(progress, Progress::Fraction(..))
+            && let Ok(mut last) = self.last_progress.lock()
+        {
             if last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
                 return;
             }
             *last = Some(Instant::now());
         }
-        self.send(&Event::Progress { fraction, note: note.to_owned() });
+        self.send(&Event::Progress(progress));
     }
 }

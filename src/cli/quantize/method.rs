@@ -1,25 +1,19 @@
 //! The methods of `quantbench quantize`: what they are calibrated on, from the flags.
 
 use super::{Arguments, QuantizeError};
-use crate::experiment::calibration::{
-    CalibrationChoice, CalibrationError, CalibrationPlan, GptqSettings,
-};
+use crate::experiment::calibration::{CalibrationChoice, CalibrationPlan};
 use crate::mix::recipe::Recipe;
-use crate::model::cache::{Cache, Scratch};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::source::Source;
-use crate::orchestrator::calibration::Ready;
-use crate::quantize::jobs::CalibrationInput;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the files of one command are calibrated on.
-#[derive(Debug)]
-pub(super) enum Calibration {
-    /// A text, from which the matrix is made or found in the cache.
-    Text(Box<CalibrationPlan>),
-    /// A matrix that is there, with a text for methods that need one as well.
-    Matrix { path: PathBuf, text: Option<Box<CalibrationPlan>>, gptq: GptqSettings },
+#[derive(Debug, Default)]
+pub(super) struct Calibration {
+    /// The text.
+    plan: Option<CalibrationPlan>,
+    /// A matrix of the user's.
+    pub(super) matrix: Option<PathBuf>,
 }
 
 /// The quantizations asked for, with the method of `--method` where they name none. Of a recipe it is the type that
@@ -41,120 +35,60 @@ pub(super) fn quantizations(
     arguments.to.iter().map(with_method).collect()
 }
 
-/// What the flags say about calibration; `None` if no quantization is calibrated.
-pub(super) fn calibration(
-    arguments: &Arguments,
-    quantizations: &[Quantization],
-    source: &Source,
-) -> Result<Option<Calibration>, QuantizeError> {
-    let calibrated = |method: Method| method.is_calibrated();
-    let Some(first) = quantizations.iter().find(|it| calibrated(it.method)) else {
-        return match flag_without_use(arguments) {
-            Some(flag) => Err(QuantizeError::NothingCalibrated { flag }),
-            None => Ok(None),
+impl Calibration {
+    /// What the flags say.
+    pub(super) fn new(
+        arguments: &Arguments,
+        quantizations: &[Quantization],
+        source: &Source,
+    ) -> Result<Self, QuantizeError> {
+        if !quantizations.iter().any(|it| it.method.is_calibrated()) {
+            return match flag_without_use(arguments) {
+                Some(flag) => Err(QuantizeError::NothingCalibrated { flag }),
+                None => Ok(Self::default()),
+            };
+        }
+        let mut of_methods = arguments.parameters.given().into_iter();
+        let is_used = |method| quantizations.iter().any(|it| it.method == method);
+        if let Some((flag, method)) = of_methods.find(|&(_, method)| !is_used(method)) {
+            return Err(QuantizeError::OtherMethod { flag, method });
+        }
+        let parameters = arguments.parameters.read();
+        let mut choice = CalibrationChoice::of(arguments.context, arguments.chunks, parameters);
+        if let Some(text) = &arguments.calibration {
+            choice = choice.on_text(text).map_err(QuantizeError::Text)?;
+        }
+        if let Some(path) = &arguments.imatrix {
+            let failed = |source| QuantizeError::NoMatrix { path: path.clone(), source };
+            crate::files::open(path).map_err(failed)?;
+        }
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let matrix = arguments.imatrix.as_ref().map(absolute);
+        let needs_text = |method: Method| match &matrix {
+            Some(_) => method.needs_text(),
+            None => method.is_calibrated(),
         };
-    };
-    if !quantizations.iter().any(|it| it.method == Method::Gptq) {
-        let flags =
-            [(arguments.damping.is_some(), "--damping"), (arguments.sweeps.is_some(), "--sweeps")];
-        if let Some((_, flag)) = flags.into_iter().find(|(given, _)| *given) {
-            return Err(QuantizeError::NoGptq { flag });
-        }
+        let plan = quantizations.iter().find(|it| needs_text(it.method)).map(|&quantization| {
+            let no_text = |reason| QuantizeError::NoText { quantization, reason };
+            choice.plan_for(source).map_err(no_text)
+        });
+        Ok(Self { plan: plan.transpose()?, matrix })
     }
-    let choice = choice(arguments)?;
-    let Some(matrix) = &arguments.imatrix else {
-        let plan = choice.plan_for(source).map_err(|reason| no_text(*first, reason))?;
-        return Ok(Some(Calibration::Text(Box::new(plan))));
-    };
-    crate::files::open(matrix)
-        .map_err(|source| QuantizeError::NoMatrix { path: matrix.clone(), source })?;
-    let needs_text = |it: &&Quantization| matches!(it.method, Method::Gptq | Method::Awq);
-    let text = match quantizations.iter().find(needs_text) {
-        None => None,
-        Some(which) => {
-            let plan = choice.plan_for(source).map_err(|reason| no_text(*which, reason))?;
-            Some(Box::new(plan))
-        }
-    };
-    let path = std::path::absolute(matrix).unwrap_or_else(|_| matrix.clone());
-    Ok(Some(Calibration::Matrix { path, text, gptq: gptq(arguments) }))
-}
 
-fn no_text(quantization: Quantization, reason: CalibrationError) -> QuantizeError {
-    QuantizeError::NoText { quantization, reason }
+    /// What a method is given: beside a matrix of the user's, a text only if it looks at one.
+    pub(super) fn plan_for(&self, method: Method) -> Option<&CalibrationPlan> {
+        self.plan.as_ref().filter(|_| self.matrix.is_none() || method.needs_text())
+    }
 }
 
 /// A flag that only calibrated methods have a use for.
 fn flag_without_use(arguments: &Arguments) -> Option<&'static str> {
-    [
+    let common = [
         (arguments.calibration.is_some(), "--calibration"),
         (arguments.imatrix.is_some(), "--imatrix"),
         (arguments.context.is_some(), "--context"),
         (arguments.chunks.is_some(), "--chunks"),
-        (arguments.damping.is_some(), "--damping"),
-        (arguments.sweeps.is_some(), "--sweeps"),
-    ]
-    .into_iter()
-    .find_map(|(given, flag)| given.then_some(flag))
-}
-
-fn choice(arguments: &Arguments) -> Result<CalibrationChoice, QuantizeError> {
-    let choice = CalibrationChoice::of(arguments.context, arguments.chunks, gptq(arguments));
-    match &arguments.calibration {
-        None => Ok(choice),
-        Some(text) => choice.on_text(text).map_err(QuantizeError::Text),
-    }
-}
-
-fn gptq(arguments: &Arguments) -> GptqSettings {
-    let default = GptqSettings::default();
-    GptqSettings {
-        damping: arguments.damping.unwrap_or(default.damping),
-        sweeps: arguments.sweeps.unwrap_or(default.sweeps),
-        ..default
-    }
-}
-
-/// What a worker is given for one file; the files it names live as long as this.
-#[derive(Debug)]
-pub(super) enum Given {
-    Prepared(Ready, Box<CalibrationPlan>),
-    Laid { input: CalibrationInput, _text: Scratch },
-}
-
-impl Given {
-    /// Lays out what a matrix of the user's needs beside it.
-    pub(super) fn with_matrix(
-        cache: &Cache,
-        matrix: &Path,
-        text: Option<&CalibrationPlan>,
-        gptq: GptqSettings,
-    ) -> Result<Self, QuantizeError> {
-        let scratch = cache.scratch("calibration-text")?;
-        if let Some(plan) = text {
-            fs::write(scratch.path(), &plan.text).map_err(|source| QuantizeError::Write {
-                path: scratch.path().to_owned(),
-                source,
-            })?;
-        }
-        let folder = scratch.path().parent().unwrap_or(scratch.path()).to_owned();
-        let input = CalibrationInput {
-            importance: matrix.to_owned(),
-            text: text.map(|_| scratch.path().to_owned()),
-            dataset: text.map_or_else(String::new, |plan| plan.source.clone()),
-            context: text.map_or(0, |plan| plan.context),
-            chunks: text.and_then(|plan| plan.chunks),
-            gptq,
-            folder,
-        };
-        Ok(Self::Laid { input, _text: scratch })
-    }
-
-    /// As the worker wants it.
-    pub(super) fn input(&self) -> CalibrationInput {
-        match self {
-            Self::Prepared(ready, plan) => ready.input(plan),
-            Self::Laid { input, .. } => input.clone(),
-        }
-    }
+    ];
+    let common = common.into_iter().find_map(|(given, flag)| given.then_some(flag));
+    common.or_else(|| arguments.parameters.given().first().map(|(flag, _)| *flag))
 }

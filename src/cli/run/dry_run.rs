@@ -1,9 +1,8 @@
 //! `quantbench run --dry-run`: the trials of an experiment and the disk they take, nothing measured.
 
-use crate::cli::fetching::resolve_options;
 use crate::cli::native;
 use crate::cli::output;
-use crate::cli::session::Session;
+use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::workloads::SpeedTest;

@@ -2,9 +2,9 @@
 //! `UPDATE=1` these tests write them.
 
 use super::load;
-use crate::experiment::calibration::Matching;
 use crate::experiment::keys::{Amount, EXPERIMENT, Key, Kind, SETTINGS, Shown, Table};
 use crate::experiment::metric::{Better, Metric, TaskColumn};
+use crate::experiment::parameters::Matching;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::UseCase;

@@ -1,5 +1,6 @@
 //! ggml's number formats: names, block sizes and bytes per block.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A number format that tensors are stored in, as ggml 0.26 knows it.
@@ -114,6 +115,20 @@ impl GgmlType {
 impl fmt::Display for GgmlType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.0.name)
+    }
+}
+
+impl Serialize for GgmlType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for GgmlType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let unknown = || serde::de::Error::custom(format!("'{name}' is no type of ggml"));
+        Self::from_name(&name).ok_or_else(unknown)
     }
 }
 

@@ -4,7 +4,7 @@ use super::endpoint::Endpoint;
 use super::error::HubError;
 use super::pieces::{Piece, Pieces};
 use super::{HubFile, HubOptions, Token};
-use crate::model::progress::{FileProgress, ProgressSink};
+use crate::model::progress::ProgressSink;
 use crate::model::source::ESCAPED;
 use crate::units::format_bytes;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
@@ -306,12 +306,7 @@ impl<'a> Remote<'a> {
                 });
             }
             file.write_all(&piece).map_err(io_error("write", part))?;
-            progress.tell(FileProgress {
-                action: "fetching",
-                file: self.file.file,
-                done: received,
-                total: total.unwrap_or(received),
-            });
+            progress.tell("fetching", self.file.file, received, total.unwrap_or(received));
         }
     }
 

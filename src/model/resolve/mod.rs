@@ -17,7 +17,7 @@ use super::demo;
 use super::gguf::{Header, Value};
 use super::hub::{self, HubFile, HubOptions, RepositoryKind};
 use super::naming;
-use super::progress::{FileProgress, ProgressSink};
+use super::progress::ProgressSink;
 use super::quantization::{FileType, Method, Quantization};
 use super::source::Source;
 use super::split;
@@ -220,7 +220,7 @@ fn checksum(path: &Path, cache: &Cache, progress: &ProgressSink) -> Result<Strin
         let total = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
         let file = part.file_name().unwrap_or_default().to_string_lossy();
         checksums.push(cache.checksum(part, &mut |done| {
-            progress.tell(FileProgress { action: "checking", file: &file, done, total });
+            progress.tell("checking", &file, done, total);
         })?);
     }
     Ok(match checksums.len() {

@@ -1,20 +1,24 @@
-//! Displays: what a run is doing, shown on standard error while it works.
+//! Displays: what a run or one piece of work is doing, shown on standard error.
 //!
-//! On a terminal a few lines are redrawn in place (`terminal.rs`); anywhere else plain lines are
-//! written at a modest rate (`plain.rs`). Both read the same `progress.rs`. They hear events and
-//! change nothing; the cost of drawing is bounded, since a worker is measuring meanwhile.
+//! `screen` is the one renderer, on a terminal and in a log. `progress` says in words where a run is, `work` what one
+//! worker or download is doing. They hear events and change nothing; the cost of drawing is bounded, since a worker is
+//! measuring meanwhile.
 
 mod estimate;
 mod figures;
-mod plain;
 mod progress;
-mod terminal;
+mod run;
+mod screen;
 #[cfg(test)]
 mod tests;
+mod work;
+
+pub use work::{WorkDisplay, of_files};
 
 use super::event::Listener;
 use crate::experiment::resolved::Experiment;
-use std::io::{self, IsTerminal};
+use run::RunDisplay;
+use screen::Screen;
 
 /// How much is shown while a run works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,19 +29,20 @@ pub enum Verbosity {
     Live,
 }
 
-/// The display that fits standard error.
+impl Verbosity {
+    /// What the flag `--quiet` says.
+    #[must_use]
+    pub fn of(quiet: bool) -> Self {
+        if quiet { Self::Quiet } else { Self::Live }
+    }
+}
+
+/// The display of a run that fits standard error.
 #[must_use]
 pub fn for_standard_error(
     experiment: &Experiment,
     verbosity: Verbosity,
 ) -> Option<Box<dyn Listener>> {
-    if verbosity == Verbosity::Quiet {
-        return None;
-    }
-    let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    if io::stderr().is_terminal() && !dumb {
-        Some(Box::new(terminal::TerminalDisplay::new(experiment)))
-    } else {
-        Some(Box::new(plain::PlainDisplay::new(experiment, io::stderr())))
-    }
+    let display = || RunDisplay::new(experiment, Screen::on_standard_error());
+    (verbosity == Verbosity::Live).then(|| Box::new(display()) as Box<dyn Listener>)
 }

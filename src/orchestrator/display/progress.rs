@@ -1,7 +1,8 @@
-//! Progress: what a run is doing, as text. Nothing is drawn here; both displays read it.
+//! Progress: what a run is doing, as text. Nothing is drawn here.
 
-use super::estimate::{Estimate, TimeLeft};
+use super::estimate::{Estimate, TimeLeft, roughly};
 use super::figures::Figures;
+use super::work::Work;
 use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 /// What a run is doing.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct RunProgress {
     rounds: u32,
     several_models: bool,
     several_settings: bool,
@@ -20,12 +21,8 @@ pub(super) struct Progress {
     variants_over: usize,
     visits: usize,
     left: TimeLeft,
-    /// What is running, such as `Q4_K_M, round 2 of 5`.
-    subject: String,
-    /// The phase, with the worker's latest note.
-    phase: String,
-    note: String,
-    fraction: f64,
+    /// What is running.
+    work: Work,
     figures: Figures,
     /// The figures of the last visit that ended.
     last: String,
@@ -42,7 +39,7 @@ pub(super) enum Lasting {
     Remark(String),
 }
 
-impl Progress {
+impl RunProgress {
     pub(super) fn new(rounds: u32, pause: Duration) -> Self {
         Self { rounds, left: TimeLeft::new(&[], pause), ..Self::default() }
     }
@@ -113,7 +110,7 @@ impl Progress {
                 if figures.is_empty() || failed {
                     return None;
                 }
-                self.last = format!("{}: {figures}", self.subject);
+                self.last = format!("{}: {figures}", self.work.subject);
                 Some(Lasting::Over(self.last.clone()))
             }
             BenchmarkEvent::TrialChanged { position, trial, .. } => {
@@ -134,41 +131,16 @@ impl Progress {
     }
 
     fn begin(&mut self, subject: String, phase: &str) {
-        self.subject = subject;
-        phase.clone_into(&mut self.phase);
-        self.note.clear();
-        self.fraction = 0.0;
+        self.work = Work::new(subject, phase, reason::SHOWN_TENSORS);
         self.figures = Figures::default();
     }
 
     fn hear_worker(&mut self, event: &Event) -> Option<Lasting> {
-        match event {
-            Event::MemoryNeeded { parts } => {
-                let parts: Vec<(&str, u64)> =
-                    parts.iter().map(|part| (part.purpose.as_str(), part.bytes)).collect();
-                let needed = reason::of_memory(&parts);
-                return Some(Lasting::Remark(format!("{}: {} {needed}", self.subject, self.phase)));
-            }
-            Event::Quantized { chosen, kept } => {
-                let lines = reason::of_kept(*chosen, kept, reason::SHOWN_TENSORS).join("; ");
-                return Some(Lasting::Remark(format!("{}: {lines}", self.subject)));
-            }
-            Event::Note { text } => {
-                let note = reason::of_message(text);
-                return Some(Lasting::Remark(format!("{}: {note}", self.subject)));
-            }
-            Event::Phase(phase) => {
-                self.phase = phase.to_string();
-                self.note.clear();
-                self.fraction = 0.0;
-            }
-            Event::Progress { fraction, note } => {
-                self.fraction = fraction.clamp(0.0, 1.0);
-                self.note = reason::printable(note);
-            }
-            event => self.figures.on_event(event),
-        }
-        None
+        let Some(lines) = self.work.on_event(event) else {
+            self.figures.on_event(event);
+            return None;
+        };
+        (!lines.is_empty()).then(|| Lasting::Remark(lines.join("\n")))
     }
 
     /// The trial's name, as short as it can be without being mistaken for another's.
@@ -203,32 +175,16 @@ impl Progress {
 
     /// What is running now, with its phase, progress and latest figure.
     pub(super) fn current(&self) -> String {
-        let mut text = self.subject.clone();
-        if !self.phase.is_empty() {
-            text = format!("{text}: {}", self.phase);
+        match (self.work.in_words(), self.figures.text()) {
+            (work, figures) if figures.is_empty() => work,
+            (work, figures) => format!("{work} · {figures}"),
         }
-        if self.fraction > 0.0 {
-            text = format!("{text} {:.0} %", self.fraction * 100.0);
-        }
-        let figures = self.figures.text();
-        for more in [&self.note, &figures] {
-            if !more.is_empty() {
-                text = format!("{text} · {more}");
-            }
-        }
-        text
     }
 
     /// The figures of the last visit that ended.
     pub(super) fn last(&self) -> &str {
         &self.last
     }
-}
-
-/// An estimate, without digits that it cannot have.
-fn roughly(length: Duration) -> String {
-    let seconds = length.as_secs_f64().ceil();
-    if seconds < 100.0 { format!("{seconds} s") } else { format_seconds(seconds) }
 }
 
 fn counted(count: usize, noun: &str) -> String {

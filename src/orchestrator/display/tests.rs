@@ -1,16 +1,21 @@
 //! What a run looks like in a log, line by line.
 
-use super::plain::PlainDisplay;
-use super::progress::Progress;
+use super::estimate::left;
+use super::progress::RunProgress;
+use super::run::RunDisplay;
+use super::screen::Screen;
+use super::work::Work;
 use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Experiment, Workloads};
 use crate::experiment::settings::Settings;
 use crate::model::artifact::Artifact;
+use crate::model::progress::Progress;
 use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
+use crate::quantize::MethodReport;
 use crate::results::record::{Environment, Failure, RunRecord, TrialRecord};
-use crate::worker::protocol::{Event, Phase};
+use crate::worker::protocol::{Event, Made, Phase};
 use crate::workload::measured::SpeedSample;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -98,7 +103,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
         kept: Vec::new(),
     };
     let mut log = Vec::new();
-    let mut display = PlainDisplay::new(&experiment, &mut log);
+    let mut display = RunDisplay::new(&experiment, Screen::plain(&mut log));
     let mut tell = |event: BenchmarkEvent<'_>| display.on_event(&event).unwrap();
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 1 });
     tell(BenchmarkEvent::VariantBegan { name: "demo Q4_0" });
@@ -112,6 +117,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
     tell(BenchmarkEvent::TrialChanged { position: 1, trial: &failed, active_seconds: None });
     tell(BenchmarkEvent::RunEnded { run: &run });
+    drop(display);
     assert_eq!(
         String::from_utf8(log).unwrap(),
         "run 2026-11-23-k3f9 of 'ladder' begins: 2 trials, 4 visits\n\
@@ -124,7 +130,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
 
 #[test]
 fn what_runs_now_is_told_with_phase_share_and_note() {
-    let mut progress = Progress::new(2, Duration::ZERO);
+    let mut progress = RunProgress::new(2, Duration::ZERO);
     let settings = Settings { batch: 64, ..Settings::default() };
     let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
     let visits = visits();
@@ -132,8 +138,36 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));
-    let event = Event::Progress { fraction: 0.37, note: "ppl\n24.1".to_owned() };
+    let event = Event::Progress(Progress::Fraction(0.37, "ppl\n24.1".to_owned()));
     tell(BenchmarkEvent::Worker(&event));
     assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
     assert_eq!(progress.visits(), (0, 4));
+}
+
+#[test]
+fn what_a_worker_tells_of_a_file_stays_in_the_log() {
+    let mut work = Work::new("gptq:Q4_0".to_owned(), "start", 1);
+    let mut tell = |event: Event| work.on_event(&event).unwrap();
+    assert!(tell(Event::Phase(Phase::Quantize)).is_empty());
+    let parts = vec![("weights".to_owned(), 1 << 30), ("a chunk".to_owned(), 1 << 29)];
+    assert_eq!(
+        tell(Event::Progress(Progress::Memory(parts))),
+        ["gptq:Q4_0: quantize needs 1.50 GiB of memory: 1.00 GiB for weights, 512 MiB for a chunk"]
+    );
+    let note = Progress::Note("half of it\nwas rounded without".to_owned());
+    assert_eq!(tell(Event::Progress(note)), ["note: gptq:Q4_0: half of it was rounded without"]);
+    let report = MethodReport { chosen: 2, kept: Vec::new() };
+    assert_eq!(
+        tell(Event::Made(Made::Variant(report))),
+        ["gptq:Q4_0: chose the weights of 2 tensors"]
+    );
+    assert!(tell(Event::Progress(Progress::Fraction(0.5, "layer 1 of 2".to_owned()))).is_empty());
+    assert_eq!(work.in_words(), "gptq:Q4_0: quantize 50 % · layer 1 of 2");
+}
+
+#[test]
+fn the_time_left_is_told_once_enough_is_done() {
+    assert_eq!(left(Duration::from_secs(9), 0.01), "time left not known yet");
+    assert_eq!(left(Duration::from_secs(10), 0.25), "about 30 s left");
+    assert_eq!(left(Duration::from_secs(10), 1.0), "about 0 s left");
 }

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 use super::*;
-use crate::mix::jobs::QuantizeJob;
 use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Raise;
 use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
+use crate::quantize::jobs::QuantizeJob;
 use std::time::Instant;
 
 /// Hears nothing.
@@ -27,7 +27,7 @@ fn job(input: &str) -> Job {
         file_type: "Q8_0".parse::<FileType>().unwrap(),
         threads: None,
         allow_requantize: false,
-        recipe: None,
+        types: None,
         method: Method::Rtn,
         calibration: None,
     })

@@ -34,9 +34,8 @@ use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use crate::engine::llama::model::Model;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
-use crate::experiment::calibration::{GptqSettings, Matching};
+use crate::experiment::parameters::{GptqSettings, Matching};
 use crate::experiment::settings::Settings;
-use crate::model::architecture::ArchitectureClass;
 use faer::Par;
 use forward::PartialForward;
 use memory::Contexts;
@@ -117,9 +116,6 @@ fn run(
         Model::load(backend, path, &settings, extent)
     };
     let made = load(request.output, LoadExtent::Overwritable)?;
-    if made.class() != ArchitectureClass::DecoderOnly {
-        return Err(MethodError::NoDecoder(made.class()));
-    }
     let original = request.is_matched().then(|| load(request.source, LoadExtent::Everything));
     let original = original.transpose()?;
     let of_made = contexts.open(&made)?;

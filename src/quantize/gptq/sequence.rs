@@ -16,7 +16,7 @@ use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::partial::{ProbeKind, Shown};
 use crate::engine::llama::tensors::Weights;
-use crate::experiment::calibration::Matching;
+use crate::experiment::parameters::Matching;
 use crate::quantize::{MethodError, fraction};
 use faer::Par;
 use std::ops::Range;

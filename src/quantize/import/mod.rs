@@ -20,6 +20,7 @@ mod unpack;
 pub use config::CheckpointKind;
 pub use error::ImportError;
 
+use super::jobs::ImportJob;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
 use checkpoint::Checkpoint;
@@ -27,24 +28,10 @@ use config::Configuration;
 use half::{bf16, f16};
 use plan::{ImportPlan, Origin};
 use std::collections::BTreeMap;
-use std::path::Path;
 use unpack::{Layer, Module};
 
 /// Below this cosine a layer and BASE's tensor have nothing in common.
 const LEAST_COSINE: f64 = 0.2;
-
-/// A checkpoint that is to become a GGUF.
-#[derive(Debug, Clone, Copy)]
-pub struct Import<'a> {
-    /// The folder of the checkpoint.
-    pub checkpoint: &'a Path,
-    /// What it is.
-    pub kind: CheckpointKind,
-    /// A GGUF of the same model.
-    pub base: &'a Path,
-    /// The file to write.
-    pub output: &'a Path,
-}
 
 /// Writes a checkpoint as a GGUF; `progress` is told the fraction of tensors that are done. Returns what
 /// the user should know of how the checkpoint was read.
@@ -54,18 +41,18 @@ pub struct Import<'a> {
 /// same model, or the file cannot be written; the output may then hold part of a file.
 pub fn import(
     backend: Backend,
-    request: &Import<'_>,
+    job: &ImportJob,
     progress: impl Fn(f64),
 ) -> Result<Option<String>, ImportError> {
-    let configuration = Configuration::read(request.checkpoint, request.kind)?;
-    let checkpoint = Checkpoint::open(request.checkpoint)?;
-    let base = GgufInput::open(backend, request.base)?;
+    let configuration = Configuration::read(&job.checkpoint, job.kind)?;
+    let checkpoint = Checkpoint::open(&job.checkpoint)?;
+    let base = GgufInput::open(backend, &job.base)?;
     let ImportPlan { origins, configuration, note } =
         plan::plan(&base, &checkpoint, configuration)?;
     let mut metadata = base.metadata()?;
-    describe(&mut metadata, request, configuration, &origins)?;
+    describe(&mut metadata, job, configuration, &origins)?;
     let plans: Vec<TensorPlan> = origins.iter().map(|(plan, _)| plan.clone()).collect();
-    let mut output = GgufOutput::create(request.output, &metadata, &plans)?;
+    let mut output = GgufOutput::create(&job.output, &metadata, &plans)?;
     let count = origins.len().max(1);
     for (done, (tensor, (planned, origin))) in base.tensors().iter().zip(&origins).enumerate() {
         let original = base.bytes(tensor);
@@ -107,7 +94,7 @@ pub fn import(
 /// Says in the file what it is.
 fn describe(
     metadata: &mut Metadata,
-    request: &Import<'_>,
+    job: &ImportJob,
     configuration: Configuration,
     origins: &[(TensorPlan, Origin)],
 ) -> Result<(), ImportError> {
@@ -125,10 +112,10 @@ fn describe(
     }
     // ggml's GGML_QNT_VERSION: the layout of blocks since 2023.
     metadata.set("general.quantization_version", MetadataValue::U32(2))?;
-    let folder = request.checkpoint.file_name().unwrap_or_default().to_string_lossy();
+    let folder = job.checkpoint.file_name().unwrap_or_default().to_string_lossy();
     let group = configuration.group.and_then(|group| u32::try_from(group).ok()).unwrap_or(0);
     for (key, value) in [
-        ("quantbench.method", MetadataValue::Text(request.kind.method())),
+        ("quantbench.method", MetadataValue::Text(job.kind.method())),
         ("quantbench.import.checkpoint", MetadataValue::Text(&folder)),
         ("quantbench.import.packing", MetadataValue::Text(configuration.packing.name())),
         ("quantbench.import.bits", MetadataValue::U32(configuration.bits)),

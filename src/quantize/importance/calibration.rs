@@ -12,8 +12,11 @@ use crate::experiment::calibration::SHORTEST_CONTEXT;
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::cache::of_bytes;
+use crate::model::progress::Progress;
+use crate::quantize::jobs::CalibrateJob;
+use crate::quantize::layer_shapes;
 use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
-use crate::quantize::{Progress, layer_shapes};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -27,27 +30,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval is at least this many times the duration of a save.
 const SAVE_SHARE: u32 = 20;
 
-/// An importance matrix to make.
-#[derive(Debug, Clone, Copy)]
-pub struct CalibrationRequest<'a> {
-    /// The model (first part, if split).
-    pub model: &'a Path,
-    /// SHA-256 of the model, hex. A partial matrix of another model is not resumed.
-    pub model_checksum: &'a str,
-    /// The text and how it is split.
-    pub text: CalibrationText<'a>,
-    /// The text's name, stored in the file.
-    pub dataset: &'a str,
-    /// Include `output.weight`, as llama-imatrix's `--process-output`.
-    pub output_weight: bool,
-    /// Number of threads; `None`: llama-bench's default.
-    pub threads: Option<u32>,
-    /// The file to write. The partial matrix has the same name with `.partial` appended.
-    pub output: &'a Path,
-}
-
 /// A finished importance matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalibrationReport {
     /// Chunks in the matrix.
     pub chunks: u32,
@@ -67,27 +51,28 @@ pub struct CalibrationReport {
 /// See [`ImportanceError`].
 pub fn calibrate(
     backend: Backend,
-    request: &CalibrationRequest<'_>,
+    job: &CalibrateJob,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<CalibrationReport, ImportanceError> {
-    let context = request.text.context;
+    let text = CalibrationText::from(&job.plan);
+    let context = text.context;
     if context < SHORTEST_CONTEXT {
         return Err(ImportanceError::ContextTooShort(context));
     }
-    let tokens = request.text.tokens(backend, request.model)?;
-    let length = request.text.chunk_length();
+    let tokens = text.tokens(backend, &job.model)?;
+    let length = text.chunk_length();
     let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
-    let plan = Plan::new(backend, request, all)?;
+    let plan = Plan::new(backend, job, all)?;
     if on_progress(Progress::Memory(plan.memory(context))).is_break() {
         return Err(ImportanceError::Stopped);
     }
-    let mut partial = PartialMatrix::open(backend, request, all);
+    let mut partial = PartialMatrix::open(backend, job, all);
     let resumed = partial.matrix.chunks;
     if resumed < all {
-        let model = Model::load(backend, request.model, &plan.settings, LoadExtent::Everything)?;
+        let model = Model::load(backend, &job.model, &plan.settings, LoadExtent::Everything)?;
         let start = || {
             let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
-            Ok((context, Collector::new(request.output_weight)))
+            Ok((context, Collector::new(job.output_weight)))
         };
         let mut early: BTreeMap<usize, ChunkSums> = BTreeMap::new();
         let result = plan.streams.run(
@@ -121,7 +106,7 @@ pub fn calibrate(
         return Err(ImportanceError::NoWeights);
     }
     let weights = partial.matrix.weights.len();
-    partial.finish(request.output)?;
+    partial.finish(&job.output)?;
     Ok(CalibrationReport { chunks: all, resumed, weights })
 }
 
@@ -140,20 +125,16 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        backend: Backend,
-        request: &CalibrationRequest<'_>,
-        chunks: u32,
-    ) -> Result<Self, ImportanceError> {
-        let settings = Settings { threads: request.threads, ..Settings::default() };
-        let planned = Model::load(backend, request.model, &settings, LoadExtent::MemoryPlan)?;
+    fn new(backend: Backend, job: &CalibrateJob, chunks: u32) -> Result<Self, ImportanceError> {
+        let settings = Settings { threads: job.threads, ..Settings::default() };
+        let planned = Model::load(backend, &job.model, &settings, LoadExtent::MemoryPlan)?;
         if planned.class() != ArchitectureClass::DecoderOnly {
             return Err(ImportanceError::NoDecoder);
         }
-        let stream_bytes = context_bytes(&planned, &settings, shape(request.text.context))?;
+        let stream_bytes = context_bytes(&planned, &settings, shape(job.plan.context))?;
         let weight_bytes = planned.tensor_bytes();
         // An f64 for each column of each matrix of the layers.
-        let input = GgufInput::open(backend, request.model)?;
+        let input = GgufInput::open(backend, &job.model)?;
         let columns = layer_shapes(&input).map(|[columns, _, matrices]| columns * matrices);
         let sums_bytes = (columns.sum::<usize>() * size_of::<f64>()) as u64;
         let threads = settings.threads.unwrap_or_else(|| backend.default_threads());
@@ -211,15 +192,15 @@ struct PartialMatrix {
 
 impl PartialMatrix {
     /// Resumes a partial matrix of the same model, text and context; otherwise begins a new one.
-    fn open(backend: Backend, request: &CalibrationRequest<'_>, all: u32) -> Self {
-        let path = beside(request.output, PARTIAL);
+    fn open(backend: Backend, job: &CalibrateJob, all: u32) -> Self {
+        let path = beside(&job.output, PARTIAL);
         let fresh = ImportanceMatrix {
-            datasets: vec![request.dataset.to_owned()],
-            chunk_size: request.text.context,
+            datasets: vec![job.plan.source.clone()],
+            chunk_size: job.plan.context,
             origin: Some(Origin {
-                model_checksum: request.model_checksum.to_owned(),
-                text_checksum: of_bytes(request.text.text.as_bytes()),
-                output_weight: request.output_weight,
+                model_checksum: job.model_checksum.clone(),
+                text_checksum: of_bytes(job.plan.text.as_bytes()),
+                output_weight: job.output_weight,
             }),
             ..ImportanceMatrix::default()
         };

@@ -11,7 +11,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-pub use calibration::{CalibrationReport, CalibrationRequest, calibrate};
+pub use calibration::{CalibrationReport, calibrate};
 pub use coverage::Coverage;
 pub use file::{MODEL_CHECKSUM, files_written};
 

@@ -7,9 +7,12 @@ use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
 use crate::engine::llama::gguf_file::{GgufOutput, Metadata, MetadataValue, TensorPlan};
 use crate::engine::llama::model::Model;
 use crate::engine::{ContextShape, LoadExtent};
+use crate::experiment::calibration::CalibrationPlan;
+use crate::experiment::parameters::Parameters;
 use crate::experiment::settings::Settings;
 use crate::model::gguf::GgmlType;
-use crate::quantize::{CalibrationText, Progress};
+use crate::model::progress::Progress;
+use crate::quantize::jobs::CalibrateJob;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,32 +28,37 @@ fn text() -> String {
     fs::read_to_string(path).unwrap().chars().take(2000).collect()
 }
 
-fn request<'a>(model: &'a str, text: &'a str, output: &'a Path) -> CalibrationRequest<'a> {
-    CalibrationRequest {
-        model: Path::new(model),
-        model_checksum: "of the model",
-        text: CalibrationText { text, context: CONTEXT, chunks: Some(CHUNKS) },
-        dataset: "demo",
+fn job(model: &str, text: &str, output: &Path) -> CalibrateJob {
+    let plan = CalibrationPlan {
+        text: text.to_owned(),
+        source: "demo".to_owned(),
+        context: CONTEXT,
+        chunks: Some(CHUNKS),
+        parameters: Parameters::default(),
+    };
+    CalibrateJob {
+        model: model.into(),
+        model_checksum: "of the model".to_owned(),
+        plan,
         output_weight: false,
         threads: Some(1),
-        output,
+        output: output.to_owned(),
     }
 }
 
-fn made(request: &CalibrationRequest<'_>) -> (CalibrationReport, Vec<u8>) {
-    let report =
-        calibrate(Backend::initialise(), request, &mut |_| ControlFlow::Continue(())).unwrap();
-    (report, fs::read(request.output).unwrap())
+fn made(job: &CalibrateJob) -> (CalibrationReport, Vec<u8>) {
+    let report = calibrate(Backend::initialise(), job, &mut |_| ControlFlow::Continue(())).unwrap();
+    (report, fs::read(&job.output).unwrap())
 }
 
 #[test]
 fn the_file_is_the_same_whatever_the_threads_and_wherever_it_was_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let (output, text) = (folder.path().join("matrix.gguf"), text());
-    let one = request(DEMO, &text, &output);
+    let one = job(DEMO, &text, &output);
     let (report, expected) = made(&one);
     assert_eq!((report.chunks, report.resumed), (CHUNKS, 0));
-    assert_eq!(made(&CalibrationRequest { threads: Some(3), ..one }).1, expected);
+    assert_eq!(made(&CalibrateJob { threads: Some(3), ..one.clone() }).1, expected);
     for stop_after in 1..CHUNKS {
         let stopped = calibrate(Backend::initialise(), &one, &mut |event| match event {
             Progress::Fraction(_, note) if note == format!("chunk {stop_after} of {CHUNKS}") => {
@@ -71,18 +79,18 @@ fn the_file_is_the_same_whatever_the_threads_and_wherever_it_was_interrupted() {
 fn what_was_begun_on_another_text_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let (output, text) = (folder.path().join("matrix.gguf"), text());
-    let one = request(DEMO, &text, &output);
+    let one = job(DEMO, &text, &output);
     let mut stop = |event| match event {
         Progress::Fraction(..) => ControlFlow::Break(()),
         Progress::Memory(_) | Progress::Note(_) => ControlFlow::Continue(()),
     };
     assert!(calibrate(Backend::initialise(), &one, &mut stop).is_err());
     let other = text.replace('e', "a");
-    assert_eq!(made(&request(DEMO, &other, &output)).0.resumed, 0);
+    assert_eq!(made(&job(DEMO, &other, &output)).0.resumed, 0);
     // A shorter calibration does not need what a longer one had done.
     assert!(calibrate(Backend::initialise(), &one, &mut stop).is_err());
-    let longer = CalibrationText { chunks: Some(CHUNKS + 1), ..one.text };
-    let more = CalibrationRequest { text: longer, ..one };
+    let plan = CalibrationPlan { chunks: Some(CHUNKS + 1), ..one.plan.clone() };
+    let more = CalibrateJob { plan, ..one };
     assert_eq!(made(&more).0.resumed, 1);
 }
 
@@ -117,8 +125,8 @@ fn the_sums_are_those_of_what_flows_into_each_weight() {
     let (output, text) = (folder.path().join("matrix.gguf"), text());
     let backend = Backend::initialise();
     for path in [DEMO, EXPERTS] {
-        let mut short = request(path, &text, &output);
-        short.text.chunks = Some(2);
+        let mut short = job(path, &text, &output);
+        short.plan.chunks = Some(2);
         made(&short);
         let matrix = ImportanceMatrix::read(backend, &output).unwrap();
         let settings = Settings { threads: Some(1), ..Settings::default() };
@@ -151,7 +159,7 @@ fn the_sums_are_those_of_what_flows_into_each_weight() {
 fn experts_have_a_count_each() {
     let folder = tempfile::tempdir().unwrap();
     let (output, text) = (folder.path().join("matrix.gguf"), text());
-    made(&request(EXPERTS, &text, &output));
+    made(&job(EXPERTS, &text, &output));
     let matrix = ImportanceMatrix::read(Backend::initialise(), &output).unwrap();
     let (_, experts) =
         matrix.weights.iter().find(|(name, _)| name.contains("ffn_down_exps")).unwrap();
@@ -217,15 +225,15 @@ fn what_is_no_importance_matrix_is_refused() {
 fn too_little_text_or_context_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("matrix.gguf");
-    let refused = |request: &CalibrationRequest<'_>, part: &str| {
-        let result = calibrate(Backend::initialise(), request, &mut |_| ControlFlow::Continue(()));
+    let refused = |job: &CalibrateJob, part: &str| {
+        let result = calibrate(Backend::initialise(), job, &mut |_| ControlFlow::Continue(()));
         let error = result.unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
     };
-    refused(&request(DEMO, "a few words", &output), "at least that many");
-    let mut short = request(DEMO, "x", &output);
-    short.text.context = 8;
+    refused(&job(DEMO, "a few words", &output), "at least that many");
+    let mut short = job(DEMO, "x", &output);
+    short.plan.context = 8;
     refused(&short, "at least 16");
 }
 
@@ -233,7 +241,7 @@ fn too_little_text_or_context_is_refused() {
 fn a_wrong_bit_in_a_sum_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (output, text) = (folder.path().join("matrix.gguf"), text());
-    let (_, mut bytes) = made(&request(DEMO, &text, &output));
+    let (_, mut bytes) = made(&job(DEMO, &text, &output));
     let damaged = folder.path().join("damaged.gguf");
     let at = bytes.len() * 3 / 4 / 4 * 4;
     bytes[at] ^= 1;

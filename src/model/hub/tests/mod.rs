@@ -4,7 +4,7 @@ mod secrets;
 
 use super::{Endpoint, HubError, HubFile, HubOptions, RepositoryKind, Token, fetch};
 use crate::model::cache::of_bytes;
-use crate::model::progress::ProgressSink;
+use crate::model::progress::{Progress, ProgressSink};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -142,13 +142,14 @@ fn a_file_is_fetched_once_and_found_offline_afterwards() {
     let mut options = options(&server.address, &folder);
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&told);
-    let sink = ProgressSink::new(move |progress| {
-        listener.lock().unwrap().push((progress.done, progress.total));
+    let sink = ProgressSink::new(move |what, progress| {
+        listener.lock().unwrap().push((what.to_owned(), progress.clone()));
     });
     let path = fetch(FILE, &options, &sink).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), content);
     assert!(path.ends_with(format!("models--owner--name/snapshots/{COMMIT}/dir/m Q4.gguf")));
-    assert_eq!(told.lock().unwrap().last(), Some(&(1_000_000, 1_000_000)));
+    let last = ("fetching dir/m Q4.gguf".to_owned(), Progress::of_bytes(1_000_000, 1_000_000));
+    assert_eq!(told.lock().unwrap().last(), Some(&last));
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0].path, "/owner/name/resolve/main/dir/m%20Q4.gguf");

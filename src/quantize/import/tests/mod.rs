@@ -105,9 +105,9 @@ impl Scene {
     ) -> Result<(GgufInput, Option<String>), ImportError> {
         let (checkpoint, output) = (self.path("checkpoint"), self.path("out.gguf"));
         let base = self.path("base.gguf");
-        let request = Import { checkpoint: &checkpoint, kind, base: &base, output: &output };
+        let job = ImportJob { checkpoint, kind, base, output: output.clone() };
         let backend = Backend::initialise();
-        let note = import(backend, &request, |_| {})?;
+        let note = import(backend, &job, |_| {})?;
         Ok((GgufInput::open(backend, &output)?, note))
     }
 

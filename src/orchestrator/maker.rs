@@ -1,0 +1,271 @@
+//! The maker: every file that a worker makes is made here, be it a variant in the cache or a file that the user named.
+//!
+//! What a job needs first, an importance matrix, is found in the cache or made. A file in the cache gets its name only
+//! when it is whole; the command line sees to the same of others (`cli/making.rs`).
+
+use super::event::{Listener, ListenerError};
+use super::launcher::Launcher;
+use super::plan::{Origin, Variant};
+use super::reason;
+use super::worker_run::{Ending, Limits, run_worker};
+use crate::causes;
+use crate::experiment::calibration::CalibrationPlan;
+use crate::model::artifact::Artifact;
+use crate::model::cache::{Cache, CacheError, ImportanceKey, Reserved, Scratch, of_bytes};
+use crate::quantize::jobs::{CalibrateJob, CalibrationInput, QuantizeJob};
+use crate::results::record::Failure;
+use crate::worker::protocol::{Job, Made, Phase};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long to wait before asking again whether another run has made a file.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Why there is no file.
+#[derive(Debug)]
+pub enum NotMade {
+    /// It cannot be made.
+    Failed(Failure),
+    /// The user wants to stop.
+    Interrupted,
+    /// No file can be made at all.
+    Broken(MakeError),
+}
+
+/// Why no file can be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A listener could not keep what it was told.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+}
+
+impl From<ListenerError> for NotMade {
+    fn from(error: ListenerError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl From<CacheError> for NotMade {
+    /// An error of the cache that concerns one file fails its trials, even if only because the disk is full: a smaller
+    /// one may fit. One that concerns all ends the run.
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::NoFolder | CacheError::Foreign { .. } | CacheError::NotWritable { .. } => {
+                Self::Broken(error.into())
+            }
+            CacheError::NoSpace { .. }
+            | CacheError::Busy { .. }
+            | CacheError::NotWhole { .. }
+            | CacheError::Io { .. } => {
+                let reason = causes::in_words(&error);
+                Self::Failed(Failure { phase: Phase::Quantize, reason })
+            }
+        }
+    }
+}
+
+/// A file that was made.
+#[derive(Debug)]
+pub struct Finished {
+    /// What the worker says of it.
+    pub made: Option<Made>,
+    /// How long the worker took.
+    pub seconds: f64,
+}
+
+/// A file to quantize.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The job, but for `output` and `calibration`.
+    pub job: &'a QuantizeJob,
+    /// SHA-256 of the input, hex.
+    pub checksum: &'a str,
+    /// What a calibrated method looks at.
+    pub plan: Option<&'a CalibrationPlan>,
+    /// A matrix of the user's; `None`: one is made from the plan's text, or found in the cache.
+    pub matrix: Option<&'a Path>,
+    /// What makes the file: name and version.
+    pub maker: &'a str,
+}
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub enum Task<'a> {
+    /// What a worker makes without further ado.
+    Job(&'a Job),
+    /// A quantized file, with an importance matrix that is made first or found in the cache.
+    Quantize(Order<'a>, &'a Cache),
+}
+
+/// Makes files, one after the other.
+#[expect(missing_debug_implementations, reason = "a listener is anything")]
+pub struct Maker<'a, L> {
+    /// Starts workers.
+    pub launcher: &'a mut L,
+    /// Limits of each worker.
+    pub limits: Limits,
+    /// Hears how it goes.
+    pub listener: &'a mut dyn Listener,
+}
+
+impl<L: Launcher> Maker<'_, L> {
+    /// Makes a file under the name `output`.
+    ///
+    /// # Errors
+    /// There is no file; `output` may then hold part of one.
+    pub async fn make(&mut self, task: Task<'_>, output: &Path) -> Result<Finished, NotMade> {
+        match task {
+            Task::Job(job) => self.work(job, output).await,
+            Task::Quantize(order, cache) => self.quantize(order, cache, output).await,
+        }
+    }
+
+    /// Finds or makes the file of a variant; the second value says whether it was made.
+    ///
+    /// It is written to a temporary name, which is removed if the worker fails, the user stops, or this process dies.
+    ///
+    /// # Errors
+    /// There is no file.
+    pub async fn variant(
+        &mut self,
+        variant: &Variant,
+        cache: &Cache,
+    ) -> Result<(Artifact, bool), NotMade> {
+        let (input, key, allow_requantize, expected_bytes, calibration) = match &variant.origin {
+            Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
+            Origin::Make { input, key, allow_requantize, expected_bytes, calibration } => {
+                (input, key, *allow_requantize, *expected_bytes, calibration.as_deref())
+            }
+        };
+        let slot = cache.variant(key);
+        let reserve = || match slot.existing()? {
+            Some(artifact) => Ok(Reserved::Made(artifact)),
+            None => slot.reserve(expected_bytes)?.unless_made(),
+        };
+        let pending = match self.turn(reserve).await? {
+            Reserved::Made(artifact) => return Ok((artifact, false)),
+            Reserved::Pending(pending) => pending,
+        };
+        let job = QuantizeJob {
+            input: input.clone(),
+            output: PathBuf::new(),
+            file_type: variant.quantization.file_type,
+            types: None,
+            method: variant.quantization.method,
+            threads: None,
+            allow_requantize,
+            calibration: None,
+        };
+        let (checksum, maker) = (&*key.source_checksum, &*key.maker);
+        let order = Order { job: &job, checksum, plan: calibration, matrix: None, maker };
+        let finished = self.quantize(order, cache, pending.path()).await?;
+        let kept = match finished.made {
+            Some(Made::Variant(report)) => report.kept,
+            _ => Vec::new(),
+        };
+        Ok((pending.commit(finished.seconds, kept)?, true))
+    }
+
+    /// Quantizes a model into `output`, after what its method needs is there.
+    async fn quantize(
+        &mut self,
+        order: Order<'_>,
+        cache: &Cache,
+        output: &Path,
+    ) -> Result<Finished, NotMade> {
+        let mut job = QuantizeJob { output: output.to_owned(), ..order.job.clone() };
+        // Files of the method's own are there as long as this.
+        let _scratch: Option<Scratch>;
+        if job.method.is_calibrated() {
+            let importance = match (order.matrix, order.plan) {
+                (Some(matrix), _) => Some(matrix.to_owned()),
+                (None, Some(plan)) => Some(self.importance(order, plan, cache).await?),
+                // The worker says what is missing.
+                (None, None) => None,
+            };
+            let scratch = cache.scratch("method")?;
+            let folder = crate::files::folder_of(scratch.path()).to_owned();
+            let plan = order.plan.cloned();
+            job.calibration =
+                importance.map(|importance| CalibrationInput { importance, plan, folder });
+            _scratch = Some(scratch);
+        }
+        self.work(&Job::Quantize(job), output).await
+    }
+
+    /// Finds or makes the importance matrix of a model. A calibration that was interrupted goes on where it was.
+    async fn importance(
+        &mut self,
+        order: Order<'_>,
+        plan: &CalibrationPlan,
+        cache: &Cache,
+    ) -> Result<PathBuf, NotMade> {
+        let slot = cache.importance(&ImportanceKey {
+            source_checksum: order.checksum.to_owned(),
+            text_checksum: of_bytes(plan.text.as_bytes()),
+            context: plan.context,
+            chunks: plan.chunks,
+            maker: order.maker.to_owned(),
+        });
+        let output = slot.path();
+        let reserve = || {
+            if slot.existing().is_some() {
+                return Ok(None);
+            }
+            let pending = slot.reserve()?;
+            // Another run may have made it while this one waited for its turn.
+            if pending.made().is_some() {
+                pending.keep_for_use();
+                return Ok(None);
+            }
+            Ok(Some(pending))
+        };
+        if let Some(pending) = self.turn(reserve).await? {
+            let job = CalibrateJob {
+                model: order.job.input.clone(),
+                model_checksum: order.checksum.to_owned(),
+                plan: plan.clone(),
+                output_weight: false,
+                threads: order.job.threads,
+                output: output.clone(),
+            };
+            self.work(&Job::Calibrate(job), &output).await?;
+            pending.commit()?;
+        }
+        Ok(output)
+    }
+
+    /// Waits for a place in the cache that another run fills: waiting is cheaper than making it twice.
+    async fn turn<T>(&mut self, reserve: impl Fn() -> Result<T, CacheError>) -> Result<T, NotMade> {
+        loop {
+            match reserve() {
+                Err(CacheError::Busy { .. }) => self.launcher.pause(TURN).await,
+                reserved => return Ok(reserved?),
+            }
+            if self.launcher.is_interrupted() {
+                return Err(NotMade::Interrupted);
+            }
+        }
+    }
+
+    /// Has a worker do a job that writes to `output`.
+    async fn work(&mut self, job: &Job, output: &Path) -> Result<Finished, NotMade> {
+        let started = self.launcher.now();
+        let report = run_worker(self.launcher, job, self.limits, self.listener).await?;
+        match report.ending {
+            Ending::Done => {
+                let seconds = (self.launcher.now() - started).as_seconds_f64();
+                Ok(Finished { made: report.made, seconds })
+            }
+            Ending::Interrupted => Err(NotMade::Interrupted),
+            Ending::Failed(Failure { phase, reason }) => {
+                let reason = reason::of_writing(reason, output);
+                Err(NotMade::Failed(Failure { phase, reason }))
+            }
+        }
+    }
+}
