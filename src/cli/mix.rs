@@ -1,7 +1,7 @@
 //! `quantbench mix`: a type for every tensor, chosen so that a file of a given size diverges least.
 
 use super::making::{self, Workshop};
-use super::output::{self, Product};
+use super::output::{self, Destination, Product};
 use super::{recipe, version};
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::Settings;
@@ -180,6 +180,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     written().try_for_each(|path| output::spare_inputs(path))?;
     let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
+    // Made now, so that a place that cannot be written to is found before hours of work.
+    let recipe_place = keeps_recipe.then(|| Destination::open(Some(&recipe_path))).transpose()?;
     if let Some(matrix) = importance {
         recipe::tell_other_model(matrix, &model);
     }
@@ -234,12 +236,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     };
     let below = match &done.made {
         Some(Made::Mix(report)) => {
-            let recipe_path = keeps_recipe.then_some(&*recipe_path);
-            if let Some(path) = recipe_path {
+            if let Some(place) = recipe_place {
                 let text = report.recipe.to_text().map_err(Error::command)?;
-                output::Destination::open(Some(path))?.write(text.as_bytes())?;
+                place.write(text.as_bytes())?;
             }
-            summary(recipe_path, report)
+            summary(keeps_recipe.then_some(&*recipe_path), report)
         }
         _ => String::new(),
     };

@@ -6,6 +6,7 @@ use super::lines::{Line, Lines};
 use super::reason::printable;
 use crate::hardware::monitor;
 use crate::hardware::usage::Usage;
+use crate::model::hub::SECRET_VARIABLES;
 use crate::worker::protocol::{Event, Job, Phase};
 use std::collections::VecDeque;
 use std::io;
@@ -54,7 +55,8 @@ impl ProcessLauncher {
     /// # Errors
     /// The system does not tell where this binary is.
     pub fn new(interrupt: Interrupt) -> io::Result<Self> {
-        let program = match std::env::var_os(WORKER_VARIABLE) {
+        let named = std::env::var_os(WORKER_VARIABLE).filter(|program| !program.is_empty());
+        let program = match named {
             Some(program) => PathBuf::from(program),
             None => own_program()?,
         };
@@ -85,6 +87,9 @@ impl Launcher for ProcessLauncher {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
         // In a group of its own a worker does not hear the terminal's Ctrl-C: how it ends is for
         // the orchestrator to say.
         #[cfg(unix)]
