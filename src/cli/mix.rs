@@ -198,33 +198,19 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             maker: maker(),
         }))
     } else {
-        let (named, Arguments { context, chunks, .. }) =
-            (arguments.calibration.as_deref(), arguments);
-        let text = making::text(&arguments.model, &source, named, *context, Some(*chunks))?.text;
+        let text = arguments.calibration.as_deref();
+        let (context, chunks) = (arguments.context, Some(arguments.chunks));
+        let text = making::text(&arguments.model, &source, text, context, chunks)?.text;
         let checksums = Checksums {
             model: model.checksum,
             text: of_bytes(text.as_bytes()),
             importance: importance_checksum,
         };
-        Job::Mix(Box::new(MixJob {
-            source: model.path,
-            output: product.path().to_owned(),
-            scratch: folder_of(scratch.path()).to_owned(),
-            reference_budget_bytes: REFERENCE_BUDGET,
-            ledger: ledger(arguments, &cache, &checksums)?,
-            text,
-            context: *context,
-            chunks: *chunks,
-            types: arguments.types.clone(),
-            measured_types: arguments.measure.clone(),
-            importance: arguments.imatrix.clone(),
-            target: target(arguments),
-            layers_per_group: arguments.layers_per_group,
-            revisions: arguments.revisions,
-            settings: Settings { threads: arguments.threads, ..Settings::default() },
-            maker: maker(),
-            checksums,
-        }))
+        let ledger = ledger(arguments, &cache, &checksums)?;
+        let scratch = folder_of(scratch.path()).to_owned();
+        let job =
+            MixJob { source: model.path, scratch, text, ledger, checksums, ..wanted(arguments) };
+        Job::Mix(Box::new(MixJob { output: product.path().to_owned(), ..job }))
     };
     let mut workshop = Workshop::open(verbosity)?;
     let made = workshop.make("mix", "make the mix", Task::Job(&job), product)?;
@@ -273,6 +259,29 @@ fn ledger(arguments: &Arguments, cache: &Cache, checksums: &Checksums) -> Result
         &arguments.context.to_string(),
         &arguments.chunks.to_string(),
     ])?)
+}
+
+/// What the flags say of a mix; paths and text are still to be filled in.
+fn wanted(arguments: &Arguments) -> MixJob {
+    MixJob {
+        source: PathBuf::new(),
+        output: PathBuf::new(),
+        scratch: PathBuf::new(),
+        reference_budget_bytes: REFERENCE_BUDGET,
+        ledger: PathBuf::new(),
+        text: String::new(),
+        context: arguments.context,
+        chunks: arguments.chunks,
+        types: arguments.types.clone(),
+        measured_types: arguments.measure.clone(),
+        importance: arguments.imatrix.clone(),
+        target: target(arguments),
+        layers_per_group: arguments.layers_per_group,
+        revisions: arguments.revisions,
+        settings: Settings { threads: arguments.threads, ..Settings::default() },
+        maker: maker(),
+        checksums: Checksums::default(),
+    }
 }
 
 fn target(arguments: &Arguments) -> Target {

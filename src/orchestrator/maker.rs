@@ -269,3 +269,68 @@ impl<L: Launcher> Maker<'_, L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::parameters::Parameters;
+    use crate::orchestrator::launcher::WorkerMessage;
+    use crate::orchestrator::scripted::{Fault, ScriptedLauncher};
+
+    /// Makes `imatrix:Q4_0` twice, then with a matrix of the user's. Returns the jobs, and why the last file was not made.
+    fn make(fault: fn(&str) -> Fault) -> (Vec<String>, Option<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(&folder.path().join("cache")).unwrap();
+        let (mut launcher, stage) = ScriptedLauncher::new(fault);
+        let mut listener: Vec<Box<dyn Listener>> = Vec::new();
+        let limits = Limits { silence: Duration::from_secs(1), machine_bytes: None };
+        let mut maker = Maker { launcher: &mut launcher, limits, listener: &mut listener };
+        let plan = CalibrationPlan {
+            text: "words".to_owned(),
+            source: "words.txt".to_owned(),
+            context: 16,
+            chunks: None,
+            parameters: Parameters::default(),
+        };
+        let job = QuantizeJob {
+            input: "in.gguf".into(),
+            output: PathBuf::new(),
+            file_type: "Q4_0".parse().unwrap(),
+            types: None,
+            method: "imatrix".parse().unwrap(),
+            threads: None,
+            allow_requantize: false,
+            calibration: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut last = None;
+        for matrix in [None, None, Some(Path::new("own.gguf"))] {
+            let (plan, checksum, maker_name) = (Some(&plan), "of the input", "test");
+            let order = Order { job: &job, checksum, plan, matrix, maker: maker_name };
+            let output = folder.path().join("out.gguf");
+            let made = runtime.block_on(maker.make(Task::Quantize(order, &cache), &output));
+            last = match made {
+                Err(NotMade::Failed(failure)) => Some(failure.reason),
+                _ => None,
+            };
+        }
+        (stage.jobs(), last)
+    }
+
+    #[test]
+    fn a_matrix_is_made_once_and_the_users_own_is_taken_as_it_is() {
+        let (jobs, last) = make(|_| Fault::None);
+        assert_eq!(jobs, ["calibrate", "make Q4_0", "make Q4_0", "make Q4_0"]);
+        assert_eq!(last, None);
+    }
+
+    #[test]
+    fn without_a_matrix_there_is_no_file_and_the_next_one_tries_again() {
+        let (jobs, last) = make(|job| match job {
+            "calibrate" => Fault::NotStarted,
+            _ => Fault::After(1, WorkerMessage::Unreadable("nonsense".to_owned())),
+        });
+        assert_eq!(jobs, ["calibrate", "calibrate", "make Q4_0"]);
+        assert!(last.unwrap().contains("'nonsense'"));
+    }
+}

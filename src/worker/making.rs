@@ -63,8 +63,7 @@ pub(super) fn plan_types(
 /// Writes a checkpoint as a GGUF.
 pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let on_fraction = |fraction| reporter.progress(Progress::Fraction(fraction, String::new()));
-    let note = quantize::import::import(backend, job, on_fraction);
+    let note = quantize::import::import(backend, job, |done| reporter.fraction(done, ""));
     if let Some(note) = note.map_err(|error| in_words(&error))? {
         reporter.progress(Progress::Note(note));
     }

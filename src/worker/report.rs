@@ -40,6 +40,11 @@ impl Reporter {
         let _ = output.write_all(&line).and_then(|()| output.flush());
     }
 
+    /// Sends what part of the phase is done.
+    pub(super) fn fraction(&self, fraction: f64, note: &str) {
+        self.progress(Progress::Fraction(fraction, note.to_owned()));
+    }
+
     /// Sends progress: what there is to know at once, a fraction unless one was sent a moment ago.
     pub(super) fn progress(&self, progress: Progress) {
         if matches!(progress, Progress::Fraction(..))

@@ -10,7 +10,6 @@ use crate::experiment::settings::Settings;
 use crate::experiment::tasks::Question;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
-use crate::model::progress::Progress;
 use crate::model::split::all_parts;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::{ChatTemplate, TemplateError};
@@ -104,9 +103,7 @@ impl Visit<'_> {
     fn run_workload(&self, workload: &WorkloadJob) -> Result<Option<Vec<BufferMemory>>, String> {
         let Self { model, settings, tools, .. } = *self;
         let Tools { clock, reporter, .. } = tools;
-        let mut progress = |fraction: f64, note: &str| {
-            reporter.progress(Progress::Fraction(fraction, note.to_owned()));
-        };
+        let mut progress = |fraction: f64, note: &str| reporter.fraction(fraction, note);
         match workload {
             WorkloadJob::Speed { test, .. }
                 if applicability::speed(*test, self.facts).is_some() =>
