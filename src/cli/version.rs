@@ -3,7 +3,9 @@
 use super::output;
 use crate::engine::name::{EngineIdentity, EngineName};
 use crate::error::{Error, Outcome};
-use crate::orchestrator::environment::Build;
+use crate::host::environment::Build;
+use crate::host::interrupt::Interrupt;
+use crate::host::local::LocalHost;
 use std::fmt::Write as _;
 
 /// Set by build.rs; a build that could not find something out says so.
@@ -40,6 +42,14 @@ pub fn build() -> Build {
         llama_cpp: PARTS[1].1.to_owned(),
         flags: flags.collect::<Vec<_>>().join("; "),
     }
+}
+
+/// This machine, whose workers run this build.
+///
+/// # Errors
+/// The system does not tell where this program is.
+pub(super) fn local_host(interrupt: Interrupt) -> std::io::Result<LocalHost> {
+    LocalHost::new(build(), interrupt)
 }
 
 /// The engine of this build, as every trial names it.

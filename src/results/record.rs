@@ -19,6 +19,9 @@ use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+/// The name of the machine on which quantbench itself runs, among hosts.
+pub const LOCAL: &str = "local";
+
 /// Everything one run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {

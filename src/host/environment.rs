@@ -1,4 +1,4 @@
-//! The environment of a run: what it ran on and was built from, as it is stored with its figures.
+//! The environment of a host: what it is and was built from, as it is stored with its figures.
 
 use crate::hardware::probe::Machine;
 use crate::results::record::Environment;
@@ -14,7 +14,7 @@ pub struct Build {
     pub flags: String,
 }
 
-/// The environment of a run of this build on this machine.
+/// The environment of this build on this machine.
 #[must_use]
 pub fn environment(machine: &Machine, build: &Build) -> Environment {
     let processor = &machine.processor;
