@@ -3,9 +3,7 @@
 use super::version;
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
-use crate::hardware::probe::Machine;
 use crate::host::agent::AgentHost;
-use crate::host::environment::environment;
 use crate::host::interrupt::Interrupt;
 use crate::host::Host;
 use crate::model::cache::Cache;
@@ -17,7 +15,7 @@ use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
 use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
 use std::process::Stdio;
 use time::OffsetDateTime;
@@ -27,10 +25,9 @@ use tokio::process::{Child, Command};
 /// machine: what tests need until an experiment can name hosts.
 const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
-/// The machine and the folder that a command works with.
+/// The folder that a command works with.
 pub(super) struct Session {
     pub(super) cache: Cache,
-    machine: Machine,
     verbosity: Verbosity,
 }
 
@@ -46,7 +43,7 @@ pub(super) struct RunContext<'a> {
 
 impl Session {
     pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
-        Ok(Self { cache: Cache::open()?, machine: Machine::probe(), verbosity })
+        Ok(Self { cache: Cache::open()?, verbosity })
     }
 
     /// Finds the sources of an experiment and expands it into trials.
@@ -77,7 +74,7 @@ impl Session {
             started,
             finished: None,
             active_seconds: None,
-            environment: environment(&self.machine, &version::build()),
+            hosts: Vec::new(),
             requirements: experiment.requirements.clone(),
             experiment: expanded(experiment),
             trials: plan.empty_records(),
@@ -109,9 +106,11 @@ impl Session {
 
     async fn measure_on(
         &self,
-        host: impl Host,
+        mut host: impl Host,
         context: RunContext<'_>,
     ) -> Result<RunRecord, Error> {
+        let environment = host.environment().await.map_err(Error::command)?;
+        let host_record = HostRecord::new(host.name(), environment);
         let RunContext { experiment, plan, run, resumed, store } = context;
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
@@ -125,7 +124,7 @@ impl Session {
             cache: &self.cache,
             host,
             listener: Box::new(listeners),
-            machine_bytes: crate::host::environment::memory_bytes(&self.machine),
+            host_record,
             run,
             resumed,
             noted: OffsetDateTime::now_utc(),

@@ -39,7 +39,7 @@ pub fn build() -> Build {
     let flags = PARTS.iter().skip(3).map(|(name, value)| format!("{name} {value}"));
     Build {
         quantbench: format!("{} ({})", env!("CARGO_PKG_VERSION"), PARTS[0].1),
-        llama_cpp: PARTS[1].1.to_owned(),
+        engines: vec![engine()],
         flags: flags.collect::<Vec<_>>().join("; "),
     }
 }

@@ -16,7 +16,7 @@ use super::worker_run::{Limits, Report, run_worker};
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::{VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
@@ -37,8 +37,8 @@ pub struct Benchmark<'a, H: Host> {
     pub host: H,
     /// Is told what happens.
     pub listener: Box<dyn Listener + 'a>,
-    /// Memory of the machine, bytes, to explain why a worker was killed.
-    pub machine_bytes: Option<u64>,
+    /// What that is, as it is stored.
+    pub host_record: HostRecord,
     /// The run, with what it measured before an interruption.
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
@@ -68,6 +68,9 @@ impl<H: Host> Benchmark<'_, H> {
     /// What was measured cannot be kept or files cannot be written at all. That trials fail is no
     /// error: they say why, and the run goes on.
     pub async fn run(mut self) -> Result<RunRecord, SequenceError> {
+        if !self.run.hosts.iter().any(|known| known.id == self.host_record.id) {
+            self.run.hosts.push(self.host_record.clone());
+        }
         let ahead = self.strategy.ahead(&self.known());
         let variants: BTreeSet<usize> =
             ahead.iter().map(|visit| self.plan.trials[visit.trial].variant).collect();
@@ -169,6 +172,10 @@ impl<H: Host> Benchmark<'_, H> {
         workloads: Vec<WorkloadJob>,
         cold_load: bool,
     ) -> Result<Option<Report>, SequenceError> {
+        let trial = &mut self.run.trials[visit.trial];
+        if trial.facts.is_none() {
+            trial.host = self.host_record.id.clone();
+        }
         let trial = &self.run.trials[visit.trial];
         let Some(artifact) = &trial.artifact else { return Ok(None) };
         let job = Job::Visit(VisitJob {
@@ -202,7 +209,11 @@ impl<H: Host> Benchmark<'_, H> {
     }
 
     fn limits(&self) -> Limits {
-        Limits { silence: self.experiment.phase_limit, machine_bytes: self.machine_bytes }
+        let memory_bytes = self.host_record.environment.memory_bytes;
+        Limits {
+            silence: self.experiment.phase_limit,
+            machine_bytes: Some(memory_bytes).filter(|&bytes| bytes > 0),
+        }
     }
 }
 

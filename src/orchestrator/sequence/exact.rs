@@ -15,7 +15,7 @@ use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
-use crate::results::record::{Environment, LOCAL};
+use crate::results::record::{Environment, HostRecord, LOCAL};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::Phase;
@@ -173,7 +173,7 @@ pub(crate) fn measured(
         cache: &cache,
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
         listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
-        machine_bytes: None,
+        host_record: HostRecord::default(),
         noted: OffsetDateTime::UNIX_EPOCH,
         run,
         resumed: false,

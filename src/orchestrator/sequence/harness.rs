@@ -16,7 +16,7 @@ use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedHost, Stage, file_named};
 use crate::orchestrator::strategy::Matrix;
 use crate::prompt::choice::FormatChoice;
-use crate::results::record::Environment;
+use crate::results::record::{Environment, HostRecord};
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
@@ -193,7 +193,7 @@ impl Harness {
             started,
             finished: None,
             active_seconds: None,
-            environment: Environment::default(),
+            hosts: Vec::new(),
             requirements: Requirements::default(),
             experiment: serde_json::to_value(&self.experiment).unwrap(),
             trials: plan.empty_records(),
@@ -219,8 +219,11 @@ impl Harness {
             strategy,
             cache: &cache,
             host,
+            host_record: HostRecord {
+                environment: Environment { memory_bytes: 4 << 30, ..Environment::default() },
+                ..HostRecord::default()
+            },
             listener: Box::new(Notes(Rc::clone(&notes))),
-            machine_bytes: Some(4 << 30),
             run,
             resumed,
             noted: stage.now(),
