@@ -117,8 +117,8 @@ impl Workshop {
         product: Product,
     ) -> Result<Option<Done>, Error> {
         let mut display = WorkDisplay::new(subject, self.verbosity);
-        let Workers { runtime, launcher } = &mut self.workers;
-        let mut maker = Maker { launcher, limits: LIMITS, listener: &mut display };
+        let Workers { runtime, host } = &mut self.workers;
+        let mut maker = Maker { host, limits: LIMITS, listener: &mut display };
         let made = runtime.block_on(maker.make(task, product.path()));
         drop(display);
         match made {

@@ -6,9 +6,9 @@ use crate::causes;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
 use crate::experiment::settings::Settings;
+use crate::host::interrupt::Interrupt;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::Listener;
-use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
 use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
@@ -53,11 +53,11 @@ fn ask(job: &Job) -> Result<Report, String> {
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
     let workers = Workers::until(interrupt).map_err(|error| causes::in_words(&error))?;
-    let Workers { runtime, mut launcher } = workers;
+    let Workers { runtime, mut host } = workers;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
     // A prediction takes a moment: nobody hears of it.
     let mut nobody: Vec<Box<dyn Listener>> = Vec::new();
-    let report = runtime.block_on(run_worker(&mut launcher, job, limits, &mut nobody));
+    let report = runtime.block_on(run_worker(&mut host, job, limits, &mut nobody));
     let mut report = report.map_err(|error| causes::in_words(&error))?;
     match std::mem::replace(&mut report.ending, Ending::Done) {
         Ending::Done => Ok(report),

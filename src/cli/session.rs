@@ -3,22 +3,24 @@
 use super::version;
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
-use crate::hardware::probe::Machine;
+use crate::host::Host;
+use crate::host::agent::AgentHost;
+use crate::host::interrupt::Interrupt;
+use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::display::{self, Verbosity};
-use crate::orchestrator::environment::{environment, memory_bytes};
 use crate::orchestrator::event::Listener;
-use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::plan::{Plan, Variant};
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
 use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
+use std::process::Stdio;
 use time::OffsetDateTime;
+use tokio::process::{Child, Command};
 use tokio::runtime::{self, Runtime};
 
 /// How to resolve sources, with progress shown unless nothing is to be shown.
@@ -26,33 +28,40 @@ pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
     ResolveOptions { progress: display::of_files(verbosity), ..ResolveOptions::from_environment() }
 }
 
-/// What starts workers, and the runtime in which they are listened to.
+fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::System { action, source }
+}
+
+/// This machine as a host, and the runtime in which its workers are listened to.
 pub(super) struct Workers {
     pub(super) runtime: Runtime,
-    pub(super) launcher: ProcessLauncher,
+    pub(super) host: LocalHost,
 }
 
 impl Workers {
     /// Ctrl-C ends the worker that runs, and what came of it says so.
     pub(super) fn start() -> Result<Self, Error> {
-        let interrupt = Interrupt::listen();
-        Self::until(
-            interrupt.map_err(|source| Error::System { action: "listen to signals", source })?,
-        )
+        Self::until(Interrupt::listen().map_err(system("listen to signals"))?)
     }
 
     pub(super) fn until(interrupt: Interrupt) -> Result<Self, Error> {
-        let system = |action| move |source| Error::System { action, source };
-        let launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Self { runtime: runtime.map_err(system("start the runtime"))?, launcher })
+        let host = version::local_host(interrupt).map_err(system("find this program"))?;
+        Ok(Self { runtime: runtime()?, host })
     }
 }
 
-/// The machine and the folder that a command works with.
+fn runtime() -> Result<Runtime, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(system("start the runtime"))
+}
+
+/// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
+/// machine: what tests need until an experiment can name hosts.
+const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
+
+/// The folder that a command works with.
 pub(super) struct Session {
     pub(super) cache: Cache,
-    machine: Machine,
     verbosity: Verbosity,
 }
 
@@ -68,7 +77,7 @@ pub(super) struct RunContext<'a> {
 
 impl Session {
     pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
-        Ok(Self { cache: Cache::open()?, machine: Machine::probe(), verbosity })
+        Ok(Self { cache: Cache::open()?, verbosity })
     }
 
     /// Finds the sources of an experiment and expands it into trials.
@@ -99,7 +108,7 @@ impl Session {
             started,
             finished: None,
             active_seconds: None,
-            environment: environment(&self.machine, &version::build()),
+            hosts: Vec::new(),
             requirements: experiment.requirements.clone(),
             experiment: expanded(experiment),
             trials: plan.empty_records(),
@@ -109,8 +118,25 @@ impl Session {
 
     /// Measures. The run's `finished` is `None` if the user stopped it.
     pub(super) fn measure(&self, context: RunContext<'_>) -> Result<RunRecord, Error> {
+        let Ok(command) = std::env::var(AGENT_VARIABLE) else {
+            let Workers { runtime, host } = Workers::start()?;
+            return runtime.block_on(self.measure_on(host, context));
+        };
+        let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
+        runtime()?.block_on(async {
+            let (host, _agent) = connect(&command, interrupt).await?;
+            self.measure_on(host, context).await
+        })
+    }
+
+    async fn measure_on(
+        &self,
+        mut host: impl Host,
+        context: RunContext<'_>,
+    ) -> Result<RunRecord, Error> {
+        let environment = host.environment().await.map_err(Error::command)?;
+        let host_record = HostRecord::new(host.name(), environment);
         let RunContext { experiment, plan, run, resumed, store } = context;
-        let Workers { runtime, launcher } = Workers::start()?;
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
             listeners.push(Box::new(StoreWriter::new(store)));
@@ -121,15 +147,32 @@ impl Session {
             plan: plan.clone(),
             strategy: Box::new(Matrix::default()),
             cache: &self.cache,
-            launcher,
+            host,
             listener: Box::new(listeners),
-            machine_bytes: memory_bytes(&self.machine),
+            host_record,
             run,
             resumed,
             noted: OffsetDateTime::now_utc(),
         };
-        Ok(runtime.block_on(benchmark.run())?)
+        Ok(benchmark.run().await?)
     }
+}
+
+/// Starts the command of an agent and greets it. The agent ends when what is returned is dropped.
+async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Child), Error> {
+    let mut words = command.split_whitespace();
+    let mut agent = Command::new(words.next().unwrap_or_default());
+    agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // In a group of its own it does not hear the terminal's Ctrl-C.
+    #[cfg(unix)]
+    agent.process_group(0);
+    let started = agent.spawn().and_then(|mut agent| {
+        let pipes = agent.stdin.take().zip(agent.stdout.take());
+        pipes.map(|pipes| (agent, pipes)).ok_or_else(|| std::io::Error::other("it has no pipes"))
+    });
+    let (agent, (input, output)) = started.map_err(system("start the agent"))?;
+    let host = AgentHost::connect("agent", output, input, interrupt).await;
+    Ok((host.map_err(Error::command)?, agent))
 }
 
 /// An experiment as it is stored with its run: plain data with string keys, which always serializes.

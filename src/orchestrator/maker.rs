@@ -4,12 +4,12 @@
 //! when it is whole; the command line sees to the same of others (`cli/making.rs`).
 
 use super::event::{Listener, ListenerError};
-use super::launcher::Launcher;
 use super::plan::{Origin, Variant};
 use super::reason;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::experiment::calibration::CalibrationPlan;
+use crate::host::Host;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Reserved, Scratch, of_bytes};
 use crate::quantize::jobs::{CalibrateJob, CalibrationInput, QuantizeJob};
@@ -103,16 +103,16 @@ pub enum Task<'a> {
 
 /// Makes files, one after the other.
 #[expect(missing_debug_implementations, reason = "a listener is anything")]
-pub struct Maker<'a, L> {
-    /// Starts workers.
-    pub launcher: &'a mut L,
+pub struct Maker<'a, H> {
+    /// Where workers run.
+    pub host: &'a mut H,
     /// Limits of each worker.
     pub limits: Limits,
     /// Hears how it goes.
     pub listener: &'a mut dyn Listener,
 }
 
-impl<L: Launcher> Maker<'_, L> {
+impl<H: Host> Maker<'_, H> {
     /// Makes a file under the name `output`.
     ///
     /// # Errors
@@ -243,10 +243,10 @@ impl<L: Launcher> Maker<'_, L> {
     async fn turn<T>(&mut self, reserve: impl Fn() -> Result<T, CacheError>) -> Result<T, NotMade> {
         loop {
             match reserve() {
-                Err(CacheError::Busy { .. }) => self.launcher.pause(TURN).await,
+                Err(CacheError::Busy { .. }) => self.host.pause(TURN).await,
                 reserved => return Ok(reserved?),
             }
-            if self.launcher.is_interrupted() {
+            if self.host.is_interrupted() {
                 return Err(NotMade::Interrupted);
             }
         }
@@ -254,11 +254,11 @@ impl<L: Launcher> Maker<'_, L> {
 
     /// Has a worker do a job that writes to `output`.
     async fn work(&mut self, job: &Job, output: &Path) -> Result<Finished, NotMade> {
-        let started = self.launcher.now();
-        let report = run_worker(self.launcher, job, self.limits, self.listener).await?;
+        let started = self.host.now();
+        let report = run_worker(self.host, job, self.limits, self.listener).await?;
         match report.ending {
             Ending::Done => {
-                let seconds = (self.launcher.now() - started).as_seconds_f64();
+                let seconds = (self.host.now() - started).as_seconds_f64();
                 Ok(Finished { made: report.made, seconds })
             }
             Ending::Interrupted => Err(NotMade::Interrupted),
@@ -274,17 +274,17 @@ impl<L: Launcher> Maker<'_, L> {
 mod tests {
     use super::*;
     use crate::experiment::parameters::Parameters;
-    use crate::orchestrator::launcher::WorkerMessage;
-    use crate::orchestrator::scripted::{Fault, ScriptedLauncher};
+    use crate::host::WorkerMessage;
+    use crate::orchestrator::scripted::{Fault, ScriptedHost};
 
     /// Makes `imatrix:Q4_0` twice, then with a matrix of the user's. Returns the jobs, and why the last file was not made.
     fn make(fault: fn(&str) -> Fault) -> (Vec<String>, Option<String>) {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(&folder.path().join("cache")).unwrap();
-        let (mut launcher, stage) = ScriptedLauncher::new(fault);
+        let (mut host, stage) = ScriptedHost::new(fault);
         let mut listener: Vec<Box<dyn Listener>> = Vec::new();
         let limits = Limits { silence: Duration::from_secs(1), machine_bytes: None };
-        let mut maker = Maker { launcher: &mut launcher, limits, listener: &mut listener };
+        let mut maker = Maker { host: &mut host, limits, listener: &mut listener };
         let plan = CalibrationPlan {
             text: "words".to_owned(),
             source: "words.txt".to_owned(),
