@@ -75,11 +75,14 @@ pub enum MethodError {
     },
     /// The method cannot do models of this class.
     #[error(
-        "{} cannot do this model, which is {class}; use the method imatrix", method.facts().title
+        "{} evaluates {only} models, and this one is {class}; use the method imatrix",
+        method.facts().title
     )]
     Class {
         /// The method.
         method: Method,
+        /// What it can do.
+        only: ArchitectureClass,
         /// The model's.
         class: ArchitectureClass,
     },
@@ -161,10 +164,7 @@ pub fn quantize(
         .ok_or_else(|| missing("a calibration text or an importance matrix"))?;
     let matrix = ImportanceMatrix::read(backend, &calibration.importance)?;
     let model = Header::read(&job.input).map_err(GgufFileError::from)?;
-    let class = model.architecture_class();
-    if method.facts().class.is_some_and(|only| only != class) {
-        return Err(MethodError::Class { method, class });
-    }
+    check_class(method, model.architecture_class())?;
     matrix.check(&calibration.importance, &model)?;
     let metadata = provenance::keys(job, calibration, &matrix);
     let importance = matrix.importance();
@@ -200,6 +200,13 @@ pub fn quantize(
         on_progress(Progress::Note(note));
     }
     Ok(report)
+}
+
+fn check_class(method: Method, class: ArchitectureClass) -> Result<(), MethodError> {
+    match method.facts().class {
+        Some(only) if only != class => Err(MethodError::Class { method, only, class }),
+        _ => Ok(()),
+    }
 }
 
 /// Columns, rows and matrices of a tensor: 1 matrix, or the number of experts.

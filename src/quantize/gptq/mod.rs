@@ -28,7 +28,7 @@ mod trial;
 
 pub use report::{GptqReport, GptqTimes, MatrixOutcome, MatrixReport};
 
-use super::{CalibrationText, MethodError, Progress, fraction};
+use super::{CalibrationText, MethodError, Progress, check_class, fraction};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use crate::engine::llama::model::Model;
@@ -36,6 +36,7 @@ use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
 use crate::experiment::parameters::{GptqSettings, Matching};
 use crate::experiment::settings::Settings;
+use crate::model::quantization::Method;
 use faer::Par;
 use forward::PartialForward;
 use memory::Contexts;
@@ -116,6 +117,7 @@ fn run(
         Model::load(backend, path, &settings, extent)
     };
     let made = load(request.output, LoadExtent::Overwritable)?;
+    check_class(Method::Gptq, made.class())?;
     let original = request.is_matched().then(|| load(request.source, LoadExtent::Everything));
     let original = original.transpose()?;
     let of_made = contexts.open(&made)?;
