@@ -55,9 +55,14 @@ impl Files {
     /// Gives a file of a job its place on this machine.
     pub(super) fn place(&self, artifact: &mut ArtifactRef) -> Result<(), String> {
         artifact.path = match artifact.kind {
-            RefKind::Input => self.folder(artifact)?.join(plain(&artifact.name)?),
+            RefKind::Input => first_file(&self.folder(artifact)?)?,
             RefKind::Folder => self.folder(artifact)?,
             RefKind::Output | RefKind::Place => self.made(artifact)?,
+            RefKind::Scratch => {
+                let folder = self.made(artifact)?;
+                fs::create_dir_all(&folder).map_err(|error| in_words(&error))?;
+                folder
+            }
         };
         Ok(())
     }
@@ -115,6 +120,13 @@ impl Files {
             renamed => renamed.map_err(|error| format!("cannot write {}: {error}", place.display())),
         }
     }
+}
+
+/// The one file of an artifact, or the first part of a split one. It has the name that it had when it was sent first.
+fn first_file(folder: &Path) -> Result<PathBuf, String> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let first = files.map(|file| file.path()).min();
+    first.ok_or_else(|| format!("nothing is in {}", folder.display()))
 }
 
 /// A name that leads nowhere else: it comes from the other end.

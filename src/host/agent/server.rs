@@ -113,7 +113,9 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
             Request::Start(mut job) => {
                 // One at a time: whoever ordered the one before has given it up.
                 self.worker = None;
-                job.each_file(&mut |file| self.files.place(file))?;
+                for file in job.files_mut() {
+                    self.files.place(file)?;
+                }
                 self.worker = Some(self.host.start(&job).await.map_err(refused)?);
                 self.is_listening = true;
                 Reply::Done
