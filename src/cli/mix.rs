@@ -3,7 +3,7 @@
 mod display;
 
 use super::fetching::resolve_options;
-use super::output::{self, Product};
+use super::output::{self, Destination, Product};
 use super::quantize::QuantizeError;
 use super::recipe;
 use super::version;
@@ -204,6 +204,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let source = source(arguments, &cache)?;
     written.into_iter().flatten().try_for_each(|path| output::spare_inputs(path))?;
     let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
+    // Made now, so that a place that cannot be written to is found before hours of work.
+    let recipe_place = keeps_recipe.then(|| Destination::open(Some(&recipe_path))).transpose()?;
     if let Some(matrix) = importance {
         recipe::tell_other_model(matrix, &source.artifact);
     }
@@ -227,7 +229,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             importance: importance_checksum,
         };
         let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
-        converse_about(arguments, &job, product, keeps_recipe.then_some(&*recipe_path))
+        converse_about(arguments, &job, product, recipe_place.map(|place| (&*recipe_path, place)))
     }
 }
 
@@ -334,8 +336,9 @@ fn converse_about(
     arguments: &Arguments,
     job: &Job,
     product: Product,
-    recipe_path: Option<&Path>,
+    recipe: Option<(&Path, Destination)>,
 ) -> Result<Outcome, Error> {
+    let (recipe_path, place) = recipe.unzip();
     let mut display = Display::new(arguments.quiet);
     let (heard, length) = work(job, &mut display)?;
     let report: Option<MixReport> = display.finish();
@@ -353,9 +356,9 @@ fn converse_about(
         Ending::Done => {}
     }
     let bytes = product.finish()?;
-    if let (Some(path), Some(report)) = (recipe_path, &report) {
+    if let (Some(place), Some(report)) = (place, &report) {
         let text = report.recipe.to_text().map_err(Error::command)?;
-        output::Destination::open(Some(path))?.write(text.as_bytes())?;
+        place.write(text.as_bytes())?;
     }
     let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), length);
     Product::print_line(&arguments.output, &text)?;

@@ -7,6 +7,7 @@ use super::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::hardware::monitor::Monitor;
 use crate::hardware::probe::Machine;
 use crate::hardware::usage::Usage;
+use crate::model::hub::SECRET_VARIABLES;
 use crate::results::record::{Environment, LOCAL};
 use crate::worker::hello::Hello;
 use crate::worker::protocol::{Event, Job, Phase, WorkOrder};
@@ -57,7 +58,8 @@ impl LocalHost {
     /// # Errors
     /// The system does not tell where this binary is.
     pub fn new(build: Build, interrupt: Interrupt) -> io::Result<Self> {
-        let program = match std::env::var_os(WORKER_VARIABLE) {
+        let named = std::env::var_os(WORKER_VARIABLE).filter(|program| !program.is_empty());
+        let program = match named {
             Some(program) => PathBuf::from(program),
             None => own_program()?,
         };
@@ -105,6 +107,9 @@ impl Host for LocalHost {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
         // In a group of its own a worker does not hear the terminal's Ctrl-C: how it ends is for
         // the orchestrator to say.
         #[cfg(unix)]

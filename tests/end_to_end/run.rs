@@ -109,9 +109,8 @@ fn the_result_goes_to_a_file_when_asked() {
     assert_eq!(ended.stdout, "");
     let text = std::fs::read_to_string(world.path("result.json")).unwrap();
     assert!(serde_json::from_str::<Value>(&text).is_ok());
-    world
-        .run(&["run", "--quiet", "-o", "nowhere/result.json"])
-        .expect_message(2, &["cannot write the result to nowhere/result.json"]);
+    let expected = "cannot write the result to nowhere/result.json: there is no folder nowhere\n";
+    world.run(&["run", "--quiet", "-o", "nowhere/result.json"]).expect_message(2, &[expected]);
 }
 
 #[test]
