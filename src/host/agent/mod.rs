@@ -7,6 +7,8 @@
 mod client;
 mod files;
 mod server;
+#[cfg(all(test, unix))]
+mod tests;
 
 pub use client::AgentHost;
 pub use server::main;

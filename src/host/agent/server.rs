@@ -14,18 +14,22 @@ use crate::worker::hello::Hello;
 use std::io::Read as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-/// Serves standard input and output until the input ends or the client says goodbye.
+/// Serves a pair of pipes until the input ends or the client says goodbye.
 ///
 /// # Errors
 /// In a sentence: the client is of another version or makes no sense, or this machine cannot serve.
-pub fn main(build: Build) -> Result<(), String> {
+pub fn main(
+    build: Build,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| in_words(&error))?;
     let (interrupt, _raise) = Interrupt::new();
     let host = LocalHost::new(build, interrupt).map_err(|error| in_words(&error))?;
     let cache = Cache::open().map_err(|error| in_words(&error))?;
     let files = Files::new(&cache)?;
-    let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout(), host, files));
+    let served = runtime.block_on(serve(input, output, host, files));
     // The thread that reads standard input ends only with that.
     runtime.shutdown_background();
     served
@@ -40,7 +44,7 @@ struct Agent<W> {
     is_listening: bool,
 }
 
-async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     input: R,
     mut output: W,
     host: LocalHost,
