@@ -271,6 +271,9 @@ impl Connection {
                     };
                     written.write_all(&chunk).map_err(failed)?;
                 }
+                Reply::Refused(reason) => {
+                    return Err(HostError::Refused { host: host.clone(), reason });
+                }
                 _ => return Err(self.lost("it answered something else than it was asked")),
             }
             let Message::Reply(next) = self.hear().await? else {

@@ -3,7 +3,7 @@
 use crate::causes::in_words;
 use crate::files;
 use crate::model::artifact::{ArtifactRef, RefKind};
-use crate::model::cache::{Cache, Scratch};
+use crate::model::cache::{Cache, Scratch, hex};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -104,7 +104,7 @@ impl Files {
             self.receiving.take().ok_or("nothing was sent")?;
         let checksums: Vec<(String, String)> = files
             .into_iter()
-            .map(|file| (file.name, crate::model::cache::hex(&file.hash.finalize())))
+            .map(|file| (file.name, hex(&file.hash.finalize())))
             .collect();
         let found = artifact.checksum_of(&checksums);
         if found != artifact.key {
@@ -113,9 +113,21 @@ impl Files {
                 artifact.name, artifact.key
             ));
         }
-        let place = self.folder(&artifact)?;
+        self.keep(&folder, &artifact.key)
+    }
+
+    /// Keeps a file that a worker made, which was sent to the other end, so that it need not come back.
+    pub(super) fn adopt(&self, made: &Path, checksum: &str) -> Result<(), String> {
+        let folder = tempfile::tempdir_in(self.made.path()).map_err(|error| in_words(&error))?;
+        let kept = folder.path().join(made.file_name().unwrap_or_default());
+        fs::rename(made, kept).map_err(|error| in_words(&error))?;
+        self.keep(&folder, checksum)
+    }
+
+    fn keep(&self, folder: &TempDir, checksum: &str) -> Result<(), String> {
+        let place = self.artifacts.join(checksum);
         match fs::rename(folder.path(), &place) {
-            // Another agent was faster.
+            // It was there already.
             Err(_) if place.is_dir() => Ok(()),
             renamed => renamed.map_err(|error| format!("cannot write {}: {error}", place.display())),
         }

@@ -9,8 +9,9 @@ use crate::host::lines::{Line, Lines};
 use crate::host::local::{LocalHost, LocalWorker};
 use crate::host::{Exit, Host as _, HostError, Worker as _, WorkerMessage};
 use crate::model::artifact::ArtifactRef;
-use crate::model::cache::Cache;
+use crate::model::cache::{Cache, hex};
 use crate::worker::hello::Hello;
+use sha2::{Digest as _, Sha256};
 use std::io::Read as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
@@ -82,7 +83,11 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         };
         match request {
             Request::Bye => return Ok(()),
-            Request::Get(file) => agent.send_file(&file).await?,
+            Request::Get(file) => {
+                if let Err(reason) = agent.send_file(&file).await {
+                    agent.send(&Message::Reply(Reply::Refused(reason))).await?;
+                }
+            }
             Request::Chunk(bytes) if bytes > CHUNK => {
                 return Err(format!("the client sends {bytes} bytes at once; {CHUNK} are allowed"));
             }
@@ -150,28 +155,21 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
     }
 
     async fn send_file(&mut self, file: &ArtifactRef) -> Result<(), String> {
-        let opened = self.files.made(file).and_then(|path| {
-            std::fs::File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-        });
-        let mut opened = match opened {
-            Ok(opened) => opened,
-            Err(reason) => return self.send(&Message::Reply(Reply::Refused(reason))).await,
-        };
+        let path = self.files.made(file)?;
+        let unreadable = |error| format!("cannot read {}: {error}", path.display());
+        let mut opened = std::fs::File::open(&path).map_err(unreadable)?;
+        let mut hash = Sha256::new();
         let mut chunk = vec![0; CHUNK];
         loop {
-            match opened.read(&mut chunk) {
-                Ok(bytes) => {
-                    let reply = Message::Reply(Reply::Chunk(bytes));
-                    self.send_with(&reply, &chunk[..bytes]).await?;
-                    if bytes == 0 {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    let reason = format!("cannot read {}: {error}", file.name);
-                    return self.send(&Message::Reply(Reply::Refused(reason))).await;
-                }
+            let bytes = opened.read(&mut chunk).map_err(unreadable)?;
+            if bytes == 0 {
+                break;
             }
+            hash.update(&chunk[..bytes]);
+            let reply = Message::Reply(Reply::Chunk(bytes));
+            self.send_with(&reply, &chunk[..bytes]).await?;
         }
+        self.files.adopt(&path, &hex(&hash.finalize()))?;
+        self.send(&Message::Reply(Reply::Chunk(0))).await
     }
 }

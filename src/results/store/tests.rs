@@ -262,7 +262,7 @@ fn a_newer_schema_is_left_alone_and_named() {
     raw.pragma_update(None, "user_version", 7).unwrap();
     drop(raw);
     let text = message(&Store::at(&path).unwrap_err());
-    assert!(text.contains("schema version 7, this quantbench knows up to 2"), "{text}");
+    assert!(text.contains("schema version 7, this quantbench knows up to 3"), "{text}");
 }
 
 #[test]
