@@ -120,7 +120,8 @@ impl Host for LocalHost {
         let stdout = child.stdout.take().ok_or_else(no_pipe)?;
         let stderr = child.stderr.take().ok_or_else(no_pipe)?;
         let mut lines = Hello::default().line();
-        serde_json::to_writer(&mut lines, &WorkOrder::new(job)).map_err(|error| failed(error.into()))?;
+        serde_json::to_writer(&mut lines, &WorkOrder::new(job))
+            .map_err(|error| failed(error.into()))?;
         lines.push(b'\n');
         let stderr_tail = StderrTail::default();
         let monitor = child.id().map(|pid| Monitor::start(pid, MONITOR_INTERVAL));

@@ -57,7 +57,11 @@ impl<'a> ReferenceLogits<'a> {
     }
 
     /// Writes a model's text where workers can read it, unless it is there.
-    fn text(&mut self, model_position: usize, plan: &QualityPlan) -> Result<ArtifactRef, QualityError> {
+    fn text(
+        &mut self,
+        model_position: usize,
+        plan: &QualityPlan,
+    ) -> Result<ArtifactRef, QualityError> {
         if let Some((position, text, _)) = &self.text
             && *position == model_position
         {

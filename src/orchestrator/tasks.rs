@@ -9,8 +9,8 @@ use crate::workload::jobs::TaskJob;
 use crate::workload::tasks::retrieve::CorpusJob;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::fs;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 /// The jobs of all tasks, by model; their files are deleted with it.

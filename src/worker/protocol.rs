@@ -89,7 +89,8 @@ impl WorkOrder {
     pub fn into_job(mut self) -> Result<Job, String> {
         for file in self.job.files_mut() {
             let path = self.paths.get(&file.key);
-            let path = path.ok_or_else(|| format!("'{}' has no place on this machine", file.name))?;
+            let path =
+                path.ok_or_else(|| format!("'{}' has no place on this machine", file.name))?;
             file.path.clone_from(path);
         }
         Ok(self.job)

@@ -267,14 +267,12 @@ impl Visit<'_> {
                 job,
                 encoder: encoder.as_deref(),
             }),
-            images: task
-                .pictures
-                .as_ref()
-                .zip(task.projector.as_ref())
-                .map(|(folder, projector)| tasks::ImageSet {
+            images: task.pictures.as_ref().zip(task.projector.as_ref()).map(
+                |(folder, projector)| tasks::ImageSet {
                     folder: &folder.path,
                     projector: &projector.path,
-                }),
+                },
+            ),
         };
         Ok(tasks::run(self.model, self.settings, &request, progress))
     }
@@ -300,8 +298,9 @@ impl Visit<'_> {
         progress: crate::workload::Progress<'_>,
     ) -> Result<Vec<BufferMemory>, String> {
         let Self { model, settings, tools: Tools { reporter, .. }, .. } = *self;
-        let text = std::fs::read_to_string(&job.text.path)
-            .map_err(|error| format!("cannot read the text {}: {error}", job.text.path.display()))?;
+        let text = std::fs::read_to_string(&job.text.path).map_err(|error| {
+            format!("cannot read the text {}: {error}", job.text.path.display())
+        })?;
         let request = quality::Request {
             text: &text,
             context: job.context,

@@ -19,7 +19,8 @@ fn far(world: &World) -> Far {
     let (requests, cache) = (world.path("requests"), world.path("far"));
     world.write("far.sh", "tee -a \"$1\" | QUANTBENCH_CACHE=\"$2\" \"$3\" agent\n");
     let script = world.path("far.sh");
-    let [script, asked, kept, program] = [&script, &requests, &cache, &program()].map(|it| it.display().to_string());
+    let [script, asked, kept, program] =
+        [&script, &requests, &cache, &program()].map(|it| it.display().to_string());
     Far { command: format!("sh {script} {asked} {kept} {program}"), requests, cache }
 }
 
@@ -66,7 +67,10 @@ fn an_agent_measures_what_this_machine_does() {
         assert_eq!(far["visits"].as_array().unwrap().len(), 2);
         // The monitor is beside the worker.
         let usage = far["visits"][0]["usage"].as_array().unwrap();
-        assert!(usage.iter().any(|phase| phase["usage"]["samples"].as_u64().unwrap() > 0), "{usage:?}");
+        assert!(
+            usage.iter().any(|phase| phase["usage"]["samples"].as_u64().unwrap() > 0),
+            "{usage:?}"
+        );
         assert!(usage.iter().any(|phase| phase["phase"]["phase"] == "load"), "{usage:?}");
     }
     // The original and the text are used by several visits and sent once; what was made there is there.
@@ -86,7 +90,10 @@ fn an_agent_that_dies_fails_the_trial_and_says_so() {
     let far = far(&world);
     let mut command = world.command(&ARGUMENTS);
     command.env("QUANTBENCH_AGENT", &far.command).env("QUANTBENCH_WORKER", worker("faulty.sh"));
-    command.env("REAL_WORKER", program()).env("FAULT", "orphan").env("FAULT_AT", "there was a model");
+    command
+        .env("REAL_WORKER", program())
+        .env("FAULT", "orphan")
+        .env("FAULT_AT", "there was a model");
     let run = ended(&mut command).expect(3).run_record();
     let failure = &run["trials"][0]["failure"];
     let reason = failure["reason"].as_str().unwrap();
@@ -111,7 +118,8 @@ fn an_interruption_ends_the_worker_of_the_agent() {
     wait_until("a worker that does not end", || {
         at_work = children(child.id()).into_iter().flat_map(children).flat_map(children).collect();
         // The script and the worker behind its pipe.
-        at_work.len() > 1 && at_work.iter().any(|&id| crate::world::processor_time(id).as_secs() >= 1)
+        at_work.len() > 1
+            && at_work.iter().any(|&id| crate::world::processor_time(id).as_secs() >= 1)
     });
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
@@ -148,5 +156,8 @@ fn a_worker_that_is_greeted_by_another_version_says_so() {
     let mut command = world.command(&["worker"]);
     let ended = ended(command.write_stdin("{\"hello\":0,\"quantbench\":\"0.0.1\"}\n{}\n"));
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stdout.contains("the orchestrator is quantbench 0.0.1 (protocol 0)"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("the orchestrator is quantbench 0.0.1 (protocol 0)"),
+        "{ended:?}"
+    );
 }

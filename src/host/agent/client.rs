@@ -101,11 +101,8 @@ impl AgentHost {
         connection.ask(&Request::Put(file.clone())).await?;
         for (name, path) in file.files() {
             connection.ask(&Request::File(name)).await?;
-            let unreadable = |source| HostError::Read {
-                path: path.clone(),
-                host: self.name.clone(),
-                source,
-            };
+            let unreadable =
+                |source| HostError::Read { path: path.clone(), host: self.name.clone(), source };
             let mut opened = files::open(&path).map_err(unreadable)?;
             let mut chunk = vec![0; CHUNK];
             loop {
@@ -221,7 +218,8 @@ impl Connection {
         if self.lost.is_some() {
             return Err(self.lost(""));
         }
-        let mut line = serde_json::to_vec(request).map_err(|error| self.lost(&error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| self.lost(&error.to_string()))?;
         line.push(b'\n');
         line.extend_from_slice(behind);
         let answered = timeout(PATIENCE, async {
@@ -247,9 +245,8 @@ impl Connection {
     /// Waits for the next message. Nothing is lost when the wait is given up.
     async fn hear(&mut self) -> Result<Message, HostError> {
         match self.lines.next().await {
-            Line::Whole(line) => serde_json::from_slice(&line).map_err(|error| {
-                self.lost(&format!("it says what is no message ({error})"))
-            }),
+            Line::Whole(line) => serde_json::from_slice(&line)
+                .map_err(|error| self.lost(&format!("it says what is no message ({error})"))),
             Line::TooLong(_) => Err(self.lost("it sends a line without end")),
             Line::End => Err(self.lost("it was closed at the other end")),
         }

@@ -84,7 +84,8 @@ impl Files {
     pub(super) fn next_file(&mut self, name: &str) -> Result<(), String> {
         let receiving = self.receiving.as_mut().ok_or("a file comes that nothing announced")?;
         let path = receiving.folder.path().join(relative(name)?);
-        let created = fs::create_dir_all(files::folder_of(&path)).and_then(|()| File::create(&path));
+        let created =
+            fs::create_dir_all(files::folder_of(&path)).and_then(|()| File::create(&path));
         let file = created.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         receiving.files.push(Received { name: name.to_owned(), file, hash: Sha256::new() });
         Ok(())
@@ -102,10 +103,8 @@ impl Files {
     pub(super) fn finish(&mut self) -> Result<(), String> {
         let Receiving { artifact, folder, files } =
             self.receiving.take().ok_or("nothing was sent")?;
-        let checksums: Vec<(String, String)> = files
-            .into_iter()
-            .map(|file| (file.name, hex(&file.hash.finalize())))
-            .collect();
+        let checksums: Vec<(String, String)> =
+            files.into_iter().map(|file| (file.name, hex(&file.hash.finalize()))).collect();
         let found = artifact.checksum_of(&checksums);
         if found != artifact.key {
             return Err(format!(
@@ -129,7 +128,9 @@ impl Files {
         match fs::rename(folder.path(), &place) {
             // It was there already.
             Err(_) if place.is_dir() => Ok(()),
-            renamed => renamed.map_err(|error| format!("cannot write {}: {error}", place.display())),
+            renamed => {
+                renamed.map_err(|error| format!("cannot write {}: {error}", place.display()))
+            }
         }
     }
 }
@@ -164,7 +165,11 @@ mod tests {
     use super::*;
     use crate::model::cache::of_bytes;
 
-    fn sent(files: &mut Files, artifact: &ArtifactRef, parts: &[(&str, &[u8])]) -> Result<(), String> {
+    fn sent(
+        files: &mut Files,
+        artifact: &ArtifactRef,
+        parts: &[(&str, &[u8])],
+    ) -> Result<(), String> {
         files.begin(artifact.clone())?;
         for (name, bytes) in parts {
             files.next_file(name)?;
@@ -202,7 +207,8 @@ mod tests {
             let mut foreign = ArtifactRef { key: key.to_owned(), ..artifact.clone() };
             assert!(files.begin(foreign.clone()).is_err() && files.place(&mut foreign).is_err());
         }
-        let mut output = ArtifactRef { name: "../x".to_owned(), ..ArtifactRef::output(Path::new("/o/x")) };
+        let mut output =
+            ArtifactRef { name: "../x".to_owned(), ..ArtifactRef::output(Path::new("/o/x")) };
         assert!(files.place(&mut output).is_err());
     }
 }

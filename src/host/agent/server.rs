@@ -57,7 +57,9 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let mut lines = Lines::new(input, LINE_LIMIT);
     let Line::Whole(line) = lines.next().await else { return Ok(()) };
     Hello::check(&line, "the client").map_err(|reason| {
-        reason.unwrap_or_else(|| "an agent is started by another quantbench, at the other end of a pipe".to_owned())
+        reason.unwrap_or_else(|| {
+            "an agent is started by another quantbench, at the other end of a pipe".to_owned()
+        })
     })?;
     let mut agent = Agent { output, host, files, worker: None, is_listening: false };
     loop {

@@ -22,7 +22,10 @@ use tokio::io::{AsyncWriteExt as _, duplex, split};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves with this program as the worker, while `client` asks.
-async fn with_agent<F: Future<Output = ()>>(worker: &str, client: impl FnOnce(AgentHost, TempDir) -> F) {
+async fn with_agent<F: Future<Output = ()>>(
+    worker: &str,
+    client: impl FnOnce(AgentHost, TempDir) -> F,
+) {
     let folder = tempfile::tempdir().unwrap();
     let files = Files::new(&Cache::at(&folder.path().join("far")).unwrap()).unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workers").join(worker);
@@ -71,7 +74,10 @@ async fn a_file_that_is_not_what_its_checksum_says_is_refused() {
         let error = host.start(&job(&file, &of_bytes(b"weights"))).await.unwrap_err();
         let HostError::Refused { host: name, reason } = error else { panic!("{error}") };
         assert_eq!(name, "board");
-        assert!(reason.contains(&of_bytes(b"weights")) && reason.contains("the file was changed"), "{reason}");
+        assert!(
+            reason.contains(&of_bytes(b"weights")) && reason.contains("the file was changed"),
+            "{reason}"
+        );
         // The connection is as good as before.
         std::fs::write(&file, b"weights").unwrap();
         host.start(&job(&file, &of_bytes(b"weights"))).await.unwrap();
@@ -99,7 +105,10 @@ async fn nonsense_from_either_end_is_one_clear_error() {
     says.write_all(&hello).await.unwrap();
     let mut host = AgentHost::connect("board", input, output, interrupt.clone()).await.unwrap();
     let error = host.environment().await.unwrap_err().to_string();
-    assert!(error.starts_with("the connection to host 'board' is lost: it says what is no message"), "{error}");
+    assert!(
+        error.starts_with("the connection to host 'board' is lost: it says what is no message"),
+        "{error}"
+    );
     // It is not trusted again.
     assert!(host.environment().await.unwrap_err().to_string().contains("no message"));
 

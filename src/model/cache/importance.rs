@@ -3,8 +3,8 @@
 use super::checksum;
 use super::error::{CacheError, io_error};
 use super::in_use::share;
-use crate::model::artifact::ArtifactRef;
 use super::{Cache, open_lock, split_address, write_whole};
+use crate::model::artifact::ArtifactRef;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
