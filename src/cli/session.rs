@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 use tokio::process::{Child, Command};
 
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
-/// machine: what tests need until an experiment can name hosts.
+/// machine.
 const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.

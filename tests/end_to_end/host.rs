@@ -1,5 +1,7 @@
 //! Hosts: runs whose workers an agent starts at the other end of a pipe, as it would on another machine.
 
+#[cfg(feature = "multimodal")]
+use crate::pictures::{NOTHING_ELSE, chat, demo, sees};
 use crate::world::{Ended, World, children, ended, is_running, program, wait_until, worker};
 use serde_json::Value;
 use std::fs;
@@ -83,13 +85,29 @@ fn an_agent_measures_what_this_machine_does() {
     assert_eq!(far.count("{\"put\":"), 2);
 }
 
+#[cfg(feature = "multimodal")]
+#[test]
+fn a_folder_of_pictures_is_sent_and_seen() {
+    let world = World::new();
+    let dataset = demo("tasks/scenes.jsonl").display().to_string();
+    let experiment = NOTHING_ELSE.replace(", \"Q2_K\"", "");
+    world.write("models.toml", &[experiment, sees(&chat(), &dataset)].concat());
+    let far = far(&world);
+    let run = far.run(&world).expect(0).run_record();
+    let task = &run["trials"][0]["tasks"][0];
+    assert_eq!((&task["questions"], &task["vision"]["pictures"]), (&240.into(), &80.into()));
+    // Model, projector, questions, and the folder.
+    assert_eq!(far.count("{\"put\":"), 4);
+    assert_eq!(far.count("{\"file\":"), 83);
+}
+
 #[test]
 fn an_agent_that_dies_fails_the_trial_and_says_so() {
     let world = World::new();
     world.experiment("\"F16\"", "");
-    let far = far(&world);
+    let agent = format!("{} agent", program().display());
     let mut command = world.command(&ARGUMENTS);
-    command.env("QUANTBENCH_AGENT", &far.command).env("QUANTBENCH_WORKER", worker("faulty.sh"));
+    command.env("QUANTBENCH_AGENT", agent).env("QUANTBENCH_WORKER", worker("faulty.sh"));
     command
         .env("REAL_WORKER", program())
         .env("FAULT", "orphan")
