@@ -8,11 +8,8 @@ use crate::host::interrupt::Interrupt;
 use crate::host::lines::{Line, Lines};
 use crate::host::local::{LocalHost, LocalWorker};
 use crate::host::{Exit, Host as _, HostError, Worker as _, WorkerMessage};
-use crate::model::artifact::ArtifactRef;
-use crate::model::cache::{Cache, hex};
+use crate::model::cache::Cache;
 use crate::worker::hello::Hello;
-use sha2::{Digest as _, Sha256};
-use std::io::Read as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 /// Serves a pair of pipes until the input ends or the client says goodbye.
@@ -85,11 +82,13 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         };
         match request {
             Request::Bye => return Ok(()),
-            Request::Get(file) => {
-                if let Err(reason) = agent.send_file(&file).await {
-                    agent.send(&Message::Reply(Reply::Refused(reason))).await?;
+            Request::More => match agent.files.more() {
+                Ok(bytes) => {
+                    let reply = Message::Reply(Reply::Chunk(bytes.len()));
+                    agent.send_with(&reply, &bytes).await?;
                 }
-            }
+                Err(reason) => agent.send(&Message::Reply(Reply::Refused(reason))).await?,
+            },
             Request::Chunk(bytes) if bytes > CHUNK => {
                 return Err(format!("the client sends {bytes} bytes at once; {CHUNK} are allowed"));
             }
@@ -121,6 +120,7 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
             Request::Put(file) => reply_of(self.files.begin(file)),
             Request::File(name) => reply_of(self.files.next_file(&name)),
             Request::Stored => reply_of(self.files.finish()),
+            Request::Get(file) => reply_of(self.files.open(&file)),
             Request::Start(mut job) => {
                 // One at a time: whoever ordered the one before has given it up.
                 self.worker = None;
@@ -139,7 +139,7 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
                 Some(worker) => worker.kill().await,
                 None => Exit::default(),
             }),
-            Request::Get(_) | Request::Chunk(_) | Request::Bye => Reply::Done,
+            Request::More | Request::Chunk(_) | Request::Bye => Reply::Done,
         })
     }
 
@@ -154,24 +154,5 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
         let sent = self.output.write_all(&line).await;
         sent.map_err(|error| in_words(&error))?;
         self.output.flush().await.map_err(|error| in_words(&error))
-    }
-
-    async fn send_file(&mut self, file: &ArtifactRef) -> Result<(), String> {
-        let path = self.files.made(file)?;
-        let unreadable = |error| format!("cannot read {}: {error}", path.display());
-        let mut opened = std::fs::File::open(&path).map_err(unreadable)?;
-        let mut hash = Sha256::new();
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let bytes = opened.read(&mut chunk).map_err(unreadable)?;
-            if bytes == 0 {
-                break;
-            }
-            hash.update(&chunk[..bytes]);
-            let reply = Message::Reply(Reply::Chunk(bytes));
-            self.send_with(&reply, &chunk[..bytes]).await?;
-        }
-        self.files.adopt(&path, &hex(&hash.finalize()))?;
-        self.send(&Message::Reply(Reply::Chunk(0))).await
     }
 }
