@@ -87,10 +87,18 @@ enum Command {
     /// Measure one variant for an orchestrator that talks through standard input and output
     #[command(hide = true)]
     Worker,
+    /// Have workers measure on this machine for a quantbench at the other end of standard input and output
+    #[command(hide = true, name = crate::host::agent::AGENT_SUBCOMMAND)]
+    Agent,
     /// Render templates for another process of this program, within limits of time and memory
     #[command(hide = true, name = crate::prompt::sandbox::SUBCOMMAND)]
     Renderer,
 }
+
+/// Why an agent ended, in a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct AgentError(String);
 
 /// Runs the command given on the command line and returns the program's exit code.
 #[must_use]
@@ -112,6 +120,9 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
     };
     start_log();
     let result = match line.command {
+        Some(Command::Agent) => crate::host::agent::main(version::build())
+            .map(|()| Outcome::Done)
+            .map_err(|reason| Error::command(AgentError(reason))),
         Some(Command::Worker) => return crate::worker::main(),
         Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),
@@ -144,7 +155,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
-        Command::Worker | Command::Renderer => Ok(Outcome::Done),
+        Command::Agent | Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }
 }
 

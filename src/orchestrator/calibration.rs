@@ -1,11 +1,11 @@
 //! Calibration: what calibrated methods need is found in the cache or made by a worker, before the variant.
 
 use super::event::Listener;
-use super::launcher::Launcher;
 use super::reason;
 use super::variants::VariantError;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::experiment::calibration::CalibrationPlan;
+use crate::host::Host;
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Scratch, of_bytes};
 use crate::quantize::jobs::{CalibrateJob, CalibrationInput};
 use crate::results::record::Failure;
@@ -74,10 +74,10 @@ impl Ready {
 ///
 /// # Errors
 /// The cache cannot be used.
-pub async fn prepare<L: Launcher>(
+pub async fn prepare<H: Host>(
     request: &CalibrationRequest<'_>,
     cache: &Cache,
-    launcher: &mut L,
+    host: &mut H,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Prepared, VariantError> {
@@ -100,10 +100,10 @@ pub async fn prepare<L: Launcher>(
         match slot.reserve() {
             Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.
-            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(CacheError::Busy { .. }) => host.pause(TURN).await,
             Err(error) => return Err(error.into()),
         }
-        if launcher.is_interrupted() {
+        if host.is_interrupted() {
             return Ok(Prepared::Interrupted);
         }
     };
@@ -123,7 +123,7 @@ pub async fn prepare<L: Launcher>(
         threads: request.threads,
         output: importance.clone(),
     });
-    let report = run_worker(launcher, &job, limits, listener).await?;
+    let report = run_worker(host, &job, limits, listener).await?;
     Ok(match report.ending {
         Ending::Done => {
             pending.commit()?;

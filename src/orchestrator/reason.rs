@@ -1,7 +1,7 @@
 //! Reasons: how a worker ended, in one sentence for the table's footnote.
 
-use super::launcher::Exit;
 use crate::files;
+use crate::host::Exit;
 use crate::model::artifact::KeptTensor;
 use crate::units::{format_bytes, format_seconds};
 use std::path::Path;

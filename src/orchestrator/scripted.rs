@@ -4,8 +4,10 @@
 //! its name), so a test sees which file the sequence really handed out. Every job is noted as one
 //! line that says what was asked for; a test of the sequence compares these lines.
 
-use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
+use crate::host::interrupt::{Interrupt, Raise};
+use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::hardware::usage::Usage;
+use crate::results::record::{Environment, LOCAL};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::jobs::{ReferenceUse, TaskJob, VisitJob, WorkloadJob};
 use crate::workload::measured::{
@@ -36,24 +38,27 @@ pub(super) enum Fault {
 pub(super) struct Stage {
     jobs: Rc<RefCell<Vec<String>>>,
     now: Rc<Cell<OffsetDateTime>>,
-    interrupted: Rc<Cell<bool>>,
+    interrupt: Interrupt,
+    raise: Raise,
 }
 
 /// Decides from the line of a job what becomes of it.
 type Script = Box<dyn Fn(&str) -> Fault>;
 
-pub(super) struct ScriptedLauncher {
+pub(super) struct ScriptedHost {
     stage: Stage,
     script: Script,
 }
 
-impl ScriptedLauncher {
+impl ScriptedHost {
     /// Workers that do their jobs unless the script says otherwise.
     pub(super) fn new(script: impl Fn(&str) -> Fault + 'static) -> (Self, Stage) {
+        let (interrupt, raise) = Interrupt::new();
         let stage = Stage {
             jobs: Rc::default(),
             now: Rc::new(Cell::new(OffsetDateTime::UNIX_EPOCH)),
-            interrupted: Rc::default(),
+            interrupt,
+            raise,
         };
         (Self { stage: stage.clone(), script: Box::new(script) }, stage)
     }
@@ -70,11 +75,18 @@ impl Stage {
     }
 }
 
-impl Launcher for ScriptedLauncher {
+impl Host for ScriptedHost {
     type Worker = ScriptedWorker;
-    type Monitor = ScriptedMonitor;
 
-    fn launch(&mut self, job: &Job) -> Result<ScriptedWorker, LaunchError> {
+    fn name(&self) -> &str {
+        LOCAL
+    }
+
+    async fn environment(&mut self) -> Result<Environment, HostError> {
+        Ok(Environment::default())
+    }
+
+    async fn start(&mut self, job: &Job) -> Result<ScriptedWorker, HostError> {
         let line = describe(job);
         let fault = (self.script)(&line);
         self.stage.jobs.borrow_mut().push(line);
@@ -84,18 +96,14 @@ impl Launcher for ScriptedLauncher {
             Fault::None => {}
             Fault::NotStarted => {
                 let source = io::Error::from(io::ErrorKind::NotFound);
-                return Err(LaunchError { program: "worker".into(), source });
+                return Err(HostError::Start { program: "worker".into(), source });
             }
             Fault::After(events, said) => {
                 script.truncate(events);
                 script.push_back(said);
             }
         }
-        Ok(ScriptedWorker { script, stage: self.stage.clone() })
-    }
-
-    fn monitor(&mut self, _worker: &ScriptedWorker) -> ScriptedMonitor {
-        ScriptedMonitor::default()
+        Ok(ScriptedWorker { script, stage: self.stage.clone(), phases: vec![Phase::Start] })
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -106,8 +114,8 @@ impl Launcher for ScriptedLauncher {
         self.stage.now.set(self.stage.now.get() + length);
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.stage.interrupted.get()
+    fn interrupt(&self) -> &Interrupt {
+        &self.stage.interrupt
     }
 }
 
@@ -115,6 +123,7 @@ impl Launcher for ScriptedLauncher {
 pub(super) struct ScriptedWorker {
     script: VecDeque<WorkerMessage>,
     stage: Stage,
+    phases: Vec<Phase>,
 }
 
 impl Worker for ScriptedWorker {
@@ -123,28 +132,25 @@ impl Worker for ScriptedWorker {
         let length = if said == WorkerMessage::Silence { limit } else { Duration::from_secs(1) };
         self.stage.now.set(self.stage.now.get() + length);
         if said == WorkerMessage::Interrupted {
-            self.stage.interrupted.set(true);
+            self.stage.raise.raise();
+        }
+        if let WorkerMessage::Event(event) = &said
+            && let Event::Phase(phase) = &**event
+            && self.phases.last() != Some(phase)
+        {
+            self.phases.push(phase.clone());
         }
         said
     }
 
+    /// Every phase used 1 GiB.
+    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+        let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
+        self.phases.drain(..).map(|phase| (phase, usage.clone())).collect()
+    }
+
     async fn kill(&mut self) -> Exit {
         Exit { signal: Some(9), ..Exit::default() }
-    }
-}
-
-/// Every phase used 1 GiB.
-#[derive(Debug, Default)]
-pub(super) struct ScriptedMonitor(Vec<Phase>);
-
-impl Monitor for ScriptedMonitor {
-    fn begin(&mut self, phase: &Phase) {
-        self.0.push(phase.clone());
-    }
-
-    fn finish(self) -> Vec<(Phase, Usage)> {
-        let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
-        self.0.into_iter().map(|phase| (phase, usage.clone())).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
 use crate::mix::jobs::{ApplyRecipeJob, MixJob, QuantizeJob};
 use crate::mix::{Cost, MixReport};
-use crate::model::artifact::KeptTensor;
+use crate::model::artifact::{ArtifactRef, KeptTensor};
 use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant};
 use crate::workload::jobs::{PredictJob, VisitJob};
 use crate::workload::measured::{
@@ -17,6 +17,7 @@ use crate::workload::measured::{
 };
 use crate::workload::tasks::record::TaskRecord;
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 use std::fmt;
 
 /// The one thing a worker process does.
@@ -39,6 +40,32 @@ pub enum Job {
     PredictMemory(PredictJob),
     /// Say which types variants would have, without making them.
     PlanTypes(PlanTypesJob),
+}
+
+impl Job {
+    /// Its files, to be given a place or taken note of.
+    ///
+    /// # Errors
+    /// Of `visit`.
+    pub fn each_file<E>(
+        &mut self,
+        _visit: &mut dyn FnMut(&mut ArtifactRef) -> Result<(), E>,
+    ) -> Result<(), E> {
+        Ok(())
+    }
+
+    /// Its files.
+    #[must_use]
+    pub fn files(&self) -> Vec<ArtifactRef> {
+        let mut files = Vec::new();
+        let noted: Result<(), Infallible> = self.clone().each_file(&mut |file| {
+            files.push(file.clone());
+            Ok(())
+        });
+        match noted {
+            Ok(()) => files,
+        }
+    }
 }
 
 /// What a worker is doing; the monitor's usage records are kept per phase.

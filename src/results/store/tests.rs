@@ -353,13 +353,17 @@ fn a_store_of_the_version_before_is_read() {
     store.begin_run(&run).unwrap();
     drop(store);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    // What did not exist then: a column, times of phases, stages and types.
+    // What did not exist then: a column, hosts, times of phases, stages and types.
     connection
         .execute_batch(
             "ALTER TABLE runs DROP COLUMN active_seconds;
+             ALTER TABLE runs RENAME COLUMN hosts TO environment;
+             UPDATE runs SET environment = json_set(json_remove(
+                 json_extract(environment, '$[0].environment'), '$.engines'), '$.llama_cpp',
+                 json_extract(environment, '$[0].environment.engines[0].version'));
              UPDATE visits SET record = json_remove(record, '$.usage[0].begin_seconds',
                                                     '$.usage[0].end_seconds');
-             UPDATE trials SET record = json_remove(record, '$.stages', '$.facts.types');
+             UPDATE trials SET record = json_remove(record, '$.stages', '$.facts.types', '$.host');
              PRAGMA user_version = 1;",
         )
         .unwrap();
