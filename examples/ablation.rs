@@ -18,6 +18,7 @@ use quantbench::engine::{Engine as _, LoadExtent};
 use quantbench::experiment::calibration::CalibrationPlan;
 use quantbench::experiment::parameters::{Matching, Parameters};
 use quantbench::experiment::settings::Settings;
+use quantbench::model::artifact::ArtifactRef;
 use quantbench::quantize::CalibrationText;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
 use quantbench::quantize::gptq::{self, GptqParameters, GptqRequest, MatrixOutcome};
@@ -226,12 +227,11 @@ fn importance(
         parameters: Parameters::default(),
     };
     let job = CalibrateJob {
-        model: model.to_owned(),
-        model_checksum: String::new(),
+        model: ArtifactRef::here(model),
         plan,
         output_weight: false,
         threads: None,
-        output: output.clone(),
+        output: ArtifactRef::output(&output),
     };
     calibrate(backend, &job, &mut |_| ControlFlow::Continue(()))?;
     Ok(ImportanceMatrix::read(backend, &output)?.importance())

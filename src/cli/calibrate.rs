@@ -4,6 +4,7 @@ use super::making::{self, Workshop};
 use super::output::Product;
 use crate::error::{Error, Outcome};
 use crate::experiment::calibration::CONTEXT;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
@@ -60,12 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let written = |path: &_| importance::files_written(path).into();
     let product = Product::resumable(output, written, &cache)?;
     let job = Job::Calibrate(CalibrateJob {
-        model: file.path,
-        model_checksum: file.checksum,
+        model: file.as_input(),
         plan,
         output_weight: arguments.process_output,
         threads: arguments.threads,
-        output: product.path().to_owned(),
+        output: ArtifactRef::output(product.path()),
     });
     let action = format!("calibrate '{model}'");
     let made = Workshop::open(verbosity)?.make(model, &action, Task::Job(&job), product)?;

@@ -4,6 +4,7 @@ use super::making::{self, NoFile, Workshop};
 use super::output::Product;
 use crate::error::{Error, Outcome};
 use crate::files;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
@@ -61,13 +62,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     })?;
     let product = Product::open(output, Cache::open)?;
     let job = Job::Import(ImportJob {
-        checkpoint: checkpoint.clone(),
+        checkpoint: ArtifactRef::here(checkpoint),
         kind: match arguments.kind {
             Kind::Gptq => CheckpointKind::Gptq,
             Kind::Awq => CheckpointKind::Awq,
         },
-        base: base.clone(),
-        output: product.path().to_owned(),
+        base: ArtifactRef::here(base),
+        output: ArtifactRef::output(product.path()),
     });
     let mut workshop = Workshop::open(Verbosity::of(arguments.quiet))?;
     let made = workshop.make("import", &action, Task::Job(&job), product)?;

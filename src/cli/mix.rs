@@ -9,6 +9,7 @@ use crate::files::{Place, folder_of};
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{MixReport, Target};
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, of_bytes};
 use crate::model::gguf::GgmlType;
 use crate::model::quantization::FileType;
@@ -193,7 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             source: model.path,
             output: product.path().to_owned(),
             recipe,
-            importance: arguments.imatrix.clone(),
+            importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
             threads: arguments.threads,
             maker: maker(),
         }))
@@ -202,15 +203,17 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let (context, chunks) = (arguments.context, Some(arguments.chunks));
         let text = making::text(&arguments.model, &source, text, context, chunks)?.text;
         let checksums = Checksums {
-            model: model.checksum,
+            model: model.checksum.clone(),
             text: of_bytes(text.as_bytes()),
             importance: importance_checksum,
         };
-        let ledger = ledger(arguments, &cache, &checksums)?;
-        let scratch = folder_of(scratch.path()).to_owned();
-        let job =
-            MixJob { source: model.path, scratch, text, ledger, checksums, ..wanted(arguments) };
-        Job::Mix(Box::new(MixJob { output: product.path().to_owned(), ..job }))
+        let files = [
+            model.as_input(),
+            ArtifactRef::output(product.path()),
+            ArtifactRef::scratch(folder_of(scratch.path())),
+            ArtifactRef::place("ledger", &ledger(arguments, &cache, &checksums)?),
+        ];
+        Job::Mix(Box::new(mix_job(arguments, files, text, checksums)))
     };
     let mut workshop = Workshop::open(verbosity)?;
     let made = workshop.make("mix", "make the mix", Task::Job(&job), product)?;
@@ -261,26 +264,30 @@ fn ledger(arguments: &Arguments, cache: &Cache, checksums: &Checksums) -> Result
     ])?)
 }
 
-/// What the flags say of a mix; paths and text are still to be filled in.
-fn wanted(arguments: &Arguments) -> MixJob {
+fn mix_job(
+    arguments: &Arguments,
+    [source, output, scratch, ledger]: [ArtifactRef; 4],
+    text: String,
+    checksums: Checksums,
+) -> MixJob {
     MixJob {
-        source: PathBuf::new(),
-        output: PathBuf::new(),
-        scratch: PathBuf::new(),
+        source,
+        output,
+        scratch,
         reference_budget_bytes: REFERENCE_BUDGET,
-        ledger: PathBuf::new(),
-        text: String::new(),
+        ledger,
+        text,
         context: arguments.context,
         chunks: arguments.chunks,
         types: arguments.types.clone(),
         measured_types: arguments.measure.clone(),
-        importance: arguments.imatrix.clone(),
+        importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
         target: target(arguments),
         layers_per_group: arguments.layers_per_group,
         revisions: arguments.revisions,
         settings: Settings { threads: arguments.threads, ..Settings::default() },
         maker: maker(),
-        checksums: Checksums::default(),
+        checksums,
     }
 }
 

@@ -24,6 +24,7 @@ pub mod version;
 use crate::error::{Error, Outcome};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 /// Variable with the level of the log on standard error (`debug` shows what workers write there).
@@ -110,15 +111,19 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
         Ok(line) => line,
         Err(error) => {
             // Help goes to standard output and is no error; whoever closed the pipe has read enough.
-            let _ = error.print();
-            return if error.use_stderr() { Outcome::Refused.into() } else { ExitCode::SUCCESS };
+            let is_lost = error.print().is_err_and(|it| it.kind() != io::ErrorKind::BrokenPipe);
+            let is_refused = error.use_stderr() || is_lost;
+            return if is_refused { Outcome::Refused.into() } else { ExitCode::SUCCESS };
         }
     };
     start_log();
     let result = match line.command {
-        Some(Command::Agent) => crate::host::agent::main(version::build())
-            .map(|()| Outcome::Done)
-            .map_err(|reason| Error::command(AgentError(reason))),
+        Some(Command::Agent) => {
+            let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+            crate::host::agent::main(version::build(), input, output)
+                .map(|()| Outcome::Done)
+                .map_err(|reason| Error::command(AgentError(reason)))
+        }
         Some(Command::Worker) => return crate::worker::main(),
         Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),

@@ -11,6 +11,7 @@ use crate::experiment::calibration::CalibrationError;
 use crate::experiment::not_makeable;
 use crate::experiment::parameters::ParameterFlags;
 use crate::files::folder_of;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::source::Source;
@@ -222,8 +223,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let types = recipe.as_ref().zip(arguments.recipe.as_deref());
         let types = types.map(|(recipe, path)| recipe::resolve(recipe, path, &input, method));
         let job = QuantizeJob {
-            input: input.path.clone(),
-            output: PathBuf::new(),
+            input: input.as_input(),
+            output: ArtifactRef::output(path),
             file_type,
             types: types.transpose()?,
             method,
@@ -233,7 +234,6 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         };
         let order = Order {
             job: &job,
-            checksum: &input.checksum,
             plan: calibration.plan_for(method),
             matrix: calibration.matrix.as_deref(),
             maker: &maker,

@@ -8,6 +8,7 @@ use crate::host::agent::AgentHost;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
+use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::display::{self, Verbosity};
 use crate::orchestrator::event::Listener;
@@ -56,7 +57,7 @@ fn runtime() -> Result<Runtime, Error> {
 }
 
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
-/// machine: what tests need until an experiment can name hosts.
+/// machine.
 const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.
@@ -118,7 +119,8 @@ impl Session {
 
     /// Measures. The run's `finished` is `None` if the user stopped it.
     pub(super) fn measure(&self, context: RunContext<'_>) -> Result<RunRecord, Error> {
-        let Ok(command) = std::env::var(AGENT_VARIABLE) else {
+        let named = std::env::var(AGENT_VARIABLE).ok().filter(|command| !command.is_empty());
+        let Some(command) = named else {
             let Workers { runtime, host } = Workers::start()?;
             return runtime.block_on(self.measure_on(host, context));
         };
@@ -163,6 +165,9 @@ async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Chil
     let mut words = command.split_whitespace();
     let mut agent = Command::new(words.next().unwrap_or_default());
     agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    SECRET_VARIABLES.iter().for_each(|name| {
+        agent.env_remove(name);
+    });
     // In a group of its own it does not hear the terminal's Ctrl-C.
     #[cfg(unix)]
     agent.process_group(0);

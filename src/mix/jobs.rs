@@ -5,21 +5,20 @@ use super::recipe::{Checksums, Recipe};
 use crate::experiment::settings::Settings;
 use crate::model::gguf::GgmlType;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Measure what each type does to each tensor, choose, and write the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixJob {
     /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub source: PathBuf,
+    pub source: ArtifactRef,
     /// Where to write; the caller chose a temporary name.
-    pub output: PathBuf,
+    pub output: ArtifactRef,
     /// A folder for files that are needed meanwhile.
-    pub scratch: PathBuf,
+    pub scratch: ArtifactRef,
     /// Bytes that the original's log-probabilities may take.
     pub reference_budget_bytes: u64,
     /// Where what was measured is kept.
-    pub ledger: PathBuf,
+    pub ledger: ArtifactRef,
     /// The text itself that divergence is measured on.
     pub text: String,
     /// Tokens per chunk.
@@ -31,7 +30,7 @@ pub struct MixJob {
     /// Those whose divergence is measured, not interpolated; empty: all.
     pub measured_types: Vec<GgmlType>,
     /// An importance matrix; `None`: round to nearest.
-    pub importance: Option<PathBuf>,
+    pub importance: Option<ArtifactRef>,
     /// What the mix must keep to.
     pub target: Target,
     /// Neighbouring layers whose tensors of one kind get one type.
@@ -46,19 +45,38 @@ pub struct MixJob {
     pub checksums: Checksums,
 }
 
+impl MixJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let Self { source, output, scratch, ledger, importance, .. } = self;
+        let mut files = vec![source, output, scratch, ledger];
+        files.extend(importance);
+        files
+    }
+}
+
 /// Write a file with the types of a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApplyRecipeJob {
     /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub source: PathBuf,
+    pub source: ArtifactRef,
     /// Where to write; the caller chose a temporary name.
-    pub output: PathBuf,
+    pub output: ArtifactRef,
     /// The recipe.
     pub recipe: Recipe,
     /// The importance matrix that the recipe was made with; `None`: round to nearest.
-    pub importance: Option<PathBuf>,
+    pub importance: Option<ArtifactRef>,
     /// Threads; `None`: all.
     pub threads: Option<u32>,
     /// What makes the file, for its metadata.
     pub maker: String,
+}
+
+impl ApplyRecipeJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let mut files = vec![&mut self.source, &mut self.output];
+        files.extend(&mut self.importance);
+        files
+    }
 }

@@ -26,6 +26,7 @@ use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::model::Model;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{GgufError, Header};
 use crate::model::progress::Progress;
 use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
@@ -192,12 +193,12 @@ pub fn run(
     job: &MixJob,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<MixReport, MixError> {
-    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let matrix = matrix(backend, job.importance.as_ref(), &job.source.path)?;
     let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let importance = importance.as_deref();
     check_types(job, importance.is_some())?;
     let draft = write::draft(backend, job)?;
-    let source = GgufInput::open(backend, &job.source)?;
+    let source = GgufInput::open(backend, &job.source.path)?;
     let original = Original::new(&source, importance);
     let has_importance = |tensor: &str| original.has_importance(tensor);
     let layers = job.layers_per_group;
@@ -209,8 +210,8 @@ pub fn run(
     }
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(job.target, &groups)?;
-    let model = Model::load(backend, &job.source, &job.settings, LoadExtent::Editable)?;
-    let path = &*job.scratch.join("reference");
+    let model = Model::load(backend, &job.source.path, &job.settings, LoadExtent::Editable)?;
+    let path = &*job.scratch.path.join("reference");
     let write = Reference::Write { path, budget_bytes: job.reference_budget_bytes };
     let evaluated = quality::run(&model, &job.settings, quality_of(job, write), &mut |_, _| {})?;
     let read = quality_of(job, Reference::Read { path });
@@ -220,7 +221,7 @@ pub fn run(
         original: &original,
         weights: Weights::of(&model)?,
         comparison,
-        ledger: Ledger::open(&job.ledger).map_err(MixError::Ledger)?,
+        ledger: Ledger::open(&job.ledger.path).map_err(MixError::Ledger)?,
         stored: vec![None; groups.len()],
         evaluations: 0,
     };
@@ -248,17 +249,17 @@ pub fn apply(
     job: &ApplyRecipeJob,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<(), MixError> {
-    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let matrix = matrix(backend, job.importance.as_ref(), &job.source.path)?;
     write::apply(backend, job, matrix.as_ref(), on_progress).map(|_| ())
 }
 
 /// The importance matrix of a model.
 fn matrix(
     backend: Backend,
-    path: Option<&Path>,
+    file: Option<&ArtifactRef>,
     model: &Path,
 ) -> Result<Option<ImportanceMatrix>, MixError> {
-    let Some(path) = path else { return Ok(None) };
+    let Some(ArtifactRef { path, .. }) = file else { return Ok(None) };
     let matrix = ImportanceMatrix::read(backend, path)?;
     matrix.check(path, &Header::read(model)?)?;
     Ok(Some(matrix))

@@ -20,12 +20,12 @@ pub(super) fn apply(
     matrix: Option<&ImportanceMatrix>,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, MixError> {
-    let model = Header::read(&job.source)?;
+    let model = Header::read(&job.source.path)?;
     let types = job.recipe.resolve(&model, matrix.is_some())?;
     let importance = matrix.map(ImportanceMatrix::importance);
     let rounding = Rounding {
-        input: &job.source,
-        output: &job.output,
+        input: &job.source.path,
+        output: &job.output.path,
         file_type: job.recipe.file_type,
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: false,
@@ -34,9 +34,9 @@ pub(super) fn apply(
         metadata: &metadata(&types.checksum(), &job.maker),
     };
     quantize_file(backend, &rounding)?;
-    let bytes = types.check(&job.output)?;
+    let bytes = types.check(&job.output.path)?;
     if let Some(matrix) = matrix
-        && let Some(note) = Coverage::note(matrix, &model, &Header::read(&job.output)?)
+        && let Some(note) = Coverage::note(matrix, &model, &Header::read(&job.output.path)?)
     {
         on_progress(Progress::Note(note));
     }
@@ -45,9 +45,9 @@ pub(super) fn apply(
 
 /// The header of the model as `Q8_0`: shows which tensors llama.cpp rounds, and the size of everything else.
 pub(super) fn draft(backend: Backend, job: &MixJob) -> Result<Header, MixError> {
-    let path = job.scratch.join("draft.gguf");
+    let path = job.scratch.path.join("draft.gguf");
     let rounding = Rounding {
-        input: &job.source,
+        input: &job.source.path,
         output: &path,
         file_type: FileType::from_number(FILE_TYPE_Q8_0).ok_or(MixError::NoReference)?,
         threads: job.settings.threads.unwrap_or_else(|| backend.default_threads()),

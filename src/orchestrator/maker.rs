@@ -9,13 +9,14 @@ use super::reason;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::experiment::calibration::CalibrationPlan;
+use crate::files::folder_of;
 use crate::host::Host;
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Reserved, Scratch, of_bytes};
 use crate::quantize::jobs::{CalibrateJob, CalibrationInput, QuantizeJob};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Made, Phase};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long to wait before asking again whether another run has made a file.
@@ -82,8 +83,6 @@ pub struct Finished {
 pub struct Order<'a> {
     /// The job, but for `output` and `calibration`.
     pub job: &'a QuantizeJob,
-    /// SHA-256 of the input, hex.
-    pub checksum: &'a str,
     /// What a calibrated method looks at.
     pub plan: Option<&'a CalibrationPlan>,
     /// A matrix of the user's; `None`: one is made from the plan's text, or found in the cache.
@@ -151,8 +150,8 @@ impl<H: Host> Maker<'_, H> {
             Reserved::Pending(pending) => pending,
         };
         let job = QuantizeJob {
-            input: input.clone(),
-            output: PathBuf::new(),
+            input: ArtifactRef::input(&key.source_checksum, input, 0),
+            output: ArtifactRef::output(pending.path()),
             file_type: variant.quantization.file_type,
             types: None,
             method: variant.quantization.method,
@@ -160,8 +159,7 @@ impl<H: Host> Maker<'_, H> {
             allow_requantize,
             calibration: None,
         };
-        let (checksum, maker) = (&*key.source_checksum, &*key.maker);
-        let order = Order { job: &job, checksum, plan: calibration, matrix: None, maker };
+        let order = Order { job: &job, plan: calibration, matrix: None, maker: &key.maker };
         let finished = self.quantize(order, cache, pending.path()).await?;
         let kept = match finished.made {
             Some(Made::Variant(report)) => report.kept,
@@ -177,18 +175,18 @@ impl<H: Host> Maker<'_, H> {
         cache: &Cache,
         output: &Path,
     ) -> Result<Finished, NotMade> {
-        let mut job = QuantizeJob { output: output.to_owned(), ..order.job.clone() };
+        let mut job = QuantizeJob { output: ArtifactRef::output(output), ..order.job.clone() };
         // Files of the method's own are there as long as this.
         let _scratch: Option<Scratch>;
         if job.method.is_calibrated() {
             let importance = match (order.matrix, order.plan) {
-                (Some(matrix), _) => Some(matrix.to_owned()),
+                (Some(matrix), _) => Some(ArtifactRef::here(matrix)),
                 (None, Some(plan)) => Some(self.importance(order, plan, cache).await?),
                 // The worker says what is missing.
                 (None, None) => None,
             };
             let scratch = cache.scratch("method")?;
-            let folder = crate::files::folder_of(scratch.path()).to_owned();
+            let folder = ArtifactRef::scratch(folder_of(scratch.path()));
             let plan = order.plan.cloned();
             job.calibration =
                 importance.map(|importance| CalibrationInput { importance, plan, folder });
@@ -203,9 +201,9 @@ impl<H: Host> Maker<'_, H> {
         order: Order<'_>,
         plan: &CalibrationPlan,
         cache: &Cache,
-    ) -> Result<PathBuf, NotMade> {
+    ) -> Result<ArtifactRef, NotMade> {
         let slot = cache.importance(&ImportanceKey {
-            source_checksum: order.checksum.to_owned(),
+            source_checksum: order.job.input.key.clone(),
             text_checksum: of_bytes(plan.text.as_bytes()),
             context: plan.context,
             chunks: plan.chunks,
@@ -227,16 +225,15 @@ impl<H: Host> Maker<'_, H> {
         if let Some(pending) = self.turn(reserve).await? {
             let job = CalibrateJob {
                 model: order.job.input.clone(),
-                model_checksum: order.checksum.to_owned(),
                 plan: plan.clone(),
                 output_weight: false,
                 threads: order.job.threads,
-                output: output.clone(),
+                output: ArtifactRef::output(&output),
             };
             self.work(&Job::Calibrate(job), &output).await?;
             pending.commit()?;
         }
-        Ok(output)
+        Ok(slot.as_input(&output))
     }
 
     /// Waits for a place in the cache that another run fills: waiting is cheaper than making it twice.
@@ -293,8 +290,8 @@ mod tests {
             parameters: Parameters::default(),
         };
         let job = QuantizeJob {
-            input: "in.gguf".into(),
-            output: PathBuf::new(),
+            input: ArtifactRef::input("checksum", Path::new("in.gguf"), 0),
+            output: ArtifactRef::output(Path::new("out.gguf")),
             file_type: "Q4_0".parse().unwrap(),
             types: None,
             method: "imatrix".parse().unwrap(),
@@ -305,8 +302,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut last = None;
         for matrix in [None, None, Some(Path::new("own.gguf"))] {
-            let (plan, checksum, maker_name) = (Some(&plan), "of the input", "test");
-            let order = Order { job: &job, checksum, plan, matrix, maker: maker_name };
+            let order = Order { job: &job, plan: Some(&plan), matrix, maker: "test" };
             let output = folder.path().join("out.gguf");
             let made = runtime.block_on(maker.make(Task::Quantize(order, &cache), &output));
             last = match made {

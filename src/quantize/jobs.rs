@@ -2,19 +2,19 @@
 
 use super::types::TensorTypes;
 use crate::experiment::calibration::CalibrationPlan;
+use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::import::CheckpointKind;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Make one quantized file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeJob {
     /// The F32, F16 or BF16 GGUF (first part, if split).
-    pub input: PathBuf,
+    pub input: ArtifactRef,
     /// The file to write; the caller chose a temporary name.
-    pub output: PathBuf,
+    pub output: ArtifactRef,
     /// llama.cpp's file type.
     pub file_type: FileType,
     /// Types of single tensors, in place of the file type's.
@@ -29,37 +29,46 @@ pub struct QuantizeJob {
     pub calibration: Option<CalibrationInput>,
 }
 
+impl QuantizeJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let mut files = vec![&mut self.input, &mut self.output];
+        if let Some(CalibrationInput { importance, folder, .. }) = &mut self.calibration {
+            files.extend([importance, folder]);
+        }
+        files
+    }
+}
+
 /// What a calibrated method needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationInput {
     /// Path of the importance matrix.
-    pub importance: PathBuf,
+    pub importance: ArtifactRef,
     /// The text, and parameters of methods. Methods that need only the matrix do without.
     pub plan: Option<CalibrationPlan>,
     /// A folder for files that are needed meanwhile.
-    pub folder: PathBuf,
+    pub folder: ArtifactRef,
 }
 
 /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImportJob {
     /// The folder of the checkpoint.
-    pub checkpoint: PathBuf,
+    pub checkpoint: ArtifactRef,
     /// What it is.
     pub kind: CheckpointKind,
     /// A GGUF of the same model (first part, if split).
-    pub base: PathBuf,
+    pub base: ArtifactRef,
     /// Where to write; the caller chose a temporary name.
-    pub output: PathBuf,
+    pub output: ArtifactRef,
 }
 
 /// Make the importance matrix of a model from a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrateJob {
-    /// The model (first part, if split).
-    pub model: PathBuf,
-    /// Its SHA-256, hex. A partial matrix of another model is not resumed.
-    pub model_checksum: String,
+    /// The model (first part, if split). A partial matrix of another one is not resumed.
+    pub model: ArtifactRef,
     /// The text, its name, which the matrix records, and how it is split.
     pub plan: CalibrationPlan,
     /// Include `output.weight`, as llama-imatrix's `--process-output`.
@@ -68,14 +77,14 @@ pub struct CalibrateJob {
     pub threads: Option<u32>,
     /// The file to write, which gets this name when it is whole. The partial matrix has the same name with `.partial`
     /// appended.
-    pub output: PathBuf,
+    pub output: ArtifactRef,
 }
 
 /// Find the types that quantizations would give the tensors of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanTypesJob {
     /// The model (first part, if split).
-    pub input: PathBuf,
+    pub input: ArtifactRef,
     /// What would be made of it.
     pub quantizations: Vec<Quantization>,
 }

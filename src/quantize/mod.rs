@@ -139,8 +139,8 @@ pub fn quantize(
     let threads = job.threads.unwrap_or_else(|| backend.default_threads());
     let overrides = job.types.as_ref().map(TensorTypes::overrides).unwrap_or_default();
     let plain = Rounding {
-        input: &job.input,
-        output: &job.output,
+        input: &job.input.path,
+        output: &job.output.path,
         file_type: job.file_type,
         threads,
         allow_requantize: job.allow_requantize,
@@ -149,7 +149,7 @@ pub fn quantize(
         metadata: &provenance::of_types(job),
     };
     let check_types = || match &job.types {
-        Some(types) => types.check(&job.output).map(|_| ()).map_err(MethodError::from),
+        Some(types) => types.check(&job.output.path).map(|_| ()).map_err(MethodError::from),
         None => Ok(()),
     };
     if method == Method::Rtn {
@@ -162,10 +162,10 @@ pub fn quantize(
         .calibration
         .as_ref()
         .ok_or_else(|| missing("a calibration text or an importance matrix"))?;
-    let matrix = ImportanceMatrix::read(backend, &calibration.importance)?;
-    let model = Header::read(&job.input).map_err(GgufFileError::from)?;
+    let matrix = ImportanceMatrix::read(backend, &calibration.importance.path)?;
+    let model = Header::read(&job.input.path).map_err(GgufFileError::from)?;
     check_class(method, model.architecture_class())?;
-    matrix.check(&calibration.importance, &model)?;
+    matrix.check(&calibration.importance.path, &model)?;
     let metadata = provenance::keys(job, calibration, &matrix);
     let importance = matrix.importance();
     let rounding = Rounding { importance: Some(&importance), metadata: &metadata, ..plain };
@@ -176,16 +176,16 @@ pub fn quantize(
             None
         }
         Method::Awq => {
-            let (folder, parameters) = (&*calibration.folder, AwqParameters::default());
+            let (folder, parameters) = (&*calibration.folder.path, AwqParameters::default());
             let awq = AwqRequest { rounding, text: plan()?.into(), folder, parameters };
             let report = awq::quantize(backend, &awq, on_progress.clone())?;
-            Some(awq_summary(&report, &GgufInput::open(backend, &job.output)?))
+            Some(awq_summary(&report, &GgufInput::open(backend, &job.output.path)?))
         }
         Method::Gptq => {
             let plan = plan()?;
             let parameters =
                 GptqParameters { settings: plan.parameters.gptq, ..GptqParameters::default() };
-            let (source, output) = (&*job.input, &*job.output);
+            let (source, output) = (&*job.input.path, &*job.output.path);
             let gptq = GptqRequest { source, output, text: plan.into(), threads, parameters };
             round(rounding, DRAFT_SHARE)?;
             let report = gptq::quantize(backend, &gptq, |event| {
@@ -195,7 +195,7 @@ pub fn quantize(
         }
     };
     check_types()?;
-    let made = Header::read(&job.output).map_err(GgufFileError::from)?;
+    let made = Header::read(&job.output.path).map_err(GgufFileError::from)?;
     if let Some(note) = Coverage::note(&matrix, &model, &made) {
         on_progress(Progress::Note(note));
     }

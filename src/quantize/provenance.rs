@@ -39,7 +39,7 @@ pub(super) fn keys(
     if let Some(parameters) = parameters {
         text(&format!("quantbench.{}.parameters", job.method), parameters);
     }
-    text("quantize.imatrix.file", file_name(&calibration.importance.to_string_lossy()));
+    text("quantize.imatrix.file", file_name(&calibration.importance.path.to_string_lossy()));
     text("quantize.imatrix.dataset", file_name(dataset));
     let entries = u32::try_from(matrix.weights.len()).unwrap_or(u32::MAX);
     let mut number = |key: &str, value| keys.push((key.to_owned(), OverrideValue::Number(value)));

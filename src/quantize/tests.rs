@@ -5,9 +5,11 @@ use super::*;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::parameters::{GptqSettings, Parameters};
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::Value;
 use crate::model::resolve::METHOD_KEY;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
@@ -26,12 +28,11 @@ impl Scene {
         let text = std::fs::read_to_string(path).unwrap().chars().take(3000).collect();
         let scene = Self { folder: tempfile::tempdir().unwrap(), text };
         let job = CalibrateJob {
-            model: DEMO.into(),
-            model_checksum: "of the demo".to_owned(),
+            model: ArtifactRef::input("of the demo", Path::new(DEMO), 0),
             plan: CalibrationPlan { chunks: None, ..scene.plan() },
             output_weight: false,
             threads: Some(2),
-            output: scene.matrix(),
+            output: ArtifactRef::output(&scene.matrix()),
         };
         importance::calibrate(Backend::initialise(), &job, &mut |_| ControlFlow::Continue(()))
             .unwrap();
@@ -63,17 +64,17 @@ impl Scene {
         let quantization: crate::model::quantization::Quantization = quantization.parse().unwrap();
         let output = self.folder.path().join("out.gguf");
         let job = QuantizeJob {
-            input: input.into(),
-            output: output.clone(),
+            input: ArtifactRef::here(Path::new(input)),
+            output: ArtifactRef::output(&output),
             file_type: quantization.file_type,
             types: None,
             method: quantization.method,
             threads: Some(2),
             allow_requantize: false,
             calibration: Some(CalibrationInput {
-                importance: self.matrix(),
+                importance: ArtifactRef::here(&self.matrix()),
                 plan: Some(self.plan()),
-                folder: self.folder.path().to_owned(),
+                folder: ArtifactRef::scratch(self.folder.path()),
             }),
         };
         let events = Arc::new(Mutex::new(Vec::new()));

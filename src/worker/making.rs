@@ -40,11 +40,11 @@ pub(super) fn plan_types(
     job: &PlanTypesJob,
     reporter: &Reporter,
 ) -> Result<(), String> {
-    let header = Header::read(&job.input).map_err(|error| in_words(&error))?;
+    let header = Header::read(&job.input.path).map_err(|error| in_words(&error))?;
     let variants = job.quantizations.iter().map(|quantization| {
         let Quantization { file_type, method } = *quantization;
         let is_weighted = method != Method::Rtn;
-        let types = planned_types(backend, &job.input, file_type, is_weighted)
+        let types = planned_types(backend, &job.input.path, file_type, is_weighted)
             .map_err(|error| in_words(&error))?;
         let types: HashMap<String, GgmlType> = types.into_iter().collect();
         let formats: Option<Vec<GgmlType>> =

@@ -170,11 +170,10 @@ impl Worker for AgentWorker {
         };
         if matches!(&said, WorkerMessage::Event(event) if matches!(**event, Event::Done { .. })) {
             for output in &self.outputs {
-                if self.interrupt.is_raised() {
-                    return WorkerMessage::Interrupted;
-                }
-                if let Err(error) = connection.get(output).await {
-                    return WorkerMessage::Lost(in_words(&error));
+                match connection.get(output, &self.interrupt).await {
+                    Ok(()) => {}
+                    Err(_) if self.interrupt.is_raised() => return WorkerMessage::Interrupted,
+                    Err(error) => return WorkerMessage::Lost(in_words(&error)),
                 }
             }
         }
@@ -253,28 +252,26 @@ impl Connection {
     }
 
     /// Fetches a file that a job made to where it was ordered.
-    async fn get(&mut self, file: &ArtifactRef) -> Result<(), HostError> {
+    async fn get(&mut self, file: &ArtifactRef, interrupt: &Interrupt) -> Result<(), HostError> {
         let host = self.host.clone();
         let failed =
             |source| HostError::Write { path: file.path.clone(), host: host.clone(), source };
         let mut written = create(&file.path).map_err(failed)?;
-        let mut reply = self.ask(&Request::Get(file.clone())).await?;
-        loop {
-            match reply {
+        self.ask(&Request::Get(file.clone())).await?;
+        while !interrupt.is_raised() {
+            match self.ask(&Request::More).await? {
                 Reply::Chunk(0) => return written.flush().map_err(failed),
                 Reply::Chunk(bytes) if bytes <= CHUNK => {
-                    let Some(chunk) = self.lines.bytes(bytes).await else {
-                        return Err(self.lost("it was closed at the other end"));
+                    let chunk = timeout(PATIENCE, self.lines.bytes(bytes)).await;
+                    let Ok(Some(chunk)) = chunk else {
+                        return Err(self.lost("it does not send what it announced"));
                     };
                     written.write_all(&chunk).map_err(failed)?;
                 }
                 _ => return Err(self.lost("it answered something else than it was asked")),
             }
-            let Message::Reply(next) = self.hear().await? else {
-                return Err(self.lost("it answered something else than it was asked"));
-            };
-            reply = next;
         }
+        Err(self.lost("the user wants to stop"))
     }
 }
 

@@ -44,15 +44,15 @@ pub fn import(
     job: &ImportJob,
     progress: impl Fn(f64),
 ) -> Result<Option<String>, ImportError> {
-    let configuration = Configuration::read(&job.checkpoint, job.kind)?;
-    let checkpoint = Checkpoint::open(&job.checkpoint)?;
-    let base = GgufInput::open(backend, &job.base)?;
+    let configuration = Configuration::read(&job.checkpoint.path, job.kind)?;
+    let checkpoint = Checkpoint::open(&job.checkpoint.path)?;
+    let base = GgufInput::open(backend, &job.base.path)?;
     let ImportPlan { origins, configuration, note } =
         plan::plan(&base, &checkpoint, configuration)?;
     let mut metadata = base.metadata()?;
     describe(&mut metadata, job, configuration, &origins)?;
     let plans: Vec<TensorPlan> = origins.iter().map(|(plan, _)| plan.clone()).collect();
-    let mut output = GgufOutput::create(&job.output, &metadata, &plans)?;
+    let mut output = GgufOutput::create(&job.output.path, &metadata, &plans)?;
     let count = origins.len().max(1);
     for (done, (tensor, (planned, origin))) in base.tensors().iter().zip(&origins).enumerate() {
         let original = base.bytes(tensor);
@@ -112,7 +112,7 @@ fn describe(
     }
     // ggml's GGML_QNT_VERSION: the layout of blocks since 2023.
     metadata.set("general.quantization_version", MetadataValue::U32(2))?;
-    let folder = job.checkpoint.file_name().unwrap_or_default().to_string_lossy();
+    let folder = job.checkpoint.path.file_name().unwrap_or_default().to_string_lossy();
     let group = configuration.group.and_then(|group| u32::try_from(group).ok()).unwrap_or(0);
     for (key, value) in [
         ("quantbench.method", MetadataValue::Text(job.kind.method())),

@@ -59,7 +59,7 @@ pub fn calibrate(
     if context < SHORTEST_CONTEXT {
         return Err(ImportanceError::ContextTooShort(context));
     }
-    let tokens = text.tokens(backend, &job.model)?;
+    let tokens = text.tokens(backend, &job.model.path)?;
     let length = text.chunk_length();
     let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
     let plan = Plan::new(backend, job, all)?;
@@ -69,7 +69,7 @@ pub fn calibrate(
     let mut partial = PartialMatrix::open(backend, job, all);
     let resumed = partial.matrix.chunks;
     if resumed < all {
-        let model = Model::load(backend, &job.model, &plan.settings, LoadExtent::Everything)?;
+        let model = Model::load(backend, &job.model.path, &plan.settings, LoadExtent::Everything)?;
         let start = || {
             let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
             Ok((context, Collector::new(job.output_weight)))
@@ -106,7 +106,7 @@ pub fn calibrate(
         return Err(ImportanceError::NoWeights);
     }
     let weights = partial.matrix.weights.len();
-    partial.finish(&job.output)?;
+    partial.finish(&job.output.path)?;
     Ok(CalibrationReport { chunks: all, resumed, weights })
 }
 
@@ -127,14 +127,14 @@ struct Plan {
 impl Plan {
     fn new(backend: Backend, job: &CalibrateJob, chunks: u32) -> Result<Self, ImportanceError> {
         let settings = Settings { threads: job.threads, ..Settings::default() };
-        let planned = Model::load(backend, &job.model, &settings, LoadExtent::MemoryPlan)?;
+        let planned = Model::load(backend, &job.model.path, &settings, LoadExtent::MemoryPlan)?;
         if planned.class() != ArchitectureClass::DecoderOnly {
             return Err(ImportanceError::NoDecoder);
         }
         let stream_bytes = context_bytes(&planned, &settings, shape(job.plan.context))?;
         let weight_bytes = planned.tensor_bytes();
         // An f64 for each column of each matrix of the layers.
-        let input = GgufInput::open(backend, &job.model)?;
+        let input = GgufInput::open(backend, &job.model.path)?;
         let columns = layer_shapes(&input).map(|[columns, _, matrices]| columns * matrices);
         let sums_bytes = (columns.sum::<usize>() * size_of::<f64>()) as u64;
         let threads = settings.threads.unwrap_or_else(|| backend.default_threads());
@@ -193,12 +193,12 @@ struct PartialMatrix {
 impl PartialMatrix {
     /// Resumes a partial matrix of the same model, text and context; otherwise begins a new one.
     fn open(backend: Backend, job: &CalibrateJob, all: u32) -> Self {
-        let path = beside(&job.output, PARTIAL);
+        let path = beside(&job.output.path, PARTIAL);
         let fresh = ImportanceMatrix {
             datasets: vec![job.plan.source.clone()],
             chunk_size: job.plan.context,
             origin: Some(Origin {
-                model_checksum: job.model_checksum.clone(),
+                model_checksum: job.model.key.clone(),
                 text_checksum: of_bytes(job.plan.text.as_bytes()),
                 output_weight: job.output_weight,
             }),

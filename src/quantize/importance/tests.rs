@@ -10,6 +10,7 @@ use crate::engine::{ContextShape, LoadExtent};
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::parameters::Parameters;
 use crate::experiment::settings::Settings;
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::GgmlType;
 use crate::model::progress::Progress;
 use crate::quantize::jobs::CalibrateJob;
@@ -37,18 +38,17 @@ fn job(model: &str, text: &str, output: &Path) -> CalibrateJob {
         parameters: Parameters::default(),
     };
     CalibrateJob {
-        model: model.into(),
-        model_checksum: "of the model".to_owned(),
+        model: ArtifactRef::input("of the model", Path::new(model), 0),
         plan,
         output_weight: false,
         threads: Some(1),
-        output: output.to_owned(),
+        output: ArtifactRef::output(output),
     }
 }
 
 fn made(job: &CalibrateJob) -> (CalibrationReport, Vec<u8>) {
     let report = calibrate(Backend::initialise(), job, &mut |_| ControlFlow::Continue(())).unwrap();
-    (report, fs::read(&job.output).unwrap())
+    (report, fs::read(&job.output.path).unwrap())
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod packing;
 mod reading;
 
 use super::*;
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{GgmlType, Value};
 use packing::{Rounded, Tensors, round};
 use std::fs;
@@ -105,7 +106,8 @@ impl Scene {
     ) -> Result<(GgufInput, Option<String>), ImportError> {
         let (checkpoint, output) = (self.path("checkpoint"), self.path("out.gguf"));
         let base = self.path("base.gguf");
-        let job = ImportJob { checkpoint, kind, base, output: output.clone() };
+        let (checkpoint, base) = (ArtifactRef::here(&checkpoint), ArtifactRef::here(&base));
+        let job = ImportJob { checkpoint, kind, base, output: ArtifactRef::output(&output) };
         let backend = Backend::initialise();
         let note = import(backend, &job, |_| {})?;
         Ok((GgufInput::open(backend, &output)?, note))
