@@ -3,9 +3,9 @@
 use super::version;
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
+use crate::host::Host;
 use crate::host::agent::AgentHost;
 use crate::host::interrupt::Interrupt;
-use crate::host::Host;
 use crate::model::cache::Cache;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::display::{self, Verbosity};

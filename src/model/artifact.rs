@@ -124,7 +124,8 @@ impl ArtifactRef {
         if self.kind == RefKind::Folder {
             return self.within.iter().map(|it| (it.clone(), self.path.join(it))).collect();
         }
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         all_parts(&self.path).into_iter().map(|path| (name(&path), path)).collect()
     }
 
@@ -133,7 +134,9 @@ impl ArtifactRef {
     pub fn checksum_of(&self, files: &[(String, String)]) -> String {
         match (self.kind, files) {
             (RefKind::Folder, _) => {
-                let beginning = |checksum: &'_ str| checksum.get(..PICTURE_CHECKSUM).unwrap_or_default().to_owned();
+                let beginning = |checksum: &'_ str| {
+                    checksum.get(..PICTURE_CHECKSUM).unwrap_or_default().to_owned()
+                };
                 let texts = files.iter().flat_map(|(name, it)| [name.clone(), beginning(it)]);
                 of_texts(texts.collect::<Vec<_>>().iter().map(String::as_str))
             }

@@ -117,7 +117,10 @@ fn a_worker_may_write_any_amount_to_standard_error() {
 #[test]
 fn a_worker_of_another_version_is_told_with_both() {
     let reason = failure(&listen_to("stranger.sh", PATIENCE));
-    assert!(reason.starts_with("start: the worker is quantbench 0.0.1 (protocol 0) and this is"), "{reason}");
+    assert!(
+        reason.starts_with("start: the worker is quantbench 0.0.1 (protocol 0) and this is"),
+        "{reason}"
+    );
     assert!(reason.ends_with("install the same version at both ends"), "{reason}");
 }
 

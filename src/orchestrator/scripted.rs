@@ -4,9 +4,9 @@
 //! its name), so a test sees which file the sequence really handed out. Every job is noted as one
 //! line that says what was asked for; a test of the sequence compares these lines.
 
+use crate::hardware::usage::Usage;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
-use crate::hardware::usage::Usage;
 use crate::results::record::{Environment, LOCAL};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::jobs::{ReferenceUse, TaskJob, VisitJob, WorkloadJob};

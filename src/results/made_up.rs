@@ -3,8 +3,8 @@
 //! The noise is a fixed sequence, so that snapshots of reports stay as they are.
 
 use super::record::{
-    DriftControl, Environment, Failure, HostId, HostRecord, PhaseUsage, RunRecord, SpeedRecord, TrialRecord,
-    VisitRecord,
+    DriftControl, Environment, Failure, HostId, HostRecord, PhaseUsage, RunRecord, SpeedRecord,
+    TrialRecord, VisitRecord,
 };
 use crate::engine::name::{EngineIdentity, EngineName};
 use crate::experiment::requirements::Requirements;

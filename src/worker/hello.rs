@@ -39,7 +39,8 @@ impl Hello {
         if other == own {
             return Ok(());
         }
-        let version: String = other.quantbench.chars().filter(|c| !c.is_control()).take(40).collect();
+        let version: String =
+            other.quantbench.chars().filter(|c| !c.is_control()).take(40).collect();
         Err(Some(format!(
             "{who} is quantbench {version} (protocol {}) and this is quantbench {} (protocol {}); \
              install the same version at both ends",
@@ -59,7 +60,10 @@ mod tests {
         let line = serde_json::to_vec(&other).unwrap();
         let told = Hello::check(&line, "the worker").unwrap_err().unwrap();
         let own = env!("CARGO_PKG_VERSION");
-        assert!(told.starts_with("the worker is quantbench 7.7.7 (protocol 9) and this is"), "{told}");
+        assert!(
+            told.starts_with("the worker is quantbench 7.7.7 (protocol 9) and this is"),
+            "{told}"
+        );
         assert!(told.contains(&format!("quantbench {own} (protocol 1); install")), "{told}");
         assert_eq!(Hello::check(b"{\"event\":\"phase\"}", "the worker"), Err(None));
     }

@@ -46,6 +46,8 @@ struct Connection {
     output: Box<dyn AsyncWrite + Unpin + Send>,
     /// Why nothing is sent any more.
     lost: Option<String>,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
 
 impl fmt::Debug for Connection {
@@ -70,6 +72,7 @@ impl AgentHost {
             lines: Lines::new(Box::new(input), LINE_LIMIT),
             output: Box::new(output),
             lost: None,
+            patience: PATIENCE,
         };
         // An agent of another version may be gone before it has read this; what it said is there all the same.
         let _ = connection.write(&Hello::default().line()).await;
@@ -101,11 +104,8 @@ impl AgentHost {
         connection.ask(&Request::Put(file.clone())).await?;
         for (name, path) in file.files() {
             connection.ask(&Request::File(name)).await?;
-            let unreadable = |source| HostError::Read {
-                path: path.clone(),
-                host: self.name.clone(),
-                source,
-            };
+            let unreadable =
+                |source| HostError::Read { path: path.clone(), host: self.name.clone(), source };
             let mut opened = files::open(&path).map_err(unreadable)?;
             let mut chunk = vec![0; CHUNK];
             loop {
@@ -221,10 +221,11 @@ impl Connection {
         if self.lost.is_some() {
             return Err(self.lost(""));
         }
-        let mut line = serde_json::to_vec(request).map_err(|error| self.lost(&error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| self.lost(&error.to_string()))?;
         line.push(b'\n');
         line.extend_from_slice(behind);
-        let answered = timeout(PATIENCE, async {
+        let answered = timeout(self.patience, async {
             if let Err(error) = self.write(&line).await {
                 return Err(self.lost(&error.to_string()));
             }
@@ -247,9 +248,8 @@ impl Connection {
     /// Waits for the next message. Nothing is lost when the wait is given up.
     async fn hear(&mut self) -> Result<Message, HostError> {
         match self.lines.next().await {
-            Line::Whole(line) => serde_json::from_slice(&line).map_err(|error| {
-                self.lost(&format!("it says what is no message ({error})"))
-            }),
+            Line::Whole(line) => serde_json::from_slice(&line)
+                .map_err(|error| self.lost(&format!("it says what is no message ({error})"))),
             Line::TooLong(_) => Err(self.lost("it sends a line without end")),
             Line::End => Err(self.lost("it was closed at the other end")),
         }
@@ -266,14 +266,20 @@ impl Connection {
             match reply {
                 Reply::Chunk(0) => return written.flush().map_err(failed),
                 Reply::Chunk(bytes) if bytes <= CHUNK => {
-                    let Some(chunk) = self.lines.bytes(bytes).await else {
+                    let Ok(chunk) = timeout(self.patience, self.lines.bytes(bytes)).await else {
+                        return Err(self.lost("it does not go on sending a file"));
+                    };
+                    let Some(chunk) = chunk else {
                         return Err(self.lost("it was closed at the other end"));
                     };
                     written.write_all(&chunk).map_err(failed)?;
                 }
                 _ => return Err(self.lost("it answered something else than it was asked")),
             }
-            let Message::Reply(next) = self.hear().await? else {
+            let Ok(heard) = timeout(self.patience, self.hear()).await else {
+                return Err(self.lost("it does not go on sending a file"));
+            };
+            let Message::Reply(next) = heard? else {
                 return Err(self.lost("it answered something else than it was asked"));
             };
             reply = next;
@@ -284,4 +290,37 @@ impl Connection {
 fn create(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::create_dir_all(files::folder_of(path))?;
     std::fs::File::create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_falls_silent_within_a_file_is_given_up() {
+        let chunk = serde_json::to_vec(&Message::Reply(Reply::Chunk(10))).unwrap();
+        for (sent, kept) in [("abc", 0), ("abcdefghij", 10)] {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (_their_input, mut their_output) = tokio::io::split(theirs);
+            let said = [&Hello::default().line(), &chunk, &b"\n"[..], sent.as_bytes()].concat();
+            their_output.write_all(&said).await.unwrap();
+            let (input, output) = tokio::io::split(ours);
+            let host = AgentHost::connect("box", input, output, Interrupt::new().0).await.unwrap();
+            let mut connection = host.connection.lock().await;
+            connection.patience = Duration::from_millis(200);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("made");
+            let file = ArtifactRef {
+                key: "made".to_owned(),
+                name: "made".to_owned(),
+                bytes: 0,
+                kind: RefKind::Output,
+                path: path.clone(),
+                within: Vec::new(),
+            };
+            let error = connection.get(&file).await.unwrap_err();
+            assert!(in_words(&error).contains("does not go on"), "{error}");
+            assert_eq!(std::fs::metadata(path).unwrap().len(), kept);
+        }
+    }
 }

@@ -79,7 +79,8 @@ impl Files {
     pub(super) fn next_file(&mut self, name: &str) -> Result<(), String> {
         let receiving = self.receiving.as_mut().ok_or("a file comes that nothing announced")?;
         let path = receiving.folder.path().join(relative(name)?);
-        let created = fs::create_dir_all(files::folder_of(&path)).and_then(|()| File::create(&path));
+        let created =
+            fs::create_dir_all(files::folder_of(&path)).and_then(|()| File::create(&path));
         let file = created.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         receiving.files.push(Received { name: name.to_owned(), file, hash: Sha256::new() });
         Ok(())
@@ -112,7 +113,9 @@ impl Files {
         match fs::rename(folder.path(), &place) {
             // Another agent was faster.
             Err(_) if place.is_dir() => Ok(()),
-            renamed => renamed.map_err(|error| format!("cannot write {}: {error}", place.display())),
+            renamed => {
+                renamed.map_err(|error| format!("cannot write {}: {error}", place.display()))
+            }
         }
     }
 }
@@ -140,7 +143,11 @@ mod tests {
     use super::*;
     use crate::model::cache::of_bytes;
 
-    fn sent(files: &mut Files, artifact: &ArtifactRef, parts: &[(&str, &[u8])]) -> Result<(), String> {
+    fn sent(
+        files: &mut Files,
+        artifact: &ArtifactRef,
+        parts: &[(&str, &[u8])],
+    ) -> Result<(), String> {
         files.begin(artifact.clone())?;
         for (name, bytes) in parts {
             files.next_file(name)?;
@@ -178,7 +185,8 @@ mod tests {
             let mut foreign = ArtifactRef { key: key.to_owned(), ..artifact.clone() };
             assert!(files.begin(foreign.clone()).is_err() && files.place(&mut foreign).is_err());
         }
-        let mut output = ArtifactRef { name: "../x".to_owned(), ..ArtifactRef::output(Path::new("/o/x")) };
+        let mut output =
+            ArtifactRef { name: "../x".to_owned(), ..ArtifactRef::output(Path::new("/o/x")) };
         assert!(files.place(&mut output).is_err());
     }
 }

@@ -52,7 +52,9 @@ async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let mut lines = Lines::new(input, LINE_LIMIT);
     let Line::Whole(line) = lines.next().await else { return Ok(()) };
     Hello::check(&line, "the client").map_err(|reason| {
-        reason.unwrap_or_else(|| "an agent is started by another quantbench, at the other end of a pipe".to_owned())
+        reason.unwrap_or_else(|| {
+            "an agent is started by another quantbench, at the other end of a pipe".to_owned()
+        })
     })?;
     let mut agent = Agent { output, host, files, worker: None, is_listening: false };
     loop {
@@ -145,7 +147,8 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
 
     async fn send_file(&mut self, file: &ArtifactRef) -> Result<(), String> {
         let opened = self.files.made(file).and_then(|path| {
-            std::fs::File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+            std::fs::File::open(&path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))
         });
         let mut opened = match opened {
             Ok(opened) => opened,
