@@ -120,9 +120,12 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
     };
     start_log();
     let result = match line.command {
-        Some(Command::Agent) => crate::host::agent::main(version::build())
-            .map(|()| Outcome::Done)
-            .map_err(|reason| Error::command(AgentError(reason))),
+        Some(Command::Agent) => {
+            let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+            crate::host::agent::main(version::build(), input, output)
+                .map(|()| Outcome::Done)
+                .map_err(|reason| Error::command(AgentError(reason)))
+        }
         Some(Command::Worker) => return crate::worker::main(),
         Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),

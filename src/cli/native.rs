@@ -7,6 +7,7 @@ use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
 use crate::experiment::settings::Settings;
 use crate::host::interrupt::Interrupt;
+use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
@@ -34,7 +35,7 @@ pub(super) fn predict_memory(
     request: &PredictionRequest<'_>,
 ) -> Result<Vec<PredictedMemory>, String> {
     let job = Job::PredictMemory(PredictJob {
-        model: request.path.to_owned(),
+        model: ArtifactRef::here(request.path),
         settings: Settings {
             cache_type_k: request.cache_type_k,
             cache_type_v: request.cache_type_v,
@@ -52,7 +53,7 @@ pub(super) fn planned_types(
     input: &Path,
     quantizations: Vec<Quantization>,
 ) -> Result<Vec<PlannedVariant>, String> {
-    let job = Job::PlanTypes(PlanTypesJob { input: input.to_owned(), quantizations });
+    let job = Job::PlanTypes(PlanTypesJob { input: ArtifactRef::here(input), quantizations });
     ask(&job).map(|report| report.planned)
 }
 

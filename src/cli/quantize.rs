@@ -15,7 +15,7 @@ use crate::host::interrupt::Interrupt;
 use crate::host::local::LocalHost;
 use crate::mix::jobs::QuantizeJob;
 use crate::mix::recipe::Recipe;
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError};
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::resolve::{self, ResolveError};
@@ -306,8 +306,8 @@ async fn make(
     let started = Instant::now();
     let product = Product::open(&task.path, || Ok(context.cache.clone()))?;
     let job = Job::Quantize(QuantizeJob {
-        input: context.input.path.clone(),
-        output: product.path().to_owned(),
+        input: context.input.as_input(),
+        output: ArtifactRef::output(product.path()),
         file_type: quantization.file_type,
         threads: arguments.threads,
         allow_requantize: arguments.allow_requantize,

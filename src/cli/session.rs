@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::host::agent::AgentHost;
 use crate::host::interrupt::Interrupt;
 use crate::model::cache::Cache;
+use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::display::{self, Verbosity};
 use crate::orchestrator::event::Listener;
@@ -22,7 +23,7 @@ use time::OffsetDateTime;
 use tokio::process::{Child, Command};
 
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
-/// machine: what tests need until an experiment can name hosts.
+/// machine.
 const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.
@@ -91,12 +92,12 @@ impl Session {
             .build()
             .map_err(system("start the runtime"))?;
         runtime.block_on(async {
-            match std::env::var(AGENT_VARIABLE) {
-                Ok(command) => {
+            match std::env::var(AGENT_VARIABLE).ok().filter(|command| !command.is_empty()) {
+                Some(command) => {
                     let (host, _agent) = connect(&command, interrupt).await?;
                     self.measure_on(host, context).await
                 }
-                Err(_) => {
+                None => {
                     let host = version::local_host(interrupt);
                     self.measure_on(host.map_err(system("find this program"))?, context).await
                 }
@@ -138,6 +139,9 @@ async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Chil
     let mut words = command.split_whitespace();
     let mut agent = Command::new(words.next().unwrap_or_default());
     agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    SECRET_VARIABLES.iter().for_each(|name| {
+        agent.env_remove(name);
+    });
     // In a group of its own it does not hear the terminal's Ctrl-C.
     #[cfg(unix)]
     agent.process_group(0);

@@ -10,7 +10,7 @@ use crate::hardware::usage::Usage;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::results::record::{Environment, LOCAL};
 use crate::worker::hello::Hello;
-use crate::worker::protocol::{Event, Job, Phase};
+use crate::worker::protocol::{Event, Job, Phase, WorkOrder};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,7 +120,8 @@ impl Host for LocalHost {
         let stdout = child.stdout.take().ok_or_else(no_pipe)?;
         let stderr = child.stderr.take().ok_or_else(no_pipe)?;
         let mut lines = Hello::default().line();
-        serde_json::to_writer(&mut lines, job).map_err(|error| failed(error.into()))?;
+        serde_json::to_writer(&mut lines, &WorkOrder::new(job))
+            .map_err(|error| failed(error.into()))?;
         lines.push(b'\n');
         let stderr_tail = StderrTail::default();
         let monitor = child.id().map(|pid| Monitor::start(pid, MONITOR_INTERVAL));

@@ -1,6 +1,6 @@
 //! Artifacts: variant files that are present on disk, and what jobs call their files.
 
-use super::cache::of_texts;
+use super::cache::{of_bytes, of_texts};
 use super::split::all_parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +24,14 @@ pub struct Artifact {
     /// Tensors that its method left to simpler rounding.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptTensor>,
+}
+
+impl Artifact {
+    /// As a job reads it.
+    #[must_use]
+    pub fn as_input(&self) -> ArtifactRef {
+        ArtifactRef::input(&self.checksum, &self.path, self.file_bytes)
+    }
 }
 
 /// A tensor that a method could not choose the weights of: it is stored as llama.cpp rounds it with the
@@ -69,6 +77,8 @@ pub enum RefKind {
     Output,
     /// Writes it or reads what an earlier job wrote; it stays on that machine.
     Place,
+    /// Writes into this folder what it needs meanwhile.
+    Scratch,
 }
 
 impl RefKind {
@@ -91,6 +101,19 @@ impl ArtifactRef {
         Self { bytes, ..Self::new(RefKind::Input, checksum.to_owned(), path) }
     }
 
+    /// A text that a job reads, and the file that it was written to.
+    #[must_use]
+    pub fn text(text: &[u8], path: &Path) -> Self {
+        Self::input(&of_bytes(text), path, text.len() as u64)
+    }
+
+    /// A file that a job of this machine reads: without a checksum, which takes long to compute, it goes by its path
+    /// and cannot be sent.
+    #[must_use]
+    pub fn here(path: &Path) -> Self {
+        Self::input(&path.to_string_lossy(), path, 0)
+    }
+
     /// A folder with files that a job reads: their names below it, and the beginnings of their checksums, hex.
     #[must_use]
     pub fn folder(path: &Path, files: &BTreeMap<String, String>) -> Self {
@@ -110,6 +133,12 @@ impl ArtifactRef {
     #[must_use]
     pub fn place(name: &str, path: &Path) -> Self {
         Self::new(RefKind::Place, name.to_owned(), path)
+    }
+
+    /// A folder for what a job needs meanwhile.
+    #[must_use]
+    pub fn scratch(folder: &Path) -> Self {
+        Self::new(RefKind::Scratch, "scratch".to_owned(), folder)
     }
 
     /// Whether its key is a checksum, so that it can be sent.

@@ -8,6 +8,7 @@ use crate::host::environment::Build;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::local::LocalHost;
 use crate::mix::jobs::QuantizeJob;
+use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
 use crate::worker::protocol::Job;
@@ -25,8 +26,8 @@ impl Listener for Nobody {
 
 fn job(input: &str) -> Job {
     Job::Quantize(QuantizeJob {
-        input: input.into(),
-        output: "out.gguf".into(),
+        input: ArtifactRef::here(Path::new(input)),
+        output: ArtifactRef::output(Path::new("out.gguf")),
         file_type: "Q8_0".parse::<FileType>().unwrap(),
         threads: None,
         allow_requantize: false,

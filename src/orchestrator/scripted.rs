@@ -184,8 +184,8 @@ fn describe_visit(visit: &VisitJob) -> String {
             WorkloadJob::Quality(quality) => match &quality.reference {
                 ReferenceUse::None => "quality".to_owned(),
                 ReferenceUse::Write { .. } => "quality, writes".to_owned(),
-                ReferenceUse::Read { path } => {
-                    format!("quality, reads {}", fs::read_to_string(path).unwrap_or_default())
+                ReferenceUse::Read { file } => {
+                    format!("quality, reads {}", fs::read_to_string(&file.path).unwrap_or_default())
                 }
             },
             WorkloadJob::Task(task) => format!("task {}", task.name),
@@ -212,7 +212,7 @@ pub(super) fn file_named(name: &str) -> Vec<u8> {
 
 /// The name in such a file.
 fn weights(visit: &VisitJob) -> String {
-    let bytes = fs::read(&visit.model).unwrap_or_default();
+    let bytes = fs::read(&visit.model.path).unwrap_or_default();
     let before = file_named("").len();
     String::from_utf8_lossy(bytes.get(before..).unwrap_or(b"no file")).into_owned()
 }
@@ -224,14 +224,14 @@ fn play(job: &Job) -> Vec<Event> {
         Job::Quantize(job) => {
             events.push(Event::Phase(Phase::Quantize));
             // The test sees by the missing file if this did not work.
-            let _ = fs::write(&job.output, file_named(job.file_type.name()));
+            let _ = fs::write(&job.output.path, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
         Job::Import(_) | Job::ApplyRecipe(_) => events.push(Event::Phase(Phase::Quantize)),
         Job::Mix(_) => events.push(Event::Phase(Phase::Mix)),
         Job::Calibrate(job) => {
             events.push(Event::Phase(Phase::Calibrate));
-            let _ = fs::write(&job.output, file_named("importance"));
+            let _ = fs::write(&job.output.path, file_named("importance"));
         }
         Job::PredictMemory(_) | Job::PlanTypes(_) => {
             events.push(Event::Phase(Phase::PredictMemory));
@@ -276,8 +276,8 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
             }
             WorkloadJob::Quality(quality) => {
                 events.push(Event::Phase(Phase::Quality));
-                if let ReferenceUse::Write { path, .. } = &quality.reference {
-                    let _ = fs::write(path, weights(visit));
+                if let ReferenceUse::Write { file, .. } = &quality.reference {
+                    let _ = fs::write(&file.path, weights(visit));
                 }
                 let reads = matches!(quality.reference, ReferenceUse::Read { .. });
                 events.push(Event::Quality(measured_quality(reads)));

@@ -179,7 +179,7 @@ impl<H: Host> Benchmark<'_, H> {
         let trial = &self.run.trials[visit.trial];
         let Some(artifact) = &trial.artifact else { return Ok(None) };
         let job = Job::Visit(VisitJob {
-            model: artifact.path.clone(),
+            model: artifact.as_input(),
             settings: trial.settings.clone(),
             cold_load,
             workloads,

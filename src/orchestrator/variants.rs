@@ -8,7 +8,7 @@ use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::host::Host;
 use crate::mix::jobs::QuantizeJob;
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError, Reserved};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase};
@@ -115,8 +115,8 @@ pub async fn prepare_variant<H: Host>(
     };
     let started = host.now();
     let job = Job::Quantize(QuantizeJob {
-        input: input.clone(),
-        output: pending.path().to_owned(),
+        input: ArtifactRef::input(&key.source_checksum, input, 0),
+        output: ArtifactRef::output(pending.path()),
         file_type: variant.quantization.file_type,
         threads: None,
         allow_requantize,

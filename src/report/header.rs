@@ -53,3 +53,25 @@ pub(crate) fn moment(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     at.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_else(|_| at.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn machines_are_named_where_there_are_several() {
+        let mut run = MadeUp::default().run();
+        let lines = header(&run);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with("AMD"), "{lines:?}");
+        let mut board = run.hosts[0].clone();
+        board.id.name = "board".to_owned();
+        run.hosts.push(board);
+        let lines = header(&run);
+        assert!(
+            lines[1].starts_with("local · AMD") && lines[2].starts_with("board · AMD"),
+            "{lines:?}"
+        );
+    }
+}

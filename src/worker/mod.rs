@@ -13,7 +13,7 @@ mod report;
 mod visit;
 
 use hello::Hello;
-use protocol::{Event, Job, Phase};
+use protocol::{Event, Job, Phase, WorkOrder};
 use report::Reporter;
 use std::io::{BufRead, Read as _};
 use std::process::ExitCode;
@@ -63,7 +63,9 @@ pub fn main() -> ExitCode {
 fn read_job(input: &mut impl BufRead) -> Result<Job, String> {
     Hello::check(&read_line(input)?, "the orchestrator")
         .map_err(|reason| reason.unwrap_or_else(|| "the first line is no hello".to_owned()))?;
-    serde_json::from_slice(&read_line(input)?).map_err(|error| error.to_string())
+    let order: WorkOrder =
+        serde_json::from_slice(&read_line(input)?).map_err(|error| error.to_string())?;
+    order.into_job()
 }
 
 fn read_line(input: &mut impl BufRead) -> Result<Vec<u8>, String> {

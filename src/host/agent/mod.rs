@@ -7,6 +7,8 @@
 mod client;
 mod files;
 mod server;
+#[cfg(all(test, unix))]
+mod tests;
 
 pub use client::AgentHost;
 pub use server::main;
@@ -49,8 +51,10 @@ enum Request {
     Usage,
     /// End the worker.
     Kill,
-    /// Send a file that the last job made.
+    /// A file that the last job made is wanted.
     Get(ArtifactRef),
+    /// Send the next bytes of it.
+    More,
     /// Nothing more is asked.
     Bye,
 }
@@ -64,7 +68,7 @@ enum Reply {
     Has(bool),
     Usage(Vec<(Phase, Usage)>),
     Exit(Exit),
-    /// So many bytes of a file, behind this line; 0: it ends.
+    /// So many bytes of the file, behind this line; 0: it ends.
     Chunk(usize),
     /// In a sentence.
     Refused(String),

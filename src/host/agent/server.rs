@@ -8,24 +8,26 @@ use crate::host::interrupt::Interrupt;
 use crate::host::lines::{Line, Lines};
 use crate::host::local::{LocalHost, LocalWorker};
 use crate::host::{Exit, Host as _, HostError, Worker as _, WorkerMessage};
-use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::worker::hello::Hello;
-use std::io::Read as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-/// Serves standard input and output until the input ends or the client says goodbye.
+/// Serves a pair of pipes until the input ends or the client says goodbye.
 ///
 /// # Errors
 /// In a sentence: the client is of another version or makes no sense, or this machine cannot serve.
-pub fn main(build: Build) -> Result<(), String> {
+pub fn main(
+    build: Build,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| in_words(&error))?;
     let (interrupt, _raise) = Interrupt::new();
     let host = LocalHost::new(build, interrupt).map_err(|error| in_words(&error))?;
     let cache = Cache::open().map_err(|error| in_words(&error))?;
     let files = Files::new(&cache)?;
-    let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout(), host, files));
+    let served = runtime.block_on(serve(input, output, host, files));
     // The thread that reads standard input ends only with that.
     runtime.shutdown_background();
     served
@@ -40,7 +42,7 @@ struct Agent<W> {
     is_listening: bool,
 }
 
-async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     input: R,
     mut output: W,
     host: LocalHost,
@@ -80,7 +82,13 @@ async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         };
         match request {
             Request::Bye => return Ok(()),
-            Request::Get(file) => agent.send_file(&file).await?,
+            Request::More => match agent.files.more() {
+                Ok(bytes) => {
+                    let reply = Message::Reply(Reply::Chunk(bytes.len()));
+                    agent.send_with(&reply, &bytes).await?;
+                }
+                Err(reason) => agent.send(&Message::Reply(Reply::Refused(reason))).await?,
+            },
             Request::Chunk(bytes) if bytes > CHUNK => {
                 return Err(format!("the client sends {bytes} bytes at once; {CHUNK} are allowed"));
             }
@@ -112,10 +120,13 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
             Request::Put(file) => reply_of(self.files.begin(file)),
             Request::File(name) => reply_of(self.files.next_file(&name)),
             Request::Stored => reply_of(self.files.finish()),
+            Request::Get(file) => reply_of(self.files.open(&file)),
             Request::Start(mut job) => {
                 // One at a time: whoever ordered the one before has given it up.
                 self.worker = None;
-                job.each_file(&mut |file| self.files.place(file))?;
+                for file in job.files_mut() {
+                    self.files.place(file)?;
+                }
                 self.worker = Some(self.host.start(&job).await.map_err(refused)?);
                 self.is_listening = true;
                 Reply::Done
@@ -128,7 +139,7 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
                 Some(worker) => worker.kill().await,
                 None => Exit::default(),
             }),
-            Request::Get(_) | Request::Chunk(_) | Request::Bye => Reply::Done,
+            Request::More | Request::Chunk(_) | Request::Bye => Reply::Done,
         })
     }
 
@@ -143,32 +154,5 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
         let sent = self.output.write_all(&line).await;
         sent.map_err(|error| in_words(&error))?;
         self.output.flush().await.map_err(|error| in_words(&error))
-    }
-
-    async fn send_file(&mut self, file: &ArtifactRef) -> Result<(), String> {
-        let opened = self.files.made(file).and_then(|path| {
-            std::fs::File::open(&path)
-                .map_err(|error| format!("cannot read {}: {error}", path.display()))
-        });
-        let mut opened = match opened {
-            Ok(opened) => opened,
-            Err(reason) => return self.send(&Message::Reply(Reply::Refused(reason))).await,
-        };
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match opened.read(&mut chunk) {
-                Ok(bytes) => {
-                    let reply = Message::Reply(Reply::Chunk(bytes));
-                    self.send_with(&reply, &chunk[..bytes]).await?;
-                    if bytes == 0 {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    let reason = format!("cannot read {}: {error}", file.name);
-                    return self.send(&Message::Reply(Reply::Refused(reason))).await;
-                }
-            }
-        }
     }
 }

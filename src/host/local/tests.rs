@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::experiment::settings::Settings;
+use crate::model::artifact::ArtifactRef;
 use crate::workload::jobs::PredictJob;
 use std::time::Instant;
 
@@ -15,7 +16,11 @@ fn a_worker_that_is_dropped_is_gone() {
     let (interrupt, _raise) = Interrupt::new();
     let mut host = LocalHost::with_program(program, Build::default(), interrupt);
     let settings = Settings::default();
-    let job = Job::PredictMemory(PredictJob { model: "m".into(), settings, contexts: Vec::new() });
+    let job = Job::PredictMemory(PredictJob {
+        model: ArtifactRef::here(Path::new("m")),
+        settings,
+        contexts: Vec::new(),
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pid = runtime.block_on(async {
         let worker = host.start(&job).await.unwrap();

@@ -173,7 +173,13 @@ pub(crate) fn measured(
         cache: &cache,
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
         listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
-        host_record: HostRecord::default(),
+        host_record: HostRecord {
+            environment: Environment {
+                engines: vec![EngineIdentity { name: EngineName::Toy, version: "1".to_owned() }],
+                ..Environment::default()
+            },
+            ..HostRecord::default()
+        },
         noted: OffsetDateTime::UNIX_EPOCH,
         run,
         resumed: false,
