@@ -17,6 +17,7 @@ use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
 use quantbench::model::architecture::ArchitectureClass;
+use quantbench::model::artifact::ArtifactRef;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
 use quantbench::prompt::sandbox;
@@ -28,7 +29,7 @@ use quantbench::workload::tasks::encode::Encoder;
 use quantbench::workload::tasks::record::KeptAnswer;
 use quantbench::workload::tasks::{TaskRequest, run};
 use serde_json::Map;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use time::OffsetDateTime;
 
@@ -65,7 +66,7 @@ fn compare(
     let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
     let job = TaskJob {
         name: task.name,
-        questions: PathBuf::new(),
+        questions: ArtifactRef::input("", path, 0),
         answering: task.answering.clone(),
         metrics: task.metrics.clone(),
         format: task.format,

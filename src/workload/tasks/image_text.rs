@@ -60,9 +60,9 @@ pub(super) fn see(
     limits: &Limits,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let files = request.job.pictures.as_deref().zip(request.job.projector.as_deref());
+    let files = request.job.pictures.as_ref().zip(request.job.projector.as_ref());
     let (folder, projector) = files.ok_or(TaskError::NoProjector)?;
-    let mut projector = model.projector(projector, settings)?;
+    let mut projector = model.projector(&projector.path, settings)?;
     let Fitted { questions, too_long, most, longest_part } =
         fit(model, projector.as_ref(), request, limits)?;
     let shape = shape(settings, projector.as_ref(), most, longest_part);
@@ -75,7 +75,7 @@ pub(super) fn see(
         let name = fitting.picture.name.as_str();
         let mut seen = match encoded.take() {
             Some((known, seen)) if known == name => seen,
-            _ => look(projector.as_mut(), folder, fitting, &mut sums)?,
+            _ => look(projector.as_mut(), &folder.path, fitting, &mut sums)?,
         };
         let start = Instant::now();
         batched.context.clear_memory();
@@ -213,6 +213,7 @@ mod tests {
     use crate::engine::{Engine as _, LoadExtent};
     use crate::experiment::tasks::Answering;
     use crate::metrics::TaskMetric;
+    use crate::model::artifact::ArtifactRef;
     use crate::prompt::choice::FormatChoice;
     use crate::workload::jobs::TaskJob;
     use crate::workload::tasks::{TaskRun, run};
@@ -246,17 +247,18 @@ mod tests {
     fn ask(questions: &[Question], projector: &Path) -> Result<TaskRun, TaskError> {
         let model = load();
         let prompter = prompter();
+        let file = |path: &Path| ArtifactRef::input("", path, 0);
         let job = TaskJob {
             name: "seen".parse().unwrap(),
-            questions: PathBuf::new(),
+            questions: file(Path::new("")),
             answering: Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
             metrics: vec![TaskMetric::ExactMatch],
             format: FormatChoice::default(),
             chat_template_kwargs: Map::new(),
             separator: None,
             corpus: None,
-            pictures: Some(demo("tasks")),
-            projector: Some(projector.to_owned()),
+            pictures: Some(file(&demo("tasks"))),
+            projector: Some(file(projector)),
         };
         let (passages, encoder) = (None, None);
         let request = TaskRequest { job: &job, questions, prompter: &prompter, passages, encoder };

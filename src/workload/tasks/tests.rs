@@ -11,6 +11,7 @@ use crate::engine::{ContextPurpose, ContextShape, Engine as _, LoadExtent, Model
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
 use crate::metrics::TaskMetric;
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
@@ -19,7 +20,7 @@ use crate::workload::batched::BatchedContext;
 use crate::workload::jobs::TaskJob;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use serde_json::Map;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
@@ -82,7 +83,7 @@ fn ask(
 ) -> Result<TaskRun, TaskError> {
     let job = TaskJob {
         name: "test".parse().unwrap(),
-        questions: PathBuf::new(),
+        questions: ArtifactRef::input("", Path::new(""), 0),
         answering: answering.clone(),
         metrics: vec![TaskMetric::Accuracy],
         format: FormatChoice::default(),
