@@ -122,6 +122,29 @@ pub fn quantize(
     Ok(bytemuck::cast_slice::<u64, u8>(&output)[..bytes].to_vec())
 }
 
+/// Whole blocks as f32.
+///
+/// # Errors
+/// As [`dequantize`].
+pub fn values(format: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, EngineError> {
+    let mut values = Vec::new();
+    dequantize(format, bytes, &mut values)?;
+    Ok(values)
+}
+
+/// Rows, rounded and read back.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn rounded(
+    format: GgmlType,
+    rows: &[f32],
+    columns: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<f32>, EngineError> {
+    values(format, &quantize(format, rows, columns, importance)?)
+}
+
 fn number(format: GgmlType) -> sys::ggml_type {
     format.number()
 }
