@@ -15,7 +15,6 @@ use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::model::Model;
 use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::engine::{Engine as _, LoadExtent};
-use quantbench::experiment::calibration::Matching;
 use quantbench::experiment::settings::Settings;
 use quantbench::quantize::CalibrationText;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
@@ -117,8 +116,8 @@ fn run_gptq<'a>(
             "sweeps" => settings.sweeps = value.parse()?,
             "units" => parameters.units = value.parse()?,
             "matching" => {
-                let named = Matching::ALL.into_iter().find(|matching| matching.name() == value);
-                settings.matching = named.ok_or_else(|| format!("'{value}' is no matching"))?;
+                let named = value.parse();
+                settings.matching = named.map_err(|_| format!("'{value}' is no matching"))?;
             }
             other => return Err(format!("gptq has no parameter '{other}'").into()),
         }
