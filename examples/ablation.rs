@@ -15,7 +15,7 @@ use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::model::Model;
 use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::engine::{Engine as _, LoadExtent};
-use quantbench::experiment::calibration::{GptqSettings, Matching};
+use quantbench::experiment::calibration::GptqSettings;
 use quantbench::experiment::settings::Settings;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
 use quantbench::quantize::gptq::{self, GptqRequest};
@@ -115,8 +115,8 @@ fn run_gptq<'a>(
             "sweeps" => settings.sweeps = value.parse()?,
             "units" => units = value.parse()?,
             "matching" => {
-                let named = Matching::ALL.into_iter().find(|matching| matching.name() == value);
-                settings.matching = named.ok_or_else(|| format!("'{value}' is no matching"))?;
+                let named = value.parse();
+                settings.matching = named.map_err(|_| format!("'{value}' is no matching"))?;
             }
             other => return Err(format!("gptq has no parameter '{other}'").into()),
         }

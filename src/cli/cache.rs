@@ -1,17 +1,18 @@
 //! `quantbench cache list|clean`: the variants that were made, and removing them.
 
-use super::output::tell;
-use crate::model::cache::{Cache, CacheError, Entry, Filter};
+use super::output::{self, Format, tell};
+use crate::error::{Error, Outcome};
+use crate::model::cache::{Cache, CachedVariant, VariantFilter};
 use crate::model::quantization::Quantization;
 use crate::model::text::shortened;
 use crate::units::{format_bytes, format_seconds};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -55,49 +56,28 @@ pub struct CleanArguments {
     pub dry_run: bool,
 }
 
-/// How the cache is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people
-    Table,
-    /// JSON for programs
-    Json,
-}
-
-/// Why the command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheCommandError {
-    /// The cache failed.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Standard output does not take the result.
-    #[error("the result cannot be written to standard output")]
-    Output(#[from] io::Error),
-    /// The list could not be put into JSON.
-    #[error("the cache cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Lists or cleans the cache.
 ///
 /// # Errors
-/// [`CacheCommandError`].
-pub fn run(arguments: &Arguments) -> Result<(), CacheCommandError> {
+/// The cache cannot be read or written to, or standard output does not take the result.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let cache = Cache::open()?;
     let text = match &arguments.action {
         Action::List(list) => match list.format {
             Format::Table => table(&cache, &cache.list()?),
-            Format::Json => json(&cache, &cache.list()?)?,
+            Format::Json => json_form(&cache, &cache.list()?)?,
         },
         Action::Clean(clean_arguments) => clean(&cache, clean_arguments)?,
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
-fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, CacheCommandError> {
-    let filter =
-        Filter { quantizations: arguments.quantizations.clone(), unused_for: arguments.unused_for };
+fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, Error> {
+    let filter = VariantFilter {
+        quantizations: arguments.quantizations.clone(),
+        unused_for: arguments.unused_for,
+    };
     let (entries, verb) = if arguments.dry_run {
         (cache.matching(&filter)?, "would remove")
     } else {
@@ -119,7 +99,7 @@ fn count(variants: usize) -> String {
 }
 
 /// The variants as a table, with their sum and the folder below.
-fn table(cache: &Cache, entries: &[Entry]) -> String {
+fn table(cache: &Cache, entries: &[CachedVariant]) -> String {
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let root = cache.root().display();
     let matrices = match cache.importance_size() {
@@ -133,7 +113,7 @@ fn table(cache: &Cache, entries: &[Entry]) -> String {
     format!("{}\n{} of {bytes} in {root}\n{matrices}", rows(entries), count(entries.len()))
 }
 
-fn rows(entries: &[Entry]) -> String {
+fn rows(entries: &[CachedVariant]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["model", "quantization", "size", "made in", "last used", "source", "file"]);
@@ -167,42 +147,29 @@ fn age(time: SystemTime) -> String {
 }
 
 #[derive(Serialize)]
-struct Document<'all> {
+struct Document {
     version: u32,
     root: String,
-    variants: Vec<Row<'all>>,
-}
-
-#[derive(Serialize)]
-struct Row<'all> {
-    model: Option<&'all str>,
-    quantization: Quantization,
-    bytes: u64,
-    quantize_seconds: f64,
-    #[serde(with = "time::serde::rfc3339")]
-    last_used: OffsetDateTime,
-    source_sha256: &'all str,
-    maker: &'all str,
-    path: PathBuf,
+    variants: Vec<Value>,
 }
 
 /// The variants as JSON, with a line break at the end.
-fn json(cache: &Cache, entries: &[Entry]) -> Result<String, CacheCommandError> {
-    let variants = entries
-        .iter()
-        .map(|entry| Row {
-            model: entry.model.as_deref(),
-            quantization: entry.quantization,
-            bytes: entry.bytes,
-            quantize_seconds: entry.quantize_seconds,
-            last_used: entry.last_used.into(),
-            source_sha256: &entry.source_checksum,
-            maker: &entry.maker,
-            path: entry.path.clone(),
+fn json_form(cache: &Cache, entries: &[CachedVariant]) -> Result<String, Error> {
+    let row = |entry: &CachedVariant| {
+        json!({
+            "model": entry.model,
+            "quantization": entry.quantization,
+            "bytes": entry.bytes,
+            "quantize_seconds": entry.quantize_seconds,
+            "last_used": OffsetDateTime::from(entry.last_used).format(&Rfc3339).ok(),
+            "source_sha256": entry.source_checksum,
+            "maker": entry.maker,
+            "path": entry.path.display().to_string(),
         })
-        .collect();
+    };
     let root = cache.root().display().to_string();
-    Ok(serde_json::to_string_pretty(&Document { version: JSON_VERSION, root, variants })? + "\n")
+    let variants = entries.iter().map(row).collect();
+    output::json(&Document { version: JSON_VERSION, root, variants })
 }
 
 #[cfg(test)]
@@ -257,7 +224,7 @@ mod tests {
         let last = shown.lines().last().unwrap();
         assert!(last.starts_with("2 variants of 3.12 KiB in "), "{last}");
         let parsed: serde_json::Value =
-            serde_json::from_str(&json(&cache, &cache.list().unwrap()).unwrap()).unwrap();
+            serde_json::from_str(&json_form(&cache, &cache.list().unwrap()).unwrap()).unwrap();
         assert_eq!(parsed["version"], 1);
         assert_eq!(parsed["variants"][1]["source_sha256"], "0123456789abcdef");
     }

@@ -1,19 +1,19 @@
 //! `quantbench devices`: what this machine has to run models with and to measure them by, and what
 //! is missing and why.
 
+use super::output::{self, Format};
 use crate::engine::Device;
+use crate::error::{Error, Outcome};
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
 use crate::units::{format_bytes, significant};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use thiserror::Error;
 
 /// Widest line of the table.
 const WIDTH: u16 = 100;
@@ -29,47 +29,25 @@ pub struct Arguments {
     pub format: Format,
 }
 
-/// How the devices are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people, at most 100 columns wide.
-    Table,
-    /// JSON for programs.
-    Json,
-}
-
-/// Why the devices could not be shown.
-#[derive(Debug, Error)]
-pub enum DevicesError {
-    /// Standard output does not take the result.
-    #[error("the result cannot be written to standard output")]
-    Output(#[from] io::Error),
-    /// The machine could not be put into JSON.
-    #[error("the devices cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Probes this machine and prints what it found.
 ///
 /// # Errors
-/// [`DevicesError`], mostly because standard output was closed.
-pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<(), DevicesError> {
-    let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
+/// Standard output does not take it.
+pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
+    let machine = Machine::probe();
     let text = match arguments.format {
-        Format::Table => table(&Machine::probe(), backends, width),
-        Format::Json => json(&Machine::probe(), backends)?,
+        Format::Table => {
+            let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
+            table(&machine, backends, width)
+        }
+        Format::Json => json(&machine, backends)?,
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
-/// Shows a machine and llama.cpp's devices as JSON, with a line break at the end.
-///
-/// # Errors
-/// [`DevicesError::Json`].
-pub fn json(machine: &Machine, backends: &[Device]) -> Result<String, DevicesError> {
-    let document = Document { version: JSON_VERSION, machine, backends };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+fn json(machine: &Machine, backends: &[Device]) -> Result<String, Error> {
+    output::json(&Document { version: JSON_VERSION, machine, backends })
 }
 
 #[derive(Serialize)]
@@ -146,7 +124,7 @@ fn layout(rows: &[&[String]], width: u16) -> String {
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-pub fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
+fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);

@@ -1,11 +1,11 @@
 //! `quantbench list`: the runs that are stored.
 
-use super::output;
+use super::output::{self, Format};
 use crate::error::{Error, Outcome};
 use crate::report::sanitize;
 use crate::results::store::{RunHeader, Store, StoreError};
 use crate::units::format_seconds;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -26,15 +26,6 @@ pub struct Arguments {
     pub format: Format,
 }
 
-/// How runs are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people
-    Table,
-    /// JSON for programs
-    Json,
-}
-
 /// Lists the stored runs, the one begun last first.
 ///
 /// # Errors
@@ -51,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             return Ok(Outcome::Done);
         }
         Format::Table => table(&runs),
-        Format::Json => json(&runs).map_err(Error::command)?,
+        Format::Json => json(&runs)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
@@ -123,7 +114,7 @@ struct Listed<'a> {
     visits: usize,
 }
 
-fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
+fn json(runs: &[RunHeader]) -> Result<String, Error> {
     let runs = runs.iter().map(|run| Listed {
         id: &run.id,
         name: &run.name,
@@ -134,9 +125,8 @@ fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
         failed: run.failed,
         visits: run.visits,
     });
-    let document =
-        Document { format: "quantbench.list", version: JSON_VERSION, runs: runs.collect() };
-    serde_json::to_string_pretty(&document).map(|json| json + "\n")
+    let (format, version, runs) = ("quantbench.list", JSON_VERSION, runs.collect());
+    output::json(&Document { format, version, runs })
 }
 
 #[cfg(test)]

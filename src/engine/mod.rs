@@ -106,7 +106,7 @@ pub trait Model: Debug + Send + Sync {
     /// The engine's description, such as `llama 7B Q4_K - Medium`.
     fn description(&self) -> String;
 
-    /// How it turns tokens into what it is used for.
+    /// Decoder, encoder, or both.
     fn class(&self) -> ArchitectureClass;
 
     /// Number of weights.

@@ -145,8 +145,8 @@ fn line<'a>(environment: &'a Environment, trial: &'a TrialRecord, samples: Sampl
         cpu_mask: "0x0",
         cpu_strict: false,
         poll: 50,
-        type_k: settings.cache_type_k.name(),
-        type_v: settings.cache_type_v.name(),
+        type_k: settings.cache_type_k.into(),
+        type_v: settings.cache_type_v.into(),
         n_gpu_layers: settings.gpu_layers,
         n_cpu_moe: 0,
         split_mode: match settings.split_mode {

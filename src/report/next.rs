@@ -62,10 +62,10 @@ fn server_flags(settings: &Settings) -> String {
         add("-ub", Some(settings.ubatch.to_string()));
     }
     if settings.cache_type_k != default.cache_type_k {
-        add("-ctk", Some(settings.cache_type_k.name().to_owned()));
+        add("-ctk", Some(<&str>::from(settings.cache_type_k).to_owned()));
     }
     if settings.cache_type_v != default.cache_type_v {
-        add("-ctv", Some(settings.cache_type_v.name().to_owned()));
+        add("-ctv", Some(<&str>::from(settings.cache_type_v).to_owned()));
     }
     match settings.split_mode {
         SplitMode::Layer => {}

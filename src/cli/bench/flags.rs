@@ -4,6 +4,7 @@ use super::lists::Numbers;
 use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
 use crate::experiment::workloads::SpeedTest;
 use std::ffi::OsString;
+use strum::VariantNames as _;
 
 /// llama-bench's flags of several letters after one dash, with the long form that clap reads.
 const SHORT_FORMS: [(&str, &str); 9] = [
@@ -61,9 +62,8 @@ pub(super) fn prompt_and_generation(text: &str) -> Result<SpeedTest, ValueError>
 
 /// One value of a cache type flag.
 pub(super) fn cache_type(text: &str) -> Result<CacheType, ValueError> {
-    let names = || CacheType::ALL.map(CacheType::name).join(", ");
-    let found = CacheType::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| wrong(text, format!("a cache type; there are {}", names())))
+    let names = || CacheType::VARIANTS.join(", ");
+    text.parse().map_err(|_| wrong(text, format!("a cache type; there are {}", names())))
 }
 
 /// One value of `-fa`; numbers as in older versions of llama-bench.

@@ -96,13 +96,11 @@ fn backends() -> Vec<Device> {
     }]
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_well_equipped_machine_fills_the_page() {
     insta::assert_snapshot!(table(&workstation(), &backends(), WIDTH));
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_machine_that_tells_nothing_says_why_for_everything() {
     let mut machine = probe(&Tree::new(&[]), without_gpu());

@@ -25,7 +25,7 @@ pub fn can_quantize(format: GgmlType) -> bool {
 #[must_use]
 pub fn needs_importance(format: GgmlType) -> bool {
     // SAFETY: looks a number up.
-    unsafe { sys::ggml_quantize_requires_imatrix(number(format)) }
+    unsafe { sys::ggml_quantize_requires_imatrix(format.number()) }
 }
 
 /// Whole blocks as f32, appended to `values`.
@@ -51,7 +51,7 @@ pub fn dequantize(
     }
     let count = bytes.len() / block_bytes * block_weights;
     // SAFETY: returns a pointer into ggml's own table, valid for every number in GgmlType.
-    let traits = unsafe { &*sys::ggml_get_type_traits(number(format)) };
+    let traits = unsafe { &*sys::ggml_get_type_traits(format.number()) };
     let Some(to_float) = traits.to_float else {
         return Err(failed("ggml cannot turn this format into f32"));
     };
@@ -107,7 +107,7 @@ pub fn quantize(
     // allows the call from several threads.
     let written = unsafe {
         sys::ggml_quantize_chunk(
-            number(format),
+            format.number(),
             rows.as_ptr(),
             output.as_mut_ptr().cast(),
             0,
@@ -145,10 +145,6 @@ pub fn rounded(
     values(format, &quantize(format, rows, columns, importance)?)
 }
 
-fn number(format: GgmlType) -> sys::ggml_type {
-    format.number()
-}
-
 fn aligned_copy(bytes: &[u8]) -> Vec<u64> {
     let mut copy = vec![0_u64; bytes.len().div_ceil(8)];
     bytemuck::cast_slice_mut::<u64, u8>(&mut copy)[..bytes.len()].copy_from_slice(bytes);
@@ -176,7 +172,7 @@ mod tests {
         for format in GgmlType::all() {
             // SAFETY: looks a number up.
             let sizes = unsafe {
-                (sys::ggml_blck_size(number(format)), sys::ggml_type_size(number(format)))
+                (sys::ggml_blck_size(format.number()), sys::ggml_type_size(format.number()))
             };
             let expected = (
                 i64::try_from(format.block_weights()).unwrap(),

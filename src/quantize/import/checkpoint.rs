@@ -3,7 +3,8 @@
 use super::config::read_json;
 use super::error::ImportError;
 use super::float_weights;
-use crate::engine::llama::mapped_file::MappedFile;
+use crate::engine::llama::mapped_file;
+use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ struct TensorPlace {
 /// All tensors of a checkpoint, mapped.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    files: Vec<MappedFile>,
+    files: Vec<Mmap>,
     tensors: BTreeMap<String, TensorPlace>,
 }
 
@@ -84,7 +85,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: &Path) -> Result<(), ImportError> {
-        let map = MappedFile::open(path)
+        let map = mapped_file::map(path)
             .map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
         let wrong = |problem: String| ImportError::Safetensors { path: path.to_owned(), problem };
         // This checks that all offsets lie within the file and fit shapes and types.
