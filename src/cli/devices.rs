@@ -7,16 +7,17 @@ use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
+use crate::report::table::Align::Left;
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
 use crate::units::{format_bytes, significant};
 use clap::{Args, ValueEnum};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use thiserror::Error;
 
 /// Widest line of the table.
-const WIDTH: u16 = 100;
+const WIDTH: usize = 100;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -54,7 +55,8 @@ pub enum DevicesError {
 /// # Errors
 /// [`DevicesError`], mostly because standard output was closed.
 pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<(), DevicesError> {
-    let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
+    let terminal = console::Term::stdout().size_checked();
+    let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
         Format::Table => table(&Machine::probe(), backends, width),
         Format::Json => json(&Machine::probe(), backends)?,
@@ -119,34 +121,25 @@ impl Sheet {
         self.missing.push([what.to_owned(), reason.to_owned()]);
     }
 
-    fn render(self, width: u16) -> String {
-        let mut text = layout(&self.rows.iter().map(|row| &row[..]).collect::<Vec<_>>(), width);
+    fn render(self, width: usize) -> String {
+        let mut text = layout(self.rows, width);
         if !self.missing.is_empty() {
             text.push_str("\nMissing on this machine, and why:\n");
-            let rows = self.missing.iter().map(|row| &row[..]).collect::<Vec<_>>();
-            text.push_str(&layout(&rows, width));
+            text.push_str(&layout(self.missing, width));
         }
         text
     }
 }
 
-fn layout(rows: &[&[String]], width: u16) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width);
-    for row in rows {
-        table.add_row(row.iter());
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
+    // A column of room on either side.
+    let look = Look { columns: Some(width.saturating_sub(2)), ..Look::plain() };
+    terminal::text(&Table::of_words([("", Left); N], rows), &look, " ")
 }
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-pub fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
+pub fn table(machine: &Machine, backends: &[Device], width: usize) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);

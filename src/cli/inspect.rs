@@ -33,10 +33,10 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub contexts: Vec<u32>,
     /// Format of the K cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", value_enum, ignore_case = true, default_value = "f16")]
     pub cache_type_k: CacheType,
     /// Format of the V cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", value_enum, ignore_case = true, default_value = "f16")]
     pub cache_type_v: CacheType,
     /// Keep the whole context in the KV cache of layers that attend to a sliding window
     #[arg(long)]
@@ -243,11 +243,4 @@ fn contexts(header: &Header, asked: &[u32]) -> Vec<u32> {
     let mut contexts: Vec<u32> = CONTEXTS.into_iter().filter(|&context| context < limit).collect();
     contexts.push(limit);
     contexts
-}
-
-fn parse_cache_type(text: &str) -> Result<CacheType, String> {
-    CacheType::ALL
-        .into_iter()
-        .find(|cache_type| cache_type.name().eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("choose one of {}", CacheType::ALL.map(CacheType::name).join(", ")))
 }

@@ -1,11 +1,12 @@
 //! Settings: the run-time choices of one trial, with llama-bench's names and defaults.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 
 /// Number format of the K or the V cache, by ggml's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are ggml's own type names")]
 pub enum CacheType {
@@ -13,29 +14,22 @@ pub enum CacheType {
     #[default]
     F16,
     Bf16,
+    #[value(name = "q8_0")]
     Q8_0,
+    #[value(name = "q4_0")]
     Q4_0,
+    #[value(name = "q4_1")]
     Q4_1,
     #[serde(rename = "iq4_nl")]
+    #[value(name = "iq4_nl")]
     Iq4Nl,
+    #[value(name = "q5_0")]
     Q5_0,
+    #[value(name = "q5_1")]
     Q5_1,
 }
 
 impl CacheType {
-    /// All types, in the order in which an error lists them.
-    pub const ALL: [Self; 9] = [
-        Self::F32,
-        Self::F16,
-        Self::Bf16,
-        Self::Q8_0,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Iq4Nl,
-        Self::Q5_0,
-        Self::Q5_1,
-    ];
-
     /// ggml's name of the type.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -54,18 +48,22 @@ impl CacheType {
 }
 
 /// Whether attention runs as one fused operation. `Auto` leaves it to llama.cpp, per device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "self-explanatory")]
 pub enum FlashAttention {
+    // The numbers are those of older versions of llama-bench.
     #[default]
+    #[value(alias = "-1")]
     Auto,
+    #[value(aliases = ["1", "true"])]
     On,
+    #[value(aliases = ["0", "false"])]
     Off,
 }
 
 /// How a model is divided over several GPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "llama.cpp's own names")]
 pub enum SplitMode {
@@ -148,54 +146,44 @@ impl Settings {
     }
 }
 
-impl fmt::Display for Settings {
-    /// Shows only what differs from the defaults, in llama-bench's spelling: `t=4 fa=on`.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Settings {
+    /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
+    #[must_use]
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
         let default = Self::default();
-        let mut parts: Vec<String> = Vec::new();
-        if let Some(threads) = self.threads {
-            parts.push(format!("t={threads}"));
-        }
-        if self.gpu_layers != default.gpu_layers {
-            parts.push(format!("ngl={}", self.gpu_layers));
-        }
-        match self.flash_attention {
-            FlashAttention::Auto => {}
-            FlashAttention::On => parts.push("fa=on".to_owned()),
-            FlashAttention::Off => parts.push("fa=off".to_owned()),
-        }
-        if self.batch != default.batch {
-            parts.push(format!("b={}", self.batch));
-        }
-        if self.ubatch != default.ubatch {
-            parts.push(format!("ub={}", self.ubatch));
-        }
-        if self.cache_type_k != default.cache_type_k {
-            parts.push(format!("ctk={}", self.cache_type_k.name()));
-        }
-        if self.cache_type_v != default.cache_type_v {
-            parts.push(format!("ctv={}", self.cache_type_v.name()));
-        }
-        match self.split_mode {
-            SplitMode::Layer => {}
-            SplitMode::None => parts.push("sm=none".to_owned()),
-            SplitMode::Row => parts.push("sm=row".to_owned()),
-        }
-        if self.main_gpu != default.main_gpu {
-            parts.push(format!("mg={}", self.main_gpu));
-        }
-        if !self.kv_offload {
-            parts.push("nkvo=1".to_owned());
-        }
-        if !self.mmap {
-            parts.push("mmap=0".to_owned());
-        }
-        if self.swa_full {
-            parts.push("swa-full".to_owned());
-        }
-        if parts.is_empty() {
+        let mut changed: Vec<(&'static str, String)> = Vec::new();
+        let mut add = |flag, differs: bool, value: &dyn fmt::Display| {
+            changed.extend(differs.then(|| (flag, value.to_string())));
+        };
+        add("t", self.threads != default.threads, &self.threads.unwrap_or_default());
+        add("ngl", self.gpu_layers != default.gpu_layers, &self.gpu_layers);
+        let on = self.flash_attention == FlashAttention::On;
+        add("fa", self.flash_attention != default.flash_attention, if on { &"on" } else { &"off" });
+        add("b", self.batch != default.batch, &self.batch);
+        add("ub", self.ubatch != default.ubatch, &self.ubatch);
+        add("ctk", self.cache_type_k != default.cache_type_k, &self.cache_type_k.name());
+        add("ctv", self.cache_type_v != default.cache_type_v, &self.cache_type_v.name());
+        let by_row = self.split_mode == SplitMode::Row;
+        add("sm", self.split_mode != default.split_mode, if by_row { &"row" } else { &"none" });
+        add("mg", self.main_gpu != default.main_gpu, &self.main_gpu);
+        add("nkvo", !self.kv_offload, &1);
+        add("mmap", !self.mmap, &0);
+        add("swa-full", self.swa_full, &"");
+        changed
+    }
+}
+
+impl fmt::Display for Settings {
+    /// Shows only what differs from the defaults: `t=4 fa=on`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed = self.changed();
+        let parts = changed.iter().map(|(flag, value)| match value.as_str() {
+            "" => (*flag).to_owned(),
+            value => format!("{flag}={value}"),
+        });
+        if changed.is_empty() {
             return formatter.pad("defaults");
         }
-        formatter.pad(&parts.join(" "))
+        formatter.pad(&parts.collect::<Vec<_>>().join(" "))
     }
 }

@@ -1,8 +1,8 @@
 //! What stands above a comparison: which run, when, on what.
 
-use super::text::{NO_BREAK_SPACE, count, sanitize};
+use super::text::{NO_BREAK_SPACE, sanitize};
 use crate::results::record::RunRecord;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -17,7 +17,7 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
     let environment = &run.environment;
     let mut of_machine = vec![sanitize(&environment.cpu)];
     if environment.physical_cores > 0 {
-        of_machine.push(count(usize::try_from(environment.physical_cores).unwrap_or(0), "core"));
+        of_machine.push(count(environment.physical_cores, "core"));
     }
     if environment.memory_bytes > 0 {
         of_machine.push(format!("{} memory", format_bytes(environment.memory_bytes)));
