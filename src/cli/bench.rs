@@ -71,46 +71,23 @@ pub struct Arguments {
     /// Layers on the GPU [-1: all]
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     n_gpu_layers: Vec<Numbers<i32>>,
-    /// Flash attention: on, off, auto [auto]
+    /// Flash attention [auto]
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        value_enum,
         ignore_case = true,
-        hide_possible_values = true
+        allow_hyphen_values = true
     )]
     flash_attn: Vec<FlashAttention>,
     /// Types of the K cache [f16]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        value_enum,
-        ignore_case = true,
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     cache_type_k: Vec<CacheType>,
     /// Types of the V cache [f16]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        value_enum,
-        ignore_case = true,
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     cache_type_v: Vec<CacheType>,
-    /// Division over several GPUs: none, layer, row [layer]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        value_enum,
-        ignore_case = true,
-        hide_possible_values = true
-    )]
+    /// Division over several GPUs [layer]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     split_mode: Vec<SplitMode>,
     /// The GPU used alone or for small tensors [0]
     #[arg(long, value_name = "LIST")]

@@ -33,10 +33,10 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub contexts: Vec<u32>,
     /// Format of the K cache
-    #[arg(long, value_name = "TYPE", value_enum, ignore_case = true, default_value = "f16")]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_k: CacheType,
     /// Format of the V cache
-    #[arg(long, value_name = "TYPE", value_enum, ignore_case = true, default_value = "f16")]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_v: CacheType,
     /// Keep the whole context in the KV cache of layers that attend to a sliding window
     #[arg(long)]

@@ -127,8 +127,8 @@ fn title(summary: &Summary, model: &ModelSummary, x: &Axis, y: &Axis) -> String 
         Some(format!("; {}, the reference, has 0 at {size}", sanitize(&row.label)))
     });
     let reference = reference.unwrap_or_default();
-    let several = summary.models.len() > 1;
-    let whose = several.then(|| format!("{}: ", sanitize(&model.name))).unwrap_or_default();
+    let whose = (summary.models.len() > 1).then(|| format!("{}: ", sanitize(&model.name)));
+    let whose = whose.unwrap_or_default();
     format!("{whose}{} over {}{reference}", y.title, x.title)
 }
 

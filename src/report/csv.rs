@@ -32,8 +32,11 @@ struct Line<'a> {
     row: &'a Row,
 }
 
+/// What stands in a column.
+type Field = fn(&Line<'_>) -> String;
+
 /// Columns before the figures.
-const ABOUT: [(&str, fn(&Line<'_>) -> String); 15] = [
+const ABOUT: [(&str, Field); 15] = [
     ("run", |it| it.run.id.clone()),
     ("model", |it| sanitize(&it.row.model)),
     ("variant", |it| sanitize(&it.row.label)),

@@ -154,8 +154,8 @@ impl View<'_> {
             Some(_) => " regardless of them",
             None => "",
         };
-        let several_settings = self.model.groups.len() > 1;
-        let with = several_settings.then(|| format!(" with {}", row.settings)).unwrap_or_default();
+        let with = (self.model.groups.len() > 1).then(|| format!(" with {}", row.settings));
+        let with = with.unwrap_or_default();
         let equals = match self.names(&choice.equals).as_slice() {
             [] => None,
             [one] => Some(format!("{one} comes")),
@@ -178,8 +178,8 @@ impl View<'_> {
 
     /// The model's name behind a word, where there are several.
     fn model_among(&self, word: &str) -> String {
-        let several = self.summary.models.len() > 1;
-        several.then(|| format!("{word}{}", sanitize(&self.model.name))).unwrap_or_default()
+        let name = (self.summary.models.len() > 1).then(|| sanitize(&self.model.name));
+        name.map(|name| format!("{word}{name}")).unwrap_or_default()
     }
 
     /// Size, speed and divergence of a row against its baseline, as parts of "it is …".

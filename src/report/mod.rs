@@ -129,7 +129,7 @@ pub trait Renderer {
 /// # Errors
 /// Only if a value of the record has no form in that format.
 pub fn render(
-    format: impl Renderer,
+    format: impl Renderer + Copy,
     run: &RunRecord,
     options: &RenderOptions,
 ) -> Result<Vec<u8>, ReportError> {

@@ -264,5 +264,5 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
 
 /// The lines of a table as one text, each behind an indent.
 pub(crate) fn text(table: &Table, look: &Look, indent: &str) -> String {
-    draw(table, look).iter().map(|line| format!("{indent}{line}\n")).collect()
+    draw(table, look).iter().flat_map(|line| [indent, line.as_str(), "\n"]).collect()
 }

@@ -179,8 +179,8 @@ impl<'a> Measured<'a> {
     /// ` (chat)`, if a model's class has several.
     fn whose(&self, model: &Model<'_>) -> String {
         let of_class = self.models.iter().filter(|it| it.architecture == model.architecture);
-        let several = of_class.count() > 1;
-        several.then(|| format!(" ({})", sanitize(&model.trial.model))).unwrap_or_default()
+        let whose = (of_class.count() > 1).then(|| format!(" ({})", sanitize(&model.trial.model)));
+        whose.unwrap_or_default()
     }
 
     /// What was measured of a class in a use case.
@@ -197,7 +197,7 @@ impl<'a> Measured<'a> {
         let models = self.models.iter().filter(|model| model.architecture == class);
         let told =
             models.filter_map(|model| Some(format!("{}{}", told(model)?, self.whose(model))));
-        joined(told.collect(), "; ")
+        joined(told, "; ")
     }
 
     pub(super) fn context(&self, class: Architecture) -> Option<String> {
@@ -209,7 +209,7 @@ impl<'a> Measured<'a> {
     pub(super) fn speed(&self, class: Architecture) -> Option<String> {
         if class != Architecture::RetrievalAugmented {
             let told = |model: &Model<'_>| {
-                joined(self.speeds(model).into_iter().chain(vision(model)).collect(), "; ")
+                joined(self.speeds(model).into_iter().chain(vision(model)), "; ")
             };
             return self.of_class(class, told);
         }
@@ -240,12 +240,13 @@ impl<'a> Measured<'a> {
             }
             _ => None,
         });
-        joined(told.collect(), ", ")
+        joined(told, ", ")
     }
 }
 
 /// `None` of nothing.
-fn joined(parts: Vec<String>, separator: &str) -> Option<String> {
+fn joined(parts: impl IntoIterator<Item = String>, separator: &str) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().collect();
     (!parts.is_empty()).then(|| parts.join(separator))
 }
 
