@@ -240,8 +240,7 @@ fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
     let test = |prompt_tokens, generated_tokens| SpeedTest {
         prompt_tokens,
         generated_tokens,
-        depth: 0,
-        embedded_texts: 0,
+        ..SpeedTest::default()
     };
     let of_one_depth: Vec<SpeedTest> = prompts
         .into_iter()

@@ -19,7 +19,7 @@ impl Renderer for Csv {
         summary: &Summary,
         _: &RenderOptions,
     ) -> Result<Vec<u8>, ReportError> {
-        write(run, summary).map_err(|source| ReportError::Csv { run: run.id.clone(), source })
+        write(run, summary).map_err(ReportError::of(run, "CSV"))
     }
 }
 

@@ -34,15 +34,10 @@ impl Renderer for Json {
             summary: shown(run, summary),
         };
         let mut json =
-            serde_json::to_vec_pretty(&document).map_err(|error| json_error(run, error))?;
+            serde_json::to_vec_pretty(&document).map_err(ReportError::of(run, "JSON"))?;
         json.push(b'\n');
         Ok(json)
     }
-}
-
-/// The error of a run that serde cannot write.
-pub(super) fn json_error(run: &RunRecord, source: serde_json::Error) -> ReportError {
-    ReportError::Json { run: run.id.clone(), source }
 }
 
 /// Adds one line of JSON.

@@ -1,6 +1,6 @@
 //! JSONL: the record and the summary of each trial on a line of its own.
 
-use super::json::{ShownRow, VERSION, json_error, push_line, shown_row};
+use super::json::{ShownRow, VERSION, push_line, shown_row};
 use super::{RenderOptions, Renderer, ReportError};
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
@@ -41,7 +41,7 @@ impl Renderer for Jsonl {
                 trial,
                 summary: shown_row(run, summary, position),
             };
-            push_line(&mut lines, &line).map_err(|error| json_error(run, error))?;
+            push_line(&mut lines, &line).map_err(ReportError::of(run, "JSON"))?;
         }
         Ok(lines)
     }

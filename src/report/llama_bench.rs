@@ -4,7 +4,7 @@
 //! Source: llama.cpp, tools/llama-bench/llama-bench.cpp (`test::get_fields`, `printer` and its kinds). Fields
 //! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
 
-use super::json::{json_error, push_line};
+use super::json::push_line;
 use super::{RenderOptions, Renderer, ReportError, terminal};
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::SpeedTest;
@@ -46,15 +46,14 @@ impl Renderer for BenchFormat {
         match self {
             Self::Table => terminal::Terminal.render(run, summary, options),
             Self::Md => Ok(markdown(&rows().collect::<Vec<_>>(), run).into_bytes()),
-            Self::Csv => csv(&rows().collect::<Vec<_>>(), run)
-                .map_err(|source| ReportError::Csv { run: run.id.clone(), source }),
+            Self::Csv => csv(&rows().collect::<Vec<_>>(), run).map_err(ReportError::of(run, "CSV")),
             Self::Json => serde_json::to_vec_pretty(&rows().collect::<Vec<_>>())
                 .map(|json| [json.as_slice(), b"\n"].concat())
-                .map_err(|error| json_error(run, error)),
+                .map_err(ReportError::of(run, "JSON")),
             Self::Jsonl => {
                 let mut lines = Vec::new();
                 for row in rows() {
-                    push_line(&mut lines, &row).map_err(|error| json_error(run, error))?;
+                    push_line(&mut lines, &row).map_err(ReportError::of(run, "JSON"))?;
                 }
                 Ok(lines)
             }
@@ -201,7 +200,7 @@ fn text(value: Value) -> String {
 fn csv(rows: &[Row<'_>], run: &RunRecord) -> Result<Vec<u8>, ::csv::Error> {
     let in_csv = |(name, _): &(&'static str, Value)| !NOT_IN_CSV.contains(name);
     // Where nothing was measured there are names all the same.
-    let test = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth: 0, embedded_texts: 0 };
+    let test = SpeedTest::default();
     let blank =
         run.trials.first().map(|it| Row::of(&run.environment, it, test, run.started).fields());
     let names = blank.into_iter().flatten().filter(in_csv).map(|(name, _)| name);

@@ -89,25 +89,23 @@ impl Default for RenderOptions {
     }
 }
 
-/// Why a report could not be made.
+/// Why a report could not be made: a value of the record has no form in the format.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A value could not be written as JSON.
-    #[error("run '{run}' could not be written as JSON")]
-    Json {
-        /// The run.
-        run: String,
-        /// What serde says.
-        source: serde_json::Error,
-    },
-    /// A value could not be written as CSV.
-    #[error("run '{run}' could not be written as CSV")]
-    Csv {
-        /// The run.
-        run: String,
-        /// What the writer says.
-        source: ::csv::Error,
-    },
+#[error("run '{run}' could not be written as {format}")]
+pub struct ReportError {
+    run: String,
+    format: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ReportError {
+    /// What a writer of the format says of a run.
+    fn of<E: std::error::Error + Send + Sync + 'static>(
+        run: &RunRecord,
+        format: &'static str,
+    ) -> impl Fn(E) -> Self {
+        move |source| Self { run: run.id.clone(), format, source: Box::new(source) }
+    }
 }
 
 /// What shows a run: a format, or a choice of several.
