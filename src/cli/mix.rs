@@ -16,6 +16,7 @@ use crate::files::{Place, folder_of};
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{MixReport, Target};
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, Scratch};
 use crate::model::gguf::GgmlType;
 use crate::model::resolve::{self, SourceFile};
@@ -211,10 +212,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &source.artifact);
         let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
-            source: source.artifact.path.clone(),
-            output: product.path().to_owned(),
+            source: source.artifact.as_input(),
+            output: ArtifactRef::output(product.path()),
             recipe,
-            importance: arguments.imatrix.clone(),
+            importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
             threads: arguments.threads,
             maker: maker(),
         }));
@@ -311,17 +312,17 @@ fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<M
         (None, None, kld) => Target::Divergence(kld.unwrap_or_default()),
     };
     Ok(MixJob {
-        source: from.source.artifact.path.clone(),
-        output: from.output.to_owned(),
-        scratch: folder_of(from.text).to_owned(),
+        source: from.source.artifact.as_input(),
+        output: ArtifactRef::output(from.output),
+        scratch: ArtifactRef::scratch(folder_of(from.text)),
         reference_budget_bytes: REFERENCE_BUDGET,
-        ledger,
-        text: from.text.to_owned(),
+        ledger: ArtifactRef::place("ledger", &ledger),
+        text: ArtifactRef::here(from.text),
         context: arguments.context,
         chunks: arguments.chunks,
         types: names(&arguments.types),
         measured_types: names(&arguments.measure),
-        importance: arguments.imatrix.clone(),
+        importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
         target,
         layers_per_group: arguments.layers_per_group,
         revisions: arguments.revisions,

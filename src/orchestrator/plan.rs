@@ -9,7 +9,7 @@ use crate::experiment::settings::Settings;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::quantization::Quantization;
-use crate::results::record::TrialRecord;
+use crate::results::record::{HostId, TrialRecord};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -173,6 +173,7 @@ impl Plan {
             quantization: variant.quantization,
             label: variant.label.clone(),
             engine: variant.engine.clone(),
+            host: HostId::default(),
             is_reference: trial.is_reference,
             settings: trial.settings.clone(),
             artifact: None,

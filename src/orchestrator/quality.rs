@@ -7,6 +7,7 @@ use super::plan::PlannedTrial;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::QualityPlan;
 use crate::files::folder_of;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, CacheError, Scratch};
 use crate::workload::jobs::{QualityJob, ReferenceUse};
 use std::fs;
@@ -19,7 +20,7 @@ pub struct ReferenceLogits<'a> {
     cache: &'a Cache,
     experiment: &'a Experiment,
     /// The text of the model that was visited last: trials of a model follow one another.
-    text: Option<(usize, Scratch)>,
+    text: Option<(usize, ArtifactRef, Scratch)>,
     current: Option<Shelved>,
 }
 
@@ -56,18 +57,22 @@ impl<'a> ReferenceLogits<'a> {
     }
 
     /// Writes a model's text where workers can read it, unless it is there.
-    fn text(&mut self, model_position: usize, plan: &QualityPlan) -> Result<PathBuf, QualityError> {
-        if let Some((position, text)) = &self.text
+    fn text(
+        &mut self,
+        model_position: usize,
+        plan: &QualityPlan,
+    ) -> Result<ArtifactRef, QualityError> {
+        if let Some((position, text, _)) = &self.text
             && *position == model_position
         {
-            return Ok(text.path().to_owned());
+            return Ok(text.clone());
         }
-        let text = self.cache.scratch("evaluation-text")?;
-        let path = text.path().to_owned();
-        fs::write(&path, &plan.text)
-            .map_err(|source| QualityError::Write { path: path.clone(), source })?;
-        self.text = Some((model_position, text));
-        Ok(path)
+        let written = self.cache.scratch("evaluation-text")?;
+        fs::write(written.path(), &plan.text)
+            .map_err(|source| QualityError::Write { path: written.path().to_owned(), source })?;
+        let text = ArtifactRef::text(plan.text.as_bytes(), written.path());
+        self.text = Some((model_position, text.clone(), written));
+        Ok(text)
     }
 
     /// The quality job of a trial; `None` if quality is not measured.
@@ -85,15 +90,15 @@ impl<'a> ReferenceLogits<'a> {
             // The reference before is no longer needed; its file goes before the next one comes.
             self.current = None;
             let file = self.cache.scratch("reference")?;
-            let path = file.path().to_owned();
+            let budget_bytes = plan.reference_budget_bytes.min(room(file.path()));
+            let logits = logits(&file);
             self.current =
                 Some(Shelved { model_position: trial.model_position, file, complete: false });
-            let budget_bytes = plan.reference_budget_bytes.min(room(&path));
-            ReferenceUse::Write { path, budget_bytes }
+            ReferenceUse::Write { file: logits, budget_bytes }
         } else {
             match &self.current {
                 Some(it) if it.complete && it.model_position == trial.model_position => {
-                    ReferenceUse::Read { path: it.file.path().to_owned() }
+                    ReferenceUse::Read { file: logits(&it.file) }
                 }
                 // The reference failed: perplexity is measured all the same.
                 _ => ReferenceUse::None,
@@ -117,6 +122,11 @@ impl<'a> ReferenceLogits<'a> {
             current.complete = true;
         }
     }
+}
+
+/// The one file of log-probabilities that there is at a time, where a job writes or reads it.
+fn logits(file: &Scratch) -> ArtifactRef {
+    ArtifactRef::place("reference-logits", file.path())
 }
 
 /// Half of what is free on the disk of a file, bytes: less of the reference is kept rather than none.

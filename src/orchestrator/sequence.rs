@@ -2,11 +2,10 @@
 //!
 //! For each variant a worker loads it while the monitor watches, every test and prompt is processed
 //! and recorded, the monitor stops and returns what was used.
-//! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
+//! How a worker is started is in `host/`, what is shown in `display/`, what is kept in
 //! `store_writer.rs`.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::launcher::Launcher;
 use super::plan::{Plan, PlannedTrial};
 use super::quality::{QualityError, ReferenceLogits};
 use super::schedule::{PlannedVisit, Purpose};
@@ -15,8 +14,9 @@ use super::tasks::TaskInputs;
 use super::variants::{VariantError, VariantOutcome, prepare_variant};
 use super::worker_run::{Limits, Report, run_worker};
 use crate::experiment::resolved::Experiment;
+use crate::host::Host;
 use crate::model::cache::Cache;
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::{VisitJob, WorkloadJob};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Everything that a run needs.
-pub struct Benchmark<'a, L: Launcher> {
+pub struct Benchmark<'a, H: Host> {
     /// What is measured and how often.
     pub experiment: &'a Experiment,
     /// The variants and trials it comes to.
@@ -33,12 +33,12 @@ pub struct Benchmark<'a, L: Launcher> {
     pub strategy: Box<dyn Strategy + 'a>,
     /// Where variants and scratch files are.
     pub cache: &'a Cache,
-    /// Starts the workers.
-    pub launcher: L,
+    /// Where the workers run.
+    pub host: H,
     /// Is told what happens.
     pub listener: Box<dyn Listener + 'a>,
-    /// Memory of the machine, bytes, to explain why a worker was killed.
-    pub machine_bytes: Option<u64>,
+    /// What that is, as it is stored.
+    pub host_record: HostRecord,
     /// The run, with what it measured before an interruption.
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
@@ -61,13 +61,16 @@ pub enum SequenceError {
     Quality(#[from] QualityError),
 }
 
-impl<L: Launcher> Benchmark<'_, L> {
+impl<H: Host> Benchmark<'_, H> {
     /// Runs the benchmark. Returns the run; its `finished` is `None` if the user stopped it.
     ///
     /// # Errors
     /// What was measured cannot be kept or files cannot be written at all. That trials fail is no
     /// error: they say why, and the run goes on.
     pub async fn run(mut self) -> Result<RunRecord, SequenceError> {
+        if !self.run.hosts.iter().any(|known| known.id == self.host_record.id) {
+            self.run.hosts.push(self.host_record.clone());
+        }
         let ahead = self.strategy.ahead(&self.known());
         let variants: BTreeSet<usize> =
             ahead.iter().map(|visit| self.plan.trials[visit.trial].variant).collect();
@@ -82,10 +85,10 @@ impl<L: Launcher> Benchmark<'_, L> {
         }
         let mut logits = ReferenceLogits::new(self.cache, self.experiment);
         let tasks = TaskInputs::new(self.cache, self.experiment)?;
-        while !self.launcher.is_interrupted() {
+        while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
-                    self.run.finished = Some(self.launcher.now());
+                    self.run.finished = Some(self.host.now());
                     break;
                 }
                 Step::Add(trial) => self.add_trial(*trial).await?,
@@ -127,7 +130,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 
     /// Makes a variant or finds it in the cache, and notes its file in its trials.
     async fn make_variant(&mut self, position: usize) -> Result<(), SequenceError> {
-        if self.launcher.is_interrupted() {
+        if self.host.is_interrupted() {
             return Ok(());
         }
         let variant = self.plan.variants[position].clone();
@@ -136,7 +139,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let limits = self.limits();
         let listener = self.listener.as_mut();
         let outcome =
-            prepare_variant(&variant, self.cache, &mut self.launcher, limits, listener).await?;
+            prepare_variant(&variant, self.cache, &mut self.host, limits, listener).await?;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
@@ -169,25 +172,29 @@ impl<L: Launcher> Benchmark<'_, L> {
         workloads: Vec<WorkloadJob>,
         cold_load: bool,
     ) -> Result<Option<Report>, SequenceError> {
+        let trial = &mut self.run.trials[visit.trial];
+        if trial.facts.is_none() {
+            trial.host = self.host_record.id.clone();
+        }
         let trial = &self.run.trials[visit.trial];
         let Some(artifact) = &trial.artifact else { return Ok(None) };
         let job = Job::Visit(VisitJob {
-            model: artifact.path.clone(),
+            model: artifact.as_input(),
             settings: trial.settings.clone(),
             cold_load,
             workloads,
         });
-        let started = self.launcher.now();
+        let started = self.host.now();
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
-        let report = run_worker(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
+        let report = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
         let known = &mut self.run.trials[visit.trial].left_out;
         for left_out in &report.left_out {
             if !known.contains(left_out) {
                 known.push(left_out.clone());
             }
         }
-        let length = (self.launcher.now() - started).try_into().unwrap_or_default();
+        let length = (self.host.now() - started).try_into().unwrap_or_default();
         self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
         Ok(Some(report))
     }
@@ -196,13 +203,17 @@ impl<L: Launcher> Benchmark<'_, L> {
         let length = self.experiment.cool_down;
         if length > Duration::ZERO {
             self.listener.on_event(&BenchmarkEvent::Paused(length))?;
-            self.launcher.pause(length).await;
+            self.host.pause(length).await;
         }
         Ok(())
     }
 
     fn limits(&self) -> Limits {
-        Limits { silence: self.experiment.phase_limit, machine_bytes: self.machine_bytes }
+        let memory_bytes = self.host_record.environment.memory_bytes;
+        Limits {
+            silence: self.experiment.phase_limit,
+            machine_bytes: Some(memory_bytes).filter(|&bytes| bytes > 0),
+        }
     }
 }
 

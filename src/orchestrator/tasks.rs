@@ -2,15 +2,16 @@
 
 use super::quality::QualityError;
 use crate::experiment::resolved::Experiment;
-use crate::experiment::tasks::CorpusPlan;
-use crate::model::artifact::Artifact;
+use crate::experiment::tasks::{CorpusPlan, Question};
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, Scratch};
 use crate::workload::jobs::TaskJob;
 use crate::workload::tasks::retrieve::CorpusJob;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// The jobs of all tasks, by model; their files are deleted with it.
 #[derive(Debug)]
@@ -21,28 +22,36 @@ pub struct TaskInputs {
 
 /// Lists that workers read, each written once, by what tells them apart.
 #[derive(Debug, Default)]
-struct Files(Vec<(String, Scratch)>);
+struct Files(Vec<(String, ArtifactRef, Scratch)>);
 
 impl Files {
-    /// Where the list is.
-    fn path<T: Serialize>(
+    /// The file of a list.
+    fn of<T: Serialize>(
         &mut self,
         cache: &Cache,
         checksum: &str,
         list: &[T],
-    ) -> Result<PathBuf, QualityError> {
-        if let Some((_, file)) = self.0.iter().find(|(known, _)| known == checksum) {
-            return Ok(file.path().to_owned());
+    ) -> Result<ArtifactRef, QualityError> {
+        if let Some((_, file, _)) = self.0.iter().find(|(known, ..)| known == checksum) {
+            return Ok(file.clone());
         }
-        let file = cache.scratch("questions")?;
-        let path = file.path().to_owned();
+        let written = cache.scratch("questions")?;
         // Plain data with string keys always serializes.
         let json = serde_json::to_vec(list).unwrap_or_default();
-        fs::write(&path, json)
-            .map_err(|source| QualityError::Write { path: path.clone(), source })?;
-        self.0.push((checksum.to_owned(), file));
-        Ok(path)
+        fs::write(written.path(), &json)
+            .map_err(|source| QualityError::Write { path: written.path().to_owned(), source })?;
+        let file = ArtifactRef::text(&json, written.path());
+        self.0.push((checksum.to_owned(), file.clone(), written));
+        Ok(file)
     }
+}
+
+/// The pictures that questions show.
+fn pictures(folder: &Path, questions: &[Question]) -> ArtifactRef {
+    let pictures = questions.iter().filter_map(Question::picture);
+    let files: BTreeMap<String, String> =
+        pictures.map(|picture| (picture.name.clone(), picture.checksum.clone())).collect();
+    ArtifactRef::folder(folder, &files)
 }
 
 /// What a worker needs to find passages; which model embeds them is filled in with the visit.
@@ -55,12 +64,12 @@ fn corpus_job(
     let encoder_checksum =
         encoder.map(|path| cache.checksum(path, &mut |_| ())).transpose()?.unwrap_or_default();
     Ok(CorpusJob {
-        passages: files.path(cache, &corpus.checksum, &corpus.passages)?,
+        passages: files.of(cache, &corpus.checksum, &corpus.passages)?,
         prefix: corpus.prefix.clone(),
         chunk_tokens: corpus.chunk_tokens,
-        index: cache.indexes()?,
+        index: ArtifactRef::place("indexes", &cache.indexes()?),
         checksum: format!("{}-{encoder_checksum}", corpus.checksum),
-        encoder: corpus.encoder.clone(),
+        encoder: encoder.map(|path| ArtifactRef::input(&encoder_checksum, path, 0)),
         template: corpus.template.clone(),
         top: corpus.top,
     })
@@ -80,7 +89,7 @@ impl TaskInputs {
             experiment.workloads_of(model).tasks.iter().map(move |it| (model, it))
         });
         for (model, task) in tasks {
-            let path = files.path(cache, &task.checksum, &task.questions)?;
+            let path = files.of(cache, &task.checksum, &task.questions)?;
             let corpus = match &task.corpus {
                 None => None,
                 Some(corpus) => Some(corpus_job(cache, corpus, &mut files)?),
@@ -94,7 +103,7 @@ impl TaskInputs {
                 chat_template_kwargs: task.chat_template_kwargs.clone(),
                 separator: task.separator.clone(),
                 corpus,
-                pictures: task.pictures.clone(),
+                pictures: task.pictures.as_deref().map(|folder| pictures(folder, &task.questions)),
                 projector: None,
             });
         }
@@ -113,7 +122,7 @@ impl TaskInputs {
     ) -> Vec<TaskJob> {
         let mut jobs = self.jobs.get(position).cloned().unwrap_or_default();
         for job in jobs.iter_mut().filter(|job| job.pictures.is_some()) {
-            job.projector = projector.map(|projector| projector.path.clone());
+            job.projector = projector.map(Artifact::as_input);
         }
         for corpus in jobs.iter_mut().filter_map(|job| job.corpus.as_mut()) {
             if corpus.encoder.is_none() {
@@ -121,7 +130,8 @@ impl TaskInputs {
             }
             let name = Sha256::digest(corpus.checksum.as_bytes());
             let name = name.iter().take(16).fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
-            corpus.index.push(format!("{name}.index"));
+            let name = format!("{name}.index");
+            corpus.index = ArtifactRef::place(&name, &corpus.index.path.join(&name));
         }
         jobs
     }

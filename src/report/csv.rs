@@ -36,8 +36,9 @@ struct Line<'a> {
 type Field = fn(&Line<'_>) -> String;
 
 /// Columns before the figures.
-const ABOUT: [(&str, Field); 15] = [
+const ABOUT: [(&str, Field); 16] = [
     ("run", |it| it.run.id.clone()),
+    ("host", |it| sanitize(&it.trial.host.name)),
     ("model", |it| sanitize(&it.row.model)),
     ("variant", |it| sanitize(&it.row.label)),
     ("quantization", |it| it.trial.quantization.to_string()),

@@ -42,7 +42,7 @@ impl Renderer for BenchFormat {
         summary: &Summary,
         options: &RenderOptions,
     ) -> Result<Vec<u8>, ReportError> {
-        let rows = || run.trials.iter().flat_map(|trial| rows(&run.environment, trial));
+        let rows = || run.trials.iter().flat_map(|trial| rows(run.environment_of(trial), trial));
         match self {
             Self::Table => terminal::Terminal.render(run, summary, options),
             Self::Md => Ok(markdown(&rows().collect::<Vec<_>>(), run).into_bytes()),
@@ -201,8 +201,10 @@ fn csv(rows: &[Row<'_>], run: &RunRecord) -> Result<Vec<u8>, ::csv::Error> {
     let in_csv = |(name, _): &(&'static str, Value)| !NOT_IN_CSV.contains(name);
     // Where nothing was measured there are names all the same.
     let test = SpeedTest::default();
-    let blank =
-        run.trials.first().map(|it| Row::of(&run.environment, it, test, run.started).fields());
+    let blank = run
+        .trials
+        .first()
+        .map(|it| Row::of(run.environment_of(it), it, test, run.started).fields());
     let names = blank.into_iter().flatten().filter(in_csv).map(|(name, _)| name);
     let mut bytes = names.collect::<Vec<_>>().join(",").into_bytes();
     bytes.push(b'\n');
@@ -309,7 +311,10 @@ fn commit(environment: &Environment) -> String {
             .find(is_commit)
             .map(str::to_owned)
     };
-    words(&environment.llama_cpp)
+    environment
+        .engines
+        .iter()
+        .find_map(|engine| words(&engine.version))
         .or_else(|| words(&environment.quantbench))
         .unwrap_or_else(|| environment.quantbench.clone())
 }

@@ -106,12 +106,12 @@ fn legend(table: &Table) -> Option<String> {
 }
 
 fn environment(run: &RunRecord) -> String {
-    let environment = &run.environment;
+    let environment = run.environment();
     let governor = environment.governor.as_ref().map(|name| format!(", governor {name}"));
     format!(
-        "Measured by quantbench {} with llama.cpp {} ({}), {}{}.",
+        "Measured by quantbench {} with {} ({}), {}{}.",
         escape(&sanitize(&environment.quantbench)),
-        escape(&sanitize(&environment.llama_cpp)),
+        escape(&sanitize(&environment.engines_in_words())),
         escape(&sanitize(&environment.build)),
         count(environment.logical_cpus, "logical processor"),
         escape(&sanitize(&governor.unwrap_or_default())),

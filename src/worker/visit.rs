@@ -30,7 +30,7 @@ pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
     let Tools { reporter, .. } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
-        for part in all_parts(&job.model) {
+        for part in all_parts(&job.model.path) {
             page_cache::drop_file(&part)?;
         }
         load(tools, job, true)?;
@@ -55,7 +55,7 @@ fn load(
     let Tools { engine, clock, reporter } = tools;
     let start = clock.now();
     let model = engine
-        .load(&job.model, &job.settings, LoadExtent::Everything)
+        .load(&job.model.path, &job.settings, LoadExtent::Everything)
         .map_err(|error| in_words(&error))?;
     let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
     let facts = facts(model.as_ref(), &job.settings);
@@ -239,14 +239,14 @@ impl Visit<'_> {
         prompter: &Prompter,
         progress: crate::workload::Progress<'_>,
     ) -> Result<Result<tasks::TaskRun, TaskError>, String> {
-        let questions: Vec<Question> = read_list(&task.questions)?;
+        let questions: Vec<Question> = read_list(&task.questions.path)?;
         let corpus = task.corpus.as_ref();
         let passages: Option<Vec<String>> =
-            corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
-        let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
+            corpus.map(|corpus| read_list(&corpus.passages.path)).transpose()?;
+        let encoder = corpus.and_then(|corpus| corpus.encoder.as_ref()).map(|file| {
             self.tools
                 .engine
-                .load(path, self.settings, LoadExtent::Everything)
+                .load(&file.path, self.settings, LoadExtent::Everything)
                 .map_err(|error| in_words(&error))
         });
         let encoder = encoder.transpose()?;
@@ -267,11 +267,12 @@ impl Visit<'_> {
                 job,
                 encoder: encoder.as_deref(),
             }),
-            images: task
-                .pictures
-                .as_deref()
-                .zip(task.projector.as_deref())
-                .map(|(folder, projector)| tasks::ImageSet { folder, projector }),
+            images: task.pictures.as_ref().zip(task.projector.as_ref()).map(
+                |(folder, projector)| tasks::ImageSet {
+                    folder: &folder.path,
+                    projector: &projector.path,
+                },
+            ),
         };
         Ok(tasks::run(self.model, self.settings, &request, progress))
     }
@@ -297,18 +298,19 @@ impl Visit<'_> {
         progress: crate::workload::Progress<'_>,
     ) -> Result<Vec<BufferMemory>, String> {
         let Self { model, settings, tools: Tools { reporter, .. }, .. } = *self;
-        let text = std::fs::read_to_string(&job.text)
-            .map_err(|error| format!("cannot read the text {}: {error}", job.text.display()))?;
+        let text = std::fs::read_to_string(&job.text.path).map_err(|error| {
+            format!("cannot read the text {}: {error}", job.text.path.display())
+        })?;
         let request = quality::Request {
             text: &text,
             context: job.context,
             chunks: job.chunks,
             reference: match &job.reference {
                 ReferenceUse::None => quality::Reference::None,
-                ReferenceUse::Write { path, budget_bytes } => {
-                    quality::Reference::Write { path, budget_bytes: *budget_bytes }
+                ReferenceUse::Write { file, budget_bytes } => {
+                    quality::Reference::Write { path: &file.path, budget_bytes: *budget_bytes }
                 }
-                ReferenceUse::Read { path } => quality::Reference::Read { path },
+                ReferenceUse::Read { file } => quality::Reference::Read { path: &file.path },
             },
             precision: job.precision,
         };
@@ -341,7 +343,7 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), S
     let Tools { engine, reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
     let model = engine
-        .load(&job.model, &job.settings, LoadExtent::MemoryPlan)
+        .load(&job.model.path, &job.settings, LoadExtent::MemoryPlan)
         .map_err(|error| in_words(&error))?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {

@@ -5,22 +5,52 @@ use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Answering, TaskName};
 use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
 use crate::metrics::TaskMetric;
+use crate::model::artifact::ArtifactRef;
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// One visit: load a variant once (or twice, cold and warm) and run workloads on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisitJob {
     /// The variant (first part, if split).
-    pub model: PathBuf,
+    pub model: ArtifactRef,
     /// Under which settings.
     pub settings: Settings,
     /// Also measure a load with the file dropped from the page cache.
     pub cold_load: bool,
     /// What to measure, in this order.
     pub workloads: Vec<WorkloadJob>,
+}
+
+impl VisitJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let mut files = vec![&mut self.model];
+        for workload in &mut self.workloads {
+            match workload {
+                WorkloadJob::Speed { .. } | WorkloadJob::Latency { .. } => {}
+                WorkloadJob::Quality(QualityJob { text, reference, .. }) => {
+                    files.push(text);
+                    match reference {
+                        ReferenceUse::None => {}
+                        ReferenceUse::Write { file, .. } | ReferenceUse::Read { file } => {
+                            files.push(file);
+                        }
+                    }
+                }
+                WorkloadJob::Task(task) => {
+                    let TaskJob { questions, corpus, pictures, projector, .. } = task.as_mut();
+                    files.push(questions);
+                    files.extend(pictures.iter_mut().chain(projector));
+                    if let Some(CorpusJob { passages, index, encoder, .. }) = corpus {
+                        files.extend([passages, index].into_iter().chain(encoder));
+                    }
+                }
+            }
+        }
+        files
+    }
 }
 
 /// One workload of a visit.
@@ -60,7 +90,7 @@ pub struct TaskJob {
     /// Its name.
     pub name: TaskName,
     /// File with the questions, a list as JSON.
-    pub questions: PathBuf,
+    pub questions: ArtifactRef,
     /// How they are answered.
     pub answering: Answering,
     /// What the answers are measured by.
@@ -76,17 +106,17 @@ pub struct TaskJob {
     pub corpus: Option<CorpusJob>,
     /// The folder at which the paths of pictures begin, of a task that shows some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pictures: Option<PathBuf>,
+    pub pictures: Option<ArtifactRef>,
     /// The file of the projector, of a model that sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub projector: Option<PathBuf>,
+    pub projector: Option<ArtifactRef>,
 }
 
 /// Perplexity and divergence of one variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityJob {
     /// File with the text.
-    pub text: PathBuf,
+    pub text: ArtifactRef,
     /// Tokens per chunk.
     pub context: u32,
     /// At most this many chunks.
@@ -106,14 +136,14 @@ pub enum ReferenceUse {
     /// This variant is the reference: write its log-probabilities here.
     Write {
         /// The file to make.
-        path: PathBuf,
+        file: ArtifactRef,
         /// Bytes it may take; above it the top K and the tail mass are kept.
         budget_bytes: u64,
     },
     /// Compare with the log-probabilities in this file.
     Read {
         /// The file that the reference's visit wrote.
-        path: PathBuf,
+        file: ArtifactRef,
     },
 }
 
@@ -121,7 +151,7 @@ pub enum ReferenceUse {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictJob {
     /// The variant (first part, if split).
-    pub model: PathBuf,
+    pub model: ArtifactRef,
     /// Under which settings.
     pub settings: Settings,
     /// For which context lengths, in tokens.

@@ -9,7 +9,7 @@ use crate::experiment::settings::Settings;
 use crate::model::artifact::Artifact;
 use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
-use crate::results::record::{Environment, Failure, RunRecord, TrialRecord};
+use crate::results::record::{Failure, HostId, RunRecord, TrialRecord};
 use crate::worker::protocol::{Event, Phase};
 use crate::workload::measured::SpeedSample;
 use std::time::Duration;
@@ -43,6 +43,7 @@ fn trial(label: &str, settings: Settings) -> TrialRecord {
         quantization: "F16".parse().unwrap(),
         label: label.to_owned(),
         engine: EngineIdentity::default(),
+        host: HostId::default(),
         is_reference: false,
         settings,
         artifact: None,
@@ -65,7 +66,7 @@ fn run(trials: Vec<TrialRecord>) -> RunRecord {
         started: OffsetDateTime::UNIX_EPOCH,
         finished: None,
         active_seconds: None,
-        environment: Environment::default(),
+        hosts: Vec::new(),
         requirements: Requirements::default(),
         experiment: serde_json::Value::Null,
         trials,

@@ -2,8 +2,8 @@
 
 use super::{Benchmark, SequenceError};
 use crate::experiment::resolved::Workloads;
+use crate::host::Host;
 use crate::orchestrator::event::BenchmarkEvent;
-use crate::orchestrator::launcher::Launcher;
 use crate::orchestrator::quality::ReferenceLogits;
 use crate::orchestrator::schedule::{PlannedVisit, deal, drift_control_of};
 use crate::orchestrator::tasks::TaskInputs;
@@ -15,7 +15,7 @@ use crate::statistics::sample::Sample;
 use crate::workload::jobs::WorkloadJob;
 use time::OffsetDateTime;
 
-impl<L: Launcher> Benchmark<'_, L> {
+impl<H: Host> Benchmark<'_, H> {
     /// Perplexity of a trial, and its divergence from what the reference's visit wrote down.
     pub(super) async fn measure_quality(
         &mut self,
@@ -70,7 +70,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         visit: PlannedVisit,
         round: u32,
     ) -> Result<(), SequenceError> {
-        let started = self.launcher.now();
+        let started = self.host.now();
         let workloads = self.workloads_of_round(visit.trial, round);
         let cold_load = self.workloads_of(visit.trial).cold_load;
         let Some(report) = self.visit(visit, workloads, cold_load).await? else { return Ok(()) };
@@ -97,7 +97,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         visit: PlannedVisit,
         round: u32,
     ) -> Result<(), SequenceError> {
-        let started = self.launcher.now();
+        let started = self.host.now();
         let Some(&test) = self.workloads_of(visit.trial).speed.first() else { return Ok(()) };
         let workload = WorkloadJob::Speed { test, repetitions: self.experiment.repetitions };
         let Some(report) = self.visit(visit, vec![workload], false).await? else { return Ok(()) };
@@ -178,7 +178,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 
     /// Adds the time since the last note to what the run has been under way.
     pub(super) fn note_time(&mut self) {
-        let now = self.launcher.now();
+        let now = self.host.now();
         let since = (now - self.noted).as_seconds_f64().max(0.0);
         self.run.active_seconds = Some(self.run.active_seconds.unwrap_or(0.0) + since);
         self.noted = now;
