@@ -5,9 +5,11 @@ use crate::error::{Error, Outcome};
 use crate::model::cache::{Cache, CachedVariant, VariantFilter};
 use crate::model::quantization::Quantization;
 use crate::model::text::shortened;
-use crate::units::{format_bytes, format_seconds};
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
+use crate::units::{count, format_bytes, format_seconds};
 use clap::{Args, Subcommand};
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -83,19 +85,14 @@ fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, Error> {
     } else {
         let cleaned = cache.clean(&filter)?;
         if cleaned.in_use > 0 {
-            let left = count(cleaned.in_use);
+            let left = count(cleaned.in_use, "variant");
             tell(&format!("note: left {left} that another quantbench makes or uses"));
         }
         (cleaned.removed, "removed")
     };
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let rows = if entries.is_empty() { String::new() } else { rows(&entries) + "\n" };
-    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len())))
-}
-
-fn count(variants: usize) -> String {
-    let plural = if variants == 1 { "" } else { "s" };
-    format!("{variants} variant{plural}")
+    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len(), "variant")))
 }
 
 /// The variants as a table, with their sum and the folder below.
@@ -110,20 +107,25 @@ fn table(cache: &Cache, entries: &[CachedVariant]) -> String {
     if entries.is_empty() {
         return format!("no variants in {root}\n{matrices}");
     }
-    format!("{}\n{} of {bytes} in {root}\n{matrices}", rows(entries), count(entries.len()))
+    format!(
+        "{}\n{} of {bytes} in {root}\n{matrices}",
+        rows(entries),
+        count(entries.len(), "variant")
+    )
 }
 
 fn rows(entries: &[CachedVariant]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["model", "quantization", "size", "made in", "last used", "source", "file"]);
-    for index in [2, 3] {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for entry in entries {
-        table.add_row([
+    let titles = [
+        ("model", Left),
+        ("quantization", Left),
+        ("size", Right),
+        ("made in", Right),
+        ("last used", Left),
+        ("source", Left),
+        ("file", Left),
+    ];
+    let rows = entries.iter().map(|entry| {
+        [
             shortened(entry.model.as_deref().unwrap_or("?"), 30),
             entry.quantization.to_string(),
             format_bytes(entry.bytes),
@@ -131,9 +133,9 @@ fn rows(entries: &[CachedVariant]) -> String {
             age(entry.last_used),
             shortened(&entry.source_checksum, 12),
             entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        ]);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+        ]
+    });
+    terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ")
 }
 
 /// How long ago, in words, to the hour at most.

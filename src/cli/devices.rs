@@ -9,14 +9,15 @@ use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
+use crate::report::table::Align::Left;
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
 use crate::units::{format_bytes, significant};
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// Widest line of the table.
-const WIDTH: u16 = 100;
+const WIDTH: usize = 100;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -35,11 +36,10 @@ pub struct Arguments {
 /// Standard output does not take it.
 pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
     let machine = Machine::probe();
+    let terminal = console::Term::stdout().size_checked();
+    let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
-        Format::Table => {
-            let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
-            table(&machine, backends, width)
-        }
+        Format::Table => table(&machine, backends, width),
         Format::Json => json(&machine, backends)?,
     };
     output::print(text.as_bytes())?;
@@ -97,34 +97,25 @@ impl Sheet {
         self.missing.push([what.to_owned(), reason.to_owned()]);
     }
 
-    fn render(self, width: u16) -> String {
-        let mut text = layout(&self.rows.iter().map(|row| &row[..]).collect::<Vec<_>>(), width);
+    fn render(self, width: usize) -> String {
+        let mut text = layout(self.rows, width);
         if !self.missing.is_empty() {
             text.push_str("\nMissing on this machine, and why:\n");
-            let rows = self.missing.iter().map(|row| &row[..]).collect::<Vec<_>>();
-            text.push_str(&layout(&rows, width));
+            text.push_str(&layout(self.missing, width));
         }
         text
     }
 }
 
-fn layout(rows: &[&[String]], width: u16) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width);
-    for row in rows {
-        table.add_row(row.iter());
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
+    // A column of room on either side.
+    let look = Look { columns: Some(width.saturating_sub(2)), ..Look::plain() };
+    terminal::text(&Table::of_words([("", Left); N], rows), &look, " ")
 }
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
+fn table(machine: &Machine, backends: &[Device], width: usize) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);

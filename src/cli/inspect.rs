@@ -18,7 +18,6 @@ use crate::workload::jobs::PredictJob;
 use crate::workload::measured::PredictedMemory;
 use clap::Args;
 use std::path::{Path, PathBuf};
-use strum::VariantNames as _;
 
 /// Contexts that memory is shown at, as far as the model was trained for them.
 const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
@@ -37,10 +36,10 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub contexts: Vec<u32>,
     /// Format of the K cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_k: CacheType,
     /// Format of the V cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_v: CacheType,
     /// Keep the whole context in the KV cache of layers that attend to a sliding window
     #[arg(long)]
@@ -202,8 +201,4 @@ fn contexts(header: &Header, asked: &[u32]) -> Vec<u32> {
     let mut contexts: Vec<u32> = CONTEXTS.into_iter().filter(|&context| context < limit).collect();
     contexts.push(limit);
     contexts
-}
-
-fn parse_cache_type(text: &str) -> Result<CacheType, String> {
-    text.parse().map_err(|_| format!("choose one of {}", CacheType::VARIANTS.join(", ")))
 }

@@ -3,20 +3,18 @@
 use super::output::{self, Format};
 use crate::error::{Error, Outcome};
 use crate::report::sanitize;
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
 use crate::results::store::{RunHeader, Store, StoreError};
 use crate::units::format_seconds;
 use clap::Args;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
-
-/// A line under the header and nothing else, as in the table of a run.
-const STYLE: TableStyle =
-    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Flags of `quantbench list`.
 #[derive(Debug, Clone, Args)]
@@ -49,27 +47,27 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 }
 
 fn table(runs: &[RunHeader]) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE).force_no_tty();
-    table.set_header(["run", "experiment", "begun (UTC)", "took", "trials", "state"]);
-    for run in runs {
-        table.add_row([
+    let titles = [
+        ("run", Left),
+        ("experiment", Left),
+        ("begun (UTC)", Left),
+        ("took", Right),
+        ("trials", Right),
+        ("state", Left),
+    ];
+    let rows = runs.iter().map(|run| {
+        [
             sanitize(&run.id),
             sanitize(&run.name),
             moment(run.started),
             took(run).map_or_else(|| "-".to_owned(), format_seconds),
             run.trials.to_string(),
             state(run),
-        ]);
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        let right = matches!(index, 3 | 4);
-        column.set_cell_alignment(if right { CellAlignment::Right } else { CellAlignment::Left });
-    }
+        ]
+    });
     format!(
-        "{}\n\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
-        table.trim_fmt()
+        "{}\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
+        terminal::text(&Table::of_words(titles, rows), &Look::default(), "")
     )
 }
 

@@ -1,9 +1,10 @@
 //! Settings: the run-time choices of one trial, with llama-bench's names and defaults.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
-use strum::{Display, EnumString, IntoStaticStr, VariantNames};
+use strum::{Display, IntoStaticStr, VariantNames};
 
 /// Number format of the K or the V cache, by ggml's names.
 #[derive(
@@ -16,45 +17,77 @@ use strum::{Display, EnumString, IntoStaticStr, VariantNames};
     Default,
     Serialize,
     Deserialize,
-    EnumString,
     IntoStaticStr,
     VariantNames,
+    ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are ggml's own type names")]
 pub enum CacheType {
     F32,
     #[default]
     F16,
     Bf16,
+    #[value(name = "q8_0")]
     Q8_0,
+    #[value(name = "q4_0")]
     Q4_0,
+    #[value(name = "q4_1")]
     Q4_1,
     #[serde(rename = "iq4_nl")]
     #[strum(serialize = "iq4_nl")]
+    #[value(name = "iq4_nl")]
     Iq4Nl,
+    #[value(name = "q5_0")]
     Q5_0,
+    #[value(name = "q5_1")]
     Q5_1,
 }
 
 /// Whether attention runs as one fused operation. `Auto` leaves it to llama.cpp, per device.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, VariantNames, Display,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "self-explanatory")]
 pub enum FlashAttention {
+    // The numbers are those of older versions of llama-bench.
     #[default]
+    #[value(alias = "-1")]
     Auto,
+    #[value(aliases = ["1", "true"])]
     On,
+    #[value(aliases = ["0", "false"])]
     Off,
 }
 
 /// How a model is divided over several GPUs.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, VariantNames, Display,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -139,9 +172,10 @@ impl Settings {
     }
 }
 
-impl fmt::Display for Settings {
-    /// Shows only what differs from the defaults, in llama-bench's spelling: `t=4 fa=on`.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Settings {
+    /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
+    #[must_use]
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
         let values = |of: &Self| {
             [
                 ("t", of.threads.map_or_else(String::new, |threads| threads.to_string())),
@@ -159,13 +193,21 @@ impl fmt::Display for Settings {
         };
         let values = values(self).into_iter().zip(values(&Self::default()));
         let other = values.filter(|(own, default)| own != default).map(|(own, _)| own);
-        let mut parts: Vec<String> = other.map(|(name, it)| format!("{name}={it}")).collect();
-        if self.swa_full {
-            parts.push("swa-full".to_owned());
-        }
-        if parts.is_empty() {
+        other.chain(self.swa_full.then(|| ("swa-full", String::new()))).collect()
+    }
+}
+
+impl fmt::Display for Settings {
+    /// Shows only what differs from the defaults: `t=4 fa=on`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed = self.changed();
+        let parts = changed.iter().map(|(flag, value)| match value.as_str() {
+            "" => (*flag).to_owned(),
+            value => format!("{flag}={value}"),
+        });
+        if changed.is_empty() {
             return formatter.pad("defaults");
         }
-        formatter.pad(&parts.join(" "))
+        formatter.pad(&parts.collect::<Vec<_>>().join(" "))
     }
 }

@@ -23,6 +23,8 @@ use std::sync::Arc;
     Ord,
     Serialize,
     Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
     strum::VariantNames,
 )]
 #[serde(rename_all = "kebab-case")]
