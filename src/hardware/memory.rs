@@ -3,6 +3,7 @@
 use crate::hardware::finding::Finding;
 use crate::hardware::root::SystemRoot;
 use serde::{Deserialize, Serialize};
+use sysinfo::System;
 
 /// Where the firmware's description of the memory modules lies; readable by root only.
 const FIRMWARE_TABLE: &str = "/sys/firmware/dmi/tables/DMI";
@@ -51,17 +52,20 @@ impl Memory {
     /// Reads what kernel and firmware tell about memory.
     pub fn read(root: &SystemRoot) -> Self {
         Self {
-            total_bytes: meminfo(root, "MemTotal"),
-            available_bytes: meminfo(root, "MemAvailable"),
-            swap_bytes: meminfo(root, "SwapTotal"),
+            total_bytes: meminfo(root, "MemTotal", System::total_memory),
+            available_bytes: meminfo(root, "MemAvailable", System::available_memory),
+            swap_bytes: meminfo(root, "SwapTotal", System::total_swap),
             modules: modules(root),
             nodes: nodes(root),
         }
     }
 }
 
-/// A line of `/proc/meminfo` in bytes.
-fn meminfo(root: &SystemRoot, key: &str) -> Finding<u64> {
+/// A line of `/proc/meminfo` in bytes; on systems without one, what `elsewhere` takes.
+fn meminfo(root: &SystemRoot, key: &str, elsewhere: fn(&System) -> u64) -> Finding<u64> {
+    if !cfg!(target_os = "linux") {
+        return super::elsewhere::memory(elsewhere);
+    }
     let text = match root.text("/proc/meminfo") {
         Ok(text) => text,
         Err(failure) => return Finding::Missing(failure.to_string()),

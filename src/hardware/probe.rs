@@ -67,13 +67,15 @@ impl Machine {
 }
 
 fn operating_system(root: &SystemRoot) -> String {
+    if !cfg!(target_os = "linux") {
+        return super::elsewhere::operating_system();
+    }
     let release = root.text("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let name = name.map(|name| name.trim_matches(['"', '\'']).to_owned());
     let kernel = root.text("/proc/sys/kernel/osrelease").map(|kernel| format!("Linux {kernel}"));
     let parts: Vec<String> = name.into_iter().chain(kernel.ok()).collect();
-    let unnamed = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
-    if parts.is_empty() { unnamed.to_owned() } else { parts.join(", ") }
+    if parts.is_empty() { "Linux".to_owned() } else { parts.join(", ") }
 }
 
 fn virtualization(root: &SystemRoot) -> Finding<String> {
@@ -111,6 +113,7 @@ mod tests {
         assert!(!machine.operating_system.is_empty());
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn the_system_is_named_as_far_as_it_tells() {
         let tree = Tree::new(&[]);

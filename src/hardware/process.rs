@@ -1,8 +1,9 @@
 //! What one process and the whole machine have used so far.
 //!
-//! Files are opened once and read again in place: one system call each, and they keep
+//! On Linux files are opened once and read again in place: one system call each, and they keep
 //! meaning the same process even if its id is given to another.
 
+use super::elsewhere;
 use crate::hardware::root::SystemRoot;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -72,6 +73,8 @@ fn parse_load(text: &str) -> Option<MachineLoad> {
 pub(super) struct ProcessFiles {
     files: Option<(File, File)>,
     buffer: Vec<u8>,
+    /// On systems without such files.
+    elsewhere: Option<elsewhere::Process>,
 }
 
 impl ProcessFiles {
@@ -79,11 +82,18 @@ impl ProcessFiles {
     pub(super) fn open(root: &SystemRoot, pid: u32) -> Self {
         let open = |name| File::open(root.locate(format!("/proc/{pid}/{name}"))).ok();
         // `status` has about 1.5 KB, more on machines whose list of processors is long.
-        Self { files: open("stat").zip(open("status")), buffer: vec![0; 8192] }
+        Self {
+            files: open("stat").zip(open("status")),
+            buffer: vec![0; 8192],
+            elsewhere: (!cfg!(target_os = "linux")).then(|| elsewhere::Process::new(pid)),
+        }
     }
 
     /// Looks at the process; `None` if it is gone.
     pub(super) fn read(&mut self) -> Option<ProcessReading> {
+        if let Some(process) = &mut self.elsewhere {
+            return process.read();
+        }
         let (stat, status) = self.files.as_ref()?;
         let length = stat.read_at(&mut self.buffer, 0).ok()?;
         let ticks = cpu_ticks(self.buffer.get(..length)?)?;

@@ -1,5 +1,6 @@
 //! The processor: its name, the instructions that ggml makes use of, cores, caches and clock.
 
+use super::elsewhere;
 use crate::hardware::finding::Finding;
 use crate::hardware::root::{SystemRoot, parse_list};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ fn name(root: &SystemRoot, blocks: &[Block]) -> Option<String> {
     let board = root.text("/sys/firmware/devicetree/base/model").ok();
     match (part, board) {
         (Some(part), Some(board)) => Some(format!("{part} ({board})")),
-        (part, board) => part.or(board),
+        (part, board) => part.or(board).or_else(|| on_other_systems(elsewhere::processor_name)),
     }
 }
 
@@ -170,7 +171,8 @@ fn physical_cores(root: &SystemRoot, blocks: &[Block]) -> Option<u32> {
             Some(format!("{} {}", block.get("physical id")?, block.get("core id")?))
         }));
     }
-    u32::try_from(cores.len()).ok().filter(|&count| count > 0)
+    let count = u32::try_from(cores.len()).ok().filter(|&count| count > 0);
+    count.or_else(|| on_other_systems(elsewhere::physical_cores))
 }
 
 /// ggml's name of a feature and the kernel's, by the key under which the kernel lists them.
@@ -219,7 +221,13 @@ fn features(blocks: &[Block]) -> Option<Vec<Feature>> {
         });
         return Some(features.collect());
     }
-    None
+    let found = on_other_systems(elsewhere::features)?.into_iter();
+    Some(found.map(|(name, present)| Feature { name: name.to_owned(), present }).collect())
+}
+
+/// What is known without `/proc`. On Linux that is the only source, so that tests do not see the machine they run on.
+fn on_other_systems<T>(take: fn() -> Option<T>) -> Option<T> {
+    if cfg!(target_os = "linux") { None } else { take() }
 }
 
 fn words(text: &str) -> BTreeSet<String> {

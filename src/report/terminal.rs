@@ -10,9 +10,16 @@ use super::text::{shorten, width, wrap};
 use super::{RenderOptions, Renderer, ReportError, canvas, chart};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
+use comfy_table::{
+    Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, TableStyle,
+};
 
-/// Behind each column is the mark of its cell, then a space.
+/// Behind each column is the mark of its cell, then the space that comfy-table puts between columns.
 const GAP: usize = 2;
+
+/// Nothing but a line under the header: the space between columns is what a narrow terminal lacks.
+const UNDERLINED: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Lines of prose longer than this are hard to read.
 const WIDEST_PROSE: usize = 100;
@@ -176,24 +183,21 @@ impl<'a> Drawn<'a> {
         Self { column, width: lines.map(width).max().unwrap_or(0), title, cells }
     }
 
-    /// A text at its side of the column, and what stands behind it.
-    fn padded(&self, text: &str, mark: char) -> String {
-        let pad = " ".repeat(self.width.saturating_sub(width(text)));
-        match self.column.align() {
-            Align::Left => format!("{text}{pad}{mark}"),
-            Align::Right => format!("{pad}{text}{mark}"),
-        }
-    }
-
-    fn cell(&self, row: usize, line: usize, color: bool) -> String {
+    /// A cell with its mark behind the text: one column wide, a space if there is nothing to mark.
+    fn cell(&self, row: usize, color: bool) -> comfy_table::Cell {
         let cell = &self.column.cells[row];
-        let (mark, style) = match (cell.has(Mark::Unstable), cell.has(Mark::Best)) {
-            (true, _) => ('~', "\u{1b}[93m"),
-            (false, true) => ('*', "\u{1b}[1;92m"),
-            (false, false) => (' ', ""),
+        let (unstable, best) = (cell.has(Mark::Unstable), cell.has(Mark::Best));
+        let mark = match (unstable, best) {
+            (true, _) => '~',
+            (false, true) => '*',
+            (false, false) => ' ',
         };
-        let text = self.padded(self.cells[row].lines().nth(line).unwrap_or_default(), mark);
-        if color && !style.is_empty() { format!("{style}{text}\u{1b}[0m") } else { text }
+        let drawn = comfy_table::Cell::new(format!("{}{mark}", self.cells[row]));
+        match (color, unstable, best) {
+            (true, true, _) => drawn.fg(Color::Yellow),
+            (true, false, true) => drawn.fg(Color::Green).add_attribute(Attribute::Bold),
+            _ => drawn,
+        }
     }
 }
 
@@ -221,44 +225,50 @@ pub(super) fn suffix(cell: &Cell) -> String {
 /// The lines of a table: a header if there are titles, then the rows, with headings before the groups
 /// if there are several.
 pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
-    let mut columns: Vec<Drawn<'_>> =
+    let columns: Vec<Drawn<'_>> =
         table.columns.iter().map(|column| Drawn::of(column, look)).collect();
-    let total = |columns: &[Drawn<'_>]| {
-        columns.iter().map(|column| column.width + GAP).sum::<usize>().saturating_sub(1)
-    };
-    let excess = look.columns.map_or(0, |limit| total(&columns).saturating_sub(limit + 1));
-    if let Some(last) = columns.last_mut().filter(|_| excess > 0) {
-        last.width = last.width.saturating_sub(excess).max(20);
-        for cell in &mut last.cells {
-            *cell = wrap(cell, last.width, "").join("\n");
-        }
+    let mut grid = comfy_table::Table::new();
+    grid.load_style(if look.plain { TableStyle::new() } else { UNDERLINED }).force_no_tty();
+    if look.color {
+        grid.enforce_styling();
     }
-    let joined = |line: &dyn Fn(&Drawn<'_>) -> String| {
-        let line = columns.iter().map(line).collect::<Vec<_>>().join(" ");
-        line.trim_end().to_owned()
-    };
-    let mut lines = Vec::new();
     let height = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
-    for line in 0..height {
-        // Titles stand at the bottom of the header, above their figures.
-        lines.push(joined(&|it| {
-            let at = line.checked_sub(height - it.title.len());
-            it.padded(at.map_or("", |at| &it.title[at]), ' ')
+    if height > 0 {
+        // Titles stand at the bottom of the header, above their figures; the space is the mark's.
+        grid.set_header(columns.iter().map(|column| {
+            let empty = vec![String::new(); height - column.title.len()];
+            let title = column.title.iter().map(|line| format!("{line} "));
+            empty.into_iter().chain(title).collect::<Vec<_>>().join("\n")
         }));
     }
-    if height > 0 && !look.plain {
-        lines.push("─".repeat(total(&columns)));
+    for &row in table.groups.iter().flat_map(|group| &group.rows) {
+        grid.add_row(columns.iter().map(|column| column.cell(row, look.color)));
     }
-    for group in &table.groups {
-        if table.groups.len() > 1 {
+    if let Some(limit) = look.columns {
+        let limit = u16::try_from(limit + 1).unwrap_or(u16::MAX);
+        grid.set_content_arrangement(ContentArrangement::Dynamic).set_width(limit);
+    }
+    let last = columns.len().saturating_sub(1);
+    for (index, column) in columns.iter().enumerate() {
+        let Some(layout) = grid.column_mut(index) else { continue };
+        layout.set_padding((0, 0)).set_cell_alignment(match column.column.align() {
+            Align::Left => CellAlignment::Left,
+            Align::Right => CellAlignment::Right,
+        });
+        if look.columns.is_some() && index < last {
+            layout.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    let mut drawn = grid.lines().map(|line| line.trim_end().to_owned());
+    let header = if height == 0 { 0 } else { height + usize::from(!look.plain) };
+    let mut lines: Vec<String> = drawn.by_ref().take(header).collect();
+    if let [_, _, ..] = table.groups.as_slice() {
+        for group in &table.groups {
             lines.push(group.heading.clone());
-        }
-        for &row in &group.rows {
-            let height =
-                columns.iter().map(|it| it.cells[row].lines().count()).max().unwrap_or(0).max(1);
-            lines.extend((0..height).map(|line| joined(&|it| it.cell(row, line, look.color))));
+            lines.extend(drawn.by_ref().take(group.rows.len()));
         }
     }
+    lines.extend(drawn);
     lines
 }
 
