@@ -251,7 +251,9 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
     let last = columns.len().saturating_sub(1);
     for (index, column) in columns.iter().enumerate() {
         let Some(layout) = grid.column_mut(index) else { continue };
-        layout.set_padding((0, 0)).set_cell_alignment(match column.column.align() {
+        // Text that is wrapped loses the space that stands for its mark.
+        let wrapped = u16::from(look.columns.is_some());
+        layout.set_padding((0, wrapped)).set_cell_alignment(match column.column.align() {
             Align::Left => CellAlignment::Left,
             Align::Right => CellAlignment::Right,
         });
