@@ -163,7 +163,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         }
     };
     let is_kept = store.is_some();
-    let run = session.new_run(&experiment, &plan, id, started);
+    let run = Session::new_run(&experiment, &plan, id, started);
     let context = RunContext { experiment: &experiment, plan: &plan, run, resumed: false, store };
     let run = session.measure(context)?;
     if run.finished.is_none() {

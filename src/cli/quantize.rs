@@ -305,7 +305,7 @@ async fn make(
     };
     let started = Instant::now();
     let product = Product::open(&task.path, || Ok(context.cache.clone()))?;
-    let job = Job::Quantize(QuantizeJob {
+    let job = Job::Quantize(Box::new(QuantizeJob {
         input: context.input.as_input(),
         output: ArtifactRef::output(product.path()),
         file_type: quantization.file_type,
@@ -314,7 +314,7 @@ async fn make(
         recipe: context.recipe.clone(),
         method: quantization.method,
         calibration: given.as_ref().map(Given::input),
-    });
+    }));
     let report = run_worker(host, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
     drop(bar);
     match report.ending {

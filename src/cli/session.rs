@@ -63,7 +63,6 @@ impl Session {
 
     /// The record of a run that begins now.
     pub(super) fn new_run(
-        &self,
         experiment: &Experiment,
         plan: &Plan,
         id: String,
@@ -92,16 +91,13 @@ impl Session {
             .build()
             .map_err(system("start the runtime"))?;
         runtime.block_on(async {
-            match std::env::var(AGENT_VARIABLE).ok().filter(|command| !command.is_empty()) {
-                Some(command) => {
-                    let (host, _agent) = connect(&command, interrupt).await?;
-                    self.measure_on(host, context).await
-                }
-                None => {
-                    let host = version::local_host(interrupt);
-                    self.measure_on(host.map_err(system("find this program"))?, context).await
-                }
+            let agent = std::env::var(AGENT_VARIABLE).ok().filter(|command| !command.is_empty());
+            if let Some(command) = agent {
+                let (host, _agent) = connect(&command, interrupt).await?;
+                return self.measure_on(host, context).await;
             }
+            let host = version::local_host(interrupt).map_err(system("find this program"))?;
+            self.measure_on(host, context).await
         })
     }
 
@@ -139,9 +135,9 @@ async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Chil
     let mut words = command.split_whitespace();
     let mut agent = Command::new(words.next().unwrap_or_default());
     agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    SECRET_VARIABLES.iter().for_each(|name| {
+    for name in SECRET_VARIABLES {
         agent.env_remove(name);
-    });
+    }
     // In a group of its own it does not hear the terminal's Ctrl-C.
     #[cfg(unix)]
     agent.process_group(0);

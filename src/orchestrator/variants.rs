@@ -114,7 +114,7 @@ pub async fn prepare_variant<H: Host>(
         }
     };
     let started = host.now();
-    let job = Job::Quantize(QuantizeJob {
+    let job = Job::Quantize(Box::new(QuantizeJob {
         input: ArtifactRef::input(&key.source_checksum, input, 0),
         output: ArtifactRef::output(pending.path()),
         file_type: variant.quantization.file_type,
@@ -123,7 +123,7 @@ pub async fn prepare_variant<H: Host>(
         recipe: None,
         method: variant.quantization.method,
         calibration: prepared.as_ref().map(|(ready, plan)| ready.input(plan)),
-    });
+    }));
     let report = run_worker(host, &job, limits, listener).await?;
     match report.ending {
         Ending::Interrupted => Ok(VariantOutcome::Interrupted),

@@ -120,7 +120,7 @@ fn gptq(arguments: &Arguments) -> GptqSettings {
 #[derive(Debug)]
 pub(super) enum Given {
     Prepared(Ready, Box<CalibrationPlan>),
-    Laid { input: CalibrationInput, _text: Scratch },
+    Laid { input: Box<CalibrationInput>, _text: Scratch },
 }
 
 impl Given {
@@ -148,14 +148,14 @@ impl Given {
             gptq,
             folder: ArtifactRef::scratch(&folder),
         };
-        Ok(Self::Laid { input, _text: scratch })
+        Ok(Self::Laid { input: Box::new(input), _text: scratch })
     }
 
     /// As the worker wants it.
     pub(super) fn input(&self) -> CalibrationInput {
         match self {
             Self::Prepared(ready, plan) => ready.input(plan),
-            Self::Laid { input, .. } => input.clone(),
+            Self::Laid { input, .. } => input.as_ref().clone(),
         }
     }
 }
