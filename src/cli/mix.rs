@@ -191,8 +191,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let job = if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &model);
         Job::ApplyRecipe(Box::new(ApplyRecipeJob {
-            source: model.path,
-            output: product.path().to_owned(),
+            source: model.as_input(),
+            output: ArtifactRef::output(product.path()),
             recipe,
             importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
             threads: arguments.threads,

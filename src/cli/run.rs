@@ -110,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {
         let started = OffsetDateTime::now_utc();
-        session.new_run(&experiment, &plan, store.fresh_id(started)?, started)
+        Session::new_run(&experiment, &plan, store.fresh_id(started)?, started)
     };
     plan.adopt(&run.trials);
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;

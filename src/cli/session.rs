@@ -97,7 +97,6 @@ impl Session {
 
     /// The record of a run that begins now.
     pub(super) fn new_run(
-        &self,
         experiment: &Experiment,
         plan: &Plan,
         id: String,
@@ -165,9 +164,9 @@ async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Chil
     let mut words = command.split_whitespace();
     let mut agent = Command::new(words.next().unwrap_or_default());
     agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    SECRET_VARIABLES.iter().for_each(|name| {
+    for name in SECRET_VARIABLES {
         agent.env_remove(name);
-    });
+    }
     // In a group of its own it does not hear the terminal's Ctrl-C.
     #[cfg(unix)]
     agent.process_group(0);

@@ -3,6 +3,7 @@
 use crate::hardware::finding::Finding;
 use crate::hardware::root::SystemRoot;
 use serde::{Deserialize, Serialize};
+use sysinfo::System;
 
 /// Where the firmware's description of the memory modules lies; readable by root only.
 const FIRMWARE_TABLE: &str = "/sys/firmware/dmi/tables/DMI";
@@ -51,23 +52,19 @@ impl Memory {
     /// Reads what kernel and firmware tell about memory.
     pub fn read(root: &SystemRoot) -> Self {
         Self {
-            total_bytes: meminfo(root, "MemTotal", sysinfo::System::total_memory),
-            available_bytes: meminfo(root, "MemAvailable", sysinfo::System::available_memory),
-            swap_bytes: meminfo(root, "SwapTotal", sysinfo::System::total_swap),
+            total_bytes: meminfo(root, "MemTotal", System::total_memory),
+            available_bytes: meminfo(root, "MemAvailable", System::available_memory),
+            swap_bytes: meminfo(root, "SwapTotal", System::total_swap),
             modules: modules(root),
             nodes: nodes(root),
         }
     }
 }
 
-/// A line of `/proc/meminfo` in bytes; on systems without one, what `fallback` says.
-fn meminfo(root: &SystemRoot, key: &str, fallback: fn(&sysinfo::System) -> u64) -> Finding<u64> {
+/// A line of `/proc/meminfo` in bytes; on systems without one, what `elsewhere` takes.
+fn meminfo(root: &SystemRoot, key: &str, elsewhere: fn(&System) -> u64) -> Finding<u64> {
     if !cfg!(target_os = "linux") {
-        let system = sysinfo::System::new().map(|mut system| {
-            system.refresh_memory();
-            fallback(&system)
-        });
-        return Finding::from(system);
+        return super::elsewhere::memory(elsewhere);
     }
     let text = match root.text("/proc/meminfo") {
         Ok(text) => text,

@@ -17,6 +17,7 @@ pub mod processor;
 pub mod root;
 pub mod usage;
 
+mod elsewhere;
 mod instruments;
 mod nvml;
 mod process;

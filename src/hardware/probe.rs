@@ -68,10 +68,7 @@ impl Machine {
 
 fn operating_system(root: &SystemRoot) -> String {
     if !cfg!(target_os = "linux") {
-        let system =
-            sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into());
-        let kernel = sysinfo::System::kernel_version();
-        return kernel.map_or(system.clone(), |kernel| format!("{system}, kernel {kernel}"));
+        return super::elsewhere::operating_system();
     }
     let release = root.text("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));

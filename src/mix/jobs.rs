@@ -3,6 +3,7 @@
 use super::Target;
 use super::recipe::{Checksums, Recipe};
 use crate::experiment::settings::Settings;
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::GgmlType;
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,13 @@
 //! Recipes: a mix as a TOML file, which makes the same file again.
 
 use super::MixError;
-use super::choose::Choice;
-use super::groups::{Group, columns, needs_importance};
+use super::choose::MeasuredMix;
+use super::groups::{Group, needs_importance};
 use super::jobs::MixJob;
 use crate::engine::llama::blocks::{can_quantize, row_bytes};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
+use crate::quantize::shape;
 use crate::quantize::types::TensorTypes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,7 +87,7 @@ impl Recipe {
         job: &MixJob,
         source: &Header,
         groups: &[Group],
-        choice: &Choice,
+        choice: &MeasuredMix,
     ) -> Result<Self, MixError> {
         let types = choice.assignment.types(groups);
         let bits = source.tensors.iter().map(|tensor| match types.get(&tensor.name) {
@@ -197,7 +198,7 @@ impl Recipe {
                 let reason = format!("'{name}' is to be {format}, {NEEDED}");
                 return Err(MixError::Recipe(reason));
             }
-            let columns = columns(tensor);
+            let [columns, ..] = shape(tensor);
             if row_bytes(format, columns).is_none() {
                 let reason =
                     format!("'{name}' has rows of {columns} weights, which {format} cannot store");

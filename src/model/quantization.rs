@@ -180,7 +180,7 @@ impl FromStr for FileType {
             .find(|(alias, _)| *alias == upper)
             .map_or(upper.as_str(), |(_, name)| name);
         Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
-            if let Ok(method) = text.parse::<Method>() {
+            if let Ok(method) = text.trim().parse() {
                 return QuantizationError::MethodAlone { name: text.to_owned(), method };
             }
             let nearest = Self::all()
@@ -240,7 +240,7 @@ impl FromStr for Quantization {
         match text.split_once(':') {
             None => Ok(text.parse::<FileType>()?.into()),
             Some((method, file_type)) => {
-                Ok(Self { method: method.parse()?, file_type: file_type.parse()? })
+                Ok(Self { method: method.trim().parse()?, file_type: file_type.parse()? })
             }
         }
     }

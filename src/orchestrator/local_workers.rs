@@ -25,7 +25,7 @@ impl Listener for Nobody {
 }
 
 fn job(input: &str) -> Job {
-    Job::Quantize(QuantizeJob {
+    Job::Quantize(Box::new(QuantizeJob {
         input: ArtifactRef::here(Path::new(input)),
         output: ArtifactRef::output(Path::new("out.gguf")),
         file_type: "Q8_0".parse::<FileType>().unwrap(),
@@ -34,7 +34,7 @@ fn job(input: &str) -> Job {
         types: None,
         method: Method::Rtn,
         calibration: None,
-    })
+    }))
 }
 
 fn host(worker: &str) -> (LocalHost, Raise) {

@@ -192,7 +192,7 @@ impl<H: Host> Maker<'_, H> {
                 importance.map(|importance| CalibrationInput { importance, plan, folder });
             _scratch = Some(scratch);
         }
-        self.work(&Job::Quantize(job), output).await
+        self.work(&Job::Quantize(Box::new(job)), output).await
     }
 
     /// Finds or makes the importance matrix of a model. A calibration that was interrupted goes on where it was.

@@ -31,7 +31,7 @@ const JOB_LIMIT: u64 = 64 << 20;
 #[must_use]
 pub fn main() -> ExitCode {
     let reporter = Reporter::to(std::io::stdout());
-    reporter.send_line(Hello::default().line());
+    reporter.send_line(&Hello::default().line());
     let job = read_job(&mut std::io::stdin().lock());
     let job = match job {
         Ok(job) => job,

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 #[serde(rename_all = "snake_case", tag = "job")]
 pub enum Job {
     /// Make a variant.
-    Quantize(QuantizeJob),
+    Quantize(Box<QuantizeJob>),
     /// Write a GPTQ or AWQ checkpoint as a GGUF.
     Import(ImportJob),
     /// Choose a type for every tensor, and write the file.

@@ -36,13 +36,13 @@ impl Reporter {
             format!("worker cannot write an event: {error}").into_bytes()
         });
         line.push(b'\n');
-        self.send_line(line);
+        self.send_line(&line);
     }
 
     /// Sends a line, with its end.
-    pub(super) fn send_line(&self, line: Vec<u8>) {
+    pub(super) fn send_line(&self, line: &[u8]) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = output.write_all(&line).and_then(|()| output.flush());
+        let _ = output.write_all(line).and_then(|()| output.flush());
     }
 
     /// Sends what part of the phase is done.

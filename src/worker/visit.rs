@@ -19,7 +19,6 @@ use crate::workload::jobs::{VisitJob, WorkloadJob};
 use crate::workload::latency::LatencyError;
 use crate::workload::measured::{LeftOut, LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::tasks::TaskError;
-use crate::workload::tasks::retrieve::Corpus;
 use crate::workload::{applicability, latency, quality, speed, tasks};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -255,24 +254,12 @@ impl Visit<'_> {
         {
             return Err(format!("the encoder of task {} is {}", task.name, encoder.class()));
         }
-        let request = tasks::Request {
-            name: task.name,
+        let request = tasks::TaskRequest {
+            job: task,
             questions: &questions,
-            answering: &task.answering,
-            metrics: &task.metrics,
             prompter,
-            separator: task.separator.as_deref(),
-            corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
-                passages,
-                job,
-                encoder: encoder.as_deref(),
-            }),
-            images: task.pictures.as_ref().zip(task.projector.as_ref()).map(
-                |(folder, projector)| tasks::ImageSet {
-                    folder: &folder.path,
-                    projector: &projector.path,
-                },
-            ),
+            passages: passages.as_deref(),
+            encoder: encoder.as_deref(),
         };
         Ok(tasks::run(self.model, self.settings, &request, progress))
     }
@@ -315,10 +302,8 @@ impl Visit<'_> {
             precision: job.precision,
         };
         let run = match self.facts.class {
-            ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress)
-                .map_err(|error| in_words(&error))?,
-            ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
-                .map_err(|error| in_words(&error))?,
+            ArchitectureClass::DecoderOnly => quality::run(model, settings, request, progress),
+            ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress),
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
                     .map_err(|error| in_words(&error))?;
@@ -326,6 +311,7 @@ impl Visit<'_> {
                 return Ok(run.memory);
             }
         };
+        let run = run.map_err(|error| in_words(&error))?;
         reporter.send(&Event::Quality(run.quality));
         Ok(run.memory)
     }

@@ -6,21 +6,19 @@
 //! between following tokens, the first token having none.
 
 use super::Progress;
+use super::batched::BatchedContext;
 use super::measured::{LeftOut, Response};
-use super::seq2seq::SequenceToSequence;
-use crate::engine::ContextShape;
-use crate::engine::Model;
-use crate::engine::batch::Batch;
 use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::engine::{Context, ContextPurpose};
+use crate::engine::{ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Sampling, TestPrompt};
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::piece::Prompt;
 use crate::prompt::template::TemplateError;
+use crate::statistics::sample::to_f64;
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,11 +27,8 @@ pub enum LatencyError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A prompt has no tokens at all.
-    #[error("prompt '{id}' is empty")]
-    Empty {
-        /// The prompt.
-        id: String,
-    },
+    #[error("prompt '{0}' is empty")]
+    Empty(String),
     /// The model's chat template fails.
     #[error("prompt '{id}'")]
     Template {
@@ -87,10 +82,10 @@ pub fn run(
     let mut longest = 0;
     let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
     for prompt in prompts {
-        let request = Request::new(prompter, prompt)?;
+        let request = FormattedPrompt::new(prompter, prompt)?;
         let tokens = request.tokens(model)?.len();
         if tokens == 0 {
-            return Err(LatencyError::Empty { id: prompt.id.clone() });
+            return Err(LatencyError::Empty(prompt.id.clone()));
         }
         if tokens as u64 + u64::from(answer) > u64::from(context) {
             left_out.push(LeftOut {
@@ -108,41 +103,36 @@ pub fn run(
         return Ok(LatencyRun { memory: Vec::new(), left_out });
     };
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
-    let mut session = Session {
-        model,
-        clock: answers.clock,
-        evaluation: if reads_first {
-            Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
-        } else {
-            Evaluation::Decoded(Decoding::new(model, settings, longest.saturating_add(max_tokens))?)
-        },
-        max_tokens,
-        sampling,
+    let batched = if reads_first {
+        BatchedContext::for_source(model, settings, longest, max_tokens)?
+    } else {
+        let (batch, ubatch) = (settings.batch, settings.ubatch);
+        let tokens = longest.saturating_add(max_tokens);
+        let shape = ContextShape { tokens, sequences: 1, batch, ubatch };
+        BatchedContext::open(model, settings, shape, ContextPurpose::Separate)?
     };
-    let memory = session.evaluation.context().memory();
+    let memory = batched.context.memory();
+    let mut session = Session { batched, reads_first, sampling, clock: answers.clock };
     // The first evaluation of a context pays for page faults and graph building that no later one pays
     // for.
-    session.max_tokens = max_tokens.min(2);
-    session.answer(first)?;
-    session.max_tokens = max_tokens;
-    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+    session.answer(first, max_tokens.min(2))?;
     for (index, request) in fitting.iter().enumerate() {
-        let response = session.answer(request)?;
+        let response = session.answer(request, max_tokens)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        progress((index + 1) as f64 / fitting.len() as f64, &format!("TTFT {ttft:.1} ms"));
+        progress(to_f64(index + 1) / to_f64(fitting.len()), &format!("TTFT {ttft:.1} ms"));
         answered(response);
     }
     Ok(LatencyRun { memory, left_out })
 }
 
 /// A prompt, and what it is in its format.
-struct Request<'p> {
+struct FormattedPrompt<'p> {
     prompt: &'p TestPrompt,
     /// `None`: the text as it is.
     rendered: Option<Prompt>,
 }
 
-impl<'p> Request<'p> {
+impl<'p> FormattedPrompt<'p> {
     fn new(prompter: &Prompter, prompt: &'p TestPrompt) -> Result<Self, LatencyError> {
         let rendered = match prompter {
             Prompter::Plain => None,
@@ -166,73 +156,47 @@ impl<'p> Request<'p> {
 }
 
 struct Session<'model> {
-    model: &'model dyn Model,
-    clock: &'model dyn Clock,
-    evaluation: Evaluation<'model>,
-    max_tokens: u32,
+    batched: BatchedContext<'model>,
+    /// An encoder reads the prompt, then a decoder begins; else a decoder goes on where the prompt ends.
+    reads_first: bool,
     sampling: Sampling,
-}
-
-/// How a model comes from a prompt to the tokens after it.
-enum Evaluation<'model> {
-    /// A decoder goes on where the prompt ends.
-    Decoded(Decoding<'model>),
-    /// An encoder reads the prompt, then a decoder begins.
-    Encoded(SequenceToSequence<'model>),
-}
-
-impl<'model> Evaluation<'model> {
-    fn context(&mut self) -> &mut (dyn Context + 'model) {
-        match self {
-            Self::Decoded(decoding) => decoding.context.as_mut(),
-            Self::Encoded(encoded) => encoded.context(),
-        }
-    }
-
-    /// Evaluates the prompt; returns the position of the first token of the answer.
-    fn submit(&mut self, prompt: &[i32]) -> Result<usize, EngineError> {
-        match self {
-            Self::Decoded(decoding) => decoding.submit(prompt).map(|()| prompt.len()),
-            // The start token has the first position.
-            Self::Encoded(encoded) => encoded.begin(prompt).map(|()| 1),
-        }
-    }
-
-    fn follow(&mut self, token: i32, position: usize) -> Result<(), EngineError> {
-        let position = i32::try_from(position).unwrap_or(i32::MAX);
-        match self {
-            Self::Decoded(decoding) => decoding.follow(token, position),
-            Self::Encoded(encoded) => encoded.follow(token, position),
-        }
-    }
+    clock: &'model dyn Clock,
 }
 
 impl Session<'_> {
-    fn answer(&mut self, request: &Request<'_>) -> Result<Response, LatencyError> {
+    fn answer(
+        &mut self,
+        request: &FormattedPrompt<'_>,
+        max_tokens: u32,
+    ) -> Result<Response, LatencyError> {
+        let Self { batched, clock, .. } = self;
         // Emptying the cache and making the sampler belong to the end of the request before.
-        self.evaluation.context().clear_memory();
-        self.evaluation.context().begin_sampling(self.sampling)?;
-        let model = self.model;
-        let start = self.clock.now();
+        batched.context.clear_memory();
+        batched.context.begin_sampling(self.sampling)?;
+        let model = batched.model;
+        let start = clock.now();
         let tokens = request.tokens(model)?;
-        let mut position = self.evaluation.submit(&tokens)?;
+        let mut position = if self.reads_first {
+            batched.begin_answer(&tokens)?
+        } else {
+            batched.read(&tokens, 0, true)?
+        };
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
         let mut finish_reason = "length";
-        while token_nanoseconds.len() < self.max_tokens as usize {
-            let token = self.evaluation.context().sample()?;
+        while token_nanoseconds.len() < max_tokens as usize {
+            let token = batched.context.sample()?;
             if model.ends_generation(token) {
                 finish_reason = "stop";
                 break;
             }
             text.extend(model.token_bytes(token));
             token_nanoseconds
-                .push(u64::try_from(self.clock.since(start).as_nanos()).unwrap_or(u64::MAX));
-            if token_nanoseconds.len() == self.max_tokens as usize {
+                .push(u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX));
+            if token_nanoseconds.len() == max_tokens as usize {
                 break;
             }
-            self.evaluation.follow(token, position)?;
-            position += 1;
+            position = batched.read(&[token], position, true)?;
         }
         Ok(Response {
             prompt_id: request.prompt.id.clone(),
@@ -241,46 +205,5 @@ impl Session<'_> {
             token_nanoseconds,
             finish_reason: finish_reason.to_owned(),
         })
-    }
-}
-
-/// A decoder with its context.
-struct Decoding<'model> {
-    context: Box<dyn Context + 'model>,
-    batch: Batch,
-}
-
-impl<'model> Decoding<'model> {
-    fn new(
-        model: &'model dyn Model,
-        settings: &Settings,
-        tokens: u32,
-    ) -> Result<Self, EngineError> {
-        let shape =
-            ContextShape { tokens, sequences: 1, batch: settings.batch, ubatch: settings.ubatch };
-        let context = model.context(settings, shape, ContextPurpose::Separate)?;
-        Ok(Self { context, batch: Batch::with_capacity(settings.batch as usize) })
-    }
-
-    fn follow(&mut self, token: i32, position: i32) -> Result<(), EngineError> {
-        self.batch.clear();
-        self.batch.add(token, position, 0, true)?;
-        self.context.decode(&mut self.batch)
-    }
-
-    /// Evaluates the prompt; output only for its last token.
-    fn submit(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
-        let batch_size = self.context.shape().batch as usize;
-        let last = tokens.len() - 1;
-        for (batch_index, part) in tokens.chunks(batch_size).enumerate() {
-            self.batch.clear();
-            for (offset, &token) in part.iter().enumerate() {
-                let position = batch_index * batch_size + offset;
-                let signed = i32::try_from(position).unwrap_or(i32::MAX);
-                self.batch.add(token, signed, 0, position == last)?;
-            }
-            self.context.decode(&mut self.batch)?;
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Every key of an experiment, with what it may be, what it is when it is left out, and what it means.
+//! Every key of an experiment: its type, bounds, default and meaning.
 //!
 //! Sentences are written for `models.toml` and for docs/reference/experiment.md; after a change here,
 //! `UPDATE=1 cargo test` writes both.
@@ -8,12 +8,15 @@ use super::Kind::{
 };
 use super::tasks::TASKS;
 use super::{Key, Kind, Table};
+use crate::experiment::parameters::Matching;
+use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
 use crate::experiment::workloads::SpeedTest;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
+use strum::VariantNames as _;
 
 /// More rounds or repetitions are a slip of the finger.
 const ROUNDS: Kind = Whole(1, 1000);
@@ -24,10 +27,7 @@ const BATCH: Kind = Whole(1, 1_048_576);
 /// ggml's `GGML_MAX_N_THREADS`.
 const THREADS: Kind = WholeOrAuto(1, 512);
 const CHUNKS: Kind = Whole(1, 1_000_000);
-const CACHE_TYPE: Kind = Choice(
-    "no choice here",
-    &["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"],
-);
+const CACHE_TYPE: Kind = Choice("no choice here", CacheType::VARIANTS);
 const QUANTIZATION: Kind = Named("quantization", spelled::<Quantization>);
 pub(super) const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
 
@@ -143,7 +143,7 @@ pub static SETTINGS: Table = Table::new(
             .swept(),
         Key::new(
             "flash_attention",
-            Choice("no choice here", &["auto", "on", "off"]),
+            Choice("no choice here", FlashAttention::VARIANTS),
             "fused attention: \"auto\" (llama.cpp decides), \"on\", \"off\"",
         )
         .default("\"auto\"")
@@ -168,7 +168,7 @@ pub static SETTINGS: Table = Table::new(
         .swept(),
         Key::new(
             "split_mode",
-            Choice("no choice here", &["none", "layer", "row"]),
+            Choice("no choice here", SplitMode::VARIANTS),
             "over several GPUs: \"none\", \"layer\", \"row\"",
         )
         .default("\"layer\"")
@@ -316,7 +316,7 @@ static GPTQ: Table = Table::new(
         .default("4"),
         Key::new(
             "matching",
-            Choice("no choice here", &["nothing", "outputs", "stream"]),
+            Choice("no choice here", Matching::VARIANTS),
             "\"nothing\" (as published), \"outputs\" of the original, its residual \"stream\"",
         )
         .default("\"stream\""),

@@ -55,8 +55,6 @@ enum Request {
     Get(ArtifactRef),
     /// Send the next bytes of it.
     More,
-    /// Nothing more is asked.
-    Bye,
 }
 
 /// What an agent answers.

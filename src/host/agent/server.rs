@@ -12,7 +12,7 @@ use crate::model::cache::Cache;
 use crate::worker::hello::Hello;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-/// Serves a pair of pipes until the input ends or the client says goodbye.
+/// Serves a pair of pipes until the input ends, as the client's goodbye.
 ///
 /// # Errors
 /// In a sentence: the client is of another version or makes no sense, or this machine cannot serve.
@@ -81,7 +81,6 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 .map_err(|error| format!("the client says what is no request: {error}"))?,
         };
         match request {
-            Request::Bye => return Ok(()),
             Request::More => match agent.files.more() {
                 Ok(bytes) => {
                     let reply = Message::Reply(Reply::Chunk(bytes.len()));
@@ -139,7 +138,7 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
                 Some(worker) => worker.kill().await,
                 None => Exit::default(),
             }),
-            Request::More | Request::Chunk(_) | Request::Bye => Reply::Done,
+            Request::More | Request::Chunk(_) => Reply::Done,
         })
     }
 

@@ -1,7 +1,5 @@
 //! A worker does not outlive whoever holds it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
-
 use super::*;
 use crate::experiment::settings::Settings;
 use crate::model::artifact::ArtifactRef;

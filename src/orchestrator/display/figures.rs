@@ -3,6 +3,7 @@
 use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::SpeedTest;
 use crate::metrics::TaskMetric;
+use crate::statistics::sample::Sample;
 use crate::units::{format_seconds, significant};
 use crate::worker::protocol::Event;
 use crate::workload::measured::EmbeddingQuality;
@@ -53,7 +54,7 @@ impl Figures {
         !self.tasks.is_empty()
     }
 
-    /// `pp512 2310 t/s, tg128 185 t/s, TTFT 12.1 ms`; the load time only while nothing else is
+    /// `pp512 2310 t/s, tg128 185 t/s, TTFT p50 12.1 ms`; the load time only while nothing else is
     /// known.
     pub(super) fn text(&self) -> String {
         let mut parts: Vec<String> = self
@@ -61,11 +62,8 @@ impl Figures {
             .iter()
             .map(|(test, rate)| format!("{test} {} {}", significant(*rate, 3), test.unit().short()))
             .collect();
-        #[expect(clippy::cast_precision_loss, reason = "a few dozen prompts")]
-        let count = self.ttft_seconds.len() as f64;
-        if count > 0.0 {
-            let mean = self.ttft_seconds.iter().sum::<f64>() / count;
-            parts.push(format!("TTFT {}", format_seconds(mean)));
+        if let Some(sample) = Sample::new(self.ttft_seconds.iter().copied()) {
+            parts.push(format!("TTFT p50 {}", format_seconds(sample.median())));
         }
         if let Some(perplexity) = self.perplexity {
             parts.push(format!("perplexity {}", significant(perplexity, 4)));
