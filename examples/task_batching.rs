@@ -25,7 +25,7 @@ use quantbench::workload::seq2seq::SequenceToSequence;
 use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
 use quantbench::workload::tasks::encode::Encoder;
 use quantbench::workload::tasks::record::KeptAnswer;
-use quantbench::workload::tasks::{Request, run};
+use quantbench::workload::tasks::{TaskRequest, run};
 use std::path::Path;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -61,7 +61,7 @@ fn compare(
     let (header, tokens) = (Header::read(path)?, SpecialTokens::read(path)?);
     let template = |source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc());
     let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
-    let request = Request {
+    let request = TaskRequest {
         name: task.name,
         questions: &task.questions,
         answering: &task.answering,
@@ -101,7 +101,7 @@ fn compare(
 fn one_at_a_time(
     model: &Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
 ) -> Result<Vec<KeptAnswer>, Failure> {
     if model.class() == ArchitectureClass::EncoderDecoder {
         return one_source_at_a_time(model, settings, request);
@@ -142,7 +142,7 @@ fn one_at_a_time(
 fn one_source_at_a_time(
     model: &Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
 ) -> Result<Vec<KeptAnswer>, Failure> {
     let Answering::Generate { max_tokens, stop } = request.answering else {
         return Err("of encoder-decoders only what they write is compared".into());

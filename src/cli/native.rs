@@ -9,7 +9,7 @@ use crate::model::quantization::Quantization;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
-use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
+use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::PredictJob;
@@ -58,7 +58,7 @@ pub(super) fn planned_types(
 
 /// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and
 /// not the program.
-fn ask(job: &Job) -> Result<Report, String> {
+fn ask(job: &Job) -> Result<WorkerRun, String> {
     let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();

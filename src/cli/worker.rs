@@ -6,7 +6,7 @@ use crate::orchestrator::event::Listener;
 use crate::orchestrator::interrupt::Interrupt;
 use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::SequenceError;
-use crate::orchestrator::worker_run::{Limits, Report, run_worker};
+use crate::orchestrator::worker_run::{Limits, WorkerRun, run_worker};
 use crate::worker::protocol::Job;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// No worker can be started. That the job fails is no error: the report says why.
-pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(Report, Duration), Error> {
+pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(WorkerRun, Duration), Error> {
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
     let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;

@@ -5,8 +5,7 @@
 use super::calibration::CalibrationPlan;
 use super::requirements::Requirements;
 use super::settings::Settings;
-use super::tasks::TaskPlan;
-use super::workloads::{LatencyPlan, QualityPlan, SpeedTest};
+use super::workloads::Workloads;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use serde::{Deserialize, Serialize};
@@ -104,29 +103,5 @@ impl ModelPlan {
         let made = !matches!(self.source, Source::Directory(_));
         let mut quantizations = self.quantizations.iter().copied().filter(|_| made);
         quantizations.find(|quantization| quantization.method.is_calibrated())
-    }
-}
-
-/// What is measured in each trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Workloads {
-    /// Measure load time with the file dropped from the page cache, besides the warm load.
-    pub cold_load: bool,
-    /// Throughput tests.
-    pub speed: Vec<SpeedTest>,
-    /// Real prompts; `None`: not measured.
-    pub latency: Option<LatencyPlan>,
-    /// Perplexity and divergence; `None`: not measured.
-    pub quality: Option<QualityPlan>,
-    /// Tasks, in the order of their columns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskPlan>,
-}
-
-impl Workloads {
-    /// Whether variants are compared with a reference.
-    #[must_use]
-    pub fn compare(&self) -> bool {
-        self.quality.as_ref().is_some_and(|quality| quality.divergence)
     }
 }

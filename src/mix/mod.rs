@@ -283,9 +283,12 @@ fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_request<'a>(request: &MixRequest<'a>, reference: Reference<'a>) -> quality::Request<'a> {
+fn quality_request<'a>(
+    request: &MixRequest<'a>,
+    reference: Reference<'a>,
+) -> quality::QualityRequest<'a> {
     let MixRequest { text, context, chunks, .. } = *request;
-    quality::Request { text, context, chunks: Some(chunks), reference, precision: None }
+    quality::QualityRequest { text, context, chunks: Some(chunks), reference, precision: None }
 }
 
 fn threads(backend: Backend, settings: &Settings) -> u32 {

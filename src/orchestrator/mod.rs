@@ -15,7 +15,6 @@ pub mod launcher;
 mod lines;
 pub mod plan;
 pub mod process;
-pub mod quality;
 pub mod reason;
 pub mod schedule;
 #[cfg(test)]
@@ -23,5 +22,4 @@ mod scripted;
 pub mod sequence;
 pub mod sources;
 pub mod strategy;
-pub mod tasks;
 pub mod variants;

@@ -4,8 +4,9 @@
 
 use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
-use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
+use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::quantization::Quantization;

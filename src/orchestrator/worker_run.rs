@@ -9,39 +9,24 @@ use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::model::artifact::KeptTensor;
 use crate::quantize::jobs::PlannedVariant;
-use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
+use crate::results::record::{Failure, PhaseUsage, VisitRecord};
 use crate::worker::protocol::{Event, Job, Phase};
-use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
-    Response,
-};
-use crate::workload::tasks::record::TaskRecord;
+use crate::workload::Measurement;
+use crate::workload::measured::{BufferMemory, ModelFacts, PredictedMemory};
 use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Everything that one worker reported, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// When the worker was started.
-    pub started: OffsetDateTime,
-    /// Loads.
-    pub loads: Vec<LoadSample>,
+pub struct WorkerRun {
+    /// What every visit has: when it began, loads, memory, usage.
+    pub visit: VisitRecord,
     /// What was loaded.
     pub facts: Option<ModelFacts>,
-    /// What llama.cpp allocated for the largest context.
-    pub memory: Vec<BufferMemory>,
-    /// Throughput tests, in the order of their first repetition.
-    pub speed: Vec<SpeedRecord>,
-    /// Answered prompts.
-    pub responses: Vec<Response>,
-    /// Perplexity and divergence.
-    pub quality: Option<Quality>,
-    /// Tasks that were answered.
-    pub tasks: Vec<TaskRecord>,
-    /// How alike an encoder's embeddings and the reference's are.
-    pub embedding_quality: Option<EmbeddingQuality>,
-    /// What could not be measured.
-    pub left_out: Vec<LeftOut>,
+    /// What workloads measured, in order.
+    pub measured: Vec<Measurement>,
+    /// Workloads that failed, while others were measured.
+    pub failed_workloads: Vec<Failure>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// Variants that are not made yet.
@@ -50,14 +35,6 @@ pub struct Report {
     pub calibrated: Option<Calibrated>,
     /// Tensors that a method left to simpler rounding.
     pub kept: Vec<KeptTensor>,
-    /// Usage per phase.
-    pub usage: Vec<PhaseUsage>,
-    /// Peak resident memory, bytes: the worker's own word, else the monitor's.
-    pub peak_rss_bytes: Option<u64>,
-    /// Proportional share of resident memory at the end, bytes.
-    pub pss_bytes: Option<u64>,
-    /// Workloads that failed, while others were measured.
-    pub failed_workloads: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
 }
@@ -102,15 +79,15 @@ pub async fn run_worker<L: Launcher>(
     job: &Job,
     limits: Limits,
     listener: &mut dyn Listener,
-) -> Result<Report, ListenerError> {
+) -> Result<WorkerRun, ListenerError> {
     let started = launcher.now();
-    let mut report = Report::new(started);
+    let mut run = WorkerRun::new(started);
     let mut phase = Phase::Start;
     let mut worker = match launcher.launch(job) {
         Ok(worker) => worker,
         Err(error) => {
-            report.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
-            return Ok(report);
+            run.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
+            return Ok(run);
         }
     };
     let mut monitor = launcher.monitor(&worker);
@@ -132,7 +109,7 @@ pub async fn run_worker<L: Launcher>(
                     begin(&phase, launcher.now());
                 }
                 listener.on_event(&BenchmarkEvent::Worker(&event))?;
-                if let Some(last) = report.take(*event) {
+                if let Some(last) = run.take(*event) {
                     break last;
                 }
             }
@@ -154,7 +131,7 @@ pub async fn run_worker<L: Launcher>(
     begun_at.push((launcher.now() - started).as_seconds_f64());
     let usage = monitor.finish();
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
-    report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
+    run.visit.peak_rss_bytes = run.visit.peak_rss_bytes.max(watched);
     // A phase ends when the next one begins. There is one time more than phases, or no usage at all.
     let times = begun_at.windows(2);
     let used = usage.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
@@ -163,14 +140,14 @@ pub async fn run_worker<L: Launcher>(
         end_seconds: Some(times[1]),
         usage,
     });
-    report.usage = used.collect();
-    report.ending = match last {
+    run.visit.usage = used.collect();
+    run.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,
         Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
         Last::Exit(exit) => {
             let memory = MemoryAtEnd {
-                peak_rss_bytes: report.peak_rss_bytes,
+                peak_rss_bytes: run.visit.peak_rss_bytes,
                 machine_bytes: limits.machine_bytes,
             };
             Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
@@ -179,7 +156,7 @@ pub async fn run_worker<L: Launcher>(
     // A worker that has said its last word has nothing left to do; it is not waited for as long as
     // a phase may last, for a hang while it tears down native code would look like a long phase.
     worker.kill().await;
-    Ok(report)
+    Ok(run)
 }
 
 /// The last thing heard in a conversation.
@@ -190,27 +167,17 @@ enum Last {
     Interrupted,
 }
 
-impl Report {
+impl WorkerRun {
     fn new(started: OffsetDateTime) -> Self {
         Self {
-            started,
-            loads: Vec::new(),
+            visit: VisitRecord::new(started),
             facts: None,
-            memory: Vec::new(),
-            speed: Vec::new(),
-            responses: Vec::new(),
-            quality: None,
-            tasks: Vec::new(),
-            embedding_quality: None,
-            left_out: Vec::new(),
+            measured: Vec::new(),
+            failed_workloads: Vec::new(),
             predicted: Vec::new(),
             planned: Vec::new(),
             calibrated: None,
             kept: Vec::new(),
-            usage: Vec::new(),
-            peak_rss_bytes: None,
-            pss_bytes: None,
-            failed_workloads: Vec::new(),
             ending: Ending::Interrupted,
         }
     }
@@ -230,34 +197,24 @@ impl Report {
                 self.calibrated = Some(Calibrated { chunks, resumed, weights });
             }
             Event::Loaded { sample, facts } => {
-                self.loads.push(sample);
+                self.visit.loads.push(sample);
                 self.facts = Some(facts);
             }
             Event::Memory { buffers } => {
-                if largest_context(&buffers) >= largest_context(&self.memory) {
-                    self.memory = buffers;
+                if largest_context(&buffers) >= largest_context(&self.visit.memory) {
+                    self.visit.memory = buffers;
                 }
             }
-            Event::Speed { test, sample } => {
-                match self.speed.iter_mut().find(|record| record.test == test) {
-                    Some(record) => record.samples.push(sample),
-                    None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
-                }
-            }
+            Event::Measured(measurement) => self.measured.push(measurement),
             Event::WorkloadFailed { phase, reason } => {
                 let reason = reason::of_message(&reason);
                 self.failed_workloads.push(Failure { phase, reason });
             }
-            Event::Response(response) => self.responses.push(response),
-            Event::Quality(quality) => self.quality = Some(quality),
-            Event::Task(task) => self.tasks.push(task),
-            Event::LeftOut(left_out) => self.left_out.push(left_out),
-            Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::PlannedTypes { variants } => self.planned = variants,
             Event::Done { peak_rss_bytes, pss_bytes } => {
-                self.peak_rss_bytes = peak_rss_bytes;
-                self.pss_bytes = pss_bytes;
+                self.visit.peak_rss_bytes = peak_rss_bytes;
+                self.visit.pss_bytes = pss_bytes;
                 return Some(Last::Done);
             }
             Event::Failed { message } => return Some(Last::Reason(reason::of_message(&message))),
@@ -268,7 +225,7 @@ impl Report {
     /// Whether anything was measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.loads.is_empty() && self.speed.is_empty() && self.responses.is_empty()
+        self.visit.loads.is_empty() && self.measured.is_empty()
     }
 }
 

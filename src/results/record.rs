@@ -8,14 +8,15 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
+pub use crate::experiment::workloads::Stage;
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
-use crate::worker::protocol::Phase;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
+use crate::workload::{Measurement, Phase};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -159,6 +160,34 @@ impl TrialRecord {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
 
+    /// Keeps what a visit measured and used. One for quality or tasks that is made again replaces the one before.
+    pub fn keep(&mut self, stage: Stage, mut visit: VisitRecord, measured: Vec<Measurement>) {
+        for measurement in measured {
+            match measurement {
+                Measurement::Speed { test, sample } => visit.add_speed(test, sample),
+                Measurement::Response(response) => visit.responses.push(response),
+                Measurement::Quality(quality) => self.quality = Some(quality),
+                Measurement::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
+                Measurement::Task(task) => {
+                    self.tasks.retain(|known| known.task != task.task);
+                    self.tasks.push(task);
+                }
+                Measurement::LeftOut(left_out) => {
+                    if !self.left_out.contains(&left_out) {
+                        self.left_out.push(left_out);
+                    }
+                }
+            }
+        }
+        if stage == Stage::Rounds {
+            self.visits.push(visit);
+            return;
+        }
+        let VisitRecord { started, usage, peak_rss_bytes, .. } = visit;
+        self.stages.retain(|known| known.stage != stage);
+        self.stages.push(StageRecord { stage, started, usage, peak_rss_bytes });
+    }
+
     /// Adds workloads that failed; each is told of once.
     pub fn add_failed(&mut self, workloads: Vec<Failure>) {
         for workload in workloads {
@@ -202,6 +231,31 @@ pub struct VisitRecord {
     pub pss_bytes: Option<u64>,
 }
 
+impl VisitRecord {
+    /// A visit that begins.
+    #[must_use]
+    pub fn new(started: OffsetDateTime) -> Self {
+        Self {
+            round: 0,
+            started,
+            loads: Vec::new(),
+            memory: Vec::new(),
+            speed: Vec::new(),
+            responses: Vec::new(),
+            usage: Vec::new(),
+            peak_rss_bytes: None,
+            pss_bytes: None,
+        }
+    }
+
+    fn add_speed(&mut self, test: SpeedTest, sample: SpeedSample) {
+        match self.speed.iter_mut().find(|record| record.test == test) {
+            Some(record) => record.samples.push(sample),
+            None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
+        }
+    }
+}
+
 /// What a visit for quality or tasks used: its figures are the trial's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
@@ -214,16 +268,6 @@ pub struct StageRecord {
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory of the worker, bytes.
     pub peak_rss_bytes: Option<u64>,
-}
-
-/// What a visit outside the rounds is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Perplexity, and divergence from the reference.
-    Quality,
-    /// Questions of tasks.
-    Tasks,
 }
 
 /// The repetitions of one throughput test within one visit.

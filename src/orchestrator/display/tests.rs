@@ -4,13 +4,15 @@ use super::plain::PlainDisplay;
 use super::progress::Progress;
 use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
+use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::results::record::{Environment, Failure, RunRecord, TrialRecord};
 use crate::worker::protocol::{Event, Phase};
+use crate::workload::Measurement;
 use crate::workload::measured::SpeedSample;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -80,7 +82,7 @@ fn visits() -> Vec<PlannedVisit> {
 
 fn speed(tokens_per_second: u64) -> Event {
     let sample = SpeedSample { nanoseconds: 4_000_000_000 / tokens_per_second, tokens: 4 };
-    Event::Speed { test: "tg4".parse().unwrap(), sample }
+    Event::Measured(Measurement::Speed { test: "tg4".parse().unwrap(), sample })
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
 use crate::orchestrator::interrupt::Raise;
-use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
+use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use std::time::Instant;
 
 /// Hears nothing.
@@ -39,18 +39,18 @@ fn launcher(worker: &str) -> (ProcessLauncher, Raise) {
     (ProcessLauncher { program, interrupt }, raise)
 }
 
-fn listen_to(worker: &str, silence: Duration) -> Report {
+fn listen_to(worker: &str, silence: Duration) -> WorkerRun {
     let (mut launcher, _raise) = launcher(worker);
     run(&mut launcher, &job("in.gguf"), silence)
 }
 
-fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> Report {
+fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> WorkerRun {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits { silence, machine_bytes: None };
     runtime.block_on(run_worker(launcher, job, limits, &mut Nobody)).unwrap()
 }
 
-fn failure(report: &Report) -> String {
+fn failure(report: &WorkerRun) -> String {
     match &report.ending {
         Ending::Failed(failure) => format!("{}: {}", failure.phase, failure.reason),
         ending => panic!("{ending:?}"),

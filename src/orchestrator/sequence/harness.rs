@@ -4,9 +4,9 @@
 use super::*;
 use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::{ModelPlan, Workloads};
+use crate::experiment::resolved::ModelPlan;
 use crate::experiment::settings::Settings;
-use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt};
+use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
 use crate::model::artifact::Artifact;
 use crate::model::cache::VariantKey;
 use crate::model::quantization::Quantization;

@@ -13,7 +13,7 @@ use crate::workload::Progress;
 use crate::workload::divergence::{Scores, TokenScore};
 use crate::workload::measured::{Quality, ReferenceStore};
 use crate::workload::quality::scoring::{score_against, score_in_place};
-use crate::workload::quality::{QualityRun, Reference, Request};
+use crate::workload::quality::{QualityRequest, QualityRun, Reference};
 use crate::workload::seq2seq::SequenceToSequence;
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ const LONGEST_ANSWER: u32 = 64;
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, EncoderQualityError> {
     let (pieces, available) = pieces(model, request)?;

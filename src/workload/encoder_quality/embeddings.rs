@@ -9,7 +9,7 @@ use crate::statistics::sample::Sample;
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
 use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
-use crate::workload::quality::{Reference, Request};
+use crate::workload::quality::{QualityRequest, Reference};
 use std::time::Instant;
 
 /// The figures, and the memory that the context took.
@@ -28,7 +28,7 @@ pub struct EmbeddingQualityRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<EmbeddingQualityRun, EncoderQualityError> {
     let (pieces, _) = pieces(model, request)?;

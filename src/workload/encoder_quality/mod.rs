@@ -11,7 +11,7 @@ pub mod answers;
 pub mod embeddings;
 mod reference_file;
 
-use super::quality::Request;
+use super::quality::QualityRequest;
 use crate::engine::Model;
 use crate::engine::error::EngineError;
 use reference_file::ShelfError;
@@ -43,7 +43,7 @@ pub enum EncoderQualityError {
 /// request has chunks; and how many the whole text has.
 fn pieces(
     model: &dyn Model,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
 ) -> Result<(Vec<Vec<i32>>, usize), EncoderQualityError> {
     let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
     let longest = request.context.min(model.context_length().max(8)) as usize;

@@ -9,9 +9,13 @@
 //! is idle while a chunk is scored. A GPU gets one stream. `streams` decides how many, `stream` evaluates,
 //! `scoring` turns logits into scores; this file puts the scores in order.
 
+pub mod job;
 mod stream;
 mod streams;
 pub(super) mod scoring;
+
+pub(super) use job::names;
+pub use job::{QualityJob, ReferenceUse};
 
 use super::Progress;
 use super::divergence::{Scores, TokenScore};
@@ -73,9 +77,9 @@ pub enum QualityError {
     },
 }
 
-/// What to measure; see [`crate::workload::jobs::QualityJob`] for the meaning of each part.
+/// What to measure; see [`QualityJob`] for the meaning of each part.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct QualityRequest<'a> {
     /// The text itself.
     pub text: &'a str,
     /// Tokens per chunk.
@@ -123,7 +127,7 @@ pub struct QualityRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: Request<'_>,
+    request: QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
     let evaluation = Evaluation::prepare(model, request)?;
@@ -150,7 +154,7 @@ impl<'model> Comparison<'model> {
     pub fn open(
         model: &'model dyn Model,
         settings: &Settings,
-        request: Request<'_>,
+        request: QualityRequest<'_>,
     ) -> Result<Self, QualityError> {
         let evaluation = Evaluation::prepare(model, request)?;
         let streams = streams::open(model, settings, &evaluation.assignment)?;
@@ -183,7 +187,7 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn prepare(model: &dyn Model, request: Request<'_>) -> Result<Self, QualityError> {
+    fn prepare(model: &dyn Model, request: QualityRequest<'_>) -> Result<Self, QualityError> {
         if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }

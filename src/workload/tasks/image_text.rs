@@ -7,7 +7,7 @@
 use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
 use super::record::{VisionRecord, VisionSeconds};
-use super::{Answered, ImageSet, Request, TaskError};
+use super::{Answered, ImageSet, TaskError, TaskRequest};
 use crate::causes;
 use crate::dataset::picture;
 use crate::engine::ContextShape;
@@ -55,7 +55,7 @@ struct Times {
 pub(super) fn see(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     images: ImageSet<'_>,
     (max_tokens, stop): (u32, &[String]),
     progress: Progress<'_>,
@@ -145,7 +145,7 @@ fn look(
 fn fit<'a>(
     model: &dyn Model,
     projector: &dyn Projector,
-    request: &Request<'a>,
+    request: &TaskRequest<'a>,
     max_tokens: u32,
 ) -> Result<Fitted<'a>, TaskError> {
     let context = model.context_length();
@@ -184,7 +184,7 @@ fn fit<'a>(
 /// The tokens before and behind the picture of a request.
 fn around(
     model: &dyn Model,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     question: &Question,
     text: &str,
 ) -> Result<(Vec<i32>, Vec<i32>), TaskError> {
@@ -258,7 +258,7 @@ mod tests {
     fn ask(questions: &[Question], projector: &Path) -> Result<TaskRun, TaskError> {
         let model = load();
         let (folder, prompter) = (demo("tasks"), prompter());
-        let request = Request {
+        let request = TaskRequest {
             name: "seen".parse().unwrap(),
             questions,
             answering: &Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
@@ -281,7 +281,7 @@ mod tests {
         let text = "Is (picture) or ((picture)) <|im_end|>?";
         let question = question("a", text, "no");
         let prompter = prompter();
-        let request = Request {
+        let request = TaskRequest {
             name: "seen".parse().unwrap(),
             questions: std::slice::from_ref(&question),
             answering: &Answering::Choose,

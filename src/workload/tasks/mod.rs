@@ -16,6 +16,7 @@ pub mod choose;
 mod draft;
 pub mod encode;
 mod generate;
+mod job;
 mod prefix;
 mod rag;
 pub mod record;
@@ -28,6 +29,7 @@ mod tests;
 mod with_encoder;
 
 pub use answerer::{Answer, Answerer, GroupSize, Stream};
+pub use job::TaskJob;
 
 use super::Progress;
 use crate::causes;
@@ -145,7 +147,7 @@ impl From<IndexError> for TaskError {
 
 /// What a task asks of a model.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct TaskRequest<'a> {
     /// The task's name.
     pub name: TaskName,
     /// The questions.
@@ -190,7 +192,7 @@ pub struct TaskRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
@@ -249,7 +251,7 @@ impl Measured {
 fn answer(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<Measured, TaskError> {
     let class = model.class();
@@ -300,7 +302,7 @@ struct Answered {
 fn decode(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
@@ -350,7 +352,7 @@ fn encode(
     class: ArchitectureClass,
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
     let questions = request.questions;
@@ -378,7 +380,7 @@ use image_text::see;
 fn see(
     _model: &dyn Model,
     _settings: &Settings,
-    _request: &Request<'_>,
+    _request: &TaskRequest<'_>,
     _gallery: ImageSet<'_>,
     _writing: (u32, &[String]),
     _progress: Progress<'_>,

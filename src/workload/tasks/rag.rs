@@ -7,7 +7,7 @@ use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
 use super::record::{RetrievalRecord, StageSeconds, Work};
 use super::retrieve::{Corpus, Retriever};
-use super::{Answered, Request, TaskError};
+use super::{Answered, TaskError, TaskRequest};
 use crate::engine::Model;
 use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
@@ -23,7 +23,7 @@ const TEMPLATE: &str = "template";
 pub(super) fn retrieve(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     corpus: &Corpus<'_>,
     progress: Progress<'_>,
 ) -> Result<(Answered, RetrievalRecord), TaskError> {
@@ -51,7 +51,7 @@ pub(super) fn retrieve(
 pub(super) fn augment(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &TaskRequest<'_>,
     corpus: &Corpus<'_>,
     (max_tokens, stop): (u32, &[String]),
     progress: Progress<'_>,
@@ -124,7 +124,7 @@ struct Reader<'a> {
     model: &'a dyn Model,
     alone: Alone<'a>,
     sandbox: Sandbox,
-    request: &'a Request<'a>,
+    request: &'a TaskRequest<'a>,
     max_tokens: u32,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         model: &'a dyn Model,
         settings: &Settings,
         corpus: &Corpus<'_>,
-        request: &'a Request<'a>,
+        request: &'a TaskRequest<'a>,
         max_tokens: u32,
     ) -> Result<Self, TaskError> {
         let sandbox = Sandbox::task();

@@ -3,7 +3,7 @@
 use super::choose::Chooser;
 use super::encode::{Encoded, EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
-use super::{Answer, Answerer as _, Request, TaskError, TaskRun, answerer, run};
+use super::{Answer, Answerer as _, TaskError, TaskRequest, TaskRun, answerer, run};
 use crate::engine::ContextPurpose;
 use crate::engine::ContextShape;
 use crate::engine::Model;
@@ -74,7 +74,7 @@ fn ask(
     prompter: &Prompter,
     threads: u32,
 ) -> Result<TaskRun, TaskError> {
-    let request = Request {
+    let request = TaskRequest {
         name: "test".parse().unwrap(),
         questions,
         answering,
