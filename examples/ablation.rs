@@ -42,9 +42,10 @@ fn main() -> Answer<()> {
     let evaluation = std::fs::read_to_string(evaluation)?;
     let calibration = std::fs::read_to_string(calibration)?;
     let store = folder.path().join("reference");
-    let write = Reference::Write { path: &store, budget_bytes: 16 << 30 };
+    let write = Reference::Write { path: store.clone(), budget_bytes: 16 << 30 };
     let original = Path::new(original);
-    evaluate(backend, original, &evaluation, write)?;
+    evaluate(backend, original, &evaluation, &write)?;
+    let read = Reference::Read { path: store };
     let importance = importance(backend, original, &calibration, folder.path())?;
     let output = folder.path().join("variant.gguf");
     println!("{:<44} {:>9} {:>8}  loss, duration", "variant", "KLD", "±");
@@ -67,8 +68,7 @@ fn main() -> Answer<()> {
                 make(backend, rounding, &calibration, variant)?
             };
             let made = if is_made { Path::new(variant) } else { &output };
-            let (mean, error) =
-                evaluate(backend, made, &evaluation, Reference::Read { path: &store })?;
+            let (mean, error) = evaluate(backend, made, &evaluation, &read)?;
             let name = format!("{file_type} {variant}");
             println!("{name:<44} {mean:>9.5} {error:>8.5}  {note}");
         }
@@ -234,7 +234,7 @@ fn evaluate(
     backend: Backend,
     path: &Path,
     text: &str,
-    reference: Reference<'_>,
+    reference: &Reference,
 ) -> Answer<(f64, f64)> {
     let settings = Settings::default();
     let model = Model::load(backend, path, &settings, LoadExtent::Everything)?;

@@ -53,6 +53,24 @@ impl std::fmt::Display for LeftOutModel {
     }
 }
 
+impl Default for Experiment {
+    /// Nothing, once, under default settings.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            models: Vec::new(),
+            settings: vec![Settings::default()],
+            workloads: Workloads::default(),
+            rounds: 1,
+            repetitions: 1,
+            cool_down: Duration::ZERO,
+            phase_limit: Duration::from_mins(10),
+            requirements: Requirements::default(),
+            left_out: Vec::new(),
+        }
+    }
+}
+
 impl Experiment {
     /// What is measured of the model at `position`.
     #[must_use]
@@ -96,6 +114,22 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
+    /// A model that is measured as the experiment says, its file taken as it is.
+    #[must_use]
+    pub fn new(name: String, source: Source) -> Self {
+        Self {
+            name,
+            source,
+            quantizations: Vec::new(),
+            projector: None,
+            reference: None,
+            settings: None,
+            workloads: None,
+            allow_requantize: false,
+            calibration: None,
+        }
+    }
+
     /// The first of the variants that is calibrated on a text.
     #[must_use]
     pub fn calibrated(&self) -> Option<Quantization> {

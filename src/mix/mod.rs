@@ -233,11 +233,13 @@ pub fn run(
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(request.target, &groups)?;
     let model = Model::load(backend, request.source, request.settings, LoadExtent::Editable)?;
-    let path = &*request.scratch.join("reference");
-    let write = Reference::Write { path, budget_bytes: request.reference_budget_bytes };
-    let asked = quality_request(request, write);
+    let path = request.scratch.join("reference");
+    let budget_bytes = request.reference_budget_bytes;
+    let write = Reference::Write { path: path.clone(), budget_bytes };
+    let asked = quality_request(request, &write);
     let evaluated = quality::run(&model, request.settings, asked, &mut |_, _| {})?;
-    let asked = quality_request(request, Reference::Read { path });
+    let read = Reference::Read { path };
+    let asked = quality_request(request, &read);
     let comparison = Comparison::open(&model, request.settings, asked)?;
     let ledger = request.ledger.map_or(Ok(Ledger::in_memory()), Ledger::open);
     let meter = Meter {
@@ -285,7 +287,7 @@ fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
 
 fn quality_request<'a>(
     request: &MixRequest<'a>,
-    reference: Reference<'a>,
+    reference: &'a Reference,
 ) -> quality::QualityRequest<'a> {
     let MixRequest { text, context, chunks, .. } = *request;
     quality::QualityRequest { text, context, chunks: Some(chunks), reference, precision: None }

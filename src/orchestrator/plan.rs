@@ -170,22 +170,10 @@ impl Plan {
         let variant = &self.variants[trial.variant];
         TrialRecord {
             key: trial.key.clone(),
-            model: variant.model.clone(),
-            quantization: variant.quantization,
             label: variant.label.clone(),
             engine: variant.engine.clone(),
             is_reference: trial.is_reference,
-            settings: trial.settings.clone(),
-            artifact: None,
-            facts: None,
-            visits: Vec::new(),
-            stages: Vec::new(),
-            quality: None,
-            tasks: Vec::new(),
-            embedding_quality: None,
-            failed_workloads: Vec::new(),
-            left_out: Vec::new(),
-            failure: None,
+            ..TrialRecord::new(variant.model.clone(), variant.quantization, trial.settings.clone())
         }
     }
 

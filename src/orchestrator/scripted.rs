@@ -11,7 +11,7 @@ use crate::workload::jobs::VisitJob;
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
-use crate::workload::quality::ReferenceUse;
+use crate::workload::quality::Reference;
 use crate::workload::speed::SpeedJob;
 use crate::workload::tasks::TaskJob;
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
@@ -181,13 +181,13 @@ fn describe_visit(visit: &VisitJob) -> String {
                 format!("prompts[{}]", ids.join(" "))
             }
             WorkloadJob::Quality(quality) => match &quality.reference {
-                ReferenceUse::None => "quality".to_owned(),
-                ReferenceUse::Write { .. } => "quality, writes".to_owned(),
-                ReferenceUse::Read { path } => {
+                Reference::None => "quality".to_owned(),
+                Reference::Write { .. } => "quality, writes".to_owned(),
+                Reference::Read { path } => {
                     format!("quality, reads {}", fs::read_to_string(path).unwrap_or_default())
                 }
             },
-            WorkloadJob::Task(task) => format!("task {}", task.name),
+            other => other.workload().phase().to_string(),
         });
     }
     words.join(" ")
@@ -274,13 +274,15 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
                 }
             }
             WorkloadJob::Quality(quality) => {
-                if let ReferenceUse::Write { path, .. } = &quality.reference {
+                if let Reference::Write { path, .. } = &quality.reference {
                     let _ = fs::write(path, weights(visit));
                 }
-                let reads = matches!(quality.reference, ReferenceUse::Read { .. });
+                let reads = matches!(quality.reference, Reference::Read { .. });
                 measured(Measurement::Quality(measured_quality(reads)));
             }
             WorkloadJob::Task(task) => measured(Measurement::Task(answered(task))),
+            #[allow(unreachable_patterns, reason = "every kind answers still")]
+            _ => {}
         }
     }
 }

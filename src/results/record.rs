@@ -154,6 +154,30 @@ pub struct TrialRecord {
 }
 
 impl TrialRecord {
+    /// One of which nothing is measured yet.
+    #[must_use]
+    pub fn new(model: String, quantization: Quantization, settings: Settings) -> Self {
+        Self {
+            key: String::new(),
+            model,
+            quantization,
+            label: quantization.to_string(),
+            engine: EngineIdentity::default(),
+            is_reference: false,
+            settings,
+            artifact: None,
+            facts: None,
+            visits: Vec::new(),
+            stages: Vec::new(),
+            quality: None,
+            tasks: Vec::new(),
+            embedding_quality: None,
+            failed_workloads: Vec::new(),
+            left_out: Vec::new(),
+            failure: None,
+        }
+    }
+
     /// Whether what quality means for its class of architecture was measured.
     #[must_use]
     pub fn has_quality(&self) -> bool {
@@ -177,15 +201,17 @@ impl TrialRecord {
                         self.left_out.push(left_out);
                     }
                 }
+                #[allow(unreachable_patterns, reason = "every kind has a field still")]
+                other => visit.measured.push(other),
             }
         }
         if stage == Stage::Rounds {
             self.visits.push(visit);
             return;
         }
-        let VisitRecord { started, usage, peak_rss_bytes, .. } = visit;
+        let VisitRecord { started, measured, usage, peak_rss_bytes, .. } = visit;
         self.stages.retain(|known| known.stage != stage);
-        self.stages.push(StageRecord { stage, started, usage, peak_rss_bytes });
+        self.stages.push(StageRecord { stage, started, measured, usage, peak_rss_bytes });
     }
 
     /// Adds workloads that failed; each is told of once.
@@ -223,6 +249,9 @@ pub struct VisitRecord {
     pub speed: Vec<SpeedRecord>,
     /// Answered prompts.
     pub responses: Vec<Response>,
+    /// What was measured that has no field of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory of the worker, bytes.
@@ -242,6 +271,7 @@ impl VisitRecord {
             memory: Vec::new(),
             speed: Vec::new(),
             responses: Vec::new(),
+            measured: Vec::new(),
             usage: Vec::new(),
             peak_rss_bytes: None,
             pss_bytes: None,
@@ -264,6 +294,9 @@ pub struct StageRecord {
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub started: OffsetDateTime,
+    /// What was measured that the trial has no field for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory of the worker, bytes.

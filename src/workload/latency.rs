@@ -9,7 +9,7 @@ use super::applicability::Applies;
 use super::jobs::Target;
 use super::measured::{LeftOut, ModelFacts, Response};
 use super::seq2seq::SequenceToSequence;
-use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
+use super::{Measurement, Phase, Visit, Workload, WorkloadError};
 use crate::engine::ContextShape;
 use crate::engine::Model;
 use crate::engine::batch::Batch;
@@ -69,25 +69,17 @@ impl Workload for LatencyJob {
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let Visit { model, settings, clock, observer, .. } = *visit;
-        let Self { max_tokens, sampling, .. } = *self;
-        let prompter = &visit.prompter(self.format, &self.chat_template_kwargs)?;
-        let answers = Answers { max_tokens, sampling, clock, prompter };
-        let mut answered = |response| observer.measured(Measurement::Response(response));
-        let progress = &mut visit.progress();
-        let run = run(model, settings, &self.prompts, answers, &mut answered, progress);
-        let run = run.map_err(|error| match error {
+        let prompter = visit.prompter(self.format, &self.chat_template_kwargs)?;
+        answer_all(self, visit, &prompter).map_err(|error| match error {
             LatencyError::Template { .. } => WorkloadError::this_one(&error),
             error => WorkloadError::visit(&error),
-        })?;
-        run.left_out.into_iter().for_each(|left_out| visit.leave_out(left_out));
-        Ok(run.memory)
+        })
     }
 }
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LatencyError {
+enum LatencyError {
     /// A native call failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -107,56 +99,29 @@ pub enum LatencyError {
     },
 }
 
-/// How prompts are answered.
-#[derive(Debug, Clone, Copy)]
-pub struct Answers<'a> {
-    /// Generation stops after this many tokens.
-    pub max_tokens: u32,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// What times are taken from.
-    pub clock: &'a dyn Clock,
-    /// Puts prompts into a format.
-    pub prompter: &'a Prompter,
-}
-
-/// What answering took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LatencyRun {
-    /// What llama.cpp allocated.
-    pub memory: Vec<BufferMemory>,
-    /// The prompts that do not fit the model's context with their answers.
-    pub left_out: Vec<LeftOut>,
-}
-
-/// Answers every prompt that fits the model, after one warm-up that is not counted; `answered` gets each
-/// answer.
-///
-/// # Errors
-/// When evaluation fails.
-pub fn run(
-    model: &dyn Model,
-    settings: &Settings,
-    prompts: &[TestPrompt],
-    answers: Answers<'_>,
-    answered: &mut dyn FnMut(Response),
-    progress: Progress<'_>,
-) -> Result<LatencyRun, LatencyError> {
-    let Answers { max_tokens, sampling, prompter, .. } = answers;
+/// Answers every prompt that fits the model, after one warm-up that is not counted; returns what llama.cpp
+/// allocated.
+fn answer_all(
+    job: &LatencyJob,
+    visit: &Visit<'_>,
+    prompter: &Prompter,
+) -> Result<Vec<BufferMemory>, LatencyError> {
+    let Visit { model, settings, clock, observer, .. } = *visit;
+    let LatencyJob { max_tokens, sampling, .. } = *job;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
     let context = model.context_length();
     // What an encoder-decoder writes stands in a context of its own.
     let answer = if reads_first { 0 } else { max_tokens };
     let mut longest = 0;
-    let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
-    for prompt in prompts {
+    let mut fitting = Vec::new();
+    for prompt in &job.prompts {
         let request = FormattedPrompt::new(prompter, prompt)?;
         let tokens = request.tokens(model)?.len();
         if tokens == 0 {
             return Err(LatencyError::Empty { id: prompt.id.clone() });
         }
         if tokens as u64 + u64::from(answer) > u64::from(context) {
-            left_out.push(LeftOut {
+            visit.leave_out(LeftOut {
                 what: format!("prompt '{}'", prompt.id),
                 reason: format!(
                     "with the answer it is longer than the context of {context} tokens"
@@ -168,12 +133,12 @@ pub fn run(
         fitting.push(request);
     }
     let Some(first) = fitting.first() else {
-        return Ok(LatencyRun { memory: Vec::new(), left_out });
+        return Ok(Vec::new());
     };
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
     let mut session = Session {
         model,
-        clock: answers.clock,
+        clock,
         evaluation: if reads_first {
             Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
         } else {
@@ -192,10 +157,11 @@ pub fn run(
     for (index, request) in fitting.iter().enumerate() {
         let response = session.answer(request)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        progress((index + 1) as f64 / fitting.len() as f64, &format!("TTFT {ttft:.1} ms"));
-        answered(response);
+        let fraction = (index + 1) as f64 / fitting.len() as f64;
+        observer.progress(fraction, &format!("TTFT {ttft:.1} ms"));
+        observer.measured(Measurement::Response(response));
     }
-    Ok(LatencyRun { memory, left_out })
+    Ok(memory)
 }
 
 /// A prompt, and what it is in its format.

@@ -27,6 +27,7 @@ mod visit;
 
 pub use visit::{Observer, Visit, Workload, WorkloadError};
 
+use crate::experiment::metric::Metric;
 use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::{SpeedTest, WorkloadPlan};
 use jobs::{InputError, Inputs, Target};
@@ -148,6 +149,13 @@ impl Measurement {
             Self::Task(task) => task.live().into_iter().collect(),
             Self::LeftOut(_) => Vec::new(),
         }
+    }
+
+    /// The figures that it comes to, if nothing else is asked of it than one value each. The others take more:
+    /// `results/extract.rs` knows what.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(Metric, f64)> {
+        Vec::new()
     }
 }
 

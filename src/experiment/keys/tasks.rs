@@ -6,7 +6,7 @@ use super::{Key, Kind, Table};
 use crate::metrics::TaskMetric;
 
 /// `[[workloads.tasks]]`.
-pub(super) static TASKS: Table = Table {
+pub(in crate::experiment) static TASKS: Table = Table {
     repeated: true,
     ..Table::new(
         "workloads.tasks",

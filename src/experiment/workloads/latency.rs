@@ -1,5 +1,11 @@
 //! The latency workload: real prompts.
 
+use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::{Origin, chat_template_kwargs, lacks_demo, readable};
+use crate::experiment::inputs;
+use crate::experiment::keys::Kind::{Flag, Number, Text, Variables, Whole};
+use crate::experiment::keys::{FORMAT, Key, Table};
+use crate::experiment::reader::Located;
 use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,4 +64,77 @@ pub struct LatencyPlan {
 /// The format of runs from before there was a choice.
 fn no_format() -> FormatChoice {
     FormatChoice::None
+}
+
+pub(super) static KEYS: Table = Table::new(
+    "workloads.latency",
+    "Real prompts through prompt format and sampler, every token's time kept: time to first token and latency \
+     between tokens.",
+    &[
+        Key::new("enabled", Flag, "whether it is measured").default("true"),
+        Key::new(
+            "prompts",
+            Text,
+            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line",
+        )
+        .default("\"demo\""),
+        Key::new(
+            "format",
+            FORMAT,
+            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
+        )
+        .default("\"auto\""),
+        Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
+            .example("{ enable_thinking = false }"),
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer; default 64, but the demo's three minutes ask for less")
+            .default("64")
+            .shown("32"),
+        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")
+            .default("0.0"),
+        Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
+        Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),
+        Key::new("seed", Whole(0, 4_294_967_295), "seed of the random draw").default("42"),
+    ],
+);
+
+/// `[workloads.latency]`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LatencyFile {
+    pub enabled: Located<bool>,
+    pub prompts: Located<String>,
+    pub format: Located<FormatChoice>,
+    pub chat_template_kwargs: Option<Located<Map<String, Value>>>,
+    pub max_tokens: Located<u32>,
+    pub temperature: Located<f32>,
+    pub top_k: Located<i32>,
+    pub top_p: Located<f32>,
+    pub seed: Located<u32>,
+}
+
+/// Turns what was written into what it means.
+pub(super) fn expand(
+    file: &LatencyFile,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<LatencyPlan> {
+    if !*file.enabled || lacks_demo(origin, &file.prompts) {
+        return None;
+    }
+    let prompts = inputs::prompts(&file.prompts, origin.base);
+    let format = *file.format;
+    let chat_template_kwargs =
+        chat_template_kwargs(file.chat_template_kwargs.as_ref(), &[format], problems);
+    Some(LatencyPlan {
+        format,
+        chat_template_kwargs,
+        prompts: readable(prompts, &file.prompts, problems),
+        source: file.prompts.value.clone(),
+        max_tokens: *file.max_tokens,
+        sampling: Sampling {
+            temperature: *file.temperature,
+            top_k: *file.top_k,
+            top_p: *file.top_p,
+            seed: *file.seed,
+        },
+    })
 }

@@ -1,4 +1,7 @@
 //! Workloads: what is measured in a trial, as described by an experiment.
+//!
+//! This file lists them, with the part of a run in which each is measured. Keys, what was written and what it
+//! means stand together.
 
 mod latency;
 mod quality;
@@ -8,7 +11,14 @@ pub use latency::{LatencyPlan, Sampling, TestPrompt};
 pub use quality::QualityPlan;
 pub use speed::{RateUnit, SpeedTest, SpeedTestError};
 
-use super::tasks::TaskPlan;
+use super::diagnostic::Problem;
+use super::expand::Origin;
+use super::keys::Kind::{self, Flag, Named, Tables};
+use super::keys::{Key, TASKS, Table, spelled};
+use super::reader::{Located, Many};
+use super::tasks::{self, TaskFile, TaskPlan};
+use latency::LatencyFile;
+use quality::QualityFile;
 use serde::{Deserialize, Serialize};
 
 /// What is measured in each trial.
@@ -85,5 +95,78 @@ impl Workloads {
     #[must_use]
     pub fn compare(&self) -> bool {
         self.quality.as_ref().is_some_and(|quality| quality.divergence)
+    }
+}
+
+/// `[workloads]`.
+pub(super) static WORKLOADS: Table = Table::new(
+    "workloads",
+    "What is measured.",
+    &[
+        Key::new(
+            "cold_load",
+            Flag,
+            "Also measure a load with the file dropped from the system's page cache.",
+        )
+        .default("true"),
+        Key::new(
+            "speed",
+            Named("speed test", spelled::<SpeedTest>),
+            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates \
+             128, \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of \
+             context. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model \
+             stays blank.",
+        )
+        .many()
+        .default("[\"pp512\", \"tg128\"]"),
+        Key::new("latency", Kind::Table(&latency::KEYS), ""),
+        Key::new("quality", Kind::Table(&quality::KEYS), ""),
+        Key::new("tasks", Tables(&TASKS), ""),
+    ],
+);
+
+/// `[workloads]`, as it was written.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WorkloadsFile {
+    pub cold_load: Located<bool>,
+    pub speed: Many<SpeedTest>,
+    pub latency: Located<LatencyFile>,
+    pub quality: Located<QualityFile>,
+    pub tasks: Option<Many<TaskFile>>,
+}
+
+impl WorkloadsFile {
+    /// The tasks that were written.
+    pub(crate) fn tasks(&self) -> &[Located<TaskFile>] {
+        self.tasks.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
+/// with the experiment's is reported once, where it stands.
+pub(super) fn expand_own(
+    own: &WorkloadsFile,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> Workloads {
+    let mut found = Vec::new();
+    let workloads = expand(own, origin, &mut found);
+    found.retain(|problem| !problems.contains(problem));
+    problems.append(&mut found);
+    workloads
+}
+
+/// Turns what was written into what it means; what is wrong goes to `problems`.
+pub(super) fn expand(
+    file: &WorkloadsFile,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> Workloads {
+    Workloads {
+        cold_load: *file.cold_load,
+        speed: file.speed.iter().map(|test| test.value).collect(),
+        latency: latency::expand(&file.latency, origin, problems),
+        quality: quality::expand(&file.quality, origin, problems),
+        tasks: tasks::expand(file.tasks(), origin.base, problems),
     }
 }

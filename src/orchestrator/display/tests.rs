@@ -2,7 +2,6 @@
 
 use super::plain::PlainDisplay;
 use super::progress::Progress;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
@@ -20,43 +19,17 @@ use time::OffsetDateTime;
 fn experiment() -> Experiment {
     Experiment {
         name: "ladder".to_owned(),
-        models: Vec::new(),
-        settings: vec![Settings::default()],
-        workloads: Workloads {
-            cold_load: false,
-            speed: vec!["tg4".parse().unwrap()],
-            latency: None,
-            quality: None,
-            tasks: Vec::new(),
-        },
+        workloads: Workloads { speed: vec!["tg4".parse().unwrap()], ..Workloads::default() },
         rounds: 2,
-        repetitions: 1,
-        cool_down: Duration::ZERO,
-        phase_limit: Duration::from_mins(1),
-        requirements: Requirements::default(),
-        left_out: Vec::new(),
+        ..Experiment::default()
     }
 }
 
 fn trial(label: &str, settings: Settings) -> TrialRecord {
+    let quantization = "F16".parse().unwrap();
     TrialRecord {
-        key: label.to_owned(),
-        model: "demo".to_owned(),
-        quantization: "F16".parse().unwrap(),
         label: label.to_owned(),
-        engine: EngineIdentity::default(),
-        is_reference: false,
-        settings,
-        artifact: None,
-        facts: None,
-        visits: Vec::new(),
-        quality: None,
-        embedding_quality: None,
-        stages: Vec::new(),
-        failed_workloads: Vec::new(),
-        tasks: Vec::new(),
-        left_out: Vec::new(),
-        failure: None,
+        ..TrialRecord::new("demo".to_owned(), quantization, settings)
     }
 }
 

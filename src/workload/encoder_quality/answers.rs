@@ -43,7 +43,7 @@ pub fn run(
             (None, false)
         }
         Reference::Write { path, budget_bytes } => {
-            let reference_file = comparison.answer_all(&pieces, budget_bytes, progress)?;
+            let reference_file = comparison.answer_all(&pieces, *budget_bytes, progress)?;
             reference_file.write(path)?;
             let store =
                 ReferenceStore { bytes: reference_file.bytes(), top_k: None, kld_error_bound: 0.0 };
@@ -56,7 +56,7 @@ pub fn run(
                 || needed * vocabulary != reference_file.rows.len()
             {
                 let reason = "the reference answered another text";
-                return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
+                return Err(ShelfError::Mismatch { path: path.clone(), reason }.into());
             }
             let stopped =
                 comparison.compare(&pieces, &reference_file, request.precision, progress)?;

@@ -54,7 +54,7 @@ pub fn run(
             let reference_file = ReferenceFile::read(path, model.embedding_width())?;
             if reference_file.tokens != pieces {
                 let reason = "the reference saw other tokens";
-                return Err(ShelfError::Mismatch { path: path.to_owned(), reason }.into());
+                return Err(ShelfError::Mismatch { path: path.clone(), reason }.into());
             }
             let reference: Vec<&[f32]> =
                 reference_file.rows.chunks_exact(reference_file.width.max(1)).collect();

@@ -3,7 +3,7 @@
 //! The reference's visit writes its log-probabilities to a scratch file that the visits of the model's other
 //! trials read. At most one such file exists at a time, and none after the run.
 
-use super::{QualityRequest, Reference, run};
+use super::{QualityRequest, run};
 use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::QualityPlan;
 use crate::files::folder_of;
@@ -27,7 +27,7 @@ pub struct QualityJob {
     /// At most this many chunks.
     pub chunks: Option<u32>,
     /// What to do about the reference.
-    pub reference: ReferenceUse,
+    pub reference: Reference,
     /// Stop once the 95 % interval of the mean KLD is within this fraction of it.
     pub precision: Option<f64>,
 }
@@ -35,7 +35,7 @@ pub struct QualityJob {
 /// What a quality job does about the reference's log-probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reference")]
-pub enum ReferenceUse {
+pub enum Reference {
     /// Perplexity only.
     None,
     /// This variant is the reference: write its log-probabilities here.
@@ -80,7 +80,7 @@ impl QualityJob {
         let checksum = cache::of_bytes(plan.text.as_bytes());
         let text = inputs.file("evaluation-text", &checksum, || plan.text.clone().into_bytes())?;
         let reference = if !plan.divergence {
-            ReferenceUse::None
+            Reference::None
         } else if target.is_reference {
             // The reference before is no longer needed; its file goes before the next one comes.
             inputs.reference.0 = None;
@@ -89,14 +89,14 @@ impl QualityJob {
             let shelved = Shelved { model: target.model, file, complete: false };
             inputs.reference.0 = Some(shelved);
             let budget_bytes = plan.reference_budget_bytes.min(room(&path));
-            ReferenceUse::Write { path, budget_bytes }
+            Reference::Write { path, budget_bytes }
         } else {
             match &inputs.reference.0 {
                 Some(it) if it.complete && it.model == target.model => {
-                    ReferenceUse::Read { path: it.file.path().to_owned() }
+                    Reference::Read { path: it.file.path().to_owned() }
                 }
                 // The reference failed: perplexity is measured all the same.
-                _ => ReferenceUse::None,
+                _ => Reference::None,
             }
         };
         let QualityPlan { context, chunks, precision, .. } = *plan;
@@ -128,13 +128,7 @@ impl Workload for QualityJob {
             text: &text,
             context: self.context,
             chunks: self.chunks,
-            reference: match &self.reference {
-                ReferenceUse::None => Reference::None,
-                ReferenceUse::Write { path, budget_bytes } => {
-                    Reference::Write { path, budget_bytes: *budget_bytes }
-                }
-                ReferenceUse::Read { path } => Reference::Read { path },
-            },
+            reference: &self.reference,
             precision: self.precision,
         };
         let Visit { model, settings, observer, .. } = *visit;

@@ -15,7 +15,7 @@ mod streams;
 pub(super) mod scoring;
 
 pub(super) use job::names;
-pub use job::{QualityJob, ReferenceUse};
+pub use job::{QualityJob, Reference};
 
 use super::Progress;
 use super::divergence::{Scores, TokenScore};
@@ -28,7 +28,6 @@ use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use scoring::Sink;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -87,28 +86,9 @@ pub struct QualityRequest<'a> {
     /// At most this many chunks.
     pub chunks: Option<u32>,
     /// What to do about the reference.
-    pub reference: Reference<'a>,
+    pub reference: &'a Reference,
     /// Stop at this relative precision of the mean KLD.
     pub precision: Option<f64>,
-}
-
-/// What to do about the reference's log-probabilities.
-#[derive(Debug, Clone, Copy)]
-pub enum Reference<'a> {
-    /// Nothing.
-    None,
-    /// This variant is the reference: write them.
-    Write {
-        /// Where.
-        path: &'a Path,
-        /// How large the file may be.
-        budget_bytes: u64,
-    },
-    /// Compare with them.
-    Read {
-        /// Where they are.
-        path: &'a Path,
-    },
 }
 
 /// The figures, and the memory that the context took.
@@ -213,7 +193,7 @@ impl Evaluation {
         let sink = match request.reference {
             Reference::None => Sink::None,
             Reference::Write { path, budget_bytes } => {
-                Sink::Write(Writer::create(path, shape, budget_bytes)?)
+                Sink::Write(Writer::create(path, shape, *budget_bytes)?)
             }
             Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };

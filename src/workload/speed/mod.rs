@@ -13,12 +13,10 @@ mod encoder_decoder;
 use super::applicability::{self, Applies};
 use super::jobs::Target;
 use super::measured::{ModelFacts, SpeedSample};
-use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
+use super::{Measurement, Phase, Visit, Workload, WorkloadError};
 use crate::engine::Model;
-use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use serde::{Deserialize, Serialize};
@@ -56,24 +54,8 @@ impl Workload for SpeedJob {
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let Self { test, repetitions } = *self;
-        let Visit { model, settings, clock, .. } = *visit;
-        let run = run(model, settings, test, repetitions, clock, &mut visit.progress())
-            .map_err(|error| WorkloadError::visit(&error))?;
-        for sample in run.samples {
-            visit.observer.measured(Measurement::Speed { test, sample });
-        }
-        Ok(run.memory)
+        time(self, visit).map_err(|error| WorkloadError::visit(&error))
     }
-}
-
-/// Timed repetitions of one test, and the memory its context took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpeedRun {
-    /// One per repetition.
-    pub samples: Vec<SpeedSample>,
-    /// What llama.cpp allocated.
-    pub memory: Vec<BufferMemory>,
 }
 
 /// A test on a model of one class.
@@ -94,19 +76,10 @@ trait Bench {
     fn memory(&self) -> Vec<BufferMemory>;
 }
 
-/// Runs one test: a warm-up, then `repetitions` that are timed. The test must apply to the model
-/// ([`super::applicability::speed`]).
-///
-/// # Errors
-/// When a context cannot be made or evaluation fails.
-pub fn run(
-    model: &dyn Model,
-    settings: &Settings,
-    test: SpeedTest,
-    repetitions: u32,
-    clock: &dyn Clock,
-    progress: Progress<'_>,
-) -> Result<SpeedRun, EngineError> {
+/// Runs one test, which must apply to the model: a warm-up, then the repetitions that are timed.
+fn time(job: &SpeedJob, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, EngineError> {
+    let SpeedJob { test, repetitions } = *job;
+    let Visit { model, settings, clock, observer, .. } = *visit;
     let mut bench: Box<dyn Bench + '_> = match model.class() {
         ArchitectureClass::DecoderOnly => Box::new(decoder::Decoder::new(model, settings, test)?),
         ArchitectureClass::EncoderOnly => Box::new(encoder::Encoder::new(model, settings, test)?),
@@ -124,12 +97,16 @@ pub fn run(
         let nanoseconds = u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX).max(1);
         let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
         samples.push(sample);
-        progress(
+        observer.progress(
             f64::from(repetition + 1) / f64::from(repetitions),
             &format!("{:.1} {}", sample.rate(test), test.unit().short()),
         );
     }
-    Ok(SpeedRun { samples, memory })
+    // Not before all are timed: whoever hears of one is awake on a core that the next is measured on.
+    for sample in samples {
+        observer.measured(Measurement::Speed { test, sample });
+    }
+    Ok(memory)
 }
 
 /// Evaluations of one graph after which a GPU has done all that it does once for it: ggml's CUDA back end computes
