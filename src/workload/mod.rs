@@ -2,7 +2,7 @@
 //!
 //! This file lists them: what a job asks for, in which phase of a worker it is done, and what it yields. Nobody
 //! else tells them apart: the worker runs what it is given, and the orchestrator carries what comes back. Each
-//! has a module of its own (`speed`, `latency`, `quality` with `encoder_quality`, `tasks`) with its job, its
+//! has a module of its own (`speed`, `latency`, `tokenization`, `quality` with `encoder_quality`, `tasks`) with its job, its
 //! [`Workload`] and what it computes. `jobs` makes the jobs of a visit, `measured` is the plain data that
 //! travels from there into records and reports, `applicability` says what has a meaning for which model,
 //! `embedder` and `seq2seq` run models that have an encoder. `softmax` and `divergence` are the arithmetic;
@@ -22,6 +22,7 @@ pub mod seq2seq;
 pub mod softmax;
 pub mod speed;
 pub mod tasks;
+pub mod tokenization;
 pub mod top_row;
 mod visit;
 
@@ -35,6 +36,7 @@ use measured::{EmbeddingQuality, LeftOut, LiveFigure, ModelFacts, Quality, Respo
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tasks::record::TaskRecord;
+use tokenization::{Tokenization, TokenizationJob};
 
 /// Told how far a workload is: a fraction from 0 to 1 and the latest figure in words.
 pub type Progress<'a> = &'a mut dyn FnMut(f64, &str);
@@ -47,6 +49,8 @@ pub enum WorkloadJob {
     Speed(speed::SpeedJob),
     /// Answer these prompts, one at a time.
     Latency(latency::LatencyJob),
+    /// Tokenize a text.
+    Tokenization(TokenizationJob),
     /// Perplexity, and divergence from the reference if a reference file is given.
     Quality(quality::QualityJob),
     /// Answer the questions of a task.
@@ -64,6 +68,9 @@ impl WorkloadJob {
             WorkloadPlan::Speed(test) => Some(Self::speed(test, target)),
             WorkloadPlan::Latency(plan) => {
                 latency::LatencyJob::new(plan, target).map(Self::Latency)
+            }
+            WorkloadPlan::Tokenization(plan) => {
+                Some(Self::Tokenization(TokenizationJob::new(plan, target, inputs)?))
             }
             WorkloadPlan::Quality(plan) => {
                 Some(Self::Quality(quality::QualityJob::new(plan, target, inputs)?))
@@ -86,6 +93,7 @@ impl WorkloadJob {
         match self {
             Self::Speed(job) => job,
             Self::Latency(job) => job,
+            Self::Tokenization(job) => job,
             Self::Quality(job) => job,
             Self::Task(job) => job.as_ref(),
         }
@@ -105,6 +113,7 @@ pub fn names(plan: WorkloadPlan<'_>, facts: &ModelFacts, sees: bool) -> Vec<Stri
             let prompts = facts.class.generates().then_some(plan.prompts.len());
             prompts.map(|count| format!("latency ({count} prompts)")).into_iter().collect()
         }
+        WorkloadPlan::Tokenization(_) => vec!["tokenization".to_owned()],
         WorkloadPlan::Quality(plan) => quality::names(plan, facts.class),
         WorkloadPlan::Task(plan) => {
             let applies = applicability::task(&plan.answering, facts.class, sees).is_none();
@@ -127,6 +136,8 @@ pub enum Measurement {
     },
     /// One answered prompt.
     Response(Response),
+    /// How long a text took to become tokens.
+    Tokenization(Tokenization),
     /// Perplexity and divergence.
     Quality(Quality),
     /// How alike an encoder's embeddings and the reference's are.
@@ -144,6 +155,7 @@ impl Measurement {
         match self {
             Self::Speed { test, sample } => vec![sample.live(*test)],
             Self::Response(response) => response.live().into_iter().collect(),
+            Self::Tokenization(it) => it.live().into_iter().collect(),
             Self::Quality(quality) => quality.live(),
             Self::EmbeddingQuality(quality) => vec![quality.live()],
             Self::Task(task) => task.live().into_iter().collect(),
@@ -155,7 +167,10 @@ impl Measurement {
     /// `results/extract.rs` knows what.
     #[must_use]
     pub fn figures(&self) -> Vec<(Metric, f64)> {
-        Vec::new()
+        match self {
+            Self::Tokenization(tokenization) => tokenization.figures(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -177,6 +192,8 @@ pub enum Phase {
     Speed(SpeedTest),
     /// Test prompts are answered.
     Latency,
+    /// A text is tokenized.
+    Tokenization,
     /// Perplexity, and divergence if there is a reference to compare with.
     Quality,
     /// The questions of a task are answered.
@@ -197,6 +214,7 @@ impl fmt::Display for Phase {
             Self::Load => formatter.pad("load"),
             Self::Speed(test) => test.fmt(formatter),
             Self::Latency => formatter.pad("latency"),
+            Self::Tokenization => formatter.pad("tokenization"),
             Self::Quality => formatter.pad("quality"),
             Self::Task(task) => formatter.pad(&format!("task {task}")),
             Self::Mix => formatter.pad("mix"),

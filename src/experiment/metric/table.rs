@@ -39,6 +39,8 @@ pub enum Metric {
     ItlMedianSeconds,
     /// 90th percentile of the inter-token latency, seconds.
     Itl90Seconds,
+    /// Tokens per second that the tokenizer makes of a text.
+    TokenizerSpeed,
     /// Energy of everything that could be read, per generated token, joules.
     JoulesPerToken,
     /// Cores' worth of processor time that the worker used while generating.
@@ -245,6 +247,9 @@ pub(super) const TABLE: &[Row] = &[
         .lower().of(Generating).with_interval()),
     (Metric::Itl90Seconds, Descriptor::new("itl_p90_seconds", &["ITL", "p90"], MS, 58,
         "90th percentile of the inter-token latency").lower().of(Generating).with_interval()),
+    (Metric::TokenizerSpeed, Descriptor::new("tokenizer_tokens_per_second", &["tokenizer"],
+        In("t/s", 1.0, Significant(3)), 15, "tokens per second that the tokenizer makes of a text").higher()
+        .stable_within(TIMED)),
     (Metric::JoulesPerToken, Descriptor::new("joules_per_token", &["energy"], In("J/token", 1.0, Significant(3)), 72,
         "energy of everything that could be read, per generated token")
         .lower().of(Generating).stable_within(TIMED)),

@@ -12,8 +12,9 @@ pub use quality::QualityPlan;
 pub use speed::{RateUnit, SpeedTest, SpeedTestError};
 
 use super::diagnostic::Problem;
-use super::expand::Origin;
-use super::keys::Kind::{self, Flag, Named, Tables};
+use super::expand::{Origin, readable};
+use super::inputs;
+use super::keys::Kind::{self, Flag, Named, Tables, Text};
 use super::keys::{Key, TASKS, Table, spelled};
 use super::reader::{Located, Many};
 use super::tasks::{self, TaskFile, TaskPlan};
@@ -30,11 +31,23 @@ pub struct Workloads {
     pub speed: Vec<SpeedTest>,
     /// Real prompts; `None`: not measured.
     pub latency: Option<LatencyPlan>,
+    /// A text that is tokenized; `None`: not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenization: Option<TokenizationPlan>,
     /// Perplexity and divergence; `None`: not measured.
     pub quality: Option<QualityPlan>,
     /// Tasks, in the order of their columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskPlan>,
+}
+
+/// A text whose tokenization is timed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizationPlan {
+    /// The text itself.
+    pub text: String,
+    /// Where it came from, as the user wrote it.
+    pub source: String,
 }
 
 /// One workload that is asked for.
@@ -44,6 +57,8 @@ pub enum WorkloadPlan<'a> {
     Speed(SpeedTest),
     /// Real prompts.
     Latency(&'a LatencyPlan),
+    /// A text that is tokenized.
+    Tokenization(&'a TokenizationPlan),
     /// Perplexity and divergence.
     Quality(&'a QualityPlan),
     /// A task.
@@ -69,7 +84,7 @@ impl WorkloadPlan<'_> {
         match self {
             Self::Quality(_) => Stage::Quality,
             Self::Task(_) => Stage::Tasks,
-            Self::Speed(_) | Self::Latency(_) => Stage::Rounds,
+            Self::Speed(_) | Self::Latency(_) | Self::Tokenization(_) => Stage::Rounds,
         }
     }
 }
@@ -80,6 +95,7 @@ impl Workloads {
         let speed = self.speed.iter().map(|&test| WorkloadPlan::Speed(test));
         speed
             .chain(self.latency.as_ref().map(WorkloadPlan::Latency))
+            .chain(self.tokenization.as_ref().map(WorkloadPlan::Tokenization))
             .chain(self.quality.as_ref().map(WorkloadPlan::Quality))
             .chain(self.tasks.iter().map(WorkloadPlan::Task))
     }
@@ -119,6 +135,12 @@ pub(super) static WORKLOADS: Table = Table::new(
         )
         .many()
         .default("[\"pp512\", \"tg128\"]"),
+        Key::new(
+            "tokenization",
+            Text,
+            "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.",
+        )
+        .example("\"demo\""),
         Key::new("latency", Kind::Table(&latency::KEYS), ""),
         Key::new("quality", Kind::Table(&quality::KEYS), ""),
         Key::new("tasks", Tables(&TASKS), ""),
@@ -131,6 +153,7 @@ pub(crate) struct WorkloadsFile {
     pub cold_load: Located<bool>,
     pub speed: Many<SpeedTest>,
     pub latency: Located<LatencyFile>,
+    pub tokenization: Option<Located<String>>,
     pub quality: Located<QualityFile>,
     pub tasks: Option<Many<TaskFile>>,
 }
@@ -166,6 +189,10 @@ pub(super) fn expand(
         cold_load: *file.cold_load,
         speed: file.speed.iter().map(|test| test.value).collect(),
         latency: latency::expand(&file.latency, origin, problems),
+        tokenization: file.tokenization.as_ref().map(|source| TokenizationPlan {
+            text: readable(inputs::text(source, origin.base), source, problems),
+            source: source.value.clone(),
+        }),
         quality: quality::expand(&file.quality, origin, problems),
         tasks: tasks::expand(file.tasks(), origin.base, problems),
     }
