@@ -38,7 +38,7 @@ impl Outcome {
             Self::RequirementsUnmet => 1,
             Self::Refused => 2,
             Self::TrialsFailed => 3,
-            Self::Interrupted => crate::orchestrator::interrupt::INTERRUPTED_EXIT_CODE,
+            Self::Interrupted => crate::host::interrupt::INTERRUPTED_EXIT_CODE,
         }
     }
 }

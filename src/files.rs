@@ -278,7 +278,19 @@ impl io::Write for Unfinished {
 /// # Errors
 /// The folder cannot be written to.
 pub fn named(folder: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(UNFINISHED).suffix(UNFINISHED_END).tempfile_in(folder)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // tempfile's own errors name the temporary file, which nobody asked for.
+    let builder = &mut tempfile::Builder::new();
+    let made = builder.prefix(UNFINISHED).suffix(UNFINISHED_END);
+    made.make_in(folder, |path| options.open(path)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            io::Error::new(error.kind(), format!("there is no folder {}", folder.display()))
+        }
+        _ => error,
+    })
 }
 
 /// Whether a file of this name is one that quantbench had not finished.

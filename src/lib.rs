@@ -20,6 +20,7 @@ pub mod mix;
 pub mod hardware;
 pub mod worker;
 pub mod results;
+pub mod host;
 pub mod orchestrator;
 pub mod report;
 pub mod error;

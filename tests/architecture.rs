@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "units",
     "files",
     "causes",
@@ -27,6 +27,7 @@ const ORDER: [&str; 21] = [
     "hardware",
     "worker",
     "results",
+    "host",
     "orchestrator",
     "report",
     "error",

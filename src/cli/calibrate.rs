@@ -9,6 +9,7 @@ use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::inputs::{self, InputError};
 use crate::files::Place;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, CacheError, Scratch};
 use crate::model::resolve;
 use crate::model::source::{Source, SourceError};
@@ -133,7 +134,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let cache = Cache::open()?;
     let (job, _text) = prepare(arguments, &cache)?;
     let (output, product) = place(arguments, &cache)?;
-    let job = CalibrateJob { output: output.clone(), ..job };
+    let job = CalibrateJob { output: ArtifactRef::output(&output), ..job };
     let mut bar = Bar::new("calibrate", arguments.quiet);
     let (report, length) = work(&Job::Calibrate(job), &mut bar)?;
     drop(bar);
@@ -201,18 +202,17 @@ fn prepare(arguments: &Arguments, cache: &Cache) -> Result<(CalibrateJob, Scratc
         return Err(CalibrateError::NoFile { model: arguments.model.clone() }.into());
     };
     let scratch = cache.scratch("calibration-text")?;
-    fs::write(scratch.path(), text)
+    fs::write(scratch.path(), &text)
         .map_err(|source| CalibrateError::Write { path: scratch.path().to_owned(), source })?;
     let job = CalibrateJob {
-        model: file.artifact.path,
-        model_checksum: file.artifact.checksum,
-        text: scratch.path().to_owned(),
+        model: file.artifact.as_input(),
+        text: ArtifactRef::text(text.as_bytes(), scratch.path()),
         dataset: dataset.to_owned(),
         context: arguments.context,
         chunks: arguments.chunks,
         output_weight: arguments.process_output,
         threads: arguments.threads,
-        output: PathBuf::new(),
+        output: ArtifactRef::output(&arguments.output),
     };
     Ok((job, scratch))
 }

@@ -6,6 +6,7 @@ use super::quantize::QuantizeError;
 use super::worker::work;
 use crate::error::{Error, Outcome};
 use crate::files;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::orchestrator::reason;
 use crate::orchestrator::worker_run::Ending;
@@ -73,13 +74,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     })?;
     let product = Product::open(path, Cache::open)?;
     let job = Job::Import(ImportJob {
-        checkpoint: arguments.checkpoint.clone(),
+        checkpoint: ArtifactRef::here(&arguments.checkpoint),
         kind: match arguments.kind {
             Kind::Gptq => CheckpointKind::Gptq,
             Kind::Awq => CheckpointKind::Awq,
         },
-        base: arguments.base.clone(),
-        output: product.path().to_owned(),
+        base: ArtifactRef::here(&arguments.base),
+        output: ArtifactRef::output(product.path()),
     });
     let mut bar = Bar::new("import", arguments.quiet);
     let (report, length) = work(&job, &mut bar)?;

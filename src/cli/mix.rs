@@ -3,7 +3,7 @@
 mod display;
 
 use super::fetching::resolve_options;
-use super::output::{self, Product};
+use super::output::{self, Destination, Product};
 use super::quantize::QuantizeError;
 use super::recipe;
 use super::version;
@@ -16,6 +16,7 @@ use crate::files::{Place, folder_of};
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::recipe::{Checksums, Recipe};
 use crate::mix::{MixReport, Target};
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, Scratch};
 use crate::model::gguf::GgmlType;
 use crate::model::resolve::{self, SourceFile};
@@ -203,16 +204,18 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let source = source(arguments, &cache)?;
     written.into_iter().flatten().try_for_each(|path| output::spare_inputs(path))?;
     let product = Product::open(&arguments.output, || Ok(cache.clone()))?;
+    // Made now, so that a place that cannot be written to is found before hours of work.
+    let recipe_place = keeps_recipe.then(|| Destination::open(Some(&recipe_path))).transpose()?;
     if let Some(matrix) = importance {
         recipe::tell_other_model(matrix, &source.artifact);
     }
     if let Some(recipe) = recipe {
         recipe::tell_differences(&recipe, &source.artifact);
         let job = Job::ApplyRecipe(Box::new(ApplyRecipeJob {
-            source: source.artifact.path.clone(),
-            output: product.path().to_owned(),
+            source: source.artifact.as_input(),
+            output: ArtifactRef::output(product.path()),
             recipe,
-            importance: arguments.imatrix.clone(),
+            importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
             threads: arguments.threads,
             maker: maker(),
         }));
@@ -226,7 +229,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             importance: importance_checksum,
         };
         let job = Job::Mix(Box::new(mix_job(arguments, &cache, prepared)?));
-        converse_about(arguments, &job, product, keeps_recipe.then_some(&*recipe_path))
+        converse_about(arguments, &job, product, recipe_place.map(|place| (&*recipe_path, place)))
     }
 }
 
@@ -309,17 +312,17 @@ fn mix_job(arguments: &Arguments, cache: &Cache, from: Prepared<'_>) -> Result<M
         (None, None, kld) => Target::Divergence(kld.unwrap_or_default()),
     };
     Ok(MixJob {
-        source: from.source.artifact.path.clone(),
-        output: from.output.to_owned(),
-        scratch: folder_of(from.text).to_owned(),
+        source: from.source.artifact.as_input(),
+        output: ArtifactRef::output(from.output),
+        scratch: ArtifactRef::scratch(folder_of(from.text)),
         reference_budget_bytes: REFERENCE_BUDGET,
-        ledger,
-        text: from.text.to_owned(),
+        ledger: ArtifactRef::place("ledger", &ledger),
+        text: ArtifactRef::here(from.text),
         context: arguments.context,
         chunks: arguments.chunks,
         types: names(&arguments.types),
         measured_types: names(&arguments.measure),
-        importance: arguments.imatrix.clone(),
+        importance: arguments.imatrix.as_deref().map(ArtifactRef::here),
         target,
         layers_per_group: arguments.layers_per_group,
         revisions: arguments.revisions,
@@ -333,8 +336,9 @@ fn converse_about(
     arguments: &Arguments,
     job: &Job,
     product: Product,
-    recipe_path: Option<&Path>,
+    recipe: Option<(&Path, Destination)>,
 ) -> Result<Outcome, Error> {
+    let (recipe_path, place) = recipe.unzip();
     let mut display = Display::new(arguments.quiet);
     let (heard, length) = work(job, &mut display)?;
     let report: Option<MixReport> = display.finish();
@@ -352,9 +356,9 @@ fn converse_about(
         Ending::Done => {}
     }
     let bytes = product.finish()?;
-    if let (Some(path), Some(report)) = (recipe_path, &report) {
+    if let (Some(place), Some(report)) = (place, &report) {
         let text = report.recipe.to_text().map_err(Error::command)?;
-        output::Destination::open(Some(path))?.write(text.as_bytes())?;
+        place.write(text.as_bytes())?;
     }
     let text = summary(&arguments.output, bytes, recipe_path, report.as_ref(), length);
     Product::print_line(&arguments.output, &text)?;

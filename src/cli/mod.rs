@@ -26,6 +26,7 @@ mod worker;
 use crate::error::{Error, Outcome};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 /// Variable with the level of the log on standard error (`debug` shows what workers write there).
@@ -86,10 +87,18 @@ enum Command {
     /// Measure one variant for an orchestrator that talks through standard input and output
     #[command(hide = true)]
     Worker,
+    /// Have workers measure on this machine for a quantbench at the other end of standard input and output
+    #[command(hide = true, name = crate::host::agent::AGENT_SUBCOMMAND)]
+    Agent,
     /// Render templates for another process of this program, within limits of time and memory
     #[command(hide = true, name = crate::prompt::sandbox::SUBCOMMAND)]
     Renderer,
 }
+
+/// Why an agent ended, in a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct AgentError(String);
 
 /// Runs the command given on the command line and returns the program's exit code.
 #[must_use]
@@ -104,12 +113,19 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
         Ok(line) => line,
         Err(error) => {
             // Help goes to standard output and is no error; whoever closed the pipe has read enough.
-            let _ = error.print();
-            return if error.use_stderr() { Outcome::Refused.into() } else { ExitCode::SUCCESS };
+            let is_lost = error.print().is_err_and(|it| it.kind() != io::ErrorKind::BrokenPipe);
+            let is_refused = error.use_stderr() || is_lost;
+            return if is_refused { Outcome::Refused.into() } else { ExitCode::SUCCESS };
         }
     };
     start_log();
     let result = match line.command {
+        Some(Command::Agent) => {
+            let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+            crate::host::agent::main(version::build(), input, output)
+                .map(|()| Outcome::Done)
+                .map_err(|reason| Error::command(AgentError(reason)))
+        }
         Some(Command::Worker) => return crate::worker::main(),
         Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),
@@ -142,7 +158,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Cache(arguments) => done(cache::run(&arguments)),
         Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
-        Command::Worker | Command::Renderer => Ok(Outcome::Done),
+        Command::Agent | Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }
 }
 

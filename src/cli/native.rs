@@ -1,14 +1,15 @@
 //! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
 use super::inspect::PredictionRequest;
+use super::version;
 use crate::causes;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
 use crate::experiment::settings::Settings;
+use crate::host::interrupt::Interrupt;
+use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
@@ -34,7 +35,7 @@ pub(super) fn predict_memory(
     request: &PredictionRequest<'_>,
 ) -> Result<Vec<PredictedMemory>, String> {
     let job = Job::PredictMemory(PredictJob {
-        model: request.path.to_owned(),
+        model: ArtifactRef::here(request.path),
         settings: Settings {
             cache_type_k: request.cache_type_k,
             cache_type_v: request.cache_type_v,
@@ -52,7 +53,7 @@ pub(super) fn planned_types(
     input: &Path,
     quantizations: Vec<Quantization>,
 ) -> Result<Vec<PlannedVariant>, String> {
-    let job = Job::PlanTypes(PlanTypesJob { input: input.to_owned(), quantizations });
+    let job = Job::PlanTypes(PlanTypesJob { input: ArtifactRef::here(input), quantizations });
     ask(&job).map(|report| report.planned)
 }
 
@@ -62,12 +63,12 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
     let in_words = |error: std::io::Error| causes::in_words(&error);
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(in_words)?;
+    let mut host = version::local_host(interrupt).map_err(in_words)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(in_words)?;
     let limits = Limits { silence: PATIENCE, machine_bytes: None };
     let mut report = runtime
-        .block_on(run_worker(&mut launcher, job, limits, &mut Nobody))
+        .block_on(run_worker(&mut host, job, limits, &mut Nobody))
         .map_err(|error| causes::in_words(&error))?;
     match std::mem::replace(&mut report.ending, Ending::Done) {
         Ending::Done => Ok(report),

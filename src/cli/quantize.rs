@@ -11,9 +11,11 @@ use super::version;
 use crate::error::{Error, Outcome};
 use crate::experiment::calibration::CalibrationError;
 use crate::experiment::not_makeable;
+use crate::host::interrupt::Interrupt;
+use crate::host::local::LocalHost;
 use crate::mix::jobs::QuantizeJob;
 use crate::mix::recipe::Recipe;
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError};
 use crate::model::quantization::{FileType, Method, Quantization};
 use crate::model::resolve::{self, ResolveError};
@@ -23,8 +25,6 @@ use crate::orchestrator::calibration::{
     CalibrationRequest, Prepared, prepare as prepare_calibration,
 };
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::reason;
 use crate::orchestrator::sequence::SequenceError;
 use crate::orchestrator::worker_run::{Ending, Limits, run_worker};
@@ -249,7 +249,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let mut host = version::local_host(interrupt).map_err(system("find this program"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -257,7 +257,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     runtime.block_on(async {
         let mut types = types::Told::default();
         for task in &context.tasks {
-            let made = make(arguments, &context, task, &mut launcher).await?;
+            let made = make(arguments, &context, task, &mut host).await?;
             if made == Outcome::Interrupted {
                 return Ok(made);
             }
@@ -274,7 +274,7 @@ async fn make(
     arguments: &Arguments,
     context: &RunContext,
     task: &Task,
-    launcher: &mut ProcessLauncher,
+    host: &mut LocalHost,
 ) -> Result<Outcome, Error> {
     let quantization = task.quantization;
     let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
@@ -295,7 +295,7 @@ async fn make(
                 threads: arguments.threads,
             };
             let prepared =
-                prepare_calibration(&request, &context.cache, launcher, limits, &mut bar).await;
+                prepare_calibration(&request, &context.cache, host, limits, &mut bar).await;
             match prepared.map_err(SequenceError::from)? {
                 Prepared::Ready(ready) => Some(Given::Prepared(ready, plan.clone())),
                 Prepared::Interrupted => return Ok(Outcome::Interrupted),
@@ -306,8 +306,8 @@ async fn make(
     let started = Instant::now();
     let product = Product::open(&task.path, || Ok(context.cache.clone()))?;
     let job = Job::Quantize(QuantizeJob {
-        input: context.input.path.clone(),
-        output: product.path().to_owned(),
+        input: context.input.as_input(),
+        output: ArtifactRef::output(product.path()),
         file_type: quantization.file_type,
         threads: arguments.threads,
         allow_requantize: arguments.allow_requantize,
@@ -315,7 +315,7 @@ async fn make(
         method: quantization.method,
         calibration: given.as_ref().map(Given::input),
     });
-    let report = run_worker(launcher, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
+    let report = run_worker(host, &job, limits, &mut bar).await.map_err(SequenceError::from)?;
     drop(bar);
     match report.ending {
         Ending::Interrupted => Ok(Outcome::Interrupted),

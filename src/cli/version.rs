@@ -3,7 +3,9 @@
 use super::output;
 use crate::engine::name::{EngineIdentity, EngineName};
 use crate::error::{Error, Outcome};
-use crate::orchestrator::environment::Build;
+use crate::host::environment::Build;
+use crate::host::interrupt::Interrupt;
+use crate::host::local::LocalHost;
 use std::fmt::Write as _;
 
 /// Set by build.rs; a build that could not find something out says so.
@@ -37,9 +39,17 @@ pub fn build() -> Build {
     let flags = PARTS.iter().skip(3).map(|(name, value)| format!("{name} {value}"));
     Build {
         quantbench: format!("{} ({})", env!("CARGO_PKG_VERSION"), PARTS[0].1),
-        llama_cpp: PARTS[1].1.to_owned(),
+        engines: vec![engine()],
         flags: flags.collect::<Vec<_>>().join("; "),
     }
+}
+
+/// This machine, whose workers run this build.
+///
+/// # Errors
+/// The system does not tell where this program is.
+pub(super) fn local_host(interrupt: Interrupt) -> std::io::Result<LocalHost> {
+    LocalHost::new(build(), interrupt)
 }
 
 /// The engine of this build, as every trial names it.

@@ -1,10 +1,10 @@
 //! Commands that give one worker one job.
 
 use super::quantize::PHASE_LIMIT;
+use super::version;
 use crate::error::Error;
+use crate::host::interrupt::Interrupt;
 use crate::orchestrator::event::Listener;
-use crate::orchestrator::interrupt::Interrupt;
-use crate::orchestrator::process::ProcessLauncher;
 use crate::orchestrator::sequence::SequenceError;
 use crate::orchestrator::worker_run::{Limits, WorkerRun, run_worker};
 use crate::worker::protocol::Job;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(WorkerRun, Duration), Error> {
     let system = |action| move |source| Error::System { action, source };
     let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
-    let mut launcher = ProcessLauncher::new(interrupt).map_err(system("find this program"))?;
+    let mut host = version::local_host(interrupt).map_err(system("find this program"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -26,7 +26,7 @@ pub(super) fn work(job: &Job, listener: &mut dyn Listener) -> Result<(WorkerRun,
     let limits = Limits { silence: PHASE_LIMIT, machine_bytes: None };
     let started = Instant::now();
     let report = runtime
-        .block_on(run_worker(&mut launcher, job, limits, listener))
+        .block_on(run_worker(&mut host, job, limits, listener))
         .map_err(SequenceError::from)?;
     Ok((report, started.elapsed()))
 }

@@ -34,6 +34,16 @@ pub enum ExperimentError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder is named.
+    #[error(
+        "{} is a folder; name an experiment file or a GGUF, or measure the models in it with --model {}",
+        .path.display(),
+        .path.display()
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The file is too large to be meant.
     #[error(
         "the experiment file {} is larger than {}; name a TOML file",
@@ -211,6 +221,9 @@ fn is_model(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
+    if path.is_dir() {
+        return Err(ExperimentError::Folder { path: path.to_owned() });
+    }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
     let file = crate::files::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! Requirements: bounds on figures, which the user states and variants are judged by.
 
 use super::diagnostic::Problem;
-use super::metric::{Metric, TaskColumn};
+use super::metric::{Better, Metric, TaskColumn};
 use super::reader::{Located, nearest};
 use super::resolved::Experiment;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,16 @@ impl Requirement {
         let (metric, factor) = short.map_or((name, 1.0), |&(_, metric, factor)| (metric, factor));
         Some(Self { metric: metric.to_owned(), bound, limit: limit * factor })
     }
+
+    /// Whether it asks for better figures, and not for worse ones.
+    fn fits(&self, better: Better) -> bool {
+        (better == Better::Lower) == (self.bound == Bound::AtMost)
+    }
+
+    /// Whether both set the same limit.
+    fn is_on_same(&self, other: &Self) -> bool {
+        (&self.metric, self.bound) == (&other.metric, other.bound)
+    }
 }
 
 /// `max_kld_nats` as the bound and the figure that it is on.
@@ -128,7 +138,7 @@ pub(super) fn expand(
         |key: &str| SHORT.iter().position(|(short, ..)| *short == key).unwrap_or(SHORT.len());
     let mut written: Vec<_> = written.iter().collect();
     written.sort_by_key(|(key, _)| rank(key));
-    let mut requirements = Vec::new();
+    let mut requirements: Vec<Requirement> = Vec::new();
     for (key, limit) in written {
         let Some(requirement) = Requirement::of(key, limit.value) else { continue };
         if requirement.limit > 1.0 && is_fraction(&requirement.metric) {
@@ -147,6 +157,17 @@ pub(super) fn expand(
             };
             let message = format!("is on '{}', which is no figure", requirement.metric);
             problems.push(limit.problem(message).help(help));
+        } else if better(&requirement.metric, &figures).is_some_and(|it| !requirement.fits(it)) {
+            let (better, other) = match requirement.bound {
+                Bound::AtMost => ("more", "min"),
+                Bound::AtLeast => ("less", "max"),
+            };
+            let message = format!("refuses variants for being good: {better} is better");
+            let help = format!("write '{other}_{}'", &key[other.len() + 1..]);
+            problems.push(limit.problem(message).help(help));
+        } else if requirements.iter().any(|other| other.is_on_same(&requirement)) {
+            let message = format!("is the second bound on {}", requirement.metric);
+            problems.push(limit.problem(message).help("keep one of them"));
         }
         requirements.push(requirement);
     }
@@ -164,6 +185,15 @@ fn figures(experiment: &Experiment) -> Vec<Metric> {
         }
     }
     Metric::all(&tests, &columns)
+}
+
+/// Which of two figures of this name is the better one, if either.
+fn better(name: &str, figures: &[Metric]) -> Option<Better> {
+    match name {
+        MEMORY => Some(Better::Lower),
+        GENERATION => Some(Better::Higher),
+        name => figures.iter().find(|metric| metric.name() == name)?.descriptor().better,
+    }
 }
 
 /// What is asked for and is not measured, and what would measure it.

@@ -1,7 +1,9 @@
 //! The ledger: measurements on disk, so that an interrupted mix, or one for another size, measures nothing twice.
 //!
-//! One JSON object per line; the file belongs to one model, text and importance matrix. An incomplete line is ignored.
+//! One JSON object per line, behind its checksum; the file belongs to one model, text and importance matrix. A line
+//! that is incomplete or damaged is ignored: it is measured again.
 
+use crate::model::cache::of_bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -53,6 +55,25 @@ struct Line {
     measurement: Measurement,
 }
 
+impl Line {
+    /// SHA-256 of the object, hex, a space, and the object.
+    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let object = serde_json::to_vec(self)?;
+        let mut bytes = format!("{} ", of_bytes(&object)).into_bytes();
+        bytes.extend(object);
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// `None` unless it is as it was written.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (checksum, object) = bytes.strip_suffix(b"\n")?.split_at_checked(64)?;
+        let object = object.strip_prefix(b" ")?;
+        let is_whole = checksum == of_bytes(object).as_bytes();
+        is_whole.then(|| serde_json::from_slice(object).ok()).flatten()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Ledger {
     known: HashMap<MeasurementKey, Measurement>,
@@ -71,10 +92,8 @@ impl Ledger {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        let known = lines
-            .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
-            .map(|line| (line.key, line.measurement))
-            .collect();
+        let known =
+            lines.filter_map(Line::from_bytes).map(|line| (line.key, line.measurement)).collect();
         if bytes.last().is_some_and(|&byte| byte != b'\n') {
             file.seek(SeekFrom::End(0))?;
             file.write_all(b"\n")?;
@@ -93,10 +112,8 @@ impl Ledger {
     ) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             let line = Line { key: key.clone(), measurement: measurement.clone() };
-            let mut bytes = serde_json::to_vec(&line).map_err(io::Error::other)?;
-            bytes.push(b'\n');
             // One write: lines of two processes never mix.
-            file.write_all(&bytes)?;
+            file.write_all(&line.to_bytes().map_err(io::Error::other)?)?;
         }
         self.known.insert(key, measurement);
         Ok(())
@@ -127,6 +144,27 @@ mod tests {
         let ledger = Ledger::open(&path).unwrap();
         assert_eq!(ledger.get(&question("b")), Some(&answer));
         assert_eq!(ledger.get(&question("c")), None);
+    }
+
+    #[test]
+    fn a_line_that_was_damaged_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let mut ledger = Ledger::open(&path).unwrap();
+        for group in ["a", "b"] {
+            ledger.insert(question(group), Measurement { chunk_kld: vec![0.1, 0.3] }).unwrap();
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        for at in 0..first {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let ledger = Ledger::open(&path).unwrap();
+            assert_eq!(ledger.get(&question("a")), None, "byte {at}");
+            // Without a line end the first takes the second along.
+            assert_eq!(ledger.get(&question("b")).is_some(), at + 1 < first, "byte {at}");
+        }
     }
 
     #[test]

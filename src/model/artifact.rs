@@ -1,7 +1,13 @@
-//! Artifacts: variant files that are present on disk.
+//! Artifacts: variant files that are present on disk, and what jobs call their files.
 
+use super::cache::{of_bytes, of_texts};
+use super::split::all_parts;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Hex digits of a checksum that pictures are told apart by.
+const PICTURE_CHECKSUM: usize = 32;
 
 /// One variant file, present on disk: what the orchestrator hands to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +26,14 @@ pub struct Artifact {
     pub kept: Vec<KeptTensor>,
 }
 
+impl Artifact {
+    /// As a job reads it.
+    #[must_use]
+    pub fn as_input(&self) -> ArtifactRef {
+        ArtifactRef::input(&self.checksum, &self.path, self.file_bytes)
+    }
+}
+
 /// A tensor that a method could not choose the weights of: it is stored as llama.cpp rounds it with the
 /// importance matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,4 +44,133 @@ pub struct KeptTensor {
     pub format: String,
     /// Why.
     pub reason: String,
+}
+
+/// A file of a job, or a folder of files, on whichever machine the job is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// Tells it apart: SHA-256 of what goes in, hex; of what the job makes, a name within the run.
+    pub key: String,
+    /// Name of the file.
+    pub name: String,
+    /// Bytes of all parts; 0: not known.
+    pub bytes: u64,
+    /// What the job does with it.
+    pub kind: RefKind,
+    /// Where it is on this machine; each machine has its own.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Of a folder: the files in it that count, relative to it.
+    #[serde(skip)]
+    pub within: Vec<String>,
+}
+
+/// What a job does with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefKind {
+    /// Reads it.
+    Input,
+    /// Reads files of this folder.
+    Folder,
+    /// Makes it for whoever ordered the job.
+    Output,
+    /// Writes it or reads what an earlier job wrote; it stays on that machine.
+    Place,
+    /// Writes into this folder what it needs meanwhile.
+    Scratch,
+}
+
+impl RefKind {
+    /// Whether it has to be there before the job begins.
+    #[must_use]
+    pub fn is_input(self) -> bool {
+        matches!(self, Self::Input | Self::Folder)
+    }
+}
+
+impl ArtifactRef {
+    fn new(kind: RefKind, key: String, path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { key, name, bytes: 0, kind, path: path.to_owned(), within: Vec::new() }
+    }
+
+    /// A file that a job reads (first part, if split), with its checksum.
+    #[must_use]
+    pub fn input(checksum: &str, path: &Path, bytes: u64) -> Self {
+        Self { bytes, ..Self::new(RefKind::Input, checksum.to_owned(), path) }
+    }
+
+    /// A text that a job reads, and the file that it was written to.
+    #[must_use]
+    pub fn text(text: &[u8], path: &Path) -> Self {
+        Self::input(&of_bytes(text), path, text.len() as u64)
+    }
+
+    /// A file that a job of this machine reads: without a checksum, which takes long to compute, it goes by its path
+    /// and cannot be sent.
+    #[must_use]
+    pub fn here(path: &Path) -> Self {
+        Self::input(&path.to_string_lossy(), path, 0)
+    }
+
+    /// A folder with files that a job reads: their names below it, and the beginnings of their checksums, hex.
+    #[must_use]
+    pub fn folder(path: &Path, files: &BTreeMap<String, String>) -> Self {
+        let texts = files.iter().flat_map(|(name, checksum)| [name.as_str(), checksum.as_str()]);
+        let within = files.keys().cloned().collect();
+        Self { within, ..Self::new(RefKind::Folder, of_texts(texts), path) }
+    }
+
+    /// A file that a job makes, and where it is to come.
+    #[must_use]
+    pub fn output(path: &Path) -> Self {
+        Self::new(RefKind::Output, "output".to_owned(), path)
+    }
+
+    /// A file that one job writes and another reads, on one machine. Its content is not known beforehand, and what is
+    /// as large as the log-probabilities of a text is not read once more for a checksum: it goes by a name.
+    #[must_use]
+    pub fn place(name: &str, path: &Path) -> Self {
+        Self::new(RefKind::Place, name.to_owned(), path)
+    }
+
+    /// A folder for what a job needs meanwhile.
+    #[must_use]
+    pub fn scratch(folder: &Path) -> Self {
+        Self::new(RefKind::Scratch, "scratch".to_owned(), folder)
+    }
+
+    /// Whether its key is a checksum, so that it can be sent.
+    #[must_use]
+    pub fn has_checksum(&self) -> bool {
+        self.key.len() == 64 && self.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
+    /// The names and places of its files on this machine.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, PathBuf)> {
+        if self.kind == RefKind::Folder {
+            return self.within.iter().map(|it| (it.clone(), self.path.join(it))).collect();
+        }
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        all_parts(&self.path).into_iter().map(|path| (name(&path), path)).collect()
+    }
+
+    /// What its checksum is if its files, by name, have these.
+    #[must_use]
+    pub fn checksum_of(&self, files: &[(String, String)]) -> String {
+        match (self.kind, files) {
+            (RefKind::Folder, _) => {
+                let beginning = |checksum: &'_ str| {
+                    checksum.get(..PICTURE_CHECKSUM).unwrap_or_default().to_owned()
+                };
+                let texts = files.iter().flat_map(|(name, it)| [name.clone(), beginning(it)]);
+                of_texts(texts.collect::<Vec<_>>().iter().map(String::as_str))
+            }
+            (_, [(_, checksum)]) => checksum.clone(),
+            _ => of_texts(files.iter().map(|(_, checksum)| checksum.as_str())),
+        }
+    }
 }

@@ -1,17 +1,18 @@
 //! Calibration: what calibrated methods need is found in the cache or made by a worker, before the variant.
 
 use super::event::Listener;
-use super::launcher::Launcher;
 use super::reason;
 use super::variants::VariantError;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::experiment::calibration::CalibrationPlan;
+use crate::host::Host;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Scratch, of_bytes};
 use crate::quantize::jobs::{CalibrateJob, CalibrationInput};
 use crate::results::record::Failure;
 use crate::worker::protocol::Job;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long to wait before asking again whether another run has made a matrix.
@@ -46,7 +47,7 @@ pub enum Prepared {
 /// What a worker that makes a variant is given.
 #[derive(Debug)]
 pub struct Ready {
-    importance: PathBuf,
+    importance: ArtifactRef,
     /// The text, in a folder of its own that goes with this.
     text: Scratch,
 }
@@ -58,12 +59,12 @@ impl Ready {
         let text = self.text.path();
         CalibrationInput {
             importance: self.importance.clone(),
-            text: Some(text.to_owned()),
+            text: Some(ArtifactRef::text(plan.text.as_bytes(), text)),
             dataset: plan.source.clone(),
             context: plan.context,
             chunks: plan.chunks,
             gptq: plan.gptq,
-            folder: text.parent().unwrap_or(text).to_owned(),
+            folder: ArtifactRef::scratch(text.parent().unwrap_or(text)),
         }
     }
 }
@@ -74,10 +75,10 @@ impl Ready {
 ///
 /// # Errors
 /// The cache cannot be used.
-pub async fn prepare<L: Launcher>(
+pub async fn prepare<H: Host>(
     request: &CalibrationRequest<'_>,
     cache: &Cache,
-    launcher: &mut L,
+    host: &mut H,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<Prepared, VariantError> {
@@ -95,38 +96,40 @@ pub async fn prepare<L: Launcher>(
     let importance = slot.path();
     let pending = loop {
         if let Some(importance) = slot.existing() {
+            let importance = slot.as_input(&importance);
             return Ok(Prepared::Ready(Ready { importance, text }));
         }
         match slot.reserve() {
             Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.
-            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(CacheError::Busy { .. }) => host.pause(TURN).await,
             Err(error) => return Err(error.into()),
         }
-        if launcher.is_interrupted() {
+        if host.is_interrupted() {
             return Ok(Prepared::Interrupted);
         }
     };
     // Another run may have made it while this one waited for its turn.
     if let Some(importance) = pending.made() {
+        let importance = slot.as_input(&importance);
         pending.keep_for_use();
         return Ok(Prepared::Ready(Ready { importance, text }));
     }
     let job = Job::Calibrate(CalibrateJob {
-        model: request.model.to_owned(),
-        model_checksum: request.model_checksum.to_owned(),
-        text: text.path().to_owned(),
+        model: ArtifactRef::input(request.model_checksum, request.model, 0),
+        text: ArtifactRef::text(plan.text.as_bytes(), text.path()),
         dataset: plan.source.clone(),
         context: plan.context,
         chunks: plan.chunks,
         output_weight: false,
         threads: request.threads,
-        output: importance.clone(),
+        output: ArtifactRef::output(&importance),
     });
-    let report = run_worker(launcher, &job, limits, listener).await?;
+    let report = run_worker(host, &job, limits, listener).await?;
     Ok(match report.ending {
         Ending::Done => {
             pending.commit()?;
+            let importance = slot.as_input(&importance);
             Prepared::Ready(Ready { importance, text })
         }
         Ending::Interrupted => Prepared::Interrupted,

@@ -1,22 +1,19 @@
 //! The benchmark sequence: for each variant start a worker, watch it, record what it says.
 //!
 //! `sequence` is the whole story; `strategy` says after every visit what comes next, from what `plan` and
-//! `schedule` lay out. Workers are known through the traits of `launcher`, whoever listens through the events of
+//! `schedule` lay out. Workers are known through the traits of `host`, whoever listens through the events of
 //! `event`. Uses everything that measures or records; used by the command line only.
 
 pub mod calibration;
 pub mod worker_run;
 pub mod display;
-pub mod environment;
 pub mod event;
-pub mod interrupt;
 pub mod store_writer;
-pub mod launcher;
-mod lines;
 pub mod plan;
-pub mod process;
 pub mod reason;
 pub mod schedule;
+#[cfg(all(test, unix))]
+mod local_workers;
 #[cfg(test)]
 mod scripted;
 pub mod sequence;

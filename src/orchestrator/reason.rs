@@ -1,7 +1,7 @@
 //! Reasons: how a worker ended, in one sentence for the table's footnote.
 
-use super::launcher::Exit;
 use crate::files;
+use crate::host::Exit;
 use crate::model::artifact::KeptTensor;
 use crate::units::{format_bytes, format_seconds};
 use std::path::Path;
@@ -106,7 +106,9 @@ pub fn of_nonsense(line: &str) -> String {
 pub fn of_writing(reason: String, written: &Path) -> String {
     let folder = files::folder_of(written);
     let bytes = std::fs::metadata(written).map_or(0, |metadata| metadata.len());
-    if files::size_limit().is_some_and(|limit| bytes >= limit)
+    // Native code may have written elsewhere; then these words are all that is known.
+    let is_native = reason.contains("iostream error");
+    if files::size_limit().is_some_and(|limit| bytes >= limit || is_native)
         && let Some(limit) = files::in_words_of_size_limit().filter(|it| !reason.contains(it))
     {
         return format!("{limit}: {reason}");

@@ -4,8 +4,10 @@
 //! its name), so a test sees which file the sequence really handed out. Every job is noted as one
 //! line that says what was asked for; a test of the sequence compares these lines.
 
-use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
 use crate::hardware::usage::Usage;
+use crate::host::interrupt::{Interrupt, Raise};
+use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
+use crate::results::record::{Environment, LOCAL};
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::jobs::VisitJob;
 use crate::workload::measured::{
@@ -40,24 +42,27 @@ pub(super) enum Fault {
 pub(super) struct Stage {
     jobs: Rc<RefCell<Vec<String>>>,
     now: Rc<Cell<OffsetDateTime>>,
-    interrupted: Rc<Cell<bool>>,
+    interrupt: Interrupt,
+    raise: Raise,
 }
 
 /// Decides from the line of a job what becomes of it.
 type Script = Box<dyn Fn(&str) -> Fault>;
 
-pub(super) struct ScriptedLauncher {
+pub(super) struct ScriptedHost {
     stage: Stage,
     script: Script,
 }
 
-impl ScriptedLauncher {
+impl ScriptedHost {
     /// Workers that do their jobs unless the script says otherwise.
     pub(super) fn new(script: impl Fn(&str) -> Fault + 'static) -> (Self, Stage) {
+        let (interrupt, raise) = Interrupt::new();
         let stage = Stage {
             jobs: Rc::default(),
             now: Rc::new(Cell::new(OffsetDateTime::UNIX_EPOCH)),
-            interrupted: Rc::default(),
+            interrupt,
+            raise,
         };
         (Self { stage: stage.clone(), script: Box::new(script) }, stage)
     }
@@ -74,11 +79,18 @@ impl Stage {
     }
 }
 
-impl Launcher for ScriptedLauncher {
+impl Host for ScriptedHost {
     type Worker = ScriptedWorker;
-    type Monitor = ScriptedMonitor;
 
-    fn launch(&mut self, job: &Job) -> Result<ScriptedWorker, LaunchError> {
+    fn name(&self) -> &str {
+        LOCAL
+    }
+
+    async fn environment(&mut self) -> Result<Environment, HostError> {
+        Ok(Environment::default())
+    }
+
+    async fn start(&mut self, job: &Job) -> Result<ScriptedWorker, HostError> {
         let line = describe(job);
         let fault = (self.script)(&line);
         self.stage.jobs.borrow_mut().push(line);
@@ -88,18 +100,14 @@ impl Launcher for ScriptedLauncher {
             Fault::None => {}
             Fault::NotStarted => {
                 let source = io::Error::from(io::ErrorKind::NotFound);
-                return Err(LaunchError { program: "worker".into(), source });
+                return Err(HostError::Start { program: "worker".into(), source });
             }
             Fault::After(events, said) => {
                 script.truncate(events);
                 script.push_back(said);
             }
         }
-        Ok(ScriptedWorker { script, stage: self.stage.clone() })
-    }
-
-    fn monitor(&mut self, _worker: &ScriptedWorker) -> ScriptedMonitor {
-        ScriptedMonitor::default()
+        Ok(ScriptedWorker { script, stage: self.stage.clone(), phases: vec![Phase::Start] })
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -110,8 +118,8 @@ impl Launcher for ScriptedLauncher {
         self.stage.now.set(self.stage.now.get() + length);
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.stage.interrupted.get()
+    fn interrupt(&self) -> &Interrupt {
+        &self.stage.interrupt
     }
 }
 
@@ -119,6 +127,7 @@ impl Launcher for ScriptedLauncher {
 pub(super) struct ScriptedWorker {
     script: VecDeque<WorkerMessage>,
     stage: Stage,
+    phases: Vec<Phase>,
 }
 
 impl Worker for ScriptedWorker {
@@ -127,28 +136,25 @@ impl Worker for ScriptedWorker {
         let length = if said == WorkerMessage::Silence { limit } else { Duration::from_secs(1) };
         self.stage.now.set(self.stage.now.get() + length);
         if said == WorkerMessage::Interrupted {
-            self.stage.interrupted.set(true);
+            self.stage.raise.raise();
+        }
+        if let WorkerMessage::Event(event) = &said
+            && let Event::Phase(phase) = &**event
+            && self.phases.last() != Some(phase)
+        {
+            self.phases.push(phase.clone());
         }
         said
     }
 
+    /// Every phase used 1 GiB.
+    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+        let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
+        self.phases.drain(..).map(|phase| (phase, usage.clone())).collect()
+    }
+
     async fn kill(&mut self) -> Exit {
         Exit { signal: Some(9), ..Exit::default() }
-    }
-}
-
-/// Every phase used 1 GiB.
-#[derive(Debug, Default)]
-pub(super) struct ScriptedMonitor(Vec<Phase>);
-
-impl Monitor for ScriptedMonitor {
-    fn begin(&mut self, phase: &Phase) {
-        self.0.push(phase.clone());
-    }
-
-    fn finish(self) -> Vec<(Phase, Usage)> {
-        let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
-        self.0.into_iter().map(|phase| (phase, usage.clone())).collect()
     }
 }
 
@@ -183,8 +189,9 @@ fn describe_visit(visit: &VisitJob) -> String {
             WorkloadJob::Quality(quality) => match &quality.reference {
                 Reference::None => "quality".to_owned(),
                 Reference::Write { .. } => "quality, writes".to_owned(),
-                Reference::Read { path } => {
-                    format!("quality, reads {}", fs::read_to_string(path).unwrap_or_default())
+                Reference::Read { file } => {
+                    let read = fs::read_to_string(&file.path).unwrap_or_default();
+                    format!("quality, reads {read}")
                 }
             },
             other => other.workload().phase().to_string(),
@@ -211,7 +218,7 @@ pub(super) fn file_named(name: &str) -> Vec<u8> {
 
 /// The name in such a file.
 fn weights(visit: &VisitJob) -> String {
-    let bytes = fs::read(&visit.model).unwrap_or_default();
+    let bytes = fs::read(&visit.model.path).unwrap_or_default();
     let before = file_named("").len();
     String::from_utf8_lossy(bytes.get(before..).unwrap_or(b"no file")).into_owned()
 }
@@ -223,14 +230,14 @@ fn play(job: &Job) -> Vec<Event> {
         Job::Quantize(job) => {
             events.push(Event::Phase(Phase::Quantize));
             // The test sees by the missing file if this did not work.
-            let _ = fs::write(&job.output, file_named(job.file_type.name()));
+            let _ = fs::write(&job.output.path, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
         Job::Import(_) | Job::ApplyRecipe(_) => events.push(Event::Phase(Phase::Quantize)),
         Job::Mix(_) => events.push(Event::Phase(Phase::Mix)),
         Job::Calibrate(job) => {
             events.push(Event::Phase(Phase::Calibrate));
-            let _ = fs::write(&job.output, file_named("importance"));
+            let _ = fs::write(&job.output.path, file_named("importance"));
         }
         Job::PredictMemory(_) | Job::PlanTypes(_) => {
             events.push(Event::Phase(Phase::PredictMemory));
@@ -274,14 +281,13 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
                 }
             }
             WorkloadJob::Quality(quality) => {
-                if let Reference::Write { path, .. } = &quality.reference {
-                    let _ = fs::write(path, weights(visit));
+                if let Reference::Write { file, .. } = &quality.reference {
+                    let _ = fs::write(&file.path, weights(visit));
                 }
                 let reads = matches!(quality.reference, Reference::Read { .. });
                 measured(Measurement::Quality(measured_quality(reads)));
             }
             WorkloadJob::Task(task) => measured(Measurement::Task(answered(task))),
-            #[allow(unreachable_patterns, reason = "every kind answers still")]
             _ => {}
         }
     }

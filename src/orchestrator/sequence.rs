@@ -2,25 +2,25 @@
 //!
 //! For each variant a worker loads it while the monitor watches, every test and prompt is processed
 //! and recorded, the monitor stops and returns what was used: that is one visit, in `visits.rs`.
-//! How a worker is started is in `process.rs`, what is shown in `display/`, what is kept in
+//! How a worker is started is in `host/`, what is shown in `display/`, what is kept in
 //! `store_writer.rs`.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::launcher::Launcher;
 use super::plan::{Plan, PlannedTrial};
 use super::strategy::{Known, Step, Strategy};
 use super::variants::{VariantError, VariantOutcome, prepare_variant};
 use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
+use crate::host::Host;
 use crate::model::cache::Cache;
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::workload::jobs::{InputError, Inputs};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Everything that a run needs.
-pub struct Benchmark<'a, L: Launcher> {
+pub struct Benchmark<'a, H: Host> {
     /// What is measured and how often.
     pub experiment: &'a Experiment,
     /// The variants and trials it comes to.
@@ -29,12 +29,12 @@ pub struct Benchmark<'a, L: Launcher> {
     pub strategy: Box<dyn Strategy + 'a>,
     /// Where variants and scratch files are.
     pub cache: &'a Cache,
-    /// Starts the workers.
-    pub launcher: L,
+    /// Where the workers run.
+    pub host: H,
     /// Is told what happens.
     pub listener: Box<dyn Listener + 'a>,
-    /// Memory of the machine, bytes, to explain why a worker was killed.
-    pub machine_bytes: Option<u64>,
+    /// What that is, as it is stored.
+    pub host_record: HostRecord,
     /// The run, with what it measured before an interruption.
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
@@ -57,13 +57,16 @@ pub enum SequenceError {
     Input(#[from] InputError),
 }
 
-impl<L: Launcher> Benchmark<'_, L> {
+impl<H: Host> Benchmark<'_, H> {
     /// Runs the benchmark. Returns the run; its `finished` is `None` if the user stopped it.
     ///
     /// # Errors
     /// What was measured cannot be kept or files cannot be written at all. That trials fail is no
     /// error: they say why, and the run goes on.
     pub async fn run(mut self) -> Result<RunRecord, SequenceError> {
+        if !self.run.hosts.iter().any(|known| known.id == self.host_record.id) {
+            self.run.hosts.push(self.host_record.clone());
+        }
         let ahead = self.strategy.ahead(&self.known());
         let variants: BTreeSet<usize> =
             ahead.iter().map(|visit| self.plan.trials[visit.trial].variant).collect();
@@ -77,10 +80,10 @@ impl<L: Launcher> Benchmark<'_, L> {
             self.make_variant(variant).await?;
         }
         let mut inputs = Inputs::new(self.cache);
-        while !self.launcher.is_interrupted() {
+        while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
-                    self.run.finished = Some(self.launcher.now());
+                    self.run.finished = Some(self.host.now());
                     break;
                 }
                 Step::Add(trial) => self.add_trial(*trial).await?,
@@ -115,7 +118,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 
     /// Makes a variant or finds it in the cache, and notes its file in its trials.
     async fn make_variant(&mut self, position: usize) -> Result<(), SequenceError> {
-        if self.launcher.is_interrupted() {
+        if self.host.is_interrupted() {
             return Ok(());
         }
         let variant = self.plan.variants[position].clone();
@@ -124,7 +127,7 @@ impl<L: Launcher> Benchmark<'_, L> {
         let limits = self.limits();
         let listener = self.listener.as_mut();
         let outcome =
-            prepare_variant(&variant, self.cache, &mut self.launcher, limits, listener).await?;
+            prepare_variant(&variant, self.cache, &mut self.host, limits, listener).await?;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
@@ -152,13 +155,17 @@ impl<L: Launcher> Benchmark<'_, L> {
         let length = self.experiment.cool_down;
         if length > Duration::ZERO {
             self.listener.on_event(&BenchmarkEvent::Paused(length))?;
-            self.launcher.pause(length).await;
+            self.host.pause(length).await;
         }
         Ok(())
     }
 
     fn limits(&self) -> Limits {
-        Limits { silence: self.experiment.phase_limit, machine_bytes: self.machine_bytes }
+        let memory_bytes = self.host_record.environment.memory_bytes;
+        Limits {
+            silence: self.experiment.phase_limit,
+            machine_bytes: Some(memory_bytes).filter(|&bytes| bytes > 0),
+        }
     }
 }
 

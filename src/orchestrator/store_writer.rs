@@ -23,7 +23,9 @@ impl Listener for StoreWriter {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, .. } => {
                 self.run_id.clone_from(&run.id);
-                if !resumed {
+                if *resumed {
+                    self.store.save_hosts(run)?;
+                } else {
                     self.store.begin_run(run)?;
                 }
             }

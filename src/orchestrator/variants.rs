@@ -2,13 +2,13 @@
 
 use super::calibration::{CalibrationRequest, Prepared, prepare};
 use super::event::{Listener, ListenerError};
-use super::launcher::Launcher;
 use super::plan::{Origin, Variant};
 use super::reason;
 use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
+use crate::host::Host;
 use crate::mix::jobs::QuantizeJob;
-use crate::model::artifact::Artifact;
+use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError, Reserved};
 use crate::results::record::Failure;
 use crate::worker::protocol::{Job, Phase};
@@ -61,10 +61,10 @@ pub enum VariantError {
 /// # Errors
 /// The cache cannot be used by any variant (read-only, no permission). That this one cannot be made
 /// is no error, even if only because the disk is full: a smaller one may fit.
-pub async fn prepare_variant<L: Launcher>(
+pub async fn prepare_variant<H: Host>(
     variant: &Variant,
     cache: &Cache,
-    launcher: &mut L,
+    host: &mut H,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<VariantOutcome, VariantError> {
@@ -85,10 +85,10 @@ pub async fn prepare_variant<L: Launcher>(
         match slot.reserve(expected_bytes) {
             Ok(pending) => break pending,
             // Another run makes it; waiting is cheaper than making it twice.
-            Err(CacheError::Busy { .. }) => launcher.pause(TURN).await,
+            Err(CacheError::Busy { .. }) => host.pause(TURN).await,
             Err(error) => return concerning_all(error),
         }
-        if launcher.is_interrupted() {
+        if host.is_interrupted() {
             return Ok(VariantOutcome::Interrupted);
         }
     };
@@ -106,17 +106,17 @@ pub async fn prepare_variant<L: Launcher>(
                 maker: &key.maker,
                 threads: None,
             };
-            match prepare(&request, cache, launcher, limits, listener).await? {
+            match prepare(&request, cache, host, limits, listener).await? {
                 Prepared::Ready(ready) => Some((ready, plan)),
                 Prepared::Failed(failure) => return Ok(VariantOutcome::Failed(failure)),
                 Prepared::Interrupted => return Ok(VariantOutcome::Interrupted),
             }
         }
     };
-    let started = launcher.now();
+    let started = host.now();
     let job = Job::Quantize(QuantizeJob {
-        input: input.clone(),
-        output: pending.path().to_owned(),
+        input: ArtifactRef::input(&key.source_checksum, input, 0),
+        output: ArtifactRef::output(pending.path()),
         file_type: variant.quantization.file_type,
         threads: None,
         allow_requantize,
@@ -124,7 +124,7 @@ pub async fn prepare_variant<L: Launcher>(
         method: variant.quantization.method,
         calibration: prepared.as_ref().map(|(ready, plan)| ready.input(plan)),
     });
-    let report = run_worker(launcher, &job, limits, listener).await?;
+    let report = run_worker(host, &job, limits, listener).await?;
     match report.ending {
         Ending::Interrupted => Ok(VariantOutcome::Interrupted),
         Ending::Failed(Failure { phase, reason }) => {
@@ -132,7 +132,7 @@ pub async fn prepare_variant<L: Launcher>(
             Ok(VariantOutcome::Failed(Failure { phase, reason }))
         }
         Ending::Done => {
-            let seconds = (launcher.now() - started).as_seconds_f64();
+            let seconds = (host.now() - started).as_seconds_f64();
             match pending.commit(seconds, report.kept) {
                 Ok(artifact) => Ok(VariantOutcome::Ready { artifact, made: true }),
                 Err(error) => concerning_all(error),

@@ -4,9 +4,9 @@
 //! user's request to stop all end the worker's run, never the program.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::launcher::{Exit, Launcher, Monitor, Worker, WorkerMessage};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
+use crate::host::{Exit, Host, Worker, WorkerMessage};
 use crate::model::artifact::KeptTensor;
 use crate::quantize::jobs::PlannedVariant;
 use crate::results::record::{Failure, PhaseUsage, VisitRecord};
@@ -74,30 +74,25 @@ pub struct Limits {
 ///
 /// # Errors
 /// A listener could not keep what it was told. That the worker fails is no error.
-pub async fn run_worker<L: Launcher>(
-    launcher: &mut L,
+pub async fn run_worker<H: Host>(
+    host: &mut H,
     job: &Job,
     limits: Limits,
     listener: &mut dyn Listener,
 ) -> Result<WorkerRun, ListenerError> {
-    let started = launcher.now();
+    let started = host.now();
     let mut run = WorkerRun::new(started);
     let mut phase = Phase::Start;
-    let mut worker = match launcher.launch(job) {
+    let mut worker = match host.start(job).await {
         Ok(worker) => worker,
+        Err(_) if host.is_interrupted() => return Ok(run),
         Err(error) => {
             run.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
             return Ok(run);
         }
     };
-    let mut monitor = launcher.monitor(&worker);
     // Seconds since the start at which phases began.
-    let mut begun_at = Vec::new();
-    let mut begin = |phase: &Phase, now: OffsetDateTime| {
-        begun_at.push((now - started).as_seconds_f64());
-        monitor.begin(phase);
-    };
-    begin(&phase, launcher.now());
+    let mut begun_at = vec![(host.now() - started).as_seconds_f64()];
     let last = loop {
         match worker.next(limits.silence).await {
             WorkerMessage::Event(event) => {
@@ -106,7 +101,7 @@ pub async fn run_worker<L: Launcher>(
                     && *begun != phase
                 {
                     phase = begun.clone();
-                    begin(&phase, launcher.now());
+                    begun_at.push((host.now() - started).as_seconds_f64());
                 }
                 listener.on_event(&BenchmarkEvent::Worker(&event))?;
                 if let Some(last) = run.take(*event) {
@@ -122,14 +117,15 @@ pub async fn run_worker<L: Launcher>(
                 worker.kill().await;
                 break Last::Reason(reason::of_nonsense(&line));
             }
+            WorkerMessage::Lost(reason) => break Last::Reason(reason::of_message(&reason)),
             WorkerMessage::Interrupted => {
                 worker.kill().await;
                 break Last::Interrupted;
             }
         }
     };
-    begun_at.push((launcher.now() - started).as_seconds_f64());
-    let usage = monitor.finish();
+    begun_at.push((host.now() - started).as_seconds_f64());
+    let usage = worker.usage().await;
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     run.visit.peak_rss_bytes = run.visit.peak_rss_bytes.max(watched);
     // A phase ends when the next one begins. There is one time more than phases, or no usage at all.

@@ -23,8 +23,9 @@ impl Report for Csv {
 }
 
 /// Columns before the figures.
-const ABOUT: [&str; 15] = [
+const ABOUT: [&str; 16] = [
     "run",
+    "host",
     "model",
     "variant",
     "quantization",
@@ -94,6 +95,7 @@ fn about(run: &RunRecord, summary: &Summary, position: usize) -> Vec<String> {
         trial.visits.iter().map(|visit| visit.round).collect();
     vec![
         run.id.clone(),
+        sanitize(&trial.host.name),
         sanitize(&row.model),
         sanitize(&row.label),
         trial.quantization.to_string(),

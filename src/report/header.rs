@@ -1,12 +1,12 @@
 //! What stands above a comparison: which run, when, on what.
 
 use super::text::{NO_BREAK_SPACE, count, sanitize};
-use crate::results::record::RunRecord;
+use crate::results::record::{HostRecord, RunRecord};
 use crate::units::{format_bytes, format_seconds};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-/// The run in one line, the machine in another.
+/// The run in one line, each machine in another.
 pub(super) fn header(run: &RunRecord) -> Vec<String> {
     let mut of_run = vec![sanitize(&run.name), sanitize(&run.id), moment(run.started)];
     if let Some(finished) = run.finished {
@@ -14,8 +14,18 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
         // Time between an interruption and its resumption is no part of what a run takes.
         of_run.push(format_seconds(run.active_seconds.unwrap_or(whole)));
     }
-    let environment = &run.environment;
-    let mut of_machine = vec![sanitize(&environment.cpu)];
+    let are_several = run.hosts.len() > 1;
+    let machines = run.hosts.iter().map(|host| machine(host, are_several));
+    [of_run].into_iter().chain(machines).map(on_one_line).collect()
+}
+
+fn machine(host: &HostRecord, is_named: bool) -> Vec<String> {
+    let HostRecord { id, environment } = host;
+    let mut of_machine = Vec::new();
+    if is_named {
+        of_machine.push(sanitize(&id.name));
+    }
+    of_machine.push(sanitize(&environment.cpu));
     if environment.physical_cores > 0 {
         of_machine.push(count(usize::try_from(environment.physical_cores).unwrap_or(0), "core"));
     }
@@ -25,21 +35,43 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
     of_machine.extend(environment.gpus.iter().map(|gpu| sanitize(gpu)));
     of_machine.push(sanitize(&environment.operating_system));
     // The version alone; package and commit are in the other formats.
-    let version = environment.llama_cpp.split(" (").next().unwrap_or_default();
-    of_machine.push(format!("llama.cpp {}", sanitize(version)));
-    [of_run, of_machine]
-        .into_iter()
-        .map(|mut parts| {
-            parts.retain(|part| !part.is_empty());
-            let parts: Vec<String> =
-                parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
-            parts.join(" · ")
-        })
-        .collect()
+    of_machine.extend(environment.engines.iter().map(|engine| {
+        let version = engine.version.split(" (").next().unwrap_or_default();
+        sanitize(&format!("{} {version}", engine.name))
+    }));
+    of_machine
+}
+
+fn on_one_line(mut parts: Vec<String>) -> String {
+    parts.retain(|part| !part.is_empty());
+    let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
+    parts.join(" · ")
 }
 
 /// A moment as people write it, in UTC: `2026-11-23 10:43 UTC`.
 pub(crate) fn moment(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     at.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_else(|_| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn machines_are_named_where_there_are_several() {
+        let mut run = MadeUp::default().run();
+        let lines = header(&run);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with("AMD"), "{lines:?}");
+        let mut board = run.hosts[0].clone();
+        board.id.name = "board".to_owned();
+        run.hosts.push(board);
+        let lines = header(&run);
+        assert!(
+            lines[1].starts_with("local · AMD") && lines[2].starts_with("board · AMD"),
+            "{lines:?}"
+        );
+    }
 }

@@ -37,7 +37,7 @@ impl Report for Jsonl {
                 run: &run.id,
                 name: &run.name,
                 started: run.started,
-                environment: &run.environment,
+                environment: run.environment_of(trial),
                 trial,
                 summary: shown_row(run, summary, position),
             };

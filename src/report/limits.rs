@@ -22,7 +22,7 @@ pub(super) fn notes(run: &RunRecord) -> Vec<String> {
 
 /// Fewer processors, or less of their time, than the machine has.
 fn processors(run: &RunRecord) -> Option<String> {
-    let environment = &run.environment;
+    let environment = run.environment();
     let all = environment.logical_cpus;
     let usable = environment.usable_cpus.filter(|&cpus| cpus < all);
     let granted = f64::from(usable.unwrap_or(all));

@@ -28,7 +28,7 @@ impl Report for LlamaBench {
         let mut lines = Vec::new();
         for trial in &run.trials {
             for samples in samples(trial) {
-                let line = line(&run.environment, trial, samples);
+                let line = line(run.environment_of(trial), trial, samples);
                 push_line(&mut lines, &line).map_err(|error| json_error(run, error))?;
             }
         }
@@ -207,7 +207,10 @@ fn commit(environment: &Environment) -> String {
             .find(is_commit)
             .map(str::to_owned)
     };
-    words(&environment.llama_cpp)
+    environment
+        .engines
+        .iter()
+        .find_map(|engine| words(&engine.version))
         .or_else(|| words(&environment.quantbench))
         .unwrap_or_else(|| environment.quantbench.clone())
 }

@@ -115,12 +115,12 @@ fn legend(columns: &[Column]) -> Option<String> {
 }
 
 fn environment(run: &RunRecord) -> String {
-    let environment = &run.environment;
+    let environment = run.environment();
     let governor = environment.governor.as_ref().map(|name| format!(", governor {name}"));
     format!(
-        "Measured by quantbench {} with llama.cpp {} ({}), {}{}.",
+        "Measured by quantbench {} with {} ({}), {}{}.",
         escape(&sanitize(&environment.quantbench)),
-        escape(&sanitize(&environment.llama_cpp)),
+        escape(&sanitize(&environment.engines_in_words())),
         escape(&sanitize(&environment.build)),
         count(usize::try_from(environment.logical_cpus).unwrap_or(0), "logical processor"),
         escape(&sanitize(&governor.unwrap_or_default())),

@@ -3,10 +3,10 @@
 //! The noise is a fixed sequence, so that snapshots of reports stay as they are.
 
 use super::record::{
-    DriftControl, Environment, Failure, PhaseUsage, RunRecord, SpeedRecord, TrialRecord,
-    VisitRecord,
+    DriftControl, Environment, Failure, HostId, HostRecord, PhaseUsage, RunRecord, SpeedRecord,
+    TrialRecord, VisitRecord,
 };
-use crate::engine::name::EngineIdentity;
+use crate::engine::name::{EngineIdentity, EngineName};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
@@ -144,7 +144,7 @@ impl MadeUp {
             started: started(),
             finished: Some(started() + Duration::seconds(1260)),
             active_seconds: Some(1260.0),
-            environment: self.environment(),
+            hosts: vec![HostRecord { id: HostId::default(), environment: self.environment() }],
             requirements: Requirements::default(),
             experiment: serde_json::json!({ "name": "laptop", "rounds": self.rounds }),
             drift_controls: controls.collect(),
@@ -155,7 +155,10 @@ impl MadeUp {
     fn environment(&self) -> Environment {
         Environment {
             quantbench: "0.1.0 (a335386)".to_owned(),
-            llama_cpp: "0.6.0 (llama-cpp-sys-2 0.1.161)".to_owned(),
+            engines: vec![EngineIdentity {
+                name: EngineName::LlamaCpp,
+                version: "0.6.0 (llama-cpp-sys-2 0.1.161)".to_owned(),
+            }],
             build: "release, target-cpu=native, openmp".to_owned(),
             operating_system: "Linux 6.1".to_owned(),
             cpu: "AMD Ryzen 7 7840U".to_owned(),

@@ -3,7 +3,7 @@
 //! Nothing here is computed from something else here; statistics over records live in
 //! `summary.rs`.
 
-use crate::engine::name::EngineIdentity;
+use crate::engine::name::{EngineIdentity, EngineName};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
@@ -11,14 +11,19 @@ use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
+use crate::model::cache::of_bytes;
 use crate::model::quantization::Quantization;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
 use crate::workload::{Measurement, Phase};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::sync::LazyLock;
 use time::OffsetDateTime;
+
+/// The name of the machine on which quantbench itself runs, among hosts.
+pub const LOCAL: &str = "local";
 
 /// Everything one run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,8 +42,8 @@ pub struct RunRecord {
     /// runs stored before this was kept.
     #[serde(default)]
     pub active_seconds: Option<f64>,
-    /// What it ran on and was built from.
-    pub environment: Environment,
+    /// What it ran on, each machine in each of its states once, in the order in which they joined.
+    pub hosts: Vec<HostRecord>,
     /// What the user needs.
     pub requirements: Requirements,
     /// The experiment as expanded, as JSON: what a repetition needs.
@@ -60,14 +65,29 @@ pub struct StoredExperiment {
 }
 
 impl RunRecord {
+    /// What a trial was measured on; a host that is not known is one without a figure.
+    #[must_use]
+    pub fn environment_of(&self, trial: &TrialRecord) -> &Environment {
+        let host = self.hosts.iter().find(|host| host.id == trial.host);
+        host.map_or_else(|| self.environment(), |host| &host.environment)
+    }
+
+    /// What the run began on.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
+        static UNKNOWN: LazyLock<Environment> = LazyLock::new(Environment::default);
+        self.hosts.first().map_or(&*UNKNOWN, |host| &host.environment)
+    }
+
     /// The version of the engine of a trial; of a run that was stored before trials had it, the run's.
     #[must_use]
     pub fn engine_version<'a>(&'a self, trial: &'a TrialRecord) -> &'a str {
-        if trial.engine.version.is_empty() {
-            &self.environment.llama_cpp
-        } else {
-            &trial.engine.version
+        if !trial.engine.version.is_empty() {
+            return &trial.engine.version;
         }
+        let engines = &self.environment_of(trial).engines;
+        let engine = engines.iter().find(|engine| engine.name == trial.engine.name);
+        engine.map_or("", |engine| &engine.version)
     }
 
     /// What is read from the experiment; what is not there, or is not such, is left out.
@@ -77,13 +97,50 @@ impl RunRecord {
     }
 }
 
-/// What a run ran on and was built from.
+/// Names a machine as it was at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostId {
+    /// The host's name.
+    pub name: String,
+    /// Tells apart what it was and ran at different times; empty in runs stored before this was kept.
+    pub environment_id: String,
+}
+
+impl Default for HostId {
+    fn default() -> Self {
+        Self { name: LOCAL.to_owned(), environment_id: String::new() }
+    }
+}
+
+/// A machine that trials were measured on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Its name, and the id of its environment.
+    #[serde(flatten)]
+    pub id: HostId,
+    /// What it was and ran.
+    pub environment: Environment,
+}
+
+impl HostRecord {
+    /// A host that is what `environment` says.
+    #[must_use]
+    pub fn new(name: &str, environment: Environment) -> Self {
+        // Plain data with string keys always serializes.
+        let text = serde_json::to_vec(&environment).unwrap_or_default();
+        let environment_id = of_bytes(&text).chars().take(8).collect();
+        Self { id: HostId { name: name.to_owned(), environment_id }, environment }
+    }
+}
+
+/// What a machine is, and what its quantbench was built from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// quantbench's version and commit.
     pub quantbench: String,
-    /// llama.cpp's version, as its package names it.
-    pub llama_cpp: String,
+    /// The engines of the build.
+    #[serde(alias = "llama_cpp", deserialize_with = "engines")]
+    pub engines: Vec<EngineIdentity>,
     /// Compiler, flags and features of the build.
     pub build: String,
     /// Operating system and kernel.
@@ -108,6 +165,29 @@ pub struct Environment {
     pub gpus: Vec<String>,
 }
 
+impl Environment {
+    /// The engines with their versions, in words.
+    #[must_use]
+    pub fn engines_in_words(&self) -> String {
+        let engines: Vec<String> = self.engines.iter().map(ToString::to_string).collect();
+        engines.join(", ")
+    }
+}
+
+/// Before there were several engines, the version of llama.cpp stood there.
+fn engines<'de, D: Deserializer<'de>>(stored: D) -> Result<Vec<EngineIdentity>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        LlamaCpp(String),
+        All(Vec<EngineIdentity>),
+    }
+    Ok(match Stored::deserialize(stored)? {
+        Stored::LlamaCpp(version) => vec![EngineIdentity { name: EngineName::LlamaCpp, version }],
+        Stored::All(engines) => engines,
+    })
+}
+
 /// One trial: a variant under one set of settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialRecord {
@@ -122,6 +202,9 @@ pub struct TrialRecord {
     /// What computes it.
     #[serde(default)]
     pub engine: EngineIdentity,
+    /// What it is measured on.
+    #[serde(default)]
+    pub host: HostId,
     /// Whether quality is measured against this trial.
     pub is_reference: bool,
     /// The settings.
@@ -163,6 +246,7 @@ impl TrialRecord {
             quantization,
             label: quantization.to_string(),
             engine: EngineIdentity::default(),
+            host: HostId::default(),
             is_reference: false,
             settings,
             artifact: None,
@@ -201,7 +285,6 @@ impl TrialRecord {
                         self.left_out.push(left_out);
                     }
                 }
-                #[allow(unreachable_patterns, reason = "every kind has a field still")]
                 other => visit.measured.push(other),
             }
         }

@@ -28,17 +28,17 @@ pub(super) fn quantize(
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
     let calibration = job.calibration.as_ref();
-    let text = calibration.and_then(|calibration| calibration.text.as_deref());
-    let text = text.map(read_text).transpose()?;
+    let text = calibration.and_then(|calibration| calibration.text.as_ref());
+    let text = text.map(|text| read_text(&text.path)).transpose()?;
     let types = job.recipe.as_ref().map(|recipe| {
-        let model = Header::read(&job.input).map_err(|error| in_words(&error))?;
+        let model = Header::read(&job.input.path).map_err(|error| in_words(&error))?;
         let has_importance = job.method.is_calibrated();
         TensorTypes::of(recipe, &model, has_importance).map_err(|error| in_words(&error))
     });
     let types = types.transpose()?;
     let request = quantize::QuantizeRequest {
-        input: &job.input,
-        output: &job.output,
+        input: &job.input.path,
+        output: &job.output.path,
         file_type: job.file_type,
         types: types.as_ref().map(|types| quantize::TensorTypes {
             overrides: &types.overrides,
@@ -48,13 +48,13 @@ pub(super) fn quantize(
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: job.allow_requantize,
         calibration: calibration.map(|calibration| quantize::Calibration {
-            importance: &calibration.importance,
+            importance: &calibration.importance.path,
             text: text.as_deref(),
             dataset: &calibration.dataset,
             context: calibration.context,
             chunks: calibration.chunks,
             gptq: calibration.gptq,
-            folder: &calibration.folder,
+            folder: &calibration.folder.path,
         }),
     };
     let on_progress = {
@@ -64,7 +64,7 @@ pub(super) fn quantize(
     let report =
         quantize::quantize(backend, &request, on_progress).map_err(|error| in_words(&error))?;
     if let Some(types) = types {
-        types.check(&job.output).map_err(|error| in_words(&error))?;
+        types.check(&job.output.path).map_err(|error| in_words(&error))?;
     }
     if let Some(quantize::MethodReport { chosen, kept }) = report {
         reporter.send(&Event::Quantized { chosen, kept });
@@ -78,11 +78,11 @@ pub(super) fn plan_types(
     job: &PlanTypesJob,
     reporter: &Reporter,
 ) -> Result<(), String> {
-    let header = Header::read(&job.input).map_err(|error| in_words(&error))?;
+    let header = Header::read(&job.input.path).map_err(|error| in_words(&error))?;
     let variants = job.quantizations.iter().map(|quantization| {
         let Quantization { file_type, method } = *quantization;
         let is_weighted = method != Method::Rtn;
-        let types = planned_types(backend, &job.input, file_type, is_weighted)
+        let types = planned_types(backend, &job.input.path, file_type, is_weighted)
             .map_err(|error| in_words(&error))?;
         let types: HashMap<String, GgmlType> = types.into_iter().collect();
         let formats: Option<Vec<GgmlType>> =
@@ -114,10 +114,10 @@ fn report_progress(reporter: &Reporter, event: Progress) {
 pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
     let request = Import {
-        checkpoint: &job.checkpoint,
+        checkpoint: &job.checkpoint.path,
         kind: job.kind,
-        base: &job.base,
-        output: &job.output,
+        base: &job.base.path,
+        output: &job.output.path,
     };
     let note = crate::quantize::import::import(backend, &request, |fraction| {
         reporter.progress(fraction, "");
@@ -136,15 +136,15 @@ pub(super) fn calibrate(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Calibrate));
-    let text = read_text(&job.text)?;
+    let text = read_text(&job.text.path)?;
     let request = CalibrationRequest {
-        model: &job.model,
-        model_checksum: &job.model_checksum,
+        model: &job.model.path,
+        model_checksum: &job.model.key,
         text: CalibrationText { text: &text, context: job.context, chunks: job.chunks },
         dataset: &job.dataset,
         output_weight: job.output_weight,
         threads: job.threads,
-        output: &job.output,
+        output: &job.output.path,
     };
     let report = importance::calibrate(backend, &request, &mut |event| {
         report_progress(reporter, event);

@@ -8,6 +8,7 @@ use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::mix::{self, Application, MixProgress, MixRequest};
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{GgmlType, Header};
 use crate::quantize::importance::{Coverage, ImportanceMatrix};
 use std::path::Path;
@@ -15,16 +16,16 @@ use std::path::Path;
 /// Measures, chooses and writes a mix; an error is one sentence for the orchestrator.
 pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Mix));
-    let text = read_text(&job.text)?;
-    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let text = read_text(&job.text.path)?;
+    let matrix = matrix(backend, job.importance.as_ref(), &job.source.path)?;
     let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let (types, measured) = (formats(&job.types)?, formats(&job.measured_types)?);
     let request = MixRequest {
-        source: &job.source,
-        output: &job.output,
-        scratch: &job.scratch,
+        source: &job.source.path,
+        output: &job.output.path,
+        scratch: &job.scratch.path,
         reference_budget_bytes: job.reference_budget_bytes,
-        ledger: Some(&job.ledger),
+        ledger: Some(&job.ledger.path),
         text: &text,
         context: job.context,
         chunks: job.chunks,
@@ -43,7 +44,7 @@ pub(super) fn run(backend: Backend, job: &MixJob, reporter: &Reporter) -> Result
         MixProgress::Fraction(fraction, note) => reporter.progress(fraction, note),
     };
     let report = mix::run(backend, &request, &mut on_progress).map_err(|error| in_words(&error))?;
-    tell_coverage(matrix.as_ref(), &job.source, &job.output, reporter)?;
+    tell_coverage(matrix.as_ref(), &job.source.path, &job.output.path, reporter)?;
     reporter.send(&Event::Mixed(Box::new(report)));
     Ok(())
 }
@@ -55,26 +56,26 @@ pub(super) fn apply(
     reporter: &Reporter,
 ) -> Result<(), String> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    let matrix = matrix(backend, job.importance.as_deref(), &job.source)?;
+    let matrix = matrix(backend, job.importance.as_ref(), &job.source.path)?;
     let importance = matrix.as_ref().map(ImportanceMatrix::importance);
     let application = Application {
         recipe: &job.recipe,
-        source: &job.source,
-        output: &job.output,
+        source: &job.source.path,
+        output: &job.output.path,
         importance: importance.as_deref(),
         threads: job.threads.unwrap_or_else(|| backend.default_threads()),
         maker: &job.maker,
     };
     mix::apply(backend, &application).map_err(|error| in_words(&error))?;
-    tell_coverage(matrix.as_ref(), &job.source, &job.output, reporter)
+    tell_coverage(matrix.as_ref(), &job.source.path, &job.output.path, reporter)
 }
 
 fn matrix(
     backend: Backend,
-    path: Option<&Path>,
+    file: Option<&ArtifactRef>,
     model: &Path,
 ) -> Result<Option<ImportanceMatrix>, String> {
-    let Some(path) = path else { return Ok(None) };
+    let Some(ArtifactRef { path, .. }) = file else { return Ok(None) };
     let matrix = ImportanceMatrix::read(backend, path).map_err(|error| in_words(&error))?;
     let model = Header::read(model).map_err(|error| in_words(&error))?;
     matrix.check(path, &model).map_err(|error| in_words(&error))?;

@@ -3,6 +3,7 @@
 //! `protocol` is what both sides say; the rest runs in the child. Uses `mix`, `workload`, `quantize` and
 //! `engine`; the orchestrator starts it and reads its events.
 
+pub mod hello;
 mod making;
 mod mix;
 mod page_cache;
@@ -11,14 +12,18 @@ pub mod protocol;
 mod report;
 mod visit;
 
-use protocol::{Event, Job, Phase};
+use hello::Hello;
+use protocol::{Event, Job, Phase, WorkOrder};
 use report::Reporter;
-use std::io::BufRead as _;
+use std::io::{BufRead, Read as _};
 use std::process::ExitCode;
 
 use crate::engine::Engine;
 use crate::engine::clock::{Clock, MonotonicClock};
 use crate::engine::llama::backend::Backend;
+
+/// Longest job, bytes: prompts are in it, and a recipe with a line per tensor.
+const JOB_LIMIT: u64 = 64 << 20;
 
 /// Reads one job from standard input, does it, and reports on standard output.
 ///
@@ -26,12 +31,9 @@ use crate::engine::llama::backend::Backend;
 /// no job to read.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut line = String::new();
-    let job = match std::io::stdin().lock().read_line(&mut line) {
-        Ok(_) => serde_json::from_str::<Job>(&line).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
     let reporter = Reporter::to(std::io::stdout());
+    reporter.send_line(Hello::default().line());
+    let job = read_job(&mut std::io::stdin().lock());
     let job = match job {
         Ok(job) => job,
         Err(error) => {
@@ -55,6 +57,21 @@ pub fn main() -> ExitCode {
         Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),
     };
     if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Reads the orchestrator's hello and its job.
+fn read_job(input: &mut impl BufRead) -> Result<Job, String> {
+    Hello::check(&read_line(input)?, "the orchestrator")
+        .map_err(|reason| reason.unwrap_or_else(|| "the first line is no hello".to_owned()))?;
+    let order: WorkOrder =
+        serde_json::from_slice(&read_line(input)?).map_err(|error| error.to_string())?;
+    order.into_job()
+}
+
+fn read_line(input: &mut impl BufRead) -> Result<Vec<u8>, String> {
+    let mut line = Vec::new();
+    let read = input.take(JOB_LIMIT).read_until(b'\n', &mut line);
+    read.map(|_| line).map_err(|error| error.to_string())
 }
 
 /// What a visit works with.

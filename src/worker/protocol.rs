@@ -1,18 +1,20 @@
 //! What orchestrator and worker say to each other: one JSON object per line.
 //!
-//! The orchestrator writes one [`Job`] to the worker's standard input and keeps that pipe open; a
+//! The orchestrator writes one [`Job`], with the places of its files, to the worker's standard input and keeps that pipe open; a
 //! worker whose standard input ends knows that the orchestrator is gone and exits. The worker
 //! writes [`Event`]s to its standard output and llama.cpp's log to its standard error.
 
 use crate::mix::jobs::{ApplyRecipeJob, MixJob, QuantizeJob};
 use crate::mix::{Cost, MixReport};
-use crate::model::artifact::KeptTensor;
+use crate::model::artifact::{ArtifactRef, KeptTensor};
 use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant};
-use crate::workload::Measurement;
 pub use crate::workload::Phase;
+use crate::workload::Measurement;
 use crate::workload::jobs::{PredictJob, VisitJob};
 use crate::workload::measured::{BufferMemory, LoadSample, ModelFacts, PredictedMemory};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The one thing a worker process does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +36,60 @@ pub enum Job {
     PredictMemory(PredictJob),
     /// Say which types variants would have, without making them.
     PlanTypes(PlanTypesJob),
+}
+
+impl Job {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        match self {
+            Self::Quantize(job) => job.files_mut(),
+            Self::Import(job) => vec![&mut job.checkpoint, &mut job.base, &mut job.output],
+            Self::Mix(job) => job.files_mut(),
+            Self::ApplyRecipe(job) => job.files_mut(),
+            Self::Calibrate(job) => vec![&mut job.model, &mut job.text, &mut job.output],
+            Self::Visit(job) => job.files_mut(),
+            Self::PredictMemory(job) => vec![&mut job.model],
+            Self::PlanTypes(job) => vec![&mut job.input],
+        }
+    }
+
+    /// Its files.
+    #[must_use]
+    pub fn files(&self) -> Vec<ArtifactRef> {
+        self.clone().files_mut().into_iter().map(|file| file.clone()).collect()
+    }
+}
+
+/// A job with the places of its files on the machine that does it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkOrder {
+    /// The job.
+    pub job: Job,
+    /// Where each file is, by its key.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
+impl WorkOrder {
+    /// A job whose files have their places already.
+    #[must_use]
+    pub fn new(job: &Job) -> Self {
+        let paths = job.files().into_iter().map(|file| (file.key, file.path)).collect();
+        Self { job: job.clone(), paths }
+    }
+
+    /// The job, its files in their places.
+    ///
+    /// # Errors
+    /// A file has none; in a sentence.
+    pub fn into_job(mut self) -> Result<Job, String> {
+        for file in self.job.files_mut() {
+            let path = self.paths.get(&file.key);
+            let path =
+                path.ok_or_else(|| format!("'{}' has no place on this machine", file.name))?;
+            file.path.clone_from(path);
+        }
+        Ok(self.job)
+    }
 }
 
 /// Part of the memory that a job takes.

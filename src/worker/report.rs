@@ -46,6 +46,11 @@ impl Reporter {
             format!("worker cannot write an event: {error}").into_bytes()
         });
         line.push(b'\n');
+        self.send_line(line);
+    }
+
+    /// Sends a line, with its end.
+    pub(super) fn send_line(&self, line: Vec<u8>) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = output.write_all(&line).and_then(|()| output.flush());
     }

@@ -17,7 +17,7 @@ pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
     let Tools { engine, clock, reporter } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
-        for part in all_parts(&job.model) {
+        for part in all_parts(&job.model.path) {
             page_cache::drop_file(&part)?;
         }
         load(tools, job, true)?;
@@ -59,7 +59,7 @@ fn load(
     let Tools { engine, clock, reporter } = tools;
     let start = clock.now();
     let model = engine
-        .load(&job.model, &job.settings, LoadExtent::Everything)
+        .load(&job.model.path, &job.settings, LoadExtent::Everything)
         .map_err(|error| in_words(&error))?;
     let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
     let facts = facts(model.as_ref(), &job.settings);
@@ -99,7 +99,7 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), S
     let Tools { engine, reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
     let model = engine
-        .load(&job.model, &job.settings, LoadExtent::MemoryPlan)
+        .load(&job.model.path, &job.settings, LoadExtent::MemoryPlan)
         .map_err(|error| in_words(&error))?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {

@@ -4,6 +4,7 @@ use super::WorkloadJob;
 use super::quality::job::ReferenceShelf;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Stage, Workloads};
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, CacheError, Scratch};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisitJob {
     /// The variant (first part, if split).
-    pub model: PathBuf,
+    pub model: ArtifactRef,
     /// Under which settings.
     pub settings: Settings,
     /// Also measure a load with the file dropped from the page cache.
@@ -23,11 +24,20 @@ pub struct VisitJob {
     pub workloads: Vec<WorkloadJob>,
 }
 
+impl VisitJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let workloads = self.workloads.iter_mut();
+        let of_workloads = workloads.flat_map(|workload| workload.workload_mut().files_mut());
+        std::iter::once(&mut self.model).chain(of_workloads).collect()
+    }
+}
+
 /// Predict memory at several context lengths, from the file's metadata alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictJob {
     /// The variant (first part, if split).
-    pub model: PathBuf,
+    pub model: ArtifactRef,
     /// Under which settings.
     pub settings: Settings,
     /// For which context lengths, in tokens.
@@ -44,7 +54,7 @@ pub struct Target {
     /// SHA-256 of its file, hex.
     pub checksum: String,
     /// The file that it sees pictures with.
-    pub projector: Option<PathBuf>,
+    pub projector: Option<ArtifactRef>,
     /// Timed repetitions of a throughput test.
     pub repetitions: u32,
     /// The round, from 0.
@@ -58,7 +68,7 @@ pub struct Target {
 pub struct Inputs<'a> {
     pub(super) cache: &'a Cache,
     /// Each once, by what tells it apart.
-    written: Vec<(String, Scratch)>,
+    written: Vec<(String, ArtifactRef, Scratch)>,
     /// What the reference of the model under way wrote down.
     pub(super) reference: ReferenceShelf,
 }
@@ -110,21 +120,22 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// Where a worker can read what `checksum` tells apart; it is written if it is not there.
+    /// The file of what `checksum` tells apart; it is written if it is not there.
     pub(super) fn file(
         &mut self,
         name: &str,
         checksum: &str,
         bytes: impl FnOnce() -> Vec<u8>,
-    ) -> Result<PathBuf, InputError> {
-        if let Some((_, file)) = self.written.iter().find(|(known, _)| known == checksum) {
-            return Ok(file.path().to_owned());
+    ) -> Result<ArtifactRef, InputError> {
+        if let Some((_, file, _)) = self.written.iter().find(|(known, ..)| known == checksum) {
+            return Ok(file.clone());
         }
-        let file = self.cache.scratch(name)?;
-        let path = file.path().to_owned();
-        fs::write(&path, bytes())
-            .map_err(|source| InputError::Write { path: path.clone(), source })?;
-        self.written.push((checksum.to_owned(), file));
-        Ok(path)
+        let written = self.cache.scratch(name)?;
+        let bytes = bytes();
+        fs::write(written.path(), &bytes)
+            .map_err(|source| InputError::Write { path: written.path().to_owned(), source })?;
+        let file = ArtifactRef::text(&bytes, written.path());
+        self.written.push((checksum.to_owned(), file.clone(), written));
+        Ok(file)
     }
 }

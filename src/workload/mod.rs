@@ -98,6 +98,17 @@ impl WorkloadJob {
             Self::Task(job) => job.as_ref(),
         }
     }
+
+    /// The same, to be changed.
+    pub fn workload_mut(&mut self) -> &mut dyn Workload {
+        match self {
+            Self::Speed(job) => job,
+            Self::Latency(job) => job,
+            Self::Tokenization(job) => job,
+            Self::Quality(job) => job,
+            Self::Task(job) => job.as_mut(),
+        }
+    }
 }
 
 /// What a workload is called before it is measured of a model; nothing, if it has no meaning for the model.

@@ -7,17 +7,17 @@ use super::{Measurement, Phase, Visit, Workload, WorkloadError};
 use crate::engine::memory::BufferMemory;
 use crate::experiment::metric::Metric;
 use crate::experiment::workloads::TokenizationPlan;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache;
 use crate::units::significant;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::PathBuf;
 
 /// Tokenize a text, after once that is not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenizationJob {
     /// File with the text.
-    pub text: PathBuf,
+    pub text: ArtifactRef,
     /// How many timed repetitions.
     pub repetitions: u32,
 }
@@ -52,9 +52,14 @@ impl Workload for TokenizationJob {
         Applies::Yes
     }
 
+    fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        vec![&mut self.text]
+    }
+
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let text = fs::read_to_string(&self.text).map_err(|error| {
-            WorkloadError::ThisOne(format!("cannot read {}: {error}", self.text.display()))
+        let path = &self.text.path;
+        let text = fs::read_to_string(path).map_err(|error| {
+            WorkloadError::ThisOne(format!("cannot read {}: {error}", path.display()))
         })?;
         let tokenize = || visit.model.tokenize(&text, true, false);
         let tokens = tokenize().map_err(|error| WorkloadError::visit(&error))?.len() as u64;

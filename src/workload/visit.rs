@@ -8,13 +8,13 @@ use crate::engine::clock::Clock;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{Engine, Model};
 use crate::experiment::settings::Settings;
+use crate::model::artifact::ArtifactRef;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
 use time::OffsetDateTime;
 
 /// What the workloads of a visit have in common.
@@ -50,6 +50,11 @@ pub trait Workload {
 
     /// Whether it has a meaning for a model.
     fn applies(&self, facts: &ModelFacts) -> Applies;
+
+    /// Its files, to be given a place.
+    fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        Vec::new()
+    }
 
     /// Measures, and tells the observer; returns what llama.cpp allocated.
     ///
@@ -110,10 +115,10 @@ impl Visit<'_> {
 }
 
 /// A list that was written for the worker as JSON.
-pub(super) fn read_list<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, WorkloadError> {
+pub(super) fn read_list<T: DeserializeOwned>(file: &ArtifactRef) -> Result<Vec<T>, WorkloadError> {
     let unreadable = |error: &dyn Error| {
-        WorkloadError::Visit(format!("cannot read {}: {error}", path.display()))
+        WorkloadError::Visit(format!("cannot read {}: {error}", file.path.display()))
     };
-    let bytes = std::fs::read(path).map_err(|error| unreadable(&error))?;
+    let bytes = std::fs::read(&file.path).map_err(|error| unreadable(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
 }

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: help, version, mistakes, pipes.
 
-use crate::world::{World, ended};
+use crate::world::{World, children, ended, wait_until, worker};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::process::Stdio;
 
@@ -36,6 +37,54 @@ fn help_names_every_command_and_exit_code() {
     for code in ["0 done", "1 no variant", "2 bad input", "3 some trials", "130 interrupted"] {
         assert!(help.contains(code), "no '{code}' in:\n{help}");
     }
+}
+
+/// Flags in a text: `--threads`, `-t`.
+fn flags(text: &str) -> BTreeSet<&str> {
+    let is_flag = |word: &&str| {
+        let name = word.trim_start_matches('-');
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        begins && matches!((word.len() - name.len(), name.len()), (2, _) | (1, 1))
+    };
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    // Of all commands, and described once.
+    let common = ["-h", "--help", "-q", "--quiet"];
+    words.filter(is_flag).filter(|flag| !common.contains(flag)).collect()
+}
+
+#[test]
+fn the_reference_names_the_flags_of_every_command_and_no_others() {
+    let world = World::new();
+    let reference = include_str!("../../docs/reference/commands.md");
+    let mut described = BTreeSet::new();
+    for section in reference.split("\n## ").skip(1) {
+        let (title, text) = section.split_once('\n').unwrap();
+        let mut help = String::new();
+        for command in title.split(", ").filter(|title| COMMANDS.contains(title)) {
+            described.insert(command);
+            let parts: &[&str] = match command {
+                "prompt" => &["list", "render", "detect"],
+                "cache" => &["list", "clean"],
+                _ => &[""],
+            };
+            for part in parts {
+                let arguments = [command, part, "--help"];
+                let arguments: Vec<_> = arguments.into_iter().filter(|it| !it.is_empty()).collect();
+                let said = world.run(&arguments).expect(0).stdout;
+                let names_flags = |line: &&str| line.trim_start().starts_with('-');
+                let names = said.lines().filter(names_flags).map(|line| {
+                    // What a flag means stands behind two spaces, or on the next line.
+                    line.trim_start().split("  ").next().unwrap_or_default().to_owned() + "\n"
+                });
+                help.extend(names);
+            }
+        }
+        if !help.is_empty() {
+            let documented = flags(text).into_iter().filter(|it| !it.starts_with("--ver"));
+            assert_eq!(documented.collect::<BTreeSet<_>>(), flags(&help), "{title}");
+        }
+    }
+    assert_eq!(described, COMMANDS.into());
 }
 
 #[test]
@@ -82,12 +131,43 @@ fn passwords_and_tokens_are_not_shown_even_in_the_log() {
 }
 
 #[test]
+fn child_processes_are_started_without_secrets() {
+    let world = World::new();
+    let mut command = world.process(&["bench", "tiny-F16.gguf"]);
+    command
+        .env("QUANTBENCH_WORKER", worker("steady.sh"))
+        .env("HF_TOKEN", "hunter2")
+        .env("HF_ENDPOINT", "http://me:hunter2@127.0.0.1:9")
+        .env("https_proxy", "http://me:hunter2@127.0.0.1:9");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut environment = String::new();
+    // Between its birth and its start a child still has its parent's environment.
+    wait_until("a worker", || {
+        let read = |id: &u32| std::fs::read(format!("/proc/{id}/environ")).ok();
+        let found = children(child.id()).first().and_then(read).unwrap_or_default();
+        environment = String::from_utf8_lossy(&found).into_owned();
+        environment.contains("GGML_NO_BACKTRACE")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(environment.contains("QUANTBENCH_CACHE=") && !environment.contains("hunter2"));
+}
+
+#[test]
+fn a_worker_named_by_nothing_is_this_program() {
+    let world = World::new();
+    let arguments = ["bench", "tiny-F16.gguf", "-p", "8", "-n", "0", "-r", "1", "--quiet"];
+    ended(world.command(&arguments).env("QUANTBENCH_WORKER", "")).expect(0);
+}
+
+#[test]
 fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     let world = World::new();
     world.run(&[]).expect(2);
     world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
+    world.run(&["run", "."]).expect_message(2, &[". is a folder", "--model ."]);
     world.run(&["run", "--quant", "Q4_KM"]).expect_message(2, &["did you mean 'Q4_K_M'?"]);
     world.run(&["run", "--resume", "--dry-run"]).expect_message(2, &["cannot be used with"]);
     world.run(&["bench"]).expect_message(2, &["<FILE>"]);

@@ -4,7 +4,7 @@
 //! they are asked for (`make test-disks`), and fail where that right is missing; the others reach the same
 //! code through the limit on the size of files, which needs none.
 
-use crate::world::{Ended, PATIENCE, World, ended, program};
+use crate::world::{Ended, PATIENCE, World, ended, program, words};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,6 +80,24 @@ fn a_file_that_may_not_grow_is_one_clear_error_and_leaves_nothing() {
         ended.expect_message(2, &["cannot make Q8_0", "files may have at most", "ulimit -f"]);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     assert_eq!(fs::read_dir(world.path("folder")).unwrap().count(), 0);
+}
+
+#[test]
+fn whatever_is_made_where_files_may_not_grow_leaves_nothing() {
+    let world = World::new();
+    world.write("text.txt", &words(400));
+    fs::create_dir(world.path("folder")).unwrap();
+    let look = ["--calibration", "text.txt", "--context", "64", "--chunks", "2"];
+    for made in [
+        &["calibrate", "tiny-F16.gguf", "-o", "folder/matrix.gguf"][..],
+        &["mix", "tiny-F16.gguf", "--target-bpw", "6", "-o", "folder/mix.gguf"],
+        &["quantize", "tiny-F16.gguf", "--to", "gptq:Q4_0", "-o", "folder/gptq.gguf"],
+    ] {
+        let ended = run_limited(&world, 4, &[made, &look, &["--quiet"]].concat());
+        let ended = ended.expect_message(2, &["files may have at most", "ulimit -f"]);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert_eq!(fs::read_dir(world.path("folder")).unwrap().count(), 0, "{made:?}");
+    }
 }
 
 #[test]

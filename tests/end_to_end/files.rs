@@ -113,6 +113,17 @@ fn a_model_can_be_written_into_a_pipe() {
 }
 
 #[test]
+fn a_recipe_that_has_no_place_is_found_before_anything_is_measured() {
+    let world = World::new();
+    world.write("text.txt", &words(400));
+    fs::create_dir(world.path("mixed.toml")).unwrap();
+    let mix = "mix tiny-F16.gguf --target-bpw 6 --calibration text.txt --force -o mixed.gguf";
+    let arguments: Vec<&str> = mix.split(' ').collect();
+    world.run(&arguments).expect_message(2, &["cannot write the result to mixed.toml"]);
+    assert!(!world.path("mixed.gguf").exists());
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     let world = World::new();
     world.experiment("\"F16\", \"Q8_0\"", "");
@@ -201,4 +212,8 @@ fn a_cache_with_other_things_in_it_is_refused() {
         ended.expect_message(2, &["no cache of quantbench", "'.bashrc'", "QUANTBENCH_CACHE"]);
     }
     assert_eq!(world.cached_files().len(), 2);
+    // A pipe in place of what marks a cache is not waited for.
+    fs::remove_file(world.path("cache/.bashrc")).unwrap();
+    fifo(&world, "cache/CACHEDIR.TAG");
+    world.run(&["cache", "list"]).expect_message(2, &["no cache of quantbench"]);
 }

@@ -26,7 +26,7 @@ fn threads_keep_to_the_processors_that_may_be_used() {
     let arguments = ["run", "--quiet", "--rounds", "1", "--format", "json"];
     let document = world.run(&arguments).expect(0).run_record();
     assert_eq!(document["trials"][0]["facts"]["threads"], 1);
-    let environment = &document["environment"];
+    let environment = &document["hosts"][0]["environment"];
     assert_eq!(environment["usable_cpus"], 1);
     let table = in_one_line(&world.run(&["show", "last"]).expect(0).stdout);
     let fewer =

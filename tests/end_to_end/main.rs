@@ -12,6 +12,7 @@ mod failures;
 mod files;
 mod golden;
 mod gpu;
+mod host;
 mod hostile_files;
 mod idle;
 mod import;

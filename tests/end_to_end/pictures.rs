@@ -4,15 +4,15 @@ use crate::world::World;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-fn demo(path: &str) -> PathBuf {
+pub(crate) fn demo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(path)
 }
 
-const NOTHING_ELSE: &str = "quantizations = [\"F16\", \"Q2_K\"]\n[experiment]\nrounds = 1\n\
+pub(crate) const NOTHING_ELSE: &str = "quantizations = [\"F16\", \"Q2_K\"]\n[experiment]\nrounds = 1\n\
      [workloads]\ncold_load = false\nspeed = []\nlatency.enabled = false\nquality.enabled = false\n";
 
 /// A model with the demo's projector, and a task about the scenes in `dataset`.
-fn sees(source: &Path, dataset: &str) -> String {
+pub(crate) fn sees(source: &Path, dataset: &str) -> String {
     let projector = demo("model/quantbench-demo-see-mmproj-F16.gguf");
     format!(
         "[[models]]\nname = \"see\"\nsource = \"{}\"\nmmproj = \"{}\"\n\
@@ -24,7 +24,7 @@ fn sees(source: &Path, dataset: &str) -> String {
     )
 }
 
-fn chat() -> PathBuf {
+pub(crate) fn chat() -> PathBuf {
     demo("model/quantbench-demo-chat-F16.gguf")
 }
 

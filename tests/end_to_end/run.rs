@@ -27,12 +27,33 @@ fn every_variant_is_made_measured_and_told_as_json() {
             visits.iter().map(|visit| visit["responses"].as_array().unwrap().len()).sum();
         assert_eq!(answered, 3, "every prompt once");
         for visit in visits {
-            assert_eq!(visit["speed"].as_array().unwrap().len(), 2);
-            assert!(visit["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
-            assert!(!visit["memory"].as_array().unwrap().is_empty());
+            let speed = visit["speed"].as_array().unwrap();
+            for (test, (name, tokens)) in speed.iter().zip([("pp16", 16), ("tg4", 4)]) {
+                assert_eq!(
+                    (&test["test"], test["samples"].as_array().unwrap().len()),
+                    (&name.into(), 1)
+                );
+                assert_eq!(test["samples"][0]["tokens"], tokens);
+            }
+            assert_eq!(speed.len(), 2);
+            // The program alone takes more than its file of weights.
+            assert!(visit["peak_rss_bytes"].as_u64() > trial["artifact"]["file_bytes"].as_u64());
+            // K and V of one layer, 64 values of 2 bytes for each of the context's tokens.
+            let buffers = visit["memory"].as_array().unwrap();
+            let kv: u64 = buffers.iter().map(|it| it["kv_bytes"].as_u64().unwrap()).sum();
+            let context = buffers[0]["context"].as_u64().unwrap();
+            assert_eq!(kv, context.next_multiple_of(256) * 2 * 64 * 2, "{buffers:?}");
+            for response in visit["responses"].as_array().unwrap() {
+                let times = response["token_nanoseconds"].as_array().unwrap();
+                assert!(times.iter().map(Value::as_u64).is_sorted() && times.len() <= 4);
+            }
         }
-        assert!(trial["quality"]["perplexity"]["mean"].as_f64().unwrap() > 1.0);
         assert!(trial["failure"].is_null());
+    }
+    // What llama-perplexity says of the same weights and text (docs/MEASURING.md).
+    for (trial, golden) in trials.iter().zip([325.9706, 326.4095, 325.8466]) {
+        let found = trial["quality"]["perplexity"]["mean"].as_f64().unwrap();
+        assert!((found / golden - 1.0).abs() < 5e-5, "{found} is not {golden}");
     }
     assert_eq!(trials[0]["is_reference"], true);
     assert!(trials[0]["quality"]["divergence"].is_null());
@@ -109,9 +130,8 @@ fn the_result_goes_to_a_file_when_asked() {
     assert_eq!(ended.stdout, "");
     let text = std::fs::read_to_string(world.path("result.json")).unwrap();
     assert!(serde_json::from_str::<Value>(&text).is_ok());
-    world
-        .run(&["run", "--quiet", "-o", "nowhere/result.json"])
-        .expect_message(2, &["cannot write the result to nowhere/result.json"]);
+    let expected = "cannot write the result to nowhere/result.json: there is no folder nowhere\n";
+    world.run(&["run", "--quiet", "-o", "nowhere/result.json"]).expect_message(2, &[expected]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::experiment::calibration::{
     CalibrationChoice, CalibrationError, CalibrationPlan, GptqSettings,
 };
 use crate::mix::recipe::Recipe;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, Scratch};
 use crate::model::quantization::{Method, Quantization};
 use crate::model::source::Source;
@@ -139,13 +140,13 @@ impl Given {
         }
         let folder = scratch.path().parent().unwrap_or(scratch.path()).to_owned();
         let input = CalibrationInput {
-            importance: matrix.to_owned(),
-            text: text.map(|_| scratch.path().to_owned()),
+            importance: ArtifactRef::here(matrix),
+            text: text.map(|_| ArtifactRef::here(scratch.path())),
             dataset: text.map_or_else(String::new, |plan| plan.source.clone()),
             context: text.map_or(0, |plan| plan.context),
             chunks: text.and_then(|plan| plan.chunks),
             gptq,
-            folder,
+            folder: ArtifactRef::scratch(&folder),
         };
         Ok(Self::Laid { input, _text: scratch })
     }

@@ -60,6 +60,9 @@ impl Check<'_> {
             let raw = Located { value: value.get_ref(), key: full(name), span: value.span() };
             if let Some(kind) = (table.further)(name) {
                 let node = self.single(kind, &raw, fill);
+                // What the name stands for may be wrong yet, or the value for it.
+                let span = key.span().start..raw.span.end;
+                let node = node.map(|node| Located { span, ..node });
                 entries.extend(node.map(|node| (name.to_owned(), node)));
             } else {
                 let place = if header.is_empty() { String::new() } else { format!(" in {header}") };

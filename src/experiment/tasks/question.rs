@@ -16,6 +16,15 @@ pub struct Question {
     pub asked: Asked,
 }
 
+impl Question {
+    /// The picture that it shows.
+    #[must_use]
+    pub fn picture(&self) -> Option<&PictureFile> {
+        let Asked::See { picture, .. } = &self.asked else { return None };
+        Some(picture)
+    }
+}
+
 /// What is asked, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

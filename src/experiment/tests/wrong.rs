@@ -194,25 +194,39 @@ x.toml:3:1: unknown key 'text' in [calibration.gptq]
     ),
     (
         "[requirements]\nmin_top_token_agreement = 97.8",
-        "x.toml:2:27: 'requirements.min_top_token_agreement' is a fraction, 1 at most
+        "x.toml:2:1: 'requirements.min_top_token_agreement' is a fraction, 1 at most
   |
 2 | min_top_token_agreement = 97.8
-  |                           ^^^^
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   = help: 97 % is written 0.97; this may be meant: 0.978",
     ),
     (
         "[requirements]\nmax_joules_per_tokn = 0.1\nmin_pp64_tokens_per_second = 1",
-        "x.toml:2:23: 'requirements.max_joules_per_tokn' is on 'joules_per_tokn', which is no figure
+        "x.toml:2:1: 'requirements.max_joules_per_tokn' is on 'joules_per_tokn', which is no figure
   |
 2 | max_joules_per_tokn = 0.1
-  |                       ^^^
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^
   = help: did you mean 'max_joules_per_token'?
 
-x.toml:3:30: 'requirements.min_pp64_tokens_per_second' asks for a speed that is not measured
+x.toml:3:1: 'requirements.min_pp64_tokens_per_second' asks for a speed that is not measured
   |
 3 | min_pp64_tokens_per_second = 1
-  |                              ^
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   = help: add \"pp64\" to workloads.speed",
+    ),
+    (
+        "[requirements]\nmin_file_bytes = 5\nmax_memory_bytes = 7\nmax_memory = \"7GiB\"\nmin_gpu_celsius = 3",
+        "x.toml:2:1: 'requirements.min_file_bytes' refuses variants for being good: less is better
+  |
+2 | min_file_bytes = 5
+  | ^^^^^^^^^^^^^^^^^^
+  = help: write 'max_file_bytes'
+
+x.toml:3:1: 'requirements.max_memory_bytes' is the second bound on memory_bytes
+  |
+3 | max_memory_bytes = 7
+  | ^^^^^^^^^^^^^^^^^^^^
+  = help: keep one of them",
     ),
     (
         "[requirements]\nmin_generation_tps = -1.5",

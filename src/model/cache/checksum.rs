@@ -25,7 +25,8 @@ struct Remembered {
 }
 
 /// Text of a digest.
-pub(in crate::model) fn hex(digest: &[u8]) -> String {
+#[must_use]
+pub fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -4,6 +4,7 @@ use super::checksum;
 use super::error::{CacheError, io_error};
 use super::in_use::share;
 use super::{Cache, open_lock, split_address, write_whole};
+use crate::model::artifact::ArtifactRef;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -80,9 +81,20 @@ impl ImportanceSlot {
         Some(path)
     }
 
-    fn served(&self) -> Option<PathBuf> {
+    /// The matrix, once it is made, as a job reads it.
+    #[must_use]
+    pub fn as_input(&self, path: &Path) -> ArtifactRef {
+        let checksum = self.record().map(|record| record.sha256);
+        checksum.map_or_else(|| ArtifactRef::here(path), |it| ArtifactRef::input(&it, path, 0))
+    }
+
+    fn record(&self) -> Option<Record> {
         let record = fs::read(self.file("json")).ok()?;
-        let record: Record = serde_json::from_slice(&record).ok()?;
+        serde_json::from_slice(&record).ok()
+    }
+
+    fn served(&self) -> Option<PathBuf> {
+        let record = self.record()?;
         let path = self.path();
         // It is small beside a model, so that it is read each time.
         let checksum = checksum::of_file(&path, &mut |_| ()).ok()?;

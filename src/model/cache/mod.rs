@@ -12,6 +12,7 @@
 //! measurements/<address>.jsonl       what was measured to choose a mix
 //! demo/                              the demo model, written from the program
 //! indexes/<address>.index            vector indexes of passages
+//! artifacts/<checksum>/              files that another machine sent to this one's agent
 //! checksums.json                     checksums of large files that were hashed before
 //! cache.lock                         held shared while something begins, alone while sweeping
 //! use.lock                           held shared by every process that has the cache open
@@ -33,8 +34,8 @@ mod scratch;
 mod tests;
 mod variant;
 
-pub use checksum::of_bytes;
-pub(in crate::model) use checksum::{hex, of_texts};
+pub(in crate::model) use checksum::of_texts;
+pub use checksum::{hex, of_bytes};
 pub use error::CacheError;
 pub use importance::{ImportanceKey, ImportanceSlot, PendingImportance};
 pub use inventory::{Cleaned, Entry, Filter};
@@ -176,6 +177,20 @@ impl Cache {
         let folder = self.index_folder();
         fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
         Ok(folder)
+    }
+
+    /// The folder of what other machines sent to be measured here, made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn artifacts(&self) -> Result<PathBuf, CacheError> {
+        let folder = self.artifact_folder();
+        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        Ok(folder)
+    }
+
+    fn artifact_folder(&self) -> PathBuf {
+        self.root.join("artifacts")
     }
 
     fn index_folder(&self) -> PathBuf {

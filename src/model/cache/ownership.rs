@@ -54,7 +54,7 @@ pub(super) fn claim(root: &Path) -> Result<(), CacheError> {
 }
 
 fn is_marked(root: &Path) -> bool {
-    let text = fs::read_to_string(root.join(MARKER)).unwrap_or_default();
+    let text = files::read_to_string(&root.join(MARKER)).unwrap_or_default();
     text.starts_with(SIGNATURE) && text.contains(OWNER)
 }
 

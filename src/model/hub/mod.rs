@@ -16,13 +16,31 @@ pub use endpoint::Endpoint;
 pub use error::HubError;
 
 use super::progress::ProgressSink;
+use crate::files;
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use transfer::Remote;
 
 /// Where the hub is when `HF_ENDPOINT` names no other.
 const ENDPOINT: &str = "https://huggingface.co";
+
+/// Variables that may hold a secret. Child processes, which speak to no server, are started without them.
+pub const SECRET_VARIABLES: [&str; 9] = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_ENDPOINT",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+];
+
+/// A longer file holds no token.
+const LONGEST_TOKEN_FILE: u64 = 64 << 10;
 
 /// A secret; never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,6 +52,13 @@ impl Token {
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
         (!secret.is_empty()).then(|| Self(secret.to_owned()))
+    }
+
+    /// The token in a file, as `hf auth login` writes it; `None` where there is none.
+    fn in_file(path: &Path) -> Option<String> {
+        let mut text = String::new();
+        let file = files::open(path).ok()?;
+        file.take(LONGEST_TOKEN_FILE).read_to_string(&mut text).ok().map(|_| text)
     }
 }
 
@@ -81,10 +106,7 @@ impl HubOptions {
             .map(PathBuf::from)
             .or_else(|| home.clone().map(|home| home.join("hub")))
             .unwrap_or_else(|| PathBuf::from("huggingface-hub"));
-        let token = variable("HF_TOKEN").or_else(|| {
-            // The file that `hf auth login` writes.
-            std::fs::read_to_string(home?.join("token")).ok()
-        });
+        let token = variable("HF_TOKEN").or_else(|| Token::in_file(&home?.join("token")));
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         Self {
             endpoint: Endpoint::parse(&endpoint),

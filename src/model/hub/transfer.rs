@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
@@ -96,7 +96,13 @@ impl<'a> Remote<'a> {
     fn request(&self, method: &Method, start: u64) -> Result<Response<Body>, HubError> {
         let mut uri = self.uri.clone();
         let mut is_within = true;
+        let began = Instant::now();
         for _ in 0..=MOST_REDIRECTS {
+            // All redirects together may take as long as one answer.
+            let left = self.options.patience.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(self.wrong_answer("it redirects without coming to an end"));
+            }
             let with_credentials =
                 if is_within { self.endpoint.with_credentials(&uri) } else { None };
             let target = with_credentials.unwrap_or_else(|| uri.clone());
@@ -110,6 +116,7 @@ impl<'a> Remote<'a> {
             if start > 0 {
                 request = request.header("range", format!("bytes={start}-"));
             }
+            let request = request.config().timeout_recv_response(Some(left)).build();
             let response = request.call().map_err(|error| self.unreachable(error))?;
             self.check_status(&response, is_within)?;
             let is_answer = *method == Method::HEAD && response.headers().contains_key(COMMIT);

@@ -9,7 +9,7 @@ use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
-use crate::results::record::{Environment, Failure, RunRecord, TrialRecord};
+use crate::results::record::{Failure, RunRecord, TrialRecord};
 use crate::worker::protocol::{Event, Phase};
 use crate::workload::Measurement;
 use crate::workload::measured::SpeedSample;
@@ -40,7 +40,7 @@ fn run(trials: Vec<TrialRecord>) -> RunRecord {
         started: OffsetDateTime::UNIX_EPOCH,
         finished: None,
         active_seconds: None,
-        environment: Environment::default(),
+        hosts: Vec::new(),
         requirements: Requirements::default(),
         experiment: serde_json::Value::Null,
         trials,

@@ -7,13 +7,15 @@ use crate::engine::clock::Clock as _;
 use crate::engine::name::{EngineIdentity, EngineName};
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
 use crate::hardware::usage::Usage;
+use crate::host::interrupt::Interrupt;
+use crate::host::local::said;
+use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::artifact::Artifact;
-use crate::orchestrator::launcher::{Exit, LaunchError, Monitor, Worker, WorkerMessage};
 use crate::orchestrator::plan::{Origin, Variant};
-use crate::orchestrator::process::said;
 use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
+use crate::results::record::{Environment, HostRecord, LOCAL};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::{Job, Phase};
@@ -29,9 +31,9 @@ const TOLERANCE: f64 = 1e-5;
 const WATTS: f64 = 10.0;
 
 /// Runs workers in this process, on a clock that only the model's work moves.
-#[derive(Default)]
-struct ToyLauncher {
+struct ToyHost {
     engine: Toy,
+    interrupt: Interrupt,
 }
 
 /// Lines that a worker wrote, each with the time at which it did.
@@ -57,30 +59,29 @@ impl Write for Lines {
 
 struct ToyWorker {
     lines: TimedLines,
-    now: Arc<Mutex<Duration>>,
-}
-
-struct ToyMonitor {
-    now: Arc<Mutex<Duration>>,
+    now: Duration,
     phases: Vec<(Phase, Duration)>,
 }
 
-impl Launcher for ToyLauncher {
+impl Host for ToyHost {
     type Worker = ToyWorker;
-    type Monitor = ToyMonitor;
 
-    fn launch(&mut self, job: &Job) -> Result<ToyWorker, LaunchError> {
+    fn name(&self) -> &str {
+        LOCAL
+    }
+
+    async fn environment(&mut self) -> Result<Environment, HostError> {
+        Ok(Environment::default())
+    }
+
+    async fn start(&mut self, job: &Job) -> Result<ToyWorker, HostError> {
         let Job::Visit(job) = job else { panic!("only visits are expected: {job:?}") };
         let clock = self.engine.clock.clone();
-        let now = Arc::new(Mutex::new(clock.now()));
+        let now = clock.now();
         let lines = Lines { clock: clock.clone(), written: Arc::default() };
         visit_in_this_process(&self.engine, &clock, job, lines.clone());
         let written = std::mem::take(&mut *lines.written.lock().unwrap());
-        Ok(ToyWorker { lines: written, now })
-    }
-
-    fn monitor(&mut self, worker: &ToyWorker) -> ToyMonitor {
-        ToyMonitor { now: Arc::clone(&worker.now), phases: Vec::new() }
+        Ok(ToyWorker { lines: written, now, phases: vec![(Phase::Start, now)] })
     }
 
     fn now(&self) -> OffsetDateTime {
@@ -91,8 +92,8 @@ impl Launcher for ToyLauncher {
         self.engine.clock.advance(length);
     }
 
-    fn is_interrupted(&self) -> bool {
-        false
+    fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 }
 
@@ -101,29 +102,29 @@ impl Worker for ToyWorker {
         let Some((time, line)) = self.lines.pop_front() else {
             return WorkerMessage::Ended(Exit::default());
         };
-        *self.now.lock().unwrap() = time;
-        said(line.trim_ascii_end())
+        self.now = time;
+        let said = said(line.trim_ascii_end());
+        if let WorkerMessage::Event(event) = &said
+            && let crate::worker::protocol::Event::Phase(phase) = &**event
+            && *phase != Phase::Start
+        {
+            self.phases.push((phase.clone(), time));
+        }
+        said
     }
 
-    async fn kill(&mut self) -> Exit {
-        Exit::default()
-    }
-}
-
-impl Monitor for ToyMonitor {
-    fn begin(&mut self, phase: &Phase) {
-        self.phases.push((phase.clone(), *self.now.lock().unwrap()));
-    }
-
-    fn finish(self) -> Vec<(Phase, Usage)> {
-        let end = *self.now.lock().unwrap();
-        let ends = self.phases.iter().skip(1).map(|&(_, start)| start).chain([end]);
+    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+        let ends = self.phases.iter().skip(1).map(|&(_, start)| start).chain([self.now]);
         let lengths = self.phases.iter().zip(ends).map(|((phase, start), end)| {
             let seconds = end.saturating_sub(*start).as_secs_f64();
             let cpu_energy_joules = Some(seconds * WATTS);
             (phase.clone(), Usage { seconds, cpu_energy_joules, ..Usage::default() })
         });
         lengths.collect()
+    }
+
+    async fn kill(&mut self) -> Exit {
+        Exit::default()
     }
 }
 
@@ -170,9 +171,15 @@ pub(crate) fn measured(
         plan,
         strategy: Box::new(Matrix::default()),
         cache: &cache,
-        launcher: ToyLauncher::default(),
+        host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
         listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
-        machine_bytes: None,
+        host_record: HostRecord {
+            environment: Environment {
+                engines: vec![EngineIdentity { name: EngineName::Toy, version: "1".to_owned() }],
+                ..Environment::default()
+            },
+            ..HostRecord::default()
+        },
         noted: OffsetDateTime::UNIX_EPOCH,
         run,
         resumed: false,

@@ -12,10 +12,10 @@ use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::plan::{Origin, Variant};
-use crate::orchestrator::scripted::{Fault, ScriptedLauncher, Stage, file_named};
+use crate::orchestrator::scripted::{Fault, ScriptedHost, Stage, file_named};
 use crate::orchestrator::strategy::Matrix;
 use crate::prompt::choice::FormatChoice;
-use crate::results::record::Environment;
+use crate::results::record::{Environment, HostRecord};
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
@@ -161,8 +161,8 @@ impl Harness {
         strategy: Box<dyn Strategy>,
         script: impl Fn(&str) -> Fault + 'static,
     ) -> Shown {
-        let (launcher, stage) = ScriptedLauncher::new(script);
-        self.run_with(strategy, launcher, &stage)
+        let (host, stage) = ScriptedHost::new(script);
+        self.run_with(strategy, host, &stage)
     }
 
     /// The record of a run that begins.
@@ -173,7 +173,7 @@ impl Harness {
             started,
             finished: None,
             active_seconds: None,
-            environment: Environment::default(),
+            hosts: Vec::new(),
             requirements: Requirements::default(),
             experiment: serde_json::to_value(&self.experiment).unwrap(),
             trials: plan.empty_records(),
@@ -184,7 +184,7 @@ impl Harness {
     fn run_with(
         &mut self,
         strategy: Box<dyn Strategy>,
-        launcher: ScriptedLauncher,
+        host: ScriptedHost,
         stage: &Stage,
     ) -> Shown {
         let mut plan = self.plan();
@@ -198,9 +198,12 @@ impl Harness {
             plan,
             strategy,
             cache: &cache,
-            launcher,
+            host,
+            host_record: HostRecord {
+                environment: Environment { memory_bytes: 4 << 30, ..Environment::default() },
+                ..HostRecord::default()
+            },
             listener: Box::new(Notes(Rc::clone(&notes))),
-            machine_bytes: Some(4 << 30),
             run,
             resumed,
             noted: stage.now(),

@@ -3,7 +3,7 @@
 use super::harness::{Harness, failure, model, nothing_goes_wrong, nth};
 use super::*;
 use crate::experiment::settings::{FlashAttention, Settings};
-use crate::orchestrator::launcher::{Exit, WorkerMessage};
+use crate::host::{Exit, WorkerMessage};
 use crate::orchestrator::plan::{PlanError, PlannedTrial};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::orchestrator::scripted::{Fault, file_named};

@@ -2,8 +2,9 @@
 
 use super::{Benchmark, SequenceError};
 use crate::experiment::workloads::Workloads;
+use crate::host::Host;
+use crate::model::artifact::Artifact;
 use crate::orchestrator::event::BenchmarkEvent;
-use crate::orchestrator::launcher::Launcher;
 use crate::orchestrator::schedule::{PlannedVisit, Purpose, drift_control_of};
 use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
 use crate::results::record::{DriftControl, VisitRecord};
@@ -12,7 +13,7 @@ use crate::worker::protocol::Job;
 use crate::workload::jobs::{Inputs, Target, VisitJob};
 use crate::workload::{Measurement, WorkloadJob};
 
-impl<L: Launcher> Benchmark<'_, L> {
+impl<H: Host> Benchmark<'_, H> {
     /// One visit. The worker loads the variant and processes every test and prompt (`worker/visit.rs`) while the
     /// monitor watches; each response and metric is heard as it comes, and at the end what was used
     /// (`worker_run.rs`). A trial without a file is not visited.
@@ -21,9 +22,12 @@ impl<L: Launcher> Benchmark<'_, L> {
         visit: PlannedVisit,
         inputs: &mut Inputs<'_>,
     ) -> Result<(), SequenceError> {
-        let trial = &self.run.trials[visit.trial];
+        let trial = &mut self.run.trials[visit.trial];
         let Some(artifact) = &trial.artifact else { return Ok(()) };
-        let (model, settings) = (artifact.path.clone(), trial.settings.clone());
+        if trial.facts.is_none() {
+            trial.host = self.host_record.id.clone();
+        }
+        let (model, settings) = (artifact.as_input(), trial.settings.clone());
         let planned = self.workloads_of(visit.trial);
         let target = self.target(visit);
         let workloads = match visit.purpose {
@@ -39,10 +43,11 @@ impl<L: Launcher> Benchmark<'_, L> {
         }
         let cold_load = is_round && planned.cold_load;
         let job = Job::Visit(VisitJob { model, settings, cold_load, workloads });
+        let trial = &self.run.trials[visit.trial];
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
-        let run = run_worker(&mut self.launcher, &job, limits, self.listener.as_mut()).await?;
-        let length = (self.launcher.now() - run.visit.started).try_into().unwrap_or_default();
+        let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
+        let length = (self.host.now() - run.visit.started).try_into().unwrap_or_default();
         self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
         if run.ending == Ending::Done {
             inputs.succeeded(visit.purpose.stage(), &target);
@@ -110,7 +115,7 @@ impl<L: Launcher> Benchmark<'_, L> {
             model: planned.model_position,
             is_reference: planned.is_reference,
             checksum: artifact.map_or_else(String::new, |it| it.checksum.clone()),
-            projector: projector.map(|projector| projector.path.clone()),
+            projector: projector.map(Artifact::as_input),
             repetitions: self.experiment.repetitions,
             round: visit.purpose.round(),
             rounds: self.experiment.rounds,
@@ -131,7 +136,7 @@ impl<L: Launcher> Benchmark<'_, L> {
 
     /// Adds the time since the last note to what the run has been under way.
     pub(super) fn note_time(&mut self) {
-        let now = self.launcher.now();
+        let now = self.host.now();
         let since = (now - self.noted).as_seconds_f64().max(0.0);
         self.run.active_seconds = Some(self.run.active_seconds.unwrap_or(0.0) + since);
         self.noted = now;

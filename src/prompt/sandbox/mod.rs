@@ -265,13 +265,18 @@ fn cause(status: ExitStatus, words: &str) -> String {
 /// Starts the child with its end of the socket.
 #[cfg(not(test))]
 fn open(theirs: UnixStream) -> io::Result<Option<Child>> {
+    use crate::model::hub::SECRET_VARIABLES;
     use std::os::fd::OwnedFd;
     use std::path::Path;
     use std::process::{Command, Stdio};
     // On Linux a program that was replaced since it started is still there under this name.
     let always = Path::new("/proc/self/exe");
     let program = if always.exists() { always.to_owned() } else { std::env::current_exe()? };
-    Command::new(program)
+    let mut command = Command::new(program);
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    command
         .arg(SUBCOMMAND)
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())

@@ -104,10 +104,17 @@ impl ImportanceMatrix {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ImportanceError> {
         let unfinished = beside(path, NEW);
+        let rename = || {
+            File::open(&unfinished)?.sync_all()?;
+            fs::rename(&unfinished, path)
+        };
         let failed = |source| ImportanceError::Write { path: path.to_owned(), source };
-        self.write_to(&unfinished)?;
-        File::open(&unfinished).and_then(|file| file.sync_all()).map_err(failed)?;
-        fs::rename(&unfinished, path).map_err(failed)
+        let written = self.write_to(&unfinished).and_then(|()| rename().map_err(failed));
+        if written.is_err() {
+            // Where not even that can be done, the next one writes over it.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written
     }
 
     fn write_to(&self, path: &Path) -> Result<(), ImportanceError> {

@@ -139,15 +139,15 @@ fn fewer_processors_than_the_machine_has_are_told() {
     let mut run = MadeUp::default().run();
     let told = |run: &RunRecord| caveats(run, &Summary::of(run)).join("\n");
     assert!(!told(&run).contains("The run may use"), "{}", told(&run));
-    run.environment.usable_cpus = Some(2);
-    run.environment.cpu_quota_cores = Some(1.5);
+    run.hosts[0].environment.usable_cpus = Some(2);
+    run.hosts[0].environment.cpu_quota_cores = Some(1.5);
     let notes = told(&run);
     let expected = "The run may use 2 of 16 processors (affinity) and the time of 1.50 of 16 processors \
                     (control group)";
     assert!(notes.contains(expected), "{notes}");
     assert!(notes.contains("; 8 threads are more than that, and wait for each other."), "{notes}");
     // A quota beyond what affinity leaves limits nothing.
-    run.environment.cpu_quota_cores = Some(4.0);
+    run.hosts[0].environment.cpu_quota_cores = Some(4.0);
     for trial in &mut run.trials {
         trial.facts.as_mut().unwrap().threads = 2;
     }

@@ -68,7 +68,7 @@ impl Store {
             self.connection().unchecked_transaction().map_err(|source| self.sqlite(source))?;
         let run = self
             .prepare(
-                "SELECT id, name, started, finished, environment, requirements, experiment,
+                "SELECT id, name, started, finished, hosts, requirements, experiment,
                         active_seconds
                  FROM runs WHERE number = ?1",
             )?
@@ -78,7 +78,7 @@ impl Store {
                     name: row.get(1)?,
                     started: required_timestamp(row, 2)?,
                     finished: optional_timestamp(row, 3)?,
-                    environment: row.get(4)?,
+                    hosts: row.get(4)?,
                     requirements: row.get(5)?,
                     experiment: row.get(6)?,
                     active_seconds: row.get(7)?,
@@ -86,7 +86,7 @@ impl Store {
             })
             .map_err(|source| self.sqlite(source))?;
         let record = RunRecord {
-            environment: from_json(&run.id, "the environment", &run.environment)?,
+            hosts: from_json(&run.id, "the hosts", &run.hosts)?,
             requirements: from_json(&run.id, "the requirements", &run.requirements)?,
             experiment: from_json(&run.id, "the experiment", &run.experiment)?,
             trials: self.load_trials(number, &run.id)?,
@@ -161,7 +161,7 @@ struct RunRow {
     started: OffsetDateTime,
     finished: Option<OffsetDateTime>,
     active_seconds: Option<f64>,
-    environment: String,
+    hosts: String,
     requirements: String,
     experiment: String,
 }

@@ -46,7 +46,7 @@ impl Store {
         transaction
             .execute(
                 "INSERT INTO runs
-                 (id, name, started, finished, active_seconds, environment, requirements, experiment)
+                 (id, name, started, finished, active_seconds, hosts, requirements, experiment)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     run.id,
@@ -54,7 +54,7 @@ impl Store {
                     timestamp(run.started),
                     run.finished.map(timestamp),
                     run.active_seconds,
-                    to_json(&run.id, "the environment", &run.environment)?,
+                    to_json(&run.id, "the hosts", &run.hosts)?,
                     to_json(&run.id, "the requirements", &run.requirements)?,
                     to_json(&run.id, "the experiment", &run.experiment)?,
                 ],
@@ -115,6 +115,16 @@ impl Store {
             )
             .map(|_| ())
             .map_err(|source| self.sqlite(source))
+    }
+
+    /// Keeps what a run goes on on.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub fn save_hosts(&self, run: &RunRecord) -> Result<(), StoreError> {
+        let number = self.existing(&run.id)?;
+        let hosts = to_json(&run.id, "the hosts", &run.hosts)?;
+        self.write("UPDATE runs SET hosts = ?2 WHERE number = ?1", params![number, hosts])
     }
 
     /// Keeps how long a run has been under way.

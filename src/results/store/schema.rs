@@ -8,7 +8,7 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x7162_6e63;
 
 /// Each entry takes the schema one version further; entries are never changed, only added.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 3] = ["
     CREATE TABLE runs (
         number       INTEGER PRIMARY KEY,          -- order of beginning
         id           TEXT NOT NULL UNIQUE,
@@ -50,6 +50,12 @@ const MIGRATIONS: [&str; 2] = ["
 ", "
     -- Seconds under way, pauses between interruption and resumption left out; NULL: of a version before.
     ALTER TABLE runs ADD COLUMN active_seconds REAL;
+", "
+    -- A list of machines; before, there was the environment of the one that quantbench ran on.
+    ALTER TABLE runs RENAME COLUMN environment TO hosts;
+    UPDATE runs SET hosts = json_array(json_object(
+        'name', 'local', 'environment_id', '', 'environment', json(hosts)
+    )) WHERE json_valid(hosts);
 "];
 
 /// The newest schema version this program knows.

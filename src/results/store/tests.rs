@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 use crate::results::made_up::{MadeUp, fail, started};
-use crate::results::record::{DriftControl, RunRecord};
+use crate::results::record::{DriftControl, Environment, HostRecord, RunRecord};
 use crate::worker::protocol::Phase;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -262,7 +262,7 @@ fn a_newer_schema_is_left_alone_and_named() {
     raw.pragma_update(None, "user_version", 7).unwrap();
     drop(raw);
     let text = message(&Store::at(&path).unwrap_err());
-    assert!(text.contains("schema version 7, this quantbench knows up to 2"), "{text}");
+    assert!(text.contains("schema version 7, this quantbench knows up to 3"), "{text}");
 }
 
 #[test]
@@ -353,13 +353,17 @@ fn a_store_of_the_version_before_is_read() {
     store.begin_run(&run).unwrap();
     drop(store);
     let connection = rusqlite::Connection::open(&path).unwrap();
-    // What did not exist then: a column, times of phases, stages and types.
+    // What did not exist then: a column, hosts, times of phases, stages and types.
     connection
         .execute_batch(
             "ALTER TABLE runs DROP COLUMN active_seconds;
+             ALTER TABLE runs RENAME COLUMN hosts TO environment;
+             UPDATE runs SET environment = json_set(json_remove(
+                 json_extract(environment, '$[0].environment'), '$.engines'), '$.llama_cpp',
+                 json_extract(environment, '$[0].environment.engines[0].version'));
              UPDATE visits SET record = json_remove(record, '$.usage[0].begin_seconds',
                                                     '$.usage[0].end_seconds');
-             UPDATE trials SET record = json_remove(record, '$.stages', '$.facts.types');
+             UPDATE trials SET record = json_remove(record, '$.stages', '$.facts.types', '$.host');
              PRAGMA user_version = 1;",
         )
         .unwrap();
@@ -369,6 +373,26 @@ fn a_store_of_the_version_before_is_read() {
         (phase.begin_seconds, phase.end_seconds) = (None, None);
     }
     assert_eq!(Store::at(&path).unwrap().load("old").unwrap(), run);
+}
+
+#[test]
+fn the_host_that_a_run_goes_on_on_is_kept() {
+    let (_folder, _path, store) = store();
+    let mut run = run("r");
+    store.begin_run(&run).unwrap();
+    let environment = Environment { memory_bytes: 1, ..Environment::default() };
+    run.hosts.push(HostRecord::new("board", environment.clone()));
+    store.save_hosts(&run).unwrap();
+    run.trials[0].host = run.hosts[1].id.clone();
+    store.save_trial("r", 0, &run.trials[0]).unwrap();
+    let read = store.load("r").unwrap();
+    assert_eq!(read, run);
+    assert_eq!(read.environment_of(&read.trials[0]), &environment);
+    assert_eq!(read.environment_of(&read.trials[1]), read.environment());
+    assert_ne!(
+        HostRecord::new("board", environment).id,
+        HostRecord::new("board", Environment::default()).id
+    );
 }
 
 #[test]

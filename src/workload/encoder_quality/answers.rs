@@ -42,14 +42,15 @@ pub fn run(
             comparison.answer_all(&pieces, 0, progress)?;
             (None, false)
         }
-        Reference::Write { path, budget_bytes } => {
+        Reference::Write { file, budget_bytes } => {
             let reference_file = comparison.answer_all(&pieces, *budget_bytes, progress)?;
-            reference_file.write(path)?;
+            reference_file.write(&file.path)?;
             let store =
                 ReferenceStore { bytes: reference_file.bytes(), top_k: None, kld_error_bound: 0.0 };
             (Some(store), false)
         }
-        Reference::Read { path } => {
+        Reference::Read { file } => {
+            let path = &file.path;
             let reference_file = ReferenceFile::read(path, vocabulary)?;
             let needed: usize = reference_file.tokens.iter().map(Vec::len).sum();
             if reference_file.tokens.len() > pieces.len()

@@ -45,12 +45,13 @@ pub fn run(
     let tokens = pieces.iter().map(|piece| piece.len() as u64).sum();
     let similarity = match request.reference {
         Reference::None => None,
-        Reference::Write { path, .. } => {
+        Reference::Write { file, .. } => {
             let width = model.embedding_width();
-            ReferenceFile { width, tokens: pieces, rows: embeddings.concat() }.write(path)?;
+            ReferenceFile { width, tokens: pieces, rows: embeddings.concat() }.write(&file.path)?;
             None
         }
-        Reference::Read { path } => {
+        Reference::Read { file } => {
+            let path = &file.path;
             let reference_file = ReferenceFile::read(path, model.embedding_width())?;
             if reference_file.tokens != pieces {
                 let reason = "the reference saw other tokens";

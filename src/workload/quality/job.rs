@@ -8,6 +8,7 @@ use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::QualityPlan;
 use crate::files::folder_of;
 use crate::model::architecture::ArchitectureClass;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{self, Scratch};
 use crate::workload::applicability::{self, Applies};
 use crate::workload::encoder_quality::{answers, embeddings};
@@ -15,13 +16,13 @@ use crate::workload::jobs::{InputError, Inputs, Target};
 use crate::workload::measured::ModelFacts;
 use crate::workload::{Measurement, Phase, Visit, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Perplexity and divergence of one variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityJob {
     /// File with the text.
-    pub text: PathBuf,
+    pub text: ArtifactRef,
     /// Tokens per chunk.
     pub context: u32,
     /// At most this many chunks.
@@ -41,14 +42,14 @@ pub enum Reference {
     /// This variant is the reference: write its log-probabilities here.
     Write {
         /// The file to make.
-        path: PathBuf,
+        file: ArtifactRef,
         /// Bytes it may take; above it the top K and the tail mass are kept.
         budget_bytes: u64,
     },
     /// Compare with the log-probabilities in this file.
     Read {
         /// The file that the reference's visit wrote.
-        path: PathBuf,
+        file: ArtifactRef,
     },
 }
 
@@ -85,15 +86,15 @@ impl QualityJob {
             // The reference before is no longer needed; its file goes before the next one comes.
             inputs.reference.0 = None;
             let file = inputs.cache.scratch("reference")?;
-            let path = file.path().to_owned();
+            let budget_bytes = plan.reference_budget_bytes.min(room(file.path()));
+            let logits = logits(&file);
             let shelved = Shelved { model: target.model, file, complete: false };
             inputs.reference.0 = Some(shelved);
-            let budget_bytes = plan.reference_budget_bytes.min(room(&path));
-            Reference::Write { path, budget_bytes }
+            Reference::Write { file: logits, budget_bytes }
         } else {
             match &inputs.reference.0 {
                 Some(it) if it.complete && it.model == target.model => {
-                    Reference::Read { path: it.file.path().to_owned() }
+                    Reference::Read { file: logits(&it.file) }
                 }
                 // The reference failed: perplexity is measured all the same.
                 _ => Reference::None,
@@ -102,6 +103,11 @@ impl QualityJob {
         let QualityPlan { context, chunks, precision, .. } = *plan;
         Ok(Self { text, context, chunks, reference, precision })
     }
+}
+
+/// The one file of log-probabilities that there is at a time, where a job writes or reads it.
+fn logits(file: &Scratch) -> ArtifactRef {
+    ArtifactRef::place("reference-logits", file.path())
 }
 
 /// Half of what is free on the disk of a file, bytes: less of the reference is kept rather than none.
@@ -120,9 +126,18 @@ impl Workload for QualityJob {
             .map_or(Applies::Yes, |reason| Applies::left_out(what(), reason))
     }
 
+    fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let reference = match &mut self.reference {
+            Reference::None => None,
+            Reference::Write { file, .. } | Reference::Read { file } => Some(file),
+        };
+        std::iter::once(&mut self.text).chain(reference).collect()
+    }
+
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let text = std::fs::read_to_string(&self.text).map_err(|error| {
-            WorkloadError::Visit(format!("cannot read the text {}: {error}", self.text.display()))
+        let path = &self.text.path;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            WorkloadError::Visit(format!("cannot read the text {}: {error}", path.display()))
         })?;
         let request = QualityRequest {
             text: &text,

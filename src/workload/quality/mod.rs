@@ -192,10 +192,10 @@ impl Evaluation {
         };
         let sink = match request.reference {
             Reference::None => Sink::None,
-            Reference::Write { path, budget_bytes } => {
-                Sink::Write(Writer::create(path, shape, *budget_bytes)?)
+            Reference::Write { file, budget_bytes } => {
+                Sink::Write(Writer::create(&file.path, shape, *budget_bytes)?)
             }
-            Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
+            Reference::Read { file } => Sink::Read(Reader::open(&file.path, shape)?),
         };
         let beginning = model.beginning_token();
         let assignment = Assignment::new(tokens, beginning, shape, sink);

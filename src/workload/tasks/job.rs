@@ -7,6 +7,7 @@ use crate::engine::memory::BufferMemory;
 use crate::experiment::tasks::{Answering, CorpusPlan, Question, TaskName, TaskPlan};
 use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
+use crate::model::artifact::ArtifactRef;
 use crate::model::cache;
 use crate::prompt::choice::FormatChoice;
 use crate::workload::applicability::{self, Applies};
@@ -16,7 +17,8 @@ use crate::workload::visit::read_list;
 use crate::workload::{Measurement, Phase, Visit, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// One task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct TaskJob {
     /// Its name.
     pub name: TaskName,
     /// File with the questions, a list as JSON.
-    pub questions: PathBuf,
+    pub questions: ArtifactRef,
     /// How they are answered.
     pub answering: Answering,
     /// What the answers are measured by.
@@ -40,10 +42,10 @@ pub struct TaskJob {
     pub corpus: Option<CorpusJob>,
     /// The folder at which the paths of pictures begin, of a task that shows some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pictures: Option<PathBuf>,
+    pub pictures: Option<ArtifactRef>,
     /// The file of the projector, of a model that sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub projector: Option<PathBuf>,
+    pub projector: Option<ArtifactRef>,
 }
 
 impl TaskJob {
@@ -63,7 +65,7 @@ impl TaskJob {
             chat_template_kwargs: plan.chat_template_kwargs.clone(),
             separator: plan.separator.clone(),
             corpus: corpus.map(|corpus| corpus_job(corpus, target, inputs)).transpose()?,
-            pictures: plan.pictures.clone(),
+            pictures: plan.pictures.as_deref().map(|folder| pictures(folder, &plan.questions)),
             projector: plan.pictures.as_ref().and(target.projector.clone()),
         })
     }
@@ -75,8 +77,8 @@ impl TaskJob {
         let corpus = self.corpus.as_ref();
         let passages: Option<Vec<String>> =
             corpus.map(|corpus| read_list(&corpus.passages)).transpose()?;
-        let encoder = corpus.and_then(|corpus| corpus.encoder.as_deref()).map(|path| {
-            let loaded = visit.engine.load(path, visit.settings, LoadExtent::Everything);
+        let encoder = corpus.and_then(|corpus| corpus.encoder.as_ref()).map(|file| {
+            let loaded = visit.engine.load(&file.path, visit.settings, LoadExtent::Everything);
             loaded.map_err(|error| WorkloadError::visit(&error))
         });
         let encoder = encoder.transpose()?;
@@ -98,11 +100,9 @@ impl TaskJob {
                 job,
                 encoder: encoder.as_deref(),
             }),
-            images: self
-                .pictures
-                .as_deref()
-                .zip(self.projector.as_deref())
-                .map(|(folder, projector)| ImageSet { folder, projector }),
+            images: self.pictures.as_ref().zip(self.projector.as_ref()).map(
+                |(folder, projector)| ImageSet { folder: &folder.path, projector: &projector.path },
+            ),
         };
         run(visit.model, visit.settings, &request, &mut visit.progress()).map_err(|error| {
             if error.is_of_template() {
@@ -119,9 +119,17 @@ fn list<T: Serialize>(
     inputs: &mut Inputs<'_>,
     checksum: &str,
     list: &[T],
-) -> Result<PathBuf, InputError> {
+) -> Result<ArtifactRef, InputError> {
     // Plain data with string keys always serializes.
     inputs.file("questions", checksum, || serde_json::to_vec(list).unwrap_or_default())
+}
+
+/// The pictures that questions show.
+fn pictures(folder: &Path, questions: &[Question]) -> ArtifactRef {
+    let pictures = questions.iter().filter_map(Question::picture);
+    let files: BTreeMap<String, String> =
+        pictures.map(|picture| (picture.name.clone(), picture.checksum.clone())).collect();
+    ArtifactRef::folder(folder, &files)
 }
 
 /// What a worker needs to find passages. Where the variant embeds them itself, their index is its own.
@@ -135,14 +143,14 @@ fn corpus_job(
         None => target.checksum.clone(),
     };
     let checksum = format!("{}-{encoder}", corpus.checksum);
-    let name = &cache::of_bytes(checksum.as_bytes())[..32];
+    let name = format!("{}.index", &cache::of_bytes(checksum.as_bytes())[..32]);
     Ok(CorpusJob {
         passages: list(inputs, &corpus.checksum, &corpus.passages)?,
         prefix: corpus.prefix.clone(),
         chunk_tokens: corpus.chunk_tokens,
-        index: inputs.cache.indexes()?.join(format!("{name}.index")),
+        index: ArtifactRef::place(&name, &inputs.cache.indexes()?.join(&name)),
         checksum,
-        encoder: corpus.encoder.clone(),
+        encoder: corpus.encoder.as_deref().map(|path| ArtifactRef::input(&encoder, path, 0)),
         template: corpus.template.clone(),
         top: corpus.top,
     })
@@ -156,6 +164,16 @@ impl Workload for TaskJob {
     fn applies(&self, facts: &ModelFacts) -> Applies {
         let sees = self.projector.is_some();
         Applies::unless(applicability::task(&self.answering, facts.class, sees))
+    }
+
+    fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        let Self { questions, corpus, pictures, projector, .. } = self;
+        let mut files = vec![questions];
+        files.extend(pictures.iter_mut().chain(projector));
+        if let Some(CorpusJob { passages, index, encoder, .. }) = corpus {
+            files.extend([passages, index].into_iter().chain(encoder));
+        }
+        files
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {

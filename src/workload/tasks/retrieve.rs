@@ -9,11 +9,11 @@ use super::record::IndexUse;
 use crate::engine::Model;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
+use crate::model::artifact::ArtifactRef;
 use crate::retrieval::chunk::{Chunk, cut};
 use crate::retrieval::index::{Subject, VectorIndex};
 use crate::workload::embedder::Embedder;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Passages that are found at most; metrics look no further.
@@ -23,17 +23,17 @@ const DEPTH: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorpusJob {
     /// File with the passages, a list of texts as JSON.
-    pub passages: PathBuf,
+    pub passages: ArtifactRef,
     /// What stands before a chunk when it is embedded.
     pub prefix: String,
     /// Tokens of a chunk at most, prefix and special tokens included.
     pub chunk_tokens: u32,
     /// Where the index is read from, or written to if it is not there.
-    pub index: PathBuf,
+    pub index: ArtifactRef,
     /// Tells apart the encoder, the passages and how they are cut.
     pub checksum: String,
     /// The file of the model that embeds; `None`: the one that is measured.
-    pub encoder: Option<PathBuf>,
+    pub encoder: Option<ArtifactRef>,
     /// Template of the request that chunks are put into; `None`: nothing is answered.
     pub template: Option<String>,
     /// Chunks put into a request.
@@ -97,7 +97,7 @@ impl<'model> Retriever<'model> {
         };
         let start = Instant::now();
         // Not there, damaged or of another form: it is made again, and written over.
-        let read = VectorIndex::load(&job.index, &subject).ok();
+        let read = VectorIndex::load(&job.index.path, &subject).ok();
         let was_read = read.is_some();
         let index = if let Some(index) = read {
             index
@@ -110,7 +110,7 @@ impl<'model> Retriever<'model> {
             let rows = vectors.iter().map(Vec::as_slice);
             let index = VectorIndex::build(subject.dimensions, rows)?;
             // One that cannot be kept is made again.
-            let _ = index.save(&job.index, &subject);
+            let _ = index.save(&job.index.path, &subject);
             index
         };
         let chunk_count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);

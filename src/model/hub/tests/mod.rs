@@ -451,6 +451,24 @@ fn a_hub_that_drips_is_given_up() {
 }
 
 #[test]
+fn redirects_have_as_long_as_one_answer() {
+    let server = Server::start(move |request| {
+        std::thread::sleep(Duration::from_millis(200));
+        let facts = [("x-repo-commit", COMMIT), ("etag", "ab"), ("x-linked-size", "7")];
+        match request.method.as_str() {
+            "HEAD" => response("200 OK", &facts, b""),
+            _ => response("302 Found", &[("location", "/again")], b""),
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let patience = Duration::from_millis(900);
+    let options = HubOptions { patience, ..options(&server.address, &folder) };
+    let error = get(&options).unwrap_err().to_string();
+    assert!(!error.contains("in circles"), "{error}");
+    assert!(server.requests().len() < 8, "{}", server.requests().len());
+}
+
+#[test]
 fn a_file_without_a_length_is_read_to_its_marked_end() {
     let answer = |end: &'static [u8]| {
         move |request: &Request| {

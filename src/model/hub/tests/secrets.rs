@@ -2,6 +2,7 @@
 
 use super::super::{HubError, HubOptions, Token};
 use super::{Server, get, hub, options, response};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -11,6 +12,18 @@ fn a_token_is_never_shown() {
     let shown = format!("{:?}", HubOptions { token, ..options("http://hub", &folder) });
     assert!(!shown.contains("secret"), "{shown}");
     assert_eq!(Token::new(" \n"), None);
+}
+
+#[test]
+fn a_token_comes_from_a_regular_file_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    assert_eq!(Token::in_file(&path), None);
+    std::fs::write(&path, "hf_secret\n").unwrap();
+    assert_eq!(Token::in_file(&path).as_deref(), Some("hf_secret\n"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert_eq!(Token::in_file(&path), None);
 }
 
 #[test]

@@ -2,14 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
-use super::*;
+use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::worker_run::{Ending, Limits, WorkerRun, run_worker};
+use crate::host::environment::Build;
+use crate::host::interrupt::{Interrupt, Raise};
+use crate::host::local::LocalHost;
 use crate::mix::jobs::QuantizeJob;
+use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::FileType;
 use crate::model::quantization::Method;
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
-use crate::orchestrator::interrupt::Raise;
-use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
-use std::time::Instant;
+use crate::worker::protocol::Job;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Hears nothing.
 struct Nobody;
@@ -22,8 +26,8 @@ impl Listener for Nobody {
 
 fn job(input: &str) -> Job {
     Job::Quantize(QuantizeJob {
-        input: input.into(),
-        output: "out.gguf".into(),
+        input: ArtifactRef::here(Path::new(input)),
+        output: ArtifactRef::output(Path::new("out.gguf")),
         file_type: "Q8_0".parse::<FileType>().unwrap(),
         threads: None,
         allow_requantize: false,
@@ -33,21 +37,21 @@ fn job(input: &str) -> Job {
     })
 }
 
-fn launcher(worker: &str) -> (ProcessLauncher, Raise) {
+fn host(worker: &str) -> (LocalHost, Raise) {
     let (interrupt, raise) = Interrupt::new();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workers").join(worker);
-    (ProcessLauncher { program, interrupt }, raise)
+    (LocalHost::with_program(program, Build::default(), interrupt), raise)
 }
 
 fn listen_to(worker: &str, silence: Duration) -> WorkerRun {
-    let (mut launcher, _raise) = launcher(worker);
-    run(&mut launcher, &job("in.gguf"), silence)
+    let (mut host, _raise) = host(worker);
+    run(&mut host, &job("in.gguf"), silence)
 }
 
-fn run(launcher: &mut ProcessLauncher, job: &Job, silence: Duration) -> WorkerRun {
+fn run(host: &mut LocalHost, job: &Job, silence: Duration) -> WorkerRun {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits { silence, machine_bytes: None };
-    runtime.block_on(run_worker(launcher, job, limits, &mut Nobody)).unwrap()
+    runtime.block_on(run_worker(host, job, limits, &mut Nobody)).unwrap()
 }
 
 fn failure(report: &WorkerRun) -> String {
@@ -94,8 +98,8 @@ fn a_worker_that_says_nothing_is_ended_after_the_limit() {
 
 #[test]
 fn a_job_larger_than_a_pipe_does_not_block_on_a_worker_that_never_reads_it() {
-    let (mut launcher, _raise) = launcher("deaf.sh");
-    let reason = failure(&run(&mut launcher, &job(&"x".repeat(1 << 20)), SHORT));
+    let (mut host, _raise) = host("deaf.sh");
+    let reason = failure(&run(&mut host, &job(&"x".repeat(1 << 20)), SHORT));
     assert!(reason.contains("nothing happened"), "{reason}");
 }
 
@@ -112,6 +116,16 @@ fn a_worker_may_write_any_amount_to_standard_error() {
 }
 
 #[test]
+fn a_worker_of_another_version_is_told_with_both() {
+    let reason = failure(&listen_to("stranger.sh", PATIENCE));
+    assert!(
+        reason.starts_with("start: the worker is quantbench 0.0.1 (protocol 0) and this is"),
+        "{reason}"
+    );
+    assert!(reason.ends_with("install the same version at both ends"), "{reason}");
+}
+
+#[test]
 fn a_program_that_is_not_there_is_a_failure_of_the_trial() {
     let reason = failure(&listen_to("nowhere.sh", PATIENCE));
     assert!(reason.starts_with("start: cannot start the worker"), "{reason}");
@@ -120,34 +134,13 @@ fn a_program_that_is_not_there_is_a_failure_of_the_trial() {
 
 #[test]
 fn an_interruption_ends_the_worker_at_once() {
-    let (mut launcher, raise) = launcher("deaf.sh");
+    let (mut host, raise) = host("deaf.sh");
     let started = Instant::now();
     std::thread::spawn(move || {
         std::thread::sleep(SHORT);
         raise.raise();
     });
-    let report = run(&mut launcher, &job("in.gguf"), PATIENCE);
+    let report = run(&mut host, &job("in.gguf"), PATIENCE);
     assert_eq!(report.ending, Ending::Interrupted);
     assert!(started.elapsed() < Duration::from_secs(10));
-}
-
-#[test]
-fn a_worker_that_is_dropped_is_gone() {
-    let (mut launcher, _raise) = launcher("deaf.sh");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let pid = runtime.block_on(async {
-        let worker = launcher.launch(&job("in.gguf")).unwrap();
-        worker.child.id().unwrap()
-    });
-    let deadline = Instant::now() + PATIENCE;
-    while is_running(pid) {
-        assert!(Instant::now() < deadline, "process {pid} is still there");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A process that ended but was not waited for counts as gone.
-fn is_running(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

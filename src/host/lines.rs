@@ -1,6 +1,6 @@
 //! Lines of a pipe, of bounded length: whoever writes into it may write anything.
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt as _, BufReader};
 
 /// Reads lines; what is read is kept when the wait for more is given up.
 #[derive(Debug)]
@@ -26,6 +26,12 @@ pub(super) enum Line {
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(pipe: R, limit: usize) -> Self {
         Self { reader: BufReader::new(pipe), line: Vec::new(), limit, skipping: false }
+    }
+
+    /// Waits for so many bytes behind the line before; `None`: the pipe was closed before them.
+    pub(super) async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).await.ok().map(|_| bytes)
     }
 
     /// Waits for the next line. Nothing is lost when the wait is given up.
@@ -83,6 +89,15 @@ mod tests {
     #[tokio::test]
     async fn a_last_line_without_an_end_is_a_line() {
         assert_eq!(all(b"one\n\ntwo", 10).await, [whole("one"), whole(""), whole("two")]);
+    }
+
+    #[tokio::test]
+    async fn bytes_lie_between_lines() {
+        let mut lines = Lines::new(&b"one\n\n\0\ntwo\n"[..], 10);
+        assert_eq!(lines.next().await, whole("one"));
+        assert_eq!(lines.bytes(3).await, Some(b"\n\0\n".to_vec()));
+        assert_eq!(lines.next().await, whole("two"));
+        assert_eq!(lines.bytes(1).await, None);
     }
 
     #[tokio::test]

@@ -1,19 +1,22 @@
-//! Processes: workers as child processes of the same binary.
+//! This machine: workers as child processes of the same binary.
 
+use super::environment::{Build, environment};
 use super::interrupt::Interrupt;
-use super::launcher::{Exit, LaunchError, Launcher, Monitor, Worker, WorkerMessage};
 use super::lines::{Line, Lines};
-use super::reason::printable;
-use crate::hardware::monitor;
+use super::{Exit, Host, HostError, Worker, WorkerMessage};
+use crate::hardware::monitor::Monitor;
+use crate::hardware::probe::Machine;
 use crate::hardware::usage::Usage;
-use crate::worker::protocol::{Event, Job, Phase};
+use crate::model::hub::SECRET_VARIABLES;
+use crate::results::record::{Environment, LOCAL};
+use crate::worker::hello::Hello;
+use crate::worker::protocol::{Event, Job, Phase, WorkOrder};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -43,22 +46,30 @@ const REAP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Starts workers as child processes.
 #[derive(Debug)]
-pub struct ProcessLauncher {
+pub struct LocalHost {
     program: PathBuf,
+    build: Build,
     interrupt: Interrupt,
 }
 
-impl ProcessLauncher {
-    /// Workers run the program that `QUANTBENCH_WORKER` names, else this binary.
+impl LocalHost {
+    /// Workers run the program that `QUANTBENCH_WORKER` names, else this binary, which is `build`.
     ///
     /// # Errors
     /// The system does not tell where this binary is.
-    pub fn new(interrupt: Interrupt) -> io::Result<Self> {
-        let program = match std::env::var_os(WORKER_VARIABLE) {
+    pub fn new(build: Build, interrupt: Interrupt) -> io::Result<Self> {
+        let named = std::env::var_os(WORKER_VARIABLE).filter(|program| !program.is_empty());
+        let program = match named {
             Some(program) => PathBuf::from(program),
             None => own_program()?,
         };
-        Ok(Self { program, interrupt })
+        Ok(Self::with_program(program, build, interrupt))
+    }
+
+    /// Workers run this program.
+    #[must_use]
+    pub fn with_program(program: PathBuf, build: Build, interrupt: Interrupt) -> Self {
+        Self { program, build, interrupt }
     }
 }
 
@@ -69,12 +80,23 @@ fn own_program() -> io::Result<PathBuf> {
     if !program.exists() && always.exists() { Ok(always.to_owned()) } else { Ok(program) }
 }
 
-impl Launcher for ProcessLauncher {
-    type Worker = ProcessWorker;
-    type Monitor = ProcessMonitor;
+impl Host for LocalHost {
+    type Worker = LocalWorker;
 
-    fn launch(&mut self, job: &Job) -> Result<ProcessWorker, LaunchError> {
-        let failed = |source| LaunchError { program: self.program.clone(), source };
+    fn name(&self) -> &str {
+        LOCAL
+    }
+
+    async fn environment(&mut self) -> Result<Environment, HostError> {
+        Ok(environment(&Machine::probe(), &self.build))
+    }
+
+    fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    async fn start(&mut self, job: &Job) -> Result<LocalWorker, HostError> {
+        let failed = |source| HostError::Start { program: self.program.clone(), source };
         let mut command = Command::new(&self.program);
         command
             .arg(WORKER_SUBCOMMAND)
@@ -85,6 +107,9 @@ impl Launcher for ProcessLauncher {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
         // In a group of its own a worker does not hear the terminal's Ctrl-C: how it ends is for
         // the orchestrator to say.
         #[cfg(unix)]
@@ -94,46 +119,34 @@ impl Launcher for ProcessLauncher {
         let stdin = child.stdin.take().ok_or_else(no_pipe)?;
         let stdout = child.stdout.take().ok_or_else(no_pipe)?;
         let stderr = child.stderr.take().ok_or_else(no_pipe)?;
-        let mut line = serde_json::to_vec(job).map_err(|error| failed(error.into()))?;
-        line.push(b'\n');
+        let mut lines = Hello::default().line();
+        serde_json::to_writer(&mut lines, &WorkOrder::new(job))
+            .map_err(|error| failed(error.into()))?;
+        lines.push(b'\n');
         let stderr_tail = StderrTail::default();
-        Ok(ProcessWorker {
+        let monitor = child.id().map(|pid| Monitor::start(pid, MONITOR_INTERVAL));
+        let mut worker = LocalWorker {
             child,
             stdout: Lines::new(stdout, EVENT_LIMIT),
-            writing: tokio::spawn(write_and_keep_open(stdin, line)),
+            is_known: false,
+            phase: Phase::Start,
+            monitor,
+            writing: tokio::spawn(write_and_keep_open(stdin, lines)),
             listening: tokio::spawn(listen(stderr, stderr_tail.clone())),
             stderr_tail,
             interrupt: self.interrupt.clone(),
-        })
-    }
-
-    fn monitor(&mut self, worker: &ProcessWorker) -> ProcessMonitor {
-        let pid = worker.child.id();
-        ProcessMonitor(pid.map(|pid| monitor::Monitor::start(pid, MONITOR_INTERVAL)))
-    }
-
-    fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::now_utc()
-    }
-
-    async fn pause(&mut self, length: Duration) {
-        tokio::select! {
-            () = self.interrupt.wait() => {}
-            () = sleep(length) => {}
-        }
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.interrupt.is_raised()
+        };
+        worker.begin(Phase::Start);
+        Ok(worker)
     }
 }
 
 /// A job is larger than a pipe holds, and a worker that hangs never reads it: the orchestrator does
 /// not wait. The pipe stays open until the task is dropped, for a worker whose standard input ends
 /// knows that the orchestrator is gone.
-async fn write_and_keep_open(mut stdin: ChildStdin, line: Vec<u8>) {
+async fn write_and_keep_open(mut stdin: ChildStdin, lines: Vec<u8>) {
     // A worker that closed its input says why on another pipe, or by its exit.
-    if stdin.write_all(&line).await.is_ok() && stdin.flush().await.is_ok() {
+    if stdin.write_all(&lines).await.is_ok() && stdin.flush().await.is_ok() {
         std::future::pending::<()>().await;
     }
 }
@@ -172,36 +185,33 @@ impl StderrTail {
 
 /// A worker that is a child process.
 #[derive(Debug)]
-pub struct ProcessWorker {
+pub struct LocalWorker {
     child: Child,
     stdout: Lines<ChildStdout>,
+    /// It has said which version it is.
+    is_known: bool,
+    /// The phase that it is in.
+    phase: Phase,
+    /// `None` if it was gone before it could be watched, and once that is over.
+    monitor: Option<Monitor<Phase>>,
     writing: JoinHandle<()>,
     listening: JoinHandle<()>,
     stderr_tail: StderrTail,
     interrupt: Interrupt,
 }
 
-impl Worker for ProcessWorker {
+impl Worker for LocalWorker {
     async fn next(&mut self, limit: Duration) -> WorkerMessage {
-        let heard = async {
-            match self.stdout.next().await {
-                Line::Whole(line) => said(&line),
-                Line::TooLong(line) => unreadable(&line),
-                Line::End => match self.child.wait().await {
-                    Ok(status) => WorkerMessage::Ended(exit_of(status)),
-                    Err(_) => WorkerMessage::Ended(Exit::default()),
-                },
-            }
-        };
-        let said = tokio::select! {
-            () = self.interrupt.wait() => WorkerMessage::Interrupted,
-            said = heard => said,
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            () = interrupt.wait() => WorkerMessage::Interrupted,
+            said = self.said() => said,
             () = sleep(limit) => WorkerMessage::Silence,
-        };
-        match said {
-            WorkerMessage::Ended(exit) => WorkerMessage::Ended(self.with_last_words(exit).await),
-            said => said,
         }
+    }
+
+    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+        self.monitor.take().map(Monitor::finish).unwrap_or_default()
     }
 
     async fn kill(&mut self) -> Exit {
@@ -215,7 +225,44 @@ impl Worker for ProcessWorker {
     }
 }
 
-impl ProcessWorker {
+impl LocalWorker {
+    /// Waits for what the worker says next. Nothing is lost when the wait is given up.
+    pub(super) async fn said(&mut self) -> WorkerMessage {
+        loop {
+            let line = match self.stdout.next().await {
+                Line::Whole(line) => line,
+                Line::TooLong(line) => return unreadable(&line),
+                Line::End => {
+                    let exit = self.child.wait().await.map(exit_of).unwrap_or_default();
+                    return WorkerMessage::Ended(self.with_last_words(exit).await);
+                }
+            };
+            if self.is_known {
+                let said = said(&line);
+                if let WorkerMessage::Event(event) = &said
+                    && let Event::Phase(phase) = &**event
+                    // A worker's own first phase is the one that began when it was started.
+                    && *phase != self.phase
+                {
+                    self.begin(phase.clone());
+                }
+                return said;
+            }
+            match Hello::check(&line, "the worker") {
+                Ok(()) => self.is_known = true,
+                Err(Some(reason)) => return WorkerMessage::Lost(reason),
+                Err(None) => return unreadable(&line),
+            }
+        }
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.phase = phase.clone();
+        if let Some(monitor) = &self.monitor {
+            monitor.begin(phase);
+        }
+    }
+
     /// Ends the process and, where one was started by another, its whole group.
     fn start_kill(&mut self) {
         // Once it was waited for, its number may be another's; then there is nothing to end.
@@ -239,7 +286,7 @@ impl ProcessWorker {
     }
 }
 
-impl Drop for ProcessWorker {
+impl Drop for LocalWorker {
     fn drop(&mut self) {
         self.start_kill();
         self.writing.abort();
@@ -248,7 +295,7 @@ impl Drop for ProcessWorker {
 }
 
 /// An event, or a line that is none.
-pub(super) fn said(line: &[u8]) -> WorkerMessage {
+pub(crate) fn said(line: &[u8]) -> WorkerMessage {
     match serde_json::from_slice::<Event>(line) {
         Ok(event) => WorkerMessage::Event(Box::new(event)),
         Err(_) => unreadable(line),
@@ -257,7 +304,7 @@ pub(super) fn said(line: &[u8]) -> WorkerMessage {
 
 fn unreadable(line: &[u8]) -> WorkerMessage {
     let shown = &line[..line.len().min(LOG_LINE_LIMIT)];
-    WorkerMessage::Unreadable(printable(&String::from_utf8_lossy(shown)))
+    WorkerMessage::Unreadable(String::from_utf8_lossy(shown).into_owned())
 }
 
 fn exit_of(status: ExitStatus) -> Exit {
@@ -266,22 +313,6 @@ fn exit_of(status: ExitStatus) -> Exit {
     #[cfg(not(unix))]
     let signal = None;
     Exit { code: status.code(), signal, stderr_tail: Vec::new() }
-}
-
-/// The hardware monitor of one worker; none if the worker was gone before it could be watched.
-#[derive(Debug)]
-pub struct ProcessMonitor(Option<monitor::Monitor<Phase>>);
-
-impl Monitor for ProcessMonitor {
-    fn begin(&mut self, phase: &Phase) {
-        if let Some(monitor) = &self.0 {
-            monitor.begin(phase.clone());
-        }
-    }
-
-    fn finish(self) -> Vec<(Phase, Usage)> {
-        self.0.map(monitor::Monitor::finish).unwrap_or_default()
-    }
 }
 
 #[cfg(all(test, unix))]

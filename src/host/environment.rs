@@ -1,5 +1,6 @@
-//! The environment of a run: what it ran on and was built from, as it is stored with its figures.
+//! The environment of a host: what it is and was built from, as it is stored with its figures.
 
+use crate::engine::name::EngineIdentity;
 use crate::hardware::probe::Machine;
 use crate::results::record::Environment;
 
@@ -8,19 +9,19 @@ use crate::results::record::Environment;
 pub struct Build {
     /// quantbench's version and commit.
     pub quantbench: String,
-    /// llama.cpp's version, as its package names it.
-    pub llama_cpp: String,
+    /// Its engines.
+    pub engines: Vec<EngineIdentity>,
     /// Compiler, flags and features.
     pub flags: String,
 }
 
-/// The environment of a run of this build on this machine.
+/// The environment of this build on this machine.
 #[must_use]
 pub fn environment(machine: &Machine, build: &Build) -> Environment {
     let processor = &machine.processor;
     Environment {
         quantbench: build.quantbench.clone(),
-        llama_cpp: build.llama_cpp.clone(),
+        engines: build.engines.clone(),
         build: build.flags.clone(),
         operating_system: machine.operating_system.clone(),
         cpu: processor.name.known().cloned().unwrap_or_else(|| processor.architecture.clone()),
@@ -35,8 +36,7 @@ pub fn environment(machine: &Machine, build: &Build) -> Environment {
 }
 
 /// Memory that a worker can have, bytes: the machine's, or its container's if that is less.
-#[must_use]
-pub fn memory_bytes(machine: &Machine) -> Option<u64> {
+fn memory_bytes(machine: &Machine) -> Option<u64> {
     let total = machine.memory.total_bytes.known().copied();
     let limit = machine.limits.memory_bytes.known().copied();
     match (total, limit) {
