@@ -15,15 +15,13 @@ use quantbench::engine::llama::backend::Backend;
 use quantbench::engine::llama::model::Model;
 use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::engine::{Engine as _, LoadExtent};
-use quantbench::experiment::calibration::Matching;
+use quantbench::experiment::calibration::GptqSettings;
 use quantbench::experiment::settings::Settings;
-use quantbench::model::artifact::ArtifactRef;
-use quantbench::quantize::CalibrationText;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
-use quantbench::quantize::gptq::{self, GptqParameters, GptqRequest, MatrixOutcome};
+use quantbench::quantize::gptq::{self, GptqRequest};
 use quantbench::quantize::importance::{CalibrationRequest, ImportanceMatrix, calibrate};
+use quantbench::quantize::{CalibrationText, MethodReport};
 use quantbench::workload::quality::{self, Reference};
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -42,14 +40,13 @@ fn main() -> Answer<()> {
     let folder = tempfile::tempdir()?;
     let evaluation = std::fs::read_to_string(evaluation)?;
     let calibration = std::fs::read_to_string(calibration)?;
-    let store = ArtifactRef::place("reference", &folder.path().join("reference"));
-    let write = Reference::Write { file: store.clone(), budget_bytes: 16 << 30 };
+    let store = folder.path().join("reference");
+    let write = Reference::Write { path: &store, budget_bytes: 16 << 30 };
     let original = Path::new(original);
-    evaluate(backend, original, &evaluation, &write)?;
-    let read = Reference::Read { file: store };
+    evaluate(backend, original, &evaluation, write)?;
     let importance = importance(backend, original, &calibration, folder.path())?;
     let output = folder.path().join("variant.gguf");
-    println!("{:<44} {:>9} {:>8}  loss, duration", "variant", "KLD", "±");
+    println!("{:<44} {:>9} {:>8}  tensors, duration", "variant", "KLD", "±");
     for file_type in types.split(',') {
         let rounding = Rounding {
             input: original,
@@ -69,7 +66,8 @@ fn main() -> Answer<()> {
                 make(backend, rounding, &calibration, variant)?
             };
             let made = if is_made { Path::new(variant) } else { &output };
-            let (mean, error) = evaluate(backend, made, &evaluation, &read)?;
+            let (mean, error) =
+                evaluate(backend, made, &evaluation, Reference::Read { path: &store })?;
             let name = format!("{file_type} {variant}");
             println!("{name:<44} {mean:>9.5} {error:>8.5}  {note}");
         }
@@ -77,7 +75,7 @@ fn main() -> Answer<()> {
     Ok(())
 }
 
-/// Makes a variant. Returns the mean loss relative to that of rounding alone, and the duration of each stage.
+/// Makes a variant. Returns what its method did, in a few words.
 fn make(backend: Backend, rounding: Rounding<'_>, text: &str, variant: &str) -> Answer<String> {
     let (method, changes) = variant.split_once(':').unwrap_or((variant, ""));
     let changes: Answer<Vec<(&str, &str)>> = changes
@@ -110,41 +108,25 @@ fn run_gptq<'a>(
     text: CalibrationText<'_>,
     changes: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Answer<String> {
-    let mut parameters = GptqParameters::default();
-    let settings = &mut parameters.settings;
+    let (mut settings, mut units) = (GptqSettings::default(), gptq::UNITS);
     for (name, value) in changes {
         match name {
             "damping" => settings.damping = value.parse()?,
             "sweeps" => settings.sweeps = value.parse()?,
-            "units" => parameters.units = value.parse()?,
+            "units" => units = value.parse()?,
             "matching" => {
-                let named = Matching::ALL.into_iter().find(|matching| matching.name() == value);
-                settings.matching = named.ok_or_else(|| format!("'{value}' is no matching"))?;
+                let named = value.parse();
+                settings.matching = named.map_err(|_| format!("'{value}' is no matching"))?;
             }
             other => return Err(format!("gptq has no parameter '{other}'").into()),
         }
     }
     let Rounding { input: source, output, threads, .. } = rounding;
     let began = Instant::now();
-    let request = GptqRequest { source, output, text, threads, parameters };
+    let memory = gptq::SUMS_BYTES;
+    let request = GptqRequest { source, output, text, threads, settings, units, memory };
     let report = gptq::quantize(backend, &request, |_| ())?;
-    let mut passed_ratios: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut ratios: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for matrix in &report.matrices {
-        match &matrix.outcome {
-            MatrixOutcome::Stored { before, passed, after, .. } => {
-                passed_ratios.entry(kind(&matrix.name)).or_default().push(passed / before);
-                ratios.entry(kind(&matrix.name)).or_default().push(after / before);
-            }
-            MatrixOutcome::Kept { reason } => eprintln!("  kept {}: {reason}", matrix.name),
-        }
-    }
-    for (kind, passed) in &passed_ratios {
-        let (passed, after) = (mean(passed), mean(&ratios[kind]));
-        eprintln!("  {kind}: loss {passed:.3} after the pass, {after:.3} after the sweeps");
-    }
-    let ratios: Vec<f64> = ratios.into_values().flatten().collect();
-    Ok(format!("{:.3}, {:.1?}: {:.1?}", mean(&ratios), began.elapsed(), report.times))
+    Ok(told(&report, began))
 }
 
 fn run_awq<'a>(
@@ -158,8 +140,8 @@ fn run_awq<'a>(
         match name {
             "matrix" if value == "false" => rounding.importance = None,
             "matrix" if value == "true" => {}
-            "steps" => parameters.scales.steps = value.parse()?,
-            "weights" => parameters.scales.weights = value.parse()?,
+            "steps" => parameters.exponents = value.parse()?,
+            "weights" => parameters.weights = value.parse()?,
             "clip" => parameters.limits.steps = value.parse()?,
             "through" => parameters.through_matrices = value.parse()?,
             "rows" => parameters.rows = value.parse()?,
@@ -170,34 +152,15 @@ fn run_awq<'a>(
     let began = Instant::now();
     let request = AwqRequest { rounding, text, folder: folder.path(), parameters };
     let report = awq::quantize(backend, &request, |_| ())?;
-    let mut kinds: BTreeMap<String, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
-    for group in &report.groups {
-        let (ratios, exponents) = kinds.entry(kind(&group.producer)).or_default();
-        ratios.push(group.scaled / group.before);
-        exponents.extend(&group.exponents);
-    }
-    for (kind, (ratios, exponents)) in &kinds {
-        eprintln!("  {kind}: loss {:.3}, exponents {exponents:.2?}", mean(ratios));
-    }
-    for unscaled in &report.unscaled {
-        eprintln!("  {}: {}", unscaled.weight, unscaled.reason);
-    }
-    let scaled: Vec<f64> = kinds.into_values().flat_map(|(ratios, _)| ratios).collect();
-    let clipped: Vec<f64> =
-        report.clipped.iter().map(|clipped| clipped.after / clipped.before).collect();
-    let (scaled, clipped, times) = (mean(&scaled), mean(&clipped), report.times);
-    Ok(format!("{scaled:.3} scaled, {clipped:.3} clipped, {:.1?}: {times:.1?}", began.elapsed()))
+    Ok(told(&report, began))
 }
 
-/// The part of a tensor's name after its layer.
-fn kind(name: &str) -> String {
-    name.split('.').nth(2).unwrap_or(name).to_owned()
-}
-
-/// Geometric mean.
-#[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-fn mean(ratios: &[f64]) -> f64 {
-    (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len().max(1) as f64).exp()
+/// How many tensors were left, and the duration; names what was left.
+fn told(report: &MethodReport, began: Instant) -> String {
+    for kept in &report.kept {
+        eprintln!("  kept {}: {}", kept.tensor, kept.reason);
+    }
+    format!("{} chosen, {} kept, {:.1?}", report.chosen, report.kept.len(), began.elapsed())
 }
 
 #[expect(
@@ -235,17 +198,12 @@ fn evaluate(
     backend: Backend,
     path: &Path,
     text: &str,
-    reference: &Reference,
+    reference: Reference<'_>,
 ) -> Answer<(f64, f64)> {
     let settings = Settings::default();
     let model = Model::load(backend, path, &settings, LoadExtent::Everything)?;
-    let request = quality::QualityRequest {
-        text,
-        context: CONTEXT,
-        chunks: None,
-        reference,
-        precision: None,
-    };
+    let request =
+        quality::QualityRequest { text, context: CONTEXT, chunks: None, reference, precision: None };
     let divergence = quality::run(&model, &settings, request, &mut |_, _| ())?.quality.divergence;
     Ok(divergence.map_or((0.0, 0.0), |it| (it.kld.mean, it.kld.standard_error)))
 }

@@ -7,17 +7,20 @@
 //! from the scheduler (`/proc/self/task/*/schedstat`, nanoseconds), as the usual clock of 10 ms is
 //! coarser than the figure. Linux only.
 
-use quantbench::hardware::monitor::{DEFAULT_INTERVAL, Monitor};
+use quantbench::hardware::monitor::Monitor;
 use quantbench::hardware::probe::Machine;
 use std::fs;
 use std::time::{Duration, Instant};
+
+/// How often workers are looked at.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(30);
     // Loads NVIDIA's library, where there is one: that is done once per run, not once per worker.
     let machine = Machine::probe();
     let gpus = machine.gpus.nvidia.known().map_or(0, Vec::len);
-    for interval in [DEFAULT_INTERVAL, DEFAULT_INTERVAL / 10] {
+    for interval in [INTERVAL, INTERVAL / 10] {
         let monitor = Monitor::start(std::process::id(), interval);
         std::thread::sleep(Duration::from_millis(500));
         monitor.begin("measured");

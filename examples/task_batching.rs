@@ -17,15 +17,17 @@ use quantbench::experiment::settings::Settings;
 use quantbench::experiment::tasks::{Answering, Asked, TaskPlan};
 use quantbench::experiment::{Overrides, load};
 use quantbench::model::architecture::ArchitectureClass;
+use quantbench::model::artifact::ArtifactRef;
 use quantbench::model::gguf::{Header, SpecialTokens};
 use quantbench::prompt::choice::Prompter;
 use quantbench::prompt::sandbox;
 use quantbench::prompt::template::ChatTemplate;
-use quantbench::workload::seq2seq::SequenceToSequence;
+use quantbench::workload::batched::BatchedContext;
 use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
 use quantbench::workload::tasks::encode::Encoder;
 use quantbench::workload::tasks::record::KeptAnswer;
-use quantbench::workload::tasks::{TaskRequest, run};
+use quantbench::workload::tasks::{TaskJob, TaskRequest, run};
+use serde_json::Map;
 use std::path::Path;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -61,15 +63,24 @@ fn compare(
     let (header, tokens) = (Header::read(path)?, SpecialTokens::read(path)?);
     let template = |source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc());
     let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
-    let request = TaskRequest {
+    let job = TaskJob {
         name: task.name,
-        questions: &task.questions,
-        answering: &task.answering,
-        metrics: &task.metrics,
-        prompter: &prompter,
-        separator: task.separator.as_deref(),
+        questions: ArtifactRef::input("", path, 0),
+        answering: task.answering.clone(),
+        metrics: task.metrics.clone(),
+        format: task.format,
+        chat_template_kwargs: Map::new(),
+        separator: task.separator.clone(),
         corpus: None,
-        images: None,
+        pictures: None,
+        projector: None,
+    };
+    let request = TaskRequest {
+        job: &job,
+        questions: &task.questions,
+        prompter: &prompter,
+        passages: None,
+        encoder: None,
     };
     let together = || -> Result<_, Failure> {
         let start = Instant::now();
@@ -106,7 +117,8 @@ fn one_at_a_time(
     if model.class() == ArchitectureClass::EncoderDecoder {
         return one_source_at_a_time(model, settings, request);
     }
-    let encoder = Encoder { model, prompter: request.prompter, separator: request.separator };
+    let separator = request.job.separator.as_deref();
+    let encoder = Encoder { model, settings, prompter: request.prompter, separator };
     let shape = ContextShape {
         tokens: model.context_length(),
         sequences: 1,
@@ -117,11 +129,11 @@ fn one_at_a_time(
         context: Context::new(model, settings, shape, ContextPurpose::Separate)?,
         batch: Batch::with_capacity(settings.batch as usize),
     };
-    let Answering::Generate { max_tokens, stop } = request.answering else {
+    let Answering::Generate { max_tokens, stop } = &request.job.answering else {
         let mut answers = Vec::new();
-        for question in encoder.alternatives(request.questions)?.fitting {
+        for alternatives in encoder.alternatives(request.questions)?.tokens {
             let mut best = (0, f64::NEG_INFINITY);
-            for (position, it) in (0..).zip(&question.tokens) {
+            for (position, it) in (0..).zip(&alternatives) {
                 let found = server.likelihood(&it.tokens, it.scored_from)?;
                 if found > best.1 {
                     best = (position, found);
@@ -133,8 +145,9 @@ fn one_at_a_time(
     };
     let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
     stops.extend(request.prompter.stops());
-    let questions = encoder.requests(request.questions, *max_tokens)?.fitting;
-    let answers = questions.iter().map(|it| server.write(&it.tokens, *max_tokens as usize, &stops));
+    let max_tokens = *max_tokens as usize;
+    let requests = encoder.requests(request.questions, max_tokens)?.tokens;
+    let answers = requests.iter().map(|tokens| server.write(tokens, max_tokens, &stops));
     answers.map(|text| Ok(KeptAnswer::Text(text?))).collect()
 }
 
@@ -144,11 +157,11 @@ fn one_source_at_a_time(
     settings: &Settings,
     request: &TaskRequest<'_>,
 ) -> Result<Vec<KeptAnswer>, Failure> {
-    let Answering::Generate { max_tokens, stop } = request.answering else {
+    let Answering::Generate { max_tokens, stop } = &request.job.answering else {
         return Err("of encoder-decoders only what they write is compared".into());
     };
     let context = model.context_length();
-    let mut reader = SequenceToSequence::new(model, settings, context, *max_tokens)?;
+    let mut reader = BatchedContext::for_source(model, settings, context, *max_tokens)?;
     let mut answers = Vec::new();
     for question in request.questions {
         let Asked::Write { request, .. } = &question.asked else { continue };

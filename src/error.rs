@@ -84,7 +84,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The result would replace what it is made from.
+    /// The result would replace an input.
     #[error("cannot write the result to {}, which is an input{}; name another file", .path.display(), named_otherwise(.path, .input))]
     OutputIsInput {
         /// The file to write.
@@ -138,7 +138,7 @@ impl Error {
         false
     }
 
-    /// What the user is told, with all causes; `None` if there is nothing to tell.
+    /// The message for the user, with all causes; `None` for a closed pipe.
     #[must_use]
     pub fn message(&self) -> Option<String> {
         // Names inside a hostile file may hold anything, and this goes to a terminal.

@@ -1,13 +1,20 @@
-//! Files that a command reads and writes: what kind they are is known before they are opened, no result
-//! replaces an input, and what a killed process left half written is found.
+//! Files that a command reads and writes: their kind is checked before they are opened, no result
+//! replaces an input, and partial files of killed processes are removed.
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Resource, Signal, getrlimit};
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tempfile::{NamedTempFile, TempPath};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How files begin that are written beside their final name.
 const UNFINISHED: &str = ".quantbench-";
@@ -22,8 +29,8 @@ const MOST_LINKS: usize = 40;
 /// need not list its inputs to keep them from being written over.
 static INPUTS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Opens a file that the user named. Opening a pipe would wait for whoever writes into it, so that its
-/// kind is looked at first.
+/// Opens a file that the user named. Opening a pipe would block until it has a writer, so the kind of
+/// file is checked first.
 ///
 /// # Errors
 /// It cannot be opened, or is no regular file.
@@ -47,6 +54,17 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
     io::read_to_string(open(path)?)
 }
 
+/// The bytes of a file that the user named; `None` if there are more than `most`. The limit is on what is read, since a
+/// pipe has no size.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
+}
+
 /// Notes that a file is read, where something else opens it.
 pub fn note_input(path: &Path) {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -59,19 +77,10 @@ pub fn note_input(path: &Path) {
 pub fn input_at(path: &Path) -> Option<PathBuf> {
     let target = fs::metadata(path).ok().filter(Metadata::is_file)?;
     let inputs = INPUTS.lock().unwrap_or_else(PoisonError::into_inner);
-    inputs.iter().find(|input| is_same(input, path, &target)).cloned()
-}
-
-#[cfg(unix)]
-fn is_same(input: &Path, _path: &Path, target: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(input)
-        .is_ok_and(|input| (input.dev(), input.ino()) == (target.dev(), target.ino()))
-}
-
-#[cfg(not(unix))]
-fn is_same(input: &Path, path: &Path, _target: &Metadata) -> bool {
-    fs::canonicalize(input).ok().zip(fs::canonicalize(path).ok()).is_some_and(|(a, b)| a == b)
+    let is_target = |input: &&PathBuf| {
+        fs::metadata(input).is_ok_and(|it| (it.dev(), it.ino()) == (target.dev(), target.ino()))
+    };
+    inputs.iter().find(is_target).cloned()
 }
 
 /// What a file is that is not regular.
@@ -80,20 +89,15 @@ pub fn special_kind(metadata: &Metadata) -> Option<&'static str> {
     if metadata.is_file() {
         return None;
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = metadata.file_type();
-        let kinds = [
-            (kind.is_fifo(), "a named pipe (FIFO)"),
-            (kind.is_socket(), "a socket"),
-            (kind.is_char_device() || kind.is_block_device(), "a device"),
-        ];
-        if let Some((_, name)) = kinds.into_iter().find(|(is_so, _)| *is_so) {
-            return Some(name);
-        }
-    }
-    Some(if metadata.is_dir() { "a folder" } else { "something else" })
+    let kind = metadata.file_type();
+    let kinds = [
+        (kind.is_fifo(), "a named pipe (FIFO)"),
+        (kind.is_socket(), "a socket"),
+        (kind.is_char_device() || kind.is_block_device(), "a device"),
+        (kind.is_dir(), "a folder"),
+    ];
+    let known = kinds.into_iter().find(|(is_so, _)| *is_so);
+    Some(known.map_or("something else", |(_, name)| name))
 }
 
 /// The number in a name of a file that this process has open, as `/dev/fd/3`.
@@ -158,16 +162,11 @@ const READER_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// It cannot be opened, or is a pipe that nobody reads.
-#[cfg(unix)]
 pub fn open_stream(path: &Path) -> io::Result<File> {
     open_stream_within(path, READER_LIMIT)
 }
 
-#[cfg(unix)]
 fn open_stream_within(path: &Path, limit: Duration) -> io::Result<File> {
-    use rustix::fs::OFlags;
-    use rustix::io::Errno;
-    use std::os::unix::fs::OpenOptionsExt as _;
     let waiting = OFlags::NONBLOCK.bits().cast_signed();
     let start = Instant::now();
     loop {
@@ -186,15 +185,6 @@ fn open_stream_within(path: &Path, limit: Duration) -> io::Result<File> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Opens what is written to as it is.
-///
-/// # Errors
-/// It cannot be opened.
-#[cfg(not(unix))]
-pub fn open_stream(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).open(path)
 }
 
 /// The folder of a file.
@@ -248,13 +238,8 @@ impl Unfinished {
             return Err(io::Error::other(format!("it is {}, an input", input.display())));
         }
         // What is there already keeps its permissions; a temporary file is private.
-        let permissions = fs::metadata(path).map(|metadata| metadata.permissions()).ok();
-        #[cfg(unix)]
-        let permissions =
-            permissions.or_else(|| Some(std::os::unix::fs::PermissionsExt::from_mode(0o644)));
-        if let Some(permissions) = permissions {
-            self.file.set_permissions(permissions)?;
-        }
+        let permissions = fs::metadata(path).map(|metadata| metadata.permissions());
+        self.file.set_permissions(permissions.unwrap_or(Permissions::from_mode(0o644)))?;
         self.file.sync_all()?;
         let bytes = self.file.metadata()?.len();
         self.path.persist(path).map_err(|error| error.error)?;
@@ -279,9 +264,7 @@ impl io::Write for Unfinished {
 /// The folder cannot be written to.
 pub fn named(folder: &Path) -> io::Result<NamedTempFile> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.read(true).write(true).create_new(true).mode(0o600);
     // tempfile's own errors name the temporary file, which nobody asked for.
     let builder = &mut tempfile::Builder::new();
     let made = builder.prefix(UNFINISHED).suffix(UNFINISHED_END);
@@ -335,27 +318,15 @@ impl Stamp {
     #[must_use]
     pub fn of(metadata: &Metadata) -> Self {
         let since = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let stamp = Self {
+        let seconds = u64::try_from(metadata.ctime()).ok();
+        let part = u64::try_from(metadata.ctime_nsec()).unwrap_or(0);
+        Self {
             bytes: metadata.len(),
             modified_ns: since.and_then(|since| u64::try_from(since.as_nanos()).ok()),
-            changed_ns: None,
-            device: None,
-            inode: None,
-        };
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let seconds = u64::try_from(metadata.ctime()).ok();
-            let part = u64::try_from(metadata.ctime_nsec()).unwrap_or(0);
-            Self {
-                changed_ns: seconds.map(|it| it.saturating_mul(1_000_000_000).saturating_add(part)),
-                device: Some(metadata.dev()),
-                inode: Some(metadata.ino()),
-                ..stamp
-            }
+            changed_ns: seconds.map(|it| it.saturating_mul(1_000_000_000).saturating_add(part)),
+            device: Some(metadata.dev()),
+            inode: Some(metadata.ino()),
         }
-        #[cfg(not(unix))]
-        stamp
     }
 
     /// The last change that the stamp shows, nanoseconds since 1970; `None` if it shows none.
@@ -369,27 +340,18 @@ impl Stamp {
 /// Has writing beyond the limit on the size of files fail with an error. Unless it is handled, the signal
 /// that comes with it ends the process without a word.
 pub fn survive_size_limit() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-            let _context = runtime.enter();
-            // The handler stays when the runtime is gone. Where there is none, all is as it was.
-            let _ = signal(kind);
-        }
+    let kind = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+        let _context = runtime.enter();
+        // The handler stays when the runtime is gone. Where there is none, all is as it was.
+        let _ = signal(kind);
     }
 }
 
 /// The most bytes that a file may have which this process writes (`ulimit -f`); `None`: no limit.
 #[must_use]
 pub fn size_limit() -> Option<u64> {
-    #[cfg(unix)]
-    {
-        rustix::process::getrlimit(rustix::process::Resource::Fsize).current
-    }
-    #[cfg(not(unix))]
-    None
+    getrlimit(Resource::Fsize).current
 }
 
 /// What is said of a write that met the limit on the size of files.

@@ -4,6 +4,7 @@
 //! the unit is part of the name. This file only turns them into text and back.
 
 use bytesize::ByteSize;
+use std::fmt::Display;
 
 /// Formats bytes with a binary prefix and three significant digits: `12.4 MiB`.
 #[must_use]
@@ -95,6 +96,13 @@ pub fn format_count(count: u64) -> String {
         1_000_000..1_000_000_000 => format!("{} M", significant(value / 1e6, 3)),
         _ => format!("{} G", significant(value / 1e9, 3)),
     }
+}
+
+/// A count with its noun: `1 round`, `5 rounds`.
+#[must_use]
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

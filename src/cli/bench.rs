@@ -2,7 +2,6 @@
 
 pub mod flags;
 mod lists;
-mod llama_bench;
 
 use self::flags::{numbers, values};
 use self::lists::Numbers;
@@ -16,9 +15,9 @@ use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode
 use crate::experiment::workloads::{SpeedTest, Workloads};
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
-use crate::report::{self, Format, RenderOptions};
+use crate::report::{self, BenchFormat, RenderOptions};
 use crate::results::store::Store;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
@@ -67,18 +66,23 @@ pub struct Arguments {
     /// Layers on the GPU [-1: all]
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     n_gpu_layers: Vec<Numbers<i32>>,
-    /// Flash attention: on, off, auto [auto]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_hyphen_values = true,
-          value_parser = flags::flash_attention)]
+    /// Flash attention [auto]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        ignore_case = true,
+        allow_hyphen_values = true
+    )]
     flash_attn: Vec<FlashAttention>,
     /// Types of the K cache [f16]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::cache_type)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     cache_type_k: Vec<CacheType>,
     /// Types of the V cache [f16]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::cache_type)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     cache_type_v: Vec<CacheType>,
-    /// Division over several GPUs: none, layer, row [layer]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = flags::split_mode)]
+    /// Division over several GPUs [layer]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     split_mode: Vec<SplitMode>,
     /// The GPU used alone or for small tensors [0]
     #[arg(long, value_name = "LIST")]
@@ -92,29 +96,13 @@ pub struct Arguments {
     repetitions: u32,
     /// How to show the result
     #[arg(short, long, value_enum, default_value_t)]
-    output: OutputFormat,
+    output: BenchFormat,
     /// Width of the table
     #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
     columns: usize,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
-}
-
-/// How `bench` shows its result: quantbench's table, or llama-bench's formats with its columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum OutputFormat {
-    /// quantbench's table
-    #[default]
-    Table,
-    /// llama-bench's Markdown table
-    Md,
-    /// llama-bench's CSV
-    Csv,
-    /// llama-bench's JSON
-    Json,
-    /// llama-bench's JSONL
-    Jsonl,
 }
 
 /// Why there is nothing for `bench` to measure.
@@ -138,12 +126,9 @@ pub enum BenchError {
     /// A file argument is no source.
     #[error("FILE {0}")]
     Source(SourceError),
-    /// A value could not be turned into one of settings, or llama-bench's rows could not be read back.
-    #[error("settings or rows have no form in JSON")]
-    Rows(#[from] serde_json::Error),
-    /// The CSV could not be written.
-    #[error("the result cannot be written as CSV")]
-    Csv(#[from] csv::Error),
+    /// A value could not be turned into one of settings.
+    #[error("settings have no form in JSON")]
+    Settings(#[from] serde_json::Error),
 }
 
 impl From<SourceError> for BenchError {
@@ -194,12 +179,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let color = output::may_color(&Destination::StandardOutput);
     let options = RenderOptions { columns: arguments.columns, color };
-    let format = match arguments.output {
-        OutputFormat::Table => Format::Table,
-        _ => Format::LlamaBench,
-    };
-    let bytes = report::render(format, &run, &options)?;
-    output::print(&llama_bench::convert(bytes, arguments.output, &llama_bench::Shown::of(&run))?)?;
+    output::print(&report::render(arguments.output, &run, &options)?)?;
     let failed = run.trials.iter().any(|trial| trial.failure.is_some());
     Ok(if failed { Outcome::TrialsFailed } else { Outcome::Done })
 }
@@ -235,8 +215,7 @@ fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
     let test = |prompt_tokens, generated_tokens| SpeedTest {
         prompt_tokens,
         generated_tokens,
-        depth: 0,
-        embedded_texts: 0,
+        ..SpeedTest::default()
     };
     let of_one_depth: Vec<SpeedTest> = prompts
         .into_iter()

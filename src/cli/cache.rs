@@ -1,17 +1,20 @@
 //! `quantbench cache list|clean`: the variants that were made, and removing them.
 
-use super::output::tell;
-use crate::model::cache::{Cache, CacheError, Entry, Filter};
+use super::output::{self, Format, tell};
+use crate::error::{Error, Outcome};
+use crate::model::cache::{Cache, CachedVariant, VariantFilter};
 use crate::model::quantization::Quantization;
 use crate::model::text::shortened;
-use crate::units::{format_bytes, format_seconds};
-use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
+use crate::units::{count, format_bytes, format_seconds};
+use clap::{Args, Subcommand};
 use serde::Serialize;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -55,71 +58,45 @@ pub struct CleanArguments {
     pub dry_run: bool,
 }
 
-/// How the cache is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people
-    Table,
-    /// JSON for programs
-    Json,
-}
-
-/// Why the command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheCommandError {
-    /// The cache failed.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Standard output does not take the result.
-    #[error("the result cannot be written to standard output")]
-    Output(#[from] io::Error),
-    /// The list could not be put into JSON.
-    #[error("the cache cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Lists or cleans the cache.
 ///
 /// # Errors
-/// [`CacheCommandError`].
-pub fn run(arguments: &Arguments) -> Result<(), CacheCommandError> {
+/// The cache cannot be read or written to, or standard output does not take the result.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let cache = Cache::open()?;
     let text = match &arguments.action {
         Action::List(list) => match list.format {
             Format::Table => table(&cache, &cache.list()?),
-            Format::Json => json(&cache, &cache.list()?)?,
+            Format::Json => json_form(&cache, &cache.list()?)?,
         },
         Action::Clean(clean_arguments) => clean(&cache, clean_arguments)?,
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
-fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, CacheCommandError> {
-    let filter =
-        Filter { quantizations: arguments.quantizations.clone(), unused_for: arguments.unused_for };
+fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, Error> {
+    let filter = VariantFilter {
+        quantizations: arguments.quantizations.clone(),
+        unused_for: arguments.unused_for,
+    };
     let (entries, verb) = if arguments.dry_run {
         (cache.matching(&filter)?, "would remove")
     } else {
         let cleaned = cache.clean(&filter)?;
         if cleaned.in_use > 0 {
-            let left = count(cleaned.in_use);
+            let left = count(cleaned.in_use, "variant");
             tell(&format!("note: left {left} that another quantbench makes or uses"));
         }
         (cleaned.removed, "removed")
     };
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let rows = if entries.is_empty() { String::new() } else { rows(&entries) + "\n" };
-    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len())))
-}
-
-fn count(variants: usize) -> String {
-    let plural = if variants == 1 { "" } else { "s" };
-    format!("{variants} variant{plural}")
+    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len(), "variant")))
 }
 
 /// The variants as a table, with their sum and the folder below.
-fn table(cache: &Cache, entries: &[Entry]) -> String {
+fn table(cache: &Cache, entries: &[CachedVariant]) -> String {
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let root = cache.root().display();
     let matrices = match cache.importance_size() {
@@ -130,20 +107,25 @@ fn table(cache: &Cache, entries: &[Entry]) -> String {
     if entries.is_empty() {
         return format!("no variants in {root}\n{matrices}");
     }
-    format!("{}\n{} of {bytes} in {root}\n{matrices}", rows(entries), count(entries.len()))
+    format!(
+        "{}\n{} of {bytes} in {root}\n{matrices}",
+        rows(entries),
+        count(entries.len(), "variant")
+    )
 }
 
-fn rows(entries: &[Entry]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["model", "quantization", "size", "made in", "last used", "source", "file"]);
-    for index in [2, 3] {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for entry in entries {
-        table.add_row([
+fn rows(entries: &[CachedVariant]) -> String {
+    let titles = [
+        ("model", Left),
+        ("quantization", Left),
+        ("size", Right),
+        ("made in", Right),
+        ("last used", Left),
+        ("source", Left),
+        ("file", Left),
+    ];
+    let rows = entries.iter().map(|entry| {
+        [
             shortened(entry.model.as_deref().unwrap_or("?"), 30),
             entry.quantization.to_string(),
             format_bytes(entry.bytes),
@@ -151,9 +133,9 @@ fn rows(entries: &[Entry]) -> String {
             age(entry.last_used),
             shortened(&entry.source_checksum, 12),
             entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        ]);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+        ]
+    });
+    terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ")
 }
 
 /// How long ago, in words, to the hour at most.
@@ -167,42 +149,29 @@ fn age(time: SystemTime) -> String {
 }
 
 #[derive(Serialize)]
-struct Document<'all> {
+struct Document {
     version: u32,
     root: String,
-    variants: Vec<Row<'all>>,
-}
-
-#[derive(Serialize)]
-struct Row<'all> {
-    model: Option<&'all str>,
-    quantization: Quantization,
-    bytes: u64,
-    quantize_seconds: f64,
-    #[serde(with = "time::serde::rfc3339")]
-    last_used: OffsetDateTime,
-    source_sha256: &'all str,
-    maker: &'all str,
-    path: PathBuf,
+    variants: Vec<Value>,
 }
 
 /// The variants as JSON, with a line break at the end.
-fn json(cache: &Cache, entries: &[Entry]) -> Result<String, CacheCommandError> {
-    let variants = entries
-        .iter()
-        .map(|entry| Row {
-            model: entry.model.as_deref(),
-            quantization: entry.quantization,
-            bytes: entry.bytes,
-            quantize_seconds: entry.quantize_seconds,
-            last_used: entry.last_used.into(),
-            source_sha256: &entry.source_checksum,
-            maker: &entry.maker,
-            path: entry.path.clone(),
+fn json_form(cache: &Cache, entries: &[CachedVariant]) -> Result<String, Error> {
+    let row = |entry: &CachedVariant| {
+        json!({
+            "model": entry.model,
+            "quantization": entry.quantization,
+            "bytes": entry.bytes,
+            "quantize_seconds": entry.quantize_seconds,
+            "last_used": OffsetDateTime::from(entry.last_used).format(&Rfc3339).ok(),
+            "source_sha256": entry.source_checksum,
+            "maker": entry.maker,
+            "path": entry.path.display().to_string(),
         })
-        .collect();
+    };
     let root = cache.root().display().to_string();
-    Ok(serde_json::to_string_pretty(&Document { version: JSON_VERSION, root, variants })? + "\n")
+    let variants = entries.iter().map(row).collect();
+    output::json(&Document { version: JSON_VERSION, root, variants })
 }
 
 #[cfg(test)]
@@ -257,7 +226,7 @@ mod tests {
         let last = shown.lines().last().unwrap();
         assert!(last.starts_with("2 variants of 3.12 KiB in "), "{last}");
         let parsed: serde_json::Value =
-            serde_json::from_str(&json(&cache, &cache.list().unwrap()).unwrap()).unwrap();
+            serde_json::from_str(&json_form(&cache, &cache.list().unwrap()).unwrap()).unwrap();
         assert_eq!(parsed["version"], 1);
         assert_eq!(parsed["variants"][1]["source_sha256"], "0123456789abcdef");
     }

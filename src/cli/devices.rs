@@ -1,22 +1,23 @@
 //! `quantbench devices`: what this machine has to run models with and to measure them by, and what
 //! is missing and why.
 
+use super::output::{self, Format};
 use crate::engine::Device;
+use crate::error::{Error, Outcome};
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
+use crate::report::table::Align::Left;
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
 use crate::units::{format_bytes, significant};
-use clap::{Args, ValueEnum};
-use comfy_table::{ContentArrangement, Table, presets};
+use clap::Args;
 use serde::Serialize;
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use thiserror::Error;
 
 /// Widest line of the table.
-const WIDTH: u16 = 100;
+const WIDTH: usize = 100;
 
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -29,47 +30,24 @@ pub struct Arguments {
     pub format: Format,
 }
 
-/// How the devices are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people, at most 100 columns wide.
-    Table,
-    /// JSON for programs.
-    Json,
-}
-
-/// Why the devices could not be shown.
-#[derive(Debug, Error)]
-pub enum DevicesError {
-    /// Standard output does not take the result.
-    #[error("the result cannot be written to standard output")]
-    Output(#[from] io::Error),
-    /// The machine could not be put into JSON.
-    #[error("the devices cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Probes this machine and prints what it found.
 ///
 /// # Errors
-/// [`DevicesError`], mostly because standard output was closed.
-pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<(), DevicesError> {
-    let width = Table::new().width().map_or(WIDTH, |terminal| terminal.min(WIDTH));
+/// Standard output does not take it.
+pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
+    let machine = Machine::probe();
+    let terminal = console::Term::stdout().size_checked();
+    let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
-        Format::Table => table(&Machine::probe(), backends, width),
-        Format::Json => json(&Machine::probe(), backends)?,
+        Format::Table => table(&machine, backends, width),
+        Format::Json => json(&machine, backends)?,
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
-/// Shows a machine and llama.cpp's devices as JSON, with a line break at the end.
-///
-/// # Errors
-/// [`DevicesError::Json`].
-pub fn json(machine: &Machine, backends: &[Device]) -> Result<String, DevicesError> {
-    let document = Document { version: JSON_VERSION, machine, backends };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+fn json(machine: &Machine, backends: &[Device]) -> Result<String, Error> {
+    output::json(&Document { version: JSON_VERSION, machine, backends })
 }
 
 #[derive(Serialize)]
@@ -119,34 +97,25 @@ impl Sheet {
         self.missing.push([what.to_owned(), reason.to_owned()]);
     }
 
-    fn render(self, width: u16) -> String {
-        let mut text = layout(&self.rows.iter().map(|row| &row[..]).collect::<Vec<_>>(), width);
+    fn render(self, width: usize) -> String {
+        let mut text = layout(self.rows, width);
         if !self.missing.is_empty() {
             text.push_str("\nMissing on this machine, and why:\n");
-            let rows = self.missing.iter().map(|row| &row[..]).collect::<Vec<_>>();
-            text.push_str(&layout(&rows, width));
+            text.push_str(&layout(self.missing, width));
         }
         text
     }
 }
 
-fn layout(rows: &[&[String]], width: u16) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width);
-    for row in rows {
-        table.add_row(row.iter());
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
+    // A column of room on either side.
+    let look = Look { columns: Some(width.saturating_sub(2)), ..Look::plain() };
+    terminal::text(&Table::of_words([("", Left); N], rows), &look, " ")
 }
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-pub fn table(machine: &Machine, backends: &[Device], width: u16) -> String {
+fn table(machine: &Machine, backends: &[Device], width: usize) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);

@@ -5,15 +5,18 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::experiment::settings::CacheType;
-use crate::model::cache::{Cache, CacheError};
-use crate::model::gguf::{GgmlType, GgufError, Header};
+use super::output::{self, Format};
+use crate::error::{Error, Outcome};
+use crate::experiment::settings::{CacheType, Settings};
+use crate::model::artifact::ArtifactRef;
+use crate::model::cache::Cache;
+use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::{MemoryError, kv_bytes};
 use crate::model::resolve::{ResolveError, ResolveOptions, checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
+use crate::workload::jobs::PredictJob;
 use crate::workload::measured::PredictedMemory;
-use clap::{Args, ValueEnum};
-use std::io::{self, Write as _};
+use clap::Args;
 use std::path::{Path, PathBuf};
 
 /// Contexts that memory is shown at, as far as the model was trained for them.
@@ -33,10 +36,10 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub contexts: Vec<u32>,
     /// Format of the K cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_k: CacheType,
     /// Format of the V cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = parse_cache_type)]
+    #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]
     pub cache_type_v: CacheType,
     /// Keep the whole context in the KV cache of layers that attend to a sliding window
     #[arg(long)]
@@ -46,32 +49,8 @@ pub struct Arguments {
     pub tensors: bool,
 }
 
-/// How the file is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Tables for people, at most 100 columns wide
-    Table,
-    /// JSON for programs
-    Json,
-}
-
-/// What is asked of whoever can predict memory exactly: llama.cpp, in a worker.
-#[derive(Debug, Clone)]
-pub struct PredictionRequest<'a> {
-    /// The GGUF, or the first part of a split one.
-    pub path: &'a Path,
-    /// Contexts, tokens.
-    pub contexts: &'a [u32],
-    /// Format of the K cache.
-    pub cache_type_k: CacheType,
-    /// Format of the V cache.
-    pub cache_type_v: CacheType,
-    /// Whether layers with a sliding window keep the whole context.
-    pub swa_full: bool,
-}
-
 /// Predicts memory, or says why it cannot.
-pub type Predict<'a> = dyn Fn(&PredictionRequest<'_>) -> Result<Vec<PredictedMemory>, String> + 'a;
+pub type Predict<'a> = dyn Fn(PredictJob) -> Result<Vec<PredictedMemory>, String> + 'a;
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -90,52 +69,32 @@ pub enum InspectError {
         /// What it holds instead of GGUF files, if anything.
         instead: String,
     },
-    /// The file is no whole GGUF.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// The source could not be had.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The cache could not be opened.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Standard output does not take the result.
-    #[error("the result cannot be written to standard output")]
-    Output(#[from] io::Error),
-    /// The header could not be put into JSON.
-    #[error("the header cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
-impl From<SourceError> for InspectError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
 }
 
 /// Shows a GGUF. Memory comes from `predict`; where that fails it is computed from the header, and
 /// the result says so.
 ///
 /// # Errors
-/// [`InspectError`].
-pub fn run(arguments: &Arguments, predict: &Predict<'_>) -> Result<(), InspectError> {
+/// The file cannot be had or is no whole GGUF, or standard output does not take the result.
+pub fn run(arguments: &Arguments, predict: &Predict<'_>) -> Result<Outcome, Error> {
     let (path, header) = read(&arguments.source)?;
     let memory = memory(&path, &header, arguments, predict);
     let text = match arguments.format {
         Format::Table => table::render(&path, &header, &memory, arguments.tensors),
         Format::Json => report::json(&path, &header, &memory)?,
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
 }
 
-fn read(source: &str) -> Result<(PathBuf, Header), InspectError> {
-    let source = Source::parse(source, Path::new(""))?;
+fn read(source: &str) -> Result<(PathBuf, Header), Error> {
+    let source = Source::parse(source, Path::new(""));
+    let source = source.map_err(|error| Error::command(InspectError::Source(error)))?;
     match &source {
-        Source::File(path) => Ok((path.clone(), Header::read(path)?)),
+        Source::File(path) => Ok((path.clone(), Header::read(path).map_err(ResolveError::from)?)),
         Source::Directory(path) => {
             let instead = checkpoint_in(path);
-            Err(InspectError::Folder { path: path.clone(), instead })
+            Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
         }
         Source::Demo | Source::Hub { .. } => {
             let resolved = resolve(&source, &Cache::open()?, &ResolveOptions::from_environment())?;
@@ -184,14 +143,13 @@ impl MemoryRow {
 
 fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict<'_>) -> Memory {
     let contexts = contexts(header, &arguments.contexts);
-    let request = PredictionRequest {
-        path,
-        contexts: &contexts,
-        cache_type_k: arguments.cache_type_k,
-        cache_type_v: arguments.cache_type_v,
-        swa_full: arguments.swa_full,
+    let Arguments { cache_type_k, cache_type_v, swa_full, .. } = *arguments;
+    let job = PredictJob {
+        model: ArtifactRef::here(path),
+        settings: Settings { cache_type_k, cache_type_v, swa_full, ..Settings::default() },
+        contexts: contexts.clone(),
     };
-    match predict(&request) {
+    match predict(job) {
         Ok(predicted) => {
             Memory { origin: Origin::LlamaCpp, rows: predicted.iter().map(sum).collect() }
         }
@@ -213,7 +171,7 @@ fn sum(predicted: &PredictedMemory) -> MemoryRow {
 
 fn estimate(header: &Header, contexts: &[u32], arguments: &Arguments, reason: String) -> Memory {
     // Every cache type is a ggml type by name; a test holds that.
-    let format = |cache_type: CacheType| GgmlType::from_name(cache_type.name());
+    let format = |cache_type: CacheType| GgmlType::from_name(cache_type.into());
     let kv_at = |context| match (format(arguments.cache_type_k), format(arguments.cache_type_v)) {
         (Some(k), Some(v)) => kv_bytes(header, context, k, v),
         _ => Err(MemoryError::Impossible),
@@ -243,11 +201,4 @@ fn contexts(header: &Header, asked: &[u32]) -> Vec<u32> {
     let mut contexts: Vec<u32> = CONTEXTS.into_iter().filter(|&context| context < limit).collect();
     contexts.push(limit);
     contexts
-}
-
-fn parse_cache_type(text: &str) -> Result<CacheType, String> {
-    CacheType::ALL
-        .into_iter()
-        .find(|cache_type| cache_type.name().eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("choose one of {}", CacheType::ALL.map(CacheType::name).join(", ")))
 }

@@ -1,12 +1,14 @@
 //! `quantbench list`: the runs that are stored.
 
-use super::output;
+use super::output::{self, Format};
 use crate::error::{Error, Outcome};
 use crate::report::sanitize;
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
 use crate::results::store::{RunHeader, Store, StoreError};
 use crate::units::format_seconds;
-use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use clap::Args;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -14,25 +16,12 @@ use time::macros::format_description;
 /// Version of the JSON form; rises when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
 
-/// A line under the header and nothing else, as in the table of a run.
-const STYLE: TableStyle =
-    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-
 /// Flags of `quantbench list`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// How to show them
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
-}
-
-/// How runs are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people
-    Table,
-    /// JSON for programs
-    Json,
 }
 
 /// Lists the stored runs, the one begun last first.
@@ -51,34 +40,34 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             return Ok(Outcome::Done);
         }
         Format::Table => table(&runs),
-        Format::Json => json(&runs).map_err(Error::command)?,
+        Format::Json => json(&runs)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
 }
 
 fn table(runs: &[RunHeader]) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE).force_no_tty();
-    table.set_header(["run", "experiment", "begun (UTC)", "took", "trials", "state"]);
-    for run in runs {
-        table.add_row([
+    let titles = [
+        ("run", Left),
+        ("experiment", Left),
+        ("begun (UTC)", Left),
+        ("took", Right),
+        ("trials", Right),
+        ("state", Left),
+    ];
+    let rows = runs.iter().map(|run| {
+        [
             sanitize(&run.id),
             sanitize(&run.name),
             moment(run.started),
             took(run).map_or_else(|| "-".to_owned(), format_seconds),
             run.trials.to_string(),
             state(run),
-        ]);
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        let right = matches!(index, 3 | 4);
-        column.set_cell_alignment(if right { CellAlignment::Right } else { CellAlignment::Left });
-    }
+        ]
+    });
     format!(
-        "{}\n\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
-        table.trim_fmt()
+        "{}\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
+        terminal::text(&Table::of_words(titles, rows), &Look::default(), "")
     )
 }
 
@@ -123,7 +112,7 @@ struct Listed<'a> {
     visits: usize,
 }
 
-fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
+fn json(runs: &[RunHeader]) -> Result<String, Error> {
     let runs = runs.iter().map(|run| Listed {
         id: &run.id,
         name: &run.name,
@@ -134,9 +123,8 @@ fn json(runs: &[RunHeader]) -> Result<String, serde_json::Error> {
         failed: run.failed,
         visits: run.visits,
     });
-    let document =
-        Document { format: "quantbench.list", version: JSON_VERSION, runs: runs.collect() };
-    serde_json::to_string_pretty(&document).map(|json| json + "\n")
+    let (format, version, runs) = ("quantbench.list", JSON_VERSION, runs.collect());
+    output::json(&Document { format, version, runs })
 }
 
 #[cfg(test)]

@@ -153,20 +153,13 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
-        Command::Inspect(arguments) => done(inspect::run(&arguments, &native::predict_memory)),
+        Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),
-        Command::Cache(arguments) => done(cache::run(&arguments)),
-        Command::Devices(arguments) => done(devices::run(&arguments, &native::backend_devices())),
+        Command::Cache(arguments) => cache::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments, &native::backend_devices()),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Agent | Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }
-}
-
-fn done<E>(result: Result<(), E>) -> Result<Outcome, Error>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    result.map(|()| Outcome::Done).map_err(Error::command)
 }
 
 /// The log is for those who look for a fault: nothing is set up unless it is asked for.

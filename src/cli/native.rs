@@ -1,11 +1,9 @@
 //! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
 
-use super::inspect::PredictionRequest;
 use super::version;
 use crate::causes;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
-use crate::experiment::settings::Settings;
 use crate::host::interrupt::Interrupt;
 use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::Quantization;
@@ -31,20 +29,8 @@ impl Listener for Nobody {
 }
 
 /// Has a worker predict memory. An error is the reason in words.
-pub(super) fn predict_memory(
-    request: &PredictionRequest<'_>,
-) -> Result<Vec<PredictedMemory>, String> {
-    let job = Job::PredictMemory(PredictJob {
-        model: ArtifactRef::here(request.path),
-        settings: Settings {
-            cache_type_k: request.cache_type_k,
-            cache_type_v: request.cache_type_v,
-            swa_full: request.swa_full,
-            ..Settings::default()
-        },
-        contexts: request.contexts.to_vec(),
-    });
-    ask(&job).map(|report| report.predicted)
+pub(super) fn predict_memory(job: PredictJob) -> Result<Vec<PredictedMemory>, String> {
+    ask(&Job::PredictMemory(job)).map(|report| report.predicted)
 }
 
 /// Has a worker tell the types of variants that are not made yet, one entry per quantization. An error is the

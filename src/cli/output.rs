@@ -3,6 +3,8 @@
 use crate::error::Error;
 use crate::files::{self, Place, Unfinished};
 use crate::model::cache::{Cache, CacheError, Scratch};
+use clap::ValueEnum;
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,22 @@ pub(super) fn print(bytes: &[u8]) -> Result<(), Error> {
         .write_all(bytes)
         .and_then(|()| output.flush())
         .map_err(|source| Error::Output { path: None, source })
+}
+
+/// How a result is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// A document as JSON, with a line break at the end.
+pub(super) fn json(document: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(document);
+    let text = text.map_err(|error| Error::Output { path: None, source: error.into() })?;
+    Ok(text + "\n")
 }
 
 /// Whether a result on standard output may be colored.

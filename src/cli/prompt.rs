@@ -99,9 +99,6 @@ pub enum PromptError {
     /// The template or the conversation is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The pieces could not be written as JSON.
-    #[error("the prompt cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
 }
 
 /// Lists, renders or detects.
@@ -111,7 +108,7 @@ pub enum PromptError {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let text = match &arguments.command {
         Command::List => list(),
-        Command::Render(render) => rendered(render).map_err(Error::command)?,
+        Command::Render(render) => show(&rendered(render).map_err(Error::command)?, render.show)?,
         Command::Detect { model } => detected(model).map_err(Error::command)?,
     };
     output::print(text.as_bytes())?;
@@ -137,7 +134,7 @@ fn list() -> String {
     text
 }
 
-fn rendered(arguments: &Render) -> Result<String, PromptError> {
+fn rendered(arguments: &Render) -> Result<Prompt, PromptError> {
     let mut conversation = Conversation { messages: Vec::new(), generation_prompt: true };
     if let Some(system) = &arguments.system {
         conversation.messages.push(Message::new(Role::System, system));
@@ -164,7 +161,7 @@ fn rendered(arguments: &Render) -> Result<String, PromptError> {
         let variables = arguments.chat_template_kwargs.clone().unwrap_or_default();
         own_template(path)?.with_variables(variables).render(&conversation)?
     };
-    show(&prompt, arguments.show)
+    Ok(prompt)
 }
 
 fn warn_of_imitation(format: &Format, conversation: &Conversation) {
@@ -179,11 +176,11 @@ fn warn_of_imitation(format: &Format, conversation: &Conversation) {
     }
 }
 
-fn show(prompt: &Prompt, how: Show) -> Result<String, PromptError> {
+fn show(prompt: &Prompt, how: Show) -> Result<String, Error> {
     Ok(match how {
-        // Nothing but the prompt: a line end more would be part of it to whoever reads this.
+        // Nothing but the prompt: a further line end would count as part of it.
         Show::Text => prompt.text(),
-        Show::Json => serde_json::to_string_pretty(prompt)? + "\n",
+        Show::Json => output::json(prompt)?,
         Show::Pieces => prompt.pieces().iter().fold(String::new(), |mut lines, piece| {
             let _ = match piece {
                 Piece::Special(text) => writeln!(lines, "token  {}", sanitize(text)),

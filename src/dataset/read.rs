@@ -4,7 +4,6 @@ use super::error::{DatasetError, Fault};
 use super::example::Example;
 use crate::units::format_bytes;
 use serde_json::{Deserializer, Map, Value};
-use std::io::Read as _;
 use std::path::Path;
 
 /// Larger files are refused: they are kept in memory.
@@ -69,14 +68,8 @@ fn parser(path: &Path) -> Result<Parser, DatasetError> {
 
 fn bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
-    let file = crate::files::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // The limit is on what is read, not on what the file system says: a pipe has no size.
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(DatasetError::TooLarge { path: path.to_owned(), limit: MOST_BYTES });
-    }
-    Ok(bytes)
+    let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
+    bytes.ok_or_else(|| DatasetError::TooLarge { path: path.to_owned(), limit: MOST_BYTES })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {

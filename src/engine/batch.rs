@@ -29,6 +29,19 @@ impl Batch {
         }
     }
 
+    /// A batch of these tokens of sequence 0, from `position` on.
+    pub(super) fn of(tokens: &[i32], position: i32, output: bool) -> Self {
+        let count = tokens.len();
+        Self {
+            tokens: tokens.to_vec(),
+            positions: (position..).take(count).collect(),
+            sequence_counts: vec![1; count],
+            sequences: vec![0; count],
+            outputs: vec![i8::from(output); count],
+            capacity: count,
+        }
+    }
+
     /// Removes all tokens.
     pub fn clear(&mut self) {
         self.tokens.clear();

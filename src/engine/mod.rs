@@ -106,7 +106,7 @@ pub trait Model: Debug + Send + Sync {
     /// The engine's description, such as `llama 7B Q4_K - Medium`.
     fn description(&self) -> String;
 
-    /// How it turns tokens into what it is used for.
+    /// Decoder, encoder, or both.
     fn class(&self) -> ArchitectureClass;
 
     /// Number of weights.
@@ -336,6 +336,11 @@ pub trait Context: Debug + Send {
 
     /// What was allocated for weights, KV cache and computation, per kind of buffer.
     fn memory(&self) -> Vec<BufferMemory>;
+
+    /// Bytes that it takes besides the weights.
+    fn own_bytes(&self) -> u64 {
+        self.memory().iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum()
+    }
 }
 
 /// What turns a picture into embeddings that a model reads in place of tokens.

@@ -73,13 +73,26 @@ impl Default for GptqSettings {
 impl fmt::Display for GptqSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { damping, sweeps, matching } = self;
-        write!(formatter, "damping {damping}, sweeps {sweeps}, matching {}", matching.name())
+        write!(formatter, "damping {damping}, sweeps {sweeps}, matching {matching}")
     }
 }
 
 /// What GPTQ compares the outputs of a matrix with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Matching {
     /// With those of the original matrix on the same inputs, as published.
     Nothing,
@@ -88,21 +101,6 @@ pub enum Matching {
     /// And with the residual stream of the original model.
     #[default]
     Stream,
-}
-
-impl Matching {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Outputs, Self::Stream];
-
-    /// The name in TOML.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Outputs => "outputs",
-            Self::Stream => "stream",
-        }
-    }
 }
 
 /// Why a model's variants cannot be calibrated; `Display` is a fragment.

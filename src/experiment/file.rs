@@ -46,7 +46,7 @@ pub(crate) type SettingsFile = BTreeMap<String, Many<serde_json::Value>>;
 /// One `[[models]]` table.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ModelFile {
-    /// Keys whose values are wrong, which is told already.
+    /// Keys whose values are wrong; each is reported already.
     pub wrong: Many<String>,
     pub name: Option<Located<String>>,
     pub source: Option<Located<String>>,

@@ -7,12 +7,11 @@ use super::workloads::TestPrompt;
 use crate::dataset::{self, Columns, DatasetError, Example};
 use crate::files;
 use crate::model::demo::{self, DemoError};
-use crate::model::hub::{self, HubError, HubFile, HubOptions, RepositoryKind};
+use crate::model::hub::{self, HubError, HubFile, HubOptions, RepoType};
 use crate::model::progress::ProgressSink;
 use crate::model::source::HubAddress;
 use crate::model::text::without_secrets;
 use serde::Deserialize;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The name of the built-in prompts and text.
@@ -108,7 +107,7 @@ impl From<DemoError> for InputError {
 /// When the file cannot be read or one of its prompts is wrong.
 pub fn prompts(source: &str, base: &Path) -> Result<Vec<TestPrompt>, InputError> {
     if source == DEMO {
-        return parse_jsonl(Path::new("demo/prompts.jsonl"), demo::prompts()?);
+        return parse_jsonl(Path::new("demo/prompts.jsonl"), demo::FILES?.prompts);
     }
     let path = base.join(source);
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -125,7 +124,7 @@ pub fn prompts(source: &str, base: &Path) -> Result<Vec<TestPrompt>, InputError>
 /// When the file cannot be read or is no text.
 pub fn text(source: &str, base: &Path) -> Result<String, InputError> {
     if source == DEMO {
-        return Ok(demo::evaluation_text()?.to_owned());
+        return Ok(demo::FILES?.evaluation.to_owned());
     }
     read_text(&base.join(source))
 }
@@ -136,7 +135,7 @@ pub fn text(source: &str, base: &Path) -> Result<String, InputError> {
 /// When the file cannot be read or is no text.
 pub fn calibration_text(source: &str, base: &Path) -> Result<String, InputError> {
     if source == DEMO {
-        return Ok(demo::calibration_text()?.to_owned());
+        return Ok(demo::FILES?.calibration.to_owned());
     }
     read_text(&base.join(source))
 }
@@ -169,7 +168,7 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
             let address = address.strip_prefix("datasets/").and_then(HubAddress::parse);
             let HubAddress { repository, revision, file } = address.ok_or_else(wrong)?;
             let file = HubFile {
-                kind: RepositoryKind::Dataset,
+                kind: RepoType::Dataset,
                 repository: &repository,
                 revision: revision.as_deref(),
                 file: &file,
@@ -183,13 +182,8 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
 
 fn read_text(path: &Path) -> Result<String, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    let file = files::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // The limit is on what is read, not on what the file system says: a pipe has no size.
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(InputError::TooLarge { path: path.to_owned() });
-    }
+    let bytes = files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
+    let bytes = bytes.ok_or_else(|| InputError::TooLarge { path: path.to_owned() })?;
     String::from_utf8(bytes).map_err(|error| InputError::NotText {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
@@ -224,10 +218,14 @@ impl From<Name> for String {
     }
 }
 
+/// The lines with something in them, numbered from 1.
+fn lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(content.trim_start_matches('\u{feff}').lines());
+    lines.filter(|(_, line)| !line.trim().is_empty())
+}
+
 fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
-    let lines = content.trim_start_matches('\u{feff}').lines().enumerate();
-    let prompts = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| {
-        let number = index + 1;
+    let prompts = lines(content).map(|(number, line)| {
         let wrong = |column: usize, reason: String| InputError::Prompt {
             path: path.to_owned(),
             line: number,
@@ -251,10 +249,9 @@ fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError
 }
 
 fn parse_lines(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
-    let lines = content.trim_start_matches('\u{feff}').lines().enumerate();
-    let prompts = lines.filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| {
-        let id = format!("line-{}", index + 1);
-        (index + 1, TestPrompt { id, kind: String::new(), text: line.trim().to_owned() })
+    let prompts = lines(content).map(|(number, line)| {
+        let id = format!("line-{number}");
+        (number, TestPrompt { id, kind: String::new(), text: line.trim().to_owned() })
     });
     unique(path, prompts.collect())
 }

@@ -225,13 +225,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
         return Err(ExperimentError::Folder { path: path.to_owned() });
     }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
-    let file = crate::files::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(ExperimentError::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
+    let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
+    bytes.ok_or_else(|| ExperimentError::TooLarge { path: path.to_owned() })
 }
 
 fn interpret(

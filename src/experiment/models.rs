@@ -159,7 +159,7 @@ pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
     first.into_iter().chain(ladder).map(|file_type: FileType| file_type.into()).collect()
 }
 
-/// What the source is stored in, as far as can be told without fetching it.
+/// The file type of the source, if known without fetching it.
 fn own_type(source: &Source) -> Option<FileType> {
     match source {
         Source::Demo => "F16".parse().ok(),

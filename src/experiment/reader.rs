@@ -1,4 +1,4 @@
-//! Values of a file, each with the key and the place it was written at, and tables laid over each other.
+//! Values of a file, each with its key and its place, and tables merged over defaults.
 
 use super::diagnostic::Problem;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub(crate) type Many<T> = Located<Vec<Located<T>>>;
 /// One value of the file, not yet typed.
 pub(crate) type RawValue<'a> = Located<&'a DeValue<'a>>;
 
-/// A value as the table of keys has it, from which serde makes what it is.
+/// A checked value, which serde turns into its type.
 pub(crate) type Node = Located<Value>;
 
 /// What a [`Node`] holds.

@@ -1,72 +1,96 @@
 //! Settings: the run-time choices of one trial, with llama-bench's names and defaults.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use strum::{Display, IntoStaticStr, VariantNames};
 
 /// Number format of the K or the V cache, by ggml's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantNames,
+    ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are ggml's own type names")]
 pub enum CacheType {
     F32,
     #[default]
     F16,
     Bf16,
+    #[value(name = "q8_0")]
     Q8_0,
+    #[value(name = "q4_0")]
     Q4_0,
+    #[value(name = "q4_1")]
     Q4_1,
     #[serde(rename = "iq4_nl")]
+    #[strum(serialize = "iq4_nl")]
+    #[value(name = "iq4_nl")]
     Iq4Nl,
+    #[value(name = "q5_0")]
     Q5_0,
+    #[value(name = "q5_1")]
     Q5_1,
 }
 
-impl CacheType {
-    /// All types, in the order in which an error lists them.
-    pub const ALL: [Self; 9] = [
-        Self::F32,
-        Self::F16,
-        Self::Bf16,
-        Self::Q8_0,
-        Self::Q4_0,
-        Self::Q4_1,
-        Self::Iq4Nl,
-        Self::Q5_0,
-        Self::Q5_1,
-    ];
-
-    /// ggml's name of the type.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Q8_0 => "q8_0",
-            Self::Q4_0 => "q4_0",
-            Self::Q4_1 => "q4_1",
-            Self::Iq4Nl => "iq4_nl",
-            Self::Q5_0 => "q5_0",
-            Self::Q5_1 => "q5_1",
-        }
-    }
-}
-
 /// Whether attention runs as one fused operation. `Auto` leaves it to llama.cpp, per device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "self-explanatory")]
 pub enum FlashAttention {
+    // The numbers are those of older versions of llama-bench.
     #[default]
+    #[value(alias = "-1")]
     Auto,
+    #[value(aliases = ["1", "true"])]
     On,
+    #[value(aliases = ["0", "false"])]
     Off,
 }
 
 /// How a model is divided over several GPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "llama.cpp's own names")]
 pub enum SplitMode {
     None,
@@ -148,54 +172,42 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
+    #[must_use]
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
+        let values = |of: &Self| {
+            [
+                ("t", of.threads.map_or_else(String::new, |threads| threads.to_string())),
+                ("ngl", of.gpu_layers.to_string()),
+                ("fa", of.flash_attention.to_string()),
+                ("b", of.batch.to_string()),
+                ("ub", of.ubatch.to_string()),
+                ("ctk", <&str>::from(of.cache_type_k).to_owned()),
+                ("ctv", <&str>::from(of.cache_type_v).to_owned()),
+                ("sm", of.split_mode.to_string()),
+                ("mg", of.main_gpu.to_string()),
+                ("nkvo", u8::from(!of.kv_offload).to_string()),
+                ("mmap", u8::from(of.mmap).to_string()),
+            ]
+        };
+        let values = values(self).into_iter().zip(values(&Self::default()));
+        let other = values.filter(|(own, default)| own != default).map(|(own, _)| own);
+        other.chain(self.swa_full.then(|| ("swa-full", String::new()))).collect()
+    }
+}
+
 impl fmt::Display for Settings {
-    /// Shows only what differs from the defaults, in llama-bench's spelling: `t=4 fa=on`.
+    /// Shows only what differs from the defaults: `t=4 fa=on`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let default = Self::default();
-        let mut parts: Vec<String> = Vec::new();
-        if let Some(threads) = self.threads {
-            parts.push(format!("t={threads}"));
-        }
-        if self.gpu_layers != default.gpu_layers {
-            parts.push(format!("ngl={}", self.gpu_layers));
-        }
-        match self.flash_attention {
-            FlashAttention::Auto => {}
-            FlashAttention::On => parts.push("fa=on".to_owned()),
-            FlashAttention::Off => parts.push("fa=off".to_owned()),
-        }
-        if self.batch != default.batch {
-            parts.push(format!("b={}", self.batch));
-        }
-        if self.ubatch != default.ubatch {
-            parts.push(format!("ub={}", self.ubatch));
-        }
-        if self.cache_type_k != default.cache_type_k {
-            parts.push(format!("ctk={}", self.cache_type_k.name()));
-        }
-        if self.cache_type_v != default.cache_type_v {
-            parts.push(format!("ctv={}", self.cache_type_v.name()));
-        }
-        match self.split_mode {
-            SplitMode::Layer => {}
-            SplitMode::None => parts.push("sm=none".to_owned()),
-            SplitMode::Row => parts.push("sm=row".to_owned()),
-        }
-        if self.main_gpu != default.main_gpu {
-            parts.push(format!("mg={}", self.main_gpu));
-        }
-        if !self.kv_offload {
-            parts.push("nkvo=1".to_owned());
-        }
-        if !self.mmap {
-            parts.push("mmap=0".to_owned());
-        }
-        if self.swa_full {
-            parts.push("swa-full".to_owned());
-        }
-        if parts.is_empty() {
+        let changed = self.changed();
+        let parts = changed.iter().map(|(flag, value)| match value.as_str() {
+            "" => (*flag).to_owned(),
+            value => format!("{flag}={value}"),
+        });
+        if changed.is_empty() {
             return formatter.pad("defaults");
         }
-        formatter.pad(&parts.join(" "))
+        formatter.pad(&parts.collect::<Vec<_>>().join(" "))
     }
 }

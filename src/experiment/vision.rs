@@ -1,5 +1,5 @@
-//! Models that see: their projectors, the tasks that need one, and what a build without pictures leaves
-//! out.
+//! Multimodal models: their projectors, the tasks that need one, and the models that a build without
+//! pictures leaves out.
 
 use super::diagnostic::Problem;
 use super::expand::Origin;

@@ -2,7 +2,6 @@
 
 use super::*;
 
-#[cfg(unix)]
 #[test]
 fn a_pipe_is_written_to_if_someone_reads_it_and_waits_for_nobody_for_ever() {
     use std::io::{Read as _, Write as _};
@@ -29,7 +28,6 @@ fn what_is_no_regular_file_is_refused_before_it_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(folder.path()).unwrap_err().to_string();
     assert_eq!(error, "it is a folder, not a regular file");
-    #[cfg(unix)]
     {
         let socket = folder.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -50,7 +48,6 @@ fn an_input_is_known_by_every_name() {
     assert_eq!(input_at(&path("input")), None, "it was not read yet");
     open(&path("input")).unwrap();
     fs::hard_link(path("input"), path("hard")).unwrap();
-    #[cfg(unix)]
     std::os::unix::fs::symlink("input", path("soft")).unwrap();
     for name in ["input", "hard", "soft", "../"] {
         let named = folder.path().join(name);
@@ -65,7 +62,6 @@ fn an_input_is_known_by_every_name() {
 }
 
 #[test]
-#[cfg(unix)]
 fn links_are_followed_to_what_is_written() {
     use std::os::unix::fs::symlink;
     let folder = tempfile::tempdir().unwrap();

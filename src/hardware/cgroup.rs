@@ -80,9 +80,10 @@ impl Groups {
         groups
     }
 
-    fn none(&self) -> Option<String> {
-        (self.unified.is_empty() && self.cpu.is_empty() && self.memory.is_empty())
-            .then(|| "no control groups are mounted".to_owned())
+    /// Why there is no limit.
+    fn no_limit(&self) -> String {
+        let none = self.unified.is_empty() && self.cpu.is_empty() && self.memory.is_empty();
+        if none { "no control groups are mounted" } else { "no limit is set" }.to_owned()
     }
 
     fn cpu_quota(&self, root: &SystemRoot) -> Finding<f64> {
@@ -96,7 +97,7 @@ impl Groups {
             cores(quota, root.number(folder.join("cpu.cfs_period_us")).ok()?)
         });
         let least = new.chain(old).reduce(f64::min);
-        Finding::from_option(least, || self.none().unwrap_or_else(|| "no limit is set".to_owned()))
+        Finding::from_option(least, || self.no_limit())
     }
 
     fn memory_limit(&self, root: &SystemRoot) -> Finding<u64> {
@@ -107,10 +108,10 @@ impl Groups {
             folders.iter().filter_map(move |folder| root.number::<u64>(folder.join(name)).ok())
         });
         let least = limits.filter(|&limit| limit < NO_LIMIT).min();
-        Finding::from_option(least, || self.none().unwrap_or_else(|| "no limit is set".to_owned()))
+        Finding::from_option(least, || self.no_limit())
     }
 
-    /// How often and how long the processor quota has stopped the process's group so far; `None`
+    /// How often, and for how long, the processor quota has stopped the process's group so far; `None`
     /// if no group has a quota.
     pub(super) fn stops(&self, root: &SystemRoot) -> Option<QuotaStops> {
         let folders = self.unified.iter().chain(&self.cpu);

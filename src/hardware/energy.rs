@@ -26,7 +26,9 @@ pub struct EnergyZone {
 
 /// Lists the energy counters of processor and memory.
 pub fn energy_zones(root: &SystemRoot) -> Finding<Vec<EnergyZone>> {
-    let folders = zone_folders(root);
+    let mut folders = root.names(ZONE_FOLDER);
+    // `intel-rapl` alone is the control type, and `intel-rapl-mmio:0` is the package counted twice.
+    folders.retain(|folder| folder.starts_with("intel-rapl:"));
     let zones: Vec<EnergyZone> =
         folders.into_iter().filter_map(|folder| zone(root, folder)).collect();
     if !zones.is_empty() {
@@ -43,13 +45,6 @@ pub fn energy_zones(root: &SystemRoot) -> Finding<Vec<EnergyZone>> {
              machines, whose host keeps them)"
         )
     })
-}
-
-fn zone_folders(root: &SystemRoot) -> Vec<String> {
-    let mut folders = root.names(ZONE_FOLDER);
-    // `intel-rapl` alone is the control type, and `intel-rapl-mmio:0` is the package counted twice.
-    folders.retain(|folder| folder.starts_with("intel-rapl:"));
-    folders
 }
 
 fn zone(root: &SystemRoot, folder: String) -> Option<EnergyZone> {
@@ -95,18 +90,12 @@ struct MeteredZone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EnergyReading {
     /// Since the meter was made, microjoules.
-    microjoules: u64,
-    /// How often an amount could not be told, because a reading failed or a counter went backwards.
-    gaps: u32,
+    pub(super) microjoules: u64,
+    /// Number of readings whose amount is unknown: one failed, or a counter went backwards.
+    pub(super) gaps: u32,
 }
 
 impl EnergyReading {
-    /// A reading that no meter made.
-    #[cfg(test)]
-    pub(super) fn of(microjoules: u64, gaps: u32) -> Self {
-        Self { microjoules, gaps }
-    }
-
     /// Joules since an earlier reading; `None` if an amount in between is unknown.
     pub(super) fn joules_since(self, earlier: Self) -> Option<f64> {
         let microjoules = self.microjoules.checked_sub(earlier.microjoules)?;

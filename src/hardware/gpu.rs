@@ -69,15 +69,16 @@ impl Gpus {
     /// Finds the machine's graphics processors.
     pub fn read(root: &SystemRoot) -> Self {
         let on_bus = bus_devices(root);
-        let library = nvml::library();
-        let missing = |reason: &str| absence(reason, &on_bus);
-        let (nvidia, driver, cuda) = match library {
+        let (nvidia, driver, cuda) = match nvml::library() {
             Ok(library) => (library.gpus(), library.driver(), library.cuda()),
-            Err(reason) => (
-                Finding::Missing(missing(reason)),
-                Finding::Missing(missing(reason)),
-                Finding::Missing(missing(reason)),
-            ),
+            Err(reason) => {
+                let why = absence(reason, &on_bus);
+                (
+                    Finding::Missing(why.clone()),
+                    Finding::Missing(why.clone()),
+                    Finding::Missing(why),
+                )
+            }
         };
         Self { nvidia, driver, cuda, on_bus }
     }

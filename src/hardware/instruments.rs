@@ -19,7 +19,8 @@ pub(super) struct Instruments {
     energy: Option<EnergyMeter>,
     sensors: Sensors,
     gpus: Option<Box<dyn GpuSource>>,
-    subject: Subject,
+    /// What stays the same while the worker lives.
+    pub(super) subject: Subject,
     opened: Instant,
 }
 
@@ -53,11 +54,6 @@ impl Instruments {
             subject,
             opened: Instant::now(),
         }
-    }
-
-    /// What stays the same while the worker lives.
-    pub(super) fn subject(&self) -> &Subject {
-        &self.subject
     }
 
     /// Looks at the worker.

@@ -51,24 +51,17 @@ impl Memory {
     /// Reads what kernel and firmware tell about memory.
     pub fn read(root: &SystemRoot) -> Self {
         Self {
-            total_bytes: meminfo(root, "MemTotal", sysinfo::System::total_memory),
-            available_bytes: meminfo(root, "MemAvailable", sysinfo::System::available_memory),
-            swap_bytes: meminfo(root, "SwapTotal", sysinfo::System::total_swap),
+            total_bytes: meminfo(root, "MemTotal"),
+            available_bytes: meminfo(root, "MemAvailable"),
+            swap_bytes: meminfo(root, "SwapTotal"),
             modules: modules(root),
             nodes: nodes(root),
         }
     }
 }
 
-/// A line of `/proc/meminfo` in bytes; on systems without one, what `fallback` says.
-fn meminfo(root: &SystemRoot, key: &str, fallback: fn(&sysinfo::System) -> u64) -> Finding<u64> {
-    if !cfg!(target_os = "linux") {
-        let system = sysinfo::System::new().map(|mut system| {
-            system.refresh_memory();
-            fallback(&system)
-        });
-        return Finding::from(system);
-    }
+/// A line of `/proc/meminfo` in bytes.
+fn meminfo(root: &SystemRoot, key: &str) -> Finding<u64> {
     let text = match root.text("/proc/meminfo") {
         Ok(text) => text,
         Err(failure) => return Finding::Missing(failure.to_string()),

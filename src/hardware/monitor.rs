@@ -11,9 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often a worker is looked at unless asked otherwise.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
-
 /// How often sensors and GPUs are looked at, at most.
 const SENSOR_INTERVAL: Duration = Duration::from_secs(1);
 const GPU_INTERVAL: Duration = Duration::from_millis(200);
@@ -136,7 +133,7 @@ impl<P> Watch<P> {
         }
         let counters = self.instruments.counters();
         if let Some((label, recorder)) = self.phase.take() {
-            let usage = recorder.finish(at, &counters, self.instruments.subject());
+            let usage = recorder.finish(at, &counters, &self.instruments.subject);
             self.finished.push((label, usage));
         }
         self.phase = next.map(|label| (label, PhaseRecorder::new(at, counters)));
@@ -161,7 +158,7 @@ impl<P> Watch<P> {
             let before = self.instruments.own_cpu_time();
             let readings = self.instruments.gpus();
             if let Some((_, recorder)) = &mut self.phase {
-                recorder.add_gpus(self.instruments.subject(), &readings);
+                recorder.add_gpus(&self.instruments.subject, &readings);
             }
             self.gpus.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }

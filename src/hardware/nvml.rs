@@ -74,10 +74,11 @@ impl Library {
 
 /// Why the library cannot be used, in words.
 fn unusable(error: &NvmlError) -> String {
-    let name = if cfg!(windows) { "nvml.dll" } else { "libnvidia-ml.so.1" };
     match error {
-        NvmlError::LibloadingError(_) => format!("NVIDIA's library {name} is not installed"),
-        other => format!("NVIDIA's library {name} does not start: {other}"),
+        NvmlError::LibloadingError(_) => {
+            "NVIDIA's library libnvidia-ml.so.1 is not installed".to_owned()
+        }
+        other => format!("NVIDIA's library libnvidia-ml.so.1 does not start: {other}"),
     }
 }
 

@@ -67,18 +67,13 @@ impl Machine {
 }
 
 fn operating_system(root: &SystemRoot) -> String {
-    if !cfg!(target_os = "linux") {
-        let system =
-            sysinfo::System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.into());
-        let kernel = sysinfo::System::kernel_version();
-        return kernel.map_or(system.clone(), |kernel| format!("{system}, kernel {kernel}"));
-    }
     let release = root.text("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let name = name.map(|name| name.trim_matches(['"', '\'']).to_owned());
     let kernel = root.text("/proc/sys/kernel/osrelease").map(|kernel| format!("Linux {kernel}"));
     let parts: Vec<String> = name.into_iter().chain(kernel.ok()).collect();
-    if parts.is_empty() { "Linux".to_owned() } else { parts.join(", ") }
+    let unnamed = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
+    if parts.is_empty() { unnamed.to_owned() } else { parts.join(", ") }
 }
 
 fn virtualization(root: &SystemRoot) -> Finding<String> {
@@ -116,7 +111,6 @@ mod tests {
         assert!(!machine.operating_system.is_empty());
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn the_system_is_named_as_far_as_it_tells() {
         let tree = Tree::new(&[]);

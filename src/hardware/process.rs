@@ -1,9 +1,11 @@
 //! What one process and the whole machine have used so far.
 //!
-//! On Linux the files are opened once and read again in place: one system call each, and they keep
-//! meaning the same process even if its id is given to another. Elsewhere the crate `sysinfo` asks.
+//! Files are opened once and read again in place: one system call each, and they keep
+//! meaning the same process even if its id is given to another.
 
 use crate::hardware::root::SystemRoot;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -28,18 +30,24 @@ pub(super) struct MachineLoad {
 }
 
 impl MachineLoad {
-    /// Seconds of all processors together that a number of ticks are.
+    /// What there was since an earlier reading; `None` if that is nothing, or a counter went backwards.
+    pub(super) fn since(self, earlier: Self) -> Option<Self> {
+        Some(Self {
+            busy: self.busy.checked_sub(earlier.busy)?,
+            stolen: self.stolen.checked_sub(earlier.stolen)?,
+            total: self.total.checked_sub(earlier.total).filter(|&total| total > 0)?,
+        })
+    }
+
+    /// Seconds that a number of ticks are.
     pub(super) fn seconds(ticks: u64) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a phase has few ticks, a second 100")]
-        let (ticks, per_second) = (ticks as f64, platform::ticks_per_second() as f64);
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53 ticks for 2 million years")]
+        let (ticks, per_second) = (ticks as f64, rustix::param::clock_ticks_per_second() as f64);
         ticks / per_second
     }
 }
 
-/// A process to look at, whether it exists or not.
-pub(super) use platform::ProcessFiles;
-
-/// The whole machine's processor time, if the system tells it.
+/// The whole machine's processor time; `None` without a readable `/proc/stat`.
 pub(super) fn machine_load(root: &SystemRoot) -> Option<MachineLoad> {
     parse_load(&root.text("/proc/stat").ok()?)
 }
@@ -59,169 +67,61 @@ fn parse_load(text: &str) -> Option<MachineLoad> {
     Some(MachineLoad { busy, stolen, total: sum(&[busy, idle, io_wait, stolen]) })
 }
 
-#[cfg(target_os = "linux")]
-mod platform {
-    use super::{ProcessReading, SystemRoot};
-    use std::fs::File;
-    use std::os::unix::fs::FileExt;
+/// The open files of a process, whether it exists or not.
+#[derive(Debug)]
+pub(super) struct ProcessFiles {
+    files: Option<(File, File)>,
+    buffer: Vec<u8>,
+}
 
-    pub(super) fn ticks_per_second() -> u64 {
-        rustix::param::clock_ticks_per_second()
+impl ProcessFiles {
+    /// Opens the files of a process; if there is no such process, all readings are `None`.
+    pub(super) fn open(root: &SystemRoot, pid: u32) -> Self {
+        let open = |name| File::open(root.locate(format!("/proc/{pid}/{name}"))).ok();
+        // `status` has about 1.5 KB, more on machines whose list of processors is long.
+        Self { files: open("stat").zip(open("status")), buffer: vec![0; 8192] }
     }
 
-    /// The open files of a process.
-    #[derive(Debug)]
-    pub(in crate::hardware) struct ProcessFiles {
-        files: Option<(File, File)>,
-        ticks_per_second: f64,
-        buffer: Vec<u8>,
-    }
-
-    impl ProcessFiles {
-        /// Opens the files of a process; if there is no such process, all readings are `None`.
-        pub(in crate::hardware) fn open(root: &SystemRoot, pid: u32) -> Self {
-            let open = |name| File::open(root.locate(format!("/proc/{pid}/{name}"))).ok();
-            #[expect(clippy::cast_precision_loss, reason = "100 on every common system")]
-            let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-            // `status` has about 1.5 KB, more on machines whose list of processors is long.
-            Self {
-                files: open("stat").zip(open("status")),
-                ticks_per_second,
-                buffer: vec![0; 8192],
-            }
-        }
-
-        /// Looks at the process; `None` if it is gone.
-        pub(in crate::hardware) fn read(&mut self) -> Option<ProcessReading> {
-            let (stat, status) = self.files.as_ref()?;
-            let length = stat.read_at(&mut self.buffer, 0).ok()?;
-            let ticks = cpu_ticks(self.buffer.get(..length)?)?;
-            let length = status.read_at(&mut self.buffer, 0).ok()?;
-            // Since Linux 6.2 memory may lack what each processor has not added up yet, about 128 KiB
-            // per processor on small machines. Exact sums (smaps) cost far more than they are worth.
-            let status = self.buffer.get(..length)?;
-            #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 2 million years")]
-            let cpu_seconds = ticks as f64 / self.ticks_per_second;
-            Some(ProcessReading {
-                cpu_seconds,
-                rss_bytes: status_bytes(status, b"VmRSS:"),
-                peak_rss_bytes: status_bytes(status, b"VmHWM:"),
-            })
-        }
-    }
-
-    /// Processor time in `/proc/PID/stat`: fields 14 and 15, user and system.
-    ///
-    /// The second field is the program's name in parentheses and may hold anything, more
-    /// parentheses included; the last one ends it. Source: `proc_pid_stat(5)`.
-    fn cpu_ticks(stat: &[u8]) -> Option<u64> {
-        let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-        let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
-        let mut fields = rest.split_ascii_whitespace().skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        user.checked_add(fields.next()?.parse().ok()?)
-    }
-
-    /// Bytes from a line of `/proc/PID/status` such as `VmRSS:   123 kB`.
-    fn status_bytes(status: &[u8], key: &[u8]) -> Option<u64> {
-        let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(key))?;
-        let value = std::str::from_utf8(line).ok()?.trim().strip_suffix("kB")?;
-        value.trim().parse::<u64>().ok()?.checked_mul(1024)
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-        use crate::hardware::root::fixture::Tree;
-
-        const STAT: &str =
-            "7 (a) b) (c) R 1 1 1 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 1 3 363";
-
-        #[test]
-        fn a_name_full_of_parentheses_does_not_shift_the_fields() {
-            let tree = Tree::new(&[
-                ("/proc/7/stat", STAT),
-                ("/proc/7/status", "Name:\ta) b) (c\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"),
-            ]);
-            let mut files = ProcessFiles::open(&tree.root(), 7);
-            let reading = files.read().unwrap();
-            let ticks = reading.cpu_seconds * files.ticks_per_second;
-            assert!((ticks - 300.0).abs() < 1e-6, "{ticks}");
-            assert_eq!(reading.rss_bytes, Some(1 << 20));
-            assert_eq!(reading.peak_rss_bytes, Some(2 << 20));
-        }
-
-        #[test]
-        fn a_process_that_ended_but_was_not_waited_for_has_no_memory() {
-            let tree =
-                Tree::new(&[("/proc/7/stat", STAT), ("/proc/7/status", "State: Z (zombie)\n")]);
-            let reading = ProcessFiles::open(&tree.root(), 7).read().unwrap();
-            assert_eq!((reading.rss_bytes, reading.peak_rss_bytes), (None, None));
-        }
-
-        #[test]
-        fn hostile_files_yield_nothing() {
-            let negative = STAT.replace("250", "-250");
-            let overflow = STAT.replace("250", "18446744073709551615");
-            for stat in ["", ")", "7 (x) R", "no parentheses", negative.as_str(), overflow.as_str()]
-            {
-                let tree = Tree::new(&[("/proc/7/stat", stat), ("/proc/7/status", "VmRSS: -1 kB")]);
-                assert_eq!(ProcessFiles::open(&tree.root(), 7).read(), None, "{stat}");
-            }
-            assert_eq!(ProcessFiles::open(&Tree::new(&[]).root(), 7).read(), None);
-            assert_eq!(status_bytes(b"VmRSS: 99999999999999999999 kB", b"VmRSS:"), None);
-            assert_eq!(status_bytes(b"VmRSS: \xff kB", b"VmRSS:"), None);
-        }
+    /// Looks at the process; `None` if it is gone.
+    pub(super) fn read(&mut self) -> Option<ProcessReading> {
+        let (stat, status) = self.files.as_ref()?;
+        let length = stat.read_at(&mut self.buffer, 0).ok()?;
+        let ticks = cpu_ticks(self.buffer.get(..length)?)?;
+        let length = status.read_at(&mut self.buffer, 0).ok()?;
+        // Since Linux 6.2 memory may lack what each processor has not added up yet, about 128 KiB
+        // per processor on small machines. Exact sums (smaps) cost far more than they are worth.
+        let status = self.buffer.get(..length)?;
+        Some(ProcessReading {
+            cpu_seconds: MachineLoad::seconds(ticks),
+            rss_bytes: status_bytes(status, b"VmRSS:"),
+            peak_rss_bytes: status_bytes(status, b"VmHWM:"),
+        })
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod platform {
-    use super::{ProcessReading, SystemRoot};
-    use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+/// Processor time in `/proc/PID/stat`: fields 14 and 15, user and system.
+///
+/// The second field is the program's name in parentheses and may hold anything, more
+/// parentheses included; the last one ends it. Source: `proc_pid_stat(5)`.
+fn cpu_ticks(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    user.checked_add(fields.next()?.parse().ok()?)
+}
 
-    /// The machine's time is not counted in ticks here.
-    pub(super) fn ticks_per_second() -> u64 {
-        1
-    }
-
-    /// A process, asked about through `sysinfo`.
-    #[derive(Debug)]
-    pub(in crate::hardware) struct ProcessFiles {
-        system: Option<System>,
-        pid: Pid,
-        peak_rss_bytes: Option<u64>,
-    }
-
-    impl ProcessFiles {
-        /// Prepares to ask about a process.
-        pub(in crate::hardware) fn open(_: &SystemRoot, pid: u32) -> Self {
-            Self { system: System::new().ok(), pid: Pid::from_u32(pid), peak_rss_bytes: None }
-        }
-
-        /// Looks at the process; `None` if it is gone.
-        pub(in crate::hardware) fn read(&mut self) -> Option<ProcessReading> {
-            let wanted = ProcessRefreshKind::nothing().with_cpu().with_memory();
-            let pids = [self.pid];
-            let system = self.system.as_mut()?;
-            system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted);
-            let process = system.process(self.pid)?;
-            let rss_bytes = process.memory();
-            self.peak_rss_bytes = self.peak_rss_bytes.max(Some(rss_bytes));
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-            let cpu_seconds = process.accumulated_cpu_time() as f64 / 1e3;
-            Some(ProcessReading {
-                cpu_seconds,
-                rss_bytes: Some(rss_bytes),
-                peak_rss_bytes: self.peak_rss_bytes,
-            })
-        }
-    }
+/// Bytes from a line of `/proc/PID/status` such as `VmRSS:   123 kB`.
+fn status_bytes(status: &[u8], key: &[u8]) -> Option<u64> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+    let value = std::str::from_utf8(line).ok()?.trim().strip_suffix("kB")?;
+    value.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hardware::root::fixture::Tree;
 
     #[test]
     fn the_machines_time_is_split_into_busy_stolen_and_the_rest() {
@@ -238,5 +138,40 @@ mod tests {
         }
         let most = format!("cpu {}", [u64::MAX.to_string().as_str(); 8].join(" "));
         assert_eq!(parse_load(&most).unwrap().total, u64::MAX);
+    }
+
+    const STAT: &str = "7 (a) b) (c) R 1 1 1 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 1 3 363";
+
+    #[test]
+    fn a_name_full_of_parentheses_does_not_shift_the_fields() {
+        let tree = Tree::new(&[
+            ("/proc/7/stat", STAT),
+            ("/proc/7/status", "Name:\ta) b) (c\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"),
+        ]);
+        let mut files = ProcessFiles::open(&tree.root(), 7);
+        let reading = files.read().unwrap();
+        assert_eq!(reading.cpu_seconds.to_bits(), MachineLoad::seconds(300).to_bits());
+        assert_eq!(reading.rss_bytes, Some(1 << 20));
+        assert_eq!(reading.peak_rss_bytes, Some(2 << 20));
+    }
+
+    #[test]
+    fn a_process_that_ended_but_was_not_waited_for_has_no_memory() {
+        let tree = Tree::new(&[("/proc/7/stat", STAT), ("/proc/7/status", "State: Z (zombie)\n")]);
+        let reading = ProcessFiles::open(&tree.root(), 7).read().unwrap();
+        assert_eq!((reading.rss_bytes, reading.peak_rss_bytes), (None, None));
+    }
+
+    #[test]
+    fn hostile_files_yield_nothing() {
+        let negative = STAT.replace("250", "-250");
+        let overflow = STAT.replace("250", "18446744073709551615");
+        for stat in ["", ")", "7 (x) R", "no parentheses", negative.as_str(), overflow.as_str()] {
+            let tree = Tree::new(&[("/proc/7/stat", stat), ("/proc/7/status", "VmRSS: -1 kB")]);
+            assert_eq!(ProcessFiles::open(&tree.root(), 7).read(), None, "{stat}");
+        }
+        assert_eq!(ProcessFiles::open(&Tree::new(&[]).root(), 7).read(), None);
+        assert_eq!(status_bytes(b"VmRSS: 99999999999999999999 kB", b"VmRSS:"), None);
+        assert_eq!(status_bytes(b"VmRSS: \xff kB", b"VmRSS:"), None);
     }
 }

@@ -89,12 +89,6 @@ impl Processor {
             boost: boost(root),
         }
     }
-
-    /// The names of ggml's features that are present.
-    pub fn present_features(&self) -> impl Iterator<Item = &str> {
-        let features = self.features.known().map(Vec::as_slice).unwrap_or_default();
-        features.iter().filter(|feature| feature.present).map(|feature| feature.name.as_str())
-    }
 }
 
 /// `/proc/cpuinfo`: one block of keys and values for each logical processor.
@@ -124,18 +118,8 @@ fn name(root: &SystemRoot, blocks: &[Block]) -> Option<String> {
     let board = root.text("/sys/firmware/devicetree/base/model").ok();
     match (part, board) {
         (Some(part), Some(board)) => Some(format!("{part} ({board})")),
-        (part, board) => part.or(board).or_else(name_elsewhere),
+        (part, board) => part.or(board),
     }
-}
-
-/// The name on systems without `/proc/cpuinfo`.
-fn name_elsewhere() -> Option<String> {
-    if cfg!(target_os = "linux") {
-        return None;
-    }
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
-    system.cpus().first().map(|cpu| cpu.brand().trim().to_owned())
 }
 
 /// The name of an ARM core by the number in its identification register.
@@ -186,13 +170,7 @@ fn physical_cores(root: &SystemRoot, blocks: &[Block]) -> Option<u32> {
             Some(format!("{} {}", block.get("physical id")?, block.get("core id")?))
         }));
     }
-    if !cores.is_empty() {
-        return u32::try_from(cores.len()).ok();
-    }
-    if cfg!(target_os = "linux") {
-        return None;
-    }
-    sysinfo::System::physical_core_count().ok().and_then(|count| u32::try_from(count).ok())
+    u32::try_from(cores.len()).ok().filter(|&count| count > 0)
 }
 
 /// ggml's name of a feature and the kernel's, by the key under which the kernel lists them.
@@ -241,7 +219,7 @@ fn features(blocks: &[Block]) -> Option<Vec<Feature>> {
         });
         return Some(features.collect());
     }
-    native_features()
+    None
 }
 
 fn words(text: &str) -> BTreeSet<String> {
@@ -252,43 +230,6 @@ fn words(text: &str) -> BTreeSet<String> {
 fn single_letters(isa: &str) -> BTreeSet<String> {
     let base = isa.split('_').next().unwrap_or_default();
     base.trim_start_matches("rv64").trim_start_matches("rv32").chars().map(String::from).collect()
-}
-
-/// What the standard library detects, for systems without `/proc/cpuinfo`.
-#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
-fn native_features() -> Option<Vec<Feature>> {
-    let found = [
-        ("SSE3", std::is_x86_feature_detected!("sse3")),
-        ("SSSE3", std::is_x86_feature_detected!("ssse3")),
-        ("AVX", std::is_x86_feature_detected!("avx")),
-        ("AVX2", std::is_x86_feature_detected!("avx2")),
-        ("F16C", std::is_x86_feature_detected!("f16c")),
-        ("FMA", std::is_x86_feature_detected!("fma")),
-        ("BMI2", std::is_x86_feature_detected!("bmi2")),
-        ("AVX512", std::is_x86_feature_detected!("avx512f")),
-        ("AVX512_VBMI", std::is_x86_feature_detected!("avx512vbmi")),
-        ("AVX512_VNNI", std::is_x86_feature_detected!("avx512vnni")),
-    ];
-    Some(found.map(|(name, present)| Feature { name: name.to_owned(), present }).to_vec())
-}
-
-/// What the standard library detects, for systems without `/proc/cpuinfo`.
-#[cfg(all(target_arch = "aarch64", not(target_os = "linux")))]
-fn native_features() -> Option<Vec<Feature>> {
-    let found = [
-        ("NEON", std::arch::is_aarch64_feature_detected!("neon")),
-        ("FP16_VA", std::arch::is_aarch64_feature_detected!("fp16")),
-        ("DOTPROD", std::arch::is_aarch64_feature_detected!("dotprod")),
-        ("MATMUL_INT8", std::arch::is_aarch64_feature_detected!("i8mm")),
-        ("SVE", std::arch::is_aarch64_feature_detected!("sve")),
-    ];
-    Some(found.map(|(name, present)| Feature { name: name.to_owned(), present }).to_vec())
-}
-
-/// On Linux the kernel's list is the only source, so that tests do not see the machine they run on.
-#[cfg(any(target_os = "linux", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn native_features() -> Option<Vec<Feature>> {
-    None
 }
 
 fn caches(root: &SystemRoot) -> Finding<Vec<Cache>> {

@@ -24,7 +24,7 @@ const STOLEN_SHARE: f64 = 0.02;
 /// Processor time that other programs took above this fraction of the machine's is worth telling.
 const OTHERS_SHARE: f64 = 0.1;
 
-/// Processor time from which that can be told, seconds: it is counted in steps of a hundredth on each processor.
+/// Least processor time for such a share, seconds: the kernel counts in steps of 10 ms per processor.
 const SHORTEST_SHARED_SECONDS: f64 = 0.4;
 
 /// Counters that only rise; a phase is the difference of two.
@@ -72,28 +72,24 @@ impl ClockHistory {
 pub(super) struct PhaseRecorder {
     started: Instant,
     at_start: Counters,
-    samples: u32,
+    /// What is noted look by look; the rest is filled in at the end.
+    usage: Usage,
     /// The first and the last look at which the worker was there.
     first: Option<(Instant, ProcessReading)>,
     latest: Option<(Instant, ProcessReading)>,
-    max_rss_bytes: Option<u64>,
     /// Processor time of the worker at the last look at the sensors.
     sensed: Option<(Instant, f64)>,
-    min_mean_mhz: Option<f64>,
     /// The deepest drop of the clock: from, to.
     clock_drop: Option<(f64, f64)>,
-    max_celsius: Option<f64>,
     gpus: Vec<GpuRecord>,
-    throttling: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct GpuRecord {
     utilization: Mean,
     power_watts: Mean,
-    max_worker_memory_bytes: Option<u64>,
-    max_memory_bytes: Option<u64>,
-    max_celsius: Option<f64>,
+    /// What is highest of all looks.
+    usage: GpuUsage,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,16 +116,12 @@ impl PhaseRecorder {
     pub(super) fn new(started: Instant, at_start: Counters) -> Self {
         let mut recorder = Self {
             started,
-            samples: 0,
+            usage: Usage::default(),
             first: None,
             latest: None,
-            max_rss_bytes: None,
             sensed: at_start.process.map(|process| (at_start.at, process.cpu_seconds)),
-            min_mean_mhz: None,
             clock_drop: None,
-            max_celsius: None,
             gpus: vec![GpuRecord::default(); at_start.gpus.len()],
-            throttling: Vec::new(),
             at_start,
         };
         if let Some(process) = recorder.at_start.process {
@@ -140,22 +132,23 @@ impl PhaseRecorder {
 
     /// Takes a look at the worker; `None` if it is gone.
     pub(super) fn add_process(&mut self, at: Instant, reading: Option<ProcessReading>) {
-        self.samples = self.samples.saturating_add(1);
+        self.usage.samples = self.usage.samples.saturating_add(1);
         if let Some(reading) = reading {
             self.note_process(at, reading);
         }
     }
 
     fn note_process(&mut self, at: Instant, reading: ProcessReading) {
-        self.max_rss_bytes = self.max_rss_bytes.max(reading.rss_bytes);
+        self.usage.max_rss_bytes = self.usage.max_rss_bytes.max(reading.rss_bytes);
         self.first.get_or_insert((at, reading));
         self.latest = Some((at, reading));
     }
 
     /// Takes a look at the processor's sensors.
     pub(super) fn add_sensors(&mut self, reading: &SensorReading, clocks: &mut ClockHistory) {
-        self.min_mean_mhz = least(self.min_mean_mhz, reading.mean_mhz);
-        self.max_celsius = greatest(self.max_celsius, reading.celsius);
+        let usage = &mut self.usage;
+        usage.min_cpu_mhz = least(usage.min_cpu_mhz, reading.mean_mhz);
+        usage.max_cpu_celsius = greatest(usage.max_cpu_celsius, reading.celsius);
         let cores = self.cores_since_last_sensing().filter(|&cores| cores > BUSY_CORES);
         if let Some((cores, mhz)) = cores.zip(reading.fastest_mhz)
             && let Some(highest) = clocks.dropped_from(cores, mhz)
@@ -178,25 +171,24 @@ impl PhaseRecorder {
     /// Takes a look at the GPUs.
     pub(super) fn add_gpus(&mut self, subject: &Subject, readings: &[GpuReading]) {
         for (index, reading) in readings.iter().enumerate() {
-            let Some(record) = self.gpus.get_mut(index) else { break };
-            record.utilization.add(reading.utilization);
-            record.power_watts.add(reading.power_watts);
-            record.max_memory_bytes = record.max_memory_bytes.max(reading.memory_bytes);
-            record.max_celsius = greatest(record.max_celsius, reading.celsius);
-            let baseline = subject.gpu_baselines.get(index);
-            let worker = baseline.and_then(|baseline| baseline.worker_memory(reading, subject.pid));
-            record.max_worker_memory_bytes = record.max_worker_memory_bytes.max(worker);
-        }
-        for (index, reading) in readings.iter().enumerate() {
             for sign in &reading.throttling {
                 self.note(&format!("GPU {index} {sign}"));
             }
+            let Some(record) = self.gpus.get_mut(index) else { continue };
+            record.utilization.add(reading.utilization);
+            record.power_watts.add(reading.power_watts);
+            let usage = &mut record.usage;
+            usage.max_memory_bytes = usage.max_memory_bytes.max(reading.memory_bytes);
+            usage.max_celsius = greatest(usage.max_celsius, reading.celsius);
+            let baseline = subject.gpu_baselines.get(index);
+            let worker = baseline.and_then(|baseline| baseline.worker_memory(reading, subject.pid));
+            usage.max_worker_memory_bytes = usage.max_worker_memory_bytes.max(worker);
         }
     }
 
     fn note(&mut self, sign: &str) {
-        if !self.throttling.iter().any(|known| known == sign) {
-            self.throttling.push(sign.to_owned());
+        if !self.usage.throttling.iter().any(|known| known == sign) {
+            self.usage.throttling.push(sign.to_owned());
         }
     }
 
@@ -204,24 +196,23 @@ impl PhaseRecorder {
     pub(super) fn finish(mut self, ended: Instant, at_end: &Counters, subject: &Subject) -> Usage {
         self.add_process(at_end.at, at_end.process);
         self.add_gpus(subject, &at_end.gpus);
+        let load = self.at_start.load.zip(at_end.load);
+        let load = load.and_then(|(start, end)| end.since(start));
         self.note_counted_signs(at_end);
+        self.note_others(at_end, load);
         if let Some((from, to)) = self.clock_drop {
             self.note(&format!("the clock fell from {from:.0} to {to:.0} MHz under load"));
         }
         let seconds = ended.saturating_duration_since(self.started).as_secs_f64();
-        let load = self.at_start.load.zip(at_end.load);
         let energy = self.at_start.energy.zip(at_end.energy);
         Usage {
             seconds,
-            samples: self.samples,
             cpu_cores_used: self.cores_used(),
             max_rss_bytes: self.peak_rss_bytes(),
-            machine_cpu: load.and_then(|(start, end)| share(start, end, |load| load.busy)),
-            min_cpu_mhz: self.min_mean_mhz,
-            max_cpu_celsius: self.max_celsius,
+            machine_cpu: load.map(|load| share(load.busy, load.total)),
             cpu_energy_joules: energy.and_then(|(start, end)| end.joules_since(start)),
             gpus: self.gpu_usage(seconds, at_end, subject),
-            throttling: self.throttling,
+            ..self.usage
         }
     }
 
@@ -239,7 +230,7 @@ impl PhaseRecorder {
         let before = self.first.and_then(|(_, process)| process.peak_rss_bytes);
         let after = self.latest.and_then(|(_, process)| process.peak_rss_bytes);
         let risen = before.zip(after).filter(|(before, after)| after > before);
-        self.max_rss_bytes.max(risen.map(|(_, after)| after))
+        self.usage.max_rss_bytes.max(risen.map(|(_, after)| after))
     }
 
     fn note_counted_signs(&mut self, at_end: &Counters) {
@@ -257,32 +248,27 @@ impl PhaseRecorder {
                 "the container's processor quota stopped the worker {times} times, for {seconds:.1} s"
             ));
         }
-        // In a phase of a few ticks one of them is a large share.
-        let long_enough = |(start, end): &(MachineLoad, MachineLoad)| {
-            MachineLoad::seconds(end.total.saturating_sub(start.total)) >= SHORTEST_SHARED_SECONDS
-        };
-        let stolen = self.at_start.load.zip(at_end.load).filter(long_enough);
-        let stolen = stolen.and_then(|(start, end)| share(start, end, |load| load.stolen));
-        if let Some(stolen) = stolen.filter(|&stolen| stolen > STOLEN_SHARE) {
+    }
+
+    /// Notes what others took of the machine's processor time: the hypervisor, and other programs.
+    fn note_others(&mut self, at_end: &Counters, load: Option<MachineLoad>) {
+        let Some(MachineLoad { busy, stolen, total }) = load else { return };
+        let all = MachineLoad::seconds(total);
+        if all < SHORTEST_SHARED_SECONDS {
+            return;
+        }
+        let stolen = share(stolen, total);
+        if stolen > STOLEN_SHARE {
             let percent = stolen * 100.0;
             self.note(&format!("the hypervisor withheld {percent:.0} % of the processor time"));
         }
-        if let Some(others) = self.others_share(at_end).filter(|&others| others > OTHERS_SHARE) {
+        let Some((before, after)) = self.at_start.process.zip(at_end.process) else { return };
+        let own = after.cpu_seconds - before.cpu_seconds;
+        let others = (MachineLoad::seconds(busy) - own) / all;
+        if others > OTHERS_SHARE {
             let percent = others * 100.0;
             self.note(&format!("other programs took {percent:.0} % of the processor time"));
         }
-    }
-
-    /// The share of the machine's processor time in which others than the worker computed.
-    fn others_share(&self, at_end: &Counters) -> Option<f64> {
-        let (start, end) = self.at_start.load.zip(at_end.load)?;
-        let (before, after) = self.at_start.process.zip(at_end.process)?;
-        let seconds = |part: fn(MachineLoad) -> u64| {
-            Some(MachineLoad::seconds(part(end).checked_sub(part(start))?))
-        };
-        let all = seconds(|load| load.total).filter(|&all| all >= SHORTEST_SHARED_SECONDS)?;
-        let own = after.cpu_seconds - before.cpu_seconds;
-        Some((seconds(|load| load.busy)? - own) / all)
     }
 
     fn gpu_usage(&self, seconds: f64, at_end: &Counters, subject: &Subject) -> Vec<GpuUsage> {
@@ -296,23 +282,19 @@ impl PhaseRecorder {
             GpuUsage {
                 name: subject.gpu_names.get(index).cloned().unwrap_or_else(|| index.to_string()),
                 utilization: record.utilization.value(),
-                max_worker_memory_bytes: record.max_worker_memory_bytes,
-                max_memory_bytes: record.max_memory_bytes,
                 mean_power_watts,
                 energy_joules: counted.or_else(|| mean_power_watts.map(|watts| watts * seconds)),
-                max_celsius: record.max_celsius,
+                ..record.usage.clone()
             }
         });
         usage.collect()
     }
 }
 
-/// The share of `part` in the machine's time between two readings.
-fn share(start: MachineLoad, end: MachineLoad, part: fn(MachineLoad) -> u64) -> Option<f64> {
-    let part = part(end).checked_sub(part(start))?;
-    let total = end.total.checked_sub(start.total).filter(|&total| total > 0)?;
+fn share(part: u64, total: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a share, shown with two digits")]
-    Some((part as f64 / total as f64).min(1.0))
+    let (part, total) = (part as f64, total as f64);
+    (part / total).min(1.0)
 }
 
 fn least(left: Option<f64>, right: Option<f64>) -> Option<f64> {

@@ -1,7 +1,7 @@
 //! The root under which `/proc` and `/sys` are read: `/` on a machine, a temporary folder in tests.
 //!
-//! Files there are small, but a tree may hold anything: reads are capped, text that is not UTF-8 is
-//! read with replacement characters, and a number must be the whole file.
+//! A tree may hold anything: reads are capped, invalid UTF-8 is replaced, and a number must be the
+//! whole file.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -124,22 +124,21 @@ impl SystemRoot {
         text.parse().map_err(|_| garbled(path, &text, "a number"))
     }
 
-    /// Names in a folder, numbers in them ordered as numbers (`cpu2` before `cpu10`); none if the
-    /// folder cannot be read.
+    /// Names in a folder, sorted; none if the folder cannot be read.
     pub fn names(&self, folder: impl AsRef<Path>) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.locate(folder)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-        names.sort_by_key(|name| natural_key(name));
+        names.sort();
         names
     }
 
     /// Names in a folder that are `prefix` followed by a number, in the order of the number.
     pub fn numbered(&self, folder: impl AsRef<Path>, prefix: &str) -> Vec<String> {
+        let number = |name: &String| name.strip_prefix(prefix)?.parse::<u32>().ok();
         let mut names = self.names(folder);
-        names.retain(|name| {
-            name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok())
-        });
+        names.retain(|name| number(name).is_some());
+        names.sort_by_key(number);
         names
     }
 }
@@ -150,26 +149,6 @@ fn garbled(path: &Path, found: &str, expected: &'static str) -> ReadFailure {
         found: found.chars().take(40).collect(),
         expected,
     }
-}
-
-/// Splits a name into text and numbers, so that names compare as people count.
-fn natural_key(name: &str) -> Vec<(String, u64)> {
-    let mut parts = vec![(String::new(), 0_u64)];
-    let mut in_number = false;
-    for character in name.chars() {
-        let digit = character.to_digit(10);
-        if in_number && digit.is_none() {
-            parts.push((String::new(), 0));
-        }
-        in_number = digit.is_some();
-        if let Some((text, number)) = parts.last_mut() {
-            match digit {
-                Some(digit) => *number = number.saturating_mul(10).saturating_add(u64::from(digit)),
-                None => text.push(character),
-            }
-        }
-    }
-    parts
 }
 
 /// The numbers in a kernel list such as `0-3,8`; `None` if it is not one or names over 2^16 numbers.
@@ -263,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_ordered_as_people_count() {
+    fn numbered_names_are_ordered_as_people_count() {
         let tree = Tree::new(&[]);
         for name in ["cpu10", "cpu2", "cpufreq", "cpu0"] {
             tree.folder(format!("/sys/{name}"));
         }
-        assert_eq!(tree.root().names("/sys"), ["cpu0", "cpu2", "cpu10", "cpufreq"]);
+        assert_eq!(tree.root().names("/sys"), ["cpu0", "cpu10", "cpu2", "cpufreq"]);
         assert_eq!(tree.root().numbered("/sys", "cpu"), ["cpu0", "cpu2", "cpu10"]);
         assert!(tree.root().names("/absent").is_empty());
     }

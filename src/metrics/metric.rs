@@ -150,24 +150,31 @@ fn macro_f1(questions: impl Iterator<Item = (f64, f64, f64)>) -> f64 {
     f1.sum::<f64>() / crate::statistics::sample::to_f64(classes.len())
 }
 
+/// Names of metrics that stand alone: the one that is shown, then others. Those of hit@K and ndcg@K have a number behind.
+const NAMES: [(TaskMetric, &[&str]); 11] = [
+    (TaskMetric::Accuracy, &["acc", "accuracy"]),
+    (TaskMetric::AccuracyNormalized, &["acc_norm"]),
+    (TaskMetric::MacroF1, &["macro_f1"]),
+    (TaskMetric::ExactMatch, &["exact_match", "em"]),
+    (TaskMetric::F1, &["f1"]),
+    (TaskMetric::Bleu, &["bleu"]),
+    (TaskMetric::Chrf, &["chrf", "chrf++"]),
+    (TaskMetric::Rouge1, &["rouge1", "rouge_1"]),
+    (TaskMetric::Rouge2, &["rouge2", "rouge_2"]),
+    (TaskMetric::RougeL, &["rougeL", "rouge_l"]),
+    (TaskMetric::ReciprocalRank, &["mrr"]),
+];
+
 impl fmt::Display for TaskMetric {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Accuracy => "acc",
-            Self::AccuracyNormalized => "acc_norm",
-            Self::MacroF1 => "macro_f1",
-            Self::ExactMatch => "exact_match",
-            Self::F1 => "f1",
-            Self::Bleu => "bleu",
-            Self::Chrf => "chrf",
-            Self::Rouge1 => "rouge1",
-            Self::Rouge2 => "rouge2",
-            Self::RougeL => "rougeL",
-            Self::ReciprocalRank => "mrr",
-            Self::Hit(k) => return formatter.pad(&format!("hit@{k}")),
-            Self::Ndcg(k) => return formatter.pad(&format!("ndcg@{k}")),
-        };
-        formatter.pad(name)
+        match self {
+            Self::Hit(k) => formatter.pad(&format!("hit@{k}")),
+            Self::Ndcg(k) => formatter.pad(&format!("ndcg@{k}")),
+            alone => {
+                let names = NAMES.iter().find(|(metric, _)| metric == alone);
+                formatter.pad(names.map_or("", |(_, names)| names[0]))
+            }
+        }
     }
 }
 
@@ -175,31 +182,17 @@ impl FromStr for TaskMetric {
     type Err = TaskMetricError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unknown = || TaskMetricError(text.to_owned());
-        let lower = text.to_lowercase();
-        let name = lower.replace('-', "_");
-        if let Some((name, k)) = name.split_once('@') {
-            let k = k.parse::<u8>().ok().filter(|&k| k > 0).ok_or_else(unknown)?;
-            return match name {
-                "hit" => Ok(Self::Hit(k)),
-                "ndcg" => Ok(Self::Ndcg(k)),
-                _ => Err(unknown()),
-            };
-        }
-        Ok(match name.as_str() {
-            "acc" | "accuracy" => Self::Accuracy,
-            "acc_norm" => Self::AccuracyNormalized,
-            "macro_f1" => Self::MacroF1,
-            "exact_match" | "em" => Self::ExactMatch,
-            "f1" => Self::F1,
-            "bleu" => Self::Bleu,
-            "chrf" | "chrf++" => Self::Chrf,
-            "rouge1" | "rouge_1" => Self::Rouge1,
-            "rouge2" | "rouge_2" => Self::Rouge2,
-            "rougel" | "rouge_l" => Self::RougeL,
-            "mrr" => Self::ReciprocalRank,
-            _ => return Err(unknown()),
-        })
+        let name = text.to_lowercase().replace('-', "_");
+        let is_named = |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(&name));
+        let found = match name.split_once('@') {
+            None => NAMES.iter().find(|(_, names)| is_named(names)).map(|(metric, _)| *metric),
+            Some((name, k)) => k.parse().ok().filter(|&k: &u8| k > 0).and_then(|k| match name {
+                "hit" => Some(Self::Hit(k)),
+                "ndcg" => Some(Self::Ndcg(k)),
+                _ => None,
+            }),
+        };
+        found.ok_or_else(|| TaskMetricError(text.to_owned()))
     }
 }
 

@@ -27,3 +27,13 @@ pub fn total<T>(counts: &NgramCounts<'_, T>) -> u32 {
 pub fn overlap<T: Hash + Eq>(one: &NgramCounts<'_, T>, other: &NgramCounts<'_, T>) -> u32 {
     one.iter().map(|(ngram, &count)| count.min(other.get(ngram).copied().unwrap_or(0))).sum()
 }
+
+/// The F-measure (harmonic mean of precision and recall), 0 to 1, from the number of units in both, in the answer and
+/// in the reference.
+pub fn f_measure(shared: f64, answer: f64, reference: f64) -> f64 {
+    if shared == 0.0 {
+        return 0.0;
+    }
+    let (precision, recall) = (shared / answer, shared / reference);
+    2.0 * precision * recall / (precision + recall)
+}

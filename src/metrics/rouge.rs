@@ -3,7 +3,7 @@
 //!
 //! Source: Lin 2004; google-research/rouge, whose values these are.
 
-use super::ngrams;
+use super::ngrams::{self, f_measure};
 use crate::statistics::sample::to_f64;
 
 /// F-measure of the n-grams of one order that answer and reference share, 0 to 1; of several
@@ -32,14 +32,6 @@ pub fn rouge_l(answer: &str, references: &[String]) -> f64 {
         f_measure(shared, to_f64(answer.len()), to_f64(reference.len()))
     };
     references.iter().map(of_one).fold(0.0, f64::max)
-}
-
-fn f_measure(shared: f64, answer: f64, reference: f64) -> f64 {
-    if shared == 0.0 {
-        return 0.0;
-    }
-    let (precision, recall) = (shared / answer, shared / reference);
-    2.0 * precision * recall / (precision + recall)
 }
 
 fn tokens(text: &str) -> Vec<String> {

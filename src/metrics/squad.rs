@@ -23,13 +23,9 @@ pub fn f1(answer: &str, references: &[String]) -> f64 {
         let reference = normalized(reference);
         let reference: Vec<&str> = reference.split_whitespace().collect();
         let (own, other) = (ngrams::count(&answer, 1), ngrams::count(&reference, 1));
-        let shared = f64::from(ngrams::overlap(&own, &other));
-        if shared == 0.0 {
-            return 0.0;
-        }
-        let precision = shared / f64::from(ngrams::total(&own));
-        let recall = shared / f64::from(ngrams::total(&other));
-        2.0 * precision * recall / (precision + recall)
+        let [shared, own, other] =
+            [ngrams::overlap(&own, &other), ngrams::total(&own), ngrams::total(&other)];
+        ngrams::f_measure(shared.into(), own.into(), other.into())
     };
     references.iter().map(of_one).fold(0.0, f64::max)
 }

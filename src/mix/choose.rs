@@ -3,7 +3,7 @@
 use super::assignment::Assignment;
 use super::groups::{Group, bytes_as};
 use super::interpolation::interpolate;
-use super::knapsack::{self, Alternative, Solution};
+use super::knapsack::{self, Item, Solution};
 use super::ledger::Measurement;
 use super::meter::Meter;
 use super::{Cost, MixError, MixProgress, MixRequest};
@@ -95,7 +95,7 @@ impl Sizes {
 
 /// A mix, and its divergence in nats.
 #[derive(Debug, Clone)]
-pub(super) struct Choice {
+pub(super) struct MeasuredMix {
     pub(super) assignment: Assignment,
     /// Sum of the divergences of each group alone.
     pub(super) sum_alone: f64,
@@ -173,7 +173,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         mut self,
         seconds_per_evaluation: f64,
         model_bytes: u64,
-    ) -> Result<(Choice, u32), MixError> {
+    ) -> Result<(MeasuredMix, u32), MixError> {
         let cost = self.cost(seconds_per_evaluation, model_bytes);
         (self.on_progress)(MixProgress::Cost(cost));
         let alone = self.measure_alone()?;
@@ -197,11 +197,11 @@ impl<'a, 'r> Chooser<'a, 'r> {
         Ok((best, self.meter.evaluations))
     }
 
-    fn is_smaller(&self, one: &Choice, other: &Choice) -> bool {
+    fn is_smaller(&self, one: &MeasuredMix, other: &MeasuredMix) -> bool {
         one.assignment.bytes(self.groups()) < other.assignment.bytes(self.groups())
     }
 
-    fn is_better(&self, one: &Choice, other: &Choice) -> bool {
+    fn is_better(&self, one: &MeasuredMix, other: &MeasuredMix) -> bool {
         match self.request.target {
             Target::Divergence(limit) => one.measured.kld() <= limit && self.is_smaller(one, other),
             _ => one.measured.kld() < other.measured.kld(),
@@ -255,7 +255,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// Change of the mix's divergence when one group is stored one step smaller or larger.
-    fn measure_around(&mut self, choice: &Choice, revision: u32) -> Result<Table, MixError> {
+    fn measure_around(&mut self, choice: &MeasuredMix, revision: u32) -> Result<Table, MixError> {
         let base = choice.measured.kld();
         let stage = format!("revision {}: ", revision + 1);
         let count = self.groups().len();
@@ -277,9 +277,9 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// The mix of least divergence within the size asked for.
-    fn within_size(&mut self, table: &Table, offset: f64) -> Result<Choice, MixError> {
+    fn within_size(&mut self, table: &Table, offset: f64) -> Result<MeasuredMix, MixError> {
         let budget = self.sizes.budget(self.request.target).unwrap_or(u64::MAX);
-        let classes = self.classes(table, |kld, bytes| Alternative { cost: kld, weight: bytes });
+        let classes = self.classes(table, |kld, bytes| Item { cost: kld, weight: bytes });
         #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^52 bytes")]
         let solution = knapsack::solve(&classes, budget as f64);
         let solution = solution.ok_or(MixError::NoReference)?;
@@ -292,8 +292,8 @@ impl<'a, 'r> Chooser<'a, 'r> {
         table: &Table,
         offset: f64,
         limit: f64,
-    ) -> Result<Choice, MixError> {
-        let classes = self.classes(table, |kld, bytes| Alternative { cost: bytes, weight: kld });
+    ) -> Result<MeasuredMix, MixError> {
+        let classes = self.classes(table, |kld, bytes| Item { cost: bytes, weight: kld });
         let solution = knapsack::solve(&classes, limit - offset);
         let solution = solution.unwrap_or_else(|| Self::largest(&classes));
         self.measure_mix(&solution, offset + solution.weight)
@@ -301,8 +301,8 @@ impl<'a, 'r> Chooser<'a, 'r> {
 
     /// Approaches the smallest mix whose measured divergence is within `limit`. Divergences do not simply add up, but a
     /// higher prediction means a higher divergence.
-    fn approach(&mut self, alone: &Table, limit: f64) -> Result<Choice, MixError> {
-        let mut best: Option<Choice> = None;
+    fn approach(&mut self, alone: &Table, limit: f64) -> Result<MeasuredMix, MixError> {
+        let mut best: Option<MeasuredMix> = None;
         let mut allowed = limit;
         for _ in 0..ATTEMPTS {
             let choice = self.within_divergence(alone, 0.0, allowed)?;
@@ -325,11 +325,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// The alternatives of every group for the knapsack.
-    fn classes(
-        &self,
-        table: &Table,
-        alternative: impl Fn(f64, f64) -> Alternative,
-    ) -> Vec<Vec<Alternative>> {
+    fn classes(&self, table: &Table, alternative: impl Fn(f64, f64) -> Item) -> Vec<Vec<Item>> {
         let groups = self.groups().iter().zip(table);
         groups
             .map(|(group, row)| {
@@ -341,22 +337,26 @@ impl<'a, 'r> Chooser<'a, 'r> {
     }
 
     /// The largest alternative of every group.
-    fn largest(classes: &[Vec<Alternative>]) -> Solution {
+    fn largest(classes: &[Vec<Item>]) -> Solution {
         let chosen: Vec<usize> = classes.iter().map(|class| class.len() - 1).collect();
-        let sum = |value: fn(&Alternative) -> f64| {
+        let sum = |value: fn(&Item) -> f64| {
             classes.iter().zip(&chosen).map(|(class, &place)| value(&class[place])).sum()
         };
         let cost = sum(|alternative| alternative.cost);
         Solution { cost, weight: sum(|alternative| alternative.weight), lower_bound: cost, chosen }
     }
 
-    fn measure_mix(&mut self, solution: &Solution, predicted: f64) -> Result<Choice, MixError> {
+    fn measure_mix(
+        &mut self,
+        solution: &Solution,
+        predicted: f64,
+    ) -> Result<MeasuredMix, MixError> {
         let assignment = Assignment(solution.chosen.clone());
         let sum_alone = self.alone.iter().zip(&assignment.0).map(|(row, &place)| row[place]).sum();
         let on_progress = &mut self.on_progress;
         let measured = self.meter.measure_mix(&assignment, &mut |part| {
             on_progress(MixProgress::Fraction(part, "the mix"));
         })?;
-        Ok(Choice { assignment, sum_alone, predicted, measured, gap: solution.gap() })
+        Ok(MeasuredMix { assignment, sum_alone, predicted, measured, gap: solution.gap() })
     }
 }

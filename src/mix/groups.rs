@@ -3,6 +3,7 @@
 use crate::engine::llama::blocks::{self, row_bytes};
 use crate::model::gguf::{GgmlType, Header, Tensor};
 use crate::model::quantization::FileType;
+use crate::quantize::shape;
 use std::collections::BTreeMap;
 
 /// GGUF aligns tensors to multiples of this, bytes.
@@ -90,7 +91,7 @@ fn alternatives<'a>(
     let mut alternatives: Vec<Alternative> = Vec::new();
     for &format in formats {
         let stored: Option<Vec<GgmlType>> =
-            tensors.iter().map(|tensor| fitting(format, columns(tensor))).collect();
+            tensors.iter().map(|tensor| fitting(format, shape(tensor)[0])).collect();
         let Some(stored) = stored else { continue };
         if alternatives.iter().any(|other| other.formats == stored) {
             continue;
@@ -110,11 +111,6 @@ fn alternatives<'a>(
 pub(super) fn needs_importance(format: GgmlType) -> bool {
     let file_type = format.name().parse::<FileType>();
     blocks::needs_importance(format) || file_type.is_ok_and(FileType::needs_importance_matrix)
-}
-
-/// Weights of a row.
-pub(super) fn columns(tensor: &Tensor) -> usize {
-    tensor.dimensions.first().and_then(|&columns| usize::try_from(columns).ok()).unwrap_or(0)
 }
 
 /// Bytes of a tensor in a file, padding included.

@@ -7,7 +7,7 @@
 
 /// An alternative of a class. Infinite ones cannot be chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Alternative {
+pub(super) struct Item {
     pub(super) cost: f64,
     pub(super) weight: f64,
 }
@@ -33,11 +33,11 @@ impl Solution {
 const MOST_STATES: usize = 100_000;
 
 /// The cheapest choice within `capacity`; `None` if there is none.
-pub(super) fn solve(classes: &[Vec<Alternative>], capacity: f64) -> Option<Solution> {
+pub(super) fn solve(classes: &[Vec<Item>], capacity: f64) -> Option<Solution> {
     solve_with(classes, capacity, MOST_STATES)
 }
 
-fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -> Option<Solution> {
+fn solve_with(classes: &[Vec<Item>], capacity: f64, most_states: usize) -> Option<Solution> {
     let classes: Vec<Class> =
         classes.iter().map(|class| Class::new(class)).collect::<Option<_>>()?;
     // Classes with the widest range of weights first; those with a narrow one fill the rest.
@@ -66,10 +66,7 @@ fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -
                 }
             }
         }
-        remove_dominated(&mut next, |(state, _)| Alternative {
-            cost: state.cost,
-            weight: state.weight,
-        });
+        remove_dominated(&mut next, |(state, _)| Item { cost: state.cost, weight: state.weight });
         if next.len() > most_states {
             next.sort_by(|one, other| one.0.bound.total_cmp(&other.0.bound));
             dropped =
@@ -113,13 +110,13 @@ fn solve_with(classes: &[Vec<Alternative>], capacity: f64, most_states: usize) -
 
 /// A class without its dominated alternatives, from light and expensive to heavy and cheap.
 struct Class {
-    efficient: Vec<Alternative>,
+    efficient: Vec<Item>,
     /// Index of each in the class.
     original: Vec<usize>,
 }
 
 impl Class {
-    fn new(alternatives: &[Alternative]) -> Option<Self> {
+    fn new(alternatives: &[Item]) -> Option<Self> {
         let is_finite = |place: &usize| {
             alternatives[*place].cost.is_finite() && alternatives[*place].weight.is_finite()
         };
@@ -255,7 +252,7 @@ struct Step {
 }
 
 /// Sorts by weight and removes what is no cheaper than something lighter.
-fn remove_dominated<T>(items: &mut Vec<T>, alternative: impl Fn(&T) -> Alternative) {
+fn remove_dominated<T>(items: &mut Vec<T>, alternative: impl Fn(&T) -> Item) {
     items.sort_by(|one, other| {
         let (one, other) = (alternative(one), alternative(other));
         one.weight.total_cmp(&other.weight).then(one.cost.total_cmp(&other.cost))
@@ -269,11 +266,11 @@ fn remove_dominated<T>(items: &mut Vec<T>, alternative: impl Fn(&T) -> Alternati
     });
 }
 
-fn total(classes: &[Class], chosen: &[usize]) -> Alternative {
-    let start = Alternative { cost: 0.0, weight: 0.0 };
+fn total(classes: &[Class], chosen: &[usize]) -> Item {
+    let start = Item { cost: 0.0, weight: 0.0 };
     classes.iter().zip(chosen).fold(start, |sum, (class, &place)| {
         let alternative = class.efficient[place];
-        Alternative { cost: sum.cost + alternative.cost, weight: sum.weight + alternative.weight }
+        Item { cost: sum.cost + alternative.cost, weight: sum.weight + alternative.weight }
     })
 }
 
@@ -283,7 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The cheapest choice by trying all of them.
-    fn by_trying(classes: &[Vec<Alternative>], capacity: f64) -> Option<f64> {
+    fn by_trying(classes: &[Vec<Item>], capacity: f64) -> Option<f64> {
         let mut states = vec![(0.0, 0.0)];
         for class in classes {
             states = states
@@ -300,11 +297,11 @@ mod tests {
             .reduce(f64::min)
     }
 
-    fn class() -> impl Strategy<Value = Vec<Alternative>> {
+    fn class() -> impl Strategy<Value = Vec<Item>> {
         prop::collection::vec((0_u32..60, -40_i32..200), 1..5).prop_map(|alternatives| {
             alternatives
                 .into_iter()
-                .map(|(weight, cost)| Alternative { cost: cost.into(), weight: weight.into() })
+                .map(|(weight, cost)| Item { cost: cost.into(), weight: weight.into() })
                 .collect()
         })
     }
@@ -350,12 +347,12 @@ mod tests {
     fn a_model_of_eighty_layers_is_solved_to_the_end() {
         let mut random = fastrand::Rng::with_seed(3);
         let bits = [2.625, 3.4375, 4.5, 5.5, 6.5625, 8.5];
-        let classes: Vec<Vec<Alternative>> = (0..560)
+        let classes: Vec<Vec<Item>> = (0..560)
             .map(|class| {
                 let weights = f64::from(1 << (20 + class % 5));
                 let sensitivity = random.f64().powi(3) * weights;
                 bits.iter()
-                    .map(|bits| Alternative {
+                    .map(|bits| Item {
                         cost: sensitivity * 4.0_f64.powf(-bits) * (0.8 + 0.4 * random.f64()),
                         weight: weights * bits / 8.0,
                     })

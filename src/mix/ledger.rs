@@ -4,6 +4,7 @@
 //! that is incomplete or damaged is ignored: it is measured again.
 
 use crate::model::cache::of_bytes;
+use crate::statistics::sample::to_f64;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -29,15 +30,13 @@ pub(super) struct Measurement {
 
 impl Measurement {
     /// Mean KLD, nats. Chunks have the same number of tokens.
-    #[expect(clippy::cast_precision_loss, reason = "fewer chunks than 2^53")]
     pub(super) fn kld(&self) -> f64 {
-        self.chunk_kld.iter().sum::<f64>() / self.chunk_kld.len().max(1) as f64
+        self.chunk_kld.iter().sum::<f64>() / to_f64(self.chunk_kld.len().max(1))
     }
 
     /// Standard error of the mean, from the spread of chunks; infinite for fewer than two.
-    #[expect(clippy::cast_precision_loss, reason = "fewer chunks than 2^53")]
     pub(super) fn standard_error(&self) -> f64 {
-        let count = self.chunk_kld.len() as f64;
+        let count = to_f64(self.chunk_kld.len());
         if self.chunk_kld.len() < 2 {
             return f64::INFINITY;
         }

@@ -29,7 +29,6 @@ use crate::engine::llama::quantize::Importance;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{Engine as _, LoadExtent, Model as _};
 use crate::experiment::settings::Settings;
-use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{GgmlType, GgufError};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
@@ -234,13 +233,11 @@ pub fn run(
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(request.target, &groups)?;
     let model = Model::load(backend, request.source, request.settings, LoadExtent::Editable)?;
-    let file = ArtifactRef::place("reference", &request.scratch.join("reference"));
-    let budget_bytes = request.reference_budget_bytes;
-    let write = Reference::Write { file: file.clone(), budget_bytes };
-    let asked = quality_request(request, &write);
+    let path = &*request.scratch.join("reference");
+    let write = Reference::Write { path, budget_bytes: request.reference_budget_bytes };
+    let asked = quality_request(request, write);
     let evaluated = quality::run(&model, request.settings, asked, &mut |_, _| {})?;
-    let read = Reference::Read { file };
-    let asked = quality_request(request, &read);
+    let asked = quality_request(request, Reference::Read { path });
     let comparison = Comparison::open(&model, request.settings, asked)?;
     let ledger = request.ledger.map_or(Ok(Ledger::in_memory()), Ledger::open);
     let meter = Meter {
@@ -286,10 +283,7 @@ fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_request<'a>(
-    request: &MixRequest<'a>,
-    reference: &'a Reference,
-) -> quality::QualityRequest<'a> {
+fn quality_request<'a>(request: &MixRequest<'a>, reference: Reference<'a>) -> quality::QualityRequest<'a> {
     let MixRequest { text, context, chunks, .. } = *request;
     quality::QualityRequest { text, context, chunks: Some(chunks), reference, precision: None }
 }

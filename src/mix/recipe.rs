@@ -1,11 +1,12 @@
 //! Recipes: a mix as a TOML file, which makes the same file again.
 
-use super::choose::Choice;
-use super::groups::{Group, columns, needs_importance};
+use super::choose::MeasuredMix;
+use super::groups::{Group, needs_importance};
 use super::{MixError, MixRequest};
 use crate::engine::llama::blocks::{can_quantize, row_bytes};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::quantization::FileType;
+use crate::quantize::shape;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -84,7 +85,7 @@ impl Recipe {
         request: &MixRequest<'_>,
         source: &Header,
         groups: &[Group],
-        choice: &Choice,
+        choice: &MeasuredMix,
     ) -> Result<Self, MixError> {
         let types = choice.assignment.types(groups);
         let bits = source.tensors.iter().map(|tensor| match types.get(&tensor.name) {
@@ -185,7 +186,7 @@ impl Recipe {
                 let reason = format!("'{name}' is to be {format}, {NEEDED}");
                 return Err(MixError::Recipe(reason));
             }
-            let columns = columns(tensor);
+            let [columns, ..] = shape(tensor);
             if row_bytes(format, columns).is_none() {
                 let reason =
                     format!("'{name}' has rows of {columns} weights, which {format} cannot store");

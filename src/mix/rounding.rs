@@ -1,11 +1,12 @@
 //! Weights rounded to a type as llama.cpp rounds them, and read back.
 
 use super::MixError;
-use super::groups::{Group, columns};
+use super::groups::Group;
 use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use crate::engine::llama::quantize::Importance;
 use crate::model::gguf::GgmlType;
+use crate::quantize::shape;
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -42,9 +43,8 @@ impl<'a> Original<'a> {
     pub(super) fn check(&self, groups: &[Group]) -> Result<(), MixError> {
         for tensor in groups.iter().flat_map(|group| &group.tensors) {
             let Some(values) = self.importance.get(tensor.name.as_str()) else { continue };
-            let matrices: u64 = tensor.dimensions.iter().skip(2).product();
-            let needed = usize::try_from(matrices).unwrap_or(usize::MAX);
-            let needed = needed.saturating_mul(columns(tensor));
+            let [columns, _, matrices] = shape(tensor);
+            let needed = columns.saturating_mul(matrices);
             if values.len() != needed {
                 let (name, found) = (tensor.name.clone(), values.len());
                 return Err(MixError::Importance { name, found, needed });
@@ -61,16 +61,13 @@ impl<'a> Original<'a> {
     /// A tensor rounded to `format`.
     pub(super) fn rounded(&self, name: &str, format: GgmlType) -> Result<Rounded, MixError> {
         let tensor = self.find(name)?;
-        let columns = columns(&tensor.entry).max(1);
-        let rows = tensor.entry.dimensions.get(1).copied().unwrap_or(1);
-        let matrix = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(columns);
-        let mut original = Vec::new();
-        blocks::dequantize(tensor.entry.format, self.file.bytes(tensor), &mut original)?;
+        let [columns, rows, _] = shape(&tensor.entry).map(|size| size.max(1));
+        let original = blocks::values(tensor.entry.format, self.file.bytes(tensor))?;
         let importance = self.importance.get(name).copied();
         let piece = (PIECE / columns).max(1) * columns;
         // Pieces never cross from one matrix into the next: each has its own importance.
         let pieces: Vec<(usize, &[f32])> = original
-            .chunks(matrix)
+            .chunks(rows.saturating_mul(columns))
             .enumerate()
             .flat_map(|(index, matrix)| matrix.chunks(piece).map(move |piece| (index, piece)))
             .collect();
@@ -79,9 +76,7 @@ impl<'a> Original<'a> {
             .map(|(matrix, piece)| {
                 let importance = importance
                     .and_then(|values| values.get(matrix * columns..(matrix + 1) * columns));
-                let bytes = blocks::quantize(format, piece, columns, importance)?;
-                let mut values = Vec::with_capacity(piece.len());
-                blocks::dequantize(format, &bytes, &mut values)?;
+                let values = blocks::rounded(format, piece, columns, importance)?;
                 let (error, power) = squares(piece, &values, columns, importance);
                 Ok((values, error, power))
             })

@@ -1,15 +1,17 @@
-//! Classes of architecture: how a model turns tokens into what it is used for.
+//! Classes of architecture: decoder, encoder, or both.
 //!
 //! Told from a GGUF's metadata alone, so that it is known before llama.cpp loads anything; what
 //! llama.cpp itself says of a loaded model (`llama::model`) is the same for every family it knows.
 
 use super::gguf::{Header, Value};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
-/// How a model turns tokens into what it is used for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Which parts of a transformer a model has.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum ArchitectureClass {
     /// Predicts the next token from those before it (GPT, Llama).
     #[default]
@@ -18,16 +20,6 @@ pub enum ArchitectureClass {
     EncoderOnly,
     /// Encodes a whole text, then generates another one from it (T5).
     EncoderDecoder,
-}
-
-impl fmt::Display for ArchitectureClass {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::DecoderOnly => "decoder-only",
-            Self::EncoderOnly => "encoder-only",
-            Self::EncoderDecoder => "encoder-decoder",
-        })
-    }
 }
 
 /// Families for which llama.cpp keeps no cache of earlier tokens and that are made to embed.
@@ -82,7 +74,7 @@ pub struct Experts {
 const EXPERT_TENSORS: &str = "_exps.";
 
 impl Header {
-    /// How the model turns tokens into what it is used for.
+    /// The class of the model's family.
     #[must_use]
     pub fn architecture_class(&self) -> ArchitectureClass {
         ArchitectureClass::of_family(self.architecture())

@@ -27,6 +27,12 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// A file that was there.
+    #[must_use]
+    pub fn found(path: PathBuf, checksum: String, file_bytes: u64) -> Self {
+        Self { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() }
+    }
+
     /// As a job reads it.
     #[must_use]
     pub fn as_input(&self) -> ArtifactRef {

@@ -19,17 +19,22 @@ pub const FILE_NAME: &str = "quantbench-demo-F16.gguf";
 
 /// The files of the demo.
 #[derive(Debug, Clone, Copy)]
-struct Files {
-    model: &'static [u8],
-    prompts: &'static str,
-    evaluation: &'static str,
-    calibration: &'static str,
+pub struct DemoFiles {
+    /// The model's GGUF.
+    pub model: &'static [u8],
+    /// The test prompts, one JSON object per line.
+    pub prompts: &'static str,
+    /// The text that quality is measured on.
+    pub evaluation: &'static str,
+    /// The text that the demo model is calibrated on: nothing of it is in the evaluation text.
+    pub calibration: &'static str,
     /// Data sets by name.
     tasks: &'static [(&'static str, &'static str)],
 }
 
+/// The files of the demo; an error where it is not in this build.
 #[cfg(feature = "demo")]
-const FILES: Result<Files, DemoError> = Ok(Files {
+pub const FILES: Result<DemoFiles, DemoError> = Ok(DemoFiles {
     model: include_bytes!("../../demo/model/quantbench-demo-F16.gguf"),
     prompts: include_str!("../../demo/prompts.jsonl"),
     evaluation: include_str!("../../demo/texts/evaluation.txt"),
@@ -44,32 +49,9 @@ const FILES: Result<Files, DemoError> = Ok(Files {
     ],
 });
 
+/// The files of the demo; an error where it is not in this build.
 #[cfg(not(feature = "demo"))]
-const FILES: Result<Files, DemoError> = Err(DemoError::NotBuiltIn);
-
-/// The test prompts, one JSON object per line.
-///
-/// # Errors
-/// When the demo is not in this build.
-pub fn prompts() -> Result<&'static str, DemoError> {
-    FILES.map(|files| files.prompts)
-}
-
-/// The text that quality is measured on.
-///
-/// # Errors
-/// When the demo is not in this build.
-pub fn evaluation_text() -> Result<&'static str, DemoError> {
-    FILES.map(|files| files.evaluation)
-}
-
-/// The text that the demo model is calibrated on: nothing of it is in the evaluation text.
-///
-/// # Errors
-/// When the demo is not in this build.
-pub fn calibration_text() -> Result<&'static str, DemoError> {
-    FILES.map(|files| files.calibration)
-}
+pub const FILES: Result<DemoFiles, DemoError> = Err(DemoError::NotBuiltIn);
 
 /// A data set of the demo by its name, as JSON Lines; `None` if there is none of that name.
 ///
@@ -83,14 +65,6 @@ pub fn task(name: &str) -> Result<Option<&'static str>, DemoError> {
 /// The names of the demo's data sets.
 pub fn task_names() -> impl Iterator<Item = &'static str> {
     FILES.map(|files| files.tasks).unwrap_or_default().iter().map(|(name, _)| *name)
-}
-
-/// The demo model's GGUF.
-///
-/// # Errors
-/// When the demo is not in this build.
-pub fn model() -> Result<&'static [u8], DemoError> {
-    FILES.map(|files| files.model)
 }
 
 /// The demo model as a file in the cache, written there if it is not yet, and its SHA-256.

@@ -1,4 +1,4 @@
-//! Memory of the KV cache, computed from a header: what can be told without llama.cpp.
+//! Memory of the KV cache, computed from a header, without llama.cpp.
 
 use super::gguf::{GgmlType, Header, Value};
 

@@ -162,6 +162,10 @@ pub enum QuantizationError {
     },
 }
 
+fn unknown_method(name: &str) -> QuantizationError {
+    QuantizationError::UnknownMethod { name: name.to_owned() }
+}
+
 fn suggestion(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
 }
@@ -178,7 +182,7 @@ impl FromStr for FileType {
             .find(|(alias, _)| *alias == upper)
             .map_or(upper.as_str(), |(_, name)| name);
         Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
-            if let Ok(method) = text.parse::<Method>() {
+            if let Ok(method) = text.trim().parse() {
                 return QuantizationError::MethodAlone { name: text.to_owned(), method };
             }
             let nearest = Self::all()
@@ -209,9 +213,23 @@ impl<'de> Deserialize<'de> for FileType {
 
 /// How the stored weights were chosen.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
 )]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(parse_err_ty = QuantizationError, parse_err_fn = unknown_method)]
 pub enum Method {
     /// Round to nearest: llama.cpp's plain quantization.
     #[default]
@@ -229,31 +247,6 @@ impl Method {
     #[must_use]
     pub fn is_calibrated(self) -> bool {
         self != Self::Rtn
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Rtn => "rtn",
-            Self::Imatrix => "imatrix",
-            Self::Gptq => "gptq",
-            Self::Awq => "awq",
-        })
-    }
-}
-
-impl FromStr for Method {
-    type Err = QuantizationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "rtn" => Ok(Self::Rtn),
-            "imatrix" => Ok(Self::Imatrix),
-            "gptq" => Ok(Self::Gptq),
-            "awq" => Ok(Self::Awq),
-            _ => Err(QuantizationError::UnknownMethod { name: text.to_owned() }),
-        }
     }
 }
 
@@ -288,7 +281,7 @@ impl FromStr for Quantization {
         match text.split_once(':') {
             None => Ok(text.parse::<FileType>()?.into()),
             Some((method, file_type)) => {
-                Ok(Self { method: method.parse()?, file_type: file_type.parse()? })
+                Ok(Self { method: method.trim().parse()?, file_type: file_type.parse()? })
             }
         }
     }

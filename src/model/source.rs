@@ -40,7 +40,7 @@ impl fmt::Display for Source {
                 write!(formatter, "hf://{repository}/{file}")
             }
             Self::Hub { repository, file, revision: Some(revision) } => {
-                // One that stands for itself is shown as people write it.
+                // Without an escape, as it is usually written.
                 let is_plain = special_revision(&format!("{revision}/")) == Some(revision);
                 if is_plain {
                     return write!(formatter, "hf://{repository}@{revision}/{file}");
@@ -172,36 +172,32 @@ impl HubAddress {
     /// Reads what stands behind `hf://`; `None` if it names no file.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        parse_address(text)
+        let (owner, rest) = text.split_once('/')?;
+        let end = rest.find(['@', '/'])?;
+        let name = &rest[..end];
+        let (revision, file) = match rest[end..].strip_prefix('@') {
+            None => (None, &rest[end + 1..]),
+            Some(rest) => {
+                let written = special_revision(rest).or_else(|| rest.split('/').next())?;
+                let file = rest[written.len()..].strip_prefix('/')?;
+                (Some(percent_decode_str(written).decode_utf8().ok()?.into_owned()), file)
+            }
+        };
+        let word = |text: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !text.is_empty() && text.chars().all(allowed) && text != "." && text != ".."
+        };
+        let plain = |part: &str| {
+            !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '?', '#'])
+        };
+        let is_file = file.split('/').all(plain) && !file.chars().any(char::is_control);
+        let is_revision = revision.as_deref().is_none_or(is_revision);
+        (word(owner) && word(name) && is_revision && is_file).then(|| Self {
+            repository: format!("{owner}/{name}"),
+            file: file.to_owned(),
+            revision,
+        })
     }
-}
-
-fn parse_address(text: &str) -> Option<HubAddress> {
-    let (owner, rest) = text.split_once('/')?;
-    let end = rest.find(['@', '/'])?;
-    let name = &rest[..end];
-    let (revision, file) = match rest[end..].strip_prefix('@') {
-        None => (None, &rest[end + 1..]),
-        Some(rest) => {
-            let written = special_revision(rest).or_else(|| rest.split('/').next())?;
-            let file = rest[written.len()..].strip_prefix('/')?;
-            (Some(percent_decode_str(written).decode_utf8().ok()?.into_owned()), file)
-        }
-    };
-    let word = |text: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !text.is_empty() && text.chars().all(allowed) && text != "." && text != ".."
-    };
-    let plain = |part: &str| {
-        !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '?', '#'])
-    };
-    let is_file = file.split('/').all(plain) && !file.chars().any(char::is_control);
-    let is_revision = revision.as_deref().is_none_or(is_revision);
-    (word(owner) && word(name) && is_revision && is_file).then(|| HubAddress {
-        repository: format!("{owner}/{name}"),
-        file: file.to_owned(),
-        revision,
-    })
 }
 
 /// The revision that `text` begins with, if it is one whose slashes need no escape: the hub's own

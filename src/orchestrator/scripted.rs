@@ -13,7 +13,7 @@ use crate::workload::jobs::VisitJob;
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
-use crate::workload::quality::Reference;
+use crate::workload::quality::ReferenceUse;
 use crate::workload::speed::SpeedJob;
 use crate::workload::tasks::TaskJob;
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
@@ -187,9 +187,9 @@ fn describe_visit(visit: &VisitJob) -> String {
                 format!("prompts[{}]", ids.join(" "))
             }
             WorkloadJob::Quality(quality) => match &quality.reference {
-                Reference::None => "quality".to_owned(),
-                Reference::Write { .. } => "quality, writes".to_owned(),
-                Reference::Read { file } => {
+                ReferenceUse::None => "quality".to_owned(),
+                ReferenceUse::Write { .. } => "quality, writes".to_owned(),
+                ReferenceUse::Read { file } => {
                     let read = fs::read_to_string(&file.path).unwrap_or_default();
                     format!("quality, reads {read}")
                 }
@@ -281,10 +281,10 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
                 }
             }
             WorkloadJob::Quality(quality) => {
-                if let Reference::Write { file, .. } = &quality.reference {
+                if let ReferenceUse::Write { file, .. } = &quality.reference {
                     let _ = fs::write(&file.path, weights(visit));
                 }
-                let reads = matches!(quality.reference, Reference::Read { .. });
+                let reads = matches!(quality.reference, ReferenceUse::Read { .. });
                 measured(Measurement::Quality(measured_quality(reads)));
             }
             WorkloadJob::Task(task) => measured(Measurement::Task(answered(task))),

@@ -3,7 +3,7 @@
 use super::format::{Format, System, Trims, system_turn};
 
 /// All formats, in the order in which they are listed and tried.
-pub const FORMATS: [Format; 15] = [
+static FORMATS: [Format; 15] = [
     CHATML,
     LLAMA2,
     LLAMA3,
@@ -43,18 +43,16 @@ const ALIASES: [(&str, &str); 15] = [
 /// The format called `name`, in any case.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Format> {
-    static ALL: [Format; 15] = FORMATS;
     let name = name.to_lowercase();
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
     let name = alias.map_or(name.as_str(), |(_, format)| format);
-    ALL.iter().find(|format| format.name == name)
+    FORMATS.iter().find(|format| format.name == name)
 }
 
 /// All formats.
 #[must_use]
 pub fn all() -> &'static [Format] {
-    static ALL: [Format; 15] = FORMATS;
-    &ALL
+    &FORMATS
 }
 
 /// The names of all formats.
@@ -62,21 +60,35 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     all().iter().map(|format| format.name)
 }
 
+/// What formats have in common that say nothing else.
+const BLANK: Format = Format {
+    name: "",
+    models: "",
+    source: "",
+    special: &[],
+    markers: &[],
+    beginning: "",
+    system: System::Refused,
+    user: "",
+    user_with_input: None,
+    assistant: "",
+    generation: "",
+    stops: &[],
+    trims: Trims::Nothing,
+};
+
 /// `OpenAI`'s Chat Markup Language, used by Qwen, Yi, Hermes and many others.
 const CHATML: Format = Format {
     name: "chatml",
     models: "Qwen, Yi, Hermes, SmolLM and many others",
     source: "github.com/openai/openai-python/blob/v0.28.1/chatml.md",
     special: &["<|im_start|>", "<|im_end|>"],
-    markers: &[],
-    beginning: "",
     system: system_turn("<|im_start|>system\n{}<|im_end|>\n"),
     user: "<|im_start|>user\n{}<|im_end|>\n",
-    user_with_input: None,
     assistant: "<|im_start|>assistant\n{}<|im_end|>\n",
     generation: "<|im_start|>assistant\n",
     stops: &["<|im_end|>"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 /// `[INST]` and `<<SYS>>` are ordinary text to Llama 2; only `<s>` and `</s>` are tokens.
@@ -86,14 +98,12 @@ const LLAMA2: Format = Format {
     source: "github.com/meta-llama/llama: llama/generation.py, chat_completion",
     special: &["<s>", "</s>"],
     markers: &["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"],
-    beginning: "",
     system: System::InFirstUser("<<SYS>>\n{}\n<</SYS>>\n\n"),
     user: "<s>[INST] {} [/INST]",
-    user_with_input: None,
     assistant: " {} </s>",
-    generation: "",
     stops: &["</s>"],
     trims: Trims::Joined,
+    ..BLANK
 };
 
 const LLAMA3: Format = Format {
@@ -107,15 +117,14 @@ const LLAMA3: Format = Format {
         "<|end_header_id|>",
         "<|eot_id|>",
     ],
-    markers: &[],
     beginning: "<|begin_of_text|>",
     system: system_turn("<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>"),
     user: "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
-    user_with_input: None,
     assistant: "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
     generation: "<|start_header_id|>assistant<|end_header_id|>\n\n",
     stops: &["<|eot_id|>", "<|end_of_text|>"],
     trims: Trims::Everything,
+    ..BLANK
 };
 
 /// From 3.1 on there is a system's turn always, with two dates before the message. The templates of 3.1 and
@@ -154,11 +163,9 @@ const MISTRAL_V1: Format = Format {
     beginning: "<s>",
     system: System::InFirstUser("{}\n\n"),
     user: "[INST] {} [/INST]",
-    user_with_input: None,
     assistant: "{}</s>",
-    generation: "",
     stops: &["</s>"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 /// From the third version of Mistral's tokenizer on `[INST]` and `[/INST]` are tokens; the system's
@@ -193,15 +200,14 @@ const GEMMA: Format = Format {
     models: "Gemma and Gemma 2, instruction-tuned",
     source: "ai.google.dev/gemma/docs/core/prompt-structure; huggingface.co/google/gemma-2-9b-it",
     special: &["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"],
-    markers: &[],
     beginning: "<bos>",
     system: System::Refused,
     user: "<start_of_turn>user\n{}<end_of_turn>\n",
-    user_with_input: None,
     assistant: "<start_of_turn>model\n{}<end_of_turn>\n",
     generation: "<start_of_turn>model\n",
     stops: &["<end_of_turn>", "<eos>"],
     trims: Trims::Everything,
+    ..BLANK
 };
 
 /// That of Gemma 3 puts what the system says before the user's first message.
@@ -221,14 +227,12 @@ const ZEPHYR: Format = Format {
     source: "huggingface.co/HuggingFaceH4/zephyr-7b-beta, huggingface.co/TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     special: &["<s>", "</s>"],
     markers: &["<|system|>", "<|user|>", "<|assistant|>"],
-    beginning: "",
     system: system_turn("<|system|>\n{}</s>\n"),
     user: "<|user|>\n{}</s>\n",
-    user_with_input: None,
     assistant: "<|assistant|>\n{}</s>\n",
     generation: "<|assistant|>\n",
     stops: &["</s>"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 /// `FastChat` writes the system's turn even if there is nothing in it.
@@ -249,15 +253,12 @@ const PHI3: Format = Format {
     models: "Phi-3 and Phi-3.5, mini and medium",
     source: "huggingface.co/microsoft/Phi-3-mini-4k-instruct",
     special: &["<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"],
-    markers: &[],
-    beginning: "",
     system: system_turn("<|system|>\n{}<|end|>\n"),
     user: "<|user|>\n{}<|end|>\n",
-    user_with_input: None,
     assistant: "<|assistant|>\n{}<|end|>\n",
     generation: "<|assistant|>\n",
     stops: &["<|end|>", "<|endoftext|>"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 const VICUNA: Format = Format {
@@ -266,7 +267,6 @@ const VICUNA: Format = Format {
     source: "github.com/lm-sys/FastChat: docs/vicuna_weights_version.md",
     special: &["<s>", "</s>"],
     markers: &["USER:", "ASSISTANT:"],
-    beginning: "",
     system: System::Turn {
         text: "{} ",
         default: Some(
@@ -276,11 +276,10 @@ const VICUNA: Format = Format {
         default_with_input: None,
     },
     user: "USER: {} ",
-    user_with_input: None,
     assistant: "ASSISTANT: {}</s>",
     generation: "ASSISTANT:",
     stops: &["</s>"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 /// Its authors document one instruction and its response; further turns repeat the same.
@@ -290,7 +289,6 @@ const ALPACA: Format = Format {
     source: "github.com/tatsu-lab/stanford_alpaca: README.md, train.py",
     special: &["<s>", "</s>"],
     markers: &["### Instruction:", "### Input:", "### Response:"],
-    beginning: "",
     system: System::Turn {
         text: "{}\n\n",
         default: Some(
@@ -307,7 +305,7 @@ const ALPACA: Format = Format {
     assistant: "### Response:{}</s>\n\n",
     generation: "### Response:",
     stops: &["</s>", "### Instruction:"],
-    trims: Trims::Nothing,
+    ..BLANK
 };
 
 /// `FastChat` puts instruction and response on the line of their headings, and has no place for an input.

@@ -146,7 +146,7 @@ impl Prompter {
     pub fn open_thought(&self) -> Option<String> {
         const REQUEST: &str = "what is asked";
         let prompt = self.request(REQUEST).ok()?.text();
-        // What the system is told about thoughts stands before the request.
+        // A system message may name the marks, too; it stands before the request.
         let behind = &prompt[prompt.rfind(REQUEST)?..];
         let is_open = |(open, close): &&(&str, &str)| {
             behind.rfind(open).is_some_and(|start| !behind[start..].contains(close))

@@ -1,7 +1,7 @@
 //! Detection: which format a model's own chat template is, found by what it renders.
 //!
 //! Looking for markers in a template's source would take Phi-3 for Zephyr and miss every change of
-//! detail; so both render the same short conversations, and what differs is told.
+//! detail; so both render the same short conversations and the results are compared.
 
 use super::catalog;
 use super::format::Format;

@@ -1,10 +1,11 @@
-//! Messages: what is said in a conversation, and by whom.
+//! Messages of a conversation and their roles.
 
 use serde::{Deserialize, Serialize};
 
 /// Who says something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Instructions that hold for the whole conversation.
     System,
@@ -12,18 +13,6 @@ pub enum Role {
     User,
     /// The model; in instruction formats, the response.
     Assistant,
-}
-
-impl Role {
-    /// The name that chat templates know it by.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
 }
 
 /// One thing said.
@@ -72,7 +61,7 @@ pub enum ConversationError {
     Empty,
     /// A message stands where it cannot.
     #[error(
-        "message {number} is by the {}; a conversation is one message of the system at most, then user and assistant in turn", role.name()
+        "message {number} is by the {role}; a conversation is one message of the system at most, then user and assistant in turn"
     )]
     OutOfTurn {
         /// Number of the message, from 1.

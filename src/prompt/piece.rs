@@ -45,7 +45,7 @@ impl Prompt {
         &self.pieces
     }
 
-    /// Everything in one text; what was special can no longer be told from what was not.
+    /// The whole prompt as one text; special tokens are no longer marked.
     #[must_use]
     pub fn text(&self) -> String {
         self.pieces.iter().map(Piece::text).collect()

@@ -115,7 +115,7 @@ impl ChatTemplate {
             .iter()
             .map(|message| {
                 let content = broken(&message.whole(), &self.tokens.all, breaker);
-                json!({ "role": message.role.name(), "content": content })
+                json!({ "role": message.role, "content": content })
             })
             .collect();
         let text = self.text(messages, conversation.generation_prompt)?;
@@ -146,7 +146,7 @@ impl ChatTemplate {
     /// `false` if it refuses one.
     #[must_use]
     pub fn takes_system(&self) -> bool {
-        let message = |role: Role| json!({ "role": role.name(), "content": "x" });
+        let message = |role: Role| json!({ "role": role, "content": "x" });
         self.text(vec![message(Role::System), message(Role::User)], true).is_ok()
     }
 }

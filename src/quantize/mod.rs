@@ -24,15 +24,16 @@ pub use streams::CalibrationText;
 
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::gguf_file::{GgufFileError, GgufInput, InputTensor};
+use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::quantize::{FormatOverride, Importance, OverrideValue, Rounding};
 use crate::experiment::calibration::GptqSettings;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
-use crate::model::gguf::Header;
+use crate::model::gguf::{Header, Tensor};
 use crate::model::quantization::{FileType, Method};
-use awq::{AwqParameters, AwqReport, AwqRequest};
-use gptq::{GptqParameters, GptqReport, GptqRequest, MatrixOutcome};
+use crate::statistics::sample::to_f64;
+use awq::{AwqParameters, AwqRequest};
+use gptq::GptqRequest;
 use importance::{Coverage, ImportanceError, ImportanceMatrix};
 use std::path::{Path, PathBuf};
 
@@ -118,6 +119,20 @@ pub struct MethodReport {
     pub chosen: u64,
     /// Tensors left as the importance matrix rounds them.
     pub kept: Vec<KeptTensor>,
+}
+
+impl MethodReport {
+    /// Adds a tensor, or a part of one, that is left. What is not quantized at all, as the router of experts, is not listed.
+    fn keep(&mut self, tensor: &Tensor, part: Option<String>, reason: String) {
+        if tensor.format.block_weights() > 1 {
+            let name = tensor.name.clone();
+            self.kept.push(KeptTensor {
+                tensor: part.map_or(name, |part| format!("{}: {part}", tensor.name)),
+                format: tensor.format.to_string(),
+                reason,
+            });
+        }
+    }
 }
 
 /// Why no file was made.
@@ -235,24 +250,23 @@ pub fn quantize(
         Method::Awq => {
             let (folder, parameters) = (calibration.folder, AwqParameters::default());
             let awq = AwqRequest { rounding, text: text()?, folder, parameters };
-            let report = awq::quantize(backend, &awq, on_progress.clone())?;
-            Some(awq_summary(&report, &GgufInput::open(backend, request.output)?))
+            Some(awq::quantize(backend, &awq, on_progress.clone())?)
         }
         Method::Gptq => {
-            let parameters =
-                GptqParameters { settings: calibration.gptq, ..GptqParameters::default() };
             let gptq = GptqRequest {
                 source: request.input,
                 output: request.output,
                 text: text()?,
                 threads: request.threads,
-                parameters,
+                settings: calibration.gptq,
+                units: gptq::UNITS,
+                memory: gptq::SUMS_BYTES,
             };
             round(rounding, DRAFT_SHARE)?;
             let report = gptq::quantize(backend, &gptq, |event| {
                 on_progress(event.scaled(DRAFT_SHARE, 1.0));
             })?;
-            Some(gptq_summary(report))
+            Some(report)
         }
     };
     let made = Header::read(request.output).map_err(GgufFileError::from)?;
@@ -263,8 +277,8 @@ pub fn quantize(
 }
 
 /// Columns, rows and matrices of a tensor: 1 matrix, or the number of experts.
-fn shape(tensor: &InputTensor) -> [usize; 3] {
-    let dimensions = &tensor.entry.dimensions;
+pub(crate) fn shape(tensor: &Tensor) -> [usize; 3] {
+    let dimensions = &tensor.dimensions;
     let size = |index: usize| dimensions.get(index).copied().unwrap_or(1);
     let matrices = dimensions.iter().skip(2).product();
     [size(0), size(1), matrices].map(|size| usize::try_from(size).unwrap_or(0))
@@ -272,57 +286,14 @@ fn shape(tensor: &InputTensor) -> [usize; 3] {
 
 /// Shapes of the layers' matrices.
 fn layer_shapes(model: &GgufInput) -> impl Iterator<Item = [usize; 3]> {
-    let tensors = model.tensors().iter().filter(|tensor| tensor.entry.name.starts_with("blk."));
-    tensors.filter(|tensor| tensor.entry.dimensions.len() > 1).map(shape)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2⁵³")]
-fn count(number: usize) -> f64 {
-    number as f64
+    let tensors = model.tensors().iter().map(|tensor| &tensor.entry);
+    let of_layers = tensors.filter(|tensor| tensor.name.starts_with("blk."));
+    of_layers.filter(|tensor| tensor.dimensions.len() > 1).map(shape)
 }
 
 /// Fraction of `all` steps that is done: `done` steps and `part` of the next one.
 pub(crate) fn fraction(done: usize, part: f64, all: usize) -> f64 {
-    (count(done) + part) / count(all)
-}
-
-fn gptq_summary(report: GptqReport) -> MethodReport {
-    let mut summary = MethodReport::default();
-    for matrix in report.matrices {
-        match matrix.outcome {
-            MatrixOutcome::Stored { .. } => summary.chosen += 1,
-            // Not quantized at all, for example the router of experts.
-            MatrixOutcome::Kept { .. } if matrix.format.block_weights() == 1 => {}
-            MatrixOutcome::Kept { reason } => summary.kept.push(KeptTensor {
-                tensor: match matrix.part {
-                    Some(part) => format!("{}: {part}", matrix.name),
-                    None => matrix.name,
-                },
-                format: matrix.format.to_string(),
-                reason,
-            }),
-        }
-    }
-    summary
-}
-
-fn awq_summary(report: &AwqReport, made: &GgufInput) -> MethodReport {
-    let quantized = |name: &str| {
-        let format = made.find(name)?.entry.format;
-        (format.block_weights() > 1).then_some(format)
-    };
-    let products = report.groups.iter().flat_map(|group| &group.products);
-    let kept = report.unscaled.iter().filter_map(|unscaled| {
-        Some(KeptTensor {
-            tensor: unscaled.weight.clone(),
-            format: quantized(&unscaled.weight)?.to_string(),
-            reason: unscaled.reason.clone(),
-        })
-    });
-    MethodReport {
-        chosen: products.filter(|name| quantized(name).is_some()).count() as u64,
-        kept: kept.collect(),
-    }
+    (to_f64(done) + part) / to_f64(all)
 }
 
 #[cfg(test)]

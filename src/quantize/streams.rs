@@ -9,11 +9,7 @@ use crate::engine::llama::context::Context;
 use crate::engine::llama::model::Model;
 use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _, streams};
 use crate::experiment::settings::Settings;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
 
 /// A calibration text and how it is split.
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +61,7 @@ pub(super) fn context_bytes(
     settings: &Settings,
     shape: ContextShape,
 ) -> Result<u64, EngineError> {
-    let buffers = Context::new(model, settings, shape, ContextPurpose::Separate)?.memory();
-    Ok(buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum())
+    Ok(Context::new(model, settings, shape, ContextPurpose::Separate)?.own_bytes())
 }
 
 /// Number of streams and threads of each.
@@ -83,53 +78,5 @@ impl Streams {
         let wanted = threads.min(u32::try_from(chunks).unwrap_or(u32::MAX));
         let count = streams::that_fit(wanted, stream_bytes, weight_bytes);
         Self { count, threads: threads / count }
-    }
-
-    /// Evaluates chunks by number. Each stream calls `start` once and `evaluate` for every chunk it takes; `receive` gets
-    /// the results as they are finished, in no fixed order. The first error ends all streams.
-    pub(super) fn run<State, Output: Send, Error: From<EngineError>>(
-        self,
-        chunks: Range<usize>,
-        start: impl Fn() -> Result<State, EngineError> + Sync,
-        evaluate: impl Fn(&mut State, usize) -> Result<Output, EngineError> + Sync,
-        mut receive: impl FnMut(usize, Output) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let next = AtomicUsize::new(chunks.start);
-        let end = chunks.end;
-        thread::scope(|scope| {
-            // Bounded: results can be large.
-            let (sender, results) = mpsc::sync_channel(self.count as usize);
-            for _ in 0..self.count {
-                let (sender, next, start, evaluate) = (sender.clone(), &next, &start, &evaluate);
-                scope.spawn(move || {
-                    let work = || {
-                        let mut state = start()?;
-                        loop {
-                            let chunk = next.fetch_add(1, Ordering::Relaxed);
-                            if chunk >= end {
-                                return Ok(());
-                            }
-                            let output = evaluate(&mut state, chunk)?;
-                            if sender.send(Ok((chunk, output))).is_err() {
-                                return Ok(());
-                            }
-                        }
-                    };
-                    if let Err(error) = work() {
-                        // Nobody receives after the first error.
-                        let _ = sender.send(Err(error));
-                    }
-                });
-            }
-            // The loop below ends when the last stream drops its sender.
-            drop(sender);
-            let mut results = results.into_iter();
-            let result = results.try_for_each(|result| {
-                let (chunk, output) = result?;
-                receive(chunk, output)
-            });
-            next.store(end, Ordering::Relaxed);
-            result
-        })
     }
 }

@@ -3,124 +3,94 @@
 //! All columns are there in every file, but for the throughput tests and tasks, which are those of the run;
 //! what was not measured is empty.
 
-use super::format::{RenderOptions, Report, ReportError};
 use super::text::sanitize;
+use super::{RenderOptions, Renderer, ReportError};
 use crate::results::metric::Metric;
-use crate::results::record::RunRecord;
+use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
+use std::collections::BTreeSet;
 
 pub(super) struct Csv;
 
-impl Report for Csv {
+impl Renderer for Csv {
     fn render(
         &self,
         run: &RunRecord,
         summary: &Summary,
         _: &RenderOptions,
     ) -> Result<Vec<u8>, ReportError> {
-        write(run, summary).map_err(|source| ReportError::Csv { run: run.id.clone(), source })
+        write(run, summary).map_err(ReportError::of(run, "CSV"))
     }
 }
 
+/// What a line is about.
+struct Line<'a> {
+    run: &'a RunRecord,
+    summary: &'a Summary,
+    position: usize,
+    trial: &'a TrialRecord,
+    row: &'a Row,
+}
+
+/// What stands in a column.
+type Field = fn(&Line<'_>) -> String;
+
 /// Columns before the figures.
-const ABOUT: [&str; 16] = [
-    "run",
-    "host",
-    "model",
-    "variant",
-    "quantization",
-    "method",
-    "engine",
-    "engine_version",
-    "settings",
-    "reference",
-    "failed_in",
-    "failed_because",
-    "requirements",
-    "best_trade_off",
-    "pareto_front",
-    "rounds",
+const ABOUT: [(&str, Field); 16] = [
+    ("run", |it| it.run.id.clone()),
+    ("host", |it| sanitize(&it.trial.host.name)),
+    ("model", |it| sanitize(&it.row.model)),
+    ("variant", |it| sanitize(&it.row.label)),
+    ("quantization", |it| it.trial.quantization.to_string()),
+    ("method", |it| it.trial.quantization.method.to_string()),
+    ("engine", |it| it.trial.engine.name.to_string()),
+    ("engine_version", |it| it.run.engine_version(it.trial).to_owned()),
+    ("settings", |it| it.row.settings.to_string()),
+    ("reference", |it| it.row.is_reference.to_string()),
+    ("failed_in", |it| text(it.row.failure.as_ref().map(|failure| &failure.phase))),
+    ("failed_because", |it| text(it.row.failure.as_ref().map(|it| sanitize(&it.reason)))),
+    ("requirements", |it| {
+        let met = it.row.verdict.as_ref().map(|it| if it.is_met() { "met" } else { "missed" });
+        met.unwrap_or_default().to_owned()
+    }),
+    ("best_trade_off", |it| it.summary.is_chosen(it.position).to_string()),
+    ("pareto_front", |it| it.summary.is_on_front(it.position).to_string()),
+    ("rounds", |it| {
+        let rounds: BTreeSet<u32> = it.trial.visits.iter().map(|visit| visit.round).collect();
+        rounds.len().to_string()
+    }),
 ];
 
+/// What is not there is empty.
+fn text<T: ToString>(value: Option<T>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
 fn write(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, ::csv::Error> {
-    let tests: Vec<_> = summary
-        .metrics
-        .iter()
-        .filter_map(|metric| match metric {
-            Metric::Speed(test) => Some(*test),
-            _ => None,
-        })
-        .collect();
-    let tasks: Vec<_> = summary
-        .metrics
-        .iter()
-        .filter_map(|metric| match metric {
-            Metric::Task(column) => Some(*column),
-            _ => None,
-        })
-        .collect();
-    let metrics = Metric::all(&tests, &tasks);
+    let metrics = Metric::all_with(&summary.metrics);
     let mut writer = ::csv::Writer::from_writer(Vec::new());
-    let mut titles: Vec<String> = ABOUT.map(str::to_owned).to_vec();
+    let mut titles: Vec<String> = ABOUT.map(|(title, _)| title.to_owned()).to_vec();
     for metric in &metrics {
-        titles.push(metric.name());
+        let name = metric.name();
+        titles.push(name.clone());
         if metric.descriptor().has_interval {
-            titles.push(format!("{}_low", metric.name()));
-            titles.push(format!("{}_high", metric.name()));
+            titles.extend(["low", "high"].map(|end| format!("{name}_{end}")));
         }
     }
     writer.write_record(&titles)?;
-    for (position, row) in summary.rows.iter().enumerate() {
-        let mut fields = about(run, summary, position);
-        fields.extend(metrics.iter().flat_map(|&metric| figure(row, metric)));
+    for (position, (trial, row)) in run.trials.iter().zip(&summary.rows).enumerate() {
+        let line = Line { run, summary, position, trial, row };
+        let mut fields: Vec<String> = ABOUT.iter().map(|(_, field)| field(&line)).collect();
+        for metric in &metrics {
+            let estimate = row.figures.get(metric).map(|figure| figure.estimate);
+            fields.push(text(estimate.map(|estimate| estimate.value)));
+            if metric.descriptor().has_interval {
+                let interval = estimate.and_then(|estimate| estimate.interval);
+                fields.push(text(interval.map(|interval| interval.low)));
+                fields.push(text(interval.map(|interval| interval.high)));
+            }
+        }
         writer.write_record(&fields)?;
     }
-    writer.into_inner().map_err(|error| ::csv::Error::from(error.into_error()))
-}
-
-fn about(run: &RunRecord, summary: &Summary, position: usize) -> Vec<String> {
-    let row = &summary.rows[position];
-    let model = summary.models.iter().find(|model| model.name == row.model);
-    let chosen =
-        model.and_then(|model| model.choice.as_ref()).is_some_and(|choice| choice.row == position);
-    let on_front = model.is_some_and(|model| model.front.members.contains(&position));
-    let failure = row.failure.as_ref();
-    let requirements = match &row.verdict {
-        None => "",
-        Some(verdict) if verdict.is_met() => "met",
-        Some(_) => "missed",
-    };
-    let trial = &run.trials[position];
-    let rounds: std::collections::BTreeSet<u32> =
-        trial.visits.iter().map(|visit| visit.round).collect();
-    vec![
-        run.id.clone(),
-        sanitize(&trial.host.name),
-        sanitize(&row.model),
-        sanitize(&row.label),
-        trial.quantization.to_string(),
-        trial.quantization.method.to_string(),
-        trial.engine.name.to_string(),
-        run.engine_version(trial).to_owned(),
-        row.settings.to_string(),
-        row.is_reference.to_string(),
-        failure.map(|failure| failure.phase.to_string()).unwrap_or_default(),
-        failure.map(|failure| sanitize(&failure.reason)).unwrap_or_default(),
-        requirements.to_owned(),
-        chosen.to_string(),
-        on_front.to_string(),
-        rounds.len().to_string(),
-    ]
-}
-
-fn figure(row: &Row, metric: Metric) -> Vec<String> {
-    let estimate = row.figures.get(&metric).map(|figure| figure.estimate);
-    let interval = estimate.and_then(|estimate| estimate.interval);
-    let text = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let mut fields = vec![text(estimate.map(|estimate| estimate.value))];
-    if metric.descriptor().has_interval {
-        fields.push(text(interval.map(|interval| interval.low)));
-        fields.push(text(interval.map(|interval| interval.high)));
-    }
-    fields
+    writer.into_inner().map_err(|error| error.into_error().into())
 }

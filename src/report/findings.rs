@@ -3,17 +3,16 @@
 //! No sentence claims a difference that the 95 % intervals do not support: every comparison is asked
 //! of the paired intervals first, and without an interval nothing is claimed.
 
-use super::columns::word;
-use super::text::{count, list, sanitize};
+use super::requirements::name;
+use super::text::{list, sanitize};
 use crate::experiment::requirements::Bound;
 use crate::model::architecture::ArchitectureClass;
-use crate::results::figure::Relation;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
 use crate::results::summary::{ModelSummary, Row, Summary};
-use crate::results::verdict::{Check, Outcome, Verdict};
+use crate::results::verdict::{Check, Standing, Verdict};
 use crate::statistics::estimate::Estimate;
-use crate::units::significant;
+use crate::units::{count, significant};
 
 /// From this ratio on people say "twice", below it per cent.
 const SAID_IN_PERCENT: f64 = 1.5;
@@ -125,19 +124,17 @@ impl View<'_> {
         let missed: Vec<String> = verdict
             .checks
             .iter()
-            .filter(|check| check.outcome != Outcome::Met)
-            .map(|check| match check.value {
-                None => format!("{} was not measured", word(check)),
-                Some(_) if check.requirement.bound == Bound::AtLeast => format!(
-                    "{} reaches {} % of its limit",
-                    word(check),
-                    significant(100.0 / check.excess(), 2)
-                ),
-                Some(_) => format!(
-                    "{} exceeds its limit by {} %",
-                    word(check),
-                    significant((check.excess() - 1.0) * 100.0, 2)
-                ),
+            .filter(|check| check.outcome != Standing::Met)
+            .map(|check| {
+                let (name, excess) = (name(check), check.excess());
+                let percent = |share: f64| significant(share * 100.0, 2);
+                match check.value {
+                    None => format!("{name} was not measured"),
+                    Some(_) if check.requirement.bound == Bound::AtLeast => {
+                        format!("{name} reaches {} % of its limit", percent(1.0 / excess))
+                    }
+                    Some(_) => format!("{name} exceeds its limit by {} %", percent(excess - 1.0)),
+                }
             })
             .collect();
         Some(format!(
@@ -151,44 +148,38 @@ impl View<'_> {
         let choice = self.model.choice.as_ref()?;
         let row = &self.summary.rows[choice.row];
         let name = self.name(row);
-        let whose = if self.summary.models.len() > 1 {
-            format!(" for {}", sanitize(&self.model.name))
-        } else {
-            String::new()
-        };
+        let whose = self.model_among(" for ");
         let among = match &row.verdict {
             Some(verdict) if verdict.is_met() => " among those that meet them",
             Some(_) => " regardless of them",
             None => "",
         };
-        let with = if self.model.groups.len() > 1 {
-            format!(" with {}", row.settings)
-        } else {
-            String::new()
+        let with = (self.model.groups.len() > 1).then(|| format!(" with {}", row.settings));
+        let with = with.unwrap_or_default();
+        let equals = match self.names(&choice.equals).as_slice() {
+            [] => None,
+            [one] => Some(format!("{one} comes")),
+            few if few.len() <= MOST_EQUALS_NAMED => Some(format!("{} come", list(few))),
+            many => Some(format!("{} others come", many.len())),
         };
-        let scope = format!("Best trade-off{whose}{among}");
-        let name_and_settings = format!("{name}{with}");
-        let equals = if choice.equals.is_empty() {
-            String::new()
-        } else {
-            let (who, verb) = match self.names(&choice.equals).as_slice() {
-                [one] => (one.clone(), "comes"),
-                few if few.len() <= MOST_EQUALS_NAMED => (list(few), "come"),
-                many => (format!("{} others", many.len()), "come"),
-            };
-            format!(" {who} {verb} out equal within the noise; size and divergence decide.")
-        };
-        if row.is_reference {
-            let why = "no smaller one saves enough for what it loses";
-            return Some(format!(
-                "{scope}: {name_and_settings}, the reference itself; {why}.{equals}"
-            ));
-        }
+        let equals = equals
+            .map(|who| format!(" {who} out equal within the noise; size and divergence decide."));
         let facts = self.against_reference(row);
-        if facts.is_empty() {
-            return Some(format!("{scope}: {name_and_settings}.{equals}"));
-        }
-        Some(format!("{scope}: {name_and_settings}. It is {}.{equals}", list(&facts)))
+        let why = if row.is_reference {
+            ", the reference itself; no smaller one saves enough for what it loses".to_owned()
+        } else if facts.is_empty() {
+            String::new()
+        } else {
+            format!(". It is {}", list(&facts))
+        };
+        let equals = equals.unwrap_or_default();
+        Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}"))
+    }
+
+    /// The model's name behind a word, where there are several.
+    fn model_among(&self, word: &str) -> String {
+        let name = (self.summary.models.len() > 1).then(|| sanitize(&self.model.name));
+        name.map(|name| format!("{word}{name}")).unwrap_or_default()
     }
 
     /// Size, speed and divergence of a row against its baseline, as parts of "it is …".
@@ -211,9 +202,8 @@ impl View<'_> {
     /// Divergence, or perplexity where there is none.
     fn quality(row: &Row) -> Option<String> {
         if let Some(kld) = row.value(Metric::Kld) {
-            let agreement = row
-                .value(Metric::TopTokenAgreement)
-                .map(|share| format!(" (top token agrees {:.1} %)", share * 100.0));
+            let agreement = row.value(Metric::TopTokenAgreement);
+            let agreement = agreement.map(|it| format!(" (top token agrees {:.1} %)", it * 100.0));
             let agreement = agreement.unwrap_or_default();
             return Some(format!("its answers diverge by {}{agreement}", nats(kld)));
         }
@@ -230,45 +220,28 @@ impl View<'_> {
     /// The next steps along the front, either way.
     fn steps(&self) -> Option<String> {
         let chosen = &self.summary.rows[self.model.choice.as_ref()?.row];
-        let loss = if chosen.figures.contains_key(&Metric::Kld) || chosen.is_reference {
-            Metric::Kld
-        } else {
-            Metric::Perplexity
+        let by_kld = chosen.figures.contains_key(&Metric::Kld) || chosen.is_reference;
+        let (loss, what) =
+            if by_kld { (Metric::Kld, "divergence") } else { (Metric::Perplexity, "perplexity") };
+        let value = |row: &Row| match row.value(loss) {
+            // The reference's own divergence.
+            None => "none".to_owned(),
+            Some(value) if by_kld => nats(value),
+            Some(perplexity) => format!("a perplexity of {}", significant(perplexity, 4)),
         };
-        let value = |row: &Row| match (loss, row.value(loss)) {
-            (Metric::Kld, Some(value)) => nats(value),
-            (_, Some(perplexity)) => format!("a perplexity of {}", significant(perplexity, 4)),
-            _ => "none".to_owned(),
+        let size = |row: &Row| {
+            Some(size_words(row.value(Metric::FileBytes)? / chosen.value(Metric::FileBytes)?))
         };
-        let what = if loss == Metric::Kld { "divergence" } else { "perplexity" };
-        let size = |row: &Row| row.value(Metric::FileBytes);
         let mut steps = Vec::new();
         if let Some(row) = self.model.closer.map(|row| &self.summary.rows[row]) {
-            let ratio = size(row)? / size(chosen)?;
-            let value = if row.is_reference && loss == Metric::Kld {
-                "none".to_owned()
-            } else {
-                value(row)
-            };
-            steps.push(format!(
-                "for less {what} take {} ({value}, {})",
-                self.name(row),
-                size_words(ratio)
-            ));
+            let (name, value) = (self.name(row), value(row));
+            steps.push(format!("for less {what} take {name} ({value}, {})", size(row)?));
         }
         if let Some(row) = self.model.smaller.map(|row| &self.summary.rows[row]) {
-            let ratio = size(row)? / size(chosen)?;
-            steps.push(format!(
-                "for less size {} ({}, {})",
-                self.name(row),
-                size_words(ratio),
-                value(row)
-            ));
+            let (name, value) = (self.name(row), value(row));
+            steps.push(format!("for less size {name} ({}, {value})", size(row)?));
         }
-        let text = steps.join("; ");
-        let mut characters = text.chars();
-        let first = characters.next()?.to_uppercase();
-        Some(format!("{first}{}.", characters.as_str()))
+        (!steps.is_empty()).then(|| steps.join("; ").replacen('f', "F", 1) + ".")
     }
 
     /// What may be said where no loss was measured.
@@ -277,20 +250,20 @@ impl View<'_> {
             let mut best = self.rows().filter(|row| row.best.contains(&metric));
             best.next().filter(|_| best.next().is_none())
         };
-        let smallest = unique(Metric::FileBytes);
-        let speed = self.summary.generation.map(Metric::Speed);
-        let fastest = speed.and_then(unique);
-        let mut parts = Vec::new();
-        match (smallest, fastest) {
-            (Some(small), Some(fast)) if small.key == fast.key => {
-                parts.push(format!("{} is the smallest and generates fastest", self.name(small)));
+        let smallest = unique(Metric::FileBytes).map(|row| self.name(row));
+        let fastest = self.summary.generation.map(Metric::Speed).and_then(unique);
+        let fastest = fastest.map(|row| self.name(row));
+        let rest = match (smallest, fastest) {
+            (Some(small), Some(fast)) if small == fast => {
+                format!("; {small} is the smallest and generates fastest")
             }
-            (small, fast) => {
-                parts.extend(small.map(|row| format!("{} is the smallest", self.name(row))));
-                parts.extend(fast.map(|row| format!("{} generates fastest", self.name(row))));
+            (Some(small), Some(fast)) => {
+                format!("; {small} is the smallest, {fast} generates fastest")
             }
-        }
-        let rest = if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) };
+            (Some(small), None) => format!("; {small} is the smallest"),
+            (None, Some(fast)) => format!("; {fast} generates fastest"),
+            (None, None) => String::new(),
+        };
         let class = self.model.facts.as_ref().map(|facts| facts.class).unwrap_or_default();
         let why = if class == ArchitectureClass::DecoderOnly {
             "Quality was not measured, so no trade-off can be named"
@@ -335,20 +308,13 @@ impl View<'_> {
             ));
         }
         if front.members.len() <= front.beaten.len() {
-            return Some(format!(
-                "On the Pareto front of {axes}: {}.",
-                list(&self.names(&front.members))
-            ));
+            let members = list(&self.names(&front.members));
+            return Some(format!("On the Pareto front of {axes}: {members}."));
         }
-        let beaten: Vec<String> = front
-            .beaten
-            .iter()
-            .map(|beaten| {
-                let name = |row: usize| self.name(&self.summary.rows[row]);
-                format!("{} (beaten by {})", name(beaten.row), name(beaten.by))
-            })
-            .collect();
-        Some(format!("Off the Pareto front of {axes}: {}.", list(&beaten)))
+        let name = |row: usize| self.name(&self.summary.rows[row]);
+        let beaten = front.beaten.iter();
+        let beaten = beaten.map(|it| format!("{} (beaten by {})", name(it.row), name(it.by)));
+        Some(format!("Off the Pareto front of {axes}: {}.", list(&beaten.collect::<Vec<_>>())))
     }
 }
 
@@ -377,20 +343,12 @@ fn size_words(ratio: f64) -> String {
 /// `2.8x faster at generation`, or that no difference could be told; nothing without an interval.
 fn speed_words(ratio: &Estimate) -> Option<String> {
     let interval = ratio.interval?;
-    let relation = if interval.low > 1.0 {
-        Relation::Higher
-    } else if interval.high < 1.0 {
-        Relation::Lower
-    } else {
-        Relation::Same
-    };
-    let (times, word) = match relation {
-        Relation::Same => {
-            return Some("level in generation speed within the noise".to_owned());
-        }
-        Relation::Higher => (ratio.value, "faster"),
-        Relation::Lower => (1.0 / ratio.value, "slower"),
-    };
+    if interval.contains(1.0) {
+        return Some("level in generation speed within the noise".to_owned());
+    }
+    let is_faster = interval.low > 1.0;
+    let (times, word) =
+        if is_faster { (ratio.value, "faster") } else { (1.0 / ratio.value, "slower") };
     Some(if times >= SAID_IN_PERCENT {
         format!("{}x {word} at generation", significant(times, 2))
     } else {

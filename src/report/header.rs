@@ -1,8 +1,8 @@
 //! What stands above a comparison: which run, when, on what.
 
-use super::text::{NO_BREAK_SPACE, count, sanitize};
+use super::text::{NO_BREAK_SPACE, sanitize};
 use crate::results::record::{HostRecord, RunRecord};
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -27,7 +27,7 @@ fn machine(host: &HostRecord, is_named: bool) -> Vec<String> {
     }
     of_machine.push(sanitize(&environment.cpu));
     if environment.physical_cores > 0 {
-        of_machine.push(count(usize::try_from(environment.physical_cores).unwrap_or(0), "core"));
+        of_machine.push(count(environment.physical_cores, "core"));
     }
     if environment.memory_bytes > 0 {
         of_machine.push(format!("{} memory", format_bytes(environment.memory_bytes)));

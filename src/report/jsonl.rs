@@ -1,7 +1,7 @@
 //! JSONL: the record and the summary of each trial on a line of its own.
 
-use super::format::{RenderOptions, Report, ReportError};
-use super::json::{ShownRow, VERSION, json_error, push_line, shown_row};
+use super::json::{ShownRow, VERSION, push_line, shown_row};
+use super::{RenderOptions, Renderer, ReportError};
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use serde::Serialize;
@@ -22,7 +22,7 @@ struct Line<'a> {
     summary: ShownRow<'a>,
 }
 
-impl Report for Jsonl {
+impl Renderer for Jsonl {
     fn render(
         &self,
         run: &RunRecord,
@@ -41,7 +41,7 @@ impl Report for Jsonl {
                 trial,
                 summary: shown_row(run, summary, position),
             };
-            push_line(&mut lines, &line).map_err(|error| json_error(run, error))?;
+            push_line(&mut lines, &line).map_err(ReportError::of(run, "JSON"))?;
         }
         Ok(lines)
     }

@@ -48,11 +48,9 @@ fn processors(run: &RunRecord) -> Option<String> {
     more.sort_unstable();
     more.dedup();
     let more: Vec<String> = more.iter().map(ToString::to_string).collect();
-    let more = if more.is_empty() {
-        String::new()
-    } else {
-        format!("; {} threads are more than that, and wait for each other", list(&more))
-    };
+    let waiting = (!more.is_empty())
+        .then(|| format!("; {} threads are more than that, and wait for each other", list(&more)));
+    let more = waiting.unwrap_or_default();
     Some(format!("The run may use {}{more}.", list(&limits)))
 }
 

@@ -1,26 +1,28 @@
-//! Markdown: the comparison as a table for an issue or a README, with what it says and the chart.
+//! Markdown: the comparison as a table for an issue or a README, with what it says and the chart; and how
+//! any table is drawn there.
 
-use super::chart;
-use super::columns::{Column, Kind, columns};
+use super::columns::{ESSENTIAL, comparison};
 use super::findings::findings;
-use super::format::{RenderOptions, Report, ReportError};
 use super::header::header;
 use super::next::{Next, next};
-use super::notes::{caveats, failures};
-use super::table::heading;
-use super::text::{count, sanitize};
+use super::notes::{caveats, failures, unstable};
+use super::table::{Align, Cell, Column, Group, Mark, Shows, Table};
+use super::terminal::suffix;
+use super::text::{sanitize, shorten};
+use super::{RenderOptions, Renderer, ReportError, canvas, chart};
 use crate::results::record::RunRecord;
-use crate::results::summary::{Group, Summary};
+use crate::results::summary::Summary;
+use crate::units::count;
 
 /// Width of the chart: what GitHub shows of a code block without scrolling.
 const CHART_COLUMNS: usize = 90;
 
 /// Names are not cut, within reason.
-const LABEL_COLUMNS: usize = 60;
+const NAME_COLUMNS: usize = 60;
 
 pub(super) struct Markdown;
 
-impl Report for Markdown {
+impl Renderer for Markdown {
     fn render(
         &self,
         run: &RunRecord,
@@ -30,15 +32,13 @@ impl Report for Markdown {
         let mut paragraphs = vec![format!("## {}", escape(&sanitize(&run.name)))];
         paragraphs
             .push(header(run).iter().map(|line| escape(line)).collect::<Vec<_>>().join("\\\n"));
-        let mut columns = columns(summary, LABEL_COLUMNS);
-        columns.retain(|column| column.is_essential(summary));
-        for model in &summary.models {
-            for group in &model.groups {
-                paragraphs.push(format!("**{}**", escape(&heading(summary, model, group))));
-                paragraphs.push(table(&columns, group));
-            }
+        let mut table = comparison(summary);
+        table.columns.retain(|column| column.importance >= ESSENTIAL);
+        for group in &table.groups {
+            paragraphs.push(format!("**{}**", escape(&group.heading)));
+            paragraphs.push(draw(&table.columns, group).join("\n"));
         }
-        paragraphs.extend(legend(&columns));
+        paragraphs.extend(legend(&table));
         let notes: Vec<String> = failures(summary)
             .into_iter()
             .chain(caveats(run, summary))
@@ -53,8 +53,8 @@ impl Report for Markdown {
             // Sanitized paths hold no line ends, so nothing ends the block early.
             paragraphs.push(format!("```sh\n{}\n```", commands.join("\n")));
         }
-        for model in &summary.models {
-            if let Some(chart) = chart::draw(summary, model, CHART_COLUMNS) {
+        for chart in chart::of(summary) {
+            if let Some(chart) = canvas::draw(&chart, CHART_COLUMNS) {
                 let lines: Vec<&str> = chart.iter().map(|line| line.trim_end()).collect();
                 // Nothing in a chart can end the block: names hold no line ends any more.
                 paragraphs.push(format!("```text\n{}\n```", lines.join("\n")));
@@ -65,52 +65,43 @@ impl Report for Markdown {
     }
 }
 
-fn table(columns: &[Column], group: &Group) -> String {
-    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let mut lines = vec![
-        row(columns
-            .iter()
-            .map(|column| escape(&column.title.join(" ").replace("/ ", "/")))
-            .collect()),
-        row(columns.iter().map(|column| alignment(column).to_owned()).collect()),
+/// The lines of a table with the rows of a group.
+pub(super) fn draw(columns: &[Column], group: &Group) -> Vec<String> {
+    let row = |text: &dyn Fn(&Column) -> String| {
+        format!("| {} |", columns.iter().map(text).collect::<Vec<_>>().join(" | "))
+    };
+    let align = |column: &Column| match column.align() {
+        Align::Left => ":--".to_owned(),
+        Align::Right => "--:".to_owned(),
+    };
+    let title = |column: &Column| escape(format!("{} {}", column.name(), column.unit).trim_end());
+    let mut lines = vec![row(&title), row(&align)];
+    lines.extend(group.rows.iter().map(|&at| row(&|it| cell(it, &it.cells[at]))));
+    lines
+}
+
+fn cell(column: &Column, cell: &Cell) -> String {
+    let (mut text, half) = column.words(cell);
+    if column.shows == Shows::Name {
+        let arrow = if cell.has(Mark::Chosen) { "→ " } else { "" };
+        text = format!("{arrow}{}{}", shorten(&text, NAME_COLUMNS), suffix(cell));
+    }
+    let half = half.map(|half| format!(" ±{half}")).unwrap_or_default();
+    let open = if cell.has(Mark::Open) { "?" } else { "" };
+    let unstable = if cell.has(Mark::Unstable) { "~" } else { "" };
+    let text = format!("{unstable}{}", escape(&format!("{text}{half}{open}")));
+    if cell.has(Mark::Best) { format!("**{text}**") } else { text }
+}
+
+fn legend(table: &Table) -> Option<String> {
+    let unstable = format!("~: unstable, {}", unstable());
+    let parts = [
+        (table.has(Mark::Chosen), "→ best trade-off"),
+        (table.has(Mark::Best), "**bold**: best, or level with it within the noise"),
+        (table.has_intervals(), "±: 95 % interval (half width)"),
+        (table.has(Mark::Unstable), unstable.as_str()),
     ];
-    for &position in &group.rows {
-        lines.push(row(columns
-            .iter()
-            .map(|column| {
-                let cell = &column.cells[position];
-                let text = cell.text.split_whitespace().collect::<Vec<_>>().join(" ");
-                let text = escape(&text);
-                let text = if cell.unstable { format!("~{text}") } else { text };
-                if cell.best { format!("**{text}**") } else { text }
-            })
-            .collect()));
-    }
-    lines.join("\n")
-}
-
-fn alignment(column: &Column) -> &'static str {
-    match column.kind {
-        Kind::Variant | Kind::Verdict => ":--",
-        Kind::Figure(_) | Kind::Ratio(_) => "--:",
-    }
-}
-
-fn legend(columns: &[Column]) -> Option<String> {
-    let cells = || columns.iter().flat_map(|column| &column.cells);
-    let mut parts = Vec::new();
-    if cells().any(|cell| cell.text.starts_with('→')) {
-        parts.push("→ best trade-off");
-    }
-    if cells().any(|cell| cell.best) {
-        parts.push("**bold**: best, or level with it within the noise");
-    }
-    if cells().any(|cell| cell.text.contains('±')) {
-        parts.push("±: 95 % interval (half width)");
-    }
-    if cells().any(|cell| cell.unstable) {
-        parts.push("~: unstable, more than ±5 % (KLD: ±10 %)");
-    }
+    let parts: Vec<&str> = parts.iter().filter(|(occurs, _)| *occurs).map(|(_, it)| *it).collect();
     (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
@@ -122,7 +113,7 @@ fn environment(run: &RunRecord) -> String {
         escape(&sanitize(&environment.quantbench)),
         escape(&sanitize(&environment.engines_in_words())),
         escape(&sanitize(&environment.build)),
-        count(usize::try_from(environment.logical_cpus).unwrap_or(0), "logical processor"),
+        count(environment.logical_cpus, "logical processor"),
         escape(&sanitize(&governor.unwrap_or_default())),
     )
 }

@@ -1,17 +1,17 @@
 //! Reports: one small file per output format behind one trait.
 //!
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
-//! `columns` says which columns there are and what stands in them, `numbers` how figures are
-//! written, `findings`, `notes`, `limits` and `tasks` what is said in words, `chart` draws;
-//! `architectures` is a comparison of its own. Uses `results`; used by
-//! the command line.
+//! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
+//! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
+//! `notes`, `limits`, `types`, `tasks` and `requirements` what is said in words. `architectures` is a
+//! comparison of its own. Uses `results`; used by the command line.
 
 pub mod architectures;
+mod canvas;
 mod chart;
 mod columns;
 mod csv;
 mod findings;
-mod format;
 mod header;
 mod json;
 mod jsonl;
@@ -21,13 +21,115 @@ mod markdown;
 mod next;
 mod notes;
 mod numbers;
-mod table;
+mod requirements;
+pub(crate) mod table;
 mod tasks;
+pub(crate) mod terminal;
 mod text;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
-pub use format::{Format, RenderOptions, ReportError, render};
+pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
+
+use crate::results::record::RunRecord;
+use crate::results::summary::Summary;
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for the terminal, with what it says and a chart
+    #[default]
+    Table,
+    /// The same for a Markdown file or an issue
+    Markdown,
+    /// One line per trial, every figure with its interval
+    Csv,
+    /// The whole record and its summary as one document (docs/schema/run.json)
+    Json,
+    /// The same, one line per trial
+    Jsonl,
+    /// llama-bench's JSONL fields, one line per trial and throughput test
+    LlamaBench,
+}
+
+impl Renderer for Format {
+    fn render(
+        &self,
+        run: &RunRecord,
+        summary: &Summary,
+        options: &RenderOptions,
+    ) -> Result<Vec<u8>, ReportError> {
+        let renderer: &dyn Renderer = match self {
+            Self::Table => &terminal::Terminal,
+            Self::Markdown => &markdown::Markdown,
+            Self::Csv => &csv::Csv,
+            Self::Json => &json::Json,
+            Self::Jsonl => &jsonl::Jsonl,
+            Self::LlamaBench => &BenchFormat::Jsonl,
+        };
+        renderer.render(run, summary, options)
+    }
+}
+
+/// What a report may use of the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// Width that text must fit, in columns.
+    pub columns: usize,
+    /// Whether ANSI colors may be used.
+    pub color: bool,
+}
+
+impl Default for RenderOptions {
+    fn default() -> Self {
+        Self { columns: 100, color: false }
+    }
+}
+
+/// Why a report could not be made: a value of the record has no form in the format.
+#[derive(Debug, thiserror::Error)]
+#[error("run '{run}' could not be written as {format}")]
+pub struct ReportError {
+    run: String,
+    format: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ReportError {
+    /// What a writer of the format says of a run.
+    fn of<E: std::error::Error + Send + Sync + 'static>(
+        run: &RunRecord,
+        format: &'static str,
+    ) -> impl Fn(E) -> Self {
+        move |source| Self { run: run.id.clone(), format, source: Box::new(source) }
+    }
+}
+
+/// What shows a run: a format, or a choice of several.
+pub trait Renderer {
+    /// The run as bytes; `summary` is the run's.
+    ///
+    /// # Errors
+    /// Only if a value of the record has no form in that format.
+    fn render(
+        &self,
+        run: &RunRecord,
+        summary: &Summary,
+        options: &RenderOptions,
+    ) -> Result<Vec<u8>, ReportError>;
+}
+
+/// Shows a run in a format.
+///
+/// # Errors
+/// Only if a value of the record has no form in that format.
+pub fn render(
+    format: impl Renderer + Copy,
+    run: &RunRecord,
+    options: &RenderOptions,
+) -> Result<Vec<u8>, ReportError> {
+    format.render(run, &Summary::of(run), options)
+}

@@ -1,7 +1,7 @@
 //! What to type to use the best trade-off.
 
 use super::text::{quoted, sanitize};
-use crate::experiment::settings::{FlashAttention, Settings, SplitMode};
+use crate::experiment::settings::Settings;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 
@@ -38,56 +38,19 @@ fn of_trial(trial: &TrialRecord) -> Option<Next> {
 
 /// The settings that are no defaults as llama-server's flags, with a space in front of each.
 fn server_flags(settings: &Settings) -> String {
-    let default = Settings::default();
-    let mut flags = String::new();
-    let mut add = |flag: &str, value: Option<String>| {
-        flags.extend([" ", flag]);
-        flags.extend(value.map(|value| format!(" {value}")));
+    let flag = |(flag, value): (&str, String)| match flag {
+        "nkvo" => " -nkvo".to_owned(),
+        "mmap" => " --no-mmap".to_owned(),
+        "swa-full" => " --swa-full".to_owned(),
+        flag => format!(" -{flag} {value}"),
     };
-    if let Some(threads) = settings.threads {
-        add("-t", Some(threads.to_string()));
-    }
-    if settings.gpu_layers != default.gpu_layers {
-        add("-ngl", Some(settings.gpu_layers.to_string()));
-    }
-    match settings.flash_attention {
-        FlashAttention::Auto => {}
-        FlashAttention::On => add("-fa", Some("on".to_owned())),
-        FlashAttention::Off => add("-fa", Some("off".to_owned())),
-    }
-    if settings.batch != default.batch {
-        add("-b", Some(settings.batch.to_string()));
-    }
-    if settings.ubatch != default.ubatch {
-        add("-ub", Some(settings.ubatch.to_string()));
-    }
-    if settings.cache_type_k != default.cache_type_k {
-        add("-ctk", Some(settings.cache_type_k.name().to_owned()));
-    }
-    if settings.cache_type_v != default.cache_type_v {
-        add("-ctv", Some(settings.cache_type_v.name().to_owned()));
-    }
-    match settings.split_mode {
-        SplitMode::Layer => {}
-        SplitMode::None => add("-sm", Some("none".to_owned())),
-        SplitMode::Row => add("-sm", Some("row".to_owned())),
-    }
-    if settings.main_gpu != default.main_gpu {
-        add("-mg", Some(settings.main_gpu.to_string()));
-    }
-    if !settings.kv_offload {
-        add("-nkvo", None);
-    }
-    if !settings.mmap {
-        add("--no-mmap", None);
-    }
-    flags
+    settings.changed().into_iter().map(flag).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::settings::CacheType;
+    use crate::experiment::settings::{CacheType, FlashAttention};
     use crate::results::made_up::MadeUp;
 
     #[test]

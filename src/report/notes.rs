@@ -1,15 +1,14 @@
 //! What stands under a comparison: what the marks mean, what failed and why, what to beware of.
 
-use super::columns::{Column, Kind};
-use super::format::RenderOptions;
-use super::table::LeftOut;
-use super::text::{NO_BREAK_SPACE, count, list, sanitize, shorten};
-use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement};
+use super::table::{Content, Mark, Table};
+use super::terminal::{LeftOut, name_columns};
+use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
+use super::{RenderOptions, requirements};
 use crate::experiment::resolved::LeftOutModel;
-use crate::results::metric::Metric;
+use crate::results::metric::{Metric, TIMED};
 use crate::results::record::{Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
-use crate::units::{format_bytes, significant};
+use crate::units::{count, significant};
 
 /// A change of the drift control below this is not worth a word, however certain it is.
 const DRIFT_WORTH_A_NOTE: f64 = 0.02;
@@ -18,7 +17,7 @@ const DRIFT_WORTH_A_NOTE: f64 = 0.02;
 pub(super) fn notes(
     run: &RunRecord,
     summary: &Summary,
-    shown: &[Column],
+    shown: &Table,
     left_out: &LeftOut,
     options: &RenderOptions,
 ) -> Vec<String> {
@@ -40,35 +39,40 @@ pub(super) fn notes(
 }
 
 /// What the marks mean, as far as they occur.
-fn legend(summary: &Summary, shown: &[Column]) -> Option<String> {
-    let cells = || shown.iter().flat_map(|column| &column.cells);
-    let several = summary.models.len() > 1;
+fn legend(summary: &Summary, shown: &Table) -> Option<String> {
     let mut parts: Vec<String> = Vec::new();
-    if cells().any(|cell| cell.text.starts_with('→')) {
+    if shown.has(Mark::Chosen) {
         parts.push("→ best trade-off".to_owned());
     }
-    if cells().any(|cell| cell.best && !cell.unstable) {
-        let whose = if several { "best of its model" } else { "best" };
+    if shown.cells().any(|cell| cell.has(Mark::Best) && !cell.has(Mark::Unstable)) {
+        let whose = if summary.models.len() > 1 { "best of its model" } else { "best" };
         parts.push(format!("* {whose}, or level with it within the noise"));
     }
-    if cells().any(|cell| cell.text.contains('±')) {
+    if shown.has_intervals() {
         parts.push("± 95 % interval (half width)".to_owned());
     }
-    if cells().any(|cell| cell.unstable) {
-        parts.push("~ unstable: more than ±5 % (KLD: ±10 %)".to_owned());
+    if shown.has(Mark::Unstable) {
+        parts.push(format!("~ unstable: {}", unstable()));
     }
-    if shown.iter().any(|column| {
-        column.kind == Kind::Verdict && column.cells.iter().any(|cell| cell.text.ends_with('?'))
-    }) {
+    if shown.has(Mark::Open) {
         parts.push("? noise could turn the verdict".to_owned());
     }
-    let blank = |row: &Row| shown.iter().any(|column| column.is_blank_for(row));
-    if summary.rows.iter().any(blank) {
+    if shown.cells().any(|cell| cell.content == Content::Inapplicable) {
         parts.push("blank: does not apply to such a model".to_owned());
     }
     // A mark and its meaning stay on one line.
     let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
     (!parts.is_empty()).then(|| parts.join("   "))
+}
+
+/// From which interval on a figure counts as unstable: `more than ±5 % (KLD: ±10 %)`.
+pub(super) fn unstable() -> String {
+    let percent = |fraction: f64| format!("±{} %", significant(fraction * 100.0, 1));
+    let others = Metric::all(&[], &[]).into_iter().filter_map(|metric| {
+        let limit = metric.descriptor().stable_within.filter(|&limit| limit > TIMED)?;
+        Some(format!("{}: {}", metric.label(), percent(limit)))
+    });
+    format!("more than {} ({})", percent(TIMED), others.collect::<Vec<_>>().join(", "))
 }
 
 /// Models that the build could not measure; whatever else the stored experiment says, a run of another
@@ -86,21 +90,22 @@ pub(super) fn failures(summary: &Summary) -> Vec<String> {
     failed
         .enumerate()
         .map(|(index, (row, failure))| {
-            let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
-            let whose = if several {
-                format!(" ({}, {})", sanitize(&row.model), row.settings)
-            } else {
-                String::new()
-            };
             format!(
-                "[{}] {}{whose} failed in {}: {}",
+                "[{}] {} failed in {}: {}",
                 index + 1,
-                sanitize(&row.label),
+                name(summary, row),
                 failure.phase,
                 sanitize(&failure.reason)
             )
         })
         .collect()
+}
+
+/// A trial by its label, with model and settings where there are several.
+pub(super) fn name(summary: &Summary, row: &Row) -> String {
+    let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
+    let whose = several.then(|| format!(" ({}, {})", sanitize(&row.model), row.settings));
+    format!("{}{}", sanitize(&row.label), whose.unwrap_or_default())
 }
 
 /// Workloads that some trials could not do, each reason once.
@@ -133,9 +138,9 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
     if run.finished.is_none() {
         let rounds = match summary.rounds_planned {
             Some(planned) => {
-                format!("{} of {planned} rounds of every trial are", summary.rounds_done)
+                format!("{} of {} of every trial are", summary.rounds_done, count(planned, "round"))
             }
-            None => format!("{} of every trial are", count_rounds(summary)),
+            None => format!("{} of every trial are", count(summary.rounds_done, "round")),
         };
         notes.push(format!(
             "The run has not finished: {rounds} stored; 'quantbench run' with the same file and flags, and \
@@ -171,14 +176,10 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         );
     }
     if !run.requirements.is_empty() {
-        let needs = run.requirements.0.iter().map(in_words);
+        let needs = run.requirements.0.iter().map(|it| requirements::in_words(it, summary));
         notes.push(format!("Needs: {}.", list(&needs.collect::<Vec<_>>())));
     }
     notes
-}
-
-fn count_rounds(summary: &Summary) -> String {
-    count(usize::try_from(summary.rounds_done).unwrap_or(0), "round")
 }
 
 fn drift(summary: &Summary) -> Option<String> {
@@ -215,14 +216,11 @@ fn quality(run: &RunRecord) -> Option<String> {
         .filter_map(|quality| quality.divergence.as_ref())
         .map(|found| found.kld_error_bound)
         .fold(0.0, f64::max);
-    let bound = if bound > 0.0 {
-        format!(
-            "; the reference was not kept whole, which may change a KLD by up to {}",
-            significant(bound, 2)
-        )
-    } else {
-        String::new()
-    };
+    let bound = (bound > 0.0).then(|| {
+        let bound = significant(bound, 2);
+        format!("; the reference was not kept whole, which may change a KLD by up to {bound}")
+    });
+    let bound = bound.unwrap_or_default();
     let text = text_of(run);
     Some(format!("PPL and KLD over {tokens} tokens of {text}{early}{bound}."))
 }
@@ -258,31 +256,9 @@ fn text_of(run: &RunRecord) -> String {
     if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 
-/// A requirement in words: `memory ≤ 2.00 GiB`.
-fn in_words(requirement: &Requirement) -> String {
-    let Requirement { metric, bound, limit } = requirement;
-    let sign = if *bound == Bound::AtMost { '≤' } else { '≥' };
-    match (metric.as_str(), bound) {
-        (MEMORY, _) => format!("memory {sign} {}", in_bytes(*limit)),
-        (GENERATION, _) => format!("generation {sign} {limit} t/s"),
-        ("ttft_p90_seconds", _) => format!("TTFT p90 {sign} {} ms", (limit * 1e9).round() / 1e6),
-        ("kld_nats", _) => format!("KLD {sign} {limit} nats"),
-        ("perplexity_increase", Bound::AtMost) => {
-            format!("PPL at most {} % over the reference's", significant(limit * 100.0, 3))
-        }
-        (name, _) if name.ends_with("_bytes") => format!("{name} {sign} {}", in_bytes(*limit)),
-        (name, _) => format!("{} {sign} {limit}", sanitize(name)),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size, not negative")]
-fn in_bytes(size: f64) -> String {
-    format_bytes(size as u64)
-}
-
 /// Full names of those that were cut.
 fn shortened(summary: &Summary, options: &RenderOptions) -> Option<String> {
-    let columns = super::table::label_columns(options);
+    let columns = name_columns(options);
     let mut names: Vec<String> = Vec::new();
     for row in &summary.rows {
         let whole = sanitize(&row.label);

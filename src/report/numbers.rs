@@ -1,17 +1,41 @@
 //! How figures are written: one unit and one number of decimals per column.
 
+use crate::results::metric::{Digits, Shown};
+
+const MEBIBYTE: f64 = 1.0 / 1_048_576.0;
+const GIBIBYTE: f64 = MEBIBYTE / 1024.0;
+
 /// A unit to show, and how many decimals a column of such values has.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Scale {
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Scale {
     /// What a value is multiplied with to be in the unit shown.
-    pub(super) factor: f64,
+    pub(crate) factor: f64,
     /// Digits after the point.
-    pub(super) decimals: usize,
+    pub(crate) decimals: usize,
 }
 
 impl Scale {
+    /// Unit and scale in which a column of such values is shown.
+    pub(super) fn of(shown: Shown, values: &[f64]) -> (&'static str, Self) {
+        // From 10 GiB on a column in MiB has digits that nobody reads.
+        let large = values.iter().any(|&value| value * GIBIBYTE >= 10.0);
+        match shown {
+            Shown::Bytes if large => ("GiB", Self { factor: GIBIBYTE, decimals: 2 }),
+            Shown::Bytes => ("MiB", Self::typical(values, MEBIBYTE, 3)),
+            Shown::In(unit, factor, Digits::Significant(digits)) => {
+                (unit, Self::typical(values, factor, digits))
+            }
+            Shown::In(unit, factor, Digits::Decimals(decimals)) => {
+                (unit, Self { factor, decimals })
+            }
+            Shown::In(unit, _, Digits::OfSmallest(digits)) => {
+                (unit, Self::smallest(values, digits, 3, 5))
+            }
+        }
+    }
+
     /// So many decimals that the typical (median) value has `digits` significant ones.
-    pub(super) fn typical(values: &[f64], factor: f64, digits: i32) -> Self {
+    fn typical(values: &[f64], factor: f64, digits: i32) -> Self {
         let mut sizes = sizes(values, factor);
         sizes.sort_by(f64::total_cmp);
         let typical = sizes.get(sizes.len() / 2).copied().unwrap_or(1.0);
@@ -20,7 +44,7 @@ impl Scale {
 
     /// So many decimals that the smallest value has `digits` significant ones, within limits: for
     /// values that differ by orders of magnitude.
-    pub(super) fn smallest(values: &[f64], digits: i32, at_least: usize, at_most: usize) -> Self {
+    fn smallest(values: &[f64], digits: i32, at_least: usize, at_most: usize) -> Self {
         let smallest = sizes(values, 1.0).into_iter().reduce(f64::min).unwrap_or(1.0);
         Self { factor: 1.0, decimals: decimals(smallest, digits).clamp(at_least, at_most) }
     }
@@ -38,14 +62,14 @@ impl Scale {
 
     /// A half width, rounded up: it never reads as more certain than it is. One that exceeds the
     /// value says only that nothing is known.
-    pub(super) fn show_half_width(self, half_width: f64, value: f64) -> String {
+    pub(super) fn half_width(self, half_width: f64, value: f64) -> String {
         let decimals = self.decimals;
         if half_width >= value.abs() && half_width > 0.0 {
-            return "±>100%".to_owned();
+            return ">100%".to_owned();
         }
         let steps = (half_width * self.factor / self.smallest_shown() - 1e-9).ceil();
         // `max` may give either of two zeros; a sum with the positive one is positive.
-        format!("±{:.decimals$}", steps.max(0.0) * self.smallest_shown() + 0.0)
+        format!("{:.decimals$}", steps.max(0.0) * self.smallest_shown() + 0.0)
     }
 
     fn smallest_shown(self) -> f64 {
@@ -88,10 +112,10 @@ mod tests {
     #[test]
     fn half_widths_are_rounded_up() {
         let scale = Scale { factor: 1.0, decimals: 1 };
-        assert_eq!(scale.show_half_width(0.01, 9.0), "±0.1");
-        assert_eq!(scale.show_half_width(0.2, 9.0), "±0.2");
-        assert_eq!(scale.show_half_width(0.0, 9.0), "±0.0");
-        assert_eq!(scale.show_half_width(5720.0, 532.0), "±>100%");
+        assert_eq!(scale.half_width(0.01, 9.0), "0.1");
+        assert_eq!(scale.half_width(0.2, 9.0), "0.2");
+        assert_eq!(scale.half_width(0.0, 9.0), "0.0");
+        assert_eq!(scale.half_width(5720.0, 532.0), ">100%");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! What tasks say in words: which variants answer worse than the reference, and what was left out.
 
-use super::text::{count, list, sanitize};
+use super::notes::name;
+use super::text::{list, sanitize};
 use crate::results::format_test::FormatTest;
 use crate::results::metric::{Metric, TaskColumn};
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
 use crate::results::task_figure::PairedTest;
-use crate::units::{format_bytes, significant};
-use crate::workload::tasks::record::{RetrievalRecord, VisionRecord};
+use crate::units::{count, format_bytes, significant};
+use crate::workload::tasks::record::{RetrievalRecord, TaskRecord, VisionRecord};
 
 /// A difference that is this improbable without a cause is told.
 const SIGNIFICANT: f64 = 0.05;
@@ -78,8 +79,8 @@ fn formats(summary: &Summary) -> Vec<String> {
         let of_row = || summary.format_tests.iter().filter(|it| it.row == position);
         let mut names: Vec<String> = of_row().map(|it| it.one.task.parts().0.to_owned()).collect();
         names.dedup();
-        for name in names {
-            let of_task = || of_row().filter(|it| it.one.task.parts().0 == name);
+        for task in names {
+            let of_task = || of_row().filter(|it| it.one.task.parts().0 == task);
             let different: Vec<String> = of_task()
                 .filter(|it| it.test.p_value < SIGNIFICANT)
                 .map(|FormatTest { one, other, test, .. }| {
@@ -101,7 +102,7 @@ fn formats(summary: &Summary) -> Vec<String> {
                 list(&different)
             };
             notes.push(format!(
-                "Formats of {name} ({}, {}), {pairs} tested by question and corrected for their number: \
+                "Formats of {task} ({}, {}), {pairs} tested by question and corrected for their number: \
                  {told}.",
                 sanitize(&row.model),
                 sanitize(&row.label)
@@ -115,84 +116,73 @@ fn format_of(column: &TaskColumn) -> String {
     column.task.parts().1.unwrap_or("none").to_owned()
 }
 
-/// Where the time of a question goes in tasks that find passages, of the reference of each model.
-fn retrieval(run: &RunRecord) -> Vec<String> {
-    let ms = |seconds: f64| format!("{} ms", significant(seconds * 1e3, 2));
-    let mut notes = Vec::new();
-    for trial in run.trials.iter().filter(|trial| trial.is_reference) {
-        for task in &trial.tasks {
-            let Some(RetrievalRecord { index, seconds }) = task.retrieval else { continue };
-            let mut stages = vec![
-                format!("{} to embed it", ms(seconds.embedding)),
-                format!("{} to search {} chunks", ms(seconds.search), index.chunks),
-            ];
-            if seconds.prefill > 0.0 {
-                stages.push(format!("{} to read the request", ms(seconds.prefill)));
-                stages.push(format!("{} to write the answer", ms(seconds.generation)));
-            }
-            notes.push(format!(
-                "{} ({}, {}), a question takes: {}; the index was {} in {}.",
-                task.task,
-                sanitize(&trial.model),
-                sanitize(&trial.label),
-                list(&stages),
-                if index.was_read { "read" } else { "made" },
-                ms(index.seconds)
-            ));
-        }
-    }
-    notes
+/// The tasks of the reference of each model, as `task (model, label)`.
+fn of_references(run: &RunRecord) -> impl Iterator<Item = (String, &TaskRecord)> {
+    let references = run.trials.iter().filter(|trial| trial.is_reference);
+    references.flat_map(|trial| {
+        trial.tasks.iter().map(|task| {
+            let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
+            (format!("{} ({model}, {label})", task.task), task)
+        })
+    })
 }
 
-/// Where the time goes in tasks that show pictures, of the reference of each model.
-fn vision(run: &RunRecord) -> Vec<String> {
-    let ms = |seconds: f64| format!("{} ms", significant(seconds * 1e3, 2));
-    let mut notes = Vec::new();
-    for trial in run.trials.iter().filter(|trial| trial.is_reference) {
-        for task in &trial.tasks {
-            let Some(VisionRecord { pictures, tokens_per_picture, projector_bytes, seconds }) =
-                task.vision
-            else {
-                continue;
-            };
-            let memory = match projector_bytes {
-                0 => String::new(),
-                bytes => format!("; the projector takes {} beside the model", format_bytes(bytes)),
-            };
-            notes.push(format!(
-                "{} ({}, {}), {pictures} pictures of {} tokens: one takes {} to encode, a question \
-                 then {} to read and {} to answer{memory}.",
-                task.task,
-                sanitize(&trial.model),
-                sanitize(&trial.label),
-                significant(tokens_per_picture, 3),
-                ms(seconds.encoding),
-                ms(seconds.prefill),
-                ms(seconds.generation),
-            ));
+fn ms(seconds: f64) -> String {
+    format!("{} ms", significant(seconds * 1e3, 2))
+}
+
+/// Where the time of a question goes in tasks that find passages.
+fn retrieval(run: &RunRecord) -> impl Iterator<Item = String> {
+    of_references(run).filter_map(|(name, task)| {
+        let RetrievalRecord { index, seconds } = task.retrieval?;
+        let mut stages = vec![
+            format!("{} to embed it", ms(seconds.embedding)),
+            format!("{} to search {} chunks", ms(seconds.search), index.chunks),
+        ];
+        if seconds.prefill > 0.0 {
+            stages.push(format!("{} to read the request", ms(seconds.prefill)));
+            stages.push(format!("{} to write the answer", ms(seconds.generation)));
         }
-    }
-    notes
+        Some(format!(
+            "{name}, a question takes: {}; the index was {} in {}.",
+            list(&stages),
+            if index.was_read { "read" } else { "made" },
+            ms(index.seconds)
+        ))
+    })
+}
+
+/// Where the time goes in tasks that show pictures.
+fn vision(run: &RunRecord) -> impl Iterator<Item = String> {
+    of_references(run).filter_map(|(name, task)| {
+        let VisionRecord { pictures, tokens_per_picture, projector_bytes, seconds } = task.vision?;
+        let memory = match projector_bytes {
+            0 => String::new(),
+            bytes => format!("; the projector takes {} beside the model", format_bytes(bytes)),
+        };
+        Some(format!(
+            "{name}, {pictures} pictures of {} tokens: one takes {} to encode, a question then {} to read and \
+             {} to answer{memory}.",
+            significant(tokens_per_picture, 3),
+            ms(seconds.encoding),
+            ms(seconds.prefill),
+            ms(seconds.generation),
+        ))
+    })
 }
 
 /// `Q2_K −12.5 (p < 0.001)` for every variant that differs beyond the noise; `None` if none was
 /// compared.
 fn differences(summary: &Summary, column: TaskColumn) -> Option<Vec<String>> {
-    let several = summary.models.iter().map(|model| model.groups.len()).sum::<usize>() > 1;
     let tested: Vec<(&Row, &PairedTest)> = summary
         .rows
         .iter()
         .filter_map(|row| Some((row, row.tests.get(&Metric::Task(column))?)))
         .collect();
     let told = |(row, test): &(&Row, &PairedTest)| {
-        let whose = if several {
-            format!(" ({}, {})", sanitize(&row.model), row.settings)
-        } else {
-            String::new()
-        };
         let points = test.difference.value * column.metric.percent_factor();
         let sign = if points < 0.0 { '−' } else { '+' };
-        format!("{}{whose} {sign}{:.1} ({})", sanitize(&row.label), points.abs(), p(test.p_value))
+        format!("{} {sign}{:.1} ({})", name(summary, row), points.abs(), p(test.p_value))
     };
     let different = tested.iter().filter(|(_, test)| test.p_value < SIGNIFICANT).map(told);
     (!tested.is_empty()).then(|| different.collect())

@@ -83,11 +83,6 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// A count with its noun: `1 round`, `5 rounds`.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use super::figure::{Figure, Relation};
 use crate::statistics::estimate::{Estimate, Interval};
+use serde::Serialize;
 
 /// What a variant is judged by. A part that no variant of a run has takes no part.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +62,7 @@ pub struct Front {
 }
 
 /// A row that is not on the front.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Beaten {
     /// The row.
     pub row: usize,

@@ -66,36 +66,23 @@ fn correct(tests: &mut [FormatTest]) {
 #[cfg(test)]
 mod tests {
     use crate::metrics::TaskMetric;
-    use crate::results::made_up::{LADDER, MadeUp};
+    use crate::results::made_up::{LADDER, MadeUp, answered};
     use crate::results::summary::Summary;
-    use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
+    use crate::workload::tasks::record::TaskRecord;
 
-    fn answered(task: &str, wrong: usize) -> TaskRecord {
+    fn quiz(task: &str, wrong: usize) -> TaskRecord {
         let counts = (0..50).map(|at| f64::from(u8::from(at >= wrong))).collect();
-        TaskRecord {
-            task: task.parse().unwrap(),
-            format: "none".to_owned(),
-            questions: 50,
-            too_long: Vec::new(),
-            scores: vec![ScoreRecord { metric: TaskMetric::Accuracy, counts }],
-            answers: Vec::new(),
-            request_tokens: 0,
-            evaluated_tokens: 0,
-            seconds: 1.0,
-            retrieval: None,
-            vision: None,
-            open_thought: None,
-        }
+        answered(task, TaskMetric::Accuracy, counts)
     }
 
     #[test]
     fn every_two_formats_of_a_task_are_compared_and_corrected_for_each_other() {
         let mut run = MadeUp { variants: LADDER[..1].to_vec(), ..MadeUp::default() }.run();
         run.trials[0].tasks = vec![
-            answered("quiz@chatml", 0),
-            answered("quiz@alpaca", 10),
-            answered("quiz@none", 10),
-            answered("other@chatml", 0),
+            quiz("quiz@chatml", 0),
+            quiz("quiz@alpaca", 10),
+            quiz("quiz@none", 10),
+            quiz("other@chatml", 0),
         ];
         let tests = Summary::of(&run).format_tests;
         let told: Vec<(String, String)> =

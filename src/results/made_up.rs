@@ -11,6 +11,7 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::{GpuUsage, Usage};
+use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
 use crate::model::quantization::Quantization;
@@ -18,6 +19,7 @@ use crate::worker::protocol::Phase;
 use crate::workload::measured::{
     BufferMemory, Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
+use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use time::{Duration, OffsetDateTime};
 
 /// What is true of one variant, before noise.
@@ -361,4 +363,22 @@ pub(crate) fn fail(run: &mut RunRecord, trial: usize, visits: usize, phase: Phas
         trial.quality = None;
     }
     trial.failure = Some(Failure { phase, reason: reason.to_owned() });
+}
+
+/// The answers to a task without a format: what each question contributes to a metric.
+pub(crate) fn answered(task: &str, metric: TaskMetric, counts: Vec<f64>) -> TaskRecord {
+    TaskRecord {
+        task: task.parse().unwrap(),
+        format: "none".to_owned(),
+        open_thought: None,
+        questions: u32::try_from(counts.len() / metric.width()).unwrap(),
+        too_long: Vec::new(),
+        scores: vec![ScoreRecord { metric, counts }],
+        answers: Vec::new(),
+        request_tokens: 0,
+        evaluated_tokens: 0,
+        seconds: 1.0,
+        retrieval: None,
+        vision: None,
+    }
 }

@@ -162,6 +162,18 @@ impl Summary {
         }
     }
 
+    /// Whether a row is the best trade-off of its model.
+    #[must_use]
+    pub fn is_chosen(&self, row: usize) -> bool {
+        self.models.iter().any(|model| model.choice.as_ref().is_some_and(|it| it.row == row))
+    }
+
+    /// Whether a row is on the Pareto front of its model.
+    #[must_use]
+    pub fn is_on_front(&self, row: usize) -> bool {
+        self.models.iter().any(|model| model.front.members.contains(&row))
+    }
+
     /// Whether requirements were stated and no trial meets them all: exit code 1.
     #[must_use]
     pub fn requirements_unmet(&self) -> bool {

@@ -27,7 +27,7 @@ pub struct TaskEvidence {
 }
 
 /// How a figure compares with the same one of another trial, question by question.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PairedTest {
     /// By how much it is higher, with its 95 % interval.
     pub difference: Estimate,
@@ -151,23 +151,10 @@ fn bootstrap_p_value(differences: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::metrics::chrf;
+    use crate::results::made_up::answered;
 
     fn record(metric: TaskMetric, counts: Vec<f64>) -> TaskRecord {
-        let questions = u32::try_from(counts.len() / metric.width()).unwrap();
-        TaskRecord {
-            task: "t".parse().unwrap(),
-            format: "none".to_owned(),
-            open_thought: None,
-            questions,
-            too_long: Vec::new(),
-            scores: vec![ScoreRecord { metric, counts }],
-            answers: Vec::new(),
-            request_tokens: 0,
-            evaluated_tokens: 0,
-            seconds: 1.0,
-            retrieval: None,
-            vision: None,
-        }
+        answered("t", metric, counts)
     }
 
     fn evidence(metric: TaskMetric, counts: Vec<f64>) -> TaskEvidence {

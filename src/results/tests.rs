@@ -5,7 +5,7 @@ use super::made_up::{LADDER, MadeUp, Truth, fail, speed_test};
 use super::metric::Metric;
 use super::record::{RunRecord, SpeedRecord};
 use super::summary::{Row, Summary};
-use super::verdict::Outcome;
+use super::verdict::Standing;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::worker::protocol::Phase;
@@ -182,13 +182,13 @@ fn verdicts_judge_every_requirement() {
     let needs = [("max_memory", memory), ("min_generation_tps", 34.0), ("max_kld", 0.05)];
     run.requirements = Requirements::of(&needs);
     let summary = Summary::of(&run);
-    let outcomes = |label: &str| -> Vec<Outcome> {
+    let outcomes = |label: &str| -> Vec<Standing> {
         let verdict = row(&summary, label).verdict.clone().unwrap();
         verdict.checks.iter().map(|check| check.outcome).collect()
     };
-    assert_eq!(outcomes("F16"), [Outcome::Missed, Outcome::Missed, Outcome::Met]);
-    assert_eq!(outcomes("IQ4_NL"), [Outcome::Met, Outcome::Met, Outcome::Met]);
-    assert_eq!(outcomes("Q2_K"), [Outcome::Met, Outcome::Met, Outcome::Missed]);
+    assert_eq!(outcomes("F16"), [Standing::Missed, Standing::Missed, Standing::Met]);
+    assert_eq!(outcomes("IQ4_NL"), [Standing::Met, Standing::Met, Standing::Met]);
+    assert_eq!(outcomes("Q2_K"), [Standing::Met, Standing::Met, Standing::Missed]);
     assert!(!summary.requirements_unmet());
     let choice = summary.models[0].choice.clone().unwrap();
     assert!(row(&summary, &summary.rows[choice.row].label).verdict.as_ref().unwrap().is_met());
@@ -204,7 +204,7 @@ fn a_limit_within_the_interval_is_close() {
     run.requirements = Requirements::of(&[("min_generation_tps", value * 1.001)]);
     let summary = Summary::of(&run);
     let check = &summary.rows[5].verdict.as_ref().unwrap().checks[0];
-    assert_eq!((check.measured, check.outcome), (Some(generation()), Outcome::Missed));
+    assert_eq!((check.measured, check.outcome), (Some(generation()), Standing::Missed));
     assert!(check.close);
     close(check.excess(), 1.001, 1e-6);
 }
@@ -215,13 +215,13 @@ fn any_figure_can_be_required() {
     let asked = ("min_pp512_tokens_per_second", 1.0);
     run.requirements = Requirements::of(&[asked, ("min_top_token_agreement", 0.9)]);
     let summary = Summary::of(&run);
-    let outcomes = |label: &str| -> Vec<Outcome> {
+    let outcomes = |label: &str| -> Vec<Standing> {
         let verdict = row(&summary, label).verdict.as_ref().unwrap();
         verdict.checks.iter().map(|check| check.outcome).collect()
     };
-    assert_eq!(outcomes("F16"), [Outcome::Met, Outcome::Met], "the reference agrees with itself");
-    assert_eq!(outcomes("Q8_0"), [Outcome::Met, Outcome::Met]);
-    assert_eq!(outcomes("Q2_K"), [Outcome::Met, Outcome::Missed]);
+    assert_eq!(outcomes("F16"), [Standing::Met, Standing::Met], "the reference agrees with itself");
+    assert_eq!(outcomes("Q8_0"), [Standing::Met, Standing::Met]);
+    assert_eq!(outcomes("Q2_K"), [Standing::Met, Standing::Missed]);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn what_was_not_measured_is_not_met() {
     let mut run = MadeUp { prompts: 0, ..MadeUp::default() }.run();
     run.requirements = Requirements::of(&[("max_ttft_ms", 500.0)]);
     let summary = Summary::of(&run);
-    assert_eq!(summary.rows[0].verdict.clone().unwrap().checks[0].outcome, Outcome::NotMeasured);
+    assert_eq!(summary.rows[0].verdict.clone().unwrap().checks[0].outcome, Standing::NotMeasured);
     assert!(summary.requirements_unmet());
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// How a trial stands against one requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Standing {
     /// The figure is within the limit.
     Met,
     /// It is not.
@@ -31,7 +31,7 @@ pub struct Check {
     /// The trial's figure.
     pub value: Option<f64>,
     /// How they compare.
-    pub outcome: Outcome,
+    pub outcome: Standing,
     /// Whether the figure's 95 % interval holds the limit: measured again, it might turn out
     /// differently.
     pub close: bool,
@@ -47,7 +47,7 @@ impl Check {
             (Some(value), Bound::AtMost) => value / limit,
             (None, _) => f64::INFINITY,
         };
-        if self.outcome == Outcome::Met || factor.is_nan() { 1.0 } else { factor.max(1.0) }
+        if self.outcome == Standing::Met || factor.is_nan() { 1.0 } else { factor.max(1.0) }
     }
 }
 
@@ -62,7 +62,7 @@ impl Verdict {
     /// Whether all requirements are met; what was not measured is not met.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        self.checks.iter().all(|check| check.outcome == Outcome::Met)
+        self.checks.iter().all(|check| check.outcome == Standing::Met)
     }
 
     /// Judges figures, all kinds of which are `known`; `None` if nothing is required.
@@ -107,10 +107,10 @@ fn check(requirement: &Requirement, measured: Option<Metric>, figure: Option<&Fi
     let limit = requirement.limit;
     let value = figure.map(|figure| figure.estimate.value);
     let outcome = match (value, requirement.bound) {
-        (None, _) => Outcome::NotMeasured,
-        (Some(value), Bound::AtLeast) if value >= limit => Outcome::Met,
-        (Some(value), Bound::AtMost) if value <= limit => Outcome::Met,
-        (Some(_), _) => Outcome::Missed,
+        (None, _) => Standing::NotMeasured,
+        (Some(value), Bound::AtLeast) if value >= limit => Standing::Met,
+        (Some(value), Bound::AtMost) if value <= limit => Standing::Met,
+        (Some(_), _) => Standing::Missed,
     };
     let open = |interval: Interval| interval.low < limit && limit < interval.high;
     let interval = figure.and_then(|figure| figure.estimate.interval);

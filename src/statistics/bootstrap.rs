@@ -44,11 +44,10 @@ pub fn quantiles(clusters: &[Vec<f64>], probabilities: &[f64]) -> Option<Vec<Clu
     }
     pooled.sort_by(|left, right| left.0.total_cmp(&right.0));
     let once = vec![1; clusters.len()];
-    let mut random = SplitMix { state: SEED };
-    let redraws: Vec<Vec<usize>> = if clusters.len() < CLUSTERS_AT_LEAST {
+    let redraws: Vec<Vec<u32>> = if clusters.len() < CLUSTERS_AT_LEAST {
         Vec::new()
     } else {
-        (0..REDRAWS).map(|_| random.draw_with_replacement(clusters.len())).collect()
+        redraws(clusters.len()).collect()
     };
     let quantile_of = |probability: f64| {
         let redraws = redraws.iter().filter_map(|times| weighted(&pooled, times, probability));
@@ -65,10 +64,7 @@ pub fn quantiles(clusters: &[Vec<f64>], probabilities: &[f64]) -> Option<Vec<Clu
 /// sets of the same size are redrawn alike: that makes differences paired.
 pub fn redraws(count: usize) -> impl Iterator<Item = Vec<u32>> {
     let mut random = SplitMix { state: SEED };
-    (0..REDRAWS).map(move |_| {
-        let times = random.draw_with_replacement(count);
-        times.into_iter().map(|times| u32::try_from(times).unwrap_or(u32::MAX)).collect()
-    })
+    (0..REDRAWS).map(move |_| random.draw_with_replacement(count))
 }
 
 impl ClusteredQuantile {
@@ -103,8 +99,8 @@ pub fn percentile_interval(redraws: impl Iterator<Item = f64>) -> Option<Interva
 }
 
 /// The quantile of sorted `(value, cluster)` pairs, each counted as often as its cluster was drawn.
-fn weighted(pooled: &[(f64, usize)], times: &[usize], probability: f64) -> Option<f64> {
-    let count: usize = pooled.iter().map(|&(_, cluster)| times[cluster]).sum();
+fn weighted(pooled: &[(f64, usize)], times: &[u32], probability: f64) -> Option<f64> {
+    let count: usize = pooled.iter().map(|&(_, cluster)| times[cluster] as usize).sum();
     if count == 0 {
         return None;
     }
@@ -112,7 +108,7 @@ fn weighted(pooled: &[(f64, usize)], times: &[usize], probability: f64) -> Optio
     let mut seen = 0;
     let mut below = None;
     for &(value, cluster) in pooled {
-        seen += times[cluster];
+        seen += times[cluster] as usize;
         if below.is_none() && seen > rank.below {
             below = Some(value);
         }
@@ -138,7 +134,7 @@ impl SplitMix {
     }
 
     /// How often each of `count` things comes up in as many draws.
-    fn draw_with_replacement(&mut self, count: usize) -> Vec<usize> {
+    fn draw_with_replacement(&mut self, count: usize) -> Vec<u32> {
         let mut times = vec![0; count];
         for _ in 0..count {
             // The high half of a 64 × 64 bit product is uniform over 0..count.

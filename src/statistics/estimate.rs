@@ -1,9 +1,10 @@
 //! Estimates: a value together with how sure we are of it. A figure is never a bare number.
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 /// A 95 % confidence interval; both ends belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -26,7 +27,7 @@ impl Interval {
 }
 
 /// A value with its 95 % interval and the number of independent observations behind both.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// The value.
     pub value: f64,
@@ -73,6 +74,18 @@ impl Estimate {
             }),
             n: self.n,
         }
+    }
+}
+
+/// Flat, with `null` ends where there is no interval.
+impl Serialize for Estimate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Estimate", 4)?;
+        fields.serialize_field("value", &self.value)?;
+        fields.serialize_field("low", &self.interval.map(|interval| interval.low))?;
+        fields.serialize_field("high", &self.interval.map(|interval| interval.high))?;
+        fields.serialize_field("n", &self.n)?;
+        fields.end()
     }
 }
 

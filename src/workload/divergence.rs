@@ -5,9 +5,9 @@
 //! error of the perplexity is the exception: it is computed over tokens, as llama-perplexity does, so
 //! that it can be laid beside that tool's.
 
-use super::measured::{Divergence, MeanWithError};
+use super::measured::{Divergence, MeanWithError, Quality};
 use crate::statistics::interval::mean_estimate;
-use crate::statistics::sample::Sample;
+use crate::statistics::sample::{Sample, to_f64};
 
 /// Fewer chunks than this say too little about their own spread to stop early.
 pub const FEWEST_CHUNKS_TO_STOP: usize = 10;
@@ -37,7 +37,7 @@ pub struct TokenComparison {
 /// Sums over all chunks so far.
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
-    tokens: u64,
+    tokens: usize,
     nll_sum: f64,
     nll_square_sum: f64,
     chunk_nll: Vec<f64>,
@@ -61,10 +61,9 @@ impl Scores {
         if scores.is_empty() {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "fewer tokens than 2^53")]
-        let count = scores.len() as f64;
+        let count = to_f64(scores.len());
         let nll: f64 = scores.iter().map(|score| score.nll).sum();
-        self.tokens += scores.len() as u64;
+        self.tokens += scores.len();
         self.nll_sum += nll;
         self.nll_square_sum += scores.iter().map(|score| score.nll * score.nll).sum::<f64>();
         self.chunk_nll.push(nll / count);
@@ -88,16 +87,22 @@ impl Scores {
         }
     }
 
-    /// Scored tokens.
+    /// All figures of a text of which so many chunks were available; of a context and a reference that are still to be
+    /// told.
     #[must_use]
-    pub fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
-    /// Mean negative log-likelihood of each chunk, nats.
-    #[must_use]
-    pub fn chunk_nll(&self) -> &[f64] {
-        &self.chunk_nll
+    pub fn quality(&self, available: usize, stopped_early: bool, seconds: f64) -> Quality {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Quality {
+            perplexity: self.perplexity(),
+            context: 0,
+            chunks: count(self.chunk_nll.len()),
+            chunks_available: count(available),
+            scored_tokens: self.tokens as u64,
+            chunk_nll: self.chunk_nll.clone(),
+            seconds,
+            divergence: self.divergence(stopped_early),
+            reference_store: None,
+        }
     }
 
     /// Perplexity with llama-perplexity's error estimate.
@@ -106,8 +111,7 @@ impl Scores {
     /// over tokens, times the perplexity.
     #[must_use]
     pub fn perplexity(&self) -> MeanWithError {
-        #[expect(clippy::cast_precision_loss, reason = "fewer tokens than 2^53")]
-        let count = self.tokens as f64;
+        let count = to_f64(self.tokens);
         let mean = self.nll_sum / count;
         let variance = self.nll_square_sum / count - mean * mean;
         let perplexity = mean.exp();
@@ -142,8 +146,6 @@ impl Scores {
         let quantile = |fraction| sample.quantile(fraction);
         let square = self.over_chunks(|chunk| chunk.delta_p_square);
         let rms = square.mean.sqrt();
-        #[expect(clippy::cast_precision_loss, reason = "fewer tokens than 2^53")]
-        let compared = self.kld.len() as f64;
         Some(Divergence {
             kld: self.kld(),
             kld_median: quantile(0.5),
@@ -162,13 +164,12 @@ impl Scores {
             log_perplexity_ratio: self.over_chunks(|chunk| chunk.log_ratio),
             chunk_kld: self.chunks.iter().map(|chunk| chunk.kld).collect(),
             stopped_early,
-            kld_error_bound: self.error_bound_sum / compared,
+            kld_error_bound: self.error_bound_sum / to_f64(self.kld.len()),
         })
     }
 
     fn over_chunks(&self, value: impl Fn(&ChunkMeans) -> f64) -> MeanWithError {
-        #[expect(clippy::cast_precision_loss, reason = "fewer chunks than 2^53")]
-        let count = self.chunks.len() as f64;
+        let count = to_f64(self.chunks.len());
         let mean = self.chunks.iter().map(&value).sum::<f64>() / count;
         let squares = self.chunks.iter().map(|chunk| (value(chunk) - mean).powi(2)).sum::<f64>();
         // One chunk says nothing about the spread of chunks; infinity keeps it from looking exact.

@@ -1,11 +1,9 @@
 //! Embeddings of many texts, several in a batch.
 
-use crate::engine::ContextShape;
-use crate::engine::Model;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::engine::{Context, ContextPurpose};
+use crate::engine::{Context, ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
 
 /// Texts in a batch: attention is computed between all tokens of a batch, also where it is masked, so

@@ -6,23 +6,21 @@
 //! between following tokens, the first token having none.
 
 use super::applicability::Applies;
+use super::batched::BatchedContext;
 use super::jobs::Target;
 use super::measured::{LeftOut, ModelFacts, Response};
-use super::seq2seq::SequenceToSequence;
-use super::{Measurement, Phase, Visit, Workload, WorkloadError};
-use crate::engine::ContextShape;
-use crate::engine::Model;
-use crate::engine::batch::Batch;
+use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::engine::{Context, ContextPurpose};
+use crate::engine::{ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{LatencyPlan, Sampling, TestPrompt};
 use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::piece::Prompt;
 use crate::prompt::template::TemplateError;
+use crate::statistics::sample::to_f64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -69,26 +67,31 @@ impl Workload for LatencyJob {
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let prompter = visit.prompter(self.format, &self.chat_template_kwargs)?;
-        answer_all(self, visit, &prompter).map_err(|error| match error {
+        let Visit { model, settings, clock, observer, .. } = *visit;
+        let Self { max_tokens, sampling, .. } = *self;
+        let prompter = &visit.prompter(self.format, &self.chat_template_kwargs)?;
+        let answers = Answers { max_tokens, sampling, clock, prompter };
+        let mut answered = |response| observer.measured(Measurement::Response(response));
+        let progress = &mut visit.progress();
+        let run = run(model, settings, &self.prompts, answers, &mut answered, progress);
+        let run = run.map_err(|error| match error {
             LatencyError::Template { .. } => WorkloadError::this_one(&error),
             error => WorkloadError::visit(&error),
-        })
+        })?;
+        run.left_out.into_iter().for_each(|left_out| visit.leave_out(left_out));
+        Ok(run.memory)
     }
 }
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum LatencyError {
+pub enum LatencyError {
     /// A native call failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A prompt has no tokens at all.
-    #[error("prompt '{id}' is empty")]
-    Empty {
-        /// The prompt.
-        id: String,
-    },
+    #[error("prompt '{0}' is empty")]
+    Empty(String),
     /// The model's chat template fails.
     #[error("prompt '{id}'")]
     Template {
@@ -99,29 +102,56 @@ enum LatencyError {
     },
 }
 
-/// Answers every prompt that fits the model, after one warm-up that is not counted; returns what llama.cpp
-/// allocated.
-fn answer_all(
-    job: &LatencyJob,
-    visit: &Visit<'_>,
-    prompter: &Prompter,
-) -> Result<Vec<BufferMemory>, LatencyError> {
-    let Visit { model, settings, clock, observer, .. } = *visit;
-    let LatencyJob { max_tokens, sampling, .. } = *job;
+/// How prompts are answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers<'a> {
+    /// Generation stops after this many tokens.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// What times are taken from.
+    pub clock: &'a dyn Clock,
+    /// Puts prompts into a format.
+    pub prompter: &'a Prompter,
+}
+
+/// What answering took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencyRun {
+    /// What llama.cpp allocated.
+    pub memory: Vec<BufferMemory>,
+    /// The prompts that do not fit the model's context with their answers.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Answers every prompt that fits the model, after one warm-up that is not counted; `answered` gets each
+/// answer.
+///
+/// # Errors
+/// When evaluation fails.
+pub fn run(
+    model: &dyn Model,
+    settings: &Settings,
+    prompts: &[TestPrompt],
+    answers: Answers<'_>,
+    answered: &mut dyn FnMut(Response),
+    progress: Progress<'_>,
+) -> Result<LatencyRun, LatencyError> {
+    let Answers { max_tokens, sampling, prompter, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
     let context = model.context_length();
     // What an encoder-decoder writes stands in a context of its own.
     let answer = if reads_first { 0 } else { max_tokens };
     let mut longest = 0;
-    let mut fitting = Vec::new();
-    for prompt in &job.prompts {
+    let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+    for prompt in prompts {
         let request = FormattedPrompt::new(prompter, prompt)?;
         let tokens = request.tokens(model)?.len();
         if tokens == 0 {
-            return Err(LatencyError::Empty { id: prompt.id.clone() });
+            return Err(LatencyError::Empty(prompt.id.clone()));
         }
         if tokens as u64 + u64::from(answer) > u64::from(context) {
-            visit.leave_out(LeftOut {
+            left_out.push(LeftOut {
                 what: format!("prompt '{}'", prompt.id),
                 reason: format!(
                     "with the answer it is longer than the context of {context} tokens"
@@ -133,35 +163,29 @@ fn answer_all(
         fitting.push(request);
     }
     let Some(first) = fitting.first() else {
-        return Ok(Vec::new());
+        return Ok(LatencyRun { memory: Vec::new(), left_out });
     };
     let longest = u32::try_from(longest).unwrap_or(u32::MAX);
-    let mut session = Session {
-        model,
-        clock,
-        evaluation: if reads_first {
-            Evaluation::Encoded(SequenceToSequence::new(model, settings, longest, max_tokens)?)
-        } else {
-            Evaluation::Decoded(Decoding::new(model, settings, longest.saturating_add(max_tokens))?)
-        },
-        max_tokens,
-        sampling,
+    let batched = if reads_first {
+        BatchedContext::for_source(model, settings, longest, max_tokens)?
+    } else {
+        let (batch, ubatch) = (settings.batch, settings.ubatch);
+        let tokens = longest.saturating_add(max_tokens);
+        let shape = ContextShape { tokens, sequences: 1, batch, ubatch };
+        BatchedContext::open(model, settings, shape, ContextPurpose::Separate)?
     };
-    let memory = session.evaluation.context().memory();
+    let memory = batched.context.memory();
+    let mut session = Session { batched, reads_first, sampling, clock: answers.clock };
     // The first evaluation of a context pays for page faults and graph building that no later one pays
     // for.
-    session.max_tokens = max_tokens.min(2);
-    session.answer(first)?;
-    session.max_tokens = max_tokens;
-    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
+    session.answer(first, max_tokens.min(2))?;
     for (index, request) in fitting.iter().enumerate() {
-        let response = session.answer(request)?;
+        let response = session.answer(request, max_tokens)?;
         let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        let fraction = (index + 1) as f64 / fitting.len() as f64;
-        observer.progress(fraction, &format!("TTFT {ttft:.1} ms"));
-        observer.measured(Measurement::Response(response));
+        progress(to_f64(index + 1) / to_f64(fitting.len()), &format!("TTFT {ttft:.1} ms"));
+        answered(response);
     }
-    Ok(memory)
+    Ok(LatencyRun { memory, left_out })
 }
 
 /// A prompt, and what it is in its format.
@@ -195,73 +219,47 @@ impl<'p> FormattedPrompt<'p> {
 }
 
 struct Session<'model> {
-    model: &'model dyn Model,
-    clock: &'model dyn Clock,
-    evaluation: Evaluation<'model>,
-    max_tokens: u32,
+    batched: BatchedContext<'model>,
+    /// An encoder reads the prompt, then a decoder begins; else a decoder goes on where the prompt ends.
+    reads_first: bool,
     sampling: Sampling,
-}
-
-/// How a model comes from a prompt to the tokens after it.
-enum Evaluation<'model> {
-    /// A decoder goes on where the prompt ends.
-    Decoded(Decoding<'model>),
-    /// An encoder reads the prompt, then a decoder begins.
-    Encoded(SequenceToSequence<'model>),
-}
-
-impl<'model> Evaluation<'model> {
-    fn context(&mut self) -> &mut (dyn Context + 'model) {
-        match self {
-            Self::Decoded(decoding) => decoding.context.as_mut(),
-            Self::Encoded(encoded) => encoded.context(),
-        }
-    }
-
-    /// Evaluates the prompt; returns the position of the first token of the answer.
-    fn submit(&mut self, prompt: &[i32]) -> Result<usize, EngineError> {
-        match self {
-            Self::Decoded(decoding) => decoding.submit(prompt).map(|()| prompt.len()),
-            // The start token has the first position.
-            Self::Encoded(encoded) => encoded.begin(prompt).map(|()| 1),
-        }
-    }
-
-    fn follow(&mut self, token: i32, position: usize) -> Result<(), EngineError> {
-        let position = i32::try_from(position).unwrap_or(i32::MAX);
-        match self {
-            Self::Decoded(decoding) => decoding.follow(token, position),
-            Self::Encoded(encoded) => encoded.follow(token, position),
-        }
-    }
+    clock: &'model dyn Clock,
 }
 
 impl Session<'_> {
-    fn answer(&mut self, request: &FormattedPrompt<'_>) -> Result<Response, LatencyError> {
+    fn answer(
+        &mut self,
+        request: &FormattedPrompt<'_>,
+        max_tokens: u32,
+    ) -> Result<Response, LatencyError> {
+        let Self { batched, clock, .. } = self;
         // Emptying the cache and making the sampler belong to the end of the request before.
-        self.evaluation.context().clear_memory();
-        self.evaluation.context().begin_sampling(self.sampling)?;
-        let model = self.model;
-        let start = self.clock.now();
+        batched.context.clear_memory();
+        batched.context.begin_sampling(self.sampling)?;
+        let model = batched.model;
+        let start = clock.now();
         let tokens = request.tokens(model)?;
-        let mut position = self.evaluation.submit(&tokens)?;
+        let mut position = if self.reads_first {
+            batched.begin_answer(&tokens)?
+        } else {
+            batched.read(&tokens, 0, true)?
+        };
         let mut text = Vec::new();
         let mut token_nanoseconds = Vec::new();
         let mut finish_reason = "length";
-        while token_nanoseconds.len() < self.max_tokens as usize {
-            let token = self.evaluation.context().sample()?;
+        while token_nanoseconds.len() < max_tokens as usize {
+            let token = batched.context.sample()?;
             if model.ends_generation(token) {
                 finish_reason = "stop";
                 break;
             }
             text.extend(model.token_bytes(token));
             token_nanoseconds
-                .push(u64::try_from(self.clock.since(start).as_nanos()).unwrap_or(u64::MAX));
-            if token_nanoseconds.len() == self.max_tokens as usize {
+                .push(u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX));
+            if token_nanoseconds.len() == max_tokens as usize {
                 break;
             }
-            self.evaluation.follow(token, position)?;
-            position += 1;
+            position = batched.read(&[token], position, true)?;
         }
         Ok(Response {
             prompt_id: request.prompt.id.clone(),
@@ -270,46 +268,5 @@ impl Session<'_> {
             token_nanoseconds,
             finish_reason: finish_reason.to_owned(),
         })
-    }
-}
-
-/// A decoder with its context.
-struct Decoding<'model> {
-    context: Box<dyn Context + 'model>,
-    batch: Batch,
-}
-
-impl<'model> Decoding<'model> {
-    fn new(
-        model: &'model dyn Model,
-        settings: &Settings,
-        tokens: u32,
-    ) -> Result<Self, EngineError> {
-        let shape =
-            ContextShape { tokens, sequences: 1, batch: settings.batch, ubatch: settings.ubatch };
-        let context = model.context(settings, shape, ContextPurpose::Separate)?;
-        Ok(Self { context, batch: Batch::with_capacity(settings.batch as usize) })
-    }
-
-    fn follow(&mut self, token: i32, position: i32) -> Result<(), EngineError> {
-        self.batch.clear();
-        self.batch.add(token, position, 0, true)?;
-        self.context.decode(&mut self.batch)
-    }
-
-    /// Evaluates the prompt; output only for its last token.
-    fn submit(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
-        let batch_size = self.context.shape().batch as usize;
-        let last = tokens.len() - 1;
-        for (batch_index, part) in tokens.chunks(batch_size).enumerate() {
-            self.batch.clear();
-            for (offset, &token) in part.iter().enumerate() {
-                let position = batch_index * batch_size + offset;
-                let signed = i32::try_from(position).unwrap_or(i32::MAX);
-                self.batch.add(token, signed, 0, position == last)?;
-            }
-            self.context.decode(&mut self.batch)?;
-        }
-        Ok(())
     }
 }

@@ -71,14 +71,14 @@ pub struct LiveFigure {
     pub value: f64,
     /// How the value is shown.
     pub show: fn(f64) -> String,
-    /// Whether the mean of all values is shown instead of the latest.
-    pub is_mean: bool,
+    /// Whether the median of all values is shown instead of the latest.
+    pub is_median: bool,
 }
 
 impl LiveFigure {
     /// One of which the latest value is shown.
     pub(super) fn latest(name: impl Into<String>, value: f64, show: fn(f64) -> String) -> Self {
-        Self { name: name.into(), value, show, is_mean: false }
+        Self { name: name.into(), value, show, is_median: false }
     }
 }
 
@@ -172,10 +172,10 @@ impl Response {
         self.token_nanoseconds.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 / 1e9)
     }
 
-    /// `TTFT 12.1 ms`.
+    /// `TTFT p50 12.1 ms`.
     pub(super) fn live(&self) -> Option<LiveFigure> {
         let ttft = self.ttft_seconds()?;
-        Some(LiveFigure { is_mean: true, ..LiveFigure::latest("TTFT", ttft, format_seconds) })
+        Some(LiveFigure { is_median: true, ..LiveFigure::latest("TTFT p50", ttft, format_seconds) })
     }
 }
 

@@ -5,11 +5,12 @@
 //! has a module of its own (`speed`, `latency`, `tokenization`, `quality` with `encoder_quality`, `tasks`) with its job, its
 //! [`Workload`] and what it computes. `jobs` makes the jobs of a visit, `measured` is the plain data that
 //! travels from there into records and reports, `applicability` says what has a meaning for which model,
-//! `embedder` and `seq2seq` run models that have an encoder. `softmax` and `divergence` are the arithmetic;
+//! `batched` is a context with its batch, `embedder` runs encoders. `softmax` and `divergence` are the arithmetic;
 //! `reference` is the file that carries the reference's log-probabilities from one worker to the next, `top_row`
 //! a row of it when it cannot be kept whole. Uses `engine`, `prompt` and `metrics`; used by `worker`.
 
 pub mod applicability;
+pub mod batched;
 pub mod divergence;
 pub mod embedder;
 pub mod encoder_quality;
@@ -18,7 +19,6 @@ pub mod latency;
 pub mod measured;
 pub mod quality;
 pub mod reference;
-pub mod seq2seq;
 pub mod softmax;
 pub mod speed;
 pub mod tasks;

@@ -23,7 +23,7 @@ const SMALLEST_TOP: u32 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// Reading or writing failed.
-    #[error("cannot {action} the reference's log-probabilities in {}", path.display())]
+    #[error("cannot {action} the reference's figures in {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -33,7 +33,7 @@ pub enum ReferenceError {
         source: std::io::Error,
     },
     /// The file is not what was expected.
-    #[error("{} holds no log-probabilities for this comparison: {reason}", path.display())]
+    #[error("{} holds no figures for this comparison: {reason}", path.display())]
     Mismatch {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum ReferenceError {
 
 /// What the rows of a reference file belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct ReferenceShape {
     /// Tokens in the vocabulary.
     pub vocabulary: u32,
     /// Tokens per chunk.
@@ -70,7 +70,7 @@ pub struct Shape {
     pub tokens_checksum: u64,
 }
 
-impl Shape {
+impl ReferenceShape {
     fn total_rows(self) -> u64 {
         u64::from(self.chunks) * u64::from(self.rows)
     }
@@ -99,12 +99,12 @@ impl Shape {
 const TOP_ROW_FIXED_BYTES: u64 = 8;
 
 /// Numbers in the stored form of one row.
-fn row_length(shape: Shape, top: Option<u32>) -> usize {
+fn row_length(shape: ReferenceShape, top: Option<u32>) -> usize {
     top.map_or(shape.vocabulary as usize, |top| 2 + 2 * top as usize)
 }
 
 /// Where a chunk's rows begin in the file, bytes.
-fn place_of(chunk: u32, shape: Shape, top: Option<u32>) -> SeekFrom {
+fn place_of(chunk: u32, shape: ReferenceShape, top: Option<u32>) -> SeekFrom {
     let row_bytes = row_length(shape, top) as u64 * 4;
     SeekFrom::Start(HEADER_BYTES + u64::from(chunk) * u64::from(shape.rows) * row_bytes)
 }
@@ -114,7 +114,7 @@ fn place_of(chunk: u32, shape: Shape, top: Option<u32>) -> SeekFrom {
 pub struct Writer {
     file: Mutex<File>,
     path: PathBuf,
-    shape: Shape,
+    shape: ReferenceShape,
     top: Option<u32>,
 }
 
@@ -123,7 +123,11 @@ impl Writer {
     ///
     /// # Errors
     /// When the budget is too small or the file cannot be made.
-    pub fn create(path: &Path, shape: Shape, budget_bytes: u64) -> Result<Self, ReferenceError> {
+    pub fn create(
+        path: &Path,
+        shape: ReferenceShape,
+        budget_bytes: u64,
+    ) -> Result<Self, ReferenceError> {
         let top = shape.top_under(budget_bytes)?;
         let mut file = File::create(path).map_err(|source| io("write", path, source))?;
         // The magic is written last: a file whose writer died is no reference.
@@ -195,7 +199,7 @@ impl Writer {
 pub struct Reader {
     file: Mutex<File>,
     path: PathBuf,
-    shape: Shape,
+    shape: ReferenceShape,
     top: Option<u32>,
 }
 
@@ -213,39 +217,34 @@ impl Reader {
     ///
     /// # Errors
     /// When the file is missing, incomplete or belongs to another model or text.
-    pub fn open(path: &Path, shape: Shape) -> Result<Self, ReferenceError> {
+    pub fn open(path: &Path, shape: ReferenceShape) -> Result<Self, ReferenceError> {
         let mut file = File::open(path).map_err(|source| io("read", path, source))?;
         let mut header = [0_u8; HEADER_LENGTH];
         file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
-        let number = |index: usize| {
-            let at = 8 + index * 4;
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let mut checksum = [0; 8];
-        checksum.copy_from_slice(&header[28..36]);
-        let found = Shape {
+        let (words, _) = header[MAGIC.len()..].as_chunks::<4>();
+        let number = |index: usize| u32::from_le_bytes(words[index]);
+        let found = ReferenceShape {
             vocabulary: number(0),
             context: number(1),
             chunks: number(2),
             rows: number(3),
-            tokens_checksum: u64::from_le_bytes(checksum),
+            tokens_checksum: u64::from(number(6)) << 32 | u64::from(number(5)),
         };
         let top = Some(number(4)).filter(|&top| top > 0);
-        let mismatch = |reason: String| ReferenceError::Mismatch { path: path.to_owned(), reason };
         if header[..8] != MAGIC {
-            return Err(mismatch("it is incomplete or of another kind".to_owned()));
+            return Err(mismatch(path, "it is incomplete or of another kind"));
         }
         if found.vocabulary != shape.vocabulary {
-            return Err(mismatch(format!(
+            let reason = format!(
                 "the reference has {} tokens in its vocabulary, this variant {}",
                 found.vocabulary, shape.vocabulary
-            )));
+            );
+            return Err(mismatch(path, reason));
         }
         if found != shape || top.is_some_and(|top| top > found.vocabulary) {
-            return Err(mismatch(
-                "the reference was evaluated on other tokens: text, context or tokenizer differ"
-                    .to_owned(),
-            ));
+            let reason =
+                "the reference was evaluated on other tokens: text, context or tokenizer differ";
+            return Err(mismatch(path, reason));
         }
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
@@ -275,8 +274,12 @@ fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
     file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReferenceError {
+pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> ReferenceError {
     ReferenceError::Io { action, path: path.to_owned(), source }
+}
+
+pub(super) fn mismatch(path: &Path, reason: impl Into<String>) -> ReferenceError {
+    ReferenceError::Mismatch { path: path.to_owned(), reason: reason.into() }
 }
 
 #[cfg(test)]
@@ -284,8 +287,8 @@ mod tests {
     use super::*;
     use crate::workload::softmax::{divergence, log_softmax, log_sum_exp};
 
-    fn shape() -> Shape {
-        Shape { vocabulary: 100, context: 8, chunks: 2, rows: 3, tokens_checksum: 7 }
+    fn shape() -> ReferenceShape {
+        ReferenceShape { vocabulary: 100, context: 8, chunks: 2, rows: 3, tokens_checksum: 7 }
     }
 
     fn logits(seed: u64, count: usize) -> Vec<f32> {
@@ -337,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference");
         Writer::create(&path, shape(), 1 << 20).unwrap().finish().unwrap();
-        let other = Shape { tokens_checksum: 8, ..shape() };
+        let other = ReferenceShape { tokens_checksum: 8, ..shape() };
         assert!(Reader::open(&path, other).unwrap_err().to_string().contains("other tokens"));
     }
 
@@ -354,7 +357,7 @@ mod tests {
     fn a_file_never_exceeds_its_budget() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference");
-        let wide = Shape { vocabulary: 1000, ..shape() };
+        let wide = ReferenceShape { vocabulary: 1000, ..shape() };
         let budget = 10_000;
         let writer = Writer::create(&path, wide, budget).unwrap();
         assert!(writer.top().is_some());

@@ -166,6 +166,11 @@ fn settings_are_swept() {
         .map(|trial| trial["settings"]["threads"].as_u64().unwrap())
         .collect();
     assert_eq!(threads, [1, 2]);
+    // Not in a bit do figures depend on it.
+    let quality = |trial: usize| &trials(&document)[trial]["quality"];
+    assert_eq!(quality(0)["chunk_nll"], quality(1)["chunk_nll"]);
+    assert!(quality(0)["chunk_nll"].as_array().unwrap().len() >= 30);
+    assert_eq!(quality(1)["divergence"]["kld"]["mean"], 0.0, "equal weights diverge by nothing");
 }
 
 #[test]

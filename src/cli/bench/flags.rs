@@ -1,7 +1,6 @@
 //! llama-bench's flags: those of several letters after one dash, and what their values mean.
 
 use super::lists::Numbers;
-use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
 use crate::experiment::workloads::SpeedTest;
 use std::ffi::OsString;
 
@@ -39,11 +38,11 @@ pub fn spell_out(mut arguments: Vec<OsString>) -> Vec<OsString> {
 #[error("'{text}' is not {wanted}")]
 pub struct ValueError {
     text: String,
-    wanted: String,
+    wanted: &'static str,
 }
 
-fn wrong(text: &str, wanted: impl Into<String>) -> ValueError {
-    ValueError { text: text.to_owned(), wanted: wanted.into() }
+fn wrong(text: &str, wanted: &'static str) -> ValueError {
+    ValueError { text: text.to_owned(), wanted }
 }
 
 /// Reads `512,128`: a prompt of 512 tokens and 128 generated ones.
@@ -56,33 +55,6 @@ pub(super) fn prompt_and_generation(text: &str) -> Result<SpeedTest, ValueError>
             Ok(SpeedTest { prompt_tokens, generated_tokens, depth: 0, embedded_texts: 0 })
         }
         _ => Err(wrong(text, "a prompt length and a generation length like 512,128")),
-    }
-}
-
-/// One value of a cache type flag.
-pub(super) fn cache_type(text: &str) -> Result<CacheType, ValueError> {
-    let names = || CacheType::ALL.map(CacheType::name).join(", ");
-    let found = CacheType::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| wrong(text, format!("a cache type; there are {}", names())))
-}
-
-/// One value of `-fa`; numbers as in older versions of llama-bench.
-pub(super) fn flash_attention(text: &str) -> Result<FlashAttention, ValueError> {
-    match text.to_ascii_lowercase().as_str() {
-        "auto" | "-1" => Ok(FlashAttention::Auto),
-        "on" | "1" | "true" => Ok(FlashAttention::On),
-        "off" | "0" | "false" => Ok(FlashAttention::Off),
-        _ => Err(wrong(text, "on, off or auto")),
-    }
-}
-
-/// One value of `-sm`.
-pub(super) fn split_mode(text: &str) -> Result<SplitMode, ValueError> {
-    match text.to_ascii_lowercase().as_str() {
-        "none" => Ok(SplitMode::None),
-        "layer" => Ok(SplitMode::Layer),
-        "row" => Ok(SplitMode::Row),
-        _ => Err(wrong(text, "none, layer or row")),
     }
 }
 
@@ -109,6 +81,8 @@ pub(super) fn values<T: Copy>(given: &[T], default: T) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::settings::{CacheType, FlashAttention};
+    use clap::ValueEnum;
 
     fn spelled(line: &str) -> String {
         let words = line.split(' ').map(OsString::from).collect();
@@ -133,9 +107,9 @@ mod tests {
         assert_eq!(prompt_and_generation("512,128").unwrap().to_string(), "pp512+tg128");
         assert!(prompt_and_generation("512").is_err());
         assert!(prompt_and_generation("0,5").is_err());
-        assert_eq!(cache_type("Q8_0"), Ok(CacheType::Q8_0));
-        assert!(cache_type("q9").unwrap_err().to_string().contains("iq4_nl"));
-        assert_eq!(flash_attention("1"), Ok(FlashAttention::On));
+        assert_eq!(CacheType::from_str("Q8_0", true), Ok(CacheType::Q8_0));
+        assert_eq!(FlashAttention::from_str("1", true), Ok(FlashAttention::On));
+        assert_eq!(FlashAttention::from_str("-1", true), Ok(FlashAttention::Auto));
         assert_eq!(kv_offload("1"), Ok(false));
     }
 }

@@ -1,8 +1,10 @@
 //! The JSON form of `quantbench inspect`.
 
-use super::{InspectError, Memory, Origin};
+use super::{Memory, MemoryRow, Origin};
+use crate::cli::output;
+use crate::error::Error;
 use crate::model::architecture::{ArchitectureClass, Experts};
-use crate::model::gguf::{FormatSummary, Header, Value};
+use crate::model::gguf::{FormatSummary, Header, Tensor, Value};
 use crate::model::quantization::FileType;
 use crate::model::stored_types::StoredTypes;
 use serde::Serialize;
@@ -31,53 +33,16 @@ struct Document<'all> {
     context_length: Option<u64>,
     layers: Option<u64>,
     vocabulary: Option<u64>,
-    formats: Vec<FormatRow>,
+    formats: Vec<serde_json::Value>,
     /// What was put in place of the file type's own types, and why.
     types: StoredTypes,
-    memory: MemoryDocument,
+    memory: serde_json::Value,
     metadata: Map<String, serde_json::Value>,
-    tensors: Vec<TensorRow<'all>>,
-}
-
-#[derive(Serialize)]
-struct FormatRow {
-    format: &'static str,
-    tensors: usize,
-    weights: u64,
-    bytes: u64,
-    bits_per_weight: f64,
-}
-
-#[derive(Serialize)]
-struct TensorRow<'all> {
-    name: &'all str,
-    format: &'static str,
-    dimensions: &'all [u64],
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct MemoryDocument {
-    /// `llama.cpp` or `header`.
-    origin: &'static str,
-    /// Why the figures do not come from llama.cpp.
-    reason: Option<String>,
-    /// Why the KV cache could not be computed.
-    kv_unknown: Option<String>,
-    contexts: Vec<MemoryRow>,
-}
-
-#[derive(Serialize)]
-struct MemoryRow {
-    context: u32,
-    weights_bytes: u64,
-    kv_bytes: Option<u64>,
-    compute_bytes: Option<u64>,
-    total_bytes: Option<u64>,
+    tensors: Vec<serde_json::Value>,
 }
 
 /// The file as JSON, with a line break at the end.
-pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<String, InspectError> {
+pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<String, Error> {
     let document = Document {
         version: VERSION,
         path: path.display().to_string(),
@@ -96,56 +61,55 @@ pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<Stri
         context_length: header.context_length(),
         layers: header.layers(),
         vocabulary: header.vocabulary(),
-        formats: formats(header),
+        formats: header.by_format().iter().map(format_row).collect(),
         types: StoredTypes::of(header),
         memory: memory_document(memory),
         metadata: header.metadata.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
-        tensors: tensors(header),
+        tensors: header.tensors.iter().map(tensor_row).collect(),
     };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+    output::json(&document)
 }
 
-fn formats(header: &Header) -> Vec<FormatRow> {
-    let summaries = header.by_format().into_iter();
-    let row = |summary: FormatSummary| FormatRow {
-        format: summary.format.name(),
-        tensors: summary.tensors,
-        weights: summary.weights,
-        bytes: summary.bytes,
-        bits_per_weight: summary.format.bits_per_weight(),
-    };
-    summaries.map(row).collect()
+fn format_row(summary: &FormatSummary) -> serde_json::Value {
+    json!({
+        "format": summary.format.name(),
+        "tensors": summary.tensors,
+        "weights": summary.weights,
+        "bytes": summary.bytes,
+        "bits_per_weight": summary.format.bits_per_weight(),
+    })
 }
 
-fn tensors(header: &Header) -> Vec<TensorRow<'_>> {
-    let rows = header.tensors.iter().map(|tensor| TensorRow {
-        name: &tensor.name,
-        format: tensor.format.name(),
-        dimensions: &tensor.dimensions,
-        bytes: tensor.bytes,
-    });
-    rows.collect()
+fn tensor_row(tensor: &Tensor) -> serde_json::Value {
+    json!({
+        "name": tensor.name,
+        "format": tensor.format.name(),
+        "dimensions": tensor.dimensions,
+        "bytes": tensor.bytes,
+    })
 }
 
-fn memory_document(memory: &Memory) -> MemoryDocument {
+/// Where the figures come from (`llama.cpp` or `header`, and then why), and memory by context.
+fn memory_document(memory: &Memory) -> serde_json::Value {
     let (origin, reason, kv_unknown) = match &memory.origin {
         Origin::LlamaCpp => ("llama.cpp", None, None),
-        Origin::Header { reason, kv } => {
-            ("header", Some(reason.clone()), kv.as_ref().map(ToString::to_string))
-        }
+        Origin::Header { reason, kv } => ("header", Some(reason), kv.as_ref()),
     };
-    let contexts = memory
-        .rows
-        .iter()
-        .map(|row| MemoryRow {
-            context: row.context,
-            weights_bytes: row.weights,
-            kv_bytes: row.kv,
-            compute_bytes: row.compute,
-            total_bytes: row.total(),
+    let row = |row: &MemoryRow| {
+        json!({
+            "context": row.context,
+            "weights_bytes": row.weights,
+            "kv_bytes": row.kv,
+            "compute_bytes": row.compute,
+            "total_bytes": row.total(),
         })
-        .collect();
-    MemoryDocument { origin, reason, kv_unknown, contexts }
+    };
+    json!({
+        "origin": origin,
+        "reason": reason,
+        "kv_unknown": kv_unknown.map(ToString::to_string),
+        "contexts": memory.rows.iter().map(row).collect::<Vec<_>>(),
+    })
 }
 
 /// A metadata value as JSON; of a long array its number of elements and the first of them.
@@ -157,7 +121,7 @@ fn plain(value: &Value) -> serde_json::Value {
         Value::Bool(value) => json!(value),
         Value::Text(text) => json!(text),
         Value::Array { kind, count, first } => json!({
-            "type": kind.name(),
+            "type": kind.to_string(),
             "count": count,
             "first": first.iter().map(plain).collect::<Vec<_>>(),
         }),

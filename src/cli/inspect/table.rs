@@ -4,8 +4,10 @@ use super::{Memory, Origin};
 use crate::model::gguf::Header;
 use crate::model::stored_types::StoredTypes;
 use crate::model::text::{printable, shortened};
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::{Align, Table};
+use crate::report::terminal::{self, Look};
 use crate::units::{format_bytes, format_count, significant};
-use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -29,25 +31,26 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
     text.push_str(&memory_table(memory));
     text.push_str("\nMetadata\n");
     let metadata = header.metadata.iter().map(|(key, value)| {
-        vec![
+        [
             shortened(key, KEY_COLUMNS),
             // Only the beginning is shown; a chat template may be long.
             shortened(&value.to_string(), VALUE_COLUMNS),
         ]
     });
-    text.push_str(&layout(&[], metadata, &[]));
+    text.push_str(&layout([("", Left); 2], metadata));
     if list_tensors {
         text.push_str("\nTensors\n");
         let tensors = header.tensors.iter().map(|tensor| {
             let dimensions: Vec<String> = tensor.dimensions.iter().map(u64::to_string).collect();
-            vec![
+            [
                 printable(&tensor.name),
                 tensor.format.to_string(),
                 dimensions.join(" × "),
                 format_bytes(tensor.bytes),
             ]
         });
-        text.push_str(&layout(&["name", "type", "dimensions", "size"], tensors, &[3]));
+        let titles = [("name", Left), ("type", Left), ("dimensions", Left), ("size", Right)];
+        text.push_str(&layout(titles, tensors));
     }
     text
 }
@@ -87,8 +90,8 @@ fn summary(path: &Path, header: &Header) -> String {
         ),
         ("chat template", if header.chat_template().is_some() { "yes" } else { "none" }.to_owned()),
     ];
-    let rows = rows.into_iter().map(|(what, value)| vec![what.to_owned(), printable(&value)]);
-    layout(&[], rows, &[])
+    let rows = rows.into_iter().map(|(what, value)| [what.to_owned(), printable(&value)]);
+    layout([("", Left); 2], rows)
 }
 
 /// The class, and of a mixture of experts what of it computes a token.
@@ -108,7 +111,7 @@ fn architecture(header: &Header) -> String {
 
 fn formats(header: &Header) -> String {
     let rows = header.by_format().into_iter().map(|summary| {
-        vec![
+        [
             summary.format.to_string(),
             summary.tensors.to_string(),
             format_count(summary.weights),
@@ -116,13 +119,20 @@ fn formats(header: &Header) -> String {
             significant(summary.format.bits_per_weight(), 3),
         ]
     });
-    layout(&["type", "tensors", "weights", "size", "bits per weight"], rows, &[1, 2, 3, 4])
+    let titles = [
+        ("type", Left),
+        ("tensors", Right),
+        ("weights", Right),
+        ("size", Right),
+        ("bits per weight", Right),
+    ];
+    layout(titles, rows)
 }
 
 fn memory_table(memory: &Memory) -> String {
     let bytes = |value: Option<u64>| value.map_or_else(|| "n/a".to_owned(), format_bytes);
     let rows = memory.rows.iter().map(|row| {
-        vec![
+        [
             row.context.to_string(),
             format_bytes(row.weights),
             bytes(row.kv),
@@ -130,8 +140,8 @@ fn memory_table(memory: &Memory) -> String {
             bytes(row.total()),
         ]
     });
-    let columns = ["context", "weights", "KV cache", "compute", "total"];
-    let mut text = layout(&columns, rows, &[0, 1, 2, 3, 4]);
+    let titles = ["context", "weights", "KV cache", "compute", "total"].map(|it| (it, Right));
+    let mut text = layout(titles, rows);
     match &memory.origin {
         Origin::LlamaCpp => text.push_str("  as llama.cpp plans it\n"),
         Origin::Header { reason, kv } => {
@@ -145,25 +155,13 @@ fn memory_table(memory: &Memory) -> String {
     text
 }
 
-/// Rows under a header, indented, without trailing spaces; `right` columns are aligned right.
-fn layout(header: &[&str], rows: impl Iterator<Item = Vec<String>>, right: &[usize]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if !header.is_empty() {
-        table.set_header(header.iter().copied());
+/// Rows under a header, indented.
+fn layout<const N: usize>(
+    titles: [(&str, Align); N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    match terminal::text(&Table::of_words(titles, rows), &Look::plain(), "  ") {
+        text if text.is_empty() => "  none\n".to_owned(),
+        text => text,
     }
-    let mut is_empty = true;
-    for row in rows {
-        table.add_row(row);
-        is_empty = false;
-    }
-    for &index in right {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if is_empty && header.is_empty() {
-        return "  none\n".to_owned();
-    }
-    table.lines().map(|line| " ".to_owned() + line.trim_end() + "\n").collect()
 }

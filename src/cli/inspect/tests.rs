@@ -1,12 +1,14 @@
 //! Tests of `quantbench inspect`: what is shown, and which figures are whose.
 
-use super::{Arguments, Memory, Origin, PredictionRequest, memory, read, report, table};
+use super::{Arguments, Memory, Origin, memory, read, report, table};
 use crate::experiment::settings::CacheType;
 use crate::model::gguf::testing::Builder;
 use crate::model::gguf::{GgmlType, Header};
+use crate::workload::jobs::PredictJob;
 use crate::workload::measured::{BufferMemory, PredictedMemory};
 use clap::Parser;
 use std::path::PathBuf;
+use strum::VariantNames as _;
 
 #[derive(Debug, Parser)]
 struct Command {
@@ -26,8 +28,8 @@ fn file(builder: &Builder) -> (tempfile::TempDir, PathBuf, Header) {
     (folder, path, header)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "stands for one that may fail")]
-fn llama(request: &PredictionRequest<'_>) -> Result<Vec<PredictedMemory>, String> {
+#[expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "stands for another")]
+fn llama(job: PredictJob) -> Result<Vec<PredictedMemory>, String> {
     let buffer = |name: &str, context: u32| BufferMemory {
         buffer: name.to_owned(),
         on_device: false,
@@ -40,7 +42,7 @@ fn llama(request: &PredictionRequest<'_>) -> Result<Vec<PredictedMemory>, String
         context,
         buffers: vec![buffer("CPU", context), buffer("CUDA0", context)],
     };
-    Ok(request.contexts.iter().map(at).collect())
+    Ok(job.contexts.iter().map(at).collect())
 }
 
 fn with(header: &Header, path: &std::path::Path, more: &[&str]) -> (Memory, Memory) {
@@ -140,7 +142,7 @@ fn what_is_no_file_is_refused_with_the_reason() {
 
 #[test]
 fn every_cache_type_is_a_ggml_type() {
-    for cache_type in CacheType::ALL {
-        assert!(GgmlType::from_name(cache_type.name()).is_some(), "{}", cache_type.name());
+    for cache_type in CacheType::VARIANTS {
+        assert!(GgmlType::from_name(cache_type).is_some(), "{cache_type}");
     }
 }

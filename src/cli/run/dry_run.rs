@@ -14,10 +14,12 @@ use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::quantize::jobs::PlannedVariant;
-use crate::units::format_bytes;
+use crate::report::table::Align::Left;
+use crate::report::table::Table;
+use crate::report::terminal::{self, Look};
+use crate::units::{count, format_bytes};
 use crate::workload;
 use crate::workload::measured::ModelFacts;
-use comfy_table::{Table, presets};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -94,10 +96,7 @@ fn find_types(plan: &Plan, files: &mut [File<'_>]) {
 }
 
 fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Measured) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["model", "variant", "settings", "file", ""]);
-    for trial in &plan.trials {
+    let rows = plan.trials.iter().map(|trial| {
         let variant = &plan.variants[trial.variant];
         let file = &files[trial.variant];
         let state = match file.state {
@@ -106,26 +105,27 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
             State::ToMake => "to be made",
             State::AtMost => "to be made, at most",
         };
-        table.add_row([
+        [
             variant.model.clone(),
             format!("{}{}", variant.label, if trial.is_reference { " (reference)" } else { "" }),
             trial.settings.to_string(),
             state.to_owned(),
             format_bytes(file.bytes),
-        ]);
-    }
+        ]
+    });
+    let titles = ["model", "variant", "settings", "file", ""].map(|title| (title, Left));
+    let mut text = terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ");
     let to_make =
         || files.iter().filter(|file| matches!(file.state, State::ToMake | State::AtMost));
     let disk: u64 = to_make().map(|file| file.bytes).sum();
     let bound = if to_make().any(|file| file.state == State::AtMost) { "at most " } else { "" };
-    let mut text = format!("{table}\n");
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "{} trials, {} visits in {} rounds",
-        plan.trials.len(),
-        schedule(experiment, plan).len(),
-        experiment.rounds,
+        "{}, {} in {}",
+        count(plan.trials.len(), "trial"),
+        count(schedule(experiment, plan).len(), "visit"),
+        count(experiment.rounds, "round"),
     );
     for (models, measured) in measured {
         let _ = writeln!(text, "each trial of {}: {}", models.join(", "), measured.join(", "));

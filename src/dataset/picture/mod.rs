@@ -13,7 +13,6 @@ mod tests;
 pub use decoding::decode;
 
 use crate::units::format_bytes;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Whether this build can read pictures.
@@ -109,13 +108,10 @@ pub enum PictureError {
 /// It is not there, no file, empty or too large.
 pub fn bytes(path: &Path) -> Result<Vec<u8>, PictureError> {
     let unreadable = |source| PictureError::Unreadable { path: path.to_owned(), source };
-    let file = crate::files::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    match bytes.len() as u64 {
-        0 => Err(PictureError::Empty { path: path.to_owned() }),
-        length if length > MOST_BYTES => Err(PictureError::TooLarge { path: path.to_owned() }),
-        _ => Ok(bytes),
+    match crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)? {
+        None => Err(PictureError::TooLarge { path: path.to_owned() }),
+        Some(bytes) if bytes.is_empty() => Err(PictureError::Empty { path: path.to_owned() }),
+        Some(bytes) => Ok(bytes),
     }
 }
 

@@ -1,13 +1,12 @@
 //! Start of llama.cpp: [`Backend`] is the proof that it happened.
 
 use super::model::Model;
-use super::{devices, log, shim};
+use super::{devices, log, shim, text};
 use crate::engine::error::EngineError;
 use crate::engine::name::EngineName;
 use crate::engine::{self, Device, Engine, LoadExtent};
 use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
-use std::ffi::CStr;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -38,12 +37,10 @@ impl Engine for Backend {
 
     fn version(&self) -> String {
         // SAFETY: returns a string constant.
-        let version = unsafe { sys::llama_version() };
-        if version.is_null() {
-            return "unknown".to_owned();
+        match text(unsafe { sys::llama_version() }) {
+            version if version.is_empty() => "unknown".to_owned(),
+            version => version,
         }
-        // SAFETY: not null, terminated, constant.
-        unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned()
     }
 
     fn devices(&self) -> Vec<Device> {

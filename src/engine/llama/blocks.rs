@@ -25,7 +25,7 @@ pub fn can_quantize(format: GgmlType) -> bool {
 #[must_use]
 pub fn needs_importance(format: GgmlType) -> bool {
     // SAFETY: looks a number up.
-    unsafe { sys::ggml_quantize_requires_imatrix(number(format)) }
+    unsafe { sys::ggml_quantize_requires_imatrix(format.number()) }
 }
 
 /// Whole blocks as f32, appended to `values`.
@@ -51,7 +51,7 @@ pub fn dequantize(
     }
     let count = bytes.len() / block_bytes * block_weights;
     // SAFETY: returns a pointer into ggml's own table, valid for every number in GgmlType.
-    let traits = unsafe { &*sys::ggml_get_type_traits(number(format)) };
+    let traits = unsafe { &*sys::ggml_get_type_traits(format.number()) };
     let Some(to_float) = traits.to_float else {
         return Err(failed("ggml cannot turn this format into f32"));
     };
@@ -107,7 +107,7 @@ pub fn quantize(
     // allows the call from several threads.
     let written = unsafe {
         sys::ggml_quantize_chunk(
-            number(format),
+            format.number(),
             rows.as_ptr(),
             output.as_mut_ptr().cast(),
             0,
@@ -122,8 +122,27 @@ pub fn quantize(
     Ok(bytemuck::cast_slice::<u64, u8>(&output)[..bytes].to_vec())
 }
 
-fn number(format: GgmlType) -> sys::ggml_type {
-    format.number()
+/// Whole blocks as f32.
+///
+/// # Errors
+/// As [`dequantize`].
+pub fn values(format: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, EngineError> {
+    let mut values = Vec::new();
+    dequantize(format, bytes, &mut values)?;
+    Ok(values)
+}
+
+/// Rows, rounded and read back.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn rounded(
+    format: GgmlType,
+    rows: &[f32],
+    columns: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<f32>, EngineError> {
+    values(format, &quantize(format, rows, columns, importance)?)
 }
 
 fn aligned_copy(bytes: &[u8]) -> Vec<u64> {
@@ -153,7 +172,7 @@ mod tests {
         for format in GgmlType::all() {
             // SAFETY: looks a number up.
             let sizes = unsafe {
-                (sys::ggml_blck_size(number(format)), sys::ggml_type_size(number(format)))
+                (sys::ggml_blck_size(format.number()), sys::ggml_type_size(format.number()))
             };
             let expected = (
                 i64::try_from(format.block_weights()).unwrap(),

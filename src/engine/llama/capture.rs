@@ -5,17 +5,16 @@
 //! rest of the current split of the graph. A model on one device is one split, so an early stop
 //! saves the whole rest; with several devices each later split still computes its first node.
 
-pub(super) mod reading;
-
 use super::context::Context;
+use super::handle::Handle;
 use super::model::Model;
+use super::reading::{Reader, columns, failed, name_of, operand};
 use crate::engine::Context as _;
 use crate::engine::ContextShape;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
-use reading::{Reader, columns, failed, name_of, operand};
 use std::any::Any;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -99,22 +98,11 @@ pub trait Sink {
 pub struct CapturingContext<'model> {
     // Dropped first: it holds the address of the state.
     context: Context<'model>,
-    state: Owned,
+    state: Handle<State>,
 }
 
-/// The state of the callback, at a fixed address.
-#[derive(Debug)]
-struct Owned(NonNull<State>);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        // SAFETY: made by Box in `CapturingContext::new`, freed once, after the context that calls
-        // back with it.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
-#[derive(Default)]
+/// What the callback works with.
+#[derive(Debug, Default)]
 struct State {
     /// The sink of the evaluation under way. Its lifetime is erased: it is there only while
     /// `evaluate`, which borrows the sink, runs.
@@ -135,8 +123,8 @@ impl<'model> CapturingContext<'model> {
         settings: &Settings,
         shape: ContextShape,
     ) -> Result<Self, EngineError> {
-        let state = Owned(NonNull::from(Box::leak(Box::<State>::default())));
-        let context = Context::watched(model, settings, shape, on_node, state.0.as_ptr().cast())?;
+        let state = Handle::boxed(State::default());
+        let context = Context::watched(model, settings, shape, on_node, state.as_ptr().cast())?;
         Ok(Self { context, state })
     }
 
@@ -159,15 +147,8 @@ impl<'model> CapturingContext<'model> {
     pub fn evaluate(&mut self, tokens: &[i32], sink: &mut dyn Sink) -> Result<Flow, EngineError> {
         self.context.clear_memory();
         let length = self.context.shape().batch.max(1) as usize;
-        let mut batch = Batch::with_capacity(length);
-        let mut position = 0;
-        for part in tokens.chunks(length) {
-            batch.clear();
-            for &token in part {
-                batch.add(token, position, 0, true)?;
-                position += 1;
-            }
-            if self.decode(&mut batch, sink)? == Flow::Stop {
+        for (part, position) in tokens.chunks(length).zip((0..).step_by(length)) {
+            if self.decode(&mut Batch::of(part, position, true), sink)? == Flow::Stop {
                 return Ok(Flow::Stop);
             }
         }
@@ -180,7 +161,7 @@ impl<'model> CapturingContext<'model> {
         // before the borrow of the sink ends.
         let sink: NonNull<dyn Sink> =
             unsafe { std::mem::transmute::<NonNull<dyn Sink + '_>, NonNull<dyn Sink>>(sink) };
-        let state = self.state.0.as_ptr();
+        let state = self.state.as_ptr();
         // SAFETY: the state is alive, and nothing else refers to it: no callback runs now.
         unsafe {
             (*state).sink = Some(sink);
@@ -251,12 +232,7 @@ impl State {
             && sink.wants_weight(&name)
         {
             let input = operand(node, 1).ok_or_else(|| failed(&name, "it has no input"))?;
-            if node.op == sys::GGML_OP_MUL_MAT_ID {
-                self.reader.read_expert_rows(node, input, &name)?;
-            } else {
-                self.reader.read(input, &name)?;
-                self.reader.spread_over_matrices(weight, input);
-            }
+            self.reader.read_input(node, weight, input, &name)?;
             let matrices = usize::try_from(weight.ne[2].max(1)).unwrap_or(1);
             flow = sink.weight_input(&WeightInput {
                 weight: &name,

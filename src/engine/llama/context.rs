@@ -1,9 +1,10 @@
 //! Contexts: a model being evaluated, with its KV cache.
 
 use super::batch::SequencePointers;
-use super::model::{Model, reason};
+use super::handle::Handle;
+use super::model::Model;
 use super::sampler::Sampler;
-use super::{ErrorText, log, shim};
+use super::{ErrorText, shim, text};
 use crate::engine::Engine as _;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
@@ -12,14 +13,14 @@ use crate::engine::picture::EncodedPicture;
 use crate::engine::{self, ContextPurpose, ContextShape, Model as _};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use crate::experiment::workloads::Sampling;
+use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
 use std::ffi::c_void;
-use std::ptr::NonNull;
 
 /// A model being evaluated.
 #[derive(Debug)]
 pub struct Context<'model> {
-    handle: NonNull<sys::llama_context>,
+    handle: Handle<sys::llama_context>,
     model: &'model Model,
     shape: ContextShape,
     pointers: SequencePointers,
@@ -29,13 +30,6 @@ pub struct Context<'model> {
 // SAFETY: a context is used through `&mut` by one thread at a time; llama.cpp keeps no state of it in
 // thread-local storage.
 unsafe impl Send for Context<'_> {}
-
-impl Drop for Context<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from llama.cpp and is freed once.
-        unsafe { sys::llama_free(self.handle.as_ptr()) };
-    }
-}
 
 impl<'model> Context<'model> {
     /// Makes a context; threads come from the settings, or are llama-bench's default.
@@ -89,29 +83,16 @@ impl<'model> Context<'model> {
         shape: ContextShape,
         parameters: sys::llama_context_params,
     ) -> Result<Self, EngineError> {
-        log::forget_errors();
-        let mut error = ErrorText::new();
         // SAFETY: the model is alive and borrowed for as long as the context; the parameters hold
         // no pointers of ours but the callback's data, which outlives the context; the error buffer
         // has the length given.
-        let handle = unsafe {
-            shim::quantbench_new_context(
-                model.as_ptr(),
-                parameters,
-                error.as_mut_ptr(),
-                error.len(),
-            )
-        };
-        match NonNull::new(handle) {
-            Some(handle) => Ok(Self {
-                handle,
-                model,
-                shape,
-                pointers: SequencePointers::default(),
-                sampler: None,
-            }),
-            None => Err(EngineError::Context { context: shape.tokens, reason: reason(&error) }),
-        }
+        let (handle, error) = ErrorText::of(|text, length| unsafe {
+            let made = shim::quantbench_new_context(model.as_ptr(), parameters, text, length);
+            Handle::new(made, sys::llama_free)
+        });
+        let failed = || EngineError::Context { context: shape.tokens, reason: error.reason() };
+        let handle = handle.ok_or_else(failed)?;
+        Ok(Self { handle, model, shape, pointers: SequencePointers::default(), sampler: None })
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
@@ -132,16 +113,13 @@ impl engine::Context for Context<'_> {
 
     fn decode(&mut self, batch: &mut Batch) -> Result<(), EngineError> {
         let tokens = batch.len();
-        let mut error = ErrorText::new();
         let raw = self.pointers.raw(batch);
         // SAFETY: the raw batch points into `batch`, which is borrowed for the length of the call
         // and holds as many entries in each array as it says.
-        let code =
-            unsafe { shim::quantbench_decode(self.as_ptr(), raw, error.as_mut_ptr(), error.len()) };
-        if code == 0 {
-            return Ok(());
-        }
-        Err(EngineError::Decode { tokens, code, reason: reason(&error) })
+        let (code, error) = ErrorText::of(|text, length| unsafe {
+            shim::quantbench_decode(self.as_ptr(), raw, text, length)
+        });
+        decoded(tokens, code, &error)
     }
 
     fn encode(&mut self, batch: &mut Batch) -> Result<(), EngineError> {
@@ -149,15 +127,12 @@ impl engine::Context for Context<'_> {
         if tokens > self.shape.ubatch.min(self.shape.batch) as usize {
             return Err(EngineError::BatchFull { capacity: self.shape.ubatch as usize });
         }
-        let mut error = ErrorText::new();
         let raw = self.pointers.raw(batch);
         // SAFETY: as in `decode`.
-        let code =
-            unsafe { shim::quantbench_encode(self.as_ptr(), raw, error.as_mut_ptr(), error.len()) };
-        if code == 0 {
-            return Ok(());
-        }
-        Err(EngineError::Decode { tokens, code, reason: reason(&error) })
+        let (code, error) = ErrorText::of(|text, length| unsafe {
+            shim::quantbench_encode(self.as_ptr(), raw, text, length)
+        });
+        decoded(tokens, code, &error)
     }
 
     fn embedding(&mut self, sequence: i32) -> Result<&[f32], EngineError> {
@@ -251,7 +226,7 @@ impl engine::Context for Context<'_> {
             .iter()
             .take(usize::try_from(count).unwrap_or(0))
             .map(|entry| BufferMemory {
-                buffer: super::devices::text(entry.name.as_ptr()),
+                buffer: text(entry.name.as_ptr()),
                 on_device: !entry.is_host,
                 weights_bytes: entry.weights,
                 kv_bytes: entry.kv,
@@ -288,6 +263,14 @@ impl engine::Context for Context<'_> {
     }
 }
 
+fn decoded(tokens: usize, code: i32, error: &ErrorText) -> Result<(), EngineError> {
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(EngineError::Decode { tokens, code, reason: error.reason() })
+    }
+}
+
 fn parameters(
     model: &Model,
     settings: &Settings,
@@ -303,11 +286,7 @@ fn parameters(
     parameters.n_seq_max = shape.sequences;
     parameters.n_threads = threads;
     parameters.n_threads_batch = threads;
-    parameters.flash_attn_type = match settings.flash_attention {
-        FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-        FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    };
+    parameters.flash_attn_type = flash_attention(settings.flash_attention);
     parameters.type_k = cache_type(settings.cache_type_k);
     parameters.type_v = cache_type(settings.cache_type_v);
     parameters.offload_kqv = settings.kv_offload;
@@ -316,16 +295,15 @@ fn parameters(
     parameters
 }
 
-fn cache_type(cache_type: CacheType) -> sys::ggml_type {
-    match cache_type {
-        CacheType::F32 => sys::GGML_TYPE_F32,
-        CacheType::F16 => sys::GGML_TYPE_F16,
-        CacheType::Bf16 => sys::GGML_TYPE_BF16,
-        CacheType::Q8_0 => sys::GGML_TYPE_Q8_0,
-        CacheType::Q4_0 => sys::GGML_TYPE_Q4_0,
-        CacheType::Q4_1 => sys::GGML_TYPE_Q4_1,
-        CacheType::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
-        CacheType::Q5_0 => sys::GGML_TYPE_Q5_0,
-        CacheType::Q5_1 => sys::GGML_TYPE_Q5_1,
+pub(super) fn flash_attention(choice: FlashAttention) -> sys::llama_flash_attn_type {
+    match choice {
+        FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+        FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
     }
+}
+
+/// Every cache type is a ggml type of the same name; a test of `quantbench inspect` holds that.
+fn cache_type(cache_type: CacheType) -> sys::ggml_type {
+    GgmlType::from_name(cache_type.into()).map_or(sys::GGML_TYPE_F16, GgmlType::number)
 }

@@ -1,9 +1,9 @@
 //! Devices: what llama.cpp can compute on.
 
 use super::backend::Backend;
+use super::text;
 use crate::engine::Device;
 use llama_cpp_sys_2 as sys;
-use std::ffi::{CStr, c_char};
 
 /// All devices that this build of llama.cpp finds on this machine.
 pub(super) fn list(_backend: Backend) -> Vec<Device> {
@@ -48,13 +48,4 @@ fn kind(number: sys::ggml_backend_dev_type) -> &'static str {
         sys::GGML_BACKEND_DEVICE_TYPE_IGPU => "integrated GPU",
         _ => "accelerator",
     }
-}
-
-/// Copies a string of C; empty if there is none.
-pub(super) fn text(pointer: *const c_char) -> String {
-    if pointer.is_null() {
-        return String::new();
-    }
-    // SAFETY: not null; every caller hands over a terminated string that is alive.
-    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }

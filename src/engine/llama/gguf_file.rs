@@ -13,12 +13,12 @@ mod tests;
 pub use input::{GgufInput, InputTensor};
 pub use output::{GgufOutput, TensorPlan};
 
+use super::handle::Handle;
 use super::model::to_c_string;
 use crate::model::gguf::GgufError;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::ptr::NonNull;
 
 /// ggml takes no metadata key longer than this, bytes.
 const LONGEST_KEY: usize = 65_535;
@@ -130,14 +130,7 @@ pub enum MetadataValue<'a> {
 
 /// The keys of a GGUF, in memory.
 #[derive(Debug)]
-pub struct Metadata(NonNull<sys::gguf_context>);
-
-impl Drop for Metadata {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from ggml and is freed once.
-        unsafe { sys::gguf_free(self.0.as_ptr()) };
-    }
-}
+pub struct Metadata(Handle<sys::gguf_context>);
 
 impl Default for Metadata {
     fn default() -> Self {
@@ -152,10 +145,10 @@ impl Metadata {
     /// When there is no memory for a few bytes.
     #[must_use]
     pub fn new() -> Self {
-        // SAFETY: takes nothing.
-        let handle = unsafe { sys::gguf_init_empty() };
+        // SAFETY: returns an owned object.
+        let handle = unsafe { Handle::new(sys::gguf_init_empty(), sys::gguf_free) };
         #[expect(clippy::expect_used, reason = "ggml's operator new throws instead")]
-        Self(NonNull::new(handle).expect("ggml allocates with new"))
+        Self(handle.expect("ggml allocates with new"))
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::gguf_context {

@@ -6,7 +6,10 @@
 //! told apart. Used by `partial` and `quantize`.
 
 use super::context::Context;
+use super::handle::Handle;
 use super::model::Model;
+use super::reading::name_of;
+use super::text;
 use crate::engine::ContextShape;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
@@ -14,8 +17,7 @@ use crate::engine::{Context as _, Model as _};
 use crate::experiment::settings::{FlashAttention, Settings};
 use llama_cpp_sys_2 as sys;
 use std::collections::HashMap;
-use std::ffi::{CStr, c_void};
-use std::ptr::NonNull;
+use std::ffi::c_void;
 
 /// Tokens that the graph is built for: more than one, so that no dimension of tokens is 1.
 const TOKENS: u32 = 8;
@@ -132,19 +134,14 @@ pub fn of(model: &Model, threads: u32) -> Result<Graph, EngineError> {
         ..Settings::default()
     };
     let shape = ContextShape { tokens: 64, sequences: 1, batch: TOKENS, ubatch: TOKENS };
-    let state = Owned(NonNull::from(Box::leak(Box::<Recorder>::default())));
-    let mut context =
-        Context::watched(model, &settings, shape, on_node, state.0.as_ptr().cast::<c_void>())?;
-    let mut batch = Batch::with_capacity(TOKENS as usize);
-    let token = model.any_beginning_token().unwrap_or(0);
-    for position in 0..i32::try_from(TOKENS).unwrap_or(0) {
-        batch.add(token, position, 0, true)?;
-    }
-    context.decode(&mut batch)?;
+    let state = Handle::boxed(Recorder::default());
+    let mut context = Context::watched(model, &settings, shape, on_node, state.as_ptr().cast())?;
+    let tokens = [model.any_beginning_token().unwrap_or(0); TOKENS as usize];
+    context.decode(&mut Batch::of(&tokens, 0, true))?;
     context.synchronize();
     drop(context);
     // SAFETY: the context that called back is gone, so nothing else refers to the state.
-    Ok(std::mem::take(unsafe { &mut (*state.0.as_ptr()).graph }))
+    Ok(std::mem::take(unsafe { &mut (*state.as_ptr()).graph }))
 }
 
 /// Writes a graph down.
@@ -152,16 +149,6 @@ pub fn of(model: &Model, threads: u32) -> Result<Graph, EngineError> {
 pub(super) struct Recorder {
     pub(super) graph: Graph,
     known: HashMap<*const sys::ggml_tensor, usize>,
-}
-
-/// The state of the callback, at a fixed address.
-struct Owned(NonNull<Recorder>);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        // SAFETY: made by Box in `of`, freed once, after the context that calls back with it.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
 }
 
 /// Writes a node down when ggml asks about it, and never wants to see its data.
@@ -208,13 +195,10 @@ impl Recorder {
         let element = unsafe { sys::ggml_type_size(node.type_) }.max(1);
         let index = self.graph.nodes.len();
         self.graph.nodes.push(Node {
-            // SAFETY: ggml terminates names.
-            name: unsafe { CStr::from_ptr(node.name.as_ptr()) }.to_string_lossy().into_owned(),
+            name: name_of(node),
             operation: operation(node),
             // SAFETY: the node is alive; the text is a constant.
-            description: unsafe { CStr::from_ptr(sys::ggml_op_desc(tensor)) }
-                .to_string_lossy()
-                .into_owned(),
+            description: text(unsafe { sys::ggml_op_desc(tensor) }),
             dims: node.ne.map(|size| usize::try_from(size).unwrap_or(0)),
             sources,
             owner,

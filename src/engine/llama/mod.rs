@@ -16,6 +16,7 @@ pub mod context;
 pub mod devices;
 pub mod gguf_file;
 pub mod graph;
+mod handle;
 pub mod log;
 pub mod mapped_file;
 pub mod model;
@@ -24,8 +25,11 @@ pub mod partial;
 pub mod projector;
 mod prompt;
 pub mod quantize;
+mod reading;
 pub mod sampler;
 pub mod tensors;
+
+use std::ffi::{CStr, c_char};
 
 /// Bindings of the shim, made by build.rs.
 mod shim {
@@ -42,31 +46,30 @@ mod shim {
     include!(concat!(env!("OUT_DIR"), "/shim.rs"));
 }
 
-/// A buffer that a shim function writes an error text into.
-struct ErrorText([std::ffi::c_char; 512]);
+/// What a shim function says of its failure.
+struct ErrorText([c_char; 512]);
 
 impl ErrorText {
-    fn new() -> Self {
-        Self([0; 512])
+    /// Calls a shim function with room for its words. What llama.cpp logged before is forgotten.
+    fn of<R>(call: impl FnOnce(*mut c_char, usize) -> R) -> (R, Self) {
+        log::forget_errors();
+        let mut text = Self([0; 512]);
+        let result = call(text.0.as_mut_ptr(), text.0.len());
+        (result, text)
     }
 
-    fn as_mut_ptr(&mut self) -> *mut std::ffi::c_char {
-        self.0.as_mut_ptr()
+    /// The exception's text if there was one, else what llama.cpp logged as errors.
+    fn reason(&self) -> String {
+        let exception = text(self.0.as_ptr());
+        if exception.is_empty() { log::take_errors() } else { exception }
     }
+}
 
-    fn len(&self) -> usize {
-        self.0.len()
+/// Copies a string of C; empty if there is none.
+fn text(pointer: *const c_char) -> String {
+    if pointer.is_null() {
+        return String::new();
     }
-
-    /// The text that was written; empty if none was.
-    fn text(&self) -> String {
-        // The last byte is never written by snprintf other than as the terminator.
-        let bytes: Vec<u8> = self
-            .0
-            .iter()
-            .take_while(|&&byte| byte != 0)
-            .map(|&byte| byte.cast_unsigned())
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
+    // SAFETY: not null; every caller hands over a terminated string that is alive.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }

@@ -2,27 +2,25 @@
 
 use super::backend::Backend;
 use super::context::Context;
-use super::devices::text;
-use super::prompt;
-use super::{ErrorText, log, shim};
+use super::handle::Handle;
+use super::{ErrorText, prompt, shim, text};
 use crate::engine::error::EngineError;
 use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
 use crate::experiment::settings::{Settings, SplitMode};
 use crate::model::architecture::{ArchitectureClass, Experts};
-use crate::model::gguf::{Header, SpecialTokens};
-use crate::model::quantization::FileType;
+use crate::model::gguf::{Header, SpecialTokens, Value};
 use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 /// A loaded model.
 #[derive(Debug)]
 pub struct Model {
-    handle: NonNull<sys::llama_model>,
+    /// Contexts borrow the model, so none is left when this is freed.
+    handle: Handle<sys::llama_model>,
     backend: Backend,
     extent: LoadExtent,
     path: PathBuf,
@@ -37,14 +35,6 @@ pub struct Model {
 unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from llama.cpp, is freed once, and contexts borrow the model, so
-        // none is left.
-        unsafe { sys::llama_model_free(self.handle.as_ptr()) };
-    }
-}
 
 impl Model {
     /// Loads a GGUF (the first part, if it is split).
@@ -75,29 +65,18 @@ impl Model {
         if !matches!(extent, LoadExtent::Everything | LoadExtent::Vocabulary) {
             parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
-        log::forget_errors();
-        let mut error = ErrorText::new();
         // SAFETY: the path is terminated and outlives the call, the parameters hold no pointers, the
         // error buffer has the length given.
-        let handle = unsafe {
-            shim::quantbench_load_model(
-                c_path.as_ptr(),
-                parameters,
-                error.as_mut_ptr(),
-                error.len(),
-            )
+        let (handle, error) = ErrorText::of(|text, length| unsafe {
+            let made = shim::quantbench_load_model(c_path.as_ptr(), parameters, text, length);
+            Handle::new(made, sys::llama_model_free)
+        });
+        let path = path.to_owned();
+        let Some(handle) = handle else {
+            return Err(EngineError::Load { path, reason: error.reason() });
         };
-        match NonNull::new(handle) {
-            Some(handle) => Ok(Self {
-                handle,
-                backend,
-                extent,
-                path: path.to_owned(),
-                header: OnceLock::new(),
-                marks: OnceLock::new(),
-            }),
-            None => Err(EngineError::Load { path: path.to_owned(), reason: reason(&error) }),
-        }
+        let (header, marks) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { handle, backend, extent, path, header, marks })
     }
 
     fn header(&self) -> Result<&Header, EngineError> {
@@ -141,44 +120,12 @@ impl Model {
         usize::try_from(unsafe { sys::llama_model_n_embd_inp(self.as_ptr()) }).unwrap_or(0)
     }
 
-    /// How the weights are stored; `None` for a type this llama.cpp has no name for.
-    #[must_use]
-    pub fn file_type(&self) -> Option<FileType> {
-        // SAFETY: the model is alive.
-        FileType::from_number(unsafe { sys::llama_model_ftype(self.as_ptr()) })
-    }
-
-    /// A metadata value as text; `None` if the file has no such key.
-    #[must_use]
-    pub fn metadata(&self, key: &str) -> Option<String> {
-        let key = CString::new(key).ok()?;
-        let mut buffer = vec![0; 256];
-        for _ in 0..2 {
-            // SAFETY: the model is alive, the key terminated; the buffer has the length given.
-            let length = unsafe {
-                sys::llama_model_meta_val_str(
-                    self.as_ptr(),
-                    key.as_ptr(),
-                    buffer.as_mut_ptr(),
-                    buffer.len(),
-                )
-            };
-            let length = usize::try_from(length).ok()?;
-            if length < buffer.len() {
-                return Some(text(buffer.as_ptr()));
-            }
-            buffer.resize(length + 1, 0);
-        }
-        None
-    }
-
     /// Whether the file says how the tokens of a text become one embedding: by their mean, the first
     /// or the last of them (llama.h, `llama_pooling_type`). Rerankers, which yield a score instead,
     /// do not say so.
     pub(super) fn asks_for_pooling(&self) -> bool {
-        let family = self.metadata("general.architecture").unwrap_or_default();
-        let pooling = self.metadata(&format!("{family}.pooling_type"));
-        pooling.is_some_and(|pooling| ["1", "2", "3"].contains(&pooling.as_str()))
+        let pooling = self.header().ok().and_then(|header| header.get_own("pooling_type"));
+        pooling.and_then(Value::as_count).is_some_and(|pooling| (1..=3).contains(&pooling))
     }
 }
 
@@ -214,8 +161,8 @@ impl engine::Model for Model {
         u32::try_from(unsafe { sys::llama_model_n_layer(self.as_ptr()) }).unwrap_or(0)
     }
 
-    // llama.cpp tells apart what has an encoder and a decoder; models that embed with what it counts
-    // as a decoder are told by their family.
+    // llama.cpp knows whether there is an encoder and a decoder; embedding models that it counts as
+    // decoders are recognised by their family.
     fn class(&self) -> ArchitectureClass {
         // SAFETY: the model is alive.
         let (encoder, decoder) = unsafe {
@@ -227,9 +174,7 @@ impl engine::Model for Model {
         match (encoder, decoder) {
             (_, false) => ArchitectureClass::EncoderOnly,
             (true, true) => ArchitectureClass::EncoderDecoder,
-            (false, true) => ArchitectureClass::of_family(
-                &self.metadata("general.architecture").unwrap_or_default(),
-            ),
+            (false, true) => self.header().map(Header::architecture_class).unwrap_or_default(),
         }
     }
 
@@ -385,10 +330,4 @@ impl engine::Model for Model {
 /// A string as C wants it.
 pub(super) fn to_c_string(text: &str) -> Result<CString, EngineError> {
     CString::new(text).map_err(|_| EngineError::ZeroByte(text.replace('\0', "\\0")))
-}
-
-/// The exception's text if there was one, else what llama.cpp logged as errors.
-pub(super) fn reason(error: &ErrorText) -> String {
-    let exception = error.text();
-    if exception.is_empty() { log::take_errors() } else { exception }
 }

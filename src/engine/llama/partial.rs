@@ -7,10 +7,11 @@
 //! it computes it, and the mark is set then. Which nodes a part needs is the caller's to find out, from
 //! [`PartialContext::graph`]. Used by `quantize::gptq`.
 
-use super::capture::reading::{Reader, columns, failed, name_of, operand};
 use super::context::Context;
 use super::graph::{Graph, Recorder};
+use super::handle::Handle;
 use super::model::Model;
+use super::reading::{Reader, columns, failed, name_of, operand};
 use crate::engine::ContextShape;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
@@ -18,7 +19,6 @@ use crate::engine::{Context as _, Model as _};
 use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use std::ffi::c_void;
-use std::ptr::NonNull;
 
 /// What of a step is to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,25 +56,15 @@ pub struct Shown {
 pub struct PartialContext<'model> {
     // Dropped first: it holds the address of the state.
     context: Context<'model>,
-    state: Owned,
+    state: Handle<State>,
     tokens: usize,
 }
 
-/// The state of the callback, at a fixed address.
-#[derive(Debug)]
-struct Owned(NonNull<State>);
-
 // SAFETY: the state is reached only through the context that owns it, and by the callback while that context, borrowed
 // mutably, evaluates; nothing in it belongs to a thread.
-unsafe impl Send for Owned {}
+unsafe impl Send for PartialContext<'_> {}
 
-impl Drop for Owned {
-    fn drop(&mut self) {
-        // SAFETY: made by Box in `PartialContext::new`, freed once, after the context that calls back with it.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
-}
-
+/// What the callback works with.
 #[derive(Debug, Default)]
 struct State {
     recorder: Recorder,
@@ -102,9 +92,8 @@ impl<'model> PartialContext<'model> {
             ..Settings::default()
         };
         let shape = ContextShape { tokens, sequences: 1, batch: tokens, ubatch: tokens };
-        let state = Owned(NonNull::from(Box::leak(Box::<State>::default())));
-        let context =
-            Context::watched(model, &settings, shape, on_node, state.0.as_ptr().cast::<c_void>())?;
+        let state = Handle::boxed(State::default());
+        let context = Context::watched(model, &settings, shape, on_node, state.as_ptr().cast())?;
         let tokens = tokens as usize;
         let mut own = Self { context, state, tokens };
         let first = vec![model.any_beginning_token().unwrap_or(0); tokens];
@@ -118,12 +107,12 @@ impl<'model> PartialContext<'model> {
     #[must_use]
     pub fn graph(&self) -> &Graph {
         // SAFETY: the state is alive, and no callback runs while the context is borrowed.
-        unsafe { &(*self.state.0.as_ptr()).recorder.graph }
+        unsafe { &(*self.state.as_ptr()).recorder.graph }
     }
 
     fn state(&mut self) -> &mut State {
         // SAFETY: the state is alive, nothing else refers to it, and no callback runs meanwhile.
-        unsafe { &mut *self.state.0.as_ptr() }
+        unsafe { &mut *self.state.as_ptr() }
     }
 
     /// Evaluates a part for a text. `given` are the values of the step that is given its own, in their order
@@ -168,12 +157,8 @@ impl<'model> PartialContext<'model> {
     }
 
     fn decode(&mut self, tokens: &[i32]) -> Result<(), EngineError> {
-        let mut batch = Batch::with_capacity(tokens.len());
-        for (position, &token) in (0..).zip(tokens) {
-            // Every position has an output, so that the last layers see all rows.
-            batch.add(token, position, 0, true)?;
-        }
-        self.context.decode(&mut batch)?;
+        // Every position has an output, so that the last layers see all rows.
+        self.context.decode(&mut Batch::of(tokens, 0, true))?;
         self.context.synchronize();
         Ok(())
     }
@@ -271,12 +256,7 @@ impl State {
                 columns(node)
             }
             (ProbeKind::Input, Some(weight), Some(input)) if is_product(node) => {
-                if node.op == sys::GGML_OP_MUL_MAT_ID {
-                    reader.read_expert_rows(node, input, &name)?;
-                } else {
-                    reader.read(input, &name)?;
-                    reader.spread_over_matrices(weight, input);
-                }
+                reader.read_input(node, weight, input, &name)?;
                 columns(input)
             }
             (ProbeKind::Input, ..) => return Err(failed(&name, "it is no product")),

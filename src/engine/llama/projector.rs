@@ -5,73 +5,42 @@
 //! [`Projector::encode`] computes the embeddings that stand for it, [`Projector::read`] puts these
 //! into a context, where text can follow them.
 
-use super::context::Context;
-use super::model::{Model, reason, to_c_string};
+use super::context::{Context, flash_attention};
+use super::handle::Handle;
+use super::model::{Model, to_c_string};
 use super::{ErrorText, log, shim};
 use crate::dataset::picture::Picture;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::picture::{EncodedPicture, PictureExtent};
 use crate::engine::{self, Context as _, Engine as _};
-use crate::experiment::settings::{FlashAttention, Settings};
+use crate::experiment::settings::Settings;
 use llama_cpp_sys_2 as sys;
 use std::path::Path;
-use std::ptr::NonNull;
 use std::rc::{Rc, Weak};
 
 /// A loaded projector, for one model.
 #[derive(Debug)]
 pub(super) struct Projector<'model> {
-    handle: Rc<Handle>,
+    /// Pictures know it weakly: none can be read once it is gone.
+    handle: Rc<Handle<sys::mtmd_context>>,
     model: &'model Model,
     bytes: u64,
-}
-
-/// libmtmd's projector. Pictures know it weakly: none can be read once it is gone.
-#[derive(Debug)]
-struct Handle(NonNull<sys::mtmd_context>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from libmtmd and is freed once.
-        unsafe { sys::mtmd_free(self.0.as_ptr()) };
-    }
 }
 
 /// A picture in parts: embeddings to be computed, and the tokens that the model's authors put around
 /// them.
 #[derive(Debug)]
 struct PreparedPicture {
-    chunks: Chunks,
+    chunks: Handle<sys::mtmd_input_chunks>,
     width: u32,
     height: u32,
-}
-
-/// Parts of a picture as libmtmd keeps them.
-#[derive(Debug)]
-struct Chunks(NonNull<sys::mtmd_input_chunks>);
-
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from libmtmd and is freed once.
-        unsafe { sys::mtmd_input_chunks_free(self.0.as_ptr()) };
-    }
-}
-
-/// A picture of pixels, or of a size only, for libmtmd.
-struct Bitmap(NonNull<sys::mtmd_bitmap>);
-
-impl Drop for Bitmap {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from libmtmd and is freed once.
-        unsafe { sys::mtmd_bitmap_free(self.0.as_ptr()) };
-    }
 }
 
 /// A picture and its embeddings, one list per part: empty for a part that is tokens.
 #[derive(Debug)]
 struct Content {
-    projector: Weak<Handle>,
+    projector: Weak<Handle<sys::mtmd_context>>,
     /// The model that it was encoded for; only compared.
     model: *const sys::llama_model,
     prepared: PreparedPicture,
@@ -81,13 +50,13 @@ struct Content {
 impl PreparedPicture {
     fn len(&self) -> usize {
         // SAFETY: the chunks are alive.
-        unsafe { sys::mtmd_input_chunks_size(self.chunks.0.as_ptr()) }
+        unsafe { sys::mtmd_input_chunks_size(self.chunks.as_ptr()) }
     }
 
     /// A part; `at` is below `len`.
     fn chunk(&self, at: usize) -> *const sys::mtmd_input_chunk {
         // SAFETY: the chunks are alive; libmtmd checks the index and gives null beyond it.
-        unsafe { sys::mtmd_input_chunks_get(self.chunks.0.as_ptr(), at) }
+        unsafe { sys::mtmd_input_chunks_get(self.chunks.as_ptr(), at) }
     }
 
     /// Whether a part is tokens and not embeddings.
@@ -130,10 +99,12 @@ impl<'model> Projector<'model> {
         log::forget_errors();
         // SAFETY: as above; the model is alive and borrowed for as long as the projector. Exceptions are
         // caught by libmtmd.
-        let handle =
-            unsafe { sys::mtmd_init_from_file(c_path.as_ptr(), model.as_ptr(), parameters) };
-        let handle = NonNull::new(handle).ok_or_else(|| failed(log::take_errors()))?;
-        let projector = Self { handle: Rc::new(Handle(handle)), model, bytes };
+        let handle = unsafe {
+            let made = sys::mtmd_init_from_file(c_path.as_ptr(), model.as_ptr(), parameters);
+            Handle::new(made, sys::mtmd_free)
+        };
+        let handle = handle.ok_or_else(|| failed(log::take_errors()))?;
+        let projector = Self { handle: Rc::new(handle), model, bytes };
         // SAFETY: the projector is alive.
         if unsafe { sys::mtmd_support_vision(projector.as_ptr()) } {
             Ok(projector)
@@ -143,7 +114,7 @@ impl<'model> Projector<'model> {
     }
 
     fn as_ptr(&self) -> *mut sys::mtmd_context {
-        self.handle.0.as_ptr()
+        self.handle.as_ptr()
     }
 
     /// Scales and cuts a picture as the model was trained to see it; without pixels it cannot be encoded.
@@ -153,21 +124,22 @@ impl<'model> Projector<'model> {
         log::forget_errors();
         // SAFETY: the pixels are null or as many as the size says, which the caller checked; libmtmd
         // copies them.
-        let bitmap = Bitmap(
-            NonNull::new(unsafe { sys::mtmd_bitmap_init(width, height, rgb) })
-                .ok_or_else(memory)?,
-        );
+        let bitmap = unsafe {
+            Handle::new(sys::mtmd_bitmap_init(width, height, rgb), sys::mtmd_bitmap_free)
+        };
+        let bitmap = bitmap.ok_or_else(memory)?;
         // SAFETY: returns an owned, empty list.
-        let chunks = unsafe { sys::mtmd_input_chunks_init() };
-        let chunks = Chunks(NonNull::new(chunks).ok_or_else(memory)?);
-        let part = sys::mtmd_input_part { text: std::ptr::null(), bitmap: bitmap.0.as_ptr() };
+        let chunks =
+            unsafe { Handle::new(sys::mtmd_input_chunks_init(), sys::mtmd_input_chunks_free) };
+        let chunks = chunks.ok_or_else(memory)?;
+        let part = sys::mtmd_input_part { text: std::ptr::null(), bitmap: bitmap.as_ptr() };
         let parts = [&raw const part];
         // SAFETY: projector, list, part and picture are alive for the length of the call; there is one
         // part. Exceptions are caught by libmtmd.
         let code = unsafe {
             sys::mtmd_tokenize_from_parts(
                 self.as_ptr(),
-                chunks.0.as_ptr(),
+                chunks.as_ptr(),
                 parts.as_ptr().cast_mut(),
                 parts.len(),
                 false,
@@ -255,35 +227,29 @@ pub(super) fn read(
     for (at, embeddings) in embeddings.iter_mut().enumerate() {
         if prepared.is_text(at) {
             for part in text_of(prepared, at).chunks(most as usize) {
-                let mut batch = Batch::with_capacity(part.len());
-                for &token in part {
-                    batch.add(token, position, 0, false)?;
-                    position += 1;
-                }
-                context.decode(&mut batch)?;
+                context.decode(&mut Batch::of(part, position, false))?;
+                position += i32::try_from(part.len()).unwrap_or(i32::MAX);
             }
             continue;
         }
-        let mut error = ErrorText::new();
         let mut next = position;
-        log::forget_errors();
         // SAFETY: projector, context and part are alive, the embeddings are those of this part, the
         // error buffer has the length given and `next` outlives the call.
-        let code = unsafe {
+        let (code, error) = ErrorText::of(|text, length| unsafe {
             shim::quantbench_decode_picture(
-                projector.0.as_ptr(),
+                projector.as_ptr(),
                 context.as_ptr(),
                 prepared.chunk(at),
                 embeddings.as_mut_ptr(),
                 position,
                 i32::try_from(most).unwrap_or(i32::MAX),
                 &raw mut next,
-                error.as_mut_ptr(),
-                error.len(),
+                text,
+                length,
             )
-        };
+        });
         if code != 0 {
-            return Err(prepared.failed("read", format!("{} (code {code})", reason(&error))));
+            return Err(prepared.failed("read", format!("{} (code {code})", error.reason())));
         }
         position = next;
     }
@@ -310,10 +276,6 @@ fn parameters(model: &Model, settings: &Settings) -> sys::mtmd_context_params {
     parameters.n_threads = i32::try_from(threads).unwrap_or(1);
     parameters.use_gpu = model.backend().uses_gpu(settings);
     parameters.print_timings = false;
-    parameters.flash_attn_type = match settings.flash_attention {
-        FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-        FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    };
+    parameters.flash_attn_type = flash_attention(settings.flash_attention);
     parameters
 }

@@ -1,7 +1,7 @@
 //! llama.cpp's own quantization of whole files.
 
 use super::backend::Backend;
-use super::model::{reason, to_c_string};
+use super::model::to_c_string;
 use super::{ErrorText, blocks, log, shim};
 use crate::engine::error::EngineError;
 use crate::model::gguf::GgmlType;
@@ -118,23 +118,13 @@ fn quantize(_backend: Backend, rounding: &Rounding<'_>, dry_run: bool) -> Result
     if !rounding.metadata.is_empty() {
         parameters.kv_overrides = tables.metadata.as_ptr();
     }
-    log::forget_errors();
-    let mut error = ErrorText::new();
     // SAFETY: both paths are terminated and outlive the call; the parameters point into
     // `tables`, whose arrays end with an empty entry; the error buffer has the length given.
-    let code = unsafe {
-        shim::quantbench_quantize(
-            c_input.as_ptr(),
-            c_output.as_ptr(),
-            &raw const parameters,
-            error.as_mut_ptr(),
-            error.len(),
-        )
-    };
-    if code == 0 {
-        return Ok(());
-    }
-    Err(failed(reason(&error)))
+    let (code, error) = ErrorText::of(|text, length| unsafe {
+        let (from, to) = (c_input.as_ptr(), c_output.as_ptr());
+        shim::quantbench_quantize(from, to, &raw const parameters, text, length)
+    });
+    if code == 0 { Ok(()) } else { Err(failed(error.reason())) }
 }
 
 /// The types that llama.cpp would give the tensors of a file, by their names; nothing is rounded or written.

@@ -1,29 +1,24 @@
 //! Samplers: the choice of the next token.
 
+use super::handle::Handle;
 use crate::engine::error::EngineError;
 use crate::experiment::workloads::Sampling;
 use llama_cpp_sys_2 as sys;
-use std::ptr::NonNull;
 
 /// A chain of llama.cpp's samplers.
 #[derive(Debug)]
-pub(super) struct Sampler(NonNull<sys::llama_sampler>);
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        // SAFETY: the chain came from llama.cpp, owns its members and is freed once.
-        unsafe { sys::llama_sampler_free(self.0.as_ptr()) };
-    }
-}
+pub(super) struct Sampler(Handle<sys::llama_sampler>);
 
 impl Sampler {
     /// # Errors
     /// [`EngineError::NoSampler`] if llama.cpp is out of memory.
     pub(super) fn new(sampling: Sampling) -> Result<Self, EngineError> {
-        // SAFETY: takes a plain struct, returns an owned chain.
-        let chain =
-            unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
-        let chain = Self(NonNull::new(chain).ok_or(EngineError::NoSampler)?);
+        // SAFETY: takes a plain struct, returns an owned chain, which owns its members.
+        let chain = unsafe {
+            let made = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
+            Handle::new(made, sys::llama_sampler_free)
+        };
+        let chain = Self(chain.ok_or(EngineError::NoSampler)?);
         let add = |member: *mut sys::llama_sampler| {
             // SAFETY: the chain is alive and takes ownership of the member.
             unsafe { sys::llama_sampler_chain_add(chain.0.as_ptr(), member) };

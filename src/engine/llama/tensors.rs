@@ -1,4 +1,4 @@
-//! Weights of a loaded model: list, read and overwrite them.
+//! Weights of a loaded model: listing, reading and overwriting them.
 //!
 //! Only of a model that was loaded with [`LoadExtent::Editable`]: elsewhere weights may be mapped
 //! from the file, which cannot be written to, or repacked, which cannot be read back. With
@@ -123,17 +123,6 @@ impl<'model> Weights<'model> {
             );
         }
         Ok(bytes)
-    }
-
-    /// A weight as f32, `[matrices, rows, columns]`.
-    ///
-    /// # Errors
-    /// [`EngineError::Weight`] if there is no such weight; [`EngineError::Blocks`] if its format
-    /// holds no real numbers.
-    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, EngineError> {
-        let mut values = Vec::new();
-        blocks::dequantize(self.entry(name)?.info.format, &self.read(name)?, &mut values)?;
-        Ok(values)
     }
 
     /// Overwrites a weight, in its own format.

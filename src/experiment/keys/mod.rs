@@ -68,7 +68,7 @@ pub enum Shown {
     Value(&'static str),
     /// A value that is commented out.
     Example(&'static str),
-    /// Nothing: it is told of in another document.
+    /// Nothing: another document describes it.
     No,
 }
 
@@ -77,7 +77,7 @@ pub enum Shown {
 pub enum Kind {
     /// A text.
     Text,
-    /// The name of something: what of, and how it is read and spelled.
+    /// A name: what it names, and a function that checks it and gives its usual spelling.
     Named(&'static str, fn(&str) -> Result<String, String>),
     /// One of some words, and what another word would be.
     Choice(&'static str, &'static [&'static str]),

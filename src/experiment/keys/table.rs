@@ -1,4 +1,4 @@
-//! Every key of an experiment, with what it may be, what it is when it is left out, and what it means.
+//! Every key of an experiment: its type, bounds, default and meaning.
 //!
 //! Sentences are written for `models.toml` and for docs/reference/experiment.md; after a change here,
 //! `UPDATE=1 cargo test` writes both.
@@ -7,12 +7,15 @@ use super::Kind::{
     Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Whole, WholeOrAuto,
 };
 use super::{Key, Kind, Table};
+use crate::experiment::calibration::Matching;
+use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
 use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
+use strum::VariantNames as _;
 
 /// More rounds or repetitions are a slip of the finger.
 const ROUNDS: Kind = Whole(1, 1000);
@@ -23,10 +26,7 @@ const BATCH: Kind = Whole(1, 1_048_576);
 /// ggml's `GGML_MAX_N_THREADS`.
 const THREADS: Kind = WholeOrAuto(1, 512);
 pub(in crate::experiment) const CHUNKS: Kind = Whole(1, 1_000_000);
-const CACHE_TYPE: Kind = Choice(
-    "no choice here",
-    &["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"],
-);
+const CACHE_TYPE: Kind = Choice("no choice here", CacheType::VARIANTS);
 const QUANTIZATION: Kind = Named("quantization", spelled::<Quantization>);
 pub(in crate::experiment) const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
 
@@ -40,9 +40,7 @@ fn bound(key: &str) -> Option<Kind> {
 }
 
 /// Reads a name and spells it as it is usually spelled.
-pub(in crate::experiment) fn spelled<T: FromStr<Err: Display> + Display>(
-    text: &str,
-) -> Result<String, String> {
+pub(in crate::experiment) fn spelled<T: FromStr<Err: Display> + Display>(text: &str) -> Result<String, String> {
     text.parse::<T>().map(|it| it.to_string()).map_err(|error| error.to_string())
 }
 
@@ -144,7 +142,7 @@ pub static SETTINGS: Table = Table::new(
             .swept(),
         Key::new(
             "flash_attention",
-            Choice("no choice here", &["auto", "on", "off"]),
+            Choice("no choice here", FlashAttention::VARIANTS),
             "fused attention: \"auto\" (llama.cpp decides), \"on\", \"off\"",
         )
         .default("\"auto\"")
@@ -169,7 +167,7 @@ pub static SETTINGS: Table = Table::new(
         .swept(),
         Key::new(
             "split_mode",
-            Choice("no choice here", &["none", "layer", "row"]),
+            Choice("no choice here", SplitMode::VARIANTS),
             "over several GPUs: \"none\", \"layer\", \"row\"",
         )
         .default("\"layer\"")
@@ -229,7 +227,7 @@ static GPTQ: Table = Table::new(
         .default("4"),
         Key::new(
             "matching",
-            Choice("no choice here", &["nothing", "outputs", "stream"]),
+            Choice("no choice here", Matching::VARIANTS),
             "\"nothing\" (as published), \"outputs\" of the original, its residual \"stream\"",
         )
         .default("\"stream\""),

@@ -3,7 +3,9 @@
 use super::Kind::{Choice, Named, OptionalTable, Text, Variables, Whole};
 use super::table::{FORMAT, spelled};
 use super::{Key, Kind, Table};
+use crate::experiment::tasks::UseCase;
 use crate::metrics::TaskMetric;
+use strum::VariantNames as _;
 
 /// `[[workloads.tasks]]`.
 pub(in crate::experiment) static TASKS: Table = Table {
@@ -17,19 +19,7 @@ pub(in crate::experiment) static TASKS: Table = Table {
                 .example("\"questions\""),
             Key::new(
                 "kind",
-                Choice(
-                    "no kind of task",
-                    &[
-                        "text-generation",
-                        "classification",
-                        "question-answering",
-                        "translation",
-                        "summarization",
-                        "retrieval",
-                        "rag",
-                        "image-text",
-                    ],
-                ),
+                Choice("no kind of task", UseCase::VARIANTS),
                 "or text-generation, classification, translation, …",
             )
             .example("\"question-answering\""),

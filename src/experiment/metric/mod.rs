@@ -2,7 +2,7 @@
 
 mod table;
 
-pub use table::{Descriptor, Digits, Metric, Models, Shown};
+pub use table::{Descriptor, Digits, Metric, Models, Shown, TIMED};
 
 use super::tasks::TaskName;
 use super::workloads::SpeedTest;
@@ -43,26 +43,63 @@ impl Metric {
             .collect()
     }
 
+    /// All fixed metrics, and of `measured` the throughput tests and tasks, in the order of columns.
+    #[must_use]
+    pub fn all_with(measured: &[Self]) -> Vec<Self> {
+        let mut all = Self::all(&[], &[]);
+        let tests = measured.iter().filter(|metric| matches!(metric, Self::Speed(_)));
+        all.splice(BEFORE_SPEED..BEFORE_SPEED, tests.copied());
+        all.extend(measured.iter().filter(|metric| matches!(metric, Self::Task(_))));
+        all
+    }
+
     /// What is known of it before anything is measured.
     #[must_use]
     pub fn descriptor(self) -> Descriptor {
         match self {
-            Self::Speed(_) => SPEED,
-            Self::Task(column) if column.is_main => {
-                Descriptor { importance: MAIN_TASK_IMPORTANCE, ..TASK }
-            }
+            Self::Speed(test) => Descriptor {
+                shown: Shown::In(test.unit().short(), 1.0, Digits::Significant(3)),
+                ..SPEED
+            },
+            Self::Task(TaskColumn { metric, is_main, .. }) => Descriptor {
+                importance: if is_main { MAIN_TASK_IMPORTANCE } else { TASK.importance },
+                shown: Shown::In("%", metric.percent_factor(), Digits::Decimals(1)),
+                ..TASK
+            },
             // A test looks whether each of the others has a row.
             metric => TABLE.iter().find(|(of, _)| *of == metric).map_or(TASK, |(_, row)| *row),
         }
     }
 
+    /// Lines of a column's title, from general to special, without the unit.
+    #[must_use]
+    pub fn title(self) -> Vec<String> {
+        match self {
+            Self::Speed(test) => {
+                test.to_string().replace(" @ ", "\n@ ").lines().map(str::to_owned).collect()
+            }
+            Self::Task(column) => {
+                let (name, format) = column.task.parts();
+                let format = format.map(|format| format!("@{format}"));
+                [Some(name.to_owned()), format, Some(column.metric.to_string())]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+            metric => metric.descriptor().title.iter().map(|&line| line.to_owned()).collect(),
+        }
+    }
+
+    /// The title in one line: `TTFT p50`, `bits/weight`.
+    #[must_use]
+    pub fn label(self) -> String {
+        self.title().join(" ").replace("/ ", "/")
+    }
+
     /// Whether it is a part of something: 0 to 1, shown in per cent.
     #[must_use]
     pub fn is_fraction(self) -> bool {
-        match self {
-            Self::Task(column) => column.metric.percent_factor() > 1.0,
-            metric => matches!(metric.descriptor().shown, Shown::In("%", ..)),
-        }
+        matches!(self.descriptor().shown, Shown::In("%", factor, _) if factor > 1.0)
     }
 
     /// Stable name with its unit, for CSV and JSON: `pp512_tokens_per_second`.
@@ -79,6 +116,13 @@ impl Metric {
             }
             metric => metric.descriptor().name.to_owned(),
         }
+    }
+
+    /// The metric of this name, but for those of tasks, whose names leave open which task it is.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let fixed = TABLE.iter().map(|(metric, _)| *metric).find(|metric| metric.name() == name);
+        fixed.or_else(|| Self::speed_test(name).map(Self::Speed))
     }
 
     /// The throughput test whose rate is called so.

@@ -89,6 +89,8 @@ pub struct Descriptor {
     /// Whether it comes with an interval when it was measured often enough; the others are read off, or are
     /// extremes.
     pub has_interval: bool,
+    /// Whether tables show it, and not only the formats for programs.
+    pub shows_interval: bool,
     /// How wide the 95 % interval may be, as a fraction of the value on either side, for the figure to count
     /// as stable. `None` where the interval tells of something else than a restless machine: latency
     /// percentiles vary with the prompts, perplexity with the text, and both are compared in pairs.
@@ -153,6 +155,7 @@ impl Descriptor {
             models: Models::All,
             is_comparison: false,
             has_interval: false,
+            shows_interval: false,
             stable_within: None,
             importance,
         }
@@ -181,15 +184,19 @@ impl Descriptor {
     const fn stable_within(self, fraction: f64) -> Self {
         Self { stable_within: Some(fraction), has_interval: true, ..self }
     }
+
+    const fn showing_interval(self) -> Self {
+        Self { shows_interval: true, has_interval: true, ..self }
+    }
 }
 
-/// The interval of what is timed again and again.
-const TIMED: f64 = 0.05;
+/// How wide the interval of what is timed again and again may be.
+pub const TIMED: f64 = 0.05;
 
 /// Rows that stand before throughput.
 pub(super) const BEFORE_SPEED: usize = 10;
 
-/// Throughput tests: name, title and unit come from the test.
+/// Throughput tests: [`Metric::descriptor`] and [`Metric::title`] fill in what comes from the test.
 pub(super) const SPEED: Descriptor = Descriptor::new(
     "",
     &[],
@@ -198,9 +205,10 @@ pub(super) const SPEED: Descriptor = Descriptor::new(
     "tokens, or embedded texts, per second of a throughput test",
 )
 .higher()
-.stable_within(TIMED);
+.stable_within(TIMED)
+.showing_interval();
 
-/// Metrics of tasks: name, title and factor come from the task.
+/// Metrics of tasks: what comes from the task is filled in likewise.
 pub(super) const TASK: Descriptor = Descriptor::new(
     "",
     &[],
@@ -209,7 +217,7 @@ pub(super) const TASK: Descriptor = Descriptor::new(
     "a metric of a task, 0 to 1 or 0 to 100 as the metric is defined",
 )
 .higher()
-.with_interval();
+.showing_interval();
 
 /// The first metric of a task, which stands for it.
 pub(super) const MAIN_TASK_IMPORTANCE: u32 = 91;

@@ -1,14 +1,14 @@
 //! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
 
-use super::question::{Maker, text_of};
+use super::question::{Maker, QUERY, text_of};
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::files;
+use crate::model::cache::of_bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub struct CorpusPlan {
 }
 
 /// The passages as they were read, and their places by name.
-pub(super) struct Read {
+pub(super) struct ReadCorpus {
     pub(super) plan: CorpusPlan,
     pub(super) places: HashMap<String, usize>,
 }
@@ -64,7 +64,7 @@ pub(super) fn expand(
     answers: bool,
     base: &Path,
     problems: &mut Vec<Problem>,
-) -> Option<Read> {
+) -> Option<ReadCorpus> {
     let missing = |key: &str| Problem::new(file.span.clone(), format!("'corpus' has no '{key}'"));
     let Some(source) = &file.passages else {
         problems.push(missing("passages"));
@@ -93,7 +93,7 @@ pub(super) fn expand(
         top: *file.top,
         passages: Arc::new(texts),
     };
-    Some(Read { plan, places })
+    Some(ReadCorpus { plan, places })
 }
 
 /// The file of the model that embeds, if another one than the measured one does.
@@ -154,20 +154,19 @@ fn passages(
 fn checksum(texts: &[String], prefix: &str, chunk_tokens: u32) -> String {
     // Plain data always serializes.
     let bytes = serde_json::to_vec(&(texts, prefix, chunk_tokens)).unwrap_or_default();
-    let digest = Sha256::digest(&bytes);
-    digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    of_bytes(&bytes)[..32].to_owned()
 }
 
 /// Adds to a maker what it needs to find passages.
 pub(super) fn prepare(
     file: &CorpusFile,
     query: Option<&Located<String>>,
-    read: Read,
+    read: ReadCorpus,
     maker: &mut Maker,
     problems: &mut Vec<Problem>,
 ) -> CorpusPlan {
     if let Some(written) = query
-        && let Err(error) = maker.set_query(&written.value)
+        && let Err(error) = maker.add(QUERY, &written.value)
     {
         problems.push(written.problem(format!("is no template: {error}")));
     }

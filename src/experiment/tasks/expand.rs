@@ -4,7 +4,9 @@ use super::corpus::CorpusPlan;
 use super::file::TaskFile;
 use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
-use super::question::{Choices, Labels, Maker, Question, Shape};
+use super::question::{
+    CONTINUATION, Choices, Labels, Maker, Question, REQUEST, Shape, choice_name,
+};
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
@@ -12,8 +14,8 @@ use crate::experiment::expand::chat_template_kwargs;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::metrics::TaskMetric;
+use crate::model::cache::of_bytes;
 use crate::prompt::choice::FormatChoice;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -160,21 +162,12 @@ fn expand_answering(
     use_case: UseCase,
     problems: &mut Vec<Problem>,
 ) -> Option<Answering> {
-    let generate = || Answering::Generate {
-        max_tokens: *task.max_tokens,
-        stop: TaskFile::texts(task.stop.as_ref()),
-    };
+    let (max_tokens, stop) = (*task.max_tokens, TaskFile::texts(task.stop.as_ref()));
     let has_choices = task.choices.is_some() || task.fields.choices.is_some();
     let finds = match use_case {
         UseCase::Retrieval => Some(Answering::Retrieve),
-        UseCase::Rag => Some(match generate() {
-            Answering::Generate { max_tokens, stop } => Answering::Augment { max_tokens, stop },
-            other => other,
-        }),
-        UseCase::ImageText => Some(match generate() {
-            Answering::Generate { max_tokens, stop } => Answering::See { max_tokens, stop },
-            other => other,
-        }),
+        UseCase::Rag => Some(Answering::Augment { max_tokens, stop: stop.clone() }),
+        UseCase::ImageText => Some(Answering::See { max_tokens, stop: stop.clone() }),
         _ => None,
     };
     let shows = use_case == UseCase::ImageText;
@@ -206,18 +199,14 @@ fn expand_answering(
     }
     let answering = match task.answer.as_ref().map(|answer| answer.value.as_str()) {
         _ if finds.is_some() => finds?,
-        Some("generate") => generate(),
+        Some("generate") => Answering::Generate { max_tokens, stop },
         Some("predict") => Answering::Predict,
         Some(_) => Answering::Choose,
         None if has_choices => Answering::Choose,
         None if use_case == UseCase::TextGeneration => Answering::Predict,
-        None => generate(),
+        None => Answering::Generate { max_tokens, stop },
     };
-    let writes = |it: &Answering| {
-        use Answering as A;
-        matches!(it, A::Generate { .. } | A::Augment { .. } | A::See { .. })
-    };
-    if !writes(&answering) {
+    if !answering.writes() {
         let unused = "is for answers that are generated";
         let stop = task.stop.as_ref().and_then(|stop| stop.first()).map(|it| it.problem(unused));
         let max_tokens = Some(&task.max_tokens).filter(|it| it.is_written());
@@ -265,7 +254,7 @@ fn expand_metrics(
         match text.value {
             metric if !answering.allows(metric) => problems.push(text.problem(format!(
                 "has {metric}, which says nothing of answers that a model gives by '{}'",
-                answering.name()
+                <&str>::from(answering)
             ))),
             M::MacroF1 if !has_classes => problems.push(
                 text.problem("has macro_f1, but the choices differ from question to question")
@@ -292,10 +281,7 @@ fn maker(
         Answering::Choose => task.correct.is_none(),
         // The corpus says which passage is right.
         Answering::Retrieve => false,
-        Answering::Generate { .. }
-        | Answering::Predict
-        | Answering::Augment { .. }
-        | Answering::See { .. } => true,
+        _ => true,
     };
     if needs_gold && task.fields.gold.is_none() {
         let problem = Problem::new(task.span.clone(), "this task does not say what is right");
@@ -325,14 +311,14 @@ fn maker(
         }
     };
     if let Some(template) = &task.template {
-        set(template, maker.set_request(&template.value));
+        set(template, maker.add(REQUEST, &template.value));
     }
     if task.continuation.is_written() {
-        set(&task.continuation, maker.set_continuation(&task.continuation));
+        set(&task.continuation, maker.add(CONTINUATION, &task.continuation));
     }
     let choices = task.choices.iter().flat_map(|choices| choices.iter());
     for (position, choice) in choices.enumerate() {
-        set(choice, maker.set_choice(position, &choice.value));
+        set(choice, maker.add(&choice_name(position), &choice.value));
     }
     (problems.len() == before).then_some(maker)
 }
@@ -355,7 +341,7 @@ fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choi
     }
 }
 
-/// The questions of a task, and the folder of its data set; what is wrong with that is told at
+/// The questions of a task, and the folder of its data set; faults are reported at
 /// `source`.
 fn questions(
     task: &Located<TaskFile>,
@@ -409,9 +395,7 @@ fn evenly(count: usize, limit: Option<usize>) -> impl Iterator<Item = usize> {
 /// The first half of the SHA-256 of the questions, hex.
 fn checksum(questions: &[Question]) -> String {
     // Plain data with string keys always serializes.
-    let bytes = serde_json::to_vec(questions).unwrap_or_default();
-    let digest = Sha256::digest(&bytes);
-    digest.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    of_bytes(&serde_json::to_vec(questions).unwrap_or_default())[..32].to_owned()
 }
 
 #[cfg(test)]

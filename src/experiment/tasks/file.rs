@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// One `[[workloads.tasks]]` table.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct TaskFile {
-    /// Keys whose values are wrong, which is told already.
+    /// Keys whose values are wrong; each is reported already.
     pub wrong: Many<String>,
     pub name: Option<Located<String>>,
     pub kind: Option<Located<UseCase>>,

@@ -3,8 +3,8 @@
 
 use crate::causes;
 use crate::dataset::picture::{self, PictureError};
+use crate::model::cache::of_bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -53,11 +53,10 @@ impl Pictures {
 fn look(path: &Path, name: &str) -> Result<PictureFile, PictureError> {
     let bytes = picture::bytes(path)?;
     let picture = picture::decode(path, &bytes)?;
-    let digest = Sha256::digest(&bytes);
     Ok(PictureFile {
         name: name.to_owned(),
         width: picture.width,
         height: picture.height,
-        checksum: digest.iter().take(16).fold(String::new(), |hex, b| format!("{hex}{b:02x}")),
+        checksum: of_bytes(&bytes)[..32].to_owned(),
     })
 }

@@ -12,8 +12,23 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// What a task is an example of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum UseCase {
     /// A text is continued.
     TextGeneration,
@@ -33,46 +48,10 @@ pub enum UseCase {
     ImageText,
 }
 
-impl UseCase {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::TextGeneration,
-        Self::Classification,
-        Self::QuestionAnswering,
-        Self::Translation,
-        Self::Summarization,
-        Self::Retrieval,
-        Self::Rag,
-        Self::ImageText,
-    ];
-
-    /// Its name in experiments.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TextGeneration => "text-generation",
-            Self::Classification => "classification",
-            Self::QuestionAnswering => "question-answering",
-            Self::Translation => "translation",
-            Self::Summarization => "summarization",
-            Self::Retrieval => "retrieval",
-            Self::Rag => "rag",
-            Self::ImageText => "image-text",
-        }
-    }
-}
-
-impl FromStr for UseCase {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|it| it.name() == text.to_lowercase()).ok_or(())
-    }
-}
-
 /// How a model answers a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case", tag = "by")]
+#[strum(serialize_all = "snake_case")]
 pub enum Answering {
     /// It writes, the most probable token each time.
     Generate {
@@ -105,6 +84,12 @@ pub enum Answering {
 }
 
 impl Answering {
+    /// Whether the model writes its answer.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Generate { .. } | Self::Augment { .. } | Self::See { .. })
+    }
+
     /// Whether a metric can be computed from such answers.
     #[must_use]
     pub fn allows(&self, metric: TaskMetric) -> bool {
@@ -113,28 +98,13 @@ impl Answering {
             M::Accuracy => *self != Self::Retrieve,
             M::AccuracyNormalized => *self == Self::Choose,
             M::MacroF1 => matches!(self, Self::Choose | Self::Generate { .. } | Self::See { .. }),
-            M::ExactMatch | M::F1 => {
-                matches!(self, Self::Generate { .. } | Self::Augment { .. } | Self::See { .. })
-            }
+            M::ExactMatch | M::F1 => self.writes(),
             M::Bleu | M::Chrf | M::Rouge1 | M::Rouge2 | M::RougeL => {
                 matches!(self, Self::Generate { .. } | Self::See { .. })
             }
             M::Hit(_) | M::ReciprocalRank | M::Ndcg(_) => {
                 matches!(self, Self::Retrieve | Self::Augment { .. })
             }
-        }
-    }
-
-    /// Its name in experiments.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Generate { .. } => "generate",
-            Self::Choose => "choose",
-            Self::Predict => "predict",
-            Self::Retrieve => "retrieve",
-            Self::Augment { .. } => "augment",
-            Self::See { .. } => "see",
         }
     }
 }

@@ -145,12 +145,12 @@ enum Reading {
 }
 
 /// The templates of a task by name in its sandbox.
-const REQUEST: &str = "template";
-const CONTINUATION: &str = "continuation";
-const QUERY: &str = "query";
+pub(super) const REQUEST: &str = "template";
+pub(super) const CONTINUATION: &str = "continuation";
+pub(super) const QUERY: &str = "query";
 
 /// Name of the template of a choice.
-fn choice_name(position: usize) -> String {
+pub(super) fn choice_name(position: usize) -> String {
     format!("choices[{position}]")
 }
 
@@ -169,38 +169,19 @@ impl Maker {
         }
     }
 
-    /// Adds the template of what is embedded to find passages.
-    pub(super) fn set_query(&mut self, source: &str) -> Result<(), String> {
-        self.add(QUERY, source)
-    }
-
     /// Adds the passages: the field that names the right one, and their places by name.
     pub(super) fn set_passages(&mut self, relevant: String, places: HashMap<String, usize>) {
         self.relevant = relevant;
         self.places = places;
     }
 
-    /// Adds the template of requests.
-    pub(super) fn set_request(&mut self, source: &str) -> Result<(), String> {
-        self.add(REQUEST, source)
-    }
-
-    /// Adds the template of continuations.
-    pub(super) fn set_continuation(&mut self, source: &str) -> Result<(), String> {
-        self.continues = true;
-        self.add(CONTINUATION, source)
-    }
-
-    /// Adds the template of a choice.
-    pub(super) fn set_choice(&mut self, position: usize, source: &str) -> Result<(), String> {
-        self.add(&choice_name(position), source)
-    }
-
-    fn add(&mut self, name: &str, source: &str) -> Result<(), String> {
+    /// Adds the template called so.
+    pub(super) fn add(&mut self, name: &str, source: &str) -> Result<(), String> {
+        self.continues |= name == CONTINUATION;
         self.sandbox.add(name, source).map_err(|fault| fault.to_string())
     }
 
-    /// The question that an example comes to.
+    /// Makes a question of an example.
     pub(super) fn question(&self, example: &Example) -> Result<Question, Fault> {
         let id = match &self.id {
             None => format!("line {}", example.line),
@@ -314,7 +295,7 @@ impl Maker {
             return Ok(());
         };
         let field = self.gold.as_deref().unwrap_or_default();
-        // What is wrong with an example is told when it is asked.
+        // Faults of an example are reported when its question is made.
         let golds = || examples.iter().filter_map(|it| Some((it, it.get(field).ok()?)));
         if golds().any(|(_, value)| !value.is_null() && number(value).is_none()) {
             self.reading = Reading::Text;

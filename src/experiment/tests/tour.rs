@@ -1,16 +1,18 @@
-//! models.toml, a tour of the keys, and docs/reference/experiment.md are made from the table of keys; with
-//! `UPDATE=1` these tests write them.
+//! models.toml, a tour of the keys, and docs/reference/experiment.md are made from the table of keys, parts of
+//! docs/MEASURING.md and docs/schema/run.json from the table of metrics; with `UPDATE=1` these tests write them.
 
 use super::load;
 use crate::experiment::calibration::Matching;
 use crate::experiment::keys::{Amount, EXPERIMENT, Key, Kind, SETTINGS, Shown, Table};
-use crate::experiment::metric::{Better, Metric, TaskColumn};
+use crate::experiment::metric::{Better, Metric, Shown as InUnit, TaskColumn};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::UseCase;
 use crate::experiment::{Overrides, built_in};
+use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
+use strum::VariantNames as _;
 
 /// Columns of models.toml.
 const WIDTH: usize = 100;
@@ -23,6 +25,15 @@ fn is_up_to_date(file: &str, made: &str) {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == made, "{file} is stale; UPDATE=1 cargo test --lib tour writes it:\n{made}");
+}
+
+/// A file of which a part is made: what lies between two texts that stay.
+fn part_is_up_to_date(file: &str, begin: &str, end: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    is_up_to_date(file, &format!("{before}{begin}{made}{end}{after}"));
 }
 
 fn comment(text: &str) -> String {
@@ -111,18 +122,23 @@ fn reference(table: &Table, text: &mut String) {
     }
 }
 
-/// The figures that requirements may be on.
-fn figures(text: &mut String) {
+/// All metrics, with examples of those that have the names of tests and tasks.
+fn metrics() -> Vec<Metric> {
     let tests = ["pp512", "tg128"].map(|test| test.parse().unwrap());
     let metric = "acc".parse().unwrap();
     let column = TaskColumn { task: "questions".parse().unwrap(), metric, is_main: true };
+    Metric::all(&tests, &[column])
+}
+
+/// The figures that requirements may be on.
+fn figures(text: &mut String) {
     text.push_str(
         "\n## Figures\n\nWhat `min_` and `max_` may stand before in `[requirements]`, and the names in JSON and CSV. Rates \
          and tasks are those of the experiment: `pp512`, `tg128` and `questions` are examples. `memory_bytes` is \
          resident memory and memory of devices together, `generation_tokens_per_second` the rate of the first \
          generation test.\n\n| figure | better | what it is |\n| --- | --- | --- |\n",
     );
-    for metric in Metric::all(&tests, &[column]) {
+    for metric in metrics() {
         let better = match metric.descriptor().better {
             Some(Better::Lower) => "lower",
             Some(Better::Higher) => "higher",
@@ -142,6 +158,58 @@ fn the_reference_is_what_the_table_of_keys_says() {
     reference(&EXPERIMENT, &mut text);
     figures(&mut text);
     is_up_to_date("docs/reference/experiment.md", &text);
+}
+
+/// How figures stand in tables, and from which interval on they count as unstable.
+fn columns() -> String {
+    let mut text = "\n\n| column | unit | in JSON and CSV | interval | unstable beyond |\n| --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for metric in metrics() {
+        let row = metric.descriptor();
+        let unit = match row.shown {
+            InUnit::Bytes => "MiB, or GiB where large",
+            InUnit::In(unit, ..) => unit,
+        };
+        let interval = match (row.has_interval, row.shows_interval) {
+            (true, true) => "in tables too",
+            (true, false) => "in JSON and CSV",
+            (false, _) => "",
+        };
+        let unstable = row.stable_within.map(|limit| format!("±{} %", limit * 100.0));
+        let unstable = unstable.unwrap_or_default();
+        let (label, name) = (metric.label(), metric.name());
+        writeln!(text, "| {label} | {unit} | `{name}` | {interval} | {unstable} |").unwrap();
+    }
+    text + "\n"
+}
+
+#[test]
+fn the_tour_of_columns_is_what_the_table_of_metrics_says() {
+    let (begin, end) = ("<!-- made from the table of metrics -->", "<!-- end -->");
+    part_is_up_to_date("docs/MEASURING.md", begin, end, &columns());
+}
+
+#[test]
+fn the_tour_of_the_schema_is_what_the_table_of_metrics_says() {
+    let fixed = Metric::all(&[], &[]).into_iter().map(|metric| {
+        let description = metric.descriptor().definition;
+        let estimate = json!({"$ref": "#/$defs/estimate", "description": description});
+        (metric.name(), estimate)
+    });
+    let figures = json!({
+        "type": "object",
+        "description": "Estimates by the name of the metric, which ends in its unit. Throughput tests are named \
+            after themselves: pp512_tokens_per_second, embed64x8_embeddings_per_second; metrics of tasks after \
+            both: task_questions_acc (0 to 1; bleu and chrf 0 to 100).",
+        "patternProperties": {
+            "^[a-z0-9_]+_per_second$": {"$ref": "#/$defs/estimate"},
+            "^task_[a-z0-9_]+$": {"$ref": "#/$defs/estimate"},
+        },
+        "properties": fixed.collect::<serde_json::Map<_, _>>(),
+    });
+    let made = serde_json::to_string_pretty(&figures).unwrap().replace('\n', "\n    ");
+    let (begin, end) = ("\n    \"figures\": ", ",\n    \"paired_test\": {");
+    part_is_up_to_date("docs/schema/run.json", begin, end, &made);
 }
 
 #[test]
@@ -220,17 +288,10 @@ fn words_to_choose_from_are_those_of_the_types() {
         let swept = Settings::sweep(&[(key.name, values)]).unwrap();
         assert_eq!(swept.len(), names.len(), "{}", key.name);
     }
-    let choices = |table: &str, name: &str| {
-        let mut tables = vec![&EXPERIMENT];
-        while let Some(next) = tables.pop() {
-            let found = next.keys.iter().find(|key| next.name == table && key.name == name);
-            if let Some(Kind::Choice(_, names)) = found.map(|key| key.kind) {
-                return names;
-            }
-            tables.extend(next.keys.iter().filter_map(|key| key.kind.table()));
-        }
-        panic!("{table}.{name}")
-    };
-    assert_eq!(choices("workloads.tasks", "kind"), UseCase::ALL.map(UseCase::name));
-    assert_eq!(choices("calibration.gptq", "matching"), Matching::ALL.map(Matching::name));
+    for kind in UseCase::VARIANTS {
+        serde_json::from_value::<UseCase>((*kind).into()).unwrap();
+    }
+    for matching in Matching::VARIANTS {
+        serde_json::from_value::<Matching>((*matching).into()).unwrap();
+    }
 }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
 ///
 /// `embed128x8` embeds 8 texts of 128 random tokens in one batch; its rate is in texts per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpeedTest {
     /// Prompt tokens processed; of each text, where texts are embedded.
     pub prompt_tokens: u32,

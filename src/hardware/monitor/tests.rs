@@ -8,6 +8,8 @@ use crate::hardware::root::fixture::Tree;
 use std::process::{Child, Command, Stdio};
 
 /// What the burning child allocates, bytes.
+const INTERVAL: Duration = Duration::from_millis(100);
+
 const ALLOCATION: u64 = 128 << 20;
 
 /// A child that copies zeros through a large buffer until it is killed.
@@ -67,7 +69,6 @@ fn a_child_that_burns_and_allocates_is_seen_to_do_so() {
     assert!(usage.machine_cpu.unwrap() > 0.0, "{usage:?}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn phases_keep_their_own_records() {
     use rustix::process::{Pid, Signal, kill_process};
@@ -117,8 +118,8 @@ fn a_worker_that_never_was_has_records_without_figures() {
 
 #[test]
 fn a_monitor_without_phases_has_no_records_and_one_that_is_dropped_ends() {
-    assert!(Monitor::<u8>::start(std::process::id(), DEFAULT_INTERVAL).finish().is_empty());
-    let mut monitor = Monitor::start(std::process::id(), DEFAULT_INTERVAL);
+    assert!(Monitor::<u8>::start(std::process::id(), INTERVAL).finish().is_empty());
+    let mut monitor = Monitor::start(std::process::id(), INTERVAL);
     monitor.begin(1);
     let thread = monitor.thread.take().unwrap();
     drop(monitor);
@@ -160,7 +161,7 @@ fn every_instrument_finds_its_way_into_the_right_phase() {
     // One reading for the baseline, one where each phase begins or ends, one for the look.
     let script = Script([0.0, 0.0, 10.0, 30.0, 50.0].map(power).to_vec());
     let instruments = Instruments::open_below(&tree.root(), 7, Some(Box::new(script)));
-    let mut watch = Watch::new(instruments, DEFAULT_INTERVAL);
+    let mut watch = Watch::new(instruments, INTERVAL);
     watch.change_phase(Some("first"), Instant::now());
     tree.write("/proc/stat", "cpu  150 0 0 950 0 0 0 0\n");
     tree.write(PACKAGE, "2000000");

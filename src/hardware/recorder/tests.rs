@@ -280,7 +280,7 @@ fn more_gpus_than_at_the_start_are_left_out() {
 #[test]
 fn energy_is_the_meters_difference() {
     let at = clock();
-    let energy = |microjoules, gaps| Some(EnergyReading::of(microjoules, gaps));
+    let energy = |microjoules, gaps| Some(EnergyReading { microjoules, gaps });
     let joules = |gaps| {
         let start = Counters { energy: energy(1_000_000, 0), ..counters(at(0.0)) };
         let recorder = PhaseRecorder::new(at(0.0), start);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -50,14 +50,16 @@ pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of the file at `path`, read now.
-pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, CacheError> {
-    let mut file = files::open(path).map_err(io_error("read", path))?;
+/// SHA-256 of a reader's bytes, hex; `progress` is called with the number of bytes read so far.
+pub(in crate::model) fn of_reader(
+    mut reader: impl Read,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;
     loop {
-        let read = file.read(&mut buffer).map_err(io_error("read", path))?;
+        let read = reader.read(&mut buffer)?;
         if read == 0 {
             return Ok(hex(&hasher.finalize()));
         }
@@ -65,6 +67,12 @@ pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Stri
         done += read as u64;
         progress(done);
     }
+}
+
+/// SHA-256 of the file at `path`, read now.
+pub(super) fn of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, CacheError> {
+    let sum = files::open(path).and_then(|file| of_reader(file, progress));
+    sum.map_err(io_error("read", path))
 }
 
 /// SHA-256 of the file at `path`, from the memo if the file is still the same. It is remembered unless it

@@ -58,7 +58,7 @@ impl ImportanceSlot {
         Self { cache, address: key.address() }
     }
 
-    /// Where the matrix is, once it is made. Whoever makes it gives it this name only when it is whole.
+    /// Where the matrix is once it is made. A file has this name only when it is complete.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.file("gguf")

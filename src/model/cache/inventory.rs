@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 /// One variant in the cache.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct CachedVariant {
     /// The file.
     pub path: PathBuf,
     /// The model's name, as its metadata has it.
@@ -35,15 +35,15 @@ pub struct Entry {
 
 /// Which variants to remove; a condition that is empty matches every variant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct VariantFilter {
     /// Only these quantizations.
     pub quantizations: Vec<Quantization>,
     /// Only what was not used for this long.
     pub unused_for: Option<Duration>,
 }
 
-impl Filter {
-    fn matches(&self, entry: &Entry) -> bool {
+impl VariantFilter {
+    fn matches(&self, entry: &CachedVariant) -> bool {
         let named =
             self.quantizations.is_empty() || self.quantizations.contains(&entry.quantization);
         let old = self.unused_for.is_none_or(|least| {
@@ -57,7 +57,7 @@ impl Filter {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cleaned {
     /// The variants that are gone.
-    pub removed: Vec<Entry>,
+    pub removed: Vec<CachedVariant>,
     /// Their bytes.
     pub bytes: u64,
     /// How many were left because another process makes or uses them.
@@ -69,13 +69,14 @@ impl Cache {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<Entry>, CacheError> {
+    pub fn list(&self) -> Result<Vec<CachedVariant>, CacheError> {
         let folder = self.variants();
         let files = match fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             files => files.map_err(io_error("read", &folder))?,
         };
-        let mut entries: Vec<Entry> = files.flatten().filter_map(|file| entry(&file)).collect();
+        let mut entries: Vec<CachedVariant> =
+            files.flatten().filter_map(|file| entry(&file)).collect();
         entries.sort_by(|one, other| {
             other.last_used.cmp(&one.last_used).then_with(|| one.path.cmp(&other.path))
         });
@@ -86,7 +87,7 @@ impl Cache {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn matching(&self, filter: &Filter) -> Result<Vec<Entry>, CacheError> {
+    pub fn matching(&self, filter: &VariantFilter) -> Result<Vec<CachedVariant>, CacheError> {
         self.in_use.let_go_of_all();
         let entries = self.list()?.into_iter().filter(|entry| filter.matches(entry));
         Ok(entries.filter(|entry| is_free(&entry.path.with_extension("lock"))).collect())
@@ -97,7 +98,7 @@ impl Cache {
     ///
     /// # Errors
     /// When a file cannot be removed; what was removed before it is gone.
-    pub fn clean(&self, filter: &Filter) -> Result<Cleaned, CacheError> {
+    pub fn clean(&self, filter: &VariantFilter) -> Result<Cleaned, CacheError> {
         let mut cleaned = Cleaned::default();
         self.in_use.let_go_of_all();
         for entry in self.list()?.into_iter().filter(|entry| filter.matches(entry)) {
@@ -114,7 +115,7 @@ impl Cache {
             cleaned.bytes += entry.bytes;
             cleaned.removed.push(entry);
         }
-        if *filter == Filter::default() {
+        if *filter == VariantFilter::default() {
             self.remove_importance()?;
             let in_use = open_lock(&self.use_lock())?;
             if in_use.try_lock().is_ok() {
@@ -206,7 +207,7 @@ fn remove(path: &Path) -> Result<(), CacheError> {
     }
 }
 
-fn entry(file: &DirEntry) -> Option<Entry> {
+fn entry(file: &DirEntry) -> Option<CachedVariant> {
     let record_path = file.path();
     let (_, extension) = split_address(record_path.file_name()?.to_str()?)?;
     if extension != "json" {
@@ -216,7 +217,7 @@ fn entry(file: &DirEntry) -> Option<Entry> {
     let path = record_path.with_extension("gguf");
     let metadata = fs::metadata(&path).ok()?;
     let model = Header::read(&path).ok().and_then(|header| header.name().map(str::to_owned));
-    Some(Entry {
+    Some(CachedVariant {
         model,
         quantization: record.key.quantization,
         source_checksum: record.key.source_checksum,

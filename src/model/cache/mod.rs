@@ -19,8 +19,8 @@
 //! CACHEDIR.TAG                       says that the folder is a cache, and of quantbench
 //! ```
 //!
-//! A process that dies leaves its locks unlocked; whoever opens the cache next removes what belonged
-//! to them. Only what has such a name is ever removed. Nothing is ever visible under its final name
+//! The locks of a dead process are free; the next process that opens the cache removes the files that
+//! belonged to them. Only what has such a name is ever removed. Nothing is ever visible under its final name
 //! before it is whole.
 
 mod checksum;
@@ -34,11 +34,11 @@ mod scratch;
 mod tests;
 mod variant;
 
-pub(in crate::model) use checksum::of_texts;
 pub use checksum::{hex, of_bytes};
+pub(in crate::model) use checksum::{of_reader, of_texts};
 pub use error::CacheError;
 pub use importance::{ImportanceKey, ImportanceSlot, PendingImportance};
-pub use inventory::{Cleaned, Entry, Filter};
+pub use inventory::{CachedVariant, Cleaned, VariantFilter};
 pub use scratch::Scratch;
 pub use variant::{CalibrationKey, PendingVariant, Reserved, VariantKey, VariantSlot};
 
@@ -90,7 +90,7 @@ impl Cache {
         let cache = Self { root, in_use: Arc::default() };
         for folder in [cache.variants(), cache.importance_matrices(), cache.scratches()] {
             match fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder)) {
-                // What is there can be used; whoever writes is told.
+                // A read-only cache still serves what it has; writing to it fails later.
                 Ok(()) | Err(CacheError::NotWritable { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -127,7 +127,7 @@ impl Cache {
     }
 
     /// SHA-256 of a file, hex. Remembered with the file's stamp, so that a file of
-    /// 40 GB is not read on every run. `progress` is told the bytes read so far.
+    /// 40 GB is not read on every run. `progress` is called with the number of bytes read so far.
     ///
     /// # Errors
     /// When the file cannot be read.

@@ -2,9 +2,9 @@
 //! for one, whatever `QUANTBENCH_CACHE` says.
 
 use super::error::{CacheError, io_error};
+use super::write_whole;
 use crate::files;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 /// The marker, as many programs have it (<https://bford.info/cachedir/>): backups leave such folders out.
@@ -72,11 +72,6 @@ fn is_unmarked_cache(root: &Path, names: &[String]) -> bool {
 }
 
 fn mark(root: &Path) -> Result<(), CacheError> {
-    let path = root.join(MARKER);
-    let failed = io_error("write", &path);
-    let mut file = files::named(root).map_err(&failed)?;
-    write!(file, "{SIGNATURE}\n{OWNER}; what is missing from it is made again.\n")
-        .map_err(&failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
-    Ok(())
+    let text = format!("{SIGNATURE}\n{OWNER}; what is missing from it is made again.\n");
+    write_whole(&root.join(MARKER), text.as_bytes())
 }

@@ -11,8 +11,7 @@ use crate::model::quantization::Quantization;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 /// What a variant is made from and how: its address in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,7 +79,7 @@ pub struct VariantSlot {
     address: String,
 }
 
-/// What waiting for a variant's place came to.
+/// Whether a reserved place still has to be filled.
 #[derive(Debug)]
 pub enum Reserved {
     /// Nobody makes it: this process does.
@@ -200,33 +199,6 @@ impl VariantSlot {
             .keep()
             .map_err(|error| io_error("write to", &self.cache.variants())(error.error))?;
         Ok(PendingVariant { slot: self.clone(), path, lock: Some(lock) })
-    }
-
-    /// As [`VariantSlot::reserve`], but waits up to `patience` for another process that makes the
-    /// same variant.
-    ///
-    /// # Errors
-    /// As [`VariantSlot::reserve`]; [`CacheError::Busy`] only when patience ran out.
-    pub fn reserve_or_wait(
-        &self,
-        needed_bytes: u64,
-        patience: Duration,
-    ) -> Result<Reserved, CacheError> {
-        const PAUSE: Duration = Duration::from_millis(100);
-        let started = Instant::now();
-        loop {
-            match self.reserve(needed_bytes) {
-                Err(CacheError::Busy { .. }) if started.elapsed() < patience => {
-                    // Whoever made it keeps its lock while using it.
-                    if let Some(artifact) = self.existing()? {
-                        return Ok(Reserved::Made(artifact));
-                    }
-                    thread::sleep(PAUSE);
-                }
-                Err(error) => return Err(error),
-                Ok(pending) => return pending.unless_made(),
-            }
-        }
     }
 }
 

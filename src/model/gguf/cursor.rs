@@ -79,9 +79,7 @@ impl Cursor {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), GgufError> {
-        self.file
-            .read_exact(bytes)
-            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        self.file.read_exact(bytes).map_err(self.failed())?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -107,6 +105,12 @@ impl Cursor {
         self.bytes(what).map(u64::from_le_bytes)
     }
 
+    fn length(&mut self, most: u64, what: &str) -> Result<u64, GgufError> {
+        let offset = self.offset;
+        let length = self.u64(what)?;
+        if length > most { Err(self.too_large(what, offset, length, most)) } else { Ok(length) }
+    }
+
     /// Reads a count of at most `most` things that take at least `least_bytes` each.
     pub(crate) fn count(
         &mut self,
@@ -114,13 +118,19 @@ impl Cursor {
         least_bytes: u64,
         what: &str,
     ) -> Result<u64, GgufError> {
-        let offset = self.offset;
-        let length = self.u64(what)?;
-        if length > most {
-            return Err(self.too_large(what, offset, length, most));
-        }
+        let length = self.length(most, what)?;
         self.expect(length.saturating_mul(least_bytes), &format!("what follows {what}"))?;
         Ok(length)
+    }
+
+    /// The error for what contradicts itself.
+    pub(crate) fn inconsistent(&self, problem: String) -> GgufError {
+        GgufError::Inconsistent { path: self.path.clone(), problem }
+    }
+
+    fn failed(&self) -> impl Fn(std::io::Error) -> GgufError {
+        let path = self.path.clone();
+        move |source| GgufError::Io { path: path.clone(), source }
     }
 
     /// The error for a length that cannot be meant.
@@ -142,17 +152,12 @@ impl Cursor {
     /// Reads a string of at most `most` bytes.
     pub(crate) fn short_text(&mut self, most: u64, what: &str) -> Result<String, GgufError> {
         let offset = self.offset;
-        let length = self.u64(what)?;
-        if length > most {
-            return Err(self.too_large(what, offset, length, most));
-        }
+        let length = self.length(most, what)?;
         self.expect(length, what)?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         self.fill(&mut bytes)?;
-        String::from_utf8(bytes).map_err(|_| GgufError::Inconsistent {
-            path: self.path.clone(),
-            problem: format!("{what} at byte {offset} is not UTF-8"),
-        })
+        String::from_utf8(bytes)
+            .map_err(|_| self.inconsistent(format!("{what} at byte {offset} is not UTF-8")))
     }
 
     /// Passes over a string.
@@ -166,9 +171,7 @@ impl Cursor {
         self.expect(length, what)?;
         match i64::try_from(length) {
             Ok(distance) => {
-                self.file
-                    .seek_relative(distance)
-                    .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+                self.file.seek_relative(distance).map_err(self.failed())?;
                 self.offset += length;
                 Ok(())
             }
@@ -177,9 +180,7 @@ impl Cursor {
     }
 
     fn seek(&mut self, offset: u64) -> Result<(), GgufError> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .map_err(|source| GgufError::Io { path: self.path.clone(), source })?;
+        self.file.seek(SeekFrom::Start(offset)).map_err(self.failed())?;
         self.offset = offset;
         Ok(())
     }

@@ -71,7 +71,7 @@ pub enum GgufError {
         /// The largest that is accepted.
         most: u64,
     },
-    /// A code stands for nothing.
+    /// A type code is unknown.
     #[error("{} is damaged: {what} at byte {offset} has the unknown type {code}", .path.display())]
     UnknownType {
         /// The file.

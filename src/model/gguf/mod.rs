@@ -17,7 +17,7 @@ mod vocabulary;
 
 pub use error::GgufError;
 pub use ggml_type::GgmlType;
-pub use tensor::Tensor;
+pub use tensor::{Tensor, size};
 pub use value::{Value, ValueKind};
 pub use vocabulary::{SpecialTokens, marks_chat};
 
@@ -123,7 +123,8 @@ impl Header {
 
     fn read_part(path: &Path) -> Result<Self, GgufError> {
         let mut cursor = Cursor::open(path)?;
-        let Reading { version, tensors: tensor_count, keys: key_count } = read_start(&mut cursor)?;
+        let FileStart { version, tensors: tensor_count, keys: key_count } =
+            read_start(&mut cursor)?;
         let metadata = read_metadata(&mut cursor, key_count)?;
         let tensors =
             (0..tensor_count).map(|_| Tensor::read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
@@ -135,9 +136,7 @@ impl Header {
 
     /// Checks that every tensor lies within the file, aligned, and that no name occurs twice.
     fn check_data(&self, cursor: &Cursor) -> Result<(), GgufError> {
-        let inconsistent = |problem: String| {
-            Err(GgufError::Inconsistent { path: cursor.path().to_owned(), problem })
-        };
+        let inconsistent = |problem: String| Err(cursor.inconsistent(problem));
         let alignment = match self.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,
             Some(value) => value.as_count().unwrap_or(0),
@@ -292,14 +291,14 @@ impl Header {
 }
 
 /// What a GGUF begins with.
-struct Reading {
+struct FileStart {
     version: u32,
     tensors: u64,
     keys: u64,
 }
 
 /// Reads up to the first metadata key.
-fn read_start(cursor: &mut Cursor) -> Result<Reading, GgufError> {
+fn read_start(cursor: &mut Cursor) -> Result<FileStart, GgufError> {
     cursor.magic()?;
     let version = cursor.u32("the version")?;
     if version != 0 && version.trailing_zeros() >= 16 {
@@ -312,7 +311,7 @@ fn read_start(cursor: &mut Cursor) -> Result<Reading, GgufError> {
     // least its length, a type and one byte.
     let tensors = cursor.count(MOST_TENSORS, 8 + 4 + 4 + 8, "the number of tensors")?;
     let keys = cursor.count(MOST_KEYS, 8 + 4 + 1, "the number of metadata keys")?;
-    Ok(Reading { version, tensors, keys })
+    Ok(FileStart { version, tensors, keys })
 }
 
 fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>, GgufError> {
@@ -321,10 +320,7 @@ fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>
     for _ in 0..count {
         let key = cursor.short_text(LONGEST_KEY, "a metadata key")?;
         if !seen.insert(key.clone()) {
-            return Err(GgufError::Inconsistent {
-                path: cursor.path().to_owned(),
-                problem: format!("metadata key '{key}' occurs twice"),
-            });
+            return Err(cursor.inconsistent(format!("metadata key '{key}' occurs twice")));
         }
         let value = Value::read(cursor, &key)?;
         metadata.push((key, value));

@@ -47,28 +47,33 @@ impl Tensor {
             code,
         })?;
         let offset = cursor.u64(&name)?;
-        let inconsistent = |problem: String| GgufError::Inconsistent {
-            path: cursor.path().to_owned(),
-            problem: format!("tensor '{name}' {problem}"),
-        };
-        // ggml counts in signed 64-bit numbers. A dimension of 0 must not hide that the others are
-        // too large: products of some of them are needed, too.
-        let most = dimensions
-            .iter()
-            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension.max(1)))
-            .filter(|&weights| i64::try_from(weights).is_ok())
-            .ok_or_else(|| inconsistent(format!("has impossible dimensions {dimensions:?}")))?;
-        let weights = if dimensions.contains(&0) { 0 } else { most };
-        let row = dimensions.first().copied().unwrap_or(1);
-        if row % format.block_weights() != 0 {
-            return Err(inconsistent(format!(
-                "has rows of {row} weights, which {format} cannot store (blocks of {})",
-                format.block_weights()
-            )));
-        }
-        let bytes = (weights / format.block_weights())
-            .checked_mul(format.block_bytes())
-            .ok_or_else(|| inconsistent(format!("has impossible dimensions {dimensions:?}")))?;
+        let (weights, bytes) = size(format, &dimensions)
+            .map_err(|problem| cursor.inconsistent(format!("tensor '{name}' {problem}")))?;
         Ok(Self { name, format, dimensions, offset, weights, bytes })
     }
+}
+
+/// Weights and bytes of a tensor.
+///
+/// # Errors
+/// What is wrong with it, in words that follow its name.
+pub fn size(format: GgmlType, dimensions: &[u64]) -> Result<(u64, u64), String> {
+    let impossible = || format!("has impossible dimensions {dimensions:?}");
+    // ggml counts in signed 64-bit numbers. A dimension of 0 must not hide that the others are
+    // too large: products of some of them are needed, too.
+    let most = dimensions
+        .iter()
+        .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension.max(1)))
+        .filter(|&weights| i64::try_from(weights).is_ok())
+        .ok_or_else(impossible)?;
+    let weights = if dimensions.contains(&0) { 0 } else { most };
+    let (row, block) = (dimensions.first().copied().unwrap_or(1), format.block_weights());
+    if row % block != 0 {
+        return Err(format!(
+            "has rows of {row} weights, which {format} cannot store (blocks of {block})"
+        ));
+    }
+    let bytes = (weights / block).checked_mul(format.block_bytes());
+    let bytes = bytes.filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(impossible)?;
+    Ok((weights, bytes))
 }

@@ -18,7 +18,9 @@ const MOST_STRINGS: u64 = 1 << 22;
 const MOST_TOKENS: u64 = 1 << 22;
 
 /// The type of a metadata value, by GGUF's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::FromRepr)]
+#[repr(u32)]
+#[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "GGUF's own names")]
 pub enum ValueKind {
     U8,
@@ -29,7 +31,9 @@ pub enum ValueKind {
     I32,
     F32,
     Bool,
+    #[strum(serialize = "str")]
     String,
+    #[strum(serialize = "arr")]
     Array,
     U64,
     I64,
@@ -37,45 +41,6 @@ pub enum ValueKind {
 }
 
 impl ValueKind {
-    fn from_code(code: u32) -> Option<Self> {
-        Some(match code {
-            0 => Self::U8,
-            1 => Self::I8,
-            2 => Self::U16,
-            3 => Self::I16,
-            4 => Self::U32,
-            5 => Self::I32,
-            6 => Self::F32,
-            7 => Self::Bool,
-            8 => Self::String,
-            9 => Self::Array,
-            10 => Self::U64,
-            11 => Self::I64,
-            12 => Self::F64,
-            _ => return None,
-        })
-    }
-
-    /// GGUF's name of the type.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::U8 => "u8",
-            Self::I8 => "i8",
-            Self::U16 => "u16",
-            Self::I16 => "i16",
-            Self::U32 => "u32",
-            Self::I32 => "i32",
-            Self::F32 => "f32",
-            Self::Bool => "bool",
-            Self::String => "str",
-            Self::Array => "arr",
-            Self::U64 => "u64",
-            Self::I64 => "i64",
-            Self::F64 => "f64",
-        }
-    }
-
     /// Bytes of a value; `None` where that depends on the value.
     fn bytes(self) -> Option<u64> {
         Some(match self {
@@ -143,12 +108,7 @@ impl Value {
         let (most, kept, least_bytes) = match (kind, kind.bytes()) {
             (_, Some(bytes)) => (u64::MAX, KEPT_NUMBERS, bytes),
             (ValueKind::String, None) => (MOST_STRINGS, KEPT_STRINGS, 8),
-            (_, None) => {
-                return Err(GgufError::Inconsistent {
-                    path: cursor.path().to_owned(),
-                    problem: format!("{key} is an array of arrays"),
-                });
-            }
+            (_, None) => return Err(array_of_arrays(cursor, key)),
         };
         let count = cursor.count(most, least_bytes, key)?;
         let kept = count.min(kept);
@@ -209,21 +169,17 @@ impl Value {
             ValueKind::F64 => Self::Float(f64::from_le_bytes(cursor.bytes(key)?)),
             ValueKind::Bool => Self::Bool(cursor.bytes::<1>(key)? != [0]),
             ValueKind::String => Self::Text(cursor.text(key)?),
-            ValueKind::Array => {
-                return Err(GgufError::Inconsistent {
-                    path: cursor.path().to_owned(),
-                    problem: format!("{key} is an array of arrays"),
-                });
-            }
+            ValueKind::Array => return Err(array_of_arrays(cursor, key)),
         })
     }
 }
 
 fn not_of(cursor: &Cursor, key: &str, what: &str) -> GgufError {
-    GgufError::Inconsistent {
-        path: cursor.path().to_owned(),
-        problem: format!("'{key}' is no array of {what}"),
-    }
+    cursor.inconsistent(format!("'{key}' is no array of {what}"))
+}
+
+fn array_of_arrays(cursor: &Cursor, key: &str) -> GgufError {
+    cursor.inconsistent(format!("{key} is an array of arrays"))
 }
 
 /// The number a person wrote: 0.00001, not the 0.000009999999747378752 that its `f32` stands for.
@@ -234,7 +190,7 @@ fn shortest(value: f32) -> f64 {
 fn read_kind(cursor: &mut Cursor, key: &str) -> Result<ValueKind, GgufError> {
     let offset = cursor.offset();
     let code = cursor.u32(key)?;
-    ValueKind::from_code(code).ok_or_else(|| GgufError::UnknownType {
+    ValueKind::from_repr(code).ok_or_else(|| GgufError::UnknownType {
         path: cursor.path().to_owned(),
         what: key.to_owned(),
         offset,
@@ -254,7 +210,7 @@ impl fmt::Display for Value {
             Self::Array { kind, count, first } => {
                 let shown: Vec<String> = first.iter().take(4).map(ToString::to_string).collect();
                 let more = if *count > shown.len() as u64 { ", …" } else { "" };
-                write!(formatter, "[{}{more}] ({count} {})", shown.join(", "), kind.name())
+                write!(formatter, "[{}{more}] ({count} {kind})", shown.join(", "))
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use super::error::GgufError;
 use super::value::Value;
-use super::{LONGEST_KEY, Reading};
+use super::{FileStart, LONGEST_KEY};
 use std::path::Path;
 
 /// Token types that stand for themselves and not for text: unknown (2) and control (3), by
@@ -48,7 +48,7 @@ impl SpecialTokens {
     /// [`GgufError`] for what is no whole GGUF.
     pub fn read(path: &Path) -> Result<Self, GgufError> {
         let mut cursor = Cursor::open(path)?;
-        let Reading { keys, .. } = super::read_start(&mut cursor)?;
+        let FileStart { keys, .. } = super::read_start(&mut cursor)?;
         let mut texts: Vec<String> = Vec::new();
         let mut types: Vec<u64> = Vec::new();
         let (mut beginning, mut end) = (None, None);

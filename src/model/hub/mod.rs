@@ -14,6 +14,7 @@ mod transfer;
 
 pub use endpoint::Endpoint;
 pub use error::HubError;
+pub use hf_hub::RepoType;
 
 use super::progress::ProgressSink;
 use crate::files;
@@ -118,20 +119,11 @@ impl HubOptions {
     }
 }
 
-/// What a repository on the hub holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepositoryKind {
-    /// A model.
-    Model,
-    /// A data set.
-    Dataset,
-}
-
 /// A file on the hub.
 #[derive(Debug, Clone, Copy)]
 pub struct HubFile<'a> {
     /// What the repository holds.
-    pub kind: RepositoryKind,
+    pub kind: RepoType,
     /// `owner/name`.
     pub repository: &'a str,
     /// Branch, tag or commit; `None`: the main branch.
@@ -143,13 +135,11 @@ pub struct HubFile<'a> {
 impl HubFile<'_> {
     fn repo(&self) -> hf_hub::Repo {
         let repository = self.repository.to_owned();
-        let kind = match self.kind {
-            RepositoryKind::Model => hf_hub::RepoType::Model,
-            RepositoryKind::Dataset => hf_hub::RepoType::Dataset,
-        };
         match self.revision {
-            None => hf_hub::Repo::new(repository, kind),
-            Some(revision) => hf_hub::Repo::with_revision(repository, kind, revision.to_owned()),
+            None => hf_hub::Repo::new(repository, self.kind),
+            Some(revision) => {
+                hf_hub::Repo::with_revision(repository, self.kind, revision.to_owned())
+            }
         }
     }
 }

@@ -4,13 +4,14 @@ use super::endpoint::Endpoint;
 use super::error::HubError;
 use super::pieces::{Piece, Pieces};
 use super::{HubFile, HubOptions, Token};
+use crate::model::cache::of_reader;
 use crate::model::progress::{FileProgress, ProgressSink};
 use crate::model::source::ESCAPED;
 use crate::units::format_bytes;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
@@ -42,7 +43,7 @@ pub(super) struct Remote<'a> {
 /// What the hub says about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// The commit that the revision stands for; safe as a file name.
+    /// The commit of the revision; safe as a file name.
     commit: String,
     /// Names the content; safe as a file name. SHA-256 for large files.
     etag: String,
@@ -360,17 +361,14 @@ impl<'a> Remote<'a> {
         fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
         // A link whose content is gone is in the way.
         let _ = fs::remove_file(pointer);
-        #[cfg(unix)]
-        {
-            // From snapshots/<commit>/<folders of the file> up to blobs/<etag>; relative, so that the
-            // cache may be moved.
-            let up = "../".repeat(self.file.file.matches('/').count() + 2);
-            let name = blob.file_name().unwrap_or_default().to_string_lossy();
-            if std::os::unix::fs::symlink(format!("{up}blobs/{name}"), pointer).is_ok() {
-                return Ok(());
-            }
-        }
-        fs::rename(blob, pointer).map_err(io_error("write", pointer))
+        // From snapshots/<commit>/<folders of the file> up to blobs/<etag>; relative, so that the cache
+        // may be moved.
+        let up = "../".repeat(self.file.file.matches('/').count() + 2);
+        let name = blob.file_name().unwrap_or_default().to_string_lossy();
+        // A file system without links gets the file itself.
+        symlink(format!("{up}blobs/{name}"), pointer)
+            .or_else(|_| fs::rename(blob, pointer))
+            .map_err(io_error("write", pointer))
     }
 
     /// Compares the checksum, where the hub names one: for large files the etag is SHA-256.
@@ -378,10 +376,8 @@ impl<'a> Remote<'a> {
         if facts.etag.len() != 64 || !facts.etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
-        let mut file = File::open(part).map_err(io_error("read", part))?;
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut file, &mut DigestWriter(&mut hasher)).map_err(io_error("read", part))?;
-        let found = crate::model::cache::hex(&hasher.finalize());
+        let found = File::open(part).and_then(|file| of_reader(file, &mut |_| ()));
+        let found = found.map_err(io_error("read", part))?;
         if found.eq_ignore_ascii_case(&facts.etag) {
             return Ok(());
         }
@@ -408,20 +404,6 @@ fn agent(patience: Duration, is_secure: bool) -> Agent {
         .user_agent(concat!("quantbench/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()
-}
-
-/// Lets bytes be copied into a digest.
-struct DigestWriter<'a>(&'a mut Sha256);
-
-impl Write for DigestWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {

@@ -1,11 +1,10 @@
 //! A folder of ready variants of one model.
 
 use super::{ReadyVariant, ResolveError, ResolveOptions, Resolved, checksum, stored_as, what_else};
-use crate::model::artifact::Artifact;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
-use crate::model::{naming, split};
+use crate::model::split;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -40,16 +39,13 @@ pub(super) fn resolve(
         .iter()
         .map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
         .collect();
-    let mut ready = Vec::with_capacity(models.len());
-    for ((path, header), name) in models.into_iter().zip(&names) {
-        let quantization = stored_as(&header, &path)?;
-        let label = naming::label(name, quantization);
-        let checksum = checksum(&path, cache, &options.progress)?;
-        let file_bytes = header.file_bytes;
-        let artifact =
-            Artifact { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() };
-        ready.push(ReadyVariant { artifact, quantization, label });
-    }
+    let mut ready = models
+        .into_iter()
+        .map(|(path, header)| {
+            let checksum = checksum(&path, cache, &options.progress)?;
+            super::ready(path, &header, checksum)
+        })
+        .collect::<Result<Vec<_>, ResolveError>>()?;
     distinguish(&mut ready, &names);
     ready.sort_by_key(|variant| variant.quantization.file_type.precision_rank());
     Ok(Resolved { source: None, ready })

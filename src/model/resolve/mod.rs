@@ -15,7 +15,7 @@ use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
 use super::demo;
 use super::gguf::{Header, Value};
-use super::hub::{self, HubFile, HubOptions, RepositoryKind};
+use super::hub::{self, HubFile, HubOptions, RepoType};
 use super::naming;
 use super::progress::{FileProgress, ProgressSink};
 use super::quantization::{FileType, Method, Quantization};
@@ -36,7 +36,7 @@ pub struct ResolveOptions {
 }
 
 impl ResolveOptions {
-    /// Reads the environment; nobody is told about progress.
+    /// Reads the environment; progress is not reported.
     #[must_use]
     pub fn from_environment() -> Self {
         Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
@@ -50,7 +50,7 @@ impl ResolveOptions {
     }
 }
 
-/// What a source came to.
+/// The files behind a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// The file that variants are made from; `None` for a folder of ready variants.
@@ -92,7 +92,7 @@ pub fn resolve(
 ) -> Result<Resolved, ResolveError> {
     match source {
         Source::Demo => {
-            let (path, checksum) = demo::in_cache(cache, demo::model()?)?;
+            let (path, checksum) = demo::in_cache(cache, demo::FILES?.model)?;
             let header = Header::read(&path)?;
             single(path, header, checksum)
         }
@@ -119,7 +119,7 @@ pub fn projector(
             fetch_parts(repository, file, revision.as_deref(), options)?
         }
         Source::File(path) | Source::Directory(path) => path.clone(),
-        Source::Demo => demo::in_cache(cache, demo::model()?)?.0,
+        Source::Demo => demo::in_cache(cache, demo::FILES?.model)?.0,
     };
     let header = Header::read(&path)?;
     if header.architecture() != "clip" {
@@ -130,8 +130,7 @@ pub fn projector(
         return Err(ResolveError::NoProjector { path, holds });
     }
     let checksum = checksum(&path, cache, &options.progress)?;
-    let file_bytes = header.file_bytes;
-    Ok(Artifact { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() })
+    Ok(Artifact::found(path, checksum, header.file_bytes))
 }
 
 /// Fetches a file and, if it is part of a split model, all its other parts; the path of the first.
@@ -145,7 +144,7 @@ fn fetch_parts(
     for part in split::all_parts(Path::new(file)) {
         // Paths on the hub have slashes on every system.
         let part = part.to_string_lossy().replace('\\', "/");
-        let file = HubFile { kind: RepositoryKind::Model, repository, revision, file: &part };
+        let file = HubFile { kind: RepoType::Model, repository, revision, file: &part };
         let path = hub::fetch(file, &options.hub, &options.progress)?;
         first.get_or_insert(path);
     }
@@ -160,20 +159,19 @@ fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolve
 
 /// A source of one model, which is a ready variant too.
 fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, ResolveError> {
-    let quantization = stored_as(&header, &path)?;
+    let ready = ready(path, &header, checksum)?;
+    let (artifact, quantization) = (ready.artifact.clone(), ready.quantization);
+    let source = Some(SourceFile { artifact, quantization, header });
+    Ok(Resolved { source, ready: vec![ready] })
+}
+
+/// A file that is a variant.
+fn ready(path: PathBuf, header: &Header, checksum: String) -> Result<ReadyVariant, ResolveError> {
+    let quantization = stored_as(header, &path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let label = naming::label(&name, quantization);
-    let artifact = Artifact {
-        path,
-        checksum,
-        file_bytes: header.file_bytes,
-        quantize_seconds: None,
-        kept: Vec::new(),
-    };
-    Ok(Resolved {
-        ready: vec![ReadyVariant { artifact: artifact.clone(), quantization, label }],
-        source: Some(SourceFile { artifact, quantization, header }),
-    })
+    let artifact = Artifact::found(path, checksum, header.file_bytes);
+    Ok(ReadyVariant { artifact, quantization, label })
 }
 
 /// Reads the header of a file that has to be a language model.

@@ -63,16 +63,6 @@ pub struct Making<'a> {
     pub calibration: &'a dyn Fn(Method) -> Option<CalibrationKey>,
 }
 
-impl std::fmt::Debug for Making<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Making")
-            .field("requantize", &self.requantize)
-            .field("maker", &self.maker)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The variants that `quantizations` ask for, in that order; all ready ones if it is empty. A plain
 /// name is met by a ready variant of any method.
 ///

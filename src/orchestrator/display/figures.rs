@@ -1,5 +1,6 @@
 //! Figures of the current visit, for the display only: the table has the statistics.
 
+use crate::statistics::sample::Sample;
 use crate::units::format_seconds;
 use crate::worker::protocol::Event;
 use crate::workload::measured::LiveFigure;
@@ -33,7 +34,7 @@ impl Figures {
         !self.live.is_empty()
     }
 
-    /// `pp512 2310 t/s, tg128 185 t/s, TTFT 12.1 ms`; the load time only while nothing else is
+    /// `pp512 2310 t/s, tg128 185 t/s, TTFT p50 12.1 ms`; the load time only while nothing else is
     /// known.
     pub(super) fn text(&self) -> String {
         let parts: Vec<String> = self.live.iter().filter_map(|live| text(live)).collect();
@@ -46,9 +47,7 @@ impl Figures {
 
 /// The figures of one name.
 fn text(live: &[LiveFigure]) -> Option<String> {
-    let LiveFigure { name, value, show, is_mean } = live.last()?;
-    #[expect(clippy::cast_precision_loss, reason = "a few dozen prompts")]
-    let mean = || live.iter().map(|it| it.value).sum::<f64>() / live.len() as f64;
-    let value = if *is_mean { mean() } else { *value };
-    Some(format!("{name} {}", show(value)))
+    let LiveFigure { name, value, show, is_median } = live.last()?;
+    let all = Sample::new(live.iter().map(|it| it.value).filter(|_| *is_median));
+    Some(format!("{name} {}", show(all.map_or(*value, |all| all.median()))))
 }

@@ -1,7 +1,7 @@
 //! The child: parses and renders what it is sent, within limits that it sets itself before it reads
 //! anything.
 
-use super::{Dialect, Fault, Reply, Request};
+use super::{Dialect, Fault, TemplateReply, TemplateRequest};
 use crate::prompt::environment::{in_words, raised};
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -22,7 +22,7 @@ pub(super) const SECONDS: u64 = 1;
 /// Bytes that one rendering may yield, besides eight for each byte that it was given.
 const YIELD: usize = 1 << 20;
 
-/// Characters of an error that are told.
+/// Characters of an error message that are kept.
 const ERROR: usize = 500;
 
 /// Renders until the other side closes the socket.
@@ -55,13 +55,17 @@ pub(super) fn serve(input: impl Read, mut output: impl Write, begin: impl Fn()) 
     Ok(())
 }
 
-fn answer(environment: &mut Environment<'static>, request: Request, most: usize) -> Reply {
+fn answer(
+    environment: &mut Environment<'static>,
+    request: TemplateRequest,
+    most: usize,
+) -> TemplateReply {
     match request {
-        Request::Add { name, source } => environment
+        TemplateRequest::Add { name, source } => environment
             .add_template_owned(name, source)
             .map(|()| Vec::new())
             .map_err(|error| Fault::Syntax(short(&in_words(&error)))),
-        Request::Render { name, values } => {
+        TemplateRequest::Render { name, values } => {
             let template = environment.get_template(&name).map_err(|error| fault(&error))?;
             let mut left = most;
             let mut render = |value: serde_json::Value| {

@@ -71,7 +71,7 @@ impl Dialect {
 
 /// What the child is asked, after one line with the dialect.
 #[derive(Debug, Serialize, Deserialize)]
-enum Request {
+enum TemplateRequest {
     /// Parse a template.
     Add { name: String, source: String },
     /// Render it once with each of these values.
@@ -79,7 +79,7 @@ enum Request {
 }
 
 /// What it says.
-type Reply = Result<Vec<String>, Fault>;
+type TemplateReply = Result<Vec<String>, Fault>;
 
 /// Templates by name, and the child that renders them.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Sandbox {
         let (name, source) = (name.to_owned(), source.to_owned());
         inner.known.retain(|(known, _)| *known != name);
         inner.ended.remove(&name);
-        let request = Request::Add { name: name.clone(), source: source.clone() };
+        let request = TemplateRequest::Add { name: name.clone(), source: source.clone() };
         inner.ask(self.dialect, &name, &request)?;
         inner.known.push((name, source));
         Ok(())
@@ -129,10 +129,10 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`Fault`] of the first that fails.
-    pub fn render(&self, name: &str, values: Vec<Map<String, Value>>) -> Reply {
+    pub fn render(&self, name: &str, values: Vec<Map<String, Value>>) -> TemplateReply {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let values = values.into_iter().map(Value::Object).collect();
-        inner.ask(self.dialect, name, &Request::Render { name: name.to_owned(), values })
+        inner.ask(self.dialect, name, &TemplateRequest::Render { name: name.to_owned(), values })
     }
 
     /// Renders a template.
@@ -146,7 +146,7 @@ impl Sandbox {
 
 impl Inner {
     /// Has the child do something with the template called `name`.
-    fn ask(&mut self, dialect: Dialect, name: &str, request: &Request) -> Reply {
+    fn ask(&mut self, dialect: Dialect, name: &str, request: &TemplateRequest) -> TemplateReply {
         if let Some(fault) = self.ended.get(name) {
             return Err(fault.clone());
         }
@@ -174,7 +174,7 @@ impl Inner {
         };
         let mut connection = Connection::start(dialect).map_err(failed)?;
         for (name, source) in &self.known {
-            let request = Request::Add { name: name.clone(), source: source.clone() };
+            let request = TemplateRequest::Add { name: name.clone(), source: source.clone() };
             // They were parsed before.
             let _ = connection.ask(&request).map_err(failed)?;
         }
@@ -206,7 +206,7 @@ impl Connection {
         self.socket.get_mut().write_all(&line)
     }
 
-    fn ask(&mut self, request: &Request) -> io::Result<Reply> {
+    fn ask(&mut self, request: &TemplateRequest) -> io::Result<TemplateReply> {
         self.send(request)?;
         let mut line = Vec::new();
         if self.socket.read_until(b'\n', &mut line)? == 0 {

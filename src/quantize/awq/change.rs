@@ -5,9 +5,7 @@
 use super::clip::Limits;
 use super::relations::Relation;
 use crate::engine::llama::blocks;
-use crate::engine::llama::gguf_file::{
-    GgufInput, GgufOutput, InputTensor, MetadataValue, TensorPlan,
-};
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, MetadataValue, TensorPlan};
 use crate::model::gguf::GgmlType;
 use crate::quantize::{MethodError, shape};
 use std::collections::HashMap;
@@ -115,13 +113,6 @@ impl Change {
     }
 }
 
-/// A tensor of a file in f32.
-pub(super) fn values(file: &GgufInput, tensor: &InputTensor) -> Result<Vec<f32>, MethodError> {
-    let mut values = Vec::with_capacity(usize::try_from(tensor.entry.weights).unwrap_or(0));
-    blocks::dequantize(tensor.entry.format, file.bytes(tensor), &mut values)?;
-    Ok(values)
-}
-
 /// Writes the changed model: tensors that change in F32, all others as they are.
 pub(super) fn write(source: &GgufInput, changes: &Changes, path: &Path) -> Result<(), MethodError> {
     let mut keys = source.metadata()?;
@@ -144,8 +135,8 @@ pub(super) fn write(source: &GgufInput, changes: &Changes, path: &Path) -> Resul
             output.write_tensor(name, source.bytes(tensor))?;
             continue;
         };
-        let mut values = values(source, tensor)?;
-        let [columns, rows, _] = shape(tensor);
+        let mut values = blocks::values(tensor.entry.format, source.bytes(tensor))?;
+        let [columns, rows, _] = shape(&tensor.entry);
         change.apply(&mut values, columns, rows);
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         output.write_tensor(name, &bytes)?;

@@ -5,10 +5,11 @@
 //! choose each anew by the loss of the whole row, in which errors of correlated columns cancel. A row keeps limits only if
 //! its loss falls when it is rounded with them. Uses the search; used by the entry point.
 
-use super::search::{ROWS, quadratic, rounded};
+use super::search::{ROWS, quadratic};
+use crate::engine::llama::blocks;
 use crate::model::gguf::GgmlType;
 use crate::quantize::MethodError;
-use faer::MatRef;
+use faer::Mat;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -50,7 +51,7 @@ pub(super) struct LimitSearch<'a> {
     /// Of the columns.
     pub(super) importance: Option<&'a [f32]>,
     /// Second moment of the inputs.
-    pub(super) second: MatRef<'a, f32>,
+    pub(super) second: &'a Mat<f32>,
 }
 
 /// Limits, and the loss without and with them.
@@ -95,14 +96,10 @@ fn group_width(format: GgmlType) -> usize {
 impl LimitSearch<'_> {
     /// Finds the limits of all rows.
     pub(super) fn run(&self, grid: LimitGrid) -> Result<FoundLimits, MethodError> {
-        let columns = self.second.ncols();
-        let dense: Vec<f32> = (0..columns * columns)
-            .map(|index| self.second[(index / columns, index % columns)])
-            .collect();
         let parts: Vec<FoundLimits> = self
             .values
-            .par_chunks(ROWS * columns)
-            .map(|rows| self.search_rows(&dense, rows, grid))
+            .par_chunks(ROWS * self.second.ncols())
+            .map(|rows| self.search_rows(rows, grid))
             .collect::<Result<_, _>>()?;
         Ok(FoundLimits {
             before: parts.iter().map(|part| part.before).sum(),
@@ -115,13 +112,8 @@ impl LimitSearch<'_> {
         })
     }
 
-    /// Finds the limits of some rows. `dense` is the second moment, row after row.
-    fn search_rows(
-        &self,
-        dense: &[f32],
-        rows: &[f32],
-        grid: LimitGrid,
-    ) -> Result<FoundLimits, MethodError> {
+    /// Finds the limits of some rows.
+    fn search_rows(&self, rows: &[f32], grid: LimitGrid) -> Result<FoundLimits, MethodError> {
         let (columns, width) = (self.second.ncols(), group_width(self.format));
         let groups = columns.div_ceil(width);
         let tried: Vec<Vec<f32>> = (0..=grid.steps)
@@ -131,13 +123,13 @@ impl LimitSearch<'_> {
                 self.errors(rows, &clipped)
             })
             .collect::<Result<_, _>>()?;
-        let mut least = quadratic(&tried[0], self.second);
+        let mut least = quadratic(&tried[0], self.second.as_ref());
         let before = least.iter().sum();
         let mut best = vec![0; least.len() * groups];
         let (mut alone, mut swept) = (Vec::new(), Vec::new());
         for row in 0..least.len() {
             let errors = tried.iter().map(|error| &error[row * columns..][..columns]).collect();
-            let mut choice = RowLimits::new(dense, width, errors);
+            let mut choice = RowLimits::new(self.second, width, errors);
             choice.choose(RowLimits::own_loss);
             alone.extend(&choice.steps);
             for _ in 0..SWEEPS {
@@ -150,7 +142,7 @@ impl LimitSearch<'_> {
             let limits = Limits { width, grid, steps };
             let mut clipped = rows.to_vec();
             limits.apply(&mut clipped, columns);
-            let losses = quadratic(&self.errors(rows, &clipped)?, self.second);
+            let losses = quadratic(&self.errors(rows, &clipped)?, self.second.as_ref());
             for (row, loss) in losses.into_iter().enumerate() {
                 if loss < least[row] {
                     least[row] = loss;
@@ -165,7 +157,8 @@ impl LimitSearch<'_> {
 
     /// Clipped rows, rounded, minus the original.
     fn errors(&self, original: &[f32], clipped: &[f32]) -> Result<Vec<f32>, MethodError> {
-        let mut errors = rounded(self.format, clipped, self.second.ncols(), self.importance)?;
+        let mut errors =
+            blocks::rounded(self.format, clipped, self.second.ncols(), self.importance)?;
         errors.iter_mut().zip(original).for_each(|(error, original)| *error -= original);
         Ok(errors)
     }
@@ -173,8 +166,8 @@ impl LimitSearch<'_> {
 
 /// The limits of one row while they are chosen.
 struct RowLimits<'a> {
-    /// The second moment `H`, row after row.
-    second: &'a [f32],
+    /// The second moment `H`; symmetric, so that its columns are its rows.
+    second: &'a Mat<f32>,
     width: usize,
     /// Errors of the row with each limit on all groups.
     tried: Vec<&'a [f32]>,
@@ -185,7 +178,7 @@ struct RowLimits<'a> {
 }
 
 impl<'a> RowLimits<'a> {
-    fn new(second: &'a [f32], width: usize, tried: Vec<&'a [f32]>) -> Self {
+    fn new(second: &'a Mat<f32>, width: usize, tried: Vec<&'a [f32]>) -> Self {
         let columns = tried[0].len();
         let steps = vec![0; columns.div_ceil(width)];
         let mut row = Self { second, width, tried, steps, product: vec![0.0; columns] };
@@ -198,7 +191,7 @@ impl<'a> RowLimits<'a> {
     /// Adds to one column's error.
     fn add(&mut self, column: usize, error: f32) {
         if error != 0.0 {
-            let row = &self.second[column * self.product.len()..];
+            let row = self.second.col_as_slice(column);
             self.product.iter_mut().zip(row).for_each(|(sum, value)| *sum += error * value);
         }
     }
@@ -241,7 +234,7 @@ impl<'a> RowLimits<'a> {
         columns
             .clone()
             .map(|j| {
-                let row = &self.second[j * self.product.len()..][columns.clone()];
+                let row = &self.second.col_as_slice(j)[columns.clone()];
                 let sum: f32 = columns.clone().zip(row).map(|(i, value)| error(i) * value).sum();
                 error(j) * sum
             })
@@ -253,7 +246,6 @@ impl<'a> RowLimits<'a> {
 mod tests {
     use super::*;
     use crate::engine::llama::backend::Backend;
-    use faer::Mat;
 
     const COLUMNS: usize = 64;
 
@@ -276,7 +268,7 @@ mod tests {
             format: GgmlType::from_name("Q4_0").unwrap(),
             values,
             importance: None,
-            second: second.as_ref(),
+            second: &second,
         };
         search.run(LimitGrid { steps: 10, percent: 8 }).unwrap()
     }

@@ -3,6 +3,7 @@
 use super::statistics::{Moment, Statistics, Tap};
 use crate::engine::llama::quantize::Importance;
 use crate::model::gguf::GgmlType;
+use crate::statistics::sample::to_f64;
 use faer::Mat;
 
 /// A weight to be rounded.
@@ -61,16 +62,15 @@ pub(super) struct Inputs<'a> {
     first_expert: usize,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of tokens")]
 impl<'a> Inputs<'a> {
     pub(super) fn new(taps: &[Tap], sums: &'a Statistics) -> Self {
         let of_tap = |tap: &Tap| sums.get(&tap.weight).map_or(&[][..], Vec::as_slice);
         let moments: Vec<&Moment> = taps.iter().flat_map(of_tap).collect();
         let first_expert = usize::from(taps.first().is_some_and(|tap| tap.matrices == 1));
-        let of_experts: usize = moments.iter().skip(first_expert).map(|m| m.vectors()).sum();
+        let of_experts: usize = moments.iter().skip(first_expert).map(|m| m.vectors).sum();
         let share = |(index, moment): (usize, &&Moment)| {
-            let all = if index < first_expert { moment.vectors() } else { of_experts };
-            moment.vectors() as f64 / all.max(1) as f64
+            let all = if index < first_expert { moment.vectors } else { of_experts };
+            to_f64(moment.vectors) / to_f64(all.max(1))
         };
         Self {
             seconds: moments.iter().map(|moment| moment.second()).collect(),
@@ -92,10 +92,10 @@ impl<'a> Inputs<'a> {
             None if self.first_expert > 0 => &self.moments[..1],
             None => &self.moments,
         };
-        let vectors: f64 = moments.iter().map(|moment| moment.vectors() as f64).sum();
-        let columns = moments.first().map_or(0, |moment| moment.sizes().len());
+        let vectors: f64 = moments.iter().map(|moment| to_f64(moment.vectors)).sum();
+        let columns = moments.first().map_or(0, |moment| moment.sizes.len());
         (0..columns)
-            .map(|column| moments.iter().map(|moment| moment.sizes()[column]).sum::<f64>())
+            .map(|column| moments.iter().map(|moment| moment.sizes[column]).sum::<f64>())
             .map(|sum| sum / vectors.max(1.0))
             .collect()
     }

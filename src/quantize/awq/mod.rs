@@ -11,31 +11,28 @@ mod change;
 mod clip;
 mod inputs;
 mod relations;
-mod report;
 mod scaling;
 mod search;
 mod statistics;
 mod streams;
 
 pub use clip::LimitGrid;
-pub use relations::Unscaled;
-pub use report::{AwqReport, AwqTimes, Clipped, ScaledGroup};
-pub use search::ScaleGrid;
 
-use super::{CalibrationText, MethodError, Progress};
+use super::{CalibrationText, MethodError, MethodReport, Progress};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::quantize::{Rounding, quantize_file};
-use scaling::Scaling;
+use scaling::{Scaled, Scaling};
 use std::fmt;
 use std::path::Path;
-use std::time::Instant;
 
 /// Settings of the search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AwqParameters {
-    /// Exponents to try; no steps: no scaling.
-    pub scales: ScaleGrid,
+    /// Steps of the exponent from 0 to 1 to try; 0: no scaling.
+    pub exponents: u16,
+    /// Also try scales divided by the size of the weights to the power of 1 minus the exponent.
+    pub weights: bool,
     /// Limits to try; no steps: no clipping.
     pub limits: LimitGrid,
     /// Also scale the rows of one matrix against the columns of the next, not only norms.
@@ -48,13 +45,12 @@ pub struct AwqParameters {
 
 impl fmt::Display for AwqParameters {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scales, limits, through_matrices, rows, .. } = self;
-        let sizes = if scales.weights { "inputs and weights" } else { "inputs" };
-        let from = if *through_matrices { "norms and matrices" } else { "norms" };
+        let Self { exponents, limits: LimitGrid { steps, percent }, rows, .. } = self;
+        let sizes = if self.weights { "inputs and weights" } else { "inputs" };
+        let from = if self.through_matrices { "norms and matrices" } else { "norms" };
         write!(
             formatter,
-            "exponents {} of {sizes}, from {from}, rows {rows}, limits {} of {} %",
-            scales.steps, limits.steps, limits.percent
+            "exponents {exponents} of {sizes}, from {from}, rows {rows}, limits {steps} of {percent} %"
         )
     }
 }
@@ -62,7 +58,8 @@ impl fmt::Display for AwqParameters {
 impl Default for AwqParameters {
     fn default() -> Self {
         Self {
-            scales: ScaleGrid { steps: 20, weights: true },
+            exponents: 20,
+            weights: true,
             limits: LimitGrid { steps: 10, percent: 5 },
             through_matrices: true,
             rows: 1024,
@@ -96,34 +93,27 @@ pub fn quantize(
     backend: Backend,
     request: &AwqRequest<'_>,
     mut on_progress: impl FnMut(Progress),
-) -> Result<AwqReport, MethodError> {
+) -> Result<MethodReport, MethodError> {
     let rounding = request.rounding;
     if rounding.file_type.is_float() {
         return Err(MethodError::Float(rounding.file_type));
     }
     let tokens = request.text.tokens(backend, rounding.input)?;
-    let mut report = AwqReport { tokens: tokens.len(), ..AwqReport::default() };
-    let began = Instant::now();
     let draft = request.folder.join("draft.gguf");
     // Shows the type that llama.cpp chooses for each tensor.
     quantize_file(backend, &Rounding { output: &draft, metadata: &[], ..rounding })?;
-    report.times.rounding += began.elapsed();
     on_progress(Progress::Fraction(DRAFTED, String::new()));
     let source = GgufInput::open(backend, rounding.input)?;
     let draft = GgufInput::open(backend, &draft)?;
     let threads = usize::try_from(rounding.threads).unwrap_or(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let scaling = Scaling { backend, request, source: &source, draft: &draft, pool: &pool };
-    let (changes, importance) =
-        scaling.run(&tokens, &mut report, |event| on_progress(event.scaled(DRAFTED, SEARCHED)))?;
-    let began = Instant::now();
+    let Scaled { changes, importance, report } =
+        scaling.run(&tokens, |event| on_progress(event.scaled(DRAFTED, SEARCHED)))?;
     let scaled = request.folder.join("scaled.gguf");
     change::write(&source, &changes, &scaled)?;
-    report.times.writing = began.elapsed();
-    let began = Instant::now();
     let importance = importance.as_deref();
     quantize_file(backend, &Rounding { input: &scaled, importance, ..rounding })?;
-    report.times.rounding += began.elapsed();
     on_progress(Progress::Fraction(1.0, String::new()));
     Ok(report)
 }

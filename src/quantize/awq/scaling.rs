@@ -9,22 +9,23 @@ use super::clip::{self, LimitSearch};
 use super::inputs::{Inputs, Product};
 use super::relations::{self, Relation, Relations, Unscaled};
 use super::search::{Matrix, ScaleSearch};
-use super::statistics::{self, Statistics, Tap};
+use super::statistics::{Statistics, Tap};
 use super::streams::Evaluator;
-use super::{AwqReport, AwqRequest, Clipped, ScaledGroup};
+use super::{AwqParameters, AwqRequest};
 use crate::engine::LoadExtent;
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::graph;
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
 use crate::experiment::settings::Settings;
-use crate::quantize::{MethodError, Progress, fraction, shape};
+use crate::quantize::sums::runs;
+use crate::quantize::{MethodError, MethodReport, Progress, fraction, shape};
 use faer::Mat;
 use rayon::ThreadPool;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Scaling<'a> {
@@ -37,6 +38,17 @@ pub(super) struct Scaling<'a> {
     pub(super) pool: &'a ThreadPool,
 }
 
+/// What was found for a model.
+#[derive(Debug)]
+pub(super) struct Scaled {
+    /// The changes to tensors.
+    pub(super) changes: Changes,
+    /// The importance matrix of the changed model.
+    pub(super) importance: Option<Vec<Importance>>,
+    /// The weights that are scaled, and those that are left.
+    pub(super) report: MethodReport,
+}
+
 /// A relation, and the weights at which the inputs of its products are summed.
 struct Job {
     relation: Relation,
@@ -44,25 +56,24 @@ struct Job {
 }
 
 impl Scaling<'_> {
-    /// Finds the changes to tensors, and the importance matrix of the changed model.
+    /// Finds scales and limits.
     pub(super) fn run(
         &self,
         tokens: &[i32],
-        report: &mut AwqReport,
         mut on_progress: impl FnMut(Progress),
-    ) -> Result<(Changes, Option<Vec<Importance>>), MethodError> {
+    ) -> Result<Scaled, MethodError> {
         let AwqRequest { rounding, text, parameters, .. } = self.request;
         let settings =
             Settings { threads: Some(rounding.threads), gpu_layers: 0, ..Settings::default() };
         let model = Model::load(self.backend, rounding.input, &settings, LoadExtent::Everything)?;
         let relations = relations::find(&graph::of(&model, rounding.threads)?);
-        let jobs = self.jobs(relations, &mut report.unscaled);
+        let mut report = MethodReport::default();
+        let jobs = self.jobs(relations, &mut report);
         let bytes: Vec<u64> =
             jobs.iter().map(|job| job.taps.iter().map(Tap::bytes).sum()).collect();
-        let runs = statistics::runs(&bytes, parameters.memory);
+        let runs = runs(&bytes, parameters.memory);
         let chunks: Vec<&[i32]> = tokens.chunks(text.chunk_length()).collect();
         let evaluator = Evaluator::new(&model, rounding.threads, text.context, chunks.len())?;
-        report.passes = runs.len();
         let mut memory = self.memory(&jobs, &bytes, &runs);
         memory.push(("the texts that are evaluated side by side".to_owned(), evaluator.bytes));
         on_progress(Progress::Memory(memory));
@@ -72,19 +83,17 @@ impl Scaling<'_> {
         let mut changes = Changes::new();
         for (run, range) in runs.iter().enumerate() {
             let jobs = &jobs[range.clone()];
-            let began = Instant::now();
             let taps: Vec<Tap> = jobs.iter().flat_map(|job| job.taps.iter().cloned()).collect();
             let sums = evaluator
                 .gather(&chunks, &taps, |part| progress(run, 0.5 * part, "calibration text"))?;
-            report.times.evaluating += began.elapsed();
             for (done, job) in jobs.iter().enumerate() {
-                self.scale(job, &sums, &mut changes, report)?;
+                self.scale(job, &sums, &mut changes)?;
                 let part = 0.5 + 0.5 * fraction(done, 1.0, jobs.len());
                 progress(run, part, &job.relation.producer.weight);
             }
         }
         let importance = self.importance(&jobs, &changes);
-        Ok((changes, importance))
+        Ok(Scaled { changes, importance, report })
     }
 
     /// The model, the largest sums of one evaluation, and the largest relation's weights with a copy.
@@ -103,19 +112,27 @@ impl Scaling<'_> {
     }
 
     /// The relations that can be scaled, in the order of the graph.
-    fn jobs(&self, relations: Relations, unscaled: &mut Vec<Unscaled>) -> Vec<Job> {
+    fn jobs(&self, relations: Relations, report: &mut MethodReport) -> Vec<Job> {
         let order: HashMap<String, usize> =
             relations.order.into_iter().enumerate().map(|(index, name)| (name, index)).collect();
-        unscaled.extend(relations.unscaled);
-        let mut jobs = Vec::new();
+        let mut keep = |weight: &str, reason: String| {
+            if let Some(tensor) = self.draft.find(weight) {
+                report.keep(&tensor.entry, None, reason);
+            }
+        };
+        for Unscaled { weight, reason } in relations.unscaled {
+            keep(&weight, reason);
+        }
+        let (mut jobs, mut chosen) = (Vec::new(), 0);
         for relation in relations.found {
             if let Some(reason) = self.obstacle(&relation) {
-                let weights = relation.products.into_iter();
-                unscaled.extend(weights.map(|weight| Unscaled { weight, reason: reason.clone() }));
+                relation.products.iter().for_each(|weight| keep(weight, reason.clone()));
                 continue;
             }
+            let is_rounded = |name: &&String| self.is_rounded(name);
+            chosen += relation.products.iter().filter(is_rounded).count() as u64;
             let tap = |weight: &String| {
-                let [_, _, matrices] = shape(self.source.find(weight)?);
+                let [_, _, matrices] = shape(&self.source.find(weight)?.entry);
                 Some(Tap { weight: weight.clone(), columns: relation.columns, matrices })
             };
             // One weight stands for all with the same inputs: the first dense one and the first of experts.
@@ -128,6 +145,7 @@ impl Scaling<'_> {
         let last =
             |job: &Job| job.taps.iter().filter_map(|tap| order.get(&tap.weight)).max().copied();
         jobs.sort_by_key(last);
+        report.chosen = chosen;
         jobs
     }
 
@@ -142,11 +160,12 @@ impl Scaling<'_> {
         if let Some(missing) = names.find(|name| self.source.find(name).is_none()) {
             return Some(format!("'{missing}' is not in the file"));
         }
-        let is_rounded = |name: &String| {
-            self.draft.find(name).is_some_and(|tensor| tensor.entry.format.block_weights() > 1)
-        };
-        let is_float = !relation.products.iter().any(is_rounded);
+        let is_float = !relation.products.iter().any(|name| self.is_rounded(name));
         is_float.then(|| "it is stored in floating point".to_owned())
+    }
+
+    fn is_rounded(&self, name: &str) -> bool {
+        self.draft.find(name).is_some_and(|tensor| tensor.entry.format.block_weights() > 1)
     }
 
     /// Finds the scales and limits of one relation.
@@ -155,23 +174,15 @@ impl Scaling<'_> {
         job: &Job,
         sums: &Statistics,
         changes: &mut Changes,
-        report: &mut AwqReport,
     ) -> Result<(), MethodError> {
+        let AwqParameters { exponents, weights, limits, .. } = self.request.parameters;
         let relation = &job.relation;
-        let began = Instant::now();
         let inputs = Inputs::new(&job.taps, sums);
         let products: Vec<Product> = relation
             .products
             .iter()
             .filter_map(|name| self.product(name).transpose())
             .collect::<Result<_, _>>()?;
-        let mut group = ScaledGroup {
-            producer: relation.producer.weight.clone(),
-            products: relation.products.clone(),
-            exponents: Vec::new(),
-            before: 0.0,
-            scaled: 0.0,
-        };
         let mut scales = Vec::new();
         for set in 0..relation.experts {
             let only = (relation.experts > 1).then_some(set);
@@ -184,23 +195,16 @@ impl Scaling<'_> {
                 seconds: &inputs.seconds,
                 sizes: &sizes,
             };
-            let found = self.pool.install(|| search.run(self.request.parameters.scales))?;
+            let found = self.pool.install(|| search.run(exponents, weights))?;
             scales.extend(found.values);
-            group.exponents.push(found.exponent);
-            group.before += found.before;
-            group.scaled += found.after;
         }
         change::add_scales(changes, relation, &scales);
-        report.times.scales += began.elapsed();
-        report.groups.push(group);
-        let began = Instant::now();
-        if self.request.parameters.limits.steps > 0 {
+        if limits.steps > 0 {
             for product in &products {
                 let Some(change) = changes.get_mut(&product.name) else { continue };
-                report.clipped.push(self.clip(product, relation, &inputs, &scales, change)?);
+                self.clip(product, relation, &inputs, &scales, change)?;
             }
         }
-        report.times.limits += began.elapsed();
         Ok(())
     }
 
@@ -213,11 +217,11 @@ impl Scaling<'_> {
         if format.block_weights() == 1 {
             return Ok(None);
         }
-        let [columns, rows, matrices] = shape(tensor);
+        let [columns, rows, matrices] = shape(&tensor.entry);
         Ok(Some(Product {
             name: name.to_owned(),
             format,
-            values: change::values(self.source, tensor)?,
+            values: blocks::values(tensor.entry.format, self.source.bytes(tensor))?,
             columns,
             rows,
             matrices,
@@ -261,17 +265,15 @@ impl Scaling<'_> {
         inputs: &Inputs<'_>,
         scales: &[f32],
         change: &mut Change,
-    ) -> Result<Clipped, MethodError> {
+    ) -> Result<(), MethodError> {
         let AwqRequest { rounding, parameters, .. } = self.request;
-        let mut clipped = Clipped { weight: product.name.clone(), before: 0.0, after: 0.0 };
         let mut values = product.values.clone();
         change.apply(&mut values, product.columns, product.rows);
         let mut limits: Option<clip::Limits> = None;
         for (index, values) in values.chunks_exact(product.rows * product.columns).enumerate() {
             let set = if relation.experts > 1 { index } else { 0 };
             let columns = relation.spread(&scales[set * relation.channels..][..relation.channels]);
-            let moment = inputs.moment(product, index);
-            let second = &inputs.seconds[moment];
+            let second = &inputs.seconds[inputs.moment(product, index)];
             let second = Mat::from_fn(product.columns, product.columns, |i, j| {
                 second[(i, j)] / (columns[i] * columns[j])
             });
@@ -280,18 +282,16 @@ impl Scaling<'_> {
                 format: product.format,
                 values,
                 importance: importance.as_deref(),
-                second: second.as_ref(),
+                second: &second,
             };
             let found = self.pool.install(|| search.run(parameters.limits))?;
-            clipped.before += inputs.shares[moment] * found.before;
-            clipped.after += inputs.shares[moment] * found.after;
             match &mut limits {
                 Some(limits) => limits.append(found.limits),
                 None => limits = Some(found.limits),
             }
         }
         change.limits = limits;
-        Ok(clipped)
+        Ok(())
     }
 
     /// The importance matrix of the scaled model: its inputs are divided by the scales.

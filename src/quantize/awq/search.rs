@@ -36,20 +36,10 @@ pub(super) struct Matrix {
     pub(super) weight: f64,
 }
 
-/// Scales to try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScaleGrid {
-    /// Steps of the exponent from 0 to 1; 0: no scaling.
-    pub steps: u16,
-    /// Also try scales divided by the size of the weights to the power of 1 minus the exponent.
-    pub weights: bool,
-}
-
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scales {
     /// One per channel.
     pub(super) values: Vec<f32>,
-    pub(super) exponent: f64,
     /// Loss of rounding without scales, relative to the mean square of the outputs.
     pub(super) before: f64,
     /// Loss with scales.
@@ -68,31 +58,30 @@ pub(super) struct ScaleSearch<'a> {
 }
 
 impl ScaleSearch<'_> {
-    /// Finds the best scales of a grid.
-    pub(super) fn run(&self, grid: ScaleGrid) -> Result<Scales, MethodError> {
+    /// Finds the best scales: powers of the sizes of inputs with exponents from 0 to 1 in so many steps, with `weights` also
+    /// divided by the sizes of weights to the power of 1 minus the exponent.
+    pub(super) fn run(&self, exponents: u16, weights: bool) -> Result<Scales, MethodError> {
         let values = vec![1.0; self.relation.channels];
         let before = self.loss(&values)?;
-        let mut best = Scales { values, exponent: 0.0, before, after: before };
+        let mut best = Scales { values, before, after: before };
         let inputs = self.per_channel(self.sizes);
-        let weights = self.per_channel(&self.weight_sizes());
-        let steps = if grid.steps == 0 { 0..0 } else { 0..grid.steps + 1 };
-        for step in steps {
-            let exponent = f64::from(step) / f64::from(grid.steps);
-            for with_weights in [false, true] {
-                // Without the weights' sizes, an exponent of 0 changes nothing.
-                if (with_weights && !grid.weights) || (!with_weights && step == 0) {
-                    continue;
-                }
-                let scale = |(input, weight): (&f64, &f64)| {
-                    let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
-                    input.powf(exponent) / divisor
-                };
-                let values: Vec<f64> = inputs.iter().zip(&weights).map(scale).collect();
-                let values = normalized(&values);
-                let after = self.loss(&values)?;
-                if after < best.after {
-                    best = Scales { values, exponent, before, after };
-                }
+        let sizes = self.per_channel(&self.weight_sizes());
+        let steps = if exponents == 0 { 0..0 } else { 0..exponents + 1 };
+        for (step, with_weights) in steps.flat_map(|step| [(step, false), (step, true)]) {
+            // Without the weights' sizes, an exponent of 0 changes nothing.
+            if (with_weights && !weights) || (!with_weights && step == 0) {
+                continue;
+            }
+            let exponent = f64::from(step) / f64::from(exponents);
+            let scale = |(input, weight): (&f64, &f64)| {
+                let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
+                input.powf(exponent) / divisor
+            };
+            let values: Vec<f64> = inputs.iter().zip(&sizes).map(scale).collect();
+            let values = normalized(&values);
+            let after = self.loss(&values)?;
+            if after < best.after {
+                best = Scales { values, before, after };
             }
         }
         Ok(best)
@@ -150,7 +139,7 @@ impl Matrix {
                     row.iter_mut().zip(scales).for_each(|(value, scale)| *value *= scale);
                 }
                 let mut errors =
-                    rounded(self.format, &scaled, self.columns, importance.as_deref())?;
+                    blocks::rounded(self.format, &scaled, self.columns, importance.as_deref())?;
                 let originals = rows.chunks_exact(self.columns);
                 for (errors, originals) in errors.chunks_exact_mut(self.columns).zip(originals) {
                     for ((error, original), scale) in errors.iter_mut().zip(originals).zip(scales) {
@@ -185,19 +174,6 @@ pub(super) fn quadratic(rows: &[f32], second: MatRef<'_, f32>) -> Vec<f64> {
         row.iter().zip(product).map(|(a, b)| f64::from(a * b)).sum()
     })
     .collect()
-}
-
-/// Rows, rounded to a format and read back.
-pub(super) fn rounded(
-    format: GgmlType,
-    rows: &[f32],
-    columns: usize,
-    importance: Option<&[f32]>,
-) -> Result<Vec<f32>, MethodError> {
-    let bytes = blocks::quantize(format, rows, columns, importance)?;
-    let mut values = Vec::with_capacity(rows.len());
-    blocks::dequantize(format, &bytes, &mut values)?;
-    Ok(values)
 }
 
 /// Bounded scales, divided by the geometric mean of the largest and the smallest.
@@ -257,7 +233,7 @@ mod tests {
         ((0..COLUMNS).map(|column| f64::from(size(column))).collect(), second)
     }
 
-    fn search(grid: ScaleGrid) -> Scales {
+    fn search(exponents: u16, weights: bool) -> Scales {
         let _backend = Backend::initialise();
         let (relation, (sizes, second)) = (relation(), inputs());
         let matrices = [matrix(COLUMNS)];
@@ -267,13 +243,12 @@ mod tests {
             seconds: &[second],
             sizes: &sizes,
         };
-        search.run(grid).unwrap()
+        search.run(exponents, weights).unwrap()
     }
 
     #[test]
     fn salient_channels_get_larger_weights_and_the_loss_falls() {
-        let found = search(ScaleGrid { steps: 20, weights: false });
-        assert!(found.exponent > 0.0);
+        let found = search(20, false);
         assert!(found.after < 0.5 * found.before, "{} of {}", found.after, found.before);
         let ordinary = found.values[0];
         for (column, scale) in found.values.iter().enumerate() {
@@ -287,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_grid_without_steps_leaves_everything_as_it_is() {
-        let found = search(ScaleGrid { steps: 0, weights: true });
+        let found = search(0, true);
         assert!(found.values.iter().all(|scale| (scale - 1.0).abs() < f32::EPSILON));
         assert!((found.after - found.before).abs() < f64::EPSILON);
     }
@@ -311,7 +286,7 @@ mod tests {
             sizes: &sizes,
         };
         assert!((search.per_channel(&sizes)[5] - 30.0).abs() < 1e-12);
-        let found = search.run(ScaleGrid { steps: 10, weights: true }).unwrap();
+        let found = search.run(10, true).unwrap();
         assert_eq!(found.values.len(), 32);
         let spread = relation.spread(&found.values);
         assert_eq!(spread[..32], spread[32..]);

@@ -6,13 +6,13 @@
 use crate::quantize::sums::add_gram;
 use faer::{Mat, MatRef, Par};
 use std::collections::HashMap;
-use std::ops::Range;
 
 /// Sums over the vectors that one matrix is multiplied with.
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
-    vectors: usize,
-    sizes: Vec<f64>,
+    pub(super) vectors: usize,
+    /// Σ|x| of each column.
+    pub(super) sizes: Vec<f64>,
     /// `Σ xᵀx`, the lower triangle.
     products: Mat<f32>,
 }
@@ -34,15 +34,6 @@ impl Moment {
         let x = MatRef::from_row_major_slice(&rows[..vectors * columns], vectors, columns);
         add_gram(self.products.as_mut(), x, parallel);
         self.vectors += vectors;
-    }
-
-    pub(super) fn vectors(&self) -> usize {
-        self.vectors
-    }
-
-    /// Σ|x| of each column.
-    pub(super) fn sizes(&self) -> &[f64] {
-        &self.sizes
     }
 
     /// The mean of `xᵀx`; zeros without vectors.
@@ -71,23 +62,6 @@ impl Tap {
     }
 }
 
-/// Divides items of these sizes, in their order, into runs within a budget. A larger item is a run of its own.
-pub(super) fn runs(bytes: &[u64], budget: u64) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    let mut sum = 0;
-    for (index, bytes) in bytes.iter().enumerate() {
-        match runs.last_mut() {
-            Some(run) if sum + bytes <= budget => run.end = index + 1,
-            _ => {
-                runs.push(index..index + 1);
-                sum = 0;
-            }
-        }
-        sum += bytes;
-    }
-    runs
-}
-
 /// Sums by weight, one per matrix.
 pub(super) type Statistics = HashMap<String, Vec<Moment>>;
 
@@ -100,7 +74,7 @@ mod tests {
         let mut moment = Moment::new(2);
         moment.add(&[1.0, -2.0], Par::Seq);
         moment.add(&[3.0, 0.0, 0.0, 4.0], Par::Seq);
-        assert_eq!((moment.vectors(), moment.sizes()), (3, &[4.0, 6.0][..]));
+        assert_eq!((moment.vectors, &moment.sizes[..]), (3, &[4.0, 6.0][..]));
         let second = moment.second();
         let expected = [[10.0, -2.0], [-2.0, 20.0]];
         for i in 0..2 {
@@ -109,16 +83,5 @@ mod tests {
             }
         }
         assert!(Moment::new(1).second()[(0, 0)].abs() < f32::EPSILON);
-    }
-
-    #[test]
-    fn runs_fit_the_budget_unless_one_thing_alone_does_not() {
-        let ends = |bytes: &[u64], budget| -> Vec<(usize, usize)> {
-            runs(bytes, budget).into_iter().map(|run| (run.start, run.end)).collect()
-        };
-        assert_eq!(ends(&[3, 3, 3], 6), [(0, 2), (2, 3)]);
-        assert_eq!(ends(&[9, 1, 1, 9], 2), [(0, 1), (1, 3), (3, 4)]);
-        assert_eq!(ends(&[1, 2], 100), [(0, 2)]);
-        assert!(ends(&[], 100).is_empty());
     }
 }

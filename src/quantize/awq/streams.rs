@@ -8,12 +8,13 @@ use super::statistics::{Moment, Statistics, Tap};
 use crate::engine::error::EngineError;
 use crate::engine::llama::capture::{CapturingContext, Flow, Sink, WeightInput};
 use crate::engine::llama::model::Model;
-use crate::engine::{ContextShape, Model as _};
+use crate::engine::{ContextShape, Model as _, streams};
 use crate::experiment::settings::Settings;
 use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
 use crate::quantize::{MethodError, fraction};
 use faer::Par;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -59,9 +60,10 @@ impl<'a> Evaluator<'a> {
             aborted: AtomicBool::new(false),
         };
         let mut done = 0;
-        self.streams.run(
+        streams::run(
+            0..self.streams.count,
             0..chunks.len(),
-            || CapturingContext::new(self.model, &self.settings, self.shape),
+            |_| CapturingContext::new(self.model, &self.settings, self.shape),
             |context, chunk| {
                 let mut sink =
                     ChunkSink { shared: &shared, chunk, parts: Vec::new(), is_done: false };
@@ -71,18 +73,18 @@ impl<'a> Evaluator<'a> {
                     sums.add_in_turn(chunk, &shared.aborted, |_| ());
                 }
                 sink.is_done = true;
-                Ok(())
+                Ok::<(), EngineError>(())
             },
-            |_, ()| {
+            |()| {
                 done += 1;
                 on_progress(fraction(done, 0.0, chunks.len()));
-                Ok::<(), EngineError>(())
+                Ok(ControlFlow::Continue(()))
             },
         )?;
         let mut statistics = Statistics::new();
         for (weight, sums) in shared.sums {
             let (_, moments) = sums.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-            if moments.iter().all(|moment| moment.vectors() == 0) {
+            if moments.iter().all(|moment| moment.vectors == 0) {
                 return Err(MethodError::NoInputs(weight));
             }
             statistics.insert(weight, moments);
@@ -171,7 +173,7 @@ impl Sink for ChunkSink<'_> {
 
 /// Adds vectors to the sums of the matrix that each is multiplied with.
 fn add(moments: &mut [Moment], input: &WeightInput<'_>, parts: &mut Vec<Vec<f32>>) {
-    if moments.first().is_none_or(|moment| moment.sizes().len() != input.columns) {
+    if moments.first().is_none_or(|moment| moment.sizes.len() != input.columns) {
         return;
     }
     if let [moment] = moments {
@@ -224,10 +226,10 @@ mod tests {
         };
         let (alone, together) = (sums(1), sums(3));
         for tap in taps() {
-            let vectors: usize = alone[&tap.weight].iter().map(Moment::vectors).sum();
+            let vectors: usize = alone[&tap.weight].iter().map(|moment| moment.vectors).sum();
             assert_eq!(vectors, if tap.matrices == 1 { 176 } else { 2 * 176 }, "{}", tap.weight);
             for (one, other) in alone[&tap.weight].iter().zip(&together[&tap.weight]) {
-                assert_eq!((one.vectors(), one.sizes()), (other.vectors(), other.sizes()));
+                assert_eq!((one.vectors, &one.sizes), (other.vectors, &other.sizes));
                 assert_eq!(one.second(), other.second());
             }
         }

@@ -56,8 +56,11 @@ impl<const N: usize> BlockMetric<N> {
 
     /// The best block for `target`, from `count` candidates for each unit.
     pub(super) fn choose(&self, layout: &Layout, target: &[f32], count: usize) -> Block {
-        if self.parts.len() == 1 {
-            return self.choose_single(layout, target);
+        if let [metric] = &self.parts[..] {
+            let part = Part { layout, metric, target: &part_of(target, 0) };
+            let mut block = Block::default();
+            store_single(&part.ideal(), layout, &mut block);
+            return block;
         }
         let unconstrained = self.unconstrained(layout, target);
         let mut best = Block::default();
@@ -65,11 +68,10 @@ impl<const N: usize> BlockMetric<N> {
         let parts = unconstrained[..self.parts.len()].iter();
         let scales = parts.clone().map(|part| (part.scale, part.scale_cost));
         let minimums = match layout.minimum {
-            Minimum::Integers(most) => closest_units(
-                &parts.map(|part| (part.minimum, part.minimum_cost)),
-                (0, most),
-                count,
-            ),
+            Minimum::Integers(most) => {
+                let minimums = parts.map(|part| (part.minimum, part.minimum_cost));
+                closest_units(&minimums, (0, most), count)
+            }
             Minimum::Absent | Minimum::Free => vec![f16::ZERO],
         };
         for scale in closest_units(&scales, layout.scale.unwrap_or((1, 1)), count) {
@@ -82,14 +84,6 @@ impl<const N: usize> BlockMetric<N> {
             }
         }
         best
-    }
-
-    fn choose_single(&self, layout: &Layout, target: &[f32]) -> Block {
-        let target = part_of(target, 0);
-        let part = Part { layout, metric: &self.parts[0], target: &target };
-        let mut block = Block::default();
-        store_single(&part.ideal(), layout, &mut block);
-        block
     }
 
     fn unconstrained(&self, layout: &Layout, target: &[f32]) -> [Unconstrained; 16] {

@@ -64,10 +64,10 @@ impl<'m> PartialForward<'m> {
     }
 
     /// The streams with a text each, from text `first` on.
-    pub(super) fn from(&mut self, first: usize) -> impl Iterator<Item = Stream<'_, 'm>> {
+    pub(super) fn from(&mut self, first: usize) -> impl Iterator<Item = TextStream<'_, 'm>> {
         let contexts = self.contexts.iter_mut();
         let texts = contexts.zip(self.hidden[first..].iter_mut().zip(&self.texts[first..]));
-        texts.map(|(context, (hidden, text))| Stream { context, text, hidden })
+        texts.map(|(context, (hidden, text))| TextStream { context, text, hidden })
     }
 
     /// Makes the cut that the probe kept the present one.
@@ -80,13 +80,13 @@ impl<'m> PartialForward<'m> {
 
 /// A context with the text it evaluates.
 #[derive(Debug)]
-pub(super) struct Stream<'s, 'm> {
+pub(super) struct TextStream<'s, 'm> {
     context: &'s mut PartialContext<'m>,
     text: &'m [i32],
     hidden: &'s mut Vec<f32>,
 }
 
-impl Stream<'_, '_> {
+impl TextStream<'_, '_> {
     /// Evaluates the text and reads what the probe wants.
     pub(super) fn read(&mut self, probe: &Probe) -> Result<Vec<Shown>, EngineError> {
         let mut shown = self.context.evaluate(self.text, &probe.part, self.hidden)?;

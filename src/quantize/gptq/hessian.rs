@@ -6,8 +6,8 @@
 //! used by the tables and the sequence.
 
 use super::factor::Factor;
-use crate::quantize::count;
 use crate::quantize::sums::add_gram;
+use crate::statistics::sample::to_f64;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
@@ -40,9 +40,9 @@ impl Products {
 /// Sums over the tokens seen so far.
 #[derive(Debug)]
 pub(super) struct Moments {
-    width: usize,
+    pub(super) width: usize,
     parallel: Par,
-    tokens: usize,
+    pub(super) tokens: usize,
     in_single: usize,
     /// `Σ xᵀx`; the lower triangle.
     inputs: Products,
@@ -81,14 +81,6 @@ impl Moments {
         rows * width as u64 * (size_of::<f32>() + size_of::<f64>()) as u64
     }
 
-    pub(super) fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Adds tokens, `[tokens, width]`. `original` must have the values that [`Self::new`] was asked for.
     pub(super) fn add(&mut self, inputs: &[f32], original: Option<Original<'_>>) {
         let tokens = inputs.len() / self.width;
@@ -120,10 +112,10 @@ impl Moments {
     /// 1, while the Hessian is not positive definite. `None` if inputs are all zero or not finite.
     pub(super) fn hessian(&mut self, mut damping: f64) -> Option<Hessian> {
         self.flush();
-        let scale = 1.0 / count(self.tokens.max(1));
+        let scale = 1.0 / to_f64(self.tokens.max(1));
         let sums = &self.inputs.double;
         let at = |i: usize, j: usize| sums[(i.max(j), i.min(j))] * scale;
-        let mean = (0..self.width).map(|i| at(i, i)).sum::<f64>() / count(self.width);
+        let mean = (0..self.width).map(|i| at(i, i)).sum::<f64>() / to_f64(self.width);
         if !(mean.is_finite() && mean > 0.0) {
             return None;
         }
@@ -135,7 +127,7 @@ impl Moments {
                 let matrix = (0..self.width * self.width)
                     .map(|index| damped(index / self.width, index % self.width) as f32)
                     .collect();
-                return Some(Hessian { matrix, factor, damping });
+                return Some(Hessian { matrix, factor });
             }
             if damping >= 1.0 {
                 return None;
@@ -146,11 +138,11 @@ impl Moments {
 
     /// The weights whose outputs come closest to the original's: `W + (W E + D) H⁻¹`, `E = mean (y − x)ᵀ x` and
     /// `D = mean dᵀ x`.
-    pub(super) fn target(&mut self, weights: &[f32], hessian: &Hessian) -> Vec<f32> {
+    pub(super) fn target(&mut self, weights: &[f32], factor: &Factor) -> Vec<f32> {
         self.flush();
         let (width, rows) = (self.width, weights.len() / self.width);
         let mut target = weights.to_vec();
-        let scale = 1.0 / count(self.tokens.max(1));
+        let scale = 1.0 / to_f64(self.tokens.max(1));
         let mut wanted = Mat::<f32>::zeros(rows, width);
         if let Some(drift) = &self.drift {
             let drift = single(&drift.double, scale);
@@ -161,11 +153,11 @@ impl Moments {
             wanted += single(&stream.double, scale);
         }
         // H⁻¹ = Rᵀ D⁻¹ R.
-        let unit = MatRef::from_row_major_slice(&hessian.factor.unit, width, width);
+        let unit = MatRef::from_row_major_slice(&factor.unit, width, width);
         let mut half = Mat::<f32>::zeros(rows, width);
         let wanted = wanted.as_ref();
         matmul(half.as_mut(), Accum::Replace, wanted, unit.transpose(), 1.0, self.parallel);
-        for (column, weight) in hessian.factor.weight.iter().enumerate() {
+        for (column, weight) in factor.weight.iter().enumerate() {
             half.col_as_slice_mut(column).iter_mut().for_each(|value| *value /= weight);
         }
         let out = MatMut::from_row_major_slice_mut(&mut target, rows, width);
@@ -179,8 +171,6 @@ pub(super) struct Hessian {
     /// Damped, row after row.
     pub(super) matrix: Vec<f32>,
     pub(super) factor: Factor,
-    /// The damping it needed.
-    pub(super) damping: f64,
 }
 
 fn accumulate(sums: &mut Products, left: &[f32], right: MatRef<'_, f32>, parallel: Par) {
@@ -216,7 +206,7 @@ mod tests {
             moments.add(x, Some(Original { inputs: y, residual: None }));
         }
         let hessian = moments.hessian(1e-9).unwrap();
-        let target = moments.target(&weights, &hessian);
+        let target = moments.target(&weights, &hessian.factor);
         for (i, (target, weight)) in target.iter().zip(&weights).enumerate() {
             assert!((target - weight / scales[i % width]).abs() < 1e-3);
         }
@@ -239,7 +229,7 @@ mod tests {
         let mut moments = Moments::new(width, true, Some(rows), Par::Seq);
         moments.add(&inputs, Some(Original { inputs: &inputs, residual: Some(&stream) }));
         let hessian = moments.hessian(1e-9).unwrap();
-        let target = moments.target(&vec![0.0; rows * width], &hessian);
+        let target = moments.target(&vec![0.0; rows * width], &hessian.factor);
         for (target, missing) in target.iter().zip(&missing) {
             assert!((target - missing).abs() < 1e-3);
         }
@@ -249,7 +239,7 @@ mod tests {
     fn a_singular_hessian_is_damped_until_it_is_not_and_zeros_are_refused() {
         let mut moments = Moments::new(4, false, None, Par::Seq);
         moments.add(&[1.0, 2.0, 3.0, 4.0], None);
-        assert!(moments.hessian(0.0).unwrap().damping > 0.0);
+        assert!(moments.hessian(0.0).unwrap().matrix[0] > 1.0);
         let mut moments = Moments::new(4, false, None, Par::Seq);
         moments.add(&[0.0; 8], None);
         assert!(moments.hessian(0.01).is_none());

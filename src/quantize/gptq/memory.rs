@@ -12,7 +12,6 @@ use crate::experiment::settings::Settings;
 use crate::model::gguf::Value;
 use crate::quantize::layer_shapes;
 use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
-use std::ops::Range;
 
 /// Bytes per element of a Hessian while it is factorised: two matrices in f64, and the results in f32.
 const FACTOR_BYTES: u64 = 24;
@@ -58,12 +57,6 @@ impl Contexts {
     }
 }
 
-/// Divides matrices whose sums take `bytes` each into passes within a budget. A larger matrix has a pass of its own.
-pub(super) fn passes(matrices: usize, bytes: u64, budget: u64) -> Vec<Range<usize>> {
-    let most = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX).max(1);
-    (0..matrices).step_by(most).map(|from| from..matrices.min(from.saturating_add(most))).collect()
-}
-
 /// Purpose and bytes: an upper estimate from the sizes of the tensors.
 pub(super) fn needed(
     source: &GgufInput,
@@ -81,7 +74,7 @@ pub(super) fn needed(
     let weights = bytes(draft) + if is_matched { bytes(source) } else { 0 };
     let sums = layer_shapes(source).map(|[columns, rows, matrices]| {
         let one = Moments::bytes(columns, is_matched, is_matched.then_some(rows));
-        let all = one.saturating_mul(matrices as u64).min(request.parameters.memory).max(one);
+        let all = one.saturating_mul(matrices as u64).min(request.memory).max(one);
         // The weights, their target, and two steps between.
         let solving = 4 * (columns * rows) as u64 * single;
         all + FACTOR_BYTES * (columns * columns) as u64 + solving
@@ -94,19 +87,4 @@ pub(super) fn needed(
         (side_by_side, contexts.bytes),
         ("sums over inputs and the largest matrix".to_owned(), sums.max().unwrap_or(0)),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passes_fit_the_budget_and_take_every_matrix_once() {
-        let ranges = |matrices, bytes: u64| -> Vec<(usize, usize)> {
-            passes(matrices, bytes, 600).into_iter().map(|range| (range.start, range.end)).collect()
-        };
-        assert_eq!(ranges(8, 200), [(0, 3), (3, 6), (6, 8)]);
-        assert_eq!(ranges(2, 1200), [(0, 1), (1, 2)]);
-        assert_eq!(ranges(128, 4), [(0, 128)]);
-    }
 }

@@ -15,7 +15,6 @@ mod layout;
 mod memory;
 mod part;
 mod plan;
-mod report;
 mod sequence;
 mod solve;
 mod sweep;
@@ -26,9 +25,7 @@ mod testing;
 mod tests;
 mod trial;
 
-pub use report::{GptqReport, GptqTimes, MatrixOutcome, MatrixReport};
-
-use super::{CalibrationText, MethodError, Progress, fraction};
+use super::{CalibrationText, MethodError, MethodReport, Progress, fraction};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use crate::engine::llama::model::Model;
@@ -42,27 +39,17 @@ use forward::PartialForward;
 use memory::Contexts;
 use plan::GptqPlan;
 use sequence::Sequence;
+use solve::Work;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-/// Settings of the search.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GptqParameters {
-    /// Damping, sweeps, and what outputs are compared with.
-    pub settings: GptqSettings,
-    /// Candidates for a super-block's scale, and for its minimum, that are tried in full.
-    pub units: usize,
-    /// Maximum size of the sums over the inputs of one group of products, bytes. Tables of many experts that need more
-    /// take several passes over the text.
-    pub memory: u64,
-}
+/// Maximum size of the sums over the inputs of one group of products, bytes. Tables of many experts that need more take
+/// several passes over the text.
+pub const SUMS_BYTES: u64 = 2 << 30;
 
-impl Default for GptqParameters {
-    fn default() -> Self {
-        Self { settings: GptqSettings::default(), units: 2, memory: 2 << 30 }
-    }
-}
+/// More gained little (docs/GPTQ.md).
+pub const UNITS: usize = 2;
 
 /// A file whose weights are to be replaced.
 #[derive(Debug, Clone, Copy)]
@@ -75,14 +62,18 @@ pub struct GptqRequest<'a> {
     pub text: CalibrationText<'a>,
     /// Number of threads.
     pub threads: u32,
-    /// Settings of the search.
-    pub parameters: GptqParameters,
+    /// Damping, sweeps, and what outputs are compared with.
+    pub settings: GptqSettings,
+    /// Candidates for a super-block's scale, and for its minimum, that are tried in full; usually [`UNITS`].
+    pub units: usize,
+    /// Usually [`SUMS_BYTES`].
+    pub memory: u64,
 }
 
 impl GptqRequest<'_> {
     /// Whether the original is evaluated too.
     fn is_matched(&self) -> bool {
-        self.parameters.settings.matching != Matching::Nothing
+        self.settings.matching != Matching::Nothing
     }
 }
 
@@ -94,7 +85,7 @@ pub fn quantize(
     backend: Backend,
     request: &GptqRequest<'_>,
     on_progress: impl FnMut(Progress),
-) -> Result<GptqReport, MethodError> {
+) -> Result<MethodReport, MethodError> {
     let tokens = request.text.tokens(backend, request.source)?;
     run(backend, request, &tokens, on_progress)
 }
@@ -105,7 +96,7 @@ fn run(
     request: &GptqRequest<'_>,
     tokens: &[i32],
     mut on_progress: impl FnMut(Progress),
-) -> Result<GptqReport, MethodError> {
+) -> Result<MethodReport, MethodError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
     let texts: Vec<&[i32]> = tokens.chunks(request.text.chunk_length()).collect();
@@ -136,9 +127,14 @@ fn run(
         original: original.map(|contexts| PartialForward::new(contexts, &texts)),
         made: PartialForward::new(of_made, &texts),
         weights: Weights::of(&made)?,
-        parameters: request.parameters,
-        parallel: Par::rayon(usize::try_from(request.threads).unwrap_or(1)),
-        report: GptqReport::default(),
+        settings: request.settings,
+        memory: request.memory,
+        work: Work {
+            units: request.units,
+            sweeps: request.settings.sweeps,
+            parallel: Par::rayon(usize::try_from(request.threads).unwrap_or(1)),
+        },
+        report: MethodReport::default(),
     };
     let failed = |source| MethodError::Write { path: request.output.to_owned(), source };
     let mut file = OpenOptions::new().write(true).open(request.output).map_err(failed)?;
@@ -156,24 +152,23 @@ fn run(
     }
     file.sync_all().map_err(failed)?;
     let mut report = sequence.report;
-    list_untouched(&draft, &plan, &mut report);
+    add_untouched(&draft, &plan, &mut report);
     Ok(report)
 }
 
 /// Adds the matrices that are in no group of the plan.
-fn list_untouched(draft: &GgufInput, plan: &GptqPlan, report: &mut GptqReport) {
+fn add_untouched(draft: &GgufInput, plan: &GptqPlan, report: &mut MethodReport) {
     for tensor in draft.tensors() {
-        let entry = &tensor.entry;
-        let is_listed = report.matrices.iter().any(|matrix| matrix.name == entry.name);
-        if is_listed || entry.format.block_weights() == 1 {
+        let name = &tensor.entry.name;
+        if plan.groups.iter().any(|group| group.weights.contains(name)) {
             continue;
         }
-        let reason = match plan.left.iter().find(|(name, _)| *name == entry.name) {
+        let reason = match plan.left.iter().find(|(left, _)| left == name) {
             Some((_, reason)) => reason,
-            None if entry.name.starts_with("blk.") => "the model multiplies nothing with it",
+            None if name.starts_with("blk.") => "the model multiplies nothing with it",
             None => "it belongs to no layer",
         };
-        report.matrices.push(MatrixReport::kept(entry, reason.to_owned()));
+        report.keep(&tensor.entry, None, reason.to_owned());
     }
 }
 

@@ -5,24 +5,21 @@
 //! and its matrices are stored, so that later groups see the change. Uses the plan, the two models, the Hessian and the
 //! tables; used by the entry point.
 
-use super::forward::{PartialForward, Probe, Stream};
+use super::forward::{PartialForward, Probe, TextStream};
 use super::hessian::{Moments, Original};
-use super::memory;
 use super::plan::{GptqPlan, Group};
 use super::solve::Work;
 use super::table::Table;
-use super::{GptqParameters, GptqReport, MatrixReport};
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::partial::{ProbeKind, Shown};
 use crate::engine::llama::tensors::Weights;
-use crate::experiment::calibration::Matching;
-use crate::quantize::{MethodError, fraction};
-use faer::Par;
+use crate::experiment::calibration::{GptqSettings, Matching};
+use crate::quantize::sums::runs;
+use crate::quantize::{MethodError, MethodReport, fraction};
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
-use std::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Sequence<'a> {
@@ -37,9 +34,11 @@ pub(super) struct Sequence<'a> {
     pub(super) made: PartialForward<'a>,
     /// Its weights.
     pub(super) weights: Weights<'a>,
-    pub(super) parameters: GptqParameters,
-    pub(super) parallel: Par,
-    pub(super) report: GptqReport,
+    pub(super) settings: GptqSettings,
+    /// Maximum size of the sums over inputs, bytes.
+    pub(super) memory: u64,
+    pub(super) work: Work,
+    pub(super) report: MethodReport,
 }
 
 /// Called with the fraction of a step that is done, from 0 to 1.
@@ -54,17 +53,15 @@ impl<'a> Sequence<'a> {
     ) -> Result<Vec<(String, Vec<u8>)>, MethodError> {
         let plan: &'a GptqPlan = self.plan;
         let group = &plan.groups[index];
-        let GptqParameters { settings, units, memory } = self.parameters;
-        let work = Work { units, sweeps: settings.sweeps };
         let mut tables = Vec::new();
         for name in &group.weights {
             let shape = (group.columns, group.matrices);
-            match Table::open(name, (self.source, self.draft), shape, (work, self.parallel)) {
+            match Table::open(name, (self.source, self.draft), shape) {
                 Ok(table) => tables.push(table),
                 Err(reason) => {
-                    let tensor = self.draft.find(name);
-                    let kept = tensor.map(|tensor| MatrixReport::kept(&tensor.entry, reason));
-                    self.report.matrices.extend(kept);
+                    if let Some(tensor) = self.draft.find(name) {
+                        self.report.keep(&tensor.entry, None, reason);
+                    }
                 }
             }
         }
@@ -73,26 +70,23 @@ impl<'a> Sequence<'a> {
         }
         let is_matched = self.original.is_some();
         let bytes = Moments::bytes(group.columns, is_matched, self.residual_width(group));
-        let ranges = memory::passes(group.matrices, bytes, memory);
-        for (pass, range) in ranges.iter().enumerate() {
-            let mut on_fraction = |part: f64| on_fraction(fraction(pass, part, ranges.len()));
+        let passes = runs(&vec![bytes; group.matrices], self.memory);
+        for (pass, range) in passes.iter().enumerate() {
+            let mut on_fraction = |part: f64| on_fraction(fraction(pass, part, passes.len()));
             // The original does not change, so its last pass goes on to the next group's cut.
-            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == ranges.len());
+            let next = plan.groups.get(index + 1).filter(|_| pass + 1 == passes.len());
             let next = next.map_or(group.cut, |next| next.cut);
             let moments = self.moments(group, range.clone(), next, &mut on_fraction)?;
             for (matrix, mut moments) in range.clone().zip(moments) {
-                let began = Instant::now();
-                let has_inputs = moments.tokens() > 0;
-                let hessian = has_inputs.then(|| moments.hessian(settings.damping)).flatten();
-                self.report.times.factors += began.elapsed();
+                let hessian = moments.hessian(self.settings.damping);
                 for table in &mut tables {
-                    table.store(matrix, &mut moments, hessian.as_ref(), &mut self.report.times);
+                    table.store(matrix, &mut moments, hessian.as_ref(), self.work);
                 }
             }
         }
         let mut replaced = Vec::new();
         for table in tables {
-            if let Some((name, bytes)) = table.finish(&mut self.report.matrices) {
+            if let Some((name, bytes)) = table.finish(&mut self.report) {
                 self.weights.write(&name, &bytes)?;
                 replaced.push((name, bytes));
             }
@@ -102,7 +96,7 @@ impl<'a> Sequence<'a> {
 
     /// Width of the residual stream that a group's product is added to, if it is to be corrected.
     fn residual_width(&self, group: &Group) -> Option<usize> {
-        let is_corrected = self.parameters.settings.matching == Matching::Stream;
+        let is_corrected = self.settings.matching == Matching::Stream;
         (is_corrected && !group.residuals.is_empty()).then_some(group.residual_width)
     }
 
@@ -119,7 +113,7 @@ impl<'a> Sequence<'a> {
         let is_matched = self.original.is_some();
         let mut moments: Vec<Moments> = matrices
             .clone()
-            .map(|_| Moments::new(group.columns, is_matched, width, self.parallel))
+            .map(|_| Moments::new(group.columns, is_matched, width, self.work.parallel))
             .collect();
         let mut wanted = vec![(group.step, ProbeKind::Input)];
         if width.is_some() {
@@ -131,11 +125,7 @@ impl<'a> Sequence<'a> {
         let mut pairs = Pairs::default();
         for first in (0..self.made.texts()).step_by(self.made.streams()) {
             on_fraction(fraction(first, 0.0, self.made.texts()));
-            let began = Instant::now();
-            let shown = self.read(first, &here, there.as_ref())?;
-            self.report.times.forward += began.elapsed();
-            let began = Instant::now();
-            for (made, original) in &shown {
+            for (made, original) in &self.read(first, &here, there.as_ref())? {
                 let drift = original.as_ref().filter(|_| width.is_some());
                 let drift = drift.map(|original| residual_drift(&original[1..], &made[1..]));
                 let (made, original) = (&made[0], original.as_ref().map(|shown| &shown[0]));
@@ -152,7 +142,6 @@ impl<'a> Sequence<'a> {
                     moments.add(&pairs.here, original);
                 }
             }
-            self.report.times.moments += began.elapsed();
         }
         self.made.advance(&here);
         if let (Some(original), Some(there)) = (&mut self.original, &there) {
@@ -170,7 +159,7 @@ impl<'a> Sequence<'a> {
     ) -> Result<Vec<ShownPair>, EngineError> {
         let originals = self.original.iter_mut().flat_map(|forward| forward.from(first)).map(Some);
         let originals = originals.chain(std::iter::repeat_with(|| None));
-        let read = |mut made: Stream<'_, '_>, original: Option<Stream<'_, '_>>| {
+        let read = |mut made: TextStream<'_, '_>, original: Option<TextStream<'_, '_>>| {
             let shown = made.read(here)?;
             let original = original.zip(there).map(|(mut stream, probe)| stream.read(probe));
             Ok((shown, original.transpose()?))

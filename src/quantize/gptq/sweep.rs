@@ -24,18 +24,13 @@ struct Own<const N: usize> {
     factor: Factor,
 }
 
-/// Sweeps over stored blocks. Returns the loss before and after.
-pub(super) fn improve<const N: usize>(
-    problem: &Problem<'_>,
-    work: Work,
-    bytes: &mut [u8],
-    parallel: Par,
-) -> (f64, f64) {
+/// Sweeps over stored blocks. Returns the loss after.
+pub(super) fn improve<const N: usize>(problem: &Problem<'_>, work: Work, bytes: &mut [u8]) -> f64 {
+    let parallel = work.parallel;
     let mut errors = problem.errors(bytes);
     let mut gradient = problem.gradient(&errors, parallel);
-    let before = inner(&errors, &gradient);
-    let mut loss = before;
-    let Some(owns) = own_metrics::<N>(problem) else { return (before, before) };
+    let mut loss = inner(&errors, &gradient);
+    let Some(owns) = own_metrics::<N>(problem) else { return loss };
     for _ in 0..work.sweeps {
         for from in (0..problem.columns).step_by(problem.chunk()) {
             let chunk = from..(from + problem.chunk()).min(problem.columns);
@@ -48,7 +43,7 @@ pub(super) fn improve<const N: usize>(
             break;
         }
     }
-    (before, loss)
+    loss
 }
 
 /// One per part; `None` if the Hessian is not positive definite there.

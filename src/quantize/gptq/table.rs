@@ -5,12 +5,9 @@
 use super::hessian::{Hessian, Moments};
 use super::layout::Layout;
 use super::solve::{self, Problem, Work};
-use super::{GptqTimes, MatrixOutcome, MatrixReport};
 use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
-use crate::quantize::shape;
-use faer::Par;
-use std::time::Instant;
+use crate::quantize::{MethodReport, shape};
 
 /// Most experts that a report lists by number.
 const LISTED: usize = 8;
@@ -26,14 +23,8 @@ pub(super) struct Table<'a> {
     draft: &'a InputTensor,
     layout: &'static Layout,
     matrices: usize,
-    work: Work,
-    parallel: Par,
     /// The draft's, replaced matrix by matrix.
     bytes: Vec<u8>,
-    /// Sums over the stored matrices: before, after the pass, after the sweeps.
-    losses: [f64; 3],
-    /// The largest.
-    damping: f64,
     stored: usize,
     kept: Vec<(usize, String)>,
 }
@@ -47,7 +38,6 @@ impl<'a> Table<'a> {
         name: &str,
         (source, draft): (&'a GgufInput, &'a GgufInput),
         (columns, matrices): (usize, usize),
-        (work, parallel): (Work, Par),
     ) -> Result<Self, String> {
         let missing = || "the file has no such tensor".to_owned();
         let tensor = draft.find(name).ok_or_else(missing)?;
@@ -55,7 +45,7 @@ impl<'a> Table<'a> {
         let format = tensor.entry.format;
         let layout = Layout::named(format.name())
             .ok_or_else(|| format!("GPTQ does not write the format {format}"))?;
-        let [stored_columns, _, stored_matrices] = shape(tensor);
+        let [stored_columns, _, stored_matrices] = shape(&tensor.entry);
         let is_matrix = tensor.entry.dimensions.len() > 1;
         if !is_matrix || (stored_columns, stored_matrices) != (columns, matrices) {
             return Err("it is used in another shape than it is stored in".to_owned());
@@ -66,11 +56,7 @@ impl<'a> Table<'a> {
             draft: tensor,
             layout,
             matrices,
-            work,
-            parallel,
             bytes: draft.bytes(tensor).to_vec(),
-            losses: [0.0; 3],
-            damping: 0.0,
             stored: 0,
             kept: Vec::new(),
         })
@@ -82,15 +68,16 @@ impl<'a> Table<'a> {
         matrix: usize,
         moments: &mut Moments,
         hessian: Option<&Hessian>,
-        times: &mut GptqTimes,
+        work: Work,
     ) {
-        if self.matrices > 1 && moments.tokens() < VECTORS_PER_COLUMN * moments.width() {
+        if self.matrices > 1 && moments.tokens < VECTORS_PER_COLUMN * moments.width {
             let reason = "the text routes fewer vectors to it than twice its columns";
             self.kept.push((matrix, reason.to_owned()));
             return;
         }
-        if let Err(reason) = self.solve(matrix, moments, hessian, times) {
-            self.kept.push((matrix, reason));
+        match self.solve(matrix, moments, hessian, work) {
+            Ok(()) => self.stored += 1,
+            Err(reason) => self.kept.push((matrix, reason)),
         }
     }
 
@@ -99,59 +86,32 @@ impl<'a> Table<'a> {
         matrix: usize,
         moments: &mut Moments,
         hessian: Option<&Hessian>,
-        times: &mut GptqTimes,
+        work: Work,
     ) -> Result<(), String> {
-        let hessian = hessian.ok_or("its inputs are all zero, or are not numbers")?;
-        let began = Instant::now();
-        let mut weights = Vec::new();
+        let Hessian { matrix: hessian, factor } =
+            hessian.ok_or("its inputs are all zero, or are not numbers")?;
         let length = self.source_bytes.len() / self.matrices;
         let bytes = &self.source_bytes[matrix * length..][..length];
-        blocks::dequantize(self.source.entry.format, bytes, &mut weights)
-            .map_err(|error| error.to_string())?;
-        let target = moments.target(&weights, hessian);
-        times.factors += began.elapsed();
-        let began = Instant::now();
-        let factor = &hessian.factor;
-        let problem = Problem {
-            layout: self.layout,
-            columns: factor.size,
-            target: &target,
-            hessian: &hessian.matrix,
-            factor,
-        };
+        let weights =
+            blocks::values(self.source.entry.format, bytes).map_err(|error| error.to_string())?;
+        let target = &moments.target(&weights, factor);
+        let (layout, columns) = (self.layout, factor.size);
+        let problem = Problem { layout, columns, target, hessian, factor };
         let length = self.bytes.len() / self.matrices;
         let stored = &mut self.bytes[matrix * length..][..length];
-        let before = solve::loss(&problem, stored, self.parallel);
-        let solution = solve::solve(&problem, self.work, self.parallel);
-        times.rows += began.elapsed();
-        if solution.loss >= before || solution.loss.is_nan() || before.is_nan() {
+        let before = solve::loss(&problem, stored, work.parallel);
+        let (bytes, loss) = solve::solve(&problem, work);
+        if loss >= before || loss.is_nan() || before.is_nan() {
             return Err("rounding with the importance matrix was no worse".to_owned());
         }
-        stored.copy_from_slice(&solution.bytes);
-        self.stored += 1;
-        self.damping = self.damping.max(hessian.damping);
-        let losses = [before, solution.passed_loss, solution.loss];
-        self.losses.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
+        stored.copy_from_slice(&bytes);
         Ok(())
     }
 
     /// Reports its matrices. Returns its name and bytes if any of them changed.
-    pub(super) fn finish(self, report: &mut Vec<MatrixReport>) -> Option<(String, Vec<u8>)> {
+    pub(super) fn finish(self, report: &mut MethodReport) -> Option<(String, Vec<u8>)> {
         let entry = &self.draft.entry;
-        let weights = entry.weights / self.matrices.max(1) as u64;
-        let mut add = |part: Option<String>, count: usize, outcome: MatrixOutcome| {
-            report.push(MatrixReport {
-                name: entry.name.clone(),
-                part,
-                format: entry.format,
-                weights: weights * count as u64,
-                outcome,
-            });
-        };
-        if self.stored > 0 {
-            let ([before, passed, after], damping) = (self.losses, self.damping);
-            add(None, self.stored, MatrixOutcome::Stored { before, passed, after, damping });
-        }
+        report.chosen += u64::from(self.stored > 0);
         let mut reasons: Vec<(String, Vec<usize>)> = Vec::new();
         for (matrix, reason) in self.kept {
             match reasons.iter_mut().find(|(other, _)| *other == reason) {
@@ -161,7 +121,7 @@ impl<'a> Table<'a> {
         }
         for (reason, kept) in reasons {
             let part = (kept.len() < self.matrices).then(|| numbers(&kept, self.matrices));
-            add(part, kept.len(), MatrixOutcome::Kept { reason });
+            report.keep(entry, part, reason);
         }
         (self.stored > 0).then(|| (entry.name.clone(), self.bytes))
     }

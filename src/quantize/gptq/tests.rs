@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::Model as _;
 use crate::engine::llama::partial::PartialContext;
 use crate::engine::llama::quantize::Rounding;
+use crate::model::artifact::KeptTensor;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, VOCABULARY};
 use crate::quantize::testing::{THREADS, divergence, importance_of, log_probabilities};
 use std::path::PathBuf;
@@ -50,17 +51,19 @@ impl Scene {
         output
     }
 
-    fn gptq(&self, output: &Path, parameters: GptqParameters) -> GptqReport {
-        self.gptq_by(output, parameters, THREADS)
+    fn gptq(&self, output: &Path) -> MethodReport {
+        self.gptq_by(output, THREADS, SUMS_BYTES)
     }
 
-    fn gptq_by(&self, output: &Path, parameters: GptqParameters, threads: u32) -> GptqReport {
+    fn gptq_by(&self, output: &Path, threads: u32, memory: u64) -> MethodReport {
         let request = GptqRequest {
             source: &self.source,
             output,
             text: CalibrationText { text: "", context: 96, chunks: None },
             threads,
-            parameters,
+            settings: GptqSettings::default(),
+            units: UNITS,
+            memory,
         };
         run(Backend::initialise(), &request, &self.calibration, |_| ()).unwrap()
     }
@@ -78,22 +81,13 @@ impl Scene {
     }
 }
 
-/// What was stored, by name.
-fn stored(report: &GptqReport) -> Vec<&str> {
-    let stored = report
-        .matrices
-        .iter()
-        .filter(|matrix| matches!(matrix.outcome, MatrixOutcome::Stored { .. }));
-    stored.map(|matrix| matrix.name.as_str()).collect()
-}
-
-/// Left as they were, with the reason.
-fn kept(report: &GptqReport) -> Vec<(&MatrixReport, &str)> {
-    let kept = report.matrices.iter().filter_map(|matrix| match &matrix.outcome {
-        MatrixOutcome::Kept { reason } => Some((matrix, reason.as_str())),
-        MatrixOutcome::Stored { .. } => None,
-    });
-    kept.collect()
+/// The tensors of layers that were stored, at least in part.
+fn stored(output: &Path, report: &MethodReport) -> Vec<String> {
+    let file = GgufInput::open(Backend::initialise(), output).unwrap();
+    let entries = file.tensors().iter().map(|tensor| &tensor.entry);
+    let quantized = entries.filter(|entry| entry.format.block_weights() > 1);
+    let names = quantized.map(|entry| entry.name.clone());
+    names.filter(|name| report.kept.iter().all(|kept| kept.tensor != *name)).collect()
 }
 
 fn named(name: &str) -> made_up::Architecture {
@@ -112,7 +106,7 @@ fn texts_side_by_side_make_the_same_file_as_one_after_the_other() {
     let scene = Scene::made_up(named("qwen3moe"), 5);
     let [alone, together] = [1, 3].map(|threads| {
         let output = scene.draft("Q4_0");
-        scene.gptq_by(&output, GptqParameters::default(), threads);
+        scene.gptq_by(&output, threads, SUMS_BYTES);
         std::fs::read(output).unwrap()
     });
     assert!(alone == together);
@@ -124,16 +118,16 @@ fn models_of_every_architecture_diverge_less_than_with_the_importance_matrix() {
         let scene = Scene::made_up(architecture, 8);
         let output = scene.draft("Q4_0");
         let before = scene.divergence(&output);
-        let report = scene.gptq(&output, GptqParameters::default());
+        let report = scene.gptq(&output);
         let after = scene.divergence(&output);
         assert!(after < 0.7 * before, "{}: {after} after {before}", architecture.name);
         // All products of all layers, the choice of experts aside, which is not rounded.
-        for (matrix, reason) in kept(&report) {
-            let name = matrix.name.as_str();
-            let expected = ["token_embd.weight", "output.weight"].contains(&name);
-            assert!(expected || matrix.format.name() == "F32", "{name}: {reason}");
+        for KeptTensor { tensor, reason, .. } in &report.kept {
+            let expected = ["token_embd.weight", "output.weight"].contains(&tensor.as_str());
+            assert!(expected, "{tensor}: {reason}");
         }
-        assert!(stored(&report).iter().any(|name| name.starts_with("blk.1.ffn_down")));
+        let stored = stored(&output, &report);
+        assert!(stored.iter().any(|name| name.starts_with("blk.1.ffn_down")));
     }
 }
 
@@ -143,23 +137,20 @@ fn experts_that_see_too_little_stay_and_the_report_says_which() {
     let output = scene.draft("Q4_0");
     let name = "blk.0.ffn_up_exps.weight";
     let before = matrices(&output, name, 3);
-    let report = scene.gptq(&output, GptqParameters::default());
+    let report = scene.gptq(&output);
     let after = matrices(&output, name, 3);
     // 192 tokens, two of three experts each: some see fewer than 2 · 64 vectors, some more.
-    let (left, reason) = kept(&report).into_iter().find(|(matrix, _)| matrix.name == name).unwrap();
-    assert_eq!(reason, "the text routes fewer vectors to it than twice its columns");
-    let part = left.part.as_deref().unwrap();
+    let left = report.kept.iter().find(|kept| kept.tensor.starts_with(name)).unwrap();
+    assert_eq!(left.reason, "the text routes fewer vectors to it than twice its columns");
+    let part = left.tensor.strip_prefix(name).unwrap().strip_prefix(": ").unwrap();
     let numbers = part.strip_prefix("matrices ").unwrap().strip_suffix(" of 3").unwrap();
     let numbers: Vec<usize> = numbers.split(", ").map(|number| number.parse().unwrap()).collect();
     for (matrix, (before, after)) in before.iter().zip(&after).enumerate() {
         assert_eq!(before == after, numbers.contains(&matrix), "matrix {matrix}, {part}");
     }
-    assert!(stored(&report).contains(&name) && !numbers.is_empty());
+    assert!(!numbers.is_empty());
     // 96 columns are too many for all of them.
-    let down = "blk.0.ffn_down_exps.weight";
-    assert!(!stored(&report).contains(&down));
-    let (all, _) = kept(&report).into_iter().find(|(matrix, _)| matrix.name == down).unwrap();
-    assert_eq!((all.part.as_deref(), all.weights), (None, 96 * 64 * 3));
+    assert!(report.kept.iter().any(|kept| kept.tensor == "blk.0.ffn_down_exps.weight"));
 }
 
 #[test]
@@ -168,8 +159,8 @@ fn in_several_passes_experts_become_what_they_become_in_one() {
     let draft = scene.draft("Q4_0");
     let output = scene.folder.path().join("passes.gguf");
     std::fs::copy(&draft, &output).unwrap();
-    scene.gptq(&draft, GptqParameters::default());
-    scene.gptq(&output, GptqParameters { memory: 1, ..GptqParameters::default() });
+    scene.gptq(&draft);
+    scene.gptq_by(&output, THREADS, 1);
     for name in ["blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"] {
         let (one, several) = (matrices(&draft, name, 3), matrices(&output, name, 3));
         assert!(one == several, "{name}");
@@ -194,10 +185,10 @@ fn the_demo_model_of_experts_diverges_less_than_with_the_importance_matrix() {
     let scene = Scene { folder: tempfile::tempdir().unwrap(), source, calibration, held_out };
     let output = scene.draft("Q4_0");
     let before = scene.divergence(&output);
-    let report = scene.gptq(&output, GptqParameters::default());
+    let report = scene.gptq(&output);
     let after = scene.divergence(&output);
     assert!(after < 0.7 * before, "{after} after {before}");
-    let experts = stored(&report).iter().filter(|name| name.contains("_exps")).count();
+    let experts = stored(&output, &report).iter().filter(|name| name.contains("_exps")).count();
     assert_eq!(experts, 2 * 3);
 }
 
@@ -214,7 +205,9 @@ fn a_model_that_is_no_decoder_is_refused() {
             chunks: None,
         },
         threads: THREADS,
-        parameters: GptqParameters::default(),
+        settings: GptqSettings::default(),
+        units: UNITS,
+        memory: SUMS_BYTES,
     };
     let error = quantize(Backend::initialise(), &request, |_| ()).unwrap_err();
     assert!(error.to_string().contains("this one is encoder-decoder"), "{error}");

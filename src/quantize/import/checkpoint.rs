@@ -2,8 +2,9 @@
 
 use super::config::read_json;
 use super::error::ImportError;
-use crate::engine::llama::mapped_file::MappedFile;
-use half::{bf16, f16};
+use super::float_weights;
+use crate::engine::llama::mapped_file;
+use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ const LENGTH_BYTES: usize = 8;
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
-struct Place {
+struct TensorPlace {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -25,8 +26,8 @@ struct Place {
 /// All tensors of a checkpoint, mapped.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    files: Vec<MappedFile>,
-    tensors: BTreeMap<String, Place>,
+    files: Vec<Mmap>,
+    tensors: BTreeMap<String, TensorPlace>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +64,7 @@ impl Checkpoint {
         if !index.exists() {
             return match find_single(folder) {
                 Some(path) => checkpoint.add(&path).map(|()| checkpoint),
-                None => Err(ImportError::NoWeights { path: folder.to_owned() }),
+                None => Err(ImportError::NoWeights(folder.to_owned())),
             };
         }
         let Index { weight_map } = read_json(&index)?;
@@ -84,7 +85,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: &Path) -> Result<(), ImportError> {
-        let map = MappedFile::open(path)
+        let map = mapped_file::map(path)
             .map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
         let wrong = |problem: String| ImportError::Safetensors { path: path.to_owned(), problem };
         // This checks that all offsets lie within the file and fit shapes and types.
@@ -93,7 +94,7 @@ impl Checkpoint {
         let data = LENGTH_BYTES + header;
         for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
-            let place = Place {
+            let place = TensorPlace {
                 file: self.files.len(),
                 dtype: info.dtype,
                 shape: info.shape.clone(),
@@ -114,7 +115,6 @@ impl Checkpoint {
     }
 
     /// Whether there is a tensor of this name.
-    #[must_use]
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -127,11 +127,11 @@ impl Checkpoint {
         self.place(name).map(|place| place.shape.as_slice())
     }
 
-    fn place(&self, name: &str) -> Result<&Place, ImportError> {
+    fn place(&self, name: &str) -> Result<&TensorPlace, ImportError> {
         self.tensors.get(name).ok_or_else(|| ImportError::tensor(name, "is missing"))
     }
 
-    fn bytes(&self, name: &str, place: &Place) -> Result<&[u8], ImportError> {
+    fn bytes(&self, name: &str, place: &TensorPlace) -> Result<&[u8], ImportError> {
         let file = self.files.get(place.file);
         file.and_then(|file| file.get(place.start..place.end))
             .ok_or_else(|| ImportError::tensor(name, "lies outside its file"))
@@ -171,17 +171,10 @@ impl Checkpoint {
     pub(crate) fn numbers(&self, name: &str) -> Result<Numbers, ImportError> {
         let place = self.place(name)?;
         let bytes = self.bytes(name, place)?;
-        let halves = || bytes.as_chunks::<2>().0.iter();
-        let values: Vec<f32> = match place.dtype {
-            Dtype::F16 => halves().map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
-            Dtype::BF16 => halves().map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
-            Dtype::F32 => {
-                bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
-            }
-            other => {
-                return Err(ImportError::tensor(name, format!("is {other:?}, no floating point")));
-            }
-        };
+        // The names of these types are ggml's.
+        let dtype = format!("{:?}", place.dtype);
+        let values = float_weights(bytes, &dtype)
+            .ok_or_else(|| ImportError::tensor(name, format!("is {dtype}, no floating point")))?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(ImportError::tensor(name, "holds values that are not finite"));
         }

@@ -27,16 +27,7 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
-    /// The name of the method in a file's metadata.
-    #[must_use]
-    pub fn method(self) -> &'static str {
-        match self {
-            Self::Gptq => "gptq-import",
-            Self::Awq => "awq-import",
-        }
-    }
-
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gptq => "gptq",
             Self::Awq => "awq",
@@ -101,7 +92,7 @@ impl Configuration {
             if path.exists() { read_json::<ModelFile>(&path)?.quantization_config } else { None };
         match written {
             Some(written) => Self::from_written(&written, kind, &path),
-            None => Err(ImportError::NoConfiguration { path: folder.to_owned() }),
+            None => Err(ImportError::NoConfiguration(folder.to_owned())),
         }
     }
 
@@ -191,24 +182,32 @@ impl Configuration {
                 )));
             }
         };
-        let version = match &written.version {
-            None | Some(serde_json::Value::Null) => "gemm".to_owned(),
-            Some(serde_json::Value::String(version)) => version.clone(),
-            Some(other) => other.to_string(),
-        };
         let packing = match kind {
-            CheckpointKind::Gptq => gptq_packing(written.checkpoint_format.as_deref()),
-            CheckpointKind::Awq => awq_packing(&version),
+            CheckpointKind::Gptq => match written.checkpoint_format.as_deref() {
+                None | Some("gptq") => Packing::GptqV1,
+                Some("gptq_v2") => Packing::GptqV2,
+                Some(other) => {
+                    return Err(unsupported(format!(
+                        "checkpoint_format = '{other}'; gptq and gptq_v2 are read"
+                    )));
+                }
+            },
+            CheckpointKind::Awq => {
+                let version = match &written.version {
+                    None | Some(serde_json::Value::Null) => "gemm".to_owned(),
+                    Some(serde_json::Value::String(version)) => version.clone(),
+                    Some(other) => other.to_string(),
+                };
+                match version.to_ascii_lowercase().as_str() {
+                    "gemm" => Packing::AwqGemm,
+                    "gemv" => Packing::AwqGemv,
+                    _ => {
+                        let what = format!("version = '{version}'; GEMM and GEMV are read");
+                        return Err(unsupported(what));
+                    }
+                }
+            }
         };
-        let packing = packing.ok_or_else(|| {
-            unsupported(match kind {
-                CheckpointKind::Gptq => format!(
-                    "checkpoint_format = '{}'; gptq and gptq_v2 are read",
-                    written.checkpoint_format.as_deref().unwrap_or_default()
-                ),
-                CheckpointKind::Awq => format!("version = '{version}'; GEMM and GEMV are read"),
-            })
-        })?;
         let is_empty = |value: &serde_json::Value| match value {
             serde_json::Value::Object(rules) => rules.is_empty(),
             value => value.is_null() || value == &serde_json::Value::Bool(false),
@@ -217,22 +216,6 @@ impl Configuration {
             && written.dynamic.as_ref().is_some_and(|dynamic| !is_empty(dynamic));
         let is_symmetric = kind == CheckpointKind::Awq && written.zero_point == Some(false);
         Ok(Self { packing, bits, group, is_dynamic, is_symmetric })
-    }
-}
-
-fn gptq_packing(format: Option<&str>) -> Option<Packing> {
-    match format {
-        None | Some("gptq") => Some(Packing::GptqV1),
-        Some("gptq_v2") => Some(Packing::GptqV2),
-        Some(_) => None,
-    }
-}
-
-fn awq_packing(version: &str) -> Option<Packing> {
-    match version.to_ascii_lowercase().as_str() {
-        "gemm" => Some(Packing::AwqGemm),
-        "gemv" => Some(Packing::AwqGemv),
-        _ => None,
     }
 }
 

@@ -24,12 +24,9 @@ pub enum ImportError {
     },
     /// The folder has no description of how it was quantized.
     #[error(
-        "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py", path.display()
+        "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py", .0.display()
     )]
-    NoConfiguration {
-        /// The folder.
-        path: PathBuf,
-    },
+    NoConfiguration(PathBuf),
     /// The folder was quantized in a way that is not read.
     #[error("{}: {what}", path.display())]
     Unsupported {
@@ -47,11 +44,8 @@ pub enum ImportError {
         problem: String,
     },
     /// There are no weights.
-    #[error("{} has neither model.safetensors nor model.safetensors.index.json", path.display())]
-    NoWeights {
-        /// The folder.
-        path: PathBuf,
-    },
+    #[error("{} has neither model.safetensors nor model.safetensors.index.json", .0.display())]
+    NoWeights(PathBuf),
     /// A tensor of the checkpoint is missing or not what it has to be.
     #[error("tensor '{name}' of the checkpoint {problem}")]
     Tensor {

@@ -21,11 +21,16 @@ pub use config::CheckpointKind;
 pub use error::ImportError;
 
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
 use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::model::gguf::GgmlType;
+use crate::model::quantization::FileType;
+use crate::quantize::shape;
+use crate::statistics::sample::to_f64;
 use checkpoint::Checkpoint;
 use config::Configuration;
 use half::{bf16, f16};
-use plan::{ImportPlan, Origin};
+use plan::{ImportPlan, TensorOrigin};
 use std::collections::BTreeMap;
 use std::path::Path;
 use unpack::{Layer, Module};
@@ -66,19 +71,17 @@ pub fn import(
     describe(&mut metadata, request, configuration, &origins)?;
     let plans: Vec<TensorPlan> = origins.iter().map(|(plan, _)| plan.clone()).collect();
     let mut output = GgufOutput::create(request.output, &metadata, &plans)?;
-    let count = origins.len().max(1);
     for (done, (tensor, (planned, origin))) in base.tensors().iter().zip(&origins).enumerate() {
         let original = base.bytes(tensor);
         let made = match origin {
-            Origin::Base => None,
-            Origin::Plain { name, heads, offset } => {
+            TensorOrigin::Base => None,
+            TensorOrigin::Plain { name, heads, offset } => {
                 Some(plain_bytes(&checkpoint, name, *heads, *offset, planned.format.name())?)
             }
-            Origin::Quantized { modules, storage, heads } => {
+            TensorOrigin::Quantized { modules, storage, heads } => {
                 let mut bytes = Vec::new();
                 let share = original.len() / modules.len().max(1);
-                let columns = planned.dimensions.first().copied().unwrap_or(0);
-                let columns = usize::try_from(columns).unwrap_or(0);
+                let [columns, ..] = shape(&tensor.entry);
                 for (expert, name) in modules.iter().enumerate() {
                     let configuration = configuration.of_module(&checkpoint, name, columns)?;
                     let module = Module { checkpoint: &checkpoint, configuration, name };
@@ -86,19 +89,13 @@ pub fn import(
                     let order = names::row_order(layer.shape.rows, *heads).unwrap_or_default();
                     let twin = original.get(expert * share..(expert + 1) * share);
                     check_resemblance(&layer, &order, twin, tensor.entry.format.name(), name)?;
-                    let stored = store::store(&layer, order.into_iter(), *storage);
-                    bytes.extend(stored.map_err(|wrong| {
-                        let problem =
-                            format!("has a scale in row {} that F16 cannot hold", wrong.row);
-                        ImportError::tensor(&format!("{name}.scales"), problem)
-                    })?);
+                    bytes.extend(store::store(&layer, name, &order, *storage)?);
                 }
                 Some(bytes)
             }
         };
         output.write_tensor(&planned.name, made.as_deref().unwrap_or(original))?;
-        #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-        progress((done + 1) as f64 / count as f64);
+        progress(to_f64(done + 1) / to_f64(origins.len()));
     }
     output.finish()?;
     Ok(note)
@@ -109,26 +106,25 @@ fn describe(
     metadata: &mut Metadata,
     request: &Import<'_>,
     configuration: Configuration,
-    origins: &[(TensorPlan, Origin)],
+    origins: &[(TensorPlan, TensorOrigin)],
 ) -> Result<(), ImportError> {
     let mut weights: BTreeMap<&str, u64> = BTreeMap::new();
     for (plan, origin) in origins {
-        if let Origin::Quantized { storage, .. } = origin {
+        if let TensorOrigin::Quantized { storage, .. } = origin {
             *weights.entry(storage.name()).or_default() += plan.dimensions.iter().product::<u64>();
         }
     }
     let most = weights.iter().max_by_key(|(_, weights)| **weights).map(|(name, _)| *name);
-    let file_type: Option<crate::model::quantization::FileType> =
-        most.and_then(|name| name.parse().ok());
-    if let Some(file_type) = file_type {
+    if let Some(file_type) = most.and_then(|name| name.parse::<FileType>().ok()) {
         metadata.set("general.file_type", MetadataValue::U32(file_type.number()))?;
     }
     // ggml's GGML_QNT_VERSION: the layout of blocks since 2023.
     metadata.set("general.quantization_version", MetadataValue::U32(2))?;
     let folder = request.checkpoint.file_name().unwrap_or_default().to_string_lossy();
     let group = configuration.group.and_then(|group| u32::try_from(group).ok()).unwrap_or(0);
+    let method = format!("{}-import", request.kind.name());
     for (key, value) in [
-        ("quantbench.method", MetadataValue::Text(request.kind.method())),
+        ("quantbench.method", MetadataValue::Text(&method)),
         ("quantbench.import.checkpoint", MetadataValue::Text(&folder)),
         ("quantbench.import.packing", MetadataValue::Text(configuration.packing.name())),
         ("quantbench.import.bits", MetadataValue::U32(configuration.bits)),
@@ -203,11 +199,7 @@ fn check_resemblance(
 
 /// The weights of a tensor that is stored in floating point.
 fn float_weights(bytes: &[u8], format: &str) -> Option<Vec<f32>> {
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    Some(match format {
-        "F32" => bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect(),
-        "F16" => halves().map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
-        "BF16" => halves().map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
-        _ => return None,
-    })
+    let format =
+        GgmlType::from_name(format).filter(|_| matches!(format, "F32" | "F16" | "BF16"))?;
+    blocks::values(format, bytes).ok()
 }

@@ -82,13 +82,11 @@ impl Architecture {
     }
 
     /// What the converter adds to a norm's weights.
-    #[must_use]
     pub(crate) fn norm_offset(&self) -> f32 {
         if self.name.starts_with("gemma") { 1.0 } else { 0.0 }
     }
 
     /// The place of a module; `None` for one that has none.
-    #[must_use]
     pub(crate) fn place(&self, module: &str) -> Option<Place> {
         let whole = |stem: &str| Some(Place { stem: stem.to_owned(), expert: None, heads: None });
         match module {
@@ -135,7 +133,6 @@ fn name_of(module: &str) -> Option<&'static str> {
 ///
 /// A checkpoint keeps the two halves of each rotary pair half a head apart, llama.cpp's `llama`
 /// architecture side by side. `None` when rows do not divide into heads of pairs.
-#[must_use]
 pub(crate) fn row_order(rows: usize, heads: Option<usize>) -> Option<Vec<usize>> {
     let Some(heads) = heads else { return Some((0..rows).collect()) };
     if !rows.is_multiple_of(2 * heads) {

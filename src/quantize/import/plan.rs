@@ -3,17 +3,18 @@
 use super::checkpoint::Checkpoint;
 use super::config::Configuration;
 use super::error::ImportError;
-use super::names::{Architecture, Place};
-use super::reading;
+use super::names::{Architecture, Place, row_order};
+use super::reading::Reading;
 use super::store::Storage;
 use super::unpack::Module;
 use crate::engine::llama::gguf_file::{GgufInput, TensorPlan};
 use crate::model::gguf::Tensor;
+use crate::quantize::shape as tensor_shape;
 use std::collections::BTreeMap;
 
 /// What a tensor is made from.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Origin {
+pub(crate) enum TensorOrigin {
     /// BASE, as it is.
     Base,
     /// Quantized modules: one, or one per expert.
@@ -40,7 +41,7 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct ImportPlan {
     /// One per tensor.
-    pub origins: Vec<(TensorPlan, Origin)>,
+    pub origins: Vec<(TensorPlan, TensorOrigin)>,
     /// How the checkpoint is packed, which its configuration may say wrongly.
     pub configuration: Configuration,
     /// What the user should know of that.
@@ -64,7 +65,8 @@ pub(crate) fn plan(
     if quantized.is_empty() {
         return Err(ImportError::tensor("*.qweight", "is missing: no module is quantized"));
     }
-    let (packing, note) = reading::packing(base, checkpoint, configuration, &quantized)?;
+    let reading = Reading { base, checkpoint, configuration, quantized: &quantized };
+    let (packing, note) = reading.packing()?;
     let configuration = Configuration { packing, ..configuration };
     let plain = plain_tensors(base, checkpoint, &architecture)?;
     let mut origins = Vec::with_capacity(base.tensors().len());
@@ -76,10 +78,10 @@ pub(crate) fn plan(
                 let (storage, heads) = check_modules(entry, modules, checkpoint, configuration)?;
                 planned.format = storage.format().unwrap_or(entry.format);
                 let modules = modules.values().map(|(name, _)| name.clone()).collect();
-                Origin::Quantized { modules, storage, heads }
+                TensorOrigin::Quantized { modules, storage, heads }
             }
             (None, Some(origin)) => origin.clone(),
-            (None, None) => Origin::Base,
+            (None, None) => TensorOrigin::Base,
         };
         origins.push((planned, origin));
     }
@@ -118,31 +120,25 @@ fn check_modules(
     checkpoint: &Checkpoint,
     configuration: Configuration,
 ) -> Result<(Storage, Option<usize>), ImportError> {
-    let mut dimensions = entry.dimensions.clone();
-    dimensions.resize(3, 1);
-    let experts = modules.len() as u64;
-    let complete = modules.keys().copied().eq(0..modules.len());
-    if !complete || experts != dimensions[2] {
-        return Err(ImportError::mismatch(
-            &entry.name,
-            format!("the checkpoint has {experts} of its {} experts", dimensions[2]),
-        ));
+    let [columns, rows, matrices] = tensor_shape(entry);
+    if !modules.keys().copied().eq(0..matrices) {
+        let problem = format!("the checkpoint has {} of its {matrices} experts", modules.len());
+        return Err(ImportError::mismatch(&entry.name, problem));
     }
     let mut storage: Option<Storage> = None;
     let mut heads = None;
-    let columns = usize::try_from(dimensions[0]).unwrap_or(0);
     for (name, place) in modules.values() {
         let configuration = configuration.of_module(checkpoint, name, columns)?;
         let module = Module { checkpoint, configuration, name };
         let shape = module.shape()?;
-        if [shape.columns as u64, shape.rows as u64] != dimensions[..2] {
+        if (shape.columns, shape.rows) != (columns, rows) {
             let problem = format!(
-                "it has {} columns and {} rows, '{}' has {} and {}",
-                shape.columns, shape.rows, entry.name, dimensions[0], dimensions[1]
+                "it has {} columns and {} rows, '{}' has {columns} and {rows}",
+                shape.columns, shape.rows, entry.name
             );
             return Err(ImportError::mismatch(name, problem));
         }
-        if super::names::row_order(shape.rows, place.heads).is_none() {
+        if row_order(shape.rows, place.heads).is_none() {
             let problem = format!("its {} rows do not divide into heads", shape.rows);
             return Err(ImportError::mismatch(name, problem));
         }
@@ -168,7 +164,7 @@ fn plain_tensors(
     base: &GgufInput,
     checkpoint: &Checkpoint,
     architecture: &Architecture,
-) -> Result<BTreeMap<String, Origin>, ImportError> {
+) -> Result<BTreeMap<String, TensorOrigin>, ImportError> {
     let mut found = BTreeMap::new();
     for name in checkpoint.names() {
         let Some((module, part)) = name.rsplit_once('.') else { continue };
@@ -179,10 +175,8 @@ fn plain_tensors(
             continue;
         }
         if place.expert.is_some() {
-            return Err(ImportError::mismatch(
-                name,
-                "an expert that is not quantized cannot be taken",
-            ));
+            let problem = "an expert that is not quantized cannot be taken";
+            return Err(ImportError::mismatch(name, problem));
         }
         let tensor = format!("{}.{part}", place.stem);
         let Some(own) = base.find(&tensor) else {
@@ -206,12 +200,15 @@ fn plain_tensors(
             return Err(ImportError::mismatch(name, problem));
         }
         let rows = shape.last().map_or(0, |&rows| usize::try_from(rows).unwrap_or(0));
-        if super::names::row_order(rows, place.heads).is_none() {
+        if row_order(rows, place.heads).is_none() {
             return Err(ImportError::mismatch(name, "its rows do not divide into heads"));
         }
         let is_norm = place.stem.ends_with("norm");
         let offset = if is_norm { architecture.norm_offset() } else { 0.0 };
-        found.insert(tensor, Origin::Plain { name: name.to_owned(), heads: place.heads, offset });
+        found.insert(
+            tensor,
+            TensorOrigin::Plain { name: name.to_owned(), heads: place.heads, offset },
+        );
     }
     Ok(found)
 }

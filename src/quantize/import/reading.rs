@@ -9,9 +9,10 @@ use super::checkpoint::Checkpoint;
 use super::config::Configuration;
 use super::error::ImportError;
 use super::plan::Modules;
-use super::unpack::{Module, Packing};
+use super::unpack::{Layer, Module, Packing};
 use super::{float_weights, names};
 use crate::engine::llama::gguf_file::GgufInput;
+use crate::quantize::shape;
 use std::collections::BTreeMap;
 
 /// Modules that are compared; a checkpoint is of one convention.
@@ -24,59 +25,68 @@ const FACTOR: f64 = 2.0;
 /// Mean distance from zero, in steps, that weights may have and one reading only leaves them with.
 const NEAR_ZERO: f64 = 0.25;
 
-/// The packing to read a checkpoint by, and a note if that is not what it says.
-pub(super) fn packing(
-    base: &GgufInput,
-    checkpoint: &Checkpoint,
-    configuration: Configuration,
-    quantized: &BTreeMap<String, Modules>,
-) -> Result<(Packing, Option<String>), ImportError> {
-    let labelled = configuration.packing;
-    let other = match labelled {
-        Packing::GptqV1 => Packing::GptqV2,
-        Packing::GptqV2 => Packing::GptqV1,
-        Packing::AwqGemm | Packing::AwqGemv => return Ok((labelled, None)),
-    };
-    let [own, others] = compare(base, checkpoint, configuration, quantized, other)?;
-    // Few bits may have all zero points beside the middle, so that a clear comparison counts first.
-    let evidence = if own.is_clear(&others) {
-        others.evidence_against(&own)
-    } else {
-        match symmetric(base, checkpoint, configuration, quantized)? {
+/// A checkpoint whose packing is to be found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub(super) base: &'a GgufInput,
+    pub(super) checkpoint: &'a Checkpoint,
+    /// What the checkpoint says of itself.
+    pub(super) configuration: Configuration,
+    /// The modules by the tensor of BASE that they belong into.
+    pub(super) quantized: &'a BTreeMap<String, Modules>,
+}
+
+impl<'a> Reading<'a> {
+    /// The packing to read a checkpoint by, and a note if that is not what it says.
+    pub(super) fn packing(self) -> Result<(Packing, Option<String>), ImportError> {
+        let labelled = self.configuration.packing;
+        let other = match labelled {
+            Packing::GptqV1 => Packing::GptqV2,
+            Packing::GptqV2 => Packing::GptqV1,
+            Packing::AwqGemm | Packing::AwqGemv => return Ok((labelled, None)),
+        };
+        let [own, others] = self.compare(other)?;
+        // Few bits may have all zero points beside the middle, so that a clear comparison counts first.
+        let symmetric = if own.is_clear(&others) { None } else { self.symmetric()? };
+        let evidence = match symmetric {
             Some(packing) if packing == labelled => None,
             Some(_) => Some("all of them are in the middle then".to_owned()),
             None => others.evidence_against(&own),
-        }
-    };
-    Ok(match evidence {
-        None => (labelled, None),
-        Some(evidence) => {
-            let note = format!(
-                "the zero points are read as those of {}, though the checkpoint says {}: {evidence}",
-                other.name(),
-                labelled.name()
-            );
-            (other, Some(note))
-        }
-    })
-}
+        };
+        let Some(evidence) = evidence else { return Ok((labelled, None)) };
+        let note = format!(
+            "the zero points are read as those of {}, though the checkpoint says {}: {evidence}",
+            other.name(),
+            labelled.name()
+        );
+        Ok((other, Some(note)))
+    }
 
-/// The reading that puts all zero points in the middle, if one does.
-fn symmetric(
-    base: &GgufInput,
-    checkpoint: &Checkpoint,
-    configuration: Configuration,
-    quantized: &BTreeMap<String, Modules>,
-) -> Result<Option<Packing>, ImportError> {
-    let mut readings = vec![Packing::GptqV1, Packing::GptqV2];
-    for (tensor, modules) in quantized {
-        for (name, _) in modules.values() {
-            let configuration = configuration.of_module(checkpoint, name, columns(base, tensor))?;
+    /// A module, read by a packing.
+    fn module(
+        self,
+        tensor: &str,
+        name: &'a str,
+        packing: Packing,
+    ) -> Result<Module<'a>, ImportError> {
+        let columns = self.base.find(tensor).map_or(0, |tensor| shape(&tensor.entry)[0]);
+        let configuration = self.configuration.of_module(self.checkpoint, name, columns)?;
+        let configuration = Configuration { packing, ..configuration };
+        Ok(Module { checkpoint: self.checkpoint, configuration, name })
+    }
+
+    /// The reading that puts all zero points in the middle, if one does.
+    fn symmetric(self) -> Result<Option<Packing>, ImportError> {
+        let mut readings = vec![Packing::GptqV1, Packing::GptqV2];
+        let modules = self
+            .quantized
+            .iter()
+            .flat_map(|(tensor, modules)| modules.values().map(move |(name, _)| (tensor, name)));
+        for (tensor, name) in modules {
             // What is stored, whatever it means.
-            let configuration = Configuration { packing: Packing::GptqV2, ..configuration };
-            let module = Module { checkpoint, configuration, name };
+            let module = self.module(tensor, name, Packing::GptqV2)?;
             let stored = module.zeros(module.shape()?)?;
-            let middle = 1_u16 << (configuration.bits - 1);
+            let middle = 1_u16 << (module.configuration.bits - 1);
             readings.retain(|reading| {
                 let expected = if *reading == Packing::GptqV1 { middle - 1 } else { middle };
                 stored.iter().all(|&zero| zero == expected)
@@ -85,13 +95,35 @@ fn symmetric(
                 return Ok(None);
             }
         }
+        Ok(readings.pop())
     }
-    Ok(readings.pop())
+
+    /// How well the labelled and the other reading fit some modules.
+    fn compare(self, other: Packing) -> Result<[ReadingFit; 2], ImportError> {
+        let mut fits = [ReadingFit::default(); 2];
+        let step = self.quantized.len().div_ceil(COMPARED).max(1);
+        for (tensor, modules) in self.quantized.iter().step_by(step) {
+            let Some((expert, (name, place))) = modules.first_key_value() else { continue };
+            let mut layer = self.module(tensor, name, self.configuration.packing)?.layer()?;
+            let other_zeros = self.module(tensor, name, other)?.zeros(layer.shape)?;
+            let order = names::row_order(layer.shape.rows, place.heads).unwrap_or_default();
+            let twin = self.base.find(tensor).and_then(|twin| {
+                let size = layer.shape.rows * layer.shape.columns;
+                let weights = float_weights(self.base.bytes(twin), twin.entry.format.name())?;
+                weights.get(expert * size..(expert + 1) * size).map(<[f32]>::to_vec)
+            });
+            for fit in &mut fits {
+                fit.add(&layer, &order, twin.as_deref());
+                layer.zeros.clone_from(&other_zeros);
+            }
+        }
+        Ok(fits)
+    }
 }
 
 /// How well a reading fits.
 #[derive(Debug, Clone, Copy, Default)]
-struct Fit {
+struct ReadingFit {
     /// Squared distance from BASE, in steps; of weights that BASE has in floating point.
     distance: f64,
     compared: u64,
@@ -100,7 +132,27 @@ struct Fit {
     weights: u64,
 }
 
-impl Fit {
+impl ReadingFit {
+    fn add(&mut self, layer: &Layer, order: &[usize], twin: Option<&[f32]>) {
+        let columns = layer.shape.columns;
+        for (at, &row) in order.iter().enumerate() {
+            for column in 0..columns {
+                let scale = layer.scales[row * layer.shape.groups() + column / layer.shape.group];
+                if scale == 0.0 {
+                    continue;
+                }
+                let steps = f64::from(layer.weight(row, column)) / f64::from(scale);
+                self.sum += steps;
+                self.weights += 1;
+                if let Some(twin) = twin {
+                    let own = f64::from(twin[at * columns + column]) / f64::from(scale);
+                    self.distance += (steps - own) * (steps - own);
+                    self.compared += 1;
+                }
+            }
+        }
+    }
+
     /// Whether one of two readings is far nearer to BASE.
     fn is_clear(&self, other: &Self) -> bool {
         let (least, most) = (self.distance.min(other.distance), self.distance.max(other.distance));
@@ -126,66 +178,4 @@ impl Fit {
             format!("the weights are around {own:.2} steps then, and around {others:.2} otherwise")
         })
     }
-}
-
-/// How well the labelled and the other reading fit some modules.
-fn compare(
-    base: &GgufInput,
-    checkpoint: &Checkpoint,
-    configuration: Configuration,
-    quantized: &BTreeMap<String, Modules>,
-    other: Packing,
-) -> Result<[Fit; 2], ImportError> {
-    let mut fits = [Fit::default(); 2];
-    let step = quantized.len().div_ceil(COMPARED).max(1);
-    for (tensor, modules) in quantized.iter().step_by(step) {
-        let Some((expert, (name, place))) = modules.first_key_value() else { continue };
-        let configuration = configuration.of_module(checkpoint, name, columns(base, tensor))?;
-        let mut layer = Module { checkpoint, configuration, name }.layer()?;
-        let reread = Module {
-            checkpoint,
-            configuration: Configuration { packing: other, ..configuration },
-            name,
-        };
-        let other_zeros = reread.zeros(layer.shape)?;
-        let order = names::row_order(layer.shape.rows, place.heads).unwrap_or_default();
-        let twin = base.find(tensor).and_then(|twin| {
-            let size = layer.shape.rows * layer.shape.columns;
-            let weights = float_weights(base.bytes(twin), twin.entry.format.name())?;
-            weights.get(expert * size..(expert + 1) * size).map(<[f32]>::to_vec)
-        });
-        for fit in &mut fits {
-            fit.add(&layer, &order, twin.as_deref());
-            layer.zeros.clone_from(&other_zeros);
-        }
-    }
-    Ok(fits)
-}
-
-impl Fit {
-    fn add(&mut self, layer: &super::unpack::Layer, order: &[usize], twin: Option<&[f32]>) {
-        let columns = layer.shape.columns;
-        for (at, &row) in order.iter().enumerate() {
-            for column in 0..columns {
-                let scale = layer.scales[row * layer.shape.groups() + column / layer.shape.group];
-                if scale == 0.0 {
-                    continue;
-                }
-                let steps = f64::from(layer.weight(row, column)) / f64::from(scale);
-                self.sum += steps;
-                self.weights += 1;
-                if let Some(twin) = twin {
-                    let own = f64::from(twin[at * columns + column]) / f64::from(scale);
-                    self.distance += (steps - own) * (steps - own);
-                    self.compared += 1;
-                }
-            }
-        }
-    }
-}
-
-/// Columns of a tensor of BASE.
-fn columns(base: &GgufInput, tensor: &str) -> usize {
-    let columns = base.find(tensor).and_then(|tensor| tensor.entry.dimensions.first().copied());
-    columns.and_then(|columns| usize::try_from(columns).ok()).unwrap_or(0)
 }

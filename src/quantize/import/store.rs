@@ -7,6 +7,7 @@
 //! | 128, 8 bits | `Q8_0`: d · q | none but the scale's in F16 |
 //! | any, 8 bits | `F16` | each weight's in F16 |
 
+use super::error::ImportError;
 use super::unpack::Layer;
 use crate::model::gguf::GgmlType;
 use half::f16;
@@ -29,7 +30,6 @@ pub(crate) enum Storage {
 
 impl Storage {
     /// What layers with these zero points can be stored as.
-    #[must_use]
     pub(crate) fn of(bits: u32, zeros: &[u16]) -> Self {
         if bits == 8 {
             return if zeros.iter().all(|&zero| zero == 128) { Self::Bytes } else { Self::Half };
@@ -41,7 +41,6 @@ impl Storage {
     }
 
     /// What can store both.
-    #[must_use]
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             // Experts of 4 and of 8 bits in one tensor.
@@ -51,7 +50,6 @@ impl Storage {
     }
 
     /// ggml's name.
-    #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Centred => "Q4_0",
@@ -62,32 +60,28 @@ impl Storage {
     }
 
     /// ggml's format.
-    #[must_use]
     pub(crate) fn format(self) -> Option<GgmlType> {
         GgmlType::from_name(self.name())
     }
 }
 
-/// Why a layer cannot be stored: `row` has a scale or minimum that F16 cannot hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutOfRange {
-    /// The row.
-    pub row: usize,
-}
-
-/// The layer's rows, in this order, as a GGUF stores them.
+/// The rows of a module's layer, in this order, as a GGUF stores them.
 ///
 /// # Errors
 /// When a scale or minimum does not fit into F16.
 pub(crate) fn store(
     layer: &Layer,
-    order: impl Iterator<Item = usize>,
+    module: &str,
+    order: &[usize],
     storage: Storage,
-) -> Result<Vec<u8>, OutOfRange> {
+) -> Result<Vec<u8>, ImportError> {
     let mut bytes = Vec::new();
-    for row in order {
+    for &row in order {
         for block in 0..layer.shape.columns / BLOCK {
-            put_block(&mut bytes, layer, row, block, storage).ok_or(OutOfRange { row })?;
+            put_block(&mut bytes, layer, row, block, storage).ok_or_else(|| {
+                let problem = format!("has a scale in row {row} that F16 cannot hold");
+                ImportError::tensor(&format!("{module}.scales"), problem)
+            })?;
         }
     }
     Ok(bytes)

@@ -34,7 +34,6 @@ pub(crate) enum Packing {
 
 impl Packing {
     /// Name in a file's metadata.
-    #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GptqV1 => "gptq",
@@ -47,7 +46,7 @@ impl Packing {
 
 /// Size of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct LayerShape {
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -56,9 +55,8 @@ pub(crate) struct Shape {
     pub group: usize,
 }
 
-impl Shape {
+impl LayerShape {
     /// Groups in a row.
-    #[must_use]
     pub(crate) fn groups(self) -> usize {
         self.columns.div_ceil(self.group)
     }
@@ -68,7 +66,7 @@ impl Shape {
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     /// Its size.
-    pub shape: Shape,
+    pub shape: LayerShape,
     /// One code per weight.
     pub codes: Vec<u8>,
     /// One scale per row and group.
@@ -79,7 +77,6 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// A weight: scale · (code − zero point).
-    #[must_use]
     pub(crate) fn weight(&self, row: usize, column: usize) -> f32 {
         let group = row * self.shape.groups() + column / self.shape.group;
         let code = f32::from(self.codes[row * self.shape.columns + column]);
@@ -111,7 +108,7 @@ impl Module<'_> {
     ///
     /// # Errors
     /// When there are no codes, or their shape is impossible.
-    pub(crate) fn shape(&self) -> Result<Shape, ImportError> {
+    pub(crate) fn shape(&self) -> Result<LayerShape, ImportError> {
         let name = self.part("qweight");
         let bits = self.configuration.bits as usize;
         let &[first, second] = self.checkpoint.shape(&name)? else {
@@ -128,7 +125,7 @@ impl Module<'_> {
         match sizes {
             Some((rows, columns)) if rows > 0 && columns > 0 && columns % 32 == 0 => {
                 let group = self.configuration.group.unwrap_or(columns).min(columns);
-                Ok(Shape { rows, columns, group })
+                Ok(LayerShape { rows, columns, group })
             }
             _ => Err(ImportError::tensor(
                 &name,
@@ -141,7 +138,7 @@ impl Module<'_> {
     ///
     /// # Errors
     /// When they are missing or of the wrong shape.
-    pub(crate) fn zeros(&self, shape: Shape) -> Result<Vec<u16>, ImportError> {
+    pub(crate) fn zeros(&self, shape: LayerShape) -> Result<Vec<u16>, ImportError> {
         let name = self.part("qzeros");
         if self.configuration.is_symmetric && !self.checkpoint.has(&name) {
             return Ok(vec![8; shape.rows * shape.groups()]);
@@ -158,6 +155,7 @@ impl Module<'_> {
             return Err(wrong_shape(&name, &packed.shape, shape));
         }
         let mask = (1_u32 << bits) - 1;
+        let less = u32::from(self.configuration.packing == Packing::GptqV1);
         let mut zeros = Vec::with_capacity(shape.rows * groups);
         for row in 0..shape.rows {
             for group in 0..groups {
@@ -170,39 +168,35 @@ impl Module<'_> {
                         field(|word| packed.words[row * packed.shape[1] + word], group, bits)
                     }
                 };
-                let zero = match self.configuration.packing {
-                    Packing::GptqV1 => (stored + 1) & mask,
-                    _ => stored,
-                };
-                zeros.push(u16::try_from(zero).unwrap_or(u16::MAX));
+                zeros.push(u16::try_from((stored + less) & mask).unwrap_or(u16::MAX));
             }
         }
         Ok(zeros)
     }
 
     /// Scales, row by row.
-    fn scales(&self, shape: Shape) -> Result<Vec<f32>, ImportError> {
+    fn scales(&self, shape: LayerShape) -> Result<Vec<f32>, ImportError> {
         let name = self.part("scales");
         let stored = self.checkpoint.numbers(&name)?;
         let groups = shape.groups();
-        let at: Box<dyn Fn(usize, usize) -> usize> = match *stored.shape.as_slice() {
-            [first, width] if self.is_gemv() && first == shape.rows && width >= groups => {
-                Box::new(move |row, group| row * width + group)
-            }
-            [first, second] if !self.is_gemv() && [first, second] == [groups, shape.rows] => {
-                Box::new(move |row, group| group * second + row)
-            }
-            _ => return Err(wrong_shape(&name, &stored.shape, shape)),
+        let fits = match stored.shape[..] {
+            [first, width] if self.is_gemv() => first == shape.rows && width >= groups,
+            _ => stored.shape == [groups, shape.rows],
         };
-        let rows = 0..shape.rows;
-        Ok(rows
-            .flat_map(|row| (0..groups).map(move |group| (row, group)))
-            .map(|(row, group)| stored.values[at(row, group)])
-            .collect())
+        if !fits {
+            return Err(wrong_shape(&name, &stored.shape, shape));
+        }
+        let width = stored.shape[1];
+        let at = |row: usize, group: usize| {
+            if self.is_gemv() { row * width + group } else { group * width + row }
+        };
+        let row = |row| (0..groups).map(move |group| (row, group));
+        let places = (0..shape.rows).flat_map(row);
+        Ok(places.map(|(row, group)| stored.values[at(row, group)]).collect())
     }
 
     /// Codes, row by row.
-    fn codes(&self, shape: Shape) -> Result<Vec<u8>, ImportError> {
+    fn codes(&self, shape: LayerShape) -> Result<Vec<u8>, ImportError> {
         let packed = self.checkpoint.words(&self.part("qweight"))?;
         let bits = self.configuration.bits;
         let mut codes = Vec::with_capacity(shape.rows * shape.columns);
@@ -240,7 +234,7 @@ impl Module<'_> {
     /// columns, so that only groups of neighbours can be stored. Another order of the columns could
     /// move into the layer before; but what attention and the residual stream share cannot be
     /// reordered for one reader, and a checkpoint in that order has it in all its layers.
-    fn check_order(&self, shape: Shape) -> Result<(), ImportError> {
+    fn check_order(&self, shape: LayerShape) -> Result<(), ImportError> {
         let name = self.part("g_idx");
         if !self.checkpoint.has(&name) {
             return Ok(());
@@ -271,7 +265,7 @@ impl Module<'_> {
     }
 }
 
-fn wrong_shape(name: &str, found: &[usize], shape: Shape) -> ImportError {
+fn wrong_shape(name: &str, found: &[usize], shape: LayerShape) -> ImportError {
     let problem = format!(
         "has the shape {found:?}, which does not fit {} rows of {} columns in groups of {}",
         shape.rows, shape.columns, shape.group

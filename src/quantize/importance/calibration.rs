@@ -7,14 +7,13 @@ use crate::engine::llama::backend::Backend;
 use crate::engine::llama::capture::CapturingContext;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::model::Model;
-use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _};
+use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _, streams};
 use crate::experiment::calibration::SHORTEST_CONTEXT;
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::cache::of_bytes;
 use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
 use crate::quantize::{Progress, layer_shapes};
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -77,7 +76,7 @@ pub fn calibrate(
     let tokens = request.text.tokens(backend, request.model)?;
     let length = request.text.chunk_length();
     let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
-    let plan = Plan::new(backend, request, all)?;
+    let plan = CalibrationPlan::new(backend, request, all)?;
     if on_progress(Progress::Memory(plan.memory(context))).is_break() {
         return Err(ImportanceError::Stopped);
     }
@@ -85,31 +84,27 @@ pub fn calibrate(
     let resumed = partial.matrix.chunks;
     if resumed < all {
         let model = Model::load(backend, request.model, &plan.settings, LoadExtent::Everything)?;
-        let start = || {
-            let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
-            Ok((context, Collector::new(request.output_weight)))
-        };
-        let mut early: BTreeMap<usize, ChunkSums> = BTreeMap::new();
-        let result = plan.streams.run(
+        let result = streams::run(
+            0..plan.streams.count,
             resumed as usize..all as usize,
-            start,
+            |_| {
+                let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
+                Ok((context, Collector::new(request.output_weight)))
+            },
             |(context, collector), chunk| {
                 context.evaluate(&tokens[chunk * length..][..length], collector)?;
                 Ok(collector.take())
             },
-            |chunk, sums| {
-                early.insert(chunk, sums);
-                while let Some(sums) = early.remove(&(partial.matrix.chunks as usize)) {
-                    add(&mut partial.matrix, sums)?;
-                    partial.save_periodically()?;
-                    let done = partial.matrix.chunks;
-                    let fraction = f64::from(done) / f64::from(all);
-                    let event = || Progress::Fraction(fraction, format!("chunk {done} of {all}"));
-                    if done < all && on_progress(event()).is_break() {
-                        return Err(ImportanceError::Stopped);
-                    }
+            |sums| {
+                add(&mut partial.matrix, sums)?;
+                partial.save_periodically()?;
+                let done = partial.matrix.chunks;
+                let fraction = f64::from(done) / f64::from(all);
+                let event = || Progress::Fraction(fraction, format!("chunk {done} of {all}"));
+                if done < all && on_progress(event()).is_break() {
+                    return Err(ImportanceError::Stopped);
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             },
         );
         if let Err(error) = result {
@@ -130,7 +125,7 @@ fn shape(context: u32) -> ContextShape {
 }
 
 /// How chunks are evaluated, and the memory that takes, from the model's metadata alone.
-struct Plan {
+struct CalibrationPlan {
     streams: Streams,
     settings: Settings,
     stream_bytes: u64,
@@ -139,7 +134,7 @@ struct Plan {
     weight_bytes: u64,
 }
 
-impl Plan {
+impl CalibrationPlan {
     fn new(
         backend: Backend,
         request: &CalibrationRequest<'_>,

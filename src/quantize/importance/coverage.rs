@@ -2,6 +2,7 @@
 
 use super::{ImportanceError, ImportanceMatrix, Sums};
 use crate::model::gguf::{Header, Tensor};
+use crate::quantize::shape;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -80,12 +81,10 @@ impl ImportanceMatrix {
         let tensors: HashMap<&str, &Tensor> =
             model.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let fits = |weight: &str, sums: &Sums<f32>| {
-            let tensor = tensors.get(weight);
             // A row of sums for each matrix of the weight.
-            tensor.is_some_and(|tensor| {
-                let matrices: u64 = tensor.dimensions.iter().skip(2).product();
-                let columns = tensor.dimensions.first().copied();
-                columns.map(|columns| columns * matrices) == Some(sums.squares.len() as u64)
+            tensors.get(weight).is_some_and(|tensor| {
+                let [columns, _, matrices] = shape(tensor);
+                columns * matrices == sums.squares.len()
             })
         };
         if let Some((weight, _)) = self.weights.iter().find(|(weight, sums)| !fits(weight, sums)) {

@@ -8,7 +8,9 @@
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::blocks;
-use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, Metadata, MetadataValue, TensorPlan};
+use crate::engine::llama::gguf_file::{
+    GgufInput, GgufOutput, InputTensor, Metadata, MetadataValue, TensorPlan,
+};
 use crate::model::cache::of_bytes;
 use crate::model::gguf::{GgmlType, Value};
 use std::collections::BTreeMap;
@@ -65,8 +67,10 @@ impl ImportanceMatrix {
             let Some(name) = tensor.entry.name.strip_suffix(SQUARES) else { continue };
             let counts = format!("{name}{COUNTS}");
             let counts = file.find(&counts).ok_or_else(|| wrong(format!("it has no {counts}")))?;
-            let values = |tensor| {
-                f32_values(&file, tensor).ok_or_else(|| wrong(format!("{name} is not in F32")))
+            let values = |tensor: &InputTensor| {
+                let values = blocks::values(tensor.entry.format, file.bytes(tensor)).ok();
+                let values = values.filter(|_| tensor.entry.format == GgmlType::F32);
+                values.ok_or_else(|| wrong(format!("{name} is not in F32")))
             };
             let (squares, counts) = (values(tensor)?, values(counts)?);
             if counts.is_empty() || !squares.len().is_multiple_of(counts.len()) {
@@ -167,18 +171,6 @@ fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
         TensorPlan { name: format!("{name}{suffix}"), dimensions, format: GgmlType::F32 }
     };
     [plan(SQUARES, sums.columns), plan(COUNTS, 1)]
-}
-
-fn f32_values(
-    file: &GgufInput,
-    tensor: &crate::engine::llama::gguf_file::InputTensor,
-) -> Option<Vec<f32>> {
-    if tensor.entry.format != GgmlType::F32 {
-        return None;
-    }
-    let mut values = Vec::new();
-    blocks::dequantize(tensor.entry.format, file.bytes(tensor), &mut values).ok()?;
-    Some(values)
 }
 
 /// The files that are written while a matrix is made.

@@ -3,7 +3,6 @@
 use super::ArchitecturesError;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::UseCase;
-use crate::experiment::workloads::SpeedTest;
 use crate::metrics::Aggregation;
 use crate::model::architecture::ArchitectureClass;
 use crate::report::text::sanitize;
@@ -16,7 +15,7 @@ use crate::workload::tasks::record::{TaskRecord, VisionRecord};
 use std::collections::BTreeMap;
 
 /// A class of architecture. What is built from several models is one too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Architecture {
     DecoderOnly,
     EncoderOnly,
@@ -24,26 +23,6 @@ pub(super) enum Architecture {
     MixtureOfExperts,
     RetrievalAugmented,
     MultiModal,
-}
-
-/// What a model is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    TextGeneration,
-    Classification,
-    QuestionAnswering,
-    Translation,
-    Summarization,
-    Retrieval,
-    ImageText,
-}
-
-/// What a model is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trait {
-    ContextLength,
-    InferenceSpeed,
-    MemoryUsage,
 }
 
 impl Architecture {
@@ -77,54 +56,12 @@ impl Architecture {
         }
     }
 
-    /// The class and use case that a task is an example of.
-    fn place_of(self, use_case: UseCase) -> (Self, Use) {
+    /// The class and use case that a task is an example of: answers from passages that were found are a
+    /// class's own way to answer.
+    fn place_of(self, use_case: UseCase) -> (Self, UseCase) {
         match use_case {
-            UseCase::TextGeneration => (self, Use::TextGeneration),
-            UseCase::Classification => (self, Use::Classification),
-            UseCase::QuestionAnswering => (self, Use::QuestionAnswering),
-            UseCase::Translation => (self, Use::Translation),
-            UseCase::Summarization => (self, Use::Summarization),
-            UseCase::Retrieval => (self, Use::Retrieval),
-            UseCase::Rag => (Self::RetrievalAugmented, Use::QuestionAnswering),
-            UseCase::ImageText => (self, Use::ImageText),
-        }
-    }
-}
-
-impl Use {
-    pub(super) const ALL: [Self; 7] = [
-        Self::TextGeneration,
-        Self::Classification,
-        Self::QuestionAnswering,
-        Self::Translation,
-        Self::Summarization,
-        Self::Retrieval,
-        Self::ImageText,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::TextGeneration => "text generation",
-            Self::Classification => "classification",
-            Self::QuestionAnswering => "question answering",
-            Self::Translation => "translation",
-            Self::Summarization => "summarization",
-            Self::Retrieval => "retrieval",
-            Self::ImageText => "image-text",
-        }
-    }
-}
-
-impl Trait {
-    pub(super) const ALL: [Self; 3] =
-        [Self::ContextLength, Self::InferenceSpeed, Self::MemoryUsage];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::ContextLength => "context length",
-            Self::InferenceSpeed => "inference speed",
-            Self::MemoryUsage => "memory usage",
+            UseCase::Rag => (Self::RetrievalAugmented, UseCase::QuestionAnswering),
+            use_case => (self, use_case),
         }
     }
 }
@@ -148,8 +85,9 @@ struct Model<'a> {
 
 /// The figures of a run by class of architecture.
 pub(super) struct Measured<'a> {
+    summary: &'a Summary,
     models: Vec<Model<'a>>,
-    uses: Vec<(Architecture, Use, Entry)>,
+    uses: BTreeMap<(Architecture, UseCase), Entry>,
 }
 
 impl<'a> Measured<'a> {
@@ -183,13 +121,13 @@ impl<'a> Measured<'a> {
             let variant = variant.unwrap_or("its reference").to_owned();
             return Err(ArchitecturesError::NoVariant { run: run.id.clone(), variant });
         }
-        let mut measured = Self { models, uses: Vec::new() };
+        let mut measured = Self { summary, models, uses: BTreeMap::new() };
         measured.find_uses(&experiment);
         Ok(measured)
     }
 
     fn find_uses(&mut self, experiment: &Experiment) {
-        let mut uses: Vec<(Architecture, Use, Entry)> = Vec::new();
+        let mut uses: BTreeMap<_, Entry> = BTreeMap::new();
         for model in &self.models {
             let position = experiment.models.iter().position(|it| it.name == model.trial.model);
             let plans = position.map(|it| experiment.workloads_of(it).tasks.as_slice());
@@ -198,7 +136,6 @@ impl<'a> Measured<'a> {
             };
             for task in &model.trial.tasks {
                 let Some(plan) = plan_of(task) else { continue };
-                let (architecture, use_case) = model.architecture.place_of(plan.use_case);
                 let Some(mut entry) = self.entry(model, task) else { continue };
                 if plan.use_case == UseCase::Rag {
                     let others = model.trial.tasks.iter().filter(|other| {
@@ -210,16 +147,16 @@ impl<'a> Measured<'a> {
                     let without = without.reduce(f64::max);
                     entry.text.extend(without.map(|it| format!(" ({it:.1} % without passages)")));
                 }
-                keep_better(&mut uses, architecture, use_case, entry);
+                let place = model.architecture.place_of(plan.use_case);
+                let kept = uses.entry(place).or_insert_with(|| entry.clone());
+                if kept.percent < entry.percent {
+                    *kept = entry;
+                }
             }
-            let perplexity = model.row.value(Metric::Perplexity);
-            let has_task = uses.iter().any(|(it, use_case, _)| {
-                *it == model.architecture && *use_case == Use::TextGeneration
-            });
-            if let (Some(perplexity), false) = (perplexity, has_task) {
+            if let Some(perplexity) = model.row.value(Metric::Perplexity) {
                 let text = format!("PPL {}{}", significant(perplexity, 3), self.whose(model));
-                let entry = Entry { text, percent: None };
-                uses.push((model.architecture, Use::TextGeneration, entry));
+                let place = (model.architecture, UseCase::TextGeneration);
+                uses.entry(place).or_insert(Entry { text, percent: None });
             }
         }
         self.uses = uses;
@@ -242,59 +179,43 @@ impl<'a> Measured<'a> {
     /// ` (chat)`, if a model's class has several.
     fn whose(&self, model: &Model<'_>) -> String {
         let of_class = self.models.iter().filter(|it| it.architecture == model.architecture);
-        if of_class.count() > 1 {
-            format!(" ({})", sanitize(&model.trial.model))
-        } else {
-            String::new()
-        }
+        let whose = (of_class.count() > 1).then(|| format!(" ({})", sanitize(&model.trial.model)));
+        whose.unwrap_or_default()
     }
 
     /// What was measured of a class in a use case.
-    pub(super) fn use_case(&self, architecture: Architecture, use_case: Use) -> Option<String> {
-        let found = self.uses.iter().find(|(it, of, _)| *it == architecture && *of == use_case);
-        found.map(|(_, _, entry)| entry.text.clone())
+    pub(super) fn use_case(&self, class: Architecture, use_case: UseCase) -> Option<String> {
+        self.uses.get(&(class, use_case)).map(|entry| entry.text.clone())
     }
 
-    fn of_class(&self, architecture: Architecture) -> impl Iterator<Item = &Model<'a>> {
-        self.models.iter().filter(move |model| model.architecture == architecture)
-    }
-
-    /// What was measured of a characteristic of a class.
-    pub(super) fn characteristic(
+    /// What is told of each model of a class.
+    fn of_class(
         &self,
-        architecture: Architecture,
-        characteristic: Trait,
+        class: Architecture,
+        told: impl Fn(&Model<'_>) -> Option<String>,
     ) -> Option<String> {
-        if architecture == Architecture::RetrievalAugmented {
-            return self.retrieval_augmented(characteristic);
-        }
-        let parts: Vec<String> = self
-            .of_class(architecture)
-            .filter_map(|model| {
-                let text = match characteristic {
-                    Trait::ContextLength => format!("{} tokens", model.facts.context_length),
-                    Trait::InferenceSpeed => {
-                        let parts: Vec<String> =
-                            speeds(model).into_iter().chain(vision(model)).collect();
-                        (!parts.is_empty()).then(|| parts.join("; "))?
-                    }
-                    Trait::MemoryUsage => memory(model)?,
-                };
-                Some(format!("{text}{}", self.whose(model)))
-            })
-            .collect();
-        (!parts.is_empty()).then(|| parts.join("; "))
+        let models = self.models.iter().filter(|model| model.architecture == class);
+        let told =
+            models.filter_map(|model| Some(format!("{}{}", told(model)?, self.whose(model))));
+        joined(told, "; ")
     }
 
-    /// Where the time of a question goes whose answer is looked up.
-    fn retrieval_augmented(&self, characteristic: Trait) -> Option<String> {
-        if characteristic != Trait::InferenceSpeed {
-            return None;
+    pub(super) fn context(&self, class: Architecture) -> Option<String> {
+        self.of_class(class, |model| Some(format!("{} tokens", model.facts.context_length)))
+    }
+
+    /// Throughput and the times of seeing; of a class that looks its answers up, where the time of a question
+    /// goes.
+    pub(super) fn speed(&self, class: Architecture) -> Option<String> {
+        if class != Architecture::RetrievalAugmented {
+            let told = |model: &Model<'_>| {
+                joined(self.speeds(model).into_iter().chain(vision(model)), "; ")
+            };
+            return self.of_class(class, told);
         }
         let mut tasks = self.models.iter().flat_map(|model| &model.trial.tasks);
         let found = tasks.find_map(|task| task.retrieval.filter(|it| it.seconds.prefill > 0.0));
         let seconds = found?.seconds;
-        let ms = |seconds: f64| significant(seconds * 1e3, 2);
         let total = seconds.embedding + seconds.search + seconds.prefill + seconds.generation;
         Some(format!(
             "{} ms a question: {} embedding, {} search, {} prefill, {} generation",
@@ -305,42 +226,32 @@ impl<'a> Measured<'a> {
             ms(seconds.generation)
         ))
     }
-}
 
-/// Keeps the better of two entries of a use case.
-fn keep_better(
-    uses: &mut Vec<(Architecture, Use, Entry)>,
-    architecture: Architecture,
-    use_case: Use,
-    entry: Entry,
-) {
-    match uses.iter_mut().find(|(it, of, _)| *it == architecture && *of == use_case) {
-        Some((_, _, kept)) if kept.percent < entry.percent => *kept = entry,
-        Some(_) => {}
-        None => uses.push((architecture, use_case, entry)),
+    pub(super) fn memory(&self, class: Architecture) -> Option<String> {
+        self.of_class(class, memory)
+    }
+
+    /// `pp256 12300 t/s, tg32 3210 t/s`: the tests without depth.
+    fn speeds(&self, model: &Model<'_>) -> Option<String> {
+        let told = self.summary.metrics.iter().filter_map(|&metric| match metric {
+            Metric::Speed(test) if test.depth == 0 => {
+                let speed = significant(model.row.value(metric)?, 3);
+                Some(format!("{test} {speed} {}", test.unit().short()))
+            }
+            _ => None,
+        });
+        joined(told, ", ")
     }
 }
 
-/// The throughput tests of a model without depth, in order.
-fn tests(model: &Model<'_>) -> Vec<SpeedTest> {
-    let mut tests: BTreeMap<usize, SpeedTest> = BTreeMap::new();
-    let measured = model.trial.visits.iter().flat_map(|visit| visit.speed.iter().enumerate());
-    for (position, record) in measured.filter(|(_, record)| record.test.depth == 0) {
-        tests.entry(position).or_insert(record.test);
-    }
-    tests.into_values().collect()
+/// `None` of nothing.
+fn joined(parts: impl IntoIterator<Item = String>, separator: &str) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().collect();
+    (!parts.is_empty()).then(|| parts.join(separator))
 }
 
-/// `pp256 12300 t/s, tg32 3210 t/s`.
-fn speeds(model: &Model<'_>) -> Option<String> {
-    let parts: Vec<String> = tests(model)
-        .into_iter()
-        .filter_map(|test| {
-            let speed = model.row.value(Metric::Speed(test))?;
-            Some(format!("{test} {} {}", significant(speed, 3), test.unit().short()))
-        })
-        .collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
+fn ms(seconds: f64) -> String {
+    significant(seconds * 1e3, 2)
 }
 
 /// What seeing took the model in its first task with pictures.
@@ -351,7 +262,6 @@ fn vision_of(model: &Model<'_>) -> Option<VisionRecord> {
 /// `3.1 ms to encode a picture, then 12 ms to read a question and 40 ms to answer`.
 fn vision(model: &Model<'_>) -> Option<String> {
     let seconds = vision_of(model)?.seconds;
-    let ms = |seconds: f64| significant(seconds * 1e3, 2);
     Some(format!(
         "{} ms to encode a picture, then {} ms to read a question and {} ms to answer",
         ms(seconds.encoding),
@@ -377,7 +287,7 @@ fn memory(model: &Model<'_>) -> Option<String> {
     }
     let projector = vision_of(model).filter(|vision| vision.projector_bytes > 0);
     parts.extend(projector.map(|it| format!("projector {}", format_bytes(it.projector_bytes))));
-    (!parts.is_empty()).then(|| parts.join(", "))
+    joined(parts, ", ")
 }
 
 #[expect(

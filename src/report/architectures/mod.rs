@@ -8,9 +8,13 @@ mod measured;
 mod tests;
 
 use super::header::header;
+use super::markdown;
+use super::table::{Align, Column, Group};
+use crate::experiment::tasks::UseCase;
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
-use measured::{Architecture, Measured, Trait, Use};
+use measured::{Architecture, Measured};
+use strum::VariantArray as _;
 
 /// Why the comparison cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,9 @@ pub enum ArchitecturesError {
     },
 }
 
+/// What a run tells of a class.
+type Told<'a> = fn(&Measured<'a>, Architecture) -> Option<String>;
+
 /// The comparison in Markdown, of the variant labelled so in every model, or of the references.
 ///
 /// # Errors
@@ -46,12 +53,14 @@ pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, Architec
     let which =
         variant.map_or("the references".to_owned(), |label| format!("the {label} variants"));
     lines.push(format!("Figures of {which}; behind a figure the model, if its class has several."));
-    let uses = table(Use::ALL.map(|it| (it, it.name())), |architecture, use_case| {
-        measured.use_case(architecture, use_case)
-    });
-    let traits = table(Trait::ALL.map(|it| (it, it.name())), |architecture, characteristic| {
-        measured.characteristic(architecture, characteristic)
-    });
+    let uses: Vec<(&str, UseCase)> = UseCase::VARIANTS.iter().map(|&it| (it.into(), it)).collect();
+    let uses = table(&uses, |class, use_case| measured.use_case(class, use_case));
+    let traits: [(&str, Told<'_>); 3] = [
+        ("context length", Measured::context),
+        ("inference speed", Measured::speed),
+        ("memory usage", Measured::memory),
+    ];
+    let traits = table(&traits, |class, told| told(&measured, class));
     for table in [uses, traits].into_iter().filter(|table| !table.is_empty()) {
         lines.push(String::new());
         lines.extend(table);
@@ -60,27 +69,23 @@ pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, Architec
 }
 
 /// A table of what was measured: classes and columns of which nothing was are left out.
-fn table<T: Copy, const N: usize>(
-    columns: [(T, &str); N],
+fn table<T: Copy>(
+    columns: &[(&str, T)],
     figure: impl Fn(Architecture, T) -> Option<String>,
 ) -> Vec<String> {
-    let measured = |column: T| Architecture::ALL.iter().any(|&it| figure(it, column).is_some());
-    let columns: Vec<(T, &str)> =
-        columns.into_iter().filter(|&(column, _)| measured(column)).collect();
-    if columns.is_empty() {
-        return Vec::new();
-    }
-    let names: Vec<&str> = columns.iter().map(|&(_, name)| name).collect();
-    let rule = vec!["---"; names.len() + 1].join(" | ");
-    let mut lines =
-        vec![format!("| architecture | {} |", names.join(" | ")), format!("| {rule} |")];
-    for architecture in Architecture::ALL {
-        let cells: Vec<Option<String>> =
-            columns.iter().map(|&(column, _)| figure(architecture, column)).collect();
-        if cells.iter().any(Option::is_some) {
-            let cells: Vec<String> = cells.into_iter().map(Option::unwrap_or_default).collect();
-            lines.push(format!("| {} | {} |", architecture.name(), cells.join(" | ")));
+    let is_measured =
+        |class: &Architecture| columns.iter().any(|&(_, it)| figure(*class, it).is_some());
+    let classes: Vec<Architecture> = Architecture::ALL.into_iter().filter(is_measured).collect();
+    let names = classes.iter().map(|class| Some(class.name().to_owned())).collect();
+    let mut shown = vec![Column::of_words("architecture", Align::Left, names)];
+    for &(name, column) in columns {
+        let figures: Vec<_> = classes.iter().map(|&class| figure(class, column)).collect();
+        if figures.iter().any(Option::is_some) {
+            shown.push(Column::of_words(name, Align::Left, figures));
         }
     }
-    lines
+    if shown.len() == 1 {
+        return Vec::new();
+    }
+    markdown::draw(&shown, &Group { heading: String::new(), rows: (0..classes.len()).collect() })
 }

@@ -6,23 +6,23 @@ use crate::results::made_up::MadeUp;
 #[test]
 fn a_table_has_what_was_measured_and_no_more() {
     let columns = [
-        (Use::TextGeneration, "writes"),
-        (Use::Retrieval, "finds"),
-        (Use::Translation, "translates"),
+        ("writes", UseCase::TextGeneration),
+        ("finds", UseCase::Retrieval),
+        ("translates", UseCase::Translation),
     ];
     let figure = |architecture, use_case| match (architecture, use_case) {
-        (Architecture::EncoderOnly, Use::Retrieval) => Some("96.5 % hit@1".to_owned()),
-        (Architecture::DecoderOnly, Use::TextGeneration) => Some("PPL 9.67".to_owned()),
+        (Architecture::EncoderOnly, UseCase::Retrieval) => Some("96.5 % hit@1".to_owned()),
+        (Architecture::DecoderOnly, UseCase::TextGeneration) => Some("PPL 9.67".to_owned()),
         _ => None,
     };
     let expected = [
         "| architecture | writes | finds |",
-        "| --- | --- | --- |",
+        "| :-- | :-- | :-- |",
         "| decoder-only | PPL 9.67 |  |",
         "| encoder-only |  | 96.5 % hit@1 |",
     ];
-    assert_eq!(table(columns, figure), expected);
-    assert_eq!(table(columns, |_, _| None), [""; 0]);
+    assert_eq!(table(&columns, figure), expected);
+    assert_eq!(table(&columns, |_, _| None), [""; 0]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use crate::report::{Format, RenderOptions, render};
 use crate::results::made_up::{LADDER, MadeUp};
 use crate::results::record::{RunRecord, TrialRecord};
+use clap::ValueEnum;
 use serde_json::Value;
 
 /// Two variants, one round, two prompts: small enough to read as JSON.
@@ -86,16 +87,23 @@ fn markdown() {
 }
 
 #[test]
-fn csv() {
-    insta::assert_snapshot!(show(Format::Csv, &small(), 100));
+fn every_format_shows_a_small_run() {
+    for format in Format::value_variants() {
+        let name = format.to_possible_value().unwrap().get_name().replace('-', "_");
+        insta::assert_snapshot!(format!("format_{name}"), show(*format, &small(), 100));
+    }
 }
 
 #[test]
-fn json() {
-    let text = show(Format::Json, &small(), 100);
-    let (run, summary) = text.split_at(text.find("  \"summary\"").unwrap());
-    insta::assert_snapshot!("json_run", run);
-    insta::assert_snapshot!("json_summary", summary);
+fn every_format_shows_every_run_in_lines() {
+    for (what, run) in all_runs() {
+        for format in Format::value_variants() {
+            let text = show(*format, &run, 100);
+            let is_whole = text.is_empty() || (text.ends_with('\n') && !text.ends_with("\n\n"));
+            assert!(is_whole, "{what} in {format:?}");
+            assert!(!text.contains('\u{1b}'), "{what} in {format:?}");
+        }
+    }
 }
 
 #[test]

@@ -4,17 +4,18 @@
 //! reads the same pieces and is made to write those answers; at each token its distribution is
 //! compared with the reference's, as `quality` does along a text.
 
-use super::reference_file::{ReferenceFile, ShelfError};
-use super::{EncoderQualityError, longest, pieces};
+use super::reference_file::ReferenceFile;
+use super::{longest, pieces};
 use crate::engine::Model;
-use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
+use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
+use crate::workload::batched::BatchedContext;
 use crate::workload::divergence::{Scores, TokenScore};
-use crate::workload::measured::{Quality, ReferenceStore};
+use crate::workload::measured::ReferenceStore;
 use crate::workload::quality::scoring::{score_against, score_in_place};
-use crate::workload::quality::{QualityRequest, QualityRun, Reference};
-use crate::workload::seq2seq::SequenceToSequence;
+use crate::workload::quality::{QualityError, QualityRun, Reference, QualityRequest};
+use crate::workload::reference::mismatch;
 use std::time::Instant;
 
 /// Tokens of an answer at most.
@@ -24,69 +25,53 @@ const LONGEST_ANSWER: u32 = 64;
 /// reference's answers and compares the probabilities.
 ///
 /// # Errors
-/// See [`EncoderQualityError`].
+/// See [`QualityError`].
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
     request: &QualityRequest<'_>,
     progress: Progress<'_>,
-) -> Result<QualityRun, EncoderQualityError> {
+) -> Result<QualityRun, QualityError> {
     let (pieces, available) = pieces(model, request)?;
-    let mut writer = SequenceToSequence::new(model, settings, longest(&pieces), LONGEST_ANSWER)?;
-    let memory: Vec<BufferMemory> = writer.memory();
+    let writer = BatchedContext::for_source(model, settings, longest(&pieces), LONGEST_ANSWER)?;
+    let memory = writer.context.memory();
     let start = Instant::now();
     let vocabulary = model.vocabulary_size();
-    let mut comparison = Comparison { writer: &mut writer, vocabulary, scores: Scores::default() };
-    let (store, stopped_early) = match request.reference {
-        Reference::None => {
-            comparison.answer_all(&pieces, 0, progress)?;
-            (None, false)
+    let mut comparison = Comparison { writer, vocabulary, scores: Scores::default() };
+    let (mut reference_store, mut stopped_early) = (None, false);
+    match request.reference {
+        Reference::None => drop(comparison.answer_all(&pieces, 0, progress)?),
+        Reference::Write { path, budget_bytes } => {
+            let reference_file = comparison.answer_all(&pieces, budget_bytes, progress)?;
+            reference_file.write(path)?;
+            let bytes = reference_file.bytes();
+            reference_store = Some(ReferenceStore { bytes, top_k: None, kld_error_bound: 0.0 });
         }
-        Reference::Write { file, budget_bytes } => {
-            let reference_file = comparison.answer_all(&pieces, *budget_bytes, progress)?;
-            reference_file.write(&file.path)?;
-            let store =
-                ReferenceStore { bytes: reference_file.bytes(), top_k: None, kld_error_bound: 0.0 };
-            (Some(store), false)
-        }
-        Reference::Read { file } => {
-            let path = &file.path;
+        Reference::Read { path } => {
             let reference_file = ReferenceFile::read(path, vocabulary)?;
             let needed: usize = reference_file.tokens.iter().map(Vec::len).sum();
             if reference_file.tokens.len() > pieces.len()
                 || needed * vocabulary != reference_file.rows.len()
             {
-                let reason = "the reference answered another text";
-                return Err(ShelfError::Mismatch { path: path.clone(), reason }.into());
+                return Err(mismatch(path, "the reference answered another text").into());
             }
-            let stopped =
+            stopped_early =
                 comparison.compare(&pieces, &reference_file, request.precision, progress)?;
-            (None, stopped)
         }
-    };
-    let scores = comparison.scores;
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let quality = Quality {
-        perplexity: scores.perplexity(),
-        context: 0,
-        chunks: count(scores.chunk_nll().len()),
-        chunks_available: count(available),
-        scored_tokens: scores.tokens(),
-        chunk_nll: scores.chunk_nll().to_vec(),
-        seconds: start.elapsed().as_secs_f64(),
-        divergence: scores.divergence(stopped_early),
-        reference_store: store,
-    };
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let mut quality = comparison.scores.quality(available, stopped_early, seconds);
+    quality.reference_store = reference_store;
     Ok(QualityRun { quality, memory })
 }
 
-struct Comparison<'a, 'model> {
-    writer: &'a mut SequenceToSequence<'model>,
+struct Comparison<'model> {
+    writer: BatchedContext<'model>,
     vocabulary: usize,
     scores: Scores,
 }
 
-impl Comparison<'_, '_> {
+impl Comparison<'_> {
     /// Answers pieces and scores the answers, as many of them as there is room for their
     /// log-probabilities; 0 keeps none and answers all.
     fn answer_all(
@@ -94,7 +79,7 @@ impl Comparison<'_, '_> {
         pieces: &[Vec<i32>],
         budget_bytes: u64,
         progress: Progress<'_>,
-    ) -> Result<ReferenceFile, EncoderQualityError> {
+    ) -> Result<ReferenceFile, QualityError> {
         let mut reference_file =
             ReferenceFile { width: self.vocabulary, ..ReferenceFile::default() };
         for (index, piece) in pieces.iter().enumerate() {
@@ -110,7 +95,7 @@ impl Comparison<'_, '_> {
                 reference_file.rows.append(&mut rows);
             }
             reference_file.tokens.push(answer);
-            tell(progress, index + 1, pieces.len());
+            progress(to_f64(index + 1) / to_f64(pieces.len()), "");
             let enough =
                 reference_file.bytes() + u64::from(LONGEST_ANSWER) * self.vocabulary as u64 * 4;
             if budget_bytes > 0 && enough > budget_bytes {
@@ -128,7 +113,7 @@ impl Comparison<'_, '_> {
         reference_file: &ReferenceFile,
         precision: Option<f64>,
         progress: Progress<'_>,
-    ) -> Result<bool, EncoderQualityError> {
+    ) -> Result<bool, QualityError> {
         let mut reference = reference_file.rows.chunks_exact(self.vocabulary.max(1));
         for (index, (piece, answer)) in pieces.iter().zip(&reference_file.tokens).enumerate() {
             let rows = self.writer.logits_of(piece, answer)?;
@@ -139,25 +124,20 @@ impl Comparison<'_, '_> {
                 .map(|((row, &token), reference)| score_against(row, token, reference))
                 .collect();
             self.add(index, &scores)?;
-            tell(progress, index + 1, reference_file.tokens.len());
-            let precise = precision.is_some_and(|precision| self.scores.is_precise(precision));
-            if precise && index + 1 < reference_file.tokens.len() {
+            progress(to_f64(index + 1) / to_f64(reference_file.tokens.len()), "");
+            let is_precise = precision.is_some_and(|precision| self.scores.is_precise(precision));
+            if is_precise && index + 1 < reference_file.tokens.len() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn add(&mut self, piece: usize, scores: &[TokenScore]) -> Result<(), EncoderQualityError> {
+    fn add(&mut self, piece: usize, scores: &[TokenScore]) -> Result<(), QualityError> {
         if scores.iter().any(|score| score.nll.is_nan()) {
-            return Err(EncoderQualityError::NotANumber { piece: piece + 1 });
+            return Err(QualityError::NotANumber { part: "piece", number: piece + 1 });
         }
         self.scores.add_chunk(scores);
         Ok(())
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-fn tell(progress: Progress<'_>, done: usize, all: usize) {
-    progress(done as f64 / all as f64, "");
 }

@@ -1,15 +1,16 @@
 //! How alike the embeddings of a variant and of the reference are.
 
-use super::reference_file::{ReferenceFile, ShelfError};
-use super::{EncoderQualityError, longest, pieces};
+use super::reference_file::ReferenceFile;
+use super::{longest, pieces};
 use crate::engine::Model;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
-use crate::statistics::sample::Sample;
+use crate::statistics::sample::{Sample, to_f64};
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
 use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
-use crate::workload::quality::{QualityRequest, Reference};
+use crate::workload::quality::{QualityError, Reference, QualityRequest};
+use crate::workload::reference::mismatch;
 use std::time::Instant;
 
 /// The figures, and the memory that the context took.
@@ -24,38 +25,35 @@ pub struct EmbeddingQualityRun {
 /// Embeds the pieces of the text, and keeps the embeddings or compares them with the reference's.
 ///
 /// # Errors
-/// See [`EncoderQualityError`].
+/// See [`QualityError`].
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
     request: &QualityRequest<'_>,
     progress: Progress<'_>,
-) -> Result<EmbeddingQualityRun, EncoderQualityError> {
+) -> Result<EmbeddingQualityRun, QualityError> {
     let (pieces, _) = pieces(model, request)?;
     let mut embedder = Embedder::new(model, settings, longest(&pieces))?;
     let start = Instant::now();
     let count = pieces.len();
-    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-    let mut told = |done: usize| progress(done as f64 / count as f64, "");
+    let mut told = |done: usize| progress(to_f64(done) / to_f64(count), "");
     let embeddings = embedder.embed(&pieces, &mut told)?;
     let seconds = start.elapsed().as_secs_f64();
     if let Some(piece) = embeddings.iter().position(|row| row.iter().any(|x| x.is_nan())) {
-        return Err(EncoderQualityError::NotANumber { piece: piece + 1 });
+        return Err(QualityError::NotANumber { part: "piece", number: piece + 1 });
     }
     let tokens = pieces.iter().map(|piece| piece.len() as u64).sum();
     let similarity = match request.reference {
         Reference::None => None,
-        Reference::Write { file, .. } => {
+        Reference::Write { path, .. } => {
             let width = model.embedding_width();
-            ReferenceFile { width, tokens: pieces, rows: embeddings.concat() }.write(&file.path)?;
+            ReferenceFile { width, tokens: pieces, rows: embeddings.concat() }.write(path)?;
             None
         }
-        Reference::Read { file } => {
-            let path = &file.path;
+        Reference::Read { path } => {
             let reference_file = ReferenceFile::read(path, model.embedding_width())?;
             if reference_file.tokens != pieces {
-                let reason = "the reference saw other tokens";
-                return Err(ShelfError::Mismatch { path: path.clone(), reason }.into());
+                return Err(mismatch(path, "the reference saw other tokens").into());
             }
             let reference: Vec<&[f32]> =
                 reference_file.rows.chunks_exact(reference_file.width.max(1)).collect();
@@ -77,13 +75,9 @@ fn compare(own: &[&[f32]], reference: &[&[f32]]) -> Option<EmbeddingSimilarity> 
     let cosines: Vec<f64> =
         own.iter().zip(reference).map(|(own, reference)| cosine(own, reference)).collect();
     let sample = Sample::new(cosines.iter().copied())?;
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred pieces")]
-    let count = cosines.len() as f64;
-    let same = (0..cosines.len())
-        .filter(|&piece| nearest(own, piece) == nearest(reference, piece))
-        .count();
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred pieces")]
-    let same_nearest = same as f64 / count;
+    let count = to_f64(cosines.len());
+    let is_same = |&piece: &usize| nearest(own, piece) == nearest(reference, piece);
+    let same_nearest = to_f64((0..cosines.len()).filter(is_same).count()) / count;
     Some(EmbeddingSimilarity {
         cosine: MeanWithError {
             mean: sample.mean(),

@@ -3,48 +3,23 @@
 //!
 //! A piece is a line of the text, cut where it is longer than the workload's context or the model's.
 //! `embeddings` compares the vectors that an encoder-only model makes of them, `answers` the
-//! probabilities with which an encoder-decoder writes what the reference answers to them; `reference_file` is
-//! the file that carries the reference's side from its worker to the others'. Uses `embedder`,
-//! `seq2seq` and the arithmetic of `quality`; used by `worker`.
+//! probabilities with which an encoder-decoder writes what the reference answers to them. `reference_file` carries the
+//! reference's side from its worker to the others'. Uses `embedder`, `batched` and the arithmetic of `quality`; used by
+//! `worker`.
 
 pub mod answers;
 pub mod embeddings;
 mod reference_file;
 
-use super::quality::QualityRequest;
+use super::quality::{QualityError, QualityRequest};
 use crate::engine::Model;
-use crate::engine::error::EngineError;
-use reference_file::ShelfError;
-
-/// Why quality could not be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum EncoderQualityError {
-    /// A native call failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The reference's side could not be written or read.
-    #[error(transparent)]
-    ReferenceFile(#[from] ShelfError),
-    /// The text has nothing in it.
-    #[error("the text has {pieces} lines to compare variants on; at least 2 are needed")]
-    TooFewPieces {
-        /// Lines that are not empty.
-        pieces: usize,
-    },
-    /// The variant computes nonsense.
-    #[error("the variant's figures are not numbers (NaN) in piece {piece}")]
-    NotANumber {
-        /// Piece, from 1.
-        piece: usize,
-    },
-}
 
 /// The pieces of the text as the model reads them, special tokens included, at most as many as the
 /// request has chunks; and how many the whole text has.
 fn pieces(
     model: &dyn Model,
     request: &QualityRequest<'_>,
-) -> Result<(Vec<Vec<i32>>, usize), EncoderQualityError> {
+) -> Result<(Vec<Vec<i32>>, usize), QualityError> {
     let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
     let longest = request.context.min(model.context_length().max(8)) as usize;
     let mut pieces = Vec::new();
@@ -60,7 +35,7 @@ fn pieces(
     }
     // One piece says nothing about how pieces differ.
     if pieces.len() < 2 {
-        return Err(EncoderQualityError::TooFewPieces { pieces: pieces.len() });
+        return Err(QualityError::TooFewPieces(pieces.len()));
     }
     Ok((pieces, available))
 }

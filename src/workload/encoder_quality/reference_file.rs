@@ -4,33 +4,11 @@
 //! One line of JSON (tokens of each entry, width of a row), then all rows in f32 and the machine's own
 //! byte order: the file does not outlive a run.
 
+use crate::workload::reference::{ReferenceError, io, mismatch};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
-
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ShelfError {
-    /// Reading or writing failed.
-    #[error("cannot {action} the reference's figures in {}", path.display())]
-    Io {
-        /// `read` or `write`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not what was expected.
-    #[error("{} holds no figures for this comparison: {reason}", path.display())]
-    Mismatch {
-        /// The file.
-        path: PathBuf,
-        /// What differs.
-        reason: &'static str,
-    },
-}
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 /// What stands before the rows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,7 +30,7 @@ pub(super) struct ReferenceFile {
 }
 
 impl ReferenceFile {
-    pub(super) fn write(&self, path: &Path) -> Result<(), ShelfError> {
+    pub(super) fn write(&self, path: &Path) -> Result<(), ReferenceError> {
         let rows = self.rows.len().checked_div(self.width).unwrap_or(0);
         let heading = Heading { width: self.width, rows, tokens: self.tokens.clone() };
         let write = || -> std::io::Result<()> {
@@ -62,15 +40,13 @@ impl ReferenceFile {
             file.write_all(bytemuck::cast_slice(&self.rows))?;
             file.flush()
         };
-        write().map_err(|source| ShelfError::Io { action: "write", path: path.to_owned(), source })
+        write().map_err(|source| io("write", path, source))
     }
 
     /// Reads what [`Self::write`] wrote with rows of `width` numbers.
-    pub(super) fn read(path: &Path, width: usize) -> Result<Self, ShelfError> {
-        let io = |source| ShelfError::Io { action: "read", path: path.to_owned(), source };
-        let wrong = |reason| ShelfError::Mismatch { path: path.to_owned(), reason };
-        let mut bytes = Vec::new();
-        BufReader::new(File::open(path).map_err(io)?).read_to_end(&mut bytes).map_err(io)?;
+    pub(super) fn read(path: &Path, width: usize) -> Result<Self, ReferenceError> {
+        let wrong = |reason: &str| mismatch(path, reason);
+        let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
         let end = bytes.iter().position(|&byte| byte == b'\n');
         let (heading, rows) = bytes.split_at(end.ok_or_else(|| wrong("it is cut off"))?);
         let heading: Heading =

@@ -3,7 +3,7 @@
 //! The reference's visit writes its log-probabilities to a scratch file that the visits of the model's other
 //! trials read. At most one such file exists at a time, and none after the run.
 
-use super::{QualityRequest, run};
+use super::{QualityRequest, Reference, run};
 use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::QualityPlan;
 use crate::files::folder_of;
@@ -28,7 +28,7 @@ pub struct QualityJob {
     /// At most this many chunks.
     pub chunks: Option<u32>,
     /// What to do about the reference.
-    pub reference: Reference,
+    pub reference: ReferenceUse,
     /// Stop once the 95 % interval of the mean KLD is within this fraction of it.
     pub precision: Option<f64>,
 }
@@ -36,7 +36,7 @@ pub struct QualityJob {
 /// What a quality job does about the reference's log-probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reference")]
-pub enum Reference {
+pub enum ReferenceUse {
     /// Perplexity only.
     None,
     /// This variant is the reference: write its log-probabilities here.
@@ -81,7 +81,7 @@ impl QualityJob {
         let checksum = cache::of_bytes(plan.text.as_bytes());
         let text = inputs.file("evaluation-text", &checksum, || plan.text.clone().into_bytes())?;
         let reference = if !plan.divergence {
-            Reference::None
+            ReferenceUse::None
         } else if target.is_reference {
             // The reference before is no longer needed; its file goes before the next one comes.
             inputs.reference.0 = None;
@@ -90,14 +90,14 @@ impl QualityJob {
             let logits = logits(&file);
             let shelved = Shelved { model: target.model, file, complete: false };
             inputs.reference.0 = Some(shelved);
-            Reference::Write { file: logits, budget_bytes }
+            ReferenceUse::Write { file: logits, budget_bytes }
         } else {
             match &inputs.reference.0 {
                 Some(it) if it.complete && it.model == target.model => {
-                    Reference::Read { file: logits(&it.file) }
+                    ReferenceUse::Read { file: logits(&it.file) }
                 }
                 // The reference failed: perplexity is measured all the same.
-                _ => Reference::None,
+                _ => ReferenceUse::None,
             }
         };
         let QualityPlan { context, chunks, precision, .. } = *plan;
@@ -128,8 +128,8 @@ impl Workload for QualityJob {
 
     fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
         let reference = match &mut self.reference {
-            Reference::None => None,
-            Reference::Write { file, .. } | Reference::Read { file } => Some(file),
+            ReferenceUse::None => None,
+            ReferenceUse::Write { file, .. } | ReferenceUse::Read { file } => Some(file),
         };
         std::iter::once(&mut self.text).chain(reference).collect()
     }
@@ -143,7 +143,13 @@ impl Workload for QualityJob {
             text: &text,
             context: self.context,
             chunks: self.chunks,
-            reference: &self.reference,
+            reference: match &self.reference {
+                ReferenceUse::None => Reference::None,
+                ReferenceUse::Write { file, budget_bytes } => {
+                    Reference::Write { path: &file.path, budget_bytes: *budget_bytes }
+                }
+                ReferenceUse::Read { file } => Reference::Read { path: &file.path },
+            },
             precision: self.precision,
         };
         let Visit { model, settings, observer, .. } = *visit;

@@ -6,32 +6,29 @@
 //!
 //! Chunks are independent, so on a processor several streams evaluate and score them side by side, each
 //! with a context and its share of the threads: no thread waits for another within a layer, and none
-//! is idle while a chunk is scored. A GPU gets one stream. `streams` decides how many, `stream` evaluates,
-//! `scoring` turns logits into scores; this file puts the scores in order.
+//! is idle while a chunk is scored. A GPU gets one stream. `stream` evaluates, `scoring` turns logits into scores.
 
 pub mod job;
-mod stream;
-mod streams;
 pub(super) mod scoring;
+mod stream;
 
 pub(super) use job::names;
-pub use job::{QualityJob, Reference};
+pub use job::{QualityJob, ReferenceUse};
 
 use super::Progress;
-use super::divergence::{Scores, TokenScore};
+use super::divergence::Scores;
 use super::measured::{Divergence, Quality, ReferenceStore};
-use super::reference::{Reader, ReferenceError, Shape, Writer};
-use crate::engine::Model;
+use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
+use crate::engine::{Model, streams};
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use scoring::Sink;
-use std::collections::BTreeMap;
-use std::sync::mpsc;
-use std::thread;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
-use stream::{Assignment, Stream};
+use stream::Stream;
 
 /// Why perplexity and divergence could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -54,25 +51,24 @@ pub enum QualityError {
         context: u32,
     },
     /// Chunks this short leave nothing to score.
-    #[error("a context of {context} tokens is too short for perplexity; use at least 8")]
-    ContextTooShort {
-        /// Tokens per chunk.
-        context: u32,
-    },
+    #[error("a context of {0} tokens is too short for perplexity; use at least 8")]
+    ContextTooShort(u32),
     /// The model has no next-token probabilities to score.
     #[error("perplexity needs a decoder-only model")]
     NoDecoder,
     /// The system gave no threads.
-    #[error("cannot start threads for scoring: {reason}")]
-    Threads {
-        /// What the system said.
-        reason: String,
-    },
+    #[error("cannot start threads for scoring")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A text for encoders has so few lines that are not empty.
+    #[error("the text has {0} lines to compare variants on; at least 2 are needed")]
+    TooFewPieces(usize),
     /// The variant computes nonsense.
-    #[error("the variant's probabilities are not numbers (NaN) in chunk {chunk}")]
+    #[error("the variant's figures are not numbers (NaN) in {part} {number}")]
     NotANumber {
-        /// Chunk, from 1.
-        chunk: u32,
+        /// `chunk` or `piece`.
+        part: &'static str,
+        /// From 1.
+        number: usize,
     },
 }
 
@@ -86,9 +82,28 @@ pub struct QualityRequest<'a> {
     /// At most this many chunks.
     pub chunks: Option<u32>,
     /// What to do about the reference.
-    pub reference: &'a Reference,
+    pub reference: Reference<'a>,
     /// Stop at this relative precision of the mean KLD.
     pub precision: Option<f64>,
+}
+
+/// What to do about the reference's log-probabilities.
+#[derive(Debug, Clone, Copy)]
+pub enum Reference<'a> {
+    /// Nothing.
+    None,
+    /// This variant is the reference: write them.
+    Write {
+        /// Where.
+        path: &'a Path,
+        /// How large the file may be.
+        budget_bytes: u64,
+    },
+    /// Compare with them.
+    Read {
+        /// Where they are.
+        path: &'a Path,
+    },
 }
 
 /// The figures, and the memory that the context took.
@@ -111,7 +126,7 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
     let evaluation = Evaluation::prepare(model, request)?;
-    let mut streams = streams::open(model, settings, &evaluation.assignment)?;
+    let mut streams = evaluation.open(model, settings)?;
     let memory = streams.iter().flat_map(Stream::memory).collect();
     let start = Instant::now();
     let (scores, stopped_early) = evaluation.run(&mut streams, progress)?;
@@ -137,14 +152,8 @@ impl<'model> Comparison<'model> {
         request: QualityRequest<'_>,
     ) -> Result<Self, QualityError> {
         let evaluation = Evaluation::prepare(model, request)?;
-        let streams = streams::open(model, settings, &evaluation.assignment)?;
+        let streams = evaluation.open(model, settings)?;
         Ok(Self { evaluation, streams })
-    }
-
-    /// What llama.cpp allocated.
-    #[must_use]
-    pub fn memory(&self) -> Vec<BufferMemory> {
-        self.streams.iter().flat_map(Stream::memory).collect()
     }
 
     /// Compares the model as it is now; `None` if the request named no reference.
@@ -152,7 +161,6 @@ impl<'model> Comparison<'model> {
     /// # Errors
     /// See [`QualityError`].
     pub fn measure(&mut self, progress: Progress<'_>) -> Result<Option<Divergence>, QualityError> {
-        self.evaluation.assignment.restart();
         let (scores, stopped_early) = self.evaluation.run(&mut self.streams, progress)?;
         Ok(scores.divergence(stopped_early))
     }
@@ -160,7 +168,11 @@ impl<'model> Comparison<'model> {
 
 /// A text cut into chunks, and what is to be done with their scores.
 struct Evaluation {
-    assignment: Assignment,
+    tokens: Vec<i32>,
+    /// Replaces the first token of each chunk.
+    beginning: Option<i32>,
+    shape: ReferenceShape,
+    sink: Sink,
     /// Chunks that the text has.
     available: u32,
     precision: Option<f64>,
@@ -173,7 +185,7 @@ impl Evaluation {
         }
         let context = request.context;
         if context < 8 {
-            return Err(QualityError::ContextTooShort { context });
+            return Err(QualityError::ContextTooShort(context));
         }
         let mut tokens = model.tokenize(request.text, true, false)?;
         let available = u32::try_from(tokens.len() / context as usize).unwrap_or(u32::MAX);
@@ -183,7 +195,7 @@ impl Evaluation {
         // One chunk alone would say nothing about the error of its figures.
         let chunks = request.chunks.map_or(available, |limit| limit.clamp(2, available));
         tokens.truncate(chunks as usize * context as usize);
-        let shape = Shape {
+        let shape = ReferenceShape {
             vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
             context,
             chunks,
@@ -192,68 +204,77 @@ impl Evaluation {
         };
         let sink = match request.reference {
             Reference::None => Sink::None,
-            Reference::Write { file, budget_bytes } => {
-                Sink::Write(Writer::create(&file.path, shape, *budget_bytes)?)
+            Reference::Write { path, budget_bytes } => {
+                Sink::Write(Writer::create(path, shape, budget_bytes)?)
             }
-            Reference::Read { file } => Sink::Read(Reader::open(&file.path, shape)?),
+            Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };
-        let beginning = model.beginning_token();
-        let assignment = Assignment::new(tokens, beginning, shape, sink);
-        Ok(Self { assignment, available, precision: request.precision })
+        let (beginning, precision) = (model.beginning_token(), request.precision);
+        Ok(Self { tokens, beginning, shape, sink, available, precision })
     }
 
-    /// Lets the streams work until all chunks are scored or the precision is reached.
+    /// Opens the streams.
+    ///
+    /// On a processor as many as threads, as far as chunks and memory allow, one chunk at a time each; where layers are on a
+    /// GPU one stream, with as many chunks in a batch as there is room for. Streams of one thread also make figures the same
+    /// whatever the number of threads, which llama.cpp alone does not promise: rounded activations carry the last bit of a
+    /// sum into the fourth digit.
+    fn open<'model>(
+        &self,
+        model: &'model dyn Model,
+        settings: &Settings,
+    ) -> Result<Vec<Stream<'model>>, QualityError> {
+        let shape = self.shape;
+        let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
+        if model.engine().uses_gpu(settings) {
+            let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
+            return Ok(vec![Stream::open(model, settings, shape, side_by_side, threads)?]);
+        }
+        // Logits lie in llama.cpp's buffer and in the stream's, beside the reference's rows.
+        let row_bytes = u64::from(shape.vocabulary) * size_of::<f32>() as u64;
+        let logits = 3 * u64::from(shape.rows) * row_bytes;
+        let open = |threads| Stream::open(model, settings, shape, 1, threads);
+        let bytes = |first: &Stream<'_>| first.context.own_bytes() + logits;
+        streams::open(threads, shape.chunks, model.tensor_bytes(), open, bytes)
+    }
+
+    /// Lets the streams work until all chunks are scored or the precision is reached; returns whether it was before the
+    /// last chunk.
     fn run(
         &self,
         streams: &mut [Stream<'_>],
         progress: Progress<'_>,
     ) -> Result<(Scores, bool), QualityError> {
-        let assignment = &self.assignment;
-        let (sender, scored) = mpsc::channel();
-        thread::scope(|scope| {
-            for stream in streams {
-                let sender = sender.clone();
-                scope.spawn(move || stream.work(assignment, &sender));
-            }
-            // The streams hold the other ends: the loop below ends when the last of them does.
-            drop(sender);
-            let result = self.gather(&scored, progress);
-            assignment.stop();
-            result
-        })
-    }
-
-    /// Puts scores in the order of the text, so that sums, and the place where evaluation stops, do
-    /// not depend on which stream was faster.
-    fn gather(
-        &self,
-        scored: &mpsc::Receiver<stream::Scored>,
-        progress: Progress<'_>,
-    ) -> Result<(Scores, bool), QualityError> {
-        let chunks = self.assignment.shape().chunks;
-        let mut scores = Scores::default();
-        let mut early: BTreeMap<u32, Vec<TokenScore>> = BTreeMap::new();
-        let mut next = 0;
-        for (chunk, found) in scored {
-            early.insert(chunk, found?);
-            while let Some(found) = early.remove(&next) {
-                scores.add_chunk(&found);
-                next += 1;
-                if self.precision.is_some_and(|precision| scores.is_precise(precision)) {
-                    return Ok((scores, next < chunks));
+        let chunks = self.shape.chunks;
+        let side_by_side = streams.first().map_or(1, |stream| stream.side_by_side);
+        let first =
+            |batch: usize| u32::try_from(batch).unwrap_or(u32::MAX).saturating_mul(side_by_side);
+        let (mut scores, mut done) = (Scores::default(), 0);
+        let mut stopped_early = false;
+        streams::run(
+            streams,
+            0..chunks.div_ceil(side_by_side) as usize,
+            Ok,
+            |stream, batch| stream.scores(self, first(batch)..first(batch + 1).min(chunks)),
+            |found| {
+                for chunk in found {
+                    scores.add_chunk(&chunk);
+                    done += 1;
+                    if self.precision.is_some_and(|precision| scores.is_precise(precision)) {
+                        stopped_early = done < chunks;
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
-            }
-            progress(f64::from(next) / f64::from(chunks), &self.note(&scores));
-        }
-        Ok((scores, false))
+                progress(f64::from(done) / f64::from(chunks), &self.note(&scores));
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
+        Ok((scores, stopped_early))
     }
 
     fn note(&self, scores: &Scores) -> String {
-        if scores.tokens() == 0 {
-            return String::new();
-        }
         let perplexity = scores.perplexity().mean;
-        if self.assignment.compares() {
+        if matches!(self.sink, Sink::Read(_)) {
             format!("PPL {perplexity:.3} KLD {:.5}", scores.kld().mean)
         } else {
             format!("PPL {perplexity:.3}")
@@ -266,29 +287,15 @@ impl Evaluation {
         stopped_early: bool,
         seconds: f64,
     ) -> Result<Quality, QualityError> {
-        let available = self.available;
-        let context = self.assignment.shape().context;
-        let mut reference_store = None;
-        if let Sink::Write(writer) = self.assignment.into_sink() {
-            reference_store = Some(ReferenceStore {
-                bytes: writer.bytes(),
-                top_k: writer.top(),
-                // Known only per variant; see `Divergence::kld_error_bound`.
-                kld_error_bound: 0.0,
-            });
+        let mut quality = scores.quality(self.available as usize, stopped_early, seconds);
+        quality.context = self.shape.context;
+        if let Sink::Write(writer) = self.sink {
+            // The error is known only per variant; see `Divergence::kld_error_bound`.
+            let (bytes, top_k) = (writer.bytes(), writer.top());
+            quality.reference_store = Some(ReferenceStore { bytes, top_k, kld_error_bound: 0.0 });
             writer.finish()?;
         }
-        Ok(Quality {
-            perplexity: scores.perplexity(),
-            context,
-            chunks: u32::try_from(scores.chunk_nll().len()).unwrap_or(u32::MAX),
-            chunks_available: available,
-            scored_tokens: scores.tokens(),
-            chunk_nll: scores.chunk_nll().to_vec(),
-            seconds,
-            divergence: scores.divergence(stopped_early),
-            reference_store,
-        })
+        Ok(quality)
     }
 }
 

@@ -1,67 +1,94 @@
 //! Ways of answering, and the contexts that answer side by side.
 
-use super::TaskError;
-use super::record::Work;
-use crate::engine::ContextShape;
-use crate::engine::Model;
-use crate::engine::batch::Batch;
+use super::{Answered, TaskError};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::engine::streams;
-use crate::engine::{Context, ContextPurpose};
+use crate::engine::{ContextPurpose, ContextShape, Model, streams};
 use crate::experiment::settings::Settings;
+use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use crate::workload::batched::BatchedContext;
+use crate::workload::softmax::{index_of_maximum, log_sum_exp};
+use std::ops::{ControlFlow, Range};
 
 /// How a model answers questions: encoded already, and cut into groups that are answered together.
-pub trait Answerer: Sync {
-    /// The groups, each as its number of questions; cut the same way whatever the number of threads, so
-    /// that figures are the same too.
-    fn groups(&self) -> &[usize];
-
-    /// How much there is to evaluate.
-    fn work(&self) -> Work;
+pub(super) trait Answerer: Sync {
+    /// The groups, cut the same way whatever the number of threads, so that figures are the same too.
+    fn groups(&self) -> &Groups;
 
     /// The context that any group needs.
     fn shape(&self, settings: &Settings) -> ContextShape;
 
     /// What is done once with every context.
-    ///
-    /// # Errors
-    /// Evaluation fails.
-    fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError>;
+    fn prepare(&self, _batched: &mut BatchedContext<'_>) -> Result<(), TaskError> {
+        Ok(())
+    }
 
     /// The answers to the questions of a group, in order.
-    ///
-    /// # Errors
-    /// Evaluation fails.
-    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError>;
+    fn answer(
+        &self,
+        batched: &mut BatchedContext<'_>,
+        questions: Range<usize>,
+    ) -> Result<Vec<Answer>, TaskError>;
 }
 
-/// How many questions are answered together. On a processor every thread has a small group of its own; a GPU
-/// is busy only with a large one.
+/// How many questions are answered together, as an index of limits. On a processor every thread has a small group of its
+/// own; a GPU is busy only with a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupSize {
+pub(super) enum GroupSize {
     /// For a thread of a processor, and where there is no memory for more.
-    Small,
+    Small = 0,
     /// For a GPU.
-    Large,
+    Large = 1,
 }
 
-impl GroupSize {
-    /// The limit for groups of this size.
-    pub(super) fn limit(self, small: usize, large: usize) -> usize {
-        match self {
-            Self::Small => small,
-            Self::Large => large,
-        }
+/// Questions that are answered together.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// The questions of each group.
+    pub(super) questions: Vec<Range<usize>>,
+    /// The most that any group takes, of each.
+    pub(super) most: Extent,
+    /// Tokens that would be evaluated with one request at a time.
+    pub(super) request_tokens: usize,
+    /// Tokens that are evaluated before answers are written.
+    pub(super) evaluated_tokens: usize,
+}
+
+/// What a group takes of a context.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extent {
+    /// Tokens that are evaluated at once.
+    pub(super) tokens: usize,
+    /// Sequences.
+    pub(super) sequences: usize,
+    /// Tokens that are decoded after they were encoded.
+    pub(super) decoded: usize,
+}
+
+impl Groups {
+    /// Adds a group.
+    pub(super) fn push(&mut self, questions: Range<usize>, extent: Extent) {
+        self.questions.push(questions);
+        self.most.tokens = self.most.tokens.max(extent.tokens);
+        self.most.sequences = self.most.sequences.max(extent.sequences);
+        self.most.decoded = self.most.decoded.max(extent.decoded);
+        self.evaluated_tokens += extent.tokens;
+    }
+
+    /// A context for any group, in which up to `kept` tokens are kept and `at_once` decoded at once.
+    pub(super) fn shape(&self, kept: usize, at_once: usize) -> ContextShape {
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        // llama.cpp wants room for one output of each sequence, and takes no batch larger than the context.
+        let batch = narrow(self.most.tokens.max(at_once).max(self.most.sequences));
+        let (tokens, sequences) = (narrow(kept).max(batch), narrow(self.most.sequences));
+        ContextShape { tokens, sequences, batch, ubatch: batch }
     }
 }
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// What the model wrote.
     Text(String),
     /// How probable each alternative is to it.
@@ -79,11 +106,38 @@ pub enum Answer {
 
 /// How probable an alternative is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Likelihood {
+pub(super) struct Likelihood {
     /// Sum of the log-probabilities of its tokens, nats.
-    pub log_likelihood: f64,
+    pub(super) log_likelihood: f64,
     /// Whether each of its tokens is the most probable one.
-    pub is_greedy: bool,
+    pub(super) is_greedy: bool,
+}
+
+/// One output, with what every probability in it needs.
+pub(super) struct ScoredRow<'a> {
+    logits: &'a [f32],
+    normaliser: f32,
+    most_probable: usize,
+}
+
+impl<'a> ScoredRow<'a> {
+    pub(super) fn new(logits: &'a [f32]) -> Self {
+        Self { logits, normaliser: log_sum_exp(logits), most_probable: index_of_maximum(logits) }
+    }
+}
+
+/// How probable tokens are, each with the output that it is chosen from.
+pub(super) fn likelihood<'l, 'r: 'l>(
+    tokens: impl Iterator<Item = (i32, Option<&'l ScoredRow<'r>>)>,
+) -> Likelihood {
+    let mut likelihood = Likelihood { log_likelihood: 0.0, is_greedy: true };
+    for (token, row) in tokens {
+        let token = usize::try_from(token).unwrap_or(usize::MAX);
+        let log_p = row.and_then(|row| Some(row.logits.get(token)? - row.normaliser));
+        likelihood.log_likelihood += f64::from(log_p.unwrap_or(f32::NAN));
+        likelihood.is_greedy &= row.is_some_and(|row| row.most_probable == token);
+    }
+    likelihood
 }
 
 impl Answer {
@@ -96,86 +150,52 @@ impl Answer {
     }
 }
 
-/// A context with its batch.
-#[derive(Debug)]
-pub struct Stream<'model> {
-    /// What is evaluated.
-    pub model: &'model dyn Model,
-    /// The context.
-    pub context: Box<dyn Context + 'model>,
-    /// Room for as many tokens as the context takes at once.
-    pub batch: Batch,
-}
-
-impl<'model> Stream<'model> {
-    /// A stream whose sequences share their tokens.
-    ///
-    /// # Errors
-    /// There is no memory for it.
-    pub fn open(
-        model: &'model dyn Model,
-        settings: &Settings,
-        shape: ContextShape,
-        threads: u32,
-    ) -> Result<Self, TaskError> {
-        let settings = Settings { threads: Some(threads), ..settings.clone() };
-        let context = model.context(&settings, shape, ContextPurpose::Shared)?;
-        Ok(Self { model, context, batch: Batch::with_capacity(shape.batch as usize) })
-    }
-}
-
-/// What all groups together came to.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// How much there was to evaluate.
-    pub(super) work: Work,
-    /// One per question, in order.
-    pub(super) answers: Vec<Answer>,
-    /// What llama.cpp allocated.
-    pub(super) memory: Vec<BufferMemory>,
-}
-
-/// The answers of one group.
-type Answered = (usize, Result<Vec<Answer>, TaskError>);
-
-/// Answers all groups, over as many streams as there are threads: one thread each on a processor, one
-/// stream where layers are on a GPU.
+/// Answers all groups, over as many contexts as there are threads: one thread each on a processor, one
+/// context where layers are on a GPU.
 pub(super) fn run<A: Answerer>(
     answerer: &A,
     model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,
-) -> Result<Done, TaskError> {
-    let groups = answerer.groups();
-    let mut streams = open(answerer, model, settings)?;
+) -> Result<Answered, TaskError> {
+    let Groups { questions, request_tokens, evaluated_tokens, .. } = answerer.groups();
+    let shape = answerer.shape(settings);
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
+    let open = |threads| {
+        let settings = Settings { threads: Some(threads), ..settings.clone() };
+        BatchedContext::open(model, &settings, shape, ContextPurpose::Shared)
+    };
+    let mut contexts = if model.engine().uses_gpu(settings) {
+        vec![open(threads)?]
+    } else {
+        let most = u32::try_from(questions.len()).unwrap_or(u32::MAX).max(1);
+        streams::open(threads, most, model.tensor_bytes(), open, |first| first.context.own_bytes())?
+    };
     let mut memory = Vec::new();
-    for stream in &streams {
-        add_memory(&mut memory, stream.context.memory());
+    for batched in &contexts {
+        add_memory(&mut memory, batched.context.memory());
     }
-    let next = AtomicUsize::new(0);
-    let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); groups.len()];
-    std::thread::scope(|scope| {
-        let (sender, answered) = mpsc::channel();
-        for stream in &mut streams {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(answerer, stream, next, &sender));
-        }
-        drop(sender);
-        for (over, (group, result)) in answered.into_iter().enumerate() {
-            match result {
-                Ok(found) => answers[group] = found,
-                Err(error) => {
-                    next.store(groups.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
-            progress((over + 1) as f64 / groups.len() as f64, "");
-        }
-        Ok(())
-    })?;
-    let answers = answers.into_iter().flatten().collect();
-    Ok(Done { work: answerer.work(), answers, memory })
+    let mut answers = Vec::new();
+    let mut done = 0;
+    streams::run(
+        &mut contexts,
+        0..questions.len(),
+        |batched| answerer.prepare(batched).map(|()| batched),
+        |batched, group| answerer.answer(batched, questions[group].clone()),
+        |found| {
+            answers.extend(found);
+            done += 1;
+            progress(to_f64(done) / to_f64(questions.len()), "");
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
+    Ok(Answered {
+        answers,
+        request_tokens: *request_tokens as u64,
+        evaluated_tokens: *evaluated_tokens as u64,
+        memory,
+        ..Answered::default()
+    })
 }
 
 /// Answers all questions in groups as large as the machine makes use of and has memory for.
@@ -184,58 +204,14 @@ pub(super) fn run_in_groups<A: Answerer>(
     model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,
-) -> Result<Done, TaskError> {
+) -> Result<Answered, TaskError> {
     if model.engine().uses_gpu(settings) {
         match run(&answerer(GroupSize::Large), model, settings, progress) {
             Err(TaskError::Engine(EngineError::Context { .. })) => {}
-            done => return done,
+            answered => return answered,
         }
     }
     run(&answerer(GroupSize::Small), model, settings, progress)
-}
-
-fn open<'model, A: Answerer>(
-    answerer: &A,
-    model: &'model dyn Model,
-    settings: &Settings,
-) -> Result<Vec<Stream<'model>>, TaskError> {
-    let shape = answerer.shape(settings);
-    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
-    if model.engine().uses_gpu(settings) {
-        return Ok(vec![Stream::open(model, settings, shape, threads)?]);
-    }
-    let first = Stream::open(model, settings, shape, 1)?;
-    let buffers = first.context.memory();
-    let bytes: u64 = buffers.iter().map(|buffer| buffer.kv_bytes + buffer.compute_bytes).sum();
-    let most = u32::try_from(answerer.groups().len()).unwrap_or(u32::MAX).max(1);
-    let count = streams::that_fit(threads.min(most), bytes, model.tensor_bytes());
-    let each = threads / count;
-    let first = if each == 1 { first } else { Stream::open(model, settings, shape, each)? };
-    let others = (1..count).map(|_| Stream::open(model, settings, shape, each));
-    std::iter::once(Ok(first)).chain(others).collect()
-}
-
-/// Takes groups until none is left, one fails or nobody listens.
-fn work<A: Answerer>(
-    answerer: &A,
-    stream: &mut Stream<'_>,
-    next: &AtomicUsize,
-    sender: &Sender<Answered>,
-) {
-    let mut prepared = answerer.prepare(stream);
-    loop {
-        let group = next.fetch_add(1, Ordering::Relaxed);
-        if group >= answerer.groups().len() {
-            return;
-        }
-        let result = prepared.clone().and_then(|()| answerer.answer(stream, group));
-        if prepared.is_ok() {
-            prepared = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        }
-        if sender.send((group, result)).is_err() || prepared.is_err() {
-            return;
-        }
-    }
 }
 
 /// Adds up what several contexts allocated; the weights are there once.

@@ -1,8 +1,8 @@
 //! What all questions of a task begin with: evaluated once per context, then copied.
 
 use super::TaskError;
-use super::answerer::Stream;
 use super::prefix::common;
+use crate::workload::batched::BatchedContext;
 
 /// Shorter beginnings are not worth a sequence of their own.
 const SHORTEST: usize = 8;
@@ -33,33 +33,27 @@ impl Beginning {
     }
 
     /// Evaluates it, once per context.
-    pub(super) fn prepare(&self, stream: &mut Stream<'_>) -> Result<(), TaskError> {
-        if self.tokens.is_empty() {
-            return Ok(());
-        }
-        stream.batch.clear();
-        for (position, &token) in (0..).zip(&self.tokens) {
-            stream.batch.add(token, position, 0, false)?;
-        }
-        Ok(stream.context.decode(&mut stream.batch)?)
+    pub(super) fn prepare(&self, batched: &mut BatchedContext<'_>) -> Result<(), TaskError> {
+        batched.read(&self.tokens, 0, false)?;
+        Ok(())
     }
 
     /// Gives it to the first sequences, and nothing else.
-    pub(super) fn begin(&self, stream: &mut Stream<'_>, sequences: usize) {
+    pub(super) fn begin(&self, batched: &mut BatchedContext<'_>, sequences: usize) {
         if self.tokens.is_empty() {
-            stream.context.clear_memory();
+            batched.context.clear_memory();
             return;
         }
         for nth in 0..sequences {
-            stream.context.copy_sequence(0, sequence(nth));
+            batched.context.copy_sequence(0, sequence(nth));
         }
     }
 
     /// Leaves nothing but it.
-    pub(super) fn end(&self, stream: &mut Stream<'_>, sequences: usize) {
+    pub(super) fn end(&self, batched: &mut BatchedContext<'_>, sequences: usize) {
         if !self.tokens.is_empty() {
             for nth in 0..sequences {
-                stream.context.remove_sequence(sequence(nth));
+                batched.context.remove_sequence(sequence(nth));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::TaskError;
 use crate::engine::Model;
+use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Alternative, Asked, Question};
 use crate::prompt::choice::Prompter;
 use crate::prompt::piece::Prompt;
@@ -18,6 +19,8 @@ use rayon::prelude::*;
 pub struct Encoder<'a> {
     /// Whose tokens.
     pub model: &'a dyn Model,
+    /// How it is evaluated.
+    pub settings: &'a Settings,
     /// The format.
     pub prompter: &'a Prompter,
     /// What stands between request and continuation.
@@ -33,22 +36,61 @@ pub struct EncodedAlternative {
     pub scored_from: usize,
 }
 
-/// A question as tokens, and its place among all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded<T> {
-    /// Its place among all questions.
-    pub position: usize,
-    /// Its tokens.
-    pub tokens: T,
-}
-
-/// Questions that fit the model's context, and the ids of those that do not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Questions as tokens, without those that do not fit the model's context.
+#[derive(Debug)]
 pub struct Fitted<T> {
-    /// Those that fit.
-    pub fitting: Vec<Encoded<T>>,
+    /// Places of those that fit, among all.
+    pub positions: Vec<usize>,
+    /// Their tokens.
+    pub tokens: Vec<T>,
     /// The ids of those that do not.
     pub too_long: Vec<String>,
+}
+
+/// Turns questions into tokens, over as many threads as the model is evaluated with; `length` says how many positions of
+/// the context they take. An error if none fits.
+pub(super) fn fit<T: Send>(
+    model: &dyn Model,
+    settings: &Settings,
+    questions: &[Question],
+    encode: impl Fn(&Question) -> Result<T, TaskError> + Send + Sync,
+    length: impl Fn(&T) -> usize,
+) -> Result<Fitted<T>, TaskError> {
+    let context = model.context_length();
+    let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads());
+    let encode = || -> Vec<Result<T, TaskError>> { questions.par_iter().map(encode).collect() };
+    let encoded = match rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build() {
+        Ok(pool) => pool.install(encode),
+        Err(_) => encode(),
+    };
+    let mut fitted = Fitted { positions: Vec::new(), tokens: Vec::new(), too_long: Vec::new() };
+    let mut shortest = usize::MAX;
+    for (position, (question, tokens)) in questions.iter().zip(encoded).enumerate() {
+        let tokens = tokens?;
+        let length = length(&tokens);
+        shortest = shortest.min(length);
+        if length as u64 > u64::from(context) {
+            fitted.too_long.push(question.id.clone());
+        } else {
+            fitted.positions.push(position);
+            fitted.tokens.push(tokens);
+        }
+    }
+    if fitted.positions.is_empty() {
+        let questions = questions.len();
+        return Err(TaskError::NothingFits { questions, shortest, context });
+    }
+    Ok(fitted)
+}
+
+/// A request in its format.
+pub(super) fn prompt(
+    prompter: &Prompter,
+    question: &Question,
+    request: &str,
+) -> Result<Prompt, TaskError> {
+    let template = |source| TaskError::Template { id: question.id.clone(), source };
+    prompter.request(request).map_err(template)
 }
 
 impl Encoder<'_> {
@@ -60,69 +102,31 @@ impl Encoder<'_> {
         &self,
         questions: &[Question],
     ) -> Result<Fitted<Vec<EncodedAlternative>>, TaskError> {
-        let encode = |question: &Question| match &question.asked {
-            Asked::Write { .. } | Asked::See { .. } | Asked::Find { .. } => Ok(Vec::new()),
-            Asked::Choose { alternatives, .. } => {
-                let mut known = None;
-                alternatives.iter().map(|it| self.alternative(question, it, &mut known)).collect()
-            }
+        let encode = |question: &Question| {
+            let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
+            let mut known = None;
+            alternatives.iter().map(|it| self.alternative(question, it, &mut known)).collect()
         };
         let longest = |encoded: &Vec<EncodedAlternative>| {
             encoded.iter().map(|alternative| alternative.tokens.len()).max().unwrap_or(0)
         };
-        self.fit(questions, encode, longest)
+        fit(self.model, self.settings, questions, encode, longest)
     }
 
     /// The requests of all questions that are answered in writing, with room for an answer.
     ///
     /// # Errors
-    /// A text cannot be turned into tokens, or no question fits.
+    /// As [`Self::alternatives`].
     pub fn requests(
         &self,
         questions: &[Question],
-        max_tokens: u32,
+        max_tokens: usize,
     ) -> Result<Fitted<Vec<i32>>, TaskError> {
-        let encode = |question: &Question| match &question.asked {
-            Asked::Write { request, .. } => self.request(question, request),
-            Asked::Choose { .. } | Asked::See { .. } | Asked::Find { .. } => Ok(Vec::new()),
+        let encode = |question: &Question| {
+            let Asked::Write { request, .. } = &question.asked else { return Ok(Vec::new()) };
+            Ok(self.model.tokenize_prompt(&prompt(self.prompter, question, request)?)?)
         };
-        self.fit(questions, encode, |tokens| tokens.len() + max_tokens as usize)
-    }
-
-    /// Over the threads of the pool that this is called in.
-    fn fit<T: Send>(
-        &self,
-        questions: &[Question],
-        encode: impl Fn(&Question) -> Result<T, TaskError> + Send + Sync,
-        length: impl Fn(&T) -> usize,
-    ) -> Result<Fitted<T>, TaskError> {
-        let context = self.model.context_length();
-        let mut fitted = Fitted { fitting: Vec::new(), too_long: Vec::new() };
-        let mut shortest = usize::MAX;
-        let encoded: Vec<Result<T, TaskError>> = questions.par_iter().map(encode).collect();
-        for (position, (question, tokens)) in questions.iter().zip(encoded).enumerate() {
-            let tokens = tokens?;
-            shortest = shortest.min(length(&tokens));
-            if length(&tokens) as u64 > u64::from(context) {
-                fitted.too_long.push(question.id.clone());
-            } else {
-                fitted.fitting.push(Encoded { position, tokens });
-            }
-        }
-        if fitted.fitting.is_empty() {
-            let questions = questions.len();
-            return Err(TaskError::NothingFits { questions, shortest, context });
-        }
-        Ok(fitted)
-    }
-
-    fn request(&self, question: &Question, text: &str) -> Result<Vec<i32>, TaskError> {
-        Ok(self.model.tokenize_prompt(&self.prompt(question, text)?)?)
-    }
-
-    fn prompt(&self, question: &Question, text: &str) -> Result<Prompt, TaskError> {
-        let prompt = self.prompter.request(text);
-        prompt.map_err(|source| TaskError::Template { id: question.id.clone(), source })
+        fit(self.model, self.settings, questions, encode, |tokens| tokens.len() + max_tokens)
     }
 
     /// `known` is the request of the alternative before, which most have in common.
@@ -138,17 +142,12 @@ impl Encoder<'_> {
             Some(known) if known.text == request => known,
             _ if plain => {
                 let tokens = self.model.tokenize(bare, false, false)?;
-                KnownRequest {
-                    text: request,
-                    prompt: Prompt::default(),
-                    gap: String::new(),
-                    tokens,
-                }
+                KnownRequest { text: request, prompt: Prompt::default(), tokens }
             }
             _ => {
-                let prompt = self.prompt(question, request)?;
+                let prompt = prompt(self.prompter, question, request)?;
                 let tokens = self.model.tokenize_prompt(&prompt)?;
-                KnownRequest { text: request, prompt, gap: self.prompter.gap(), tokens }
+                KnownRequest { text: request, prompt, tokens }
             }
         };
         let known = known.insert(before);
@@ -172,7 +171,7 @@ impl Encoder<'_> {
         let beginning = self.model.beginning_token();
         let beginning = if scored_from == 0 {
             let any = || self.model.any_beginning_token();
-            let missing = || TaskError::NoBeginning { id: question.id.clone() };
+            let missing = || TaskError::NoBeginning(question.id.clone());
             Some(beginning.or_else(any).ok_or_else(missing)?)
         } else {
             beginning
@@ -187,18 +186,16 @@ impl Encoder<'_> {
     /// A continuation where the answer begins: one text with what the format ends with there.
     fn answer_in_format(
         &self,
-        KnownRequest { prompt, gap, tokens: before, .. }: &KnownRequest<'_>,
+        KnownRequest { prompt, tokens: before, .. }: &KnownRequest<'_>,
         continuation: &str,
     ) -> Result<EncodedAlternative, TaskError> {
-        let separator = self.separator.unwrap_or(gap);
+        let separator = self.separator.map_or_else(|| self.prompter.gap(), str::to_owned);
         let mut whole = prompt.clone();
         whole.push_text(&format!("{separator}{continuation}"));
         let tokens = self.model.tokenize_prompt(&whole)?;
         let common = before.iter().zip(&tokens).take_while(|(one, other)| one == other).count();
-        Ok(EncodedAlternative {
-            scored_from: common.min(tokens.len().saturating_sub(1)).max(1),
-            tokens,
-        })
+        let scored_from = common.min(tokens.len().saturating_sub(1)).max(1);
+        Ok(EncodedAlternative { tokens, scored_from })
     }
 }
 
@@ -206,7 +203,5 @@ impl Encoder<'_> {
 struct KnownRequest<'q> {
     text: &'q str,
     prompt: Prompt,
-    /// What the format puts between the prompt and an answer.
-    gap: String,
     tokens: Vec<i32>,
 }

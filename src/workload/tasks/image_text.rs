@@ -4,21 +4,25 @@
 //! server puts it. One question at a time, so that it can be told where the time goes; of questions in a
 //! row about one picture, the picture is encoded once.
 
-use super::alone::{Alone, mean_seconds, tell};
 use super::answerer::Answer;
+use super::draft::{self, Draft, Limits};
+use super::encode::prompt;
 use super::record::{VisionRecord, VisionSeconds};
-use super::{Answered, ImageSet, TaskError, TaskRequest};
+use super::{Answered, TaskError, TaskRequest};
 use crate::causes;
 use crate::dataset::picture;
-use crate::engine::ContextShape;
-use crate::engine::Model;
-use crate::engine::Projector;
 use crate::engine::picture::{EncodedPicture, PictureExtent};
+use crate::engine::{ContextPurpose, ContextShape, Model, Projector};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, PictureFile, Question};
+use crate::prompt::choice::Prompter;
+use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
+use crate::workload::batched::BatchedContext;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::hash_map::Entry;
+use std::path::Path;
+use std::time::Instant;
 
 /// A question that fits the model.
 struct Fitting<'a> {
@@ -40,61 +44,67 @@ struct Fitted<'a> {
     longest_part: usize,
 }
 
-/// Time spent in each stage.
+/// Sums over what was seen: time, pictures and their tokens.
 #[derive(Default)]
-struct Times {
-    pictures: u32,
+struct Sums {
+    pictures: usize,
     picture_tokens: usize,
-    questions: u32,
-    encoding: Duration,
-    prefill: Duration,
-    generation: Duration,
+    seconds: VisionSeconds,
 }
 
-/// Answers of a decoder that sees, up to so many tokens or to one of the texts at which it stops.
+/// Answers of a decoder that sees.
 pub(super) fn see(
     model: &dyn Model,
     settings: &Settings,
     request: &TaskRequest<'_>,
-    images: ImageSet<'_>,
-    (max_tokens, stop): (u32, &[String]),
+    limits: &Limits,
     progress: Progress<'_>,
-) -> Result<(Answered, VisionRecord), TaskError> {
-    let mut projector = model.projector(images.projector, settings)?;
+) -> Result<Answered, TaskError> {
+    let files = request.job.pictures.as_ref().zip(request.job.projector.as_ref());
+    let (folder, projector) = files.ok_or(TaskError::NoProjector)?;
+    let mut projector = model.projector(&projector.path, settings)?;
     let Fitted { questions, too_long, most, longest_part } =
-        fit(model, projector.as_ref(), request, max_tokens)?;
-    let mut stops: Vec<&str> = stop.iter().map(String::as_str).collect();
-    stops.extend(request.prompter.stops());
+        fit(model, projector.as_ref(), request, limits)?;
     let shape = shape(settings, projector.as_ref(), most, longest_part);
-    let mut alone = Alone::with_shape(model, settings, shape)?;
-    let mut answered = Answered { too_long, ..Answered::none(alone.context.memory()) };
-    let mut times = Times::default();
+    let mut batched = BatchedContext::open(model, settings, shape, ContextPurpose::Separate)?;
+    let memory = batched.context.memory();
+    let mut answered = Answered { too_long, memory, ..Answered::default() };
+    let mut sums = Sums::default();
     let mut encoded: Option<(&str, EncodedPicture)> = None;
     for (done, fitting) in questions.iter().enumerate() {
         let name = fitting.picture.name.as_str();
         let mut seen = match encoded.take() {
             Some((known, seen)) if known == name => seen,
-            _ => look(projector.as_mut(), images, fitting, &mut times)?,
+            _ => look(projector.as_mut(), &folder.path, fitting, &mut sums)?,
         };
-        let tokens = fitting.before.len() + seen.extent.tokens + fitting.behind.len();
         let start = Instant::now();
-        alone.context.clear_memory();
-        let position = alone.read(&fitting.before, 0, false)?;
-        let position = alone.context.read_picture(&mut seen, position)?;
-        let position = alone.read(&fitting.behind, position, true)?;
-        let first = alone.next()?;
-        times.prefill += start.elapsed();
+        batched.context.clear_memory();
+        let position = batched.read(&fitting.before, 0, false)?;
+        let position = batched.context.read_picture(&mut seen, position)?;
+        let position = batched.read(&fitting.behind, position, true)?;
+        let draft = Draft::begin(0, position, batched.context.all_logits(1)?);
+        sums.seconds.prefill += start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let text = alone.write(first, position, max_tokens, &stops)?;
-        times.generation += start.elapsed();
-        times.questions += 1;
-        encoded = Some((name, seen));
-        answered.count(tokens);
+        let texts = draft::write(&mut batched, vec![draft], limits)?;
+        sums.seconds.generation += start.elapsed().as_secs_f64();
+        answered.count(fitting.before.len() + seen.extent.tokens + fitting.behind.len());
         answered.positions.push(fitting.position);
-        answered.answers.push(Answer::Text(text));
-        tell(progress, done + 1, questions.len());
+        answered.answers.extend(texts.into_iter().map(Answer::Text));
+        encoded = Some((name, seen));
+        progress(to_f64(done + 1) / to_f64(questions.len()), "");
     }
-    Ok((answered, times.record(projector.as_ref())))
+    let (pictures, count) = (to_f64(sums.pictures), to_f64(questions.len()));
+    answered.vision = Some(VisionRecord {
+        pictures: u32::try_from(sums.pictures).unwrap_or(u32::MAX),
+        tokens_per_picture: to_f64(sums.picture_tokens) / pictures,
+        projector_bytes: projector.bytes(),
+        seconds: VisionSeconds {
+            encoding: sums.seconds.encoding / pictures,
+            prefill: sums.seconds.prefill / count,
+            generation: sums.seconds.generation / count,
+        },
+    });
+    Ok(answered)
 }
 
 /// The context for the longest question. A picture whose parts attend to each other in both directions
@@ -115,13 +125,13 @@ fn shape(
 /// Reads a picture's file and encodes it.
 fn look(
     projector: &mut dyn Projector,
-    images: ImageSet<'_>,
+    folder: &Path,
     fitting: &Fitting<'_>,
-    times: &mut Times,
+    sums: &mut Sums,
 ) -> Result<EncodedPicture, TaskError> {
     let wrong = |reason: String| TaskError::Picture { id: fitting.question.id.clone(), reason };
     let PictureFile { name, width, height, .. } = fitting.picture;
-    let path = images.folder.join(name);
+    let path = folder.join(name);
     let picture = picture::bytes(&path)
         .and_then(|bytes| picture::decode(&path, &bytes))
         .map_err(|error| wrong(causes::in_words(&error)))?;
@@ -134,9 +144,9 @@ fn look(
     let start = Instant::now();
     let encoded = projector.encode(&picture);
     let encoded = encoded.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-    times.encoding += start.elapsed();
-    times.pictures += 1;
-    times.picture_tokens += encoded.extent.tokens;
+    sums.seconds.encoding += start.elapsed().as_secs_f64();
+    sums.pictures += 1;
+    sums.picture_tokens += encoded.extent.tokens;
     Ok(encoded)
 }
 
@@ -146,7 +156,7 @@ fn fit<'a>(
     model: &dyn Model,
     projector: &dyn Projector,
     request: &TaskRequest<'a>,
-    max_tokens: u32,
+    limits: &Limits,
 ) -> Result<Fitted<'a>, TaskError> {
     let context = model.context_length();
     let mut fitted =
@@ -155,16 +165,12 @@ fn fit<'a>(
     let mut shortest = usize::MAX;
     for (position, question) in request.questions.iter().enumerate() {
         let Asked::See { picture, request: text, .. } = &question.asked else { continue };
-        let (before, behind) = around(model, request, question, text)?;
-        let size = (picture.width, picture.height);
-        let extent = if let Some(&known) = extents.get(&size) {
-            known
-        } else {
-            let extent = projector.measure(size.0, size.1)?;
-            extents.insert(size, extent);
-            extent
+        let (before, behind) = around(model, request.prompter, question, text)?;
+        let extent = match extents.entry((picture.width, picture.height)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(projector.measure(picture.width, picture.height)?),
         };
-        let length = before.len() + extent.tokens + behind.len() + max_tokens as usize;
+        let length = before.len() + extent.tokens + behind.len() + limits.max_tokens;
         shortest = shortest.min(length);
         if length as u64 > u64::from(context) {
             fitted.too_long.push(question.id.clone());
@@ -184,7 +190,7 @@ fn fit<'a>(
 /// The tokens before and behind the picture of a request.
 fn around(
     model: &dyn Model,
-    request: &TaskRequest<'_>,
+    prompter: &Prompter,
     question: &Question,
     text: &str,
 ) -> Result<(Vec<i32>, Vec<i32>), TaskError> {
@@ -194,30 +200,10 @@ fn around(
         mark.insert(0, '(');
         mark.push(')');
     }
-    let prompt = request
-        .prompter
-        .request(&format!("{mark}\n{text}"))
-        .map_err(|source| TaskError::Template { id: question.id.clone(), source })?;
-    let no_place = || TaskError::NoPlace { id: question.id.clone() };
+    let prompt = prompt(prompter, question, &format!("{mark}\n{text}"))?;
+    let no_place = || TaskError::NoPlace(question.id.clone());
     let (before, behind) = prompt.split_at(&mark).ok_or_else(no_place)?;
     Ok((model.tokenize_prompt(&before)?, model.tokenize_rest(&behind)?))
-}
-
-impl Times {
-    fn record(&self, projector: &dyn Projector) -> VisionRecord {
-        #[expect(clippy::cast_precision_loss, reason = "a mean, shown with two digits")]
-        let tokens_per_picture = self.picture_tokens as f64 / f64::from(self.pictures.max(1));
-        VisionRecord {
-            pictures: self.pictures,
-            tokens_per_picture,
-            projector_bytes: projector.bytes(),
-            seconds: VisionSeconds {
-                encoding: mean_seconds(self.encoding, self.pictures),
-                prefill: mean_seconds(self.prefill, self.questions),
-                generation: mean_seconds(self.generation, self.questions),
-            },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -227,9 +213,12 @@ mod tests {
     use crate::engine::{Engine as _, LoadExtent};
     use crate::experiment::tasks::Answering;
     use crate::metrics::TaskMetric;
-    use crate::prompt::choice::Prompter;
+    use crate::model::artifact::ArtifactRef;
+    use crate::prompt::choice::FormatChoice;
+    use crate::workload::tasks::TaskJob;
     use crate::workload::tasks::{TaskRun, run};
-    use std::path::{Path, PathBuf};
+    use serde_json::Map;
+    use std::path::PathBuf;
 
     fn demo(file: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(file)
@@ -257,17 +246,22 @@ mod tests {
 
     fn ask(questions: &[Question], projector: &Path) -> Result<TaskRun, TaskError> {
         let model = load();
-        let (folder, prompter) = (demo("tasks"), prompter());
-        let request = TaskRequest {
+        let prompter = prompter();
+        let file = |path: &Path| ArtifactRef::input("", path, 0);
+        let job = TaskJob {
             name: "seen".parse().unwrap(),
-            questions,
-            answering: &Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
-            metrics: &[TaskMetric::ExactMatch],
-            prompter: &prompter,
+            questions: file(Path::new("")),
+            answering: Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
+            metrics: vec![TaskMetric::ExactMatch],
+            format: FormatChoice::default(),
+            chat_template_kwargs: Map::new(),
             separator: None,
             corpus: None,
-            images: Some(ImageSet { folder: &folder, projector }),
+            pictures: Some(file(&demo("tasks"))),
+            projector: Some(file(projector)),
         };
+        let (passages, encoder) = (None, None);
+        let request = TaskRequest { job: &job, questions, prompter: &prompter, passages, encoder };
         run(model.as_ref(), &settings(), &request, &mut |_, _| ())
     }
 
@@ -280,18 +274,7 @@ mod tests {
         let model = load();
         let text = "Is (picture) or ((picture)) <|im_end|>?";
         let question = question("a", text, "no");
-        let prompter = prompter();
-        let request = TaskRequest {
-            name: "seen".parse().unwrap(),
-            questions: std::slice::from_ref(&question),
-            answering: &Answering::Choose,
-            metrics: &[],
-            prompter: &prompter,
-            separator: None,
-            corpus: None,
-            images: None,
-        };
-        let (before, behind) = around(model.as_ref(), &request, &question, text).unwrap();
+        let (before, behind) = around(model.as_ref(), &prompter(), &question, text).unwrap();
         let special = |text: &str| model.tokenize(text, false, true).unwrap();
         let plain = |text: &str| model.tokenize(text, false, false).unwrap();
         let begin: Vec<i32> = model.beginning_token().into_iter().collect();

@@ -1,7 +1,7 @@
 //! The job of a task: its questions, and what else it takes, where the worker can read them.
 
-use super::retrieve::{Corpus, CorpusJob};
-use super::{ImageSet, TaskRequest, run};
+use super::retrieve::CorpusJob;
+use super::{TaskRequest, run};
 use crate::engine::LoadExtent;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::tasks::{Answering, CorpusPlan, Question, TaskName, TaskPlan};
@@ -89,20 +89,11 @@ impl TaskJob {
             return Err(WorkloadError::Visit(message));
         }
         let request = TaskRequest {
-            name: self.name,
+            job: self,
             questions: &questions,
-            answering: &self.answering,
-            metrics: &self.metrics,
             prompter: &prompter,
-            separator: self.separator.as_deref(),
-            corpus: corpus.zip(passages.as_deref()).map(|(job, passages)| Corpus {
-                passages,
-                job,
-                encoder: encoder.as_deref(),
-            }),
-            images: self.pictures.as_ref().zip(self.projector.as_ref()).map(
-                |(folder, projector)| ImageSet { folder: &folder.path, projector: &projector.path },
-            ),
+            passages: passages.as_deref(),
+            encoder: encoder.as_deref(),
         };
         run(visit.model, visit.settings, &request, &mut visit.progress()).map_err(|error| {
             if error.is_of_template() {

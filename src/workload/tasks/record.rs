@@ -1,6 +1,6 @@
 //! What a task leaves: its answers, and for each metric what every question contributes.
 
-use super::answerer::{Answer, Likelihood};
+use super::answerer::Answer;
 use crate::experiment::tasks::{Answering, Asked, Question, TaskName};
 use crate::metrics::{TaskMetric, bleu, chrf, ranking, rouge, squad};
 use crate::statistics::sample::to_f64;
@@ -67,7 +67,7 @@ pub struct VisionRecord {
 }
 
 /// Mean seconds of each stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct VisionSeconds {
     /// Per picture: from pixels to embeddings, scaling included; reading the file is not.
     pub encoding: f64,
@@ -99,7 +99,7 @@ pub struct IndexUse {
 }
 
 /// Mean seconds per question, one question at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSeconds {
     /// The question is embedded.
     pub embedding: f64,
@@ -109,6 +109,19 @@ pub struct StageSeconds {
     pub prefill: f64,
     /// The rest of the answer is written; 0 if nothing is answered.
     pub generation: f64,
+}
+
+impl StageSeconds {
+    /// The means, from the sums over so many questions.
+    pub(super) fn per(self, questions: usize) -> Self {
+        let mean = |sum: f64| sum / to_f64(questions);
+        Self {
+            embedding: mean(self.embedding),
+            search: mean(self.search),
+            prefill: mean(self.prefill),
+            generation: mean(self.generation),
+        }
+    }
 }
 
 /// One metric of a task.
@@ -130,34 +143,21 @@ pub enum KeptAnswer {
     Text(String),
 }
 
-/// How much there was to evaluate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
-    pub(super) request_tokens: u64,
-    pub(super) evaluated_tokens: u64,
-}
-
 /// The answers as they are kept.
 pub(super) fn kept(answering: &Answering, answers: &[Answer]) -> Vec<KeptAnswer> {
     if *answering == Answering::Predict {
         return Vec::new();
     }
+    let choice = |place: usize| KeptAnswer::Choice(u32::try_from(place).unwrap_or(u32::MAX));
     let keep = |answer: &Answer| match answer {
         Answer::Text(text) | Answer::Found { text: Some(text), .. } => {
             KeptAnswer::Text(text.clone())
         }
-        Answer::Alternatives(found) => {
-            let chosen = likeliest(found.iter().map(|it| it.log_likelihood));
-            KeptAnswer::Choice(u32::try_from(chosen).unwrap_or(u32::MAX))
-        }
+        Answer::Alternatives(found) => choice(likeliest(found.iter().map(|it| it.log_likelihood))),
         Answer::Found { passages, text: None } => {
-            let nearest = passages.first().copied().unwrap_or(usize::MAX);
-            KeptAnswer::Choice(u32::try_from(nearest).unwrap_or(u32::MAX))
+            choice(passages.first().copied().unwrap_or(usize::MAX))
         }
-        Answer::Similarities(found) => {
-            let chosen = likeliest(found.iter().copied());
-            KeptAnswer::Choice(u32::try_from(chosen).unwrap_or(u32::MAX))
-        }
+        Answer::Similarities(found) => choice(likeliest(found.iter().copied())),
     };
     answers.iter().map(keep).collect()
 }
@@ -176,12 +176,21 @@ pub(super) fn scores(
                     Asked::Write { references, .. } | Asked::See { references, .. },
                     Answer::Text(text),
                 ) => of_text(metric, text, references, &mut classes),
-                (Asked::Choose { alternatives, right }, Answer::Alternatives(found)) => {
-                    let lengths = alternatives.iter().map(|it| it.continuation.chars().count());
-                    of_choice(metric, found, lengths, *right)
+                (Asked::Choose { .. }, Answer::Alternatives(found))
+                    if found.len() == 1 && metric == TaskMetric::Accuracy =>
+                {
+                    Some(one(found[0].is_greedy))
                 }
+                (Asked::Choose { alternatives, right }, Answer::Alternatives(found)) => {
+                    let chosen = likeliest(found.iter().map(|it| it.log_likelihood));
+                    let per_character = found.iter().zip(alternatives).map(|(it, alternative)| {
+                        it.log_likelihood / to_f64(alternative.continuation.chars().count().max(1))
+                    });
+                    of_choice(metric, [chosen, likeliest(per_character)], *right)
+                }
+                // The length of an alternative plays no part in how near it is.
                 (Asked::Choose { right, .. }, Answer::Similarities(found)) => {
-                    of_nearest(metric, found, *right)
+                    of_choice(metric, [likeliest(found.iter().copied()); 2], *right)
                 }
                 (Asked::Find { relevant, answer, .. }, Answer::Found { passages, text }) => {
                     let references =
@@ -214,33 +223,15 @@ fn one(is_right: bool) -> Vec<f64> {
     vec![f64::from(u8::from(is_right))]
 }
 
+/// The best alternative by its probability, and by that per character.
 fn of_choice(
     metric: TaskMetric,
-    found: &[Likelihood],
-    characters: impl Iterator<Item = usize>,
+    [chosen, normalized]: [usize; 2],
     right: usize,
 ) -> Option<Vec<f64>> {
-    let chosen = likeliest(found.iter().map(|it| it.log_likelihood));
     Some(match metric {
-        TaskMetric::Accuracy if found.len() == 1 => one(found[0].is_greedy),
         TaskMetric::Accuracy => one(chosen == right),
-        TaskMetric::AccuracyNormalized => {
-            let per_character = found
-                .iter()
-                .zip(characters)
-                .map(|(it, characters)| it.log_likelihood / to_f64(characters.max(1)));
-            one(likeliest(per_character) == right)
-        }
-        TaskMetric::MacroF1 => vec![to_f64(right), to_f64(chosen)],
-        _ => return None,
-    })
-}
-
-/// As [`of_choice`]; the length of an alternative plays no part in how near it is.
-fn of_nearest(metric: TaskMetric, found: &[f64], right: usize) -> Option<Vec<f64>> {
-    let chosen = likeliest(found.iter().copied());
-    Some(match metric {
-        TaskMetric::Accuracy | TaskMetric::AccuracyNormalized => one(chosen == right),
+        TaskMetric::AccuracyNormalized => one(normalized == right),
         TaskMetric::MacroF1 => vec![to_f64(right), to_f64(chosen)],
         _ => return None,
     })
@@ -296,6 +287,7 @@ fn of_text(
 mod tests {
     use super::*;
     use crate::experiment::tasks::{Alternative, Sought};
+    use crate::workload::tasks::answerer::Likelihood;
     use serde_json::Map;
 
     fn choice(continuations: &[&str], right: usize) -> Question {

@@ -40,17 +40,6 @@ pub struct CorpusJob {
     pub top: u32,
 }
 
-/// The passages with what is needed to find and use them.
-#[derive(Debug, Clone, Copy)]
-pub struct Corpus<'a> {
-    /// The passages.
-    pub passages: &'a [String],
-    /// How they are made to be found.
-    pub job: &'a CorpusJob,
-    /// The model that embeds; `None`: the one that is measured.
-    pub encoder: Option<&'a dyn Model>,
-}
-
 /// Finds passages.
 #[derive(Debug)]
 pub(super) struct Retriever<'model> {

@@ -5,16 +5,15 @@
 //! sources in vain, which is why groups are small.
 
 use super::TaskError;
-use super::answerer::{Answer, Answerer, GroupSize, Likelihood, Stream};
+use super::answerer::{Answer, Answerer, Extent, GroupSize, Groups, ScoredRow, likelihood};
 use super::draft::{self, Draft, Limits};
-use super::record::Work;
 use crate::engine::ContextShape;
 use crate::experiment::settings::Settings;
-use crate::workload::softmax::{index_of_maximum, log_sum_exp};
+use crate::workload::batched::BatchedContext;
 use std::ops::Range;
 
 /// Tokens of the sources of a group at most, unless a single one has more: of a small group, and of a large one.
-const GROUP_TOKENS: (usize, usize) = (256, 512);
+const GROUP_TOKENS: [usize; 2] = [256, 512];
 
 /// Sequences of a group at most, unless a single question has more alternatives.
 const GROUP_SEQUENCES: usize = 64;
@@ -22,88 +21,42 @@ const GROUP_SEQUENCES: usize = 64;
 /// The tokens of request and continuation of every alternative.
 pub(super) type Pairs = Vec<(Vec<i32>, Vec<i32>)>;
 
-/// What a question takes of a group.
-#[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    /// Tokens that are encoded.
-    encoded: usize,
-    sequences: usize,
-    /// Tokens that are decoded.
-    decoded: usize,
-}
-
-/// Questions that are answered together.
-#[derive(Debug)]
-struct Groups {
-    questions: Vec<Range<usize>>,
-    counts: Vec<usize>,
-    /// The most that any group takes, of each.
-    most: Size,
-    /// Tokens that are encoded in all.
-    encoded: usize,
-}
-
-impl Groups {
-    fn new(sizes: &[Size], size: GroupSize) -> Self {
-        let most_tokens = size.limit(GROUP_TOKENS.0, GROUP_TOKENS.1);
-        let mut groups =
-            Self { questions: Vec::new(), counts: Vec::new(), most: Size::default(), encoded: 0 };
-        let mut start = 0;
-        let mut group = Size::default();
-        for (nth, size) in sizes.iter().enumerate() {
-            let full = group.encoded + size.encoded > most_tokens
-                || group.sequences + size.sequences > GROUP_SEQUENCES;
-            if full && nth > start {
-                groups.close(start..nth, group);
-                (start, group) = (nth, Size::default());
-            }
-            group.encoded += size.encoded;
-            group.sequences += size.sequences;
-            group.decoded += size.decoded;
+/// Groups of questions that take so much each.
+fn groups(each: impl Iterator<Item = Extent>, size: GroupSize) -> Groups {
+    let mut groups = Groups::default();
+    let (mut start, mut end) = (0, 0);
+    let mut group = Extent::default();
+    for extent in each {
+        let is_full = group.tokens + extent.tokens > GROUP_TOKENS[size as usize]
+            || group.sequences + extent.sequences > GROUP_SEQUENCES;
+        if is_full && end > start {
+            groups.push(start..end, group);
+            (start, group) = (end, Extent::default());
         }
-        if start < sizes.len() {
-            groups.close(start..sizes.len(), group);
-        }
-        groups
+        group.tokens += extent.tokens;
+        group.sequences += extent.sequences;
+        group.decoded += extent.decoded;
+        end += 1;
     }
-
-    fn close(&mut self, questions: Range<usize>, size: Size) {
-        self.counts.push(questions.len());
-        self.questions.push(questions);
-        self.most.encoded = self.most.encoded.max(size.encoded);
-        self.most.sequences = self.most.sequences.max(size.sequences);
-        self.most.decoded = self.most.decoded.max(size.decoded);
-        self.encoded += size.encoded;
+    if end > start {
+        groups.push(start..end, group);
     }
-
-    /// A context for any group, of whose answers up to `kept` tokens are kept and `at_once` decoded at once.
-    fn shape(&self, kept: usize, at_once: usize) -> ContextShape {
-        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).max(1);
-        // Sources are encoded at once; llama.cpp takes no batch larger than the context.
-        // It also wants room for one output of each sequence.
-        let batch = narrow(self.most.encoded.max(at_once).max(self.most.sequences));
-        ContextShape {
-            tokens: narrow(kept).max(batch),
-            sequences: narrow(self.most.sequences),
-            batch,
-            ubatch: batch,
-        }
-    }
+    groups
 }
 
 /// Encodes sources, each for the sequences that follow it.
 fn encode<'s>(
-    stream: &mut Stream<'_>,
+    batched: &mut BatchedContext<'_>,
     sources: impl Iterator<Item = (&'s [i32], Vec<i32>)>,
 ) -> Result<(), TaskError> {
-    stream.context.clear_memory();
-    stream.batch.clear();
+    batched.context.clear_memory();
+    batched.batch.clear();
     for (source, sequences) in sources {
         for (position, &token) in (0..).zip(source) {
-            stream.batch.add_shared(token, position, &sequences, true)?;
+            batched.batch.add_shared(token, position, &sequences, true)?;
         }
     }
-    Ok(stream.context.encode(&mut stream.batch)?)
+    Ok(batched.context.encode(&mut batched.batch)?)
 }
 
 /// The number of a sequence.
@@ -128,20 +81,16 @@ impl SourceWriter {
         start_token: i32,
         size: GroupSize,
     ) -> Self {
-        let each = |source: &Vec<i32>| Size { encoded: source.len(), sequences: 1, decoded: 1 };
-        let groups = Groups::new(&sources.iter().map(each).collect::<Vec<_>>(), size);
+        let each = |source: &Vec<i32>| Extent { tokens: source.len(), sequences: 1, decoded: 1 };
+        let mut groups = groups(sources.iter().map(each), size);
+        groups.request_tokens = groups.evaluated_tokens;
         Self { sources, groups, limits, start_token }
     }
 }
 
 impl Answerer for SourceWriter {
-    fn groups(&self) -> &[usize] {
-        &self.groups.counts
-    }
-
-    fn work(&self) -> Work {
-        let tokens = self.groups.encoded as u64;
-        Work { request_tokens: tokens, evaluated_tokens: tokens }
+    fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     fn shape(&self, _settings: &Settings) -> ContextShape {
@@ -150,24 +99,25 @@ impl Answerer for SourceWriter {
         self.groups.shape(sequences * (self.limits.max_tokens + 1), sequences)
     }
 
-    fn prepare(&self, _lane: &mut Stream<'_>) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
-        let sources = &self.sources[self.groups.questions[group].clone()];
+    fn answer(
+        &self,
+        batched: &mut BatchedContext<'_>,
+        questions: Range<usize>,
+    ) -> Result<Vec<Answer>, TaskError> {
+        let sources = &self.sources[questions];
         let each = sources.iter().enumerate();
-        encode(stream, each.map(|(nth, source)| (source.as_slice(), vec![sequence(nth)])))?;
-        stream.batch.clear();
+        encode(batched, each.map(|(nth, source)| (source.as_slice(), vec![sequence(nth)])))?;
+        batched.batch.clear();
         for nth in 0..sources.len() {
-            stream.batch.add(self.start_token, 0, sequence(nth), true)?;
+            batched.batch.add(self.start_token, 0, sequence(nth), true)?;
         }
-        stream.context.decode(&mut stream.batch)?;
-        let vocabulary = stream.model.vocabulary_size();
-        let logits = stream.context.all_logits(sources.len())?.chunks_exact(vocabulary);
+        batched.context.decode(&mut batched.batch)?;
+        let vocabulary = batched.model.vocabulary_size();
+        let logits = batched.context.all_logits(sources.len())?.chunks_exact(vocabulary);
         let begin = |(nth, row): (usize, &[f32])| Draft::begin(sequence(nth), 1, row);
         let drafts = logits.enumerate().map(begin).collect();
-        draft::write(stream, drafts, &self.limits)
+        let texts = draft::write(batched, drafts, &self.limits)?;
+        Ok(texts.into_iter().map(Answer::Text).collect())
     }
 }
 
@@ -192,9 +142,9 @@ impl Choice {
         choice
     }
 
-    fn size(&self) -> Size {
-        Size {
-            encoded: self.sources.iter().map(|(source, _)| source.len()).sum(),
+    fn extent(&self) -> Extent {
+        Extent {
+            tokens: self.sources.iter().map(|(source, _)| source.len()).sum(),
             sequences: self.alternatives.len(),
             decoded: self.alternatives.iter().map(Vec::len).sum(),
         }
@@ -212,24 +162,16 @@ pub(super) struct SourceChooser {
 impl SourceChooser {
     /// Answers begin with the token `start_token`.
     pub(super) fn new(questions: Vec<Pairs>, start_token: i32, size: GroupSize) -> Self {
+        let request_tokens = questions.iter().flatten().map(|(source, _)| source.len()).sum();
         let choices: Vec<Choice> = questions.into_iter().map(Choice::new).collect();
-        let groups = Groups::new(&choices.iter().map(Choice::size).collect::<Vec<_>>(), size);
-        Self { choices, groups, start_token }
+        let groups = groups(choices.iter().map(Choice::extent), size);
+        Self { choices, groups: Groups { request_tokens, ..groups }, start_token }
     }
 }
 
 impl Answerer for SourceChooser {
-    fn groups(&self) -> &[usize] {
-        &self.groups.counts
-    }
-
-    fn work(&self) -> Work {
-        let sources = self.choices.iter().flat_map(|choice| &choice.sources);
-        let tokens = sources.map(|(source, followers)| source.len() * followers.len());
-        Work {
-            request_tokens: tokens.sum::<usize>() as u64,
-            evaluated_tokens: self.groups.encoded as u64,
-        }
+    fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     fn shape(&self, _settings: &Settings) -> ContextShape {
@@ -237,12 +179,12 @@ impl Answerer for SourceChooser {
         self.groups.shape(decoded, decoded)
     }
 
-    fn prepare(&self, _lane: &mut Stream<'_>) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn answer(&self, stream: &mut Stream<'_>, group: usize) -> Result<Vec<Answer>, TaskError> {
-        let choices = &self.choices[self.groups.questions[group].clone()];
+    fn answer(
+        &self,
+        batched: &mut BatchedContext<'_>,
+        questions: Range<usize>,
+    ) -> Result<Vec<Answer>, TaskError> {
+        let choices = &self.choices[questions];
         let mut first = 0;
         let mut sources = Vec::new();
         for choice in choices {
@@ -252,40 +194,32 @@ impl Answerer for SourceChooser {
             }
             first += choice.alternatives.len();
         }
-        encode(stream, sources.into_iter())?;
-        stream.batch.clear();
-        let alternatives = || choices.iter().flat_map(|choice| &choice.alternatives);
-        for (nth, alternative) in alternatives().enumerate() {
+        encode(batched, sources.into_iter())?;
+        batched.batch.clear();
+        let alternatives = choices.iter().flat_map(|choice| &choice.alternatives);
+        for (nth, alternative) in alternatives.enumerate() {
             // Nobody asks what follows the last token.
             let before = std::iter::once(self.start_token).chain(alternative.iter().copied());
             for (position, token) in (0..).zip(before.take(alternative.len())) {
-                stream.batch.add(token, position, sequence(nth), true)?;
+                batched.batch.add(token, position, sequence(nth), true)?;
             }
         }
-        let vocabulary = stream.model.vocabulary_size().max(1);
-        let outputs = stream.batch.len();
+        let vocabulary = batched.model.vocabulary_size().max(1);
+        let outputs = batched.batch.len();
         let mut logits: &[f32] = &[];
         if outputs > 0 {
-            stream.context.decode(&mut stream.batch)?;
-            logits = stream.context.all_logits(outputs)?;
+            batched.context.decode(&mut batched.batch)?;
+            logits = batched.context.all_logits(outputs)?;
         }
         let mut rows = logits.chunks_exact(vocabulary);
+        let mut score = |alternative: &Vec<i32>| {
+            let rows: Vec<ScoredRow<'_>> =
+                rows.by_ref().take(alternative.len()).map(ScoredRow::new).collect();
+            likelihood(alternative.iter().copied().zip(rows.iter().map(Some)))
+        };
         let answer = |choice: &Choice| {
-            let each = choice.alternatives.iter().map(|it| likelihood(&mut rows, it));
-            Answer::Alternatives(each.collect())
+            Answer::Alternatives(choice.alternatives.iter().map(&mut score).collect())
         };
         Ok(choices.iter().map(answer).collect())
     }
-}
-
-/// How probable an answer is, of which `rows` begin with the logits that its tokens are chosen from.
-fn likelihood<'l>(rows: &mut impl Iterator<Item = &'l [f32]>, answer: &[i32]) -> Likelihood {
-    let mut likelihood = Likelihood { log_likelihood: 0.0, is_greedy: true };
-    for (&token, row) in answer.iter().zip(rows) {
-        let token = usize::try_from(token).unwrap_or(usize::MAX);
-        let logit = row.get(token).copied().unwrap_or(f32::NAN);
-        likelihood.log_likelihood += f64::from(logit - log_sum_exp(row));
-        likelihood.is_greedy &= index_of_maximum(row) == token;
-    }
-    likelihood
 }

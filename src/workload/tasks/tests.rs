@@ -1,25 +1,27 @@
 //! Answering on the demo models: side by side and alone come to the same.
 
+use super::answerer::Answerer as _;
 use super::choose::Chooser;
-use super::encode::{Encoded, EncodedAlternative, Encoder};
+use super::encode::{EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
-use super::{Answer, Answerer as _, TaskError, TaskRequest, TaskRun, answerer, run};
-use crate::engine::ContextPurpose;
-use crate::engine::ContextShape;
-use crate::engine::Model;
+use super::{Answer, TaskError, TaskRequest, TaskRun, answerer, run};
 use crate::engine::batch::Batch;
 use crate::engine::llama::backend::Backend;
-use crate::engine::{Engine as _, LoadExtent};
+use crate::engine::{ContextPurpose, ContextShape, Engine as _, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
 use crate::metrics::TaskMetric;
+use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, SpecialTokens};
 use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::template::ChatTemplate;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
-use crate::workload::seq2seq::SequenceToSequence;
+use crate::workload::batched::BatchedContext;
+use crate::workload::tasks::TaskJob;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
+use serde_json::Map;
 use std::path::Path;
+use std::sync::LazyLock;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-demo-F16.gguf");
 const TRANSLATE: &str =
@@ -28,6 +30,11 @@ const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/quantbench-d
 
 fn settings(threads: u32) -> Settings {
     Settings { threads: Some(threads), ..Settings::default() }
+}
+
+fn encoder<'a>(model: &'a dyn Model, prompter: &'a Prompter) -> Encoder<'a> {
+    static SETTINGS: LazyLock<Settings> = LazyLock::new(|| settings(2));
+    Encoder { model, settings: &SETTINGS, prompter, separator: None }
 }
 
 fn load(path: &str) -> Box<dyn Model> {
@@ -74,16 +81,19 @@ fn ask(
     prompter: &Prompter,
     threads: u32,
 ) -> Result<TaskRun, TaskError> {
-    let request = TaskRequest {
+    let job = TaskJob {
         name: "test".parse().unwrap(),
-        questions,
-        answering,
-        metrics: &[TaskMetric::Accuracy],
-        prompter,
+        questions: ArtifactRef::input("", Path::new(""), 0),
+        answering: answering.clone(),
+        metrics: vec![TaskMetric::Accuracy],
+        format: FormatChoice::default(),
+        chat_template_kwargs: Map::new(),
         separator: None,
         corpus: None,
-        images: None,
+        pictures: None,
+        projector: None,
     };
+    let request = TaskRequest { job: &job, questions, prompter, passages: None, encoder: None };
     run(model, &settings(threads), &request, &mut |_, _| ())
 }
 
@@ -110,19 +120,19 @@ fn alone(model: &dyn Model, alternative: &EncodedAlternative) -> f64 {
 #[test]
 fn alternatives_side_by_side_are_as_probable_as_alone() {
     let model = load(DEMO);
-    let encoder = Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
+    let encoder = encoder(model.as_ref(), &Prompter::Plain);
     let mut one_passage = questions();
     one_passage.truncate(6);
     // With a common beginning, and without one.
     for questions in [one_passage, questions()] {
-        let encoded = encoder.alternatives(&questions).unwrap().fitting;
+        let encoded = encoder.alternatives(&questions).unwrap().tokens;
         let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
-        let work = chooser.work();
-        assert!(work.evaluated_tokens * 3 < work.request_tokens, "{work:?}");
+        let groups = chooser.groups();
+        assert!(groups.evaluated_tokens * 3 < groups.request_tokens, "{groups:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings(2), &mut |_, _| ()).unwrap();
         for (question, answer) in encoded.iter().zip(&done.answers) {
             let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
-            for (alternative, found) in question.tokens.iter().zip(found) {
+            for (alternative, found) in question.iter().zip(found) {
                 let expected = alone(model.as_ref(), alternative);
                 let difference = (found.log_likelihood - expected).abs();
                 assert!(difference < 0.02, "{found:?} is not {expected}");
@@ -146,7 +156,7 @@ fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
             let tokens = [&[first], request.as_slice(), &[last, last + 1]].concat();
             EncodedAlternative { scored_from: tokens.len() - 2, tokens }
         };
-        Encoded { position: 0, tokens: (1..5).map(alternative).collect() }
+        (1..5).map(alternative).collect::<Vec<_>>()
     };
     let settings = Settings { ubatch: 32, ..settings(1) };
     // With a common beginning, and without one.
@@ -157,7 +167,7 @@ fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
         let done = answerer::run(&chooser, model.as_ref(), &settings, &mut |_, _| ()).unwrap();
         for (question, answer) in questions.iter().zip(&done.answers) {
             let Answer::Alternatives(found) = answer else { panic!("{answer:?}") };
-            for (alternative, found) in question.tokens.iter().zip(found) {
+            for (alternative, found) in question.iter().zip(found) {
                 let expected = alone(model.as_ref(), alternative);
                 let difference = (found.log_likelihood - expected).abs();
                 assert!(difference < 0.02, "{found:?} is not {expected}");
@@ -201,9 +211,9 @@ fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
         ("auto", "assistant\nthe mill"),
     ] {
         let prompter = format(name);
-        let encoder = Encoder { model: model.as_ref(), prompter: &prompter, separator: None };
+        let encoder = encoder(model.as_ref(), &prompter);
         let encoded = encoder.alternatives(&[choice(0, "Where?", &["the mill", "x"])]).unwrap();
-        let found = &encoded.fitting[0].tokens[0];
+        let found = &encoded.tokens[0][0];
         let text = |tokens: &[i32]| -> String {
             let bytes: Vec<u8> = tokens.iter().flat_map(|&it| model.token_bytes(it)).collect();
             String::from_utf8(bytes).unwrap()
@@ -218,9 +228,8 @@ fn a_choice_in_a_format_is_one_text_with_what_the_format_ends_with() {
 fn figures_are_the_same_whatever_the_number_of_threads() {
     let model = load(DEMO);
     let answers = |threads| {
-        let encoder =
-            Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
-        let encoded = encoder.alternatives(&questions()).unwrap().fitting;
+        let encoder = encoder(model.as_ref(), &Prompter::Plain);
+        let encoded = encoder.alternatives(&questions()).unwrap().tokens;
         let chooser = Chooser::new(encoded, model.vocabulary_size());
         answerer::run(&chooser, model.as_ref(), &settings(threads), &mut |_, _| ()).unwrap().answers
     };
@@ -230,10 +239,10 @@ fn figures_are_the_same_whatever_the_number_of_threads() {
 #[test]
 fn white_space_between_request_and_continuation_belongs_to_the_continuation() {
     let model = load(DEMO);
-    let encoder = Encoder { model: model.as_ref(), prompter: &Prompter::Plain, separator: None };
+    let encoder = encoder(model.as_ref(), &Prompter::Plain);
     let encode = |request: &str, continuation: &str| {
         let questions = [choice(0, request, &[continuation, "x"])];
-        encoder.alternatives(&questions).unwrap().fitting.swap_remove(0).tokens.swap_remove(0)
+        encoder.alternatives(&questions).unwrap().tokens.swap_remove(0).swap_remove(0)
     };
     let spaced = encode("Once upon a", "time");
     assert_eq!(spaced, encode("Once upon a ", "time"), "a space of one's own or ours");
@@ -307,7 +316,7 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
         })
         .collect();
     let tokens = |text: &str| model.tokenize(text, true, false).unwrap();
-    let mut reader = SequenceToSequence::new(model.as_ref(), &settings(1), 300, 100).unwrap();
+    let mut reader = BatchedContext::for_source(model.as_ref(), &settings(1), 300, 100).unwrap();
 
     let written: Vec<Question> =
         sentences.iter().map(|(source, target)| writing(source, target)).collect();
@@ -338,7 +347,7 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
     chosen.push(Question { id: "sources".to_owned(), asked });
     let answered =
         super::with_encoder::choose(model.as_ref(), &settings(2), &chosen, &mut |_, _| ()).unwrap();
-    assert!(answered.work.evaluated_tokens * 2 < answered.work.request_tokens);
+    assert!(answered.evaluated_tokens * 2 < answered.request_tokens);
     let vocabulary = model.vocabulary_size();
     for (question, answer) in chosen.iter().zip(&answered.answers) {
         let Asked::Choose { alternatives, .. } = &question.asked else { panic!() };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::LoadExtent;
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::blocks;
 use crate::engine::llama::tensors::Weights;
 use std::path::Path;
 
@@ -72,6 +73,14 @@ impl Sink for Recorder {
     }
 }
 
+/// A weight as f32, `[matrices, rows, columns]`.
+fn read_f32(weights: &Weights<'_>, name: &str) -> Vec<f32> {
+    let mut values = Vec::new();
+    let format = weights.get(name).unwrap().format;
+    blocks::dequantize(format, &weights.read(name).unwrap(), &mut values).unwrap();
+    values
+}
+
 #[test]
 fn the_captured_input_times_the_weight_is_what_the_graph_computed() {
     let model = model();
@@ -81,7 +90,7 @@ fn the_captured_input_times_the_weight_is_what_the_graph_computed() {
     assert_eq!(flow, Flow::Continue);
     let weights = Weights::of(&model).unwrap();
     let info = weights.get("blk.2.ffn_up.weight").unwrap().clone();
-    let weight = weights.read_f32(&info.name).unwrap();
+    let weight = read_f32(&weights, &info.name);
     let [seen] = &recorder.inputs[..] else { panic!("one weight") };
     assert_eq!((seen.weight.as_str(), seen.layer), ("blk.2.ffn_up.weight", Some(2)));
     let columns = info.columns();
@@ -174,7 +183,7 @@ fn an_overwritten_weight_is_what_the_next_evaluation_uses() {
     assert!(before.iter().any(|value| *value != 0.0));
     let name = "blk.0.ffn_up.weight";
     let bytes = weights.read(name).unwrap();
-    weights.write_f32(name, &vec![0.0; weights.read_f32(name).unwrap().len()]).unwrap();
+    weights.write_f32(name, &vec![0.0; read_f32(&weights, name).len()]).unwrap();
     assert!(input(&mut context).iter().all(|value| *value == 0.0));
     weights.write(name, &bytes).unwrap();
     assert_eq!(input(&mut context), before);

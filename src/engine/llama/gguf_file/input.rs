@@ -2,15 +2,16 @@
 
 use super::{ALIGNMENT, GgufFileError, Metadata, MetadataValue};
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::log;
-use crate::engine::llama::mapped_file::MappedFile;
+use crate::engine::llama::handle::Handle;
+use crate::engine::llama::mapped_file;
 use crate::engine::llama::model::to_c_string;
+use crate::engine::llama::{log, text};
 use crate::model::gguf::{Header, Tensor};
 use crate::model::split;
 use llama_cpp_sys_2 as sys;
-use std::ffi::CStr;
+use memmap2::Mmap;
 use std::path::{Path, PathBuf};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 /// Keys that a split model has and a whole one must not have.
 const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
@@ -31,7 +32,7 @@ pub struct InputTensor {
 }
 
 impl InputTensor {
-    /// Where its data begins in its file, for whoever changes it in place.
+    /// Where its data begins in its file, bytes; for changes in place.
     #[must_use]
     pub fn file_offset(&self) -> u64 {
         self.start as u64
@@ -42,7 +43,7 @@ impl InputTensor {
 #[derive(Debug)]
 struct Part {
     path: PathBuf,
-    map: MappedFile,
+    map: Mmap,
     keys: Metadata,
 }
 
@@ -140,7 +141,7 @@ impl GgufInput {
             // long as the handle.
             let (name, offset, length) = unsafe {
                 (
-                    CStr::from_ptr(sys::gguf_get_tensor_name(handle, index)).to_string_lossy(),
+                    text(sys::gguf_get_tensor_name(handle, index)),
                     sys::gguf_get_tensor_offset(handle, index),
                     sys::gguf_get_tensor_size(handle, index),
                 )
@@ -159,7 +160,7 @@ impl GgufInput {
 }
 
 fn open_part(path: PathBuf) -> Result<Part, GgufFileError> {
-    let map = MappedFile::open(&path)
+    let map = mapped_file::map(&path)
         .map_err(|source| GgufFileError::Read { path: path.clone(), source })?;
     let c_path = to_c_string(&path.to_string_lossy()).map_err(|error| GgufFileError::Refused {
         path: path.clone(),
@@ -168,8 +169,10 @@ fn open_part(path: PathBuf) -> Result<Part, GgufFileError> {
     log::forget_errors();
     let parameters = sys::gguf_init_params { no_alloc: true, ctx: ptr::null_mut() };
     // SAFETY: the path is terminated and outlives the call; no ggml context is asked for.
-    let handle = unsafe { sys::gguf_init_from_file(c_path.as_ptr(), parameters) };
-    match NonNull::new(handle) {
+    let handle = unsafe {
+        Handle::new(sys::gguf_init_from_file(c_path.as_ptr(), parameters), sys::gguf_free)
+    };
+    match handle {
         Some(handle) => Ok(Part { path, map, keys: Metadata(handle) }),
         None => Err(GgufFileError::Refused { path, reason: log::take_errors() }),
     }

@@ -1,8 +1,9 @@
 //! A GGUF that is written: header first, then each tensor's data in order.
 
 use super::{GgufFileError, Metadata};
+use crate::engine::llama::handle::Handle;
 use crate::engine::llama::model::to_c_string;
-use crate::model::gguf::{GgmlType, Tensor};
+use crate::model::gguf::{self, GgmlType, Tensor};
 use llama_cpp_sys_2 as sys;
 use std::collections::HashSet;
 use std::fs::File;
@@ -51,19 +52,8 @@ impl TensorPlan {
         if self.dimensions.is_empty() || self.dimensions.len() > MOST_DIMENSIONS {
             return Err(wrong(format!("a tensor has 1 to {MOST_DIMENSIONS} dimensions")));
         }
-        let (per_block, row) = (self.format.block_weights(), self.dimensions[0]);
-        if row % per_block != 0 {
-            return Err(wrong(format!(
-                "{} stores blocks of {per_block} weights, its rows have {row}",
-                self.format
-            )));
-        }
-        self.dimensions
-            .iter()
-            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension))
-            .and_then(|weights| (weights / per_block).checked_mul(self.format.block_bytes()))
-            .filter(|&bytes| i64::try_from(bytes).is_ok())
-            .ok_or_else(|| wrong(format!("its dimensions {:?} are impossible", self.dimensions)))
+        let size = gguf::size(self.format, &self.dimensions);
+        size.map(|(_, bytes)| bytes).map_err(|problem| wrong(format!("it {problem}")))
     }
 }
 
@@ -101,12 +91,6 @@ impl GgufOutput {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
         file.write_all(&header).map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, awaited, written: 0 })
-    }
-
-    /// The tensor whose turn it is; `None` when all have their data.
-    #[must_use]
-    pub fn turn(&self) -> Option<&str> {
-        self.awaited.get(self.written).map(|(name, _)| name.as_str())
     }
 
     /// Writes the data of the next tensor, and padding.
@@ -155,7 +139,14 @@ fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, 
     let no_memory = || GgufFileError::Memory { tensors: tensors.len() };
     // SAFETY: takes nothing.
     let per_tensor = unsafe { sys::ggml_tensor_overhead() };
-    let entries = Entries::new((tensors.len() + 1) * per_tensor).ok_or_else(no_memory)?;
+    let parameters = sys::ggml_init_params {
+        mem_size: (tensors.len() + 1) * per_tensor,
+        mem_buffer: ptr::null_mut(),
+        no_alloc: true,
+    };
+    // SAFETY: ggml allocates the memory itself.
+    let entries = unsafe { Handle::new(sys::ggml_init(parameters), sys::ggml_free) };
+    let entries = entries.ok_or_else(no_memory)?;
     for plan in tensors {
         let wrong = |reason: String| GgufFileError::Plan { name: plan.name.clone(), reason };
         let name = to_c_string(&plan.name).map_err(|error| wrong(error.to_string()))?;
@@ -168,7 +159,7 @@ fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, 
         // SAFETY: the context has room for one entry per tensor and takes no memory for data; sizes
         // and their number belong together; rows are whole blocks, as was checked.
         let tensor = unsafe {
-            sys::ggml_new_tensor(entries.0.as_ptr(), plan.format.number(), count, sizes.as_ptr())
+            sys::ggml_new_tensor(entries.as_ptr(), plan.format.number(), count, sizes.as_ptr())
         };
         let tensor = NonNull::new(tensor).ok_or_else(no_memory)?;
         // SAFETY: the tensor lives as long as `entries`; the name is terminated and copied; no other
@@ -179,23 +170,4 @@ fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, 
         }
     }
     Ok(whole.header_bytes())
-}
-
-/// Tensor entries without data.
-struct Entries(NonNull<sys::ggml_context>);
-
-impl Entries {
-    fn new(bytes: usize) -> Option<Self> {
-        let parameters =
-            sys::ggml_init_params { mem_size: bytes, mem_buffer: ptr::null_mut(), no_alloc: true };
-        // SAFETY: ggml allocates the memory itself.
-        NonNull::new(unsafe { sys::ggml_init(parameters) }).map(Self)
-    }
-}
-
-impl Drop for Entries {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from ggml and is freed once.
-        unsafe { sys::ggml_free(self.0.as_ptr()) };
-    }
 }

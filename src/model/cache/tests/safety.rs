@@ -1,7 +1,8 @@
 //! Tests of what the cache leaves alone: what is not its own, what is in use, what is not whole any more.
 
+use super::wait_for;
 use crate::model::cache::{
-    Cache, CacheError, Filter, ImportanceKey, Reserved, VariantKey, checksum,
+    Cache, CacheError, ImportanceKey, Reserved, VariantFilter, VariantKey, checksum,
 };
 use crate::model::gguf::testing::Builder;
 use std::fs;
@@ -83,7 +84,7 @@ fn files_of_others_within_a_cache_are_neither_swept_nor_cleaned() {
     write(folder.path(), &names);
     let cache = Cache::at(folder.path()).unwrap();
     assert_eq!(cache.list().unwrap().len(), 1);
-    assert_eq!(cache.clean(&Filter::default()).unwrap().removed.len(), 1);
+    assert_eq!(cache.clean(&VariantFilter::default()).unwrap().removed.len(), 1);
     for name in names {
         assert!(folder.path().join(name).exists(), "{name}");
     }
@@ -102,12 +103,12 @@ fn what_another_process_uses_is_not_cleaned() {
     let run = Cache::at(folder.path()).unwrap();
     let used = run.variant(&key("Q8_0")).existing().unwrap().unwrap().path;
     let other = Cache::at(folder.path()).unwrap();
-    assert_eq!(other.matching(&Filter::default()).unwrap().len(), 1);
-    let cleaned = other.clean(&Filter::default()).unwrap();
+    assert_eq!(other.matching(&VariantFilter::default()).unwrap().len(), 1);
+    let cleaned = other.clean(&VariantFilter::default()).unwrap();
     assert_eq!((cleaned.removed.len(), cleaned.in_use), (1, 1));
     assert!(used.exists() && demo.exists());
     drop(run);
-    assert_eq!(other.clean(&Filter::default()).unwrap().removed.len(), 1);
+    assert_eq!(other.clean(&VariantFilter::default()).unwrap().removed.len(), 1);
     assert!(!used.exists() && !demo.exists());
 }
 
@@ -117,7 +118,7 @@ fn a_variant_that_was_just_made_is_in_use() {
     let run = Cache::at(folder.path()).unwrap();
     make(&run, "Q8_0");
     let other = Cache::at(folder.path()).unwrap();
-    assert_eq!(other.clean(&Filter::default()).unwrap().in_use, 1);
+    assert_eq!(other.clean(&VariantFilter::default()).unwrap().in_use, 1);
     // The process that uses it can make it anew if it is damaged.
     let slot = run.variant(&key("Q8_0"));
     fs::write(slot.path(), "damaged").unwrap();
@@ -144,7 +145,7 @@ fn a_matrix_is_served_only_as_it_was_made() {
     pending.commit().unwrap();
     assert_eq!(slot.existing(), Some(slot.path()));
     let other = Cache::at(folder.path()).unwrap();
-    other.clean(&Filter::default()).unwrap();
+    other.clean(&VariantFilter::default()).unwrap();
     assert!(slot.path().exists(), "it is in use");
     for damaged in ["sumt", "su", ""] {
         fs::write(slot.path(), damaged).unwrap();
@@ -192,9 +193,7 @@ fn a_variant_that_another_process_made_and_uses_is_served() {
     let run = Cache::at(folder.path()).unwrap();
     let pending = run.variant(&key("Q8_0")).reserve(1000).unwrap();
     let other = Cache::at(folder.path()).unwrap();
-    let waiting = std::thread::spawn(move || {
-        other.variant(&key("Q8_0")).reserve_or_wait(1000, Duration::from_mins(1)).unwrap()
-    });
+    let waiting = std::thread::spawn(move || wait_for(&other.variant(&key("Q8_0"))));
     Builder::model(7).write(pending.path());
     pending.commit(1.5, Vec::new()).unwrap();
     assert!(matches!(waiting.join().unwrap(), Reserved::Made(_)));

@@ -1,8 +1,9 @@
 //! Tests against a server on loopback that answers whatever a test wants.
 
+mod lengths;
 mod secrets;
 
-use super::{Endpoint, HubError, HubFile, HubOptions, RepositoryKind, Token, fetch};
+use super::{Endpoint, HubError, HubFile, HubOptions, RepoType, Token, fetch};
 use crate::model::cache::of_bytes;
 use crate::model::progress::ProgressSink;
 use std::collections::HashMap;
@@ -124,7 +125,7 @@ pub(crate) fn options(endpoint: &str, folder: &tempfile::TempDir) -> HubOptions 
 }
 
 const FILE: HubFile<'_> = HubFile {
-    kind: RepositoryKind::Model,
+    kind: RepoType::Model,
     repository: "owner/name",
     revision: None,
     file: "dir/m Q4.gguf",
@@ -180,7 +181,7 @@ fn a_revision_is_part_of_the_address() {
 fn data_sets_have_a_place_of_their_own() {
     let server = Server::start(hub(b"{}".to_vec()));
     let folder = tempfile::tempdir().unwrap();
-    let file = HubFile { kind: RepositoryKind::Dataset, file: "test.jsonl", ..FILE };
+    let file = HubFile { kind: RepoType::Dataset, file: "test.jsonl", ..FILE };
     fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
     assert_eq!(server.requests()[0].path, "/datasets/owner/name/resolve/main/test.jsonl");
     assert!(folder.path().join("hub/datasets--owner--name/refs/main").is_file());
@@ -466,47 +467,4 @@ fn redirects_have_as_long_as_one_answer() {
     let error = get(&options).unwrap_err().to_string();
     assert!(!error.contains("in circles"), "{error}");
     assert!(server.requests().len() < 8, "{}", server.requests().len());
-}
-
-#[test]
-fn a_file_without_a_length_is_read_to_its_marked_end() {
-    let answer = |end: &'static [u8]| {
-        move |request: &Request| {
-            let headers =
-                [("x-repo-commit", COMMIT), ("etag", "W/\"ab\""), ("transfer-encoding", "chunked")];
-            let body = [b"7\r\ncontent\r\n".as_slice(), end].concat();
-            response("200 OK", &headers, if request.method == "HEAD" { b"" } else { &body })
-        }
-    };
-    let server = Server::start(answer(b"0\r\n\r\n"));
-    let folder = tempfile::tempdir().unwrap();
-    let path = get(&options(&server.address, &folder)).unwrap();
-    assert_eq!(std::fs::read(path).unwrap(), b"content");
-    assert_eq!(server.requests()[1].header("accept-encoding"), Some("identity"));
-
-    let server = Server::start(answer(b""));
-    let folder = tempfile::tempdir().unwrap();
-    let error = get(&options(&server.address, &folder)).unwrap_err();
-    assert!(matches!(error, HubError::Interrupted { total: None, .. }), "{error}");
-}
-
-#[test]
-fn answers_whose_lengths_cannot_be_true_are_refused() {
-    type Headers<'a> = &'a [(&'a str, &'a str)];
-    let answers: [(&str, Headers<'_>, &str); 2] = [
-        ("10", &[("content-length", "7")], "has 10 bytes, then that it has 7"),
-        ("7", &[("content-encoding", "zstd")], "it compresses the file as 'zstd'"),
-    ];
-    for (size, headers, expected) in answers {
-        let server = Server::start(move |request| {
-            let facts = [("x-repo-commit", COMMIT), ("etag", "ab"), ("x-linked-size", size)];
-            match request.method.as_str() {
-                "HEAD" => response("200 OK", &facts, b""),
-                _ => response("200 OK", headers, b"content"),
-            }
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let error = get(&options(&server.address, &folder)).unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
-    }
 }

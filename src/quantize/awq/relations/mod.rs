@@ -72,11 +72,10 @@ impl Relation {
 
 /// A weight that cannot be scaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unscaled {
-    /// Name of the weight.
-    pub weight: String,
+pub(super) struct Unscaled {
+    pub(super) weight: String,
     /// The obstacle, as a clause.
-    pub reason: String,
+    pub(super) reason: String,
 }
 
 /// The relations of a graph, and all weights that vectors are multiplied with.

@@ -2,25 +2,24 @@
 //!
 //! Used by `capture` and `partial`.
 
+use super::{blocks, text};
 use crate::engine::error::EngineError;
-use crate::engine::llama::blocks;
 use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
-use std::ffi::CStr;
 
 /// Reads tensors, into memory that is used again.
 #[derive(Debug, Default)]
-pub(in crate::engine::llama) struct Reader {
+pub(super) struct Reader {
     bytes: Vec<u8>,
     /// The rows that were read last.
-    pub(in crate::engine::llama) rows: Vec<f32>,
+    pub(super) rows: Vec<f32>,
     /// Which matrix (expert) each of them is multiplied with.
-    pub(in crate::engine::llama) experts: Vec<u32>,
+    pub(super) experts: Vec<u32>,
 }
 
 impl Reader {
     /// All rows of a tensor into `rows`, whatever its strides.
-    pub(in crate::engine::llama) fn read(
+    pub(super) fn read(
         &mut self,
         tensor: &sys::ggml_tensor,
         name: &str,
@@ -58,13 +57,25 @@ impl Reader {
         Ok(())
     }
 
-    /// A plain product of a weight of several matrices: ggml gives each matrix an equal share of
-    /// the input's third dimension, in order.
-    pub(in crate::engine::llama) fn spread_over_matrices(
+    /// The vectors that a product multiplies its weight with, and which matrix of it each.
+    pub(super) fn read_input(
         &mut self,
+        product: &sys::ggml_tensor,
         weight: &sys::ggml_tensor,
         input: &sys::ggml_tensor,
-    ) {
+        name: &str,
+    ) -> Result<(), EngineError> {
+        if product.op == sys::GGML_OP_MUL_MAT_ID {
+            return self.read_expert_rows(product, input, name);
+        }
+        self.read(input, name)?;
+        self.spread_over_matrices(weight, input);
+        Ok(())
+    }
+
+    /// A plain product of a weight of several matrices: ggml gives each matrix an equal share of
+    /// the input's third dimension, in order.
+    fn spread_over_matrices(&mut self, weight: &sys::ggml_tensor, input: &sys::ggml_tensor) {
         self.experts.clear();
         if weight.ne[2] <= 1 {
             return;
@@ -78,7 +89,7 @@ impl Reader {
 
     /// One row per token and chosen expert: the input has one row per token, or one per token and
     /// expert; the third operand names the experts, `[tokens, chosen]`.
-    pub(in crate::engine::llama) fn read_expert_rows(
+    fn read_expert_rows(
         &mut self,
         node: &sys::ggml_tensor,
         input: &sys::ggml_tensor,
@@ -125,23 +136,19 @@ fn row_offsets(tensor: &sys::ggml_tensor) -> impl Iterator<Item = usize> + use<>
     })
 }
 
-pub(in crate::engine::llama) fn operand(
-    node: &sys::ggml_tensor,
-    index: usize,
-) -> Option<&sys::ggml_tensor> {
+pub(super) fn operand(node: &sys::ggml_tensor, index: usize) -> Option<&sys::ggml_tensor> {
     // SAFETY: sources of a live node are alive, or null.
     unsafe { node.src[index].as_ref() }
 }
 
-pub(in crate::engine::llama) fn name_of(tensor: &sys::ggml_tensor) -> String {
-    // SAFETY: ggml terminates names.
-    unsafe { CStr::from_ptr(tensor.name.as_ptr()) }.to_string_lossy().into_owned()
+pub(super) fn name_of(tensor: &sys::ggml_tensor) -> String {
+    text(tensor.name.as_ptr())
 }
 
-pub(in crate::engine::llama) fn columns(tensor: &sys::ggml_tensor) -> usize {
+pub(super) fn columns(tensor: &sys::ggml_tensor) -> usize {
     usize::try_from(tensor.ne[0]).unwrap_or(0)
 }
 
-pub(in crate::engine::llama) fn failed(name: &str, reason: &str) -> EngineError {
+pub(super) fn failed(name: &str, reason: &str) -> EngineError {
     EngineError::Capture { name: name.to_owned(), reason: reason.to_owned() }
 }

@@ -1,0 +1,47 @@
+//! Files whose length the hub does not name, or names wrongly.
+
+use super::super::HubError;
+use super::{COMMIT, Request, Server, get, options, response};
+
+#[test]
+fn a_file_without_a_length_is_read_to_its_marked_end() {
+    let answer = |end: &'static [u8]| {
+        move |request: &Request| {
+            let headers =
+                [("x-repo-commit", COMMIT), ("etag", "W/\"ab\""), ("transfer-encoding", "chunked")];
+            let body = [b"7\r\ncontent\r\n".as_slice(), end].concat();
+            response("200 OK", &headers, if request.method == "HEAD" { b"" } else { &body })
+        }
+    };
+    let server = Server::start(answer(b"0\r\n\r\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = get(&options(&server.address, &folder)).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"content");
+    assert_eq!(server.requests()[1].header("accept-encoding"), Some("identity"));
+
+    let server = Server::start(answer(b""));
+    let folder = tempfile::tempdir().unwrap();
+    let error = get(&options(&server.address, &folder)).unwrap_err();
+    assert!(matches!(error, HubError::Interrupted { total: None, .. }), "{error}");
+}
+
+#[test]
+fn answers_whose_lengths_cannot_be_true_are_refused() {
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let answers: [(&str, Headers<'_>, &str); 2] = [
+        ("10", &[("content-length", "7")], "has 10 bytes, then that it has 7"),
+        ("7", &[("content-encoding", "zstd")], "it compresses the file as 'zstd'"),
+    ];
+    for (size, headers, expected) in answers {
+        let server = Server::start(move |request| {
+            let facts = [("x-repo-commit", COMMIT), ("etag", "ab"), ("x-linked-size", size)];
+            match request.method.as_str() {
+                "HEAD" => response("200 OK", &facts, b""),
+                _ => response("200 OK", headers, b"content"),
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let error = get(&options(&server.address, &folder)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}

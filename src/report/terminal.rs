@@ -1,0 +1,268 @@
+//! The table for the terminal: what a person decides from; and how any table is drawn there.
+
+use super::columns::{DECIDES, INDISPENSABLE, comparison};
+use super::findings::findings;
+use super::header::header;
+use super::next::{Next, next};
+use super::notes::notes;
+use super::table::{Align, Cell, Column, Content, Mark, Shows, Table};
+use super::text::{shorten, width, wrap};
+use super::{RenderOptions, Renderer, ReportError, canvas, chart};
+use crate::results::record::RunRecord;
+use crate::results::summary::Summary;
+
+/// Behind each column is the mark of its cell, then a space.
+const GAP: usize = 2;
+
+/// Lines of prose longer than this are hard to read.
+const WIDEST_PROSE: usize = 100;
+
+pub(super) struct Terminal;
+
+impl Renderer for Terminal {
+    fn render(
+        &self,
+        run: &RunRecord,
+        summary: &Summary,
+        options: &RenderOptions,
+    ) -> Result<Vec<u8>, ReportError> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in header(run) {
+            lines.extend(wrap(&line, options.columns, "  "));
+        }
+        let look = Look {
+            color: options.color,
+            name_columns: Some(name_columns(options)),
+            ..Look::default()
+        };
+        let (table, left_out) = fit(comparison(summary), &look, options.columns);
+        if !summary.rows.is_empty() {
+            // Model and settings, if all trials have the same; else they head their groups.
+            if let [only] = table.groups.as_slice() {
+                lines.push(only.heading.clone());
+            }
+            lines.push(String::new());
+            lines.extend(draw(&table, &look));
+        }
+        let prose = options.columns.min(WIDEST_PROSE);
+        let notes = notes(run, summary, &table, &left_out, options);
+        if !notes.is_empty() {
+            lines.push(String::new());
+        }
+        for note in notes {
+            lines.extend(wrap(&note, prose, "    "));
+        }
+        let findings = findings(run, summary);
+        if !findings.is_empty() {
+            lines.push(String::new());
+        }
+        for sentence in findings {
+            lines.extend(wrap(&sentence, prose, ""));
+        }
+        for Next { sentence, commands } in next(run, summary) {
+            lines.extend(wrap(&sentence, prose, ""));
+            // Whole, so that it can be copied.
+            lines.extend(commands.iter().map(|command| format!("$ {command}")));
+        }
+        for chart in chart::of(summary) {
+            if let Some(chart) = canvas::draw(&chart, options.columns) {
+                lines.push(String::new());
+                lines.extend(chart);
+            }
+        }
+        let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+        let text = format!("{}\n", lines.join("\n").trim_end());
+        Ok(text.into_bytes())
+    }
+}
+
+/// How wide names may be.
+pub(super) fn name_columns(options: &RenderOptions) -> usize {
+    (options.columns / 4).max(12)
+}
+
+/// What was left out to fit, and how wide all of it would be.
+pub(super) struct LeftOut {
+    /// Titles of the columns.
+    pub(super) names: Vec<String>,
+    /// Columns of a terminal that shows all.
+    pub(super) columns_for_all: usize,
+}
+
+/// The columns that fit, most important first, in their order. Name, size, and what decides (speed,
+/// divergence) stay even where they do not fit.
+fn fit(table: Table, look: &Look, columns: usize) -> (Table, LeftOut) {
+    let widths: Vec<usize> =
+        table.columns.iter().map(|column| Drawn::of(column, look).width + GAP).collect();
+    // The last column's gap is not shown, but its mark is.
+    let total = |kept: &[usize]| {
+        kept.iter().map(|&column| widths[column]).sum::<usize>().saturating_sub(GAP - 1)
+    };
+    let all: Vec<usize> = (0..widths.len()).collect();
+    let mut by_importance = all.clone();
+    by_importance.sort_by_key(|&column| std::cmp::Reverse(table.columns[column].importance));
+    let mut kept: Vec<usize> = Vec::new();
+    let mut lacks_one_that_decides = false;
+    for column in by_importance {
+        let importance = table.columns[column].importance;
+        // What decides nothing takes no room where something that decides found none.
+        if lacks_one_that_decides && importance < DECIDES {
+            continue;
+        }
+        kept.push(column);
+        if total(&kept) > columns && importance < INDISPENSABLE {
+            kept.pop();
+            lacks_one_that_decides |= importance >= DECIDES;
+        }
+    }
+    let columns_for_all = total(&all);
+    let (shown, out): (Vec<_>, Vec<_>) =
+        table.columns.into_iter().enumerate().partition(|(column, _)| kept.contains(column));
+    let names = out.iter().map(|(_, column)| column.name()).collect();
+    let columns = shown.into_iter().map(|(_, column)| column).collect();
+    (Table { columns, groups: table.groups }, LeftOut { names, columns_for_all })
+}
+
+/// How a table is drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    pub(crate) color: bool,
+    /// Without a line under the header.
+    pub(crate) plain: bool,
+    /// Columns that the last column's text is wrapped to fit.
+    pub(crate) columns: Option<usize>,
+    /// Columns that names are cut to.
+    pub(crate) name_columns: Option<usize>,
+}
+
+impl Look {
+    /// Without a line under the header.
+    pub(crate) fn plain() -> Self {
+        Self { plain: true, ..Self::default() }
+    }
+}
+
+/// A column as text.
+struct Drawn<'a> {
+    column: &'a Column,
+    width: usize,
+    title: Vec<String>,
+    cells: Vec<String>,
+}
+
+impl<'a> Drawn<'a> {
+    fn of(column: &'a Column, look: &Look) -> Self {
+        let mut title = column.title.clone();
+        title.extend(Some(column.unit.to_owned()).filter(|unit| !unit.is_empty()));
+        let words: Vec<_> = column.cells.iter().map(|cell| column.words(cell)).collect();
+        let halves = || words.iter().filter_map(|(_, half)| half.as_ref());
+        let half_width = halves().map(|half| width(half) + 1).max().unwrap_or(0);
+        let is_figure = |cell: &Cell| matches!(cell.content, Content::Figure(_));
+        let values = column.cells.iter().zip(&words).filter(|(cell, _)| is_figure(cell));
+        let value_width = values.map(|(_, (value, _))| width(value)).max().unwrap_or(0);
+        let has_choice = column.cells.iter().any(|cell| cell.has(Mark::Chosen));
+        let cells = column.cells.iter().zip(words).map(|(cell, (text, half))| match half {
+            _ if column.shows == Shows::Name => name(cell, &text, has_choice, look),
+            _ if cell.has(Mark::Open) => format!("{text}?"),
+            // Points and signs stand below each other.
+            half if half_width > 0 && is_figure(cell) => {
+                let half = half.map(|half| format!("±{half}")).unwrap_or_default();
+                format!("{text:>value_width$} {half:>half_width$}")
+            }
+            _ => text,
+        });
+        let cells: Vec<String> = cells.collect();
+        let lines = title.iter().chain(&cells).flat_map(|text| text.lines());
+        Self { column, width: lines.map(width).max().unwrap_or(0), title, cells }
+    }
+
+    /// A text at its side of the column, and what stands behind it.
+    fn padded(&self, text: &str, mark: char) -> String {
+        let pad = " ".repeat(self.width.saturating_sub(width(text)));
+        match self.column.align() {
+            Align::Left => format!("{text}{pad}{mark}"),
+            Align::Right => format!("{pad}{text}{mark}"),
+        }
+    }
+
+    fn cell(&self, row: usize, line: usize, color: bool) -> String {
+        let cell = &self.column.cells[row];
+        let (mark, style) = match (cell.has(Mark::Unstable), cell.has(Mark::Best)) {
+            (true, _) => ('~', "\u{1b}[93m"),
+            (false, true) => ('*', "\u{1b}[1;92m"),
+            (false, false) => (' ', ""),
+        };
+        let text = self.padded(self.cells[row].lines().nth(line).unwrap_or_default(), mark);
+        if color && !style.is_empty() { format!("{style}{text}\u{1b}[0m") } else { text }
+    }
+}
+
+/// The best trade-off with an arrow, the reference as such, failed trials with the number of their note.
+fn name(cell: &Cell, text: &str, has_choice: bool, look: &Look) -> String {
+    let arrow = match (has_choice, cell.has(Mark::Chosen)) {
+        (true, true) => "→ ",
+        (true, false) => "  ",
+        (false, _) => "",
+    };
+    let text = look.name_columns.map_or_else(|| text.to_owned(), |columns| shorten(text, columns));
+    format!("{arrow}{text}{}", suffix(cell))
+}
+
+/// What stands behind the name of a trial.
+pub(super) fn suffix(cell: &Cell) -> String {
+    let marks = cell.marks.iter().map(|mark| match mark {
+        Mark::Reference => " ref".to_owned(),
+        Mark::Failed(number) => format!(" [{number}]"),
+        _ => String::new(),
+    });
+    marks.collect()
+}
+
+/// The lines of a table: a header if there are titles, then the rows, with headings before the groups
+/// if there are several.
+pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
+    let mut columns: Vec<Drawn<'_>> =
+        table.columns.iter().map(|column| Drawn::of(column, look)).collect();
+    let total = |columns: &[Drawn<'_>]| {
+        columns.iter().map(|column| column.width + GAP).sum::<usize>().saturating_sub(1)
+    };
+    let excess = look.columns.map_or(0, |limit| total(&columns).saturating_sub(limit + 1));
+    if let Some(last) = columns.last_mut().filter(|_| excess > 0) {
+        last.width = last.width.saturating_sub(excess).max(20);
+        for cell in &mut last.cells {
+            *cell = wrap(cell, last.width, "").join("\n");
+        }
+    }
+    let joined = |line: &dyn Fn(&Drawn<'_>) -> String| {
+        let line = columns.iter().map(line).collect::<Vec<_>>().join(" ");
+        line.trim_end().to_owned()
+    };
+    let mut lines = Vec::new();
+    let height = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
+    for line in 0..height {
+        // Titles stand at the bottom of the header, above their figures.
+        lines.push(joined(&|it| {
+            let at = line.checked_sub(height - it.title.len());
+            it.padded(at.map_or("", |at| &it.title[at]), ' ')
+        }));
+    }
+    if height > 0 && !look.plain {
+        lines.push("─".repeat(total(&columns)));
+    }
+    for group in &table.groups {
+        if table.groups.len() > 1 {
+            lines.push(group.heading.clone());
+        }
+        for &row in &group.rows {
+            let height =
+                columns.iter().map(|it| it.cells[row].lines().count()).max().unwrap_or(0).max(1);
+            lines.extend((0..height).map(|line| joined(&|it| it.cell(row, line, look.color))));
+        }
+    }
+    lines
+}
+
+/// The lines of a table as one text, each behind an indent.
+pub(crate) fn text(table: &Table, look: &Look, indent: &str) -> String {
+    draw(table, look).iter().flat_map(|line| [indent, line.as_str(), "\n"]).collect()
+}
