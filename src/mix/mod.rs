@@ -283,7 +283,10 @@ fn check_types(request: &MixRequest<'_>) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_request<'a>(request: &MixRequest<'a>, reference: Reference<'a>) -> quality::QualityRequest<'a> {
+fn quality_request<'a>(
+    request: &MixRequest<'a>,
+    reference: Reference<'a>,
+) -> quality::QualityRequest<'a> {
     let MixRequest { text, context, chunks, .. } = *request;
     quality::QualityRequest { text, context, chunks: Some(chunks), reference, precision: None }
 }

@@ -40,7 +40,9 @@ fn bound(key: &str) -> Option<Kind> {
 }
 
 /// Reads a name and spells it as it is usually spelled.
-pub(in crate::experiment) fn spelled<T: FromStr<Err: Display> + Display>(text: &str) -> Result<String, String> {
+pub(in crate::experiment) fn spelled<T: FromStr<Err: Display> + Display>(
+    text: &str,
+) -> Result<String, String> {
     text.parse::<T>().map(|it| it.to_string()).map_err(|error| error.to_string())
 }
 

@@ -14,7 +14,7 @@ use crate::workload::batched::BatchedContext;
 use crate::workload::divergence::{Scores, TokenScore};
 use crate::workload::measured::ReferenceStore;
 use crate::workload::quality::scoring::{score_against, score_in_place};
-use crate::workload::quality::{QualityError, QualityRun, Reference, QualityRequest};
+use crate::workload::quality::{QualityError, QualityRequest, QualityRun, Reference};
 use crate::workload::reference::mismatch;
 use std::time::Instant;
 

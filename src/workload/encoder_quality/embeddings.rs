@@ -9,7 +9,7 @@ use crate::statistics::sample::{Sample, to_f64};
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
 use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
-use crate::workload::quality::{QualityError, Reference, QualityRequest};
+use crate::workload::quality::{QualityError, QualityRequest, Reference};
 use crate::workload::reference::mismatch;
 use std::time::Instant;
 
