@@ -64,7 +64,7 @@ mod tests {
             told.starts_with("the worker is quantbench 7.7.7 (protocol 9) and this is"),
             "{told}"
         );
-        assert!(told.contains(&format!("quantbench {own} (protocol 1); install")), "{told}");
+        assert!(told.contains(&format!("quantbench {own} (protocol {PROTOCOL}); install")), "{told}");
         assert_eq!(Hello::check(b"{\"event\":\"phase\"}", "the worker"), Err(None));
     }
 }
