@@ -210,8 +210,13 @@ fn evaluate(
 ) -> Answer<(f64, f64)> {
     let settings = Settings::default();
     let model = Model::load(backend, path, &settings, LoadExtent::Everything)?;
-    let request =
-        quality::Request { text, context: CONTEXT, chunks: None, reference, precision: None };
+    let request = quality::QualityRequest {
+        text,
+        context: CONTEXT,
+        chunks: None,
+        reference,
+        precision: None,
+    };
     let divergence = quality::run(&model, &settings, request, &mut |_, _| ())?.quality.divergence;
     Ok(divergence.map_or((0.0, 0.0), |it| (it.kld.mean, it.kld.standard_error)))
 }

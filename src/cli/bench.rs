@@ -9,10 +9,9 @@ use super::output::{self, Destination};
 use super::session::{RunContext, Session, resolve_options};
 use crate::causes;
 use crate::error::{Error, Outcome};
-use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::{Experiment, ModelPlan, Workloads};
+use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
-use crate::experiment::workloads::SpeedTest;
+use crate::experiment::workloads::{SpeedTest, Workloads};
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
 use crate::report::{self, BenchFormat, RenderOptions};
@@ -21,14 +20,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Name of every run of `bench` in the store.
 const RUN_NAME: &str = "bench";
-
-/// A worker that is silent for longer is ended.
-const PHASE_LIMIT: Duration = Duration::from_mins(10);
 
 /// More trials than this are no plan of measurements but a slip of the hand.
 const MOST_TRIALS: usize = 10_000;
@@ -194,17 +189,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
     let models = files
         .map(|file| {
             let source = Source::parse(file, Path::new(""))?;
-            Ok(ModelPlan {
-                name: source.default_name(),
-                source,
-                quantizations: Vec::new(),
-                projector: None,
-                reference: None,
-                settings: None,
-                workloads: None,
-                allow_requantize: false,
-                calibration: None,
-            })
+            Ok(ModelPlan::new(source.default_name(), source))
         })
         .collect::<Result<Vec<_>, BenchError>>()?;
     let speed = speed_tests(arguments);
@@ -216,19 +201,9 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
         name: RUN_NAME.to_owned(),
         models,
         settings,
-        workloads: Workloads {
-            cold_load: false,
-            speed,
-            latency: None,
-            quality: None,
-            tasks: Vec::new(),
-        },
-        rounds: 1,
+        workloads: Workloads { speed, ..Workloads::default() },
         repetitions: arguments.repetitions,
-        cool_down: Duration::ZERO,
-        phase_limit: PHASE_LIMIT,
-        requirements: Requirements::default(),
-        left_out: Vec::new(),
+        ..Experiment::default()
     })
 }
 

@@ -8,7 +8,7 @@ use crate::host::interrupt::Interrupt;
 use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::Listener;
-use crate::orchestrator::worker_run::{Ending, Limits, Report, run_worker};
+use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::PredictJob;
@@ -36,7 +36,7 @@ pub(super) fn planned_types(
 
 /// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and
 /// not the program.
-fn ask(job: &Job) -> Result<Report, String> {
+fn ask(job: &Job) -> Result<WorkerRun, String> {
     // Ctrl-C ends this program as any other, and the worker with it.
     let (interrupt, _raise) = Interrupt::new();
     let workers = Workers::until(interrupt).map_err(|error| causes::in_words(&error))?;

@@ -2,14 +2,14 @@
 
 use super::calibration::CalibrationChoice;
 use super::diagnostic::Problem;
-use super::file::{ExperimentFile, LatencyFile, QualityFile, SettingsFile, WorkloadsFile};
+use super::file::{ExperimentFile, SettingsFile};
 use super::inputs;
 use super::keys::SETTINGS;
 use super::reader::Located;
 use super::requirements::{self, Requirements};
-use super::resolved::{Experiment, Workloads};
+use super::resolved::Experiment;
 use super::settings::Settings;
-use super::workloads::{LatencyPlan, QualityPlan, Sampling};
+use super::workloads;
 use crate::causes;
 use crate::prompt::choice::FormatChoice;
 use crate::prompt::template;
@@ -42,7 +42,7 @@ pub(crate) fn expand(
     problems: &mut Vec<Problem>,
 ) -> Experiment {
     let run = &file.experiment;
-    let workloads = expand_workloads(&file.workloads, origin, problems);
+    let workloads = workloads::expand(&file.workloads, origin, problems);
     let (models, left_out) = super::models::expand(file, calibration, origin, problems);
     let settings = combinations(&file.settings, problems);
     if let Some(written) = &run.name
@@ -77,34 +77,6 @@ pub(crate) fn wrong_name(name: &str) -> Option<&'static str> {
         Some("is longer than 80 characters")
     } else {
         None
-    }
-}
-
-/// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
-/// with the experiment's is reported once, where it stands.
-pub(crate) fn workloads_of_model(
-    own: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
-    let mut found = Vec::new();
-    let workloads = expand_workloads(own, origin, &mut found);
-    found.retain(|problem| !problems.contains(problem));
-    problems.append(&mut found);
-    workloads
-}
-
-fn expand_workloads(
-    file: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
-    Workloads {
-        cold_load: *file.cold_load,
-        speed: file.speed.iter().map(|test| test.value).collect(),
-        latency: expand_latency(&file.latency, origin, problems),
-        quality: expand_quality(&file.quality, origin, problems),
-        tasks: super::tasks::expand(file.tasks(), origin.base, problems),
     }
 }
 
@@ -184,35 +156,8 @@ fn cache_conflict(
 
 /// Whether a workload that was not asked for can be left out: the built-in experiment of a build
 /// without the demo still measures everything else.
-fn lacks_demo(origin: Origin<'_>, source: &str) -> bool {
+pub(super) fn lacks_demo(origin: Origin<'_>, source: &str) -> bool {
     origin.built_in && source == inputs::DEMO && !crate::model::demo::BUILT_IN
-}
-
-fn expand_latency(
-    file: &LatencyFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<LatencyPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.prompts) {
-        return None;
-    }
-    let prompts = inputs::prompts(&file.prompts, origin.base);
-    let format = *file.format;
-    let chat_template_kwargs =
-        chat_template_kwargs(file.chat_template_kwargs.as_ref(), &[format], problems);
-    Some(LatencyPlan {
-        format,
-        chat_template_kwargs,
-        prompts: readable(prompts, &file.prompts, problems),
-        source: file.prompts.value.clone(),
-        max_tokens: *file.max_tokens,
-        sampling: Sampling {
-            temperature: *file.temperature,
-            top_k: *file.top_k,
-            top_p: *file.top_p,
-            seed: *file.seed,
-        },
-    })
 }
 
 /// What is given to the model's own template, which has to be among `formats`.
@@ -234,62 +179,8 @@ pub(in crate::experiment) fn chat_template_kwargs(
     written.value.clone()
 }
 
-fn expand_quality(
-    file: &QualityFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<QualityPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.text) {
-        return None;
-    }
-    let text = inputs::text(&file.text, origin.base);
-    if let Ok(text) = &text {
-        check_length(text, file, problems);
-    }
-    if let (Some(precision), false) = (&file.precision, *file.divergence) {
-        problems.push(
-            precision
-                .problem("asks for a precise divergence, but divergence is off")
-                .help("remove it, or set divergence = true"),
-        );
-    }
-    Some(QualityPlan {
-        text: readable(text, &file.text, problems),
-        source: file.text.value.clone(),
-        context: *file.context,
-        chunks: file.chunks.as_deref().copied(),
-        divergence: *file.divergence,
-        precision: file.precision.as_deref().copied(),
-        reference_budget_bytes: *file.memory_budget,
-    })
-}
-
-/// A token is at least one byte, so a text of fewer bytes than two chunks have tokens cannot fill
-/// them; the worker counts exactly, but only after a model was loaded.
-fn check_length(text: &str, file: &QualityFile, problems: &mut Vec<Problem>) {
-    let context = *file.context;
-    let bytes = text.len() as u64;
-    let needed = 2 * u64::from(context);
-    if bytes >= needed {
-        return;
-    }
-    let span = if file.text.is_written() { &file.text.span } else { &file.context.span };
-    problems.push(
-        Problem::new(
-            span.clone(),
-            format!(
-                "'workloads.quality.text' has {bytes} bytes, too few for 2 chunks of {context} tokens"
-            ),
-        )
-        .help(format!(
-            "use a text of at least {needed} tokens (about {} bytes), or a smaller context",
-            4 * needed
-        )),
-    );
-}
-
 /// What was read; nothing, if that could not be done.
-fn readable<T: Default>(
+pub(super) fn readable<T: Default>(
     read: Result<T, inputs::InputError>,
     source: &Located<String>,
     problems: &mut Vec<Problem>,

@@ -7,9 +7,8 @@ use super::calibration::CalibrationFile;
 use super::diagnostic::Problem;
 use super::keys;
 use super::reader::{Located, Many, Node, Value};
-use super::tasks::TaskFile;
+use super::workloads::WorkloadsFile;
 use crate::model::quantization::Quantization;
-use crate::prompt::choice::FormatChoice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,43 +43,6 @@ pub(crate) struct RunFile {
 /// `[settings]`: the values of each key.
 pub(crate) type SettingsFile = BTreeMap<String, Many<serde_json::Value>>;
 
-/// `[workloads]`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct WorkloadsFile {
-    pub cold_load: Located<bool>,
-    pub speed: Many<super::workloads::SpeedTest>,
-    pub latency: Located<LatencyFile>,
-    pub quality: Located<QualityFile>,
-    pub tasks: Option<Many<TaskFile>>,
-}
-
-/// `[workloads.latency]`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct LatencyFile {
-    pub enabled: Located<bool>,
-    pub prompts: Located<String>,
-    pub format: Located<FormatChoice>,
-    pub chat_template_kwargs: Option<Located<serde_json::Map<String, serde_json::Value>>>,
-    pub max_tokens: Located<u32>,
-    pub temperature: Located<f32>,
-    pub top_k: Located<i32>,
-    pub top_p: Located<f32>,
-    pub seed: Located<u32>,
-}
-
-/// `[workloads.quality]`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct QualityFile {
-    pub enabled: Located<bool>,
-    pub text: Located<String>,
-    pub context: Located<u32>,
-    pub chunks: Option<Located<u32>>,
-    pub divergence: Located<bool>,
-    pub precision: Option<Located<f64>>,
-    /// Bytes.
-    pub memory_budget: Located<u64>,
-}
-
 /// One `[[models]]` table.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ModelFile {
@@ -96,13 +58,6 @@ pub(crate) struct ModelFile {
     /// The experiment's, with keys of its own in place of theirs.
     pub workloads: Option<Located<WorkloadsFile>>,
     pub allow_requantize: Located<bool>,
-}
-
-impl WorkloadsFile {
-    /// The tasks that were written.
-    pub(crate) fn tasks(&self) -> &[Located<TaskFile>] {
-        self.tasks.as_deref().map_or(&[], Vec::as_slice)
-    }
 }
 
 impl ExperimentFile {

@@ -2,10 +2,11 @@
 
 use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
-use super::expand::{Origin, combinations, workloads_of_model, wrong_name};
+use super::expand::{Origin, combinations, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
+use super::workloads;
 use crate::model::gguf::Header;
 use crate::model::quantization::{FileType, Quantization};
 use crate::model::source::Source;
@@ -83,9 +84,8 @@ fn expand_one(
     );
     let reference = model.reference.as_ref().or(file.reference.as_ref());
     let reference = reference.and_then(|written| read_reference(written, &quantizations, problems));
+    let name = model_name(model, &source, problems);
     Some(ModelPlan {
-        name: model_name(model, &source, problems),
-        source,
         quantizations,
         projector: super::vision::projector(model, origin, problems),
         reference,
@@ -93,9 +93,9 @@ fn expand_one(
         workloads: model
             .workloads
             .as_ref()
-            .map(|workloads| workloads_of_model(workloads, origin, problems)),
+            .map(|workloads| workloads::expand_own(workloads, origin, problems)),
         allow_requantize,
-        calibration: None,
+        ..ModelPlan::new(name, source)
     })
 }
 

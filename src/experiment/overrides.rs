@@ -196,17 +196,7 @@ fn plan_for_source(
         Some(list) if !default.is_empty() => list.clone(),
         _ => default,
     };
-    Ok(ModelPlan {
-        name: source.default_name(),
-        source,
-        quantizations,
-        projector: None,
-        reference: None,
-        settings: None,
-        workloads: None,
-        allow_requantize: false,
-        calibration: None,
-    })
+    Ok(ModelPlan { quantizations, ..ModelPlan::new(source.default_name(), source) })
 }
 
 fn replace_quantizations(

@@ -198,7 +198,8 @@ fn better(name: &str, figures: &[Metric]) -> Option<Better> {
 
 /// What is asked for and is not measured, and what would measure it.
 fn not_measured(metric: &str, experiment: &Experiment) -> Option<(&'static str, String)> {
-    let any = |is: &dyn Fn(&super::resolved::Workloads) -> bool| experiment.all_workloads().any(is);
+    let any =
+        |is: &dyn Fn(&super::workloads::Workloads) -> bool| experiment.all_workloads().any(is);
     let speed = |test: &str| {
         Some(("a speed", format!("add a generation test such as \"{test}\" to workloads.speed")))
     };
@@ -216,7 +217,7 @@ fn not_measured(metric: &str, experiment: &Experiment) -> Option<(&'static str, 
         Some(("a latency", "enable [workloads.latency]".to_owned()))
     } else if starts(&["perplexity"]) && !any(&|it| it.quality.is_some()) {
         Some(("a quality", "enable [workloads.quality]".to_owned()))
-    } else if starts(&["kld_", "top_token_"]) && !any(&super::resolved::Workloads::compare) {
+    } else if starts(&["kld_", "top_token_"]) && !any(&super::workloads::Workloads::compare) {
         let help = "enable [workloads.quality] with divergence = true";
         Some(("a divergence", help.to_owned()))
     } else {

@@ -5,8 +5,7 @@
 use super::calibration::CalibrationPlan;
 use super::requirements::Requirements;
 use super::settings::Settings;
-use super::tasks::TaskPlan;
-use super::workloads::{LatencyPlan, QualityPlan, SpeedTest};
+use super::workloads::Workloads;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use serde::{Deserialize, Serialize};
@@ -54,6 +53,24 @@ impl std::fmt::Display for LeftOutModel {
     }
 }
 
+impl Default for Experiment {
+    /// Nothing, once, under default settings.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            models: Vec::new(),
+            settings: vec![Settings::default()],
+            workloads: Workloads::default(),
+            rounds: 1,
+            repetitions: 1,
+            cool_down: Duration::ZERO,
+            phase_limit: Duration::from_mins(10),
+            requirements: Requirements::default(),
+            left_out: Vec::new(),
+        }
+    }
+}
+
 impl Experiment {
     /// What is measured of the model at `position`.
     #[must_use]
@@ -97,6 +114,22 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
+    /// A model that is measured as the experiment says, its file taken as it is.
+    #[must_use]
+    pub fn new(name: String, source: Source) -> Self {
+        Self {
+            name,
+            source,
+            quantizations: Vec::new(),
+            projector: None,
+            reference: None,
+            settings: None,
+            workloads: None,
+            allow_requantize: false,
+            calibration: None,
+        }
+    }
+
     /// The first of the variants that is calibrated on a text.
     #[must_use]
     pub fn calibrated(&self) -> Option<Quantization> {
@@ -104,29 +137,5 @@ impl ModelPlan {
         let made = !matches!(self.source, Source::Directory(_));
         let mut quantizations = self.quantizations.iter().copied().filter(|_| made);
         quantizations.find(|quantization| quantization.method.is_calibrated())
-    }
-}
-
-/// What is measured in each trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Workloads {
-    /// Measure load time with the file dropped from the page cache, besides the warm load.
-    pub cold_load: bool,
-    /// Throughput tests.
-    pub speed: Vec<SpeedTest>,
-    /// Real prompts; `None`: not measured.
-    pub latency: Option<LatencyPlan>,
-    /// Perplexity and divergence; `None`: not measured.
-    pub quality: Option<QualityPlan>,
-    /// Tasks, in the order of their columns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tasks: Vec<TaskPlan>,
-}
-
-impl Workloads {
-    /// Whether variants are compared with a reference.
-    #[must_use]
-    pub fn compare(&self) -> bool {
-        self.quality.as_ref().is_some_and(|quality| quality.divergence)
     }
 }

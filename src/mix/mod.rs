@@ -284,7 +284,13 @@ fn check_types(job: &MixJob, has_importance: bool) -> Result<(), MixError> {
     Ok(())
 }
 
-fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Request<'a> {
+fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::QualityRequest<'a> {
     let MixJob { text, context, chunks, .. } = job;
-    quality::Request { text, context: *context, chunks: Some(*chunks), reference, precision: None }
+    quality::QualityRequest {
+        text,
+        context: *context,
+        chunks: Some(*chunks),
+        reference,
+        precision: None,
+    }
 }

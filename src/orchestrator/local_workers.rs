@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::worker_run::{Ending, Limits, Report, run_worker};
+use super::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::host::environment::Build;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::local::LocalHost;
@@ -43,18 +43,18 @@ fn host(worker: &str) -> (LocalHost, Raise) {
     (LocalHost::with_program(program, Build::default(), interrupt), raise)
 }
 
-fn listen_to(worker: &str, silence: Duration) -> Report {
+fn listen_to(worker: &str, silence: Duration) -> WorkerRun {
     let (mut host, _raise) = host(worker);
     run(&mut host, &job("in.gguf"), silence)
 }
 
-fn run(host: &mut LocalHost, job: &Job, silence: Duration) -> Report {
+fn run(host: &mut LocalHost, job: &Job, silence: Duration) -> WorkerRun {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limits = Limits { silence, machine_bytes: None };
     runtime.block_on(run_worker(host, job, limits, &mut Nobody)).unwrap()
 }
 
-fn failure(report: &Report) -> String {
+fn failure(report: &WorkerRun) -> String {
     match &report.ending {
         Ending::Failed(failure) => format!("{}: {}", failure.phase, failure.reason),
         ending => panic!("{ending:?}"),

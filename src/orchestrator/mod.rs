@@ -11,7 +11,6 @@ pub mod event;
 pub mod store_writer;
 pub mod maker;
 pub mod plan;
-pub mod quality;
 pub mod reason;
 pub mod schedule;
 #[cfg(all(test, unix))]
@@ -21,4 +20,3 @@ mod scripted;
 pub mod sequence;
 pub mod sources;
 pub mod strategy;
-pub mod tasks;

@@ -4,12 +4,13 @@
 
 use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
-use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
+use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::quantization::Quantization;
-use crate::results::record::{HostId, TrialRecord};
+use crate::results::record::TrialRecord;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -169,23 +170,10 @@ impl Plan {
         let variant = &self.variants[trial.variant];
         TrialRecord {
             key: trial.key.clone(),
-            model: variant.model.clone(),
-            quantization: variant.quantization,
             label: variant.label.clone(),
             engine: variant.engine.clone(),
-            host: HostId::default(),
             is_reference: trial.is_reference,
-            settings: trial.settings.clone(),
-            artifact: None,
-            facts: None,
-            visits: Vec::new(),
-            stages: Vec::new(),
-            quality: None,
-            tasks: Vec::new(),
-            embedding_quality: None,
-            failed_workloads: Vec::new(),
-            left_out: Vec::new(),
-            failure: None,
+            ..TrialRecord::new(variant.model.clone(), variant.quantization, trial.settings.clone())
         }
     }
 

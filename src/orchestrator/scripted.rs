@@ -9,11 +9,15 @@ use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::results::record::{Environment, LOCAL};
 use crate::worker::protocol::{Event, Job, Phase};
-use crate::workload::jobs::{ReferenceUse, TaskJob, VisitJob, WorkloadJob};
+use crate::workload::jobs::VisitJob;
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
+use crate::workload::quality::ReferenceUse;
+use crate::workload::speed::SpeedJob;
+use crate::workload::tasks::TaskJob;
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
+use crate::workload::{Measurement, WorkloadJob};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs;
@@ -176,19 +180,21 @@ fn describe_visit(visit: &VisitJob) -> String {
     }
     for workload in &visit.workloads {
         words.push(match workload {
-            WorkloadJob::Speed { test, repetitions } => format!("{test}×{repetitions}"),
-            WorkloadJob::Latency { prompts, .. } => {
-                let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+            WorkloadJob::Speed(SpeedJob { test, repetitions }) => format!("{test}×{repetitions}"),
+            WorkloadJob::Latency(latency) => {
+                let ids: Vec<&str> =
+                    latency.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
                 format!("prompts[{}]", ids.join(" "))
             }
             WorkloadJob::Quality(quality) => match &quality.reference {
                 ReferenceUse::None => "quality".to_owned(),
                 ReferenceUse::Write { .. } => "quality, writes".to_owned(),
                 ReferenceUse::Read { file } => {
-                    format!("quality, reads {}", fs::read_to_string(&file.path).unwrap_or_default())
+                    let read = fs::read_to_string(&file.path).unwrap_or_default();
+                    format!("quality, reads {read}")
                 }
             },
-            WorkloadJob::Task(task) => format!("task {}", task.name),
+            other => other.workload().phase().to_string(),
         });
     }
     words.join(" ")
@@ -252,40 +258,37 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
     }
     events.extend([Event::Phase(Phase::Load), loaded(false, 0.5)]);
     for workload in &visit.workloads {
+        events.push(Event::Phase(workload.workload().phase()));
+        let mut measured = |measurement| events.push(Event::Measured(measurement));
         match workload {
-            WorkloadJob::Speed { test, repetitions } => {
-                events.push(Event::Phase(Phase::Speed(*test)));
+            WorkloadJob::Speed(SpeedJob { test, repetitions }) => {
                 // 100, 200, 300 … tokens per second.
-                events.extend((1..=u64::from(*repetitions)).map(|nth| {
+                for nth in 1..=u64::from(*repetitions) {
                     let nanoseconds = u64::from(test.tokens()) * 10_000_000 / nth;
                     let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
-                    Event::Speed { test: *test, sample }
-                }));
+                    measured(Measurement::Speed { test: *test, sample });
+                }
             }
-            WorkloadJob::Latency { prompts, .. } => {
-                events.push(Event::Phase(Phase::Latency));
-                events.extend(prompts.iter().map(|prompt| {
-                    Event::Response(Response {
+            WorkloadJob::Latency(latency) => {
+                for prompt in &latency.prompts {
+                    measured(Measurement::Response(Response {
                         prompt_id: prompt.id.clone(),
                         prompt_tokens: 3,
                         text: format!("an answer to {}", prompt.text),
                         token_nanoseconds: vec![10_000_000, 20_000_000],
                         finish_reason: "length".to_owned(),
-                    })
-                }));
+                    }));
+                }
             }
             WorkloadJob::Quality(quality) => {
-                events.push(Event::Phase(Phase::Quality));
                 if let ReferenceUse::Write { file, .. } = &quality.reference {
                     let _ = fs::write(&file.path, weights(visit));
                 }
                 let reads = matches!(quality.reference, ReferenceUse::Read { .. });
-                events.push(Event::Quality(measured_quality(reads)));
+                measured(Measurement::Quality(measured_quality(reads)));
             }
-            WorkloadJob::Task(task) => {
-                events.push(Event::Phase(Phase::Task(task.name)));
-                events.push(Event::Task(answered(task)));
-            }
+            WorkloadJob::Task(task) => measured(Measurement::Task(answered(task))),
+            _ => {}
         }
     }
 }

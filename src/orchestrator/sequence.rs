@@ -1,24 +1,20 @@
 //! The benchmark sequence, from the first variant to the last round.
 //!
 //! For each variant a worker loads it while the monitor watches, every test and prompt is processed
-//! and recorded, the monitor stops and returns what was used.
+//! and recorded, the monitor stops and returns what was used: that is one visit, in `visits.rs`.
 //! How a worker is started is in `host/`, what is shown in `display/`, what is kept in
 //! `store_writer.rs`.
 
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::maker::{MakeError, Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
-use super::quality::{QualityError, ReferenceLogits};
-use super::schedule::{PlannedVisit, Purpose};
 use super::strategy::{Known, Step, Strategy};
-use super::tasks::TaskInputs;
-use super::worker_run::{Limits, Report, run_worker};
+use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
 use crate::results::record::{HostRecord, RunRecord};
-use crate::worker::protocol::Job;
-use crate::workload::jobs::{VisitJob, WorkloadJob};
+use crate::workload::jobs::{InputError, Inputs};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -56,9 +52,9 @@ pub enum SequenceError {
     /// No variant can be made.
     #[error(transparent)]
     Make(#[from] MakeError),
-    /// Nothing can be written for the quality workload.
+    /// What is to be evaluated cannot be written.
     #[error(transparent)]
-    Quality(#[from] QualityError),
+    Input(#[from] InputError),
 }
 
 impl<H: Host> Benchmark<'_, H> {
@@ -83,8 +79,7 @@ impl<H: Host> Benchmark<'_, H> {
         for variant in variants {
             self.make_variant(variant).await?;
         }
-        let mut logits = ReferenceLogits::new(self.cache, self.experiment);
-        let tasks = TaskInputs::new(self.cache, self.experiment)?;
+        let mut inputs = Inputs::new(self.cache);
         while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
@@ -94,14 +89,7 @@ impl<H: Host> Benchmark<'_, H> {
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
                     self.cool_down().await?;
-                    match visit.purpose {
-                        Purpose::Quality => self.measure_quality(visit, &mut logits).await?,
-                        Purpose::Tasks => self.measure_tasks(visit, &tasks).await?,
-                        Purpose::Round(round) => self.measure_round(visit, round).await?,
-                        Purpose::DriftControl(round) => {
-                            self.measure_drift_control(visit, round).await?;
-                        }
-                    }
+                    self.measure(visit, &mut inputs).await?;
                 }
             }
         }
@@ -162,42 +150,6 @@ impl<H: Host> Benchmark<'_, H> {
             }
         }
         Ok(())
-    }
-
-    /// One visit. The worker loads the variant and processes every test and prompt (`worker/visit.rs`) while the
-    /// monitor watches; each response and metric is recorded as it comes, and at the end what was used
-    /// (`worker_run.rs`). `None`: the trial has no file.
-    pub(super) async fn visit(
-        &mut self,
-        visit: PlannedVisit,
-        workloads: Vec<WorkloadJob>,
-        cold_load: bool,
-    ) -> Result<Option<Report>, SequenceError> {
-        let trial = &mut self.run.trials[visit.trial];
-        if trial.facts.is_none() {
-            trial.host = self.host_record.id.clone();
-        }
-        let trial = &self.run.trials[visit.trial];
-        let Some(artifact) = &trial.artifact else { return Ok(None) };
-        let job = Job::Visit(VisitJob {
-            model: artifact.as_input(),
-            settings: trial.settings.clone(),
-            cold_load,
-            workloads,
-        });
-        let started = self.host.now();
-        self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
-        let limits = self.limits();
-        let report = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
-        let known = &mut self.run.trials[visit.trial].left_out;
-        for left_out in &report.left_out {
-            if !known.contains(left_out) {
-                known.push(left_out.clone());
-            }
-        }
-        let length = (self.host.now() - started).try_into().unwrap_or_default();
-        self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
-        Ok(Some(report))
     }
 
     async fn cool_down(&mut self) -> Result<(), SequenceError> {

@@ -7,8 +7,7 @@
 use super::plan::{Plan, PlannedTrial};
 use super::schedule::{PlannedVisit, Purpose, schedule};
 use crate::experiment::resolved::Experiment;
-use crate::results::record::{Failure, RunRecord};
-use crate::worker::protocol::Phase;
+use crate::results::record::RunRecord;
 use std::collections::VecDeque;
 
 /// What is known when a step is chosen.
@@ -76,19 +75,14 @@ fn remaining_visits(known: &Known<'_>) -> Vec<PlannedVisit> {
 }
 
 fn is_stored(known: &Known<'_>, visit: PlannedVisit) -> bool {
-    let Known { experiment, plan, run } = *known;
+    let Known { plan, run, .. } = *known;
     let trial = &run.trials[visit.trial];
     let planned = &plan.trials[visit.trial];
     trial.failure.is_some()
         || match visit.purpose {
             Purpose::Quality if planned.is_reference => is_reference_over(known, visit.trial),
             Purpose::Quality => trial.has_quality(),
-            Purpose::Tasks => {
-                let is_task = |it: &&Failure| matches!(it.phase, Phase::Task(_));
-                let failed = trial.failed_workloads.iter().filter(is_task).count();
-                let asked = experiment.workloads_of(planned.model_position).tasks.len();
-                trial.tasks.len() + failed == asked
-            }
+            Purpose::Tasks => trial.stages.iter().any(|it| it.stage == visit.purpose.stage()),
             Purpose::Round(round) => trial.visits.iter().any(|visit| visit.round == round),
             // Two in each round: the reference's own visit and the one at the round's end.
             Purpose::DriftControl(round) => {

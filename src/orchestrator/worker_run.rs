@@ -8,53 +8,30 @@ use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::host::{Exit, Host, Worker, WorkerMessage};
 use crate::quantize::jobs::PlannedVariant;
-use crate::results::record::{Failure, PhaseUsage, SpeedRecord};
+use crate::results::record::{Failure, PhaseUsage, VisitRecord};
 use crate::worker::protocol::{Event, Job, Made, Phase};
-use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
-    Response,
-};
-use crate::workload::tasks::record::TaskRecord;
+use crate::workload::Measurement;
+use crate::workload::measured::{BufferMemory, ModelFacts, PredictedMemory};
 use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Everything that one worker reported, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// When the worker was started.
-    pub started: OffsetDateTime,
-    /// Loads.
-    pub loads: Vec<LoadSample>,
+pub struct WorkerRun {
+    /// What every visit has: when it began, loads, memory, usage.
+    pub visit: VisitRecord,
     /// What was loaded.
     pub facts: Option<ModelFacts>,
-    /// What llama.cpp allocated for the largest context.
-    pub memory: Vec<BufferMemory>,
-    /// Throughput tests, in the order of their first repetition.
-    pub speed: Vec<SpeedRecord>,
-    /// Answered prompts.
-    pub responses: Vec<Response>,
-    /// Perplexity and divergence.
-    pub quality: Option<Quality>,
-    /// Tasks that were answered.
-    pub tasks: Vec<TaskRecord>,
-    /// How alike an encoder's embeddings and the reference's are.
-    pub embedding_quality: Option<EmbeddingQuality>,
-    /// What could not be measured.
-    pub left_out: Vec<LeftOut>,
+    /// What workloads measured, in order.
+    pub measured: Vec<Measurement>,
+    /// Workloads that failed, while others were measured.
+    pub failed_workloads: Vec<Failure>,
     /// Predicted memory.
     pub predicted: Vec<PredictedMemory>,
     /// Variants that are not made yet.
     pub planned: Vec<PlannedVariant>,
     /// What came of a job that makes a file.
     pub made: Option<Made>,
-    /// Usage per phase.
-    pub usage: Vec<PhaseUsage>,
-    /// Peak resident memory, bytes: the worker's own word, else the monitor's.
-    pub peak_rss_bytes: Option<u64>,
-    /// Proportional share of resident memory at the end, bytes.
-    pub pss_bytes: Option<u64>,
-    /// Workloads that failed, while others were measured.
-    pub failed_workloads: Vec<Failure>,
     /// How it ended.
     pub ending: Ending,
 }
@@ -88,16 +65,16 @@ pub async fn run_worker<H: Host>(
     job: &Job,
     limits: Limits,
     listener: &mut dyn Listener,
-) -> Result<Report, ListenerError> {
+) -> Result<WorkerRun, ListenerError> {
     let started = host.now();
-    let mut report = Report::new(started);
+    let mut run = WorkerRun::new(started);
     let mut phase = Phase::Start;
     let mut worker = match host.start(job).await {
         Ok(worker) => worker,
-        Err(_) if host.is_interrupted() => return Ok(report),
+        Err(_) if host.is_interrupted() => return Ok(run),
         Err(error) => {
-            report.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
-            return Ok(report);
+            run.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
+            return Ok(run);
         }
     };
     // Seconds since the start at which phases began.
@@ -113,7 +90,7 @@ pub async fn run_worker<H: Host>(
                     begun_at.push((host.now() - started).as_seconds_f64());
                 }
                 listener.on_event(&BenchmarkEvent::Worker(&event))?;
-                if let Some(last) = report.take(*event) {
+                if let Some(last) = run.take(*event) {
                     break last;
                 }
             }
@@ -136,7 +113,7 @@ pub async fn run_worker<H: Host>(
     begun_at.push((host.now() - started).as_seconds_f64());
     let usage = worker.usage().await;
     let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
-    report.peak_rss_bytes = report.peak_rss_bytes.max(watched);
+    run.visit.peak_rss_bytes = run.visit.peak_rss_bytes.max(watched);
     // A phase ends when the next one begins. There is one time more than phases, or no usage at all.
     let times = begun_at.windows(2);
     let used = usage.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
@@ -145,14 +122,14 @@ pub async fn run_worker<H: Host>(
         end_seconds: Some(times[1]),
         usage,
     });
-    report.usage = used.collect();
-    report.ending = match last {
+    run.visit.usage = used.collect();
+    run.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,
         Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
         Last::Exit(exit) => {
             let memory = MemoryAtEnd {
-                peak_rss_bytes: report.peak_rss_bytes,
+                peak_rss_bytes: run.visit.peak_rss_bytes,
                 machine_bytes: limits.machine_bytes,
             };
             Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
@@ -161,7 +138,7 @@ pub async fn run_worker<H: Host>(
     // A worker that has said its last word has nothing left to do; it is not waited for as long as
     // a phase may last, for a hang while it tears down native code would look like a long phase.
     worker.kill().await;
-    Ok(report)
+    Ok(run)
 }
 
 /// The last thing heard in a conversation.
@@ -172,26 +149,16 @@ enum Last {
     Interrupted,
 }
 
-impl Report {
+impl WorkerRun {
     fn new(started: OffsetDateTime) -> Self {
         Self {
-            started,
-            loads: Vec::new(),
+            visit: VisitRecord::new(started),
             facts: None,
-            memory: Vec::new(),
-            speed: Vec::new(),
-            responses: Vec::new(),
-            quality: None,
-            tasks: Vec::new(),
-            embedding_quality: None,
-            left_out: Vec::new(),
+            measured: Vec::new(),
+            failed_workloads: Vec::new(),
             predicted: Vec::new(),
             planned: Vec::new(),
             made: None,
-            usage: Vec::new(),
-            peak_rss_bytes: None,
-            pss_bytes: None,
-            failed_workloads: Vec::new(),
             ending: Ending::Interrupted,
         }
     }
@@ -202,34 +169,24 @@ impl Report {
             Event::Phase(_) | Event::Progress(_) => {}
             Event::Made(made) => self.made = Some(made),
             Event::Loaded { sample, facts } => {
-                self.loads.push(sample);
+                self.visit.loads.push(sample);
                 self.facts = Some(facts);
             }
             Event::Memory { buffers } => {
-                if largest_context(&buffers) >= largest_context(&self.memory) {
-                    self.memory = buffers;
+                if largest_context(&buffers) >= largest_context(&self.visit.memory) {
+                    self.visit.memory = buffers;
                 }
             }
-            Event::Speed { test, sample } => {
-                match self.speed.iter_mut().find(|record| record.test == test) {
-                    Some(record) => record.samples.push(sample),
-                    None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
-                }
-            }
+            Event::Measured(measurement) => self.measured.push(measurement),
             Event::WorkloadFailed { phase, reason } => {
                 let reason = reason::of_message(&reason);
                 self.failed_workloads.push(Failure { phase, reason });
             }
-            Event::Response(response) => self.responses.push(response),
-            Event::Quality(quality) => self.quality = Some(quality),
-            Event::Task(task) => self.tasks.push(task),
-            Event::LeftOut(left_out) => self.left_out.push(left_out),
-            Event::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::PlannedTypes { variants } => self.planned = variants,
             Event::Done { peak_rss_bytes, pss_bytes } => {
-                self.peak_rss_bytes = peak_rss_bytes;
-                self.pss_bytes = pss_bytes;
+                self.visit.peak_rss_bytes = peak_rss_bytes;
+                self.visit.pss_bytes = pss_bytes;
                 return Some(Last::Done);
             }
             Event::Failed { message } => return Some(Last::Reason(reason::of_message(&message))),
@@ -240,7 +197,7 @@ impl Report {
     /// Whether anything was measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.loads.is_empty() && self.speed.is_empty() && self.responses.is_empty()
+        self.visit.loads.is_empty() && self.measured.is_empty()
     }
 }
 

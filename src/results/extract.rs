@@ -11,12 +11,12 @@ use crate::statistics::bootstrap;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::interval::{from_standard_error, mean_estimate, median_estimate};
 use crate::statistics::sample::Sample;
-use crate::worker::protocol::Phase;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
 };
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
-use std::collections::BTreeMap;
+use crate::workload::{Measurement, Phase};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every figure of a trial that its record holds.
 pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
@@ -48,6 +48,7 @@ pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
     if let Some(quality) = &trial.embedding_quality {
         add_embedding_quality(quality, &mut add);
     }
+    add_others(trial, &mut add);
     for (column, task, score) in task_scores(trial) {
         add(Metric::Task(column), task_figure::figure(task, score));
     }
@@ -311,6 +312,24 @@ fn add_embedding_quality(quality: &EmbeddingQuality, add: &mut impl FnMut(Metric
     let cosine = chunked(similarity.cosine, &similarity.piece_cosines, pieces, Scale::Linear);
     add(Metric::EmbeddingCosine, cosine);
     add(Metric::NearestAgreement, single(similarity.same_nearest));
+}
+
+/// What says itself which figures it comes to: the median of the rounds, or what was measured once.
+fn add_others(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) {
+    let of_visit = |visit: &VisitRecord| -> Vec<(Metric, f64)> {
+        visit.measured.iter().flat_map(Measurement::figures).collect()
+    };
+    let metrics: BTreeSet<Metric> =
+        trial.visits.iter().flat_map(of_visit).map(|(metric, _)| metric).collect();
+    for metric in metrics {
+        let of_metric = |visit: &VisitRecord| {
+            let values = of_visit(visit).into_iter().filter(|(other, _)| *other == metric);
+            Sample::new(values.map(|(_, value)| value)).map(|sample| sample.median())
+        };
+        add(metric, rounds(trial, of_metric));
+    }
+    let once = trial.stages.iter().flat_map(|stage| &stage.measured);
+    once.flat_map(Measurement::figures).for_each(|(metric, value)| add(metric, single(value)));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -187,13 +187,9 @@ impl MadeUp {
             truth.label.parse().unwrap_or_else(|_| "Q4_0".parse().unwrap());
         TrialRecord {
             key: format!("{model}/{}/{settings}", truth.label),
-            model: model.to_owned(),
-            quantization,
             label: truth.label.to_owned(),
             engine: EngineIdentity { version: "0.6.0".to_owned(), ..EngineIdentity::default() },
-            host: HostId::default(),
             is_reference: truth.label == "F16",
-            settings: settings.clone(),
             artifact: Some(Artifact {
                 path: format!("/cache/{model}-{}.gguf", truth.label).into(),
                 checksum: "c0ffee".repeat(10),
@@ -220,12 +216,7 @@ impl MadeUp {
             }),
             visits: (0..self.rounds).map(|round| self.visit(noise, round, truth, slower)).collect(),
             quality: self.quality.then(|| quality(noise, truth)),
-            stages: Vec::new(),
-            tasks: Vec::new(),
-            embedding_quality: None,
-            failed_workloads: Vec::new(),
-            left_out: Vec::new(),
-            failure: None,
+            ..TrialRecord::new(model.to_owned(), quantization, settings.clone())
         }
     }
 
@@ -246,7 +237,6 @@ impl MadeUp {
             answered.map(|prompt| self.response(noise, prompt, truth, faster)).collect();
         VisitRecord {
             round,
-            started: started() + Duration::seconds(i64::from(round) * 60),
             loads: vec![
                 LoadSample { cold: true, seconds: noise.around(bytes / 2.1e9 + 0.05, self.noise) },
                 LoadSample {
@@ -275,7 +265,7 @@ impl MadeUp {
             } else {
                 noise.around(bytes + 3.1e8, 0.001)
             })),
-            pss_bytes: None,
+            ..VisitRecord::new(started() + Duration::seconds(i64::from(round) * 60))
         }
     }
 

@@ -8,15 +8,16 @@ use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
+pub use crate::experiment::workloads::Stage;
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
 use crate::model::cache::of_bytes;
 use crate::model::quantization::Quantization;
-use crate::worker::protocol::Phase;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,
 };
 use crate::workload::tasks::record::TaskRecord;
+use crate::workload::{Measurement, Phase};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::LazyLock;
 use time::OffsetDateTime;
@@ -236,10 +237,64 @@ pub struct TrialRecord {
 }
 
 impl TrialRecord {
+    /// One of which nothing is measured yet.
+    #[must_use]
+    pub fn new(model: String, quantization: Quantization, settings: Settings) -> Self {
+        Self {
+            key: String::new(),
+            model,
+            quantization,
+            label: quantization.to_string(),
+            engine: EngineIdentity::default(),
+            host: HostId::default(),
+            is_reference: false,
+            settings,
+            artifact: None,
+            facts: None,
+            visits: Vec::new(),
+            stages: Vec::new(),
+            quality: None,
+            tasks: Vec::new(),
+            embedding_quality: None,
+            failed_workloads: Vec::new(),
+            left_out: Vec::new(),
+            failure: None,
+        }
+    }
+
     /// Whether what quality means for its class of architecture was measured.
     #[must_use]
     pub fn has_quality(&self) -> bool {
         self.quality.is_some() || self.embedding_quality.is_some()
+    }
+
+    /// Keeps what a visit measured and used. One for quality or tasks that is made again replaces the one before.
+    pub fn keep(&mut self, stage: Stage, mut visit: VisitRecord, measured: Vec<Measurement>) {
+        for measurement in measured {
+            match measurement {
+                Measurement::Speed { test, sample } => visit.add_speed(test, sample),
+                Measurement::Response(response) => visit.responses.push(response),
+                Measurement::Quality(quality) => self.quality = Some(quality),
+                Measurement::EmbeddingQuality(quality) => self.embedding_quality = Some(quality),
+                Measurement::Task(task) => {
+                    self.tasks.retain(|known| known.task != task.task);
+                    self.tasks.push(task);
+                }
+                Measurement::LeftOut(left_out) => {
+                    if !self.left_out.contains(&left_out) {
+                        self.left_out.push(left_out);
+                    }
+                }
+                other => visit.measured.push(other),
+            }
+        }
+        if stage == Stage::Rounds {
+            self.visits.push(visit);
+            return;
+        }
+        let VisitRecord { started, measured, usage, peak_rss_bytes, .. } = visit;
+        self.stages.retain(|known| known.stage != stage);
+        self.stages.push(StageRecord { stage, started, measured, usage, peak_rss_bytes });
     }
 
     /// Adds workloads that failed; each is told of once.
@@ -277,12 +332,41 @@ pub struct VisitRecord {
     pub speed: Vec<SpeedRecord>,
     /// Answered prompts.
     pub responses: Vec<Response>,
+    /// What was measured that has no field of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory of the worker, bytes.
     pub peak_rss_bytes: Option<u64>,
     /// Proportional share of resident memory at the end, bytes.
     pub pss_bytes: Option<u64>,
+}
+
+impl VisitRecord {
+    /// A visit that begins.
+    #[must_use]
+    pub fn new(started: OffsetDateTime) -> Self {
+        Self {
+            round: 0,
+            started,
+            loads: Vec::new(),
+            memory: Vec::new(),
+            speed: Vec::new(),
+            responses: Vec::new(),
+            measured: Vec::new(),
+            usage: Vec::new(),
+            peak_rss_bytes: None,
+            pss_bytes: None,
+        }
+    }
+
+    fn add_speed(&mut self, test: SpeedTest, sample: SpeedSample) {
+        match self.speed.iter_mut().find(|record| record.test == test) {
+            Some(record) => record.samples.push(sample),
+            None => self.speed.push(SpeedRecord { test, samples: vec![sample] }),
+        }
+    }
 }
 
 /// What a visit for quality or tasks used: its figures are the trial's.
@@ -293,20 +377,13 @@ pub struct StageRecord {
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub started: OffsetDateTime,
+    /// What was measured that the trial has no field for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
     /// Peak resident memory of the worker, bytes.
     pub peak_rss_bytes: Option<u64>,
-}
-
-/// What a visit outside the rounds is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Perplexity, and divergence from the reference.
-    Quality,
-    /// Questions of tasks.
-    Tasks,
 }
 
 /// The repetitions of one throughput test within one visit.

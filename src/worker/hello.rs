@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The number of the messages' form; it is raised when one changes its meaning.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 /// Says who writes to a pipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,10 @@ mod tests {
             told.starts_with("the worker is quantbench 7.7.7 (protocol 9) and this is"),
             "{told}"
         );
-        assert!(told.contains(&format!("quantbench {own} (protocol 1); install")), "{told}");
+        assert!(
+            told.contains(&format!("quantbench {own} (protocol {PROTOCOL}); install")),
+            "{told}"
+        );
         assert_eq!(Hello::check(b"{\"event\":\"phase\"}", "the worker"), Err(None));
     }
 }

@@ -4,8 +4,6 @@
 //! worker whose standard input ends knows that the orchestrator is gone and exits. The worker
 //! writes [`Event`]s to its standard output and llama.cpp's log to its standard error.
 
-use crate::experiment::tasks::TaskName;
-use crate::experiment::workloads::SpeedTest;
 use crate::mix::MixReport;
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::model::artifact::ArtifactRef;
@@ -13,15 +11,12 @@ use crate::model::progress::Progress;
 use crate::quantize::MethodReport;
 use crate::quantize::importance::CalibrationReport;
 use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
+use crate::workload::Measurement;
+pub use crate::workload::Phase;
 use crate::workload::jobs::{PredictJob, VisitJob};
-use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, PredictedMemory, Quality,
-    Response, SpeedSample,
-};
-use crate::workload::tasks::record::TaskRecord;
+use crate::workload::measured::{BufferMemory, LoadSample, ModelFacts, PredictedMemory};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 /// The one thing a worker process does.
@@ -100,52 +95,6 @@ impl WorkOrder {
     }
 }
 
-/// What a worker is doing; the monitor's usage records are kept per phase.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "phase", content = "of")]
-pub enum Phase {
-    /// The process starts; back ends are found.
-    Start,
-    /// A calibration text runs through the model.
-    Calibrate,
-    /// Weights are rounded and written.
-    Quantize,
-    /// The file is loaded after it was dropped from the page cache.
-    ColdLoad,
-    /// The file is loaded from the page cache.
-    Load,
-    /// A throughput test, its warm-up included.
-    Speed(SpeedTest),
-    /// Test prompts are answered.
-    Latency,
-    /// Perplexity, and divergence if there is a reference to compare with.
-    Quality,
-    /// The questions of a task are answered.
-    Task(TaskName),
-    /// Sensitivities are measured and a mix is chosen.
-    Mix,
-    /// Memory is predicted.
-    PredictMemory,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start => formatter.pad("start"),
-            Self::Calibrate => formatter.pad("calibrate"),
-            Self::Quantize => formatter.pad("quantize"),
-            Self::ColdLoad => formatter.pad("cold load"),
-            Self::Load => formatter.pad("load"),
-            Self::Speed(test) => test.fmt(formatter),
-            Self::Latency => formatter.pad("latency"),
-            Self::Quality => formatter.pad("quality"),
-            Self::Task(task) => formatter.pad(&format!("task {task}")),
-            Self::Mix => formatter.pad("mix"),
-            Self::PredictMemory => formatter.pad("memory"),
-        }
-    }
-}
-
 /// What a job that makes a file came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "made", content = "of")]
@@ -180,13 +129,8 @@ pub enum Event {
         /// One entry per buffer type.
         buffers: Vec<BufferMemory>,
     },
-    /// One timed repetition of a throughput test.
-    Speed {
-        /// Which test.
-        test: SpeedTest,
-        /// The repetition.
-        sample: SpeedSample,
-    },
+    /// A workload measured something.
+    Measured(Measurement),
     /// A workload cannot be measured, but what comes after it can.
     WorkloadFailed {
         /// The workload's phase.
@@ -194,16 +138,6 @@ pub enum Event {
         /// Why, in one sentence.
         reason: String,
     },
-    /// One answered prompt.
-    Response(Response),
-    /// Perplexity and divergence.
-    Quality(Quality),
-    /// Something that cannot be measured of this model; what else was asked for is.
-    LeftOut(LeftOut),
-    /// A task that was answered.
-    Task(TaskRecord),
-    /// How alike an encoder's embeddings and the reference's are.
-    EmbeddingQuality(EmbeddingQuality),
     /// Answer to [`Job::PredictMemory`].
     PredictedMemory {
         /// One entry per context length asked for.

@@ -2,6 +2,7 @@
 
 use super::protocol::Event;
 use crate::model::progress::Progress;
+use crate::workload::{Measurement, Observer};
 use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,16 @@ pub(super) struct Reporter {
 impl fmt::Debug for Reporter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Reporter").finish_non_exhaustive()
+    }
+}
+
+impl Observer for Reporter {
+    fn measured(&self, measurement: Measurement) {
+        self.send(&Event::Measured(measurement));
+    }
+
+    fn progress(&self, fraction: f64, note: &str) {
+        self.fraction(fraction, note);
     }
 }
 

@@ -1,11 +1,34 @@
 //! Which workloads apply to which class of architecture. What does not apply is not measured, and its
 //! field in a table is blank: neither zero nor a failure.
 
-use super::measured::ModelFacts;
+use super::measured::{LeftOut, ModelFacts};
 use crate::experiment::tasks::Answering;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use std::fmt;
+
+/// Whether a workload has a meaning for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applies {
+    /// It is measured.
+    Yes,
+    /// Its field in a table is blank.
+    No,
+    /// Its field is blank, and the run says why.
+    LeftOut(LeftOut),
+}
+
+impl Applies {
+    /// It has one if there is no reason why not.
+    pub(super) fn unless(reason: Option<Inapplicable>) -> Self {
+        if reason.is_some() { Self::No } else { Self::Yes }
+    }
+
+    /// What is too long for the model is told of.
+    pub(super) fn left_out(what: String, reason: Inapplicable) -> Self {
+        Self::LeftOut(LeftOut { what, reason: reason.to_string() })
+    }
+}
 
 /// Why a workload does not apply to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,15 @@
-//! Jobs that measure, as the orchestrator sends them to a worker.
+//! Jobs that measure, as the orchestrator sends them to a worker, and how those of a visit are made.
 
-use super::tasks::retrieve::CorpusJob;
+use super::WorkloadJob;
+use super::quality::job::ReferenceShelf;
 use crate::experiment::settings::Settings;
-use crate::experiment::tasks::{Answering, TaskName};
-use crate::experiment::workloads::{Sampling, SpeedTest, TestPrompt};
-use crate::metrics::TaskMetric;
+use crate::experiment::workloads::{Stage, Workloads};
 use crate::model::artifact::ArtifactRef;
-use crate::prompt::choice::FormatChoice;
+use crate::model::cache::{Cache, CacheError, Scratch};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 /// One visit: load a variant once (or twice, cold and warm) and run workloads on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,125 +27,10 @@ pub struct VisitJob {
 impl VisitJob {
     /// Its files, to be given a place.
     pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
-        let mut files = vec![&mut self.model];
-        for workload in &mut self.workloads {
-            match workload {
-                WorkloadJob::Speed { .. } | WorkloadJob::Latency { .. } => {}
-                WorkloadJob::Quality(QualityJob { text, reference, .. }) => {
-                    files.push(text);
-                    match reference {
-                        ReferenceUse::None => {}
-                        ReferenceUse::Write { file, .. } | ReferenceUse::Read { file } => {
-                            files.push(file);
-                        }
-                    }
-                }
-                WorkloadJob::Task(task) => {
-                    let TaskJob { questions, corpus, pictures, projector, .. } = task.as_mut();
-                    files.push(questions);
-                    files.extend(pictures.iter_mut().chain(projector));
-                    if let Some(CorpusJob { passages, index, encoder, .. }) = corpus {
-                        files.extend([passages, index].into_iter().chain(encoder));
-                    }
-                }
-            }
-        }
-        files
+        let workloads = self.workloads.iter_mut();
+        let of_workloads = workloads.flat_map(|workload| workload.workload_mut().files_mut());
+        std::iter::once(&mut self.model).chain(of_workloads).collect()
     }
-}
-
-/// One workload of a visit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "workload")]
-pub enum WorkloadJob {
-    /// A throughput test, after one warm-up that is not counted.
-    Speed {
-        /// Which.
-        test: SpeedTest,
-        /// How many timed repetitions.
-        repetitions: u32,
-    },
-    /// Answer these prompts, one at a time.
-    Latency {
-        /// The prompts of this visit.
-        prompts: Vec<TestPrompt>,
-        /// Generation stops after this many tokens.
-        max_tokens: u32,
-        /// How tokens are chosen.
-        sampling: Sampling,
-        /// Which format prompts are put into.
-        format: FormatChoice,
-        /// What the model's own template is given besides.
-        #[serde(default, skip_serializing_if = "Map::is_empty")]
-        chat_template_kwargs: Map<String, Value>,
-    },
-    /// Perplexity, and divergence from the reference if a reference file is given.
-    Quality(QualityJob),
-    /// Answer the questions of a task.
-    Task(Box<TaskJob>),
-}
-
-/// One task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskJob {
-    /// Its name.
-    pub name: TaskName,
-    /// File with the questions, a list as JSON.
-    pub questions: ArtifactRef,
-    /// How they are answered.
-    pub answering: Answering,
-    /// What the answers are measured by.
-    pub metrics: Vec<TaskMetric>,
-    /// Which format requests are put into.
-    pub format: FormatChoice,
-    /// What the model's own template is given besides.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub chat_template_kwargs: Map<String, Value>,
-    /// What stands between request and alternative, if it was chosen.
-    pub separator: Option<String>,
-    /// The passages of a task that finds some.
-    pub corpus: Option<CorpusJob>,
-    /// The folder at which the paths of pictures begin, of a task that shows some.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pictures: Option<ArtifactRef>,
-    /// The file of the projector, of a model that sees.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub projector: Option<ArtifactRef>,
-}
-
-/// Perplexity and divergence of one variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QualityJob {
-    /// File with the text.
-    pub text: ArtifactRef,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// At most this many chunks.
-    pub chunks: Option<u32>,
-    /// What to do about the reference.
-    pub reference: ReferenceUse,
-    /// Stop once the 95 % interval of the mean KLD is within this fraction of it.
-    pub precision: Option<f64>,
-}
-
-/// What a quality job does about the reference's log-probabilities.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "reference")]
-pub enum ReferenceUse {
-    /// Perplexity only.
-    None,
-    /// This variant is the reference: write its log-probabilities here.
-    Write {
-        /// The file to make.
-        file: ArtifactRef,
-        /// Bytes it may take; above it the top K and the tail mass are kept.
-        budget_bytes: u64,
-    },
-    /// Compare with the log-probabilities in this file.
-    Read {
-        /// The file that the reference's visit wrote.
-        file: ArtifactRef,
-    },
 }
 
 /// Predict memory at several context lengths, from the file's metadata alone.
@@ -156,4 +42,100 @@ pub struct PredictJob {
     pub settings: Settings,
     /// For which context lengths, in tokens.
     pub contexts: Vec<u32>,
+}
+
+/// What a visit is to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Which model of the experiment.
+    pub model: usize,
+    /// Whether the model's other variants are compared with it.
+    pub is_reference: bool,
+    /// SHA-256 of its file, hex.
+    pub checksum: String,
+    /// The file that it sees pictures with.
+    pub projector: Option<ArtifactRef>,
+    /// Timed repetitions of a throughput test.
+    pub repetitions: u32,
+    /// The round, from 0.
+    pub round: u32,
+    /// How many there are.
+    pub rounds: u32,
+}
+
+/// Files that jobs name, written where workers can read them; they are gone when this is.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub(super) cache: &'a Cache,
+    /// Each once, by what tells it apart.
+    written: Vec<(String, ArtifactRef, Scratch)>,
+    /// What the reference of the model under way wrote down.
+    pub(super) reference: ReferenceShelf,
+}
+
+/// Why a job cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// There is no place for its files.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A text or questions could not be written.
+    #[error("cannot write what is to be evaluated to {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl<'a> Inputs<'a> {
+    /// No files yet.
+    #[must_use]
+    pub fn new(cache: &'a Cache) -> Self {
+        Self { cache, written: Vec::new(), reference: ReferenceShelf::default() }
+    }
+
+    /// What is to be measured in a visit, in order.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn jobs(
+        &mut self,
+        workloads: &Workloads,
+        stage: Stage,
+        target: &Target,
+    ) -> Result<Vec<WorkloadJob>, InputError> {
+        let mut jobs = Vec::new();
+        for plan in workloads.plans().filter(|plan| plan.stage() == stage) {
+            jobs.extend(WorkloadJob::new(plan, target, self)?);
+        }
+        Ok(jobs)
+    }
+
+    /// A visit succeeded: what the reference wrote for others can be read by them.
+    pub fn succeeded(&mut self, stage: Stage, target: &Target) {
+        if stage == Stage::Quality {
+            self.reference.succeeded(target);
+        }
+    }
+
+    /// The file of what `checksum` tells apart; it is written if it is not there.
+    pub(super) fn file(
+        &mut self,
+        name: &str,
+        checksum: &str,
+        bytes: impl FnOnce() -> Vec<u8>,
+    ) -> Result<ArtifactRef, InputError> {
+        if let Some((_, file, _)) = self.written.iter().find(|(known, ..)| known == checksum) {
+            return Ok(file.clone());
+        }
+        let written = self.cache.scratch(name)?;
+        let bytes = bytes();
+        fs::write(written.path(), &bytes)
+            .map_err(|source| InputError::Write { path: written.path().to_owned(), source })?;
+        let file = ArtifactRef::text(&bytes, written.path());
+        self.written.push((checksum.to_owned(), file.clone(), written));
+        Ok(file)
+    }
 }

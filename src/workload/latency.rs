@@ -5,20 +5,83 @@
 //! process, which would be measured too); TTFT ends when the first generated token has been sampled; ITL are the times
 //! between following tokens, the first token having none.
 
-use super::Progress;
+use super::applicability::Applies;
 use super::batched::BatchedContext;
-use super::measured::{LeftOut, Response};
+use super::jobs::Target;
+use super::measured::{LeftOut, ModelFacts, Response};
+use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
-use crate::experiment::workloads::{Sampling, TestPrompt};
+use crate::experiment::workloads::{LatencyPlan, Sampling, TestPrompt};
 use crate::model::architecture::ArchitectureClass;
-use crate::prompt::choice::Prompter;
+use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::prompt::piece::Prompt;
 use crate::prompt::template::TemplateError;
 use crate::statistics::sample::to_f64;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Answer these prompts, one at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyJob {
+    /// The prompts of this visit.
+    pub prompts: Vec<TestPrompt>,
+    /// Generation stops after this many tokens.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Which format prompts are put into.
+    pub format: FormatChoice,
+    /// What the model's own template is given besides.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
+}
+
+impl LatencyJob {
+    /// The prompts of one round: prompt `i` is answered in round `i` modulo the number of rounds, so that over a
+    /// run every prompt is answered once by every trial. `None`: there is none left for this one.
+    pub(super) fn new(plan: &LatencyPlan, target: &Target) -> Option<Self> {
+        let (round, rounds) = (target.round as usize, target.rounds.max(1) as usize);
+        let prompts: Vec<TestPrompt> =
+            plan.prompts.iter().skip(round).step_by(rounds).cloned().collect();
+        (!prompts.is_empty()).then(|| Self {
+            prompts,
+            max_tokens: plan.max_tokens,
+            sampling: plan.sampling,
+            format: plan.format,
+            chat_template_kwargs: plan.chat_template_kwargs.clone(),
+        })
+    }
+}
+
+impl Workload for LatencyJob {
+    fn phase(&self) -> Phase {
+        Phase::Latency
+    }
+
+    fn applies(&self, facts: &ModelFacts) -> Applies {
+        if facts.class.generates() { Applies::Yes } else { Applies::No }
+    }
+
+    fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
+        let Visit { model, settings, clock, observer, .. } = *visit;
+        let Self { max_tokens, sampling, .. } = *self;
+        let prompter = &visit.prompter(self.format, &self.chat_template_kwargs)?;
+        let answers = Answers { max_tokens, sampling, clock, prompter };
+        let mut answered = |response| observer.measured(Measurement::Response(response));
+        let progress = &mut visit.progress();
+        let run = run(model, settings, &self.prompts, answers, &mut answered, progress);
+        let run = run.map_err(|error| match error {
+            LatencyError::Template { .. } => WorkloadError::this_one(&error),
+            error => WorkloadError::visit(&error),
+        })?;
+        run.left_out.into_iter().for_each(|left_out| visit.leave_out(left_out));
+        Ok(run.memory)
+    }
+}
 
 /// Why the latency workload failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,9 +3,10 @@
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
 pub use crate::engine::memory::BufferMemory;
-use crate::experiment::workloads::SpeedTest;
+use crate::experiment::workloads::{RateUnit, SpeedTest};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::stored_types::StoredTypes;
+use crate::units::{format_seconds, significant};
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -61,6 +62,26 @@ impl ModelFacts {
     }
 }
 
+/// A figure that is shown while it is measured; the table has the statistics.
+#[derive(Debug, Clone)]
+pub struct LiveFigure {
+    /// What it is of; the next of this name takes its place.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// How the value is shown.
+    pub show: fn(f64) -> String,
+    /// Whether the median of all values is shown instead of the latest.
+    pub is_median: bool,
+}
+
+impl LiveFigure {
+    /// One of which the latest value is shown.
+    pub(super) fn latest(name: impl Into<String>, value: f64, show: fn(f64) -> String) -> Self {
+        Self { name: name.into(), value, show, is_median: false }
+    }
+}
+
 /// Something that was to be measured of a model and cannot be; the rest is measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -111,6 +132,15 @@ impl SpeedSample {
         let per_text = if test.embeds() { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
         self.tokens_per_second() / per_text
     }
+
+    /// `tg128 185 t/s`.
+    pub(super) fn live(self, test: SpeedTest) -> LiveFigure {
+        let show = match test.unit() {
+            RateUnit::Tokens => |rate| format!("{} t/s", significant(rate, 3)),
+            RateUnit::Embeddings => |rate| format!("{} emb/s", significant(rate, 3)),
+        };
+        LiveFigure::latest(test.to_string(), self.rate(test), show)
+    }
 }
 
 /// One prompt answered, with the time of every token.
@@ -140,6 +170,12 @@ impl Response {
     #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 100 days")]
     pub fn itl_seconds(&self) -> impl Iterator<Item = f64> + '_ {
         self.token_nanoseconds.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 / 1e9)
+    }
+
+    /// `TTFT p50 12.1 ms`.
+    pub(super) fn live(&self) -> Option<LiveFigure> {
+        let ttft = self.ttft_seconds()?;
+        Some(LiveFigure { is_median: true, ..LiveFigure::latest("TTFT p50", ttft, format_seconds) })
     }
 }
 
@@ -181,6 +217,18 @@ pub struct Quality {
     pub reference_store: Option<ReferenceStore>,
 }
 
+impl Quality {
+    /// `perplexity 24.1, KLD 0.0123`.
+    pub(super) fn live(&self) -> Vec<LiveFigure> {
+        let perplexity = self.perplexity.mean;
+        let mut live =
+            vec![LiveFigure::latest("perplexity", perplexity, |value| significant(value, 4))];
+        let kld = self.divergence.as_ref().map(|divergence| divergence.kld.mean);
+        live.extend(kld.map(|kld| LiveFigure::latest("KLD", kld, |value| significant(value, 3))));
+        live
+    }
+}
+
 /// How an encoder's embeddings of a text's pieces compare with the reference's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingQuality {
@@ -192,6 +240,19 @@ pub struct EmbeddingQuality {
     pub seconds: f64,
     /// `None` if it is the reference or none was given.
     pub similarity: Option<EmbeddingSimilarity>,
+}
+
+impl EmbeddingQuality {
+    /// `cosine 0.99912`, or `embedded 40 pieces` where there is nothing to compare with.
+    pub(super) fn live(&self) -> LiveFigure {
+        match &self.similarity {
+            None => {
+                let pieces = f64::from(self.pieces);
+                LiveFigure::latest("embedded", pieces, |pieces| format!("{pieces} pieces"))
+            }
+            Some(it) => LiveFigure::latest("cosine", it.cosine.mean, |mean| significant(mean, 5)),
+        }
+    }
 }
 
 /// How alike two models' embeddings of the same pieces are.

@@ -10,8 +10,10 @@
 //!   attending to a text of one token that was encoded before, or of as many as the test's depth; `pp512+tg128` is one after
 //!   the other.
 
-use super::Progress;
-use super::measured::SpeedSample;
+use super::applicability::{self, Applies};
+use super::jobs::Target;
+use super::measured::{ModelFacts, SpeedSample};
+use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::batch::Batch;
 use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
@@ -20,6 +22,7 @@ use crate::engine::{Context, ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
+use serde::{Deserialize, Serialize};
 
 /// Seed of the random tokens; any number would do as long as it stays.
 const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
@@ -28,6 +31,47 @@ const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
 /// the first directly, records the second as a CUDA graph, and replays the graph from the third on
 /// (`ggml_backend_cuda_graph_compute`).
 const GPU_EVALUATIONS: usize = 3;
+
+/// A throughput test, after one warm-up that is not counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeedJob {
+    /// Which.
+    pub test: SpeedTest,
+    /// How many timed repetitions.
+    pub repetitions: u32,
+}
+
+impl SpeedJob {
+    pub(super) fn new(test: SpeedTest, target: &Target) -> Self {
+        Self { test, repetitions: target.repetitions }
+    }
+}
+
+impl Workload for SpeedJob {
+    fn phase(&self) -> Phase {
+        Phase::Speed(self.test)
+    }
+
+    fn applies(&self, facts: &ModelFacts) -> Applies {
+        match applicability::beyond_positions(self.test.positions(), facts) {
+            Some(reason) if applicability::speed(self.test, facts).is_some() => {
+                Applies::left_out(self.test.to_string(), reason)
+            }
+            _ => Applies::unless(applicability::speed(self.test, facts)),
+        }
+    }
+
+    fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
+        let Self { test, repetitions } = *self;
+        let Visit { model, settings, clock, .. } = *visit;
+        let run = run(model, settings, test, repetitions, clock, &mut visit.progress())
+            .map_err(|error| WorkloadError::visit(&error))?;
+        for sample in run.samples {
+            visit.observer.measured(Measurement::Speed { test, sample });
+        }
+        Ok(run.memory)
+    }
+}
 
 /// Timed repetitions of one test, and the memory its context took.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,9 +4,8 @@ use crate::cli::native;
 use crate::cli::output;
 use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
-use crate::experiment::resolved::{Experiment, Workloads};
-use crate::experiment::workloads::SpeedTest;
-use crate::model::architecture::ArchitectureClass;
+use crate::experiment::resolved::Experiment;
+use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveError;
 use crate::model::stored_types::StoredTypes;
@@ -18,7 +17,7 @@ use crate::report::table::Align::Left;
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
 use crate::units::{count, format_bytes};
-use crate::workload::applicability;
+use crate::workload;
 use crate::workload::measured::ModelFacts;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -207,22 +206,6 @@ fn names(workloads: &Workloads, header: &Header, sees: bool) -> Vec<String> {
     if workloads.cold_load {
         names.insert(0, "cold load".to_owned());
     }
-    let applies = |test: &&SpeedTest| applicability::speed(**test, &facts).is_none();
-    names.extend(workloads.speed.iter().filter(applies).map(ToString::to_string));
-    if let Some(latency) = workloads.latency.as_ref().filter(|_| class.generates()) {
-        names.push(format!("latency ({} prompts)", latency.prompts.len()));
-    }
-    if let Some(quality) = &workloads.quality {
-        if class == ArchitectureClass::DecoderOnly {
-            names.push("perplexity".to_owned());
-        }
-        if quality.divergence {
-            let of = if class.generates() { "divergence" } else { "distance of embeddings" };
-            names.push(of.to_owned());
-        }
-    }
-    let tasks = workloads.tasks.iter();
-    let tasks = tasks.filter(|it| applicability::task(&it.answering, class, sees).is_none());
-    names.extend(tasks.map(|it| format!("{} ({} questions)", it.name, it.question_count)));
+    names.extend(workloads.plans().flat_map(|plan| workload::names(plan, &facts, sees)));
     names
 }

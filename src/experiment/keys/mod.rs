@@ -1,12 +1,15 @@
 //! The keys of an experiment: one table of them (`table`), which reading, hints, defaults, `models.toml`
-//! and `docs/reference/experiment.md` are made from.
+//! and `docs/reference/experiment.md` are made from. Those of workloads stand with what they mean, in
+//! `experiment/workloads/`.
 
 mod check;
 mod table;
 mod tasks;
 
 pub use check::read;
+pub(in crate::experiment) use table::{CHUNKS, FORMAT, spelled};
 pub use table::{EXPERIMENT, RUN, SETTINGS};
+pub(in crate::experiment) use tasks::TASKS;
 
 use std::fmt;
 use std::time::Duration;
@@ -104,7 +107,11 @@ pub enum Kind {
 
 impl Table {
     /// A table that is there once.
-    const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+    pub(in crate::experiment) const fn new(
+        name: &'static str,
+        doc: &'static str,
+        keys: &'static [Key],
+    ) -> Self {
         Self { name, repeated: false, doc, keys, further: |_| None }
     }
 
@@ -124,43 +131,47 @@ impl Table {
 
 impl Key {
     /// A key with one value and without default.
-    const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+    pub(in crate::experiment) const fn new(
+        name: &'static str,
+        kind: Kind,
+        doc: &'static str,
+    ) -> Self {
         let (alias, default) = ("", "");
         Self { name, alias, kind, amount: Amount::One, default, shown: Shown::Default, doc }
     }
 
     /// With a default.
-    const fn default(self, default: &'static str) -> Self {
+    pub(in crate::experiment) const fn default(self, default: &'static str) -> Self {
         Self { default, ..self }
     }
 
     /// With another name.
-    const fn alias(self, alias: &'static str) -> Self {
+    pub(in crate::experiment) const fn alias(self, alias: &'static str) -> Self {
         Self { alias, ..self }
     }
 
     /// With a list of values.
-    const fn many(self) -> Self {
+    pub(in crate::experiment) const fn many(self) -> Self {
         Self { amount: Amount::Many, ..self }
     }
 
     /// With a list of values that is swept.
-    const fn swept(self) -> Self {
+    pub(in crate::experiment) const fn swept(self) -> Self {
         Self { amount: Amount::Swept, ..self }
     }
 
     /// With another value than the default in `models.toml`.
-    const fn shown(self, value: &'static str) -> Self {
+    pub(in crate::experiment) const fn shown(self, value: &'static str) -> Self {
         Self { shown: Shown::Value(value), ..self }
     }
 
     /// Commented out in `models.toml`.
-    const fn example(self, value: &'static str) -> Self {
+    pub(in crate::experiment) const fn example(self, value: &'static str) -> Self {
         Self { shown: Shown::Example(value), ..self }
     }
 
     /// Not in `models.toml`.
-    const fn not_shown(self) -> Self {
+    pub(in crate::experiment) const fn not_shown(self) -> Self {
         Self { shown: Shown::No, ..self }
     }
 }

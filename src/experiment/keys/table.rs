@@ -4,13 +4,12 @@
 //! `UPDATE=1 cargo test` writes both.
 
 use super::Kind::{
-    Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Variables, Whole, WholeOrAuto,
+    Bytes, Choice, Flag, Named, Number, OwnTable, Tables, Text, Time, Whole, WholeOrAuto,
 };
-use super::tasks::TASKS;
 use super::{Key, Kind, Table};
 use crate::experiment::parameters::Matching;
 use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
-use crate::experiment::workloads::SpeedTest;
+use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
 use std::fmt::Display;
@@ -26,10 +25,10 @@ const LONGEST: Duration = Duration::from_hours(7 * 24);
 const BATCH: Kind = Whole(1, 1_048_576);
 /// ggml's `GGML_MAX_N_THREADS`.
 const THREADS: Kind = WholeOrAuto(1, 512);
-const CHUNKS: Kind = Whole(1, 1_000_000);
+pub(in crate::experiment) const CHUNKS: Kind = Whole(1, 1_000_000);
 const CACHE_TYPE: Kind = Choice("no choice here", CacheType::VARIANTS);
 const QUANTIZATION: Kind = Named("quantization", spelled::<Quantization>);
-pub(super) const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
+pub(in crate::experiment) const FORMAT: Kind = Named("prompt format", spelled::<FormatChoice>);
 
 /// What a requirement is bounded by.
 const BOUND: Kind = Number(0.0, f64::MAX);
@@ -41,7 +40,9 @@ fn bound(key: &str) -> Option<Kind> {
 }
 
 /// Reads a name and spells it as it is usually spelled.
-pub(super) fn spelled<T: FromStr<Err: Display> + Display>(text: &str) -> Result<String, String> {
+pub(in crate::experiment) fn spelled<T: FromStr<Err: Display> + Display>(
+    text: &str,
+) -> Result<String, String> {
     text.parse::<T>().map(|it| it.to_string()).map_err(|error| error.to_string())
 }
 
@@ -187,94 +188,6 @@ pub static SETTINGS: Table = Table::new(
         )
         .default("false")
         .swept(),
-    ],
-);
-
-static WORKLOADS: Table = Table::new(
-    "workloads",
-    "What is measured.",
-    &[
-        Key::new(
-            "cold_load",
-            Flag,
-            "Also measure a load with the file dropped from the system's page cache.",
-        )
-        .default("true"),
-        Key::new(
-            "speed",
-            Named("speed test", spelled::<SpeedTest>),
-            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates \
-             128, \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of \
-             context. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model \
-             stays blank.",
-        )
-        .many()
-        .default("[\"pp512\", \"tg128\"]"),
-        Key::new("latency", Kind::Table(&LATENCY), ""),
-        Key::new("quality", Kind::Table(&QUALITY), ""),
-        Key::new("tasks", Tables(&TASKS), ""),
-    ],
-);
-
-static LATENCY: Table = Table::new(
-    "workloads.latency",
-    "Real prompts through prompt format and sampler, every token's time kept: time to first token and latency \
-     between tokens.",
-    &[
-        Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new(
-            "prompts",
-            Text,
-            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line",
-        )
-        .default("\"demo\""),
-        Key::new(
-            "format",
-            FORMAT,
-            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
-        )
-        .default("\"auto\""),
-        Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
-            .example("{ enable_thinking = false }"),
-        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer; default 64, but the demo's three minutes ask for less")
-            .default("64")
-            .shown("32"),
-        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")
-            .default("0.0"),
-        Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
-        Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),
-        Key::new("seed", Whole(0, 4_294_967_295), "seed of the random draw").default("42"),
-    ],
-);
-
-static QUALITY: Table = Table::new(
-    "workloads.quality",
-    "Perplexity and divergence from the reference, by llama-perplexity's protocol.",
-    &[
-        Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new("text", Text, "\"demo\" or a text file").default("\"demo\""),
-        Key::new(
-            "context",
-            Whole(8, 1_048_576),
-            "tokens per chunk; the second half of each chunk is scored",
-        )
-        .default("512"),
-        Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text")
-            .shown("40"),
-        Key::new("divergence", Flag, "compare with the reference, not only perplexity")
-            .default("true"),
-        Key::new(
-            "precision",
-            Number(0.001, 1.0),
-            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never",
-        )
-        .example("0.05"),
-        Key::new(
-            "memory_budget",
-            Bytes,
-            "disk for the reference's probabilities; above it the likeliest are kept",
-        )
-        .default("\"2GiB\""),
     ],
 );
 

@@ -8,7 +8,7 @@ use crate::metrics::TaskMetric;
 use strum::VariantNames as _;
 
 /// `[[workloads.tasks]]`.
-pub(super) static TASKS: Table = Table {
+pub(in crate::experiment) static TASKS: Table = Table {
     repeated: true,
     ..Table::new(
         "workloads.tasks",

@@ -1,9 +1,73 @@
-//! One row per kind of figure, in the order of columns: what is known of it before anything is measured.
+//! The kinds of figures, a row for each in the order of columns: what is known of it before anything is measured.
 //!
 //! Titles, names in JSON and CSV, directions, intervals and the reference page are made from here. How a
 //! figure is taken out of a trial is in `results/extract.rs`.
 
-use super::{Better, Metric};
+use super::{Better, TaskColumn};
+use crate::experiment::workloads::SpeedTest;
+
+/// One kind of figure of a trial. Units are SI or bytes; reports choose how to show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    /// Bytes of the file.
+    FileBytes,
+    /// Bits per weight over all tensors.
+    BitsPerWeight,
+    /// Seconds it took to make the variant.
+    QuantizeSeconds,
+    /// Seconds of a load with the file dropped from the page cache.
+    ColdLoadSeconds,
+    /// Seconds of a load from the page cache.
+    WarmLoadSeconds,
+    /// Highest resident memory of the worker, bytes.
+    PeakRssBytes,
+    /// Highest memory on devices of their own (discrete GPUs), bytes.
+    DeviceBytes,
+    /// llama.cpp's weights in memory, bytes, over all buffers.
+    WeightsBytes,
+    /// llama.cpp's KV cache, bytes, over all buffers.
+    KvBytes,
+    /// llama.cpp's compute buffers, bytes.
+    ComputeBytes,
+    /// Tokens, or embedded texts, per second of a throughput test.
+    Speed(SpeedTest),
+    /// Median time to first token over the test prompts, seconds.
+    TtftMedianSeconds,
+    /// 90th percentile of the time to first token over the test prompts, seconds.
+    Ttft90Seconds,
+    /// Median inter-token latency over all tokens of all answers but their first, seconds.
+    ItlMedianSeconds,
+    /// 90th percentile of the inter-token latency, seconds.
+    Itl90Seconds,
+    /// Tokens per second that the tokenizer makes of a text.
+    TokenizerSpeed,
+    /// Energy of everything that could be read, per generated token, joules.
+    JoulesPerToken,
+    /// Cores' worth of processor time that the worker used while generating.
+    CpuCoresUsed,
+    /// Use of the busiest GPU while generating, 0 to 1.
+    GpuUtilization,
+    /// Power of all GPUs while generating, watts.
+    GpuWatts,
+    /// Highest GPU temperature while generating, °C.
+    GpuCelsius,
+    /// Perplexity.
+    Perplexity,
+    /// Perplexity over the reference's, minus 1.
+    PerplexityIncrease,
+    /// Mean Kullback–Leibler divergence from the reference, nats.
+    Kld,
+    /// 99th percentile of that divergence over tokens, nats.
+    Kld99,
+    /// Fraction of positions whose most probable token is the reference's.
+    TopTokenAgreement,
+    /// Mean cosine of embeddings with the reference's, 1 being the same direction.
+    EmbeddingCosine,
+    /// Fraction of texts whose nearest other text is the reference's.
+    NearestAgreement,
+    /// A metric of a task, as the task's metric is defined (0 to 1, or 0 to 100).
+    Task(TaskColumn),
+}
 
 /// What is known of a kind of figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -161,7 +225,7 @@ pub(super) const MAIN_TASK_IMPORTANCE: u32 = 91;
 type Row = (Metric, Descriptor);
 
 #[rustfmt::skip]
-pub(super) const TABLE: [Row; 26] = [
+pub(super) const TABLE: &[Row] = &[
     (Metric::FileBytes, Descriptor::new("file_bytes", &["file"], Bytes, 95, "size of the file").lower()),
     (Metric::BitsPerWeight, Descriptor::new("bits_per_weight", &["bits/", "weight"], In("", 1.0, Decimals(2)), 56,
         "bits per weight over all tensors")),
@@ -191,6 +255,9 @@ pub(super) const TABLE: [Row; 26] = [
         .lower().of(Generating).with_interval()),
     (Metric::Itl90Seconds, Descriptor::new("itl_p90_seconds", &["ITL", "p90"], MS, 58,
         "90th percentile of the inter-token latency").lower().of(Generating).with_interval()),
+    (Metric::TokenizerSpeed, Descriptor::new("tokenizer_tokens_per_second", &["tokenizer"],
+        In("t/s", 1.0, Significant(3)), 15, "tokens per second that the tokenizer makes of a text").higher()
+        .stable_within(TIMED)),
     (Metric::JoulesPerToken, Descriptor::new("joules_per_token", &["energy"], In("J/token", 1.0, Significant(3)), 72,
         "energy of everything that could be read, per generated token")
         .lower().of(Generating).stable_within(TIMED)),
@@ -220,3 +287,24 @@ pub(super) const TABLE: [Row; 26] = [
         In("%", 100.0, Decimals(1)), 35, "fraction of texts whose nearest other text is the reference's")
         .higher().of(EncoderOnly).compared()),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_of_figure_has_a_row_of_its_own() {
+        let rows: BTreeSet<Metric> = TABLE.iter().map(|(metric, _)| *metric).collect();
+        assert_eq!(rows.len(), TABLE.len());
+        // The last of the fixed kinds; a new one behind it needs a row, too.
+        let last = Metric::NearestAgreement;
+        assert_eq!(last.descriptor().name, "nearest_text_agreement");
+        for (metric, row) in TABLE {
+            assert_eq!(metric.descriptor(), *row);
+            assert!(!row.name.is_empty() && !row.title.is_empty() && !row.definition.is_empty());
+            // Only what varies can be unstable.
+            assert!(row.has_interval || row.stable_within.is_none(), "{}", row.name);
+        }
+    }
+}

@@ -1,90 +1,53 @@
 //! Figures of the current visit, for the display only: the table has the statistics.
 
-use crate::experiment::tasks::TaskName;
-use crate::experiment::workloads::SpeedTest;
-use crate::metrics::TaskMetric;
 use crate::statistics::sample::Sample;
-use crate::units::{format_seconds, significant};
+use crate::units::format_seconds;
 use crate::worker::protocol::Event;
-use crate::workload::measured::EmbeddingQuality;
+use crate::workload::measured::LiveFigure;
 
 /// The latest figures that a worker reported.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     load_seconds: Option<f64>,
-    speed: Vec<(SpeedTest, f64)>,
-    ttft_seconds: Vec<f64>,
-    perplexity: Option<f64>,
-    kld: Option<f64>,
-    tasks: Vec<(TaskName, TaskMetric, f64)>,
-    embeddings: Option<EmbeddingQuality>,
+    /// Those of a name together, in the order of the first.
+    live: Vec<Vec<LiveFigure>>,
 }
 
 impl Figures {
     pub(super) fn on_event(&mut self, event: &Event) {
         match event {
             Event::Loaded { sample, .. } => self.load_seconds = Some(sample.seconds),
-            Event::Speed { test, sample } => {
-                let rate = sample.rate(*test);
-                match self.speed.iter_mut().find(|(other, _)| other == test) {
-                    Some((_, latest)) => *latest = rate,
-                    None => self.speed.push((*test, rate)),
+            Event::Measured(measurement) => {
+                for live in measurement.live() {
+                    match self.live.iter_mut().find(|known| known[0].name == live.name) {
+                        Some(known) => known.push(live),
+                        None => self.live.push(vec![live]),
+                    }
                 }
             }
-            Event::Response(response) => self.ttft_seconds.extend(response.ttft_seconds()),
-            Event::Quality(quality) => {
-                self.perplexity = Some(quality.perplexity.mean);
-                self.kld = quality.divergence.as_ref().map(|divergence| divergence.kld.mean);
-            }
-            Event::Task(task) => {
-                self.tasks.extend(task.scores.first().map(|score| {
-                    (task.task, score.metric, score.metric.value_of_all(&score.counts))
-                }));
-            }
-            Event::EmbeddingQuality(quality) => self.embeddings = Some(quality.clone()),
             _ => {}
         }
     }
 
-    pub(super) fn have_quality(&self) -> bool {
-        self.perplexity.is_some() || self.embeddings.is_some()
-    }
-
-    pub(super) fn have_tasks(&self) -> bool {
-        !self.tasks.is_empty()
+    /// Whether a workload has measured something.
+    pub(super) fn are_measured(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// `pp512 2310 t/s, tg128 185 t/s, TTFT p50 12.1 ms`; the load time only while nothing else is
     /// known.
     pub(super) fn text(&self) -> String {
-        let mut parts: Vec<String> = self
-            .speed
-            .iter()
-            .map(|(test, rate)| format!("{test} {} {}", significant(*rate, 3), test.unit().short()))
-            .collect();
-        if let Some(sample) = Sample::new(self.ttft_seconds.iter().copied()) {
-            parts.push(format!("TTFT p50 {}", format_seconds(sample.median())));
+        let parts: Vec<String> = self.live.iter().filter_map(|live| text(live)).collect();
+        match self.load_seconds {
+            Some(seconds) if parts.is_empty() => format!("loaded in {}", format_seconds(seconds)),
+            _ => parts.join(", "),
         }
-        if let Some(perplexity) = self.perplexity {
-            parts.push(format!("perplexity {}", significant(perplexity, 4)));
-        }
-        if let Some(kld) = self.kld {
-            parts.push(format!("KLD {}", significant(kld, 3)));
-        }
-        parts.extend(self.tasks.iter().map(|(task, metric, value)| {
-            format!("{task} {metric} {:.1} %", value * metric.percent_factor())
-        }));
-        if let Some(embeddings) = &self.embeddings {
-            parts.push(match &embeddings.similarity {
-                None => format!("{} pieces embedded", embeddings.pieces),
-                Some(similarity) => format!("cosine {}", significant(similarity.cosine.mean, 5)),
-            });
-        }
-        if parts.is_empty()
-            && let Some(seconds) = self.load_seconds
-        {
-            parts.push(format!("loaded in {}", format_seconds(seconds)));
-        }
-        parts.join(", ")
     }
+}
+
+/// The figures of one name.
+fn text(live: &[LiveFigure]) -> Option<String> {
+    let LiveFigure { name, value, show, is_median } = live.last()?;
+    let all = Sample::new(live.iter().map(|it| it.value).filter(|_| *is_median));
+    Some(format!("{name} {}", show(all.map_or(*value, |all| all.median()))))
 }

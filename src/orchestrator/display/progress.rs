@@ -3,6 +3,7 @@
 use super::estimate::{Estimate, TimeLeft, roughly};
 use super::figures::Figures;
 use super::work::Work;
+use crate::experiment::workloads::Stage;
 use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
@@ -102,11 +103,7 @@ impl RunProgress {
                 self.left.finished(*visit, *length);
                 let figures = self.figures.text();
                 // A visit for quality or tasks that has none failed, and that is told apart.
-                let failed = match visit.purpose {
-                    Purpose::Quality => !self.figures.have_quality(),
-                    Purpose::Tasks => !self.figures.have_tasks(),
-                    Purpose::Round(_) | Purpose::DriftControl(_) => false,
-                };
+                let failed = visit.purpose.stage() != Stage::Rounds && !self.figures.are_measured();
                 if figures.is_empty() || failed {
                     return None;
                 }

@@ -5,17 +5,18 @@ use super::progress::RunProgress;
 use super::run::RunDisplay;
 use super::screen::Screen;
 use super::work::Work;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::{Experiment, Workloads};
+use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
+use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::progress::Progress;
 use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::quantize::MethodReport;
-use crate::results::record::{Failure, HostId, RunRecord, TrialRecord};
+use crate::results::record::{Failure, RunRecord, TrialRecord};
 use crate::worker::protocol::{Event, Made, Phase};
+use crate::workload::Measurement;
 use crate::workload::measured::SpeedSample;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -23,44 +24,17 @@ use time::OffsetDateTime;
 fn experiment() -> Experiment {
     Experiment {
         name: "ladder".to_owned(),
-        models: Vec::new(),
-        settings: vec![Settings::default()],
-        workloads: Workloads {
-            cold_load: false,
-            speed: vec!["tg4".parse().unwrap()],
-            latency: None,
-            quality: None,
-            tasks: Vec::new(),
-        },
+        workloads: Workloads { speed: vec!["tg4".parse().unwrap()], ..Workloads::default() },
         rounds: 2,
-        repetitions: 1,
-        cool_down: Duration::ZERO,
-        phase_limit: Duration::from_mins(1),
-        requirements: Requirements::default(),
-        left_out: Vec::new(),
+        ..Experiment::default()
     }
 }
 
 fn trial(label: &str, settings: Settings) -> TrialRecord {
+    let quantization = "F16".parse().unwrap();
     TrialRecord {
-        key: label.to_owned(),
-        model: "demo".to_owned(),
-        quantization: "F16".parse().unwrap(),
         label: label.to_owned(),
-        engine: EngineIdentity::default(),
-        host: HostId::default(),
-        is_reference: false,
-        settings,
-        artifact: None,
-        facts: None,
-        visits: Vec::new(),
-        quality: None,
-        embedding_quality: None,
-        stages: Vec::new(),
-        failed_workloads: Vec::new(),
-        tasks: Vec::new(),
-        left_out: Vec::new(),
-        failure: None,
+        ..TrialRecord::new("demo".to_owned(), quantization, settings)
     }
 }
 
@@ -86,7 +60,7 @@ fn visits() -> Vec<PlannedVisit> {
 
 fn speed(tokens_per_second: u64) -> Event {
     let sample = SpeedSample { nanoseconds: 4_000_000_000 / tokens_per_second, tokens: 4 };
-    Event::Speed { test: "tg4".parse().unwrap(), sample }
+    Event::Measured(Measurement::Speed { test: "tg4".parse().unwrap(), sample })
 }
 
 #[test]

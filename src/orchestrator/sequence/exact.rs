@@ -18,7 +18,7 @@ use crate::results::metric::Metric;
 use crate::results::record::{Environment, HostRecord, LOCAL};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
-use crate::worker::protocol::Phase;
+use crate::worker::protocol::{Job, Phase};
 use crate::worker::visit_in_this_process;
 use std::collections::VecDeque;
 use std::io::Write;

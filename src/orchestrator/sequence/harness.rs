@@ -1,12 +1,11 @@
-//! Harnesss: an experiment run through the sequence with scripted workers, in words that the
+//! Harnesses: an experiment run through the sequence with scripted workers, in words that the
 //! tests of the sequence read well in.
 
 use super::*;
 use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::{ModelPlan, Workloads};
-use crate::experiment::settings::Settings;
-use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt};
+use crate::experiment::resolved::ModelPlan;
+use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
 use crate::model::artifact::Artifact;
 use crate::model::cache::VariantKey;
 use crate::model::quantization::Quantization;
@@ -61,17 +60,8 @@ fn prompt(id: &str) -> TestPrompt {
 }
 
 pub(super) fn model(name: &str, quantizations: &[&str]) -> ModelPlan {
-    ModelPlan {
-        name: name.to_owned(),
-        source: Source::Demo,
-        quantizations: quantizations.iter().map(|it| it.parse().unwrap()).collect(),
-        projector: None,
-        reference: None,
-        settings: None,
-        workloads: None,
-        allow_requantize: false,
-        calibration: None,
-    }
+    let quantizations = quantizations.iter().map(|it| it.parse().unwrap()).collect();
+    ModelPlan { quantizations, ..ModelPlan::new(name.to_owned(), Source::Demo) }
 }
 
 impl Harness {
@@ -80,20 +70,10 @@ impl Harness {
         let experiment = Experiment {
             name: "harness".to_owned(),
             models: vec![model("m", quantizations)],
-            settings: vec![Settings::default()],
-            workloads: Workloads {
-                cold_load: false,
-                speed: vec!["tg4".parse().unwrap()],
-                latency: None,
-                quality: None,
-                tasks: Vec::new(),
-            },
+            workloads: Workloads { speed: vec!["tg4".parse().unwrap()], ..Workloads::default() },
             rounds: 2,
             repetitions: 2,
-            cool_down: Duration::ZERO,
-            phase_limit: Duration::from_mins(10),
-            requirements: Requirements::default(),
-            left_out: Vec::new(),
+            ..Experiment::default()
         };
         Self { experiment, folder: tempfile::tempdir().unwrap(), stored: None }
     }

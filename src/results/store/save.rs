@@ -226,40 +226,10 @@ fn to_json<T: Serialize + DeserializeOwned>(
 
 /// A trial without its visits, which have rows of their own.
 fn without_visits(trial: &TrialRecord) -> TrialRecord {
-    // Field by field, since cloning the whole trial would copy every response only to drop it.
-    TrialRecord {
-        key: trial.key.clone(),
-        model: trial.model.clone(),
-        quantization: trial.quantization,
-        label: trial.label.clone(),
-        engine: trial.engine.clone(),
-        host: trial.host.clone(),
-        is_reference: trial.is_reference,
-        settings: trial.settings.clone(),
-        artifact: trial.artifact.clone(),
-        facts: trial.facts.clone(),
-        visits: Vec::new(),
-        stages: trial.stages.clone(),
-        quality: trial.quality.clone(),
-        tasks: trial.tasks.clone(),
-        embedding_quality: trial.embedding_quality.clone(),
-        failed_workloads: trial.failed_workloads.clone(),
-        left_out: trial.left_out.clone(),
-        failure: trial.failure.clone(),
-    }
+    TrialRecord { visits: Vec::new(), ..trial.clone() }
 }
 
 /// A visit without its responses, which have rows of their own.
 fn without_responses(visit: &VisitRecord) -> VisitRecord {
-    VisitRecord {
-        round: visit.round,
-        started: visit.started,
-        loads: visit.loads.clone(),
-        memory: visit.memory.clone(),
-        speed: visit.speed.clone(),
-        responses: Vec::new(),
-        usage: visit.usage.clone(),
-        peak_rss_bytes: visit.peak_rss_bytes,
-        pss_bytes: visit.pss_bytes,
-    }
+    VisitRecord { responses: Vec::new(), ..visit.clone() }
 }

@@ -14,7 +14,7 @@ use crate::workload::batched::BatchedContext;
 use crate::workload::divergence::{Scores, TokenScore};
 use crate::workload::measured::ReferenceStore;
 use crate::workload::quality::scoring::{score_against, score_in_place};
-use crate::workload::quality::{QualityError, QualityRun, Reference, Request};
+use crate::workload::quality::{QualityError, QualityRequest, QualityRun, Reference};
 use crate::workload::reference::mismatch;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ const LONGEST_ANSWER: u32 = 64;
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
     let (pieces, available) = pieces(model, request)?;

@@ -9,7 +9,7 @@ use crate::statistics::sample::{Sample, to_f64};
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
 use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
-use crate::workload::quality::{QualityError, Reference, Request};
+use crate::workload::quality::{QualityError, QualityRequest, Reference};
 use crate::workload::reference::mismatch;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub struct EmbeddingQualityRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<EmbeddingQualityRun, QualityError> {
     let (pieces, _) = pieces(model, request)?;

@@ -11,14 +11,14 @@ pub mod answers;
 pub mod embeddings;
 mod reference_file;
 
-use super::quality::{QualityError, Request};
+use super::quality::{QualityError, QualityRequest};
 use crate::engine::Model;
 
 /// The pieces of the text as the model reads them, special tokens included, at most as many as the
 /// request has chunks; and how many the whole text has.
 fn pieces(
     model: &dyn Model,
-    request: &Request<'_>,
+    request: &QualityRequest<'_>,
 ) -> Result<(Vec<Vec<i32>>, usize), QualityError> {
     let most = request.chunks.map_or(usize::MAX, |chunks| chunks as usize);
     let longest = request.context.min(model.context_length().max(8)) as usize;

@@ -8,8 +8,12 @@
 //! with a context and its share of the threads: no thread waits for another within a layer, and none
 //! is idle while a chunk is scored. A GPU gets one stream. `stream` evaluates, `scoring` turns logits into scores.
 
+pub mod job;
 pub(super) mod scoring;
 mod stream;
+
+pub(super) use job::names;
+pub use job::{QualityJob, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
@@ -68,9 +72,9 @@ pub enum QualityError {
     },
 }
 
-/// What to measure; see [`crate::workload::jobs::QualityJob`] for the meaning of each part.
+/// What to measure; see [`QualityJob`] for the meaning of each part.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct QualityRequest<'a> {
     /// The text itself.
     pub text: &'a str,
     /// Tokens per chunk.
@@ -118,7 +122,7 @@ pub struct QualityRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    request: Request<'_>,
+    request: QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
     let evaluation = Evaluation::prepare(model, request)?;
@@ -145,7 +149,7 @@ impl<'model> Comparison<'model> {
     pub fn open(
         model: &'model dyn Model,
         settings: &Settings,
-        request: Request<'_>,
+        request: QualityRequest<'_>,
     ) -> Result<Self, QualityError> {
         let evaluation = Evaluation::prepare(model, request)?;
         let streams = evaluation.open(model, settings)?;
@@ -175,7 +179,7 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn prepare(model: &dyn Model, request: Request<'_>) -> Result<Self, QualityError> {
+    fn prepare(model: &dyn Model, request: QualityRequest<'_>) -> Result<Self, QualityError> {
         if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }

@@ -215,7 +215,7 @@ mod tests {
     use crate::metrics::TaskMetric;
     use crate::model::artifact::ArtifactRef;
     use crate::prompt::choice::FormatChoice;
-    use crate::workload::jobs::TaskJob;
+    use crate::workload::tasks::TaskJob;
     use crate::workload::tasks::{TaskRun, run};
     use serde_json::Map;
     use std::path::PathBuf;

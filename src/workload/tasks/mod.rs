@@ -14,6 +14,7 @@ mod choose;
 mod draft;
 pub mod encode;
 mod generate;
+mod job;
 #[cfg(feature = "multimodal")]
 mod image_text;
 mod prefix;
@@ -25,8 +26,9 @@ mod seq2seq;
 mod tests;
 mod with_encoder;
 
+pub use job::TaskJob;
+
 use super::Progress;
-use super::jobs::TaskJob;
 use crate::engine::Model;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;

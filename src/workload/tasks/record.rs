@@ -4,6 +4,7 @@ use super::answerer::Answer;
 use crate::experiment::tasks::{Answering, Asked, Question, TaskName};
 use crate::metrics::{TaskMetric, bleu, chrf, ranking, rouge, squad};
 use crate::statistics::sample::to_f64;
+use crate::workload::measured::LiveFigure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
@@ -39,6 +40,16 @@ pub struct TaskRecord {
     /// Of a task that shows pictures: what seeing them took.
     #[serde(default, alias = "sight", skip_serializing_if = "Option::is_none")]
     pub vision: Option<VisionRecord>,
+}
+
+impl TaskRecord {
+    /// `arc-easy acc 61.3 %`.
+    pub(in crate::workload) fn live(&self) -> Option<LiveFigure> {
+        let ScoreRecord { metric, counts } = self.scores.first()?;
+        let percent = metric.value_of_all(counts) * metric.percent_factor();
+        let name = format!("{} {metric}", self.task);
+        Some(LiveFigure::latest(name, percent, |percent| format!("{percent:.1} %")))
+    }
 }
 
 /// What seeing pictures took, one question at a time.

@@ -1,8 +1,6 @@
-//! Workloads: what is measured in a trial, as described by an experiment.
+//! Throughput tests and their names.
 
-use crate::prompt::choice::FormatChoice;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::fmt;
 use std::str::FromStr;
 
@@ -164,86 +162,6 @@ impl<'de> Deserialize<'de> for SpeedTest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
-}
-
-/// One test prompt of the latency workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TestPrompt {
-    /// Name of the prompt within its file.
-    pub id: String,
-    /// What kind of text it is (story, question, …); free text, for the reader.
-    #[serde(default)]
-    pub kind: String,
-    /// The prompt as the user would type it.
-    pub text: String,
-}
-
-/// How the next token is chosen in the latency workload.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// Softmax temperature; 0 takes the most probable token.
-    pub temperature: f32,
-    /// Keep the `top_k` most probable tokens; 0 keeps all.
-    pub top_k: i32,
-    /// Keep the smallest set of tokens whose probabilities add up to `top_p`; 1 keeps all.
-    pub top_p: f32,
-    /// Seed of the random draw.
-    pub seed: u32,
-}
-
-impl Default for Sampling {
-    /// Greedy: the same text from the same weights on every machine.
-    fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 42 }
-    }
-}
-
-/// Real prompts, streamed through the sampler, every token's time kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LatencyPlan {
-    /// The prompts, all of them; each is answered once per run, dealt over the rounds.
-    pub prompts: Vec<TestPrompt>,
-    /// Where the prompts came from, as the user wrote it.
-    pub source: String,
-    /// Generation stops after this many tokens or at an end-of-generation token.
-    pub max_tokens: u32,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Which format prompts are put into.
-    #[serde(default = "no_format")]
-    pub format: FormatChoice,
-    /// What the model's own template is given besides.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub chat_template_kwargs: Map<String, Value>,
-}
-
-/// The format of runs from before there was a choice.
-fn no_format() -> FormatChoice {
-    FormatChoice::None
-}
-
-/// The text that perplexity and divergence are measured on, and how much of it.
-///
-/// Protocol of llama-perplexity: the text is cut into chunks of `context` tokens, each chunk's first
-/// token is replaced by BOS if the model wants one, and the second half of each chunk is scored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct QualityPlan {
-    /// The text itself.
-    pub text: String,
-    /// Where the text came from, as the user wrote it.
-    pub source: String,
-    /// Tokens per chunk (`n_ctx` of llama-perplexity).
-    pub context: u32,
-    /// At most this many chunks; `None`: all of the text.
-    pub chunks: Option<u32>,
-    /// Compare with the reference too (KLD and the like), not only perplexity.
-    pub divergence: bool,
-    /// Stop once the 95 % interval of the mean KLD is within this fraction of the mean; `None`:
-    /// use all chunks.
-    pub precision: Option<f64>,
-    /// Bytes that the reference's log-probabilities may take on disk. Above it, the top K per
-    /// position and the mass of the rest are kept.
-    pub reference_budget_bytes: u64,
 }
 
 #[cfg(test)]
