@@ -169,7 +169,7 @@ fn help_of_methods(long: bool) -> String {
     let mut help = format!("How weights are chosen, where --to does not say: {names}");
     if long {
         for facts in Method::all().map(Method::facts) {
-            help.push_str(&format!("\n{:>9}: {}", facts.name, facts.help));
+            help.extend(["\n", facts.name, ": ", facts.help]);
         }
     }
     help

@@ -247,6 +247,7 @@ fn play(job: &Job) -> Vec<Event> {
     events
 }
 
+#[expect(clippy::match_wildcard_for_single_variants, reason = "the script knows no other")]
 fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
     let facts = ModelFacts { description: weights(visit), ..ModelFacts::default() };
     let loaded = |cold, seconds| Event::Loaded {

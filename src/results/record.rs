@@ -269,6 +269,10 @@ impl TrialRecord {
     }
 
     /// Keeps what a visit measured and used. One for quality or tasks that is made again replaces the one before.
+    #[expect(
+        clippy::match_wildcard_for_single_variants,
+        reason = "the list takes every kind that has no field"
+    )]
     pub fn keep(&mut self, stage: Stage, mut visit: VisitRecord, measured: Vec<Measurement>) {
         for measurement in measured {
             match measurement {
