@@ -94,23 +94,6 @@ impl Tokenization {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::orchestrator::sequence::exact::{measured, variants};
-    use crate::results::summary::Summary;
-
-    #[test]
-    fn it_goes_from_the_experiment_through_worker_and_store_to_the_table() {
-        let run = measured(&variants(), |experiment| {
-            let (text, source) = ("ab".repeat(40), "demo".to_owned());
-            experiment.workloads.tokenization = Some(TokenizationPlan { text, source });
-        });
-        for trial in &run.trials {
-            let kept: Vec<usize> = trial.visits.iter().map(|visit| visit.measured.len()).collect();
-            assert_eq!(kept, [1, 1]);
-        }
-        // The clock of these tests stands still while the toy tokenizes: 81 tokens in a nanosecond.
-        let speed = Summary::of(&run).rows[0].value(Metric::TokenizerSpeed).unwrap();
-        assert!((speed - 81e9).abs() < 1.0, "{speed}");
-    }
 
     #[test]
     fn each_repetition_has_a_rate() {

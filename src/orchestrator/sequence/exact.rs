@@ -6,6 +6,7 @@ use super::*;
 use crate::engine::clock::Clock as _;
 use crate::engine::name::{EngineIdentity, EngineName};
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
+use crate::experiment::workloads::TokenizationPlan;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::said;
@@ -278,4 +279,19 @@ fn a_machine_that_slows_down_shows_as_drift_and_in_intervals() {
     let figure = &summary.rows[0].figures[&pp64];
     let interval = figure.estimate.interval.unwrap();
     assert!(interval.low <= 1000.0 / 1.06 + 0.1 && interval.high >= 1000.0 - 0.1, "{interval:?}");
+}
+
+#[test]
+fn tokenization_is_timed_in_every_round() {
+    let run = measured(&variants(), |experiment| {
+        let (text, source) = ("ab".repeat(40), "demo".to_owned());
+        experiment.workloads.tokenization = Some(TokenizationPlan { text, source });
+    });
+    for trial in &run.trials {
+        let kept: Vec<usize> = trial.visits.iter().map(|visit| visit.measured.len()).collect();
+        assert_eq!(kept, [1, 1]);
+    }
+    // The clock of these tests stands still while the toy tokenizes: 81 tokens in a nanosecond.
+    let speed = Summary::of(&run).rows[0].value(Metric::TokenizerSpeed).unwrap();
+    assert!((speed - 81e9).abs() < 1.0, "{speed}");
 }
