@@ -217,7 +217,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let maker = version::maker();
     let mut workshop = Workshop::open(verbosity)?;
-    let mut told = types::Told::default();
+    let mut told = types::TypeNotes::default();
     for WantedFile { quantization, path } in &files {
         let Quantization { file_type, method } = *quantization;
         let types = recipe.as_ref().zip(arguments.recipe.as_deref());

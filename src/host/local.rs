@@ -39,7 +39,7 @@ const EVENT_LIMIT: usize = 64 << 20;
 const LOG_LINE_LIMIT: usize = 1 << 10;
 
 /// Lines of a worker's standard error that are kept.
-const LAST_WORDS: usize = 40;
+const STDERR_LINES: usize = 40;
 
 /// How long a process that was killed, or its last words, are waited for.
 const REAP_LIMIT: Duration = Duration::from_secs(5);
@@ -172,7 +172,7 @@ struct StderrTail(Arc<Mutex<VecDeque<String>>>);
 impl StderrTail {
     fn add(&self, line: String) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == LAST_WORDS {
+        if lines.len() == STDERR_LINES {
             lines.pop_front();
         }
         lines.push_back(line);
@@ -205,7 +205,7 @@ impl Worker for LocalWorker {
         let mut interrupt = self.interrupt.clone();
         tokio::select! {
             () = interrupt.wait() => WorkerMessage::Interrupted,
-            said = self.said() => said,
+            message = self.message() => message,
             () = sleep(limit) => WorkerMessage::Silence,
         }
     }
@@ -221,32 +221,32 @@ impl Worker for LocalWorker {
             Ok(Err(_)) | Err(_) => Exit::default(),
         };
         self.writing.abort();
-        self.with_last_words(exit).await
+        self.with_stderr_tail(exit).await
     }
 }
 
 impl LocalWorker {
     /// Waits for what the worker says next. Nothing is lost when the wait is given up.
-    pub(super) async fn said(&mut self) -> WorkerMessage {
+    pub(super) async fn message(&mut self) -> WorkerMessage {
         loop {
             let line = match self.stdout.next().await {
                 Line::Whole(line) => line,
                 Line::TooLong(line) => return unreadable(&line),
                 Line::End => {
                     let exit = self.child.wait().await.map(exit_of).unwrap_or_default();
-                    return WorkerMessage::Ended(self.with_last_words(exit).await);
+                    return WorkerMessage::Ended(self.with_stderr_tail(exit).await);
                 }
             };
             if self.is_known {
-                let said = said(&line);
-                if let WorkerMessage::Event(event) = &said
+                let message = parse_message(&line);
+                if let WorkerMessage::Event(event) = &message
                     && let Event::Phase(phase) = &**event
                     // A worker's own first phase is the one that began when it was started.
                     && *phase != self.phase
                 {
                     self.begin(phase.clone());
                 }
-                return said;
+                return message;
             }
             match Hello::check(&line, "the worker") {
                 Ok(()) => self.is_known = true,
@@ -278,7 +278,7 @@ impl LocalWorker {
     }
 
     /// Waits for the end of standard error, but not for ever: a grandchild may hold it open.
-    async fn with_last_words(&mut self, exit: Exit) -> Exit {
+    async fn with_stderr_tail(&mut self, exit: Exit) -> Exit {
         if !self.listening.is_finished() {
             let _ = timeout(REAP_LIMIT, &mut self.listening).await;
         }
@@ -295,7 +295,7 @@ impl Drop for LocalWorker {
 }
 
 /// An event, or a line that is none.
-pub(crate) fn said(line: &[u8]) -> WorkerMessage {
+pub(crate) fn parse_message(line: &[u8]) -> WorkerMessage {
     match serde_json::from_slice::<Event>(line) {
         Ok(event) => WorkerMessage::Event(Box::new(event)),
         Err(_) => unreadable(line),

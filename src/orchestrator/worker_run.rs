@@ -1,4 +1,4 @@
-//! Conversations: one worker listened to from its start to its end.
+//! One worker, listened to from its start to its end.
 //!
 //! What it reports is collected, whatever it does is survived: silence, nonsense, a crash or the
 //! user's request to stop all end the worker's run, never the program.
@@ -36,7 +36,7 @@ pub struct WorkerRun {
     pub ending: Ending,
 }
 
-/// How a conversation ended.
+/// How a worker's run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// The worker said that its job is done.
@@ -47,7 +47,7 @@ pub enum Ending {
     Interrupted,
 }
 
-/// Limits of one conversation.
+/// Limits of one worker's run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How long a worker may be silent.
@@ -141,7 +141,7 @@ pub async fn run_worker<H: Host>(
     Ok(run)
 }
 
-/// The last thing heard in a conversation.
+/// The last thing heard of a worker.
 enum Last {
     Done,
     Reason(String),

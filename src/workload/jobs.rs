@@ -1,7 +1,7 @@
 //! Jobs that measure, as the orchestrator sends them to a worker, and how those of a visit are made.
 
 use super::WorkloadJob;
-use super::quality::job::ReferenceShelf;
+use super::quality::job::ReferenceFiles;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Stage, Workloads};
 use crate::model::artifact::ArtifactRef;
@@ -70,7 +70,7 @@ pub struct Inputs<'a> {
     /// Each once, by what tells it apart.
     written: Vec<(String, ArtifactRef, Scratch)>,
     /// What the reference of the model under way wrote down.
-    pub(super) reference: ReferenceShelf,
+    pub(super) reference: ReferenceFiles,
 }
 
 /// Why a job cannot be made.
@@ -93,7 +93,7 @@ impl<'a> Inputs<'a> {
     /// No files yet.
     #[must_use]
     pub fn new(cache: &'a Cache) -> Self {
-        Self { cache, written: Vec::new(), reference: ReferenceShelf::default() }
+        Self { cache, written: Vec::new(), reference: ReferenceFiles::default() }
     }
 
     /// What is to be measured in a visit, in order.

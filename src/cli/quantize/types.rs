@@ -8,11 +8,11 @@ use std::path::Path;
 
 /// The types of the files that were made so far.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct TypeNotes {
     made: Vec<(Quantization, StoredTypes)>,
 }
 
-impl Told {
+impl TypeNotes {
     /// Says what was put in place of other types, and which file made before has the same ones.
     pub(super) fn tell(&mut self, quantization: Quantization, path: &Path) {
         // It was read when it was written; if it is gone since, there is nothing to say of it.
@@ -51,7 +51,7 @@ mod tests {
             rows: Vec::new(),
             block: 256,
         };
-        let mut told = Told::default();
+        let mut told = TypeNotes::default();
         let mut notes = |name: &str, checksum| told.notes(name.parse().unwrap(), types(checksum));
         assert!(notes("Q4_0", "a").is_empty());
         assert!(notes("imatrix:Q2_K", "a").is_empty());

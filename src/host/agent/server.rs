@@ -62,7 +62,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     loop {
         let said = async {
             match &mut agent.worker {
-                Some(worker) if agent.is_listening => worker.said().await,
+                Some(worker) if agent.is_listening => worker.message().await,
                 _ => std::future::pending().await,
             }
         };

@@ -9,7 +9,7 @@ use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_
 use crate::experiment::workloads::TokenizationPlan;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::Interrupt;
-use crate::host::local::said;
+use crate::host::local::parse_message;
 use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::artifact::Artifact;
 use crate::orchestrator::plan::{Origin, Variant};
@@ -104,14 +104,14 @@ impl Worker for ToyWorker {
             return WorkerMessage::Ended(Exit::default());
         };
         self.now = time;
-        let said = said(line.trim_ascii_end());
-        if let WorkerMessage::Event(event) = &said
+        let message = parse_message(line.trim_ascii_end());
+        if let WorkerMessage::Event(event) = &message
             && let crate::worker::protocol::Event::Phase(phase) = &**event
             && *phase != Phase::Start
         {
             self.phases.push((phase.clone(), time));
         }
-        said
+        message
     }
 
     async fn usage(&mut self) -> Vec<(Phase, Usage)> {

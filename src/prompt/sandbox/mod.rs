@@ -32,7 +32,7 @@ pub const SUBCOMMAND: &str = "renderer";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bytes of the child's last words that are looked at.
-const LAST_WORDS: u64 = 4096;
+const STDERR_BYTES: u64 = 4096;
 
 /// Why a template yields no text; one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -225,7 +225,7 @@ impl Connection {
         let mut words = Vec::new();
         if let Some(stderr) = &mut child.stderr {
             // What cannot be read says nothing.
-            let _ = stderr.take(LAST_WORDS).read_to_end(&mut words);
+            let _ = stderr.take(STDERR_BYTES).read_to_end(&mut words);
         }
         match child.wait() {
             Ok(status) => cause(status, &String::from_utf8_lossy(&words)),

@@ -38,7 +38,7 @@ pub enum ArchitecturesError {
 }
 
 /// What a run tells of a class.
-type Told<'a> = fn(&Measured<'a>, Architecture) -> Option<String>;
+type Describe<'a> = fn(&Measured<'a>, Architecture) -> Option<String>;
 
 /// The comparison in Markdown, of the variant labelled so in every model, or of the references.
 ///
@@ -55,7 +55,7 @@ pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, Architec
     lines.push(format!("Figures of {which}; behind a figure the model, if its class has several."));
     let uses: Vec<(&str, UseCase)> = UseCase::VARIANTS.iter().map(|&it| (it.into(), it)).collect();
     let uses = table(&uses, |class, use_case| measured.use_case(class, use_case));
-    let traits: [(&str, Told<'_>); 3] = [
+    let traits: [(&str, Describe<'_>); 3] = [
         ("context length", Measured::context),
         ("inference speed", Measured::speed),
         ("memory usage", Measured::memory),

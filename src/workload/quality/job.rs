@@ -55,17 +55,17 @@ pub enum ReferenceUse {
 
 /// The log-probabilities of the reference of the model under way.
 #[derive(Debug, Default)]
-pub struct ReferenceShelf(Option<Shelved>);
+pub struct ReferenceFiles(Option<WrittenReference>);
 
 #[derive(Debug)]
-struct Shelved {
+struct WrittenReference {
     model: usize,
     file: Scratch,
     /// The reference's visit succeeded: the file is whole.
     complete: bool,
 }
 
-impl ReferenceShelf {
+impl ReferenceFiles {
     pub(in crate::workload) fn succeeded(&mut self, target: &Target) {
         let current = self.0.iter_mut().filter(|it| it.model == target.model);
         current.for_each(|it| it.complete |= target.is_reference);
@@ -88,7 +88,7 @@ impl QualityJob {
             let file = inputs.cache.scratch("reference")?;
             let budget_bytes = plan.reference_budget_bytes.min(room(file.path()));
             let logits = logits(&file);
-            let shelved = Shelved { model: target.model, file, complete: false };
+            let shelved = WrittenReference { model: target.model, file, complete: false };
             inputs.reference.0 = Some(shelved);
             ReferenceUse::Write { file: logits, budget_bytes }
         } else {
