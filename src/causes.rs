@@ -13,6 +13,10 @@ pub fn in_words(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
+        // SQLite's message is the cause already; what stands behind it repeats it with a number.
+        if error.is::<rusqlite::Error>() {
+            break;
+        }
         let system = error.downcast_ref::<io::Error>();
         if system.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
             && let Some(limit) = files::in_words_of_size_limit()

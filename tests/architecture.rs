@@ -438,3 +438,44 @@ fn what_documents_name_exists() {
         ["src/a.rs", "docs/B.md", "examples/c.rs"]
     );
 }
+
+/// Headings as GitHub makes anchors of them.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| {
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_of_documents_lead_to_headings_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for folder in ["", "docs", "docs/reference", "demo"] {
+        let files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        for path in files.filter(|path| path.extension().is_some_and(|end| end == "md")) {
+            let text = fs::read_to_string(&path).unwrap();
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let Some((file, anchor)) = link.split_once('#') else { continue };
+                if link.contains("://") {
+                    continue;
+                }
+                let target = match file {
+                    "" => path.clone(),
+                    file => path.parent().unwrap().join(file),
+                };
+                count += 1;
+                let found =
+                    fs::read_to_string(&target).is_ok_and(|it| anchors(&it).contains(anchor));
+                if !found {
+                    broken.push(format!("{}: {link}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(count > 10, "only {count} links are found");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

@@ -80,6 +80,9 @@ fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, Error> {
         quantizations: arguments.quantizations.clone(),
         unused_for: arguments.unused_for,
     };
+    // Without a condition all goes that is made again when it is needed.
+    let is_all = filter == VariantFilter::default();
+    let others = if is_all { others(cache) } else { String::new() };
     let (entries, verb) = if arguments.dry_run {
         (cache.matching(&filter)?, "would remove")
     } else {
@@ -92,26 +95,35 @@ fn clean(cache: &Cache, arguments: &CleanArguments) -> Result<String, Error> {
     };
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let rows = if entries.is_empty() { String::new() } else { rows(&entries) + "\n" };
-    Ok(format!("{rows}{verb} {} of {bytes}\n", count(entries.len(), "variant")))
+    let others: String = others.lines().flat_map(|line| [verb, " ", line, "\n"]).collect();
+    Ok(format!("{rows}{verb} {} of {bytes}\n{others}", count(entries.len(), "variant")))
 }
 
 /// The variants as a table, with their sum and the folder below.
 fn table(cache: &Cache, entries: &[CachedVariant]) -> String {
     let bytes = format_bytes(entries.iter().map(|entry| entry.bytes).sum());
     let root = cache.root().display();
+    let others = others(cache);
+    if entries.is_empty() {
+        return format!("no variants in {root}\n{others}");
+    }
+    let variants = count(entries.len(), "variant");
+    format!("{}\n{variants} of {bytes} in {root}\n{others}", rows(entries))
+}
+
+/// What there is besides variants, a line each.
+fn others(cache: &Cache) -> String {
     let matrices = match cache.importance_size() {
         (0, _) => String::new(),
         (1, bytes) => format!("1 importance matrix of {}\n", format_bytes(bytes)),
         (count, bytes) => format!("{count} importance matrices of {}\n", format_bytes(bytes)),
     };
-    if entries.is_empty() {
-        return format!("no variants in {root}\n{matrices}");
+    let (files, bytes) = cache.artifact_size();
+    if files == 0 {
+        return matrices;
     }
-    format!(
-        "{}\n{} of {bytes} in {root}\n{matrices}",
-        rows(entries),
-        count(entries.len(), "variant")
-    )
+    let files = count(files, "file");
+    format!("{matrices}{files} of runs of another machine, {}\n", format_bytes(bytes))
 }
 
 fn rows(entries: &[CachedVariant]) -> String {
@@ -153,6 +165,21 @@ struct Document {
     version: u32,
     root: String,
     variants: Vec<Value>,
+    importance_matrices: Sum,
+    /// What runs of another machine left here.
+    artifacts: Sum,
+}
+
+#[derive(Serialize)]
+struct Sum {
+    count: usize,
+    bytes: u64,
+}
+
+impl From<(usize, u64)> for Sum {
+    fn from((count, bytes): (usize, u64)) -> Self {
+        Self { count, bytes }
+    }
 }
 
 /// The variants as JSON, with a line break at the end.
@@ -171,7 +198,13 @@ fn json_form(cache: &Cache, entries: &[CachedVariant]) -> Result<String, Error> 
     };
     let root = cache.root().display().to_string();
     let variants = entries.iter().map(row).collect();
-    output::json(&Document { version: JSON_VERSION, root, variants })
+    output::json(&Document {
+        version: JSON_VERSION,
+        root,
+        variants,
+        importance_matrices: cache.importance_size().into(),
+        artifacts: cache.artifact_size().into(),
+    })
 }
 
 #[cfg(test)]

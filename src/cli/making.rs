@@ -119,13 +119,18 @@ impl Workshop {
         let mut display = WorkDisplay::new(subject, self.verbosity);
         let Workers { runtime, host } = &mut self.workers;
         let mut maker = Maker { host, limits: LIMITS, listener: &mut display };
+        let keeps = task.is_resumable();
         let made = runtime.block_on(maker.make(task, product.path()));
         drop(display);
         match made {
             Ok(Finished { made, seconds }) => {
                 Ok(Some(Done { made, bytes: product.finish()?, seconds }))
             }
-            Err(NotMade::Interrupted) => Ok(None),
+            Err(NotMade::Interrupted) => {
+                let kept = "What is done so far is kept: the same command goes on from there.";
+                output::tell(if keeps { kept } else { "Interrupted: no file was written." });
+                Ok(None)
+            }
             Err(NotMade::Broken(error)) => Err(SequenceError::from(error).into()),
             Err(NotMade::Failed(failure)) => {
                 let (action, reason) = (action.to_owned(), failure.reason);

@@ -217,12 +217,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     };
     let mut workshop = Workshop::open(verbosity)?;
     let made = workshop.make("mix", "make the mix", Task::Job(&job), product)?;
-    let Some(done) = made else {
-        if keeps_recipe {
-            output::tell("What was measured is kept: the same command goes on from there.");
-        }
-        return Ok(Outcome::Interrupted);
-    };
+    let Some(done) = made else { return Ok(Outcome::Interrupted) };
     let below = match &done.made {
         Some(Made::Mix(report)) => {
             if let Some(place) = recipe_place {

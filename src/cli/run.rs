@@ -12,6 +12,9 @@ use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::display::Verbosity;
+use crate::orchestrator::maker::MakeError;
+use crate::orchestrator::sequence::SequenceError;
+use crate::orchestrator::worker_run::WorkerRunError;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
@@ -114,18 +117,33 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     };
     plan.adopt(&run.trials);
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
-    let resumed = arguments.resume;
+    let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
     let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store };
-    let run = session.measure(context)?;
+    let resume = resume::how_to_resume(&run_id, std::env::args());
+    let run = session.measure(context).inspect_err(|error| {
+        if is_host_lost(error) {
+            output::tell(&resume);
+        }
+    })?;
     if run.finished.is_none() {
-        output::tell(&resume::how_to_resume(&run.id, std::env::args()));
+        output::tell(&resume);
         return Ok(Outcome::Interrupted);
     }
     let color = output::may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
     destination.write(&report::render(arguments.format, &run, &options)?)?;
     Ok(outcome(&run))
+}
+
+/// Whether the run can go on as soon as its host is there again.
+fn is_host_lost(error: &Error) -> bool {
+    let Error::Sequence(error) = error else { return false };
+    matches!(
+        error,
+        SequenceError::Worker(WorkerRunError::HostLost(_))
+            | SequenceError::Make(MakeError::Worker(WorkerRunError::HostLost(_)))
+    )
 }
 
 /// A run whose trials failed is not whole, so that comes before what its other trials say of the

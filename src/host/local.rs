@@ -250,7 +250,7 @@ impl LocalWorker {
             }
             match Hello::check(&line, "the worker") {
                 Ok(()) => self.is_known = true,
-                Err(Some(reason)) => return WorkerMessage::Lost(reason),
+                Err(Some(reason)) => return WorkerMessage::Mismatch(reason),
                 Err(None) => return unreadable(&line),
             }
         }

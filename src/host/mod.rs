@@ -87,7 +87,9 @@ pub enum WorkerMessage {
     Silence,
     /// The process ended.
     Ended(Exit),
-    /// Nothing more will be heard of it; why, in a sentence.
+    /// It is of another version, or no worker at all; why, in a sentence.
+    Mismatch(String),
+    /// Its host does not answer any more; why, in a sentence.
     Lost(String),
     /// The user wants to stop; the worker still runs.
     Interrupted,

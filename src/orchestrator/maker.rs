@@ -3,10 +3,10 @@
 //! What a job needs first, an importance matrix, is found in the cache or made. A file in the cache gets its name only
 //! when it is whole; the command line sees to the same of others (`cli/making.rs`).
 
-use super::event::{Listener, ListenerError};
+use super::event::Listener;
 use super::plan::{Origin, Variant};
 use super::reason;
-use super::worker_run::{Ending, Limits, run_worker};
+use super::worker_run::{Ending, Limits, WorkerRunError, run_worker};
 use crate::causes;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::files::folder_of;
@@ -39,13 +39,13 @@ pub enum MakeError {
     /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// A listener could not keep what it was told.
+    /// Nothing more comes of workers.
     #[error(transparent)]
-    Listener(#[from] ListenerError),
+    Worker(#[from] WorkerRunError),
 }
 
-impl From<ListenerError> for NotMade {
-    fn from(error: ListenerError) -> Self {
+impl From<WorkerRunError> for NotMade {
+    fn from(error: WorkerRunError) -> Self {
         Self::Broken(error.into())
     }
 }
@@ -98,6 +98,14 @@ pub enum Task<'a> {
     Job(&'a Job),
     /// A quantized file, with an importance matrix that is made first or found in the cache.
     Quantize(Order<'a>, &'a Cache),
+}
+
+impl Task<'_> {
+    /// Whether the same task goes on where an interrupted one was.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        matches!(self, Self::Job(Job::Calibrate(_) | Job::Mix(_)))
+    }
 }
 
 /// Makes files, one after the other.

@@ -9,7 +9,7 @@ use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::maker::{MakeError, Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
 use super::strategy::{Known, Step, Strategy};
-use super::worker_run::Limits;
+use super::worker_run::{Limits, WorkerRunError};
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
@@ -49,6 +49,9 @@ pub enum SequenceError {
     /// What was measured could not be kept.
     #[error(transparent)]
     Listener(#[from] ListenerError),
+    /// Nothing can be measured any more.
+    #[error(transparent)]
+    Worker(#[from] WorkerRunError),
     /// No variant can be made.
     #[error(transparent)]
     Make(#[from] MakeError),

@@ -6,7 +6,7 @@
 use super::event::{BenchmarkEvent, Listener, ListenerError};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
-use crate::host::{Exit, Host, Worker, WorkerMessage};
+use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::quantize::jobs::PlannedVariant;
 use crate::results::record::{Failure, PhaseUsage, VisitRecord};
 use crate::worker::protocol::{Event, Job, Made, Phase};
@@ -47,6 +47,17 @@ pub enum Ending {
     Interrupted,
 }
 
+/// Why nothing more comes of a worker, whatever it did: the other visits would go the same way.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerRunError {
+    /// A listener could not keep what it was told.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The host does not answer any more; why, in a sentence.
+    #[error("{0}")]
+    HostLost(String),
+}
+
 /// Limits of one worker's run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -59,19 +70,22 @@ pub struct Limits {
 /// Starts a worker for a job, watches it, and listens until it ends.
 ///
 /// # Errors
-/// A listener could not keep what it was told. That the worker fails is no error.
+/// [`WorkerRunError`]. That the worker fails is no error.
 pub async fn run_worker<H: Host>(
     host: &mut H,
     job: &Job,
     limits: Limits,
     listener: &mut dyn Listener,
-) -> Result<WorkerRun, ListenerError> {
+) -> Result<WorkerRun, WorkerRunError> {
     let started = host.now();
     let mut run = WorkerRun::new(started);
     let mut phase = Phase::Start;
     let mut worker = match host.start(job).await {
         Ok(worker) => worker,
         Err(_) if host.is_interrupted() => return Ok(run),
+        Err(error @ HostError::Lost { .. }) => {
+            return Err(WorkerRunError::HostLost(causes::in_words(&error)));
+        }
         Err(error) => {
             run.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
             return Ok(run);
@@ -103,7 +117,8 @@ pub async fn run_worker<H: Host>(
                 worker.kill().await;
                 break Last::Reason(reason::of_nonsense(&line));
             }
-            WorkerMessage::Lost(reason) => break Last::Reason(reason::of_message(&reason)),
+            WorkerMessage::Mismatch(reason) => break Last::Reason(reason::of_message(&reason)),
+            WorkerMessage::Lost(reason) => return Err(WorkerRunError::HostLost(reason)),
             WorkerMessage::Interrupted => {
                 worker.kill().await;
                 break Last::Interrupted;

@@ -186,8 +186,9 @@ impl Measurement {
 }
 
 /// What a worker is doing; the monitor's usage records are kept per phase.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, strum::VariantNames)]
 #[serde(rename_all = "snake_case", tag = "phase", content = "of")]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
     /// The process starts; back ends are found.
     Start,

@@ -102,22 +102,24 @@ fn a_folder_of_pictures_is_sent_and_seen() {
 }
 
 #[test]
-fn an_agent_that_dies_fails_the_trial_and_says_so() {
+fn an_agent_that_dies_ends_the_run_which_goes_on_when_there_is_one_again() {
     let world = World::new();
     world.experiment("\"F16\"", "");
     let agent = format!("{} agent", program().display());
-    let mut command = world.command(&ARGUMENTS);
-    command.env("QUANTBENCH_AGENT", agent).env("QUANTBENCH_WORKER", worker("faulty.sh"));
+    let mut command = world.command(&["run"]);
+    command.env("QUANTBENCH_AGENT", &agent).env("QUANTBENCH_WORKER", worker("faulty.sh"));
     command
         .env("REAL_WORKER", program())
         .env("FAULT", "orphan")
         .env("FAULT_AT", "there was a model");
-    let run = ended(&mut command).expect(3).run_record();
-    let failure = &run["trials"][0]["failure"];
-    let reason = failure["reason"].as_str().unwrap();
-    assert!(reason.contains("the connection to host 'agent' is lost"), "{reason}");
-    // What it measured before is kept.
-    assert_eq!(run["trials"][0]["visits"].as_array().unwrap().len(), 1);
+    let lost = ["the connection to host 'agent' is lost", "start its agent again", "--resume"];
+    ended(&mut command).expect_message(2, &lost);
+    let mut command = world.command(&["run", "--resume", "--format", "json"]);
+    let run = ended(command.env("QUANTBENCH_AGENT", &agent)).expect(0).run_record();
+    let trial = &run["trials"][0];
+    assert!(trial["failure"].is_null(), "{trial}");
+    // What was measured before is kept.
+    assert_eq!(trial["visits"].as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(super) static KEYS: Table = Table::new(
         .default("\"auto\""),
         Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
             .example("{ enable_thinking = false }"),
-        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer; default 64, but the demo's three minutes ask for less")
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most")
             .default("64")
             .shown("32"),
         Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")

@@ -83,6 +83,16 @@ impl Cache {
         Ok(entries)
     }
 
+    /// How many files another machine sent or had made here, and their bytes.
+    #[must_use]
+    pub fn artifact_size(&self) -> (usize, u64) {
+        let folders = fs::read_dir(self.artifact_folder()).into_iter().flatten().flatten();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten());
+        files.flatten().fold((0, 0), |(count, bytes), file| {
+            (count + 1, bytes + file.metadata().map_or(0, |metadata| metadata.len()))
+        })
+    }
+
     /// The variants that [`Cache::clean`] would remove.
     ///
     /// # Errors

@@ -47,8 +47,11 @@ impl<H: Host> Benchmark<'_, H> {
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
         let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
-        let length = (self.host.now() - run.visit.started).try_into().unwrap_or_default();
-        self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
+        // One that was interrupted is made again: it has not ended.
+        if run.ending != Ending::Interrupted {
+            let length = (self.host.now() - run.visit.started).try_into().unwrap_or_default();
+            self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
+        }
         if run.ending == Ending::Done {
             inputs.succeeded(visit.purpose.stage(), &target);
         }

@@ -8,8 +8,11 @@ use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use crate::report::{Format, RenderOptions, render};
 use crate::results::made_up::{LADDER, MadeUp};
 use crate::results::record::{RunRecord, TrialRecord};
+use crate::workload::Phase;
 use clap::ValueEnum;
 use serde_json::Value;
+use std::collections::BTreeSet;
+use strum::VariantNames as _;
 
 /// Two variants, one round, two prompts: small enough to read as JSON.
 fn small() -> RunRecord {
@@ -189,6 +192,10 @@ fn strict(schema: &mut Value) {
 fn json_is_what_its_schema_says_and_nothing_else() {
     let mut schema: Value =
         serde_json::from_str(include_str!("../../../docs/schema/run.json")).unwrap();
+    let phases = &schema["$defs"]["phase"]["properties"]["phase"]["enum"];
+    let phases: BTreeSet<&str> =
+        phases.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(phases, Phase::VARIANTS.iter().copied().collect());
     strict(&mut schema);
     let mut compiler = boon::Compiler::new();
     compiler.add_resource("run.json", schema).unwrap();

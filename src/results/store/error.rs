@@ -99,7 +99,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// No space is left.
-    #[error("no space is left for the store {}; free some and use --resume", path.display())]
+    #[error("no space is left for the store {}; free some: a run that had begun goes on with --resume", path.display())]
     DiskFull {
         /// The database file.
         path: PathBuf,
