@@ -69,7 +69,10 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         let line = tokio::select! {
             line = lines.next() => line,
             said = said => {
-                agent.is_listening = !matches!(said, WorkerMessage::Ended(_) | WorkerMessage::Lost(_));
+                agent.is_listening = !matches!(
+                    said,
+                    WorkerMessage::Ended(_) | WorkerMessage::Mismatch(_) | WorkerMessage::Lost(_)
+                );
                 agent.send(&Message::Worker(said)).await?;
                 continue;
             }
