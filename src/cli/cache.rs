@@ -114,7 +114,8 @@ fn table(cache: &Cache, entries: &[CachedVariant]) -> String {
 /// What there is besides variants, a line each.
 fn others(cache: &Cache) -> String {
     let matrices = match cache.importance_size() {
-        (0, _) => String::new(),
+        (0, 0) => String::new(),
+        (0, bytes) => format!("unfinished importance matrices of {}\n", format_bytes(bytes)),
         (1, bytes) => format!("1 importance matrix of {}\n", format_bytes(bytes)),
         (count, bytes) => format!("{count} importance matrices of {}\n", format_bytes(bytes)),
     };
