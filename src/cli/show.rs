@@ -2,7 +2,7 @@
 
 use super::output::{Destination, may_color};
 use crate::error::{Error, Outcome};
-use crate::report::{self, Format, RenderOptions};
+use crate::report::{self, Domains, Format, RenderOptions};
 use crate::results::store::{Store, StoreError};
 use clap::Args;
 use std::path::PathBuf;
@@ -16,6 +16,9 @@ pub struct Arguments {
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Show the divergence on each domain of the text instead
+    #[arg(long, conflicts_with = "format")]
+    pub domains: bool,
     /// Width of the table
     #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
     pub columns: usize,
@@ -34,6 +37,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let destination = Destination::open(arguments.output.as_deref())?;
     let color = may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
-    destination.write(&report::render(arguments.format, &run, &options)?)?;
+    let bytes = match arguments.domains {
+        true => report::render(Domains, &run, &options)?,
+        false => report::render(arguments.format, &run, &options)?,
+    };
+    destination.write(&bytes)?;
     Ok(Outcome::Done)
 }

@@ -288,6 +288,7 @@ fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Quality
     let MixJob { text, context, chunks, .. } = job;
     quality::QualityRequest {
         text,
+        domains: &[],
         context: *context,
         chunks: Some(*chunks),
         reference,

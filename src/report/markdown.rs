@@ -42,6 +42,7 @@ impl Renderer for Markdown {
         let notes: Vec<String> = failures(summary)
             .into_iter()
             .chain(caveats(run, summary))
+            .chain(super::domains::notes(summary))
             .map(|note| format!("- {}", escape(&note)))
             .collect();
         if !notes.is_empty() {

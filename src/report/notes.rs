@@ -26,6 +26,7 @@ pub(super) fn notes(
     notes.extend(unmeasured(run));
     notes.extend(not_measured(run));
     notes.extend(caveats(run, summary));
+    notes.extend(super::domains::notes(summary));
     notes.extend(shortened(summary, options));
     if !left_out.names.is_empty() {
         notes.push(format!(
@@ -239,6 +240,7 @@ fn text_of(run: &RunRecord) -> String {
         let source = of.pointer("/workloads/quality/source")?.as_str()?;
         Some(match source {
             "demo" => "the demo text".to_owned(),
+            "standard" => "the standard texts".to_owned(),
             path => sanitize(path),
         })
     };

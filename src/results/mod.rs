@@ -9,6 +9,7 @@
 mod applicable;
 pub mod choice;
 mod compare;
+pub mod domain;
 mod extract;
 pub mod figure;
 pub mod format_test;

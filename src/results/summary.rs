@@ -3,6 +3,7 @@
 use super::applicable::applies_to;
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
+use super::domain::{self, DomainFigure};
 use super::extract;
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
@@ -61,6 +62,8 @@ pub struct Row {
     pub facts: Option<ModelFacts>,
     /// Every figure that was measured.
     pub figures: BTreeMap<Metric, Figure>,
+    /// Quality by the domains of the text.
+    pub domains: Vec<DomainFigure>,
     /// How many times the baseline's each figure is, where the two can be paired.
     pub ratios: BTreeMap<Metric, Estimate>,
     /// How the figures of tasks compare with the baseline's, question by question.
@@ -231,6 +234,7 @@ fn row(trial: &TrialRecord) -> Row {
         baseline: None,
         facts: trial.facts.clone(),
         figures: extract::figures(trial),
+        domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
         ratios: BTreeMap::new(),
         tests: BTreeMap::new(),
         best: BTreeSet::new(),

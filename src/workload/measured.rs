@@ -209,6 +209,9 @@ pub struct Quality {
     /// Mean negative log-likelihood of each chunk, nats per token, in order: what paired
     /// comparisons between variants use.
     pub chunk_nll: Vec<f64>,
+    /// Which chunks are of which domain of the text; empty where the text has no parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainChunks>,
     /// Seconds from the first to the last chunk, tokenization excluded.
     pub seconds: f64,
     /// How this variant differs from the reference; `None` if it is the reference or none was given.
@@ -227,6 +230,15 @@ impl Quality {
         live.extend(kld.map(|kld| LiveFigure::latest("KLD", kld, |value| significant(value, 3))));
         live
     }
+}
+
+/// The chunks of one domain of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainChunks {
+    /// The domain's name.
+    pub name: String,
+    /// Positions in the lists of chunks, from 0.
+    pub chunks: Vec<u32>,
 }
 
 /// How an encoder's embeddings of a text's pieces compare with the reference's.
