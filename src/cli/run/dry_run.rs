@@ -113,7 +113,7 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
         ]
     });
     let titles = ["model", "variant", "settings", "file", ""].map(|title| (title, Left));
-    let mut text = terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ");
+    let mut text = terminal::text(&Table::of_words(titles, rows), &Look::default());
     let to_make =
         || files.iter().filter(|file| matches!(file.state, State::ToMake | State::AtMost));
     let disk: u64 = to_make().map(|file| file.bytes).sum();
