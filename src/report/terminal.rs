@@ -243,7 +243,7 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
     for (index, column) in columns.iter().enumerate() {
         let Some(layout) = grid.column_mut(index) else { continue };
         // Text that is wrapped loses the space that stands for its mark.
-        let wrapped = u16::from(look.columns.is_some());
+        let wrapped = u16::from(look.columns.is_some() && index == last);
         layout.set_padding((0, wrapped)).set_cell_alignment(match column.column.align() {
             Align::Left => CellAlignment::Left,
             Align::Right => CellAlignment::Right,
