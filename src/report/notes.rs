@@ -230,7 +230,7 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let klds = summary.rows.iter().filter_map(|row| row.figures.get(&Metric::Kld));
     let mut widths = klds.filter_map(|kld| kld.estimate.relative_half_width());
     let few = widths.any(|width| width > KLD_UNSURE);
-    let few = if few { ", too few to tell every variant from the others (chunks)" } else { "" };
+    let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
     Some(format!("PPL and KLD over {range}{tokens} of {text}{early}{few}{bound}."))
 }
