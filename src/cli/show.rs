@@ -4,13 +4,14 @@ use super::output::{Destination, may_color};
 use crate::error::{Error, Outcome};
 use crate::report::{self, Domains, Format, RenderOptions};
 use crate::results::store::{Store, StoreError};
+use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
 
 /// Flags of `quantbench show`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// The run's name or its beginning; 'last' is the one begun last
+    /// The run's name, its beginning, or the letters behind its date; 'last' is the one begun last
     #[arg(default_value = "last")]
     pub run: String,
     /// How to show it
@@ -19,8 +20,8 @@ pub struct Arguments {
     /// Show the divergence on each domain of the text instead
     #[arg(long, conflicts_with = "format")]
     pub domains: bool,
-    /// Width of the table
-    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    /// Width of the table, 40 or more
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns, value_parser = parse_within(40_usize..))]
     pub columns: usize,
     /// Write it to a file
     #[arg(short, long, value_name = "FILE")]

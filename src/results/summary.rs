@@ -97,7 +97,7 @@ pub struct ModelSummary {
     /// Next to the chosen row on the front: the smallest that diverges less by a quarter or more,
     /// beyond the noise.
     pub closer: Option<usize>,
-    /// Next to the chosen row on the front: the largest that is smaller.
+    /// Next to the chosen row on the front: the largest of those smaller that do not lose far more than they save.
     pub smaller: Option<usize>,
     /// The throughput that its trials are judged by: of generation, or of embedding texts; `None` if neither
     /// was measured.

@@ -6,7 +6,7 @@ pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::{RateUnit, SpeedTest};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::stored_types::StoredTypes;
-use crate::units::{format_seconds, significant};
+use crate::units::{count, format_seconds, significant};
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -221,11 +221,10 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// `perplexity 24.1, KLD 0.0123`.
+    /// `PPL 24.1, KLD 0.0123`.
     pub(super) fn live(&self) -> Vec<LiveFigure> {
         let perplexity = self.perplexity.mean;
-        let mut live =
-            vec![LiveFigure::latest("perplexity", perplexity, |value| significant(value, 4))];
+        let mut live = vec![LiveFigure::latest("PPL", perplexity, |value| significant(value, 4))];
         let kld = self.divergence.as_ref().map(|divergence| divergence.kld.mean);
         live.extend(kld.map(|kld| LiveFigure::latest("KLD", kld, |value| significant(value, 3))));
         live
@@ -260,7 +259,7 @@ impl EmbeddingQuality {
         match &self.similarity {
             None => {
                 let pieces = f64::from(self.pieces);
-                LiveFigure::latest("embedded", pieces, |pieces| format!("{pieces} pieces"))
+                LiveFigure::latest("embedded", pieces, |pieces| count(pieces, "piece"))
             }
             Some(it) => LiveFigure::latest("cosine", it.cosine.mean, |mean| significant(mean, 5)),
         }

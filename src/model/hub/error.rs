@@ -79,7 +79,7 @@ pub enum HubError {
         endpoint: String,
         /// What went wrong.
         #[source]
-        source: Box<ureq::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The hub's answer makes no sense.
     #[error("the hub at {endpoint} gave a wrong answer for {repository}/{file}: {reason}")]

@@ -74,7 +74,12 @@ impl<'a> Remote<'a> {
     }
 
     fn unreachable(&self, source: ureq::Error) -> HubError {
-        HubError::Unreachable { endpoint: self.endpoint.to_string(), source: Box::new(source) }
+        // What ureq says of a system's error is the same with `io:` before it.
+        let source = match source {
+            ureq::Error::Io(source) => source.into(),
+            other => other.into(),
+        };
+        HubError::Unreachable { endpoint: self.endpoint.to_string(), source }
     }
 
     fn wrong_answer(&self, reason: impl Into<String>) -> HubError {

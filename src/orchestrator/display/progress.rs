@@ -8,7 +8,7 @@ use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
 use crate::results::record::TrialRecord;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use crate::worker::protocol::Event;
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl RunProgress {
                     "run {} of '{}' {verb}: {}, {}",
                     run.id,
                     run.name,
-                    counted(run.trials.len(), "trial"),
-                    counted(visits.len(), "visit")
+                    count(run.trials.len(), "trial"),
+                    count(visits.len(), "visit")
                 )))
             }
             BenchmarkEvent::VariantBegan { name } => {
@@ -93,7 +93,7 @@ impl RunProgress {
                     Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
-                    Purpose::DriftControl(round) => format!("drift check of round {}", round + 1),
+                    Purpose::DriftControl(round) => format!("drift control of round {}", round + 1),
                 };
                 self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
                 None
@@ -182,8 +182,4 @@ impl RunProgress {
     pub(super) fn last(&self) -> &str {
         &self.last
     }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

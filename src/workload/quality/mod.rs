@@ -27,6 +27,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::TextDomain;
 use crate::model::architecture::ArchitectureClass;
 use chunks::Chunked;
+use crate::units::count;
 use scoring::Sink;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -44,8 +45,8 @@ pub enum QualityError {
     Reference(#[from] ReferenceError),
     /// The text is too short.
     #[error(
-        "the text has {tokens} tokens for this model; perplexity with a context of {context} needs \
-         at least {}", 2 * u64::from(*.context)
+        "the text has {} for this model; perplexity with a context of {context} needs at least {}",
+        count(*tokens, "token"), 2 * u64::from(*.context)
     )]
     TextTooShort {
         /// Tokens of the text.
@@ -57,7 +58,7 @@ pub enum QualityError {
     #[error("the lengths of the domains do not fit the text")]
     WrongDomains,
     /// Chunks this short leave nothing to score.
-    #[error("a context of {0} tokens is too short for perplexity; use at least 8")]
+    #[error("a context of {} is too short for perplexity; use at least 8", count(*.0, "token"))]
     ContextTooShort(u32),
     /// The model has no next-token probabilities to score.
     #[error("perplexity needs a decoder-only model")]
@@ -66,7 +67,7 @@ pub enum QualityError {
     #[error("cannot start threads for scoring")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// A text for encoders has so few lines that are not empty.
-    #[error("the text has {0} lines to compare variants on; at least 2 are needed")]
+    #[error("the text has {} to compare variants on; at least 2 are needed", count(*.0, "line"))]
     TooFewPieces(usize),
     /// The variant computes nonsense.
     #[error("the variant's figures are not numbers (NaN) in {part} {number}")]
