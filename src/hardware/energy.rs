@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn counters_that_only_root_may_read_come_with_the_remedy() {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        let failure = ReadFailure::Unreadable { path: PACKAGE.into(), reason: denied };
+        let failure = ReadFailure::unreadable(PACKAGE.as_ref(), &denied);
         assert!(why_unreadable(&failure).contains("sudo chmod a+r"));
     }
 

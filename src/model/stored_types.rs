@@ -20,7 +20,7 @@ const SMALL_BLOCK: u64 = 32;
 const FALLBACKS: [&str; 5] = ["Q8_0", "Q5_1", "Q5_0", "Q4_0", "IQ4_NL"];
 
 /// The types of a file's tensors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTypes {
     /// SHA-256 over names and types of all tensors: what has the same has the same types throughout.
     pub checksum: String,
@@ -61,14 +61,7 @@ impl StoredTypes {
     pub fn given(header: &Header, formats: &[GgmlType], file_type: Option<FileType>) -> Self {
         let named = file_type.and_then(main_format);
         let mut text = String::new();
-        let mut types = Self {
-            checksum: String::new(),
-            matrices: 0,
-            as_named: 0,
-            substituted: Vec::new(),
-            rows: Vec::new(),
-            block: SUPER_BLOCK,
-        };
+        let mut types = Self { block: SUPER_BLOCK, ..Self::default() };
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         let mut rows = BTreeSet::new();
         let mut pairs: Vec<(&Tensor, &GgmlType)> = header.tensors.iter().zip(formats).collect();

@@ -3,10 +3,10 @@
 //! What a job needs first, an importance matrix, is found in the cache or made. A file in the cache gets its name only
 //! when it is whole; the command line sees to the same of others (`cli/making.rs`).
 
-use super::event::Listener;
+use super::event::{Listener, SequenceError};
 use super::plan::{Origin, Variant};
 use super::reason;
-use super::worker_run::{Ending, Limits, WorkerRunError, run_worker};
+use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::files::folder_of;
@@ -30,23 +30,12 @@ pub enum NotMade {
     /// The user wants to stop.
     Interrupted,
     /// No file can be made at all.
-    Broken(MakeError),
+    Broken(SequenceError),
 }
 
-/// Why no file can be made at all.
-#[derive(Debug, thiserror::Error)]
-pub enum MakeError {
-    /// The cache cannot be used.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Nothing more comes of workers.
-    #[error(transparent)]
-    Worker(#[from] WorkerRunError),
-}
-
-impl From<WorkerRunError> for NotMade {
-    fn from(error: WorkerRunError) -> Self {
-        Self::Broken(error.into())
+impl From<SequenceError> for NotMade {
+    fn from(error: SequenceError) -> Self {
+        Self::Broken(error)
     }
 }
 
@@ -142,10 +131,10 @@ impl<H: Host> Maker<'_, H> {
         variant: &Variant,
         cache: &Cache,
     ) -> Result<(Artifact, bool), NotMade> {
-        let (input, key, allow_requantize, expected_bytes, calibration) = match &variant.origin {
+        let (input, key, allow_requantize, expected_bytes) = match &variant.origin {
             Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
-            Origin::Make { input, key, allow_requantize, expected_bytes, calibration } => {
-                (input, key, *allow_requantize, *expected_bytes, calibration.as_deref())
+            Origin::Make { input, key, allow_requantize, expected_bytes } => {
+                (input, key, *allow_requantize, *expected_bytes)
             }
         };
         let slot = cache.variant(key);
@@ -167,7 +156,8 @@ impl<H: Host> Maker<'_, H> {
             allow_requantize,
             calibration: None,
         };
-        let order = Order { job: &job, plan: calibration, matrix: None, maker: &key.maker };
+        let plan = variant.calibration.as_deref();
+        let order = Order { job: &job, plan, matrix: None, maker: &key.maker };
         let finished = self.quantize(order, cache, pending.path()).await?;
         let kept = match finished.made {
             Some(Made::Variant(report)) => report.kept,

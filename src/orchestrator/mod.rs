@@ -13,10 +13,10 @@ pub mod maker;
 pub mod plan;
 pub mod reason;
 pub mod schedule;
-#[cfg(all(test, unix))]
-mod local_workers;
 #[cfg(test)]
 mod scripted;
 pub mod sequence;
 pub mod sources;
 pub mod strategy;
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use crate::files;
 use crate::host::Exit;
 use crate::model::artifact::KeptTensor;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use std::path::Path;
 use std::time::Duration;
 
@@ -189,17 +189,12 @@ pub fn of_kept(chosen: u64, kept: &[KeptTensor], shown: usize) -> Vec<String> {
             None => reasons.push((&tensor.reason, vec![name])),
         }
     }
-    let plural = |count: u64| if count == 1 { "" } else { "s" };
-    let mut lines = vec![format!("chose the weights of {chosen} tensor{}", plural(chosen))];
+    let mut lines = vec![format!("chose the weights of {}", count(chosen, "tensor"))];
     lines.extend(reasons.into_iter().map(|(reason, names)| {
-        let count = names.len();
-        let more = if count > shown { ", …" } else { "" };
-        let names = names[..count.min(shown)].join(", ");
-        format!(
-            "left {count} tensor{} as imatrix rounds them: {}: {names}{more}",
-            plural(count as u64),
-            printable(reason)
-        )
+        let more = if names.len() > shown { ", …" } else { "" };
+        let left = count(names.len(), "tensor");
+        let names = names[..names.len().min(shown)].join(", ");
+        format!("left {left} as imatrix rounds them: {}: {names}{more}", printable(reason))
     }));
     lines
 }

@@ -5,7 +5,8 @@
 //! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
 
 use super::json::push_line;
-use super::{RenderOptions, Renderer, ReportError, terminal};
+use super::{RenderOptions, Renderer, terminal, unwritable};
+use crate::causes::Problem;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::SpeedTest;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
@@ -41,19 +42,19 @@ impl Renderer for BenchFormat {
         run: &RunRecord,
         summary: &Summary,
         options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
+    ) -> Result<Vec<u8>, Problem> {
         let rows = || run.trials.iter().flat_map(|trial| rows(run.environment_of(trial), trial));
         match self {
-            Self::Table => terminal::Terminal.render(run, summary, options),
+            Self::Table => Ok(terminal::render(run, summary, options).into_bytes()),
             Self::Md => Ok(markdown(&rows().collect::<Vec<_>>(), run).into_bytes()),
-            Self::Csv => csv(&rows().collect::<Vec<_>>(), run).map_err(ReportError::of(run, "CSV")),
+            Self::Csv => csv(&rows().collect::<Vec<_>>(), run).map_err(unwritable(run, "CSV")),
             Self::Json => serde_json::to_vec_pretty(&rows().collect::<Vec<_>>())
                 .map(|json| [json.as_slice(), b"\n"].concat())
-                .map_err(ReportError::of(run, "JSON")),
+                .map_err(unwritable(run, "JSON")),
             Self::Jsonl => {
                 let mut lines = Vec::new();
                 for row in rows() {
-                    push_line(&mut lines, &row).map_err(ReportError::of(run, "JSON"))?;
+                    push_line(&mut lines, &row).map_err(unwritable(run, "JSON"))?;
                 }
                 Ok(lines)
             }

@@ -6,7 +6,6 @@
 //! `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
-mod applicable;
 pub mod choice;
 mod compare;
 mod extract;

@@ -1,21 +1,22 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
-use super::applicable::applies_to;
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
 use super::extract;
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
-use super::metric::Metric;
+use super::metric::{Metric, Models};
 use super::record::{Failure, RunRecord, TrialRecord};
 use super::task_figure::PairedTest;
 use super::verdict::Verdict;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
+use crate::model::architecture::ArchitectureClass;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
 use crate::worker::protocol::Phase;
+use crate::workload::applicability;
 use crate::workload::measured::ModelFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +44,7 @@ pub struct Summary {
 }
 
 /// One trial's figures and what they come to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     /// Identifies the trial within the experiment.
     pub key: String,
@@ -76,7 +77,7 @@ pub struct Row {
 }
 
 /// One model: its trials and what to take.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelSummary {
     /// Its name.
     pub name: String,
@@ -228,15 +229,25 @@ fn row(trial: &TrialRecord) -> Row {
         label: trial.label.clone(),
         settings: trial.settings.clone(),
         is_reference: trial.is_reference,
-        baseline: None,
         facts: trial.facts.clone(),
         figures: extract::figures(trial),
-        ratios: BTreeMap::new(),
-        tests: BTreeMap::new(),
-        best: BTreeSet::new(),
-        verdict: None,
         failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
+        ..Row::default()
+    }
+}
+
+/// Whether the figure has a meaning for a model. What was used while generating has none for a
+/// model that does not generate, nor has a KV cache for one that keeps nothing.
+fn applies_to(metric: Metric, facts: &ModelFacts) -> bool {
+    if let Metric::Speed(test) = metric {
+        return applicability::speed(test, facts).is_none();
+    }
+    match metric.descriptor().models {
+        Models::All => true,
+        Models::Generating => facts.class.generates(),
+        Models::DecoderOnly => facts.class == ArchitectureClass::DecoderOnly,
+        Models::EncoderOnly => facts.class == ArchitectureClass::EncoderOnly,
     }
 }
 

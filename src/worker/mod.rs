@@ -85,10 +85,7 @@ struct Tools<'a> {
 fn finish(result: Result<(), String>, reporter: &Reporter) -> bool {
     let is_done = result.is_ok();
     reporter.send(&match result {
-        Ok(()) => {
-            let memory = process_memory::read();
-            Event::Done { peak_rss_bytes: memory.peak_rss_bytes, pss_bytes: memory.pss_bytes }
-        }
+        Ok(()) => process_memory::done(),
         Err(message) => Event::Failed { message },
     });
     is_done
@@ -102,16 +99,21 @@ fn leave_when_orchestrator_is_gone() {
     });
 }
 
-/// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
-/// as it would go to the orchestrator.
 #[cfg(test)]
-pub(crate) fn visit_in_this_process(
-    engine: &dyn Engine,
-    clock: &dyn Clock,
-    job: &crate::workload::jobs::VisitJob,
-    output: impl std::io::Write + Send + 'static,
-) {
-    let reporter = Reporter::to(output);
-    reporter.send(&Event::Phase(Phase::Start));
-    finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
+pub(crate) mod testing {
+    use super::*;
+    use crate::workload::jobs::VisitJob;
+
+    /// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
+    /// as it would go to the orchestrator.
+    pub(crate) fn visit_in_this_process(
+        engine: &dyn Engine,
+        clock: &dyn Clock,
+        job: &VisitJob,
+        output: impl std::io::Write + Send + 'static,
+    ) {
+        let reporter = Reporter::to(output);
+        reporter.send(&Event::Phase(Phase::Start));
+        finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
+    }
 }

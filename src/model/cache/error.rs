@@ -1,5 +1,6 @@
 //! What can go wrong with the cache.
 
+use crate::causes::{self, Problem};
 use crate::model::gguf::GgufError;
 use crate::units::format_bytes;
 use std::io;
@@ -78,6 +79,12 @@ pub enum CacheError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<CacheError> for Problem {
+    fn from(error: CacheError) -> Self {
+        Self::new(causes::in_words(&error))
+    }
 }
 
 /// Turns what the system said about writing into the cache into an error with a remedy.

@@ -23,7 +23,9 @@ pub use vocabulary::{SpecialTokens, marks_chat};
 
 use super::quantization::FileType;
 use super::split;
+use crate::causes::Problem;
 use cursor::Cursor;
+use error::{damaged, truncated};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -75,7 +77,10 @@ impl Header {
         let paths = split::all_parts(path);
         let count = u32::try_from(paths.len()).unwrap_or(u32::MAX);
         if let Some(missing) = paths.iter().find(|part| count > 1 && !part.exists()) {
-            return Err(GgufError::MissingPart { missing: missing.clone(), count });
+            return Err(Problem::new(format!(
+                "{} is not there; the model is split into {count} files, which have to lie in one folder",
+                missing.display()
+            )));
         }
         let mut parts = paths.iter().map(|part| Self::read_part(part));
         let Some(mut header) = parts.next().transpose()? else {
@@ -87,15 +92,13 @@ impl Header {
         for (part, part_path) in parts.zip(&paths[1..]) {
             let part = part?;
             if let Some(twice) = part.tensors.iter().find(|one| !names.insert(one.name.clone())) {
-                return Err(GgufError::Inconsistent {
-                    path: part_path.clone(),
-                    problem: format!("tensor '{}' is in an earlier part already", twice.name),
-                });
+                let problem = format!("tensor '{}' is in an earlier part already", twice.name);
+                return Err(damaged(part_path, &problem));
             }
             let all = (header.tensors.len() + part.tensors.len()) as u64;
             if all > MOST_TENSORS {
                 let problem = format!("the model has {all} tensors up to here, of {MOST_TENSORS}");
-                return Err(GgufError::Inconsistent { path: part_path.clone(), problem });
+                return Err(damaged(part_path, &problem));
             }
             header.tensors.extend(part.tensors);
             header.file_bytes += part.file_bytes;
@@ -115,10 +118,7 @@ impl Header {
         } else {
             format!("its name says {count}")
         };
-        Err(GgufError::Inconsistent {
-            path: path.to_owned(),
-            problem: format!("it says that the model has {said} parts, but {named}"),
-        })
+        Err(damaged(path, &format!("it says that the model has {said} parts, but {named}")))
     }
 
     fn read_part(path: &Path) -> Result<Self, GgufError> {
@@ -136,7 +136,7 @@ impl Header {
 
     /// Checks that every tensor lies within the file, aligned, and that no name occurs twice.
     fn check_data(&self, cursor: &Cursor) -> Result<(), GgufError> {
-        let inconsistent = |problem: String| Err(cursor.inconsistent(problem));
+        let inconsistent = |problem: String| Err(cursor.inconsistent(&problem));
         let alignment = match self.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,
             Some(value) => value.as_count().unwrap_or(0),
@@ -158,13 +158,9 @@ impl Header {
             }
             let start = data.saturating_add(tensor.offset);
             if start.saturating_add(tensor.bytes) > self.file_bytes {
-                return Err(GgufError::Truncated {
-                    path: cursor.path().to_owned(),
-                    what: format!("tensor '{}'", tensor.name),
-                    offset: start,
-                    needed: tensor.bytes,
-                    file_bytes: self.file_bytes,
-                });
+                let what = format!("tensor '{}'", tensor.name);
+                let needed = tensor.bytes;
+                return Err(truncated(cursor.path(), self.file_bytes, &what, start, needed));
             }
         }
         let mut by_offset: Vec<&Tensor> =
@@ -302,10 +298,16 @@ fn read_start(cursor: &mut Cursor) -> Result<FileStart, GgufError> {
     cursor.magic()?;
     let version = cursor.u32("the version")?;
     if version != 0 && version.trailing_zeros() >= 16 {
-        return Err(GgufError::BigEndian { path: cursor.path().to_owned() });
+        return Err(Problem::new(format!(
+            "{} is a big-endian GGUF, which this machine cannot use",
+            cursor.path().display()
+        )));
     }
     if !(2..=3).contains(&version) {
-        return Err(GgufError::Version { path: cursor.path().to_owned(), version });
+        return Err(Problem::new(format!(
+            "{} is a GGUF of version {version}; versions 2 and 3 are read, convert it again",
+            cursor.path().display()
+        )));
     }
     // An entry is at least a name's length, the number of dimensions, a type and an offset; a key at
     // least its length, a type and one byte.
@@ -320,7 +322,7 @@ fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>
     for _ in 0..count {
         let key = cursor.short_text(LONGEST_KEY, "a metadata key")?;
         if !seen.insert(key.clone()) {
-            return Err(cursor.inconsistent(format!("metadata key '{key}' occurs twice")));
+            return Err(cursor.inconsistent(&format!("metadata key '{key}' occurs twice")));
         }
         let value = Value::read(cursor, &key)?;
         metadata.push((key, value));

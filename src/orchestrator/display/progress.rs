@@ -8,7 +8,7 @@ use crate::orchestrator::event::BenchmarkEvent;
 use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
 use crate::results::record::TrialRecord;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use crate::worker::protocol::Event;
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl RunProgress {
                     "run {} of '{}' {verb}: {}, {}",
                     run.id,
                     run.name,
-                    counted(run.trials.len(), "trial"),
-                    counted(visits.len(), "visit")
+                    count(run.trials.len(), "trial"),
+                    count(visits.len(), "visit")
                 )))
             }
             BenchmarkEvent::VariantBegan { name } => {
@@ -110,7 +110,8 @@ impl RunProgress {
                 self.last = format!("{}: {figures}", self.work.subject);
                 Some(Lasting::Over(self.last.clone()))
             }
-            BenchmarkEvent::TrialChanged { position, trial, .. } => {
+            BenchmarkEvent::TrialChanged { position, run } => {
+                let trial = &run.trials[*position];
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
@@ -182,8 +183,4 @@ impl RunProgress {
     pub(super) fn last(&self) -> &str {
         &self.last
     }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

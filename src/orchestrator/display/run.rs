@@ -2,8 +2,9 @@
 
 use super::progress::{Lasting, RunProgress};
 use super::screen::{Screen, Status};
+use crate::causes::Problem;
 use crate::experiment::resolved::Experiment;
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use std::io::Write;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ impl<W> RunDisplay<W> {
 }
 
 impl<W: Write> Listener for RunDisplay<W> {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         let Self { progress, screen, .. } = self;
         let lasting = progress.on_event(event, self.pause);
         let (over, all) = progress.visits();

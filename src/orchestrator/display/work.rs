@@ -3,8 +3,9 @@
 use super::Verbosity;
 use super::estimate::left;
 use super::screen::{Screen, Status};
+use crate::causes::Problem;
 use crate::model::progress::{Progress, ProgressSink};
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::reason;
 use crate::worker::protocol::{Event, Made};
 use std::sync::Mutex;
@@ -127,7 +128,7 @@ impl WorkDisplay {
 }
 
 impl Listener for WorkDisplay {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         if let BenchmarkEvent::Worker(event) = event {
             self.hear(event);
         }

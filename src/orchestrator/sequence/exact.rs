@@ -20,7 +20,7 @@ use crate::results::record::{Environment, HostRecord, LOCAL};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::{Job, Phase};
-use crate::worker::visit_in_this_process;
+use crate::worker::testing::visit_in_this_process;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -152,6 +152,7 @@ pub(crate) fn measured(
             engine: EngineIdentity { name: EngineName::Toy, version: "1".to_owned() },
             quantization: label.parse().unwrap(),
             label: (*label).to_owned(),
+            calibration: None,
             projector: None,
             origin: Origin::Ready(Artifact {
                 path,

@@ -1,6 +1,6 @@
 //! What a run measured of each class of architecture.
 
-use super::ArchitecturesError;
+use crate::causes::Problem;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::UseCase;
 use crate::metrics::Aggregation;
@@ -95,11 +95,13 @@ impl<'a> Measured<'a> {
         run: &'a RunRecord,
         summary: &'a Summary,
         variant: Option<&str>,
-    ) -> Result<Self, ArchitecturesError> {
+    ) -> Result<Self, Problem> {
         let experiment: Experiment =
             serde_json::from_value(run.experiment.clone()).map_err(|error| {
-                let reason = error.to_string();
-                ArchitecturesError::Experiment { run: run.id.clone(), reason }
+                Problem::because(
+                    format!("the experiment of run '{}' cannot be read", run.id),
+                    error,
+                )
             })?;
         let chosen = |trial: &TrialRecord| match variant {
             None => trial.is_reference,
@@ -118,8 +120,11 @@ impl<'a> Measured<'a> {
             })
             .collect();
         if models.is_empty() {
-            let variant = variant.unwrap_or("its reference").to_owned();
-            return Err(ArchitecturesError::NoVariant { run: run.id.clone(), variant });
+            let variant = variant.unwrap_or("its reference");
+            return Err(Problem::new(format!(
+                "no model of run '{}' was measured in {variant}",
+                run.id
+            )));
         }
         let mut measured = Self { summary, models, uses: BTreeMap::new() };
         measured.find_uses(&experiment);
