@@ -44,13 +44,8 @@ impl From<CacheError> for NotMade {
     /// one may fit. One that concerns all ends the run.
     fn from(error: CacheError) -> Self {
         match error {
-            CacheError::NoFolder | CacheError::Foreign { .. } | CacheError::NotWritable { .. } => {
-                Self::Broken(error.into())
-            }
-            CacheError::NoSpace { .. }
-            | CacheError::Busy { .. }
-            | CacheError::NotWhole { .. }
-            | CacheError::Io { .. } => {
+            CacheError::Unusable(_) | CacheError::NotWritable(_) => Self::Broken(error.into()),
+            CacheError::Busy(_) | CacheError::File(_) => {
                 let reason = causes::in_words(&error);
                 Self::Failed(Failure { phase: Phase::Quantize, reason })
             }
@@ -208,17 +203,9 @@ impl<H: Host> Maker<'_, H> {
             maker: order.maker.to_owned(),
         });
         let output = slot.path();
-        let reserve = || {
-            if slot.existing().is_some() {
-                return Ok(None);
-            }
-            let pending = slot.reserve()?;
-            // Another run may have made it while this one waited for its turn.
-            if pending.made().is_some() {
-                pending.keep_for_use();
-                return Ok(None);
-            }
-            Ok(Some(pending))
+        let reserve = || match slot.existing() {
+            Some(_) => Ok(None),
+            None => Ok(slot.reserve()?.unless_made()),
         };
         if let Some(pending) = self.turn(reserve).await? {
             let job = CalibrateJob {
@@ -238,7 +225,7 @@ impl<H: Host> Maker<'_, H> {
     async fn turn<T>(&mut self, reserve: impl Fn() -> Result<T, CacheError>) -> Result<T, NotMade> {
         loop {
             match reserve() {
-                Err(CacheError::Busy { .. }) => self.host.pause(TURN).await,
+                Err(CacheError::Busy(_)) => self.host.pause(TURN).await,
                 reserved => return Ok(reserved?),
             }
             if self.host.is_interrupted() {

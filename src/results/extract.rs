@@ -3,7 +3,7 @@
 use super::figure::{Evidence, Figure};
 use super::metric::{Metric, TaskColumn};
 use super::record::{TrialRecord, VisitRecord};
-use super::task_figure;
+use super::{each_once, task_figure};
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
 use crate::model::architecture::ArchitectureClass;
@@ -80,13 +80,8 @@ fn class_of(trial: &TrialRecord) -> ArchitectureClass {
 
 /// The throughput tests of a trial, in the order in which they were measured first.
 pub(super) fn speed_tests(trial: &TrialRecord) -> Vec<SpeedTest> {
-    let mut tests = Vec::new();
-    for record in trial.visits.iter().flat_map(|visit| &visit.speed) {
-        if !tests.contains(&record.test) {
-            tests.push(record.test);
-        }
-    }
-    tests
+    let records = trial.visits.iter().flat_map(|visit| &visit.speed);
+    each_once(records.map(|record| record.test))
 }
 
 /// The test that stands for generation: the first that only generates, else the first that

@@ -23,3 +23,14 @@ mod tests;
 pub mod verdict;
 
 pub use crate::experiment::metric;
+
+/// Everything once, in the order in which it comes first.
+pub(crate) fn each_once<T: PartialEq>(all: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for item in all {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    once
+}

@@ -2,7 +2,6 @@
 
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
-use super::extract;
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
@@ -10,6 +9,7 @@ use super::metric::{Metric, Models};
 use super::record::{Failure, RunRecord, TrialRecord};
 use super::task_figure::PairedTest;
 use super::verdict::Verdict;
+use super::{each_once, extract};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
@@ -115,21 +115,11 @@ impl Summary {
     /// Summarizes a run, finished or not.
     #[must_use]
     pub fn of(run: &RunRecord) -> Self {
-        let mut tests = Vec::new();
-        for test in run.trials.iter().flat_map(extract::speed_tests) {
-            if !tests.contains(&test) {
-                tests.push(test);
-            }
-        }
+        let tests = each_once(run.trials.iter().flat_map(extract::speed_tests));
         let generation = extract::generation_test(&tests);
         let mut rows: Vec<Row> = run.trials.iter().map(row).collect();
         compare_with_baselines(&mut rows);
-        let mut columns = Vec::new();
-        for column in run.trials.iter().flat_map(extract::task_columns) {
-            if !columns.contains(&column) {
-                columns.push(column);
-            }
-        }
+        let columns = each_once(run.trials.iter().flat_map(extract::task_columns));
         let known = Metric::all(&tests, &columns);
         for row in &mut rows {
             if row.failure.is_none() {

@@ -2,7 +2,8 @@
 
 use super::error::{CacheError, io_error};
 use super::importance::is_free;
-use super::variant::read_record;
+use super::place::read_record;
+use super::variant::Record;
 use super::{Cache, is_hex, open_lock, scratch, split_address};
 use crate::files;
 use crate::model::demo;
@@ -223,7 +224,7 @@ fn entry(file: &DirEntry) -> Option<CachedVariant> {
     if extension != "json" {
         return None;
     }
-    let record = read_record(&record_path)?;
+    let record: Record = read_record(&record_path)?;
     let path = record_path.with_extension("gguf");
     let metadata = fs::metadata(&path).ok()?;
     let model = Header::read(&path).ok().and_then(|header| header.name().map(str::to_owned));

@@ -26,7 +26,7 @@ impl Scratch {
         // Nobody may sweep between folder and lock.
         match cache.enter().and_then(|_entered| Self::within(&cache.scratches(), name)) {
             // A cache that may only be read serves all the same.
-            Err(CacheError::NotWritable { .. }) => {
+            Err(CacheError::NotWritable(_)) => {
                 let folder = std::env::temp_dir();
                 sweep(&folder);
                 Self::within(&folder, name)

@@ -15,37 +15,21 @@ use crate::workload::tasks::record::{TaskRecord, VisionRecord};
 use std::collections::BTreeMap;
 
 /// A class of architecture. What is built from several models is one too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Architecture {
     DecoderOnly,
     EncoderOnly,
     EncoderDecoder,
+    #[strum(serialize = "mixture of experts")]
     MixtureOfExperts,
     RetrievalAugmented,
     MultiModal,
 }
 
 impl Architecture {
-    pub(super) const ALL: [Self; 6] = [
-        Self::DecoderOnly,
-        Self::EncoderOnly,
-        Self::EncoderDecoder,
-        Self::MixtureOfExperts,
-        Self::RetrievalAugmented,
-        Self::MultiModal,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::DecoderOnly => "decoder-only",
-            Self::EncoderOnly => "encoder-only",
-            Self::EncoderDecoder => "encoder-decoder",
-            Self::MixtureOfExperts => "mixture of experts",
-            Self::RetrievalAugmented => "retrieval-augmented",
-            Self::MultiModal => "multi-modal",
-        }
-    }
-
     fn of(facts: &ModelFacts, sees: bool) -> Self {
         match facts.class {
             _ if sees => Self::MultiModal,

@@ -55,8 +55,9 @@ fn table<T: Copy>(
 ) -> Vec<String> {
     let is_measured =
         |class: &Architecture| columns.iter().any(|&(_, it)| figure(*class, it).is_some());
-    let classes: Vec<Architecture> = Architecture::ALL.into_iter().filter(is_measured).collect();
-    let names = classes.iter().map(|class| Some(class.name().to_owned())).collect();
+    let classes: Vec<Architecture> =
+        Architecture::VARIANTS.iter().copied().filter(is_measured).collect();
+    let names = classes.iter().map(|class| Some(<&str>::from(class).to_owned())).collect();
     let mut shown = vec![Column::of_words("architecture", Align::Left, names)];
     for &(name, column) in columns {
         let figures: Vec<_> = classes.iter().map(|&class| figure(class, column)).collect();
