@@ -126,10 +126,10 @@ impl<H: Host> Maker<'_, H> {
         variant: &Variant,
         cache: &Cache,
     ) -> Result<(Artifact, bool), NotMade> {
-        let (input, key, allow_requantize, expected_bytes) = match &variant.origin {
+        let (input, key, file_type, allow_requantize, expected_bytes) = match &variant.origin {
             Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
-            Origin::Make { input, key, allow_requantize, expected_bytes } => {
-                (input, key, *allow_requantize, *expected_bytes)
+            Origin::Make { input, key, file_type, allow_requantize, expected_bytes } => {
+                (input, key, *file_type, *allow_requantize, *expected_bytes)
             }
         };
         let slot = cache.variant(key);
@@ -144,7 +144,7 @@ impl<H: Host> Maker<'_, H> {
         let job = QuantizeJob {
             input: ArtifactRef::input(&key.source_checksum, input, 0),
             output: ArtifactRef::output(pending.path()),
-            file_type: variant.quantization.file_type,
+            file_type,
             types: None,
             method: variant.quantization.method,
             threads: None,

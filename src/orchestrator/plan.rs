@@ -3,13 +3,13 @@
 //! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
 
 use crate::causes::Problem;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, of_bytes};
+use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 pub use crate::model::resolve::Origin;
 use crate::results::record::TrialRecord;
@@ -169,7 +169,7 @@ fn reference_position(
 ) -> Result<Option<usize>, Problem> {
     let Some(reference) = named else {
         let ranked = variants.iter().enumerate();
-        let best = ranked.min_by_key(|(_, it)| it.quantization.file_type.precision_rank());
+        let best = ranked.min_by_key(|(_, it)| it.quantization.precision_rank());
         return Ok(best.map(|(position, _)| position));
     };
     let named = variants.iter().position(|variant| variant.quantization == reference);

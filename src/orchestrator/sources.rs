@@ -2,9 +2,9 @@
 
 use super::plan::Variant;
 use crate::causes::Problem;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::model::quantization::Method;
 use crate::model::resolve::{self, Making, ResolveOptions};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub fn variants_of(
     model: &ModelPlan,
     cache: &Cache,
     options: &ResolveOptions,
-    engine: &EngineIdentity,
+    engine: impl Fn(EngineName) -> EngineIdentity,
     maker: &str,
 ) -> Result<Vec<Variant>, Problem> {
     let resolved = resolve::resolve(&model.source, cache, options)?;
@@ -31,7 +31,7 @@ pub fn variants_of(
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
     let planned = |resolve::Variant { quantization, label, origin }| Variant {
         model: model.name.clone(),
-        engine: engine.clone(),
+        engine: engine(quantization.engine()),
         quantization,
         label,
         origin,

@@ -1,7 +1,7 @@
 //! JSON: the whole record of a run with its summary, versioned, described in docs/schema/run.json.
 
 use super::findings::findings;
-use crate::engine::name::EngineIdentity;
+use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::choice::Beaten;
 use crate::results::format_test::FormatTest;

@@ -9,7 +9,7 @@ use crate::results::record::{RunRecord, TrialRecord};
 /// that do not differ.
 pub(super) fn notes(run: &RunRecord) -> Vec<String> {
     let mut notes = each_once(typed(run).filter_map(|(trial, types)| {
-        let told = types.told(trial.quantization.file_type)?;
+        let told = types.told(trial.quantization.file_type())?;
         Some(format!("{}: {told}.", name(run, trial)))
     }));
     notes.extend(same(run).into_iter().map(|labels| {

@@ -4,6 +4,7 @@ use super::{ReadyVariant, Resolved};
 use crate::causes::Problem;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
+use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub enum Origin {
     Make {
         /// The source's GGUF, or the first part of a split one.
         input: PathBuf,
+        /// The type that it has in llama.cpp.
+        file_type: FileType,
         /// Its address in the cache.
         key: VariantKey,
         /// Make it even though the source is already quantized.
@@ -83,7 +86,7 @@ pub fn variants(
 }
 
 fn meets(present: Quantization, wanted: Quantization) -> bool {
-    present.file_type == wanted.file_type
+    present.label == wanted.label
         && (present.method == wanted.method || wanted.method == Method::Rtn)
 }
 
@@ -96,7 +99,7 @@ fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result
             present.join(", ")
         )));
     };
-    if !source.quantization.file_type.is_float() && !making.allow_requantize {
+    if !source.quantization.is_float() && !making.allow_requantize {
         return Err(Problem::new(format!(
             "cannot make {wanted} of {}, which is quantized already ({}): rounding twice adds up \
              errors; give an F32, F16 or BF16 source, allow it with --allow-requantize or \
@@ -105,6 +108,7 @@ fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result
             source.quantization
         )));
     }
+    let file_type = wanted.to_make().map_err(|error| Problem::new(error.to_string()))?;
     let key = VariantKey {
         source_checksum: source.artifact.checksum.clone(),
         quantization: wanted,
@@ -113,9 +117,10 @@ fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result
     };
     let origin = Origin::Make {
         input: source.artifact.path.clone(),
+        file_type,
         key,
         allow_requantize: making.allow_requantize,
-        expected_bytes: size::expected_bytes(&source.header, wanted.file_type),
+        expected_bytes: size::expected_bytes(&source.header, file_type),
     };
     Ok(Variant { quantization: wanted, label: wanted.to_string(), origin })
 }

@@ -3,12 +3,12 @@
 
 use super::*;
 use crate::causes::Problem;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::ModelPlan;
 use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
 use crate::model::artifact::Artifact;
 use crate::model::cache::VariantKey;
+use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use crate::orchestrator::plan::{Origin, Variant};
@@ -138,6 +138,7 @@ impl Harness {
                         maker: "scripted".to_owned(),
                         calibration: None,
                     },
+                    file_type: quantization.to_make().unwrap(),
                     allow_requantize: false,
                     expected_bytes: 10,
                 }
