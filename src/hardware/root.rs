@@ -66,11 +66,6 @@ impl Default for SystemRoot {
 }
 
 impl SystemRoot {
-    /// Reads below `root` instead of `/`.
-    pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
     /// Where `path` (absolute, such as `/proc/stat`) lies below this root.
     pub fn locate(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
@@ -190,7 +185,7 @@ pub(crate) mod fixture {
         }
 
         pub(crate) fn root(&self) -> SystemRoot {
-            SystemRoot::at(self.folder.path())
+            SystemRoot { root: self.folder.path().to_owned() }
         }
     }
 }

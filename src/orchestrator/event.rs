@@ -66,7 +66,12 @@ pub enum BenchmarkEvent<'a> {
         run: &'a RunRecord,
     },
     /// The drift control was measured.
-    DriftControlMeasured(&'a DriftControl),
+    DriftControlMeasured {
+        /// The run.
+        run: &'a RunRecord,
+        /// What was measured.
+        control: DriftControl,
+    },
     /// The run is over; `finished` is `None` if the user stopped it.
     RunEnded {
         /// Everything it measured.

@@ -93,7 +93,6 @@ impl Task<'_> {
 }
 
 /// Makes files, one after the other.
-#[expect(missing_debug_implementations, reason = "a listener is anything")]
 pub struct Maker<'a, H> {
     /// Where workers run.
     pub host: &'a mut H,

@@ -8,7 +8,7 @@
 pub mod worker_run;
 pub mod display;
 pub mod event;
-pub mod store_writer;
+mod store_writer;
 pub mod maker;
 pub mod plan;
 pub mod reason;

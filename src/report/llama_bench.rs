@@ -12,6 +12,7 @@ use crate::experiment::workloads::SpeedTest;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use crate::statistics::sample::Sample;
+use crate::units::to_f64;
 use crate::workload::measured::ModelFacts;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -107,9 +108,8 @@ impl<'a> Row<'a> {
         Row { environment, trial, facts, test, started, nanoseconds: Vec::new() }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds below 2^53 for 100 days")]
     fn times(&self) -> Vec<f64> {
-        self.nanoseconds.iter().map(|&nanoseconds| nanoseconds as f64).collect()
+        self.nanoseconds.iter().map(|&nanoseconds| to_f64(nanoseconds)).collect()
     }
 
     /// Tokens per second, by repetition.
@@ -275,17 +275,15 @@ fn markdown(rows: &[Row<'_>], run: &RunRecord) -> String {
     table + &build.unwrap_or_default()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 fn size(bytes: u64) -> String {
-    match bytes as f64 / 1_048_576.0 {
+    match to_f64(bytes) / 1_048_576.0 {
         mebibytes if mebibytes < 1024.0 => format!("{mebibytes:.2} MiB"),
         mebibytes => format!("{:.2} GiB", mebibytes / 1024.0),
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 fn parameters(count: u64) -> String {
-    match count as f64 {
+    match to_f64(count) {
         count if count < 1e9 => format!("{:.2} M", count / 1e6),
         count => format!("{:.2} B", count / 1e9),
     }

@@ -14,9 +14,10 @@ const KEPT_TEXT: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Cursor {
     file: BufReader<File>,
-    path: PathBuf,
-    offset: u64,
-    file_bytes: u64,
+    pub(super) path: PathBuf,
+    /// Where the next value begins.
+    pub(super) offset: u64,
+    pub(super) file_bytes: u64,
 }
 
 impl Cursor {
@@ -33,21 +34,6 @@ impl Cursor {
             offset: 0,
             file_bytes: metadata.len(),
         })
-    }
-
-    /// Bytes of the file.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
-    /// Where the next value begins.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn remaining(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! ggml's number formats: names, block sizes and bytes per block.
 
+use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -106,9 +107,8 @@ impl GgmlType {
 
     /// Bits per weight.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "numbers below 300")]
     pub fn bits_per_weight(self) -> f64 {
-        self.0.block_bytes as f64 * 8.0 / self.0.block_weights as f64
+        to_f64(self.0.block_bytes) * 8.0 / to_f64(self.0.block_weights)
     }
 }
 

@@ -24,6 +24,7 @@ pub use vocabulary::{SpecialTokens, marks_chat};
 use super::file_type::FileType;
 use super::split;
 use crate::causes::Problem;
+use crate::units::to_f64;
 use cursor::Cursor;
 use error::{damaged, truncated};
 use std::collections::{BTreeMap, HashSet};
@@ -128,7 +129,7 @@ impl Header {
         let metadata = read_metadata(&mut cursor, key_count)?;
         let tensors =
             (0..tensor_count).map(|_| Tensor::read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
-        let file_bytes = cursor.file_bytes();
+        let file_bytes = cursor.file_bytes;
         let header = Self { version, metadata, tensors, file_bytes, parts: 1 };
         header.check_data(&cursor)?;
         Ok(header)
@@ -144,7 +145,7 @@ impl Header {
         if !alignment.is_power_of_two() || alignment > 1 << 30 {
             return inconsistent(format!("the alignment {alignment} is no power of two"));
         }
-        let data = cursor.offset().next_multiple_of(alignment);
+        let data = cursor.offset.next_multiple_of(alignment);
         let mut names = HashSet::new();
         for tensor in &self.tensors {
             if !names.insert(tensor.name.as_str()) {
@@ -160,7 +161,7 @@ impl Header {
             if start.saturating_add(tensor.bytes) > self.file_bytes {
                 let what = format!("tensor '{}'", tensor.name);
                 let needed = tensor.bytes;
-                return Err(truncated(cursor.path(), self.file_bytes, &what, start, needed));
+                return Err(truncated(&cursor.path, self.file_bytes, &what, start, needed));
             }
         }
         let mut by_offset: Vec<&Tensor> =
@@ -231,10 +232,9 @@ impl Header {
 
     /// Bits per weight over all tensors; `None` if there are none.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     pub fn bits_per_weight(&self) -> Option<f64> {
         let weights = self.parameters();
-        (weights > 0).then(|| self.tensor_bytes() as f64 * 8.0 / weights as f64)
+        (weights > 0).then(|| to_f64(self.tensor_bytes()) * 8.0 / to_f64(weights))
     }
 
     /// Tensors by format, the one with most bytes first.
@@ -300,13 +300,13 @@ fn read_start(cursor: &mut Cursor) -> Result<FileStart, GgufError> {
     if version != 0 && version.trailing_zeros() >= 16 {
         return Err(Problem::new(format!(
             "{} is a big-endian GGUF, which this machine cannot use",
-            cursor.path().display()
+            cursor.path.display()
         )));
     }
     if !(2..=3).contains(&version) {
         return Err(Problem::new(format!(
             "{} is a GGUF of version {version}; versions 2 and 3 are read, convert it again",
-            cursor.path().display()
+            cursor.path.display()
         )));
     }
     // An entry is at least a name's length, the number of dimensions, a type and an offset; a key at

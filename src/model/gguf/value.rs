@@ -188,7 +188,7 @@ fn shortest(value: f32) -> f64 {
 }
 
 fn read_kind(cursor: &mut Cursor, key: &str) -> Result<ValueKind, GgufError> {
-    let offset = cursor.offset();
+    let offset = cursor.offset;
     let code = cursor.u32(key)?;
     ValueKind::from_repr(code).ok_or_else(|| cursor.unknown_type(key, offset, code))
 }

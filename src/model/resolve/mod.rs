@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub const METHOD_KEY: &str = "quantbench.method";
 
 /// How to resolve.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ResolveOptions {
     /// How the hub is reached.
     pub hub: HubOptions,

@@ -120,7 +120,7 @@ impl RunProgress {
                     failure.phase, failure.reason
                 )))
             }
-            BenchmarkEvent::DriftControlMeasured(_) => None,
+            BenchmarkEvent::DriftControlMeasured { .. } => None,
             BenchmarkEvent::RunEnded { run } => run
                 .finished
                 .is_none()

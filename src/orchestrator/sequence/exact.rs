@@ -13,7 +13,6 @@ use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::orchestrator::plan::{Origin, Variant};
-use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
 use crate::results::record::{Environment, HostRecord, LOCAL};
@@ -174,7 +173,7 @@ pub(crate) fn measured(
         strategy: Box::new(Matrix::default()),
         cache: &cache,
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
-        listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
+        listener: Box::new(Store::at(&store).unwrap()),
         host_record: HostRecord {
             environment: Environment {
                 engines: vec![EngineIdentity { name: EngineName::Toy, version: "1".to_owned() }],

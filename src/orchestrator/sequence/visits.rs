@@ -103,7 +103,8 @@ impl<H: Host> Benchmark<'_, H> {
             tokens_per_second: rates.median(),
         };
         self.run.drift_controls.push(control);
-        self.listener.on_event(&BenchmarkEvent::DriftControlMeasured(&control))?;
+        let event = BenchmarkEvent::DriftControlMeasured { run: &self.run, control };
+        self.listener.on_event(&event)?;
         Ok(())
     }
 

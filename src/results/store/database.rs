@@ -153,12 +153,6 @@ impl Store {
         Ok(Self { connection, path: path.to_owned(), _copy: None })
     }
 
-    /// The database file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// All runs, the one begun last first.
     ///
     /// # Errors

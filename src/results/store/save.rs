@@ -15,19 +15,11 @@ impl Store {
     /// If the store cannot be read.
     pub fn fresh_id(&self, started: OffsetDateTime) -> Result<String, Problem> {
         // No 0/o, 1/l/i and no vowels: nothing to confuse and no words by accident.
-        const LETTERS: &[u8; 24] = b"bcdfghjkmnpqrstvwxz23456";
+        const LETTERS: &[u8] = b"bcdfghjkmnpqrstvwxz23456";
         loop {
-            let mut random = std::hash::BuildHasher::hash_one(
-                &std::collections::hash_map::RandomState::new(),
-                started,
-            );
-            let mut id = started.date().to_string();
-            id.push('-');
-            for _ in 0..4 {
-                let letter = usize::try_from(random % 24).unwrap_or(0);
-                id.push(char::from(LETTERS[letter]));
-                random /= 24;
-            }
+            let letter = || char::from(LETTERS[fastrand::usize(..LETTERS.len())]);
+            let letters: String = std::iter::repeat_with(letter).take(4).collect();
+            let id = format!("{}-{letters}", started.date());
             if self.run_number(&id)?.is_none() {
                 return Ok(id);
             }
