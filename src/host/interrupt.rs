@@ -30,7 +30,6 @@ impl Raise {
 
 impl Interrupt {
     /// An interrupt with what raises it.
-    #[must_use]
     pub fn new() -> (Self, Raise) {
         let (sender, raised) = watch::channel(false);
         (Self { raised }, Raise(sender))
@@ -66,7 +65,6 @@ impl Interrupt {
     }
 
     /// Whether the user wants to stop.
-    #[must_use]
     pub fn is_raised(&self) -> bool {
         *self.raised.borrow()
     }

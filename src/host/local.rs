@@ -68,7 +68,6 @@ impl LocalHost {
     }
 
     /// Workers run this program.
-    #[must_use]
     pub fn with_program(program: PathBuf, build: Build, interrupt: Interrupt) -> Self {
         Self { program, build, interrupt }
     }

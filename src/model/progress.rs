@@ -29,7 +29,6 @@ impl Progress {
     }
 
     /// So many bytes of `total` are read, or here.
-    #[must_use]
     pub fn of_bytes(done: u64, total: u64) -> Self {
         let note = format!("{} of {}", format_bytes(done), format_bytes(total));
         Self::Fraction(if done < total { to_f64(done) / to_f64(total) } else { 1.0 }, note)

@@ -48,7 +48,6 @@ pub struct Substituted {
 
 impl StoredTypes {
     /// The types of a file, by its header.
-    #[must_use]
     pub fn of(header: &Header) -> Self {
         let formats: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.format).collect();
         // Types that were chosen tensor by tensor stand in for none.
@@ -57,7 +56,6 @@ impl StoredTypes {
     }
 
     /// The types of a file of this type, made of `header`'s with these types in the order of its tensors.
-    #[must_use]
     pub fn given(header: &Header, formats: &[GgmlType], file_type: Option<FileType>) -> Self {
         let named = file_type.and_then(main_format);
         let mut text = String::new();
@@ -92,7 +90,6 @@ impl StoredTypes {
 
     /// `180 of 211 tensors are Q4_0, 1 Q8_0 (rows of 576 are no multiple of 256), none is Q2_K`; `None`:
     /// nothing was put in place of something else.
-    #[must_use]
     pub fn told(&self, file_type: Option<FileType>) -> Option<String> {
         let (first, others) = self.substituted.split_first()?;
         let verb = if first.tensors == 1 { "is" } else { "are" };

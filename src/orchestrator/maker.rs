@@ -86,7 +86,6 @@ pub enum Task<'a> {
 
 impl Task<'_> {
     /// Whether the same task goes on where an interrupted one was.
-    #[must_use]
     pub fn is_resumable(&self) -> bool {
         matches!(self, Self::Job(Job::Calibrate(_) | Job::Mix(_)))
     }

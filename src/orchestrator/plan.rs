@@ -37,7 +37,6 @@ pub struct Variant {
 
 impl Variant {
     /// `model Q4_K_M`, for messages.
-    #[must_use]
     pub fn name(&self) -> String {
         format!("{} {}", self.model, self.label)
     }
@@ -118,19 +117,16 @@ impl Plan {
     }
 
     /// The variant of a trial.
-    #[must_use]
     pub fn variant_of(&self, trial: usize) -> &Variant {
         &self.variants[self.trials[trial].variant]
     }
 
     /// Records of all trials, with nothing measured yet.
-    #[must_use]
     pub fn empty_records(&self) -> Vec<TrialRecord> {
         self.trials.iter().map(|trial| self.empty_record(trial)).collect()
     }
 
     /// The record of a trial of which nothing is measured yet.
-    #[must_use]
     pub fn empty_record(&self, trial: &PlannedTrial) -> TrialRecord {
         let variant = &self.variants[trial.variant];
         TrialRecord {

@@ -1,7 +1,5 @@
 //! Real processes that misbehave: what the orchestrator makes of them, and that none survives.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
-
 use super::event::{BenchmarkEvent, Listener};
 use super::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::causes::Problem;

@@ -199,7 +199,6 @@ impl WorkerRun {
     }
 
     /// Whether anything was measured.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.visit.loads.is_empty() && self.measured.is_empty()
     }

@@ -76,7 +76,6 @@ pub struct Beaten {
 /// and in nothing worse by as much. What the 95 % intervals leave open counts as equal, so noise
 /// neither adds nor removes a variant by itself. A figure that is missing in either decides nothing,
 /// so candidates should all have the same ones.
-#[must_use]
 pub fn pareto_front(candidates: &[Candidate]) -> Front {
     let is_beaten = |subject: &Candidate| candidates.iter().any(|other| beats(other, subject));
     let mut front = Front::default();
@@ -153,7 +152,6 @@ fn beats(subject: &Candidate, other: &Candidate) -> bool {
 /// it is where memory bandwidth limits generation. Among those that noise does not separate even
 /// then, the smallest file is chosen; a last tie goes to the first in the experiment. Where
 /// something was measured only once, its noise is not known and the value is taken as it is.
-#[must_use]
 pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
     let complete: Vec<&Candidate> = candidates
         .iter()

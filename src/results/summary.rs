@@ -113,7 +113,6 @@ pub struct Group {
 
 impl Summary {
     /// Summarizes a run, finished or not.
-    #[must_use]
     pub fn of(run: &RunRecord) -> Self {
         let tests = each_once(run.trials.iter().flat_map(extract::speed_tests));
         let generation = extract::generation_test(&tests);
@@ -154,26 +153,22 @@ impl Summary {
     }
 
     /// Whether a row is the best trade-off of its model.
-    #[must_use]
     pub fn is_chosen(&self, row: usize) -> bool {
         self.models.iter().any(|model| model.choice.as_ref().is_some_and(|it| it.row == row))
     }
 
     /// Whether a row is on the Pareto front of its model.
-    #[must_use]
     pub fn is_on_front(&self, row: usize) -> bool {
         self.models.iter().any(|model| model.front.members.contains(&row))
     }
 
     /// Whether requirements were stated and no trial meets them all: exit code 1.
-    #[must_use]
     pub fn requirements_unmet(&self) -> bool {
         let mut verdicts = self.rows.iter().filter_map(|row| row.verdict.as_ref()).peekable();
         verdicts.peek().is_some() && verdicts.all(|verdict| !verdict.is_met())
     }
 
     /// Whether any trial failed, or a workload of one: exit code 3.
-    #[must_use]
     pub fn any_failed(&self) -> bool {
         self.rows.iter().any(|row| row.failure.is_some() || !row.failed_workloads.is_empty())
     }
@@ -181,14 +176,12 @@ impl Summary {
 
 impl Row {
     /// The value of a figure.
-    #[must_use]
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.figures.get(&metric).map(|figure| figure.estimate.value)
     }
 
     /// Whether a figure has no meaning for the class of architecture of the row's model, or is of a
     /// task that the model was not given.
-    #[must_use]
     pub fn is_inapplicable(&self, metric: Metric) -> bool {
         let not_given = match metric {
             Metric::Task(column) => {
@@ -204,7 +197,6 @@ impl Row {
     }
 
     /// Whether the figure's interval is wider than a stable figure's.
-    #[must_use]
     pub fn is_unstable(&self, metric: Metric) -> bool {
         let width =
             self.figures.get(&metric).and_then(|figure| figure.estimate.relative_half_width());

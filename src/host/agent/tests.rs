@@ -1,7 +1,5 @@
 //! Both ends of a pipe in one process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
-
 use super::client::AgentHost;
 use super::files::Files;
 use super::server::serve;

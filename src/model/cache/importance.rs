@@ -56,20 +56,17 @@ impl ImportanceSlot {
     }
 
     /// Where the matrix is once it is made. A file has this name only when it is complete.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
         self.0.file("gguf")
     }
 
     /// The matrix, if it was made before and is as it was then: all that is made with a damaged one would
     /// be wrong. Until this process lets go of the cache no other removes it.
-    #[must_use]
     pub fn existing(&self) -> Option<PathBuf> {
         self.0.use_found(|| Ok(self.served())).ok().flatten()
     }
 
     /// The matrix, once it is made, as a job reads it.
-    #[must_use]
     pub fn as_input(&self, path: &Path) -> ArtifactRef {
         let record: Option<Record> = self.0.record();
         record.map_or_else(|| ArtifactRef::here(path), |it| ArtifactRef::input(&it.sha256, path, 0))
@@ -120,7 +117,6 @@ impl PendingImportance {
 
 impl Cache {
     /// How many importance matrices there are, and the bytes of all files that belong to them.
-    #[must_use]
     pub fn importance_size(&self) -> (usize, u64) {
         let files = fs::read_dir(self.importance_matrices()).into_iter().flatten().flatten();
         files.fold((0, 0), |(count, bytes), file| {

@@ -85,7 +85,6 @@ impl Cache {
     }
 
     /// How many files another machine sent or had made here, and their bytes.
-    #[must_use]
     pub fn artifact_size(&self) -> (usize, u64) {
         let folders = fs::read_dir(self.artifact_folder()).into_iter().flatten().flatten();
         let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten());

@@ -107,19 +107,16 @@ impl Cache {
     }
 
     /// The folder.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// The place of the variant that `key` describes.
-    #[must_use]
     pub fn variant(&self, key: &VariantKey) -> VariantSlot {
         VariantSlot::new(self.clone(), key.clone())
     }
 
     /// The place of the importance matrix that `key` describes.
-    #[must_use]
     pub fn importance(&self, key: &ImportanceKey) -> ImportanceSlot {
         ImportanceSlot::new(self.clone(), key)
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use tempfile::TempPath;
 
 /// What a variant is made from and how: its address in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,7 +44,6 @@ pub struct CalibrationKey {
 
 impl VariantKey {
     /// The address: a name for files, different for every key.
-    #[must_use]
     pub fn address(&self) -> String {
         let quantization = self.quantization.to_string();
         let mut texts = vec!["variant 1", &self.source_checksum, &quantization, &self.maker];
@@ -93,9 +93,9 @@ pub enum Reserved {
 #[derive(Debug)]
 pub struct PendingVariant {
     slot: VariantSlot,
-    path: PathBuf,
+    path: TempPath,
     // Held until the variant is in its place; tells others that this process lives.
-    lock: Option<File>,
+    lock: File,
 }
 
 impl VariantSlot {
@@ -104,7 +104,6 @@ impl VariantSlot {
     }
 
     /// Where the variant is, once it is made.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
         self.place.file("gguf")
     }
@@ -169,16 +168,13 @@ impl VariantSlot {
             .suffix(".partial")
             .make_in(&self.place.folder, |path| File::create_new(path))
             .map_err(io_error("write to", &self.place.folder))?
-            .into_temp_path()
-            .keep()
-            .map_err(|error| io_error("write to", &self.place.folder)(error.error))?;
-        Ok(PendingVariant { slot: self.clone(), path, lock: Some(lock) })
+            .into_temp_path();
+        Ok(PendingVariant { slot: self.clone(), path, lock })
     }
 }
 
 impl PendingVariant {
     /// Where to write.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -187,21 +183,14 @@ impl PendingVariant {
     ///
     /// # Errors
     /// When the file is there but cannot be read.
-    pub fn unless_made(mut self) -> Result<Reserved, CacheError> {
+    pub fn unless_made(self) -> Result<Reserved, CacheError> {
         Ok(match self.slot.served()? {
             Some(artifact) => {
-                self.keep_for_use();
+                self.slot.place.keep_for_use(self.lock);
                 Reserved::Made(artifact)
             }
             None => Reserved::Pending(self),
         })
-    }
-
-    /// The place is filled: nobody may empty it while this process uses it.
-    fn keep_for_use(&mut self) {
-        if let Some(lock) = self.lock.take() {
-            self.slot.place.keep_for_use(lock);
-        }
     }
 
     /// Makes what was written the variant: checks that it is a whole GGUF, sees it to the disk and
@@ -211,7 +200,7 @@ impl PendingVariant {
     /// # Errors
     /// When the file is not whole, or cannot be read, synced or renamed.
     pub fn commit(
-        mut self,
+        self,
         quantize_seconds: f64,
         kept: Vec<KeptTensor>,
     ) -> Result<Artifact, CacheError> {
@@ -239,7 +228,7 @@ impl PendingVariant {
             kept: kept.clone(),
         };
         self.slot.place.write_record(&record)?;
-        self.keep_for_use();
+        self.slot.place.keep_for_use(self.lock);
         Ok(Artifact {
             path,
             checksum: sha256,
@@ -247,12 +236,5 @@ impl PendingVariant {
             quantize_seconds: Some(quantize_seconds),
             kept,
         })
-    }
-}
-
-impl Drop for PendingVariant {
-    fn drop(&mut self) {
-        // After commit there is nothing under this name any more.
-        let _ = fs::remove_file(&self.path);
     }
 }

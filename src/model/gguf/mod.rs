@@ -178,33 +178,28 @@ impl Header {
     }
 
     /// The value of a metadata key.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     /// The value of a key of the model's own architecture: `context_length` for
     /// `llama.context_length`.
-    #[must_use]
     pub fn get_own(&self, key: &str) -> Option<&Value> {
         self.get(&format!("{}.{key}", self.architecture()))
     }
 
     /// The model family, `general.architecture`; empty if the file does not say.
-    #[must_use]
     pub fn architecture(&self) -> &str {
         self.get("general.architecture").and_then(Value::as_text).unwrap_or_default()
     }
 
     /// The model's own name, `general.name`.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.get("general.name").and_then(Value::as_text)
     }
 
     /// How the weights are stored: `general.file_type` or, where that is missing, the type whose
     /// format most weights of the file have.
-    #[must_use]
     pub fn file_type(&self) -> Option<FileType> {
         let said = self.get("general.file_type").and_then(Value::as_count);
         if let Some(number) = said.and_then(|number| u32::try_from(number).ok()) {
@@ -219,26 +214,22 @@ impl Header {
     }
 
     /// Number of weights.
-    #[must_use]
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.weights))
     }
 
     /// Bytes of all tensors.
-    #[must_use]
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
     }
 
     /// Bits per weight over all tensors; `None` if there are none.
-    #[must_use]
     pub fn bits_per_weight(&self) -> Option<f64> {
         let weights = self.parameters();
         (weights > 0).then(|| to_f64(self.tensor_bytes()) * 8.0 / to_f64(weights))
     }
 
     /// Tensors by format, the one with most bytes first.
-    #[must_use]
     pub fn by_format(&self) -> Vec<FormatSummary> {
         let mut summaries: BTreeMap<GgmlType, FormatSummary> = BTreeMap::new();
         for tensor in &self.tensors {
@@ -259,19 +250,16 @@ impl Header {
     }
 
     /// Context length the model was trained with, tokens.
-    #[must_use]
     pub fn context_length(&self) -> Option<u64> {
         self.get_own("context_length").and_then(Value::as_count)
     }
 
     /// Number of layers.
-    #[must_use]
     pub fn layers(&self) -> Option<u64> {
         self.get_own("block_count").and_then(Value::as_count)
     }
 
     /// Number of tokens in the vocabulary.
-    #[must_use]
     pub fn vocabulary(&self) -> Option<u64> {
         match self.get("tokenizer.ggml.tokens")? {
             Value::Array { count, .. } => Some(*count),
@@ -280,7 +268,6 @@ impl Header {
     }
 
     /// The template that turns messages into a prompt.
-    #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         self.get("tokenizer.chat_template").and_then(Value::as_text)
     }

@@ -79,7 +79,6 @@ pub enum Value {
 
 impl Value {
     /// The value as a number that counts something.
-    #[must_use]
     pub fn as_count(&self) -> Option<u64> {
         match self {
             Self::Unsigned(value) => Some(*value),
@@ -89,7 +88,6 @@ impl Value {
     }
 
     /// The value as text.
-    #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),

@@ -51,7 +51,6 @@ pub struct Token(String);
 
 impl Token {
     /// Keeps `secret`, without the spaces and line ends that files and shells add.
-    #[must_use]
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
         (!secret.is_empty()).then(|| Self(secret.to_owned()))
@@ -89,7 +88,6 @@ pub struct HubOptions {
 impl HubOptions {
     /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE`, `HF_HOME` (with the token file in it),
     /// `HF_HUB_OFFLINE` and `QUANTBENCH_OFFLINE`.
-    #[must_use]
     pub fn from_environment() -> Self {
         let variable =
             |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());

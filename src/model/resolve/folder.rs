@@ -58,7 +58,6 @@ pub(super) fn resolve(
 
 /// Which quantizations the folder holds, from most to fewest bits. Files that cannot be read are left
 /// out: resolving will tell of them.
-#[must_use]
 pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
     let stored = |path: PathBuf| {
         let header = Header::read(&path).ok()?;
@@ -90,7 +89,6 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
 }
 
 /// What to do with a checkpoint of other programs; empty where there is none.
-#[must_use]
 pub fn checkpoint_in(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_weights = |name: &str| {

@@ -37,7 +37,6 @@ pub struct ResolveOptions {
 
 impl ResolveOptions {
     /// Reads the environment; progress is not reported.
-    #[must_use]
     pub fn from_environment() -> Self {
         Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
     }

@@ -30,6 +30,11 @@ impl TimeLeft {
         Self { remaining: visits.to_vec(), pause, spent: HashMap::new() }
     }
 
+    /// All visits that are to be made are known.
+    pub(super) fn begin(&mut self, visits: &[PlannedVisit]) {
+        self.remaining = visits.to_vec();
+    }
+
     /// How many visits remain.
     pub(super) fn visits(&self) -> usize {
         self.remaining.len()

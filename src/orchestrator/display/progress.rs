@@ -34,9 +34,7 @@ pub(super) struct RunProgress {
 pub(super) enum Lasting {
     /// Something is over, with its figures.
     Over(String),
-    /// Something failed.
-    Failed(String),
-    /// How the run as a whole began or ended.
+    /// Something failed, or the run as a whole began or ended.
     Remark(String),
 }
 
@@ -46,14 +44,10 @@ impl RunProgress {
     }
 
     /// Takes note of an event; returns what is worth a line of its own.
-    pub(super) fn on_event(
-        &mut self,
-        event: &BenchmarkEvent<'_>,
-        pause: Duration,
-    ) -> Option<Lasting> {
+    pub(super) fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Option<Lasting> {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, visits, variants } => {
-                self.left = TimeLeft::new(visits, pause);
+                self.left.begin(visits);
                 self.visits = visits.len();
                 self.variants = *variants;
                 self.several_models = run.trials.windows(2).any(|two| two[0].model != two[1].model);
@@ -115,7 +109,7 @@ impl RunProgress {
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
-                Some(Lasting::Failed(format!(
+                Some(Lasting::Remark(format!(
                     "{name} failed in {}: {}",
                     failure.phase, failure.reason
                 )))

@@ -110,7 +110,7 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     let settings = Settings { batch: 64, ..Settings::default() };
     let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
     let visits = visits();
-    let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event, Duration::ZERO);
+    let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event);
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));

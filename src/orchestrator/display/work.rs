@@ -95,7 +95,6 @@ pub struct WorkDisplay {
 
 impl WorkDisplay {
     /// Of work on `subject`.
-    #[must_use]
     pub fn new(subject: &str, verbosity: Verbosity) -> Self {
         let screen = (verbosity == Verbosity::Live).then(Screen::on_standard_error);
         Self { screen, work: Work::new(subject.to_owned(), "", usize::MAX), began: Instant::now() }
@@ -137,7 +136,6 @@ impl Listener for WorkDisplay {
 }
 
 /// Shows files that are fetched or checked, one at a time.
-#[must_use]
 pub fn of_files(verbosity: Verbosity) -> ProgressSink {
     if verbosity == Verbosity::Quiet {
         return ProgressSink::default();
