@@ -28,6 +28,29 @@ pub fn in_words(error: &dyn Error) -> String {
     text
 }
 
+/// What went wrong, in a sentence, and its cause: an error that no caller tells apart from others.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    /// One that needs no cause.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// One with what the system or something else said.
+    pub fn because(
+        message: impl Into<String>,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { message: message.into(), source: Some(cause.into()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,10 @@
 //! Errors of the program as a whole, and the exit codes that its callers can rely on.
 
-use crate::causes;
+use crate::causes::{self, Problem};
 use crate::experiment::ExperimentError;
 use crate::model::cache::CacheError;
-use crate::model::resolve::ResolveError;
 use crate::model::text::without_secrets;
-use crate::orchestrator::plan::PlanError;
-use crate::orchestrator::sequence::SequenceError;
-use crate::report::ReportError;
-use crate::results::store::StoreError;
+use crate::orchestrator::event::SequenceError;
 use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,24 +51,15 @@ pub enum Error {
     /// The experiment.
     #[error(transparent)]
     Experiment(Box<ExperimentError>),
-    /// A source.
+    /// A source, the plan, the store or the report.
     #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The plan.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    Problem(#[from] Problem),
     /// The cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The benchmark sequence.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
-    /// The report.
-    #[error(transparent)]
-    Report(#[from] ReportError),
     /// What only one subcommand can meet; its type lives beside the subcommand.
     #[error(transparent)]
     Command(Box<dyn StdError + Send + Sync>),

@@ -17,8 +17,7 @@ pub fn format_bytes(bytes: u64) -> String {
         ("MiB", 1_048_576.0),
         ("KiB", 1024.0),
     ];
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let value = bytes as f64;
+    let value = to_f64(bytes);
     for (unit, size) in STEPS {
         if value >= size {
             return format!("{} {unit}", significant(value / size, 3));
@@ -110,8 +109,7 @@ where
 /// `6.36 M`, `7.62 G`: as people say it.
 #[must_use]
 pub fn format_count(count: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let value = count as f64;
+    let value = to_f64(count);
     match count {
         0..1_000 => count.to_string(),
         1_000..1_000_000 => format!("{} k", significant(value / 1e3, 3)),
@@ -125,6 +123,12 @@ pub fn format_count(count: u64) -> String {
 pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// A count of bytes, tokens or nanoseconds as a number: exact, since they are below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "such counts are below 2^53")]
+pub fn to_f64(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]

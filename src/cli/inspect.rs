@@ -12,8 +12,8 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::model::engine_name::EngineName;
 use crate::model::gguf::{GgmlType, Header};
-use crate::model::memory::{MemoryError, kv_bytes};
-use crate::model::resolve::{ResolveError, ResolveOptions, checkpoint_in, resolve};
+use crate::model::memory::{IMPOSSIBLE, kv_bytes};
+use crate::model::resolve::{ResolveOptions, checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::units::parse_within;
 use crate::workload::jobs::PredictJob;
@@ -93,7 +93,7 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
     let source = Source::parse(source, Path::new(""));
     let source = source.map_err(|error| Error::command(InspectError::Source(error)))?;
     match &source {
-        Source::File(path) => Ok((path.clone(), Header::read(path).map_err(ResolveError::from)?)),
+        Source::File(path) => Ok((path.clone(), Header::read(path)?)),
         Source::Directory(path) => {
             let instead = checkpoint_in(path);
             Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
@@ -123,7 +123,7 @@ enum Origin {
         /// Why llama.cpp was not.
         reason: String,
         /// Why the KV cache is missing, if it is.
-        kv: Option<MemoryError>,
+        kv: Option<String>,
     },
 }
 
@@ -177,7 +177,7 @@ fn estimate(header: &Header, contexts: &[u32], arguments: &Arguments, reason: St
     let format = |cache_type: CacheType| GgmlType::from_name(cache_type.into());
     let kv_at = |context| match (format(arguments.cache_type_k), format(arguments.cache_type_v)) {
         (Some(k), Some(v)) => kv_bytes(header, context, k, v),
-        _ => Err(MemoryError::Impossible),
+        _ => Err(IMPOSSIBLE.to_owned()),
     };
     let kv = contexts.first().and_then(|&context| kv_at(context).err());
     let rows = contexts

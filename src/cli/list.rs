@@ -8,7 +8,7 @@ use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
-use crate::results::store::{RunHeader, Store, StoreError};
+use crate::results::store::{NO_RUN, RunHeader, Store};
 use crate::units::format_seconds;
 use clap::Args;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let text = match arguments.format {
         Format::Table if runs.is_empty() => {
             // An empty list is no error, but a person wants to know what would fill it.
-            output::tell(&StoreError::Empty.to_string());
+            output::tell(NO_RUN);
             return Ok(Outcome::Done);
         }
         Format::Table => {

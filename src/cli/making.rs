@@ -10,7 +10,6 @@ use crate::model::resolve::{self, SourceFile};
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::{Verbosity, WorkDisplay};
 use crate::orchestrator::maker::{Finished, Maker, NotMade, Task};
-use crate::orchestrator::sequence::SequenceError;
 use crate::orchestrator::worker_run::Limits;
 use crate::units::{format_bytes, format_seconds};
 use crate::worker::protocol::Made;
@@ -131,7 +130,7 @@ impl Workshop {
                 output::tell(if keeps { kept } else { "Interrupted: no file was written." });
                 Ok(None)
             }
-            Err(NotMade::Broken(error)) => Err(SequenceError::from(error).into()),
+            Err(NotMade::Broken(error)) => Err(error.into()),
             Err(NotMade::Failed(failure)) => {
                 let (action, reason) = (action.to_owned(), failure.reason);
                 Err(NoFile::Failed { action, reason }.into())

@@ -1,9 +1,10 @@
 //! `quantbench report --architectures`: classes of architecture by use case, in one table.
 
 use super::output::Destination;
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::report::architectures;
-use crate::results::store::{Store, StoreError};
+use crate::results::store::{NO_RUN, Store};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub struct Arguments {
 /// If no run or several are meant, the store cannot be read, or the run says nothing of
 /// architectures.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let store = Store::open_existing()?.ok_or(StoreError::Empty)?;
+    let store = Store::open_existing()?.ok_or_else(|| Problem::new(NO_RUN))?;
     let run = store.load(&arguments.run)?;
     let text = architectures::render(&run, arguments.variant.as_deref()).map_err(Error::command)?;
     Destination::open(arguments.output.as_deref())?.write(text.as_bytes())?;

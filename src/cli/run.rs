@@ -12,9 +12,7 @@ use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::display::Verbosity;
-use crate::orchestrator::maker::MakeError;
-use crate::orchestrator::sequence::SequenceError;
-use crate::orchestrator::worker_run::WorkerRunError;
+use crate::orchestrator::event::SequenceError;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
@@ -139,12 +137,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 
 /// Whether the run can go on as soon as its host is there again.
 fn is_host_lost(error: &Error) -> bool {
-    let Error::Sequence(error) = error else { return false };
-    matches!(
-        error,
-        SequenceError::Worker(WorkerRunError::HostLost(_))
-            | SequenceError::Make(MakeError::Worker(WorkerRunError::HostLost(_)))
-    )
+    matches!(error, Error::Sequence(SequenceError::HostLost(_)))
 }
 
 /// A run whose trials failed is not whole, so that comes before what its other trials say of the

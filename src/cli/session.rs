@@ -15,7 +15,6 @@ use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
-use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
@@ -146,7 +145,7 @@ impl Session {
         let RunContext { experiment, plan, run, resumed, store } = context;
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
-            listeners.push(Box::new(StoreWriter::new(store)));
+            listeners.push(Box::new(store));
         }
         listeners.extend(display::for_standard_error(experiment, self.verbosity));
         let benchmark = Benchmark {

@@ -1,9 +1,10 @@
 //! `quantbench show RUN`: a stored run in any format.
 
 use super::output::{Destination, may_color};
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::report::{self, Domains, Format, RenderOptions};
-use crate::results::store::{Store, StoreError};
+use crate::results::store::{NO_RUN, Store};
 use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub struct Arguments {
 /// # Errors
 /// If no run or several are meant, the store cannot be read, or the result not be written.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let store = Store::open_existing()?.ok_or(StoreError::Empty)?;
+    let store = Store::open_existing()?.ok_or_else(|| Problem::new(NO_RUN))?;
     let run = store.load(&arguments.run)?;
     let destination = Destination::open(arguments.output.as_deref())?;
     let color = may_color(&destination);

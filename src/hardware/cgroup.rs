@@ -8,6 +8,7 @@
 use crate::hardware::disk::{Mount, mounts};
 use crate::hardware::finding::Finding;
 use crate::hardware::root::{SystemRoot, parse_list};
+use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -140,9 +141,7 @@ fn parse_stops(text: &str) -> Option<QuotaStops> {
     };
     let nanoseconds = value("throttled_usec").and_then(|micro| micro.checked_mul(1000));
     let nanoseconds = nanoseconds.or_else(|| value("throttled_time"))?;
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let seconds = nanoseconds as f64 / 1e9;
-    Some(QuotaStops { times: value("nr_throttled")?, seconds })
+    Some(QuotaStops { times: value("nr_throttled")?, seconds: to_f64(nanoseconds) / 1e9 })
 }
 
 fn cores(quota: i64, period: i64) -> Option<f64> {

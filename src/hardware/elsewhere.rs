@@ -4,6 +4,7 @@
 
 use super::finding::Finding;
 use super::process::ProcessReading;
+use crate::units::to_f64;
 use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// A number of bytes that `take` reads from refreshed figures of memory.
@@ -81,8 +82,7 @@ impl Process {
         let process = system.process(self.pid)?;
         let rss_bytes = process.memory();
         self.peak_rss_bytes = self.peak_rss_bytes.max(Some(rss_bytes));
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-        let cpu_seconds = process.accumulated_cpu_time() as f64 / 1e3;
+        let cpu_seconds = to_f64(process.accumulated_cpu_time()) / 1e3;
         Some(ProcessReading {
             cpu_seconds,
             rss_bytes: Some(rss_bytes),

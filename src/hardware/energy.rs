@@ -6,6 +6,7 @@
 
 use crate::hardware::finding::Finding;
 use crate::hardware::root::{ReadFailure, SystemRoot};
+use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 
 const ZONE_FOLDER: &str = "/sys/class/powercap";
@@ -99,8 +100,7 @@ impl EnergyReading {
     /// Joules since an earlier reading; `None` if an amount in between is unknown.
     pub(super) fn joules_since(self, earlier: Self) -> Option<f64> {
         let microjoules = self.microjoules.checked_sub(earlier.microjoules)?;
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 2500 kilowatt hours")]
-        (self.gaps == earlier.gaps).then(|| microjoules as f64 / 1e6)
+        (self.gaps == earlier.gaps).then(|| to_f64(microjoules) / 1e6)
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn counters_that_only_root_may_read_come_with_the_remedy() {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        let failure = ReadFailure::Unreadable { path: PACKAGE.into(), reason: denied };
+        let failure = ReadFailure::unreadable(PACKAGE.as_ref(), &denied);
         assert!(why_unreadable(&failure).contains("sudo chmod a+r"));
     }
 

@@ -76,7 +76,7 @@ fn meminfo(root: &SystemRoot, key: &str, elsewhere: fn(&System) -> u64) -> Findi
 }
 
 /// Bytes from the line `key: 123 kB`, which may have words before the key.
-fn kibibytes_line(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn kibibytes_line(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| {
         let (words, value) = line.split_once(':')?;
         (words.split_whitespace().last() == Some(key)).then_some(value)

@@ -2,6 +2,7 @@
 
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::{Gpu, GpuProcess, GpuReading, GpuSource, Unreadable};
+use crate::units::to_f64;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
@@ -148,8 +149,7 @@ impl GpuSource for NvmlSource {
 }
 
 fn read_device(device: &Device<'_>) -> GpuReading {
-    #[expect(clippy::cast_precision_loss, reason = "millijoules below 2^53 for 280 years at 1 kW")]
-    let joules = |millijoules: u64| millijoules as f64 / 1e3;
+    let joules = |millijoules: u64| to_f64(millijoules) / 1e3;
     let compute = device.running_compute_processes().ok();
     // Back ends that draw (Vulkan) are listed apart; a failure there leaves the compute list.
     let graphics = device.running_graphics_processes().unwrap_or_default();

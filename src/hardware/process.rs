@@ -5,6 +5,7 @@
 
 use super::elsewhere;
 use crate::hardware::root::SystemRoot;
+use crate::units::to_f64;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -42,9 +43,7 @@ impl MachineLoad {
 
     /// Seconds that a number of ticks are.
     pub(super) fn seconds(ticks: u64) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53 ticks for 2 million years")]
-        let (ticks, per_second) = (ticks as f64, rustix::param::clock_ticks_per_second() as f64);
-        ticks / per_second
+        to_f64(ticks) / to_f64(rustix::param::clock_ticks_per_second())
     }
 }
 

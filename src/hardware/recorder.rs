@@ -8,6 +8,7 @@ use crate::hardware::gpu::{GpuBaseline, GpuReading};
 use crate::hardware::process::{MachineLoad, ProcessReading};
 use crate::hardware::sensors::SensorReading;
 use crate::hardware::usage::{GpuUsage, Usage};
+use crate::units::to_f64;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -292,9 +293,7 @@ impl PhaseRecorder {
 }
 
 fn share(part: u64, total: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a share, shown with two digits")]
-    let (part, total) = (part as f64, total as f64);
-    (part / total).min(1.0)
+    (to_f64(part) / to_f64(total)).min(1.0)
 }
 
 fn least(left: Option<f64>, right: Option<f64>) -> Option<f64> {

@@ -12,38 +12,35 @@ use thiserror::Error;
 /// No file of interest is longer; `/proc/cpuinfo` of a machine with 1024 processors has 2 MB.
 const LONGEST_FILE: u64 = 8 << 20;
 
-/// Why a file below the root could not be used.
+/// Why a file below the root could not be used. Paths are as the system names them, without the root of a test.
 #[derive(Debug, Error)]
-pub enum ReadFailure {
-    /// The file could not be read at all.
-    #[error("{} cannot be read: {}", path.display(), plain_reason(reason))]
-    Unreadable {
-        /// Path as the system names it, without the root of a test.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The file does not hold what it should.
-    #[error("{} holds {found:?}, which is not {expected}", path.display())]
-    Garbled {
-        /// Path as the system names it, without the root of a test.
-        path: PathBuf,
-        /// The first characters of what was found.
-        found: String,
-        /// What it should have held.
-        expected: &'static str,
-    },
+#[error("{message}")]
+pub struct ReadFailure {
+    message: String,
+    /// What kind of failure the system reported; `None`: the file does not hold what it should.
+    kind: Option<io::ErrorKind>,
 }
 
 impl ReadFailure {
+    pub(super) fn unreadable(path: &Path, reason: &io::Error) -> Self {
+        let message = format!("{} cannot be read: {}", path.display(), plain_reason(reason));
+        Self { message, kind: Some(reason.kind()) }
+    }
+
+    fn garbled(path: &Path, found: &str, expected: &str) -> Self {
+        let found: String = found.chars().take(40).collect();
+        let message = format!("{} holds {found:?}, which is not {expected}", path.display());
+        Self { message, kind: None }
+    }
+
     /// Whether the file exists but may not be read by this user.
     pub fn is_permission(&self) -> bool {
-        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::PermissionDenied)
+        self.kind == Some(io::ErrorKind::PermissionDenied)
     }
 
     /// Whether there is no such file.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound)
+        self.kind == Some(io::ErrorKind::NotFound)
     }
 }
 
@@ -69,11 +66,6 @@ impl Default for SystemRoot {
 }
 
 impl SystemRoot {
-    /// Reads below `root` instead of `/`.
-    pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
-    }
-
     /// Where `path` (absolute, such as `/proc/stat`) lies below this root.
     pub fn locate(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
@@ -88,20 +80,20 @@ impl SystemRoot {
     /// The first bytes of a file, 8 MiB at most.
     ///
     /// # Errors
-    /// [`ReadFailure::Unreadable`].
+    /// It cannot be read.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadFailure> {
         let path = path.as_ref();
         let mut content = Vec::new();
         File::open(self.locate(path))
             .and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut content))
-            .map_err(|reason| ReadFailure::Unreadable { path: path.to_owned(), reason })?;
+            .map_err(|reason| ReadFailure::unreadable(path, &reason))?;
         Ok(content)
     }
 
     /// The text of a file, without white space (and NUL, as in device trees) at its ends.
     ///
     /// # Errors
-    /// [`ReadFailure::Unreadable`]; [`ReadFailure::Garbled`] if the file is empty.
+    /// It cannot be read, or the file is empty.
     pub fn text(&self, path: impl AsRef<Path>) -> Result<String, ReadFailure> {
         let path = path.as_ref();
         let bytes = self.bytes(path)?;
@@ -109,7 +101,7 @@ impl SystemRoot {
         let text =
             text.trim_matches(|character: char| character.is_whitespace() || character == '\0');
         if text.is_empty() {
-            return Err(garbled(path, text, "text"));
+            return Err(ReadFailure::garbled(path, text, "text"));
         }
         Ok(text.to_owned())
     }
@@ -117,11 +109,11 @@ impl SystemRoot {
     /// The number that a file consists of.
     ///
     /// # Errors
-    /// [`ReadFailure::Unreadable`]; [`ReadFailure::Garbled`] if the text is not a number of this type.
+    /// It cannot be read, or the text is not a number of this type.
     pub fn number<N: FromStr>(&self, path: impl AsRef<Path>) -> Result<N, ReadFailure> {
         let path = path.as_ref();
         let text = self.text(path)?;
-        text.parse().map_err(|_| garbled(path, &text, "a number"))
+        text.parse().map_err(|_| ReadFailure::garbled(path, &text, "a number"))
     }
 
     /// Names in a folder, sorted; none if the folder cannot be read.
@@ -140,14 +132,6 @@ impl SystemRoot {
         names.retain(|name| number(name).is_some());
         names.sort_by_key(number);
         names
-    }
-}
-
-fn garbled(path: &Path, found: &str, expected: &'static str) -> ReadFailure {
-    ReadFailure::Garbled {
-        path: path.to_owned(),
-        found: found.chars().take(40).collect(),
-        expected,
     }
 }
 
@@ -201,7 +185,7 @@ pub(crate) mod fixture {
         }
 
         pub(crate) fn root(&self) -> SystemRoot {
-            SystemRoot::at(self.folder.path())
+            SystemRoot { root: self.folder.path().to_owned() }
         }
     }
 }

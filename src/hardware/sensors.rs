@@ -2,6 +2,7 @@
 
 use crate::hardware::finding::Finding;
 use crate::hardware::root::SystemRoot;
+use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 
 const HWMON_FOLDER: &str = "/sys/class/hwmon";
@@ -147,8 +148,8 @@ impl Sensors {
         let clocks = self.clocks.iter().filter_map(|file| self.root.number::<f64>(file).ok());
         let clocks: Vec<f64> =
             clocks.map(|kilohertz| kilohertz / 1e3).filter(|&mhz| mhz > 0.0).collect();
-        #[expect(clippy::cast_precision_loss, reason = "a number of cores")]
-        let mean = (!clocks.is_empty()).then(|| clocks.iter().sum::<f64>() / clocks.len() as f64);
+        let count = to_f64(clocks.len() as u64);
+        let mean = (!clocks.is_empty()).then(|| clocks.iter().sum::<f64>() / count);
         let temperatures = self
             .thermometers
             .iter()

@@ -49,7 +49,6 @@ pub struct GpuUsage {
 impl Usage {
     /// Energy of processor, memory and GPUs, as far as it could be read, joules. A GPU on which the
     /// worker is known to have had no memory is left out: it idled for reasons of its own.
-    #[must_use]
     pub fn energy_joules(&self) -> Option<f64> {
         let used = self.gpus.iter().filter(|gpu| gpu.max_worker_memory_bytes != Some(0));
         let parts =

@@ -16,7 +16,6 @@ pub struct Build {
 }
 
 /// The environment of this build on this machine.
-#[must_use]
 pub fn environment(machine: &Machine, build: &Build) -> Environment {
     let processor = &machine.processor;
     Environment {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::thread;
-use tokio::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Exit code of a program that the user stopped.
@@ -30,7 +30,6 @@ impl Raise {
 
 impl Interrupt {
     /// An interrupt with what raises it.
-    #[must_use]
     pub fn new() -> (Self, Raise) {
         let (sender, raised) = watch::channel(false);
         (Self { raised }, Raise(sender))
@@ -47,13 +46,18 @@ impl Interrupt {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
             let _context = runtime.enter();
-            Signals::new()?
+            // The terminal hangs up when its connection is closed.
+            [
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            ]
         };
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
-                signals.next().await;
+                any_of(&mut signals).await;
                 raise.raise();
-                signals.next().await;
+                any_of(&mut signals).await;
                 std::process::exit(i32::from(INTERRUPTED_EXIT_CODE));
             });
         })?;
@@ -61,7 +65,6 @@ impl Interrupt {
     }
 
     /// Whether the user wants to stop.
-    #[must_use]
     pub fn is_raised(&self) -> bool {
         *self.raised.borrow()
     }
@@ -74,62 +77,11 @@ impl Interrupt {
     }
 }
 
-/// The signals that ask a program to stop.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: signal::unix::Signal,
-    /// The terminal is gone: a connection was closed.
-    #[cfg(unix)]
-    hang_up: signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    #[expect(clippy::unnecessary_wraps, reason = "the same shape as on Unix")]
-    fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        if signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_raised_interrupt_wakes_whoever_waits_and_stays_raised() {
-        let (mut interrupt, raise) = Interrupt::new();
-        assert!(!interrupt.is_raised());
-        raise.raise();
-        interrupt.wait().await;
-        interrupt.wait().await;
-        assert!(interrupt.is_raised());
+/// Waits for one of them.
+async fn any_of([interrupt, terminate, hang_up]: &mut [Signal; 3]) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
 }

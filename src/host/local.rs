@@ -4,6 +4,7 @@ use super::environment::{Build, environment};
 use super::interrupt::Interrupt;
 use super::lines::{Line, Lines};
 use super::{Exit, Host, HostError, Worker, WorkerMessage};
+use crate::causes::Problem;
 use crate::hardware::monitor::Monitor;
 use crate::hardware::probe::Machine;
 use crate::hardware::usage::Usage;
@@ -67,7 +68,6 @@ impl LocalHost {
     }
 
     /// Workers run this program.
-    #[must_use]
     pub fn with_program(program: PathBuf, build: Build, interrupt: Interrupt) -> Self {
         Self { program, build, interrupt }
     }
@@ -96,7 +96,9 @@ impl Host for LocalHost {
     }
 
     async fn start(&mut self, job: &Job) -> Result<LocalWorker, HostError> {
-        let failed = |source| HostError::Start { program: self.program.clone(), source };
+        let failed = |source| {
+            Problem::because(format!("cannot start the worker {}", self.program.display()), source)
+        };
         let mut command = Command::new(&self.program);
         command
             .arg(WORKER_SUBCOMMAND)
@@ -112,7 +114,6 @@ impl Host for LocalHost {
         }
         // In a group of its own a worker does not hear the terminal's Ctrl-C: how it ends is for
         // the orchestrator to say.
-        #[cfg(unix)]
         command.process_group(0);
         let mut child = command.spawn().map_err(failed)?;
         let no_pipe = || failed(io::Error::other("no pipe to the worker"));
@@ -266,7 +267,6 @@ impl LocalWorker {
     /// Ends the process and, where one was started by another, its whole group.
     fn start_kill(&mut self) {
         // Once it was waited for, its number may be another's; then there is nothing to end.
-        #[cfg(unix)]
         if let Some(group) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             let group = rustix::process::Pid::from_raw(group);
             // It may have ended by itself already.
@@ -308,12 +308,9 @@ fn unreadable(line: &[u8]) -> WorkerMessage {
 }
 
 fn exit_of(status: ExitStatus) -> Exit {
-    #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    #[cfg(not(unix))]
-    let signal = None;
     Exit { code: status.code(), signal, stderr_tail: Vec::new() }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

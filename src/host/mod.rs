@@ -10,6 +10,7 @@ pub mod interrupt;
 mod lines;
 pub mod local;
 
+use crate::causes::Problem;
 use crate::hardware::usage::Usage;
 use crate::results::record::Environment;
 use crate::worker::protocol::{Event, Job, Phase};
@@ -109,50 +110,9 @@ pub struct Exit {
 /// Why a host does not do what it is asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// A worker could not be started.
-    #[error("cannot start the worker {}", program.display())]
-    Start {
-        /// The program that was to be started.
-        program: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file of a job cannot be read here.
-    #[error("cannot read {} to send it to host '{host}'", path.display())]
-    Read {
-        /// The file.
-        path: std::path::PathBuf,
-        /// The host's name.
-        host: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// What a job made cannot be written here.
-    #[error("cannot write what host '{host}' made to {}", path.display())]
-    Write {
-        /// The file.
-        path: std::path::PathBuf,
-        /// The host's name.
-        host: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The other end is of another version, or no quantbench.
-    #[error("host '{host}': {reason}")]
-    Mismatch {
-        /// The host's name.
-        host: String,
-        /// Both versions, and what to do.
-        reason: String,
-    },
-    /// The host refused.
-    #[error("host '{host}' refused: {reason}")]
-    Refused {
-        /// The host's name.
-        host: String,
-        /// Its words.
-        reason: String,
-    },
+    /// It, or this machine, cannot do what is asked.
+    #[error(transparent)]
+    Failed(#[from] Problem),
     /// Nothing more is heard of the host.
     #[error("the connection to host '{host}' is lost: {reason}; start its agent again")]
     Lost {

@@ -19,7 +19,6 @@ pub const WIDTH: usize = 2 + 2 * ORDER;
 ///
 /// With several references an n-gram counts as often as in the one that has most of it, and the
 /// length compared with is the nearest one (the shorter of two as near).
-#[must_use]
 pub fn counts(answer: &str, references: &[String]) -> Vec<f64> {
     let answer = tokens(answer);
     let references: Vec<Vec<String>> = references.iter().map(|text| tokens(text)).collect();
@@ -45,7 +44,6 @@ pub fn counts(answer: &str, references: &[String]) -> Vec<f64> {
 }
 
 /// BLEU, 0 to 100, of summed rows of [`counts`].
-#[must_use]
 pub fn score(sums: &[f64]) -> f64 {
     let [answer_length, reference_length, ref by_order @ ..] = *sums else { return 0.0 };
     if by_order.iter().step_by(2).all(|&matches| matches == 0.0) {

@@ -21,7 +21,6 @@ pub const WIDTH: usize = 3 * (CHARACTER_ORDER + WORD_ORDER);
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
 /// How one answer matches the reference that it matches best; sums of such rows make [`score`].
-#[must_use]
 pub fn counts(answer: &str, references: &[String]) -> Vec<f64> {
     let answer = Units::of(answer);
     let mut best = vec![0.0; WIDTH];
@@ -37,7 +36,6 @@ pub fn counts(answer: &str, references: &[String]) -> Vec<f64> {
 }
 
 /// chrF++, 0 to 100, of summed rows of [`counts`].
-#[must_use]
 pub fn score(sums: &[f64]) -> f64 {
     let factor = BETA * BETA;
     let (mut precision, mut recall, mut orders) = (0.0, 0.0, 0.0);

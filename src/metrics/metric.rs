@@ -61,7 +61,6 @@ pub struct TaskMetricError(String);
 
 impl TaskMetric {
     /// How counts come to a value.
-    #[must_use]
     pub fn aggregation(self) -> Aggregation {
         match self {
             Self::Accuracy | Self::AccuracyNormalized | Self::ExactMatch | Self::Hit(_) => {
@@ -79,7 +78,6 @@ impl TaskMetric {
     }
 
     /// Numbers that one question contributes.
-    #[must_use]
     pub fn width(self) -> usize {
         match self.aggregation() {
             Aggregation::Share | Aggregation::Mean => 1,
@@ -91,14 +89,12 @@ impl TaskMetric {
 
     /// What the value is multiplied with to be a percentage: 1 for metrics that are defined from 0
     /// to 100, 100 for the others, which are from 0 to 1.
-    #[must_use]
     pub fn percent_factor(self) -> f64 {
         if self.aggregation() == Aggregation::Corpus { 1.0 } else { 100.0 }
     }
 
     /// The value over questions, each counted as often as `times` says; `rows` holds
     /// [`Self::width`] numbers per question. NaN without a question.
-    #[must_use]
     pub fn value(self, rows: &[f64], times: impl Iterator<Item = u32>) -> f64 {
         let rows = rows.chunks_exact(self.width()).zip(times.map(f64::from));
         match self.aggregation() {
@@ -122,7 +118,6 @@ impl TaskMetric {
     }
 
     /// The value over all questions.
-    #[must_use]
     pub fn value_of_all(self, rows: &[f64]) -> f64 {
         self.value(rows, std::iter::repeat(1))
     }

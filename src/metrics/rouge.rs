@@ -8,7 +8,6 @@ use crate::statistics::sample::to_f64;
 
 /// F-measure of the n-grams of one order that answer and reference share, 0 to 1; of several
 /// references the best counts.
-#[must_use]
 pub fn rouge_n(order: usize, answer: &str, references: &[String]) -> f64 {
     let answer = tokens(answer);
     let own = ngrams::count(&answer, order);
@@ -23,7 +22,6 @@ pub fn rouge_n(order: usize, answer: &str, references: &[String]) -> f64 {
 
 /// F-measure of the longest common subsequence of answer and reference, 0 to 1; of several
 /// references the best counts.
-#[must_use]
 pub fn rouge_l(answer: &str, references: &[String]) -> f64 {
     let answer = tokens(answer);
     let of_one = |reference: &String| {

@@ -8,14 +8,12 @@ use regex::Regex;
 use std::sync::LazyLock;
 
 /// 1 if the answer is one of the references once both are normalized, else 0.
-#[must_use]
 pub fn exact_match(answer: &str, references: &[String]) -> f64 {
     let answer = normalized(answer);
     f64::from(u8::from(references.iter().any(|reference| normalized(reference) == answer)))
 }
 
 /// F1 of the words that answer and reference share, 0 to 1; of several references the best counts.
-#[must_use]
 pub fn f1(answer: &str, references: &[String]) -> f64 {
     let answer = normalized(answer);
     let answer: Vec<&str> = answer.split_whitespace().collect();

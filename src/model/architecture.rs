@@ -41,7 +41,6 @@ const ENCODERS: [&str; 10] = [
 
 impl ArchitectureClass {
     /// The class of a family, `general.architecture`.
-    #[must_use]
     pub fn of_family(family: &str) -> Self {
         match family {
             "t5" => Self::EncoderDecoder,
@@ -51,7 +50,6 @@ impl ArchitectureClass {
     }
 
     /// Whether a model of the class writes text.
-    #[must_use]
     pub fn generates(self) -> bool {
         self != Self::EncoderOnly
     }
@@ -75,13 +73,11 @@ const EXPERT_TENSORS: &str = "_exps.";
 
 impl Header {
     /// The class of the model's family.
-    #[must_use]
     pub fn architecture_class(&self) -> ArchitectureClass {
         ArchitectureClass::of_family(self.architecture())
     }
 
     /// The experts of a mixture of experts; `None` if the model is none.
-    #[must_use]
     pub fn experts(&self) -> Option<Experts> {
         let count = |key| u32::try_from(self.get_own(key).and_then(Value::as_count)?).ok();
         let experts = Experts { total: count("expert_count")?, used: count("expert_used_count")? };
@@ -90,7 +86,6 @@ impl Header {
 
     /// Weights that compute a token: all of them but those of the experts that the router leaves
     /// out. Embeddings count whole, as they do where model makers name the figure.
-    #[must_use]
     pub fn active_parameters(&self) -> u64 {
         let Some(experts) = self.experts() else { return self.parameters() };
         let idle = u64::from(experts.total - experts.used);

@@ -28,13 +28,11 @@ pub struct Artifact {
 
 impl Artifact {
     /// A file that was there.
-    #[must_use]
     pub fn found(path: PathBuf, checksum: String, file_bytes: u64) -> Self {
         Self { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() }
     }
 
     /// As a job reads it.
-    #[must_use]
     pub fn as_input(&self) -> ArtifactRef {
         ArtifactRef::input(&self.checksum, &self.path, self.file_bytes)
     }
@@ -89,7 +87,6 @@ pub enum RefKind {
 
 impl RefKind {
     /// Whether it has to be there before the job begins.
-    #[must_use]
     pub fn is_input(self) -> bool {
         matches!(self, Self::Input | Self::Folder)
     }
@@ -102,26 +99,22 @@ impl ArtifactRef {
     }
 
     /// A file that a job reads (first part, if split), with its checksum.
-    #[must_use]
     pub fn input(checksum: &str, path: &Path, bytes: u64) -> Self {
         Self { bytes, ..Self::new(RefKind::Input, checksum.to_owned(), path) }
     }
 
     /// A text that a job reads, and the file that it was written to.
-    #[must_use]
     pub fn text(text: &[u8], path: &Path) -> Self {
         Self::input(&of_bytes(text), path, text.len() as u64)
     }
 
     /// A file that a job of this machine reads: without a checksum, which takes long to compute, it goes by its path
     /// and cannot be sent.
-    #[must_use]
     pub fn here(path: &Path) -> Self {
         Self::input(&path.to_string_lossy(), path, 0)
     }
 
     /// A folder with files that a job reads: their names below it, and the beginnings of their checksums, hex.
-    #[must_use]
     pub fn folder(path: &Path, files: &BTreeMap<String, String>) -> Self {
         let texts = files.iter().flat_map(|(name, checksum)| [name.as_str(), checksum.as_str()]);
         let within = files.keys().cloned().collect();
@@ -129,7 +122,6 @@ impl ArtifactRef {
     }
 
     /// A GGUF that a job makes, and where it is to come.
-    #[must_use]
     pub fn output(path: &Path) -> Self {
         let output = Self::new(RefKind::Output, "output".to_owned(), path);
         // What tells here that it is not whole yet would mean nothing where it is kept.
@@ -139,25 +131,21 @@ impl ArtifactRef {
 
     /// A file that one job writes and another reads, on one machine. Its content is not known beforehand, and what is
     /// as large as the log-probabilities of a text is not read once more for a checksum: it goes by a name.
-    #[must_use]
     pub fn place(name: &str, path: &Path) -> Self {
         Self::new(RefKind::Place, name.to_owned(), path)
     }
 
     /// A folder for what a job needs meanwhile.
-    #[must_use]
     pub fn scratch(folder: &Path) -> Self {
         Self::new(RefKind::Scratch, "scratch".to_owned(), folder)
     }
 
     /// Whether its key is a checksum, so that it can be sent.
-    #[must_use]
     pub fn has_checksum(&self) -> bool {
         self.key.len() == 64 && self.key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     }
 
     /// The names and places of its files on this machine.
-    #[must_use]
     pub fn files(&self) -> Vec<(String, PathBuf)> {
         if self.kind == RefKind::Folder {
             return self.within.iter().map(|it| (it.clone(), self.path.join(it))).collect();
@@ -168,7 +156,6 @@ impl ArtifactRef {
     }
 
     /// What its checksum is if its files, by name, have these.
-    #[must_use]
     pub fn checksum_of(&self, files: &[(String, String)]) -> String {
         match (self.kind, files) {
             (RefKind::Folder, _) => {

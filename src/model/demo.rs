@@ -1,6 +1,7 @@
 //! The demo model and its texts, compiled into the binary by the feature `demo`.
 
 use super::cache::{Cache, CacheError, of_bytes};
+use crate::causes::Problem;
 use std::path::PathBuf;
 
 /// Why the demo is not there.
@@ -9,6 +10,12 @@ pub enum DemoError {
     /// Built without the feature.
     #[error("this build carries no demo model (it was built without the feature 'demo')")]
     NotBuiltIn,
+}
+
+impl From<DemoError> for Problem {
+    fn from(error: DemoError) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 /// Whether the demo is in this build.

@@ -90,38 +90,32 @@ impl FileType {
     }
 
     /// The file type that a GGUF's `general.file_type` names, if llama.cpp still knows it.
-    #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         ENTRIES.iter().find(|entry| entry.number == number).map(FileType)
     }
 
     /// The name, as `llama-quantize` accepts it.
-    #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
     /// The value of `llama_ftype`.
-    #[must_use]
     pub fn number(self) -> u32 {
         self.0.number
     }
 
     /// Whether llama.cpp refuses to make this type without an importance matrix.
-    #[must_use]
     pub fn needs_importance_matrix(self) -> bool {
         self.0.needs_importance_matrix
     }
 
     /// Whether weights of this type are plain floating point numbers: what other variants are made
     /// from, and what quality is measured against.
-    #[must_use]
     pub fn is_float(self) -> bool {
         matches!(self.0.name, "F32" | "F16" | "BF16")
     }
 
     /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
-    #[must_use]
     pub fn precision_rank(self) -> usize {
         ENTRIES.iter().position(|entry| entry == self.0).unwrap_or(ENTRIES.len())
     }

@@ -8,50 +8,37 @@ const CONTEXT_STEP: u64 = 256;
 /// More layers than any model has; a header that says more lies.
 const MOST_LAYERS: u64 = 65_536;
 
-/// Why the KV cache cannot be computed from the header alone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MemoryError {
-    /// The header lacks a number.
-    #[error("the header does not say '{key}'")]
-    Missing {
-        /// The key, without the architecture.
-        key: &'static str,
-    },
-    /// The model's state is no plain KV cache.
-    #[error("the architecture '{architecture}' keeps its state in another way ({why})")]
-    OtherState {
-        /// `general.architecture`.
-        architecture: String,
-        /// What it does instead.
-        why: &'static str,
-    },
-    /// The header's numbers are impossible.
-    #[error("the header's numbers are impossible")]
-    Impossible,
+/// Said of a header whose numbers cannot be true.
+pub const IMPOSSIBLE: &str = "the header's numbers are impossible";
+
+fn missing(key: &str) -> String {
+    format!("the header does not say '{key}'")
 }
 
 /// Bytes of the KV cache for `context` tokens with K and V in the given formats, every layer
 /// attending to the whole context: an upper bound where layers attend to a window only.
 ///
 /// # Errors
-/// When the header does not say enough, or the model keeps its state in another way.
+/// A clause, when the header does not say enough, or the model keeps its state in another way.
 pub fn kv_bytes(
     header: &Header,
     context: u32,
     format_k: GgmlType,
     format_v: GgmlType,
-) -> Result<u64, MemoryError> {
-    let other_state =
-        |why| Err(MemoryError::OtherState { architecture: header.architecture().to_owned(), why });
+) -> Result<u64, String> {
+    let other_state = |why| {
+        let architecture = header.architecture();
+        Err(format!("the architecture '{architecture}' keeps its state in another way ({why})"))
+    };
     if header.get_own("ssm.state_size").is_some() || header.get_own("wkv.head_size").is_some() {
         return other_state("recurrent layers");
     }
     if header.get_own("attention.kv_lora_rank").is_some() {
         return other_state("compressed attention");
     }
-    let layers = header.layers().ok_or(MemoryError::Missing { key: "block_count" })?;
+    let layers = header.layers().ok_or_else(|| missing("block_count"))?;
     if layers > MOST_LAYERS {
-        return Err(MemoryError::Impossible);
+        return Err(IMPOSSIBLE.to_owned());
     }
     let rows = u64::from(context).next_multiple_of(CONTEXT_STEP);
     let key_width = head_width(header, "attention.key_length")?;
@@ -66,31 +53,30 @@ pub fn kv_bytes(
                 .map(|weights| weights / format.block_weights())
                 .and_then(|blocks| blocks.checked_mul(format.block_bytes()))
                 .and_then(|bytes| sum.checked_add(bytes));
-            sum = bytes.ok_or(MemoryError::Impossible)?;
+            sum = bytes.ok_or(IMPOSSIBLE)?;
         }
     }
     Ok(sum)
 }
 
 /// Width of one head: as the header says, or the model's width divided by its heads.
-fn head_width(header: &Header, key: &str) -> Result<u64, MemoryError> {
+fn head_width(header: &Header, key: &str) -> Result<u64, String> {
     if let Some(width) = header.get_own(key).and_then(Value::as_count) {
         return Ok(width);
     }
-    let missing = |key| MemoryError::Missing { key };
     let width = header
         .get_own("embedding_length")
         .and_then(Value::as_count)
-        .ok_or(missing("embedding_length"))?;
+        .ok_or_else(|| missing("embedding_length"))?;
     let heads = of_layer(header.get_own("attention.head_count"), 0)
-        .ok_or(missing("attention.head_count"))?;
-    width.checked_div(heads).ok_or(MemoryError::Impossible)
+        .ok_or_else(|| missing("attention.head_count"))?;
+    width.checked_div(heads).ok_or_else(|| IMPOSSIBLE.to_owned())
 }
 
-fn kv_heads(header: &Header, layer: u64) -> Result<u64, MemoryError> {
+fn kv_heads(header: &Header, layer: u64) -> Result<u64, String> {
     of_layer(header.get_own("attention.head_count_kv"), layer)
         .or_else(|| of_layer(header.get_own("attention.head_count"), layer))
-        .ok_or(MemoryError::Missing { key: "attention.head_count" })
+        .ok_or_else(|| missing("attention.head_count"))
 }
 
 /// A number that is the same for all layers, or one of a list with one for each.
@@ -113,7 +99,7 @@ mod tests {
         Header::read(&path).unwrap()
     }
 
-    fn kv(builder: &Builder, context: u32, format: &str) -> Result<u64, MemoryError> {
+    fn kv(builder: &Builder, context: u32, format: &str) -> Result<u64, String> {
         let format = GgmlType::from_name(format).unwrap();
         kv_bytes(&header(builder), context, format, format)
     }
@@ -144,19 +130,20 @@ mod tests {
     #[test]
     fn what_cannot_be_told_is_no_number() {
         let base = Builder::new().string("general.architecture", "x");
-        assert_eq!(kv(&base, 256, "F16"), Err(MemoryError::Missing { key: "block_count" }));
+        assert_eq!(kv(&base, 256, "F16"), Err(missing("block_count")));
         let endless = base.clone().u32("x.block_count", u32::MAX);
-        assert_eq!(kv(&endless, 256, "F16"), Err(MemoryError::Impossible));
+        assert_eq!(kv(&endless, 256, "F16"), Err(IMPOSSIBLE.to_owned()));
         let recurrent = Builder::model(7).u32("llama.ssm.state_size", 16);
-        assert!(matches!(kv(&recurrent, 256, "F16"), Err(MemoryError::OtherState { .. })));
+        let why = "the architecture 'llama' keeps its state in another way (recurrent layers)";
+        assert_eq!(kv(&recurrent, 256, "F16"), Err(why.to_owned()));
         let headless = base.clone().u32("x.block_count", 1).u32("x.embedding_length", 8);
         let headless = headless.u32("x.attention.head_count", 0);
-        assert_eq!(kv(&headless, 256, "F16"), Err(MemoryError::Impossible));
+        assert_eq!(kv(&headless, 256, "F16"), Err(IMPOSSIBLE.to_owned()));
         let wide = base
             .u32("x.block_count", 60_000)
             .key("x.attention.key_length", 10, &u64::MAX.to_le_bytes())
             .key("x.attention.value_length", 10, &u64::MAX.to_le_bytes())
             .u32("x.attention.head_count", 7);
-        assert_eq!(kv(&wide, 256, "F16"), Err(MemoryError::Impossible));
+        assert_eq!(kv(&wide, 256, "F16"), Err(IMPOSSIBLE.to_owned()));
     }
 }

@@ -118,25 +118,21 @@ impl Method {
     }
 
     /// Its row.
-    #[must_use]
     pub fn facts(self) -> &'static Facts {
         &FACTS[self as usize]
     }
 
     /// Whether it looks at a calibration text, if only for an importance matrix.
-    #[must_use]
     pub fn is_calibrated(self) -> bool {
         self.facts().needs > Needs::Nothing
     }
 
     /// Whether it looks at the text itself.
-    #[must_use]
     pub fn needs_text(self) -> bool {
         self.facts().needs == Needs::Text
     }
 
     /// The names of methods in a sentence: `rtn, imatrix, gptq and awq`.
-    #[must_use]
     pub fn names(methods: impl DoubleEndedIterator<Item = Self>, and: &str) -> String {
         let mut names = methods.map(|method| method.facts().name);
         let last = names.next_back().unwrap_or_default();

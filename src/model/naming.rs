@@ -9,7 +9,6 @@ use std::path::Path;
 const SEPARATORS: [char; 3] = ['-', '.', ' '];
 
 /// The publisher's recipe in the name of a file: `UD-Q4_K_XL` in `m-UD-Q4_K_XL-00001-of-00002.gguf`.
-#[must_use]
 pub fn published_in(path: &Path) -> Option<Label> {
     let name = path.file_name()?.to_string_lossy();
     let stem = split::stem(&name);
@@ -20,7 +19,6 @@ pub fn published_in(path: &Path) -> Option<Label> {
 }
 
 /// The file type in a file's name: the last word between `-`, `.` or spaces that is one.
-#[must_use]
 pub fn file_type_in(file_name: &str) -> Option<FileType> {
     let name = file_name.rsplit('/').next().unwrap_or(file_name);
     split::stem(name).rsplit(SEPARATORS).find_map(|word| word.parse().ok())
@@ -28,7 +26,6 @@ pub fn file_type_in(file_name: &str) -> Option<FileType> {
 
 /// What a ready variant is called in tables: its quantization or, where the file's name has another
 /// name for it (`UD-Q4_K_XL`), that name.
-#[must_use]
 pub fn label(file_name: &str, quantization: Quantization) -> String {
     if file_type_in(file_name) == quantization.file_type() {
         return quantization.to_string();

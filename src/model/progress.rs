@@ -1,8 +1,7 @@
 //! Progress of work that may take minutes: one kind of event for downloads, calibrations, methods and mixes.
 
-use crate::units::format_bytes;
+use crate::units::{format_bytes, to_f64};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::sync::Arc;
 
 /// What is told of some work while it is done.
@@ -30,11 +29,9 @@ impl Progress {
     }
 
     /// So many bytes of `total` are read, or here.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a fraction for the display")]
     pub fn of_bytes(done: u64, total: u64) -> Self {
         let note = format!("{} of {}", format_bytes(done), format_bytes(total));
-        Self::Fraction(if done < total { done as f64 / total as f64 } else { 1.0 }, note)
+        Self::Fraction(if done < total { to_f64(done) / to_f64(total) } else { 1.0 }, note)
     }
 }
 
@@ -56,12 +53,6 @@ impl ProgressSink {
         if let Some(listener) = &self.0 {
             listener(&format!("{action} {file}"), &Progress::of_bytes(done, total));
         }
-    }
-}
-
-impl fmt::Debug for ProgressSink {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_some() { "ProgressSink(…)" } else { "ProgressSink" })
     }
 }
 

@@ -71,7 +71,6 @@ static PUBLISHED: [Published; 32] = [
 
 impl Label {
     /// The name, without the engine's.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::FileType(file_type) => file_type.name(),
@@ -82,7 +81,6 @@ impl Label {
     }
 
     /// What computes weights that are stored so.
-    #[must_use]
     pub fn engine(self) -> EngineName {
         match self {
             Self::FileType(_) | Self::Published(_) => EngineName::LlamaCpp,
@@ -174,13 +172,11 @@ pub struct Quantization {
 
 impl Quantization {
     /// What computes it.
-    #[must_use]
     pub fn engine(self) -> EngineName {
         self.label.engine()
     }
 
     /// The file type of llama.cpp, if its label is one.
-    #[must_use]
     pub fn file_type(self) -> Option<FileType> {
         match self.label {
             Label::FileType(file_type) => Some(file_type),
@@ -205,13 +201,11 @@ impl Quantization {
 
     /// Whether weights are plain floating point numbers: what others are made from, and what quality
     /// is measured against.
-    #[must_use]
     pub fn is_float(self) -> bool {
         self.file_type().is_some_and(FileType::is_float)
     }
 
     /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
-    #[must_use]
     pub fn precision_rank(self) -> usize {
         self.label.nearest().map_or(usize::MAX, FileType::precision_rank)
     }

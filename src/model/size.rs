@@ -16,7 +16,6 @@ const ADDED_KEYS: [&str; 2] = ["general.quantization_version", "general.file_typ
 const OUTER_BITS: f64 = 8.5;
 
 /// The ggml format that gives a file type its name.
-#[must_use]
 pub fn main_format(file_type: FileType) -> Option<GgmlType> {
     let name = file_type.name();
     if let Some(format) = GgmlType::from_name(name) {
@@ -31,7 +30,6 @@ pub fn main_format(file_type: FileType) -> Option<GgmlType> {
 }
 
 /// Bytes that `source` takes as `file_type`, rounded up generously: for checking the disk.
-#[must_use]
 pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
     let bits = main_format(file_type).map_or(32.0, GgmlType::bits_per_weight);
     let mixed = if bits < OUTER_BITS { (bits * MIX).min(OUTER_BITS) } else { bits };
@@ -41,7 +39,6 @@ pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
 }
 
 /// Bytes that `source` takes with these types in the order of its tensors, each padded as llama.cpp pads them.
-#[must_use]
 pub fn bytes_as(source: &Header, formats: &[GgmlType]) -> u64 {
     let padded = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
     let own: u64 = source.tensors.iter().map(|tensor| padded(tensor.bytes)).sum();

@@ -123,7 +123,6 @@ impl Source {
 
     /// What the source is called when nobody named it: the file's stem without a split file's
     /// numbers, the folder's name, or `demo`.
-    #[must_use]
     pub fn default_name(&self) -> String {
         let file = match self {
             Self::Demo => return "demo".to_owned(),
@@ -170,7 +169,6 @@ pub struct HubAddress {
 
 impl HubAddress {
     /// Reads what stands behind `hf://`; `None` if it names no file.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (owner, rest) = text.split_once('/')?;
         let end = rest.find(['@', '/'])?;

@@ -16,7 +16,6 @@ pub struct Part<'a> {
 }
 
 /// Reads `name-00001-of-00003.gguf`; `None` for every other name.
-#[must_use]
 pub fn part(file_name: &str) -> Option<Part<'_>> {
     let rest = file_name.strip_suffix(".gguf")?;
     let (rest, count) = rest.rsplit_once("-of-")?;
@@ -31,7 +30,6 @@ pub fn part(file_name: &str) -> Option<Part<'_>> {
 }
 
 /// The file name without `.gguf` and without a split file's numbers.
-#[must_use]
 pub fn stem(file_name: &str) -> &str {
     if let Some(part) = part(file_name) {
         return part.stem;
@@ -45,7 +43,6 @@ pub fn stem(file_name: &str) -> &str {
 
 /// The paths of all parts, in order, of the split model that `path` is one part of; only `path`
 /// itself if it is not split.
-#[must_use]
 pub fn all_parts(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match part(&name) {
@@ -57,7 +54,6 @@ pub fn all_parts(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The file name of one part.
-#[must_use]
 pub fn part_name(stem: &str, number: u32, count: u32) -> String {
     format!("{stem}-{number:05}-of-{count:05}.gguf")
 }

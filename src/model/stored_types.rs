@@ -21,7 +21,7 @@ const SMALL_BLOCK: u64 = 32;
 const FALLBACKS: [&str; 5] = ["Q8_0", "Q5_1", "Q5_0", "Q4_0", "IQ4_NL"];
 
 /// The types of a file's tensors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTypes {
     /// SHA-256 over names and types of all tensors: what has the same has the same types throughout.
     pub checksum: String,
@@ -49,7 +49,6 @@ pub struct Substituted {
 
 impl StoredTypes {
     /// The types of a file, by its header.
-    #[must_use]
     pub fn of(header: &Header) -> Self {
         let formats: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.format).collect();
         // Types that were chosen tensor by tensor stand in for none.
@@ -58,18 +57,10 @@ impl StoredTypes {
     }
 
     /// The types of a file of this type, made of `header`'s with these types in the order of its tensors.
-    #[must_use]
     pub fn given(header: &Header, formats: &[GgmlType], file_type: Option<FileType>) -> Self {
         let named = file_type.and_then(main_format);
         let mut text = String::new();
-        let mut types = Self {
-            checksum: String::new(),
-            matrices: 0,
-            as_named: 0,
-            substituted: Vec::new(),
-            rows: Vec::new(),
-            block: SUPER_BLOCK,
-        };
+        let mut types = Self { block: SUPER_BLOCK, ..Self::default() };
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         let mut rows = BTreeSet::new();
         let mut pairs: Vec<(&Tensor, &GgmlType)> = header.tensors.iter().zip(formats).collect();
@@ -100,7 +91,6 @@ impl StoredTypes {
 
     /// `180 of 211 tensors are Q4_0, 1 Q8_0 (rows of 576 are no multiple of 256), none is Q2_K`; `None`:
     /// nothing was put in place of something else.
-    #[must_use]
     pub fn told(&self, file_type: Option<FileType>) -> Option<String> {
         let (first, others) = self.substituted.split_first()?;
         let verb = if first.tensors == 1 { "is" } else { "are" };

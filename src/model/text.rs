@@ -4,7 +4,6 @@ use unicode_width::UnicodeWidthChar;
 
 /// Replaces what would move the cursor or change the terminal's state: control characters, line
 /// breaks included, and characters without width.
-#[must_use]
 pub fn printable(text: &str) -> String {
     text.chars()
         .map(|character| match character {
@@ -16,7 +15,6 @@ pub fn printable(text: &str) -> String {
 }
 
 /// As [`printable`], cut to `columns` with an ellipsis where it is longer.
-#[must_use]
 pub fn shortened(text: &str, columns: usize) -> String {
     let mut used = 0;
     let mut kept = String::new();
@@ -33,7 +31,6 @@ pub fn shortened(text: &str, columns: usize) -> String {
 }
 
 /// Hides what may be a secret in web addresses: name and password before the host, and the query.
-#[must_use]
 pub fn without_secrets(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;

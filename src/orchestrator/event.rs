@@ -4,9 +4,12 @@
 //! store, on a full disk) ends the run; one that only shows it never does.
 
 use super::schedule::PlannedVisit;
+use crate::causes::Problem;
 use crate::model::artifact::Artifact;
+use crate::model::cache::CacheError;
 use crate::results::record::{DriftControl, RunRecord, TrialRecord};
 use crate::worker::protocol::Event;
+use crate::workload::jobs::InputError;
 use std::time::Duration;
 
 /// One thing that happened during a run.
@@ -59,13 +62,16 @@ pub enum BenchmarkEvent<'a> {
     TrialChanged {
         /// Its position in the run.
         position: usize,
-        /// What it now holds.
-        trial: &'a TrialRecord,
-        /// Seconds that the run has been under way, pauses left out.
-        active_seconds: Option<f64>,
+        /// What the run now holds.
+        run: &'a RunRecord,
     },
     /// The drift control was measured.
-    DriftControlMeasured(&'a DriftControl),
+    DriftControlMeasured {
+        /// The run.
+        run: &'a RunRecord,
+        /// What was measured.
+        control: DriftControl,
+    },
     /// The run is over; `finished` is `None` if the user stopped it.
     RunEnded {
         /// Everything it measured.
@@ -79,20 +85,28 @@ pub trait Listener {
     ///
     /// # Errors
     /// What was measured could not be kept; the run ends.
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError>;
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem>;
 }
 
-/// Why what was measured could not be kept.
+/// Why a run ends early: nothing more can be measured or made. What was measured until then is kept.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot keep what was measured")]
-pub struct ListenerError {
-    /// The cause.
-    #[from]
-    pub source: crate::results::store::StoreError,
+pub enum SequenceError {
+    /// A listener could not keep it.
+    #[error("cannot keep what was measured")]
+    NotKept(#[from] Problem),
+    /// The host does not answer any more; why, in a sentence.
+    #[error("{0}")]
+    HostLost(String),
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// What is to be evaluated cannot be written.
+    #[error(transparent)]
+    Input(#[from] InputError),
 }
 
 impl Listener for Vec<Box<dyn Listener>> {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         self.iter_mut().try_for_each(|listener| listener.on_event(event))
     }
 }

@@ -3,10 +3,10 @@
 //! What a job needs first, an importance matrix, is found in the cache or made. A file in the cache gets its name only
 //! when it is whole; the command line sees to the same of others (`cli/making.rs`).
 
-use super::event::Listener;
+use super::event::{Listener, SequenceError};
 use super::plan::{Origin, Variant};
 use super::reason;
-use super::worker_run::{Ending, Limits, WorkerRunError, run_worker};
+use super::worker_run::{Ending, Limits, run_worker};
 use crate::causes;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::files::folder_of;
@@ -30,23 +30,12 @@ pub enum NotMade {
     /// The user wants to stop.
     Interrupted,
     /// No file can be made at all.
-    Broken(MakeError),
+    Broken(SequenceError),
 }
 
-/// Why no file can be made at all.
-#[derive(Debug, thiserror::Error)]
-pub enum MakeError {
-    /// The cache cannot be used.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Nothing more comes of workers.
-    #[error(transparent)]
-    Worker(#[from] WorkerRunError),
-}
-
-impl From<WorkerRunError> for NotMade {
-    fn from(error: WorkerRunError) -> Self {
-        Self::Broken(error.into())
+impl From<SequenceError> for NotMade {
+    fn from(error: SequenceError) -> Self {
+        Self::Broken(error)
     }
 }
 
@@ -55,13 +44,8 @@ impl From<CacheError> for NotMade {
     /// one may fit. One that concerns all ends the run.
     fn from(error: CacheError) -> Self {
         match error {
-            CacheError::NoFolder | CacheError::Foreign { .. } | CacheError::NotWritable { .. } => {
-                Self::Broken(error.into())
-            }
-            CacheError::NoSpace { .. }
-            | CacheError::Busy { .. }
-            | CacheError::NotWhole { .. }
-            | CacheError::Io { .. } => {
+            CacheError::Unusable(_) | CacheError::NotWritable(_) => Self::Broken(error.into()),
+            CacheError::Busy(_) | CacheError::File(_) => {
                 let reason = causes::in_words(&error);
                 Self::Failed(Failure { phase: Phase::Quantize, reason })
             }
@@ -102,14 +86,12 @@ pub enum Task<'a> {
 
 impl Task<'_> {
     /// Whether the same task goes on where an interrupted one was.
-    #[must_use]
     pub fn is_resumable(&self) -> bool {
         matches!(self, Self::Job(Job::Calibrate(_) | Job::Mix(_)))
     }
 }
 
 /// Makes files, one after the other.
-#[expect(missing_debug_implementations, reason = "a listener is anything")]
 pub struct Maker<'a, H> {
     /// Where workers run.
     pub host: &'a mut H,
@@ -142,22 +124,16 @@ impl<H: Host> Maker<'_, H> {
         variant: &Variant,
         cache: &Cache,
     ) -> Result<(Artifact, bool), NotMade> {
-        let (input, key, file_type, allow_requantize, expected_bytes, calibration) =
-            match &variant.origin {
-                Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
-                Origin::Make {
-                    input,
-                    key,
-                    file_type,
-                    allow_requantize,
-                    expected_bytes,
-                    calibration,
-                } => (input, key, *file_type, *allow_requantize, expected_bytes, calibration),
-            };
+        let (input, key, file_type, allow_requantize, expected_bytes) = match &variant.origin {
+            Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
+            Origin::Make { input, key, file_type, allow_requantize, expected_bytes } => {
+                (input, key, *file_type, *allow_requantize, *expected_bytes)
+            }
+        };
         let slot = cache.variant(key);
         let reserve = || match slot.existing()? {
             Some(artifact) => Ok(Reserved::Made(artifact)),
-            None => slot.reserve(*expected_bytes)?.unless_made(),
+            None => slot.reserve(expected_bytes)?.unless_made(),
         };
         let pending = match self.turn(reserve).await? {
             Reserved::Made(artifact) => return Ok((artifact, false)),
@@ -173,8 +149,8 @@ impl<H: Host> Maker<'_, H> {
             allow_requantize,
             calibration: None,
         };
-        let order =
-            Order { job: &job, plan: calibration.as_deref(), matrix: None, maker: &key.maker };
+        let plan = variant.calibration.as_deref();
+        let order = Order { job: &job, plan, matrix: None, maker: &key.maker };
         let finished = self.quantize(order, cache, pending.path()).await?;
         let kept = match finished.made {
             Some(Made::Variant(report)) => report.kept,
@@ -225,17 +201,9 @@ impl<H: Host> Maker<'_, H> {
             maker: order.maker.to_owned(),
         });
         let output = slot.path();
-        let reserve = || {
-            if slot.existing().is_some() {
-                return Ok(None);
-            }
-            let pending = slot.reserve()?;
-            // Another run may have made it while this one waited for its turn.
-            if pending.made().is_some() {
-                pending.keep_for_use();
-                return Ok(None);
-            }
-            Ok(Some(pending))
+        let reserve = || match slot.existing() {
+            Some(_) => Ok(None),
+            None => Ok(slot.reserve()?.unless_made()),
         };
         if let Some(pending) = self.turn(reserve).await? {
             let job = CalibrateJob {
@@ -255,7 +223,7 @@ impl<H: Host> Maker<'_, H> {
     async fn turn<T>(&mut self, reserve: impl Fn() -> Result<T, CacheError>) -> Result<T, NotMade> {
         loop {
             match reserve() {
-                Err(CacheError::Busy { .. }) => self.host.pause(TURN).await,
+                Err(CacheError::Busy(_)) => self.host.pause(TURN).await,
                 reserved => return Ok(reserved?),
             }
             if self.host.is_interrupted() {

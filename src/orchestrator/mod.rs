@@ -8,15 +8,15 @@
 pub mod worker_run;
 pub mod display;
 pub mod event;
-pub mod store_writer;
+mod store_writer;
 pub mod maker;
 pub mod plan;
 pub mod reason;
 pub mod schedule;
-#[cfg(all(test, unix))]
-mod local_workers;
 #[cfg(test)]
 mod scripted;
 pub mod sequence;
 pub mod sources;
 pub mod strategy;
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,18 @@
 //!
 //! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
 
+use crate::causes::Problem;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
-use crate::model::cache::{CalibrationKey, VariantKey};
+use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::engine_name::EngineIdentity;
-use crate::model::file_type::FileType;
 use crate::model::quantization::Quantization;
+pub use crate::model::resolve::Origin;
 use crate::results::record::TrialRecord;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One variant that an experiment needs.
@@ -30,40 +29,19 @@ pub struct Variant {
     pub label: String,
     /// Where its file is or how it is made.
     pub origin: Origin,
+    /// What it is calibrated on, if its method looks at a text.
+    pub calibration: Option<Arc<CalibrationPlan>>,
     /// The projector of a model that sees; the same file for all its variants.
     pub projector: Option<Artifact>,
 }
 
-/// Where the file of a variant is or how it is made.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Origin {
-    /// A file that is there already, taken as it is.
-    Ready(Artifact),
-    /// Made from a source, unless the cache has it.
-    Make {
-        /// The source's GGUF, or the first part of a split one.
-        input: PathBuf,
-        /// Its address in the cache.
-        key: VariantKey,
-        /// The type that it is stored in.
-        file_type: FileType,
-        /// Make it even though the source is already quantized.
-        allow_requantize: bool,
-        /// Bytes that the file will take at most.
-        expected_bytes: u64,
-        /// What it is calibrated on, if its method looks at a text.
-        calibration: Option<Arc<CalibrationPlan>>,
-    },
-}
-
 impl Variant {
     /// `model Q4_K_M`, for messages.
-    #[must_use]
     pub fn name(&self) -> String {
         format!("{} {}", self.model, self.label)
     }
 
-    fn calibration(&self) -> Option<&CalibrationKey> {
+    fn calibration_key(&self) -> Option<&CalibrationKey> {
         match &self.origin {
             Origin::Ready(_) => None,
             Origin::Make { key, .. } => key.calibration.as_ref(),
@@ -103,26 +81,6 @@ pub struct Plan {
     pub trials: Vec<PlannedTrial>,
 }
 
-/// Why an experiment cannot be planned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// The variant that quality should be measured against is not among the model's.
-    #[error(
-        "{reference} is the reference of model '{model}' but not among its variants ({present}); add it to them or name another reference"
-    )]
-    ReferenceMissing {
-        /// The model's name.
-        model: String,
-        /// The quantization named as the reference.
-        reference: Quantization,
-        /// The quantizations that there are.
-        present: String,
-    },
-    /// Nothing is left to measure.
-    #[error("there is nothing to measure: no variant is left")]
-    Empty,
-}
-
 impl Plan {
     /// Expands an experiment over the variants of its models (one list per model, in the
     /// experiment's order).
@@ -132,7 +90,7 @@ impl Plan {
     ///
     /// # Errors
     /// A named reference is not among the variants, or there are none.
-    pub fn new(experiment: &Experiment, variants: Vec<Vec<Variant>>) -> Result<Self, PlanError> {
+    pub fn new(experiment: &Experiment, variants: Vec<Vec<Variant>>) -> Result<Self, Problem> {
         let mut plan = Self::default();
         for (model_position, (model, variants)) in
             experiment.models.iter().zip(variants).enumerate()
@@ -152,23 +110,23 @@ impl Plan {
                 plan.variants.push(variant);
             }
         }
-        if plan.trials.is_empty() { Err(PlanError::Empty) } else { Ok(plan) }
+        if plan.trials.is_empty() {
+            return Err(Problem::new("there is nothing to measure: no variant is left"));
+        }
+        Ok(plan)
     }
 
     /// The variant of a trial.
-    #[must_use]
     pub fn variant_of(&self, trial: usize) -> &Variant {
         &self.variants[self.trials[trial].variant]
     }
 
     /// Records of all trials, with nothing measured yet.
-    #[must_use]
     pub fn empty_records(&self) -> Vec<TrialRecord> {
         self.trials.iter().map(|trial| self.empty_record(trial)).collect()
     }
 
     /// The record of a trial of which nothing is measured yet.
-    #[must_use]
     pub fn empty_record(&self, trial: &PlannedTrial) -> TrialRecord {
         let variant = &self.variants[trial.variant];
         TrialRecord {
@@ -204,24 +162,22 @@ fn reference_position(
     model: &str,
     named: Option<Quantization>,
     variants: &[Variant],
-) -> Result<Option<usize>, PlanError> {
+) -> Result<Option<usize>, Problem> {
     let Some(reference) = named else {
         let ranked = variants.iter().enumerate();
         let best = ranked.min_by_key(|(_, it)| it.quantization.precision_rank());
         return Ok(best.map(|(position, _)| position));
     };
-    match variants.iter().position(|variant| variant.quantization == reference) {
-        Some(position) => Ok(Some(position)),
-        None => Err(PlanError::ReferenceMissing {
-            model: model.to_owned(),
-            reference,
-            present: variants
-                .iter()
-                .map(|variant| variant.quantization.to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-        }),
-    }
+    let named = variants.iter().position(|variant| variant.quantization == reference);
+    named.map(Some).ok_or_else(|| {
+        let present: Vec<String> =
+            variants.iter().map(|variant| variant.quantization.to_string()).collect();
+        Problem::new(format!(
+            "{reference} is the reference of model '{model}' but not among its variants ({}); \
+             add it to them or name another reference",
+            present.join(", ")
+        ))
+    })
 }
 
 /// What a key is the hash of: everything that changes what a trial's figures mean. The number of
@@ -253,10 +209,10 @@ fn key_of(
         settings,
         workloads: experiment.workloads_of(model_position),
         repetitions: experiment.repetitions,
-        calibration: variant.calibration(),
+        calibration: variant.calibration_key(),
         projector: variant.projector.as_ref().map(|projector| projector.checksum.as_str()),
     };
     // Plain data with string keys always serializes; an empty text would only make keys equal.
     let text = serde_json::to_vec(&identity).unwrap_or_default();
-    Sha256::digest(&text).iter().take(8).fold(String::new(), |key, byte| format!("{key}{byte:02x}"))
+    of_bytes(&text)[..16].to_owned()
 }

@@ -43,7 +43,6 @@ pub struct MemoryAtEnd {
 }
 
 /// A worker ended before it said that its job is done.
-#[must_use]
 pub fn of_exit(exit: &Exit, memory: MemoryAtEnd) -> String {
     let words = telling_line(&exit.stderr_tail);
     let end = match (exit.signal, exit.code) {
@@ -86,7 +85,6 @@ fn killed(memory: MemoryAtEnd) -> String {
 }
 
 /// A worker said nothing for too long and was ended.
-#[must_use]
 pub fn of_silence(limit: Duration) -> String {
     format!(
         "nothing happened for {} and the worker was ended (phase_limit)",
@@ -95,14 +93,12 @@ pub fn of_silence(limit: Duration) -> String {
 }
 
 /// A worker wrote something that is not an event and was ended.
-#[must_use]
 pub fn of_nonsense(line: &str) -> String {
     format!("the worker wrote something that is not an event and was ended: '{}'", printable(line))
 }
 
 /// Why a file could not be written: a reason of native code says little of a full disk or of a limit, so
 /// that is looked at while what was written is still there.
-#[must_use]
 pub fn of_writing(reason: String, written: &Path) -> String {
     let folder = files::folder_of(written);
     let bytes = std::fs::metadata(written).map_or(0, |metadata| metadata.len());
@@ -124,7 +120,6 @@ pub fn of_writing(reason: String, written: &Path) -> String {
 }
 
 /// What a worker said of itself, made printable.
-#[must_use]
 pub fn of_message(message: &str) -> String {
     on_one_line(message, LONGEST_MESSAGE)
 }
@@ -142,7 +137,6 @@ fn telling_line(lines: &[String]) -> Option<String> {
 }
 
 /// One line without control characters, of bounded length: what a worker wrote may be anything.
-#[must_use]
 pub fn printable(text: &str) -> String {
     on_one_line(text, LONGEST_QUOTE)
 }
@@ -167,7 +161,6 @@ fn on_one_line(text: &str, most: usize) -> String {
 }
 
 /// `needs 58.1 MiB of memory: 12.2 MiB for weights, 45.9 MiB for …`.
-#[must_use]
 pub fn of_memory(parts: &[(String, u64)]) -> String {
     let all = format_bytes(parts.iter().map(|(_, bytes)| bytes).sum());
     let parts: Vec<String> = parts
@@ -179,7 +172,6 @@ pub fn of_memory(parts: &[(String, u64)]) -> String {
 
 /// What a method did and what it left to simpler rounding, in lines: one for each reason, with the names of so many
 /// tensors.
-#[must_use]
 pub fn of_kept(chosen: u64, kept: &[KeptTensor], shown: usize) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for tensor in kept {
@@ -191,10 +183,10 @@ pub fn of_kept(chosen: u64, kept: &[KeptTensor], shown: usize) -> Vec<String> {
     }
     let mut lines = vec![format!("chose the weights of {}", count(chosen, "tensor"))];
     lines.extend(reasons.into_iter().map(|(reason, names)| {
-        let tensors = count(names.len(), "tensor");
         let more = if names.len() > shown { ", …" } else { "" };
+        let left = count(names.len(), "tensor");
         let names = names[..names.len().min(shown)].join(", ");
-        format!("left {tensors} as imatrix rounds them: {}: {names}{more}", printable(reason))
+        format!("left {left} as imatrix rounds them: {}: {names}{more}", printable(reason))
     }));
     lines
 }

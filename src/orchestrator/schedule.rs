@@ -28,7 +28,6 @@ pub struct PlannedVisit {
 
 impl Purpose {
     /// Which workloads are measured.
-    #[must_use]
     pub fn stage(self) -> Stage {
         match self {
             Self::Quality => Stage::Quality,
@@ -38,7 +37,6 @@ impl Purpose {
     }
 
     /// The round, from 0; what is measured once counts as part of the first.
-    #[must_use]
     pub fn round(self) -> u32 {
         match self {
             Self::Quality | Self::Tasks => 0,
@@ -52,7 +50,6 @@ impl Purpose {
 /// Quality and tasks come first, model by model and the reference before the others, for they are compared
 /// with what its visit writes down. Then come the rounds, each of which visits every trial once
 /// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike.
-#[must_use]
 pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     let of = |purpose: Purpose| {
         let asks = move |&trial: &usize| {
@@ -83,7 +80,6 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
 }
 
 /// The trial whose first speed test shows drift of the machine: the first reference that has one.
-#[must_use]
 pub fn drift_control_of(experiment: &Experiment, plan: &Plan) -> Option<usize> {
     plan.trials.iter().position(|trial| {
         trial.is_reference && !experiment.workloads_of(trial.model_position).speed.is_empty()

@@ -4,6 +4,7 @@
 //! its name), so a test sees which file the sequence really handed out. Every job is noted as one
 //! line that says what was asked for; a test of the sequence compares these lines.
 
+use crate::causes::Problem;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
@@ -100,7 +101,7 @@ impl Host for ScriptedHost {
             Fault::None => {}
             Fault::NotStarted => {
                 let source = io::Error::from(io::ErrorKind::NotFound);
-                return Err(HostError::Start { program: "worker".into(), source });
+                return Err(Problem::because("cannot start the worker worker", source).into());
             }
             Fault::After(events, said) => {
                 script.truncate(events);

@@ -5,16 +5,16 @@
 //! How a worker is started is in `host/`, what is shown in `display/`, what is kept in
 //! `store_writer.rs`.
 
-use super::event::{BenchmarkEvent, Listener, ListenerError};
-use super::maker::{MakeError, Maker, NotMade};
+use super::event::{BenchmarkEvent, Listener, SequenceError};
+use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
 use super::strategy::{Known, Step, Strategy};
-use super::worker_run::{Limits, WorkerRunError};
+use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
 use crate::results::record::{HostRecord, RunRecord};
-use crate::workload::jobs::{InputError, Inputs};
+use crate::workload::jobs::Inputs;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -41,23 +41,6 @@ pub struct Benchmark<'a, H: Host> {
     pub resumed: bool,
     /// Up to when the time that the run has been under way is noted: when it begins or goes on, now.
     pub noted: OffsetDateTime,
-}
-
-/// Why a run ended early. What was measured until then is kept.
-#[derive(Debug, thiserror::Error)]
-pub enum SequenceError {
-    /// What was measured could not be kept.
-    #[error(transparent)]
-    Listener(#[from] ListenerError),
-    /// Nothing can be measured any more.
-    #[error(transparent)]
-    Worker(#[from] WorkerRunError),
-    /// No variant can be made.
-    #[error(transparent)]
-    Make(#[from] MakeError),
-    /// What is to be evaluated cannot be written.
-    #[error(transparent)]
-    Input(#[from] InputError),
 }
 
 impl<H: Host> Benchmark<'_, H> {
@@ -136,7 +119,7 @@ impl<H: Host> Benchmark<'_, H> {
             .collect();
         match made {
             Err(NotMade::Interrupted) => {}
-            Err(NotMade::Broken(error)) => return Err(error.into()),
+            Err(NotMade::Broken(error)) => return Err(error),
             Err(NotMade::Failed(failure)) => {
                 for trial in trials {
                     self.run.trials[trial].failure = Some(failure.clone());

@@ -1,54 +1,24 @@
-//! The store writer: writes what a run measures into the store as it happens.
+//! The store as a listener: it keeps each trial in one transaction, as soon as it has something new.
 
-use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::event::{BenchmarkEvent, Listener};
+use crate::causes::Problem;
 use crate::results::store::Store;
 
-/// Keeps a run in the store: each trial in one transaction, as soon as it has something new.
-#[derive(Debug)]
-pub struct StoreWriter {
-    store: Store,
-    run_id: String,
-}
-
-impl StoreWriter {
-    /// Keeps into this store.
-    #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, run_id: String::new() }
-    }
-}
-
-impl Listener for StoreWriter {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+impl Listener for Store {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         match event {
-            BenchmarkEvent::RunBegan { run, resumed, .. } => {
-                self.run_id.clone_from(&run.id);
-                if *resumed {
-                    self.store.save_hosts(run)?;
-                } else {
-                    self.store.begin_run(run)?;
-                }
+            BenchmarkEvent::RunBegan { run, resumed: false, .. } => self.begin_run(run),
+            BenchmarkEvent::RunBegan { run, .. } | BenchmarkEvent::RunEnded { run } => {
+                self.save_run(run)
             }
-            BenchmarkEvent::TrialChanged { position, trial, active_seconds } => {
-                self.store.save_trial(&self.run_id, *position, trial)?;
-                self.store.save_active(&self.run_id, *active_seconds)?;
+            BenchmarkEvent::TrialChanged { position, run } => {
+                self.save_trial(&run.id, *position, &run.trials[*position])?;
+                self.save_run(run)
             }
-            BenchmarkEvent::DriftControlMeasured(control) => {
-                self.store.save_drift_control(&self.run_id, control)?;
+            BenchmarkEvent::DriftControlMeasured { run, control } => {
+                self.save_drift_control(&run.id, control)
             }
-            BenchmarkEvent::RunEnded { run } => {
-                self.store.save_active(&self.run_id, run.active_seconds)?;
-                if let Some(finished) = run.finished {
-                    self.store.finish_run(&self.run_id, finished)?;
-                }
-            }
-            BenchmarkEvent::VariantBegan { .. }
-            | BenchmarkEvent::VariantReady { .. }
-            | BenchmarkEvent::Paused(_)
-            | BenchmarkEvent::VisitBegan { .. }
-            | BenchmarkEvent::Worker(_)
-            | BenchmarkEvent::VisitEnded { .. } => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

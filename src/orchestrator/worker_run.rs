@@ -3,7 +3,7 @@
 //! What it reports is collected, whatever it does is survived: silence, nonsense, a crash or the
 //! user's request to stop all end the worker's run, never the program.
 
-use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
@@ -47,17 +47,6 @@ pub enum Ending {
     Interrupted,
 }
 
-/// Why nothing more comes of a worker, whatever it did: the other visits would go the same way.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerRunError {
-    /// A listener could not keep what it was told.
-    #[error(transparent)]
-    Listener(#[from] ListenerError),
-    /// The host does not answer any more; why, in a sentence.
-    #[error("{0}")]
-    HostLost(String),
-}
-
 /// Limits of one worker's run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -70,13 +59,13 @@ pub struct Limits {
 /// Starts a worker for a job, watches it, and listens until it ends.
 ///
 /// # Errors
-/// [`WorkerRunError`]. That the worker fails is no error.
+/// Nothing more comes of a worker, whatever it did: other visits would go the same way. That the worker fails is no error.
 pub async fn run_worker<H: Host>(
     host: &mut H,
     job: &Job,
     limits: Limits,
     listener: &mut dyn Listener,
-) -> Result<WorkerRun, WorkerRunError> {
+) -> Result<WorkerRun, SequenceError> {
     let started = host.now();
     let mut run = WorkerRun::new(started);
     let mut phase = Phase::Start;
@@ -84,7 +73,7 @@ pub async fn run_worker<H: Host>(
         Ok(worker) => worker,
         Err(_) if host.is_interrupted() => return Ok(run),
         Err(error @ HostError::Lost { .. }) => {
-            return Err(WorkerRunError::HostLost(causes::in_words(&error)));
+            return Err(SequenceError::HostLost(causes::in_words(&error)));
         }
         Err(error) => {
             run.ending = Ending::Failed(Failure { phase, reason: causes::in_words(&error) });
@@ -118,7 +107,7 @@ pub async fn run_worker<H: Host>(
                 break Last::Reason(reason::of_nonsense(&line));
             }
             WorkerMessage::Mismatch(reason) => break Last::Reason(reason::of_message(&reason)),
-            WorkerMessage::Lost(reason) => return Err(WorkerRunError::HostLost(reason)),
+            WorkerMessage::Lost(reason) => return Err(SequenceError::HostLost(reason)),
             WorkerMessage::Interrupted => {
                 worker.kill().await;
                 break Last::Interrupted;
@@ -210,7 +199,6 @@ impl WorkerRun {
     }
 
     /// Whether anything was measured.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.visit.loads.is_empty() && self.measured.is_empty()
     }

@@ -4,6 +4,7 @@
 
 use super::chart::{Axis, Chart, Point, Rank};
 use super::text::{NO_BREAK_SPACE, list, shorten, width, wrap};
+use strum::VariantArray as _;
 use unicode_width::UnicodeWidthChar;
 
 /// Rows of the plotting area, for few points and for many.
@@ -58,9 +59,8 @@ fn label(point: &Point) -> String {
 
 fn legend(points: &[Point], unplaced: &[String]) -> String {
     let occurs = |rank: &Rank| points.iter().any(|point| point.rank == *rank);
-    let told =
-        |rank: Rank| format!("{} {}", symbol(rank), rank.name()).replace(' ', NO_BREAK_SPACE);
-    let mut parts: Vec<String> = Rank::ALL.into_iter().filter(occurs).map(told).collect();
+    let told = |rank: Rank| format!("{} {rank}", symbol(rank)).replace(' ', NO_BREAK_SPACE);
+    let mut parts: Vec<String> = Rank::VARIANTS.iter().copied().filter(occurs).map(told).collect();
     if !unplaced.is_empty() {
         parts.push(format!("no room to name {}", list(unplaced)));
     }

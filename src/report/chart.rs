@@ -39,26 +39,19 @@ pub(crate) struct Point {
 }
 
 /// How a variant stands among the others of its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray, strum::Display,
+)]
 pub(crate) enum Rank {
+    #[strum(serialize = "best trade-off")]
     Chosen,
+    #[strum(serialize = "on the Pareto front")]
     OnFront,
+    #[strum(serialize = "beaten by another")]
     Beaten,
     /// Not judged, because not all of it was measured.
+    #[strum(serialize = "not measured in full")]
     Incomplete,
-}
-
-impl Rank {
-    pub(crate) const ALL: [Self; 4] = [Self::Chosen, Self::OnFront, Self::Beaten, Self::Incomplete];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Chosen => "best trade-off",
-            Self::OnFront => "on the Pareto front",
-            Self::Beaten => "beaten by another",
-            Self::Incomplete => "not measured in full",
-        }
-    }
 }
 
 /// A logarithmic range of values: what matters about sizes as about divergences is how many times one is the

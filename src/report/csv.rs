@@ -4,24 +4,10 @@
 //! what was not measured is empty.
 
 use super::text::sanitize;
-use super::{RenderOptions, Renderer, ReportError};
 use crate::results::metric::Metric;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use std::collections::BTreeSet;
-
-pub(super) struct Csv;
-
-impl Renderer for Csv {
-    fn render(
-        &self,
-        run: &RunRecord,
-        summary: &Summary,
-        _: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        write(run, summary).map_err(ReportError::of(run, "CSV"))
-    }
-}
 
 /// What a line is about.
 struct Line<'a> {
@@ -66,7 +52,7 @@ fn text<T: ToString>(value: Option<T>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn write(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, ::csv::Error> {
+pub(super) fn render(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, ::csv::Error> {
     let metrics = Metric::all_with(&summary.metrics);
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let mut titles: Vec<String> = ABOUT.map(|(title, _)| title.to_owned()).to_vec();

@@ -4,7 +4,8 @@ use super::notes::name;
 use super::table::{Align, Column, Group, Table};
 use super::terminal::{Look, text};
 use super::text::sanitize;
-use super::{RenderOptions, Renderer, ReportError};
+use super::{RenderOptions, Renderer};
+use crate::causes::Problem;
 use crate::results::domain::DomainFigure;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
@@ -21,7 +22,7 @@ impl Renderer for Domains {
         _: &RunRecord,
         summary: &Summary,
         options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
+    ) -> Result<Vec<u8>, Problem> {
         let compared = || summary.rows.iter().filter(|row| klds(row).next().is_some());
         let mut names: Vec<&str> = Vec::new();
         for (name, _) in compared().flat_map(klds) {
@@ -47,7 +48,7 @@ impl Renderer for Domains {
         }));
         let groups = vec![Group { heading: String::new(), rows: (0..names.len()).collect() }];
         let look = Look { color: options.color, ..Look::default() };
-        Ok(text(&Table { columns, groups }, &look, "").into_bytes())
+        Ok(text(&Table { columns, groups }, &look).into_bytes())
     }
 }
 

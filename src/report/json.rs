@@ -1,7 +1,6 @@
 //! JSON: the whole record of a run with its summary, versioned, described in docs/schema/run.json.
 
 use super::findings::findings;
-use super::{RenderOptions, Renderer, ReportError};
 use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::choice::Beaten;
@@ -19,26 +18,12 @@ use std::collections::BTreeMap;
 /// Raised when a field changes its meaning or goes; new fields may come at any time.
 pub(super) const VERSION: u32 = 3;
 
-pub(super) struct Json;
-
-impl Renderer for Json {
-    fn render(
-        &self,
-        run: &RunRecord,
-        summary: &Summary,
-        _: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        let document = Document {
-            format: "quantbench.run",
-            version: VERSION,
-            run,
-            summary: shown(run, summary),
-        };
-        let mut json =
-            serde_json::to_vec_pretty(&document).map_err(ReportError::of(run, "JSON"))?;
-        json.push(b'\n');
-        Ok(json)
-    }
+pub(super) fn render(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, serde_json::Error> {
+    let document =
+        Document { format: "quantbench.run", version: VERSION, run, summary: shown(run, summary) };
+    let mut json = serde_json::to_vec_pretty(&document)?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 /// Adds one line of JSON.

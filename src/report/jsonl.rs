@@ -1,13 +1,10 @@
 //! JSONL: the record and the summary of each trial on a line of its own.
 
 use super::json::{ShownRow, VERSION, push_line, shown_row};
-use super::{RenderOptions, Renderer, ReportError};
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use serde::Serialize;
 use time::OffsetDateTime;
-
-pub(super) struct Jsonl;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -22,27 +19,20 @@ struct Line<'a> {
     summary: ShownRow<'a>,
 }
 
-impl Renderer for Jsonl {
-    fn render(
-        &self,
-        run: &RunRecord,
-        summary: &Summary,
-        _: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        let mut lines = Vec::new();
-        for (position, trial) in run.trials.iter().enumerate() {
-            let line = Line {
-                format: "quantbench.trial",
-                version: VERSION,
-                run: &run.id,
-                name: &run.name,
-                started: run.started,
-                environment: run.environment_of(trial),
-                trial,
-                summary: shown_row(run, summary, position),
-            };
-            push_line(&mut lines, &line).map_err(ReportError::of(run, "JSON"))?;
-        }
-        Ok(lines)
+pub(super) fn render(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, serde_json::Error> {
+    let mut lines = Vec::new();
+    for (position, trial) in run.trials.iter().enumerate() {
+        let line = Line {
+            format: "quantbench.trial",
+            version: VERSION,
+            run: &run.id,
+            name: &run.name,
+            started: run.started,
+            environment: run.environment_of(trial),
+            trial,
+            summary: shown_row(run, summary, position),
+        };
+        push_line(&mut lines, &line)?;
     }
+    Ok(lines)
 }

@@ -2,6 +2,7 @@
 //! figures beyond the context that it was trained with.
 
 use super::text::{list, sanitize};
+use crate::results::each_once;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::units::significant;
 use crate::workload::measured::LeftOut;
@@ -9,15 +10,9 @@ use std::collections::BTreeMap;
 
 /// All notes, each a paragraph.
 pub(super) fn notes(run: &RunRecord) -> Vec<String> {
-    let mut notes: Vec<String> = processors(run).into_iter().collect();
     let of_trial = |trial| left_out(trial).into_iter().chain(beyond_context(trial));
-    for note in run.trials.iter().flat_map(of_trial) {
-        // Variants of a model have the same to say.
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
-    }
-    notes
+    // Variants of a model have the same to say.
+    each_once(processors(run).into_iter().chain(run.trials.iter().flat_map(of_trial)))
 }
 
 /// Fewer processors, or less of their time, than the machine has.
@@ -71,17 +66,11 @@ fn left_out(trial: &TrialRecord) -> Vec<String> {
 fn beyond_context(trial: &TrialRecord) -> Option<String> {
     let facts = trial.facts.as_ref().filter(|facts| facts.context_length > 0)?;
     let beyond = |tokens: u32| tokens > facts.context_length;
-    let mut figures: Vec<String> = Vec::new();
-    for record in trial.visits.iter().flat_map(|visit| &visit.speed) {
-        let name = record.test.to_string();
-        if beyond(record.test.positions()) && !figures.contains(&name) {
-            figures.push(name);
-        }
-    }
+    let records = trial.visits.iter().flat_map(|visit| &visit.speed);
+    let records = records.filter(|record| beyond(record.test.positions()));
+    let mut figures = each_once(records.map(|record| record.test.to_string()));
     let quality = trial.quality.as_ref().filter(|quality| beyond(quality.context));
-    if let Some(quality) = quality {
-        figures.push(format!("PPL and KLD over chunks of {}", quality.context));
-    }
+    figures.extend(quality.map(|it| format!("PPL and KLD over chunks of {}", it.context)));
     (!figures.is_empty()).then(|| {
         format!(
             "{} was trained with a context of {} tokens: figures beyond it ({}) say little of its use.",

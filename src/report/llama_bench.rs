@@ -5,12 +5,14 @@
 //! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
 
 use super::json::push_line;
-use super::{RenderOptions, Renderer, ReportError, terminal};
+use super::{RenderOptions, Renderer, terminal, unwritable};
+use crate::causes::Problem;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::SpeedTest;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use crate::statistics::sample::Sample;
+use crate::units::to_f64;
 use crate::workload::measured::ModelFacts;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -41,19 +43,19 @@ impl Renderer for BenchFormat {
         run: &RunRecord,
         summary: &Summary,
         options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
+    ) -> Result<Vec<u8>, Problem> {
         let rows = || run.trials.iter().flat_map(|trial| rows(run.environment_of(trial), trial));
         match self {
-            Self::Table => terminal::Terminal.render(run, summary, options),
+            Self::Table => Ok(terminal::render(run, summary, options).into_bytes()),
             Self::Md => Ok(markdown(&rows().collect::<Vec<_>>(), run).into_bytes()),
-            Self::Csv => csv(&rows().collect::<Vec<_>>(), run).map_err(ReportError::of(run, "CSV")),
+            Self::Csv => csv(&rows().collect::<Vec<_>>(), run).map_err(unwritable(run, "CSV")),
             Self::Json => serde_json::to_vec_pretty(&rows().collect::<Vec<_>>())
                 .map(|json| [json.as_slice(), b"\n"].concat())
-                .map_err(ReportError::of(run, "JSON")),
+                .map_err(unwritable(run, "JSON")),
             Self::Jsonl => {
                 let mut lines = Vec::new();
                 for row in rows() {
-                    push_line(&mut lines, &row).map_err(ReportError::of(run, "JSON"))?;
+                    push_line(&mut lines, &row).map_err(unwritable(run, "JSON"))?;
                 }
                 Ok(lines)
             }
@@ -106,9 +108,8 @@ impl<'a> Row<'a> {
         Row { environment, trial, facts, test, started, nanoseconds: Vec::new() }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds below 2^53 for 100 days")]
     fn times(&self) -> Vec<f64> {
-        self.nanoseconds.iter().map(|&nanoseconds| nanoseconds as f64).collect()
+        self.nanoseconds.iter().map(|&nanoseconds| to_f64(nanoseconds)).collect()
     }
 
     /// Tokens per second, by repetition.
@@ -274,17 +275,15 @@ fn markdown(rows: &[Row<'_>], run: &RunRecord) -> String {
     table + &build.unwrap_or_default()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 fn size(bytes: u64) -> String {
-    match bytes as f64 / 1_048_576.0 {
+    match to_f64(bytes) / 1_048_576.0 {
         mebibytes if mebibytes < 1024.0 => format!("{mebibytes:.2} MiB"),
         mebibytes => format!("{:.2} GiB", mebibytes / 1024.0),
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 fn parameters(count: u64) -> String {
-    match count as f64 {
+    match to_f64(count) {
         count if count < 1e9 => format!("{:.2} M", count / 1e6),
         count => format!("{:.2} B", count / 1e9),
     }

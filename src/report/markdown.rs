@@ -9,7 +9,7 @@ use super::notes::{caveats, failures, unstable};
 use super::table::{Align, Cell, Column, Group, Mark, Shows, Table};
 use super::terminal::suffix;
 use super::text::{sanitize, shorten};
-use super::{RenderOptions, Renderer, ReportError, canvas, chart};
+use super::{canvas, chart};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::units::count;
@@ -20,50 +20,40 @@ const CHART_COLUMNS: usize = 90;
 /// Names are not cut, within reason.
 const NAME_COLUMNS: usize = 60;
 
-pub(super) struct Markdown;
-
-impl Renderer for Markdown {
-    fn render(
-        &self,
-        run: &RunRecord,
-        summary: &Summary,
-        _: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        let mut paragraphs = vec![format!("## {}", escape(&sanitize(&run.name)))];
-        paragraphs
-            .push(header(run).iter().map(|line| escape(line)).collect::<Vec<_>>().join("\\\n"));
-        let mut table = comparison(summary);
-        table.columns.retain(|column| column.importance >= ESSENTIAL);
-        for group in &table.groups {
-            paragraphs.push(format!("**{}**", escape(&group.heading)));
-            paragraphs.push(draw(&table.columns, group).join("\n"));
-        }
-        paragraphs.extend(legend(&table));
-        let notes: Vec<String> = failures(summary)
-            .into_iter()
-            .chain(caveats(run, summary))
-            .chain(super::domains::notes(summary))
-            .map(|note| format!("- {}", escape(&note)))
-            .collect();
-        if !notes.is_empty() {
-            paragraphs.push(notes.join("\n"));
-        }
-        paragraphs.extend(findings(run, summary).iter().map(|finding| escape(finding)));
-        for Next { sentence, commands } in next(run, summary) {
-            paragraphs.push(escape(&sentence));
-            // Sanitized paths hold no line ends, so nothing ends the block early.
-            paragraphs.push(format!("```sh\n{}\n```", commands.join("\n")));
-        }
-        for chart in chart::of(summary) {
-            if let Some(chart) = canvas::draw(&chart, CHART_COLUMNS) {
-                let lines: Vec<&str> = chart.iter().map(|line| line.trim_end()).collect();
-                // Nothing in a chart can end the block: names hold no line ends any more.
-                paragraphs.push(format!("```text\n{}\n```", lines.join("\n")));
-            }
-        }
-        paragraphs.push(environment(run));
-        Ok(format!("{}\n", paragraphs.join("\n\n")).into_bytes())
+pub(super) fn render(run: &RunRecord, summary: &Summary) -> String {
+    let mut paragraphs = vec![format!("## {}", escape(&sanitize(&run.name)))];
+    paragraphs.push(header(run).iter().map(|line| escape(line)).collect::<Vec<_>>().join("\\\n"));
+    let mut table = comparison(summary);
+    table.columns.retain(|column| column.importance >= ESSENTIAL);
+    for group in &table.groups {
+        paragraphs.push(format!("**{}**", escape(&group.heading)));
+        paragraphs.push(draw(&table.columns, group).join("\n"));
     }
+    paragraphs.extend(legend(&table));
+    let notes: Vec<String> = failures(summary)
+        .into_iter()
+        .chain(caveats(run, summary))
+        .chain(super::domains::notes(summary))
+        .map(|note| format!("- {}", escape(&note)))
+        .collect();
+    if !notes.is_empty() {
+        paragraphs.push(notes.join("\n"));
+    }
+    paragraphs.extend(findings(run, summary).iter().map(|finding| escape(finding)));
+    for Next { sentence, commands } in next(run, summary) {
+        paragraphs.push(escape(&sentence));
+        // Sanitized paths hold no line ends, so nothing ends the block early.
+        paragraphs.push(format!("```sh\n{}\n```", commands.join("\n")));
+    }
+    for chart in chart::of(summary) {
+        if let Some(chart) = canvas::draw(&chart, CHART_COLUMNS) {
+            let lines: Vec<&str> = chart.iter().map(|line| line.trim_end()).collect();
+            // Nothing in a chart can end the block: names hold no line ends any more.
+            paragraphs.push(format!("```text\n{}\n```", lines.join("\n")));
+        }
+    }
+    paragraphs.push(environment(run));
+    format!("{}\n", paragraphs.join("\n\n"))
 }
 
 /// The lines of a table with the rows of a group.

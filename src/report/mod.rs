@@ -36,6 +36,7 @@ pub use domains::Domains;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
 
+use crate::causes::Problem;
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 
@@ -63,16 +64,15 @@ impl Renderer for Format {
         run: &RunRecord,
         summary: &Summary,
         options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        let renderer: &dyn Renderer = match self {
-            Self::Table => &terminal::Terminal,
-            Self::Markdown => &markdown::Markdown,
-            Self::Csv => &csv::Csv,
-            Self::Json => &json::Json,
-            Self::Jsonl => &jsonl::Jsonl,
-            Self::LlamaBench => &BenchFormat::Jsonl,
-        };
-        renderer.render(run, summary, options)
+    ) -> Result<Vec<u8>, Problem> {
+        match self {
+            Self::Table => Ok(terminal::render(run, summary, options).into_bytes()),
+            Self::Markdown => Ok(markdown::render(run, summary).into_bytes()),
+            Self::Csv => csv::render(run, summary).map_err(unwritable(run, "CSV")),
+            Self::Json => json::render(run, summary).map_err(unwritable(run, "JSON")),
+            Self::Jsonl => jsonl::render(run, summary).map_err(unwritable(run, "JSON")),
+            Self::LlamaBench => BenchFormat::Jsonl.render(run, summary, options),
+        }
     }
 }
 
@@ -91,22 +91,13 @@ impl Default for RenderOptions {
     }
 }
 
-/// Why a report could not be made: a value of the record has no form in the format.
-#[derive(Debug, thiserror::Error)]
-#[error("run '{run}' could not be written as {format}")]
-pub struct ReportError {
-    run: String,
+/// A value of a run's record has no form in the format.
+fn unwritable<E: std::error::Error + Send + Sync + 'static>(
+    run: &RunRecord,
     format: &'static str,
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-impl ReportError {
-    /// What a writer of the format says of a run.
-    fn of<E: std::error::Error + Send + Sync + 'static>(
-        run: &RunRecord,
-        format: &'static str,
-    ) -> impl Fn(E) -> Self {
-        move |source| Self { run: run.id.clone(), format, source: Box::new(source) }
+) -> impl Fn(E) -> Problem {
+    move |source| {
+        Problem::because(format!("run '{}' could not be written as {format}", run.id), source)
     }
 }
 
@@ -121,7 +112,7 @@ pub trait Renderer {
         run: &RunRecord,
         summary: &Summary,
         options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError>;
+    ) -> Result<Vec<u8>, Problem>;
 }
 
 /// Shows a run in a format.
@@ -132,6 +123,6 @@ pub fn render(
     format: impl Renderer + Copy,
     run: &RunRecord,
     options: &RenderOptions,
-) -> Result<Vec<u8>, ReportError> {
+) -> Result<Vec<u8>, Problem> {
     format.render(run, &Summary::of(run), options)
 }

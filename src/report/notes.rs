@@ -5,6 +5,7 @@ use super::terminal::{LeftOut, name_columns};
 use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
 use crate::experiment::resolved::LeftOutModel;
+use crate::results::each_once;
 use crate::results::metric::{Metric, TIMED};
 use crate::results::record::{BENCH, Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
@@ -259,26 +260,17 @@ fn text_of(run: &RunRecord) -> String {
         let has_own = model.get("workloads").is_some_and(|it| !it.is_null());
         source(if has_own { model } else { experiment })
     });
-    let mut names: Vec<String> = Vec::new();
-    for name in own {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
+    let names = each_once(own);
     if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 
 /// Full names of those that were cut.
 fn shortened(summary: &Summary, options: &RenderOptions) -> Option<String> {
     let columns = name_columns(options);
-    let mut names: Vec<String> = Vec::new();
-    for row in &summary.rows {
+    let names = each_once(summary.rows.iter().filter_map(|row| {
         let whole = sanitize(&row.label);
         let short = shorten(&whole, columns);
-        let entry = format!("{short} is {whole}");
-        if short != whole && !names.contains(&entry) {
-            names.push(entry);
-        }
-    }
+        (short != whole).then(|| format!("{short} is {whole}"))
+    }));
     (!names.is_empty()).then(|| format!("Names: {}.", names.join("; ")))
 }

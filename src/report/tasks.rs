@@ -2,9 +2,10 @@
 
 use super::notes::name;
 use super::text::{list, sanitize};
+use crate::results::each_once;
 use crate::results::format_test::FormatTest;
 use crate::results::metric::{Metric, TaskColumn};
-use crate::results::record::RunRecord;
+use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::results::task_figure::PairedTest;
 use crate::units::{count, format_bytes, significant};
@@ -50,25 +51,23 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes
 }
 
+/// The tasks of all trials.
+fn tasks(run: &RunRecord) -> impl Iterator<Item = (&TrialRecord, &TaskRecord)> {
+    run.trials.iter().flat_map(|trial| trial.tasks.iter().map(move |task| (trial, task)))
+}
+
 /// Tasks that were answered within a thought, once per model.
 fn open_thoughts(run: &RunRecord) -> Vec<String> {
-    let mut notes: Vec<String> = Vec::new();
-    for trial in &run.trials {
-        for task in &trial.tasks {
-            let Some(open) = &task.open_thought else { continue };
-            let note = format!(
-                "{}: the chat template of {} ends with an open {open}, so what was scored are words of a thought \
-                 rather than answers; chat_template_kwargs = {{ enable_thinking = false }} closes it if the \
-                 template reads that.",
-                task.task,
-                sanitize(&trial.model),
-            );
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-    }
-    notes
+    each_once(tasks(run).filter_map(|(trial, task)| {
+        let open = task.open_thought.as_ref()?;
+        Some(format!(
+            "{}: the chat template of {} ends with an open {open}, so what was scored are words of a thought \
+             rather than answers; chat_template_kwargs = {{ enable_thinking = false }} closes it if the \
+             template reads that.",
+            task.task,
+            sanitize(&trial.model),
+        ))
+    }))
 }
 
 /// How the formats of a task compare, for the reference of each model: what a format is worth is not to be
@@ -118,12 +117,9 @@ fn format_of(column: &TaskColumn) -> String {
 
 /// The tasks of the reference of each model, as `task (model, label)`.
 fn of_references(run: &RunRecord) -> impl Iterator<Item = (String, &TaskRecord)> {
-    let references = run.trials.iter().filter(|trial| trial.is_reference);
-    references.flat_map(|trial| {
-        trial.tasks.iter().map(|task| {
-            let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
-            (format!("{} ({model}, {label})", task.task), task)
-        })
+    tasks(run).filter(|(trial, _)| trial.is_reference).map(|(trial, task)| {
+        let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
+        (format!("{} ({model}, {label})", task.task), task)
     })
 }
 
@@ -195,22 +191,15 @@ fn p(value: f64) -> String {
 
 /// Questions that do not fit the model's context.
 fn left_out(run: &RunRecord) -> Vec<String> {
-    let mut notes: Vec<String> = Vec::new();
-    for trial in &run.trials {
-        for task in trial.tasks.iter().filter(|task| !task.too_long.is_empty()) {
-            let context = trial.facts.as_ref().map_or(0, |facts| facts.context_length);
-            let out = task.too_long.len();
-            let all = out + task.questions as usize;
-            let note = format!(
-                "{}: {out} of {} left out: too long for {}'s context of {context} tokens.",
-                task.task,
-                count(all, "question"),
-                sanitize(&trial.model)
-            );
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-    }
-    notes
+    each_once(tasks(run).filter(|(_, task)| !task.too_long.is_empty()).map(|(trial, task)| {
+        let context = trial.facts.as_ref().map_or(0, |facts| facts.context_length);
+        let out = task.too_long.len();
+        let all = out + task.questions as usize;
+        format!(
+            "{}: {out} of {} left out: too long for {}'s context of {context} tokens.",
+            task.task,
+            count(all, "question"),
+            sanitize(&trial.model)
+        )
+    }))
 }

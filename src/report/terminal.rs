@@ -7,7 +7,7 @@ use super::next::{Next, next};
 use super::notes::notes;
 use super::table::{Align, Cell, Column, Content, Mark, Shows, Table};
 use super::text::{shorten, width, wrap};
-use super::{RenderOptions, Renderer, ReportError, canvas, chart};
+use super::{RenderOptions, canvas, chart};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use comfy_table::{
@@ -24,63 +24,50 @@ const UNDERLINED: TableStyle =
 /// Lines of prose longer than this are hard to read.
 const WIDEST_PROSE: usize = 100;
 
-pub(super) struct Terminal;
-
-impl Renderer for Terminal {
-    fn render(
-        &self,
-        run: &RunRecord,
-        summary: &Summary,
-        options: &RenderOptions,
-    ) -> Result<Vec<u8>, ReportError> {
-        let mut lines: Vec<String> = Vec::new();
-        for line in header(run) {
-            lines.extend(wrap(&line, options.columns, "  "));
-        }
-        let look = Look {
-            color: options.color,
-            name_columns: Some(name_columns(options)),
-            ..Look::default()
-        };
-        let (table, left_out) = fit(comparison(summary), &look, options.columns);
-        if !summary.rows.is_empty() {
-            // Model and settings, if all trials have the same; else they head their groups.
-            if let [only] = table.groups.as_slice() {
-                lines.push(only.heading.clone());
-            }
-            lines.push(String::new());
-            lines.extend(draw(&table, &look));
-        }
-        let prose = options.columns.min(WIDEST_PROSE);
-        let notes = notes(run, summary, &table, &left_out, options);
-        if !notes.is_empty() {
-            lines.push(String::new());
-        }
-        for note in notes {
-            lines.extend(wrap(&note, prose, "    "));
-        }
-        let findings = findings(run, summary);
-        if !findings.is_empty() {
-            lines.push(String::new());
-        }
-        for sentence in findings {
-            lines.extend(wrap(&sentence, prose, ""));
-        }
-        for Next { sentence, commands } in next(run, summary) {
-            lines.extend(wrap(&sentence, prose, ""));
-            // Whole, so that it can be copied.
-            lines.extend(commands.iter().map(|command| format!("$ {command}")));
-        }
-        for chart in chart::of(summary) {
-            if let Some(chart) = canvas::draw(&chart, options.columns) {
-                lines.push(String::new());
-                lines.extend(chart);
-            }
-        }
-        let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-        let text = format!("{}\n", lines.join("\n").trim_end());
-        Ok(text.into_bytes())
+pub(super) fn render(run: &RunRecord, summary: &Summary, options: &RenderOptions) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in header(run) {
+        lines.extend(wrap(&line, options.columns, "  "));
     }
+    let look =
+        Look { color: options.color, name_columns: Some(name_columns(options)), ..Look::default() };
+    let (table, left_out) = fit(comparison(summary), &look, options.columns);
+    if !summary.rows.is_empty() {
+        // Model and settings, if all trials have the same; else they head their groups.
+        if let [only] = table.groups.as_slice() {
+            lines.push(only.heading.clone());
+        }
+        lines.push(String::new());
+        lines.extend(draw(&table, &look));
+    }
+    let prose = options.columns.min(WIDEST_PROSE);
+    let notes = notes(run, summary, &table, &left_out, options);
+    if !notes.is_empty() {
+        lines.push(String::new());
+    }
+    for note in notes {
+        lines.extend(wrap(&note, prose, "    "));
+    }
+    let findings = findings(run, summary);
+    if !findings.is_empty() {
+        lines.push(String::new());
+    }
+    for sentence in findings {
+        lines.extend(wrap(&sentence, prose, ""));
+    }
+    for Next { sentence, commands } in next(run, summary) {
+        lines.extend(wrap(&sentence, prose, ""));
+        // Whole, so that it can be copied.
+        lines.extend(commands.iter().map(|command| format!("$ {command}")));
+    }
+    for chart in chart::of(summary) {
+        if let Some(chart) = canvas::draw(&chart, options.columns) {
+            lines.push(String::new());
+            lines.extend(chart);
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    format!("{}\n", lines.join("\n").trim_end())
 }
 
 /// How wide names may be.

@@ -5,7 +5,6 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// One line of plain text: control characters, among them the escape that begins a terminal's
 /// commands, and characters that turn the direction of writing become `�`; line ends and tabs
 /// become spaces. Names of files and messages of native code are not to be trusted with a terminal.
-#[must_use]
 pub fn sanitize(text: &str) -> String {
     let directions = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
     let clean = text.chars().map(|character| match character {
@@ -73,7 +72,6 @@ pub(super) fn wrap(paragraph: &str, columns: usize, indent: &str) -> Vec<String>
 }
 
 /// A word as a shell reads it back.
-#[must_use]
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

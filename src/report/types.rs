@@ -2,20 +2,16 @@
 
 use super::text::{list, sanitize};
 use crate::model::stored_types::StoredTypes;
+use crate::results::each_once;
 use crate::results::record::{RunRecord, TrialRecord};
 
 /// Notes about the types of tensors: of each variant that holds others than its name says, then of those
 /// that do not differ.
 pub(super) fn notes(run: &RunRecord) -> Vec<String> {
-    let mut notes: Vec<String> = Vec::new();
-    for (trial, types) in typed(run) {
-        if let Some(told) = types.told(trial.quantization.file_type()) {
-            let note = format!("{}: {told}.", name(run, trial));
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-    }
+    let mut notes = each_once(typed(run).filter_map(|(trial, types)| {
+        let told = types.told(trial.quantization.file_type())?;
+        Some(format!("{}: {told}.", name(run, trial)))
+    }));
     notes.extend(same(run).into_iter().map(|labels| {
         format!(
             "{} are one file under {} names: all their tensors have the same types.",

@@ -192,7 +192,6 @@ pub(super) fn is_advised_for_size(
 /// it is where memory bandwidth limits generation. Among those that noise does not separate even
 /// then, the smallest file is chosen; a last tie goes to the first in the experiment. Where
 /// something was measured only once, its noise is not known and the value is taken as it is.
-#[must_use]
 pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
     let complete: Vec<&Candidate> = candidates
         .iter()

@@ -21,20 +21,19 @@ pub(super) fn compare_with_baselines(rows: &mut [Row]) {
         let baseline = same_settings.or_else(|| references.first().copied());
         let Some(baseline) = baseline.filter(|&baseline| baseline != own) else { continue };
         let increase = perplexity_increase(subject, &rows[baseline]);
-        let ratios = subject.figures.iter().filter_map(|(&metric, figure)| {
-            let others = rows[baseline].figures.get(&metric)?;
-            figure.ratio(others).map(|ratio| (metric, ratio))
+        let pairs = subject.figures.iter().filter_map(|(&metric, figure)| {
+            Some((metric, figure, rows[baseline].figures.get(&metric)?))
         });
-        let ratios = ratios.collect();
-        let tests = subject.figures.iter().filter_map(|(&metric, figure)| {
-            let others = rows[baseline].figures.get(&metric)?;
-            match (&figure.evidence, &others.evidence) {
+        let ratio =
+            |(metric, own, others): (Metric, &Figure, &Figure)| Some((metric, own.ratio(others)?));
+        let ratios = pairs.clone().filter_map(ratio).collect();
+        let tests =
+            pairs.filter_map(|(metric, own, others)| match (&own.evidence, &others.evidence) {
                 (Evidence::Questions(own), Evidence::Questions(others)) => {
-                    own.against(others).map(|test| (metric, test))
+                    Some((metric, own.against(others)?))
                 }
                 _ => None,
-            }
-        });
+            });
         let tests = tests.collect();
         let row = &mut rows[own];
         row.baseline = Some(baseline);

@@ -3,7 +3,7 @@
 use super::figure::{Evidence, Figure};
 use super::metric::{Metric, TaskColumn};
 use super::record::{TrialRecord, VisitRecord};
-use super::task_figure;
+use super::{each_once, task_figure};
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::usage::Usage;
 use crate::model::architecture::ArchitectureClass;
@@ -11,6 +11,7 @@ use crate::statistics::bootstrap;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::interval::{from_standard_error, mean_estimate, median_estimate};
 use crate::statistics::sample::Sample;
+use crate::units::to_f64;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
 };
@@ -27,7 +28,7 @@ pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
         }
     };
     if let Some(artifact) = &trial.artifact {
-        add(Metric::FileBytes, Some(Figure::exact(bytes(artifact.file_bytes))));
+        add(Metric::FileBytes, Some(Figure::exact(to_f64(artifact.file_bytes))));
         add(Metric::QuantizeSeconds, artifact.quantize_seconds.and_then(single));
     }
     if let Some(facts) = trial.facts.as_ref().filter(|facts| facts.parameters > 0) {
@@ -80,13 +81,8 @@ fn class_of(trial: &TrialRecord) -> ArchitectureClass {
 
 /// The throughput tests of a trial, in the order in which they were measured first.
 pub(super) fn speed_tests(trial: &TrialRecord) -> Vec<SpeedTest> {
-    let mut tests = Vec::new();
-    for record in trial.visits.iter().flat_map(|visit| &visit.speed) {
-        if !tests.contains(&record.test) {
-            tests.push(record.test);
-        }
-    }
-    tests
+    let records = trial.visits.iter().flat_map(|visit| &visit.speed);
+    each_once(records.map(|record| record.test))
 }
 
 /// The test that stands for generation: the first that only generates, else the first that
@@ -162,7 +158,7 @@ fn add_memory(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>))
         for visit in &visits {
             if let Some(value) = value(visit).filter(|&value| value > 0) {
                 let peak = peaks.entry(visit.round).or_insert(0.0);
-                *peak = peak.max(bytes(value));
+                *peak = peak.max(to_f64(value));
             }
         }
         let sample = Sample::new(peaks.values().copied())?;
@@ -173,7 +169,7 @@ fn add_memory(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>))
     add(Metric::DeviceBytes, peak(device_bytes));
     let total = |part: fn(&BufferMemory) -> u64| {
         let sums = visits.iter().map(|visit| visit.memory.iter().map(part).sum::<u64>());
-        sums.max().filter(|&sum| sum > 0).map(|sum| Figure::exact(bytes(sum)))
+        sums.max().filter(|&sum| sum > 0).map(|sum| Figure::exact(to_f64(sum)))
     };
     add(Metric::WeightsBytes, total(|buffer| buffer.weights_bytes));
     add(Metric::KvBytes, total(|buffer| buffer.kv_bytes));
@@ -241,7 +237,7 @@ fn add_usage(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) 
                 .flat_map(|record| record.samples.iter().copied())
                 .collect();
             let tokens: f64 = samples.iter().map(|sample| f64::from(sample.tokens)).sum();
-            let seconds: f64 = samples.iter().map(|sample| bytes(sample.nanoseconds) / 1e9).sum();
+            let seconds: f64 = samples.iter().map(|sample| to_f64(sample.nanoseconds) / 1e9).sum();
             Some(usage.energy_joules()? / usage.seconds * seconds / tokens)
         }),
     );
@@ -376,10 +372,4 @@ fn chunked(value: MeanWithError, chunks: &[f64], tokens: usize, scale: Scale) ->
     let shift = value.mean - estimate.value;
     let estimate = estimate.map(|shown| shown + shift).within(low, high);
     Some(Figure { estimate, evidence: Evidence::Chunks { values: chunks.to_vec(), exponential } })
-}
-
-/// Sizes and times are below 2^53, where an f64 is exact.
-#[expect(clippy::cast_precision_loss, reason = "sizes and nanoseconds are below 2^53")]
-fn bytes(count: u64) -> f64 {
-    count as f64
 }

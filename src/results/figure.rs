@@ -56,7 +56,6 @@ pub enum Relation {
 
 impl Figure {
     /// A figure without noise.
-    #[must_use]
     pub fn exact(value: f64) -> Self {
         Self { estimate: Estimate::exact(value), evidence: Evidence::Exact }
     }
@@ -84,7 +83,6 @@ impl Figure {
     }
 
     /// Whether this figure is lower or higher than `other`, beyond the noise.
-    #[must_use]
     pub fn relation(&self, other: &Self) -> Relation {
         let by_ratio = || self.ratio(other)?.interval.map(|interval| around(interval, 1.0));
         let by_difference =
@@ -99,7 +97,6 @@ impl Figure {
 
     /// How many times `other` this figure is, with the interval of the paired comparison. `None` if
     /// they have nothing in common to be paired by.
-    #[must_use]
     pub fn ratio(&self, other: &Self) -> Option<Estimate> {
         match (&self.evidence, &other.evidence) {
             (Evidence::Exact, Evidence::Exact) if other.estimate.value > 0.0 => {
@@ -129,7 +126,6 @@ impl Figure {
     /// By how much this figure exceeds `other`: paired by chunk for what is measured over a text
     /// (in logarithms for perplexity), else with the two intervals combined as of independent
     /// measurements.
-    #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Estimate> {
         if let (
             Evidence::Chunks { values, exponential },

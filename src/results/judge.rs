@@ -1,8 +1,8 @@
 //! Judgement over the trials of a model: front, best trade-off, next steps, best of each column.
 
 use super::choice::{
-    Candidate, Choice, Front, best_trade_off, is_advised_for_loss, is_advised_for_size,
-    pareto_front, size_relation,
+    Candidate, Choice, best_trade_off, is_advised_for_loss, is_advised_for_size, pareto_front,
+    size_relation,
 };
 use super::figure::{Figure, Relation};
 use super::metric::{Better, Metric};
@@ -15,17 +15,7 @@ pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
     for (position, row) in rows.iter().enumerate() {
         let found = models.iter().position(|model| model.name == row.model);
         let model = found.unwrap_or_else(|| {
-            models.push(ModelSummary {
-                name: row.model.clone(),
-                groups: Vec::new(),
-                facts: None,
-                reference: None,
-                front: Front::default(),
-                choice: None,
-                closer: None,
-                smaller: None,
-                speed: None,
-            });
+            models.push(ModelSummary { name: row.model.clone(), ..ModelSummary::default() });
             models.len() - 1
         });
         let model = &mut models[model];

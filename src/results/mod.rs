@@ -6,7 +6,6 @@
 //! `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
-mod applicable;
 pub mod choice;
 mod compare;
 pub mod domain;
@@ -25,3 +24,14 @@ mod tests;
 pub mod verdict;
 
 pub use crate::experiment::metric;
+
+/// Everything once, in the order in which it comes first.
+pub(crate) fn each_once<T: PartialEq>(all: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for item in all {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    once
+}

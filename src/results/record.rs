@@ -69,21 +69,18 @@ pub struct StoredExperiment {
 
 impl RunRecord {
     /// What a trial was measured on; a host that is not known is one without a figure.
-    #[must_use]
     pub fn environment_of(&self, trial: &TrialRecord) -> &Environment {
         let host = self.hosts.iter().find(|host| host.id == trial.host);
         host.map_or_else(|| self.environment(), |host| &host.environment)
     }
 
     /// What the run began on.
-    #[must_use]
     pub fn environment(&self) -> &Environment {
         static UNKNOWN: LazyLock<Environment> = LazyLock::new(Environment::default);
         self.hosts.first().map_or(&*UNKNOWN, |host| &host.environment)
     }
 
     /// The version of the engine of a trial; of a run that was stored before trials had it, the run's.
-    #[must_use]
     pub fn engine_version<'a>(&'a self, trial: &'a TrialRecord) -> &'a str {
         if !trial.engine.version.is_empty() {
             return &trial.engine.version;
@@ -94,7 +91,6 @@ impl RunRecord {
     }
 
     /// What is read from the experiment; what is not there, or is not such, is left out.
-    #[must_use]
     pub fn stored_experiment(&self) -> StoredExperiment {
         StoredExperiment::deserialize(&self.experiment).unwrap_or_default()
     }
@@ -127,7 +123,6 @@ pub struct HostRecord {
 
 impl HostRecord {
     /// A host that is what `environment` says.
-    #[must_use]
     pub fn new(name: &str, environment: Environment) -> Self {
         // Plain data with string keys always serializes.
         let text = serde_json::to_vec(&environment).unwrap_or_default();
@@ -170,7 +165,6 @@ pub struct Environment {
 
 impl Environment {
     /// The engines with their versions, in words.
-    #[must_use]
     pub fn engines_in_words(&self) -> String {
         let engines: Vec<String> = self.engines.iter().map(ToString::to_string).collect();
         engines.join(", ")
@@ -241,7 +235,6 @@ pub struct TrialRecord {
 
 impl TrialRecord {
     /// One of which nothing is measured yet.
-    #[must_use]
     pub fn new(model: String, quantization: Quantization, settings: Settings) -> Self {
         Self {
             key: String::new(),
@@ -266,7 +259,6 @@ impl TrialRecord {
     }
 
     /// Whether what quality means for its class of architecture was measured.
-    #[must_use]
     pub fn has_quality(&self) -> bool {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
@@ -352,7 +344,6 @@ pub struct VisitRecord {
 
 impl VisitRecord {
     /// A visit that begins.
-    #[must_use]
     pub fn new(started: OffsetDateTime) -> Self {
         Self {
             round: 0,

@@ -1,22 +1,23 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
-use super::applicable::applies_to;
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
 use super::domain::{self, DomainFigure};
-use super::extract;
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
-use super::metric::Metric;
+use super::metric::{Metric, Models};
 use super::record::{Failure, RunRecord, TrialRecord};
 use super::task_figure::PairedTest;
 use super::verdict::Verdict;
+use super::{each_once, extract};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
+use crate::model::architecture::ArchitectureClass;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
 use crate::worker::protocol::Phase;
+use crate::workload::applicability;
 use crate::workload::measured::ModelFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +45,7 @@ pub struct Summary {
 }
 
 /// One trial's figures and what they come to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     /// Identifies the trial within the experiment.
     pub key: String,
@@ -79,7 +80,7 @@ pub struct Row {
 }
 
 /// One model: its trials and what to take.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelSummary {
     /// Its name.
     pub name: String,
@@ -115,23 +116,12 @@ pub struct Group {
 
 impl Summary {
     /// Summarizes a run, finished or not.
-    #[must_use]
     pub fn of(run: &RunRecord) -> Self {
-        let mut tests = Vec::new();
-        for test in run.trials.iter().flat_map(extract::speed_tests) {
-            if !tests.contains(&test) {
-                tests.push(test);
-            }
-        }
+        let tests = each_once(run.trials.iter().flat_map(extract::speed_tests));
         let generation = extract::generation_test(&tests);
         let mut rows: Vec<Row> = run.trials.iter().map(row).collect();
         compare_with_baselines(&mut rows);
-        let mut columns = Vec::new();
-        for column in run.trials.iter().flat_map(extract::task_columns) {
-            if !columns.contains(&column) {
-                columns.push(column);
-            }
-        }
+        let columns = each_once(run.trials.iter().flat_map(extract::task_columns));
         let known = Metric::all(&tests, &columns);
         for row in &mut rows {
             if row.failure.is_none() {
@@ -166,26 +156,22 @@ impl Summary {
     }
 
     /// Whether a row is the best trade-off of its model.
-    #[must_use]
     pub fn is_chosen(&self, row: usize) -> bool {
         self.models.iter().any(|model| model.choice.as_ref().is_some_and(|it| it.row == row))
     }
 
     /// Whether a row is on the Pareto front of its model.
-    #[must_use]
     pub fn is_on_front(&self, row: usize) -> bool {
         self.models.iter().any(|model| model.front.members.contains(&row))
     }
 
     /// Whether requirements were stated and no trial meets them all: exit code 1.
-    #[must_use]
     pub fn requirements_unmet(&self) -> bool {
         let mut verdicts = self.rows.iter().filter_map(|row| row.verdict.as_ref()).peekable();
         verdicts.peek().is_some() && verdicts.all(|verdict| !verdict.is_met())
     }
 
     /// Whether any trial failed, or a workload of one: exit code 3.
-    #[must_use]
     pub fn any_failed(&self) -> bool {
         self.rows.iter().any(|row| row.failure.is_some() || !row.failed_workloads.is_empty())
     }
@@ -193,14 +179,12 @@ impl Summary {
 
 impl Row {
     /// The value of a figure.
-    #[must_use]
     pub fn value(&self, metric: Metric) -> Option<f64> {
         self.figures.get(&metric).map(|figure| figure.estimate.value)
     }
 
     /// Whether a figure has no meaning for the class of architecture of the row's model, or is of a
     /// task that the model was not given.
-    #[must_use]
     pub fn is_inapplicable(&self, metric: Metric) -> bool {
         let not_given = match metric {
             Metric::Task(column) => {
@@ -216,7 +200,6 @@ impl Row {
     }
 
     /// Whether the figure's interval is wider than a stable figure's.
-    #[must_use]
     pub fn is_unstable(&self, metric: Metric) -> bool {
         let width =
             self.figures.get(&metric).and_then(|figure| figure.estimate.relative_half_width());
@@ -231,16 +214,26 @@ fn row(trial: &TrialRecord) -> Row {
         label: trial.label.clone(),
         settings: trial.settings.clone(),
         is_reference: trial.is_reference,
-        baseline: None,
         facts: trial.facts.clone(),
         figures: extract::figures(trial),
         domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
-        ratios: BTreeMap::new(),
-        tests: BTreeMap::new(),
-        best: BTreeSet::new(),
-        verdict: None,
         failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
+        ..Row::default()
+    }
+}
+
+/// Whether the figure has a meaning for a model. What was used while generating has none for a
+/// model that does not generate, nor has a KV cache for one that keeps nothing.
+fn applies_to(metric: Metric, facts: &ModelFacts) -> bool {
+    if let Metric::Speed(test) = metric {
+        return applicability::speed(test, facts).is_none();
+    }
+    match metric.descriptor().models {
+        Models::All => true,
+        Models::Generating => facts.class.generates(),
+        Models::DecoderOnly => facts.class == ArchitectureClass::DecoderOnly,
+        Models::EncoderOnly => facts.class == ArchitectureClass::EncoderOnly,
     }
 }
 

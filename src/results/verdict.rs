@@ -39,7 +39,6 @@ pub struct Check {
 
 impl Check {
     /// By which factor the limit is missed, above 1; 1 if it is met.
-    #[must_use]
     pub fn excess(&self) -> f64 {
         let Requirement { bound, limit, .. } = self.requirement;
         let factor = match (self.value, bound) {
@@ -60,7 +59,6 @@ pub struct Verdict {
 
 impl Verdict {
     /// Whether all requirements are met; what was not measured is not met.
-    #[must_use]
     pub fn is_met(&self) -> bool {
         self.checks.iter().all(|check| check.outcome == Standing::Met)
     }

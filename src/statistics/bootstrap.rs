@@ -32,7 +32,6 @@ pub struct ClusteredQuantile {
 /// number of clusters alone, so the same data give the same figures on every machine, and two sets
 /// of clusters in the same order (the same prompts answered by two variants) are redrawn alike:
 /// that makes [`ClusteredQuantile::ratio`] a paired comparison.
-#[must_use]
 pub fn quantiles(clusters: &[Vec<f64>], probabilities: &[f64]) -> Option<Vec<ClusteredQuantile>> {
     let mut pooled: Vec<(f64, usize)> = clusters
         .iter()
@@ -70,7 +69,6 @@ pub fn redraws(count: usize) -> impl Iterator<Item = Vec<u32>> {
 impl ClusteredQuantile {
     /// The quantile with its 95 % interval: the 2.5th and 97.5th percentile over the redraws. No
     /// interval with fewer than five clusters.
-    #[must_use]
     pub fn estimate(&self) -> Estimate {
         let interval = percentile_interval(self.redraws.iter().copied());
         Estimate { value: self.value, interval, n: self.clusters }
@@ -80,7 +78,6 @@ impl ClusteredQuantile {
     /// pairwise. `None` if the clusters are not as many or the baseline is not positive.
     ///
     /// The caller answers for the clusters of both being the same ones in the same order.
-    #[must_use]
     pub fn ratio(&self, baseline: &Self) -> Option<Estimate> {
         if self.clusters != baseline.clusters || self.redraws.len() != baseline.redraws.len() {
             return None;

@@ -14,13 +14,11 @@ pub struct Interval {
 
 impl Interval {
     /// Whether `value` lies within.
-    #[must_use]
     pub fn contains(self, value: f64) -> bool {
         self.low <= value && value <= self.high
     }
 
     /// Half of its width.
-    #[must_use]
     pub fn half_width(self) -> f64 {
         (self.high - self.low) / 2.0
     }
@@ -39,26 +37,22 @@ pub struct Estimate {
 
 impl Estimate {
     /// What is read off and has no noise: a file's size.
-    #[must_use]
     pub fn exact(value: f64) -> Self {
         Self { value, interval: Some(Interval { low: value, high: value }), n: 1 }
     }
 
     /// One observation of something that has noise.
-    #[must_use]
     pub fn single(value: f64) -> Self {
         Self { value, interval: None, n: 1 }
     }
 
     /// Half width of the interval, in the unit of the value.
-    #[must_use]
     pub fn half_width(&self) -> Option<f64> {
         self.interval.map(Interval::half_width)
     }
 
     /// Half width as a fraction of the value; `None` without an interval, infinite for a value of 0
     /// with a spread.
-    #[must_use]
     pub fn relative_half_width(&self) -> Option<f64> {
         self.half_width().map(|half| if half == 0.0 { 0.0 } else { half / self.value.abs() })
     }

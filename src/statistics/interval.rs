@@ -15,7 +15,6 @@ const ORDER_STATISTICS_FROM: usize = 6;
 /// mean and median are less than one standard deviation apart. With one, no interval.
 ///
 /// Source: Conover, *Practical Nonparametric Statistics*, 3rd ed., §3.2.
-#[must_use]
 pub fn median_estimate(sample: &Sample) -> Estimate {
     let interval = if sample.len() >= ORDER_STATISTICS_FROM {
         let skipped = skipped_on_each_side(sample.len());
@@ -28,14 +27,12 @@ pub fn median_estimate(sample: &Sample) -> Estimate {
 }
 
 /// The mean with Student's 95 % interval; no interval for a single observation.
-#[must_use]
 pub fn mean_estimate(sample: &Sample) -> Estimate {
     Estimate { value: sample.mean(), interval: mean_interval(sample), n: sample.len() }
 }
 
 /// A mean of which only value and standard error are known, with its 95 % interval of ±1.96
 /// standard errors.
-#[must_use]
 pub fn from_standard_error(value: f64, standard_error: f64, n: usize) -> Estimate {
     let half = 1.96 * standard_error;
     let interval = half.is_finite().then_some(Interval { low: value - half, high: value + half });
@@ -43,7 +40,6 @@ pub fn from_standard_error(value: f64, standard_error: f64, n: usize) -> Estimat
 }
 
 /// Student's t for a two-sided interval of 95 %.
-#[must_use]
 pub(super) fn student_t(degrees_of_freedom: usize) -> f64 {
     distrs::StudentsT::ppf(0.975, to_f64(degrees_of_freedom))
 }

@@ -19,7 +19,6 @@ pub struct Pair {
 /// How many times the baseline the subject is: the median of the pairs' ratios with its 95 %
 /// interval, both computed on logarithms, so that swapping the partners inverts the result.
 /// `None` if there is no pair or an observation is not positive.
-#[must_use]
 pub fn ratio(pairs: &[Pair]) -> Option<Estimate> {
     let logarithms = Sample::new(pairs.iter().map(|pair| (pair.subject / pair.baseline).ln()))?;
     Some(median_estimate(&logarithms).map(f64::exp))
@@ -27,7 +26,6 @@ pub fn ratio(pairs: &[Pair]) -> Option<Estimate> {
 
 /// By how much the subject exceeds the baseline: the mean of the pairs' differences with Student's
 /// 95 % interval. `None` if there is no pair or an observation is not finite.
-#[must_use]
 pub fn difference(pairs: &[Pair]) -> Option<Estimate> {
     let differences = Sample::new(pairs.iter().map(|pair| pair.subject - pair.baseline))?;
     Some(mean_estimate(&differences))

@@ -10,7 +10,6 @@ const Z: f64 = 1.959_963_984_540_054;
 /// width even when all answers agree. `None` if there is no answer.
 ///
 /// Source: Wilson 1927; Newcombe 1998, method 3.
-#[must_use]
 pub fn share_estimate(yes: usize, n: usize) -> Option<Estimate> {
     if n == 0 {
         return None;
@@ -31,7 +30,6 @@ pub fn share_estimate(yes: usize, n: usize) -> Option<Estimate> {
 /// pairs by direction.
 ///
 /// Source: `McNemar` 1947, with the binomial distribution in place of χ².
-#[must_use]
 pub fn mcnemar(only_one: usize, only_other: usize) -> f64 {
     let n = only_one + only_other;
     let fewer = only_one.min(only_other);

@@ -18,32 +18,27 @@ impl Sample {
     }
 
     /// The observations, ascending.
-    #[must_use]
     pub fn sorted(&self) -> &[f64] {
         &self.sorted
     }
 
     /// Number of observations, at least 1.
-    #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a sample is never empty")]
     pub fn len(&self) -> usize {
         self.sorted.len()
     }
 
     /// The smallest observation.
-    #[must_use]
     pub fn minimum(&self) -> f64 {
         self.sorted[0]
     }
 
     /// The largest observation.
-    #[must_use]
     pub fn maximum(&self) -> f64 {
         self.sorted[self.sorted.len() - 1]
     }
 
     /// The middle observation, or the mean of the two in the middle.
-    #[must_use]
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
@@ -51,20 +46,17 @@ impl Sample {
     /// The quantile for a probability from 0 to 1: linear between the observations around rank
     /// `probability · (n − 1)`, counted from 0. R calls it type 7 and takes it by default, as `NumPy`
     /// does (`method="linear"`).
-    #[must_use]
     pub fn quantile(&self, probability: f64) -> f64 {
         let rank = Rank::of(probability, self.sorted.len());
         rank.between(self.sorted[rank.below], self.sorted[rank.above])
     }
 
     /// Arithmetic mean.
-    #[must_use]
     pub fn mean(&self) -> f64 {
         self.sorted.iter().sum::<f64>() / to_f64(self.sorted.len())
     }
 
     /// Standard deviation with divisor n − 1; `None` for a single observation.
-    #[must_use]
     pub fn standard_deviation(&self) -> Option<f64> {
         if self.sorted.len() < 2 {
             return None;

@@ -17,7 +17,6 @@ pub struct Point {
 /// end), along the least-squares line, with the 95 % interval of its slope (Student's t with n − 2
 /// degrees of freedom). `None` with fewer than three points, no time between them, or a median
 /// that is not positive.
-#[must_use]
 pub fn relative_change(points: &[Point]) -> Option<Estimate> {
     if points.len() < 3 {
         return None;

@@ -23,7 +23,6 @@ impl Default for Hello {
 
 impl Hello {
     /// The line, with its end.
-    #[must_use]
     pub fn line(&self) -> Vec<u8> {
         format!("{{\"hello\":{},\"quantbench\":\"{}\"}}\n", self.hello, self.quantbench)
             .into_bytes()

@@ -1,8 +1,8 @@
-//! Jobs that make files: variants, imports, importance matrices, mixes. An error is one sentence for the orchestrator.
+//! Jobs that make files: variants, imports, importance matrices, mixes. The orchestrator is told an error with its causes.
 
+use super::AnyError;
 use super::protocol::{Event, Made, Phase};
 use super::report::Reporter;
-use crate::causes::in_words;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::planned_types;
 use crate::mix::{self, jobs};
@@ -21,13 +21,13 @@ pub(super) fn quantize(
     backend: Backend,
     job: &QuantizeJob,
     reporter: &Reporter,
-) -> Result<(), String> {
+) -> Result<(), AnyError> {
     reporter.send(&Event::Phase(Phase::Quantize));
     let on_progress = {
         let reporter = reporter.clone();
         move |event| reporter.progress(event)
     };
-    let report = quantize::quantize(backend, job, on_progress).map_err(|error| in_words(&error))?;
+    let report = quantize::quantize(backend, job, on_progress)?;
     if let Some(report) = report {
         reporter.send(&Event::Made(Made::Variant(report)));
     }
@@ -39,13 +39,12 @@ pub(super) fn plan_types(
     backend: Backend,
     job: &PlanTypesJob,
     reporter: &Reporter,
-) -> Result<(), String> {
-    let header = Header::read(&job.input.path).map_err(|error| in_words(&error))?;
+) -> Result<(), AnyError> {
+    let header = Header::read(&job.input.path)?;
     let variants = job.quantizations.iter().map(|quantization| {
-        let file_type = quantization.to_make().map_err(|error| in_words(&error))?;
+        let file_type = quantization.to_make()?;
         let is_weighted = quantization.method != Method::Rtn;
-        let types = planned_types(backend, &job.input.path, file_type, is_weighted)
-            .map_err(|error| in_words(&error))?;
+        let types = planned_types(backend, &job.input.path, file_type, is_weighted)?;
         let types: HashMap<String, GgmlType> = types.into_iter().collect();
         let formats: Option<Vec<GgmlType>> =
             header.tensors.iter().map(|tensor| types.get(&tensor.name).copied()).collect();
@@ -55,16 +54,20 @@ pub(super) fn plan_types(
             types: StoredTypes::given(&header, &formats, Some(file_type)),
         })
     });
-    let variants = variants.collect::<Result<_, String>>()?;
+    let variants = variants.collect::<Result<_, AnyError>>()?;
     reporter.send(&Event::PlannedTypes { variants });
     Ok(())
 }
 
 /// Writes a checkpoint as a GGUF.
-pub(super) fn import(backend: Backend, job: &ImportJob, reporter: &Reporter) -> Result<(), String> {
+pub(super) fn import(
+    backend: Backend,
+    job: &ImportJob,
+    reporter: &Reporter,
+) -> Result<(), AnyError> {
     reporter.send(&Event::Phase(Phase::Quantize));
     let note = quantize::import::import(backend, job, |done| reporter.fraction(done, ""));
-    if let Some(note) = note.map_err(|error| in_words(&error))? {
+    if let Some(note) = note? {
         reporter.progress(Progress::Note(note));
     }
     Ok(())
@@ -75,21 +78,25 @@ pub(super) fn calibrate(
     backend: Backend,
     job: &CalibrateJob,
     reporter: &Reporter,
-) -> Result<(), String> {
+) -> Result<(), AnyError> {
     reporter.send(&Event::Phase(Phase::Calibrate));
     let report = importance::calibrate(backend, job, &mut |event| {
         reporter.progress(event);
         ControlFlow::Continue(())
     });
-    reporter.send(&Event::Made(Made::Importance(report.map_err(|error| in_words(&error))?)));
+    reporter.send(&Event::Made(Made::Importance(report?)));
     Ok(())
 }
 
 /// Measures, chooses and writes a mix.
-pub(super) fn mix(backend: Backend, job: &jobs::MixJob, reporter: &Reporter) -> Result<(), String> {
+pub(super) fn mix(
+    backend: Backend,
+    job: &jobs::MixJob,
+    reporter: &Reporter,
+) -> Result<(), AnyError> {
     reporter.send(&Event::Phase(Phase::Mix));
     let report = mix::run(backend, job, &mut |event| reporter.progress(event));
-    let report = Box::new(report.map_err(|error| in_words(&error))?);
+    let report = Box::new(report?);
     reporter.send(&Event::Made(Made::Mix(report)));
     Ok(())
 }
@@ -99,8 +106,7 @@ pub(super) fn apply_recipe(
     backend: Backend,
     job: &jobs::ApplyRecipeJob,
     reporter: &Reporter,
-) -> Result<(), String> {
+) -> Result<(), AnyError> {
     reporter.send(&Event::Phase(Phase::Quantize));
-    mix::apply(backend, job, &mut |event| reporter.progress(event))
-        .map_err(|error| in_words(&error))
+    Ok(mix::apply(backend, job, &mut |event| reporter.progress(event))?)
 }

@@ -11,6 +11,7 @@ pub mod protocol;
 mod report;
 mod visit;
 
+use crate::causes::in_words;
 use hello::Hello;
 use protocol::{Event, Job, Phase, WorkOrder};
 use report::Reporter;
@@ -20,6 +21,9 @@ use std::process::ExitCode;
 use crate::engine::clock::{Clock, MonotonicClock};
 use crate::engine::llama::backend::Backend;
 use crate::engine::{self, Engine};
+
+/// Why a job is not done.
+type AnyError = Box<dyn std::error::Error>;
 
 /// Longest job, bytes: prompts are in it, and a recipe with a line per tensor.
 const JOB_LIMIT: u64 = 64 << 20;
@@ -60,22 +64,21 @@ pub fn main() -> ExitCode {
 }
 
 /// Reads the orchestrator's hello and its job.
-fn read_job(input: &mut impl BufRead) -> Result<Job, String> {
+fn read_job(input: &mut impl BufRead) -> Result<Job, AnyError> {
     Hello::check(&read_line(input)?, "the orchestrator")
         .map_err(|reason| reason.unwrap_or_else(|| "the first line is no hello".to_owned()))?;
-    let order: WorkOrder =
-        serde_json::from_slice(&read_line(input)?).map_err(|error| error.to_string())?;
-    order.into_job()
+    let order: WorkOrder = serde_json::from_slice(&read_line(input)?)?;
+    Ok(order.into_job()?)
 }
 
-fn read_line(input: &mut impl BufRead) -> Result<Vec<u8>, String> {
+fn read_line(input: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let read = input.take(JOB_LIMIT).read_until(b'\n', &mut line);
-    read.map(|_| line).map_err(|error| error.to_string())
+    input.take(JOB_LIMIT).read_until(b'\n', &mut line)?;
+    Ok(line)
 }
 
 /// What a visit works with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Tools<'a> {
     engine: &'a dyn Engine,
     clock: &'a dyn Clock,
@@ -83,14 +86,11 @@ struct Tools<'a> {
 }
 
 /// Sends the last event; returns whether the job is done.
-fn finish(result: Result<(), String>, reporter: &Reporter) -> bool {
+fn finish(result: Result<(), AnyError>, reporter: &Reporter) -> bool {
     let is_done = result.is_ok();
     reporter.send(&match result {
-        Ok(()) => {
-            let memory = process_memory::read();
-            Event::Done { peak_rss_bytes: memory.peak_rss_bytes, pss_bytes: memory.pss_bytes }
-        }
-        Err(message) => Event::Failed { message },
+        Ok(()) => process_memory::done(),
+        Err(error) => Event::Failed { message: in_words(&*error) },
     });
     is_done
 }
@@ -103,16 +103,21 @@ fn leave_when_orchestrator_is_gone() {
     });
 }
 
-/// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
-/// as it would go to the orchestrator.
 #[cfg(test)]
-pub(crate) fn visit_in_this_process(
-    engine: &dyn Engine,
-    clock: &dyn Clock,
-    job: &crate::workload::jobs::VisitJob,
-    output: impl std::io::Write + Send + 'static,
-) {
-    let reporter = Reporter::to(output);
-    reporter.send(&Event::Phase(Phase::Start));
-    finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
+pub(crate) mod testing {
+    use super::*;
+    use crate::workload::jobs::VisitJob;
+
+    /// Does a visit in this process with an engine and a clock of a test; what it reports goes to `output`,
+    /// as it would go to the orchestrator.
+    pub(crate) fn visit_in_this_process(
+        engine: &dyn Engine,
+        clock: &dyn Clock,
+        job: &VisitJob,
+        output: impl std::io::Write + Send + 'static,
+    ) {
+        let reporter = Reporter::to(output);
+        reporter.send(&Event::Phase(Phase::Start));
+        finish(visit::run(Tools { engine, clock, reporter: &reporter }, job), &reporter);
+    }
 }

@@ -57,7 +57,6 @@ impl Job {
     }
 
     /// Its files.
-    #[must_use]
     pub fn files(&self) -> Vec<ArtifactRef> {
         self.clone().files_mut().into_iter().map(|file| file.clone()).collect()
     }
@@ -74,7 +73,6 @@ pub struct WorkOrder {
 
 impl WorkOrder {
     /// A job whose files have their places already.
-    #[must_use]
     pub fn new(job: &Job) -> Self {
         let paths = job.files().into_iter().map(|file| (file.key, file.path)).collect();
         Self { job: job.clone(), paths }

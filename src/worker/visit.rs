@@ -1,9 +1,8 @@
 //! One visit: load a variant, run workloads on it, report.
 
-use super::Tools;
 use super::page_cache;
 use super::protocol::{Event, Phase};
-use crate::causes::in_words;
+use super::{AnyError, Tools};
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::model::split::all_parts;
@@ -12,8 +11,8 @@ use crate::workload::jobs::{PredictJob, VisitJob};
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::{Measurement, Observer as _, Visit, Workload, WorkloadError};
 
-/// Does a visit; an error is one sentence for the orchestrator.
-pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
+/// Does a visit; the orchestrator is told an error with its causes.
+pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), AnyError> {
     let Tools { engine, clock, reporter } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
@@ -30,7 +29,7 @@ pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), String> {
 }
 
 /// Measures one workload, if it has a meaning for the model.
-fn measure(tools: Tools<'_>, visit: &Visit<'_>, workload: &dyn Workload) -> Result<(), String> {
+fn measure(tools: Tools<'_>, visit: &Visit<'_>, workload: &dyn Workload) -> Result<(), AnyError> {
     let Tools { reporter, .. } = tools;
     match workload.applies(visit.facts) {
         Applies::Yes => {}
@@ -46,7 +45,7 @@ fn measure(tools: Tools<'_>, visit: &Visit<'_>, workload: &dyn Workload) -> Resu
         Err(WorkloadError::ThisOne(reason)) => {
             reporter.send(&Event::WorkloadFailed { phase: workload.phase(), reason });
         }
-        Err(WorkloadError::Visit(reason)) => return Err(reason),
+        Err(WorkloadError::Visit(reason)) => return Err(reason.into()),
     }
     Ok(())
 }
@@ -55,12 +54,10 @@ fn load(
     tools: Tools<'_>,
     job: &VisitJob,
     cold: bool,
-) -> Result<(Box<dyn Model>, ModelFacts), String> {
+) -> Result<(Box<dyn Model>, ModelFacts), AnyError> {
     let Tools { engine, clock, reporter } = tools;
     let start = clock.now();
-    let model = engine
-        .load(&job.model.path, &job.settings, LoadExtent::Everything)
-        .map_err(|error| in_words(&error))?;
+    let model = engine.load(&job.model.path, &job.settings, LoadExtent::Everything)?;
     let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
     let facts = facts(model.as_ref(), &job.settings);
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });
@@ -95,12 +92,10 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
 }
 
 /// Predicts memory at each context length asked for, without loading weights.
-pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), String> {
+pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), AnyError> {
     let Tools { engine, reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
-    let model = engine
-        .load(&job.model.path, &job.settings, LoadExtent::MemoryPlan)
-        .map_err(|error| in_words(&error))?;
+    let model = engine.load(&job.model.path, &job.settings, LoadExtent::MemoryPlan)?;
     let mut predictions = Vec::new();
     for &context in &job.contexts {
         let shape = ContextShape {
@@ -109,9 +104,7 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), S
             batch: job.settings.batch,
             ubatch: job.settings.ubatch,
         };
-        let planned = model
-            .context(&job.settings, shape, ContextPurpose::Separate)
-            .map_err(|error| in_words(&error))?;
+        let planned = model.context(&job.settings, shape, ContextPurpose::Separate)?;
         predictions.push(PredictedMemory { context, buffers: planned.memory() });
     }
     reporter.send(&Event::PredictedMemory { predictions });

@@ -102,7 +102,7 @@ fn memory_document(memory: &Memory) -> serde_json::Value {
     json!({
         "origin": origin,
         "reason": reason,
-        "kv_unknown": kv_unknown.map(ToString::to_string),
+        "kv_unknown": kv_unknown,
         "contexts": memory.rows.iter().map(row).collect::<Vec<_>>(),
     })
 }

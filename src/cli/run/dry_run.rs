@@ -7,7 +7,6 @@ use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
-use crate::model::resolve::ResolveError;
 use crate::model::stored_types::StoredTypes;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
@@ -34,7 +33,7 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         .map(|variant| {
             let (state, bytes, made_of) = match &variant.origin {
                 Origin::Ready(artifact) => {
-                    let header = Header::read(&artifact.path).map_err(ResolveError::from)?;
+                    let header = Header::read(&artifact.path)?;
                     let types = Some(StoredTypes::of(&header));
                     let (state, bytes) = (State::Ready, artifact.file_bytes);
                     return Ok(File { state, bytes, made_of: None, types });
@@ -185,8 +184,7 @@ fn measured(experiment: &Experiment, plan: &Plan) -> Result<Measured, Error> {
         let header = Header::read(match &variant.origin {
             Origin::Ready(artifact) => &artifact.path,
             Origin::Make { input, .. } => input,
-        })
-        .map_err(ResolveError::from)?;
+        })?;
         let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
         let names = names(workloads, &header, variant.projector.is_some());
         match measured.iter_mut().find(|(_, others)| *others == names) {

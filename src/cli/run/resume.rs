@@ -1,11 +1,12 @@
 //! Resuming: which run `--resume` goes on with, and what to say when one was interrupted.
 
+use crate::causes::Problem;
 use crate::error::Error;
 use crate::experiment::requirements::Requirements;
 use crate::orchestrator::plan::Plan;
 use crate::report::quoted;
 use crate::results::record::{RunRecord, TrialRecord};
-use crate::results::store::{Store, StoreError};
+use crate::results::store::Store;
 use serde_json::Value;
 use std::io;
 use std::path::PathBuf;
@@ -47,7 +48,7 @@ pub enum RunError {
     },
     /// The store cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] Problem),
 }
 
 /// The last run of an experiment that did not finish, if it measured the same.

@@ -1,7 +1,7 @@
 //! The end that asks: a host whose workers an agent starts.
 
 use super::{CHUNK, LINE_LIMIT, Message, Reply, Request};
-use crate::causes::in_words;
+use crate::causes::{Problem, in_words};
 use crate::files;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::Interrupt;
@@ -74,22 +74,19 @@ impl AgentHost {
         // An agent of another version may be gone before it has read this; what it said is there all the same.
         let _ = connection.write(&Hello::default().line()).await;
         let line = timeout(PATIENCE, connection.lines.next()).await;
-        let (Ok(Line::Whole(line) | Line::TooLong(line)), host) = (line, name.to_owned()) else {
+        let Ok(Line::Whole(line) | Line::TooLong(line)) = line else {
             return Err(connection.lost("no agent answers"));
         };
-        match Hello::check(&line, "the agent") {
-            Ok(()) => {
-                let connection = Arc::new(Mutex::new(connection));
-                Ok(Self { name: host, interrupt, connection })
-            }
-            Err(Some(reason)) => Err(HostError::Mismatch { host, reason }),
-            Err(None) => {
+        Hello::check(&line, "the agent").map_err(|reason| {
+            let reason = reason.unwrap_or_else(|| {
                 let line = String::from_utf8_lossy(&line[..line.len().min(200)]);
                 let line = crate::model::text::printable(&line);
-                let reason = format!("it is no agent of quantbench: it says '{line}'");
-                Err(HostError::Mismatch { host, reason })
-            }
-        }
+                format!("it is no agent of quantbench: it says '{line}'")
+            });
+            Problem::new(format!("host '{name}': {reason}"))
+        })?;
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { name: name.to_owned(), interrupt, connection })
     }
 
     /// Has a file on the host.
@@ -101,8 +98,10 @@ impl AgentHost {
         connection.ask(&Request::Put(file.clone())).await?;
         for (name, path) in file.files() {
             connection.ask(&Request::File(name)).await?;
-            let unreadable =
-                |source| HostError::Read { path: path.clone(), host: self.name.clone(), source };
+            let unreadable = |source| {
+                let (path, host) = (path.display(), &self.name);
+                Problem::because(format!("cannot read {path} to send it to host '{host}'"), source)
+            };
             let mut opened = files::open(&path).map_err(unreadable)?;
             let mut chunk = vec![0; CHUNK];
             loop {
@@ -234,7 +233,7 @@ impl Connection {
         });
         match answered.await {
             Ok(Ok(Reply::Refused(reason))) => {
-                Err(HostError::Refused { host: self.host.clone(), reason })
+                Err(Problem::new(format!("host '{}' refused: {reason}", self.host)).into())
             }
             Ok(answer) => answer,
             Err(_) => Err(self.lost("it does not answer")),
@@ -254,13 +253,15 @@ impl Connection {
     /// Fetches a file that a job made to where it was ordered.
     async fn get(&mut self, file: &ArtifactRef, interrupt: &Interrupt) -> Result<(), HostError> {
         let host = self.host.clone();
-        let failed =
-            |source| HostError::Write { path: file.path.clone(), host: host.clone(), source };
+        let failed = |source| {
+            let path = file.path.display();
+            Problem::because(format!("cannot write what host '{host}' made to {path}"), source)
+        };
         let mut written = create(&file.path).map_err(failed)?;
         self.ask(&Request::Get(file.clone())).await?;
         while !interrupt.is_raised() {
             match self.ask(&Request::More).await? {
-                Reply::Chunk(0) => return written.flush().map_err(failed),
+                Reply::Chunk(0) => return Ok(written.flush().map_err(failed)?),
                 Reply::Chunk(bytes) if bytes <= CHUNK => {
                     let chunk = timeout(PATIENCE, self.lines.bytes(bytes)).await;
                     let Ok(Some(chunk)) = chunk else {

@@ -7,7 +7,7 @@
 mod client;
 mod files;
 mod server;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 
 pub use client::AgentHost;

@@ -1,7 +1,5 @@
 //! Both ends of a pipe in one process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
-
 use super::client::AgentHost;
 use super::files::Files;
 use super::server::serve;
@@ -9,7 +7,7 @@ use crate::experiment::settings::Settings;
 use crate::host::environment::Build;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::LocalHost;
-use crate::host::{Exit, Host as _, HostError, Worker as _, WorkerMessage};
+use crate::host::{Exit, Host as _, Worker as _, WorkerMessage};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, of_bytes};
 use crate::model::engine_name::EngineName;
@@ -74,8 +72,8 @@ async fn a_file_that_is_not_what_its_checksum_says_is_refused() {
         let file = folder.path().join("model");
         std::fs::write(&file, b"other weights").unwrap();
         let error = host.start(&job(&file, &of_bytes(b"weights"))).await.unwrap_err();
-        let HostError::Refused { host: name, reason } = error else { panic!("{error}") };
-        assert_eq!(name, "board");
+        let reason = error.to_string();
+        assert!(reason.starts_with("host 'board' refused: "), "{reason}");
         assert!(
             reason.contains(&of_bytes(b"weights")) && reason.contains("the file was changed"),
             "{reason}"

@@ -25,7 +25,6 @@ struct Remembered {
 }
 
 /// Text of a digest.
-#[must_use]
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -45,7 +44,6 @@ pub(in crate::model) fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -
 }
 
 /// SHA-256 of bytes, hex.
-#[must_use]
 pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -2,11 +2,11 @@
 
 use super::checksum;
 use super::error::{CacheError, io_error};
-use super::in_use::share;
-use super::{Cache, open_lock, split_address, write_whole};
+use super::place::Place;
+use super::{Cache, split_address};
 use crate::model::artifact::ArtifactRef;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// What an importance matrix is made from: its address in the cache.
@@ -35,10 +35,7 @@ impl ImportanceKey {
 
 /// The place of one importance matrix, filled or not.
 #[derive(Debug, Clone)]
-pub struct ImportanceSlot {
-    cache: Cache,
-    address: String,
-}
+pub struct ImportanceSlot(Place);
 
 /// Held by the process that makes a matrix.
 #[derive(Debug)]
@@ -55,46 +52,28 @@ struct Record {
 
 impl ImportanceSlot {
     pub(super) fn new(cache: Cache, key: &ImportanceKey) -> Self {
-        Self { cache, address: key.address() }
+        Self(Place { folder: cache.importance_matrices(), address: key.address(), cache })
     }
 
     /// Where the matrix is once it is made. A file has this name only when it is complete.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.file("gguf")
-    }
-
-    fn file(&self, extension: &str) -> PathBuf {
-        self.cache.importance_matrices().join(format!("{}.{extension}", self.address))
+        self.0.file("gguf")
     }
 
     /// The matrix, if it was made before and is as it was then: all that is made with a damaged one would
     /// be wrong. Until this process lets go of the cache no other removes it.
-    #[must_use]
     pub fn existing(&self) -> Option<PathBuf> {
-        let lock_path = self.file("lock");
-        let lock = if self.file("json").exists() { Cache::lock_for_use(&lock_path) } else { None };
-        let path = self.served()?;
-        if let Some(lock) = lock {
-            self.cache.in_use.hold(lock_path, lock);
-        }
-        Some(path)
+        self.0.use_found(|| Ok(self.served())).ok().flatten()
     }
 
     /// The matrix, once it is made, as a job reads it.
-    #[must_use]
     pub fn as_input(&self, path: &Path) -> ArtifactRef {
-        let checksum = self.record().map(|record| record.sha256);
-        checksum.map_or_else(|| ArtifactRef::here(path), |it| ArtifactRef::input(&it, path, 0))
-    }
-
-    fn record(&self) -> Option<Record> {
-        let record = fs::read(self.file("json")).ok()?;
-        serde_json::from_slice(&record).ok()
+        let record: Option<Record> = self.0.record();
+        record.map_or_else(|| ArtifactRef::here(path), |it| ArtifactRef::input(&it.sha256, path, 0))
     }
 
     fn served(&self) -> Option<PathBuf> {
-        let record = self.record()?;
+        let record: Record = self.0.record()?;
         let path = self.path();
         // It is small beside a model, so that it is read each time.
         let checksum = checksum::of_file(&path, &mut |_| ()).ok()?;
@@ -106,26 +85,21 @@ impl ImportanceSlot {
     /// # Errors
     /// [`CacheError::Busy`] while another process makes it; when the folder cannot be written to.
     pub fn reserve(&self) -> Result<PendingImportance, CacheError> {
-        let _entered = self.cache.enter()?;
-        let lock_path = self.file("lock");
-        self.cache.in_use.let_go(&lock_path);
-        let lock = open_lock(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(PendingImportance { slot: self.clone(), lock }),
-            Err(TryLockError::WouldBlock) => Err(CacheError::Busy {
-                quantization: "an importance matrix".to_owned(),
-                path: self.path(),
-            }),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path)(error)),
-        }
+        let _entered = self.0.cache.enter()?;
+        let lock = self.0.lock("an importance matrix")?;
+        Ok(PendingImportance { slot: self.clone(), lock })
     }
 }
 
 impl PendingImportance {
-    /// The matrix, if another process has made it while this one waited for its place.
+    /// `None` if another process has made the matrix while this one waited for its place.
     #[must_use]
-    pub fn made(&self) -> Option<PathBuf> {
-        self.slot.served()
+    pub fn unless_made(self) -> Option<Self> {
+        if self.slot.served().is_none() {
+            return Some(self);
+        }
+        self.slot.0.keep_for_use(self.lock);
+        None
     }
 
     /// Records the matrix that now has its name.
@@ -134,26 +108,15 @@ impl PendingImportance {
     /// When it cannot be read, or the record not be written.
     pub fn commit(self) -> Result<(), CacheError> {
         let sha256 = checksum::of_file(&self.slot.path(), &mut |_| ())?;
-        let record_path = self.slot.file("json");
-        let text = serde_json::to_vec_pretty(&Record { sha256 }).map_err(std::io::Error::from);
-        let text = text.map_err(io_error("write", &record_path))?;
-        let _entered = self.slot.cache.enter()?;
-        write_whole(&record_path, &text)?;
-        self.keep_for_use();
+        let _entered = self.slot.0.cache.enter()?;
+        self.slot.0.write_record(&Record { sha256 })?;
+        self.slot.0.keep_for_use(self.lock);
         Ok(())
-    }
-
-    /// Keeps others from removing a matrix that is there.
-    pub fn keep_for_use(self) {
-        if let Some(lock) = share(self.lock) {
-            self.slot.cache.in_use.hold(self.slot.file("lock"), lock);
-        }
     }
 }
 
 impl Cache {
     /// How many importance matrices there are, and the bytes of all files that belong to them.
-    #[must_use]
     pub fn importance_size(&self) -> (usize, u64) {
         let files = fs::read_dir(self.importance_matrices()).into_iter().flatten().flatten();
         files.fold((0, 0), |(count, bytes), file| {

@@ -37,8 +37,3 @@ impl Cache {
         self.root.join("use.lock")
     }
 }
-
-/// Makes an exclusive lock one that others may share.
-pub(super) fn share(lock: File) -> Option<File> {
-    lock.lock_shared().is_ok().then_some(lock)
-}

@@ -2,7 +2,8 @@
 
 use super::error::{CacheError, io_error};
 use super::importance::is_free;
-use super::variant::read_record;
+use super::place::read_record;
+use super::variant::Record;
 use super::{Cache, is_hex, open_lock, scratch, split_address};
 use crate::files;
 use crate::model::demo;
@@ -84,7 +85,6 @@ impl Cache {
     }
 
     /// How many files another machine sent or had made here, and their bytes.
-    #[must_use]
     pub fn artifact_size(&self) -> (usize, u64) {
         let folders = fs::read_dir(self.artifact_folder()).into_iter().flatten().flatten();
         let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten());
@@ -223,7 +223,7 @@ fn entry(file: &DirEntry) -> Option<CachedVariant> {
     if extension != "json" {
         return None;
     }
-    let record = read_record(&record_path)?;
+    let record: Record = read_record(&record_path)?;
     let path = record_path.with_extension("gguf");
     let metadata = fs::metadata(&path).ok()?;
     let model = Header::read(&path).ok().and_then(|header| header.name().map(str::to_owned));

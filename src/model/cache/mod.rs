@@ -29,6 +29,7 @@ mod importance;
 mod in_use;
 mod inventory;
 mod ownership;
+mod place;
 mod scratch;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,9 @@ pub use inventory::{CachedVariant, Cleaned, VariantFilter};
 pub use scratch::Scratch;
 pub use variant::{CalibrationKey, PendingVariant, Reserved, VariantKey, VariantSlot};
 
+use crate::causes::Problem;
 use crate::files;
+use crate::units::format_bytes;
 use error::io_error;
 use in_use::InUse;
 use std::fs::{self, File, OpenOptions};
@@ -74,8 +77,11 @@ impl Cache {
         if let Some(folder) = named {
             return Self::at(Path::new(&folder));
         }
-        let folders =
-            directories::ProjectDirs::from("", "", "quantbench").ok_or(CacheError::NoFolder)?;
+        let folders = directories::ProjectDirs::from("", "", "quantbench").ok_or_else(|| {
+            CacheError::Unusable(Problem::new(
+                "this system names no cache folder; set QUANTBENCH_CACHE to one",
+            ))
+        })?;
         Self::at(folders.cache_dir())
     }
 
@@ -89,9 +95,9 @@ impl Cache {
         ownership::claim(&root)?;
         let cache = Self { root, in_use: Arc::default() };
         for folder in [cache.variants(), cache.importance_matrices(), cache.scratches()] {
-            match fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder)) {
+            match made(folder) {
                 // A read-only cache still serves what it has; writing to it fails later.
-                Ok(()) | Err(CacheError::NotWritable { .. }) => {}
+                Ok(_) | Err(CacheError::NotWritable(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -101,19 +107,16 @@ impl Cache {
     }
 
     /// The folder.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// The place of the variant that `key` describes.
-    #[must_use]
     pub fn variant(&self, key: &VariantKey) -> VariantSlot {
         VariantSlot::new(self.clone(), key.clone())
     }
 
     /// The place of the importance matrix that `key` describes.
-    #[must_use]
     pub fn importance(&self, key: &ImportanceKey) -> ImportanceSlot {
         ImportanceSlot::new(self.clone(), key)
     }
@@ -144,15 +147,14 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be made.
     pub fn measurements(&self, parts: &[&str]) -> Result<PathBuf, CacheError> {
-        let folder = self.root.join(MEASUREMENTS);
-        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        let folder = made(self.root.join(MEASUREMENTS))?;
         Ok(folder.join(format!("{}.jsonl", of_texts(parts.iter().copied()))))
     }
 
     /// Fails unless `needed_bytes` and a little more are free on the cache's disk.
     ///
     /// # Errors
-    /// [`CacheError::NoSpace`].
+    /// There is less.
     pub fn check_space(&self, needed_bytes: u64) -> Result<(), CacheError> {
         /// What else a run writes: the store, logs, the reference's probabilities begin small.
         const MARGIN: u64 = 32 << 20;
@@ -160,11 +162,13 @@ impl Cache {
         let available_bytes = fs4::available_space(&self.root).unwrap_or(u64::MAX);
         let needed_bytes = needed_bytes.saturating_add(MARGIN);
         if needed_bytes > available_bytes {
-            return Err(CacheError::NoSpace {
-                root: self.root.clone(),
-                needed_bytes,
-                available_bytes,
-            });
+            return Err(CacheError::File(Problem::new(format!(
+                "the disk with the cache at {} has {} free, but {} are needed; free some with \
+                 'quantbench cache clean' or set QUANTBENCH_CACHE to another disk",
+                self.root.display(),
+                format_bytes(available_bytes),
+                format_bytes(needed_bytes)
+            ))));
         }
         Ok(())
     }
@@ -174,9 +178,7 @@ impl Cache {
     /// # Errors
     /// When it cannot be made.
     pub fn indexes(&self) -> Result<PathBuf, CacheError> {
-        let folder = self.index_folder();
-        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
-        Ok(folder)
+        made(self.index_folder())
     }
 
     /// The folder of what other machines sent to be measured here, made if it is not there.
@@ -184,9 +186,7 @@ impl Cache {
     /// # Errors
     /// When it cannot be made.
     pub fn artifacts(&self) -> Result<PathBuf, CacheError> {
-        let folder = self.artifact_folder();
-        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
-        Ok(folder)
+        made(self.artifact_folder())
     }
 
     fn artifact_folder(&self) -> PathBuf {
@@ -248,6 +248,12 @@ impl Cache {
         gate.lock_shared().map_err(io_error("lock", &self.root))?;
         Ok(gate)
     }
+}
+
+/// A folder, made if it is not there.
+fn made(folder: PathBuf) -> Result<PathBuf, CacheError> {
+    fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+    Ok(folder)
 }
 
 /// Opens a lock file, making it if need be. One that may only be read can be locked all the same.

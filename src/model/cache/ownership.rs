@@ -3,6 +3,7 @@
 
 use super::error::{CacheError, io_error};
 use super::write_whole;
+use crate::causes::Problem;
 use crate::files;
 use std::fs;
 use std::path::Path;
@@ -49,7 +50,11 @@ pub(super) fn claim(root: &Path) -> Result<(), CacheError> {
         None => mark(root),
         // Another process may have marked it in the meantime: it does that before anything else.
         Some(_) if is_marked(root) => Ok(()),
-        Some(found) => Err(CacheError::Foreign { root: root.to_owned(), found }),
+        Some(found) => Err(CacheError::Unusable(Problem::new(format!(
+            "{} is no cache of quantbench: it holds other things, such as '{found}'; set \
+             QUANTBENCH_CACHE to a folder that is empty or not there yet",
+            root.display()
+        )))),
     }
 }
 

@@ -5,6 +5,7 @@ use super::importance::is_free;
 use super::{Cache, open_lock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Name of the lock within a scratch folder.
 const LOCK: &str = "lock";
@@ -16,7 +17,8 @@ const PREFIX: &str = "quantbench-scratch-";
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    folder: PathBuf,
+    // What cannot be removed with it is removed by the next process that opens the cache.
+    _folder: TempDir,
     // Held until the folder is gone; tells others that this process lives.
     _lock: File,
 }
@@ -26,7 +28,7 @@ impl Scratch {
         // Nobody may sweep between folder and lock.
         match cache.enter().and_then(|_entered| Self::within(&cache.scratches(), name)) {
             // A cache that may only be read serves all the same.
-            Err(CacheError::NotWritable { .. }) => {
+            Err(CacheError::NotWritable(_)) => {
                 let folder = std::env::temp_dir();
                 sweep(&folder);
                 Self::within(&folder, name)
@@ -39,9 +41,8 @@ impl Scratch {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(parent)
-            .map_err(io_error("write to", parent))?
-            .keep();
-        let lock_path = folder.join(LOCK);
+            .map_err(io_error("write to", parent))?;
+        let lock_path = folder.path().join(LOCK);
         let lock = open_lock(&lock_path)?;
         lock.lock().map_err(io_error("lock", &lock_path))?;
         let plain: String = name
@@ -54,20 +55,12 @@ impl Scratch {
         } else {
             plain
         };
-        Ok(Self { path: folder.join(plain), folder, _lock: lock })
+        Ok(Self { path: folder.path().join(plain), _folder: folder, _lock: lock })
     }
 
     /// Where to write. The folder around it is this scratch file's own.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next process that opens the cache.
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -58,7 +58,7 @@ fn wait_for(slot: &VariantSlot) -> Reserved {
         }
         match slot.reserve(1000) {
             Ok(pending) => return pending.unless_made().unwrap(),
-            Err(CacheError::Busy { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            Err(CacheError::Busy(_)) => std::thread::sleep(Duration::from_millis(10)),
             Err(error) => panic!("{error}"),
         }
     }
@@ -146,8 +146,10 @@ fn what_is_no_whole_model_is_not_committed() {
         pending.commit(1.0, Vec::new())
     };
     let bytes = Builder::model(7).bytes();
-    assert!(matches!(commit(b""), Err(CacheError::NotWhole { .. })));
-    assert!(matches!(commit(&bytes[..bytes.len() - 100]), Err(CacheError::NotWhole { .. })));
+    for part in [b"".as_slice(), &bytes[..bytes.len() - 100]] {
+        let error = commit(part).unwrap_err().to_string();
+        assert_eq!(error, "the variant that was made is not whole");
+    }
     assert_eq!(slot.existing().unwrap(), None);
     assert_eq!(partials(&cache), 0);
 }
@@ -182,7 +184,7 @@ fn two_do_not_make_the_same_variant() {
     let slot = cache.variant(&key("Q8_0"));
     let pending = slot.reserve(1000).unwrap();
     let error = slot.reserve(1000).unwrap_err();
-    assert!(matches!(error, CacheError::Busy { .. }), "{error}");
+    assert!(matches!(error, CacheError::Busy(_)), "{error}");
     assert!(error.to_string().starts_with("another quantbench is making Q8_0 ("), "{error}");
     assert!(cache.variant(&key("Q4_0")).reserve(1000).is_ok(), "another is free");
 
@@ -200,7 +202,7 @@ fn two_do_not_make_the_same_variant() {
 fn a_disk_too_full_is_told_before_anything_is_written() {
     let (_folder, cache) = cache();
     let error = cache.variant(&key("Q8_0")).reserve(1 << 60).unwrap_err();
-    assert!(matches!(error, CacheError::NoSpace { .. }), "{error}");
+    assert!(error.to_string().starts_with("the disk with the cache at "), "{error}");
     let shown = error.to_string();
     assert!(shown.contains("free, but 1048576 TiB are needed; free some with"), "{shown}");
     assert_eq!(partials(&cache), 0);
@@ -221,7 +223,7 @@ fn unwritable(parent: &Path) -> PathBuf {
 fn a_folder_that_may_not_be_written_to_is_one_clear_error() {
     let parent = tempfile::tempdir().unwrap();
     let error = Cache::at(&unwritable(parent.path()).join("cache")).unwrap_err();
-    assert!(matches!(error, CacheError::NotWritable { .. }), "{error:?}");
+    assert!(matches!(error, CacheError::NotWritable(_)), "{error:?}");
     assert!(error.to_string().contains("set QUANTBENCH_CACHE to another folder"), "{error}");
 
     let file = parent.path().join("file");
@@ -279,7 +281,7 @@ fn what_a_killed_process_leaves_is_swept() {
     Cache::at(cache.root()).unwrap();
     assert_eq!(partials(&cache), 1, "while it lives its files stay");
     assert_eq!(files(&cache.scratches()).len(), 1);
-    assert!(matches!(slot.reserve(1000), Err(CacheError::Busy { .. })));
+    assert!(matches!(slot.reserve(1000), Err(CacheError::Busy(_))));
 
     child.kill().unwrap();
     child.wait().unwrap();

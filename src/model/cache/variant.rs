@@ -1,17 +1,19 @@
 //! One variant's place in the cache: served if it is whole, made by one process at a time if not.
 
+use super::Cache;
 use super::checksum;
 use super::error::{CacheError, io_error};
-use super::in_use::share;
-use super::{Cache, open_lock, write_whole};
+use super::place::Place;
+use crate::causes::Problem;
 use crate::files::Stamp;
 use crate::model::artifact::{Artifact, KeptTensor};
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use tempfile::TempPath;
 
 /// What a variant is made from and how: its address in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,7 +44,6 @@ pub struct CalibrationKey {
 
 impl VariantKey {
     /// The address: a name for files, different for every key.
-    #[must_use]
     pub fn address(&self) -> String {
         let quantization = self.quantization.to_string();
         let mut texts = vec!["variant 1", &self.source_checksum, &quantization, &self.maker];
@@ -74,9 +75,8 @@ pub(super) struct Record {
 /// The place of one variant, filled or not.
 #[derive(Debug, Clone)]
 pub struct VariantSlot {
-    cache: Cache,
+    place: Place,
     key: VariantKey,
-    address: String,
 }
 
 /// Whether a reserved place still has to be filled.
@@ -93,25 +93,19 @@ pub enum Reserved {
 #[derive(Debug)]
 pub struct PendingVariant {
     slot: VariantSlot,
-    path: PathBuf,
+    path: TempPath,
     // Held until the variant is in its place; tells others that this process lives.
-    lock: Option<File>,
+    lock: File,
 }
 
 impl VariantSlot {
     pub(super) fn new(cache: Cache, key: VariantKey) -> Self {
-        let address = key.address();
-        Self { cache, key, address }
+        Self { place: Place { folder: cache.variants(), address: key.address(), cache }, key }
     }
 
     /// Where the variant is, once it is made.
-    #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.file("gguf")
-    }
-
-    fn file(&self, extension: &str) -> PathBuf {
-        self.cache.variants().join(format!("{}.{extension}", self.address))
+        self.place.file("gguf")
     }
 
     /// The variant, if it was made before and is whole: a file of another size than recorded is not
@@ -120,19 +114,11 @@ impl VariantSlot {
     /// # Errors
     /// When the file is there but cannot be read.
     pub fn existing(&self) -> Result<Option<Artifact>, CacheError> {
-        let lock_path = self.file("lock");
-        // Locked before it is looked at: it may be about to be removed.
-        let lock = if self.file("json").exists() { Cache::lock_for_use(&lock_path) } else { None };
-        let served = self.served()?;
-        if let (Some(_), Some(lock)) = (&served, lock) {
-            self.cache.in_use.hold(lock_path, lock);
-        }
-        Ok(served)
+        self.place.use_found(|| self.served())
     }
 
     fn served(&self) -> Result<Option<Artifact>, CacheError> {
-        let record_path = self.file("json");
-        let Some(mut record) = read_record(&record_path) else { return Ok(None) };
+        let Some(mut record) = self.place.record::<Record>() else { return Ok(None) };
         let path = self.path();
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -145,7 +131,7 @@ impl VariantSlot {
         let stamp = Some(Stamp::of(&metadata));
         // The record's time says when the variant was last used; in a read-only cache it stays.
         if record.stamp == stamp {
-            if let Ok(file) = File::options().write(true).open(&record_path) {
+            if let Ok(file) = File::options().write(true).open(self.place.file("json")) {
                 let _ = file.set_modified(SystemTime::now());
             }
         } else {
@@ -153,9 +139,8 @@ impl VariantSlot {
                 return Ok(None);
             }
             record.stamp = stamp;
-            let entered = self.cache.enter();
-            if let (Ok(_), Ok(text)) = (entered, serde_json::to_vec_pretty(&record)) {
-                let _ = write_whole(&record_path, &text);
+            if let Ok(_entered) = self.place.cache.enter() {
+                let _ = self.place.write_record(&record);
             }
         }
         Ok(Some(Artifact {
@@ -172,39 +157,24 @@ impl VariantSlot {
     /// # Errors
     /// When another process makes it, the disk is too full, or the folder cannot be written to.
     pub fn reserve(&self, needed_bytes: u64) -> Result<PendingVariant, CacheError> {
-        let _entered = self.cache.enter()?;
-        let lock_path = self.file("lock");
-        // A variant of this process that is not whole any more is not in use any more.
-        self.cache.in_use.let_go(&lock_path);
-        let lock = open_lock(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(CacheError::Busy {
-                    quantization: self.key.quantization.to_string(),
-                    path: self.path(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
-        }
-        self.cache.check_space(needed_bytes)?;
+        let Place { cache, address, .. } = &self.place;
+        let _entered = cache.enter()?;
+        let lock = self.place.lock(&self.key.quantization.to_string())?;
+        cache.check_space(needed_bytes)?;
         // Made now, so that a folder that cannot be written to is found before minutes of work; the
         // name is new each time, since a worker of a dead process may still write to its own.
         let path = tempfile::Builder::new()
-            .prefix(&format!("{}.", self.address))
+            .prefix(&format!("{address}."))
             .suffix(".partial")
-            .make_in(self.cache.variants(), |path| File::create_new(path))
-            .map_err(io_error("write to", &self.cache.variants()))?
-            .into_temp_path()
-            .keep()
-            .map_err(|error| io_error("write to", &self.cache.variants())(error.error))?;
-        Ok(PendingVariant { slot: self.clone(), path, lock: Some(lock) })
+            .make_in(&self.place.folder, |path| File::create_new(path))
+            .map_err(io_error("write to", &self.place.folder))?
+            .into_temp_path();
+        Ok(PendingVariant { slot: self.clone(), path, lock })
     }
 }
 
 impl PendingVariant {
     /// Where to write.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -213,21 +183,14 @@ impl PendingVariant {
     ///
     /// # Errors
     /// When the file is there but cannot be read.
-    pub fn unless_made(mut self) -> Result<Reserved, CacheError> {
+    pub fn unless_made(self) -> Result<Reserved, CacheError> {
         Ok(match self.slot.served()? {
             Some(artifact) => {
-                self.keep_for_use();
+                self.slot.place.keep_for_use(self.lock);
                 Reserved::Made(artifact)
             }
             None => Reserved::Pending(self),
         })
-    }
-
-    /// The place is filled: nobody may empty it while this process uses it.
-    fn keep_for_use(&mut self) {
-        if let Some(lock) = self.lock.take().and_then(share) {
-            self.slot.cache.in_use.hold(self.slot.file("lock"), lock);
-        }
     }
 
     /// Makes what was written the variant: checks that it is a whole GGUF, sees it to the disk and
@@ -237,11 +200,13 @@ impl PendingVariant {
     /// # Errors
     /// When the file is not whole, or cannot be read, synced or renamed.
     pub fn commit(
-        mut self,
+        self,
         quantize_seconds: f64,
         kept: Vec<KeptTensor>,
     ) -> Result<Artifact, CacheError> {
-        Header::read(&self.path).map_err(|source| CacheError::NotWhole { source })?;
+        Header::read(&self.path).map_err(|source| {
+            CacheError::File(Problem::because("the variant that was made is not whole", source))
+        })?;
         let file = File::options()
             .read(true)
             .write(true)
@@ -250,7 +215,7 @@ impl PendingVariant {
         file.sync_all().map_err(io_error("write", &self.path))?;
         let sha256 = checksum::of_file(&self.path, &mut |_| ())?;
         let path = self.slot.path();
-        let _entered = self.slot.cache.enter()?;
+        let _entered = self.slot.place.cache.enter()?;
         fs::rename(&self.path, &path).map_err(io_error("write", &path))?;
         // Renaming changes the stamp.
         let metadata = file.metadata().map_err(io_error("read", &path))?;
@@ -262,10 +227,8 @@ impl PendingVariant {
             quantize_seconds,
             kept: kept.clone(),
         };
-        let record_path = self.slot.file("json");
-        let text = serde_json::to_vec_pretty(&record).map_err(std::io::Error::from);
-        write_whole(&record_path, &text.map_err(io_error("write", &record_path))?)?;
-        self.keep_for_use();
+        self.slot.place.write_record(&record)?;
+        self.slot.place.keep_for_use(self.lock);
         Ok(Artifact {
             path,
             checksum: sha256,
@@ -274,16 +237,4 @@ impl PendingVariant {
             kept,
         })
     }
-}
-
-impl Drop for PendingVariant {
-    fn drop(&mut self) {
-        // After commit there is nothing under this name any more.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// The record at `path`; none if it is missing or no record.
-pub(super) fn read_record(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -1,6 +1,7 @@
 //! A cursor over a GGUF that never reads or allocates more than the file has.
 
-use super::error::{GgufError, describe};
+use super::error::{GgufError, damaged, describe, not_gguf, truncated};
+use crate::causes::Problem;
 use crate::files;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -13,43 +14,26 @@ const KEPT_TEXT: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Cursor {
     file: BufReader<File>,
-    path: PathBuf,
-    offset: u64,
-    file_bytes: u64,
+    pub(super) path: PathBuf,
+    /// Where the next value begins.
+    pub(super) offset: u64,
+    pub(super) file_bytes: u64,
 }
 
 impl Cursor {
     /// Opens `path` at its first byte.
     pub(crate) fn open(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io { path: path.to_owned(), source };
         let file = files::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidInput => {
-                GgufError::NotGguf { path: path.to_owned(), found: error.to_string() }
-            }
-            _ => io(error),
+            std::io::ErrorKind::InvalidInput => not_gguf(path, &error.to_string()),
+            _ => unreadable(path)(error),
         })?;
-        let metadata = file.metadata().map_err(io)?;
+        let metadata = file.metadata().map_err(unreadable(path))?;
         Ok(Self {
             file: BufReader::new(file),
             path: path.to_owned(),
             offset: 0,
             file_bytes: metadata.len(),
         })
-    }
-
-    /// Bytes of the file.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
-    /// Where the next value begins.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn remaining(&self) -> u64 {
@@ -61,13 +45,7 @@ impl Cursor {
         if needed <= self.remaining() {
             return Ok(());
         }
-        Err(GgufError::Truncated {
-            path: self.path.clone(),
-            what: what.to_owned(),
-            offset: self.offset,
-            needed,
-            file_bytes: self.file_bytes,
-        })
+        Err(truncated(&self.path, self.file_bytes, what, self.offset, needed))
     }
 
     /// Reads `N` bytes.
@@ -79,7 +57,7 @@ impl Cursor {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), GgufError> {
-        self.file.read_exact(bytes).map_err(self.failed())?;
+        self.file.read_exact(bytes).map_err(unreadable(&self.path))?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -89,8 +67,7 @@ impl Cursor {
         let mut first = vec![0; usize::try_from(self.file_bytes.min(32)).unwrap_or(32)];
         self.fill(&mut first)?;
         if !first.starts_with(b"GGUF") {
-            let found = describe(&first);
-            return Err(GgufError::NotGguf { path: self.path.clone(), found });
+            return Err(not_gguf(&self.path, &describe(&first)));
         }
         self.seek(4)
     }
@@ -124,18 +101,18 @@ impl Cursor {
     }
 
     /// The error for what contradicts itself.
-    pub(crate) fn inconsistent(&self, problem: String) -> GgufError {
-        GgufError::Inconsistent { path: self.path.clone(), problem }
+    pub(crate) fn inconsistent(&self, problem: &str) -> GgufError {
+        damaged(&self.path, problem)
     }
 
-    fn failed(&self) -> impl Fn(std::io::Error) -> GgufError {
-        let path = self.path.clone();
-        move |source| GgufError::Io { path: path.clone(), source }
+    /// The error for a type that is not known.
+    pub(crate) fn unknown_type(&self, what: &str, offset: u64, code: u32) -> GgufError {
+        self.inconsistent(&format!("{what} at byte {offset} has the unknown type {code}"))
     }
 
     /// The error for a length that cannot be meant.
     pub(crate) fn too_large(&self, what: &str, offset: u64, length: u64, most: u64) -> GgufError {
-        GgufError::TooLarge { path: self.path.clone(), what: what.to_owned(), offset, length, most }
+        self.inconsistent(&format!("{what} at byte {offset} is {length}, more than {most}"))
     }
 
     /// Reads a string; of a very long one only the beginning is kept.
@@ -157,7 +134,7 @@ impl Cursor {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         self.fill(&mut bytes)?;
         String::from_utf8(bytes)
-            .map_err(|_| self.inconsistent(format!("{what} at byte {offset} is not UTF-8")))
+            .map_err(|_| self.inconsistent(&format!("{what} at byte {offset} is not UTF-8")))
     }
 
     /// Passes over a string.
@@ -171,7 +148,7 @@ impl Cursor {
         self.expect(length, what)?;
         match i64::try_from(length) {
             Ok(distance) => {
-                self.file.seek_relative(distance).map_err(self.failed())?;
+                self.file.seek_relative(distance).map_err(unreadable(&self.path))?;
                 self.offset += length;
                 Ok(())
             }
@@ -180,8 +157,12 @@ impl Cursor {
     }
 
     fn seek(&mut self, offset: u64) -> Result<(), GgufError> {
-        self.file.seek(SeekFrom::Start(offset)).map_err(self.failed())?;
+        self.file.seek(SeekFrom::Start(offset)).map_err(unreadable(&self.path))?;
         self.offset = offset;
         Ok(())
     }
+}
+
+fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> GgufError + '_ {
+    move |source| Problem::because(format!("cannot read {}", path.display()), source)
 }

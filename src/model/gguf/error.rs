@@ -1,107 +1,34 @@
 //! What can be wrong with a GGUF.
 
+use crate::causes::Problem;
 use crate::units::format_bytes;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Why a file is no usable GGUF.
-#[derive(Debug, thiserror::Error)]
-pub enum GgufError {
-    /// The file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is something else.
-    #[error("{} is no GGUF file: {found}", .path.display())]
-    NotGguf {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead, as far as its first bytes tell.
-        found: String,
-    },
-    /// The file is of a version that is not read.
-    #[error("{} is a GGUF of version {version}; versions 2 and 3 are read, convert it again", .path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// The file was written for processors of the other byte order.
-    #[error("{} is a big-endian GGUF, which this machine cannot use", .path.display())]
-    BigEndian {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file ends too early.
-    #[error(
-        "{} is cut off: it has {} bytes, but {what} at byte {offset} needs {needed}; get it again",
-        .path.display(), .file_bytes
-    )]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// What was being read.
-        what: String,
-        /// Where it begins.
-        offset: u64,
-        /// How many bytes it needs.
-        needed: u64,
-        /// Bytes of the file.
-        file_bytes: u64,
-    },
-    /// Something is larger than it can be meant.
-    #[error(
-        "{} is damaged: {what} at byte {offset} is {length}, more than {most}",
-        .path.display()
-    )]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// What was being read.
-        what: String,
-        /// Where.
-        offset: u64,
-        /// The length or number that was read.
-        length: u64,
-        /// The largest that is accepted.
-        most: u64,
-    },
-    /// A type code is unknown.
-    #[error("{} is damaged: {what} at byte {offset} has the unknown type {code}", .path.display())]
-    UnknownType {
-        /// The file.
-        path: PathBuf,
-        /// What was being read.
-        what: String,
-        /// Where.
-        offset: u64,
-        /// The code that was read.
-        code: u32,
-    },
-    /// Values contradict each other.
-    #[error("{} is damaged: {problem}", .path.display())]
-    Inconsistent {
-        /// The file.
-        path: PathBuf,
-        /// What contradicts what.
-        problem: String,
-    },
-    /// A part of a split model is not there.
-    #[error(
-        "{} is not there; the model is split into {count} files, which have to lie in one folder",
-        .missing.display()
-    )]
-    MissingPart {
-        /// The part that is missing.
-        missing: PathBuf,
-        /// How many parts there are.
-        count: u32,
-    },
+pub type GgufError = Problem;
+
+/// What is wrong with the file itself.
+pub(super) fn damaged(path: &Path, problem: &str) -> GgufError {
+    Problem::new(format!("{} is damaged: {problem}", path.display()))
+}
+
+/// The file is something else.
+pub(super) fn not_gguf(path: &Path, found: &str) -> GgufError {
+    Problem::new(format!("{} is no GGUF file: {found}", path.display()))
+}
+
+/// The file ends too early: it has `file_bytes`, and `what` at `offset` needs so many.
+pub(super) fn truncated(
+    path: &Path,
+    file_bytes: u64,
+    what: &str,
+    offset: u64,
+    needed: u64,
+) -> GgufError {
+    Problem::new(format!(
+        "{} is cut off: it has {file_bytes} bytes, but {what} at byte {offset} needs {needed}; get it again",
+        path.display()
+    ))
 }
 
 /// What a file is, judged by its first bytes, when it is no GGUF.

@@ -1,5 +1,6 @@
 //! ggml's number formats: names, block sizes and bytes per block.
 
+use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -69,46 +70,38 @@ impl GgmlType {
     }
 
     /// The format that a GGUF names by this number.
-    #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         FORMATS.iter().find(|format| format.number == number).map(Self)
     }
 
     /// The format of this name, in any case.
-    #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         FORMATS.iter().find(|format| format.name.eq_ignore_ascii_case(name)).map(Self)
     }
 
     /// ggml's number of the format.
-    #[must_use]
     pub fn number(self) -> u32 {
         self.0.number
     }
 
     /// ggml's name, in capitals.
-    #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
     /// Weights that share a block; rows are whole blocks.
-    #[must_use]
     pub fn block_weights(self) -> u64 {
         self.0.block_weights
     }
 
     /// Bytes of a block.
-    #[must_use]
     pub fn block_bytes(self) -> u64 {
         self.0.block_bytes
     }
 
     /// Bits per weight.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "numbers below 300")]
     pub fn bits_per_weight(self) -> f64 {
-        self.0.block_bytes as f64 * 8.0 / self.0.block_weights as f64
+        to_f64(self.0.block_bytes) * 8.0 / to_f64(self.0.block_weights)
     }
 }
 

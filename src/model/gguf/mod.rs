@@ -23,7 +23,10 @@ pub use vocabulary::{SpecialTokens, marks_chat};
 
 use super::file_type::FileType;
 use super::split;
+use crate::causes::Problem;
+use crate::units::to_f64;
 use cursor::Cursor;
+use error::{damaged, truncated};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -75,7 +78,10 @@ impl Header {
         let paths = split::all_parts(path);
         let count = u32::try_from(paths.len()).unwrap_or(u32::MAX);
         if let Some(missing) = paths.iter().find(|part| count > 1 && !part.exists()) {
-            return Err(GgufError::MissingPart { missing: missing.clone(), count });
+            return Err(Problem::new(format!(
+                "{} is not there; the model is split into {count} files, which have to lie in one folder",
+                missing.display()
+            )));
         }
         let mut parts = paths.iter().map(|part| Self::read_part(part));
         let Some(mut header) = parts.next().transpose()? else {
@@ -87,15 +93,13 @@ impl Header {
         for (part, part_path) in parts.zip(&paths[1..]) {
             let part = part?;
             if let Some(twice) = part.tensors.iter().find(|one| !names.insert(one.name.clone())) {
-                return Err(GgufError::Inconsistent {
-                    path: part_path.clone(),
-                    problem: format!("tensor '{}' is in an earlier part already", twice.name),
-                });
+                let problem = format!("tensor '{}' is in an earlier part already", twice.name);
+                return Err(damaged(part_path, &problem));
             }
             let all = (header.tensors.len() + part.tensors.len()) as u64;
             if all > MOST_TENSORS {
                 let problem = format!("the model has {all} tensors up to here, of {MOST_TENSORS}");
-                return Err(GgufError::Inconsistent { path: part_path.clone(), problem });
+                return Err(damaged(part_path, &problem));
             }
             header.tensors.extend(part.tensors);
             header.file_bytes += part.file_bytes;
@@ -115,10 +119,7 @@ impl Header {
         } else {
             format!("its name says {count}")
         };
-        Err(GgufError::Inconsistent {
-            path: path.to_owned(),
-            problem: format!("it says that the model has {said} parts, but {named}"),
-        })
+        Err(damaged(path, &format!("it says that the model has {said} parts, but {named}")))
     }
 
     fn read_part(path: &Path) -> Result<Self, GgufError> {
@@ -128,7 +129,7 @@ impl Header {
         let metadata = read_metadata(&mut cursor, key_count)?;
         let tensors =
             (0..tensor_count).map(|_| Tensor::read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
-        let file_bytes = cursor.file_bytes();
+        let file_bytes = cursor.file_bytes;
         let header = Self { version, metadata, tensors, file_bytes, parts: 1 };
         header.check_data(&cursor)?;
         Ok(header)
@@ -136,7 +137,7 @@ impl Header {
 
     /// Checks that every tensor lies within the file, aligned, and that no name occurs twice.
     fn check_data(&self, cursor: &Cursor) -> Result<(), GgufError> {
-        let inconsistent = |problem: String| Err(cursor.inconsistent(problem));
+        let inconsistent = |problem: String| Err(cursor.inconsistent(&problem));
         let alignment = match self.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,
             Some(value) => value.as_count().unwrap_or(0),
@@ -144,7 +145,7 @@ impl Header {
         if !alignment.is_power_of_two() || alignment > 1 << 30 {
             return inconsistent(format!("the alignment {alignment} is no power of two"));
         }
-        let data = cursor.offset().next_multiple_of(alignment);
+        let data = cursor.offset.next_multiple_of(alignment);
         let mut names = HashSet::new();
         for tensor in &self.tensors {
             if !names.insert(tensor.name.as_str()) {
@@ -158,13 +159,9 @@ impl Header {
             }
             let start = data.saturating_add(tensor.offset);
             if start.saturating_add(tensor.bytes) > self.file_bytes {
-                return Err(GgufError::Truncated {
-                    path: cursor.path().to_owned(),
-                    what: format!("tensor '{}'", tensor.name),
-                    offset: start,
-                    needed: tensor.bytes,
-                    file_bytes: self.file_bytes,
-                });
+                let what = format!("tensor '{}'", tensor.name);
+                let needed = tensor.bytes;
+                return Err(truncated(&cursor.path, self.file_bytes, &what, start, needed));
             }
         }
         let mut by_offset: Vec<&Tensor> =
@@ -181,33 +178,28 @@ impl Header {
     }
 
     /// The value of a metadata key.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     /// The value of a key of the model's own architecture: `context_length` for
     /// `llama.context_length`.
-    #[must_use]
     pub fn get_own(&self, key: &str) -> Option<&Value> {
         self.get(&format!("{}.{key}", self.architecture()))
     }
 
     /// The model family, `general.architecture`; empty if the file does not say.
-    #[must_use]
     pub fn architecture(&self) -> &str {
         self.get("general.architecture").and_then(Value::as_text).unwrap_or_default()
     }
 
     /// The model's own name, `general.name`.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.get("general.name").and_then(Value::as_text)
     }
 
     /// How the weights are stored: `general.file_type` or, where that is missing, the type whose
     /// format most weights of the file have.
-    #[must_use]
     pub fn file_type(&self) -> Option<FileType> {
         let said = self.get("general.file_type").and_then(Value::as_count);
         if let Some(number) = said.and_then(|number| u32::try_from(number).ok()) {
@@ -222,27 +214,22 @@ impl Header {
     }
 
     /// Number of weights.
-    #[must_use]
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.weights))
     }
 
     /// Bytes of all tensors.
-    #[must_use]
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.bytes))
     }
 
     /// Bits per weight over all tensors; `None` if there are none.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     pub fn bits_per_weight(&self) -> Option<f64> {
         let weights = self.parameters();
-        (weights > 0).then(|| self.tensor_bytes() as f64 * 8.0 / weights as f64)
+        (weights > 0).then(|| to_f64(self.tensor_bytes()) * 8.0 / to_f64(weights))
     }
 
     /// Tensors by format, the one with most bytes first.
-    #[must_use]
     pub fn by_format(&self) -> Vec<FormatSummary> {
         let mut summaries: BTreeMap<GgmlType, FormatSummary> = BTreeMap::new();
         for tensor in &self.tensors {
@@ -263,19 +250,16 @@ impl Header {
     }
 
     /// Context length the model was trained with, tokens.
-    #[must_use]
     pub fn context_length(&self) -> Option<u64> {
         self.get_own("context_length").and_then(Value::as_count)
     }
 
     /// Number of layers.
-    #[must_use]
     pub fn layers(&self) -> Option<u64> {
         self.get_own("block_count").and_then(Value::as_count)
     }
 
     /// Number of tokens in the vocabulary.
-    #[must_use]
     pub fn vocabulary(&self) -> Option<u64> {
         match self.get("tokenizer.ggml.tokens")? {
             Value::Array { count, .. } => Some(*count),
@@ -284,7 +268,6 @@ impl Header {
     }
 
     /// The template that turns messages into a prompt.
-    #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         self.get("tokenizer.chat_template").and_then(Value::as_text)
     }
@@ -302,10 +285,16 @@ fn read_start(cursor: &mut Cursor) -> Result<FileStart, GgufError> {
     cursor.magic()?;
     let version = cursor.u32("the version")?;
     if version != 0 && version.trailing_zeros() >= 16 {
-        return Err(GgufError::BigEndian { path: cursor.path().to_owned() });
+        return Err(Problem::new(format!(
+            "{} is a big-endian GGUF, which this machine cannot use",
+            cursor.path.display()
+        )));
     }
     if !(2..=3).contains(&version) {
-        return Err(GgufError::Version { path: cursor.path().to_owned(), version });
+        return Err(Problem::new(format!(
+            "{} is a GGUF of version {version}; versions 2 and 3 are read, convert it again",
+            cursor.path.display()
+        )));
     }
     // An entry is at least a name's length, the number of dimensions, a type and an offset; a key at
     // least its length, a type and one byte.
@@ -320,7 +309,7 @@ fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>
     for _ in 0..count {
         let key = cursor.short_text(LONGEST_KEY, "a metadata key")?;
         if !seen.insert(key.clone()) {
-            return Err(cursor.inconsistent(format!("metadata key '{key}' occurs twice")));
+            return Err(cursor.inconsistent(&format!("metadata key '{key}' occurs twice")));
         }
         let value = Value::read(cursor, &key)?;
         metadata.push((key, value));

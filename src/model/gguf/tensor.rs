@@ -30,7 +30,7 @@ pub struct Tensor {
 impl Tensor {
     pub(super) fn read(cursor: &mut Cursor) -> Result<Self, GgufError> {
         let name = cursor.short_text(LONGEST_NAME, "the name of a tensor")?;
-        let at = cursor.offset();
+        let at = cursor.offset;
         let count = cursor.u32(&name)?;
         if count > MOST_DIMENSIONS {
             let what = format!("the number of dimensions of '{name}'");
@@ -38,17 +38,13 @@ impl Tensor {
         }
         let dimensions: Vec<u64> =
             (0..count).map(|_| cursor.u64(&name)).collect::<Result<_, _>>()?;
-        let at = cursor.offset();
+        let at = cursor.offset;
         let code = cursor.u32(&name)?;
-        let format = GgmlType::from_number(code).ok_or_else(|| GgufError::UnknownType {
-            path: cursor.path().to_owned(),
-            what: format!("tensor '{name}'"),
-            offset: at,
-            code,
-        })?;
+        let format = GgmlType::from_number(code)
+            .ok_or_else(|| cursor.unknown_type(&format!("tensor '{name}'"), at, code))?;
         let offset = cursor.u64(&name)?;
         let (weights, bytes) = size(format, &dimensions)
-            .map_err(|problem| cursor.inconsistent(format!("tensor '{name}' {problem}")))?;
+            .map_err(|problem| cursor.inconsistent(&format!("tensor '{name}' {problem}")))?;
         Ok(Self { name, format, dimensions, offset, weights, bytes })
     }
 }

@@ -79,7 +79,6 @@ pub enum Value {
 
 impl Value {
     /// The value as a number that counts something.
-    #[must_use]
     pub fn as_count(&self) -> Option<u64> {
         match self {
             Self::Unsigned(value) => Some(*value),
@@ -89,7 +88,6 @@ impl Value {
     }
 
     /// The value as text.
-    #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -175,11 +173,11 @@ impl Value {
 }
 
 fn not_of(cursor: &Cursor, key: &str, what: &str) -> GgufError {
-    cursor.inconsistent(format!("'{key}' is no array of {what}"))
+    cursor.inconsistent(&format!("'{key}' is no array of {what}"))
 }
 
 fn array_of_arrays(cursor: &Cursor, key: &str) -> GgufError {
-    cursor.inconsistent(format!("{key} is an array of arrays"))
+    cursor.inconsistent(&format!("{key} is an array of arrays"))
 }
 
 /// The number a person wrote: 0.00001, not the 0.000009999999747378752 that its `f32` stands for.
@@ -188,14 +186,9 @@ fn shortest(value: f32) -> f64 {
 }
 
 fn read_kind(cursor: &mut Cursor, key: &str) -> Result<ValueKind, GgufError> {
-    let offset = cursor.offset();
+    let offset = cursor.offset;
     let code = cursor.u32(key)?;
-    ValueKind::from_repr(code).ok_or_else(|| GgufError::UnknownType {
-        path: cursor.path().to_owned(),
-        what: key.to_owned(),
-        offset,
-        code,
-    })
+    ValueKind::from_repr(code).ok_or_else(|| cursor.unknown_type(key, offset, code))
 }
 
 impl fmt::Display for Value {

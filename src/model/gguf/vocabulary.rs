@@ -25,7 +25,6 @@ const CHAT_MARKS: [&str; 6] = [
 ];
 
 /// Whether a token that a user added marks the parts of a chat.
-#[must_use]
 pub fn marks_chat(text: &str) -> bool {
     (text.len() > 4 && text.starts_with("<|") && text.ends_with("|>")) || CHAT_MARKS.contains(&text)
 }

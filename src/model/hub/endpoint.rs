@@ -23,7 +23,6 @@ pub(super) struct Origin {
 
 impl Endpoint {
     /// Reads an address such as `https://huggingface.co`; `None` if it is none.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.trim().parse().ok()?;
         let origin = Origin::of(&uri)?;

@@ -6,17 +6,16 @@
 //! neither size nor checksum. A hub's answer is input like any other, so it is checked here.
 
 mod endpoint;
-mod error;
 mod pieces;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
 
 pub use endpoint::Endpoint;
-pub use error::HubError;
 pub use hf_hub::RepoType;
 
 use super::progress::ProgressSink;
+use crate::causes::Problem;
 use crate::files;
 use std::fmt;
 use std::io::Read as _;
@@ -43,13 +42,15 @@ pub const SECRET_VARIABLES: [&str; 9] = [
 /// A longer file holds no token.
 const LONGEST_TOKEN_FILE: u64 = 64 << 10;
 
+/// Why a file of the hub could not be had.
+pub type HubError = Problem;
+
 /// A secret; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
     /// Keeps `secret`, without the spaces and line ends that files and shells add.
-    #[must_use]
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
         (!secret.is_empty()).then(|| Self(secret.to_owned()))
@@ -87,7 +88,6 @@ pub struct HubOptions {
 impl HubOptions {
     /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE`, `HF_HOME` (with the token file in it),
     /// `HF_HUB_OFFLINE` and `QUANTBENCH_OFFLINE`.
-    #[must_use]
     pub fn from_environment() -> Self {
         let variable =
             |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
@@ -158,11 +158,13 @@ pub fn fetch(
         return Ok(path);
     }
     if options.offline {
-        return Err(HubError::NotCached {
-            repository: file.repository.to_owned(),
-            file: file.file.to_owned(),
-            cache: options.cache.clone(),
-        });
+        return Err(Problem::new(format!(
+            "{}/{} is not in the hub cache at {}, and offline mode is on; fetch it once \
+             without QUANTBENCH_OFFLINE and HF_HUB_OFFLINE",
+            file.repository,
+            file.file,
+            options.cache.display()
+        )));
     }
     let remote = Remote::new(file, options)?;
     let facts = remote.facts()?;

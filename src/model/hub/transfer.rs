@@ -1,9 +1,9 @@
 //! Fetching one file: what the hub says about it, checked, then its bytes, checked.
 
 use super::endpoint::Endpoint;
-use super::error::HubError;
-use super::pieces::{Piece, Pieces};
-use super::{HubFile, HubOptions, Token};
+use super::pieces::{LEAST_RATE, Piece, Pieces};
+use super::{HubError, HubFile, HubOptions, Token};
+use crate::causes::Problem;
 use crate::model::cache::of_reader;
 use crate::model::progress::ProgressSink;
 use crate::model::source::ESCAPED;
@@ -53,12 +53,20 @@ pub(super) struct Facts {
 
 impl<'a> Remote<'a> {
     pub(super) fn new(file: HubFile<'a>, options: &'a HubOptions) -> Result<Self, HubError> {
-        let endpoint = options.endpoint.as_ref().ok_or(HubError::Endpoint)?;
+        // It may hold a password, so it is not shown.
+        let no_address = || {
+            Problem::new("HF_ENDPOINT is no web address; write one such as https://huggingface.co")
+        };
+        let endpoint = options.endpoint.as_ref().ok_or_else(no_address)?;
         let authorization = match &options.token {
             None => None,
             Some(Token(secret)) => {
                 let value = HeaderValue::try_from(format!("Bearer {secret}"));
-                let mut value = value.map_err(|_| HubError::Token)?;
+                let mut value = value.map_err(|_| {
+                    Problem::new(
+                        "the token in HF_TOKEN has characters that no token has; copy it again",
+                    )
+                })?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -68,27 +76,26 @@ impl<'a> Remote<'a> {
         // Slashes part folders; those of a revision part nothing.
         let path = utf8_percent_encode(file.file, PATH);
         let url = format!("{endpoint}/{id}/resolve/{revision}/{path}");
-        let uri = url.parse().map_err(|_| HubError::Endpoint)?;
+        let uri = url.parse().map_err(|_| no_address())?;
         let agent = agent(options.patience, endpoint.is_secure());
         Ok(Self { file, options, endpoint, authorization, uri, agent })
     }
 
     fn unreachable(&self, source: ureq::Error) -> HubError {
+        let what = format!("cannot reach the hub at {}", self.endpoint);
         // What ureq says of a system's error is the same with `io:` before it.
-        let source = match source {
-            ureq::Error::Io(source) => source.into(),
-            other => other.into(),
-        };
-        HubError::Unreachable { endpoint: self.endpoint.to_string(), source }
+        match source {
+            ureq::Error::Io(source) => Problem::because(what, source),
+            other => Problem::because(what, other),
+        }
     }
 
-    fn wrong_answer(&self, reason: impl Into<String>) -> HubError {
-        HubError::WrongAnswer {
-            endpoint: self.endpoint.to_string(),
-            repository: self.file.repository.to_owned(),
-            file: self.file.file.to_owned(),
-            reason: reason.into(),
-        }
+    fn wrong_answer(&self, reason: &str) -> HubError {
+        let HubFile { repository, file, .. } = self.file;
+        Problem::new(format!(
+            "the hub at {} gave a wrong answer for {repository}/{file}: {reason}",
+            self.endpoint
+        ))
     }
 
     /// Asks the hub about the file, without fetching it. Redirects within the hub are followed; the
@@ -147,35 +154,37 @@ impl<'a> Remote<'a> {
             return Ok(());
         }
         let HubFile { repository, revision, file, .. } = self.file;
-        let owned = repository.to_owned();
-        let other = |repository| HubError::Status {
-            endpoint: self.endpoint.to_string(),
-            status: status.as_u16(),
-            repository,
-            file: file.to_owned(),
+        let endpoint = self.endpoint;
+        let other = || {
+            format!(
+                "the hub at {endpoint} answered {} for {repository}/{file}; try again later",
+                status.as_u16()
+            )
         };
-        Err(match status {
+        Err(Problem::new(match status {
             // Where the bytes lie knows neither tokens nor repositories.
-            _ if !is_within => other(owned),
-            StatusCode::UNAUTHORIZED if self.options.token.is_none() => {
-                HubError::TokenNeeded { repository: owned }
+            _ if !is_within => other(),
+            StatusCode::UNAUTHORIZED if self.options.token.is_none() => format!(
+                "the hub shows {repository} to nobody without a token: it is private or gated, or there is \
+                 no such repository; set HF_TOKEN"
+            ),
+            StatusCode::UNAUTHORIZED => {
+                format!("the hub does not accept the token in HF_TOKEN for {repository}")
             }
-            StatusCode::UNAUTHORIZED => HubError::TokenRefused { repository: owned },
-            StatusCode::FORBIDDEN => {
-                HubError::Forbidden { repository: owned, endpoint: self.endpoint.to_string() }
-            }
-            StatusCode::NOT_FOUND => {
-                let what = match header(response.headers(), "x-error-code") {
-                    Some("RepoNotFound") => format!("repository {repository}"),
-                    Some("RevisionNotFound") => {
-                        format!("revision '{}' of {repository}", revision.unwrap_or("main"))
-                    }
-                    _ => format!("file {file} in {repository}"),
-                };
-                HubError::NotFound { what }
-            }
-            _ => other(owned),
-        })
+            StatusCode::FORBIDDEN => format!(
+                "the owner of HF_TOKEN may not read {repository}; accept its conditions at \
+                 {endpoint}/{repository}"
+            ),
+            StatusCode::NOT_FOUND => match header(response.headers(), "x-error-code") {
+                Some("RepoNotFound") => format!("the hub has no repository {repository}"),
+                Some("RevisionNotFound") => {
+                    let revision = revision.unwrap_or("main");
+                    format!("the hub has no revision '{revision}' of {repository}")
+                }
+                _ => format!("the hub has no file {file} in {repository}"),
+            },
+            _ => other(),
+        }))
     }
 
     /// Names of local files come from these headers, so nothing but plain words is accepted.
@@ -183,11 +192,11 @@ impl<'a> Remote<'a> {
         let headers = response.headers();
         let word = |names: &[&str], what: &str| {
             let text = names.iter().find_map(|name| header(headers, name));
-            let text = text.ok_or_else(|| self.wrong_answer(format!("it names no {what}")))?;
+            let text = text.ok_or_else(|| self.wrong_answer(&format!("it names no {what}")))?;
             let text = text.trim_start_matches("W/").trim_matches('"');
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             if text.is_empty() || text.len() > 128 || !text.chars().all(plain) {
-                return Err(self.wrong_answer(format!("its {what} is no plain word")));
+                return Err(self.wrong_answer(&format!("its {what} is no plain word")));
             }
             Ok(text.to_owned())
         };
@@ -218,7 +227,10 @@ impl<'a> Remote<'a> {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(HubError::Busy { file: self.file.file.to_owned() });
+                let file = self.file.file;
+                return Err(Problem::new(format!(
+                    "another process is fetching {file}; wait for it to end"
+                )));
             }
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
         }
@@ -260,12 +272,13 @@ impl<'a> Remote<'a> {
         if needed_bytes <= available_bytes {
             return Ok(());
         }
-        Err(HubError::NoSpace {
-            file: self.file.file.to_owned(),
-            folder: folder.to_owned(),
-            needed_bytes,
-            available_bytes,
-        })
+        Err(Problem::new(format!(
+            "{} has {}, but the disk with {} has {} free; free some or set HF_HOME to another disk",
+            self.file.file,
+            format_bytes(needed_bytes),
+            folder.display(),
+            format_bytes(available_bytes)
+        )))
     }
 
     /// Appends what is missing from byte `start` on.
@@ -299,11 +312,26 @@ impl<'a> Remote<'a> {
                 }
                 Piece::End(source) => {
                     file.sync_all().map_err(io_error("write", part))?;
-                    let file = self.file.file.to_owned();
-                    return Err(HubError::Interrupted { file, received, total, source });
+                    let of = total.map(|total| format!(" of {}", format_bytes(total)));
+                    let message = format!(
+                        "the connection ended after {}{} of {}; run again to go on from there",
+                        format_bytes(received),
+                        of.unwrap_or_default(),
+                        self.file.file
+                    );
+                    return Err(match source {
+                        Some(source) => Problem::because(message, source),
+                        None => Problem::new(message),
+                    });
                 }
                 Piece::Slow => {
-                    return Err(HubError::Slow { file: self.file.file.to_owned(), received });
+                    return Err(Problem::new(format!(
+                        "{} came with less than {} a second, and was given up after {}; run again to go on \
+                         from there",
+                        self.file.file,
+                        format_bytes(LEAST_RATE),
+                        format_bytes(received)
+                    )));
                 }
             };
             received += piece.len() as u64;
@@ -312,7 +340,7 @@ impl<'a> Remote<'a> {
                 let _ = fs::remove_file(part);
                 return Err(match total {
                     Some(_) => self.wrong_answer("it sends more than it said"),
-                    None => self.wrong_answer(format!(
+                    None => self.wrong_answer(&format!(
                         "it sends more than {} without naming a size",
                         format_bytes(MOST_WITHOUT_LENGTH)
                     )),
@@ -335,11 +363,11 @@ impl<'a> Remote<'a> {
         let encoding = header(headers, "content-encoding").unwrap_or("identity");
         if !encoding.eq_ignore_ascii_case("identity") {
             let reason = format!("it compresses the file as '{encoding}', which was not asked for");
-            return Err(self.wrong_answer(reason));
+            return Err(self.wrong_answer(&reason));
         }
         let sent = response.body().content_length().map(|length| length.saturating_add(received));
         match (facts.size, sent) {
-            (Some(size), Some(sent)) if size != sent => Err(self.wrong_answer(format!(
+            (Some(size), Some(sent)) if size != sent => Err(self.wrong_answer(&format!(
                 "it says that the file has {size} bytes, then that it has {sent}"
             ))),
             (None, Some(sent)) if sent > MOST_WITHOUT_LENGTH => {
@@ -382,8 +410,11 @@ impl<'a> Remote<'a> {
             return Ok(());
         }
         fs::remove_file(part).map_err(io_error("remove", part))?;
-        let file = self.file.file.to_owned();
-        Err(HubError::Damaged { file, found, expected: facts.etag.clone() })
+        Err(Problem::new(format!(
+            "{} was damaged on its way: its checksum is {found}, the hub's is {}; it was removed, run \
+             again",
+            self.file.file, facts.etag
+        )))
     }
 }
 
@@ -407,8 +438,9 @@ fn agent(patience: Duration, is_secure: bool) -> Agent {
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
-    let path = path.to_owned();
-    move |source| HubError::Io { action, path: path.clone(), source }
+    let message =
+        format!("cannot {action} {}; set HF_HOME to a folder you can write to", path.display());
+    move |source| Problem::because(message.clone(), source)
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

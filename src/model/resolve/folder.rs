@@ -1,6 +1,7 @@
 //! A folder of ready variants of one model.
 
-use super::{ReadyVariant, ResolveError, ResolveOptions, Resolved, checksum, stored_as, what_else};
+use super::{ReadyVariant, ResolveOptions, Resolved, checksum, stored_as, what_else};
+use crate::causes::Problem;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
@@ -14,7 +15,7 @@ pub(super) fn resolve(
     folder: &Path,
     cache: &Cache,
     options: &ResolveOptions,
-) -> Result<Resolved, ResolveError> {
+) -> Result<Resolved, Problem> {
     let mut models: Vec<(PathBuf, Header)> = Vec::new();
     for path in candidates(folder)? {
         let header = Header::read(&path)?;
@@ -25,15 +26,19 @@ pub(super) fn resolve(
     }
     let Some((first_path, first)) = models.first() else {
         let instead = checkpoint_in(folder);
-        return Err(ResolveError::NothingInFolder { path: folder.to_owned(), instead });
+        return Err(Problem::new(format!(
+            "{} has no GGUF file of a model in it{instead}",
+            folder.display()
+        )));
     };
     if let Some((path, header)) = models.iter().find(|(_, header)| shape(header) != shape(first)) {
-        return Err(ResolveError::DifferentModels {
-            one: first_path.clone(),
-            one_is: shape(first),
-            other: path.clone(),
-            other_is: shape(header),
-        });
+        return Err(Problem::new(format!(
+            "{} and {} are different models ({}, {}); a folder holds variants of one model",
+            first_path.display(),
+            path.display(),
+            shape(first),
+            shape(header)
+        )));
     }
     let names: Vec<String> = models
         .iter()
@@ -45,7 +50,7 @@ pub(super) fn resolve(
             let checksum = checksum(&path, cache, &options.progress)?;
             super::ready(path, &header, checksum)
         })
-        .collect::<Result<Vec<_>, ResolveError>>()?;
+        .collect::<Result<Vec<_>, Problem>>()?;
     distinguish(&mut ready, &names);
     ready.sort_by_key(|variant| variant.quantization.precision_rank());
     Ok(Resolved { source: None, ready })
@@ -53,7 +58,6 @@ pub(super) fn resolve(
 
 /// Which quantizations the folder holds, from most to fewest bits. Files that cannot be read are left
 /// out: resolving will tell of them.
-#[must_use]
 pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
     let stored = |path: PathBuf| {
         let header = Header::read(&path).ok()?;
@@ -68,8 +72,9 @@ pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
 
 /// GGUF files of the folder, sorted by name; of a split model the first part, whether it is there or
 /// not, so that a missing one is noticed.
-fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
-    let unreadable = |source| ResolveError::Folder { path: folder.to_owned(), source };
+fn candidates(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let unreadable =
+        |source| Problem::because(format!("cannot read the folder {}", folder.display()), source);
     let mut paths = Vec::new();
     for file in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = file.map_err(unreadable)?.path();
@@ -84,7 +89,6 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, ResolveError> {
 }
 
 /// What to do with a checkpoint of other programs; empty where there is none.
-#[must_use]
 pub fn checkpoint_in(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_weights = |name: &str| {

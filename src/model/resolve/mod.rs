@@ -1,15 +1,13 @@
 //! Resolving: from a source to files on disk (here), and from there to the variants to measure
 //! (`variants`).
 
-mod error;
 mod folder;
 #[cfg(test)]
 mod tests;
 mod variants;
 
-pub use error::ResolveError;
 pub use folder::{checkpoint_in, quantizations_in};
-pub use variants::{Making, Requantize, Variant, variants};
+pub use variants::{Making, Origin, Variant, variants};
 
 use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
@@ -21,6 +19,7 @@ use super::progress::ProgressSink;
 use super::quantization::{Method, Quantization};
 use super::source::Source;
 use super::split;
+use crate::causes::Problem;
 use crate::model::file_type::FileType;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub const METHOD_KEY: &str = "quantbench.method";
 
 /// How to resolve.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ResolveOptions {
     /// How the hub is reached.
     pub hub: HubOptions,
@@ -38,16 +37,8 @@ pub struct ResolveOptions {
 
 impl ResolveOptions {
     /// Reads the environment; progress is not reported.
-    #[must_use]
     pub fn from_environment() -> Self {
         Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
-    }
-
-    /// The same, without the network.
-    #[must_use]
-    pub fn offline(mut self) -> Self {
-        self.hub.offline = true;
-        self
     }
 }
 
@@ -90,7 +81,7 @@ pub fn resolve(
     source: &Source,
     cache: &Cache,
     options: &ResolveOptions,
-) -> Result<Resolved, ResolveError> {
+) -> Result<Resolved, Problem> {
     match source {
         Source::Demo => {
             let (path, checksum) = demo::in_cache(cache, demo::FILES?.model)?;
@@ -114,7 +105,7 @@ pub fn projector(
     source: &Source,
     cache: &Cache,
     options: &ResolveOptions,
-) -> Result<Artifact, ResolveError> {
+) -> Result<Artifact, Problem> {
     let path = match source {
         Source::Hub { repository, file, revision } => {
             fetch_parts(repository, file, revision.as_deref(), options)?
@@ -128,7 +119,10 @@ pub fn projector(
             "" => "no model that names its architecture".to_owned(),
             architecture => format!("a model of the architecture '{architecture}'"),
         };
-        return Err(ResolveError::NoProjector { path, holds });
+        return Err(Problem::new(format!(
+            "{} is no projector (mmproj): it holds {holds}",
+            path.display()
+        )));
     }
     let checksum = checksum(&path, cache, &options.progress)?;
     Ok(Artifact::found(path, checksum, header.file_bytes))
@@ -140,7 +134,7 @@ fn fetch_parts(
     file: &str,
     revision: Option<&str>,
     options: &ResolveOptions,
-) -> Result<PathBuf, ResolveError> {
+) -> Result<PathBuf, Problem> {
     let mut first = None;
     for part in split::all_parts(Path::new(file)) {
         // Paths on the hub have slashes on every system.
@@ -152,14 +146,14 @@ fn fetch_parts(
     Ok(first.unwrap_or_else(|| PathBuf::from(file)))
 }
 
-fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolved, ResolveError> {
+fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolved, Problem> {
     let header = read_model(path)?;
     let checksum = checksum(path, cache, &options.progress)?;
     single(split::all_parts(path).swap_remove(0), header, checksum)
 }
 
 /// A source of one model, which is a ready variant too.
-fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, ResolveError> {
+fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, Problem> {
     let ready = ready(path, &header, checksum)?;
     let (artifact, quantization) = (ready.artifact.clone(), ready.quantization);
     let source = Some(SourceFile { artifact, quantization, header });
@@ -167,7 +161,7 @@ fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, R
 }
 
 /// A file that is a variant.
-fn ready(path: PathBuf, header: &Header, checksum: String) -> Result<ReadyVariant, ResolveError> {
+fn ready(path: PathBuf, header: &Header, checksum: String) -> Result<ReadyVariant, Problem> {
     let quantization = stored_as(header, &path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let label = naming::label(&name, quantization);
@@ -176,11 +170,14 @@ fn ready(path: PathBuf, header: &Header, checksum: String) -> Result<ReadyVarian
 }
 
 /// Reads the header of a file that has to be a language model.
-fn read_model(path: &Path) -> Result<Header, ResolveError> {
+fn read_model(path: &Path) -> Result<Header, Problem> {
     let header = Header::read(path)?;
     match what_else(&header) {
         None => Ok(header),
-        Some(holds) => Err(ResolveError::NoModel { path: path.to_owned(), holds }),
+        Some(holds) => {
+            let path = path.display();
+            Err(Problem::new(format!("{path} is no language model: it holds {holds}")))
+        }
     }
 }
 
@@ -199,9 +196,12 @@ fn what_else(header: &Header) -> Option<String> {
 }
 
 /// How the weights are stored; the file records the method, or that an importance matrix was used.
-fn stored_as(header: &Header, path: &Path) -> Result<Quantization, ResolveError> {
-    let file_type: FileType =
-        header.file_type().ok_or_else(|| ResolveError::UnknownType { path: path.to_owned() })?;
+fn stored_as(header: &Header, path: &Path) -> Result<Quantization, Problem> {
+    let unknown = || {
+        let path = path.display();
+        Problem::new(format!("{path} is stored in a type that llama.cpp does not name"))
+    };
+    let file_type: FileType = header.file_type().ok_or_else(unknown)?;
     let label = naming::published_in(path).unwrap_or_else(|| file_type.into());
     let has_matrix = header.get("quantize.imatrix.file").is_some();
     let named = header.get(METHOD_KEY).and_then(Value::as_text);
@@ -213,7 +213,7 @@ fn stored_as(header: &Header, path: &Path) -> Result<Quantization, ResolveError>
 }
 
 /// SHA-256 of a file; of a split model, of its parts' checksums.
-fn checksum(path: &Path, cache: &Cache, progress: &ProgressSink) -> Result<String, ResolveError> {
+fn checksum(path: &Path, cache: &Cache, progress: &ProgressSink) -> Result<String, Problem> {
     let parts = split::all_parts(path);
     let mut checksums = Vec::with_capacity(parts.len());
     for part in &parts {

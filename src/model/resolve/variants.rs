@@ -1,65 +1,57 @@
 //! Which variants a list of quantizations asks for: ready ones are taken, the others made.
 
-use super::{ReadyVariant, ResolveError, Resolved};
+use super::{ReadyVariant, Resolved};
+use crate::causes::Problem;
+use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
+use std::path::PathBuf;
 
 /// One variant to measure.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Variant {
-    /// It is there.
-    Ready(ReadyVariant),
-    /// It has to be made from the source, unless the cache has it.
+pub struct Variant {
+    /// How its weights are stored.
+    pub quantization: Quantization,
+    /// The name in tables.
+    pub label: String,
+    /// Where its file is or how it is made.
+    pub origin: Origin,
+}
+
+/// Where the file of a variant is or how it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// A file that is there already, taken as it is.
+    Ready(Artifact),
+    /// Made from a source, unless the cache has it.
     Make {
-        /// What to make.
-        quantization: Quantization,
+        /// The source's GGUF, or the first part of a split one.
+        input: PathBuf,
         /// The type that it has in llama.cpp.
         file_type: FileType,
-        /// The name in tables.
-        label: String,
         /// Its address in the cache.
         key: VariantKey,
-        /// How large it will be at most, bytes.
+        /// Make it even though the source is already quantized.
+        allow_requantize: bool,
+        /// Bytes that the file will take at most.
         expected_bytes: u64,
     },
 }
 
-impl Variant {
-    /// How its weights are stored.
-    #[must_use]
-    pub fn quantization(&self) -> Quantization {
-        match self {
-            Self::Ready(ready) => ready.quantization,
-            Self::Make { quantization, .. } => *quantization,
-        }
+impl From<&ReadyVariant> for Variant {
+    fn from(ReadyVariant { artifact, quantization, label }: &ReadyVariant) -> Self {
+        let origin = Origin::Ready(artifact.clone());
+        Self { quantization: *quantization, label: label.clone(), origin }
     }
-
-    /// The name in tables.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        match self {
-            Self::Ready(ready) => &ready.label,
-            Self::Make { label, .. } => label,
-        }
-    }
-}
-
-/// Whether a source that is quantized already may be quantized again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requantize {
-    /// Refuse: errors add up.
-    Refuse,
-    /// The user asked for it.
-    Allow,
 }
 
 /// How variants are made.
 #[derive(Clone, Copy)]
 pub struct Making<'a> {
-    /// Whether from a source that is quantized already.
-    pub requantize: Requantize,
+    /// From a source that is quantized already too, though errors add up: the user asked for it.
+    pub allow_requantize: bool,
     /// What makes them, with its version.
     pub maker: &'a str,
     /// What a variant made by a method depends on besides its source.
@@ -76,9 +68,9 @@ pub fn variants(
     resolved: &Resolved,
     quantizations: &[Quantization],
     making: Making<'_>,
-) -> Result<Vec<Variant>, ResolveError> {
+) -> Result<Vec<Variant>, Problem> {
     if quantizations.is_empty() {
-        return Ok(resolved.ready.iter().cloned().map(Variant::Ready).collect());
+        return Ok(resolved.ready.iter().map(Variant::from).collect());
     }
     let mut variants = Vec::new();
     for &wanted in quantizations {
@@ -87,7 +79,7 @@ pub fn variants(
         if ready.is_empty() {
             variants.push(make(resolved, wanted, making)?);
         } else {
-            variants.extend(ready.into_iter().cloned().map(Variant::Ready));
+            variants.extend(ready.into_iter().map(Variant::from));
         }
     }
     Ok(variants)
@@ -98,33 +90,37 @@ fn meets(present: Quantization, wanted: Quantization) -> bool {
         && (present.method == wanted.method || wanted.method == Method::Rtn)
 }
 
-fn make(
-    resolved: &Resolved,
-    wanted: Quantization,
-    making: Making<'_>,
-) -> Result<Variant, ResolveError> {
+fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result<Variant, Problem> {
     let Some(source) = &resolved.source else {
-        let present = resolved.ready.iter().map(|ready| ready.quantization.to_string()).collect();
-        return Err(ResolveError::NotReady { wanted, present });
+        let present: Vec<String> =
+            resolved.ready.iter().map(|ready| ready.quantization.to_string()).collect();
+        return Err(Problem::new(format!(
+            "{wanted} is not among the ready variants, which are {}",
+            present.join(", ")
+        )));
     };
-    if !source.quantization.is_float() && making.requantize == Requantize::Refuse {
-        return Err(ResolveError::AlreadyQuantized {
-            wanted,
-            path: source.artifact.path.clone(),
-            own: source.quantization,
-        });
+    if !source.quantization.is_float() && !making.allow_requantize {
+        return Err(Problem::new(format!(
+            "cannot make {wanted} of {}, which is quantized already ({}): rounding twice adds up \
+             errors; give an F32, F16 or BF16 source, allow it with --allow-requantize or \
+             allow_requantize = true, or set quantizations = [] to measure it as it is",
+            source.artifact.path.display(),
+            source.quantization
+        )));
     }
-    let file_type = wanted.to_make()?;
-    Ok(Variant::Make {
+    let file_type = wanted.to_make().map_err(|error| Problem::new(error.to_string()))?;
+    let key = VariantKey {
+        source_checksum: source.artifact.checksum.clone(),
         quantization: wanted,
+        maker: making.maker.to_owned(),
+        calibration: (making.calibration)(wanted.method),
+    };
+    let origin = Origin::Make {
+        input: source.artifact.path.clone(),
         file_type,
-        label: wanted.to_string(),
-        key: VariantKey {
-            source_checksum: source.artifact.checksum.clone(),
-            quantization: wanted,
-            maker: making.maker.to_owned(),
-            calibration: (making.calibration)(wanted.method),
-        },
+        key,
+        allow_requantize: making.allow_requantize,
         expected_bytes: size::expected_bytes(&source.header, file_type),
-    })
+    };
+    Ok(Variant { quantization: wanted, label: wanted.to_string(), origin })
 }

@@ -3,6 +3,7 @@
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::units::format_seconds;
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 /// Estimates how long the visits that remain will take.
@@ -13,14 +14,8 @@ pub(super) struct TimeLeft {
     spent: HashMap<(Kind, usize), Spent>,
 }
 
-/// Visits of one kind take about as long as each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Quality,
-    Tasks,
-    Round,
-    DriftControl,
-}
+/// Visits of one kind, whatever their round, take about as long as each other.
+type Kind = Discriminant<Purpose>;
 
 /// Time spent on visits of one kind to one trial.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,21 +24,15 @@ struct Spent {
     visits: u32,
 }
 
-impl From<Purpose> for Kind {
-    fn from(purpose: Purpose) -> Self {
-        match purpose {
-            Purpose::Quality => Self::Quality,
-            Purpose::Tasks => Self::Tasks,
-            Purpose::Round(_) => Self::Round,
-            Purpose::DriftControl(_) => Self::DriftControl,
-        }
-    }
-}
-
 impl TimeLeft {
     /// All visits that are to be made, with a pause before each.
     pub(super) fn new(visits: &[PlannedVisit], pause: Duration) -> Self {
         Self { remaining: visits.to_vec(), pause, spent: HashMap::new() }
+    }
+
+    /// All visits that are to be made are known.
+    pub(super) fn begin(&mut self, visits: &[PlannedVisit]) {
+        self.remaining = visits.to_vec();
     }
 
     /// How many visits remain.
@@ -53,7 +42,7 @@ impl TimeLeft {
 
     /// A visit is over.
     pub(super) fn finished(&mut self, visit: PlannedVisit, length: Duration) {
-        let spent = self.spent.entry((visit.purpose.into(), visit.trial)).or_default();
+        let spent = self.spent.entry((discriminant(&visit.purpose), visit.trial)).or_default();
         spent.total += length;
         spent.visits += 1;
         self.remaining.retain(|other| *other != visit);
@@ -80,7 +69,7 @@ impl TimeLeft {
 
     /// How long a visit takes, and whether that is a guess.
     fn one(&self, visit: PlannedVisit) -> Option<(Duration, bool)> {
-        let kind = Kind::from(visit.purpose);
+        let kind = discriminant(&visit.purpose);
         let mean = |is_counted: &dyn Fn(Kind, usize) -> bool| {
             let counted = self.spent.iter().filter(|((kind, trial), _)| is_counted(*kind, *trial));
             let sum = counted.fold(Spent::default(), |sum, (_, spent)| Spent {
@@ -92,8 +81,10 @@ impl TimeLeft {
         let known = mean(&|other, trial| other == kind && trial == visit.trial)
             .or_else(|| mean(&|other, _| other == kind));
         let guess = || {
-            let whole = mean(&|other, _| other == Kind::Round).or_else(|| mean(&|_, _| true))?;
-            Some(if kind == Kind::DriftControl { whole / 4 } else { whole })
+            let whole = mean(&|other, _| other == discriminant(&Purpose::Round(0)))
+                .or_else(|| mean(&|_, _| true))?;
+            let is_control = matches!(visit.purpose, Purpose::DriftControl(_));
+            Some(if is_control { whole / 4 } else { whole })
         };
         known.map(|length| (length, false)).or_else(|| guess().map(|length| (length, true)))
     }

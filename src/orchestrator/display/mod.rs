@@ -31,14 +31,12 @@ pub enum Verbosity {
 
 impl Verbosity {
     /// What the flag `--quiet` says.
-    #[must_use]
     pub fn of(quiet: bool) -> Self {
         if quiet { Self::Quiet } else { Self::Live }
     }
 }
 
 /// The display of a run that fits standard error.
-#[must_use]
 pub fn for_standard_error(
     experiment: &Experiment,
     verbosity: Verbosity,

@@ -34,9 +34,7 @@ pub(super) struct RunProgress {
 pub(super) enum Lasting {
     /// Something is over, with its figures.
     Over(String),
-    /// Something failed.
-    Failed(String),
-    /// How the run as a whole began or ended.
+    /// Something failed, or the run as a whole began or ended.
     Remark(String),
 }
 
@@ -46,14 +44,10 @@ impl RunProgress {
     }
 
     /// Takes note of an event; returns what is worth a line of its own.
-    pub(super) fn on_event(
-        &mut self,
-        event: &BenchmarkEvent<'_>,
-        pause: Duration,
-    ) -> Option<Lasting> {
+    pub(super) fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Option<Lasting> {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, visits, variants } => {
-                self.left = TimeLeft::new(visits, pause);
+                self.left.begin(visits);
                 self.visits = visits.len();
                 self.variants = *variants;
                 self.several_models = run.trials.windows(2).any(|two| two[0].model != two[1].model);
@@ -110,16 +104,17 @@ impl RunProgress {
                 self.last = format!("{}: {figures}", self.work.subject);
                 Some(Lasting::Over(self.last.clone()))
             }
-            BenchmarkEvent::TrialChanged { position, trial, .. } => {
+            BenchmarkEvent::TrialChanged { position, run } => {
+                let trial = &run.trials[*position];
                 let failure = trial.failure.as_ref()?;
                 self.left.failed(*position);
                 let name = self.trial_name(trial);
-                Some(Lasting::Failed(format!(
+                Some(Lasting::Remark(format!(
                     "{name} failed in {}: {}",
                     failure.phase, failure.reason
                 )))
             }
-            BenchmarkEvent::DriftControlMeasured(_) => None,
+            BenchmarkEvent::DriftControlMeasured { .. } => None,
             BenchmarkEvent::RunEnded { run } => run
                 .finished
                 .is_none()

@@ -2,30 +2,28 @@
 
 use super::progress::{Lasting, RunProgress};
 use super::screen::{Screen, Status};
+use crate::causes::Problem;
 use crate::experiment::resolved::Experiment;
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use std::io::Write;
-use std::time::Duration;
 
 /// Shows a run.
 #[derive(Debug)]
 pub(super) struct RunDisplay<W> {
     progress: RunProgress,
-    pause: Duration,
     screen: Screen<W>,
 }
 
 impl<W> RunDisplay<W> {
     pub(super) fn new(experiment: &Experiment, screen: Screen<W>) -> Self {
-        let pause = experiment.cool_down;
-        Self { progress: RunProgress::new(experiment.rounds, pause), pause, screen }
+        Self { progress: RunProgress::new(experiment.rounds, experiment.cool_down), screen }
     }
 }
 
 impl<W: Write> Listener for RunDisplay<W> {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
-        let Self { progress, screen, .. } = self;
-        let lasting = progress.on_event(event, self.pause);
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
+        let Self { progress, screen } = self;
+        let lasting = progress.on_event(event);
         let (over, all) = progress.visits();
         let is_over = matches!(lasting, Some(Lasting::Over(_)));
         match lasting {
@@ -34,7 +32,7 @@ impl<W: Write> Listener for RunDisplay<W> {
             Some(Lasting::Over(text)) => {
                 screen.say(&format!("[{over}/{all}] {text} ({})", progress.time_left()));
             }
-            Some(Lasting::Failed(text) | Lasting::Remark(text)) => screen.say(&text),
+            Some(Lasting::Remark(text)) => screen.say(&text),
             None => {}
         }
         let begins = is_over

@@ -68,7 +68,8 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     let experiment = experiment();
     let mut failed = trial("Q4_0", Settings::default());
     failed.failure = Some(Failure { phase: Phase::Load, reason: "no memory".to_owned() });
-    let run = run(vec![trial("F16", Settings::default()), trial("Q4_0", Settings::default())]);
+    let with = |second| run(vec![trial("F16", Settings::default()), second]);
+    let (run, with_failure) = (with(trial("Q4_0", Settings::default())), with(failed));
     let visits = visits();
     let artifact = Artifact {
         path: "a.gguf".into(),
@@ -87,10 +88,10 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     tell(BenchmarkEvent::Worker(&speed(50)));
     tell(BenchmarkEvent::Worker(&speed(100)));
     tell(BenchmarkEvent::VisitEnded { visit: visits[0], length: Duration::from_secs(4) });
-    tell(BenchmarkEvent::TrialChanged { position: 0, trial: &run.trials[0], active_seconds: None });
+    tell(BenchmarkEvent::TrialChanged { position: 0, run: &run });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
-    tell(BenchmarkEvent::TrialChanged { position: 1, trial: &failed, active_seconds: None });
+    tell(BenchmarkEvent::TrialChanged { position: 1, run: &with_failure });
     tell(BenchmarkEvent::RunEnded { run: &run });
     drop(display);
     assert_eq!(
@@ -109,7 +110,7 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     let settings = Settings { batch: 64, ..Settings::default() };
     let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
     let visits = visits();
-    let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event, Duration::ZERO);
+    let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event);
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
     tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));
@@ -119,7 +120,7 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     assert_eq!(progress.visits(), (0, 4));
     let visit = PlannedVisit { purpose: Purpose::DriftControl(0), ..visits[0] };
     let began = BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0] };
-    progress.on_event(&began, Duration::ZERO);
+    progress.on_event(&began);
     assert_eq!(progress.current(), "F16 (defaults), drift control of round 1: start");
 }
 

@@ -3,8 +3,9 @@
 use super::Verbosity;
 use super::estimate::left;
 use super::screen::{Screen, Status};
+use crate::causes::Problem;
 use crate::model::progress::{Progress, ProgressSink};
-use crate::orchestrator::event::{BenchmarkEvent, Listener, ListenerError};
+use crate::orchestrator::event::{BenchmarkEvent, Listener};
 use crate::orchestrator::reason;
 use crate::worker::protocol::{Event, Made};
 use std::sync::Mutex;
@@ -94,7 +95,6 @@ pub struct WorkDisplay {
 
 impl WorkDisplay {
     /// Of work on `subject`.
-    #[must_use]
     pub fn new(subject: &str, verbosity: Verbosity) -> Self {
         let screen = (verbosity == Verbosity::Live).then(Screen::on_standard_error);
         Self { screen, work: Work::new(subject.to_owned(), "", usize::MAX), began: Instant::now() }
@@ -127,7 +127,7 @@ impl WorkDisplay {
 }
 
 impl Listener for WorkDisplay {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         if let BenchmarkEvent::Worker(event) = event {
             self.hear(event);
         }
@@ -136,7 +136,6 @@ impl Listener for WorkDisplay {
 }
 
 /// Shows files that are fetched or checked, one at a time.
-#[must_use]
 pub fn of_files(verbosity: Verbosity) -> ProgressSink {
     if verbosity == Verbosity::Quiet {
         return ProgressSink::default();

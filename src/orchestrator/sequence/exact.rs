@@ -13,14 +13,13 @@ use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::orchestrator::plan::{Origin, Variant};
-use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
 use crate::results::record::{Environment, HostRecord, LOCAL};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::{Job, Phase};
-use crate::worker::visit_in_this_process;
+use crate::worker::testing::visit_in_this_process;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -152,6 +151,7 @@ pub(crate) fn measured(
             engine: EngineIdentity { name: EngineName::Toy, version: "1".to_owned() },
             quantization: label.parse().unwrap(),
             label: (*label).to_owned(),
+            calibration: None,
             projector: None,
             origin: Origin::Ready(Artifact {
                 path,
@@ -173,7 +173,7 @@ pub(crate) fn measured(
         strategy: Box::new(Matrix::default()),
         cache: &cache,
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
-        listener: Box::new(StoreWriter::new(Store::at(&store).unwrap())),
+        listener: Box::new(Store::at(&store).unwrap()),
         host_record: HostRecord {
             environment: Environment {
                 engines: vec![EngineIdentity { name: EngineName::Toy, version: "1".to_owned() }],

@@ -2,6 +2,7 @@
 //! tests of the sequence read well in.
 
 use super::*;
+use crate::causes::Problem;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::ModelPlan;
 use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
@@ -10,7 +11,6 @@ use crate::model::cache::VariantKey;
 use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
-use crate::orchestrator::event::ListenerError;
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedHost, Stage, file_named};
 use crate::orchestrator::strategy::Matrix;
@@ -39,14 +39,16 @@ pub(super) struct Shown {
 struct Notes(Rc<RefCell<Vec<String>>>);
 
 impl Listener for Notes {
-    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         let note = match event {
             BenchmarkEvent::VariantReady { name, made, .. } => {
                 format!("{name} {}", if *made { "made" } else { "found" })
             }
             BenchmarkEvent::Paused(length) => format!("pause {} s", length.as_secs()),
-            BenchmarkEvent::TrialChanged { trial, .. } if trial.failure.is_some() => {
-                format!("{} failed", trial.label)
+            BenchmarkEvent::TrialChanged { position, run }
+                if run.trials[*position].failure.is_some() =>
+            {
+                format!("{} failed", run.trials[*position].label)
             }
             _ => return Ok(()),
         };
@@ -118,6 +120,7 @@ impl Harness {
             engine: EngineIdentity::default(),
             quantization: *quantization,
             label: quantization.to_string(),
+            calibration: None,
             projector: None,
             origin: if quantization.to_string() == "F16" {
                 Origin::Ready(Artifact {
@@ -139,7 +142,6 @@ impl Harness {
                     file_type: quantization.to_make().unwrap(),
                     allow_requantize: false,
                     expected_bytes: 10,
-                    calibration: None,
                 }
             },
         };

@@ -1,10 +1,10 @@
 //! One visit: what a worker is asked to measure, and what of its answer is recorded.
 
-use super::{Benchmark, SequenceError};
+use super::Benchmark;
 use crate::experiment::workloads::Workloads;
 use crate::host::Host;
 use crate::model::artifact::Artifact;
-use crate::orchestrator::event::BenchmarkEvent;
+use crate::orchestrator::event::{BenchmarkEvent, SequenceError};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose, drift_control_of};
 use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
 use crate::results::record::{DriftControl, VisitRecord};
@@ -103,7 +103,8 @@ impl<H: Host> Benchmark<'_, H> {
             tokens_per_second: rates.median(),
         };
         self.run.drift_controls.push(control);
-        self.listener.on_event(&BenchmarkEvent::DriftControlMeasured(&control))?;
+        let event = BenchmarkEvent::DriftControlMeasured { run: &self.run, control };
+        self.listener.on_event(&event)?;
         Ok(())
     }
 
@@ -128,13 +129,7 @@ impl<H: Host> Benchmark<'_, H> {
 
     pub(super) fn tell_trial(&mut self, position: usize) -> Result<(), SequenceError> {
         self.note_time();
-        let trial = &self.run.trials[position];
-        let active_seconds = self.run.active_seconds;
-        self.listener.on_event(&BenchmarkEvent::TrialChanged {
-            position,
-            trial,
-            active_seconds,
-        })?;
+        self.listener.on_event(&BenchmarkEvent::TrialChanged { position, run: &self.run })?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What a run measured of each class of architecture.
 
-use super::ArchitecturesError;
+use crate::causes::Problem;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tasks::UseCase;
 use crate::metrics::Aggregation;
@@ -15,37 +15,21 @@ use crate::workload::tasks::record::{TaskRecord, VisionRecord};
 use std::collections::BTreeMap;
 
 /// A class of architecture. What is built from several models is one too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Architecture {
     DecoderOnly,
     EncoderOnly,
     EncoderDecoder,
+    #[strum(serialize = "mixture of experts")]
     MixtureOfExperts,
     RetrievalAugmented,
     MultiModal,
 }
 
 impl Architecture {
-    pub(super) const ALL: [Self; 6] = [
-        Self::DecoderOnly,
-        Self::EncoderOnly,
-        Self::EncoderDecoder,
-        Self::MixtureOfExperts,
-        Self::RetrievalAugmented,
-        Self::MultiModal,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::DecoderOnly => "decoder-only",
-            Self::EncoderOnly => "encoder-only",
-            Self::EncoderDecoder => "encoder-decoder",
-            Self::MixtureOfExperts => "mixture of experts",
-            Self::RetrievalAugmented => "retrieval-augmented",
-            Self::MultiModal => "multi-modal",
-        }
-    }
-
     fn of(facts: &ModelFacts, sees: bool) -> Self {
         match facts.class {
             _ if sees => Self::MultiModal,
@@ -95,11 +79,13 @@ impl<'a> Measured<'a> {
         run: &'a RunRecord,
         summary: &'a Summary,
         variant: Option<&str>,
-    ) -> Result<Self, ArchitecturesError> {
+    ) -> Result<Self, Problem> {
         let experiment: Experiment =
             serde_json::from_value(run.experiment.clone()).map_err(|error| {
-                let reason = error.to_string();
-                ArchitecturesError::Experiment { run: run.id.clone(), reason }
+                Problem::because(
+                    format!("the experiment of run '{}' cannot be read", run.id),
+                    error,
+                )
             })?;
         let chosen = |trial: &TrialRecord| match variant {
             None => trial.is_reference,
@@ -118,8 +104,11 @@ impl<'a> Measured<'a> {
             })
             .collect();
         if models.is_empty() {
-            let variant = variant.unwrap_or("its reference").to_owned();
-            return Err(ArchitecturesError::NoVariant { run: run.id.clone(), variant });
+            let variant = variant.unwrap_or("its reference");
+            return Err(Problem::new(format!(
+                "no model of run '{}' was measured in {variant}",
+                run.id
+            )));
         }
         let mut measured = Self { summary, models, uses: BTreeMap::new() };
         measured.find_uses(&experiment);

@@ -10,32 +10,12 @@ mod tests;
 use super::header::header;
 use super::markdown;
 use super::table::{Align, Column, Group};
+use crate::causes::Problem;
 use crate::experiment::tasks::UseCase;
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use measured::{Architecture, Measured};
 use strum::VariantArray as _;
-
-/// Why the comparison cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchitecturesError {
-    /// The run's experiment is of another version of the program.
-    #[error("the experiment of run '{run}' cannot be read: {reason}")]
-    Experiment {
-        /// The run.
-        run: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing was measured of such a variant.
-    #[error("no model of run '{run}' was measured in {variant}")]
-    NoVariant {
-        /// The run.
-        run: String,
-        /// The label asked for.
-        variant: String,
-    },
-}
 
 /// What a run tells of a class.
 type Describe<'a> = fn(&Measured<'a>, Architecture) -> Option<String>;
@@ -43,8 +23,8 @@ type Describe<'a> = fn(&Measured<'a>, Architecture) -> Option<String>;
 /// The comparison in Markdown, of the variant labelled so in every model, or of the references.
 ///
 /// # Errors
-/// [`ArchitecturesError`].
-pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, ArchitecturesError> {
+/// The run's experiment is of another version, or nothing was measured of such a variant.
+pub fn render(run: &RunRecord, variant: Option<&str>) -> Result<String, Problem> {
     let summary = Summary::of(run);
     let measured = Measured::of(run, &summary, variant)?;
     // Markdown keeps no space that does not break.
@@ -75,8 +55,9 @@ fn table<T: Copy>(
 ) -> Vec<String> {
     let is_measured =
         |class: &Architecture| columns.iter().any(|&(_, it)| figure(*class, it).is_some());
-    let classes: Vec<Architecture> = Architecture::ALL.into_iter().filter(is_measured).collect();
-    let names = classes.iter().map(|class| Some(class.name().to_owned())).collect();
+    let classes: Vec<Architecture> =
+        Architecture::VARIANTS.iter().copied().filter(is_measured).collect();
+    let names = classes.iter().map(|class| Some(<&str>::from(class).to_owned())).collect();
     let mut shown = vec![Column::of_words("architecture", Align::Left, names)];
     for &(name, column) in columns {
         let figures: Vec<_> = classes.iter().map(|&class| figure(class, column)).collect();

@@ -1,11 +1,13 @@
 //! Opening the store and listing what it holds.
 
-use super::error::StoreError;
+use super::error::of_sqlite;
+use super::load::no_such_run;
 use super::schema;
+use crate::causes::Problem;
 use crate::files::{self, Stamp};
-use rusqlite::types::Type;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file cannot be made or opened, is damaged, of another program or of a later version.
-    pub fn open() -> Result<Self, StoreError> {
+    pub fn open() -> Result<Self, Problem> {
         Self::at(&Self::default_path()?)
     }
 
@@ -64,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::open`].
-    pub fn open_existing() -> Result<Option<Self>, StoreError> {
+    pub fn open_existing() -> Result<Option<Self>, Problem> {
         let path = Self::default_path()?;
         if !path.exists() {
             return Ok(None);
@@ -76,14 +78,18 @@ impl Store {
     ///
     /// # Errors
     /// If `QUANTBENCH_STORE` is not set and the platform names no folder.
-    pub fn default_path() -> Result<PathBuf, StoreError> {
+    pub fn default_path() -> Result<PathBuf, Problem> {
         const FILE: &str = "runs.sqlite";
         if let Some(path) = std::env::var_os("QUANTBENCH_STORE").filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path);
             return Ok(if path.is_dir() { path.join(FILE) } else { path });
         }
-        let folders =
-            directories::ProjectDirs::from("", "", "quantbench").ok_or(StoreError::NoFolder)?;
+        let folders = directories::ProjectDirs::from("", "", "quantbench").ok_or_else(|| {
+            Problem::new(
+                "this system names no folder for data (no home folder); set QUANTBENCH_STORE to \
+                     the file where runs are to be stored",
+            )
+        })?;
         Ok(folders.data_dir().join(FILE))
     }
 
@@ -91,36 +97,54 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::open`]; or it cannot be copied.
-    pub fn copy_of(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Copy { path: path.to_owned(), source };
+    pub fn copy_of(path: &Path) -> Result<Self, Problem> {
+        let failed = |source| {
+            let store = path.display();
+            let message =
+                format!("the store {store} may not be written, and cannot be copied to be read");
+            Problem::because(message, source)
+        };
         let folder = tempfile::Builder::new().prefix("quantbench-store-").tempdir();
         let folder = folder.map_err(failed)?;
         let copy = folder.path().join("runs.sqlite");
         copy_whole(path, &copy).map_err(failed)?;
-        let store = Self::at(&copy).map_err(|error| error.at(path))?;
-        Ok(Self { path: path.to_owned(), _copy: Some(folder), ..store })
+        Ok(Self { _copy: Some(folder), ..Self::open_as(&copy, path)? })
     }
 
     /// Opens the store in this file and makes it if there is none.
     ///
     /// # Errors
     /// As for [`Store::open`].
-    pub fn at(path: &Path) -> Result<Self, StoreError> {
+    pub fn at(path: &Path) -> Result<Self, Problem> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| StoreError::CreateFolder { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder).map_err(|source| {
+                let message = format!(
+                    "cannot make the folder {} for stored runs; set QUANTBENCH_STORE to a file in a \
+                     folder that can be written",
+                    folder.display()
+                );
+                Problem::because(message, source)
+            })?;
         }
         if let Ok(metadata) = std::fs::metadata(path)
             && let Some(kind) = files::special_kind(&metadata)
         {
-            return Err(StoreError::NoFile { path: path.to_owned(), kind });
+            return Err(Problem::new(format!(
+                "the store {} cannot be used: it is {kind}; set QUANTBENCH_STORE to a file",
+                path.display()
+            )));
         }
         files::note_input(path);
-        let sqlite = |source| StoreError::from_sqlite(path, source);
+        Self::open_as(path, path)
+    }
+
+    /// Opens `file`, which the user knows as `path`.
+    fn open_as(file: &Path, path: &Path) -> Result<Self, Problem> {
+        let sqlite = |source| of_sqlite(path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+        let connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
         schema::migrate(&connection, path)?;
         // WAL: readers do not wait for a save. FULL: a save outlives a power cut, not only a kill;
@@ -131,17 +155,11 @@ impl Store {
         Ok(Self { connection, path: path.to_owned(), _copy: None })
     }
 
-    /// The database file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// All runs, the one begun last first.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn list(&self) -> Result<Vec<RunHeader>, StoreError> {
+    pub fn list(&self) -> Result<Vec<RunHeader>, Problem> {
         let mut statement = self.prepare(
             "SELECT id, name, started, finished,
                     (SELECT count(*) FROM trials WHERE run = number),
@@ -158,8 +176,8 @@ impl Store {
                 Ok(RunHeader {
                     id: row.get(0)?,
                     name: row.get(1)?,
-                    started: required_timestamp(row, 2)?,
-                    finished: optional_timestamp(row, 3)?,
+                    started: row.get::<_, Timestamp>(2)?.0,
+                    finished: row.get::<_, Option<Timestamp>>(3)?.map(|it| it.0),
                     trials: row.get(4)?,
                     failed: row.get(5)?,
                     visits: row.get(6)?,
@@ -175,31 +193,30 @@ impl Store {
         &self.connection
     }
 
-    pub(super) fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+    pub(super) fn begin(&self) -> Result<Transaction<'_>, Problem> {
         // IMMEDIATE takes the write lock now, where waiting for it works; a reader that becomes a
         // writer half-way could only fail.
         Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
             .map_err(|source| self.sqlite(source))
     }
 
-    pub(super) fn sqlite(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::from_sqlite(&self.path, source)
+    pub(super) fn sqlite(&self, source: rusqlite::Error) -> Problem {
+        of_sqlite(&self.path, source)
     }
 
-    pub(super) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, StoreError> {
+    pub(super) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, Problem> {
         self.connection.prepare_cached(sql).map_err(|source| self.sqlite(source))
     }
 
-    pub(super) fn run_number(&self, id: &str) -> Result<Option<i64>, StoreError> {
+    pub(super) fn run_number(&self, id: &str) -> Result<Option<i64>, Problem> {
         self.prepare("SELECT number FROM runs WHERE id = ?1")?
             .query_row([id], |row| row.get(0))
             .optional()
             .map_err(|source| self.sqlite(source))
     }
 
-    pub(super) fn existing(&self, id: &str) -> Result<i64, StoreError> {
-        self.run_number(id)?
-            .ok_or_else(|| StoreError::NoSuchRun { name: id.to_owned(), nearest: None })
+    pub(super) fn existing(&self, id: &str) -> Result<i64, Problem> {
+        self.run_number(id)?.ok_or_else(|| no_such_run(id, None))
     }
 }
 
@@ -210,15 +227,9 @@ fn wal_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-#[cfg(unix)]
 fn may_be_written(path: &Path) -> bool {
     use rustix::fs::{Access, access};
     [path, files::folder_of(path)].iter().all(|path| access(*path, Access::WRITE_OK).is_ok())
-}
-
-#[cfg(not(unix))]
-fn may_be_written(path: &Path) -> bool {
-    !std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly())
 }
 
 /// Copies a database with its WAL, again where somebody wrote to it meanwhile.
@@ -260,25 +271,20 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// RFC 3339 in UTC, so that text sorts as time does.
-pub(super) fn timestamp(at: OffsetDateTime) -> String {
-    // Every OffsetDateTime that a clock yields has four-digit years, all that RFC 3339 asks for.
-    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+/// A time as it is stored: RFC 3339 in UTC, so that text sorts as time does.
+pub(super) struct Timestamp(pub(super) OffsetDateTime);
+
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        // Every OffsetDateTime that a clock yields has four-digit years, all that RFC 3339 asks for.
+        Ok(self.0.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default().into())
+    }
 }
 
-pub(super) fn required_timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<OffsetDateTime> {
-    parse_timestamp(column, &row.get::<_, String>(column)?)
-}
-
-pub(super) fn optional_timestamp(
-    row: &Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Option<OffsetDateTime>> {
-    row.get::<_, Option<String>>(column)?.map(|text| parse_timestamp(column, &text)).transpose()
-}
-
-fn parse_timestamp(column: usize, text: &str) -> rusqlite::Result<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
+impl FromSql for Timestamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        OffsetDateTime::parse(value.as_str()?, &Rfc3339)
+            .map(Self)
+            .map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
 }

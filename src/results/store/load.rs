@@ -1,12 +1,13 @@
 //! Loading runs: by name, by the beginning of a name, the last, the last unfinished.
 
-use super::database::{Store, optional_timestamp, required_timestamp};
-use super::error::StoreError;
+use super::database::{Store, Timestamp};
+use super::error::NO_RUN;
+use crate::causes::Problem;
+use crate::experiment::requirements::Requirements;
 use crate::results::record::{RunRecord, TrialRecord, VisitRecord};
 use crate::workload::measured::Response;
 use rusqlite::{OptionalExtension, params};
 use serde::de::DeserializeOwned;
-use time::OffsetDateTime;
 
 impl Store {
     /// Loads the run whose name is `name`, or alone begins with it or has it behind its date; `last`
@@ -14,7 +15,7 @@ impl Store {
     ///
     /// # Errors
     /// If no run or several are meant, or the store cannot be read.
-    pub fn load(&self, name: &str) -> Result<RunRecord, StoreError> {
+    pub fn load(&self, name: &str) -> Result<RunRecord, Problem> {
         self.load_number(self.find(name)?)
     }
 
@@ -22,7 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn latest_unfinished(&self, name: &str) -> Result<Option<RunRecord>, StoreError> {
+    pub fn latest_unfinished(&self, name: &str) -> Result<Option<RunRecord>, Problem> {
         self.prepare(
             "SELECT number FROM runs WHERE name = ?1 AND finished IS NULL
              ORDER BY number DESC LIMIT 1",
@@ -34,7 +35,7 @@ impl Store {
         .transpose()
     }
 
-    fn find(&self, name: &str) -> Result<i64, StoreError> {
+    fn find(&self, name: &str) -> Result<i64, Problem> {
         if let Some(number) = self.run_number(name)? {
             return Ok(number);
         }
@@ -43,7 +44,7 @@ impl Store {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
             .and_then(Iterator::collect)
             .map_err(|source| self.sqlite(source))?;
-        let newest = runs.first().ok_or(StoreError::Empty)?;
+        let newest = runs.first().ok_or_else(|| Problem::new(NO_RUN))?;
         if name == "last" {
             return Ok(newest.0);
         }
@@ -52,61 +53,57 @@ impl Store {
             runs.iter().filter(|(_, id)| id.starts_with(name) || letters(id)).collect();
         match matching.as_slice() {
             [(number, _)] if !name.is_empty() => Ok(*number),
-            [] => {
-                Err(StoreError::NoSuchRun { name: name.to_owned(), nearest: nearest(name, &runs) })
+            [] => Err(no_such_run(name, nearest(name, &runs))),
+            several => {
+                let runs: Vec<&str> = several.iter().take(8).map(|(_, id)| id.as_str()).collect();
+                Err(Problem::new(format!(
+                    "'{name}' may be any of several runs: {}; write more of the name",
+                    runs.join(", ")
+                )))
             }
-            several => Err(StoreError::Ambiguous {
-                prefix: name.to_owned(),
-                candidates: several.iter().take(8).map(|(_, id)| id.clone()).collect(),
-            }),
         }
     }
 
-    fn load_number(&self, number: i64) -> Result<RunRecord, StoreError> {
+    fn load_number(&self, number: i64) -> Result<RunRecord, Problem> {
         // One read transaction: a run that is being measured is seen as it was at one moment.
         let transaction =
             self.connection().unchecked_transaction().map_err(|source| self.sqlite(source))?;
-        let run = self
+        let (mut run, [hosts, requirements, experiment]) = self
             .prepare(
-                "SELECT id, name, started, finished, hosts, requirements, experiment,
-                        active_seconds
+                "SELECT id, name, started, finished, active_seconds, hosts, requirements, experiment
                  FROM runs WHERE number = ?1",
             )?
             .query_row([number], |row| {
-                Ok(RunRow {
+                let run = RunRecord {
                     id: row.get(0)?,
                     name: row.get(1)?,
-                    started: required_timestamp(row, 2)?,
-                    finished: optional_timestamp(row, 3)?,
-                    hosts: row.get(4)?,
-                    requirements: row.get(5)?,
-                    experiment: row.get(6)?,
-                    active_seconds: row.get(7)?,
-                })
+                    started: row.get::<_, Timestamp>(2)?.0,
+                    finished: row.get::<_, Option<Timestamp>>(3)?.map(|it| it.0),
+                    active_seconds: row.get(4)?,
+                    hosts: Vec::new(),
+                    requirements: Requirements::default(),
+                    experiment: serde_json::Value::Null,
+                    trials: Vec::new(),
+                    drift_controls: Vec::new(),
+                };
+                Ok((run, [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?]))
             })
             .map_err(|source| self.sqlite(source))?;
-        let record = RunRecord {
-            hosts: from_json(&run.id, "the hosts", &run.hosts)?,
-            requirements: from_json(&run.id, "the requirements", &run.requirements)?,
-            experiment: from_json(&run.id, "the experiment", &run.experiment)?,
-            trials: self.load_trials(number, &run.id)?,
-            drift_controls: self.records(
-                &run.id,
-                "a drift control",
-                "SELECT record FROM anchors WHERE run = ?1 ORDER BY anchor",
-                params![number],
-            )?,
-            id: run.id,
-            name: run.name,
-            started: run.started,
-            finished: run.finished,
-            active_seconds: run.active_seconds,
-        };
+        run.hosts = from_json(&run.id, "the hosts", &hosts)?;
+        run.requirements = from_json(&run.id, "the requirements", &requirements)?;
+        run.experiment = from_json(&run.id, "the experiment", &experiment)?;
+        run.trials = self.load_trials(number, &run.id)?;
+        run.drift_controls = self.records(
+            &run.id,
+            "a drift control",
+            "SELECT record FROM anchors WHERE run = ?1 ORDER BY anchor",
+            params![number],
+        )?;
         drop(transaction);
-        Ok(record)
+        Ok(run)
     }
 
-    fn load_trials(&self, number: i64, run_id: &str) -> Result<Vec<TrialRecord>, StoreError> {
+    fn load_trials(&self, number: i64, run_id: &str) -> Result<Vec<TrialRecord>, Problem> {
         let rows: Vec<(usize, String)> = self
             .prepare("SELECT position, record FROM trials WHERE run = ?1 ORDER BY position")?
             .query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -142,7 +139,7 @@ impl Store {
         what: &str,
         sql: &str,
         parameters: impl rusqlite::Params,
-    ) -> Result<Vec<T>, StoreError> {
+    ) -> Result<Vec<T>, Problem> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(parameters).map_err(|source| self.sqlite(source))?;
         let mut records = Vec::new();
@@ -154,31 +151,26 @@ impl Store {
     }
 }
 
-/// A row of the table `runs`.
-struct RunRow {
-    id: String,
-    name: String,
-    started: OffsetDateTime,
-    finished: Option<OffsetDateTime>,
-    active_seconds: Option<f64>,
-    hosts: String,
-    requirements: String,
-    experiment: String,
-}
-
-fn from_json<T: DeserializeOwned>(run: &str, what: &str, json: &str) -> Result<T, StoreError> {
-    serde_json::from_str(json).map_err(|source| StoreError::Unreadable {
-        run: run.to_owned(),
-        what: what.to_owned(),
-        source,
+fn from_json<T: DeserializeOwned>(run: &str, what: &str, json: &str) -> Result<T, Problem> {
+    serde_json::from_str(json).map_err(|source| {
+        let message = format!(
+            "{what} of stored run '{run}' cannot be read: it was damaged or changed by hand"
+        );
+        Problem::because(message, source)
     })
 }
 
+/// No run has this name; one with the nearest may be there.
+pub(super) fn no_such_run(name: &str, nearest: Option<&str>) -> Problem {
+    let nearest = nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    Problem::new(format!("no stored run is named '{name}'{nearest}; 'quantbench list' shows all"))
+}
+
 /// The run whose name is nearest, if one is near.
-fn nearest(name: &str, runs: &[(i64, String)]) -> Option<String> {
+fn nearest<'a>(name: &str, runs: &'a [(i64, String)]) -> Option<&'a str> {
     runs.iter()
         .map(|(_, id)| (strsim::damerau_levenshtein(id, name), id))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= 3)
-        .map(|(_, id)| id.clone())
+        .map(|(_, id)| id.as_str())
 }

@@ -13,4 +13,4 @@ mod schema;
 mod tests;
 
 pub use database::{RunHeader, Store};
-pub use error::StoreError;
+pub use error::NO_RUN;

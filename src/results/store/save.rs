@@ -1,7 +1,7 @@
 //! Saving runs: every save is one transaction, and rows that did not change are not written again.
 
-use super::database::{Store, timestamp};
-use super::error::StoreError;
+use super::database::{Store, Timestamp};
+use crate::causes::Problem;
 use crate::results::record::{DriftControl, RunRecord, TrialRecord, VisitRecord};
 use rusqlite::params;
 use serde::Serialize;
@@ -13,21 +13,13 @@ impl Store {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn fresh_id(&self, started: OffsetDateTime) -> Result<String, StoreError> {
+    pub fn fresh_id(&self, started: OffsetDateTime) -> Result<String, Problem> {
         // No 0/o, 1/l/i and no vowels: nothing to confuse and no words by accident.
-        const LETTERS: &[u8; 24] = b"bcdfghjkmnpqrstvwxz23456";
+        const LETTERS: &[u8] = b"bcdfghjkmnpqrstvwxz23456";
         loop {
-            let mut random = std::hash::BuildHasher::hash_one(
-                &std::collections::hash_map::RandomState::new(),
-                started,
-            );
-            let mut id = started.date().to_string();
-            id.push('-');
-            for _ in 0..4 {
-                let letter = usize::try_from(random % 24).unwrap_or(0);
-                id.push(char::from(LETTERS[letter]));
-                random /= 24;
-            }
+            let letter = || char::from(LETTERS[fastrand::usize(..LETTERS.len())]);
+            let letters: String = std::iter::repeat_with(letter).take(4).collect();
+            let id = format!("{}-{letters}", started.date());
             if self.run_number(&id)?.is_none() {
                 return Ok(id);
             }
@@ -38,10 +30,10 @@ impl Store {
     ///
     /// # Errors
     /// If a run of this name is stored already or the store cannot be written.
-    pub fn begin_run(&self, run: &RunRecord) -> Result<(), StoreError> {
+    pub fn begin_run(&self, run: &RunRecord) -> Result<(), Problem> {
         let transaction = self.begin()?;
         if self.run_number(&run.id)?.is_some() {
-            return Err(StoreError::Exists { run: run.id.clone() });
+            return Err(Problem::new(format!("a run named '{}' is stored already", run.id)));
         }
         transaction
             .execute(
@@ -51,8 +43,8 @@ impl Store {
                 params![
                     run.id,
                     run.name,
-                    timestamp(run.started),
-                    run.finished.map(timestamp),
+                    Timestamp(run.started),
+                    run.finished.map(Timestamp),
                     run.active_seconds,
                     to_json(&run.id, "the hosts", &run.hosts)?,
                     to_json(&run.id, "the requirements", &run.requirements)?,
@@ -80,7 +72,7 @@ impl Store {
         run_id: &str,
         position: usize,
         trial: &TrialRecord,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Problem> {
         let transaction = self.begin()?;
         let number = self.existing(run_id)?;
         self.write_trial(number, run_id, position, trial)?;
@@ -91,51 +83,23 @@ impl Store {
     ///
     /// # Errors
     /// If there is no such run or the store cannot be written.
-    pub fn save_drift_control(
-        &self,
-        run_id: &str,
-        control: &DriftControl,
-    ) -> Result<(), StoreError> {
+    pub fn save_drift_control(&self, run_id: &str, control: &DriftControl) -> Result<(), Problem> {
         let transaction = self.begin()?;
         let number = self.existing(run_id)?;
         self.write_drift_control(number, run_id, control)?;
         transaction.commit().map_err(|source| self.sqlite(source))
     }
 
-    /// Marks a run as finished.
+    /// Keeps what changes of a run itself while it is under way: its hosts, how long that is, and its end.
     ///
     /// # Errors
     /// If there is no such run or the store cannot be written.
-    pub fn finish_run(&self, run_id: &str, finished: OffsetDateTime) -> Result<(), StoreError> {
-        let number = self.existing(run_id)?;
-        self.connection()
-            .execute(
-                "UPDATE runs SET finished = ?2 WHERE number = ?1",
-                params![number, timestamp(finished)],
-            )
-            .map(|_| ())
-            .map_err(|source| self.sqlite(source))
-    }
-
-    /// Keeps what a run goes on on.
-    ///
-    /// # Errors
-    /// If there is no such run or the store cannot be written.
-    pub fn save_hosts(&self, run: &RunRecord) -> Result<(), StoreError> {
+    pub fn save_run(&self, run: &RunRecord) -> Result<(), Problem> {
         let number = self.existing(&run.id)?;
         let hosts = to_json(&run.id, "the hosts", &run.hosts)?;
-        self.write("UPDATE runs SET hosts = ?2 WHERE number = ?1", params![number, hosts])
-    }
-
-    /// Keeps how long a run has been under way.
-    ///
-    /// # Errors
-    /// If there is no such run or the store cannot be written.
-    pub fn save_active(&self, run_id: &str, seconds: Option<f64>) -> Result<(), StoreError> {
-        let number = self.existing(run_id)?;
         self.write(
-            "UPDATE runs SET active_seconds = ?2 WHERE number = ?1",
-            params![number, seconds],
+            "UPDATE runs SET hosts = ?2, active_seconds = ?3, finished = ?4 WHERE number = ?1",
+            params![number, hosts, run.active_seconds, run.finished.map(Timestamp)],
         )
     }
 
@@ -145,7 +109,7 @@ impl Store {
         run_id: &str,
         position: usize,
         trial: &TrialRecord,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Problem> {
         let what = format!("trial {position} ({})", trial.label);
         self.write(
             "INSERT INTO trials (run, position, failed, record) VALUES (?1, ?2, ?3, ?4)
@@ -195,7 +159,7 @@ impl Store {
         run: i64,
         run_id: &str,
         control: &DriftControl,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Problem> {
         self.write(
             "INSERT INTO anchors (run, anchor, record)
              VALUES (?1, (SELECT count(*) FROM anchors WHERE run = ?1), ?2)",
@@ -203,7 +167,7 @@ impl Store {
         )
     }
 
-    fn write(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<(), StoreError> {
+    fn write(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<(), Problem> {
         self.prepare(sql)?.execute(parameters).map(|_| ()).map_err(|source| self.sqlite(source))
     }
 }
@@ -214,13 +178,12 @@ fn to_json<T: Serialize + DeserializeOwned>(
     run: &str,
     what: &str,
     value: &T,
-) -> Result<String, StoreError> {
+) -> Result<String, Problem> {
     serde_json::to_string(value)
         .and_then(|json| serde_json::from_str::<T>(&json).map(|_| json))
-        .map_err(|source| StoreError::Unstorable {
-            run: run.to_owned(),
-            what: what.to_owned(),
-            source,
+        .map_err(|source| {
+            let message = format!("{what} of run '{run}' holds a value that cannot be stored");
+            Problem::because(message, source)
         })
 }
 

@@ -1,6 +1,7 @@
 //! The tables of the store and how older ones become newer ones.
 
-use super::error::StoreError;
+use super::error::of_sqlite;
+use crate::causes::Problem;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::path::Path;
 
@@ -63,8 +64,8 @@ const MIGRATIONS: [&str; 3] = ["
 pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 /// Makes the tables, or brings older ones up to date; each step is one transaction.
-pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let sqlite = |source| StoreError::from_sqlite(path, source);
+pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    let sqlite = |source| of_sqlite(path, source);
     {
         // One read transaction, so that another process cannot make the tables between two reads.
         let _snapshot = connection.unchecked_transaction().map_err(sqlite)?;
@@ -85,11 +86,11 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreE
 }
 
 /// The schema version of the file; an error if it is not ours or too new.
-fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
+fn check(connection: &Connection, path: &Path) -> Result<i64, Problem> {
     let number = |pragma: &str| {
         connection
             .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
-            .map_err(|source| StoreError::from_sqlite(path, source))
+            .map_err(|source| of_sqlite(path, source))
     };
     let version = number("user_version")?;
     let application = number("application_id")?;
@@ -97,18 +98,21 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
         connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             .map(|count| count > 0)
-            .map_err(|source| StoreError::from_sqlite(path, source))
+            .map_err(|source| of_sqlite(path, source))
     };
     let is_new = version == 0 && application == 0 && !has_tables()?;
     if !is_new && (application != APPLICATION_ID || version < 1) {
-        return Err(StoreError::Foreign { path: path.to_owned() });
+        return Err(Problem::new(format!(
+            "{} is a database of another program; set QUANTBENCH_STORE to another file",
+            path.display()
+        )));
     }
     if version > NEWEST {
-        return Err(StoreError::NewerSchema {
-            path: path.to_owned(),
-            found: version,
-            known: NEWEST,
-        });
+        return Err(Problem::new(format!(
+            "the store {} has schema version {version}, this quantbench knows up to {NEWEST}; \
+             update quantbench or set QUANTBENCH_STORE to another file",
+            path.display()
+        )));
     }
     Ok(version)
 }

@@ -1,6 +1,7 @@
 //! Tests of the store through its public functions.
 
-use super::{Store, StoreError};
+use super::Store;
+use crate::causes::Problem;
 use crate::results::made_up::{MadeUp, fail, started};
 use crate::results::record::{DriftControl, Environment, HostRecord, RunRecord};
 use crate::worker::protocol::Phase;
@@ -31,7 +32,7 @@ fn store() -> (TempDir, PathBuf, Store) {
 }
 
 /// The error with its sources, as a user would read it.
-fn message(error: &StoreError) -> String {
+fn message(error: &Problem) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -69,7 +70,7 @@ fn a_run_grows_visit_by_visit() {
         store.save_trial("r", position, trial).unwrap();
     }
     assert_eq!(store.load("r").unwrap().finished, None);
-    store.finish_run("r", whole.finished.unwrap()).unwrap();
+    store.save_run(&whole).unwrap();
     assert_eq!(store.load("r").unwrap(), whole);
 }
 
@@ -195,7 +196,7 @@ fn a_kill_in_the_middle_of_a_save_loses_only_that_save() {
 #[test]
 fn runs_are_found_by_the_beginning_or_the_letters_of_their_name() {
     let (_folder, _path, store) = store();
-    assert!(matches!(store.load("last"), Err(StoreError::Empty)));
+    assert_eq!(message(&store.load("last").unwrap_err()), super::NO_RUN);
     for id in ["2026-11-22-bcdf", "2026-11-23-bcdf", "2026-11-23-ghjk"] {
         store.begin_run(&empty_run(id)).unwrap();
     }
@@ -219,9 +220,11 @@ fn runs_are_found_by_the_beginning_or_the_letters_of_their_name() {
 fn a_name_is_stored_once() {
     let (_folder, _path, store) = store();
     store.begin_run(&empty_run("r")).unwrap();
-    assert!(matches!(store.begin_run(&empty_run("r")), Err(StoreError::Exists { .. })));
+    let error = message(&store.begin_run(&empty_run("r")).unwrap_err());
+    assert_eq!(error, "a run named 'r' is stored already");
     let trial = &run("r").trials[0];
-    assert!(matches!(store.save_trial("q", 0, trial), Err(StoreError::NoSuchRun { .. })));
+    let error = message(&store.save_trial("q", 0, trial).unwrap_err());
+    assert_eq!(error, "no stored run is named 'q'; 'quantbench list' shows all");
     let fresh = store.fresh_id(started()).unwrap();
     assert!(fresh.starts_with("2026-11-23-") && fresh.len() == 15, "{fresh}");
 }
@@ -249,7 +252,8 @@ fn resume_finds_the_last_unfinished_run_of_the_same_experiment() {
     let mut other = empty_run("other");
     other.name = "another experiment".to_owned();
     store.begin_run(&other).unwrap();
-    store.finish_run("third", started() + Duration::HOUR).unwrap();
+    let finished = Some(started() + Duration::HOUR);
+    store.save_run(&RunRecord { finished, ..empty_run("third") }).unwrap();
     assert_eq!(store.latest_unfinished("laptop").unwrap().unwrap().id, "second");
     assert_eq!(store.latest_unfinished("nothing").unwrap(), None);
 }
@@ -273,7 +277,8 @@ fn another_program_s_database_is_not_touched() {
     raw.execute_batch("CREATE TABLE history (url TEXT)").unwrap();
     drop(raw);
     let before = std::fs::read(&path).unwrap();
-    assert!(matches!(Store::at(&path), Err(StoreError::Foreign { .. })));
+    let error = message(&Store::at(&path).unwrap_err());
+    assert!(error.contains("browser.sqlite is a database of another program"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -342,7 +347,11 @@ fn a_drift_control_that_cannot_be_read_back_is_refused() {
     let (_folder, _path, store) = store();
     store.begin_run(&empty_run("r")).unwrap();
     let control = DriftControl { round: 0, at_seconds: 1.0, tokens_per_second: f64::INFINITY };
-    assert!(matches!(store.save_drift_control("r", &control), Err(StoreError::Unstorable { .. })));
+    let error = message(&store.save_drift_control("r", &control).unwrap_err());
+    assert!(
+        error.starts_with("a drift control of run 'r' holds a value that cannot be"),
+        "{error}"
+    );
     assert_eq!(store.load("r").unwrap().drift_controls, []);
 }
 
@@ -382,7 +391,7 @@ fn the_host_that_a_run_goes_on_on_is_kept() {
     store.begin_run(&run).unwrap();
     let environment = Environment { memory_bytes: 1, ..Environment::default() };
     run.hosts.push(HostRecord::new("board", environment.clone()));
-    store.save_hosts(&run).unwrap();
+    store.save_run(&run).unwrap();
     run.trials[0].host = run.hosts[1].id.clone();
     store.save_trial("r", 0, &run.trials[0]).unwrap();
     let names = store.list().unwrap().remove(0).hosts;
@@ -401,7 +410,7 @@ fn the_host_that_a_run_goes_on_on_is_kept() {
 fn how_long_a_run_was_under_way_is_kept() {
     let (_folder, _path, store) = store();
     store.begin_run(&empty_run("r")).unwrap();
-    store.save_active("r", Some(12.5)).unwrap();
+    store.save_run(&RunRecord { active_seconds: Some(12.5), ..empty_run("r") }).unwrap();
     assert_eq!(store.load("r").unwrap().active_seconds, Some(12.5));
     assert_eq!(store.list().unwrap()[0].active_seconds, Some(12.5));
 }

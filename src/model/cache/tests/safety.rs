@@ -38,7 +38,7 @@ fn a_folder_with_other_things_in_it_is_refused_as_it_is() {
     let names = [".bashrc", "demo/slides.txt", "scratch/thesis/thesis.tex", "variants/own.gguf"];
     write(folder.path(), &names);
     let error = Cache::at(folder.path()).unwrap_err();
-    assert!(matches!(error, CacheError::Foreign { .. }), "{error:?}");
+    assert!(matches!(error, CacheError::Unusable(_)), "{error:?}");
     assert!(error.to_string().contains("holds other things, such as '.bashrc'"), "{error}");
     assert!(names.iter().all(|name| folder.path().join(name).exists()));
     let count = fs::read_dir(folder.path()).unwrap().count();
@@ -47,7 +47,7 @@ fn a_folder_with_other_things_in_it_is_refused_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let tag = "Signature: 8a477f597d28d172789f06886806bc55\n# by cargo\n";
     fs::write(folder.path().join("CACHEDIR.TAG"), tag).unwrap();
-    assert!(matches!(Cache::at(folder.path()), Err(CacheError::Foreign { .. })));
+    assert!(matches!(Cache::at(folder.path()), Err(CacheError::Unusable(_))));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_cache_of_a_version_without_the_marker_is_known_by_its_names() {
     assert!(marker.exists() && cache.variant(&key("Q8_0")).existing().unwrap().is_some());
     fs::remove_file(&marker).unwrap();
     write(folder.path(), &["notes.txt"]);
-    assert!(matches!(Cache::at(folder.path()), Err(CacheError::Foreign { .. })));
+    assert!(matches!(Cache::at(folder.path()), Err(CacheError::Unusable(_))));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_matrix_is_served_only_as_it_was_made() {
     }
     let pending = slot.reserve().unwrap();
     fs::write(slot.path(), "sums").unwrap();
-    assert!(pending.made().is_some(), "another process has made it");
+    assert!(pending.unless_made().is_none(), "another process has made it");
 }
 
 #[test]

@@ -193,8 +193,8 @@ fn offline_without_the_file_says_how_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
     let options = HubOptions { offline: true, ..options("http://127.0.0.1:9", &folder) };
     let error = get(&options).unwrap_err();
-    assert!(matches!(error, HubError::NotCached { .. }));
-    assert!(error.to_string().contains("fetch it once without QUANTBENCH_OFFLINE"), "{error}");
+    let expected = "and offline mode is on; fetch it once without QUANTBENCH_OFFLINE";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn content_that_was_damaged_is_removed() {
     let options = options(&server.address, &folder);
     for _ in 0..2 {
         let error = get(&options).unwrap_err();
-        assert!(matches!(error, HubError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("was damaged on its way: its checksum is"), "{error}");
     }
     assert_eq!(server.requests()[3].header("range"), None, "it was not gone on with");
 }
@@ -325,8 +325,8 @@ fn answers_that_lead_astray_are_refused() {
         let server = Server::start(move |_| response("200 OK", headers, b""));
         let folder = tempfile::tempdir().unwrap();
         let error = get(&options(&server.address, &folder)).unwrap_err();
-        assert!(matches!(error, HubError::WrongAnswer { .. }), "{error}");
-        assert!(error.to_string().contains(expected), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("gave a wrong answer for") && error.contains(expected), "{error}");
     }
 }
 
@@ -384,7 +384,7 @@ fn a_file_larger_than_the_disk_is_not_begun() {
     });
     let folder = tempfile::tempdir().unwrap();
     let error = get(&options(&server.address, &folder)).unwrap_err();
-    assert!(matches!(error, HubError::NoSpace { .. }), "{error}");
+    assert!(error.to_string().contains(" has 8185452 TiB, but the disk with"), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -396,7 +396,8 @@ fn a_hub_that_falls_silent_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let options = HubOptions { patience: Duration::from_millis(300), ..options(&address, &folder) };
     let started = Instant::now();
-    assert!(matches!(get(&options), Err(HubError::Unreachable { .. })));
+    let error = get(&options).unwrap_err();
+    assert!(error.to_string().starts_with("cannot reach the hub at"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
@@ -421,7 +422,7 @@ fn a_hub_that_falls_silent_within_a_file_is_given_up() {
     let options = HubOptions { patience: Duration::from_millis(300), ..options(&address, &folder) };
     let started = Instant::now();
     let error = get(&options).unwrap_err();
-    assert!(matches!(error, HubError::Interrupted { received: 4000, .. }), "{error}");
+    assert!(error.to_string().starts_with("the connection ended after 3.91 KiB of"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
@@ -449,7 +450,7 @@ fn a_hub_that_drips_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let options = HubOptions { patience: Duration::from_secs(4), ..options(&address, &folder) };
     let error = get(&options).unwrap_err();
-    assert!(matches!(error, HubError::Slow { .. }), "{error}");
+    assert!(error.to_string().contains("came with less than 1.00 KiB a second"), "{error}");
 }
 
 #[test]

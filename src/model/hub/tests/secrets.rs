@@ -1,6 +1,6 @@
 //! Tokens and passwords go to the hub's own origin, and into no message.
 
-use super::super::{HubError, HubOptions, Token};
+use super::super::{HubOptions, Token};
 use super::{Server, get, hub, options, response};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -104,5 +104,5 @@ fn a_refusal_of_the_storage_is_not_blamed_on_the_token() {
     });
     let folder = tempfile::tempdir().unwrap();
     let error = get(&options(&server.address, &folder)).unwrap_err();
-    assert!(matches!(error, HubError::Status { status: 403, .. }), "{error}");
+    assert!(error.to_string().contains("answered 403 for"), "{error}");
 }

@@ -1,9 +1,8 @@
 //! Real processes that misbehave: what the orchestrator makes of them, and that none survives.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
-
-use super::event::{BenchmarkEvent, Listener, ListenerError};
+use super::event::{BenchmarkEvent, Listener};
 use super::worker_run::{Ending, Limits, WorkerRun, run_worker};
+use crate::causes::Problem;
 use crate::host::environment::Build;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::local::LocalHost;
@@ -19,7 +18,7 @@ use std::time::{Duration, Instant};
 struct Nobody;
 
 impl Listener for Nobody {
-    fn on_event(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), ListenerError> {
+    fn on_event(&mut self, _event: &BenchmarkEvent<'_>) -> Result<(), Problem> {
         Ok(())
     }
 }
