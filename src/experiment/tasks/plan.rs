@@ -12,22 +12,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// What a task is an example of.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[derive(strum::IntoStaticStr, strum::VariantArray, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum UseCase {
     /// A text is continued.
@@ -145,6 +132,28 @@ pub struct TaskPlan {
     /// The questions; not stored with a run.
     #[serde(skip)]
     pub questions: Arc<Vec<Question>>,
+}
+
+#[cfg(test)]
+impl TaskPlan {
+    /// A task without questions.
+    pub(crate) fn made_up(answering: Answering, metric: TaskMetric) -> Self {
+        Self {
+            name: "test".parse().unwrap(),
+            use_case: UseCase::QuestionAnswering,
+            dataset: String::new(),
+            answering,
+            metrics: vec![metric],
+            format: FormatChoice::default(),
+            chat_template_kwargs: Map::new(),
+            separator: None,
+            corpus: None,
+            pictures: None,
+            question_count: 0,
+            checksum: String::new(),
+            questions: Arc::default(),
+        }
+    }
 }
 
 /// The name of a task: a few ASCII letters, digits, `-`, `_` and `@`; small enough to be copied.

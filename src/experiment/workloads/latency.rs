@@ -66,31 +66,22 @@ fn no_format() -> FormatChoice {
     FormatChoice::None
 }
 
+#[rustfmt::skip]
 pub(super) static KEYS: Table = Table::new(
     "workloads.latency",
     "Real prompts through prompt format and sampler, every token's time kept: time to first token and latency \
      between tokens.",
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new(
-            "prompts",
-            Text,
-            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line",
-        )
-        .default("\"demo\""),
-        Key::new(
-            "format",
-            FORMAT,
-            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
-        )
-        .default("\"auto\""),
-        Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
-            .example("{ enable_thinking = false }"),
-        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most")
-            .default("64")
-            .shown("32"),
-        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")
-            .default("0.0"),
+        Key::new("prompts", Text,
+            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line").default("\"demo\""),
+        Key::new("format", FORMAT,
+            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`")
+            .default("\"auto\""),
+        Key::new("chat_template_kwargs", Variables,
+            "variables of the model's own template").example("{ enable_thinking = false }"),
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most").default("64").shown("32"),
+        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token").default("0.0"),
         Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
         Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),
         Key::new("seed", Whole(0, 4_294_967_295), "seed of the random draw").default("42"),

@@ -115,32 +115,20 @@ impl Workloads {
 }
 
 /// `[workloads]`.
+#[rustfmt::skip]
 pub(super) static WORKLOADS: Table = Table::new(
     "workloads",
     "What is measured.",
     &[
-        Key::new(
-            "cold_load",
-            Flag,
-            "Also measure a load with the file dropped from the system's page cache.",
-        )
-        .default("true"),
-        Key::new(
-            "speed",
-            Named("speed test", spelled::<SpeedTest>),
-            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates \
-             128, \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of \
-             context. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model \
-             stays blank.",
-        )
-        .many()
-        .default("[\"pp512\", \"tg128\"]"),
-        Key::new(
-            "tokenization",
-            Text,
-            "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.",
-        )
-        .example("\"demo\""),
+        Key::new("cold_load", Flag,
+            "Also measure a load with the file dropped from the system's page cache.").default("true"),
+        Key::new("speed", Named("speed test", spelled::<SpeedTest>),
+            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates 128, \
+             \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of context. \
+             \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
+            .many().default("[\"pp512\", \"tg128\"]"),
+        Key::new("tokenization", Text,
+            "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.").example("\"demo\""),
         Key::new("latency", Kind::Table(&latency::KEYS), ""),
         Key::new("quality", Kind::Table(&quality::KEYS), ""),
         Key::new("tasks", Tables(&TASKS), ""),

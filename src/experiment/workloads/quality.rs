@@ -32,34 +32,21 @@ pub struct QualityPlan {
     pub reference_budget_bytes: u64,
 }
 
+#[rustfmt::skip]
 pub(super) static KEYS: Table = Table::new(
     "workloads.quality",
     "Perplexity and divergence from the reference, by llama-perplexity's protocol.",
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
         Key::new("text", Text, "\"demo\" or a text file").default("\"demo\""),
-        Key::new(
-            "context",
-            Whole(8, 1_048_576),
-            "tokens per chunk; the second half of each chunk is scored",
-        )
-        .default("512"),
-        Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text")
-            .shown("40"),
-        Key::new("divergence", Flag, "compare with the reference, not only perplexity")
-            .default("true"),
-        Key::new(
-            "precision",
-            Number(0.001, 1.0),
-            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never",
-        )
-        .example("0.05"),
-        Key::new(
-            "memory_budget",
-            Bytes,
-            "disk for the reference's probabilities; above it the likeliest are kept",
-        )
-        .default("\"2GiB\""),
+        Key::new("context", Whole(8, 1_048_576),
+            "tokens per chunk; the second half of each chunk is scored").default("512"),
+        Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text").shown("40"),
+        Key::new("divergence", Flag, "compare with the reference, not only perplexity").default("true"),
+        Key::new("precision", Number(0.001, 1.0),
+            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never").example("0.05"),
+        Key::new("memory_budget", Bytes,
+            "disk for the reference's probabilities; above it the likeliest are kept").default("\"2GiB\""),
     ],
 );
 

@@ -9,7 +9,7 @@ use crate::engine::batch::Batch;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{ContextPurpose, ContextShape, Engine as _, LoadExtent, Model};
 use crate::experiment::settings::Settings;
-use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
+use crate::experiment::tasks::{Alternative, Answering, Asked, Question, TaskPlan};
 use crate::metrics::TaskMetric;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, SpecialTokens};
@@ -19,7 +19,6 @@ use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::workload::batched::BatchedContext;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use crate::workload::tasks::TaskJob;
-use serde_json::Map;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -81,20 +80,27 @@ fn ask(
     prompter: &Prompter,
     threads: u32,
 ) -> Result<TaskRun, TaskError> {
+    asking(model, questions, answering, prompter, threads, |request| run(request, &mut |_, _| ()))
+}
+
+fn asking<T>(
+    model: &dyn Model,
+    questions: &[Question],
+    answering: &Answering,
+    prompter: &Prompter,
+    threads: u32,
+    then: impl FnOnce(&TaskRequest<'_>) -> T,
+) -> T {
     let job = TaskJob {
-        name: "test".parse().unwrap(),
+        plan: TaskPlan::made_up(answering.clone(), TaskMetric::Accuracy),
         questions: ArtifactRef::input("", Path::new(""), 0),
-        answering: answering.clone(),
-        metrics: vec![TaskMetric::Accuracy],
-        format: FormatChoice::default(),
-        chat_template_kwargs: Map::new(),
-        separator: None,
         corpus: None,
         pictures: None,
         projector: None,
     };
-    let request = TaskRequest { job: &job, questions, prompter, passages: None, encoder: None };
-    run(model, &settings(threads), &request, &mut |_, _| ())
+    let (passages, encoder) = (None, None);
+    let settings = &settings(threads);
+    then(&TaskRequest { model, settings, job: &job, questions, prompter, passages, encoder })
 }
 
 /// The log-likelihood of one alternative, evaluated alone in an ordinary context.
@@ -345,8 +351,10 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
     });
     let asked = Asked::Choose { alternatives: alternatives.collect(), right: 1 };
     chosen.push(Question { id: "sources".to_owned(), asked });
-    let answered =
-        super::with_encoder::choose(model.as_ref(), &settings(2), &chosen, &mut |_, _| ()).unwrap();
+    let answering = Answering::Choose;
+    let answered = asking(model.as_ref(), &chosen, &answering, &Prompter::Plain, 2, |request| {
+        super::with_encoder::choose(request, &mut |_, _| ()).unwrap()
+    });
     assert!(answered.evaluated_tokens * 2 < answered.request_tokens);
     let vocabulary = model.vocabulary_size();
     for (question, answer) in chosen.iter().zip(&answered.answers) {
