@@ -87,11 +87,13 @@ impl Sizes {
         if smallest <= budget {
             return Ok(());
         }
-        Err(MixError::TooSmall {
-            smallest: smallest + self.file_bytes,
-            bits_per_weight: (smallest + self.tensor_bytes) as f64 * 8.0 / self.parameters as f64,
-            target: budget + self.file_bytes,
-        })
+        let bits = (smallest + self.tensor_bytes) as f64 * 8.0 / self.parameters as f64;
+        Err(MixError::Refused(format!(
+            "the smallest mix of these types makes a file of {} bytes ({bits:.2} bits per weight), and the target \
+             is {} bytes; raise the target or offer smaller types",
+            smallest + self.file_bytes,
+            budget + self.file_bytes
+        )))
     }
 }
 
@@ -285,7 +287,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         let classes = self.classes(table, |kld, bytes| Item { cost: kld, weight: bytes });
         #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^52 bytes")]
         let solution = knapsack::solve(&classes, budget as f64);
-        let solution = solution.ok_or(MixError::NoReference)?;
+        let solution = solution.ok_or_else(MixError::no_reference)?;
         self.measure_mix(&solution, offset + solution.cost)
     }
 
@@ -324,7 +326,13 @@ impl<'a, 'r> Chooser<'a, 'r> {
         }
         let largest = self.within_divergence(alone, 0.0, f64::NEG_INFINITY)?;
         let kld = largest.measured.kld();
-        if kld > limit { Err(MixError::TooPrecise { kld, limit }) } else { Ok(largest) }
+        if kld <= limit {
+            return Ok(largest);
+        }
+        Err(MixError::Refused(format!(
+            "the largest mix of these types diverges by {kld:.5} nats, and at most {limit} were asked for; \
+             raise --max-kld or offer larger types"
+        )))
     }
 
     /// The alternatives of every group for the knapsack.

@@ -79,7 +79,7 @@ impl Meter<'_> {
             self.store(group, place)?;
         }
         let divergence = self.comparison.measure(&mut |fraction, _| on_fraction(fraction))?;
-        let divergence = divergence.ok_or(MixError::NoReference)?;
+        let divergence = divergence.ok_or_else(MixError::no_reference)?;
         let measurement = Measurement { chunk_kld: divergence.chunk_kld };
         self.evaluations += 1;
         self.ledger.insert(key, measurement.clone()).map_err(MixError::Ledger)?;

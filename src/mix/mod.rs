@@ -27,7 +27,7 @@ use crate::engine::llama::model::Model;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
 use crate::model::artifact::ArtifactRef;
-use crate::model::gguf::{GgufError, Header};
+use crate::model::gguf::{GgmlType, GgufError, Header};
 use crate::model::progress::Progress;
 use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
 use crate::quantize::types::TypesError;
@@ -60,60 +60,9 @@ pub enum MixError {
     /// The ledger cannot be read or written.
     #[error("cannot keep what was measured")]
     Ledger(#[source] std::io::Error),
-    /// The comparison has no reference.
-    #[error("the original's log-probabilities were not kept")]
-    NoReference,
-    /// No group has two types to choose from.
-    #[error("there is nothing to choose: no tensor of this model can be stored as two of {0}")]
-    NothingToChoose(String),
-    /// A type is not for weights, or needs an importance matrix.
-    #[error("type {format}: {reason}")]
-    Type {
-        /// ggml's name of the type.
-        format: String,
-        /// The obstacle, as a clause.
-        reason: &'static str,
-    },
-    /// The target is below the smallest mix.
-    #[error(
-        "the smallest mix of these types makes a file of {smallest} bytes ({bits_per_weight:.2} bits per \
-         weight), and the target is {target} bytes; raise the target or offer smaller types"
-    )]
-    TooSmall {
-        /// Size of the smallest file, bytes.
-        smallest: u64,
-        /// Over all its tensors.
-        bits_per_weight: f64,
-        /// Size asked for, bytes.
-        target: u64,
-    },
-    /// The limit is below the divergence of the largest mix.
-    #[error(
-        "the largest mix of these types diverges by {kld:.5} nats, and at most {limit} were asked for; \
-         raise --max-kld or offer larger types"
-    )]
-    TooPrecise {
-        /// Mean KLD of the largest mix, nats.
-        kld: f64,
-        /// Maximum asked for, nats.
-        limit: f64,
-    },
-    /// A tensor is missing.
-    #[error("the model has no tensor '{0}'")]
-    NoTensor(String),
-    /// The importance matrix was made from another model.
-    #[error(
-        "the importance matrix has {found} values for '{name}', and the tensor needs {needed}; it is of \
-         another model"
-    )]
-    Importance {
-        /// Name of the tensor.
-        name: String,
-        /// Number of values in the matrix.
-        found: usize,
-        /// Columns of all matrices of the tensor.
-        needed: usize,
-    },
+    /// There is no mix of these types, limits and files.
+    #[error("{0}")]
+    Refused(String),
     /// A recipe cannot be parsed.
     #[error("the recipe cannot be used: {0}")]
     RecipeText(String),
@@ -161,6 +110,12 @@ pub struct MixReport {
     pub gap: f64,
 }
 
+impl MixError {
+    fn no_reference() -> Self {
+        Self::Refused("the original's log-probabilities were not kept".to_owned())
+    }
+}
+
 impl fmt::Display for Cost {
     /// What the measuring takes, in one sentence.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,7 +161,10 @@ pub fn run(
     original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
         let types: Vec<&str> = job.types.iter().map(|format| format.name()).collect();
-        return Err(MixError::NothingToChoose(types.join(", ")));
+        let types = types.join(", ");
+        return Err(MixError::Refused(format!(
+            "there is nothing to choose: no tensor of this model can be stored as two of {types}"
+        )));
     }
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(job.target, &groups)?;
@@ -266,22 +224,22 @@ fn matrix(
 }
 
 fn check_types(job: &MixJob, has_importance: bool) -> Result<(), MixError> {
+    let wrong =
+        |format: &GgmlType, reason| Err(MixError::Refused(format!("type {format}: {reason}")));
     for format in &job.types {
-        let wrong = |reason| MixError::Type { format: format.name().to_owned(), reason };
         if !blocks::can_quantize(*format) {
-            return Err(wrong("weights cannot be stored so"));
+            return wrong(format, "weights cannot be stored so");
         }
         if groups::needs_importance(*format) && !has_importance {
-            return Err(wrong("llama.cpp rounds to it only with an importance matrix"));
+            return wrong(format, "llama.cpp rounds to it only with an importance matrix");
         }
     }
-    for format in &job.measured_types {
-        if !job.types.contains(format) {
-            let reason = "it is to be measured, but is not among the types to choose from";
-            return Err(MixError::Type { format: format.name().to_owned(), reason });
+    match job.measured_types.iter().find(|format| !job.types.contains(format)) {
+        None => Ok(()),
+        Some(format) => {
+            wrong(format, "it is to be measured, but is not among the types to choose from")
         }
     }
-    Ok(())
 }
 
 fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::QualityRequest<'a> {

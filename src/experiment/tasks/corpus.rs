@@ -146,7 +146,7 @@ fn passages(
         texts.push(read(text)?);
     }
     if texts.is_empty() {
-        return Err(DatasetError::Empty { path: path.to_owned() });
+        return Err(DatasetError::empty(path));
     }
     Ok((texts, places))
 }

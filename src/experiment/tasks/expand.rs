@@ -378,7 +378,7 @@ fn make(
         }
     };
     if examples.is_empty() {
-        return Err(DatasetError::Empty { path: path.to_owned() });
+        return Err(DatasetError::empty(path));
     }
     maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
     let limit = task.limit.as_deref().copied();

@@ -92,7 +92,11 @@ impl Configuration {
             if path.exists() { read_json::<ModelFile>(&path)?.quantization_config } else { None };
         match written {
             Some(written) => Self::from_written(&written, kind, &path),
-            None => Err(ImportError::NoConfiguration(folder.to_owned())),
+            None => Err(ImportError::Refused(format!(
+                "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or \
+                 AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py",
+                folder.display()
+            ))),
         }
     }
 
@@ -142,7 +146,7 @@ impl Configuration {
         kind: CheckpointKind,
         path: &Path,
     ) -> Result<Self, ImportError> {
-        let unsupported = |what: String| ImportError::Unsupported { path: path.to_owned(), what };
+        let unsupported = |what: String| ImportError::file(path, what);
         let is_compressed = written.config_groups.is_some()
             || written.quant_method.as_deref() == Some("compressed-tensors");
         if is_compressed {
@@ -226,9 +230,8 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportErr
     crate::files::open(path)
         .and_then(|file| file.take(LONGEST_JSON + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
-    let wrong = |problem: String| ImportError::Json { path: path.to_owned(), problem };
     if bytes.len() as u64 > LONGEST_JSON {
-        return Err(wrong("it is longer than 64 MiB".to_owned()));
+        return Err(ImportError::file(path, "it is longer than 64 MiB"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(&bytes).map_err(|error| ImportError::file(path, error))
 }

@@ -58,14 +58,17 @@ impl Architecture {
     /// Reads it from BASE.
     ///
     /// # Errors
-    /// [`ImportError::Architecture`] for one whose names are not known here.
+    /// The names of its tensors are not known here.
     pub(crate) fn of(header: &Header) -> Result<Self, ImportError> {
         let name = header.architecture().to_owned();
         let known = [
             "llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3",
         ];
         if !known.contains(&name.as_str()) {
-            return Err(ImportError::Architecture(name));
+            return Err(ImportError::Refused(format!(
+                "BASE is of the architecture '{name}'; checkpoints are imported for llama (with mistral and mixtral), \
+                 qwen2, qwen2moe, qwen3, qwen3moe, gemma, gemma2, gemma3 and phi3"
+            )));
         }
         let count = |key: &str| {
             let value = header.get_own(key).and_then(Value::as_count);

@@ -15,7 +15,7 @@ use crate::model::cache::of_bytes;
 use crate::model::progress::Progress;
 use crate::quantize::jobs::CalibrateJob;
 use crate::quantize::layer_shapes;
-use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
+use crate::quantize::streams::{Streams, chunk_length, chunk_shape, chunk_tokens, context_bytes};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::ops::ControlFlow;
@@ -53,13 +53,16 @@ pub fn calibrate(
     job: &CalibrateJob,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<CalibrationReport, ImportanceError> {
-    let text = CalibrationText::from(&job.plan);
-    let context = text.context;
+    let refused = |reason: String| Err(ImportanceError::Refused(reason));
+    let context = job.plan.context;
     if context < SHORTEST_CONTEXT {
-        return Err(ImportanceError::ContextTooShort(context));
+        let least = format!("use at least {SHORTEST_CONTEXT}");
+        return refused(format!(
+            "a context of {context} tokens is too short for calibration; {least}"
+        ));
     }
-    let tokens = text.tokens(backend, &job.model.path)?;
-    let length = text.chunk_length();
+    let tokens = chunk_tokens(&job.plan, backend, &job.model.path)?;
+    let length = chunk_length(&job.plan);
     let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
     let plan = MemoryPlan::new(backend, job, all)?;
     if on_progress(Progress::Memory(plan.memory(context))).is_break() {
@@ -98,7 +101,7 @@ pub fn calibrate(
         }
     }
     if partial.matrix.weights.is_empty() {
-        return Err(ImportanceError::NoWeights);
+        return refused("no weight of a layer was used while the text was evaluated".to_owned());
     }
     let weights = partial.matrix.weights.len();
     partial.finish(&job.output.path)?;
@@ -124,7 +127,8 @@ impl MemoryPlan {
         let settings = Settings { threads: job.threads, ..Settings::default() };
         let planned = Model::load(backend, &job.model.path, &settings, LoadExtent::MemoryPlan)?;
         if planned.class() != ArchitectureClass::DecoderOnly {
-            return Err(ImportanceError::NoDecoder);
+            let reason = "calibration needs a decoder-only model";
+            return Err(ImportanceError::Refused(reason.to_owned()));
         }
         let stream_bytes = context_bytes(&planned, &settings, shape(job.plan.context))?;
         let weight_bytes = planned.tensor_bytes();
@@ -160,7 +164,9 @@ fn add(matrix: &mut ImportanceMatrix, sums: ChunkSums) -> Result<(), ImportanceE
     let chunk = matrix.chunks + 1;
     for (weight, more) in sums {
         if more.squares.iter().any(|sum| !sum.is_finite()) {
-            return Err(ImportanceError::NotFinite { weight, chunk });
+            return Err(ImportanceError::Refused(format!(
+                "the inputs of '{weight}' are not finite in chunk {chunk}: the model computes nonsense there"
+            )));
         }
         let entry = matrix.weights.entry(weight);
         let total = entry.or_insert_with(|| Sums::zeros(more.columns, more.counts.len()));
