@@ -10,6 +10,7 @@ use crate::error::{Error, Outcome};
 use crate::experiment::settings::{CacheType, Settings};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::{MemoryError, kv_bytes};
 use crate::model::resolve::{ResolveError, ResolveOptions, checkpoint_in, resolve};
@@ -145,6 +146,7 @@ fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict
     let contexts = contexts(header, &arguments.contexts);
     let Arguments { cache_type_k, cache_type_v, swa_full, .. } = *arguments;
     let job = PredictJob {
+        engine: EngineName::LlamaCpp,
         model: ArtifactRef::here(path),
         settings: Settings { cache_type_k, cache_type_v, swa_full, ..Settings::default() },
         contexts: contexts.clone(),

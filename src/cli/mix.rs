@@ -12,7 +12,7 @@ use crate::mix::{MixReport, Target};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, of_bytes};
 use crate::model::gguf::GgmlType;
-use crate::model::quantization::FileType;
+use crate::model::quantization::Quantization;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
 use crate::units::{parse_bytes, significant};
@@ -119,7 +119,7 @@ pub enum CommandError {
         /// The model.
         path: PathBuf,
         /// What it is stored as.
-        found: FileType,
+        found: Quantization,
     },
     /// The recipe, which is called after the GGUF, would take its name.
     #[error("--output {} is the name that the recipe gets; name the GGUF otherwise", path.display())]
@@ -174,7 +174,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let verbosity = Verbosity::of(arguments.quiet);
     let source = making::source("MODEL", &arguments.model)?;
     let model = making::model(&source, &arguments.model, &cache, verbosity)?;
-    let found = model.quantization.file_type;
+    let found = model.quantization;
     let model = model.artifact;
     if !found.is_float() {
         return Err(Error::command(CommandError::NeedsFloat { path: model.path, found }));

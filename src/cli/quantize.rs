@@ -13,7 +13,8 @@ use crate::experiment::parameters::ParameterFlags;
 use crate::files::folder_of;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
-use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::file_type::FileType;
+use crate::model::quantization::{Method, NotMade, Quantization};
 use crate::model::source::Source;
 use crate::model::split;
 use crate::orchestrator::display::Verbosity;
@@ -85,7 +86,7 @@ pub enum QuantizeError {
         /// The input.
         path: PathBuf,
         /// What it is stored as.
-        found: FileType,
+        found: Quantization,
     },
     /// A quantization cannot be made.
     #[error("--to {quantization}: {reason}; {remedy}")]
@@ -201,7 +202,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let input = making::model(&source, &arguments.input, &cache, verbosity)?;
     // All that is read is known now.
     files.iter().try_for_each(|file| output::spare_inputs(&file.path))?;
-    let (input, found) = (input.artifact, input.quantization.file_type);
+    let (input, found) = (input.artifact, input.quantization);
     if !found.is_float() && !arguments.allow_requantize {
         return Err(QuantizeError::AlreadyQuantized { path: input.path, found }.into());
     }
@@ -219,7 +220,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let mut workshop = Workshop::open(verbosity)?;
     let mut told = types::TypeNotes::default();
     for WantedFile { quantization, path } in &files {
-        let Quantization { file_type, method } = *quantization;
+        let file_type = to_make(*quantization)?;
+        let method = quantization.method;
         let types = recipe.as_ref().zip(arguments.recipe.as_deref());
         let types = types.map(|(recipe, path)| recipe::resolve(recipe, path, &input, method));
         let job = QuantizeJob {
@@ -251,6 +253,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         }
     }
     Ok(Outcome::Done)
+}
+
+fn to_make(quantization: Quantization) -> Result<FileType, QuantizeError> {
+    quantization.to_make().map_err(|NotMade { reason, remedy, .. }| QuantizeError::NotMakeable {
+        quantization,
+        reason: reason.to_owned(),
+        remedy,
+    })
 }
 
 fn files(

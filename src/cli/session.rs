@@ -87,10 +87,16 @@ impl Session {
         experiment: &Experiment,
         options: &ResolveOptions,
     ) -> Result<Plan, Error> {
-        let (engine, maker) = (version::engine(), version::maker());
+        let maker = version::maker();
         let mut variants: Vec<Vec<Variant>> = Vec::new();
         for model in &experiment.models {
-            variants.push(sources::variants_of(model, &self.cache, options, &engine, &maker)?);
+            variants.push(sources::variants_of(
+                model,
+                &self.cache,
+                options,
+                version::engine,
+                &maker,
+            )?);
         }
         Ok(Plan::new(experiment, variants)?)
     }

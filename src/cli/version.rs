@@ -1,11 +1,11 @@
 //! `quantbench --version`: what this program is and, on request, what it was built from.
 
 use super::output;
-use crate::engine::name::{EngineIdentity, EngineName};
 use crate::error::{Error, Outcome};
 use crate::host::environment::Build;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::LocalHost;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use std::fmt::Write as _;
 
 /// Set by build.rs; a build that could not find something out says so.
@@ -39,7 +39,7 @@ pub fn build() -> Build {
     let flags = PARTS.iter().skip(3).map(|(name, value)| format!("{name} {value}"));
     Build {
         quantbench: format!("{} ({})", env!("CARGO_PKG_VERSION"), PARTS[0].1),
-        engines: vec![engine()],
+        engines: vec![engine(EngineName::LlamaCpp)],
         flags: flags.collect::<Vec<_>>().join("; "),
     }
 }
@@ -52,10 +52,15 @@ pub(super) fn local_host(interrupt: Interrupt) -> std::io::Result<LocalHost> {
     LocalHost::new(build(), interrupt)
 }
 
-/// The engine of this build, as every trial names it.
+/// An engine of this build, as every trial that it computes names it.
 #[must_use]
-pub fn engine() -> EngineIdentity {
-    EngineIdentity { name: EngineName::LlamaCpp, version: PARTS[1].1.to_owned() }
+pub fn engine(name: EngineName) -> EngineIdentity {
+    let version = match name {
+        EngineName::LlamaCpp => PARTS[1].1,
+        #[cfg(test)]
+        EngineName::Toy => "1",
+    };
+    EngineIdentity { name, version: version.to_owned() }
 }
 
 /// What makes variants: another version of llama.cpp may round otherwise.

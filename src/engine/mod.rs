@@ -10,7 +10,6 @@ pub mod clock;
 pub mod error;
 pub mod llama;
 pub mod memory;
-pub mod name;
 pub mod picture;
 pub mod streams;
 #[cfg(test)]
@@ -20,13 +19,14 @@ use crate::dataset::picture::Picture;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Sampling;
 use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::SpecialTokens;
 use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use batch::Batch;
 use error::EngineError;
 use memory::BufferMemory;
-use name::EngineName;
+
 use picture::{EncodedPicture, PictureExtent};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -62,6 +62,16 @@ pub trait Engine: Debug + Send + Sync {
         settings: &Settings,
         extent: LoadExtent,
     ) -> Result<Box<dyn Model>, EngineError>;
+}
+
+/// Starts the engine of this name, for the life of the process.
+#[must_use]
+pub fn start(name: EngineName) -> Box<dyn Engine> {
+    match name {
+        EngineName::LlamaCpp => Box::new(llama::backend::Backend::initialise()),
+        #[cfg(test)]
+        EngineName::Toy => Box::new(toy::Toy::default()),
+    }
 }
 
 /// A device that an engine can compute on.

@@ -7,8 +7,9 @@ use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
 use super::workloads;
+use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
-use crate::model::quantization::{FileType, Quantization};
+use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
@@ -175,7 +176,10 @@ fn own_type(source: &Source) -> Option<FileType> {
 
 /// Why `quantization` cannot be made by this version, with the remedy; `None` if it can.
 pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
-    let Quantization { file_type, method } = quantization;
+    let (file_type, method) = match quantization.to_make() {
+        Ok(file_type) => (file_type, quantization.method),
+        Err(error) => return Some((error.reason.to_owned(), error.remedy)),
+    };
     let facts = method.facts();
     if !method.is_calibrated() {
         return file_type.needs_importance_matrix().then(|| {
@@ -220,7 +224,7 @@ fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mu
 /// Rounding what was rounded before adds up errors. A file on the hub is looked at when it is fetched.
 fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
     let (Source::File(path), Some(own)) = (source, own_type(source)) else { return };
-    let other = list.iter().find(|written| written.value.file_type != own);
+    let other = list.iter().find(|written| written.value.label != own.into());
     if let (Some(written), false) = (other, own.is_float()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         problems.push(

@@ -321,7 +321,7 @@ fn keep_variants(
     let reference = model
         .reference
         .or_else(|| {
-            let by_rank = |one: &Quantization| one.file_type.precision_rank();
+            let by_rank = |one: &Quantization| one.precision_rank();
             model.quantizations.iter().copied().min_by_key(by_rank)
         })
         .filter(|reference| keeps_reference && !skip.contains(reference));

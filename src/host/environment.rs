@@ -1,7 +1,7 @@
 //! The environment of a host: what it is and was built from, as it is stored with its figures.
 
-use crate::engine::name::EngineIdentity;
 use crate::hardware::probe::Machine;
+use crate::model::engine_name::EngineIdentity;
 use crate::results::record::Environment;
 
 /// What a build of quantbench is made of.

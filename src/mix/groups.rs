@@ -1,8 +1,8 @@
 //! Groups of tensors that get the same type, and the types that each can get.
 
 use crate::engine::llama::blocks::{self, row_bytes};
+use crate::model::file_type::FileType;
 use crate::model::gguf::{GgmlType, Header, Tensor};
-use crate::model::quantization::FileType;
 use crate::quantize::shape;
 use std::collections::BTreeMap;
 

@@ -5,9 +5,9 @@ use super::jobs::{ApplyRecipeJob, MixJob};
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::quantize::{OverrideValue, Rounding, quantize_file};
+use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
 use crate::model::progress::Progress;
-use crate::model::quantization::FileType;
 use crate::quantize::importance::{Coverage, ImportanceMatrix};
 
 /// llama.cpp's number of the file type `Q8_0`.

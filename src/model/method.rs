@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(serde_json::to_value(facts.method).unwrap(), facts.name);
             for name in facts.without {
                 assert!(
-                    name.parse::<crate::model::quantization::FileType>().is_ok()
+                    name.parse::<crate::model::file_type::FileType>().is_ok()
                         || *name == "Q4_1_SOME_F16"
                 );
             }

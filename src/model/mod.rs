@@ -6,6 +6,8 @@ pub mod architecture;
 pub mod artifact;
 pub mod cache;
 pub mod demo;
+pub mod engine_name;
+pub mod file_type;
 pub mod gguf;
 pub mod hub;
 pub mod memory;

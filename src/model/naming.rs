@@ -1,10 +1,23 @@
 //! What file names of GGUFs say: `Llama-3-8B-Instruct-Q4_K_M.gguf`.
 
-use super::quantization::{FileType, Quantization};
+use super::quantization::{Label, Quantization};
 use super::split;
+use crate::model::file_type::FileType;
+use std::path::Path;
 
 /// What separates the words of a file name.
 const SEPARATORS: [char; 3] = ['-', '.', ' '];
+
+/// The publisher's recipe in the name of a file: `UD-Q4_K_XL` in `m-UD-Q4_K_XL-00001-of-00002.gguf`.
+#[must_use]
+pub fn published_in(path: &Path) -> Option<Label> {
+    let name = path.file_name()?.to_string_lossy();
+    let stem = split::stem(&name);
+    let words = stem.match_indices(SEPARATORS).map(|(at, separator)| at + separator.len());
+    let mut starts = std::iter::once(0).chain(words);
+    let label = |at: usize| stem[at..].parse::<Label>().ok();
+    starts.find_map(|at| label(at).filter(|label| matches!(label, Label::Published(_))))
+}
 
 /// The file type in a file's name: the last word between `-`, `.` or spaces that is one.
 #[must_use]
@@ -17,7 +30,7 @@ pub fn file_type_in(file_name: &str) -> Option<FileType> {
 /// name for it (`UD-Q4_K_XL`), that name.
 #[must_use]
 pub fn label(file_name: &str, quantization: Quantization) -> String {
-    if file_type_in(file_name) == Some(quantization.file_type) {
+    if file_type_in(file_name) == quantization.file_type() {
         return quantization.to_string();
     }
     let stem = split::stem(file_name);
@@ -61,6 +74,11 @@ mod tests {
         let label = |name: &str| label(name, "Q4_K_M".parse().unwrap());
         assert_eq!(label("m-Q4_K_M.gguf"), "Q4_K_M");
         assert_eq!(label("m-UD-Q4_K_XL.gguf"), "UD-Q4_K_XL");
+        let published = |name| published_in(Path::new(name)).map(Label::name).unwrap_or_default();
+        assert_eq!(published("a/m-UD-Q4_K_XL-00001-of-00002.gguf"), "UD-Q4_K_XL");
+        assert_eq!(published("UD-IQ2_M.gguf"), "UD-IQ2_M");
+        assert_eq!(published("m.Q6_K_L.gguf"), "Q6_K_L");
+        assert_eq!(published("m-UD-Q4_K_XL-Q4_K_M.gguf"), "");
         assert_eq!(label("m-IQ4_KS-00001-of-00002.gguf"), "IQ4_KS");
         assert_eq!(label("Qwen2-7B.gguf"), "Q4_K_M", "Qwen2 names no bits");
         assert_eq!(label("model.gguf"), "Q4_K_M");

@@ -1,152 +1,120 @@
-//! Quantizations: llama.cpp's file types by their names, and the method that chose the weights.
+//! Quantizations: the labels under which engines store weights, and the method that chose the weights.
 
 pub use super::method::Method;
 
+use super::engine_name::EngineName;
+use super::file_type::{FileType, UnknownFileType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A file type of llama.cpp: which block formats the weights of a GGUF are stored in.
-///
-/// The number is `llama_ftype` in llama.cpp's `llama.h` and `general.file_type` in a GGUF; the name
-/// is the one `llama-quantize` accepts.
+/// A name for how weights are stored, with the engine that reads them behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileType(&'static Entry);
+pub enum Label {
+    /// A file type of llama.cpp.
+    FileType(FileType),
+    /// A recipe of those who publish GGUFs for llama.cpp. Only ready files have it.
+    Published(&'static Published),
+    /// The only one of the engine of the tests.
+    #[cfg(test)]
+    Toy,
+}
 
+/// A recipe of those who publish GGUFs: which type each tensor has is known to them only.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Entry {
+pub struct Published {
     name: &'static str,
-    number: u32,
-    needs_importance_matrix: bool,
+    /// The file type with about as many bits.
+    nearest: &'static str,
 }
 
-const fn entry(name: &'static str, number: u32) -> Entry {
-    Entry { name, number, needs_importance_matrix: false }
+const fn published(name: &'static str, nearest: &'static str) -> Published {
+    Published { name, nearest }
 }
 
-/// llama.cpp refuses to make these without an importance matrix, since plain rounding at this few
-/// bits gives a useless model.
-const fn entry_with_matrix(name: &'static str, number: u32) -> Entry {
-    Entry { name, number, needs_importance_matrix: true }
-}
-
-/// All file types of llama.cpp 0.6.0, from most to fewest bits per weight.
-static ENTRIES: [Entry; 37] = [
-    entry("F32", 0),
-    entry("F16", 1),
-    entry("BF16", 32),
-    entry("Q8_0", 7),
-    entry("Q6_K", 18),
-    entry("Q5_1", 9),
-    entry("Q5_K_M", 17),
-    entry("Q5_K_S", 16),
-    entry("Q5_0", 8),
-    entry("Q4_1", 3),
-    entry("Q4_K_M", 15),
-    entry("Q4_K_S", 14),
-    entry("Q4_0", 2),
-    entry("IQ4_NL", 25),
-    entry("NVFP4", 39),
-    entry("MXFP4_MOE", 38),
-    entry("IQ4_XS", 30),
-    entry("Q3_K_L", 13),
-    entry("Q3_K_M", 12),
-    entry("IQ3_M", 27),
-    entry("IQ3_S", 26),
-    entry("Q3_K_S", 11),
-    entry_with_matrix("IQ3_XS", 22),
-    entry_with_matrix("IQ3_XXS", 23),
-    entry("Q2_K", 10),
-    entry_with_matrix("Q2_K_S", 21),
-    entry_with_matrix("IQ2_M", 29),
-    entry_with_matrix("IQ2_S", 28),
-    entry_with_matrix("IQ2_XS", 20),
-    entry_with_matrix("IQ2_XXS", 19),
-    entry("Q2_0", 41),
-    entry("TQ2_0", 37),
-    entry_with_matrix("IQ1_M", 31),
-    entry("TQ1_0", 36),
-    entry_with_matrix("IQ1_S", 24),
-    entry("Q1_0", 40),
-    entry("Q4_1_SOME_F16", 4),
+/// Names on the Hugging Face hub in November 2026: Unsloth's dynamic ones (`UD-`), and those of
+/// bartowski and others with embeddings and output at 8 bits (`_L`, `_XL`).
+static PUBLISHED: [Published; 32] = [
+    published("UD-Q8_K_XL", "Q8_0"),
+    published("Q8_K_XL", "Q8_0"),
+    published("UD-Q6_K_XL", "Q6_K"),
+    published("Q6_K_XL", "Q6_K"),
+    published("Q6_K_L", "Q6_K"),
+    published("UD-Q6_K", "Q6_K"),
+    published("UD-Q5_K_XL", "Q5_K_M"),
+    published("Q5_K_XL", "Q5_K_M"),
+    published("Q5_K_L", "Q5_K_M"),
+    published("UD-Q5_K_M", "Q5_K_M"),
+    published("UD-Q4_K_XL", "Q4_K_M"),
+    published("Q4_K_XL", "Q4_K_M"),
+    published("Q4_K_L", "Q4_K_M"),
+    published("UD-Q4_K_M", "Q4_K_M"),
+    published("UD-IQ4_NL", "IQ4_NL"),
+    published("UD-IQ4_XS", "IQ4_XS"),
+    published("UD-Q3_K_XL", "Q3_K_L"),
+    published("Q3_K_XL", "Q3_K_L"),
+    published("UD-Q3_K_M", "Q3_K_M"),
+    published("UD-IQ3_M", "IQ3_M"),
+    published("UD-IQ3_S", "IQ3_S"),
+    published("UD-IQ3_XXS", "IQ3_XXS"),
+    published("UD-Q2_K_XL", "Q2_K"),
+    published("Q2_K_XL", "Q2_K"),
+    published("Q2_K_L", "Q2_K"),
+    published("UD-IQ2_M", "IQ2_M"),
+    published("UD-IQ2_S", "IQ2_S"),
+    published("UD-IQ2_XS", "IQ2_XS"),
+    published("UD-IQ2_XXS", "IQ2_XXS"),
+    published("UD-IQ1_M", "IQ1_M"),
+    published("UD-IQ1_S", "IQ1_S"),
+    published("UD-TQ1_0", "TQ1_0"),
 ];
 
-/// Names that people use for a file type of another name.
-const ALIASES: [(&str, &str); 10] = [
-    ("FP32", "F32"),
-    ("FP16", "F16"),
-    ("INT8", "Q8_0"),
-    ("INT4", "Q4_0"),
-    ("Q3_K", "Q3_K_M"),
-    ("Q4_K", "Q4_K_M"),
-    ("Q5_K", "Q5_K_M"),
-    ("Q6_K_M", "Q6_K"),
-    ("Q8", "Q8_0"),
-    ("Q4", "Q4_0"),
-];
-
-impl FileType {
-    /// Every file type, from most to fewest bits per weight.
-    pub fn all() -> impl Iterator<Item = Self> {
-        ENTRIES.iter().filter(|entry| entry.number != 4).map(FileType)
-    }
-
-    /// The file type that a GGUF's `general.file_type` names, if llama.cpp still knows it.
-    #[must_use]
-    pub fn from_number(number: u32) -> Option<Self> {
-        ENTRIES.iter().find(|entry| entry.number == number).map(FileType)
-    }
-
-    /// The name, as `llama-quantize` accepts it.
+impl Label {
+    /// The name, without the engine's.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.0.name
+        match self {
+            Self::FileType(file_type) => file_type.name(),
+            Self::Published(published) => published.name,
+            #[cfg(test)]
+            Self::Toy => "exact",
+        }
     }
 
-    /// The value of `llama_ftype`.
+    /// What computes weights that are stored so.
     #[must_use]
-    pub fn number(self) -> u32 {
-        self.0.number
+    pub fn engine(self) -> EngineName {
+        match self {
+            Self::FileType(_) | Self::Published(_) => EngineName::LlamaCpp,
+            #[cfg(test)]
+            Self::Toy => EngineName::Toy,
+        }
     }
 
-    /// Whether llama.cpp refuses to make this type without an importance matrix.
-    #[must_use]
-    pub fn needs_importance_matrix(self) -> bool {
-        self.0.needs_importance_matrix
-    }
-
-    /// Whether weights of this type are plain floating point numbers: what other variants are made
-    /// from, and what quality is measured against.
-    #[must_use]
-    pub fn is_float(self) -> bool {
-        matches!(self.0.name, "F32" | "F16" | "BF16")
-    }
-
-    /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
-    #[must_use]
-    pub fn precision_rank(self) -> usize {
-        ENTRIES.iter().position(|entry| entry == self.0).unwrap_or(ENTRIES.len())
+    /// The file type of llama.cpp that has about as many bits per weight.
+    fn nearest(self) -> Option<FileType> {
+        match self {
+            Self::FileType(file_type) => Some(file_type),
+            Self::Published(published) => published.nearest.parse().ok(),
+            #[cfg(test)]
+            Self::Toy => None,
+        }
     }
 }
 
-impl fmt::Display for FileType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.0.name)
+impl From<FileType> for Label {
+    fn from(file_type: FileType) -> Self {
+        Self::FileType(file_type)
     }
 }
 
 /// Why a name is no quantization; `Display` says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantizationError {
-    /// No file type has this name.
-    #[error("'{name}' is not a quantization of llama.cpp{}", suggestion(.nearest.as_deref()))]
-    UnknownFileType {
-        /// What was written.
-        name: String,
-        /// The nearest name that exists, if one is near.
-        nearest: Option<String>,
-    },
-    /// A method where a file type was to be.
+    /// No label is written so.
+    #[error(transparent)]
+    Unknown(#[from] UnknownFileType),
+    /// A method where a label was to be.
     #[error(
         "'{name}' is a method, not what weights are stored in; write both, such as '{method}:Q4_0'"
     )]
@@ -164,71 +132,102 @@ pub enum QuantizationError {
     },
 }
 
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
+/// A label that only ready files have was to be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot make {label}: {reason}; {remedy}")]
+pub struct NotMade {
+    /// The label.
+    pub label: &'static str,
+    /// Why not.
+    pub reason: &'static str,
+    /// What would do.
+    pub remedy: String,
 }
 
-impl FromStr for FileType {
+impl FromStr for Label {
     type Err = QuantizationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let upper = text.trim().to_ascii_uppercase();
-        // `Q4KM` is `Q4_K_M` and no `Q4_1`.
-        let bare = |name: &str| name.replace(['_', '-'], "");
-        let name = ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == upper)
-            .map_or(upper.as_str(), |(_, name)| name);
-        Self::all().find(|file_type| file_type.name() == name).ok_or_else(|| {
-            if let Ok(method) = text.trim().parse() {
-                return QuantizationError::MethodAlone { name: text.to_owned(), method };
-            }
-            let nearest = Self::all()
-                .map(|file_type| {
-                    let name = file_type.name();
-                    let written = strsim::damerau_levenshtein(name, &upper);
-                    (strsim::damerau_levenshtein(&bare(name), &bare(&upper)), written, name)
-                })
-                .min_by_key(|&(distance, written, _)| (distance, written))
-                .filter(|&(distance, _, _)| distance <= 3)
-                .map(|(_, _, name)| name.to_owned());
-            QuantizationError::UnknownFileType { name: text.to_owned(), nearest }
+        let name = text.trim();
+        if let Some(published) = PUBLISHED.iter().find(|it| it.name.eq_ignore_ascii_case(name)) {
+            return Ok(Self::Published(published));
+        }
+        #[cfg(test)]
+        if name == Self::Toy.name() {
+            return Ok(Self::Toy);
+        }
+        name.parse().map(Self::FileType).map_err(|unknown| match name.parse() {
+            Ok(method) => QuantizationError::MethodAlone { name: text.to_owned(), method },
+            Err(_) => unknown.into(),
         })
     }
 }
 
-impl Serialize for FileType {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-impl<'de> Deserialize<'de> for FileType {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// How weights are stored, with the method that chose them. Written `Q4_K_M` or `gptq:Q4_K_M`.
+/// How weights are stored, and the method that chose them. Written `Q4_K_M` or `gptq:Q4_K_M`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Quantization {
-    /// The stored formats.
-    pub file_type: FileType,
+    /// How they are stored, and for which engine.
+    pub label: Label,
     /// How the stored weights were chosen; `rtn` for floating point types too.
     pub method: Method,
 }
 
+impl Quantization {
+    /// What computes it.
+    #[must_use]
+    pub fn engine(self) -> EngineName {
+        self.label.engine()
+    }
+
+    /// The file type of llama.cpp, if its label is one.
+    #[must_use]
+    pub fn file_type(self) -> Option<FileType> {
+        match self.label {
+            Label::FileType(file_type) => Some(file_type),
+            _ => None,
+        }
+    }
+
+    /// The file type that it is made as.
+    ///
+    /// # Errors
+    /// It is a label that only ready files have.
+    pub fn to_make(self) -> Result<FileType, NotMade> {
+        self.file_type().ok_or_else(|| NotMade {
+            label: self.label.name(),
+            reason: "it is a recipe of those who publish GGUFs, known to them only",
+            remedy: match self.label.nearest() {
+                Some(nearest) => format!("measure a ready file of it, or make '{nearest}'"),
+                None => "measure a ready file of it".to_owned(),
+            },
+        })
+    }
+
+    /// Whether weights are plain floating point numbers: what others are made from, and what quality
+    /// is measured against.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        self.file_type().is_some_and(FileType::is_float)
+    }
+
+    /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
+    #[must_use]
+    pub fn precision_rank(self) -> usize {
+        self.label.nearest().map_or(usize::MAX, FileType::precision_rank)
+    }
+}
+
 impl From<FileType> for Quantization {
     fn from(file_type: FileType) -> Self {
-        Self { file_type, method: Method::Rtn }
+        Self { label: file_type.into(), method: Method::Rtn }
     }
 }
 
 impl fmt::Display for Quantization {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.method {
-            Method::Rtn => self.file_type.fmt(formatter),
-            method => formatter.pad(&format!("{method}:{}", self.file_type)),
+            Method::Rtn => formatter.pad(self.label.name()),
+            method => formatter.pad(&format!("{method}:{}", self.label.name())),
         }
     }
 }
@@ -237,12 +236,11 @@ impl FromStr for Quantization {
     type Err = QuantizationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            None => Ok(text.parse::<FileType>()?.into()),
-            Some((method, file_type)) => {
-                Ok(Self { method: method.trim().parse()?, file_type: file_type.parse()? })
-            }
-        }
+        let (method, label) = match text.split_once(':') {
+            None => (Method::Rtn, text),
+            Some((method, label)) => (method.trim().parse()?, label),
+        };
+        Ok(Self { label: label.parse()?, method })
     }
 }
 
@@ -263,29 +261,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_parses_to_itself_in_any_case() {
-        for file_type in FileType::all() {
-            assert_eq!(file_type.name().to_lowercase().parse(), Ok(file_type));
-            assert_eq!(FileType::from_number(file_type.number()), Some(file_type));
+    fn every_label_is_read_as_it_is_written() {
+        let file_types = FileType::all().map(Label::FileType);
+        for label in file_types.chain(PUBLISHED.iter().map(Label::Published)).chain([Label::Toy]) {
+            let text = Quantization { label, method: Method::Rtn }.to_string();
+            assert_eq!(text.parse::<Quantization>().unwrap().label, label, "{text}");
         }
     }
 
     #[test]
-    fn names_of_other_programs_are_accepted() {
-        assert_eq!("INT8".parse::<FileType>().map(FileType::name), Ok("Q8_0"));
-        assert_eq!("INT4".parse::<FileType>().map(FileType::name), Ok("Q4_0"));
-        assert_eq!("fp16".parse::<FileType>().map(FileType::name), Ok("F16"));
+    fn a_published_recipe_ranks_with_the_file_type_of_as_many_bits() {
+        let rank = |name: &str| name.parse::<Quantization>().unwrap().precision_rank();
+        for published in &PUBLISHED {
+            assert_eq!(rank(published.name), rank(published.nearest), "{}", published.name);
+        }
+        let published: Quantization = "ud-q4_k_xl".parse().unwrap();
+        assert_eq!((published.file_type(), published.is_float()), (None, false));
+        assert_eq!(published.engine(), EngineName::LlamaCpp);
     }
 
     #[test]
-    fn a_misspelled_name_is_answered_with_the_nearest() {
-        let error = "Q4_KM".parse::<FileType>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "'Q4_KM' is not a quantization of llama.cpp; did you mean 'Q4_K_M'?"
-        );
-        let error = "q4km".parse::<FileType>().unwrap_err().to_string();
-        assert!(error.ends_with("did you mean 'Q4_K_M'?"), "{error}");
+    fn another_engine_has_labels_of_its_own() {
+        let toy: Quantization = "exact".parse().unwrap();
+        assert_eq!((toy.engine(), toy.file_type()), (EngineName::Toy, None));
     }
 
     #[test]
@@ -304,13 +302,5 @@ mod tests {
         assert_eq!(quantization.method, Method::Gptq);
         assert_eq!(quantization.to_string(), "gptq:Q4_0");
         assert!("bogus:Q4_0".parse::<Quantization>().is_err());
-    }
-
-    #[test]
-    fn floating_point_types_outrank_all_others() {
-        let rank = |name: &str| name.parse::<FileType>().unwrap().precision_rank();
-        assert!(rank("F32") < rank("F16"));
-        assert!(rank("BF16") < rank("Q8_0"));
-        assert!(rank("Q4_K_M") < rank("Q2_K"));
     }
 }

@@ -1,7 +1,7 @@
 //! How large a variant will be, judged from the source's tensors before it is made.
 
+use super::file_type::FileType;
 use super::gguf::{GgmlType, Header, Tensor};
-use super::quantization::FileType;
 
 /// Mixes give some tensors more bits than their name says: up to a third of them in `_M` and `_L`.
 const MIX: f64 = 1.35;

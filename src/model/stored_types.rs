@@ -4,8 +4,8 @@
 //! smaller blocks (`tensor_type_fallback` in llama-quant.cpp), and the file keeps its name.
 
 use super::cache::of_bytes;
+use super::file_type::FileType;
 use super::gguf::{GgmlType, Header, Tensor};
-use super::quantization::FileType;
 use super::size::main_format;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +100,7 @@ impl StoredTypes {
     /// `180 of 211 tensors are Q4_0, 1 Q8_0 (rows of 576 are no multiple of 256), none is Q2_K`; `None`:
     /// nothing was put in place of something else.
     #[must_use]
-    pub fn told(&self, file_type: FileType) -> Option<String> {
+    pub fn told(&self, file_type: Option<FileType>) -> Option<String> {
         let (first, others) = self.substituted.split_first()?;
         let verb = if first.tensors == 1 { "is" } else { "are" };
         let all = self.matrices;
@@ -110,7 +110,7 @@ impl StoredTypes {
         }
         let rows: Vec<String> = self.rows.iter().map(u64::to_string).collect();
         text = format!("{text} (rows of {} are no multiple of {})", rows.join(", "), self.block);
-        if let Some(named) = main_format(file_type).filter(|_| self.as_named == 0) {
+        if let Some(named) = file_type.and_then(main_format).filter(|_| self.as_named == 0) {
             text = format!("{text}, none is {named}");
         }
         Some(text)
@@ -161,7 +161,7 @@ mod tests {
         let formats: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.format).collect();
         let file_type: FileType = file_type.parse().unwrap();
         let types = StoredTypes::given(&header, &formats, Some(file_type));
-        let told = types.told(file_type);
+        let told = types.told(Some(file_type));
         (types, told)
     }
 

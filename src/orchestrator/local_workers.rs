@@ -8,7 +8,7 @@ use crate::host::environment::Build;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::local::LocalHost;
 use crate::model::artifact::ArtifactRef;
-use crate::model::quantization::FileType;
+use crate::model::file_type::FileType;
 use crate::model::quantization::Method;
 use crate::quantize::jobs::QuantizeJob;
 use crate::worker::protocol::Job;

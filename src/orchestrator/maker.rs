@@ -142,16 +142,22 @@ impl<H: Host> Maker<'_, H> {
         variant: &Variant,
         cache: &Cache,
     ) -> Result<(Artifact, bool), NotMade> {
-        let (input, key, allow_requantize, expected_bytes, calibration) = match &variant.origin {
-            Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
-            Origin::Make { input, key, allow_requantize, expected_bytes, calibration } => {
-                (input, key, *allow_requantize, *expected_bytes, calibration.as_deref())
-            }
-        };
+        let (input, key, file_type, allow_requantize, expected_bytes, calibration) =
+            match &variant.origin {
+                Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
+                Origin::Make {
+                    input,
+                    key,
+                    file_type,
+                    allow_requantize,
+                    expected_bytes,
+                    calibration,
+                } => (input, key, *file_type, *allow_requantize, expected_bytes, calibration),
+            };
         let slot = cache.variant(key);
         let reserve = || match slot.existing()? {
             Some(artifact) => Ok(Reserved::Made(artifact)),
-            None => slot.reserve(expected_bytes)?.unless_made(),
+            None => slot.reserve(*expected_bytes)?.unless_made(),
         };
         let pending = match self.turn(reserve).await? {
             Reserved::Made(artifact) => return Ok((artifact, false)),
@@ -160,14 +166,15 @@ impl<H: Host> Maker<'_, H> {
         let job = QuantizeJob {
             input: ArtifactRef::input(&key.source_checksum, input, 0),
             output: ArtifactRef::output(pending.path()),
-            file_type: variant.quantization.file_type,
+            file_type,
             types: None,
             method: variant.quantization.method,
             threads: None,
             allow_requantize,
             calibration: None,
         };
-        let order = Order { job: &job, plan: calibration, matrix: None, maker: &key.maker };
+        let order =
+            Order { job: &job, plan: calibration.as_deref(), matrix: None, maker: &key.maker };
         let finished = self.quantize(order, cache, pending.path()).await?;
         let kept = match finished.made {
             Some(Made::Variant(report)) => report.kept,

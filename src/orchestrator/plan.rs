@@ -2,13 +2,14 @@
 //!
 //! Pure: nothing is read or started here. What comes in was resolved already (`sources.rs`).
 
-use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
+use crate::model::engine_name::EngineIdentity;
+use crate::model::file_type::FileType;
 use crate::model::quantization::Quantization;
 use crate::results::record::TrialRecord;
 use serde::Serialize;
@@ -44,6 +45,8 @@ pub enum Origin {
         input: PathBuf,
         /// Its address in the cache.
         key: VariantKey,
+        /// The type that it is stored in.
+        file_type: FileType,
         /// Make it even though the source is already quantized.
         allow_requantize: bool,
         /// Bytes that the file will take at most.
@@ -204,7 +207,7 @@ fn reference_position(
 ) -> Result<Option<usize>, PlanError> {
     let Some(reference) = named else {
         let ranked = variants.iter().enumerate();
-        let best = ranked.min_by_key(|(_, it)| it.quantization.file_type.precision_rank());
+        let best = ranked.min_by_key(|(_, it)| it.quantization.precision_rank());
         return Ok(best.map(|(position, _)| position));
     };
     match variants.iter().position(|variant| variant.quantization == reference) {

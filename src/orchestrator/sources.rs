@@ -1,10 +1,10 @@
 //! Sources: from what an experiment names to the variants that a plan is made of.
 
 use super::plan::{Origin, Variant};
-use crate::engine::name::EngineIdentity;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::model::quantization::Method;
 use crate::model::resolve::{
     self, Making, Requantize, ResolveError, ResolveOptions, Resolved, Variant as Resolvable,
@@ -21,7 +21,7 @@ pub fn variants_of(
     model: &ModelPlan,
     cache: &Cache,
     options: &ResolveOptions,
-    engine: &EngineIdentity,
+    engine: impl Fn(EngineName) -> EngineIdentity,
     maker: &str,
 ) -> Result<Vec<Variant>, ResolveError> {
     let resolved = resolve::resolve(&model.source, cache, options)?;
@@ -34,7 +34,8 @@ pub fn variants_of(
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
     let planned = |variant| {
         let planned = planned(variant, model, calibration.as_ref(), &resolved)?;
-        Some(Variant { engine: engine.clone(), projector: projector.clone(), ..planned })
+        let engine = engine(planned.quantization.engine());
+        Some(Variant { engine, projector: projector.clone(), ..planned })
     };
     Ok(variants.into_iter().filter_map(planned).collect())
 }
@@ -56,13 +57,14 @@ fn planned(
             engine: EngineIdentity::default(),
             projector: None,
         },
-        Resolvable::Make { quantization, label, key, expected_bytes } => Variant {
+        Resolvable::Make { quantization, file_type, label, key, expected_bytes } => Variant {
             model: model_name,
             quantization,
             label,
             origin: Origin::Make {
                 input: resolved.source.as_ref()?.artifact.path.clone(),
                 key,
+                file_type,
                 allow_requantize: model.allow_requantize,
                 expected_bytes,
                 calibration: calibration.filter(|_| quantization.method.is_calibrated()).cloned(),

@@ -3,7 +3,8 @@
 use super::types::TensorTypes;
 use crate::experiment::calibration::CalibrationPlan;
 use crate::model::artifact::ArtifactRef;
-use crate::model::quantization::{FileType, Method, Quantization};
+use crate::model::file_type::FileType;
+use crate::model::quantization::{Method, Quantization};
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::import::CheckpointKind;
 use serde::{Deserialize, Serialize};

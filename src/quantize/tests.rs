@@ -66,7 +66,7 @@ impl Scene {
         let job = QuantizeJob {
             input: ArtifactRef::here(Path::new(input)),
             output: ArtifactRef::output(&output),
-            file_type: quantization.file_type,
+            file_type: quantization.to_make().unwrap(),
             types: None,
             method: quantization.method,
             threads: Some(2),

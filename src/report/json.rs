@@ -2,7 +2,7 @@
 
 use super::findings::findings;
 use super::{RenderOptions, Renderer, ReportError};
-use crate::engine::name::EngineIdentity;
+use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::choice::Beaten;
 use crate::results::format_test::FormatTest;

@@ -9,7 +9,7 @@ use crate::results::record::{RunRecord, TrialRecord};
 pub(super) fn notes(run: &RunRecord) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     for (trial, types) in typed(run) {
-        if let Some(told) = types.told(trial.quantization.file_type) {
+        if let Some(told) = types.told(trial.quantization.file_type()) {
             let note = format!("{}: {told}.", name(run, trial));
             if !notes.contains(&note) {
                 notes.push(note);

@@ -6,7 +6,6 @@ use super::record::{
     DriftControl, Environment, Failure, HostId, HostRecord, PhaseUsage, RunRecord, SpeedRecord,
     TrialRecord, VisitRecord,
 };
-use crate::engine::name::{EngineIdentity, EngineName};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
@@ -14,6 +13,7 @@ use crate::hardware::usage::{GpuUsage, Usage};
 use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::model::quantization::Quantization;
 use crate::worker::protocol::Phase;
 use crate::workload::measured::{

@@ -3,7 +3,6 @@
 //! Nothing here is computed from something else here; statistics over records live in
 //! `summary.rs`.
 
-use crate::engine::name::{EngineIdentity, EngineName};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::LeftOutModel;
 use crate::experiment::settings::Settings;
@@ -12,6 +11,7 @@ pub use crate::experiment::workloads::Stage;
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
 use crate::model::cache::of_bytes;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::model::quantization::Quantization;
 use crate::workload::measured::{
     BufferMemory, EmbeddingQuality, LeftOut, LoadSample, ModelFacts, Quality, Response, SpeedSample,

@@ -8,7 +8,7 @@ use crate::engine::llama::quantize::planned_types;
 use crate::mix::{self, jobs};
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::progress::Progress;
-use crate::model::quantization::{Method, Quantization};
+use crate::model::quantization::Method;
 use crate::model::size;
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
@@ -42,8 +42,8 @@ pub(super) fn plan_types(
 ) -> Result<(), String> {
     let header = Header::read(&job.input.path).map_err(|error| in_words(&error))?;
     let variants = job.quantizations.iter().map(|quantization| {
-        let Quantization { file_type, method } = *quantization;
-        let is_weighted = method != Method::Rtn;
+        let file_type = quantization.to_make().map_err(|error| in_words(&error))?;
+        let is_weighted = quantization.method != Method::Rtn;
         let types = planned_types(backend, &job.input.path, file_type, is_weighted)
             .map_err(|error| in_words(&error))?;
         let types: HashMap<String, GgmlType> = types.into_iter().collect();

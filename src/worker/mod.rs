@@ -17,9 +17,9 @@ use report::Reporter;
 use std::io::{BufRead, Read as _};
 use std::process::ExitCode;
 
-use crate::engine::Engine;
 use crate::engine::clock::{Clock, MonotonicClock};
 use crate::engine::llama::backend::Backend;
+use crate::engine::{self, Engine};
 
 /// Longest job, bytes: prompts are in it, and a recipe with a line per tensor.
 const JOB_LIMIT: u64 = 64 << 20;
@@ -42,18 +42,19 @@ pub fn main() -> ExitCode {
     };
     leave_when_orchestrator_is_gone();
     reporter.send(&Event::Phase(Phase::Start));
-    let llama = Backend::initialise();
     let clock = MonotonicClock::default();
-    let tools = Tools { engine: &llama, clock: &clock, reporter: &reporter };
+    let tools = |engine| Tools { engine, clock: &clock, reporter: &reporter };
     let result = match &job {
-        Job::Quantize(job) => making::quantize(llama, job, &reporter),
-        Job::Import(job) => making::import(llama, job, &reporter),
-        Job::Calibrate(job) => making::calibrate(llama, job, &reporter),
-        Job::Mix(job) => making::mix(llama, job, &reporter),
-        Job::ApplyRecipe(job) => making::apply_recipe(llama, job, &reporter),
-        Job::Visit(job) => visit::run(tools, job),
-        Job::PredictMemory(job) => visit::predict_memory(tools, job),
-        Job::PlanTypes(job) => making::plan_types(llama, job, &reporter),
+        Job::Quantize(job) => making::quantize(Backend::initialise(), job, &reporter),
+        Job::Import(job) => making::import(Backend::initialise(), job, &reporter),
+        Job::Calibrate(job) => making::calibrate(Backend::initialise(), job, &reporter),
+        Job::Mix(job) => making::mix(Backend::initialise(), job, &reporter),
+        Job::ApplyRecipe(job) => making::apply_recipe(Backend::initialise(), job, &reporter),
+        Job::Visit(job) => visit::run(tools(engine::start(job.engine).as_ref()), job),
+        Job::PredictMemory(job) => {
+            visit::predict_memory(tools(engine::start(job.engine).as_ref()), job)
+        }
+        Job::PlanTypes(job) => making::plan_types(Backend::initialise(), job, &reporter),
     };
     if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,6 +6,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Stage, Workloads};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, CacheError, Scratch};
+use crate::model::engine_name::EngineName;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 /// One visit: load a variant once (or twice, cold and warm) and run workloads on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VisitJob {
+    /// What computes it.
+    pub engine: EngineName,
     /// The variant (first part, if split).
     pub model: ArtifactRef,
     /// Under which settings.
@@ -36,6 +39,8 @@ impl VisitJob {
 /// Predict memory at several context lengths, from the file's metadata alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictJob {
+    /// What computes it.
+    pub engine: EngineName,
     /// The variant (first part, if split).
     pub model: ArtifactRef,
     /// Under which settings.

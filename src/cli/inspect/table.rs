@@ -22,7 +22,7 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
     text.push_str("\nTensors by type\n");
     text.push_str(&formats(header));
     if let Some((file_type, told)) =
-        header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(it)?)))
+        header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(Some(it))?)))
     {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  in place of {file_type}: {told}");

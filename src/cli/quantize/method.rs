@@ -24,7 +24,7 @@ pub(super) fn quantizations(
 ) -> Result<Vec<Quantization>, QuantizeError> {
     if let Some(recipe) = recipe {
         let method = arguments.method.unwrap_or(Method::Rtn);
-        return Ok(vec![Quantization { method, file_type: recipe.file_type }]);
+        return Ok(vec![Quantization { method, ..recipe.file_type.into() }]);
     }
     let Some(method) = arguments.method else { return Ok(arguments.to.clone()) };
     let with_method = |&quantization: &Quantization| match quantization.method {

@@ -24,7 +24,7 @@ impl TypeNotes {
 
     fn notes(&mut self, quantization: Quantization, types: StoredTypes) -> Vec<String> {
         let mut notes: Vec<String> = Vec::new();
-        let told = types.told(quantization.file_type);
+        let told = types.told(quantization.file_type());
         notes.extend(told.map(|told| format!("{quantization} here: {told}")));
         let same = self.made.iter().find(|(other, others)| {
             other.method == quantization.method && others.checksum == types.checksum

@@ -145,7 +145,7 @@ fn notes(plan: &Plan, files: &[File<'_>]) -> Vec<String> {
     let mut groups: Vec<(usize, Vec<String>)> = Vec::new();
     for (at, (variant, file)) in plan.variants.iter().zip(files).enumerate() {
         let Some(types) = &file.types else { continue };
-        let told = types.told(variant.quantization.file_type);
+        let told = types.told(variant.quantization.file_type());
         notes.extend(told.map(|told| format!("{}: {told}", variant.name())));
         // A file that is there already may have the same types and other weights.
         if file.made_of.is_none() {

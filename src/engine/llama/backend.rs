@@ -3,9 +3,9 @@
 use super::model::Model;
 use super::{devices, log, shim, text};
 use crate::engine::error::EngineError;
-use crate::engine::name::EngineName;
 use crate::engine::{self, Device, Engine, LoadExtent};
 use crate::experiment::settings::Settings;
+use crate::model::engine_name::EngineName;
 use llama_cpp_sys_2 as sys;
 use std::path::Path;
 use std::sync::OnceLock;

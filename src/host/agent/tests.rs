@@ -12,6 +12,7 @@ use crate::host::local::LocalHost;
 use crate::host::{Exit, Host as _, HostError, Worker as _, WorkerMessage};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, of_bytes};
+use crate::model::engine_name::EngineName;
 use crate::worker::protocol::{Event, Job, Phase};
 use crate::workload::jobs::PredictJob;
 use std::path::Path;
@@ -45,7 +46,8 @@ async fn with_agent<F: Future<Output = ()>>(
 
 fn job(file: &Path, checksum: &str) -> Job {
     let model = ArtifactRef::input(checksum, file, 0);
-    Job::PredictMemory(PredictJob { model, settings: Settings::default(), contexts: Vec::new() })
+    let (engine, settings) = (EngineName::default(), Settings::default());
+    Job::PredictMemory(PredictJob { engine, model, settings, contexts: Vec::new() })
 }
 
 #[tokio::test]

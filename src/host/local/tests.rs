@@ -3,6 +3,7 @@
 use super::*;
 use crate::experiment::settings::Settings;
 use crate::model::artifact::ArtifactRef;
+use crate::model::engine_name::EngineName;
 use crate::workload::jobs::PredictJob;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ fn a_worker_that_is_dropped_is_gone() {
     let mut host = LocalHost::with_program(program, Build::default(), interrupt);
     let settings = Settings::default();
     let job = Job::PredictMemory(PredictJob {
+        engine: EngineName::default(),
         model: ArtifactRef::here(Path::new("m")),
         settings,
         contexts: Vec::new(),

@@ -21,7 +21,7 @@ pub use tensor::{Tensor, size};
 pub use value::{Value, ValueKind};
 pub use vocabulary::{SpecialTokens, marks_chat};
 
-use super::quantization::FileType;
+use super::file_type::FileType;
 use super::split;
 use cursor::Cursor;
 use std::collections::{BTreeMap, HashSet};

@@ -2,7 +2,7 @@
 
 use super::testing::{Builder, text};
 use super::{Header, Value};
-use crate::model::quantization::FileType;
+use crate::model::file_type::FileType;
 use crate::model::split::part_name;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@ use crate::model::cache::CacheError;
 use crate::model::demo::DemoError;
 use crate::model::gguf::GgufError;
 use crate::model::hub::HubError;
-use crate::model::quantization::Quantization;
+use crate::model::quantization::{NotMade, Quantization};
 use std::io;
 use std::path::PathBuf;
 
@@ -77,6 +77,9 @@ pub enum ResolveError {
         /// The file.
         path: PathBuf,
     },
+    /// A variant that only others can make.
+    #[error(transparent)]
+    NotMade(#[from] NotMade),
     /// A variant was asked for that a folder does not have.
     #[error("{wanted} is not among the ready variants, which are {}", .present.join(", "))]
     NotReady {

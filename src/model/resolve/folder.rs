@@ -47,7 +47,7 @@ pub(super) fn resolve(
         })
         .collect::<Result<Vec<_>, ResolveError>>()?;
     distinguish(&mut ready, &names);
-    ready.sort_by_key(|variant| variant.quantization.file_type.precision_rank());
+    ready.sort_by_key(|variant| variant.quantization.precision_rank());
     Ok(Resolved { source: None, ready })
 }
 
@@ -61,7 +61,7 @@ pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
     };
     let mut found: Vec<Quantization> =
         candidates(folder).unwrap_or_default().into_iter().filter_map(stored).collect();
-    found.sort_by_key(|quantization| quantization.file_type.precision_rank());
+    found.sort_by_key(|quantization| quantization.precision_rank());
     found.dedup();
     found
 }

@@ -18,9 +18,10 @@ use super::gguf::{Header, Value};
 use super::hub::{self, HubFile, HubOptions, RepoType};
 use super::naming;
 use super::progress::ProgressSink;
-use super::quantization::{FileType, Method, Quantization};
+use super::quantization::{Method, Quantization};
 use super::source::Source;
 use super::split;
+use crate::model::file_type::FileType;
 use std::path::{Path, PathBuf};
 
 /// The key that names the method in files that quantbench made.
@@ -201,13 +202,14 @@ fn what_else(header: &Header) -> Option<String> {
 fn stored_as(header: &Header, path: &Path) -> Result<Quantization, ResolveError> {
     let file_type: FileType =
         header.file_type().ok_or_else(|| ResolveError::UnknownType { path: path.to_owned() })?;
+    let label = naming::published_in(path).unwrap_or_else(|| file_type.into());
     let has_matrix = header.get("quantize.imatrix.file").is_some();
     let named = header.get(METHOD_KEY).and_then(Value::as_text);
     if let Some(method) = named.and_then(|name| name.parse().ok()) {
-        return Ok(Quantization { file_type, method });
+        return Ok(Quantization { label, method });
     }
     let method = if has_matrix && !file_type.is_float() { Method::Imatrix } else { Method::Rtn };
-    Ok(Quantization { file_type, method })
+    Ok(Quantization { label, method })
 }
 
 /// SHA-256 of a file; of a split model, of its parts' checksums.

@@ -172,13 +172,13 @@ fn a_folder_yields_its_variants_from_most_to_fewest_bits() {
     let labels: Vec<&str> = resolved.ready.iter().map(|ready| ready.label.as_str()).collect();
     assert_eq!(labels, ["F16", "Q8_0", "Q4_K_M", "UD-Q4_K_XL"]);
 
-    let wanted = list(&["Q4_K_M", "F16"]);
+    let wanted = list(&["UD-Q4_K_XL", "F16"]);
     let chosen = variants(&resolved, &wanted, making(Requantize::Refuse, "x")).unwrap();
-    assert_eq!(shown(&chosen), ["ready Q4_K_M", "ready UD-Q4_K_XL", "ready F16"]);
+    assert_eq!(shown(&chosen), ["ready UD-Q4_K_XL", "ready F16"]);
     let error = variants(&resolved, &list(&["Q2_K"]), making(Requantize::Allow, "x")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Q2_K is not among the ready variants, which are F16, Q8_0, Q4_K_M, Q4_K_M"
+        "Q2_K is not among the ready variants, which are F16, Q8_0, Q4_K_M, UD-Q4_K_XL"
     );
 }
 
@@ -295,4 +295,14 @@ fn the_demo_is_written_once_and_again_if_it_was_changed() {
     assert_eq!(modified(), before, "written once");
     std::fs::write(&path, b"GGUF").unwrap();
     assert_eq!(place.resolve(&Source::Demo).unwrap(), resolved);
+}
+
+#[test]
+fn a_publisher_s_recipe_is_measured_and_not_made() {
+    let place = Place::new();
+    let resolved = place.file("m-F16.gguf", &Builder::model(1)).unwrap();
+    let wanted = list(&["UD-Q4_K_XL"]);
+    let error = variants(&resolved, &wanted, making(Requantize::Refuse, "x")).unwrap_err();
+    assert!(error.to_string().starts_with("cannot make UD-Q4_K_XL: "), "{error}");
+    assert!(error.to_string().ends_with("or make 'Q4_K_M'"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use super::{ReadyVariant, ResolveError, Resolved};
 use crate::model::cache::{CalibrationKey, VariantKey};
+use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::size;
 
@@ -14,6 +15,8 @@ pub enum Variant {
     Make {
         /// What to make.
         quantization: Quantization,
+        /// The type that it has in llama.cpp.
+        file_type: FileType,
         /// The name in tables.
         label: String,
         /// Its address in the cache.
@@ -91,7 +94,7 @@ pub fn variants(
 }
 
 fn meets(present: Quantization, wanted: Quantization) -> bool {
-    present.file_type == wanted.file_type
+    present.label == wanted.label
         && (present.method == wanted.method || wanted.method == Method::Rtn)
 }
 
@@ -104,15 +107,17 @@ fn make(
         let present = resolved.ready.iter().map(|ready| ready.quantization.to_string()).collect();
         return Err(ResolveError::NotReady { wanted, present });
     };
-    if !source.quantization.file_type.is_float() && making.requantize == Requantize::Refuse {
+    if !source.quantization.is_float() && making.requantize == Requantize::Refuse {
         return Err(ResolveError::AlreadyQuantized {
             wanted,
             path: source.artifact.path.clone(),
             own: source.quantization,
         });
     }
+    let file_type = wanted.to_make()?;
     Ok(Variant::Make {
         quantization: wanted,
+        file_type,
         label: wanted.to_string(),
         key: VariantKey {
             source_checksum: source.artifact.checksum.clone(),
@@ -120,6 +125,6 @@ fn make(
             maker: making.maker.to_owned(),
             calibration: (making.calibration)(wanted.method),
         },
-        expected_bytes: size::expected_bytes(&source.header, wanted.file_type),
+        expected_bytes: size::expected_bytes(&source.header, file_type),
     })
 }

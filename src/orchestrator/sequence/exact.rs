@@ -4,7 +4,6 @@
 use super::harness::Harness;
 use super::*;
 use crate::engine::clock::Clock as _;
-use crate::engine::name::{EngineIdentity, EngineName};
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
 use crate::experiment::workloads::TokenizationPlan;
 use crate::hardware::usage::Usage;
@@ -12,6 +11,7 @@ use crate::host::interrupt::Interrupt;
 use crate::host::local::parse_message;
 use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::artifact::Artifact;
+use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::store_writer::StoreWriter;
 use crate::orchestrator::strategy::Matrix;

@@ -2,12 +2,12 @@
 //! tests of the sequence read well in.
 
 use super::*;
-use crate::engine::name::EngineIdentity;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::ModelPlan;
 use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
 use crate::model::artifact::Artifact;
 use crate::model::cache::VariantKey;
+use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use crate::orchestrator::event::ListenerError;
@@ -135,6 +135,7 @@ impl Harness {
                         maker: "scripted".to_owned(),
                         calibration: None,
                     },
+                    file_type: quantization.to_make().unwrap(),
                     allow_requantize: false,
                     expected_bytes: 10,
                     calibration: None,

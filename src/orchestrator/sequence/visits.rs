@@ -27,7 +27,8 @@ impl<H: Host> Benchmark<'_, H> {
         if trial.facts.is_none() {
             trial.host = self.host_record.id.clone();
         }
-        let (model, settings) = (artifact.as_input(), trial.settings.clone());
+        let (engine, model) = (trial.engine.name, artifact.as_input());
+        let settings = trial.settings.clone();
         let planned = self.workloads_of(visit.trial);
         let target = self.target(visit);
         let workloads = match visit.purpose {
@@ -42,7 +43,7 @@ impl<H: Host> Benchmark<'_, H> {
             return Ok(());
         }
         let cold_load = is_round && planned.cold_load;
-        let job = Job::Visit(VisitJob { model, settings, cold_load, workloads });
+        let job = Job::Visit(VisitJob { engine, model, settings, cold_load, workloads });
         let trial = &self.run.trials[visit.trial];
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
         let limits = self.limits();
