@@ -5,7 +5,7 @@
 
 use super::diagnostic::Problem;
 use super::inputs::{self, InputError};
-use super::parameters::{Parameters, ParametersFile};
+use super::parameters::{GptqFile, Parameters};
 use super::reader::Located;
 use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
@@ -98,7 +98,7 @@ impl CalibrationChoice {
             text: file.text.as_ref().and_then(read),
             context: *file.context,
             chunks: file.chunks.as_deref().copied(),
-            parameters: file.parameters.read(),
+            parameters: Parameters { gptq: file.gptq.read() },
         }
     }
 
@@ -138,14 +138,13 @@ impl CalibrationChoice {
 
 /// `[calibration]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct CalibrationFile {
+pub(super) struct CalibrationFile {
     /// The text, or `demo`.
     pub text: Option<Located<String>>,
     /// Tokens per chunk.
     pub context: Located<u32>,
     /// At most this many chunks.
     pub chunks: Option<Located<u32>>,
-    /// How methods are set.
-    #[serde(flatten)]
-    pub parameters: ParametersFile,
+    /// How GPTQ is set.
+    pub gptq: Located<GptqFile>,
 }

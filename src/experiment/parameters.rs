@@ -26,20 +26,6 @@ impl Parameters {
     }
 }
 
-/// The tables of methods in `[calibration]`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ParametersFile {
-    gptq: Located<GptqFile>,
-}
-
-impl ParametersFile {
-    pub(super) fn read(&self) -> Parameters {
-        let GptqFile { damping, sweeps, matching } = &self.gptq.value;
-        let gptq = GptqSettings { damping: **damping, sweeps: **sweeps, matching: **matching };
-        Parameters { gptq }
-    }
-}
-
 /// Flags of `quantbench quantize` for single methods.
 #[derive(Debug, Clone, Args)]
 pub struct ParameterFlags {
@@ -122,8 +108,15 @@ pub enum Matching {
 
 /// `[calibration.gptq]`.
 #[derive(Debug, Clone, Deserialize)]
-struct GptqFile {
+pub(super) struct GptqFile {
     damping: Located<f64>,
     sweeps: Located<u32>,
     matching: Located<Matching>,
+}
+
+impl GptqFile {
+    pub(super) fn read(&self) -> GptqSettings {
+        let Self { damping, sweeps, matching } = self;
+        GptqSettings { damping: **damping, sweeps: **sweeps, matching: **matching }
+    }
 }

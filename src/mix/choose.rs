@@ -1,16 +1,17 @@
 //! Choosing a mix: first by the divergence of each group alone, then by its change of the mix's divergence.
 
-use super::assignment::Assignment;
-use super::groups::{Group, bytes_as};
+use super::MixError;
+use super::groups::{Assignment, Group, bytes_as};
 use super::interpolation::interpolate;
 use super::jobs::MixJob;
 use super::knapsack::{self, Item, Solution};
 use super::ledger::Measurement;
 use super::meter::Meter;
-use super::{Cost, MixError};
 use crate::model::gguf::Header;
 use crate::model::progress::Progress;
 use crate::quantize::fraction;
+use crate::statistics::sample::to_f64;
+use crate::units::{format_bytes, format_seconds};
 use serde::{Deserialize, Serialize};
 
 /// The limit of a mix.
@@ -136,21 +137,28 @@ impl<'a, 'r> Chooser<'a, 'r> {
         self.meter.groups
     }
 
-    fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> Cost {
+    /// What the measuring takes, in one sentence.
+    fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> String {
         let to_measure = self.to_measure();
         let is_known = |&&(group, place): &&(usize, usize)| {
             self.meter.ledger.get(&self.meter.key(None, group, place)).is_some()
         };
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Cost {
-            groups: count(self.groups().len()),
-            evaluations: count(to_measure.len()),
-            known: count(to_measure.iter().filter(is_known).count()),
-            revising: (2 * count(self.groups().len()) + 1).saturating_mul(self.job.revisions),
-            chunks: self.job.chunks,
-            seconds_per_evaluation,
-            model_bytes,
+        let known = to_measure.iter().filter(is_known).count();
+        let left = to_measure.len() - known;
+        let (groups, chunks) = (self.groups().len(), self.job.chunks);
+        let length =
+            |evaluations: usize| format_seconds(to_f64(evaluations) * seconds_per_evaluation);
+        let mut told = format!("{groups} groups of tensors; {left} evaluations of {chunks} chunks");
+        if known > 0 {
+            told += &format!(" ({known} more are known from before)");
         }
+        told += &format!(", about {}", length(left));
+        let revising = (2 * groups + 1).saturating_mul(self.job.revisions as usize);
+        if revising > 0 {
+            let length = length(revising);
+            told += &format!(", and at most {revising} to revise it, about {length}");
+        }
+        format!("{told}; the model takes {} of memory", format_bytes(model_bytes))
     }
 
     /// Groups and alternatives whose divergence is measured.
@@ -179,7 +187,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         model_bytes: u64,
     ) -> Result<(MeasuredMix, u32), MixError> {
         let cost = self.cost(seconds_per_evaluation, model_bytes);
-        (self.on_progress)(Progress::Note(cost.to_string()));
+        (self.on_progress)(Progress::Note(cost));
         let alone = self.measure_alone()?;
         self.alone.clone_from(&alone);
         let mut best = match self.job.target {

@@ -1,8 +1,7 @@
 //! The meter: rounds groups of a loaded model to types and measures the divergence of its output.
 
 use super::MixError;
-use super::assignment::Assignment;
-use super::groups::Group;
+use super::groups::{Assignment, Group};
 use super::ledger::{Ledger, Measurement, MeasurementKey};
 use super::rounding::Original;
 use crate::engine::llama::tensors::Weights;

@@ -5,7 +5,6 @@
 //! process. Uses `quantize`, `workload` and `engine::llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md defines what
 //! is computed and shows what it is worth.
 
-mod assignment;
 mod choose;
 mod groups;
 mod interpolation;
@@ -31,7 +30,6 @@ use crate::model::gguf::{GgmlType, GgufError, Header};
 use crate::model::progress::Progress;
 use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
 use crate::quantize::types::TypesError;
-use crate::units::{format_bytes, format_seconds};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
 use jobs::{ApplyRecipeJob, MixJob};
@@ -39,7 +37,6 @@ use ledger::Ledger;
 use meter::Meter;
 use rounding::Original;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::Path;
 
 /// Why there is no mix.
@@ -77,25 +74,6 @@ pub enum MixError {
     Matrix(#[from] ImportanceError),
 }
 
-/// The cost of a mix.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Cost {
-    /// Number of groups of tensors.
-    groups: u32,
-    /// Evaluations of the text for the first choice.
-    evaluations: u32,
-    /// Those among them that the ledger has.
-    known: u32,
-    /// Maximum number of further evaluations for the revisions.
-    revising: u32,
-    /// Chunks per evaluation.
-    chunks: u32,
-    /// Estimated from the original's evaluation.
-    seconds_per_evaluation: f64,
-    /// Size of the model in memory.
-    model_bytes: u64,
-}
-
 /// A finished mix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixReport {
@@ -113,29 +91,6 @@ pub struct MixReport {
 impl MixError {
     fn no_reference() -> Self {
         Self::Refused("the original's log-probabilities were not kept".to_owned())
-    }
-}
-
-impl fmt::Display for Cost {
-    /// What the measuring takes, in one sentence.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = self.evaluations.saturating_sub(self.known);
-        let seconds =
-            |evaluations| format_seconds(f64::from(evaluations) * self.seconds_per_evaluation);
-        write!(
-            formatter,
-            "{} groups of tensors; {left} evaluations of {} chunks",
-            self.groups, self.chunks
-        )?;
-        if self.known > 0 {
-            write!(formatter, " ({} more are known from before)", self.known)?;
-        }
-        write!(formatter, ", about {}", seconds(left))?;
-        if self.revising > 0 {
-            let (most, length) = (self.revising, seconds(self.revising));
-            write!(formatter, ", and at most {most} to revise it, about {length}")?;
-        }
-        write!(formatter, "; the model takes {} of memory", format_bytes(self.model_bytes))
     }
 }
 

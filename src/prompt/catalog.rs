@@ -3,41 +3,20 @@
 use super::format::{Format, System, Trims, system_turn};
 
 /// All formats, in the order in which they are listed and tried.
+#[rustfmt::skip]
 static FORMATS: [Format; 15] = [
-    CHATML,
-    LLAMA2,
-    LLAMA3,
-    LLAMA3_1,
-    MISTRAL_V1,
-    MISTRAL_V3,
-    MISTRAL_TEKKEN,
-    GEMMA,
-    GEMMA3,
-    ZEPHYR,
-    TINYLLAMA_FASTCHAT,
-    PHI3,
-    VICUNA,
-    ALPACA,
-    ALPACA_FASTCHAT,
+    CHATML, LLAMA2, LLAMA3, LLAMA3_1, MISTRAL_V1, MISTRAL_V3, MISTRAL_TEKKEN, GEMMA, GEMMA3, ZEPHYR,
+    TINYLLAMA_FASTCHAT, PHI3, VICUNA, ALPACA, ALPACA_FASTCHAT,
 ];
 
 /// Other names of formats.
+#[rustfmt::skip]
 const ALIASES: [(&str, &str); 15] = [
-    ("llama-2", "llama2"),
-    ("llama", "llama2"),
-    ("llama-3", "llama3"),
-    ("llama-3.1", "llama3.1"),
-    ("llama3.2", "llama3.1"),
-    ("llama3.3", "llama3.1"),
-    ("mistral", "mistral-v3"),
-    ("mistral-v3-tekken", "mistral-tekken"),
-    ("mistral-nemo", "mistral-tekken"),
-    ("gemma2", "gemma"),
-    ("gemma-2", "gemma"),
-    ("gemma-3", "gemma3"),
-    ("tinyllama", "zephyr"),
-    ("fastchat", "vicuna"),
-    ("phi-3", "phi3"),
+    ("llama-2", "llama2"), ("llama", "llama2"), ("llama-3", "llama3"),
+    ("llama-3.1", "llama3.1"), ("llama3.2", "llama3.1"), ("llama3.3", "llama3.1"),
+    ("mistral", "mistral-v3"), ("mistral-v3-tekken", "mistral-tekken"), ("mistral-nemo", "mistral-tekken"),
+    ("gemma2", "gemma"), ("gemma-2", "gemma"), ("gemma-3", "gemma3"),
+    ("tinyllama", "zephyr"), ("fastchat", "vicuna"), ("phi-3", "phi3"),
 ];
 
 /// The format called `name`, in any case.

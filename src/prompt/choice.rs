@@ -21,23 +21,17 @@ pub enum FormatChoice {
     Named(&'static Format),
 }
 
-/// Why a text is no choice of a format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no prompt format; there are auto, none, {}", catalog::names().collect::<Vec<_>>().join(", "))]
-pub struct FormatChoiceError {
-    text: String,
-}
-
 impl FromStr for FormatChoice {
-    type Err = FormatChoiceError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
-            name => catalog::named(name)
-                .map(Self::Named)
-                .ok_or_else(|| FormatChoiceError { text: text.to_owned() }),
+            name => catalog::named(name).map(Self::Named).ok_or_else(|| {
+                let known = catalog::names().collect::<Vec<_>>().join(", ");
+                format!("'{text}' is no prompt format; there are auto, none, {known}")
+            }),
         }
     }
 }

@@ -9,7 +9,6 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize as _;
-use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::parse_strftime_borrowed;
 
@@ -17,16 +16,9 @@ use time::format_description::parse_strftime_borrowed;
 const FUEL: u64 = 5_000_000;
 
 /// What `raise_exception` was called with.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Raised(String);
-
-impl fmt::Display for Raised {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Raised {}
 
 /// An environment for chat templates; `now` is what `strftime_now` tells.
 #[must_use]

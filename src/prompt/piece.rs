@@ -1,6 +1,6 @@
 //! Prompts as pieces: special tokens where the format puts them, text everywhere else.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use serde::Serialize;
 
 /// Part of a prompt.
@@ -21,6 +21,17 @@ impl Piece {
             Self::Special(text) | Self::Text(text) => text,
         }
     }
+}
+
+/// Finds the texts of special tokens, of several that begin at the same place the longest.
+///
+/// # Errors
+/// There are too many.
+pub(super) fn finder<'t>(
+    special: impl Iterator<Item = &'t str>,
+) -> Result<AhoCorasick, BuildError> {
+    let special = special.filter(|text| !text.is_empty());
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(special)
 }
 
 /// A rendered prompt. No piece is empty and no two texts stand side by side.
@@ -74,13 +85,11 @@ impl Prompt {
     /// Adds text of the format itself: wherever one of `special` stands in it, that is a special
     /// token. Of several that begin at the same place the longest counts.
     pub fn push_marked<S: AsRef<str>>(&mut self, text: &str, special: &[S]) {
-        let mut rest = text;
-        while let Some((start, token)) = first_special(rest, special) {
-            self.push_text(&rest[..start]);
-            self.pieces.push(Piece::Special(token.to_owned()));
-            rest = &rest[start + token.len()..];
+        match finder(special.iter().map(AsRef::as_ref)) {
+            Ok(finder) => self.push_found(text, &finder),
+            // More tokens than any format has.
+            Err(_) => self.push_text(text),
         }
-        self.push_text(rest);
     }
 
     /// Adds text of a template: what `finder` finds in it are special tokens. It takes one pass however many
@@ -140,17 +149,6 @@ impl Prompt {
         }
         self
     }
-}
-
-/// The first place where one of `special` stands, and the longest that stands there.
-fn first_special<'t, S: AsRef<str>>(text: &'t str, special: &[S]) -> Option<(usize, &'t str)> {
-    special
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|token| !token.is_empty())
-        .filter_map(|token| text.find(token).map(|start| (start, token.len())))
-        .min_by_key(|&(start, length)| (start, std::cmp::Reverse(length)))
-        .map(|(start, length)| (start, &text[start..start + length]))
 }
 
 #[cfg(test)]

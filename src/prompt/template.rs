@@ -8,10 +8,10 @@
 //! split, compare) is what its authors meant.
 
 use super::message::{Conversation, ConversationError, Role};
-use super::piece::Prompt;
+use super::piece::{Prompt, finder};
 use super::sandbox::{Fault, Sandbox};
 use crate::model::gguf::SpecialTokens;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex};
 use serde_json::{Map, Value, json};
 use std::sync::{LazyLock, OnceLock};
@@ -75,10 +75,7 @@ impl ChatTemplate {
             Fault::Ended(reason) => Fault::Syntax(reason),
             fault => fault,
         })?;
-        let texts = tokens.all.iter().filter(|text| !text.is_empty());
-        let finder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
+        let finder = finder(tokens.all.iter().map(String::as_str))
             .map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(Self { sandbox, tokens, finder, variables: Map::new(), gap: OnceLock::new() })
     }

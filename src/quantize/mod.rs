@@ -30,7 +30,6 @@ use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::quantize::Rounding;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
-use crate::model::file_type::FileType;
 use crate::model::gguf::{Header, Tensor};
 use crate::model::quantization::Method;
 use crate::statistics::sample::to_f64;

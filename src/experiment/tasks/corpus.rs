@@ -1,6 +1,6 @@
 //! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
 
-use super::question::{Maker, QUERY, text_of};
+use super::question::text_of;
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
@@ -51,20 +51,14 @@ pub struct CorpusPlan {
     pub passages: Arc<Vec<String>>,
 }
 
-/// The passages as they were read, and their places by name.
-pub(super) struct ReadCorpus {
-    pub(super) plan: CorpusPlan,
-    pub(super) places: HashMap<String, usize>,
-}
-
-/// Reads the passages; `answers` says that a request with passages in it is answered.
+/// Reads the passages, and their places by name; `answers` says that a request with passages in it is answered.
 pub(super) fn expand(
     file: &Located<CorpusFile>,
     template: Option<&Located<String>>,
     answers: bool,
     base: &Path,
     problems: &mut Vec<Problem>,
-) -> Option<ReadCorpus> {
+) -> Option<(CorpusPlan, HashMap<String, usize>)> {
     let missing = |key: &str| Problem::new(file.span.clone(), format!("'corpus' has no '{key}'"));
     let Some(source) = &file.passages else {
         problems.push(missing("passages"));
@@ -93,7 +87,7 @@ pub(super) fn expand(
         top: *file.top,
         passages: Arc::new(texts),
     };
-    Some(ReadCorpus { plan, places })
+    Some((plan, places))
 }
 
 /// The file of the model that embeds, if another one than the measured one does.
@@ -155,22 +149,4 @@ fn checksum(texts: &[String], prefix: &str, chunk_tokens: u32) -> String {
     // Plain data always serializes.
     let bytes = serde_json::to_vec(&(texts, prefix, chunk_tokens)).unwrap_or_default();
     of_bytes(&bytes)[..32].to_owned()
-}
-
-/// Adds to a maker what it needs to find passages.
-pub(super) fn prepare(
-    file: &CorpusFile,
-    query: Option<&Located<String>>,
-    read: ReadCorpus,
-    maker: &mut Maker,
-    problems: &mut Vec<Problem>,
-) -> CorpusPlan {
-    if let Some(written) = query
-        && let Err(error) = maker.add(QUERY, &written.value)
-    {
-        problems.push(written.problem(format!("is no template: {error}")));
-    }
-    let relevant = file.relevant.as_deref().cloned().unwrap_or_default();
-    maker.set_passages(relevant, read.places);
-    read.plan
 }

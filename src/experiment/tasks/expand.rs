@@ -4,9 +4,7 @@ use super::corpus::CorpusPlan;
 use super::file::TaskFile;
 use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
-use super::question::{
-    CONTINUATION, Choices, Labels, Maker, Question, REQUEST, Shape, choice_name,
-};
+use super::question::{CONTINUATION, Maker, QUERY, Question, REQUEST, choice_name};
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
@@ -136,7 +134,7 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
 fn corpus(
     task: &Located<TaskFile>,
     answering: &Answering,
-    maker: &mut Maker,
+    maker: &mut Maker<'_>,
     base: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<CorpusPlan> {
@@ -150,10 +148,15 @@ fn corpus(
         return None;
     };
     let answers = matches!(answering, Answering::Augment { .. });
-    let read = super::corpus::expand(file, task.template.as_ref(), answers, base, problems)?;
+    let template = task.template.as_ref();
+    let (plan, places) = super::corpus::expand(file, template, answers, base, problems)?;
+    maker.places = places;
     // What is retrieved only is found by the task's own template.
-    let query = file.query.as_ref().or_else(|| task.template.as_ref().filter(|_| !answers));
-    let plan = super::corpus::prepare(file, query, read, maker, problems);
+    if let Some(query) = file.query.as_ref().or(template.filter(|_| !answers))
+        && let Err(error) = maker.add(QUERY, &query.value)
+    {
+        problems.push(query.problem(format!("is no template: {error}")));
+    }
     (problems.len() == before).then_some(plan)
 }
 
@@ -270,12 +273,11 @@ fn expand_metrics(
 }
 
 /// What makes questions of the data set's examples; `None` if what was written does not do for that.
-fn maker(
-    task: &Located<TaskFile>,
-    answering: &Answering,
+fn maker<'t>(
+    task: &'t Located<TaskFile>,
+    answering: &'t Answering,
     problems: &mut Vec<Problem>,
-) -> Option<Maker> {
-    let field = |written: &Option<Located<String>>| written.as_ref().map(|it| it.value.clone());
+) -> Option<Maker<'t>> {
     let before = problems.len();
     let needs_gold = match answering {
         Answering::Choose => task.correct.is_none(),
@@ -288,23 +290,13 @@ fn maker(
         problems
             .push(problem.help("write fields = { gold = \"…\" }, the field of the right answer"));
     }
-    let shape = match answering {
-        Answering::Generate { .. } => Shape::Write,
-        Answering::Predict => Shape::Predict,
-        Answering::Retrieve => Shape::Find,
-        Answering::Augment { .. } => Shape::Augment,
-        Answering::See { .. } => Shape::See { image: field(&task.fields.image)? },
-        Answering::Choose => Shape::Choose {
-            choices: choices(task, problems)?,
-            labels: match (&task.labels, &task.fields.labels) {
-                (Some(labels), _) => Some(Labels::Always(TaskFile::texts(Some(labels)))),
-                (None, Some(labels)) => Some(Labels::Field(labels.value.clone())),
-                (None, None) => None,
-            },
-            always: task.correct.as_deref().copied(),
-        },
-    };
-    let mut maker = Maker::new(shape, field(&task.fields.gold), field(&task.fields.id));
+    match answering {
+        Answering::Choose => check_choices(task, problems)?,
+        // That it is missing is a problem already.
+        Answering::See { .. } if task.fields.image.is_none() => return None,
+        _ => {}
+    }
+    let maker = Maker::new(task, answering);
     let mut set = |written: &Located<String>, result: Result<(), String>| {
         if let Err(error) = result {
             problems.push(written.problem(format!("is no template: {error}")));
@@ -323,10 +315,10 @@ fn maker(
     (problems.len() == before).then_some(maker)
 }
 
-fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choices> {
+/// Choices are templates, or stand in a field.
+fn check_choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<()> {
     match (&task.fields.choices, &task.choices) {
-        (Some(field), None) => Some(Choices::Field(field.value.clone())),
-        (None, Some(templates)) => Some(Choices::Templates(templates.len())),
+        (Some(_), None) | (None, Some(_)) => Some(()),
         (Some(field), Some(_)) => {
             problems.push(field.problem("and 'choices' are both there").help("write one of them"));
             None
@@ -346,7 +338,7 @@ fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choi
 fn questions(
     task: &Located<TaskFile>,
     source: &Located<String>,
-    maker: &mut Maker,
+    maker: &mut Maker<'_>,
     base: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<(PathBuf, Vec<Question>)> {
@@ -364,7 +356,7 @@ fn questions(
 fn make(
     task: &Located<TaskFile>,
     examples: &[Example],
-    maker: &mut Maker,
+    maker: &mut Maker<'_>,
     path: &Path,
 ) -> Result<Vec<Question>, DatasetError> {
     let taken_apart: Vec<Example>;

@@ -163,14 +163,6 @@ pub struct TaskName {
     length: u8,
 }
 
-/// Why a text is no name of a task.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is '{0}'; a task's name is 1 to {most} letters, digits, '-' and '_'",
-    most = TaskName::LONGEST_WRITTEN
-)]
-pub struct TaskNameError(String);
-
 impl TaskName {
     const LONGEST: usize = 51;
 
@@ -187,7 +179,7 @@ impl TaskName {
     ///
     /// # Errors
     /// The two together are no name.
-    pub fn in_format(&self, format: FormatChoice) -> Result<Self, TaskNameError> {
+    pub fn in_format(&self, format: FormatChoice) -> Result<Self, String> {
         format!("{self}@{format}").parse()
     }
 
@@ -202,10 +194,13 @@ impl TaskName {
 }
 
 impl FromStr for TaskName {
-    type Err = TaskNameError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TaskNameError> {
-        let wrong = || TaskNameError(text.chars().take(80).collect());
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            let (text, most) = (text.chars().take(80).collect::<String>(), Self::LONGEST_WRITTEN);
+            format!("is '{text}'; a task's name is 1 to {most} letters, digits, '-' and '_'")
+        };
         let (name, format) = text.split_once('@').unwrap_or((text, "none"));
         let is_plain = |part: &str, more: char| {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == more;

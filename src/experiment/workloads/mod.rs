@@ -9,7 +9,7 @@ mod speed;
 
 pub use latency::{LatencyPlan, Sampling, TestPrompt};
 pub use quality::QualityPlan;
-pub use speed::{RateUnit, SpeedTest, SpeedTestError};
+pub use speed::{RateUnit, SpeedTest};
 
 use super::diagnostic::Problem;
 use super::expand::{Origin, readable};

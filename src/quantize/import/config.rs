@@ -19,20 +19,13 @@ const GPTQ_BITS: [u32; 4] = [2, 3, 4, 8];
 /// The two kinds of checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum CheckpointKind {
     /// GPTQ.
     Gptq,
     /// AWQ.
     Awq,
-}
-
-impl CheckpointKind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Gptq => "gptq",
-            Self::Awq => "awq",
-        }
-    }
 }
 
 /// How the weights of a checkpoint are packed.
@@ -158,15 +151,14 @@ impl Configuration {
             ));
         }
         if let Some(method) = &written.quant_method
-            && !method.eq_ignore_ascii_case(kind.name())
+            && !method.eq_ignore_ascii_case(kind.into())
         {
             let remedy = match method.to_ascii_lowercase().as_str() {
                 other @ ("gptq" | "awq") => format!("use 'quantbench import {other}'"),
                 _ => "gptq and awq are read".to_owned(),
             };
             return Err(unsupported(format!(
-                "it was quantized by '{method}', not by '{}'; {remedy}",
-                kind.name()
+                "it was quantized by '{method}', not by '{kind}'; {remedy}"
             )));
         }
         let bits = written.bits.unwrap_or(4);
