@@ -20,7 +20,6 @@ pub enum DatasetError {
 
 impl DatasetError {
     /// There is no example in the file.
-    #[must_use]
     pub fn empty(path: &Path) -> Self {
         Self::Wrong(format!("is {}, which has no example in it", path.display()))
     }
@@ -37,7 +36,6 @@ pub struct Fault {
 
 impl Fault {
     /// In this file.
-    #[must_use]
     pub fn within(self, path: &Path) -> DatasetError {
         let (path, Self { line, reason }) = (path.display(), self);
         DatasetError::Wrong(format!("has a wrong example at {path}:{line}: {reason}"))

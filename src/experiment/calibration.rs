@@ -3,7 +3,7 @@
 //! [`CalibrationFile`] is what the user wrote, [`CalibrationChoice`] what it means for all models, and
 //! [`CalibrationPlan`] what one model's variants are made with.
 
-use super::diagnostic::Problem;
+use super::expand::Expansion;
 use super::inputs::{self, InputError};
 use super::parameters::{GptqFile, Parameters};
 use super::reader::Located;
@@ -38,7 +38,6 @@ pub struct CalibrationPlan {
 
 impl CalibrationPlan {
     /// What a variant made by `method` depends on; `None` if it depends on no text.
-    #[must_use]
     pub fn key(&self, method: Method) -> Option<CalibrationKey> {
         method.is_calibrated().then(|| CalibrationKey {
             text_checksum: of_bytes(self.text.as_bytes()),
@@ -86,8 +85,10 @@ impl Default for CalibrationChoice {
 
 impl CalibrationChoice {
     /// Reads the text that is named, if one is.
-    pub(super) fn new(file: &CalibrationFile, base: &Path, problems: &mut Vec<Problem>) -> Self {
-        let read = |written: &Located<String>| match inputs::calibration_text(written, base) {
+    pub(super) fn new(file: &CalibrationFile, expansion: &mut Expansion<'_>) -> Self {
+        let Expansion { origin, problems } = expansion;
+        let read = |written: &Located<String>| match inputs::calibration_text(written, origin.base)
+        {
             Ok(text) => Some((written.value.clone(), text)),
             Err(error) => {
                 problems.push(written.problem(causes::in_words(&error)));
@@ -103,7 +104,6 @@ impl CalibrationChoice {
     }
 
     /// What flags say, without a text.
-    #[must_use]
     pub fn of(context: Option<u32>, chunks: Option<u32>, parameters: Parameters) -> Self {
         Self { text: None, context: context.unwrap_or(CONTEXT), chunks, parameters }
     }

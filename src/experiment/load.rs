@@ -2,7 +2,7 @@
 
 use super::calibration::CalibrationChoice;
 use super::diagnostic::{Diagnostics, Problem};
-use super::expand::{Origin, expand};
+use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
 use super::resolved::Experiment;
@@ -153,20 +153,20 @@ fn interpret(
             return invalid(vec![Problem::new(span, error.message().replace('\n', "; "))]);
         }
     };
-    let mut problems = Vec::new();
-    let file = match ExperimentFile::read(root.get_ref(), &mut problems) {
+    let mut expansion = Expansion { origin, problems: Vec::new() };
+    let file = match ExperimentFile::read(root.get_ref(), &mut expansion.problems) {
         Ok(file) => file,
         Err(problem) => return invalid(vec![problem]),
     };
-    let mut calibration = CalibrationChoice::new(&file.calibration, origin.base, &mut problems);
+    let mut calibration = CalibrationChoice::new(&file.calibration, &mut expansion);
     if let Some(source) = &overrides.calibration {
         calibration = calibration
             .on_text(source)
             .map_err(|error| ExperimentError::Refused(format!("--calibration: {error}")))?;
     }
-    let experiment = expand(&file, &calibration, origin, &mut problems);
-    if !problems.is_empty() {
-        return invalid(problems);
+    let experiment = expand(&file, &calibration, &mut expansion);
+    if !expansion.problems.is_empty() {
+        return invalid(expansion.problems);
     }
     let list = file.quantizations.as_ref();
     let fallback = overrides::Fallback {

@@ -2,7 +2,7 @@
 
 use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
-use super::expand::{Origin, combinations, wrong_name};
+use super::expand::{Expansion, combinations, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
@@ -15,28 +15,27 @@ use crate::model::source::Source;
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
-/// Every model of the file, and those that this build cannot measure; what is wrong goes to `problems`.
+/// Every model of the file, and those that this build cannot measure.
 pub(crate) fn expand(
     file: &ExperimentFile,
     calibration: &CalibrationChoice,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> (Vec<ModelPlan>, Vec<LeftOutModel>) {
     if file.models.is_none() {
-        problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
+        expansion.problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
         ));
     }
-    super::vision::check(file, problems);
+    super::vision::check(file, &mut expansion.problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
     for model in file.models().iter().filter(|model| super::vision::is_built_in(model)) {
-        let Some(mut plan) = expand_one(model, file, origin, problems) else {
+        let Some(mut plan) = expand_one(model, file, expansion) else {
             continue;
         };
-        calibrate(&mut plan, model, file, calibration, problems);
+        calibrate(&mut plan, model, file, calibration, &mut expansion.problems);
         let lower = plan.name.to_lowercase();
         if plans.iter().any(|other| other.name.to_lowercase() == lower) {
-            problems.push(
+            expansion.problems.push(
                 Problem::new(
                     model.name.as_ref().map_or(model.span.clone(), |name| name.span.clone()),
                     format!("two models are called '{}'", plan.name),
@@ -46,15 +45,15 @@ pub(crate) fn expand(
         }
         plans.push(plan);
     }
-    (plans, super::vision::left_out(file, origin, problems))
+    (plans, super::vision::left_out(file, expansion))
 }
 
 fn expand_one(
     model: &Located<ModelFile>,
     file: &ExperimentFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<ModelPlan> {
+    let Expansion { origin, problems } = expansion;
     let Some(written) = &model.source else {
         if !model.wrong.iter().any(|wrong| wrong.value == "source") {
             problems.push(
@@ -88,13 +87,13 @@ fn expand_one(
     let name = model_name(model, &source, problems);
     Some(ModelPlan {
         quantizations,
-        projector: super::vision::projector(model, origin, problems),
         reference,
         settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
+        projector: super::vision::projector(model, expansion),
         workloads: model
             .workloads
             .as_ref()
-            .map(|workloads| workloads::expand_own(workloads, origin, problems)),
+            .map(|workloads| workloads::expand_own(workloads, expansion)),
         allow_requantize,
         ..ModelPlan::new(name, source)
     })

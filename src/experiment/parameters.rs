@@ -17,7 +17,6 @@ pub struct Parameters {
 
 impl Parameters {
     /// Those of one method in words; variants and files are told apart by them. `None`: it has none.
-    #[must_use]
     pub fn of(&self, method: Method) -> Option<String> {
         match method {
             Method::Gptq => Some(self.gptq.to_string()),
@@ -39,7 +38,6 @@ pub struct ParameterFlags {
 
 impl ParameterFlags {
     /// The flags that were given, with their methods.
-    #[must_use]
     pub fn given(&self) -> Vec<(&'static str, Method)> {
         let flags = [
             (self.damping.is_some(), "--damping", Method::Gptq),
@@ -49,7 +47,6 @@ impl ParameterFlags {
     }
 
     /// What they come to.
-    #[must_use]
     pub fn read(&self) -> Parameters {
         let mut parameters = Parameters::default();
         let gptq = &mut parameters.gptq;

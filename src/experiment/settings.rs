@@ -138,7 +138,6 @@ impl Settings {
 
 impl Settings {
     /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
-    #[must_use]
     pub fn changed(&self) -> Vec<(&'static str, String)> {
         let values = |of: &Self| {
             [

@@ -2,7 +2,7 @@
 //! pictures leaves out.
 
 use super::diagnostic::Problem;
-use super::expand::Origin;
+use super::expand::Expansion;
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::LeftOutModel;
@@ -11,11 +11,8 @@ use crate::dataset::picture;
 use crate::model::source::Source;
 
 /// The projector of a model, if it names one.
-pub(crate) fn projector(
-    model: &ModelFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<Source> {
+pub(crate) fn projector(model: &ModelFile, expansion: &mut Expansion<'_>) -> Option<Source> {
+    let Expansion { origin, problems } = expansion;
     let written = model.mmproj.as_ref()?;
     match Source::parse(&written.value, origin.base) {
         Ok(source @ (Source::File(_) | Source::Hub { .. })) => return Some(source),
@@ -62,11 +59,8 @@ pub(crate) fn is_built_in(model: &ModelFile) -> bool {
 }
 
 /// Models that this build cannot measure. That no other is left is a problem.
-pub(crate) fn left_out(
-    file: &ExperimentFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Vec<LeftOutModel> {
+pub(crate) fn left_out(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Vec<LeftOutModel> {
+    let Expansion { origin, problems } = expansion;
     let models = || file.models().iter();
     if models().next().is_some() && !models().any(|model| is_built_in(model)) {
         for written in models().filter_map(|model| model.mmproj.as_ref()) {

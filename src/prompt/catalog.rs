@@ -20,7 +20,6 @@ const ALIASES: [(&str, &str); 15] = [
 ];
 
 /// The format called `name`, in any case.
-#[must_use]
 pub fn named(name: &str) -> Option<&'static Format> {
     let name = name.to_lowercase();
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
@@ -29,7 +28,6 @@ pub fn named(name: &str) -> Option<&'static Format> {
 }
 
 /// All formats.
-#[must_use]
 pub fn all() -> &'static [Format] {
     &FORMATS
 }

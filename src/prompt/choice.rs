@@ -112,7 +112,6 @@ impl Prompter {
     }
 
     /// The white space that the format puts between the end of a prompt and an answer.
-    #[must_use]
     pub fn gap(&self) -> String {
         const ANSWER: &str = "answer";
         match self {
@@ -136,7 +135,6 @@ impl Prompter {
     }
 
     /// What opens a thought that is not closed where an answer begins; `None`: nothing does.
-    #[must_use]
     pub fn open_thought(&self) -> Option<String> {
         const REQUEST: &str = "what is asked";
         let prompt = self.request(REQUEST).ok()?.text();
@@ -150,7 +148,6 @@ impl Prompter {
 
     /// What the prompts are put into, in a word: `none`, `chatml`, or `own` for the model's own
     /// template.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Plain => "none",
@@ -160,7 +157,6 @@ impl Prompter {
     }
 
     /// Texts that end an answer, besides the tokens that end generation.
-    #[must_use]
     pub fn stops(&self) -> &'static [&'static str] {
         match self {
             Self::Format(format) => format.stops,

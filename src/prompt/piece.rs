@@ -15,7 +15,6 @@ pub enum Piece {
 
 impl Piece {
     /// The text of the piece.
-    #[must_use]
     pub fn text(&self) -> &str {
         match self {
             Self::Special(text) | Self::Text(text) => text,
@@ -43,7 +42,6 @@ pub struct Prompt {
 
 impl Prompt {
     /// A prompt that is nothing but text.
-    #[must_use]
     pub fn plain(text: &str) -> Self {
         let mut prompt = Self::default();
         prompt.push_text(text);
@@ -51,13 +49,11 @@ impl Prompt {
     }
 
     /// The pieces, in order.
-    #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
     /// The whole prompt as one text; special tokens are no longer marked.
-    #[must_use]
     pub fn text(&self) -> String {
         self.pieces.iter().map(Piece::text).collect()
     }
@@ -118,7 +114,6 @@ impl Prompt {
     }
 
     /// What stands before `mark` and what behind it; `None` unless it stands in the text exactly once.
-    #[must_use]
     pub fn split_at(&self, mark: &str) -> Option<(Self, Self)> {
         let (mut before, mut behind) = (Self::default(), None::<Self>);
         for piece in &self.pieces {

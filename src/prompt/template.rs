@@ -87,7 +87,6 @@ impl ChatTemplate {
     }
 
     /// The model's special tokens.
-    #[must_use]
     pub fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
@@ -136,7 +135,6 @@ impl ChatTemplate {
 
     /// Whether the template has a place for a system's message of its own or folds it somewhere:
     /// `false` if it refuses one.
-    #[must_use]
     pub fn takes_system(&self) -> bool {
         let message = |role: Role| json!({ "role": role, "content": "x" });
         self.text(vec![message(Role::System), message(Role::User)], true).is_ok()

@@ -126,20 +126,17 @@ impl VectorIndex {
     }
 
     /// Number of vectors.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.positions.len()
     }
 
     /// Whether there are no vectors.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The `count` vectors nearest to `vector`, the nearest first; fewer if there are fewer, and never
     /// more than 400.
-    #[must_use]
     pub fn nearest(&self, vector: &[f32], count: usize) -> Vec<Neighbour> {
         let mut search = Search::default();
         let found = self.graph.search(&Direction::of(vector), &mut search);

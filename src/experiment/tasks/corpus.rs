@@ -4,6 +4,7 @@ use super::question::text_of;
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::Expansion;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::files;
@@ -56,25 +57,29 @@ pub(super) fn expand(
     file: &Located<CorpusFile>,
     template: Option<&Located<String>>,
     answers: bool,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<(CorpusPlan, HashMap<String, usize>)> {
     let missing = |key: &str| Problem::new(file.span.clone(), format!("'corpus' has no '{key}'"));
     let Some(source) = &file.passages else {
-        problems.push(missing("passages"));
+        expansion.problems.push(missing("passages"));
         return None;
     };
     if file.relevant.is_none() {
-        problems.push(missing("relevant").help("the field of a question that names its passage"));
+        expansion
+            .problems
+            .push(missing("relevant").help("the field of a question that names its passage"));
     }
     if answers && file.query.is_none() {
-        problems.push(missing("query").help("the template of what is embedded to find passages"));
+        expansion
+            .problems
+            .push(missing("query").help("the template of what is embedded to find passages"));
     }
-    let encoder = encoder(file, answers, base, problems);
-    let made = inputs::dataset(&source.value, base, Columns::Header)
+    let encoder = encoder(file, answers, expansion);
+    let made = inputs::dataset(&source.value, expansion.origin.base, Columns::Header)
         .and_then(|dataset| Ok(passages(&dataset.examples, &file.id, &file.text, &dataset.path)?));
-    let (texts, places) =
-        made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()?;
+    let (texts, places) = made
+        .map_err(|reason| expansion.problems.push(source.problem(causes::in_words(&reason))))
+        .ok()?;
     let (prefix, chunk_tokens) = (file.prefix.value.clone(), *file.chunk);
     let plan = CorpusPlan {
         source: source.value.clone(),
@@ -94,12 +99,12 @@ pub(super) fn expand(
 fn encoder(
     file: &Located<CorpusFile>,
     answers: bool,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<PathBuf> {
+    let Expansion { origin, problems } = expansion;
     match (&file.encoder, answers) {
         (Some(written), true) => {
-            let path = base.join(&written.value);
+            let path = origin.base.join(&written.value);
             if let Err(error) = files::open(&path) {
                 let message = format!("is '{}', which cannot be read: {error}", written.value);
                 problems.push(written.problem(message));

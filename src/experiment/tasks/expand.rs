@@ -8,7 +8,7 @@ use super::question::{CONTINUATION, Maker, QUERY, Question, REQUEST, choice_name
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::chat_template_kwargs;
+use crate::experiment::expand::{Expansion, chat_template_kwargs};
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::metrics::TaskMetric;
@@ -17,17 +17,13 @@ use crate::prompt::choice::FormatChoice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
-pub(crate) fn expand(
-    tasks: &[Located<TaskFile>],
-    base: &Path,
-    problems: &mut Vec<Problem>,
-) -> Vec<TaskPlan> {
+/// Turns tasks as they were written into plans, one per format.
+pub(crate) fn expand(tasks: &[Located<TaskFile>], expansion: &mut Expansion<'_>) -> Vec<TaskPlan> {
     let mut plans: Vec<TaskPlan> = Vec::new();
     for task in tasks {
-        let before = problems.len();
-        let found = expand_one(task, base, problems);
-        if problems.len() > before {
+        let before = expansion.problems.len();
+        let found = expand_one(task, expansion);
+        if expansion.problems.len() > before {
             continue;
         }
         for plan in found {
@@ -36,7 +32,9 @@ pub(crate) fn expand(
             if plans.iter().any(same) {
                 let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
                 let message = format!("two tasks are called '{}'", plan.name);
-                problems.push(Problem::new(span, message).help("give each a name of its own"));
+                expansion
+                    .problems
+                    .push(Problem::new(span, message).help("give each a name of its own"));
             }
             plans.push(plan);
         }
@@ -62,7 +60,8 @@ fn required<'f, T>(
     written
 }
 
-fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<TaskPlan> {
+    let problems = &mut expansion.problems;
     let name = required(task, "name", task.name.as_ref(), problems);
     let kind = required(task, "kind", task.kind.as_ref(), problems);
     let source = required(task, "dataset", task.dataset.as_ref(), problems);
@@ -95,14 +94,14 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
     let corpus = if finds {
-        let Some(corpus) = corpus(task, &answering, &mut maker, base, problems) else {
+        let Some(corpus) = corpus(task, &answering, &mut maker, expansion) else {
             return Vec::new();
         };
         Some(corpus)
     } else {
         None
     };
-    let Some((folder, questions)) = questions(task, source, &mut maker, base, problems) else {
+    let Some((folder, questions)) = questions(task, source, &mut maker, expansion) else {
         return Vec::new();
     };
     let shows = use_case == UseCase::ImageText;
@@ -135,13 +134,12 @@ fn corpus(
     task: &Located<TaskFile>,
     answering: &Answering,
     maker: &mut Maker<'_>,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<CorpusPlan> {
-    let before = problems.len();
+    let before = expansion.problems.len();
     let Some(file) = &task.corpus else {
         let problem = Problem::new(task.span.clone(), "this task has no 'corpus'");
-        problems.push(problem.help(
+        expansion.problems.push(problem.help(
             "write corpus = { passages = \"…\", relevant = \"…\" }: the passages, and the field \
              of a question that names its own",
         ));
@@ -149,15 +147,15 @@ fn corpus(
     };
     let answers = matches!(answering, Answering::Augment { .. });
     let template = task.template.as_ref();
-    let (plan, places) = super::corpus::expand(file, template, answers, base, problems)?;
+    let (plan, places) = super::corpus::expand(file, template, answers, expansion)?;
     maker.places = places;
     // What is retrieved only is found by the task's own template.
     if let Some(query) = file.query.as_ref().or(template.filter(|_| !answers))
         && let Err(error) = maker.add(QUERY, &query.value)
     {
-        problems.push(query.problem(format!("is no template: {error}")));
+        expansion.problems.push(query.problem(format!("is no template: {error}")));
     }
-    (problems.len() == before).then_some(plan)
+    (expansion.problems.len() == before).then_some(plan)
 }
 
 fn expand_answering(
@@ -339,12 +337,12 @@ fn questions(
     task: &Located<TaskFile>,
     source: &Located<String>,
     maker: &mut Maker<'_>,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<(PathBuf, Vec<Question>)> {
+    let Expansion { origin, problems } = expansion;
     let names = task.columns.as_ref().map(|names| TaskFile::texts(Some(names)));
     let columns = names.as_deref().map_or(Columns::Header, Columns::Named);
-    let made = inputs::dataset(&source.value, base, columns).and_then(|dataset| {
+    let made = inputs::dataset(&source.value, origin.base, columns).and_then(|dataset| {
         maker.pictures = Pictures::beside(&dataset.path);
         let questions = make(task, &dataset.examples, maker, &dataset.path)?;
         let folder = dataset.path.parent().unwrap_or_else(|| Path::new(""));

@@ -72,13 +72,11 @@ pub enum Answering {
 
 impl Answering {
     /// Whether the model writes its answer.
-    #[must_use]
     pub fn writes(&self) -> bool {
         matches!(self, Self::Generate { .. } | Self::Augment { .. } | Self::See { .. })
     }
 
     /// Whether a metric can be computed from such answers.
-    #[must_use]
     pub fn allows(&self, metric: TaskMetric) -> bool {
         use TaskMetric as M;
         match metric {
@@ -170,7 +168,6 @@ impl TaskName {
     pub const LONGEST_WRITTEN: usize = 32;
 
     /// The name itself.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
@@ -184,7 +181,6 @@ impl TaskName {
     }
 
     /// What the user wrote, and the format behind it.
-    #[must_use]
     pub fn parts(&self) -> (&str, Option<&str>) {
         match self.as_str().split_once('@') {
             Some((name, format)) => (name, Some(format)),

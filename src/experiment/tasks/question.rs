@@ -21,7 +21,6 @@ pub struct Question {
 
 impl Question {
     /// The picture that it shows.
-    #[must_use]
     pub fn picture(&self) -> Option<&PictureFile> {
         let Asked::See { picture, .. } = &self.asked else { return None };
         Some(picture)

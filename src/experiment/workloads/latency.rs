@@ -1,7 +1,6 @@
 //! The latency workload: real prompts.
 
-use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Origin, chat_template_kwargs, lacks_demo, readable};
+use crate::experiment::expand::{Expansion, chat_template_kwargs, lacks_demo, readable};
 use crate::experiment::inputs;
 use crate::experiment::keys::Kind::{Flag, Number, Text, Variables, Whole};
 use crate::experiment::keys::{FORMAT, Key, Table};
@@ -103,14 +102,11 @@ pub(crate) struct LatencyFile {
 }
 
 /// Turns what was written into what it means.
-pub(super) fn expand(
-    file: &LatencyFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<LatencyPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.prompts) {
+pub(super) fn expand(file: &LatencyFile, expansion: &mut Expansion<'_>) -> Option<LatencyPlan> {
+    if !*file.enabled || lacks_demo(expansion, &file.prompts) {
         return None;
     }
+    let Expansion { origin, problems } = expansion;
     let prompts = inputs::prompts(&file.prompts, origin.base);
     let format = *file.format;
     let chat_template_kwargs =

@@ -11,8 +11,7 @@ pub use latency::{LatencyPlan, Sampling, TestPrompt};
 pub use quality::QualityPlan;
 pub use speed::{RateUnit, SpeedTest};
 
-use super::diagnostic::Problem;
-use super::expand::{Origin, readable};
+use super::expand::{Expansion, readable};
 use super::inputs;
 use super::keys::Kind::{self, Flag, Named, Tables, Text};
 use super::keys::{Key, TASKS, Table, spelled};
@@ -79,7 +78,6 @@ pub enum Stage {
 
 impl WorkloadPlan<'_> {
     /// When it is measured.
-    #[must_use]
     pub fn stage(self) -> Stage {
         match self {
             Self::Quality(_) => Stage::Quality,
@@ -101,14 +99,12 @@ impl Workloads {
     }
 
     /// Whether there is something to do in a stage. Loads are measured in the rounds, if nothing else is.
-    #[must_use]
     pub fn has(&self, stage: Stage) -> bool {
         let loads = stage == Stage::Rounds && (self.cold_load || self.plans().next().is_none());
         loads || self.plans().any(|plan| plan.stage() == stage)
     }
 
     /// Whether variants are compared with a reference.
-    #[must_use]
     pub fn compare(&self) -> bool {
         self.quality.as_ref().is_some_and(|quality| quality.divergence)
     }
@@ -155,33 +151,29 @@ impl WorkloadsFile {
 
 /// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
 /// with the experiment's is reported once, where it stands.
-pub(super) fn expand_own(
-    own: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
-    let mut found = Vec::new();
-    let workloads = expand(own, origin, &mut found);
-    found.retain(|problem| !problems.contains(problem));
-    problems.append(&mut found);
+pub(super) fn expand_own(own: &WorkloadsFile, expansion: &mut Expansion<'_>) -> Workloads {
+    let known = std::mem::take(&mut expansion.problems);
+    let workloads = expand(own, expansion);
+    expansion.problems.retain(|problem| !known.contains(problem));
+    expansion.problems.splice(0..0, known);
     workloads
 }
 
-/// Turns what was written into what it means; what is wrong goes to `problems`.
-pub(super) fn expand(
-    file: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
+/// Turns what was written into what it means.
+pub(super) fn expand(file: &WorkloadsFile, expansion: &mut Expansion<'_>) -> Workloads {
     Workloads {
         cold_load: *file.cold_load,
         speed: file.speed.iter().map(|test| test.value).collect(),
-        latency: latency::expand(&file.latency, origin, problems),
+        latency: latency::expand(&file.latency, expansion),
         tokenization: file.tokenization.as_ref().map(|source| TokenizationPlan {
-            text: readable(inputs::text(source, origin.base), source, problems),
+            text: readable(
+                inputs::text(source, expansion.origin.base),
+                source,
+                &mut expansion.problems,
+            ),
             source: source.value.clone(),
         }),
-        quality: quality::expand(&file.quality, origin, problems),
-        tasks: tasks::expand(file.tasks(), origin.base, problems),
+        quality: quality::expand(&file.quality, expansion),
+        tasks: tasks::expand(file.tasks(), expansion),
     }
 }

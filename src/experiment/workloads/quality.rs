@@ -1,7 +1,7 @@
 //! The quality workload: a text.
 
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Origin, lacks_demo, readable};
+use crate::experiment::expand::{Expansion, lacks_demo, readable};
 use crate::experiment::inputs;
 use crate::experiment::keys::Kind::{Bytes, Flag, Number, Text, Whole};
 use crate::experiment::keys::{CHUNKS, Key, Table};
@@ -64,14 +64,11 @@ pub(crate) struct QualityFile {
 }
 
 /// Turns what was written into what it means.
-pub(super) fn expand(
-    file: &QualityFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<QualityPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.text) {
+pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Option<QualityPlan> {
+    if !*file.enabled || lacks_demo(expansion, &file.text) {
         return None;
     }
+    let Expansion { origin, problems } = expansion;
     let text = inputs::text(&file.text, origin.base);
     if let Ok(text) = &text {
         check_length(text, file, problems);

@@ -25,31 +25,26 @@ pub struct SpeedTest {
 
 impl SpeedTest {
     /// Tokens whose number is divided by the measured time.
-    #[must_use]
     pub fn tokens(self) -> u32 {
         self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
     }
 
     /// How many positions of a model's context the test reaches; texts side by side have the same ones.
-    #[must_use]
     pub fn positions(self) -> u32 {
         self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
     }
 
     /// Whether texts are embedded.
-    #[must_use]
     pub fn embeds(self) -> bool {
         self.embedded_texts > 0
     }
 
     /// What the test's rate counts, in a word and as tables abbreviate it.
-    #[must_use]
     pub fn unit(self) -> RateUnit {
         if self.embeds() { RateUnit::Embeddings } else { RateUnit::Tokens }
     }
 
     /// Whether this is a plain generation test.
-    #[must_use]
     pub fn is_generation_only(self) -> bool {
         self.prompt_tokens == 0
     }
@@ -66,7 +61,6 @@ pub enum RateUnit {
 
 impl RateUnit {
     /// `tokens`, `embeddings`: for names of figures.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -75,7 +69,6 @@ impl RateUnit {
     }
 
     /// `t/s`, `emb/s`: for tables.
-    #[must_use]
     pub fn short(self) -> &'static str {
         match self {
             Self::Tokens => "t/s",

@@ -44,7 +44,6 @@ impl Coverage {
     }
 
     /// What of a file that was made has been rounded without the matrix; `None`: nothing.
-    #[must_use]
     pub fn note(matrix: &ImportanceMatrix, source: &Header, made: &Header) -> Option<String> {
         let before: HashMap<&str, &Tensor> =
             source.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();

@@ -179,7 +179,6 @@ fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
 }
 
 /// The files that are written while a matrix is made.
-#[must_use]
 pub fn files_written(path: &Path) -> [PathBuf; 4] {
     let partial = beside(path, PARTIAL);
     [path.to_owned(), beside(path, NEW), beside(&partial, NEW), partial]

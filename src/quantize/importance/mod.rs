@@ -60,7 +60,6 @@ pub struct Origin {
 
 impl ImportanceMatrix {
     /// Mean squares, as llama.cpp's quantization takes them. An expert without tokens has 1 in every column.
-    #[must_use]
     pub fn importance(&self) -> Vec<Importance> {
         let entries = self.weights.iter().filter(|(_, sums)| sums.counts.iter().any(|&n| n > 0));
         entries

@@ -76,7 +76,6 @@ pub enum TaskError {
 
 impl TaskError {
     /// Whether a template is to blame, the model's or the task's own.
-    #[must_use]
     pub fn is_of_template(&self) -> bool {
         matches!(self, Self::Template { .. } | Self::OwnTemplate(_))
     }
@@ -205,7 +204,7 @@ fn answer(request: &TaskRequest<'_>, progress: Progress<'_>) -> Result<Answered,
         }
         (Answering::Choose | Answering::Predict, ArchitectureClass::DecoderOnly) => {
             let Fitted { positions, tokens, too_long } = encoder.alternatives(questions)?;
-            let chooser = Chooser::new(tokens, model.vocabulary_size());
+            let chooser = Chooser::answerer(tokens, model.vocabulary_size(), settings);
             let answered = answerer::run(&chooser, model, settings, progress)?;
             Ok(Answered { positions, too_long, ..answered })
         }
@@ -219,7 +218,7 @@ fn answer(request: &TaskRequest<'_>, progress: Progress<'_>) -> Result<Answered,
             let limits = limits(*max_tokens, stop);
             let Fitted { positions, tokens, too_long } =
                 encoder.requests(questions, limits.max_tokens)?;
-            let writer = |size| Writer::new(tokens.clone(), limits.clone(), size);
+            let writer = |size| Writer::answerer(tokens.clone(), limits.clone(), size, settings);
             let answered = answerer::run_in_groups(writer, model, settings, progress)?;
             Ok(Answered { positions, too_long, ..answered })
         }

@@ -1,6 +1,5 @@
 //! Answering on the demo models: side by side and alone come to the same.
 
-use super::answerer::Answerer as _;
 use super::choose::Chooser;
 use super::encode::{EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
@@ -132,8 +131,8 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
     // With a common beginning, and without one.
     for questions in [one_passage, questions()] {
         let encoded = encoder.alternatives(&questions).unwrap().tokens;
-        let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
-        let groups = chooser.groups();
+        let chooser = Chooser::answerer(encoded.clone(), model.vocabulary_size(), &settings(2));
+        let groups = &chooser.groups;
         assert!(groups.evaluated_tokens * 3 < groups.request_tokens, "{groups:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings(2), &mut |_, _| ()).unwrap();
         for (question, answer) in encoded.iter().zip(&done.answers) {
@@ -167,8 +166,8 @@ fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
     let settings = Settings { ubatch: 32, ..settings(1) };
     // With a common beginning, and without one.
     for questions in [vec![question(1)], vec![question(1), question(2)]] {
-        let chooser = Chooser::new(questions.clone(), model.vocabulary_size());
-        let shape = chooser.shape(&settings);
+        let chooser = Chooser::answerer(questions.clone(), model.vocabulary_size(), &settings);
+        let shape = chooser.shape;
         assert!(shape.tokens as usize > WINDOW * shape.sequences as usize + 256, "{shape:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings, &mut |_, _| ()).unwrap();
         for (question, answer) in questions.iter().zip(&done.answers) {
@@ -236,7 +235,7 @@ fn figures_are_the_same_whatever_the_number_of_threads() {
     let answers = |threads| {
         let encoder = encoder(model.as_ref(), &Prompter::Plain);
         let encoded = encoder.alternatives(&questions()).unwrap().tokens;
-        let chooser = Chooser::new(encoded, model.vocabulary_size());
+        let chooser = Chooser::answerer(encoded, model.vocabulary_size(), &settings(threads));
         answerer::run(&chooser, model.as_ref(), &settings(threads), &mut |_, _| ()).unwrap().answers
     };
     assert_eq!(answers(1), answers(2));

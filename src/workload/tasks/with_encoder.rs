@@ -88,7 +88,7 @@ pub(super) fn write(
     };
     let Fitted { positions, tokens, too_long } = fit(model, settings, questions, encode, Vec::len)?;
     let start = start_token(model)?;
-    let writer = |size| SourceWriter::new(tokens.clone(), limits.clone(), start, size);
+    let writer = |size| SourceWriter::answerer(tokens.clone(), limits.clone(), start, size);
     let answered = answerer::run_in_groups(writer, model, settings, progress)?;
     Ok(Answered { positions, too_long, ..answered })
 }
@@ -101,7 +101,7 @@ pub(super) fn choose(
     let TaskRequest { model, settings, .. } = *request;
     let Fitted { positions, tokens, too_long } = fit_pairs(request)?;
     let start = start_token(model)?;
-    let chooser = |size| SourceChooser::new(tokens.clone(), start, size);
+    let chooser = |size| SourceChooser::answerer(tokens.clone(), start, size);
     let answered = answerer::run_in_groups(chooser, model, settings, progress)?;
     Ok(Answered { positions, too_long, ..answered })
 }
