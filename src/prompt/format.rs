@@ -87,9 +87,9 @@ pub enum System {
     Refused,
 }
 
-/// A turn of the system without a default.
-pub const fn system_turn(text: &'static str) -> System {
-    System::Turn { text, default: None, default_with_input: None }
+/// A turn of the system, and what stands there if there is none, whether the first instruction has an input or not.
+pub const fn system_turn(text: &'static str, default: Option<&'static str>) -> System {
+    System::Turn { text, default, default_with_input: None }
 }
 
 impl Format {

@@ -1,10 +1,9 @@
 //! Calibration: evaluates a text chunk by chunk and can resume after any chunk.
 
-use super::collect::{ChunkSums, Collector};
 use super::file::{PARTIAL, beside};
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::capture::CapturingContext;
+use crate::engine::llama::capture::{CapturingContext, Flow, NodeOutput, Sink, WeightInput};
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::model::Model;
 use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _, streams};
@@ -17,6 +16,7 @@ use crate::quantize::jobs::CalibrateJob;
 use crate::quantize::layer_shapes;
 use crate::quantize::streams::{Streams, chunk_length, chunk_shape, chunk_tokens, context_bytes};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -241,5 +241,60 @@ impl PartialMatrix {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Sums of one chunk, by the name of the weight.
+type ChunkSums = BTreeMap<String, Sums<f64>>;
+
+/// llama.cpp's name of the node after the last layer. Only the output matrix follows.
+const AFTER_LAYERS: &str = "result_norm";
+
+/// Sums the squares of the inputs of weights.
+#[derive(Debug)]
+struct Collector {
+    sums: ChunkSums,
+    output_weight: bool,
+}
+
+impl Collector {
+    fn new(output_weight: bool) -> Self {
+        Self { sums: ChunkSums::new(), output_weight }
+    }
+
+    /// The sums since the last call.
+    fn take(&mut self) -> ChunkSums {
+        std::mem::take(&mut self.sums)
+    }
+}
+
+impl Sink for Collector {
+    fn wants_weight(&mut self, weight: &str) -> bool {
+        weight.starts_with("blk.") || (self.output_weight && weight == "output.weight")
+    }
+
+    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
+        // A weight may be used by several products, and a chunk be evaluated in several batches.
+        let entry = self.sums.entry(input.weight.to_owned());
+        let sums = entry.or_insert_with(|| Sums::zeros(input.columns, input.matrices));
+        for (matrix, row) in input.rows_with_matrix() {
+            let squares = sums.squares.chunks_exact_mut(input.columns.max(1)).nth(matrix);
+            let (Some(squares), Some(count)) = (squares, sums.counts.get_mut(matrix)) else {
+                continue;
+            };
+            *count += 1;
+            for (sum, value) in squares.iter_mut().zip(row) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        Flow::Continue
+    }
+
+    fn wants_node(&mut self, name: &str) -> bool {
+        !self.output_weight && name == AFTER_LAYERS
+    }
+
+    fn node_output(&mut self, _output: &NodeOutput<'_>) -> Flow {
+        Flow::Stop
     }
 }

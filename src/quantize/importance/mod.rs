@@ -5,7 +5,6 @@
 //! Runs inside the worker process. Uses `engine::llama`; used by the other methods, `mix` and `worker`.
 
 mod calibration;
-mod collect;
 mod coverage;
 mod file;
 #[cfg(test)]
