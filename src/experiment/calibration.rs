@@ -3,9 +3,9 @@
 //! [`CalibrationFile`] is what the user wrote, [`CalibrationChoice`] what it means for all models, and
 //! [`CalibrationPlan`] what one model's variants are made with.
 
-use super::diagnostic::Problem;
+use super::expand::Expansion;
 use super::inputs::{self, InputError};
-use super::parameters::{Parameters, ParametersFile};
+use super::parameters::{GptqFile, Parameters};
 use super::reader::Located;
 use crate::causes;
 use crate::model::cache::{CalibrationKey, of_bytes};
@@ -38,7 +38,6 @@ pub struct CalibrationPlan {
 
 impl CalibrationPlan {
     /// What a variant made by `method` depends on; `None` if it depends on no text.
-    #[must_use]
     pub fn key(&self, method: Method) -> Option<CalibrationKey> {
         method.is_calibrated().then(|| CalibrationKey {
             text_checksum: of_bytes(self.text.as_bytes()),
@@ -86,8 +85,10 @@ impl Default for CalibrationChoice {
 
 impl CalibrationChoice {
     /// Reads the text that is named, if one is.
-    pub(super) fn new(file: &CalibrationFile, base: &Path, problems: &mut Vec<Problem>) -> Self {
-        let read = |written: &Located<String>| match inputs::calibration_text(written, base) {
+    pub(super) fn new(file: &CalibrationFile, expansion: &mut Expansion<'_>) -> Self {
+        let Expansion { origin, problems } = expansion;
+        let read = |written: &Located<String>| match inputs::calibration_text(written, origin.base)
+        {
             Ok(text) => Some((written.value.clone(), text)),
             Err(error) => {
                 problems.push(written.problem(causes::in_words(&error)));
@@ -98,12 +99,11 @@ impl CalibrationChoice {
             text: file.text.as_ref().and_then(read),
             context: *file.context,
             chunks: file.chunks.as_deref().copied(),
-            parameters: file.parameters.read(),
+            parameters: Parameters { gptq: file.gptq.read() },
         }
     }
 
     /// What flags say, without a text.
-    #[must_use]
     pub fn of(context: Option<u32>, chunks: Option<u32>, parameters: Parameters) -> Self {
         Self { text: None, context: context.unwrap_or(CONTEXT), chunks, parameters }
     }
@@ -138,14 +138,13 @@ impl CalibrationChoice {
 
 /// `[calibration]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct CalibrationFile {
+pub(super) struct CalibrationFile {
     /// The text, or `demo`.
     pub text: Option<Located<String>>,
     /// Tokens per chunk.
     pub context: Located<u32>,
     /// At most this many chunks.
     pub chunks: Option<Located<u32>>,
-    /// How methods are set.
-    #[serde(flatten)]
-    pub parameters: ParametersFile,
+    /// How GPTQ is set.
+    pub gptq: Located<GptqFile>,
 }
