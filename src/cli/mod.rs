@@ -5,6 +5,7 @@ pub mod cache;
 pub mod calibrate;
 pub mod completions;
 pub mod devices;
+pub mod files;
 pub mod import;
 pub mod inspect;
 pub mod list;
@@ -17,14 +18,18 @@ pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod search;
 mod session;
 pub mod show;
 pub mod version;
+mod welcome;
 
 use crate::error::{Error, Outcome};
+use crate::model::source::Source;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Variable with the level of the log on standard error (`debug` shows what workers write there).
@@ -35,7 +40,6 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
 #[command(
     name = "quantbench",
     disable_version_flag = true,
-    arg_required_else_help = true,
     args_conflicts_with_subcommands = true,
     after_help = "Exit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
@@ -66,6 +70,10 @@ enum Command {
     Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
     Import(import::Arguments),
+    /// Find repositories of GGUFs on the Hugging Face hub
+    Search(search::Arguments),
+    /// List what a repository holds and what of it fits this machine
+    Files(files::Arguments),
     /// List the runs that are stored
     List(list::Arguments),
     /// Show a stored run
@@ -103,7 +111,19 @@ struct AgentError(String);
 pub fn main() -> ExitCode {
     crate::files::survive_size_limit();
     let arguments = bench::flags::spell_out(std::env::args_os().collect());
-    run_command(arguments)
+    run_command(with_command(arguments))
+}
+
+/// `quantbench MODEL` is `quantbench run MODEL`, where no command has that name.
+fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
+    let is_flag = first.starts_with('-');
+    let is_command = CommandLine::command().get_subcommands().any(|it| it.get_name() == first);
+    if is_flag || is_command || first == "help" || Source::parse(first, Path::new("")).is_err() {
+        return arguments;
+    }
+    arguments.insert(1, "run".into());
+    arguments
 }
 
 fn run_command(arguments: Vec<OsString>) -> ExitCode {
@@ -127,7 +147,8 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Worker) => return crate::worker::main(),
         Some(Command::Renderer) => return crate::prompt::sandbox::main(),
         Some(command) => dispatch(command),
-        None => version::run(line.verbose),
+        None if line.version => version::run(line.verbose),
+        None => welcome::run(),
     };
     match result {
         Ok(outcome) => outcome.into(),
@@ -148,6 +169,8 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
+        Command::Files(arguments) => files::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

@@ -34,7 +34,6 @@ pub(crate) struct Origin<'a> {
 }
 
 /// What an experiment is turned into its meaning with: where it comes from, and what was found to be wrong.
-#[derive(Debug)]
 pub(crate) struct Expansion<'a> {
     pub origin: Origin<'a>,
     pub problems: Vec<Problem>,

@@ -6,6 +6,7 @@ use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
 use super::resolved::Experiment;
+use crate::model::source::Source;
 use crate::units::format_bytes;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -111,11 +112,13 @@ fn parse_as(
     interpret(text, path, origin, overrides)
 }
 
-/// Whether a file is a model and no experiment, by its name or what it begins with.
+/// Whether a path names a model and no experiment: a folder, a place on the hub, or a file by its name or what it begins
+/// with.
 fn is_model(path: &Path) -> bool {
+    let is_source = || path.to_str().and_then(|text| Source::parse(text, Path::new("")).ok());
     // Only of a regular file can a beginning be read without taking it away.
     if !path.is_file() {
-        return false;
+        return is_source().is_some_and(|source| !matches!(source, Source::File(_)));
     }
     let mut magic = [0; 4];
     let begun = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
@@ -124,12 +127,6 @@ fn is_model(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
-    if path.is_dir() {
-        let path = path.display();
-        return Err(ExperimentError::Refused(format!(
-            "{path} is a folder; name an experiment file or a GGUF, or measure the models in it with --model {path}"
-        )));
-    }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
     let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
     bytes.ok_or_else(|| {

@@ -11,7 +11,7 @@ use crate::model::gguf::Header;
 use crate::model::progress::Progress;
 use crate::quantize::fraction;
 use crate::statistics::sample::to_f64;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use serde::{Deserialize, Serialize};
 
 /// The limit of a mix.
@@ -112,27 +112,18 @@ pub(super) struct MeasuredMix {
 }
 
 /// Divergence of every alternative of every group, nats; infinite: not to be chosen.
-type Table = Vec<Vec<f64>>;
+pub(super) type Table = Vec<Vec<f64>>;
 
 pub(super) struct Chooser<'a, 'r> {
-    meter: Meter<'a>,
-    sizes: Sizes,
-    job: &'r MixJob,
-    on_progress: &'r mut dyn FnMut(Progress),
-    /// Divergence of each alternative with all other groups as in the file.
-    alone: Table,
+    pub(super) meter: Meter<'a>,
+    pub(super) sizes: Sizes,
+    pub(super) job: &'r MixJob,
+    pub(super) on_progress: &'r mut dyn FnMut(Progress),
+    /// Divergence of each alternative with all other groups as in the file; empty before it is measured.
+    pub(super) alone: Table,
 }
 
-impl<'a, 'r> Chooser<'a, 'r> {
-    pub(super) fn new(
-        meter: Meter<'a>,
-        sizes: Sizes,
-        job: &'r MixJob,
-        on_progress: &'r mut dyn FnMut(Progress),
-    ) -> Self {
-        Self { meter, sizes, job, on_progress, alone: Table::new() }
-    }
-
+impl<'a> Chooser<'a, '_> {
     fn groups(&self) -> &'a [Group] {
         self.meter.groups
     }
@@ -148,17 +139,22 @@ impl<'a, 'r> Chooser<'a, 'r> {
         let (groups, chunks) = (self.groups().len(), self.job.chunks);
         let length =
             |evaluations: usize| format_seconds(to_f64(evaluations) * seconds_per_evaluation);
-        let mut told = format!("{groups} groups of tensors; {left} evaluations of {chunks} chunks");
-        if known > 0 {
-            told += &format!(" ({known} more are known from before)");
-        }
-        told += &format!(", about {}", length(left));
-        let revising = (2 * groups + 1).saturating_mul(self.job.revisions as usize);
-        if revising > 0 {
-            let length = length(revising);
-            told += &format!(", and at most {revising} to revise it, about {length}");
-        }
-        format!("{told}; the model takes {} of memory", format_bytes(model_bytes))
+        let known = match known {
+            0 => String::new(),
+            known => format!(" ({known} more are known from before)"),
+        };
+        let revising = match (2 * groups + 1).saturating_mul(self.job.revisions as usize) {
+            0 => String::new(),
+            most => format!(", and at most {most} to revise it, about {}", length(most)),
+        };
+        format!(
+            "{} of tensors; {} of {}{known}, about {}{revising}; the model takes {} of memory",
+            count(groups, "group"),
+            count(left, "evaluation"),
+            count(chunks, "chunk"),
+            length(left),
+            format_bytes(model_bytes)
+        )
     }
 
     /// Groups and alternatives whose divergence is measured.

@@ -73,7 +73,6 @@ impl Line {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Ledger {
     known: HashMap<MeasurementKey, Measurement>,
     file: File,

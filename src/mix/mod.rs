@@ -138,7 +138,7 @@ pub fn run(
         stored: vec![None; groups.len()],
         evaluations: 0,
     };
-    let chooser = Chooser::new(meter, sizes, job, on_progress);
+    let chooser = Chooser { meter, sizes, job, on_progress, alone: Vec::new() };
     let (choice, evaluations) = chooser.choose(evaluated.quality.seconds, model.tensor_bytes())?;
     let recipe = recipe::Recipe::new(job, source.header(), &groups, &choice)?;
     let apply = ApplyRecipeJob {

@@ -14,13 +14,11 @@ use std::collections::HashMap;
 const PIECE: usize = 1 << 16;
 
 /// The original weights and the importance of their columns.
-#[derive(Debug)]
 pub(super) struct Original<'a> {
     file: &'a GgufInput,
     importance: HashMap<&'a str, &'a [f32]>,
 }
 
-#[derive(Debug)]
 pub(super) struct Rounded {
     /// `[matrices, rows, columns]`.
     pub(super) values: Vec<f32>,

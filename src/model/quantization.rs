@@ -180,7 +180,9 @@ impl Quantization {
     pub fn file_type(self) -> Option<FileType> {
         match self.label {
             Label::FileType(file_type) => Some(file_type),
-            _ => None,
+            Label::Published(_) => None,
+            #[cfg(test)]
+            Label::Toy => None,
         }
     }
 

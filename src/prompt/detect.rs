@@ -97,7 +97,7 @@ fn difference(
 /// Whether two prompts are the same to a model. The token that begins every text is put there by
 /// the tokenizer where a format leaves it out; a token that the model does not have is text.
 fn reads_same(ours: &Prompt, theirs: &Prompt, template: &ChatTemplate) -> bool {
-    let tokens = template.tokens();
+    let tokens = &template.tokens;
     let beginning = tokens.beginning.as_ref().map_or(0, String::len);
     if ours.text().len().abs_diff(theirs.text().len()) > beginning {
         // Without a look at each piece: a template may write any number of them.

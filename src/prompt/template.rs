@@ -52,7 +52,7 @@ impl From<Fault> for TemplateError {
 #[derive(Debug)]
 pub struct ChatTemplate {
     sandbox: Sandbox,
-    tokens: SpecialTokens,
+    pub(super) tokens: SpecialTokens,
     /// Finds the texts of the special tokens, of several at one place the longest.
     finder: AhoCorasick,
     variables: Map<String, Value>,
@@ -84,11 +84,6 @@ impl ChatTemplate {
     #[must_use]
     pub fn with_variables(self, variables: Map<String, Value>) -> Self {
         Self { variables, ..self }
-    }
-
-    /// The model's special tokens.
-    pub fn tokens(&self) -> &SpecialTokens {
-        &self.tokens
     }
 
     /// Renders a conversation.

@@ -2,7 +2,6 @@
 
 use crate::engine::llama::graph::{Graph, Node, Operation};
 
-#[derive(Debug)]
 pub(super) struct GraphMap<'a> {
     pub(super) nodes: &'a [Node],
     /// Consumers of each node, and as which operand they take it.

@@ -10,6 +10,7 @@ use crate::engine::llama::model::Model;
 use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _, streams};
 use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::settings::Settings;
+use crate::units::count;
 use std::path::Path;
 
 /// The tokens of whole chunks. The first token of each becomes BOS if the model wants one, as in llama-imatrix.
@@ -24,8 +25,8 @@ pub(super) fn chunk_tokens(
     let available = tokens.len() / length;
     if available == 0 {
         return Err(ImportanceError::Refused(format!(
-            "the calibration text has {} tokens for this model; with a context of {} it needs at least that many",
-            tokens.len(),
+            "the calibration text has {} for this model; with a context of {} it needs at least that many",
+            count(tokens.len(), "token"),
             plan.context
         )));
     }

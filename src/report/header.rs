@@ -19,6 +19,12 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
     [of_run].into_iter().chain(machines).map(on_one_line).collect()
 }
 
+/// A machine with its engines, in one line.
+#[must_use]
+pub fn one_line(host: &HostRecord) -> String {
+    machine(host, false).join(" · ")
+}
+
 fn machine(host: &HostRecord, is_named: bool) -> Vec<String> {
     let HostRecord { id, environment } = host;
     let mut of_machine = Vec::new();

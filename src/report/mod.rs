@@ -33,6 +33,7 @@ mod types;
 mod tests;
 
 pub use domains::Domains;
+pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
 

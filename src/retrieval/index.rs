@@ -79,7 +79,10 @@ pub struct VectorIndex {
 
 impl std::fmt::Debug for VectorIndex {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("VectorIndex").field("vectors", &self.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("VectorIndex")
+            .field("vectors", &self.positions.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,16 +128,6 @@ impl VectorIndex {
         Ok(Self { graph, positions, dimensions })
     }
 
-    /// Number of vectors.
-    pub fn len(&self) -> usize {
-        self.positions.len()
-    }
-
-    /// Whether there are no vectors.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The `count` vectors nearest to `vector`, the nearest first; fewer if there are fewer, and never
     /// more than 400.
     pub fn nearest(&self, vector: &[f32], count: usize) -> Vec<Neighbour> {
@@ -154,7 +147,7 @@ impl VectorIndex {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, subject: &Subject) -> Result<u64, IndexError> {
-        let io = |error| unusable("write", path, error);
+        let io = |error: std::io::Error| unusable("write", path, &error);
         let mut graph =
             rmp_serde::to_vec(self).map_err(|error| io(std::io::Error::other(error)))?;
         let heading = Heading {
@@ -179,7 +172,7 @@ impl VectorIndex {
         let wrong = |reason| {
             IndexError(format!("{} is no index of these vectors: {reason}", path.display()))
         };
-        let bytes = fs::read(path).map_err(|error| unusable("read", path, error))?;
+        let bytes = fs::read(path).map_err(|error| unusable("read", path, &error))?;
         let end =
             bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("no heading"))?;
         let (heading, graph) = (&bytes[..end], &bytes[end + 1..]);
@@ -196,14 +189,17 @@ impl VectorIndex {
         }
         let index: Self = rmp_serde::from_slice(graph).map_err(|_| wrong("it is damaged"))?;
         let whole = index.graph.iter().all(|(_, point)| point.0.len() == subject.dimensions);
-        if index.len() != subject.vectors || index.dimensions != subject.dimensions || !whole {
+        if index.positions.len() != subject.vectors
+            || index.dimensions != subject.dimensions
+            || !whole
+        {
             return Err(wrong("it holds other vectors than it says"));
         }
         Ok(index)
     }
 }
 
-fn unusable(action: &str, path: &Path, error: std::io::Error) -> IndexError {
+fn unusable(action: &str, path: &Path, error: &std::io::Error) -> IndexError {
     IndexError(format!("cannot {action} the vector index {}: {error}", path.display()))
 }
 
@@ -315,7 +311,7 @@ mod tests {
     #[test]
     fn an_index_of_nothing_finds_nothing() {
         let index = VectorIndex::build(4, std::iter::empty::<&[f32]>()).unwrap();
-        assert!(index.is_empty());
+        assert!(index.positions.is_empty());
         assert_eq!(index.nearest(&[1.0, 0.0, 0.0, 0.0], 3), []);
     }
 }

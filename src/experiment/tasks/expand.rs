@@ -26,7 +26,7 @@ pub(crate) fn expand(tasks: &[Located<TaskFile>], expansion: &mut Expansion<'_>)
         if expansion.problems.len() > before {
             continue;
         }
-        for plan in found {
+        for plan in found.into_iter().flatten() {
             // Figures are called by names in which '-', '.' and '_' are one.
             let same = |other: &TaskPlan| plain(&other.name) == plain(&plan.name);
             if plans.iter().any(same) {
@@ -60,15 +60,13 @@ fn required<'f, T>(
     written
 }
 
-fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<TaskPlan> {
+fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Option<Vec<TaskPlan>> {
     let problems = &mut expansion.problems;
     let name = required(task, "name", task.name.as_ref(), problems);
     let kind = required(task, "kind", task.kind.as_ref(), problems);
     let source = required(task, "dataset", task.dataset.as_ref(), problems);
     let template = required(task, "template", task.template.as_ref(), problems);
-    let (Some(name), Some(kind), Some(source), Some(_)) = (name, kind, source, template) else {
-        return Vec::new();
-    };
+    let (name, kind, source, _) = (name?, kind?, source?, template?);
     let parsed = name.value.parse::<TaskName>();
     if let Err(error) = &parsed {
         problems.push(name.problem(error));
@@ -76,13 +74,13 @@ fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<Ta
     if name.value.contains('@') {
         problems.push(name.problem("has an '@' in it, which stands before a format's name"));
     }
-    let Ok(name) = parsed else { return Vec::new() };
+    let name = parsed.ok()?;
     let use_case = kind.value;
     if use_case == UseCase::ImageText && !picture::BUILT_IN {
         // The models that it is for are left out, and that is said.
-        return Vec::new();
+        return None;
     }
-    let Some(answering) = expand_answering(task, use_case, problems) else { return Vec::new() };
+    let answering = expand_answering(task, use_case, problems)?;
     let metrics = expand_metrics(task, use_case, &answering, problems);
     let formats = task.formats.as_ref().filter(|formats| !formats.is_empty());
     let formats = formats.map_or_else(
@@ -91,19 +89,10 @@ fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<Ta
     );
     let chat_template_kwargs =
         chat_template_kwargs(task.chat_template_kwargs.as_ref(), &formats, problems);
-    let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
+    let mut maker = maker(task, &answering, problems)?;
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
-    let corpus = if finds {
-        let Some(corpus) = corpus(task, &answering, &mut maker, expansion) else {
-            return Vec::new();
-        };
-        Some(corpus)
-    } else {
-        None
-    };
-    let Some((folder, questions)) = questions(task, source, &mut maker, expansion) else {
-        return Vec::new();
-    };
+    let corpus = if finds { Some(corpus(task, &answering, &mut maker, expansion)?) } else { None };
+    let (folder, questions) = questions(task, source, &mut maker, expansion)?;
     let shows = use_case == UseCase::ImageText;
     let plan = TaskPlan {
         name,
@@ -126,7 +115,7 @@ fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<Ta
         format,
         ..plan.clone()
     };
-    formats.into_iter().map(in_format).collect()
+    Some(formats.into_iter().map(in_format).collect())
 }
 
 /// The passages of a task that finds some; `maker` learns what names them.

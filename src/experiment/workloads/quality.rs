@@ -1,7 +1,7 @@
 //! The quality workload: a text.
 
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Expansion, Origin, readable};
+use crate::experiment::expand::{Expansion, readable};
 use crate::experiment::inputs::{self, EvaluationText};
 use crate::experiment::keys::Kind::{Bytes, Flag, Number, Text, Whole};
 use crate::experiment::keys::{CHUNKS, Key, Table};
@@ -69,9 +69,9 @@ pub(super) static KEYS: Table = Table::new(
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
         Key::new("text", Text,
-            "\"standard\" (texts in 15 domains: prose, code, languages …), \"demo\" or a text file; of several, \
-             each has its divergence. \"auto\" is \"demo\" for the demo models and \"standard\" for others.",
-        ).many().default("\"auto\""),
+            "\"standard\" (texts in 15 domains: prose, code, languages …), \"demo\" or a text file; of several, each \
+             has its divergence. \"auto\" is \"demo\" for the demo models and \"standard\" for others.")
+            .many().default("\"auto\""),
         Key::new("context", Whole(8, 1_048_576),
             "tokens per chunk; the second half of each chunk is scored").default("512"),
         Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text").shown("40"),
@@ -101,8 +101,8 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
     if !*file.enabled {
         return None;
     }
-    let Expansion { origin, problems } = expansion;
-    let EvaluationText { text, domains } = evaluation(&file.text, *origin, problems);
+    let EvaluationText { text, domains } = evaluation(&file.text, expansion);
+    let problems = &mut expansion.problems;
     check_length(&text, file, problems);
     if let (Some(precision), false) = (&file.precision, *file.divergence) {
         problems.push(
@@ -124,11 +124,8 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
 }
 
 /// The text of what is named; of several, each is a domain or brings its own.
-fn evaluation(
-    sources: &Many<String>,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> EvaluationText {
+fn evaluation(sources: &Many<String>, expansion: &mut Expansion<'_>) -> EvaluationText {
+    let Expansion { origin, problems } = expansion;
     let mut all = EvaluationText::default();
     if sources.is_empty() {
         problems.push(sources.problem("names no text").help("switch it off with enabled = false"));

@@ -7,7 +7,6 @@ use crate::statistics::sample::to_f64;
 use faer::Mat;
 
 /// A weight to be rounded.
-#[derive(Debug)]
 pub(super) struct Product {
     pub(super) name: String,
     pub(super) format: GgmlType,
@@ -50,7 +49,6 @@ pub(super) fn divided_by_squares(values: &[f32], scales: &[f32]) -> Vec<f32> {
 }
 
 /// Sums over the inputs of a relation's weights.
-#[derive(Debug)]
 pub(super) struct Inputs<'a> {
     /// Of the dense weights, if there are any, then of each expert.
     moments: Vec<&'a Moment>,

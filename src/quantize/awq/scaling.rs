@@ -28,7 +28,6 @@ use rayon::ThreadPool;
 use std::collections::HashMap;
 use std::ops::Range;
 
-#[derive(Debug)]
 pub(super) struct Scaling<'a> {
     pub(super) backend: Backend,
     pub(super) request: &'a AwqRequest<'a>,
@@ -40,7 +39,6 @@ pub(super) struct Scaling<'a> {
 }
 
 /// What was found for a model.
-#[derive(Debug)]
 pub(super) struct Scaled {
     /// The changes to tensors.
     pub(super) changes: Changes,

@@ -47,7 +47,6 @@ pub(super) struct Scales {
 }
 
 /// Matrices that share a set of scales.
-#[derive(Debug)]
 pub(super) struct ScaleSearch<'a> {
     pub(super) relation: &'a Relation,
     pub(super) matrices: &'a [Matrix],

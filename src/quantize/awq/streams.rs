@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Evaluates chunks of a text on the CPU.
-#[derive(Debug)]
 pub(super) struct Evaluator<'a> {
     model: &'a Model,
     settings: Settings,

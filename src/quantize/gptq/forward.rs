@@ -7,7 +7,6 @@ use super::plan::Flow;
 use crate::engine::error::EngineError;
 use crate::engine::llama::partial::{Part, PartialContext, ProbeKind, Shown};
 
-#[derive(Debug)]
 pub(super) struct PartialForward<'m> {
     /// One per stream.
     contexts: Vec<PartialContext<'m>>,
@@ -20,7 +19,6 @@ pub(super) struct PartialForward<'m> {
 }
 
 /// What to read of a text, and which cut to keep the values of.
-#[derive(Debug)]
 pub(super) struct Probe {
     part: Part,
     /// Places in `part.shown`.
@@ -79,7 +77,6 @@ impl<'m> PartialForward<'m> {
 }
 
 /// A context with the text it evaluates.
-#[derive(Debug)]
 pub(super) struct TextStream<'s, 'm> {
     context: &'s mut PartialContext<'m>,
     text: &'m [i32],

@@ -15,7 +15,6 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 const TOKENS_IN_SINGLE: usize = 4096;
 
 /// A sum of outer products.
-#[derive(Debug)]
 struct Products {
     single: Mat<f32>,
     double: Mat<f64>,
@@ -38,7 +37,6 @@ impl Products {
 }
 
 /// Sums over the tokens seen so far.
-#[derive(Debug)]
 pub(super) struct Moments {
     pub(super) width: usize,
     parallel: Par,
@@ -166,7 +164,6 @@ impl Moments {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Hessian {
     /// Damped, row after row.
     pub(super) matrix: Vec<f32>,

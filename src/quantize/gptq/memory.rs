@@ -18,7 +18,6 @@ use crate::units::count;
 const FACTOR_BYTES: u64 = 24;
 
 /// The contexts of the streams: each stream has one of each model.
-#[derive(Debug)]
 pub(super) struct Contexts {
     streams: Streams,
     /// What llama.cpp allocates for all streams.

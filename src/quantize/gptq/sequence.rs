@@ -21,7 +21,6 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
 
-#[derive(Debug)]
 pub(super) struct Sequence<'a> {
     /// The original's file.
     pub(super) source: &'a GgufInput,

@@ -16,7 +16,6 @@ const LISTED: usize = 8;
 const VECTORS_PER_COLUMN: usize = 2;
 
 /// A weight, as far as it is stored.
-#[derive(Debug)]
 pub(super) struct Table<'a> {
     source: &'a InputTensor,
     source_bytes: &'a [u8],

@@ -38,7 +38,6 @@ pub(crate) enum TensorOrigin {
 }
 
 /// Everything that is to be written, in the order of BASE.
-#[derive(Debug)]
 pub(crate) struct ImportPlan {
     /// One per tensor.
     pub origins: Vec<(TensorPlan, TensorOrigin)>,

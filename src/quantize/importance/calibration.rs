@@ -15,6 +15,7 @@ use crate::model::progress::Progress;
 use crate::quantize::jobs::CalibrateJob;
 use crate::quantize::layer_shapes;
 use crate::quantize::streams::{Streams, chunk_length, chunk_shape, chunk_tokens, context_bytes};
+use crate::units::count;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +59,8 @@ pub fn calibrate(
     if context < SHORTEST_CONTEXT {
         let least = format!("use at least {SHORTEST_CONTEXT}");
         return refused(format!(
-            "a context of {context} tokens is too short for calibration; {least}"
+            "a context of {} is too short for calibration; {least}",
+            count(context, "token")
         ));
     }
     let tokens = chunk_tokens(&job.plan, backend, &job.model.path)?;
@@ -77,11 +79,14 @@ pub fn calibrate(
             resumed as usize..all as usize,
             |_| {
                 let context = CapturingContext::new(&model, &plan.settings, shape(context))?;
-                Ok((context, Collector::new(job.output_weight)))
+                Ok((
+                    context,
+                    Collector { sums: ChunkSums::new(), output_weight: job.output_weight },
+                ))
             },
             |(context, collector), chunk| {
                 context.evaluate(&tokens[chunk * length..][..length], collector)?;
-                Ok(collector.take())
+                Ok(std::mem::take(&mut collector.sums))
             },
             |sums| {
                 add(&mut partial.matrix, sums)?;
@@ -251,21 +256,9 @@ type ChunkSums = BTreeMap<String, Sums<f64>>;
 const AFTER_LAYERS: &str = "result_norm";
 
 /// Sums the squares of the inputs of weights.
-#[derive(Debug)]
 struct Collector {
     sums: ChunkSums,
     output_weight: bool,
-}
-
-impl Collector {
-    fn new(output_weight: bool) -> Self {
-        Self { sums: ChunkSums::new(), output_weight }
-    }
-
-    /// The sums since the last call.
-    fn take(&mut self) -> ChunkSums {
-        std::mem::take(&mut self.sums)
-    }
 }
 
 impl Sink for Collector {

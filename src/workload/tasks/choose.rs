@@ -25,7 +25,6 @@ const GROUP_SEQUENCES: usize = 192;
 const OUTPUT_BYTES: usize = 64 << 20;
 
 /// Scores alternatives.
-#[derive(Debug)]
 pub(super) struct Chooser {
     /// The alternatives of each question.
     questions: Vec<Vec<EncodedAlternative>>,

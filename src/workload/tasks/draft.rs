@@ -16,7 +16,6 @@ pub(super) struct Limits {
 }
 
 /// An answer that is being written.
-#[derive(Debug)]
 pub(super) struct Draft {
     sequence: i32,
     /// Where the token that comes next is to stand.

@@ -17,7 +17,6 @@ const GROUP_QUESTIONS: [usize; 2] = [16, 64];
 const GROUP_TOKENS: [usize; 2] = [2048, 4096];
 
 /// Writes answers.
-#[derive(Debug)]
 pub(super) struct Writer {
     requests: Vec<Vec<i32>>,
     /// Tokens that every request begins with.

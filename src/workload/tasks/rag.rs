@@ -78,7 +78,7 @@ pub(super) fn run(
     Ok(answered)
 }
 
-fn unfilled(fault: Fault) -> TaskError {
+fn unfilled(fault: &Fault) -> TaskError {
     TaskError::OwnTemplate(format!("the template of the request cannot be filled in: {fault}"))
 }
 
@@ -97,7 +97,9 @@ impl<'a> Reader<'a> {
         limits: &'a Limits,
     ) -> Result<Self, TaskError> {
         let sandbox = Sandbox::task();
-        sandbox.add(TEMPLATE, corpus.template.as_deref().unwrap_or_default()).map_err(unfilled)?;
+        sandbox
+            .add(TEMPLATE, corpus.template.as_deref().unwrap_or_default())
+            .map_err(|fault| unfilled(&fault))?;
         let tokens = model.context_length();
         let batch = settings.batch.min(tokens);
         let shape =
@@ -116,7 +118,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Vec<i32>>, TaskError> {
         let mut fields = sought.fields.clone();
         fields.insert("passages".to_owned(), Value::Array(chunks));
-        let text = self.sandbox.render_one(TEMPLATE, fields).map_err(unfilled)?;
+        let text = self.sandbox.render_one(TEMPLATE, fields).map_err(|fault| unfilled(&fault))?;
         let model = self.batched.model;
         let tokens = model.tokenize_prompt(&prompt(request.prompter, question, &text)?)?;
         let fits = tokens.len() + self.limits.max_tokens <= model.context_length() as usize;

@@ -34,7 +34,6 @@ pub struct CorpusFiles {
 }
 
 /// Finds passages.
-#[derive(Debug)]
 pub(super) struct Retriever<'model> {
     model: &'model dyn Model,
     embedder: Embedder<'model>,

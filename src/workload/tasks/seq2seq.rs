@@ -64,7 +64,6 @@ fn sequence(nth: usize) -> i32 {
 }
 
 /// Writes what follows sources.
-#[derive(Debug)]
 pub(super) struct SourceWriter {
     sources: Vec<Vec<i32>>,
     limits: Limits,
@@ -114,7 +113,6 @@ impl SourceWriter {
 }
 
 /// One question: its sources, each once, and what may follow them.
-#[derive(Debug)]
 struct Choice {
     /// A source, and the alternatives that follow it.
     sources: Vec<(Vec<i32>, Vec<usize>)>,
@@ -144,7 +142,6 @@ impl Choice {
 }
 
 /// Finds how probable what may follow a source is.
-#[derive(Debug)]
 pub(super) struct SourceChooser {
     choices: Vec<Choice>,
     start_token: i32,

@@ -1,0 +1,32 @@
+//! `quantbench` alone: what this machine is, and what to type next.
+
+use super::{output, version};
+use crate::error::{Error, Outcome};
+use crate::hardware::probe::Machine;
+use crate::host::environment::environment;
+use crate::report::machine;
+use crate::results::record::{HostId, HostRecord};
+
+/// Prints what can be done next.
+///
+/// # Errors
+/// Standard output does not take it.
+pub(super) fn run() -> Result<Outcome, Error> {
+    let environment = environment(&Machine::probe(), &version::build());
+    let host = HostRecord { id: HostId::default(), environment };
+    let text = format!(
+        "{}
+
+quantbench run                         measure twelve variants of the built-in model, in a minute
+quantbench MODEL                       measure a model: a GGUF, a folder of them, or owner/name[:Q4_K_M]
+quantbench search WORDS                find a model's GGUFs on the Hugging Face hub
+quantbench files owner/name            what a repository holds, and what of it fits this machine
+quantbench quantize MODEL --to Q4_K_M  make a variant
+quantbench list                        past runs; 'quantbench show last' shows one
+quantbench --help                      all commands
+",
+        machine(&host)
+    );
+    output::print(text.as_bytes())?;
+    Ok(Outcome::Done)
+}
