@@ -212,6 +212,7 @@ fn evaluate(
     let model = Model::load(backend, path, &settings, LoadExtent::Everything)?;
     let request = quality::QualityRequest {
         text,
+        domains: &[],
         context: CONTEXT,
         chunks: None,
         reference,

@@ -83,7 +83,7 @@ pub enum Error {
     #[error("cannot {action}")]
     System {
         /// What was tried: a verb.
-        action: &'static str,
+        action: String,
         /// What the system said.
         source: io::Error,
     },

@@ -187,6 +187,15 @@ fn open_stream_within(path: &Path, limit: Duration) -> io::Result<File> {
     }
 }
 
+/// A file by an absolute path without `..`, whether it is there yet or not.
+///
+/// # Errors
+/// There is no such folder.
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let folder = fs::canonicalize(folder_of(path))?;
+    Ok(path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name)))
+}
+
 /// The folder of a file.
 #[must_use]
 pub fn folder_of(path: &Path) -> &Path {
@@ -265,15 +274,20 @@ impl io::Write for Unfinished {
 pub fn named(folder: &Path) -> io::Result<NamedTempFile> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
+    let not_found = |words: &'static str| {
+        move |error: io::Error| match error.kind() {
+            kind @ io::ErrorKind::NotFound => {
+                io::Error::new(kind, format!("{words} {}", folder.display()))
+            }
+            _ => error,
+        }
+    };
+    // What messages say of it has no `..` in it.
+    let real = fs::canonicalize(folder).map_err(not_found("there is no folder"))?;
     // tempfile's own errors name the temporary file, which nobody asked for.
     let builder = &mut tempfile::Builder::new();
     let made = builder.prefix(UNFINISHED).suffix(UNFINISHED_END);
-    made.make_in(folder, |path| options.open(path)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            io::Error::new(error.kind(), format!("there is no folder {}", folder.display()))
-        }
-        _ => error,
-    })
+    made.make_in(real, |path| options.open(path)).map_err(not_found("no file can be made in"))
 }
 
 /// Whether a file of this name is one that quantbench had not finished.

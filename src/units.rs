@@ -5,6 +5,8 @@
 
 use bytesize::ByteSize;
 use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
+use std::str::FromStr;
 
 /// Formats bytes with a binary prefix and three significant digits: `12.4 MiB`.
 #[must_use]
@@ -84,6 +86,26 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("'{text}' is not a size; write it like 3.5GiB, 512MiB or 4GB"))
 }
 
+/// A reader of whole numbers within limits, for flags: what clap says of its own ranges is no sentence. Its error says
+/// the limits.
+pub fn parse_within<T>(
+    limits: impl RangeBounds<T> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| limits.contains(number));
+        number.ok_or_else(|| match (limits.start_bound(), limits.end_bound()) {
+            (Bound::Included(least), Bound::Included(most)) => {
+                format!("it must be a whole number from {least} to {most}")
+            }
+            (Bound::Included(least), _) => format!("it must be a whole number, {least} or more"),
+            _ => "it must be a whole number".to_owned(),
+        })
+    }
+}
+
 /// `6.36 M`, `7.62 G`: as people say it.
 #[must_use]
 pub fn format_count(count: u64) -> String {
@@ -142,5 +164,16 @@ mod tests {
         assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
         assert_eq!(parse_bytes("1 GB"), Ok(1_000_000_000));
         assert!(parse_bytes("four").unwrap_err().contains("3.5GiB"));
+    }
+
+    #[test]
+    fn a_number_outside_its_limits_is_refused_with_them() {
+        assert_eq!(parse_within(2_u32..)("2"), Ok(2));
+        let refused = |text| parse_within(2_u32..)(text).unwrap_err();
+        for text in ["1", "-1", "x", ""] {
+            assert_eq!(refused(text), "it must be a whole number, 2 or more");
+        }
+        let refused = parse_within(1_u32..=4096)("5000").unwrap_err();
+        assert_eq!(refused, "it must be a whole number from 1 to 4096");
     }
 }

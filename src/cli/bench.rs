@@ -6,6 +6,7 @@ mod lists;
 use self::flags::{numbers, values};
 use self::lists::Numbers;
 use super::output::{self, Destination};
+use super::run::lock::RunLock;
 use super::session::{RunContext, Session, resolve_options};
 use crate::causes;
 use crate::error::{Error, Outcome};
@@ -15,15 +16,14 @@ use crate::experiment::workloads::{SpeedTest, Workloads};
 use crate::model::source::{Source, SourceError};
 use crate::orchestrator::display::Verbosity;
 use crate::report::{self, BenchFormat, RenderOptions};
+use crate::results::record::BENCH;
 use crate::results::store::Store;
+use crate::units::parse_within;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
 use time::OffsetDateTime;
-
-/// Name of every run of `bench` in the store.
-const RUN_NAME: &str = "bench";
 
 /// More trials than this are no plan of measurements but a slip of the hand.
 const MOST_TRIALS: usize = 10_000;
@@ -91,13 +91,13 @@ pub struct Arguments {
     no_kv_offload: Vec<bool>,
     /// Timed repetitions of each test
     #[arg(short, long, value_name = "N", default_value_t = 5,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = parse_within(1_u32..=1000))]
     repetitions: u32,
     /// How to show the result
     #[arg(short, long, value_enum, default_value_t)]
     output: BenchFormat,
-    /// Width of the table
-    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    /// Width of the table, 40 or more
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns, value_parser = parse_within(40_usize..))]
     columns: usize,
     /// Show no progress
     #[arg(short, long)]
@@ -153,17 +153,19 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Ok((id, store)) => (id, Some(store)),
         Err(error) => {
             output::tell(&format!("not kept: {}", causes::in_words(&error)));
-            (RUN_NAME.to_owned(), None)
+            (BENCH.to_owned(), None)
         }
     };
     let is_kept = store.is_some();
+    // Only for `list`, which tells by it whether the run goes on.
+    let _lock = RunLock::take(session.cache.root(), &id).ok();
     let run = Session::new_run(&experiment, &plan, id, started);
     let context = RunContext { experiment: &experiment, plan: &plan, run, resumed: false, store };
     let run = session.measure(context)?;
     if run.finished.is_none() {
         if is_kept {
             let id = &run.id;
-            output::tell(&format!("to see what was measured: quantbench show {id}"));
+            output::tell(&format!("interrupted; to see what was measured: quantbench show {id}"));
         }
         return Ok(Outcome::Interrupted);
     }
@@ -198,7 +200,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment, BenchError> {
     }
     let settings = settings(arguments)?;
     Ok(Experiment {
-        name: RUN_NAME.to_owned(),
+        name: BENCH.to_owned(),
         models,
         settings,
         workloads: Workloads { speed, ..Workloads::default() },

@@ -10,14 +10,10 @@ use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
 use crate::units::{count, format_bytes, format_seconds};
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-/// Version of the JSON form; rises when a field changes its meaning or goes away.
-const JSON_VERSION: u32 = 1;
 
 /// Flags of `quantbench cache`.
 #[derive(Debug, Clone, Args)]
@@ -148,7 +144,7 @@ fn rows(entries: &[CachedVariant]) -> String {
             entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ]
     });
-    terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ")
+    terminal::text(&Table::of_words(titles, rows), &Look::default())
 }
 
 /// How long ago, in words, to the hour at most.
@@ -158,28 +154,6 @@ fn age(time: SystemTime) -> String {
         0..3600 => "this hour".to_owned(),
         3600..86_400 => format!("{} h ago", seconds / 3600),
         _ => format!("{} d ago", seconds / 86_400),
-    }
-}
-
-#[derive(Serialize)]
-struct Document {
-    version: u32,
-    root: String,
-    variants: Vec<Value>,
-    importance_matrices: Sum,
-    /// What runs of another machine left here.
-    artifacts: Sum,
-}
-
-#[derive(Serialize)]
-struct Sum {
-    count: usize,
-    bytes: u64,
-}
-
-impl From<(usize, u64)> for Sum {
-    fn from((count, bytes): (usize, u64)) -> Self {
-        Self { count, bytes }
     }
 }
 
@@ -197,15 +171,15 @@ fn json_form(cache: &Cache, entries: &[CachedVariant]) -> Result<String, Error> 
             "path": entry.path.display().to_string(),
         })
     };
-    let root = cache.root().display().to_string();
-    let variants = entries.iter().map(row).collect();
-    output::json(&Document {
-        version: JSON_VERSION,
-        root,
-        variants,
-        importance_matrices: cache.importance_size().into(),
-        artifacts: cache.artifact_size().into(),
-    })
+    let sum = |(count, bytes): (usize, u64)| json!({ "count": count, "bytes": bytes });
+    let document = json!({
+        "root": cache.root().display().to_string(),
+        "variants": entries.iter().map(row).collect::<Vec<_>>(),
+        "importance_matrices": sum(cache.importance_size()),
+        // What runs of another machine left here.
+        "artifacts": sum(cache.artifact_size()),
+    });
+    output::json("quantbench.cache", document)
 }
 
 #[cfg(test)]
@@ -261,7 +235,10 @@ mod tests {
         assert!(last.starts_with("2 variants of 3.12 KiB in "), "{last}");
         let parsed: serde_json::Value =
             serde_json::from_str(&json_form(&cache, &cache.list().unwrap()).unwrap()).unwrap();
-        assert_eq!(parsed["version"], 1);
+        assert_eq!(
+            (&parsed["format"], &parsed["version"]),
+            (&"quantbench.cache".into(), &1.into())
+        );
         assert_eq!(parsed["variants"][1]["source_sha256"], "0123456789abcdef");
     }
 

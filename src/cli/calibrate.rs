@@ -10,6 +10,7 @@ use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
 use crate::quantize::importance;
 use crate::quantize::jobs::CalibrateJob;
+use crate::units::{count, parse_within};
 use crate::worker::protocol::{Job, Made};
 use clap::Args;
 use std::path::PathBuf;
@@ -20,22 +21,22 @@ pub struct Arguments {
     /// The model: a GGUF file, hf:// address or 'demo'
     model: String,
     /// The text that runs through the model, or 'demo' [demo, for the model 'demo']
-    #[arg(long, alias = "text", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     calibration: Option<String>,
     /// The file to write; an interrupted calibration goes on from what lies beside it
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Tokens of a chunk
-    #[arg(short, long, value_name = "N", default_value_t = CONTEXT, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    #[arg(short, long, value_name = "N", default_value_t = CONTEXT, value_parser = parse_within(16_u32..=1_048_576))]
     context: u32,
     /// At most this many chunks [all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_within(1_u32..))]
     chunks: Option<u32>,
     /// Also for output.weight
     #[arg(long)]
     process_output: bool,
     /// Threads [physical cores]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short, long, value_name = "N", value_parser = parse_within(1_u32..=4096))]
     threads: Option<u32>,
     /// Replace a file that is there
     #[arg(long)]
@@ -77,7 +78,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
                 resumed => format!(", {resumed} of them from before"),
             };
             let (weights, chunks) = (made.weights, made.chunks);
-            format!("{weights} weights from {chunks} chunks of {context} tokens{before}")
+            let (weights, chunks) = (count(weights, "weight"), count(chunks, "chunk"));
+            format!("{weights} from {chunks} of {context} tokens{before}")
         }
         _ => String::new(),
     };

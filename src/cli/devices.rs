@@ -14,13 +14,10 @@ use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
 use crate::units::{format_bytes, significant};
 use clap::Args;
-use serde::Serialize;
+use serde_json::json;
 
 /// Widest line of the table.
 const WIDTH: usize = 100;
-
-/// Version of the JSON form; rises when a field changes its meaning or goes away.
-const JSON_VERSION: u32 = 1;
 
 /// Flags of `quantbench devices`.
 #[derive(Debug, Clone, Args)]
@@ -47,14 +44,7 @@ pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error>
 }
 
 fn json(machine: &Machine, backends: &[Device]) -> Result<String, Error> {
-    output::json(&Document { version: JSON_VERSION, machine, backends })
-}
-
-#[derive(Serialize)]
-struct Document<'all> {
-    version: u32,
-    machine: &'all Machine,
-    backends: &'all [Device],
+    output::json("quantbench.devices", json!({ "machine": machine, "backends": backends }))
 }
 
 /// Rows of the table, and what goes below it as missing.
@@ -108,9 +98,8 @@ impl Sheet {
 }
 
 fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
-    // A column of room on either side.
-    let look = Look { columns: Some(width.saturating_sub(2)), ..Look::plain() };
-    terminal::text(&Table::of_words([("", Left); N], rows), &look, " ")
+    let look = Look { columns: Some(width), ..Look::default() };
+    terminal::text(&Table::of_words([("", Left); N], rows), &look)
 }
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what

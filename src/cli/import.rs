@@ -71,7 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         output: ArtifactRef::output(product.path()),
     });
     let mut workshop = Workshop::open(Verbosity::of(arguments.quiet))?;
-    let made = workshop.make("import", &action, Task::Job(&job), product)?;
+    let made =
+        workshop.make(&checkpoint.display().to_string(), &action, Task::Job(&job), product)?;
     let Some(done) = made else { return Ok(Outcome::Interrupted) };
     done.print(output, "", "", "")?;
     Ok(Outcome::Done)

@@ -15,6 +15,7 @@ use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::{IMPOSSIBLE, kv_bytes};
 use crate::model::resolve::{ResolveOptions, checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
+use crate::units::parse_within;
 use crate::workload::jobs::PredictJob;
 use crate::workload::measured::PredictedMemory;
 use clap::Args;
@@ -34,7 +35,7 @@ pub struct Arguments {
     pub format: Format,
     /// Contexts to show memory at, tokens; by default several up to the model's own
     #[arg(long = "context", value_name = "TOKENS", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+          value_parser = parse_within(1_u32..=16_777_216))]
     pub contexts: Vec<u32>,
     /// Format of the K cache
     #[arg(long, value_name = "TYPE", ignore_case = true, default_value = "f16")]

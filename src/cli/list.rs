@@ -1,7 +1,9 @@
 //! `quantbench list`: the runs that are stored.
 
 use super::output::{self, Format};
+use super::run::lock::is_under_way;
 use crate::error::{Error, Outcome};
+use crate::model::cache::Cache;
 use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
@@ -10,11 +12,9 @@ use crate::results::store::{NO_RUN, RunHeader, Store};
 use crate::units::format_seconds;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::format_description;
-
-/// Version of the JSON form; rises when a field changes its meaning or goes away.
-const JSON_VERSION: u32 = 1;
 
 /// Flags of `quantbench list`.
 #[derive(Debug, Clone, Args)]
@@ -39,18 +39,24 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             output::tell(NO_RUN);
             return Ok(Outcome::Done);
         }
-        Format::Table => table(&runs),
+        Format::Table => {
+            let is_any_open = runs.iter().any(|run| run.finished.is_none());
+            let cache = is_any_open.then(Cache::open).and_then(Result::ok);
+            table(&runs, |run| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run)))
+        }
         Format::Json => json(&runs)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
 }
 
-fn table(runs: &[RunHeader]) -> String {
+/// `is_under_way` is asked of runs that have not finished, by their names.
+fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> String {
     let titles = [
         ("run", Left),
         ("experiment", Left),
         ("begun (UTC)", Left),
+        ("host", Left),
         ("took", Right),
         ("trials", Right),
         ("state", Left),
@@ -60,23 +66,28 @@ fn table(runs: &[RunHeader]) -> String {
             sanitize(&run.id),
             sanitize(&run.name),
             moment(run.started),
+            sanitize(&run.hosts.join(", ")),
             took(run).map_or_else(|| "-".to_owned(), format_seconds),
             run.trials.to_string(),
-            state(run),
+            state(run, &is_under_way),
         ]
     });
     format!(
-        "{}\n'quantbench show RUN' shows one; the beginning of its name or 'last' will do.\n",
-        terminal::text(&Table::of_words(titles, rows), &Look::default(), "")
+        "{}\n'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.\n",
+        terminal::text(&Table::of_words(titles, rows), &Look::default())
     )
 }
 
-fn state(run: &RunHeader) -> String {
+fn state(run: &RunHeader, is_under_way: impl Fn(&str) -> bool) -> String {
     let failed = match run.failed {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    let state = if run.finished.is_some() { "done" } else { "not finished" };
+    let state = match run.finished {
+        Some(_) => "done",
+        None if is_under_way(&run.id) => "under way",
+        None => "interrupted",
+    };
     format!("{state}{failed}")
 }
 
@@ -92,13 +103,6 @@ fn moment(at: OffsetDateTime) -> String {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
-    format: &'static str,
-    version: u32,
-    runs: Vec<Listed<'a>>,
-}
-
-#[derive(Serialize)]
 struct Listed<'a> {
     id: &'a str,
     name: &'a str,
@@ -107,6 +111,7 @@ struct Listed<'a> {
     #[serde(with = "time::serde::rfc3339::option")]
     finished: Option<OffsetDateTime>,
     active_seconds: Option<f64>,
+    hosts: &'a [String],
     trials: usize,
     failed: usize,
     visits: usize,
@@ -119,12 +124,12 @@ fn json(runs: &[RunHeader]) -> Result<String, Error> {
         started: run.started,
         finished: run.finished,
         active_seconds: run.active_seconds,
+        hosts: &run.hosts,
         trials: run.trials,
         failed: run.failed,
         visits: run.visits,
     });
-    let (format, version, runs) = ("quantbench.list", JSON_VERSION, runs.collect());
-    output::json(&Document { format, version, runs })
+    output::json("quantbench.list", json!({ "runs": runs.collect::<Vec<_>>() }))
 }
 
 #[cfg(test)]
@@ -140,6 +145,7 @@ mod tests {
             // Of a day, of which it was under way for 21 minutes.
             finished: Some(started + time::Duration::days(1)),
             active_seconds: Some(1260.0),
+            hosts: vec!["local".to_owned()],
             trials: 12,
             failed: 1,
             visits: 60,
@@ -151,18 +157,24 @@ mod tests {
             failed: 0,
             ..done.clone()
         };
-        vec![done, interrupted]
+        let going_on = RunHeader {
+            hosts: vec!["agent".to_owned()],
+            id: "going-on".to_owned(),
+            ..interrupted.clone()
+        };
+        vec![done, interrupted, going_on]
     }
 
     #[test]
     fn a_list_says_what_became_of_each_run() {
-        insta::assert_snapshot!(table(&runs()), @r"
-    run              experiment  begun (UTC)              took  trials  state
-    ───────────────────────────────────────────────────────────────────────────────────
-    2026-11-23-k3f9  laptop�[2J  2026-11-23 10:43  21 min 00 s      12  done, 1 failed
-    2026-11-22-bcdf  千问        2026-11-23 10:43            -      12  not finished
+        insta::assert_snapshot!(table(&runs(), |run| run == "going-on"), @r"
+    run              experiment  begun (UTC)       host          took  trials  state
+    ──────────────────────────────────────────────────────────────────────────────────────────
+    2026-11-23-k3f9  laptop�[2J  2026-11-23 10:43  local  21 min 00 s      12  done, 1 failed
+    2026-11-22-bcdf  千问        2026-11-23 10:43  local            -      12  interrupted
+    going-on         千问        2026-11-23 10:43  agent            -      12  under way
 
-    'quantbench show RUN' shows one; the beginning of its name or 'last' will do.
+    'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.
     ");
     }
 

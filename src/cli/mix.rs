@@ -15,7 +15,7 @@ use crate::model::gguf::GgmlType;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
-use crate::units::{parse_bytes, significant};
+use crate::units::{count, parse_bytes, parse_within, significant};
 use crate::worker::protocol::{Job, Made};
 use clap::{ArgGroup, Args};
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub struct Arguments {
     recipe: Option<PathBuf>,
     /// The text that divergence is measured on, or 'demo': best of the kind that the model will be used for;
     /// keep another one to judge the result by [demo, for the model 'demo']
-    #[arg(long, alias = "text", value_name = "FILE", conflicts_with = "recipe")]
+    #[arg(long, value_name = "FILE", conflicts_with = "recipe")]
     calibration: Option<String>,
     /// The types to choose from, by ggml's names
     #[arg(
@@ -65,30 +65,30 @@ pub struct Arguments {
     measure: Vec<GgmlType>,
     /// Neighbouring layers whose tensors of one kind get one type: fewer evaluations
     #[arg(
-        long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024)
+        long, value_name = "N", default_value_t = 1, value_parser = parse_within(1_u32..=1024)
     )]
     layers_per_group: u32,
     /// Chunks of the text that each evaluation uses
     #[arg(
-        long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..)
+        long, value_name = "N", default_value_t = 16, value_parser = parse_within(2_u32..)
     )]
     chunks: u32,
     /// Tokens per chunk
     #[arg(
-        long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1_048_576)
+        long, value_name = "N", default_value_t = 512, value_parser = parse_within(8_u32..=1_048_576)
     )]
     context: u32,
     /// Measure again around the mix, one step up and down for every group, and choose anew, at most so often
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_within(0_u32..=20))]
     revisions: u32,
     /// An importance matrix of the model, as `quantbench calibrate` or llama-imatrix writes it
-    #[arg(long, alias = "importance", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
     /// The GGUF to write; its recipe is written beside it, as OUT.toml
     #[arg(short, long, value_name = "OUT.gguf")]
     output: PathBuf,
     /// Threads [all]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short, long, value_name = "N", value_parser = parse_within(1_u32..=4096))]
     threads: Option<u32>,
     /// Replace files that are there
     #[arg(long)]
@@ -216,7 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Job::Mix(Box::new(mix_job(arguments, files, text, checksums)))
     };
     let mut workshop = Workshop::open(verbosity)?;
-    let made = workshop.make("mix", "make the mix", Task::Job(&job), product)?;
+    let made = workshop.make(&arguments.model, "make the mix", Task::Job(&job), product)?;
     let Some(done) = made else { return Ok(Outcome::Interrupted) };
     let below = match &done.made {
         Some(Made::Mix(report)) => {
@@ -304,11 +304,11 @@ fn summary(recipe: Option<&Path>, report: &MixReport) -> String {
     if let Some(measured) = &report.recipe.measured {
         let _ = writeln!(
             text,
-            "{:.3} bits per weight; mean KLD {} ± {} nats on the text it was chosen by ({} chunks), predicted {}",
+            "{:.3} bits per weight; mean KLD {} ± {} nats on the text it was chosen by ({}), predicted {}",
             measured.bits_per_weight,
             significant(measured.kld, 3),
             significant(1.96 * measured.kld_standard_error, 2),
-            measured.chunks,
+            count(measured.chunks, "chunk"),
             significant(measured.kld_predicted, 3),
         );
     }

@@ -180,4 +180,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
     }
+
+    #[test]
+    fn no_flag_has_a_second_name_that_help_does_not_show() {
+        fn check(command: &clap::Command) {
+            for flag in command.get_arguments() {
+                let (all, shown) = (flag.get_all_aliases(), flag.get_visible_aliases());
+                assert_eq!(all, shown, "{} --{}", command.get_name(), flag.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&CommandLine::command());
+    }
 }

@@ -32,9 +32,20 @@ pub enum Format {
     Json,
 }
 
-/// A document as JSON, with a line break at the end.
-pub(super) fn json(document: &impl Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string_pretty(document);
+/// Version of the JSON forms of all commands but `run` and `show`; rises when a field changes its meaning or goes away.
+const JSON_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<T> {
+    format: &'static str,
+    version: u32,
+    #[serde(flatten)]
+    content: T,
+}
+
+/// A document with fields as JSON, its format's name before them and a line break at the end.
+pub(super) fn json(format: &'static str, content: impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(&Document { format, version: JSON_VERSION, content });
     let text = text.map_err(|error| Error::Output { path: None, source: error.into() })?;
     Ok(text + "\n")
 }
@@ -162,7 +173,7 @@ impl Product {
         match Self::open(path, || Ok(cache.clone()))? {
             Self::File { path, .. } => {
                 written(&path).iter().try_for_each(|written| spare_inputs(written))?;
-                Ok(Self::Resumable(std::path::absolute(&path).unwrap_or(path)))
+                Ok(Self::Resumable(files::absolute(&path).unwrap_or(path)))
             }
             other => Ok(other),
         }

@@ -2,6 +2,7 @@
 
 use super::output;
 use crate::error::{Error, Outcome};
+use crate::experiment::reader::nearest;
 use crate::model::gguf::{GgufError, Header, SpecialTokens};
 use crate::prompt::catalog;
 use crate::prompt::detect::detect;
@@ -11,7 +12,7 @@ use crate::prompt::piece::{Piece, Prompt};
 use crate::prompt::template::{self, ChatTemplate, TemplateError};
 use crate::report::sanitize;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -26,7 +27,11 @@ pub struct Arguments {
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// List the prompt formats that have a name
-    List,
+    List {
+        /// How to show them
+        #[arg(long, value_enum, default_value_t = output::Format::Table)]
+        format: output::Format,
+    },
     /// Show a conversation as a model sees it
     Render(Render),
     /// Say which format a model's own chat template is, and where the two differ
@@ -76,7 +81,7 @@ enum Show {
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
     /// The name is neither a format nor a file.
-    #[error("'{name}' is neither a prompt format nor a file; formats are {}", catalog::names().collect::<Vec<_>>().join(", "))]
+    #[error("'{name}' is neither a prompt format nor a file; {}", format_instead(.name))]
     Unknown {
         /// What was written.
         name: String,
@@ -101,13 +106,28 @@ pub enum PromptError {
     Template(#[from] TemplateError),
 }
 
+/// The format that was probably meant, or all of them.
+fn format_instead(name: &str) -> String {
+    match nearest(name, catalog::names()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("formats are {}", catalog::names().collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// Lists, renders or detects.
 ///
 /// # Errors
 /// [`PromptError`], or that standard output does not take the result.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let text = match &arguments.command {
-        Command::List => list(),
+        Command::List { format: output::Format::Table } => list(),
+        Command::List { format: output::Format::Json } => {
+            let formats = catalog::all().iter().map(|Format { name, models, source, .. }| {
+                json!({ "name": name, "models": models, "source": source })
+            });
+            let formats: Vec<Value> = formats.collect();
+            output::json("quantbench.prompts", json!({ "formats": formats }))?
+        }
         Command::Render(render) => show(&rendered(render).map_err(Error::command)?, render.show)?,
         Command::Detect { model } => detected(model).map_err(Error::command)?,
     };
@@ -180,7 +200,7 @@ fn show(prompt: &Prompt, how: Show) -> Result<String, Error> {
     Ok(match how {
         // Nothing but the prompt: a further line end would count as part of it.
         Show::Text => prompt.text(),
-        Show::Json => output::json(prompt)?,
+        Show::Json => output::json("quantbench.prompt", json!({ "pieces": prompt }))?,
         Show::Pieces => prompt.pieces().iter().fold(String::new(), |mut lines, piece| {
             let _ = match piece {
                 Piece::Special(text) => writeln!(lines, "token  {}", sanitize(text)),

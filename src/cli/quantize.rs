@@ -20,6 +20,7 @@ use crate::model::split;
 use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::{Order, Task};
 use crate::quantize::jobs::QuantizeJob;
+use crate::units::parse_within;
 use clap::Args;
 use method::Calibration;
 use std::io;
@@ -54,15 +55,15 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
     /// Tokens of a chunk of the calibration text [512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    #[arg(long, value_name = "N", value_parser = parse_within(16_u32..=1_048_576))]
     context: Option<u32>,
     /// At most this many chunks of the calibration text [all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_within(1_u32..))]
     chunks: Option<u32>,
     #[command(flatten)]
     parameters: ParameterFlags,
     /// Threads [all]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short, long, value_name = "N", value_parser = parse_within(1_u32..=4096))]
     threads: Option<u32>,
     /// Make it even though the input is already quantized
     #[arg(long)]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Flags of `quantbench report`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// The run's name or its beginning; 'last' is the one begun last
+    /// The run's name, its beginning, or the letters behind its date; 'last' is the one begun last
     #[arg(default_value = "last")]
     pub run: String,
     /// Compare classes of architecture: what was measured of each in each use case

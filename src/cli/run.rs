@@ -1,7 +1,7 @@
 //! `quantbench run`: measure an experiment and print what it says.
 
 mod dry_run;
-mod lock;
+pub(super) mod lock;
 mod resume;
 
 pub use resume::RunError;
@@ -17,6 +17,7 @@ use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use crate::results::summary::Summary;
+use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
 use time::OffsetDateTime;
@@ -64,8 +65,8 @@ pub struct Arguments {
     /// Write the result to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Width of the table
-    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    /// Width of the table, 40 or more
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns, value_parser = parse_within(40_usize..))]
     columns: usize,
     /// Show no progress
     #[arg(short, long)]

@@ -28,8 +28,8 @@ pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
     ResolveOptions { progress: display::of_files(verbosity), ..ResolveOptions::from_environment() }
 }
 
-fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::System { action, source }
+fn system(action: &str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::System { action: action.to_owned(), source }
 }
 
 /// This machine as a host, and the runtime in which its workers are listened to.
@@ -167,7 +167,8 @@ impl Session {
 /// Starts the command of an agent and greets it. The agent ends when what is returned is dropped.
 async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Child), Error> {
     let mut words = command.split_whitespace();
-    let mut agent = Command::new(words.next().unwrap_or_default());
+    let program = words.next().unwrap_or_default();
+    let mut agent = Command::new(program);
     agent.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     for name in SECRET_VARIABLES {
         agent.env_remove(name);
@@ -179,7 +180,8 @@ async fn connect(command: &str, interrupt: Interrupt) -> Result<(AgentHost, Chil
         let pipes = agent.stdin.take().zip(agent.stdout.take());
         pipes.map(|pipes| (agent, pipes)).ok_or_else(|| std::io::Error::other("it has no pipes"))
     });
-    let (agent, (input, output)) = started.map_err(system("start the agent"))?;
+    let (agent, (input, output)) =
+        started.map_err(system(&format!("start '{program}', which {AGENT_VARIABLE} names")))?;
     let host = AgentHost::connect("agent", output, input, interrupt).await;
     Ok((host.map_err(Error::command)?, agent))
 }

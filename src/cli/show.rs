@@ -3,22 +3,26 @@
 use super::output::{Destination, may_color};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
-use crate::report::{self, Format, RenderOptions};
+use crate::report::{self, Domains, Format, RenderOptions};
 use crate::results::store::{NO_RUN, Store};
+use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
 
 /// Flags of `quantbench show`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// The run's name or its beginning; 'last' is the one begun last
+    /// The run's name, its beginning, or the letters behind its date; 'last' is the one begun last
     #[arg(default_value = "last")]
     pub run: String,
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Width of the table
-    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns)]
+    /// Show the divergence on each domain of the text instead
+    #[arg(long, conflicts_with = "format")]
+    pub domains: bool,
+    /// Width of the table, 40 or more
+    #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns, value_parser = parse_within(40_usize..))]
     pub columns: usize,
     /// Write it to a file
     #[arg(short, long, value_name = "FILE")]
@@ -35,6 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let destination = Destination::open(arguments.output.as_deref())?;
     let color = may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
-    destination.write(&report::render(arguments.format, &run, &options)?)?;
+    let bytes = match arguments.domains {
+        true => report::render(Domains, &run, &options)?,
+        false => report::render(arguments.format, &run, &options)?,
+    };
+    destination.write(&bytes)?;
     Ok(Outcome::Done)
 }

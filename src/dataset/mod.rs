@@ -2,13 +2,14 @@
 //!
 //! `read` takes JSON Lines, JSON, CSV and TSV as others publish them; `example` looks up what a field
 //! holds, `picture` decodes what examples refer to. A data set is hostile input: whatever is wrong is
-//! told with file and line. Uses `units` only; used by `experiment`, which turns examples into
+//! told with file and line. `standard` are the texts that the program brings. Uses `units` only; used by `experiment`, which turns examples into
 //! questions, and by those who show pictures (`workload`, `engine`).
 
 mod error;
 mod example;
 pub mod picture;
 mod read;
+pub mod standard;
 #[cfg(test)]
 mod tests;
 

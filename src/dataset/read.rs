@@ -2,7 +2,7 @@
 
 use super::error::{DatasetError, Fault};
 use super::example::Example;
-use crate::units::format_bytes;
+use crate::units::{count, format_bytes};
 use serde_json::{Deserializer, Map, Value};
 use std::path::Path;
 
@@ -195,7 +195,7 @@ fn table(text: &str, delimiter: u8, columns: Columns<'_>) -> Result<Vec<Example>
         let line = usize::try_from(position).unwrap_or(usize::MAX);
         let fault = |reason: String| Fault { line, reason };
         if record.len() != names.len() {
-            let reason = format!("{} fields for {} columns", record.len(), names.len());
+            let reason = [count(record.len(), "field"), count(names.len(), "column")].join(" for ");
             return Err(fault(reason));
         }
         check_size(record.as_slice().len()).map_err(fault)?;

@@ -70,7 +70,7 @@ fn what_is_wrong_is_told_with_file_and_line() {
             b"{\"a\":\"b\"}\n{\"a\":\"\xff\"}",
             "has a wrong example at d.jsonl:2: this is no UTF-8 text (byte 16 of the file)",
         ),
-        ("d.csv", b"a,b\n1,2\n3\n", "has a wrong example at d.csv:3: 1 fields for 2 columns"),
+        ("d.csv", b"a,b\n1,2\n3\n", "has a wrong example at d.csv:3: 1 field for 2 columns"),
         (
             "d.csv",
             b"a,b\n1,2\n3,\"x\n4,y\n5,z\n",

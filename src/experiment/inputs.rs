@@ -3,8 +3,8 @@
 //! Both are read when the experiment is loaded, so that a missing or broken file is found before
 //! anything runs and the stored experiment holds what was used.
 
-use super::workloads::TestPrompt;
-use crate::dataset::{self, Columns, DatasetError, Example};
+use super::workloads::{TestPrompt, TextDomain};
+use crate::dataset::{self, Columns, DatasetError, Example, standard};
 use crate::files;
 use crate::model::demo::{self, DemoError};
 use crate::model::hub::{self, HubError, HubOptions, RepoType};
@@ -16,6 +16,12 @@ use std::path::{Path, PathBuf};
 
 /// The name of the built-in prompts and text.
 pub const DEMO: &str = "demo";
+
+/// The name of the standard texts.
+pub const STANDARD: &str = "standard";
+
+/// The demo's text for the demo models, the standard texts for others.
+pub const AUTO: &str = "auto";
 
 /// Larger inputs are refused: they are kept in memory and in the stored run.
 const MOST_BYTES: u64 = 64 << 20;
@@ -127,6 +133,48 @@ pub fn text(source: &str, base: &Path) -> Result<String, InputError> {
         return Ok(demo::FILES?.evaluation.to_owned());
     }
     read_text(&base.join(source))
+}
+
+/// A text to evaluate, and its parts if it has several.
+#[derive(Debug, Default)]
+pub struct EvaluationText {
+    /// The text itself.
+    pub text: String,
+    /// Its parts, in order.
+    pub domains: Vec<TextDomain>,
+}
+
+impl EvaluationText {
+    /// The standard texts.
+    #[must_use]
+    pub fn standard() -> Self {
+        let mut all = Self::default();
+        for domain in &standard::DOMAINS {
+            let text = domain.evaluation();
+            all.add(domain.name, Self { text, domains: Vec::new() });
+        }
+        all
+    }
+
+    /// Appends a text; one without parts becomes a part, named by the stem of its file.
+    pub fn add(&mut self, source: &str, other: Self) {
+        let name = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let whole = TextDomain { name, bytes: other.text.len() };
+        self.domains.extend(if other.domains.is_empty() { vec![whole] } else { other.domains });
+        self.text.push_str(&other.text);
+    }
+}
+
+/// The text to evaluate named `source`: `standard`, `auto` (which is that until the models are known), `demo`
+/// or a file, relative to `base`.
+///
+/// # Errors
+/// When the file cannot be read or is no text.
+pub fn evaluation(source: &str, base: &Path) -> Result<EvaluationText, InputError> {
+    if [STANDARD, AUTO].contains(&source) {
+        return Ok(EvaluationText::standard());
+    }
+    Ok(EvaluationText { text: text(source, base)?, domains: Vec::new() })
 }
 
 /// The calibration text named `source`: `demo` or a file, relative to `base`.

@@ -264,5 +264,7 @@ fn interpret(
         calibration,
         is_default: origin.is_default,
     };
-    overrides::apply(experiment, overrides, &fallback)
+    let mut experiment = overrides::apply(experiment, overrides, &fallback)?;
+    experiment.choose_texts();
+    Ok(experiment)
 }

@@ -14,7 +14,7 @@ pub mod metric;
 mod models;
 mod overrides;
 pub mod parameters;
-mod reader;
+pub(crate) mod reader;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;

@@ -4,6 +4,7 @@
 
 use super::reader::Located;
 use crate::model::quantization::Method;
+use crate::units::parse_within;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -47,7 +48,7 @@ pub struct ParameterFlags {
     #[arg(long, value_name = "X", value_parser = fraction)]
     damping: Option<f64>,
     /// GPTQ: times that every part of every block is chosen anew afterwards [4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, value_name = "N", value_parser = parse_within(0_u32..=100))]
     sweeps: Option<u32>,
 }
 

@@ -79,6 +79,18 @@ impl Experiment {
         own.unwrap_or(&self.workloads)
     }
 
+    /// Settles what `auto` is: a text of one's own is for all models that are compared on it.
+    pub(super) fn choose_texts(&mut self) {
+        let is_demo = |model: &ModelPlan| model.source == Source::Demo;
+        let only_demo = self.models.iter().filter(|it| it.workloads.is_none()).all(is_demo);
+        self.workloads.quality.iter_mut().for_each(|quality| quality.choose_text(only_demo));
+        for model in &mut self.models {
+            let only_demo = is_demo(model);
+            let own = model.workloads.iter_mut().filter_map(|own| own.quality.as_mut());
+            own.for_each(|quality| quality.choose_text(only_demo));
+        }
+    }
+
     /// What is measured of each model, in order; of an experiment without models, what would be.
     pub fn all_workloads(&self) -> impl Iterator<Item = &Workloads> {
         let fallback = self.models.is_empty().then_some(&self.workloads);

@@ -110,3 +110,17 @@ fn a_stamp_shows_that_a_file_was_replaced() {
     fs::rename(&other, &one).unwrap();
     assert_ne!(stamp(&one), before, "size and time of change are the same");
 }
+
+#[test]
+fn a_result_is_named_without_a_way_around_and_refused_where_none_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a")).unwrap();
+    let around = folder.path().join("a/../result");
+    let unfinished = Unfinished::beside(&around).unwrap();
+    let real = fs::canonicalize(folder.path()).unwrap();
+    assert_eq!(unfinished.path().parent(), Some(real.as_path()));
+    assert_eq!(absolute(&around).unwrap(), real.join("result"));
+    let refused = |path: &str| Unfinished::beside(Path::new(path)).unwrap_err().to_string();
+    assert_eq!(refused("/proc/result"), "no file can be made in /proc");
+    assert_eq!(refused("/nowhere/result"), "there is no folder /nowhere");
+}

@@ -31,7 +31,7 @@ use crate::model::gguf::{GgufError, Header};
 use crate::model::progress::Progress;
 use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
 use crate::quantize::types::TypesError;
-use crate::units::{format_bytes, format_seconds};
+use crate::units::{count, format_bytes, format_seconds};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
 use jobs::{ApplyRecipeJob, MixJob};
@@ -169,8 +169,10 @@ impl fmt::Display for Cost {
             |evaluations| format_seconds(f64::from(evaluations) * self.seconds_per_evaluation);
         write!(
             formatter,
-            "{} groups of tensors; {left} evaluations of {} chunks",
-            self.groups, self.chunks
+            "{} of tensors; {} of {}",
+            count(self.groups, "group"),
+            count(left, "evaluation"),
+            count(self.chunks, "chunk")
         )?;
         if self.known > 0 {
             write!(formatter, " ({} more are known from before)", self.known)?;
@@ -288,6 +290,7 @@ fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Quality
     let MixJob { text, context, chunks, .. } = job;
     quality::QualityRequest {
         text,
+        domains: &[],
         context: *context,
         chunks: Some(*chunks),
         reference,

@@ -121,9 +121,12 @@ impl ArtifactRef {
         Self { within, ..Self::new(RefKind::Folder, of_texts(texts), path) }
     }
 
-    /// A file that a job makes, and where it is to come.
+    /// A GGUF that a job makes, and where it is to come.
     pub fn output(path: &Path) -> Self {
-        Self::new(RefKind::Output, "output".to_owned(), path)
+        let output = Self::new(RefKind::Output, "output".to_owned(), path);
+        // What tells here that it is not whole yet would mean nothing where it is kept.
+        let stem = output.name.split('.').find(|part| !part.is_empty()).unwrap_or("made");
+        Self { name: format!("{stem}.gguf"), ..output }
     }
 
     /// A file that one job writes and another reads, on one machine. Its content is not known beforehand, and what is

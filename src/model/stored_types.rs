@@ -7,6 +7,7 @@ use super::cache::of_bytes;
 use super::file_type::FileType;
 use super::gguf::{GgmlType, Header, Tensor};
 use super::size::main_format;
+use crate::units::count;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,8 +94,8 @@ impl StoredTypes {
     pub fn told(&self, file_type: Option<FileType>) -> Option<String> {
         let (first, others) = self.substituted.split_first()?;
         let verb = if first.tensors == 1 { "is" } else { "are" };
-        let all = self.matrices;
-        let mut text = format!("{} of {all} tensors {verb} {}", first.tensors, first.format);
+        let all = count(self.matrices, "tensor");
+        let mut text = format!("{} of {all} {verb} {}", first.tensors, first.format);
         for other in others {
             text = format!("{text}, {} {}", other.tensors, other.format);
         }

@@ -323,6 +323,7 @@ fn measured_quality(compared: bool) -> Quality {
         chunks_available: 2,
         scored_tokens: 510,
         chunk_nll: vec![3.0, 3.0],
+        domains: Vec::new(),
         seconds: 1.0,
         divergence: compared.then(|| Divergence {
             kld: figure(0.01),

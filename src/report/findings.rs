@@ -158,12 +158,12 @@ impl View<'_> {
         let with = with.unwrap_or_default();
         let equals = match self.names(&choice.equals).as_slice() {
             [] => None,
-            [one] => Some(format!("{one} comes")),
-            few if few.len() <= MOST_EQUALS_NAMED => Some(format!("{} come", list(few))),
-            many => Some(format!("{} others come", many.len())),
+            few if few.len() <= MOST_EQUALS_NAMED => Some(list(few)),
+            many => Some(format!("{} others", many.len())),
         };
-        let equals = equals
-            .map(|who| format!(" {who} out equal within the noise; size and divergence decide."));
+        let equals = equals.map(|who| {
+            format!(" {who} may be as good within the noise; size and divergence decide.")
+        });
         let facts = self.against_reference(row);
         let why = if row.is_reference {
             ", the reference itself; no smaller one saves enough for what it loses".to_owned()

@@ -1,7 +1,7 @@
 //! What stands above a comparison: which run, when, on what.
 
 use super::text::{NO_BREAK_SPACE, sanitize};
-use crate::results::record::{HostRecord, RunRecord};
+use crate::results::record::{HostRecord, LOCAL, RunRecord};
 use crate::units::{count, format_bytes, format_seconds};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -14,8 +14,8 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
         // Time between an interruption and its resumption is no part of what a run takes.
         of_run.push(format_seconds(run.active_seconds.unwrap_or(whole)));
     }
-    let are_several = run.hosts.len() > 1;
-    let machines = run.hosts.iter().map(|host| machine(host, are_several));
+    let is_named = run.hosts.len() > 1 || run.hosts.iter().any(|host| host.id.name != LOCAL);
+    let machines = run.hosts.iter().map(|host| machine(host, is_named));
     [of_run].into_iter().chain(machines).map(on_one_line).collect()
 }
 
@@ -60,13 +60,15 @@ mod tests {
     use crate::results::made_up::MadeUp;
 
     #[test]
-    fn machines_are_named_where_there_are_several() {
+    fn machines_are_named_where_there_are_several_or_it_is_another_one() {
         let mut run = MadeUp::default().run();
         let lines = header(&run);
         assert_eq!(lines.len(), 2);
         assert!(lines[1].starts_with("AMD"), "{lines:?}");
         let mut board = run.hosts[0].clone();
         board.id.name = "board".to_owned();
+        let elsewhere = RunRecord { hosts: vec![board.clone()], ..run.clone() };
+        assert!(header(&elsewhere)[1].starts_with("board · AMD"));
         run.hosts.push(board);
         let lines = header(&run);
         assert!(

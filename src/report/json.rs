@@ -4,6 +4,7 @@ use super::findings::findings;
 use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::choice::Beaten;
+use crate::results::domain::DomainFigure;
 use crate::results::format_test::FormatTest;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
@@ -73,6 +74,7 @@ pub(super) struct ShownRow<'a> {
     is_reference: bool,
     compared_with: Option<usize>,
     figures: BTreeMap<String, Estimate>,
+    domains: &'a [DomainFigure],
     ratios: BTreeMap<String, Estimate>,
     paired_tests: BTreeMap<String, PairedTest>,
     best: Vec<Metric>,
@@ -170,6 +172,7 @@ pub(super) fn shown_row<'a>(
         is_reference: row.is_reference,
         compared_with: row.baseline,
         figures: named(row.figures.iter().map(|(metric, figure)| (metric, &figure.estimate))),
+        domains: &row.domains,
         ratios: named(&row.ratios),
         paired_tests: named(&row.tests),
         best: row.best.iter().copied().collect(),

@@ -33,6 +33,7 @@ pub(super) fn render(run: &RunRecord, summary: &Summary) -> String {
     let notes: Vec<String> = failures(summary)
         .into_iter()
         .chain(caveats(run, summary))
+        .chain(super::domains::notes(summary))
         .map(|note| format!("- {}", escape(&note)))
         .collect();
     if !notes.is_empty() {

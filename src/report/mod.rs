@@ -11,6 +11,7 @@ mod canvas;
 mod chart;
 mod columns;
 mod csv;
+mod domains;
 mod findings;
 mod header;
 mod json;
@@ -31,6 +32,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use domains::Domains;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
 

@@ -2,7 +2,7 @@
 
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
-use crate::results::record::{RunRecord, TrialRecord};
+use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 
 /// One sentence and the commands that it announces.
@@ -23,15 +23,22 @@ fn of_trial(trial: &TrialRecord) -> Option<Next> {
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
     let flags = server_flags(&trial.settings);
     let serve = |path: &str| format!("llama-server -m {}{flags}", quoted(path));
+    // What a host makes comes back: the path is one of the machine that the run was started on.
+    let place = match sanitize(&trial.host.name) {
+        host if host == LOCAL => String::new(),
+        host => {
+            format!(" (measured on host '{host}'; this file is on the machine that began the run)")
+        }
+    };
     // What quantbench made is in its cache, which may be cleaned.
     Some(if artifact.quantize_seconds.is_some() {
         let name = format!("{model}-{label}.gguf").replace([':', '/', '\\', ' '], "-");
-        Next {
-            sentence: format!("To take {label} of {model} out of the cache, and to serve it:"),
-            commands: vec![format!("cp {} {}", quoted(&path), quoted(&name)), serve(&name)],
-        }
+        let sentence =
+            format!("To take {label} of {model} out of the cache, and to serve it{place}:");
+        let commands = vec![format!("cp {} {}", quoted(&path), quoted(&name)), serve(&name)];
+        Next { sentence, commands }
     } else {
-        let sentence = format!("To serve {label} of {model}:");
+        let sentence = format!("To serve {label} of {model}{place}:");
         Next { sentence, commands: vec![serve(&path)] }
     })
 }
@@ -81,5 +88,10 @@ mod tests {
         }
         let expected = ["llama-server -m 'a folder/m.gguf' -t 4 -fa on -ctk q8_0 --no-mmap"];
         assert_eq!(commands(&run), expected);
+        run.trials.iter_mut().for_each(|trial| trial.host.name = "board".to_owned());
+        let sentence = &next(&run, &Summary::of(&run))[0].sentence;
+        let expected =
+            "(measured on host 'board'; this file is on the machine that began the run):";
+        assert!(sentence.ends_with(expected), "{sentence}");
     }
 }

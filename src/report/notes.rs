@@ -6,13 +6,16 @@ use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
 use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::{Metric, TIMED};
-use crate::results::record::{Failure, RunRecord};
+use crate::results::record::{BENCH, Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
 use crate::results::{each_once, grouped};
 use crate::units::{count, significant};
 
 /// A change of the drift control below this is not worth a word, however certain it is.
 const DRIFT_WORTH_A_NOTE: f64 = 0.02;
+
+/// An interval of a divergence that is wider than this fraction of it on either side has too few chunks behind it.
+const KLD_UNSURE: f64 = 0.5;
 
 /// All notes, each a paragraph.
 pub(super) fn notes(
@@ -27,6 +30,7 @@ pub(super) fn notes(
     notes.extend(unmeasured(run));
     notes.extend(not_measured(run));
     notes.extend(caveats(run, summary));
+    notes.extend(super::domains::notes(summary));
     notes.extend(shortened(summary, options));
     if !left_out.names.is_empty() {
         notes.push(format!(
@@ -125,10 +129,12 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
             }
             None => format!("{} of every trial are", count(summary.rounds_done, "round")),
         };
-        notes.push(format!(
-            "The run has not finished: {rounds} stored; 'quantbench run' with the same file and flags, and \
-             --resume, goes on."
-        ));
+        let resume = if run.name == BENCH {
+            ""
+        } else {
+            "; 'quantbench run' with the same file and flags, and --resume, goes on"
+        };
+        notes.push(format!("The run has not finished: {rounds} stored{resume}."));
     }
     let measured_once = summary.rows.iter().any(|row| {
         row.figures.iter().any(|(metric, figure)| {
@@ -149,7 +155,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
     }
     notes.extend(super::types::notes(run));
     notes.extend(super::limits::notes(run));
-    notes.extend(quality(run));
+    notes.extend(quality(run, summary));
     notes.extend(embeddings(run));
     notes.extend(super::tasks::notes(run, summary));
     if summary.generation.is_some() && !summary.metrics.contains(&Metric::JoulesPerToken) {
@@ -180,11 +186,12 @@ fn drift(summary: &Summary) -> Option<String> {
 }
 
 /// What perplexity and divergence rest on.
-fn quality(run: &RunRecord) -> Option<String> {
+fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let qualities = || run.trials.iter().filter_map(|trial| trial.quality.as_ref());
     let least = qualities().map(|quality| quality.scored_tokens).min()?;
     let most = qualities().map(|quality| quality.scored_tokens).max()?;
-    let tokens = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let range = if least == most { String::new() } else { format!("{least} to ") };
+    let tokens = count(most, "token");
     let early = qualities()
         .any(|quality| quality.divergence.as_ref().is_some_and(|found| found.stopped_early));
     let early = match (early, least == most) {
@@ -204,15 +211,19 @@ fn quality(run: &RunRecord) -> Option<String> {
         format!("; the reference was not kept whole, which may change a KLD by up to {bound}")
     });
     let bound = bound.unwrap_or_default();
+    let klds = summary.rows.iter().filter_map(|row| row.figures.get(&Metric::Kld));
+    let mut widths = klds.filter_map(|kld| kld.estimate.relative_half_width());
+    let few = widths.any(|width| width > KLD_UNSURE);
+    let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
-    Some(format!("PPL and KLD over {tokens} tokens of {text}{early}{bound}."))
+    Some(format!("PPL and KLD over {range}{tokens} of {text}{early}{few}{bound}."))
 }
 
 /// What embeddings are compared on.
 fn embeddings(run: &RunRecord) -> Option<String> {
     let mut measured = run.trials.iter().filter_map(|trial| trial.embedding_quality.as_ref());
     let pieces = measured.next()?.pieces;
-    Some(format!("Cosines over {pieces} pieces of {}.", text_of(run)))
+    Some(format!("Cosines over {} of {}.", count(pieces, "piece"), text_of(run)))
 }
 
 /// The texts that quality is measured on, as the experiment names them; `text` in a run of another version.
@@ -222,6 +233,7 @@ fn text_of(run: &RunRecord) -> String {
         let source = of.pointer("/workloads/quality/source")?.as_str()?;
         Some(match source {
             "demo" => "the demo text".to_owned(),
+            "standard" => "the standard texts".to_owned(),
             path => sanitize(path),
         })
     };

@@ -133,7 +133,7 @@ fn retrieval(run: &RunRecord) -> impl Iterator<Item = String> {
         let RetrievalRecord { index, seconds } = task.retrieval?;
         let mut stages = vec![
             format!("{} to embed it", ms(seconds.embedding)),
-            format!("{} to search {} chunks", ms(seconds.search), index.chunks),
+            format!("{} to search {}", ms(seconds.search), count(index.chunks, "chunk")),
         ];
         if seconds.prefill > 0.0 {
             stages.push(format!("{} to read the request", ms(seconds.prefill)));
@@ -157,8 +157,9 @@ fn vision(run: &RunRecord) -> impl Iterator<Item = String> {
             bytes => format!("; the projector takes {} beside the model", format_bytes(bytes)),
         };
         Some(format!(
-            "{name}, {pictures} pictures of {} tokens: one takes {} to encode, a question then {} to read and \
+            "{name}, {} of {} tokens: one takes {} to encode, a question then {} to read and \
              {} to answer{memory}.",
+            count(pictures, "picture"),
             significant(tokens_per_picture, 3),
             ms(seconds.encoding),
             ms(seconds.prefill),
@@ -195,8 +196,9 @@ fn left_out(run: &RunRecord) -> Vec<String> {
         let out = task.too_long.len();
         let all = out + task.questions as usize;
         format!(
-            "{}: {out} of {all} questions do not fit {}'s context of {context} tokens and are left out.",
+            "{}: {out} of {} left out: too long for {}'s context of {context} tokens.",
             task.task,
+            count(all, "question"),
             sanitize(&trial.model)
         )
     }))

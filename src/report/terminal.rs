@@ -121,19 +121,10 @@ fn fit(table: Table, look: &Look, columns: usize) -> (Table, LeftOut) {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Look {
     pub(crate) color: bool,
-    /// Without a line under the header.
-    pub(crate) plain: bool,
     /// Columns that the last column's text is wrapped to fit.
     pub(crate) columns: Option<usize>,
     /// Columns that names are cut to.
     pub(crate) name_columns: Option<usize>,
-}
-
-impl Look {
-    /// Without a line under the header.
-    pub(crate) fn plain() -> Self {
-        Self { plain: true, ..Self::default() }
-    }
 }
 
 /// A column as text.
@@ -215,7 +206,7 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
     let columns: Vec<Drawn<'_>> =
         table.columns.iter().map(|column| Drawn::of(column, look)).collect();
     let mut grid = comfy_table::Table::new();
-    grid.load_style(if look.plain { TableStyle::new() } else { UNDERLINED }).force_no_tty();
+    grid.load_style(UNDERLINED).force_no_tty();
     if look.color {
         grid.enforce_styling();
     }
@@ -239,7 +230,7 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
     for (index, column) in columns.iter().enumerate() {
         let Some(layout) = grid.column_mut(index) else { continue };
         // Text that is wrapped loses the space that stands for its mark.
-        let wrapped = u16::from(look.columns.is_some());
+        let wrapped = u16::from(look.columns.is_some() && index == last);
         layout.set_padding((0, wrapped)).set_cell_alignment(match column.column.align() {
             Align::Left => CellAlignment::Left,
             Align::Right => CellAlignment::Right,
@@ -249,7 +240,7 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
         }
     }
     let mut drawn = grid.lines().map(|line| line.trim_end().to_owned());
-    let header = if height == 0 { 0 } else { height + usize::from(!look.plain) };
+    let header = if height == 0 { 0 } else { height + 1 };
     let mut lines: Vec<String> = drawn.by_ref().take(header).collect();
     if let [_, _, ..] = table.groups.as_slice() {
         for group in &table.groups {
@@ -261,7 +252,7 @@ pub(crate) fn draw(table: &Table, look: &Look) -> Vec<String> {
     lines
 }
 
-/// The lines of a table as one text, each behind an indent.
-pub(crate) fn text(table: &Table, look: &Look, indent: &str) -> String {
-    draw(table, look).iter().flat_map(|line| [indent, line.as_str(), "\n"]).collect()
+/// The lines of a table as one text.
+pub(crate) fn text(table: &Table, look: &Look) -> String {
+    draw(table, look).iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }

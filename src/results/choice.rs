@@ -40,6 +40,12 @@ const SCALING_EXPONENT: f64 = 0.076;
 /// tensors or a key of the metadata, and nobody chooses by that.
 const SIZE_THAT_MATTERS: f64 = 0.01;
 
+/// From this fraction of another's divergence on, a lower one is worth a step to a larger file.
+const WORTH_A_STEP: f64 = 0.75;
+
+/// How many times what a smaller model would lose, a smaller file may lose and still be advised.
+const MOST_PAID: f64 = 2.0;
+
 /// Whether a file is smaller or larger than another by what matters.
 pub(super) fn size_relation(own: &Figure, other: &Figure) -> Relation {
     let (own, other) = (own.estimate.value, other.estimate.value);
@@ -74,8 +80,10 @@ pub struct Beaten {
 ///
 /// One beats another if it is smaller by 1 % or more, or faster or closer to the reference beyond the noise,
 /// and in nothing worse by as much. What the 95 % intervals leave open counts as equal, so noise
-/// neither adds nor removes a variant by itself. A figure that is missing in either decides nothing,
-/// so candidates should all have the same ones.
+/// neither adds nor removes a variant by itself; but where they are so wide that they leave a divergence a third
+/// higher open, as with few chunks, nothing is known of the two and neither beats the other. A figure that is missing
+/// in either decides nothing, so candidates should all have the same ones.
+#[must_use]
 pub fn pareto_front(candidates: &[Candidate]) -> Front {
     let is_beaten = |subject: &Candidate| candidates.iter().any(|other| beats(other, subject));
     let mut front = Front::default();
@@ -109,14 +117,46 @@ fn beats(subject: &Candidate, other: &Candidate) -> bool {
         _ => Relation::Same,
     };
     let speed = relation(subject.speed.as_ref(), other.speed.as_ref());
-    let loss = if subject.loss_is_perplexity == other.loss_is_perplexity {
-        relation(subject.loss.as_ref(), other.loss.as_ref())
-    } else {
-        Relation::Same
+    let loss = match (&subject.loss, &other.loss) {
+        (Some(own), Some(others)) if subject.loss_is_perplexity == other.loss_is_perplexity => {
+            match own.relation(others) {
+                Relation::Same if is_worth_a_step(others, own) => Relation::Higher,
+                relation => relation,
+            }
+        }
+        _ => Relation::Same,
     };
     let worse = size == Relation::Higher || speed == Relation::Lower || loss == Relation::Higher;
     let better = size == Relation::Lower || speed == Relation::Higher || loss == Relation::Lower;
     better && !worse
+}
+
+/// Whether a loss is lower than another's by so much that a larger file may be worth it.
+fn is_worth_a_step(lower: &Figure, than: &Figure) -> bool {
+    let (lower, than) = (lower.estimate.value, than.estimate.value);
+    lower < than && lower <= WORTH_A_STEP * than
+}
+
+/// Whether a larger file is advised for what it loses less than the chosen one.
+pub(super) fn is_advised_for_loss(larger: &Candidate, chosen: &Candidate) -> bool {
+    let (Some(own), Some(others)) = (&larger.loss, &chosen.loss) else { return false };
+    // A perplexity is mostly the text's own; what a step takes off it cannot be a quarter.
+    (larger.loss_is_perplexity || is_worth_a_step(own, others))
+        && own.relation(others) == Relation::Lower
+}
+
+/// Whether a file is advised for its size: it is smaller by what matters, and what it loses more than the chosen one
+/// is at most twice what a model with as many fewer weights would lose (see [`best_trade_off`]).
+pub(super) fn is_advised_for_size(
+    smaller: &Candidate,
+    chosen: &Candidate,
+    reference_loss: f64,
+) -> bool {
+    let (Some(own), Some(others)) = (&smaller.size, &chosen.size) else { return false };
+    let gain =
+        SCALING_EXPONENT * reference_loss * -(own.estimate.value / others.estimate.value).ln();
+    size_relation(own, others) == Relation::Lower
+        && loss_difference(smaller, chosen).is_some_and(|loss| loss.value <= MOST_PAID * gain)
 }
 
 /// The best trade-off of size, speed and divergence; `None` without at least two candidates whose

@@ -111,7 +111,9 @@ fn rounds(trial: &TrialRecord, value: impl Fn(&VisitRecord) -> Option<f64>) -> O
 fn from_rounds(values: impl Iterator<Item = (u32, f64)>) -> Option<Figure> {
     let values: BTreeMap<u32, f64> = values.collect();
     let sample = Sample::new(values.values().copied())?;
-    Some(Figure { estimate: median_estimate(&sample), evidence: Evidence::Rounds(values) })
+    // All of them are positive, so their median is.
+    let estimate = median_estimate(&sample).within(0.0, f64::INFINITY);
+    Some(Figure { estimate, evidence: Evidence::Rounds(values) })
 }
 
 fn single(value: f64) -> Option<Figure> {
@@ -263,24 +265,23 @@ fn add_quality(
     // How sure an encoder-decoder is of the reference's answers is no perplexity of a text, and
     // would be taken for one in a table.
     if class == ArchitectureClass::DecoderOnly {
-        let perplexity =
-            chunked(quality.perplexity, &quality.chunk_nll, tokens, Scale::Exponential);
+        let perplexity = chunked(quality.perplexity, &quality.chunk_nll, tokens, Scale::Perplexity);
         add(Metric::Perplexity, perplexity);
     }
     let Some(divergence) = &quality.divergence else { return };
     // By how much it may be too low because the reference was not kept whole is no noise: it is alike for all
     // variants, and told in words.
-    add(Metric::Kld, chunked(divergence.kld, &divergence.chunk_kld, tokens, Scale::Linear));
+    add(Metric::Kld, chunked(divergence.kld, &divergence.chunk_kld, tokens, Scale::Divergence));
     add(Metric::Kld99, single(divergence.kld_99));
     let agreement = divergence.top_token_agreement;
-    add(Metric::TopTokenAgreement, chunked(agreement, &[], tokens, Scale::Linear));
+    add(Metric::TopTokenAgreement, chunked(agreement, &[], tokens, Scale::Share));
     if class != ArchitectureClass::DecoderOnly {
         return;
     }
     let ratio = divergence.log_perplexity_ratio;
     add(
         Metric::PerplexityIncrease,
-        chunked(ratio, &[], tokens, Scale::Linear).map(|figure| Figure {
+        chunked(ratio, &[], tokens, Scale::Any).map(|figure| Figure {
             estimate: figure.estimate.map(f64::exp_m1),
             evidence: Evidence::IntervalOnly,
         }),
@@ -290,7 +291,7 @@ fn add_quality(
 fn add_embedding_quality(quality: &EmbeddingQuality, add: &mut impl FnMut(Metric, Option<Figure>)) {
     let Some(similarity) = &quality.similarity else { return };
     let pieces = quality.pieces as usize;
-    let cosine = chunked(similarity.cosine, &similarity.piece_cosines, pieces, Scale::Linear);
+    let cosine = chunked(similarity.cosine, &similarity.piece_cosines, pieces, Scale::Cosine);
     add(Metric::EmbeddingCosine, cosine);
     add(Metric::NearestAgreement, single(similarity.same_nearest));
 }
@@ -313,10 +314,27 @@ fn add_others(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>))
     once.flat_map(Measurement::figures).for_each(|(metric, value)| add(metric, single(value)));
 }
 
+/// What a figure over a text can be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scale {
-    Linear,
-    Exponential,
+    Any,
+    Divergence,
+    Share,
+    Cosine,
+    /// exp of what its chunks have.
+    Perplexity,
+}
+
+impl Scale {
+    fn limits(self) -> (f64, f64) {
+        match self {
+            Self::Any => (f64::NEG_INFINITY, f64::INFINITY),
+            Self::Divergence => (0.0, f64::INFINITY),
+            Self::Share => (0.0, 1.0),
+            Self::Cosine => (-1.0, 1.0),
+            Self::Perplexity => (1.0, f64::INFINITY),
+        }
+    }
 }
 
 /// A figure over a text. Its interval comes from the chunks, which are what is independent in a
@@ -325,16 +343,18 @@ fn chunked(value: MeanWithError, chunks: &[f64], tokens: usize, scale: Scale) ->
     if !value.mean.is_finite() {
         return None;
     }
-    let exponential = scale == Scale::Exponential;
+    let exponential = scale == Scale::Perplexity;
+    let (low, high) = scale.limits();
     let by_chunk = Sample::new(chunks.iter().copied()).filter(|sample| sample.len() > 1);
     let Some(sample) = by_chunk else {
         let estimate = from_standard_error(value.mean, value.standard_error, tokens);
+        let estimate = estimate.within(low, high);
         return Some(Figure { estimate, evidence: Evidence::IntervalOnly });
     };
     let estimate = mean_estimate(&sample);
     let estimate = if exponential { estimate.map(f64::exp) } else { estimate };
     // The worker's own mean weighs every token; the chunks only say how sure it is.
     let shift = value.mean - estimate.value;
-    let estimate = estimate.map(|shown| shown + shift);
+    let estimate = estimate.map(|shown| shown + shift).within(low, high);
     Some(Figure { estimate, evidence: Evidence::Chunks { values: chunks.to_vec(), exponential } })
 }

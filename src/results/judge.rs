@@ -1,6 +1,9 @@
 //! Judgement over the trials of a model: front, best trade-off, next steps, best of each column.
 
-use super::choice::{Candidate, Choice, best_trade_off, pareto_front, size_relation};
+use super::choice::{
+    Candidate, Choice, best_trade_off, is_advised_for_loss, is_advised_for_size, pareto_front,
+    size_relation,
+};
 use super::figure::{Figure, Relation};
 use super::grouped;
 use super::metric::{Better, Metric};
@@ -101,43 +104,24 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
         [only] if candidates.len() > 1 => Some(Choice { row: only.row, equals: Vec::new() }),
         _ => best_trade_off(&meeting, loss),
     };
-    find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model);
+    find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model, loss);
 }
 
-/// From this fraction of the chosen row's loss on, a step to another is worth its size.
-const WORTH_A_STEP: f64 = 0.75;
-
-/// The next steps from the chosen row along the front, either way. A smaller one is smaller by what matters.
-fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary) {
+/// The next steps from the chosen row along the front, either way, that are advised.
+fn find_neighbours(candidates: &[Candidate], model: &mut ModelSummary, reference_loss: f64) {
     let candidate = |row: usize| candidates.iter().find(|candidate| candidate.row == row);
     let Some(chosen) = model.choice.as_ref().and_then(|choice| candidate(choice.row)) else {
         return;
     };
     let size =
         |candidate: &Candidate| candidate.size.as_ref().map_or(f64::NAN, |it| it.estimate.value);
-    let on_front: Vec<&Candidate> =
-        model.front.members.iter().filter_map(|&row| candidate(row)).collect();
-    let diverges_less = |other: &Candidate| match (&other.loss, &chosen.loss) {
-        (Some(own), Some(others)) => {
-            // A perplexity is mostly the text's own; what a step takes off it cannot be a quarter.
-            let far_enough = other.loss_is_perplexity
-                || own.estimate.value <= WORTH_A_STEP * others.estimate.value;
-            far_enough && own.relation(others) == Relation::Lower
-        }
-        _ => false,
-    };
-    model.closer = on_front
-        .iter()
-        .filter(|other| size(other) > size(chosen) && diverges_less(other))
+    let on_front = || model.front.members.iter().filter_map(|&row| candidate(row));
+    model.closer = on_front()
+        .filter(|other| size(other) > size(chosen) && is_advised_for_loss(other, chosen))
         .min_by(|left, right| size(left).total_cmp(&size(right)))
         .map(|other| other.row);
-    let is_smaller = |other: &Candidate| match (&other.size, &chosen.size) {
-        (Some(own), Some(others)) => size_relation(own, others) == Relation::Lower,
-        _ => false,
-    };
-    model.smaller = on_front
-        .iter()
-        .filter(|other| is_smaller(other))
+    model.smaller = on_front()
+        .filter(|other| is_advised_for_size(other, chosen, reference_loss))
         .max_by(|left, right| size(left).total_cmp(&size(right)))
         .map(|other| other.row);
 }

@@ -8,6 +8,7 @@
 
 pub mod choice;
 mod compare;
+pub mod domain;
 mod extract;
 pub mod figure;
 pub mod format_test;

@@ -25,6 +25,9 @@ use time::OffsetDateTime;
 /// The name of the machine on which quantbench itself runs, among hosts.
 pub const LOCAL: &str = "local";
 
+/// The name of every run of `quantbench bench`; no other command goes on with one.
+pub const BENCH: &str = "bench";
+
 /// Everything one run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {

@@ -2,6 +2,7 @@
 
 use super::choice::{Choice, Front};
 use super::compare::compare_with_baselines;
+use super::domain::{self, DomainFigure};
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
@@ -62,6 +63,8 @@ pub struct Row {
     pub facts: Option<ModelFacts>,
     /// Every figure that was measured.
     pub figures: BTreeMap<Metric, Figure>,
+    /// Quality by the domains of the text.
+    pub domains: Vec<DomainFigure>,
     /// How many times the baseline's each figure is, where the two can be paired.
     pub ratios: BTreeMap<Metric, Estimate>,
     /// How the figures of tasks compare with the baseline's, question by question.
@@ -95,7 +98,7 @@ pub struct ModelSummary {
     /// Next to the chosen row on the front: the smallest that diverges less by a quarter or more,
     /// beyond the noise.
     pub closer: Option<usize>,
-    /// Next to the chosen row on the front: the largest that is smaller.
+    /// Next to the chosen row on the front: the largest of those smaller that do not lose far more than they save.
     pub smaller: Option<usize>,
     /// The throughput that its trials are judged by: of generation, or of embedding texts; `None` if neither
     /// was measured.
@@ -213,6 +216,7 @@ fn row(trial: &TrialRecord) -> Row {
         is_reference: trial.is_reference,
         facts: trial.facts.clone(),
         figures: extract::figures(trial),
+        domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
         failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
         ..Row::default()

@@ -342,8 +342,59 @@ fn a_few_bytes_are_no_reason_to_take_a_variant_that_diverges_more() {
     for label in ["Q4_0", "Q4_K_M"] {
         assert!(row(&summary, label).best.contains(&Metric::FileBytes), "{label}");
     }
-    let smaller = Truth { mebibytes: q4_0.mebibytes * 0.98, ..nearly };
-    let variants = vec![LADDER[0], q4_0, smaller];
-    let summary = Summary::of(&MadeUp { variants, ..MadeUp::default() }.run());
-    assert_eq!(summary.models[0].smaller, Some(2));
+}
+
+#[test]
+fn a_smaller_file_is_advised_only_where_it_does_not_lose_far_more_than_it_saves() {
+    let q4_0 = LADDER[7];
+    // 2 % fewer weights would lose 0.076 · 2.33 · 0.02 = 0.0036 nats.
+    for (more_nats, advised) in [(0.006, Some(2)), (0.009, None), (0.04, None)] {
+        let kld = q4_0.kld + more_nats / 1.113;
+        let smaller = Truth { mebibytes: q4_0.mebibytes * 0.98, kld, ..LADDER[5] };
+        let variants = vec![LADDER[0], q4_0, smaller];
+        let summary = Summary::of(&MadeUp { variants, ..MadeUp::default() }.run());
+        assert_eq!(summary.models[0].choice.as_ref().map(|choice| choice.row), Some(1));
+        assert_eq!(summary.models[0].smaller, advised, "{more_nats} nats more");
+    }
+}
+
+#[test]
+fn with_few_chunks_no_interval_leaves_what_a_figure_can_be_and_little_is_beaten() {
+    let variants = vec![LADDER[0], LADDER[1], LADDER[4], LADDER[5]];
+    let mut run = MadeUp { variants, ..MadeUp::default() }.run();
+    for trial in &mut run.trials {
+        let quality = trial.quality.as_mut().unwrap();
+        quality.chunk_nll.truncate(2);
+        quality.chunk_nll[1] *= 2.0;
+        if let Some(divergence) = &mut quality.divergence {
+            divergence.chunk_kld.truncate(2);
+            divergence.chunk_kld[1] *= 2.0;
+            divergence.top_token_agreement.standard_error = 0.2;
+        }
+    }
+    let summary = Summary::of(&run);
+    for row in &summary.rows {
+        for (metric, low, high) in [
+            (Metric::Perplexity, 1.0, f64::INFINITY),
+            (Metric::Kld, 0.0, f64::INFINITY),
+            (Metric::TopTokenAgreement, 0.0, 1.0),
+        ] {
+            let Some(figure) = row.figures.get(&metric) else { continue };
+            let interval = figure.estimate.interval.unwrap();
+            assert!(interval.low >= low && interval.high <= high, "{metric:?} {interval:?}");
+            assert!(interval.contains(figure.estimate.value), "{metric:?} {interval:?}");
+        }
+    }
+    assert_eq!(summary.models[0].front.members, [0, 1, 2, 3]);
+}
+
+#[test]
+fn no_speed_is_below_zero_however_it_varied() {
+    let mut run = MadeUp { rounds: 2, ..MadeUp::default() }.run();
+    for sample in &mut run.trials[0].visits[1].speed[1].samples {
+        sample.nanoseconds *= 50;
+    }
+    let speed = Summary::of(&run).rows[0].figures[&generation()].estimate;
+    assert_eq!(speed.interval.map(|interval| interval.low), Some(0.0));
+    assert!(speed.half_width() > Some(speed.value), "{speed:?}");
 }

@@ -57,6 +57,13 @@ impl Estimate {
         self.half_width().map(|half| if half == 0.0 { 0.0 } else { half / self.value.abs() })
     }
 
+    /// With the interval cut to what such a figure can be.
+    #[must_use]
+    pub fn within(self, low: f64, high: f64) -> Self {
+        let cut = |it: Interval| Interval { low: it.low.max(low), high: it.high.min(high) };
+        Self { interval: self.interval.map(cut), ..self }
+    }
+
     /// Applies an increasing function to value and interval, such as `exp` or a change of unit.
     #[must_use]
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {

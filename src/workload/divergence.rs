@@ -99,6 +99,7 @@ impl Scores {
             chunks_available: count(available),
             scored_tokens: self.tokens as u64,
             chunk_nll: self.chunk_nll.clone(),
+            domains: Vec::new(),
             seconds,
             divergence: self.divergence(stopped_early),
             reference_store: None,

@@ -6,7 +6,7 @@ pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::{RateUnit, SpeedTest};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::stored_types::StoredTypes;
-use crate::units::{format_seconds, significant};
+use crate::units::{count, format_seconds, significant};
 use serde::{Deserialize, Serialize};
 
 /// What a loaded model is, as llama.cpp sees it.
@@ -209,6 +209,9 @@ pub struct Quality {
     /// Mean negative log-likelihood of each chunk, nats per token, in order: what paired
     /// comparisons between variants use.
     pub chunk_nll: Vec<f64>,
+    /// Which chunks are of which domain of the text; empty where the text has no parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainChunks>,
     /// Seconds from the first to the last chunk, tokenization excluded.
     pub seconds: f64,
     /// How this variant differs from the reference; `None` if it is the reference or none was given.
@@ -218,15 +221,23 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// `perplexity 24.1, KLD 0.0123`.
+    /// `PPL 24.1, KLD 0.0123`.
     pub(super) fn live(&self) -> Vec<LiveFigure> {
         let perplexity = self.perplexity.mean;
-        let mut live =
-            vec![LiveFigure::latest("perplexity", perplexity, |value| significant(value, 4))];
+        let mut live = vec![LiveFigure::latest("PPL", perplexity, |value| significant(value, 4))];
         let kld = self.divergence.as_ref().map(|divergence| divergence.kld.mean);
         live.extend(kld.map(|kld| LiveFigure::latest("KLD", kld, |value| significant(value, 3))));
         live
     }
+}
+
+/// The chunks of one domain of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainChunks {
+    /// The domain's name.
+    pub name: String,
+    /// Positions in the lists of chunks, from 0.
+    pub chunks: Vec<u32>,
 }
 
 /// How an encoder's embeddings of a text's pieces compare with the reference's.
@@ -248,7 +259,7 @@ impl EmbeddingQuality {
         match &self.similarity {
             None => {
                 let pieces = f64::from(self.pieces);
-                LiveFigure::latest("embedded", pieces, |pieces| format!("{pieces} pieces"))
+                LiveFigure::latest("embedded", pieces, |pieces| count(pieces, "piece"))
             }
             Some(it) => LiveFigure::latest("cosine", it.cosine.mean, |mean| significant(mean, 5)),
         }

@@ -31,6 +31,7 @@ pub use visit::{Observer, Visit, Workload, WorkloadError};
 use crate::experiment::metric::Metric;
 use crate::experiment::tasks::TaskName;
 use crate::experiment::workloads::{SpeedTest, WorkloadPlan};
+use crate::units::count;
 use jobs::{InputError, Inputs, Target};
 use measured::{EmbeddingQuality, LeftOut, LiveFigure, ModelFacts, Quality, Response, SpeedSample};
 use serde::{Deserialize, Serialize};
@@ -122,13 +123,13 @@ pub fn names(plan: WorkloadPlan<'_>, facts: &ModelFacts, sees: bool) -> Vec<Stri
         }
         WorkloadPlan::Latency(plan) => {
             let prompts = facts.class.generates().then_some(plan.prompts.len());
-            prompts.map(|count| format!("latency ({count} prompts)")).into_iter().collect()
+            prompts.map(|it| format!("latency ({})", count(it, "prompt"))).into_iter().collect()
         }
         WorkloadPlan::Tokenization(_) => vec!["tokenization".to_owned()],
         WorkloadPlan::Quality(plan) => quality::names(plan, facts.class),
         WorkloadPlan::Task(plan) => {
             let applies = applicability::task(&plan.answering, facts.class, sees).is_none();
-            let name = || format!("{} ({} questions)", plan.name, plan.question_count);
+            let name = || format!("{} ({})", plan.name, count(plan.question_count, "question"));
             applies.then(name).into_iter().collect()
         }
     }

@@ -82,5 +82,5 @@ fn what_cannot_be_calibrated_is_refused_with_a_remedy() {
     refused(&["tiny-F16.gguf", "--calibration", "short.txt"], &["has 11 tokens", "512"]);
     refused(&["nowhere.gguf", "--calibration", "short.txt"], &["nowhere.gguf"]);
     // The flag's old name.
-    refused(&["tiny-F16.gguf", "--text", "short.txt", "--context", "8"], &["--context"]);
+    refused(&["tiny-F16.gguf", "--calibration", "short.txt", "--context", "8"], &["--context"]);
 }

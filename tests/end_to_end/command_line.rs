@@ -239,3 +239,22 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_number_outside_its_limits_and_a_name_near_a_format_are_told_what_would_be_right() {
+    let world = World::new();
+    let refused = |line: &[&str], expected: &str| {
+        world.run(line).expect_message(2, &[expected]);
+    };
+    let columns = "'--columns <N>': it must be a whole number, 40 or more";
+    refused(&["show", "--columns", "5"], columns);
+    refused(&["run", "--columns", "0"], columns);
+    let mix = ["mix", "demo", "--target-bpw", "5", "-o", "m.gguf", "--chunks", "1"];
+    refused(&mix, "'--chunks <N>': it must be a whole number, 2 or more");
+    refused(&["prompt", "render", "chatmll", "Hello"], "did you mean 'chatml'?");
+    refused(&["prompt", "render", "nothing-near", "Hello"], "formats are chatml, ");
+    let formats = world.run(&["prompt", "list", "--format", "json"]).expect(0).stdout;
+    let formats: serde_json::Value = serde_json::from_str(&formats).unwrap();
+    assert_eq!(formats["format"], "quantbench.prompts");
+    assert_eq!(formats["formats"][0]["name"], "chatml");
+}

@@ -39,7 +39,7 @@ fn no_file_that_is_made_replaces_what_it_is_made_from() {
     world.write("text.txt", &words(400));
     world.write("m.gguf.partial", &words(400));
     let calibrate = |text: &'static str, output: &'static str| {
-        ["calibrate", "tiny-F16.gguf", "--text", text, "-c", "64", "--force", "-o", output]
+        ["calibrate", "tiny-F16.gguf", "--calibration", text, "-c", "64", "--force", "-o", output]
     };
     world.run(&calibrate("text.txt", "matrix.gguf")).expect(0);
     fs::hard_link(world.path("matrix.gguf"), world.path("linked.gguf")).unwrap();
@@ -48,8 +48,9 @@ fn no_file_that_is_made_replaces_what_it_is_made_from() {
         [&to[..], &["--imatrix", "matrix.gguf"]].concat()
     };
     let mix = |output: &'static str| {
-        let mix = ["mix", "tiny-F16.gguf", "--target-bpw", "6", "--text", "mixed.toml", "--force"];
-        [&mix[..], &["--importance", "matrix.gguf", "-o", output]].concat()
+        let mix =
+            ["mix", "tiny-F16.gguf", "--target-bpw", "6", "--calibration", "mixed.toml", "--force"];
+        [&mix[..], &["--imatrix", "matrix.gguf", "-o", output]].concat()
     };
     world.write("mixed.toml", &words(400));
     fs::create_dir(world.path("checkpoint")).unwrap();
@@ -136,7 +137,7 @@ fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     world.write("good.txt", &words(400));
     let quantize = ["quantize", "tiny-F16.gguf", "--to", "imatrix:Q8_0", "-o", "o.gguf"];
     let mix = ["mix", "tiny-F16.gguf", "-o", "o.gguf"];
-    let measured = [&mix[..], &["--target-bpw", "6", "--text", "good.txt"]].concat();
+    let measured = [&mix[..], &["--target-bpw", "6", "--calibration", "good.txt"]].concat();
     for arguments in [
         &["inspect", "f.gguf"][..],
         &["inspect", "socket"],
@@ -148,10 +149,10 @@ fn what_is_no_regular_file_is_refused_and_not_waited_for() {
         &[&quantize[..], &["--imatrix", "f.gguf"]].concat(),
         &[&quantize[..], &["--calibration", "text.txt"]].concat(),
         &["quantize", "tiny-F16.gguf", "--recipe", "f.toml", "-o", "o.gguf"],
-        &["calibrate", "tiny-F16.gguf", "--text", "text.txt", "-o", "o.gguf"],
-        &["mix", "tiny-F16.gguf", "--target-bpw", "6", "--text", "text.txt", "-o", "o.gguf"],
+        &["calibrate", "tiny-F16.gguf", "--calibration", "text.txt", "-o", "o.gguf"],
+        &["mix", "tiny-F16.gguf", "--target-bpw", "6", "--calibration", "text.txt", "-o", "o.gguf"],
         &[&mix[..], &["--recipe", "f.toml"]].concat(),
-        &[&measured[..], &["--importance", "f.gguf"]].concat(),
+        &[&measured[..], &["--imatrix", "f.gguf"]].concat(),
         &["import", "gptq", ".", "--base", "f.gguf", "-o", "o.gguf"],
         &["run", "f.toml"],
         &QUICK,

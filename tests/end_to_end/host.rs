@@ -78,11 +78,19 @@ fn an_agent_measures_what_this_machine_does() {
     // The original and the text are used by several visits and sent once; what was made there is there.
     let kept = far.artifacts();
     assert_eq!(kept.len(), 3, "{kept:?}");
+    assert!(!kept.iter().any(|name| name.ends_with(".partial")), "{kept:?}");
     assert_eq!(far.count("{\"put\":"), 2);
     assert!(far.count("{\"start\":") >= 7, "{}", far.count("{\"start\":"));
     // The next run finds all of them.
     far.run(&there).expect(0);
     assert_eq!(far.count("{\"put\":"), 2);
+    // A person is told where it was.
+    let list = there.run(&["list"]).expect(0).stdout;
+    assert!(list.lines().nth(2).unwrap().contains("  agent  "), "{list}");
+    let shown = there.run(&["show"]).expect(0).stdout;
+    assert!(shown.lines().any(|line| line.starts_with("agent · ")), "{shown}");
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("(measured on host 'agent'; this file is on the machine"), "{shown}");
 }
 
 #[cfg(feature = "multimodal")]
@@ -160,6 +168,7 @@ fn an_agent_of_another_version_and_what_is_no_agent_are_refused() {
         ],
     );
     run("echo hello").expect_message(2, &["it is no agent of quantbench: it says 'hello'"]);
+    run("nosuchprogram agent").expect_message(2, &["'nosuchprogram'", "QUANTBENCH_AGENT"]);
     run("true").expect_message(2, &["the connection to host 'agent' is lost: no agent answers"]);
     // The other way round: an agent that is greeted by another version.
     let mut command = world.command(&["agent"]);

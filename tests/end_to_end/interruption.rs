@@ -96,10 +96,39 @@ fn kill_9_leaves_no_worker_behind_and_loses_only_the_visit_under_way() {
     world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
     let mut child = start(&world);
     let worker = let_it_measure(&world, child.id());
+    assert!(listed(&world).ends_with("  under way"), "{}", listed(&world));
     signal("-KILL", child.id());
     child.wait().unwrap();
     wait_until("the end of the worker", || !is_running(worker));
+    assert!(listed(&world).ends_with("  interrupted"), "{}", listed(&world));
     resume(&world, &stored(&world));
+}
+
+/// What `list` says of the only run.
+fn listed(world: &World) -> String {
+    let list = world.run(&["list"]).expect(0).stdout;
+    list.lines().nth(2).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_interrupted_bench_says_how_it_ended() {
+    let world = World::new();
+    let mut command = world.process(&["bench", "tiny-F16.gguf", "-p", "16", "-n", "0"]);
+    command
+        .env("QUANTBENCH_WORKER", worker("faulty.sh"))
+        .env("REAL_WORKER", program())
+        .env("FAULT", "endless")
+        .env("FAULT_AT", "repetitions");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a bench under way", || listed(&world).ends_with("  under way"));
+    wait_until("its worker", || !children(child.id()).is_empty());
+    signal("-INT", child.id());
+    let (code, said) = finish(child);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("interrupted; to see what was measured: quantbench show"), "{said}");
+    assert!(listed(&world).ends_with("  interrupted"), "{}", listed(&world));
+    let shown = world.run(&["show"]).expect(0).stdout;
+    assert!(!shown.contains("--resume"), "{shown}");
 }
 
 #[test]

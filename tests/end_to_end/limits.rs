@@ -90,7 +90,7 @@ fn what_does_not_fit_a_short_context_is_left_out_and_what_goes_beyond_it_is_told
         "Left out of tiny: prompt 'long'; with the answer it is longer than the context of 128 tokens.",
         "tiny was trained with a context of 128 tokens: figures beyond it (pp200 and PPL and KLD over \
          chunks of 256) say little of its use.",
-        "far: 1 of 1 questions do not fit tiny's context of 128 tokens",
+        "far: 1 of 1 question left out: too long for tiny's context of 128 tokens",
     ] {
         assert!(table.contains(part), "no '{part}' in:\n{table}");
     }

@@ -107,7 +107,10 @@ fn what_cannot_be_mixed_is_refused_with_a_remedy() {
     refused(&with(&["--target-bpw", "5", "--types", "Q4_M"]), &["Q4_M"]);
     world.run(&["quantize", tiny, "--to", "Q8_0"]).expect(0);
     // The flag's old name.
-    refused(&["tiny-Q8_0.gguf", "--text", "text.txt", "--target-bpw", "5"], &["F32, F16 or BF16"]);
+    refused(
+        &["tiny-Q8_0.gguf", "--calibration", "text.txt", "--target-bpw", "5"],
+        &["F32, F16 or BF16"],
+    );
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn an_importance_matrix_allows_types_that_need_one_and_is_part_of_the_recipe() {
         "IQ2_XS,Q4_K",
         "--target-bpw",
         "3.3",
-        "--importance",
+        "--imatrix",
         "imatrix.gguf",
         "-o",
         "mix.gguf",

@@ -89,7 +89,10 @@ fn a_question_longer_than_the_context_is_told_and_not_cut() {
     assert_eq!((&task["questions"], &task["too_long"][0]), (&Value::from(3), &Value::from("long")));
     let table = world.run(&["show", "last"]).expect(0).stdout;
     let told = table.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("1 of 4 questions do not fit tiny's context of 512 tokens"), "{table}");
+    assert!(
+        told.contains("1 of 4 questions left out: too long for tiny's context of 512 tokens"),
+        "{table}"
+    );
 }
 
 #[test]

@@ -129,7 +129,10 @@ fn json_has_a_version_and_gives_the_same_machine_back() {
     let machine = workstation();
     let document: serde_json::Value =
         serde_json::from_str(&json(&machine, &backends()).unwrap()).unwrap();
-    assert_eq!(document["version"], JSON_VERSION);
+    assert_eq!(
+        (&document["format"], &document["version"]),
+        (&"quantbench.devices".into(), &1.into())
+    );
     assert_eq!(document["backends"][0]["total_bytes"], 64 * GIB);
     assert_eq!(document["machine"]["gpus"]["nvidia"]["known"][0]["name"], "NVIDIA H200");
     let machine_again: Machine = serde_json::from_value(document["machine"].clone()).unwrap();

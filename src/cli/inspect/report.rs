@@ -11,12 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, json};
 use std::path::Path;
 
-/// Rises when a field changes its meaning or goes away.
-const VERSION: u32 = 1;
-
 #[derive(Serialize)]
 struct Document<'all> {
-    version: u32,
     path: String,
     file_bytes: u64,
     parts: u32,
@@ -44,7 +40,6 @@ struct Document<'all> {
 /// The file as JSON, with a line break at the end.
 pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<String, Error> {
     let document = Document {
-        version: VERSION,
         path: path.display().to_string(),
         file_bytes: header.file_bytes,
         parts: header.parts,
@@ -67,7 +62,7 @@ pub(super) fn json(path: &Path, header: &Header, memory: &Memory) -> Result<Stri
         metadata: header.metadata.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
         tensors: header.tensors.iter().map(tensor_row).collect(),
     };
-    output::json(&document)
+    output::json("quantbench.inspect", &document)
 }
 
 fn format_row(summary: &FormatSummary) -> serde_json::Value {

@@ -7,7 +7,7 @@ use crate::model::text::{printable, shortened};
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::{Align, Table};
 use crate::report::terminal::{self, Look};
-use crate::units::{format_bytes, format_count, significant};
+use crate::units::{count, format_bytes, format_count, significant};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
         header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(Some(it))?)))
     {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  in place of {file_type}: {told}");
+        let _ = writeln!(text, "in place of {file_type}: {told}");
     }
     text.push_str("\nMemory\n");
     text.push_str(&memory_table(memory));
@@ -58,8 +58,9 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
 fn summary(path: &Path, header: &Header) -> String {
     let parts =
         if header.parts > 1 { format!(" in {} files", header.parts) } else { String::new() };
-    let number =
-        |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    let number = |value: Option<u64>, noun| {
+        value.map_or_else(|| format!("? {noun}s"), |value| count(value, noun))
+    };
     let bits =
         header.bits_per_weight().map_or_else(|| "n/a".to_owned(), |bits| significant(bits, 3));
     let file_type = header
@@ -82,10 +83,10 @@ fn summary(path: &Path, header: &Header) -> String {
         (
             "shape",
             format!(
-                "{} layers, {} tokens of context, {} tokens of vocabulary",
-                number(header.layers()),
-                number(header.context_length()),
-                number(header.vocabulary())
+                "{}, {} of context, {} of vocabulary",
+                number(header.layers(), "layer"),
+                number(header.context_length(), "token"),
+                number(header.vocabulary(), "token")
             ),
         ),
         ("chat template", if header.chat_template().is_some() { "yes" } else { "none" }.to_owned()),
@@ -143,25 +144,25 @@ fn memory_table(memory: &Memory) -> String {
     let titles = ["context", "weights", "KV cache", "compute", "total"].map(|it| (it, Right));
     let mut text = layout(titles, rows);
     match &memory.origin {
-        Origin::LlamaCpp => text.push_str("  as llama.cpp plans it\n"),
+        Origin::LlamaCpp => text.push_str("as llama.cpp plans it\n"),
         Origin::Header { reason, kv } => {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  computed from the header: {}", printable(reason));
+            let _ = writeln!(text, "computed from the header: {}", printable(reason));
             if let Some(unknown) = kv {
-                let _ = writeln!(text, "  KV cache not known: {}", printable(unknown));
+                let _ = writeln!(text, "KV cache not known: {}", printable(&unknown.to_string()));
             }
         }
     }
     text
 }
 
-/// Rows under a header, indented.
+/// Rows under a header.
 fn layout<const N: usize>(
     titles: [(&str, Align); N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    match terminal::text(&Table::of_words(titles, rows), &Look::plain(), "  ") {
-        text if text.is_empty() => "  none\n".to_owned(),
+    match terminal::text(&Table::of_words(titles, rows), &Look::default()) {
+        text if text.is_empty() => "none\n".to_owned(),
         text => text,
     }
 }

@@ -117,7 +117,7 @@ fn the_json_form_has_everything() {
     let (_, guessed) = with(&header, &path, &[]);
     let text = report::json(&path, &header, &guessed).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(parsed["version"], 1);
+    assert_eq!((&parsed["format"], &parsed["version"]), (&"quantbench.inspect".into(), &1.into()));
     assert_eq!(parsed["file_type"], "Q8_0");
     assert_eq!(parsed["formats"][0]["bits_per_weight"], 8.5);
     assert_eq!(parsed["memory"]["origin"], "header");

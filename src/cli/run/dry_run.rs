@@ -12,7 +12,7 @@ use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::quantize::jobs::PlannedVariant;
-use crate::report::table::Align::Left;
+use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
 use crate::units::{count, format_bytes};
@@ -111,8 +111,9 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
             format_bytes(file.bytes),
         ]
     });
-    let titles = ["model", "variant", "settings", "file", ""].map(|title| (title, Left));
-    let mut text = terminal::text(&Table::of_words(titles, rows), &Look::plain(), " ");
+    let titles =
+        [("model", Left), ("variant", Left), ("settings", Left), ("file", Left), ("size", Right)];
+    let mut text = terminal::text(&Table::of_words(titles, rows), &Look::default());
     let to_make =
         || files.iter().filter(|file| matches!(file.state, State::ToMake | State::AtMost));
     let disk: u64 = to_make().map(|file| file.bytes).sum();

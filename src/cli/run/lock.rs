@@ -1,13 +1,14 @@
 //! Locks of runs: a run that is under way is not resumed by a second process.
 
 use super::resume::RunError;
+use crate::files::folder_of;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Held while a run is under way; however the process ends, the system lets go of it.
 #[derive(Debug)]
-pub(super) struct RunLock {
+pub(in crate::cli) struct RunLock {
     path: PathBuf,
     /// `None` where the cache may only be read: what is there is measured without a lock.
     _file: Option<File>,
@@ -15,11 +16,11 @@ pub(super) struct RunLock {
 
 impl RunLock {
     /// Takes the lock of a run, in a folder of the cache.
-    pub(super) fn take(cache: &Path, run: &str) -> Result<Self, RunError> {
-        let folder = cache.join("runs");
-        let path = folder.join(format!("{run}.lock"));
+    pub(in crate::cli) fn take(cache: &Path, run: &str) -> Result<Self, RunError> {
+        let path = place(cache, run);
         let failed = |source| RunError::Lock { path: path.clone(), source };
-        let file = match fs::create_dir_all(&folder).and_then(|()| File::create(&path)) {
+        let made = fs::create_dir_all(folder_of(&path)).and_then(|()| File::create(&path));
+        let file = match made {
             Err(error) if may_only_be_read(&error) => return Ok(Self { path, _file: None }),
             file => file.map_err(failed)?,
         };
@@ -29,6 +30,16 @@ impl RunLock {
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+}
+
+fn place(cache: &Path, run: &str) -> PathBuf {
+    cache.join("runs").join(format!("{run}.lock"))
+}
+
+/// Whether some process holds the lock of a run.
+pub(in crate::cli) fn is_under_way(cache: &Path, run: &str) -> bool {
+    let is_held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(place(cache, run)).is_ok_and(is_held)
 }
 
 fn may_only_be_read(error: &io::Error) -> bool {
@@ -53,7 +64,9 @@ mod tests {
         let second = RunLock::take(cache.path(), "a").unwrap_err();
         assert!(second.to_string().contains("run a is still under way"), "{second}");
         assert!(RunLock::take(cache.path(), "b").is_ok());
+        assert!(is_under_way(cache.path(), "a") && !is_under_way(cache.path(), "b"));
         drop(lock);
+        assert!(!is_under_way(cache.path(), "a"));
         assert!(RunLock::take(cache.path(), "a").is_ok());
     }
 }

@@ -128,3 +128,30 @@ fn lists_of_settings_are_swept_with_the_last_key_fastest() {
     let (f16, q8) = (CacheType::F16, CacheType::Q8_0);
     assert_eq!(pairs, [(on, f16), (on, q8), (off, f16), (off, q8)]);
 }
+
+#[test]
+fn of_several_texts_each_is_a_domain() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one.txt", "two.txt"] {
+        std::fs::write(folder.path().join(name), "Words. ".repeat(400)).unwrap();
+    }
+    let quality = |text: &str| {
+        let head = "workloads.latency.enabled = false\n";
+        let models = "[[models]]\nsource = \"hf://a/b/c-F16.gguf\"\n";
+        let text = format!("{head}workloads.quality.text = {text}\n{models}");
+        let path = folder.path().join("e.toml");
+        let parsed = crate::experiment::load::parse(text.as_bytes(), &path, &Overrides::default());
+        parsed.map(|it| it.workloads.quality.unwrap()).map_err(|error| error.to_string())
+    };
+    let both = quality("[\"one.txt\", \"two.txt\"]").unwrap();
+    let domains: Vec<(&str, usize)> =
+        both.domains.iter().map(|it| (it.name.as_str(), it.bytes)).collect();
+    assert_eq!(domains, [("one", 2800), ("two", 2800)]);
+    assert_eq!((both.text.len(), both.source.as_str()), (5600, "one.txt, two.txt"));
+    assert!(quality("\"one.txt\"").unwrap().domains.is_empty());
+    assert_eq!(quality("[\"one.txt\", \"standard\"]").unwrap().domains.len(), 16);
+    assert_eq!(quality("\"auto\"").unwrap().source, "standard");
+    let error = quality("[\"auto\", \"one.txt\"]").unwrap_err();
+    assert!(error.contains("has 'auto' among others"), "{error}");
+    assert!(quality("[]").is_err());
+}

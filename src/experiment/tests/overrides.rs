@@ -205,7 +205,13 @@ fn a_model_in_place_of_an_experiment_is_measured_with_the_default_workloads() {
         let stem = name.trim_end_matches(".gguf");
         assert_eq!((experiment.name.as_str(), experiment.models.len()), (stem, 1));
         assert_eq!(experiment.models[0].source, Source::File(path));
-        assert_eq!(experiment.workloads, built_in.workloads);
+        let quality = |experiment: &Experiment| experiment.workloads.quality.clone().unwrap();
+        let (own, demo) = (quality(&experiment), quality(&built_in));
+        assert_eq!((own.source.as_str(), own.domains.len()), ("standard", 15));
+        assert!(demo.source == "demo" && demo.domains.is_empty());
+        let mut as_demo = experiment.workloads;
+        as_demo.quality = Some(demo);
+        assert!(as_demo == built_in.workloads);
     }
 }
 

@@ -8,7 +8,7 @@ mod quality;
 mod speed;
 
 pub use latency::{LatencyPlan, Sampling, TestPrompt};
-pub use quality::QualityPlan;
+pub use quality::{QualityPlan, TextDomain};
 pub use speed::{RateUnit, SpeedTest, SpeedTestError};
 
 use super::diagnostic::Problem;

@@ -1,12 +1,13 @@
 //! The quality workload: a text.
 
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Origin, lacks_demo, readable};
-use crate::experiment::inputs;
+use crate::experiment::expand::{Origin, readable};
+use crate::experiment::inputs::{self, EvaluationText};
 use crate::experiment::keys::Kind::{Bytes, Flag, Number, Text, Whole};
 use crate::experiment::keys::{CHUNKS, Key, Table};
-use crate::experiment::reader::Located;
+use crate::experiment::reader::{Located, Many};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The text that perplexity and divergence are measured on, and how much of it.
 ///
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 pub struct QualityPlan {
     /// The text itself.
     pub text: String,
+    /// Its parts, in order, if it has several: each is cut into chunks for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<TextDomain>,
     /// Where the text came from, as the user wrote it.
     pub source: String,
     /// Tokens per chunk (`n_ctx` of llama-perplexity).
@@ -32,12 +36,45 @@ pub struct QualityPlan {
     pub reference_budget_bytes: u64,
 }
 
+/// A named part of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextDomain {
+    /// Its name: a domain of the standard texts, or the file's.
+    pub name: String,
+    /// Its length.
+    pub bytes: usize,
+}
+
+impl QualityPlan {
+    /// The text of `auto`, once it is known which models are measured.
+    pub(crate) fn choose_text(&mut self, only_demo: bool) {
+        if self.source != inputs::AUTO {
+            return;
+        }
+        // A build without the demo has the standard texts all the same.
+        let demo = inputs::evaluation(inputs::DEMO, Path::new("")).ok().filter(|_| only_demo);
+        let (source, chosen) = match demo {
+            Some(demo) => (inputs::DEMO, demo),
+            None => (inputs::STANDARD, EvaluationText::standard()),
+        };
+        source.clone_into(&mut self.source);
+        EvaluationText { text: self.text, domains: self.domains } = chosen;
+    }
+}
+
 pub(super) static KEYS: Table = Table::new(
     "workloads.quality",
     "Perplexity and divergence from the reference, by llama-perplexity's protocol.",
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new("text", Text, "\"demo\" or a text file").default("\"demo\""),
+        Key::new(
+            "text",
+            Text,
+            "\"standard\" (texts in 15 domains: prose, code, languages …), \"demo\" or a text file; of several, \
+             each has its divergence. \"auto\" is \"demo\" for the demo models and \"standard\" for others.",
+        )
+        .many()
+        .default("\"auto\""),
         Key::new(
             "context",
             Whole(8, 1_048_576),
@@ -67,7 +104,7 @@ pub(super) static KEYS: Table = Table::new(
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct QualityFile {
     pub enabled: Located<bool>,
-    pub text: Located<String>,
+    pub text: Many<String>,
     pub context: Located<u32>,
     pub chunks: Option<Located<u32>>,
     pub divergence: Located<bool>,
@@ -82,13 +119,11 @@ pub(super) fn expand(
     origin: Origin<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<QualityPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.text) {
+    if !*file.enabled {
         return None;
     }
-    let text = inputs::text(&file.text, origin.base);
-    if let Ok(text) = &text {
-        check_length(text, file, problems);
-    }
+    let EvaluationText { text, domains } = evaluation(&file.text, origin, problems);
+    check_length(&text, file, problems);
     if let (Some(precision), false) = (&file.precision, *file.divergence) {
         problems.push(
             precision
@@ -97,8 +132,9 @@ pub(super) fn expand(
         );
     }
     Some(QualityPlan {
-        text: readable(text, &file.text, problems),
-        source: file.text.value.clone(),
+        text,
+        domains,
+        source: file.text.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", "),
         context: *file.context,
         chunks: file.chunks.as_deref().copied(),
         divergence: *file.divergence,
@@ -107,13 +143,40 @@ pub(super) fn expand(
     })
 }
 
+/// The text of what is named; of several, each is a domain or brings its own.
+fn evaluation(
+    sources: &Many<String>,
+    origin: Origin<'_>,
+    problems: &mut Vec<Problem>,
+) -> EvaluationText {
+    let mut all = EvaluationText::default();
+    if sources.is_empty() {
+        problems.push(sources.problem("names no text").help("switch it off with enabled = false"));
+    }
+    for source in sources.iter() {
+        if sources.len() > 1 && source.value == inputs::AUTO {
+            let problem = source.problem("has 'auto' among others, which says nothing beside them");
+            problems.push(problem.help("write 'standard' or 'demo'"));
+            continue;
+        }
+        let read = inputs::evaluation(source, origin.base);
+        let read: EvaluationText = readable(read, source, problems);
+        if sources.len() > 1 {
+            all.add(source, read);
+        } else {
+            all = read;
+        }
+    }
+    all
+}
+
 /// A token is at least one byte, so a text of fewer bytes than two chunks have tokens cannot fill
 /// them; the worker counts exactly, but only after a model was loaded.
 fn check_length(text: &str, file: &QualityFile, problems: &mut Vec<Problem>) {
     let context = *file.context;
     let bytes = text.len() as u64;
     let needed = 2 * u64::from(context);
-    if bytes >= needed {
+    if bytes >= needed || file.text.is_empty() {
         return;
     }
     let span = if file.text.is_written() { &file.text.span } else { &file.context.span };

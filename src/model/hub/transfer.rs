@@ -85,7 +85,12 @@ impl<'a> Remote<'a> {
     }
 
     fn unreachable(&self, source: ureq::Error) -> HubError {
-        Problem::because(format!("cannot reach the hub at {}", self.endpoint), source)
+        let what = format!("cannot reach the hub at {}", self.endpoint);
+        // What ureq says of a system's error is the same with `io:` before it.
+        match source {
+            ureq::Error::Io(source) => Problem::because(what, source),
+            other => Problem::because(what, other),
+        }
     }
 
     fn wrong_answer(&self, reason: &str) -> HubError {

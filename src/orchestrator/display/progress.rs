@@ -87,7 +87,7 @@ impl RunProgress {
                     Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
-                    Purpose::DriftControl(round) => format!("drift check of round {}", round + 1),
+                    Purpose::DriftControl(round) => format!("drift control of round {}", round + 1),
                 };
                 self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
                 None

@@ -118,6 +118,10 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     tell(BenchmarkEvent::Worker(&event));
     assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
     assert_eq!(progress.visits(), (0, 4));
+    let visit = PlannedVisit { purpose: Purpose::DriftControl(0), ..visits[0] };
+    let began = BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0] };
+    progress.on_event(&began);
+    assert_eq!(progress.current(), "F16 (defaults), drift control of round 1: start");
 }
 
 #[test]

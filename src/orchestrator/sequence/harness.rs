@@ -83,6 +83,7 @@ impl Harness {
     pub(super) fn with_quality(mut self) -> Self {
         self.experiment.workloads.quality = Some(QualityPlan {
             text: "a text".to_owned(),
+            domains: Vec::new(),
             source: "demo".to_owned(),
             context: 512,
             chunks: None,

@@ -12,6 +12,7 @@ use crate::experiment::settings::Settings;
 use crate::model::gguf::Value;
 use crate::quantize::layer_shapes;
 use crate::quantize::streams::{Streams, chunk_shape, context_bytes};
+use crate::units::count;
 
 /// Bytes per element of a Hessian while it is factorised: two matrices in f64, and the results in f32.
 const FACTOR_BYTES: u64 = 24;
@@ -79,11 +80,11 @@ pub(super) fn needed(
         let solving = 4 * (columns * rows) as u64 * single;
         all + FACTOR_BYTES * (columns * columns) as u64 + solving
     });
-    let side_by_side =
-        format!("{} texts of {} tokens side by side", contexts.streams.count, contexts.tokens);
+    let texts = count(contexts.streams.count, "text");
+    let side_by_side = format!("{texts} of {} side by side", count(contexts.tokens, "token"));
     vec![
         ("the weights of the models".to_owned(), weights),
-        (format!("the hidden states of {tokens} tokens"), hidden),
+        (format!("the hidden states of {}", count(tokens, "token")), hidden),
         (side_by_side, contexts.bytes),
         ("sums over inputs and the largest matrix".to_owned(), sums.max().unwrap_or(0)),
     ]

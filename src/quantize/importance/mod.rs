@@ -19,6 +19,7 @@ use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufFileError;
 use crate::engine::llama::quantize::Importance;
 use crate::experiment::calibration::SHORTEST_CONTEXT;
+use crate::units::count;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -141,7 +142,8 @@ pub enum ImportanceError {
     },
     /// The text has less than one chunk.
     #[error(
-        "the calibration text has {tokens} tokens for this model; with a context of {context} it needs at least that many"
+        "the calibration text has {} for this model; with a context of {context} it needs at least that many",
+        count(*tokens, "token")
     )]
     TextTooShort {
         /// Tokens of the whole text.
@@ -151,7 +153,8 @@ pub enum ImportanceError {
     },
     /// llama-imatrix ignores products of fewer rows.
     #[error(
-        "a context of {0} tokens is too short for calibration; use at least {SHORTEST_CONTEXT}"
+        "a context of {} is too short for calibration; use at least {SHORTEST_CONTEXT}",
+        count(*.0, "token")
     )]
     ContextTooShort(u32),
     /// The model does not predict tokens.

@@ -40,6 +40,8 @@ pub struct RunHeader {
     pub finished: Option<OffsetDateTime>,
     /// Seconds under way without pauses; `None` in runs stored before this was kept.
     pub active_seconds: Option<f64>,
+    /// The names of the hosts that it ran on, in the order in which they joined.
+    pub hosts: Vec<String>,
     /// Number of trials.
     pub trials: usize,
     /// How many of them failed.
@@ -163,7 +165,10 @@ impl Store {
                     (SELECT count(*) FROM trials WHERE run = number),
                     (SELECT count(*) FROM trials WHERE run = number AND failed),
                     (SELECT count(*) FROM visits WHERE run = number),
-                    active_seconds
+                    active_seconds,
+                    CASE WHEN json_valid(hosts) THEN
+                        (SELECT json_group_array(DISTINCT value ->> 'name') FROM json_each(hosts))
+                    ELSE '[]' END
              FROM runs ORDER BY number DESC",
         )?;
         let rows = statement
@@ -177,6 +182,7 @@ impl Store {
                     failed: row.get(5)?,
                     visits: row.get(6)?,
                     active_seconds: row.get(7)?,
+                    hosts: serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default(),
                 })
             })
             .map_err(|source| self.sqlite(source))?;

@@ -394,6 +394,8 @@ fn the_host_that_a_run_goes_on_on_is_kept() {
     store.save_run(&run).unwrap();
     run.trials[0].host = run.hosts[1].id.clone();
     store.save_trial("r", 0, &run.trials[0]).unwrap();
+    let names = store.list().unwrap().remove(0).hosts;
+    assert_eq!(names, [run.hosts[0].id.name.as_str(), "board"]);
     let read = store.load("r").unwrap();
     assert_eq!(read, run);
     assert_eq!(read.environment_of(&read.trials[0]), &environment);

@@ -5,7 +5,7 @@
 
 use super::{QualityRequest, Reference, run};
 use crate::engine::memory::BufferMemory;
-use crate::experiment::workloads::QualityPlan;
+use crate::experiment::workloads::{QualityPlan, TextDomain};
 use crate::files::folder_of;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::ArtifactRef;
@@ -23,6 +23,9 @@ use std::path::Path;
 pub struct QualityJob {
     /// File with the text.
     pub text: ArtifactRef,
+    /// Its parts, if it has several.
+    #[serde(default)]
+    pub domains: Vec<TextDomain>,
     /// Tokens per chunk.
     pub context: u32,
     /// At most this many chunks.
@@ -101,7 +104,7 @@ impl QualityJob {
             }
         };
         let QualityPlan { context, chunks, precision, .. } = *plan;
-        Ok(Self { text, context, chunks, reference, precision })
+        Ok(Self { text, domains: plan.domains.clone(), context, chunks, reference, precision })
     }
 }
 
@@ -141,6 +144,7 @@ impl Workload for QualityJob {
         })?;
         let request = QualityRequest {
             text: &text,
+            domains: &self.domains,
             context: self.context,
             chunks: self.chunks,
             reference: match &self.reference {

@@ -8,6 +8,7 @@
 //! with a context and its share of the threads: no thread waits for another within a layer, and none
 //! is idle while a chunk is scored. A GPU gets one stream. `stream` evaluates, `scoring` turns logits into scores.
 
+mod chunks;
 pub mod job;
 pub(super) mod scoring;
 mod stream;
@@ -17,13 +18,16 @@ pub use job::{QualityJob, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
-use super::measured::{Divergence, Quality, ReferenceStore};
+use super::measured::{Divergence, DomainChunks, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{Model, streams};
 use crate::experiment::settings::Settings;
+use crate::experiment::workloads::TextDomain;
 use crate::model::architecture::ArchitectureClass;
+use crate::units::count;
+use chunks::Chunked;
 use scoring::Sink;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -41,8 +45,8 @@ pub enum QualityError {
     Reference(#[from] ReferenceError),
     /// The text is too short.
     #[error(
-        "the text has {tokens} tokens for this model; perplexity with a context of {context} needs \
-         at least {}", 2 * u64::from(*.context)
+        "the text has {} for this model; perplexity with a context of {context} needs at least {}",
+        count(*tokens, "token"), 2 * u64::from(*.context)
     )]
     TextTooShort {
         /// Tokens of the text.
@@ -50,8 +54,11 @@ pub enum QualityError {
         /// Tokens per chunk.
         context: u32,
     },
+    /// A job whose domains are longer than its text, or cut a character.
+    #[error("the lengths of the domains do not fit the text")]
+    WrongDomains,
     /// Chunks this short leave nothing to score.
-    #[error("a context of {0} tokens is too short for perplexity; use at least 8")]
+    #[error("a context of {} is too short for perplexity; use at least 8", count(*.0, "token"))]
     ContextTooShort(u32),
     /// The model has no next-token probabilities to score.
     #[error("perplexity needs a decoder-only model")]
@@ -60,7 +67,7 @@ pub enum QualityError {
     #[error("cannot start threads for scoring")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// A text for encoders has so few lines that are not empty.
-    #[error("the text has {0} lines to compare variants on; at least 2 are needed")]
+    #[error("the text has {} to compare variants on; at least 2 are needed", count(*.0, "line"))]
     TooFewPieces(usize),
     /// The variant computes nonsense.
     #[error("the variant's figures are not numbers (NaN) in {part} {number}")]
@@ -77,6 +84,8 @@ pub enum QualityError {
 pub struct QualityRequest<'a> {
     /// The text itself.
     pub text: &'a str,
+    /// Its parts, each cut into chunks for itself; none: the text is one.
+    pub domains: &'a [TextDomain],
     /// Tokens per chunk.
     pub context: u32,
     /// At most this many chunks.
@@ -169,6 +178,8 @@ impl<'model> Comparison<'model> {
 /// A text cut into chunks, and what is to be done with their scores.
 struct Evaluation {
     tokens: Vec<i32>,
+    /// The chunks of each domain.
+    domains: Vec<DomainChunks>,
     /// Replaces the first token of each chunk.
     beginning: Option<i32>,
     shape: ReferenceShape,
@@ -187,7 +198,7 @@ impl Evaluation {
         if context < 8 {
             return Err(QualityError::ContextTooShort(context));
         }
-        let mut tokens = model.tokenize(request.text, true, false)?;
+        let Chunked { mut tokens, domains } = Chunked::new(model, request)?;
         let available = u32::try_from(tokens.len() / context as usize).unwrap_or(u32::MAX);
         if available < 2 {
             return Err(QualityError::TextTooShort { tokens: tokens.len(), context });
@@ -210,7 +221,7 @@ impl Evaluation {
             Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };
         let (beginning, precision) = (model.beginning_token(), request.precision);
-        Ok(Self { tokens, beginning, shape, sink, available, precision })
+        Ok(Self { tokens, domains, beginning, shape, sink, available, precision })
     }
 
     /// Opens the streams.
@@ -289,6 +300,7 @@ impl Evaluation {
     ) -> Result<Quality, QualityError> {
         let mut quality = scores.quality(self.available as usize, stopped_early, seconds);
         quality.context = self.shape.context;
+        quality.domains = chunks::evaluated(self.domains, quality.chunks);
         if let Sink::Write(writer) = self.sink {
             // The error is known only per variant; see `Divergence::kld_error_bound`.
             let (bytes, top_k) = (writer.bytes(), writer.top());

@@ -38,6 +38,7 @@ use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use crate::retrieval::index::IndexError;
+use crate::units::count;
 use answerer::Answer;
 use choose::Chooser;
 use draft::Limits;
@@ -62,8 +63,8 @@ pub enum TaskError {
     },
     /// No question fits the model.
     #[error(
-        "none of the {questions} questions fits the model's context of {context} tokens; the \
-         shortest takes {shortest}"
+        "none of {} fits the model's context of {context} tokens; the shortest takes {shortest}",
+        count(*questions, "question")
     )]
     NothingFits {
         /// How many questions there are.
