@@ -40,12 +40,10 @@ pub(super) fn cuda(nvml: &Nvml) -> Finding<String> {
 pub(super) fn gpus(nvml: &Nvml) -> Finding<Vec<Gpu>> {
     match devices(nvml) {
         Err(error) => Finding::Missing(format!("NVML does not list its devices: {error}")),
-        Ok(devices) if devices.is_empty() => {
-            Finding::Missing("NVML is there, but lists no device".to_owned())
-        }
         Ok(devices) => {
-            let devices = devices.iter().enumerate();
-            Finding::Known(devices.map(|(index, device)| describe(index, device)).collect())
+            let gpus = devices.iter().enumerate();
+            let gpus = gpus.map(|(index, device)| describe(index, device)).collect();
+            Finding::from_list(gpus, || "NVML is there, but lists no device".to_owned())
         }
     }
 }
