@@ -16,14 +16,14 @@ use quantbench::engine::llama::model::Model;
 use quantbench::engine::llama::quantize::{Importance, Rounding, quantize_file};
 use quantbench::engine::{Engine as _, LoadExtent};
 use quantbench::experiment::calibration::CalibrationPlan;
-use quantbench::experiment::parameters::{GptqSettings, Parameters};
+use quantbench::experiment::parameters::Parameters;
 use quantbench::experiment::settings::Settings;
 use quantbench::model::artifact::ArtifactRef;
+use quantbench::quantize::MethodReport;
 use quantbench::quantize::awq::{self, AwqParameters, AwqRequest};
 use quantbench::quantize::gptq::{self, GptqRequest};
 use quantbench::quantize::importance::{ImportanceMatrix, calibrate};
 use quantbench::quantize::jobs::CalibrateJob;
-use quantbench::quantize::{CalibrationText, MethodReport};
 use quantbench::workload::quality::{self, Reference};
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -90,16 +90,22 @@ fn make(backend: Backend, rounding: Rounding<'_>, text: &str, variant: &str) -> 
     let changes = changes?;
     let share = changes.iter().find(|(name, _)| *name == "tokens");
     let share: f64 = share.map_or(Ok(1.0), |(_, share)| share.parse())?;
-    let text = CalibrationText { text: beginning(text, share), context: CONTEXT, chunks: None };
+    let plan = CalibrationPlan {
+        text: beginning(text, share).to_owned(),
+        source: String::new(),
+        context: CONTEXT,
+        chunks: None,
+        parameters: Parameters::default(),
+    };
     let changes = changes.into_iter().filter(|(name, _)| *name != "tokens");
     match method {
         "rtn" => quantize_file(backend, &Rounding { importance: None, ..rounding })?,
         "imatrix" => quantize_file(backend, &rounding)?,
         "gptq" => {
             quantize_file(backend, &rounding)?;
-            return run_gptq(backend, rounding, text, changes);
+            return run_gptq(backend, rounding, plan, changes);
         }
-        "awq" => return run_awq(backend, rounding, text, changes),
+        "awq" => return run_awq(backend, rounding, &plan, changes),
         other => return Err(format!("'{other}' is no method").into()),
     }
     Ok(String::new())
@@ -108,10 +114,10 @@ fn make(backend: Backend, rounding: Rounding<'_>, text: &str, variant: &str) -> 
 fn run_gptq<'a>(
     backend: Backend,
     rounding: Rounding<'_>,
-    text: CalibrationText<'_>,
+    mut plan: CalibrationPlan,
     changes: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Answer<String> {
-    let (mut settings, mut units) = (GptqSettings::default(), gptq::UNITS);
+    let (settings, mut units) = (&mut plan.parameters.gptq, gptq::UNITS);
     for (name, value) in changes {
         match name {
             "damping" => settings.damping = value.parse()?,
@@ -127,7 +133,7 @@ fn run_gptq<'a>(
     let Rounding { input: source, output, threads, .. } = rounding;
     let began = Instant::now();
     let memory = gptq::SUMS_BYTES;
-    let request = GptqRequest { source, output, text, threads, settings, units, memory };
+    let request = GptqRequest { source, output, plan: &plan, threads, units, memory };
     let report = gptq::quantize(backend, &request, |_| ())?;
     Ok(told(&report, began))
 }
@@ -135,7 +141,7 @@ fn run_gptq<'a>(
 fn run_awq<'a>(
     backend: Backend,
     mut rounding: Rounding<'_>,
-    text: CalibrationText<'_>,
+    plan: &CalibrationPlan,
     changes: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Answer<String> {
     let mut parameters = AwqParameters::default();
@@ -153,7 +159,7 @@ fn run_awq<'a>(
     }
     let folder = tempfile::tempdir()?;
     let began = Instant::now();
-    let request = AwqRequest { rounding, text, folder: folder.path(), parameters };
+    let request = AwqRequest { rounding, plan, folder: folder.path(), parameters };
     let report = awq::quantize(backend, &request, |_| ())?;
     Ok(told(&report, began))
 }

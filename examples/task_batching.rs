@@ -27,7 +27,6 @@ use quantbench::workload::softmax::{index_of_maximum, log_sum_exp};
 use quantbench::workload::tasks::encode::Encoder;
 use quantbench::workload::tasks::record::KeptAnswer;
 use quantbench::workload::tasks::{TaskJob, TaskRequest, run};
-use serde_json::Map;
 use std::path::Path;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -64,18 +63,15 @@ fn compare(
     let template = |source| ChatTemplate::new(source, tokens, OffsetDateTime::now_utc());
     let prompter = Prompter::new(task.format, || header.chat_template().map(template).transpose())?;
     let job = TaskJob {
-        name: task.name,
+        plan: task.clone(),
         questions: ArtifactRef::input("", path, 0),
-        answering: task.answering.clone(),
-        metrics: task.metrics.clone(),
-        format: task.format,
-        chat_template_kwargs: Map::new(),
-        separator: task.separator.clone(),
         corpus: None,
         pictures: None,
         projector: None,
     };
     let request = TaskRequest {
+        model,
+        settings,
         job: &job,
         questions: &task.questions,
         prompter: &prompter,
@@ -84,7 +80,7 @@ fn compare(
     };
     let together = || -> Result<_, Failure> {
         let start = Instant::now();
-        let record = run(model, settings, &request, &mut |_, _| ())?.record;
+        let record = run(&request, &mut |_, _| ())?.record;
         Ok((record, start.elapsed().as_secs_f64()))
     };
     // Before and after, so that a machine that grows slower does so for both.
@@ -117,7 +113,7 @@ fn one_at_a_time(
     if model.class() == ArchitectureClass::EncoderDecoder {
         return one_source_at_a_time(model, settings, request);
     }
-    let separator = request.job.separator.as_deref();
+    let separator = request.job.plan.separator.as_deref();
     let encoder = Encoder { model, settings, prompter: request.prompter, separator };
     let shape = ContextShape {
         tokens: model.context_length(),
@@ -129,7 +125,7 @@ fn one_at_a_time(
         context: Context::new(model, settings, shape, ContextPurpose::Separate)?,
         batch: Batch::with_capacity(settings.batch as usize),
     };
-    let Answering::Generate { max_tokens, stop } = &request.job.answering else {
+    let Answering::Generate { max_tokens, stop } = &request.job.plan.answering else {
         let mut answers = Vec::new();
         for alternatives in encoder.alternatives(request.questions)?.tokens {
             let mut best = (0, f64::NEG_INFINITY);
@@ -157,7 +153,7 @@ fn one_source_at_a_time(
     settings: &Settings,
     request: &TaskRequest<'_>,
 ) -> Result<Vec<KeptAnswer>, Failure> {
-    let Answering::Generate { max_tokens, stop } = &request.job.answering else {
+    let Answering::Generate { max_tokens, stop } = &request.job.plan.answering else {
         return Err("of encoder-decoders only what they write is compared".into());
     };
     let context = model.context_length();

@@ -13,34 +13,16 @@ pub enum DatasetError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is too large to be meant.
-    #[error("is {}, which is larger than {}", .path.display(), crate::units::format_bytes(*.limit))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Largest, bytes.
-        limit: u64,
-    },
-    /// The file's name does not say how to read it.
-    #[error("is {}; data sets are read from .jsonl, .json (a list of objects), .csv and .tsv", .path.display())]
-    UnknownFormat {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It, or one of its examples, is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl DatasetError {
     /// There is no example in the file.
-    #[error("is {}, which has no example in it", .path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// One example is wrong.
-    #[error("has a wrong example at {}:{}: {}", .path.display(), .fault.line, .fault.reason)]
-    Example {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong where.
-        fault: Fault,
-    },
+    pub fn empty(path: &Path) -> Self {
+        Self::Wrong(format!("is {}, which has no example in it", path.display()))
+    }
 }
 
 /// What is wrong with one example.
@@ -54,8 +36,8 @@ pub struct Fault {
 
 impl Fault {
     /// In this file.
-    #[must_use]
     pub fn within(self, path: &Path) -> DatasetError {
-        DatasetError::Example { path: path.to_owned(), fault: self }
+        let (path, Self { line, reason }) = (path.display(), self);
+        DatasetError::Wrong(format!("has a wrong example at {path}:{line}: {reason}"))
     }
 }

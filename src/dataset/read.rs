@@ -47,7 +47,7 @@ pub fn parse(
         .and_then(|text| parse(text.trim_start_matches('\u{feff}'), columns))
         .map_err(|fault| fault.within(path))?;
     if examples.is_empty() {
-        return Err(DatasetError::Empty { path: path.to_owned() });
+        return Err(DatasetError::empty(path));
     }
     Ok(examples)
 }
@@ -62,14 +62,22 @@ fn parser(path: &Path) -> Result<Parser, DatasetError> {
         "json" => |text, _| json_list(text),
         "csv" => |text, columns| table(text, b',', columns),
         "tsv" => |text, columns| table(text, b'\t', columns),
-        _ => return Err(DatasetError::UnknownFormat { path: path.to_owned() }),
+        _ => {
+            return Err(DatasetError::Wrong(format!(
+                "is {}; data sets are read from .jsonl, .json (a list of objects), .csv and .tsv",
+                path.display()
+            )));
+        }
     })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
     let unreadable = |source| DatasetError::Unreadable { path: path.to_owned(), source };
     let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
-    bytes.ok_or_else(|| DatasetError::TooLarge { path: path.to_owned(), limit: MOST_BYTES })
+    bytes.ok_or_else(|| {
+        let (path, most) = (path.display(), format_bytes(MOST_BYTES));
+        DatasetError::Wrong(format!("is {path}, which is larger than {most}"))
+    })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Fault> {

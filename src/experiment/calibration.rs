@@ -3,11 +3,12 @@
 //! [`CalibrationFile`] is what the user wrote, [`CalibrationChoice`] what it means for all models, and
 //! [`CalibrationPlan`] what one model's variants are made with.
 
-use super::diagnostic::Problem;
+use super::expand::Expansion;
 use super::inputs::{self, InputError};
-use super::parameters::{Parameters, ParametersFile};
+use super::parameters::{GptqFile, Parameters};
 use super::reader::Located;
 use crate::causes;
+use crate::dataset::standard;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
 use crate::model::source::Source;
@@ -38,7 +39,6 @@ pub struct CalibrationPlan {
 
 impl CalibrationPlan {
     /// What a variant made by `method` depends on; `None` if it depends on no text.
-    #[must_use]
     pub fn key(&self, method: Method) -> Option<CalibrationKey> {
         method.is_calibrated().then(|| CalibrationKey {
             text_checksum: of_bytes(self.text.as_bytes()),
@@ -46,26 +46,6 @@ impl CalibrationPlan {
             chunks: self.chunks,
             parameters: self.parameters.of(method).unwrap_or_default(),
         })
-    }
-}
-
-/// Why a model's variants cannot be calibrated; `Display` is a fragment.
-#[derive(Debug, thiserror::Error)]
-pub enum CalibrationError {
-    /// Only the demo model has a text of its own.
-    #[error("there is no text to calibrate on")]
-    NoText,
-    /// The text cannot be used.
-    #[error("the calibration text {reason}")]
-    Input {
-        /// Why not; a fragment.
-        reason: String,
-    },
-}
-
-impl From<InputError> for CalibrationError {
-    fn from(error: InputError) -> Self {
-        Self::Input { reason: causes::in_words(&error) }
     }
 }
 
@@ -86,8 +66,10 @@ impl Default for CalibrationChoice {
 
 impl CalibrationChoice {
     /// Reads the text that is named, if one is.
-    pub(super) fn new(file: &CalibrationFile, base: &Path, problems: &mut Vec<Problem>) -> Self {
-        let read = |written: &Located<String>| match inputs::calibration_text(written, base) {
+    pub(super) fn new(file: &CalibrationFile, expansion: &mut Expansion<'_>) -> Self {
+        let Expansion { origin, problems } = expansion;
+        let read = |written: &Located<String>| match inputs::calibration_text(written, origin.base)
+        {
             Ok(text) => Some((written.value.clone(), text)),
             Err(error) => {
                 problems.push(written.problem(causes::in_words(&error)));
@@ -98,12 +80,11 @@ impl CalibrationChoice {
             text: file.text.as_ref().and_then(read),
             context: *file.context,
             chunks: file.chunks.as_deref().copied(),
-            parameters: file.parameters.read(),
+            parameters: Parameters { gptq: file.gptq.read() },
         }
     }
 
     /// What flags say, without a text.
-    #[must_use]
     pub fn of(context: Option<u32>, chunks: Option<u32>, parameters: Parameters) -> Self {
         Self { text: None, context: context.unwrap_or(CONTEXT), chunks, parameters }
     }
@@ -112,40 +93,35 @@ impl CalibrationChoice {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn on_text(mut self, source: &str) -> Result<Self, CalibrationError> {
+    pub fn on_text(mut self, source: &str) -> Result<Self, InputError> {
         let text = inputs::calibration_text(source, Path::new(""))?;
         self.text = Some((source.to_owned(), text));
         Ok(self)
     }
 
-    /// What variants of a model are calibrated on: what was said, else the demo's text for the demo.
-    ///
-    /// # Errors
-    /// There is neither.
-    pub fn plan_for(&self, model: &Source) -> Result<CalibrationPlan, CalibrationError> {
-        let (source, text) = match &self.text {
-            Some(named) => named.clone(),
-            None if *model == Source::Demo => {
-                let text = inputs::calibration_text(inputs::DEMO, Path::new(""))?;
-                (inputs::DEMO.to_owned(), text)
-            }
-            None => return Err(CalibrationError::NoText),
+    /// What variants of a model are calibrated on: what was said, else the demo's text for the demo and the standard
+    /// texts for others.
+    pub fn plan_for(&self, model: &Source) -> CalibrationPlan {
+        let demo = || {
+            let text = inputs::calibration_text(inputs::DEMO, Path::new(""));
+            Some((inputs::DEMO.to_owned(), text.ok().filter(|_| *model == Source::Demo)?))
         };
+        let standard = || (inputs::STANDARD.to_owned(), standard::calibration());
+        let (source, text) = self.text.clone().or_else(demo).unwrap_or_else(standard);
         let Self { context, chunks, parameters, .. } = *self;
-        Ok(CalibrationPlan { text, source, context, chunks, parameters })
+        CalibrationPlan { text, source, context, chunks, parameters }
     }
 }
 
 /// `[calibration]`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct CalibrationFile {
-    /// The text, or `demo`.
+pub(super) struct CalibrationFile {
+    /// The text's file, `demo` or `standard`.
     pub text: Option<Located<String>>,
     /// Tokens per chunk.
     pub context: Located<u32>,
     /// At most this many chunks.
     pub chunks: Option<Located<u32>>,
-    /// How methods are set.
-    #[serde(flatten)]
-    pub parameters: ParametersFile,
+    /// How GPTQ is set.
+    pub gptq: Located<GptqFile>,
 }

@@ -1,6 +1,5 @@
 //! From what the user wrote to what it means: texts are read, and values are checked against each other.
 
-use super::calibration::CalibrationChoice;
 use super::diagnostic::Problem;
 use super::file::{ExperimentFile, SettingsFile};
 use super::inputs;
@@ -34,16 +33,19 @@ pub(crate) struct Origin<'a> {
     pub allow_requantize: bool,
 }
 
-/// Turns what was written into what it means; what is wrong goes to `problems`.
-pub(crate) fn expand(
-    file: &ExperimentFile,
-    calibration: &CalibrationChoice,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Experiment {
+/// What an experiment is turned into its meaning with: where it comes from, and what was found to be wrong.
+#[derive(Debug)]
+pub(crate) struct Expansion<'a> {
+    pub origin: Origin<'a>,
+    pub problems: Vec<Problem>,
+}
+
+/// Turns what was written into what it means.
+pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Experiment {
     let run = &file.experiment;
-    let workloads = workloads::expand(&file.workloads, origin, problems);
-    let (models, left_out) = super::models::expand(file, calibration, origin, problems);
+    let workloads = workloads::expand(&file.workloads, expansion);
+    let (models, left_out) = super::models::expand(file, expansion);
+    let Expansion { origin, problems } = expansion;
     let settings = combinations(&file.settings, problems);
     if let Some(written) = &run.name
         && let Some(wrong) = wrong_name(written)
@@ -156,8 +158,8 @@ fn cache_conflict(
 
 /// Whether a workload that was not asked for can be left out: the built-in experiment of a build
 /// without the demo still measures everything else.
-pub(super) fn lacks_demo(origin: Origin<'_>, source: &str) -> bool {
-    origin.built_in && source == inputs::DEMO && !crate::model::demo::BUILT_IN
+pub(super) fn lacks_demo(expansion: &Expansion<'_>, source: &str) -> bool {
+    expansion.origin.built_in && source == inputs::DEMO && !crate::model::demo::BUILT_IN
 }
 
 /// What is given to the model's own template, which has to be among `formats`.

@@ -11,6 +11,7 @@ use crate::model::hub::{self, HubError, HubOptions, RepoType};
 use crate::model::progress::ProgressSink;
 use crate::model::source::HubAddress;
 use crate::model::text::without_secrets;
+use crate::units::format_bytes;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -37,73 +38,20 @@ pub enum InputError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is too large to be meant.
-    #[error("is {}, which is larger than {}", .path.display(), crate::units::format_bytes(MOST_BYTES))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is no text.
-    #[error("is {}, which is not UTF-8 text (byte {offset})", .path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-        /// Offset of the first byte that is wrong.
-        offset: usize,
-    },
-    /// The file's name does not say how to read it.
-    #[error("is {}; prompts are read from .jsonl (objects with id, kind and text) or .txt (one prompt per line)", .path.display())]
-    UnknownFormat {
-        /// The file.
-        path: PathBuf,
-    },
-    /// One line of the prompts is wrong.
-    #[error("has a wrong prompt at {}:{line}:{column}: {reason}", .path.display())]
-    Prompt {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// There is no prompt in the file.
-    #[error("is {}, which has no prompt in it", .path.display())]
-    NoPrompts {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No data set of the demo has this name.
-    #[error("is 'demo:{name}', but the demo's data sets are {}", demo::task_names().collect::<Vec<_>>().join(", "))]
-    UnknownDemo {
-        /// What was written.
-        name: String,
-    },
-    /// `hf://` with something wrong behind it.
-    #[error(
-        "is '{}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or 'hf://datasets/owner/name@revision/file.jsonl', with a slash in a revision as %2F",
-        without_secrets(text)
-    )]
-    Address {
-        /// What was written.
-        text: String,
-    },
+    /// It says something wrong, or names nothing.
+    #[error("{0}")]
+    Wrong(String),
     /// The data set is wrong.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// The data set cannot be fetched.
     #[error("cannot be fetched")]
     Hub(#[from] HubError),
-    /// The built-in inputs are not in this build.
-    #[error("is 'demo', but {0}")]
-    Demo(DemoError),
 }
 
 impl From<DemoError> for InputError {
     fn from(error: DemoError) -> Self {
-        Self::Demo(error)
+        Self::Wrong(format!("is 'demo', but {error}"))
     }
 }
 
@@ -120,7 +68,10 @@ pub fn prompts(source: &str, base: &Path) -> Result<Vec<TestPrompt>, InputError>
     match extension.as_str() {
         "jsonl" | "ndjson" => parse_jsonl(&path, &read_text(&path)?),
         "txt" => parse_lines(&path, &read_text(&path)?),
-        _ => Err(InputError::UnknownFormat { path }),
+        _ => Err(InputError::Wrong(format!(
+            "is {}; prompts are read from .jsonl (objects with id, kind and text) or .txt (one prompt per line)",
+            path.display()
+        ))),
     }
 }
 
@@ -177,15 +128,16 @@ pub fn evaluation(source: &str, base: &Path) -> Result<EvaluationText, InputErro
     Ok(EvaluationText { text: text(source, base)?, domains: Vec::new() })
 }
 
-/// The calibration text named `source`: `demo` or a file, relative to `base`.
+/// The calibration text named `source`: `standard`, `demo` or a file, relative to `base`.
 ///
 /// # Errors
 /// When the file cannot be read or is no text.
 pub fn calibration_text(source: &str, base: &Path) -> Result<String, InputError> {
-    if source == DEMO {
-        return Ok(demo::FILES?.calibration.to_owned());
+    match source {
+        STANDARD => Ok(standard::calibration()),
+        DEMO => Ok(demo::FILES?.calibration.to_owned()),
+        file => read_text(&base.join(file)),
     }
-    read_text(&base.join(source))
 }
 
 /// A data set that was read, and the path that messages about it name.
@@ -203,7 +155,10 @@ pub struct Dataset {
 /// When it cannot be had or one of its examples is wrong.
 pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Dataset, InputError> {
     if let Some(name) = source.strip_prefix("demo:") {
-        let unknown = || InputError::UnknownDemo { name: name.to_owned() };
+        let unknown = || {
+            let known = demo::task_names().collect::<Vec<_>>().join(", ");
+            InputError::Wrong(format!("is 'demo:{name}', but the demo's data sets are {known}"))
+        };
         let text = demo::task(name)?.ok_or_else(unknown)?;
         let path = PathBuf::from(format!("demo/tasks/{name}.jsonl"));
         let examples = dataset::parse(&path, text.as_bytes(), columns)?;
@@ -212,7 +167,13 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
     let path = match source.strip_prefix("hf://") {
         None => base.join(source),
         Some(address) => {
-            let wrong = || InputError::Address { text: source.to_owned() };
+            let wrong = || {
+                InputError::Wrong(format!(
+                    "is '{}', which names no data set on the hub; write 'hf://datasets/owner/name/file.jsonl' or \
+                     'hf://datasets/owner/name@revision/file.jsonl', with a slash in a revision as %2F",
+                    without_secrets(source)
+                ))
+            };
             let address = address.strip_prefix("datasets/").and_then(HubAddress::parse);
             let address = address.ok_or_else(wrong)?;
             let options = HubOptions::from_environment();
@@ -226,10 +187,10 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
 fn read_text(path: &Path) -> Result<String, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
     let bytes = files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
-    let bytes = bytes.ok_or_else(|| InputError::TooLarge { path: path.to_owned() })?;
-    String::from_utf8(bytes).map_err(|error| InputError::NotText {
-        path: path.to_owned(),
-        offset: error.utf8_error().valid_up_to(),
+    let wrong = |what: String| InputError::Wrong(format!("is {}, which is {what}", path.display()));
+    let bytes = bytes.ok_or_else(|| wrong(format!("larger than {}", format_bytes(MOST_BYTES))))?;
+    String::from_utf8(bytes).map_err(|error| {
+        wrong(format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
     })
 }
 
@@ -269,26 +230,26 @@ fn lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn parse_jsonl(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
     let prompts = lines(content).map(|(number, line)| {
-        let wrong = |column: usize, reason: String| InputError::Prompt {
-            path: path.to_owned(),
-            line: number,
-            column: column.max(1),
-            reason,
-        };
+        let wrong = |column: usize, reason: &str| wrong_prompt(path, number, column, reason);
         let read: PromptLine = serde_json::from_str(line).map_err(|error| {
             // serde_json counts lines within this one line; ours says where it is in the file.
             let text = error.to_string();
             let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-            wrong(error.column(), reason.to_owned())
+            wrong(error.column().max(1), reason)
         })?;
         if read.text.trim().is_empty() {
-            return Err(wrong(1, "the text is empty".to_owned()));
+            return Err(wrong(1, "the text is empty"));
         }
         let id = read.id.map_or_else(|| format!("line-{number}"), String::from);
         let kind = read.kind.map(String::from).unwrap_or_default();
         Ok((number, TestPrompt { id, kind, text: read.text }))
     });
     unique(path, prompts.collect::<Result<_, _>>()?)
+}
+
+fn wrong_prompt(path: &Path, line: usize, column: usize, reason: &str) -> InputError {
+    let place = format!("{}:{line}:{column}", path.display());
+    InputError::Wrong(format!("has a wrong prompt at {place}: {reason}"))
 }
 
 fn parse_lines(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError> {
@@ -301,17 +262,13 @@ fn parse_lines(path: &Path, content: &str) -> Result<Vec<TestPrompt>, InputError
 
 fn unique(path: &Path, numbered: Vec<(usize, TestPrompt)>) -> Result<Vec<TestPrompt>, InputError> {
     if numbered.is_empty() {
-        return Err(InputError::NoPrompts { path: path.to_owned() });
+        return Err(InputError::Wrong(format!("is {}, which has no prompt in it", path.display())));
     }
     let mut seen = std::collections::HashMap::new();
     for (line, prompt) in &numbered {
         if let Some(first) = seen.insert(prompt.id.as_str(), *line) {
-            return Err(InputError::Prompt {
-                path: path.to_owned(),
-                line: *line,
-                column: 1,
-                reason: format!("the id '{}' is taken by line {first}", prompt.id),
-            });
+            let reason = format!("the id '{}' is taken by line {first}", prompt.id);
+            return Err(wrong_prompt(path, *line, 1, &reason));
         }
     }
     Ok(numbered.into_iter().map(|(_, prompt)| prompt).collect())
@@ -385,6 +342,7 @@ mod tests {
         let error = text("t.txt", folder.path()).unwrap_err();
         assert!(error.to_string().ends_with("which is not UTF-8 text (byte 2)"), "{error}");
         assert!(matches!(text("no.txt", folder.path()), Err(InputError::Unreadable { .. })));
-        assert!(matches!(prompts("t.csv", folder.path()), Err(InputError::UnknownFormat { .. })));
+        let error = prompts("t.csv", folder.path()).unwrap_err().to_string();
+        assert!(error.contains("prompts are read from .jsonl"), "{error}");
     }
 }

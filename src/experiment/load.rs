@@ -1,11 +1,12 @@
 //! Loading an experiment: read the file, expand it, apply what the command line says.
 
-use super::calibration::{CalibrationChoice, CalibrationError};
+use super::calibration::CalibrationChoice;
 use super::diagnostic::{Diagnostics, Problem};
-use super::expand::{Origin, expand};
+use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
 use super::resolved::Experiment;
+use crate::units::format_bytes;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -34,110 +35,12 @@ pub enum ExperimentError {
         #[source]
         source: std::io::Error,
     },
-    /// A folder is named.
-    #[error(
-        "{} is a folder; name an experiment file or a GGUF, or measure the models in it with --model {}",
-        .path.display(),
-        .path.display()
-    )]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The file is too large to be meant.
-    #[error(
-        "the experiment file {} is larger than {}; name a TOML file",
-        .path.display(),
-        crate::units::format_bytes(MOST_BYTES)
-    )]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
     /// What the file says is wrong; rendered with file, line, column and the line itself.
     #[error("{0}")]
     Invalid(Diagnostics),
-    /// A name on the command line matches nothing.
-    #[error(
-        "{flag} '{name}' is neither a model nor a quantization of this experiment{}",
-        overrides::hint(nearest.as_deref(), known)
-    )]
-    UnknownName {
-        /// The flag.
-        flag: &'static str,
-        /// What was written.
-        name: String,
-        /// The nearest name there is.
-        nearest: Option<String>,
-        /// All names there are.
-        known: Vec<String>,
-    },
-    /// `--model` names neither a model of the experiment nor a source.
-    #[error(
-        "--model '{name}' is no model of this experiment, and as a source it {reason}{}",
-        overrides::hint(nearest.as_deref(), known)
-    )]
-    UnknownModel {
-        /// What was written.
-        name: String,
-        /// Why it is no source either.
-        reason: String,
-        /// The nearest model there is.
-        nearest: Option<String>,
-        /// All models there are.
-        known: Vec<String>,
-    },
-    /// A model is asked for that this build cannot measure.
-    #[error("{flag} {name}: {reason}")]
-    LeftOut {
-        /// The flag.
-        flag: &'static str,
-        /// The model.
-        name: String,
-        /// Why not.
-        reason: String,
-    },
-    /// A quantization on the command line cannot be made.
-    #[error("--quant {quantization}: {reason}; {remedy}")]
-    NotMakeable {
-        /// What was written.
-        quantization: String,
-        /// Why not.
-        reason: String,
-        /// What would do.
-        remedy: String,
-    },
-    /// A variant that the command line asks for cannot be calibrated.
-    #[error("{quantization} of '{model}' is calibrated on a text, and {reason}{}", if matches!(**reason, CalibrationError::NoText) { "; name one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\"" } else { "" })]
-    Calibration {
-        /// The variant.
-        quantization: String,
-        /// The model.
-        model: String,
-        /// Why not.
-        reason: Box<CalibrationError>,
-    },
-    /// `--calibration` names no text.
-    #[error("--calibration: {0}")]
-    CalibrationText(Box<CalibrationError>),
-    /// A number on the command line is out of range.
-    #[error("{flag} {value} must be from {least} to {most}")]
-    OutOfRange {
-        /// The flag.
-        flag: String,
-        /// What was written.
-        value: u32,
-        /// Least.
-        least: i64,
-        /// Most.
-        most: i64,
-    },
-    /// The command line leaves no variant.
-    #[error("--only and --skip leave no variant to measure; there are {}", known.join(", "))]
-    NothingLeft {
-        /// All names there are.
-        known: Vec<String>,
-    },
+    /// The file is no experiment, or the command line does not fit it.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Loads the experiment in `path` and applies `overrides`. A GGUF in place of a file is an experiment on that
@@ -222,11 +125,18 @@ fn is_model(path: &Path) -> bool {
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
     if path.is_dir() {
-        return Err(ExperimentError::Folder { path: path.to_owned() });
+        let path = path.display();
+        return Err(ExperimentError::Refused(format!(
+            "{path} is a folder; name an experiment file or a GGUF, or measure the models in it with --model {path}"
+        )));
     }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
     let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
-    bytes.ok_or_else(|| ExperimentError::TooLarge { path: path.to_owned() })
+    bytes.ok_or_else(|| {
+        let (path, most) = (path.display(), format_bytes(MOST_BYTES));
+        let message = format!("the experiment file {path} is larger than {most}; name a TOML file");
+        ExperimentError::Refused(message)
+    })
 }
 
 fn interpret(
@@ -243,20 +153,20 @@ fn interpret(
             return invalid(vec![Problem::new(span, error.message().replace('\n', "; "))]);
         }
     };
-    let mut problems = Vec::new();
-    let file = match ExperimentFile::read(root.get_ref(), &mut problems) {
+    let mut expansion = Expansion { origin, problems: Vec::new() };
+    let file = match ExperimentFile::read(root.get_ref(), &mut expansion.problems) {
         Ok(file) => file,
         Err(problem) => return invalid(vec![problem]),
     };
-    let mut calibration = CalibrationChoice::new(&file.calibration, origin.base, &mut problems);
+    let mut calibration = CalibrationChoice::new(&file.calibration, &mut expansion);
     if let Some(source) = &overrides.calibration {
         calibration = calibration
             .on_text(source)
-            .map_err(|error| ExperimentError::CalibrationText(Box::new(error)))?;
+            .map_err(|error| ExperimentError::Refused(format!("--calibration: {error}")))?;
     }
-    let experiment = expand(&file, &calibration, origin, &mut problems);
-    if !problems.is_empty() {
-        return invalid(problems);
+    let experiment = expand(&file, &mut expansion);
+    if !expansion.problems.is_empty() {
+        return invalid(expansion.problems);
     }
     let list = file.quantizations.as_ref();
     let fallback = overrides::Fallback {

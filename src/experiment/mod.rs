@@ -18,7 +18,6 @@ pub(crate) mod reader;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;
-mod vision;
 pub mod tasks;
 pub mod workloads;
 

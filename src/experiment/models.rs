@@ -1,12 +1,14 @@
-//! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source.
+//! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source; projectors, the tasks
+//! that need one, and the models that a build without pictures leaves out.
 
-use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
-use super::expand::{Origin, combinations, wrong_name};
+use super::expand::{Expansion, combinations, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
 use super::reader::Located;
 use super::resolved::{LeftOutModel, ModelPlan};
+use super::tasks::{TaskFile, UseCase};
 use super::workloads;
+use crate::dataset::picture;
 use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
@@ -15,28 +17,25 @@ use crate::model::source::Source;
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
-/// Every model of the file, and those that this build cannot measure; what is wrong goes to `problems`.
+/// Every model of the file, and those that this build cannot measure.
 pub(crate) fn expand(
     file: &ExperimentFile,
-    calibration: &CalibrationChoice,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> (Vec<ModelPlan>, Vec<LeftOutModel>) {
     if file.models.is_none() {
-        problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
+        expansion.problems.push(Problem::new(usize::MAX..usize::MAX, "no model to measure").help(
             "add [[models]] with source = \"path/to/model.gguf\", an hf:// file or \"demo\"",
         ));
     }
-    super::vision::check(file, problems);
+    check_seeing(file, &mut expansion.problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in file.models().iter().filter(|model| super::vision::is_built_in(model)) {
-        let Some(mut plan) = expand_one(model, file, origin, problems) else {
+    for model in file.models().iter().filter(|model| is_built_in(model)) {
+        let Some(plan) = expand_one(model, file, expansion) else {
             continue;
         };
-        calibrate(&mut plan, model, file, calibration, problems);
         let lower = plan.name.to_lowercase();
         if plans.iter().any(|other| other.name.to_lowercase() == lower) {
-            problems.push(
+            expansion.problems.push(
                 Problem::new(
                     model.name.as_ref().map_or(model.span.clone(), |name| name.span.clone()),
                     format!("two models are called '{}'", plan.name),
@@ -46,15 +45,15 @@ pub(crate) fn expand(
         }
         plans.push(plan);
     }
-    (plans, super::vision::left_out(file, origin, problems))
+    (plans, left_out(file, expansion))
 }
 
 fn expand_one(
     model: &Located<ModelFile>,
     file: &ExperimentFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<ModelPlan> {
+    let Expansion { origin, problems } = expansion;
     let Some(written) = &model.source else {
         if !model.wrong.iter().any(|wrong| wrong.value == "source") {
             problems.push(
@@ -88,51 +87,16 @@ fn expand_one(
     let name = model_name(model, &source, problems);
     Some(ModelPlan {
         quantizations,
-        projector: super::vision::projector(model, origin, problems),
         reference,
         settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
+        projector: projector(model, expansion),
         workloads: model
             .workloads
             .as_ref()
-            .map(|workloads| workloads::expand_own(workloads, origin, problems)),
+            .map(|workloads| workloads::expand_own(workloads, expansion)),
         allow_requantize,
         ..ModelPlan::new(name, source)
     })
-}
-
-/// Gives a model with calibrated variants what they are calibrated on.
-fn calibrate(
-    plan: &mut ModelPlan,
-    model: &Located<ModelFile>,
-    file: &ExperimentFile,
-    choice: &CalibrationChoice,
-    problems: &mut Vec<Problem>,
-) {
-    // What cannot be made is a problem already, whatever it would be calibrated on.
-    let makeable = |quantization: &Quantization| not_makeable(*quantization).is_none();
-    let Some(calibrated) = plan.calibrated().filter(makeable) else { return };
-    let lists = model.quantizations.iter().chain(&file.quantizations);
-    let mut list = lists.flat_map(|list| list.iter());
-    let place =
-        list.find(|written| written.value == calibrated).map(|written| written.span.clone());
-    match choice.plan_for(&plan.source) {
-        Ok(calibration) => plan.calibration = Some(calibration),
-        // A text that is named and cannot be read is a problem already.
-        Err(CalibrationError::NoText) if file.calibration.text.is_some() => {}
-        Err(error) => {
-            let message = format!("'{calibrated}' is calibrated on a text, and {error}");
-            let problem = Problem::new(place.unwrap_or_else(|| model.span.clone()), message);
-            let problem = match error {
-                CalibrationError::NoText => {
-                    problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
-                }
-                CalibrationError::Input { .. } => problem,
-            };
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
-    }
 }
 
 fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -> String {
@@ -255,4 +219,73 @@ fn read_reference(
             .help(format!("add {value} to them, or choose one of: {}", names.join(", "))),
     );
     None
+}
+
+/// The projector of a model, if it names one.
+fn projector(model: &ModelFile, expansion: &mut Expansion<'_>) -> Option<Source> {
+    let Expansion { origin, problems } = expansion;
+    let written = model.mmproj.as_ref()?;
+    match Source::parse(&written.value, origin.base) {
+        Ok(source @ (Source::File(_) | Source::Hub { .. })) => return Some(source),
+        Ok(Source::Demo | Source::Directory(_)) => problems.push(
+            written
+                .problem(format!("is '{}', which is no file", written.value))
+                .help("write the GGUF file of the model's projector, or its hf:// address"),
+        ),
+        Err(error) => problems.push(written.problem(error)),
+    }
+    None
+}
+
+/// The task, if it shows pictures.
+fn shows(task: &TaskFile) -> bool {
+    task.kind.as_deref() == Some(&UseCase::ImageText)
+}
+
+/// Every task that shows pictures needs a model that sees them.
+fn check_seeing(file: &ExperimentFile, problems: &mut Vec<Problem>) {
+    let models = || file.models().iter();
+    let shared = file.workloads.tasks();
+    let mut blind: Vec<&Located<TaskFile>> = Vec::new();
+    for model in models().filter(|model| model.mmproj.is_none()) {
+        // The experiment's are looked at once, below.
+        let own = model.workloads.iter().flat_map(|workloads| workloads.tasks());
+        blind.extend(own.filter(|task| shows(task) && !shared.contains(task)));
+    }
+    if models().all(|model| model.mmproj.is_none()) {
+        blind.extend(shared.iter().filter(|task| shows(task)));
+    }
+    for task in blind {
+        let span = task.kind.as_ref().map_or(task.span.clone(), |kind| kind.span.clone());
+        let problem = Problem::new(span, "this task shows pictures to a model that sees none");
+        problems.push(problem.help(
+            "name the model's projector in its [[models]]: mmproj = \"path/to/mmproj.gguf\"",
+        ));
+    }
+}
+
+/// Whether this build can measure a model.
+fn is_built_in(model: &ModelFile) -> bool {
+    picture::BUILT_IN || model.mmproj.is_none()
+}
+
+/// Models that this build cannot measure. That no other is left is a problem.
+fn left_out(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Vec<LeftOutModel> {
+    let Expansion { origin, problems } = expansion;
+    let models = || file.models().iter();
+    if models().next().is_some() && !models().any(|model| is_built_in(model)) {
+        for written in models().filter_map(|model| model.mmproj.as_ref()) {
+            problems
+                .push(written.problem(format!("is for pictures, and {}", picture::NOT_BUILT_IN)));
+        }
+    }
+    let left_out = |model: &Located<ModelFile>| {
+        let named = model.name.as_ref().map(|name| name.value.clone());
+        let source = || Source::parse(&model.source.as_ref()?.value, origin.base).ok();
+        Some(LeftOutModel {
+            model: named.or_else(|| source().map(|source| source.default_name()))?,
+            reason: picture::NOT_BUILT_IN.to_owned(),
+        })
+    };
+    models().filter(|model| !is_built_in(model)).filter_map(left_out).collect()
 }

@@ -51,8 +51,8 @@ pub(crate) struct Fallback {
 }
 
 /// The end of a message about an unknown name.
-pub(crate) fn hint(nearest: Option<&str>, known: &[String]) -> String {
-    match nearest {
+fn hint(name: &str, known: &[String]) -> String {
+    match nearest(name, known.iter().map(String::as_str)) {
         Some(name) => format!("; did you mean '{name}'?"),
         None => format!("; there are {}", known.join(", ")),
     }
@@ -78,7 +78,7 @@ pub(crate) fn apply(
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
     filter(&mut experiment, &overrides.only, &skip)?;
-    calibrate(&mut experiment, &fallback.calibration)?;
+    calibrate(&mut experiment, &fallback.calibration);
     Ok(experiment)
 }
 
@@ -91,9 +91,8 @@ fn check_left_out(
     let asked = |flag, names: &[String]| {
         let mut left_out = experiment.left_out.iter();
         let found = left_out.find(|it| names.iter().any(|name| same(&it.model, name)));
-        found.map_or(Ok(()), |it| {
-            let (name, reason) = (it.model.clone(), it.reason.clone());
-            Err(ExperimentError::LeftOut { flag, name, reason })
+        found.map_or(Ok(()), |LeftOutModel { model, reason }| {
+            Err(ExperimentError::Refused(format!("{flag} {model}: {reason}")))
         })
     };
     asked("--model", &overrides.models)?;
@@ -109,20 +108,10 @@ fn check_left_out(
 }
 
 /// Gives models whose variants are calibrated their text, and takes it from those that need none.
-fn calibrate(
-    experiment: &mut Experiment,
-    choice: &CalibrationChoice,
-) -> Result<(), ExperimentError> {
+fn calibrate(experiment: &mut Experiment, choice: &CalibrationChoice) {
     for model in &mut experiment.models {
-        model.calibration = match model.calibrated() {
-            None => None,
-            Some(quantization) => Some(choice.plan_for(&model.source).map_err(|reason| {
-                let (quantization, model) = (quantization.to_string(), model.name.clone());
-                ExperimentError::Calibration { quantization, model, reason: Box::new(reason) }
-            })?),
-        };
+        model.calibration = model.calibrated().map(|_| choice.plan_for(&model.source));
     }
-    Ok(())
 }
 
 /// Takes a number of the command line, whose bounds are those of the key of the same name.
@@ -130,12 +119,8 @@ fn in_range(key: &str, written: Option<u32>, value: &mut u32) -> Result<(), Expe
     let Some(written) = written else { return Ok(()) };
     match RUN.bounds(key) {
         Some((least, most)) if !(least..=most).contains(&i64::from(written)) => {
-            Err(ExperimentError::OutOfRange {
-                flag: format!("--{key}"),
-                value: written,
-                least,
-                most,
-            })
+            let message = format!("--{key} {written} must be from {least} to {most}");
+            Err(ExperimentError::Refused(message))
         }
         _ => {
             *value = written;
@@ -183,12 +168,10 @@ fn plan_for_source(
 ) -> Result<ModelPlan, ExperimentError> {
     let source = Source::parse(name, Path::new("")).map_err(|error| {
         let known: Vec<String> = experiment.models.iter().map(|model| model.name.clone()).collect();
-        ExperimentError::UnknownModel {
-            name: name.to_owned(),
-            reason: error.to_string(),
-            nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
-            known,
-        }
+        ExperimentError::Refused(format!(
+            "--model '{name}' is no model of this experiment, and as a source it {error}{}",
+            hint(name, &known)
+        ))
     })?;
     let default = default_quantizations(&source);
     // A folder or a file that is quantized already is taken as it is, whatever the file's list says.
@@ -209,8 +192,8 @@ fn replace_quantizations(
         let made = if matches!(model.source, Source::Directory(_)) { &[] } else { quantizations };
         for &quantization in made {
             if let Some((reason, remedy)) = not_makeable(quantization) {
-                let quantization = quantization.to_string();
-                return Err(ExperimentError::NotMakeable { quantization, reason, remedy });
+                let message = format!("--quant {quantization}: {reason}; {remedy}");
+                return Err(ExperimentError::Refused(message));
             }
         }
         let mut list: Vec<Quantization> = Vec::new();
@@ -232,17 +215,14 @@ fn compares(experiment: &Experiment) -> bool {
 }
 
 /// Names sorted into what they are.
-struct Names {
-    models: Vec<String>,
-    quantizations: Vec<Quantization>,
-}
+type Names = (Vec<String>, Vec<Quantization>);
 
 fn sort_names(
     flag: &'static str,
     names: &[String],
     experiment: &Experiment,
 ) -> Result<Names, ExperimentError> {
-    let mut sorted = Names { models: Vec::new(), quantizations: Vec::new() };
+    let (mut models, mut quantizations) = Names::default();
     for name in names {
         let quantization = name.parse::<Quantization>().ok().filter(|quantization| {
             experiment.models.iter().any(|model| {
@@ -251,20 +231,17 @@ fn sort_names(
             })
         });
         if let Some(model) = experiment.models.iter().find(|model| same(&model.name, name)) {
-            sorted.models.push(model.name.clone());
+            models.push(model.name.clone());
         } else if let Some(quantization) = quantization {
-            sorted.quantizations.push(quantization);
+            quantizations.push(quantization);
         } else {
-            let known = known_names(experiment);
-            return Err(ExperimentError::UnknownName {
-                flag,
-                name: name.clone(),
-                nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
-                known,
-            });
+            return Err(ExperimentError::Refused(format!(
+                "{flag} '{name}' is neither a model nor a quantization of this experiment{}",
+                hint(name, &known_names(experiment))
+            )));
         }
     }
-    Ok(sorted)
+    Ok((models, quantizations))
 }
 
 fn filter(
@@ -281,19 +258,21 @@ fn filter(
             model.quantizations = quantizations_in(folder);
         }
     }
-    let only = sort_names("--only", only, experiment)?;
-    let skip = sort_names("--skip", skip, experiment)?;
+    let (only_models, only) = sort_names("--only", only, experiment)?;
+    let (skipped_models, skip) = sort_names("--skip", skip, experiment)?;
     let known = known_names(experiment);
     let keeps_reference = compares(experiment);
     experiment.models.retain_mut(|model| {
-        let is_kept = only.models.is_empty() || only.models.contains(&model.name);
-        if !is_kept || skip.models.contains(&model.name) {
-            return false;
-        }
-        keep_variants(model, &only.quantizations, &skip.quantizations, keeps_reference)
+        let is_kept = only_models.is_empty() || only_models.contains(&model.name);
+        let is_skipped = skipped_models.contains(&model.name);
+        is_kept && !is_skipped && keep_variants(model, &only, &skip, keeps_reference)
     });
     if experiment.models.is_empty() {
-        return Err(ExperimentError::NothingLeft { known });
+        let message = format!(
+            "--only and --skip leave no variant to measure; there are {}",
+            known.join(", ")
+        );
+        return Err(ExperimentError::Refused(message));
     }
     Ok(())
 }

@@ -18,26 +18,11 @@ pub struct Parameters {
 
 impl Parameters {
     /// Those of one method in words; variants and files are told apart by them. `None`: it has none.
-    #[must_use]
     pub fn of(&self, method: Method) -> Option<String> {
         match method {
             Method::Gptq => Some(self.gptq.to_string()),
             _ => None,
         }
-    }
-}
-
-/// The tables of methods in `[calibration]`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ParametersFile {
-    gptq: Located<GptqFile>,
-}
-
-impl ParametersFile {
-    pub(super) fn read(&self) -> Parameters {
-        let GptqFile { damping, sweeps, matching } = &self.gptq.value;
-        let gptq = GptqSettings { damping: **damping, sweeps: **sweeps, matching: **matching };
-        Parameters { gptq }
     }
 }
 
@@ -54,7 +39,6 @@ pub struct ParameterFlags {
 
 impl ParameterFlags {
     /// The flags that were given, with their methods.
-    #[must_use]
     pub fn given(&self) -> Vec<(&'static str, Method)> {
         let flags = [
             (self.damping.is_some(), "--damping", Method::Gptq),
@@ -64,7 +48,6 @@ impl ParameterFlags {
     }
 
     /// What they come to.
-    #[must_use]
     pub fn read(&self) -> Parameters {
         let mut parameters = Parameters::default();
         let gptq = &mut parameters.gptq;
@@ -107,20 +90,9 @@ impl fmt::Display for GptqSettings {
 }
 
 /// What GPTQ compares the outputs of a matrix with.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Matching {
     /// With those of the original matrix on the same inputs, as published.
@@ -134,8 +106,15 @@ pub enum Matching {
 
 /// `[calibration.gptq]`.
 #[derive(Debug, Clone, Deserialize)]
-struct GptqFile {
+pub(super) struct GptqFile {
     damping: Located<f64>,
     sweeps: Located<u32>,
     matching: Located<Matching>,
+}
+
+impl GptqFile {
+    pub(super) fn read(&self) -> GptqSettings {
+        let Self { damping, sweeps, matching } = self;
+        GptqSettings { damping: **damping, sweeps: **sweeps, matching: **matching }
+    }
 }

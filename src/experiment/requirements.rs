@@ -78,7 +78,6 @@ impl From<Stored> for Requirements {
 
 impl Requirements {
     /// Whether nothing is asked for.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -94,7 +93,6 @@ impl Requirements {
 
 impl Requirement {
     /// What a key of `[requirements]` asks for.
-    #[must_use]
     pub fn of(key: &str, limit: f64) -> Option<Self> {
         let (bound, name) = parts(key)?;
         let short = SHORT.iter().find(|(short, ..)| *short == key);

@@ -73,7 +73,6 @@ impl Default for Experiment {
 
 impl Experiment {
     /// What is measured of the model at `position`.
-    #[must_use]
     pub fn workloads_of(&self, position: usize) -> &Workloads {
         let own = self.models.get(position).and_then(|model| model.workloads.as_ref());
         own.unwrap_or(&self.workloads)
@@ -127,7 +126,6 @@ pub struct ModelPlan {
 
 impl ModelPlan {
     /// A model that is measured as the experiment says, its file taken as it is.
-    #[must_use]
     pub fn new(name: String, source: Source) -> Self {
         Self {
             name,
@@ -143,7 +141,6 @@ impl ModelPlan {
     }
 
     /// The first of the variants that is calibrated on a text.
-    #[must_use]
     pub fn calibrated(&self) -> Option<Quantization> {
         // In a folder of ready variants the list chooses; nothing is made.
         let made = !matches!(self.source, Source::Directory(_));

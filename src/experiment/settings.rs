@@ -7,21 +7,9 @@ use std::fmt;
 use strum::{Display, IntoStaticStr, VariantNames};
 
 /// Number format of the K or the V cache, by ggml's names.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    IntoStaticStr,
-    VariantNames,
-    ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(IntoStaticStr, VariantNames, ValueEnum)]
 #[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are ggml's own type names")]
 pub enum CacheType {
@@ -46,21 +34,9 @@ pub enum CacheType {
 }
 
 /// Whether attention runs as one fused operation. `Auto` leaves it to llama.cpp, per device.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    VariantNames,
-    Display,
-    ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(VariantNames, Display, ValueEnum)]
 #[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "self-explanatory")]
 pub enum FlashAttention {
@@ -75,21 +51,9 @@ pub enum FlashAttention {
 }
 
 /// How a model is divided over several GPUs.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    VariantNames,
-    Display,
-    ValueEnum,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(VariantNames, Display, ValueEnum)]
 #[strum(serialize_all = "lowercase")]
 #[expect(missing_docs, reason = "llama.cpp's own names")]
 pub enum SplitMode {
@@ -174,7 +138,6 @@ impl Settings {
 
 impl Settings {
     /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
-    #[must_use]
     pub fn changed(&self) -> Vec<(&'static str, String)> {
         let values = |of: &Self| {
             [

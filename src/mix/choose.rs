@@ -1,16 +1,17 @@
 //! Choosing a mix: first by the divergence of each group alone, then by its change of the mix's divergence.
 
-use super::assignment::Assignment;
-use super::groups::{Group, bytes_as};
+use super::MixError;
+use super::groups::{Assignment, Group, bytes_as};
 use super::interpolation::interpolate;
 use super::jobs::MixJob;
 use super::knapsack::{self, Item, Solution};
 use super::ledger::Measurement;
 use super::meter::Meter;
-use super::{Cost, MixError};
 use crate::model::gguf::Header;
 use crate::model::progress::Progress;
 use crate::quantize::fraction;
+use crate::statistics::sample::to_f64;
+use crate::units::{format_bytes, format_seconds};
 use serde::{Deserialize, Serialize};
 
 /// The limit of a mix.
@@ -87,11 +88,13 @@ impl Sizes {
         if smallest <= budget {
             return Ok(());
         }
-        Err(MixError::TooSmall {
-            smallest: smallest + self.file_bytes,
-            bits_per_weight: (smallest + self.tensor_bytes) as f64 * 8.0 / self.parameters as f64,
-            target: budget + self.file_bytes,
-        })
+        let bits = (smallest + self.tensor_bytes) as f64 * 8.0 / self.parameters as f64;
+        Err(MixError::Refused(format!(
+            "the smallest mix of these types makes a file of {} bytes ({bits:.2} bits per weight), and the target \
+             is {} bytes; raise the target or offer smaller types",
+            smallest + self.file_bytes,
+            budget + self.file_bytes
+        )))
     }
 }
 
@@ -134,21 +137,28 @@ impl<'a, 'r> Chooser<'a, 'r> {
         self.meter.groups
     }
 
-    fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> Cost {
+    /// What the measuring takes, in one sentence.
+    fn cost(&self, seconds_per_evaluation: f64, model_bytes: u64) -> String {
         let to_measure = self.to_measure();
         let is_known = |&&(group, place): &&(usize, usize)| {
             self.meter.ledger.get(&self.meter.key(None, group, place)).is_some()
         };
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Cost {
-            groups: count(self.groups().len()),
-            evaluations: count(to_measure.len()),
-            known: count(to_measure.iter().filter(is_known).count()),
-            revising: (2 * count(self.groups().len()) + 1).saturating_mul(self.job.revisions),
-            chunks: self.job.chunks,
-            seconds_per_evaluation,
-            model_bytes,
+        let known = to_measure.iter().filter(is_known).count();
+        let left = to_measure.len() - known;
+        let (groups, chunks) = (self.groups().len(), self.job.chunks);
+        let length =
+            |evaluations: usize| format_seconds(to_f64(evaluations) * seconds_per_evaluation);
+        let mut told = format!("{groups} groups of tensors; {left} evaluations of {chunks} chunks");
+        if known > 0 {
+            told += &format!(" ({known} more are known from before)");
         }
+        told += &format!(", about {}", length(left));
+        let revising = (2 * groups + 1).saturating_mul(self.job.revisions as usize);
+        if revising > 0 {
+            let length = length(revising);
+            told += &format!(", and at most {revising} to revise it, about {length}");
+        }
+        format!("{told}; the model takes {} of memory", format_bytes(model_bytes))
     }
 
     /// Groups and alternatives whose divergence is measured.
@@ -177,7 +187,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         model_bytes: u64,
     ) -> Result<(MeasuredMix, u32), MixError> {
         let cost = self.cost(seconds_per_evaluation, model_bytes);
-        (self.on_progress)(Progress::Note(cost.to_string()));
+        (self.on_progress)(Progress::Note(cost));
         let alone = self.measure_alone()?;
         self.alone.clone_from(&alone);
         let mut best = match self.job.target {
@@ -285,7 +295,7 @@ impl<'a, 'r> Chooser<'a, 'r> {
         let classes = self.classes(table, |kld, bytes| Item { cost: kld, weight: bytes });
         #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^52 bytes")]
         let solution = knapsack::solve(&classes, budget as f64);
-        let solution = solution.ok_or(MixError::NoReference)?;
+        let solution = solution.ok_or_else(MixError::no_reference)?;
         self.measure_mix(&solution, offset + solution.cost)
     }
 
@@ -324,7 +334,13 @@ impl<'a, 'r> Chooser<'a, 'r> {
         }
         let largest = self.within_divergence(alone, 0.0, f64::NEG_INFINITY)?;
         let kld = largest.measured.kld();
-        if kld > limit { Err(MixError::TooPrecise { kld, limit }) } else { Ok(largest) }
+        if kld <= limit {
+            return Ok(largest);
+        }
+        Err(MixError::Refused(format!(
+            "the largest mix of these types diverges by {kld:.5} nats, and at most {limit} were asked for; \
+             raise --max-kld or offer larger types"
+        )))
     }
 
     /// The alternatives of every group for the knapsack.

@@ -1,8 +1,7 @@
 //! The meter: rounds groups of a loaded model to types and measures the divergence of its output.
 
 use super::MixError;
-use super::assignment::Assignment;
-use super::groups::Group;
+use super::groups::{Assignment, Group};
 use super::ledger::{Ledger, Measurement, MeasurementKey};
 use super::rounding::Original;
 use crate::engine::llama::tensors::Weights;
@@ -79,7 +78,7 @@ impl Meter<'_> {
             self.store(group, place)?;
         }
         let divergence = self.comparison.measure(&mut |fraction, _| on_fraction(fraction))?;
-        let divergence = divergence.ok_or(MixError::NoReference)?;
+        let divergence = divergence.ok_or_else(MixError::no_reference)?;
         let measurement = Measurement { chunk_kld: divergence.chunk_kld };
         self.evaluations += 1;
         self.ledger.insert(key, measurement.clone()).map_err(MixError::Ledger)?;

@@ -5,7 +5,6 @@
 //! process. Uses `quantize`, `workload` and `engine::llama`; used by `worker` and, for recipes, by `cli`. docs/MIX.md defines what
 //! is computed and shows what it is worth.
 
-mod assignment;
 mod choose;
 mod groups;
 mod interpolation;
@@ -27,11 +26,10 @@ use crate::engine::llama::model::Model;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
 use crate::model::artifact::ArtifactRef;
-use crate::model::gguf::{GgufError, Header};
+use crate::model::gguf::{GgmlType, GgufError, Header};
 use crate::model::progress::Progress;
 use crate::quantize::importance::{ImportanceError, ImportanceMatrix};
 use crate::quantize::types::TypesError;
-use crate::units::{count, format_bytes, format_seconds};
 use crate::workload::quality::{self, Comparison, QualityError, Reference};
 use choose::Chooser;
 use jobs::{ApplyRecipeJob, MixJob};
@@ -39,7 +37,6 @@ use ledger::Ledger;
 use meter::Meter;
 use rounding::Original;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::Path;
 
 /// Why there is no mix.
@@ -60,60 +57,9 @@ pub enum MixError {
     /// The ledger cannot be read or written.
     #[error("cannot keep what was measured")]
     Ledger(#[source] std::io::Error),
-    /// The comparison has no reference.
-    #[error("the original's log-probabilities were not kept")]
-    NoReference,
-    /// No group has two types to choose from.
-    #[error("there is nothing to choose: no tensor of this model can be stored as two of {0}")]
-    NothingToChoose(String),
-    /// A type is not for weights, or needs an importance matrix.
-    #[error("type {format}: {reason}")]
-    Type {
-        /// ggml's name of the type.
-        format: String,
-        /// The obstacle, as a clause.
-        reason: &'static str,
-    },
-    /// The target is below the smallest mix.
-    #[error(
-        "the smallest mix of these types makes a file of {smallest} bytes ({bits_per_weight:.2} bits per \
-         weight), and the target is {target} bytes; raise the target or offer smaller types"
-    )]
-    TooSmall {
-        /// Size of the smallest file, bytes.
-        smallest: u64,
-        /// Over all its tensors.
-        bits_per_weight: f64,
-        /// Size asked for, bytes.
-        target: u64,
-    },
-    /// The limit is below the divergence of the largest mix.
-    #[error(
-        "the largest mix of these types diverges by {kld:.5} nats, and at most {limit} were asked for; \
-         raise --max-kld or offer larger types"
-    )]
-    TooPrecise {
-        /// Mean KLD of the largest mix, nats.
-        kld: f64,
-        /// Maximum asked for, nats.
-        limit: f64,
-    },
-    /// A tensor is missing.
-    #[error("the model has no tensor '{0}'")]
-    NoTensor(String),
-    /// The importance matrix was made from another model.
-    #[error(
-        "the importance matrix has {found} values for '{name}', and the tensor needs {needed}; it is of \
-         another model"
-    )]
-    Importance {
-        /// Name of the tensor.
-        name: String,
-        /// Number of values in the matrix.
-        found: usize,
-        /// Columns of all matrices of the tensor.
-        needed: usize,
-    },
+    /// There is no mix of these types, limits and files.
+    #[error("{0}")]
+    Refused(String),
     /// A recipe cannot be parsed.
     #[error("the recipe cannot be used: {0}")]
     RecipeText(String),
@@ -126,25 +72,6 @@ pub enum MixError {
     /// The importance matrix cannot be used.
     #[error(transparent)]
     Matrix(#[from] ImportanceError),
-}
-
-/// The cost of a mix.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Cost {
-    /// Number of groups of tensors.
-    groups: u32,
-    /// Evaluations of the text for the first choice.
-    evaluations: u32,
-    /// Those among them that the ledger has.
-    known: u32,
-    /// Maximum number of further evaluations for the revisions.
-    revising: u32,
-    /// Chunks per evaluation.
-    chunks: u32,
-    /// Estimated from the original's evaluation.
-    seconds_per_evaluation: f64,
-    /// Size of the model in memory.
-    model_bytes: u64,
 }
 
 /// A finished mix.
@@ -161,28 +88,9 @@ pub struct MixReport {
     pub gap: f64,
 }
 
-impl fmt::Display for Cost {
-    /// What the measuring takes, in one sentence.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = self.evaluations.saturating_sub(self.known);
-        let seconds =
-            |evaluations| format_seconds(f64::from(evaluations) * self.seconds_per_evaluation);
-        write!(
-            formatter,
-            "{} of tensors; {} of {}",
-            count(self.groups, "group"),
-            count(left, "evaluation"),
-            count(self.chunks, "chunk")
-        )?;
-        if self.known > 0 {
-            write!(formatter, " ({} more are known from before)", self.known)?;
-        }
-        write!(formatter, ", about {}", seconds(left))?;
-        if self.revising > 0 {
-            let (most, length) = (self.revising, seconds(self.revising));
-            write!(formatter, ", and at most {most} to revise it, about {length}")?;
-        }
-        write!(formatter, "; the model takes {} of memory", format_bytes(self.model_bytes))
+impl MixError {
+    fn no_reference() -> Self {
+        Self::Refused("the original's log-probabilities were not kept".to_owned())
     }
 }
 
@@ -208,7 +116,10 @@ pub fn run(
     original.check(&groups)?;
     if groups.iter().all(|group| group.alternatives.len() < 2) {
         let types: Vec<&str> = job.types.iter().map(|format| format.name()).collect();
-        return Err(MixError::NothingToChoose(types.join(", ")));
+        let types = types.join(", ");
+        return Err(MixError::Refused(format!(
+            "there is nothing to choose: no tensor of this model can be stored as two of {types}"
+        )));
     }
     let sizes = choose::Sizes::new(&draft, &groups);
     sizes.check(job.target, &groups)?;
@@ -268,22 +179,22 @@ fn matrix(
 }
 
 fn check_types(job: &MixJob, has_importance: bool) -> Result<(), MixError> {
+    let wrong =
+        |format: &GgmlType, reason| Err(MixError::Refused(format!("type {format}: {reason}")));
     for format in &job.types {
-        let wrong = |reason| MixError::Type { format: format.name().to_owned(), reason };
         if !blocks::can_quantize(*format) {
-            return Err(wrong("weights cannot be stored so"));
+            return wrong(format, "weights cannot be stored so");
         }
         if groups::needs_importance(*format) && !has_importance {
-            return Err(wrong("llama.cpp rounds to it only with an importance matrix"));
+            return wrong(format, "llama.cpp rounds to it only with an importance matrix");
         }
     }
-    for format in &job.measured_types {
-        if !job.types.contains(format) {
-            let reason = "it is to be measured, but is not among the types to choose from";
-            return Err(MixError::Type { format: format.name().to_owned(), reason });
+    match job.measured_types.iter().find(|format| !job.types.contains(format)) {
+        None => Ok(()),
+        Some(format) => {
+            wrong(format, "it is to be measured, but is not among the types to choose from")
         }
     }
-    Ok(())
 }
 
 fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::QualityRequest<'a> {

@@ -46,8 +46,12 @@ impl<'a> Original<'a> {
             let [columns, _, matrices] = shape(tensor);
             let needed = columns.saturating_mul(matrices);
             if values.len() != needed {
-                let (name, found) = (tensor.name.clone(), values.len());
-                return Err(MixError::Importance { name, found, needed });
+                return Err(MixError::Refused(format!(
+                    "the importance matrix has {} values for '{}', and the tensor needs {needed}; it is of another \
+                     model",
+                    values.len(),
+                    tensor.name
+                )));
             }
         }
         Ok(())
@@ -89,7 +93,8 @@ impl<'a> Original<'a> {
     }
 
     fn find(&self, name: &str) -> Result<&InputTensor, MixError> {
-        self.file.find(name).ok_or_else(|| MixError::NoTensor(name.to_owned()))
+        let missing = || MixError::Refused(format!("the model has no tensor '{name}'"));
+        self.file.find(name).ok_or_else(missing)
     }
 }
 

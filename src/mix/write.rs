@@ -49,7 +49,7 @@ pub(super) fn draft(backend: Backend, job: &MixJob) -> Result<Header, MixError> 
     let rounding = Rounding {
         input: &job.source.path,
         output: &path,
-        file_type: FileType::from_number(FILE_TYPE_Q8_0).ok_or(MixError::NoReference)?,
+        file_type: FileType::from_number(FILE_TYPE_Q8_0).ok_or_else(MixError::no_reference)?,
         threads: job.settings.threads.unwrap_or_else(|| backend.default_threads()),
         allow_requantize: false,
         importance: None,

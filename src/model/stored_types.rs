@@ -193,7 +193,7 @@ mod tests {
             assert_eq!(told, None, "{file_type} {row} {format}");
         }
         let told = types("Q4_0", vec![tensor("blk.0.attn_v.weight", 100, "F16")]).1;
-        let expected = "1 of 1 tensors is F16 (rows of 100 are no multiple of 32), none is Q4_0";
+        let expected = "1 of 1 tensor is F16 (rows of 100 are no multiple of 32), none is Q4_0";
         assert_eq!(told.as_deref(), Some(expected));
     }
 }

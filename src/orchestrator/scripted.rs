@@ -299,12 +299,12 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
 fn answered(task: &TaskJob) -> TaskRecord {
     let score = |&metric| ScoreRecord { metric, counts: vec![1.0, 0.0] };
     TaskRecord {
-        task: task.name,
+        task: task.plan.name,
         format: "none".to_owned(),
         open_thought: None,
         questions: 2,
         too_long: Vec::new(),
-        scores: task.metrics.iter().map(score).collect(),
+        scores: task.plan.metrics.iter().map(score).collect(),
         answers: Vec::new(),
         request_tokens: 40,
         evaluated_tokens: 10,

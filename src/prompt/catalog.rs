@@ -3,45 +3,23 @@
 use super::format::{Format, System, Trims, system_turn};
 
 /// All formats, in the order in which they are listed and tried.
+#[rustfmt::skip]
 static FORMATS: [Format; 15] = [
-    CHATML,
-    LLAMA2,
-    LLAMA3,
-    LLAMA3_1,
-    MISTRAL_V1,
-    MISTRAL_V3,
-    MISTRAL_TEKKEN,
-    GEMMA,
-    GEMMA3,
-    ZEPHYR,
-    TINYLLAMA_FASTCHAT,
-    PHI3,
-    VICUNA,
-    ALPACA,
-    ALPACA_FASTCHAT,
+    CHATML, LLAMA2, LLAMA3, LLAMA3_1, MISTRAL_V1, MISTRAL_V3, MISTRAL_TEKKEN, GEMMA, GEMMA3, ZEPHYR,
+    TINYLLAMA_FASTCHAT, PHI3, VICUNA, ALPACA, ALPACA_FASTCHAT,
 ];
 
 /// Other names of formats.
+#[rustfmt::skip]
 const ALIASES: [(&str, &str); 15] = [
-    ("llama-2", "llama2"),
-    ("llama", "llama2"),
-    ("llama-3", "llama3"),
-    ("llama-3.1", "llama3.1"),
-    ("llama3.2", "llama3.1"),
-    ("llama3.3", "llama3.1"),
-    ("mistral", "mistral-v3"),
-    ("mistral-v3-tekken", "mistral-tekken"),
-    ("mistral-nemo", "mistral-tekken"),
-    ("gemma2", "gemma"),
-    ("gemma-2", "gemma"),
-    ("gemma-3", "gemma3"),
-    ("tinyllama", "zephyr"),
-    ("fastchat", "vicuna"),
-    ("phi-3", "phi3"),
+    ("llama-2", "llama2"), ("llama", "llama2"), ("llama-3", "llama3"),
+    ("llama-3.1", "llama3.1"), ("llama3.2", "llama3.1"), ("llama3.3", "llama3.1"),
+    ("mistral", "mistral-v3"), ("mistral-v3-tekken", "mistral-tekken"), ("mistral-nemo", "mistral-tekken"),
+    ("gemma2", "gemma"), ("gemma-2", "gemma"), ("gemma-3", "gemma3"),
+    ("tinyllama", "zephyr"), ("fastchat", "vicuna"), ("phi-3", "phi3"),
 ];
 
 /// The format called `name`, in any case.
-#[must_use]
 pub fn named(name: &str) -> Option<&'static Format> {
     let name = name.to_lowercase();
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
@@ -50,7 +28,6 @@ pub fn named(name: &str) -> Option<&'static Format> {
 }
 
 /// All formats.
-#[must_use]
 pub fn all() -> &'static [Format] {
     &FORMATS
 }
@@ -83,7 +60,7 @@ const CHATML: Format = Format {
     models: "Qwen, Yi, Hermes, SmolLM and many others",
     source: "github.com/openai/openai-python/blob/v0.28.1/chatml.md",
     special: &["<|im_start|>", "<|im_end|>"],
-    system: system_turn("<|im_start|>system\n{}<|im_end|>\n"),
+    system: system_turn("<|im_start|>system\n{}<|im_end|>\n", None),
     user: "<|im_start|>user\n{}<|im_end|>\n",
     assistant: "<|im_start|>assistant\n{}<|im_end|>\n",
     generation: "<|im_start|>assistant\n",
@@ -118,7 +95,7 @@ const LLAMA3: Format = Format {
         "<|eot_id|>",
     ],
     beginning: "<|begin_of_text|>",
-    system: system_turn("<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>"),
+    system: system_turn("<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>", None),
     user: "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
     assistant: "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
     generation: "<|start_header_id|>assistant<|end_header_id|>\n\n",
@@ -227,7 +204,7 @@ const ZEPHYR: Format = Format {
     source: "huggingface.co/HuggingFaceH4/zephyr-7b-beta, huggingface.co/TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     special: &["<s>", "</s>"],
     markers: &["<|system|>", "<|user|>", "<|assistant|>"],
-    system: system_turn("<|system|>\n{}</s>\n"),
+    system: system_turn("<|system|>\n{}</s>\n", None),
     user: "<|user|>\n{}</s>\n",
     assistant: "<|assistant|>\n{}</s>\n",
     generation: "<|assistant|>\n",
@@ -240,11 +217,7 @@ const TINYLLAMA_FASTCHAT: Format = Format {
     name: "tinyllama-fastchat",
     models: "TinyLlama Chat as FastChat serves it",
     source: "github.com/lm-sys/FastChat: fastchat/conversation.py, TinyLlama",
-    system: System::Turn {
-        text: "<|system|>\n{}</s>\n",
-        default: Some(""),
-        default_with_input: None,
-    },
+    system: system_turn("<|system|>\n{}</s>\n", Some("")),
     ..ZEPHYR
 };
 
@@ -253,7 +226,7 @@ const PHI3: Format = Format {
     models: "Phi-3 and Phi-3.5, mini and medium",
     source: "huggingface.co/microsoft/Phi-3-mini-4k-instruct",
     special: &["<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"],
-    system: system_turn("<|system|>\n{}<|end|>\n"),
+    system: system_turn("<|system|>\n{}<|end|>\n", None),
     user: "<|user|>\n{}<|end|>\n",
     assistant: "<|assistant|>\n{}<|end|>\n",
     generation: "<|assistant|>\n",

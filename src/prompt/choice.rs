@@ -21,23 +21,17 @@ pub enum FormatChoice {
     Named(&'static Format),
 }
 
-/// Why a text is no choice of a format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no prompt format; there are auto, none, {}", catalog::names().collect::<Vec<_>>().join(", "))]
-pub struct FormatChoiceError {
-    text: String,
-}
-
 impl FromStr for FormatChoice {
-    type Err = FormatChoiceError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
-            name => catalog::named(name)
-                .map(Self::Named)
-                .ok_or_else(|| FormatChoiceError { text: text.to_owned() }),
+            name => catalog::named(name).map(Self::Named).ok_or_else(|| {
+                let known = catalog::names().collect::<Vec<_>>().join(", ");
+                format!("'{text}' is no prompt format; there are auto, none, {known}")
+            }),
         }
     }
 }
@@ -118,7 +112,6 @@ impl Prompter {
     }
 
     /// The white space that the format puts between the end of a prompt and an answer.
-    #[must_use]
     pub fn gap(&self) -> String {
         const ANSWER: &str = "answer";
         match self {
@@ -142,7 +135,6 @@ impl Prompter {
     }
 
     /// What opens a thought that is not closed where an answer begins; `None`: nothing does.
-    #[must_use]
     pub fn open_thought(&self) -> Option<String> {
         const REQUEST: &str = "what is asked";
         let prompt = self.request(REQUEST).ok()?.text();
@@ -156,7 +148,6 @@ impl Prompter {
 
     /// What the prompts are put into, in a word: `none`, `chatml`, or `own` for the model's own
     /// template.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Plain => "none",
@@ -166,7 +157,6 @@ impl Prompter {
     }
 
     /// Texts that end an answer, besides the tokens that end generation.
-    #[must_use]
     pub fn stops(&self) -> &'static [&'static str] {
         match self {
             Self::Format(format) => format.stops,

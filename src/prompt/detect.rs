@@ -52,7 +52,6 @@ fn probes() -> [(&'static str, Conversation); 5] {
 }
 
 /// Compares a template with every format.
-#[must_use]
 pub fn detect(template: &ChatTemplate) -> Detection {
     let probes = probes();
     let rendered: Vec<Result<Prompt, String>> = probes

@@ -9,7 +9,6 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::Serialize as _;
-use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::parse_strftime_borrowed;
 
@@ -17,19 +16,11 @@ use time::format_description::parse_strftime_borrowed;
 const FUEL: u64 = 5_000_000;
 
 /// What `raise_exception` was called with.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Raised(String);
 
-impl fmt::Display for Raised {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Raised {}
-
 /// An environment for chat templates; `now` is what `strftime_now` tells.
-#[must_use]
 pub(crate) fn environment(now: OffsetDateTime) -> Environment<'static> {
     let mut environment = Environment::new();
     // These delimiters are the default ones, which always build.
@@ -49,7 +40,6 @@ pub(crate) fn environment(now: OffsetDateTime) -> Environment<'static> {
 
 /// An environment for the templates of tasks: what is not there is an error rather than an empty
 /// text, and a line end at the end stays.
-#[must_use]
 pub(crate) fn strict_environment() -> Environment<'static> {
     let mut environment = environment(OffsetDateTime::UNIX_EPOCH);
     let mut syntax = SyntaxConfig::builder();
@@ -62,7 +52,6 @@ pub(crate) fn strict_environment() -> Environment<'static> {
 }
 
 /// What a template that refused its input said; `None` for any other error.
-#[must_use]
 pub(crate) fn raised(error: &Error) -> Option<String> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -75,7 +64,6 @@ pub(crate) fn raised(error: &Error) -> Option<String> {
 }
 
 /// An error of a template in one line: what is wrong, and in which line of it.
-#[must_use]
 pub(crate) fn in_words(error: &Error) -> String {
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {

@@ -60,7 +60,6 @@ pub enum Trims {
 impl Format {
     /// The white space between where a prompt ends and the assistant's message begins: of `ASSISTANT:` a space, of
     /// `### Response:` nothing.
-    #[must_use]
     pub fn gap(&self) -> &'static str {
         let before = self.assistant.split(CONTENT).next().unwrap_or_default();
         let gap = before.strip_prefix(self.generation);
@@ -88,10 +87,9 @@ pub enum System {
     Refused,
 }
 
-/// A turn of the system without a default.
-#[must_use]
-pub const fn system_turn(text: &'static str) -> System {
-    System::Turn { text, default: None, default_with_input: None }
+/// A turn of the system, and what stands there if there is none, whether the first instruction has an input or not.
+pub const fn system_turn(text: &'static str, default: Option<&'static str>) -> System {
+    System::Turn { text, default, default_with_input: None }
 }
 
 impl Format {
@@ -190,7 +188,6 @@ impl Format {
 
     /// Markers of the format that messages hold and that the model cannot tell from the format's
     /// own, because to the model they are ordinary text.
-    #[must_use]
     pub fn imitated(&self, conversation: &Conversation) -> Vec<&'static str> {
         let holds = |marker: &str| {
             conversation.messages.iter().any(|message| message.whole().contains(marker))

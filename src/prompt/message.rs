@@ -35,7 +35,6 @@ impl Message {
     }
 
     /// Content and input together, for formats without a place for the latter.
-    #[must_use]
     pub fn whole(&self) -> String {
         match &self.input {
             Some(input) => format!("{}\n\n{input}", self.content),
@@ -87,13 +86,11 @@ impl Conversation {
     }
 
     /// The system's message, if there is one.
-    #[must_use]
     pub fn system(&self) -> Option<&Message> {
         self.messages.first().filter(|message| message.role == Role::System)
     }
 
     /// The messages after the system's.
-    #[must_use]
     pub fn turns(&self) -> &[Message] {
         &self.messages[usize::from(self.system().is_some())..]
     }

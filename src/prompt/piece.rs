@@ -1,6 +1,6 @@
 //! Prompts as pieces: special tokens where the format puts them, text everywhere else.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use serde::Serialize;
 
 /// Part of a prompt.
@@ -15,12 +15,22 @@ pub enum Piece {
 
 impl Piece {
     /// The text of the piece.
-    #[must_use]
     pub fn text(&self) -> &str {
         match self {
             Self::Special(text) | Self::Text(text) => text,
         }
     }
+}
+
+/// Finds the texts of special tokens, of several that begin at the same place the longest.
+///
+/// # Errors
+/// There are too many.
+pub(super) fn finder<'t>(
+    special: impl Iterator<Item = &'t str>,
+) -> Result<AhoCorasick, BuildError> {
+    let special = special.filter(|text| !text.is_empty());
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(special)
 }
 
 /// A rendered prompt. No piece is empty and no two texts stand side by side.
@@ -32,7 +42,6 @@ pub struct Prompt {
 
 impl Prompt {
     /// A prompt that is nothing but text.
-    #[must_use]
     pub fn plain(text: &str) -> Self {
         let mut prompt = Self::default();
         prompt.push_text(text);
@@ -40,13 +49,11 @@ impl Prompt {
     }
 
     /// The pieces, in order.
-    #[must_use]
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
     /// The whole prompt as one text; special tokens are no longer marked.
-    #[must_use]
     pub fn text(&self) -> String {
         self.pieces.iter().map(Piece::text).collect()
     }
@@ -74,13 +81,11 @@ impl Prompt {
     /// Adds text of the format itself: wherever one of `special` stands in it, that is a special
     /// token. Of several that begin at the same place the longest counts.
     pub fn push_marked<S: AsRef<str>>(&mut self, text: &str, special: &[S]) {
-        let mut rest = text;
-        while let Some((start, token)) = first_special(rest, special) {
-            self.push_text(&rest[..start]);
-            self.pieces.push(Piece::Special(token.to_owned()));
-            rest = &rest[start + token.len()..];
+        match finder(special.iter().map(AsRef::as_ref)) {
+            Ok(finder) => self.push_found(text, &finder),
+            // More tokens than any format has.
+            Err(_) => self.push_text(text),
         }
-        self.push_text(rest);
     }
 
     /// Adds text of a template: what `finder` finds in it are special tokens. It takes one pass however many
@@ -109,7 +114,6 @@ impl Prompt {
     }
 
     /// What stands before `mark` and what behind it; `None` unless it stands in the text exactly once.
-    #[must_use]
     pub fn split_at(&self, mark: &str) -> Option<(Self, Self)> {
         let (mut before, mut behind) = (Self::default(), None::<Self>);
         for piece in &self.pieces {
@@ -140,17 +144,6 @@ impl Prompt {
         }
         self
     }
-}
-
-/// The first place where one of `special` stands, and the longest that stands there.
-fn first_special<'t, S: AsRef<str>>(text: &'t str, special: &[S]) -> Option<(usize, &'t str)> {
-    special
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|token| !token.is_empty())
-        .filter_map(|token| text.find(token).map(|start| (start, token.len())))
-        .min_by_key(|&(start, length)| (start, std::cmp::Reverse(length)))
-        .map(|(start, length)| (start, &text[start..start + length]))
 }
 
 #[cfg(test)]

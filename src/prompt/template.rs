@@ -8,10 +8,10 @@
 //! split, compare) is what its authors meant.
 
 use super::message::{Conversation, ConversationError, Role};
-use super::piece::Prompt;
+use super::piece::{Prompt, finder};
 use super::sandbox::{Fault, Sandbox};
 use crate::model::gguf::SpecialTokens;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use regex::{Captures, Regex};
 use serde_json::{Map, Value, json};
 use std::sync::{LazyLock, OnceLock};
@@ -29,30 +29,22 @@ pub const OWN_VALUES: [&str; 4] = ["messages", "add_generation_prompt", "bos_tok
 /// Why a chat template yields no prompt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It is no Jinja template.
-    #[error("the chat template cannot be read: {0}")]
-    Syntax(String),
-    /// It refuses the conversation.
-    #[error("the chat template refuses the conversation: {0}")]
-    Refused(String),
-    /// It fails.
-    #[error("the chat template fails: {0}")]
-    Failed(String),
+    /// It is no template, or fails, or refuses the conversation.
+    #[error("{0}")]
+    Template(String),
     /// The conversation is none.
     #[error(transparent)]
     Conversation(#[from] ConversationError),
-    /// Messages use up all characters that could break them.
-    #[error("the messages hold every character of U+E000 to U+E0FF, so none is left to mark them")]
-    NoBreaker,
 }
 
 impl From<Fault> for TemplateError {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Syntax(reason) => Self::Syntax(reason),
-            Fault::Refused(reason) => Self::Refused(reason),
-            Fault::Failed(reason) | Fault::Ended(reason) => Self::Failed(reason),
-        }
+        let what = match fault {
+            Fault::Syntax(_) => "cannot be read",
+            Fault::Refused(_) => "refuses the conversation",
+            Fault::Failed(_) | Fault::Ended(_) => "fails",
+        };
+        Self::Template(format!("the chat template {what}: {fault}"))
     }
 }
 
@@ -72,7 +64,7 @@ impl ChatTemplate {
     /// Reads a template; `tokens` are the model's, `now` is the date that templates may ask for.
     ///
     /// # Errors
-    /// [`TemplateError::Syntax`].
+    /// It is no template.
     pub fn new(
         source: &str,
         tokens: SpecialTokens,
@@ -80,14 +72,11 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let sandbox = Sandbox::chat(now);
         sandbox.add(NAME, &without_generation_blocks(source)).map_err(|fault| match fault {
-            Fault::Syntax(reason) | Fault::Ended(reason) => TemplateError::Syntax(reason),
-            fault => fault.into(),
+            Fault::Ended(reason) => Fault::Syntax(reason),
+            fault => fault,
         })?;
-        let texts = tokens.all.iter().filter(|text| !text.is_empty());
-        let finder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
-            .map_err(|error| TemplateError::Failed(error.to_string()))?;
+        let finder = finder(tokens.all.iter().map(String::as_str))
+            .map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(Self { sandbox, tokens, finder, variables: Map::new(), gap: OnceLock::new() })
     }
 
@@ -98,7 +87,6 @@ impl ChatTemplate {
     }
 
     /// The model's special tokens.
-    #[must_use]
     pub fn tokens(&self) -> &SpecialTokens {
         &self.tokens
     }
@@ -139,12 +127,14 @@ impl ChatTemplate {
             conversation.messages.iter().any(|message| message.whole().contains(breaker))
                 || self.tokens.all.iter().any(|token| token.contains(breaker))
         };
-        BREAKERS.into_iter().find(|&breaker| !occurs(breaker)).ok_or(TemplateError::NoBreaker)
+        BREAKERS.into_iter().find(|&breaker| !occurs(breaker)).ok_or_else(|| {
+            let used = "the messages hold every character of U+E000 to U+E0FF";
+            TemplateError::Template(format!("{used}, so none is left to mark them"))
+        })
     }
 
     /// Whether the template has a place for a system's message of its own or folds it somewhere:
     /// `false` if it refuses one.
-    #[must_use]
     pub fn takes_system(&self) -> bool {
         let message = |role: Role| json!({ "role": role, "content": "x" });
         self.text(vec![message(Role::System), message(Role::User)], true).is_ok()
@@ -263,19 +253,21 @@ mod tests {
         assert_eq!(prompt.special().count(), 1);
         let all: String = BREAKERS.collect();
         let refused = template(ECHO).render(&Conversation::request(all)).unwrap_err();
-        assert_eq!(refused, TemplateError::NoBreaker);
+        assert!(refused.to_string().ends_with("none is left to mark them"), "{refused}");
     }
 
     #[test]
     fn refusals_and_faults_are_told_apart() {
         let refuses = template("{{ raise_exception('no') }}");
         let request = Conversation::request("x");
-        assert_eq!(refuses.render(&request), Err(TemplateError::Refused("no".to_owned())));
+        let refused = "the chat template refuses the conversation: no".to_owned();
+        assert_eq!(refuses.render(&request), Err(TemplateError::Template(refused)));
         assert!(!refuses.takes_system());
         let fails = template("{{ nothing.at.all }}");
-        assert!(matches!(fails.render(&request), Err(TemplateError::Failed(_))));
+        let failed = fails.render(&request).unwrap_err().to_string();
+        assert!(failed.starts_with("the chat template fails: "), "{failed}");
         let wrong = ChatTemplate::new("{% if", tokens(), OffsetDateTime::UNIX_EPOCH).unwrap_err();
-        assert!(matches!(wrong, TemplateError::Syntax(_)));
+        assert!(wrong.to_string().starts_with("the chat template cannot be read: "), "{wrong}");
     }
 
     #[test]

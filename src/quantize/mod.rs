@@ -22,7 +22,6 @@ pub(crate) mod testing;
 pub mod types;
 
 pub use crate::model::progress::Progress;
-pub use streams::CalibrationText;
 
 use crate::engine::Engine as _;
 use crate::engine::error::EngineError;
@@ -31,7 +30,6 @@ use crate::engine::llama::gguf_file::{GgufFileError, GgufInput};
 use crate::engine::llama::quantize::Rounding;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::KeptTensor;
-use crate::model::file_type::FileType;
 use crate::model::gguf::{Header, Tensor};
 use crate::model::quantization::Method;
 use crate::statistics::sample::to_f64;
@@ -81,39 +79,9 @@ pub enum MethodError {
     /// The importance matrix or the calibration text cannot be used.
     #[error(transparent)]
     Importance(#[from] ImportanceError),
-    /// The request lacks an input of the method.
-    #[error("the method {method} needs {what}")]
-    Missing {
-        /// The method asked for.
-        method: Method,
-        /// The input it lacks.
-        what: &'static str,
-    },
-    /// The method cannot do models of this class.
-    #[error(
-        "{} evaluates {only} models, and this one is {class}; use the method imatrix",
-        method.facts().title
-    )]
-    Class {
-        /// The method.
-        method: Method,
-        /// What it can do.
-        only: ArchitectureClass,
-        /// The model's.
-        class: ArchitectureClass,
-    },
-    /// llama.cpp computes the original and the quantized model differently.
-    #[error(
-        "llama.cpp computes {} and {} differently, so that GPTQ cannot compare their values",
-        original.display(),
-        output.display()
-    )]
-    Graphs {
-        /// Path of the original.
-        original: PathBuf,
-        /// Path of the quantized model.
-        output: PathBuf,
-    },
+    /// The method cannot be applied to this model or file, or lacks an input.
+    #[error("{0}")]
+    Refused(String),
     /// GPTQ could not write to the quantized file.
     #[error("cannot write {}", path.display())]
     Write {
@@ -122,12 +90,6 @@ pub enum MethodError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// Rounding to a floating-point type has no error worth reducing.
-    #[error("AWQ prepares a model for rounding to few bits; {0} needs none of it")]
-    Float(FileType),
-    /// A weight of the graph got no inputs.
-    #[error("'{0}' was multiplied with nothing while the calibration text was evaluated")]
-    NoInputs(String),
     /// The file has other types than were asked for.
     #[error(transparent)]
     Types(#[from] TypesError),
@@ -173,7 +135,7 @@ pub fn quantize(
         check_types()?;
         return Ok(None);
     }
-    let missing = |what| MethodError::Missing { method, what };
+    let missing = |what| MethodError::Refused(format!("the method {method} needs {what}"));
     let calibration = job
         .calibration
         .as_ref()
@@ -193,7 +155,7 @@ pub fn quantize(
         }
         Method::Awq => {
             let (folder, parameters) = (&*calibration.folder.path, AwqParameters::default());
-            let awq = AwqRequest { rounding, text: plan()?.into(), folder, parameters };
+            let awq = AwqRequest { rounding, plan: plan()?, folder, parameters };
             Some(awq::quantize(backend, &awq, on_progress.clone())?)
         }
         Method::Gptq => {
@@ -201,8 +163,7 @@ pub fn quantize(
             let gptq = GptqRequest {
                 source: &job.input.path,
                 output: &job.output.path,
-                settings: plan.parameters.gptq,
-                text: plan.into(),
+                plan,
                 threads,
                 units: gptq::UNITS,
                 memory: gptq::SUMS_BYTES,
@@ -224,7 +185,10 @@ pub fn quantize(
 
 fn check_class(method: Method, class: ArchitectureClass) -> Result<(), MethodError> {
     match method.facts().class {
-        Some(only) if only != class => Err(MethodError::Class { method, only, class }),
+        Some(only) if only != class => Err(MethodError::Refused(format!(
+            "{} evaluates {only} models, and this one is {class}; use the method imatrix",
+            method.facts().title
+        ))),
         _ => Ok(()),
     }
 }

@@ -12,49 +12,33 @@ use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::settings::Settings;
 use std::path::Path;
 
-/// A calibration text and how it is split.
-#[derive(Debug, Clone, Copy)]
-pub struct CalibrationText<'a> {
-    /// The text itself, not its path.
-    pub text: &'a str,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// Maximum number of chunks; `None`: the whole text.
-    pub chunks: Option<u32>,
+/// The tokens of whole chunks. The first token of each becomes BOS if the model wants one, as in llama-imatrix.
+pub(super) fn chunk_tokens(
+    plan: &CalibrationPlan,
+    backend: Backend,
+    model: &Path,
+) -> Result<Vec<i32>, ImportanceError> {
+    let vocabulary = Model::load(backend, model, &Settings::default(), LoadExtent::Vocabulary)?;
+    let mut tokens = vocabulary.tokenize(&plan.text, true, false)?;
+    let length = chunk_length(plan);
+    let available = tokens.len() / length;
+    if available == 0 {
+        return Err(ImportanceError::Refused(format!(
+            "the calibration text has {} tokens for this model; with a context of {} it needs at least that many",
+            tokens.len(),
+            plan.context
+        )));
+    }
+    let chunks = plan.chunks.map_or(available, |limit| (limit as usize).clamp(1, available));
+    tokens.truncate(chunks * length);
+    if let Some(beginning) = vocabulary.beginning_token() {
+        tokens.iter_mut().step_by(length).for_each(|token| *token = beginning);
+    }
+    Ok(tokens)
 }
 
-impl<'a> From<&'a CalibrationPlan> for CalibrationText<'a> {
-    fn from(plan: &'a CalibrationPlan) -> Self {
-        Self { text: &plan.text, context: plan.context, chunks: plan.chunks }
-    }
-}
-
-impl CalibrationText<'_> {
-    /// The tokens of whole chunks. The first token of each becomes BOS if the model wants one, as in llama-imatrix.
-    pub(super) fn tokens(
-        &self,
-        backend: Backend,
-        model: &Path,
-    ) -> Result<Vec<i32>, ImportanceError> {
-        let vocabulary = Model::load(backend, model, &Settings::default(), LoadExtent::Vocabulary)?;
-        let mut tokens = vocabulary.tokenize(self.text, true, false)?;
-        let length = self.chunk_length();
-        let available = tokens.len() / length;
-        if available == 0 {
-            let context = self.context;
-            return Err(ImportanceError::TextTooShort { tokens: tokens.len(), context });
-        }
-        let chunks = self.chunks.map_or(available, |limit| (limit as usize).clamp(1, available));
-        tokens.truncate(chunks * length);
-        if let Some(beginning) = vocabulary.beginning_token() {
-            tokens.iter_mut().step_by(length).for_each(|token| *token = beginning);
-        }
-        Ok(tokens)
-    }
-
-    pub(super) fn chunk_length(&self) -> usize {
-        self.context.max(1) as usize
-    }
+pub(super) fn chunk_length(plan: &CalibrationPlan) -> usize {
+    plan.context.max(1) as usize
 }
 
 /// A context that evaluates one chunk of `tokens` tokens, `ubatch` at a time.

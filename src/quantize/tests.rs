@@ -141,8 +141,5 @@ fn types_of_two_bits_are_made_with_the_matrix() {
 fn a_matrix_of_another_model_is_refused() {
     let scene = Scene::new();
     let error = scene.make(EXPERTS, "imatrix:Q4_0").unwrap_err();
-    assert!(
-        matches!(error, MethodError::Importance(ImportanceError::OtherModel { .. })),
-        "{error}"
-    );
+    assert!(error.to_string().contains("is of another model: its sums for"), "{error}");
 }

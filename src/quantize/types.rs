@@ -31,7 +31,6 @@ pub enum TypesError {
 
 impl TensorTypes {
     /// SHA-256 of the types, hex; files say it.
-    #[must_use]
     pub fn checksum(&self) -> String {
         let lines = self.0.iter().map(|(tensor, format)| format!("{tensor} {format}\n"));
         of_bytes(lines.collect::<String>().as_bytes())

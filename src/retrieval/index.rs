@@ -9,47 +9,15 @@ use instant_distance::{Builder, Hnsw, Point, PointId, Search};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Raised when the file changes its form.
 const VERSION: u32 = 1;
 
-/// Why an index cannot be used.
+/// Why an index cannot be made or used, in a sentence.
 #[derive(Debug, thiserror::Error)]
-pub enum IndexError {
-    /// A vector does not fit the others, or nothing can be computed with it.
-    #[error("the vector index cannot take vector {position}: {reason}")]
-    Vector {
-        /// Its position.
-        position: usize,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// There are no threads to make it with.
-    #[error("cannot start a thread to make the vector index: {reason}")]
-    Threads {
-        /// What the system said.
-        reason: String,
-    },
-    /// Reading or writing failed.
-    #[error("cannot {action} the vector index {}", path.display())]
-    Io {
-        /// `read` or `write`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not what was expected.
-    #[error("{} is no index of these vectors: {reason}", path.display())]
-    Mismatch {
-        /// The file.
-        path: PathBuf,
-        /// What differs.
-        reason: &'static str,
-    },
-}
+#[error("{0}")]
+pub struct IndexError(String);
 
 /// What an index in a file is an index of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +102,9 @@ impl VectorIndex {
     ) -> Result<Self, IndexError> {
         let mut directions = Vec::new();
         for (position, vector) in vectors.enumerate() {
-            let wrong = |reason| IndexError::Vector { position, reason };
+            let wrong = |reason| {
+                IndexError(format!("the vector index cannot take vector {position}: {reason}"))
+            };
             if vector.len() != dimensions {
                 return Err(wrong("it has another length"));
             }
@@ -143,10 +113,9 @@ impl VectorIndex {
             }
             directions.push(Direction::of(vector));
         }
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .map_err(|error| IndexError::Threads { reason: error.to_string() })?;
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| {
+            IndexError(format!("cannot start a thread to make the vector index: {error}"))
+        })?;
         let builder = Builder::default().seed(SEED).ef_search(BREADTH);
         let (graph, ids): (_, Vec<PointId>) = threads.install(|| builder.build_hnsw(directions));
         let mut positions = vec![0; ids.len()];
@@ -157,20 +126,17 @@ impl VectorIndex {
     }
 
     /// Number of vectors.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.positions.len()
     }
 
     /// Whether there are no vectors.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The `count` vectors nearest to `vector`, the nearest first; fewer if there are fewer, and never
     /// more than 400.
-    #[must_use]
     pub fn nearest(&self, vector: &[f32], count: usize) -> Vec<Neighbour> {
         let mut search = Search::default();
         let found = self.graph.search(&Direction::of(vector), &mut search);
@@ -188,7 +154,7 @@ impl VectorIndex {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, subject: &Subject) -> Result<u64, IndexError> {
-        let io = |source| IndexError::Io { action: "write", path: path.to_owned(), source };
+        let io = |error| unusable("write", path, error);
         let mut graph =
             rmp_serde::to_vec(self).map_err(|error| io(std::io::Error::other(error)))?;
         let heading = Heading {
@@ -210,12 +176,10 @@ impl VectorIndex {
     /// # Errors
     /// When the file cannot be read, is damaged, or is an index of something else.
     pub fn load(path: &Path, subject: &Subject) -> Result<Self, IndexError> {
-        let wrong = |reason| IndexError::Mismatch { path: path.to_owned(), reason };
-        let bytes = fs::read(path).map_err(|source| IndexError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
+        let wrong = |reason| {
+            IndexError(format!("{} is no index of these vectors: {reason}", path.display()))
+        };
+        let bytes = fs::read(path).map_err(|error| unusable("read", path, error))?;
         let end =
             bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| wrong("no heading"))?;
         let (heading, graph) = (&bytes[..end], &bytes[end + 1..]);
@@ -237,6 +201,10 @@ impl VectorIndex {
         }
         Ok(index)
     }
+}
+
+fn unusable(action: &str, path: &Path, error: std::io::Error) -> IndexError {
+    IndexError(format!("cannot {action} the vector index {}: {error}", path.display()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -320,7 +288,7 @@ mod tests {
             assert!(reason(&subject()).ends_with(end), "{}", reason(&subject()));
         }
         fs::remove_file(&path).unwrap();
-        assert!(matches!(VectorIndex::load(&path, &subject()), Err(IndexError::Io { .. })));
+        assert!(reason(&subject()).starts_with("cannot read"), "{}", reason(&subject()));
     }
 
     #[test]

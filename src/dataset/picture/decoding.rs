@@ -23,12 +23,12 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<Picture, PictureError> {
         Ok(ImageFormat::WebP) => {
             from_decoder(path, image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)))
         }
-        _ => Err(PictureError::UnknownFormat { path: path.to_owned() }),
+        _ => Err(PictureError::unusable(path, "is neither PNG, JPEG nor WebP")),
     }
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> PictureError {
-    PictureError::Damaged { path: path.to_owned(), reason: reason.to_string().trim().to_owned() }
+    PictureError::unusable(path, format!("is damaged: {}", reason.to_string().trim()))
 }
 
 fn check_size(path: &Path, width: u32, height: u32) -> Result<(), PictureError> {
@@ -36,7 +36,14 @@ fn check_size(path: &Path, width: u32, height: u32) -> Result<(), PictureError> 
     if width <= LONGEST_SIDE && height <= LONGEST_SIDE && (1..=MOST_PIXELS).contains(&pixels) {
         return Ok(());
     }
-    Err(PictureError::Size { path: path.to_owned(), width, height })
+    Err(PictureError::unusable(
+        path,
+        format!(
+            "says that it has {width} × {height} pixels; pictures have at most {LONGEST_SIDE} in one \
+             direction and {} million in all",
+            MOST_PIXELS >> 20
+        ),
+    ))
 }
 
 /// What a decoder allocates at most: pixels of four channels of 16 bits, and as much again.

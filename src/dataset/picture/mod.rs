@@ -55,51 +55,20 @@ pub enum PictureError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// There is nothing in it.
-    #[error("the picture {} is empty", .path.display())]
-    Empty {
+    /// It is no whole picture that can be shown.
+    #[error("the picture {} {reason}", .path.display())]
+    Unusable {
         /// The file.
         path: PathBuf,
-    },
-    /// The file is too large to be meant.
-    #[error("the picture {} is larger than {}", .path.display(), format_bytes(MOST_BYTES))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its first bytes are of no format that is read.
-    #[error("the picture {} is neither PNG, JPEG nor WebP", .path.display())]
-    UnknownFormat {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It says that it has more pixels than are decoded, or none.
-    #[error(
-        "the picture {} says that it has {width} × {height} pixels; pictures have at most \
-         {LONGEST_SIDE} in one direction and {} million in all", .path.display(), MOST_PIXELS >> 20
-    )]
-    Size {
-        /// The file.
-        path: PathBuf,
-        /// Pixels in a row, as its header says.
-        width: u32,
-        /// Rows, as its header says.
-        height: u32,
-    },
-    /// It is cut off, damaged, or not of the size that its header says.
-    #[error("the picture {} is damaged: {reason}", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder said.
+        /// What is wrong with it: a verb first.
         reason: String,
     },
-    /// This build decodes nothing.
-    #[error("the picture {} cannot be read: {NOT_BUILT_IN}", .path.display())]
-    NotBuiltIn {
-        /// The file.
-        path: PathBuf,
-    },
+}
+
+impl PictureError {
+    fn unusable(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unusable { path: path.to_owned(), reason: reason.into() }
+    }
 }
 
 /// Reads the file of a picture, whatever is in it.
@@ -109,8 +78,11 @@ pub enum PictureError {
 pub fn bytes(path: &Path) -> Result<Vec<u8>, PictureError> {
     let unreadable = |source| PictureError::Unreadable { path: path.to_owned(), source };
     match crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)? {
-        None => Err(PictureError::TooLarge { path: path.to_owned() }),
-        Some(bytes) if bytes.is_empty() => Err(PictureError::Empty { path: path.to_owned() }),
+        None => {
+            let reason = format!("is larger than {}", format_bytes(MOST_BYTES));
+            Err(PictureError::unusable(path, reason))
+        }
+        Some(bytes) if bytes.is_empty() => Err(PictureError::unusable(path, "is empty")),
         Some(bytes) => Ok(bytes),
     }
 }
@@ -121,5 +93,5 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, PictureError> {
 /// They are no whole picture, or one with too many pixels.
 #[cfg(not(feature = "multimodal"))]
 pub fn decode(path: &Path, _bytes: &[u8]) -> Result<Picture, PictureError> {
-    Err(PictureError::NotBuiltIn { path: path.to_owned() })
+    Err(PictureError::unusable(path, format!("cannot be read: {NOT_BUILT_IN}")))
 }

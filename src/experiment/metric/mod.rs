@@ -32,7 +32,6 @@ pub enum Better {
 
 impl Metric {
     /// All metrics in the order of columns, with these throughput tests and metrics of tasks.
-    #[must_use]
     pub fn all(speed_tests: &[SpeedTest], tasks: &[TaskColumn]) -> Vec<Self> {
         let (before, behind) = TABLE.split_at(BEFORE_SPEED);
         let known = |rows: &'static [(Self, Descriptor)]| rows.iter().map(|(metric, _)| *metric);
@@ -44,7 +43,6 @@ impl Metric {
     }
 
     /// All fixed metrics, and of `measured` the throughput tests and tasks, in the order of columns.
-    #[must_use]
     pub fn all_with(measured: &[Self]) -> Vec<Self> {
         let mut all = Self::all(&[], &[]);
         let tests = measured.iter().filter(|metric| matches!(metric, Self::Speed(_)));
@@ -54,7 +52,6 @@ impl Metric {
     }
 
     /// What is known of it before anything is measured.
-    #[must_use]
     pub fn descriptor(self) -> Descriptor {
         match self {
             Self::Speed(test) => Descriptor {
@@ -72,7 +69,6 @@ impl Metric {
     }
 
     /// Lines of a column's title, from general to special, without the unit.
-    #[must_use]
     pub fn title(self) -> Vec<String> {
         match self {
             Self::Speed(test) => {
@@ -91,19 +87,16 @@ impl Metric {
     }
 
     /// The title in one line: `TTFT p50`, `bits/weight`.
-    #[must_use]
     pub fn label(self) -> String {
         self.title().join(" ").replace("/ ", "/")
     }
 
     /// Whether it is a part of something: 0 to 1, shown in per cent.
-    #[must_use]
     pub fn is_fraction(self) -> bool {
         matches!(self.descriptor().shown, Shown::In("%", factor, _) if factor > 1.0)
     }
 
     /// Stable name with its unit, for CSV and JSON: `pp512_tokens_per_second`.
-    #[must_use]
     pub fn name(self) -> String {
         match self {
             Self::Speed(test) => {
@@ -119,14 +112,12 @@ impl Metric {
     }
 
     /// The metric of this name, but for those of tasks, whose names leave open which task it is.
-    #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let fixed = TABLE.iter().map(|(metric, _)| *metric).find(|metric| metric.name() == name);
         fixed.or_else(|| Self::speed_test(name).map(Self::Speed))
     }
 
     /// The throughput test whose rate is called so.
-    #[must_use]
     pub fn speed_test(name: &str) -> Option<SpeedTest> {
         let test = name.strip_suffix("_per_second")?;
         let test = test.strip_suffix("_tokens").or_else(|| test.strip_suffix("_embeddings"))?;
@@ -135,7 +126,6 @@ impl Metric {
     }
 
     /// The throughput test of embeddings that it is the figure of.
-    #[must_use]
     pub fn embedding_test(self) -> Option<SpeedTest> {
         match self {
             Self::Speed(test) => Some(test).filter(|test| test.embeds()),

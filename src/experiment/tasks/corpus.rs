@@ -1,9 +1,10 @@
 //! `corpus`: the passages of a task that finds some of them, and how they are made to be found.
 
-use super::question::{Maker, QUERY, text_of};
+use super::question::text_of;
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example};
 use crate::experiment::diagnostic::Problem;
+use crate::experiment::expand::Expansion;
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::files;
@@ -51,36 +52,34 @@ pub struct CorpusPlan {
     pub passages: Arc<Vec<String>>,
 }
 
-/// The passages as they were read, and their places by name.
-pub(super) struct ReadCorpus {
-    pub(super) plan: CorpusPlan,
-    pub(super) places: HashMap<String, usize>,
-}
-
-/// Reads the passages; `answers` says that a request with passages in it is answered.
+/// Reads the passages, and their places by name; `answers` says that a request with passages in it is answered.
 pub(super) fn expand(
     file: &Located<CorpusFile>,
     template: Option<&Located<String>>,
     answers: bool,
-    base: &Path,
-    problems: &mut Vec<Problem>,
-) -> Option<ReadCorpus> {
+    expansion: &mut Expansion<'_>,
+) -> Option<(CorpusPlan, HashMap<String, usize>)> {
     let missing = |key: &str| Problem::new(file.span.clone(), format!("'corpus' has no '{key}'"));
     let Some(source) = &file.passages else {
-        problems.push(missing("passages"));
+        expansion.problems.push(missing("passages"));
         return None;
     };
     if file.relevant.is_none() {
-        problems.push(missing("relevant").help("the field of a question that names its passage"));
+        expansion
+            .problems
+            .push(missing("relevant").help("the field of a question that names its passage"));
     }
     if answers && file.query.is_none() {
-        problems.push(missing("query").help("the template of what is embedded to find passages"));
+        expansion
+            .problems
+            .push(missing("query").help("the template of what is embedded to find passages"));
     }
-    let encoder = encoder(file, answers, base, problems);
-    let made = inputs::dataset(&source.value, base, Columns::Header)
+    let encoder = encoder(file, answers, expansion);
+    let made = inputs::dataset(&source.value, expansion.origin.base, Columns::Header)
         .and_then(|dataset| Ok(passages(&dataset.examples, &file.id, &file.text, &dataset.path)?));
-    let (texts, places) =
-        made.map_err(|reason| problems.push(source.problem(causes::in_words(&reason)))).ok()?;
+    let (texts, places) = made
+        .map_err(|reason| expansion.problems.push(source.problem(causes::in_words(&reason))))
+        .ok()?;
     let (prefix, chunk_tokens) = (file.prefix.value.clone(), *file.chunk);
     let plan = CorpusPlan {
         source: source.value.clone(),
@@ -93,19 +92,19 @@ pub(super) fn expand(
         top: *file.top,
         passages: Arc::new(texts),
     };
-    Some(ReadCorpus { plan, places })
+    Some((plan, places))
 }
 
 /// The file of the model that embeds, if another one than the measured one does.
 fn encoder(
     file: &Located<CorpusFile>,
     answers: bool,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<PathBuf> {
+    let Expansion { origin, problems } = expansion;
     match (&file.encoder, answers) {
         (Some(written), true) => {
-            let path = base.join(&written.value);
+            let path = origin.base.join(&written.value);
             if let Err(error) = files::open(&path) {
                 let message = format!("is '{}', which cannot be read: {error}", written.value);
                 problems.push(written.problem(message));
@@ -146,7 +145,7 @@ fn passages(
         texts.push(read(text)?);
     }
     if texts.is_empty() {
-        return Err(DatasetError::Empty { path: path.to_owned() });
+        return Err(DatasetError::empty(path));
     }
     Ok((texts, places))
 }
@@ -155,22 +154,4 @@ fn checksum(texts: &[String], prefix: &str, chunk_tokens: u32) -> String {
     // Plain data always serializes.
     let bytes = serde_json::to_vec(&(texts, prefix, chunk_tokens)).unwrap_or_default();
     of_bytes(&bytes)[..32].to_owned()
-}
-
-/// Adds to a maker what it needs to find passages.
-pub(super) fn prepare(
-    file: &CorpusFile,
-    query: Option<&Located<String>>,
-    read: ReadCorpus,
-    maker: &mut Maker,
-    problems: &mut Vec<Problem>,
-) -> CorpusPlan {
-    if let Some(written) = query
-        && let Err(error) = maker.add(QUERY, &written.value)
-    {
-        problems.push(written.problem(format!("is no template: {error}")));
-    }
-    let relevant = file.relevant.as_deref().cloned().unwrap_or_default();
-    maker.set_passages(relevant, read.places);
-    read.plan
 }

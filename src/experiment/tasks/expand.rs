@@ -4,13 +4,11 @@ use super::corpus::CorpusPlan;
 use super::file::TaskFile;
 use super::pictures::Pictures;
 use super::plan::{Answering, TaskName, TaskPlan, UseCase};
-use super::question::{
-    CONTINUATION, Choices, Labels, Maker, Question, REQUEST, Shape, choice_name,
-};
+use super::question::{CONTINUATION, Maker, QUERY, Question, REQUEST, choice_name};
 use crate::causes;
 use crate::dataset::{Columns, DatasetError, Example, picture};
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::chat_template_kwargs;
+use crate::experiment::expand::{Expansion, chat_template_kwargs};
 use crate::experiment::inputs;
 use crate::experiment::reader::Located;
 use crate::metrics::TaskMetric;
@@ -19,17 +17,13 @@ use crate::prompt::choice::FormatChoice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Turns tasks as they were written into plans, one per format; what is wrong goes to `problems`.
-pub(crate) fn expand(
-    tasks: &[Located<TaskFile>],
-    base: &Path,
-    problems: &mut Vec<Problem>,
-) -> Vec<TaskPlan> {
+/// Turns tasks as they were written into plans, one per format.
+pub(crate) fn expand(tasks: &[Located<TaskFile>], expansion: &mut Expansion<'_>) -> Vec<TaskPlan> {
     let mut plans: Vec<TaskPlan> = Vec::new();
     for task in tasks {
-        let before = problems.len();
-        let found = expand_one(task, base, problems);
-        if problems.len() > before {
+        let before = expansion.problems.len();
+        let found = expand_one(task, expansion);
+        if expansion.problems.len() > before {
             continue;
         }
         for plan in found {
@@ -38,7 +32,9 @@ pub(crate) fn expand(
             if plans.iter().any(same) {
                 let span = task.name.as_ref().map_or(task.span.clone(), |name| name.span.clone());
                 let message = format!("two tasks are called '{}'", plan.name);
-                problems.push(Problem::new(span, message).help("give each a name of its own"));
+                expansion
+                    .problems
+                    .push(Problem::new(span, message).help("give each a name of its own"));
             }
             plans.push(plan);
         }
@@ -64,7 +60,8 @@ fn required<'f, T>(
     written
 }
 
-fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>) -> Vec<TaskPlan> {
+fn expand_one(task: &Located<TaskFile>, expansion: &mut Expansion<'_>) -> Vec<TaskPlan> {
+    let problems = &mut expansion.problems;
     let name = required(task, "name", task.name.as_ref(), problems);
     let kind = required(task, "kind", task.kind.as_ref(), problems);
     let source = required(task, "dataset", task.dataset.as_ref(), problems);
@@ -97,14 +94,14 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
     let Some(mut maker) = maker(task, &answering, problems) else { return Vec::new() };
     let finds = matches!(answering, Answering::Retrieve | Answering::Augment { .. });
     let corpus = if finds {
-        let Some(corpus) = corpus(task, &answering, &mut maker, base, problems) else {
+        let Some(corpus) = corpus(task, &answering, &mut maker, expansion) else {
             return Vec::new();
         };
         Some(corpus)
     } else {
         None
     };
-    let Some((folder, questions)) = questions(task, source, &mut maker, base, problems) else {
+    let Some((folder, questions)) = questions(task, source, &mut maker, expansion) else {
         return Vec::new();
     };
     let shows = use_case == UseCase::ImageText;
@@ -136,25 +133,29 @@ fn expand_one(task: &Located<TaskFile>, base: &Path, problems: &mut Vec<Problem>
 fn corpus(
     task: &Located<TaskFile>,
     answering: &Answering,
-    maker: &mut Maker,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    maker: &mut Maker<'_>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<CorpusPlan> {
-    let before = problems.len();
+    let before = expansion.problems.len();
     let Some(file) = &task.corpus else {
         let problem = Problem::new(task.span.clone(), "this task has no 'corpus'");
-        problems.push(problem.help(
+        expansion.problems.push(problem.help(
             "write corpus = { passages = \"…\", relevant = \"…\" }: the passages, and the field \
              of a question that names its own",
         ));
         return None;
     };
     let answers = matches!(answering, Answering::Augment { .. });
-    let read = super::corpus::expand(file, task.template.as_ref(), answers, base, problems)?;
+    let template = task.template.as_ref();
+    let (plan, places) = super::corpus::expand(file, template, answers, expansion)?;
+    maker.places = places;
     // What is retrieved only is found by the task's own template.
-    let query = file.query.as_ref().or_else(|| task.template.as_ref().filter(|_| !answers));
-    let plan = super::corpus::prepare(file, query, read, maker, problems);
-    (problems.len() == before).then_some(plan)
+    if let Some(query) = file.query.as_ref().or(template.filter(|_| !answers))
+        && let Err(error) = maker.add(QUERY, &query.value)
+    {
+        expansion.problems.push(query.problem(format!("is no template: {error}")));
+    }
+    (expansion.problems.len() == before).then_some(plan)
 }
 
 fn expand_answering(
@@ -270,12 +271,11 @@ fn expand_metrics(
 }
 
 /// What makes questions of the data set's examples; `None` if what was written does not do for that.
-fn maker(
-    task: &Located<TaskFile>,
-    answering: &Answering,
+fn maker<'t>(
+    task: &'t Located<TaskFile>,
+    answering: &'t Answering,
     problems: &mut Vec<Problem>,
-) -> Option<Maker> {
-    let field = |written: &Option<Located<String>>| written.as_ref().map(|it| it.value.clone());
+) -> Option<Maker<'t>> {
     let before = problems.len();
     let needs_gold = match answering {
         Answering::Choose => task.correct.is_none(),
@@ -288,23 +288,13 @@ fn maker(
         problems
             .push(problem.help("write fields = { gold = \"…\" }, the field of the right answer"));
     }
-    let shape = match answering {
-        Answering::Generate { .. } => Shape::Write,
-        Answering::Predict => Shape::Predict,
-        Answering::Retrieve => Shape::Find,
-        Answering::Augment { .. } => Shape::Augment,
-        Answering::See { .. } => Shape::See { image: field(&task.fields.image)? },
-        Answering::Choose => Shape::Choose {
-            choices: choices(task, problems)?,
-            labels: match (&task.labels, &task.fields.labels) {
-                (Some(labels), _) => Some(Labels::Always(TaskFile::texts(Some(labels)))),
-                (None, Some(labels)) => Some(Labels::Field(labels.value.clone())),
-                (None, None) => None,
-            },
-            always: task.correct.as_deref().copied(),
-        },
-    };
-    let mut maker = Maker::new(shape, field(&task.fields.gold), field(&task.fields.id));
+    match answering {
+        Answering::Choose => check_choices(task, problems)?,
+        // That it is missing is a problem already.
+        Answering::See { .. } if task.fields.image.is_none() => return None,
+        _ => {}
+    }
+    let maker = Maker::new(task, answering);
     let mut set = |written: &Located<String>, result: Result<(), String>| {
         if let Err(error) = result {
             problems.push(written.problem(format!("is no template: {error}")));
@@ -323,10 +313,10 @@ fn maker(
     (problems.len() == before).then_some(maker)
 }
 
-fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choices> {
+/// Choices are templates, or stand in a field.
+fn check_choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<()> {
     match (&task.fields.choices, &task.choices) {
-        (Some(field), None) => Some(Choices::Field(field.value.clone())),
-        (None, Some(templates)) => Some(Choices::Templates(templates.len())),
+        (Some(_), None) | (None, Some(_)) => Some(()),
         (Some(field), Some(_)) => {
             problems.push(field.problem("and 'choices' are both there").help("write one of them"));
             None
@@ -346,13 +336,13 @@ fn choices(task: &Located<TaskFile>, problems: &mut Vec<Problem>) -> Option<Choi
 fn questions(
     task: &Located<TaskFile>,
     source: &Located<String>,
-    maker: &mut Maker,
-    base: &Path,
-    problems: &mut Vec<Problem>,
+    maker: &mut Maker<'_>,
+    expansion: &mut Expansion<'_>,
 ) -> Option<(PathBuf, Vec<Question>)> {
+    let Expansion { origin, problems } = expansion;
     let names = task.columns.as_ref().map(|names| TaskFile::texts(Some(names)));
     let columns = names.as_deref().map_or(Columns::Header, Columns::Named);
-    let made = inputs::dataset(&source.value, base, columns).and_then(|dataset| {
+    let made = inputs::dataset(&source.value, origin.base, columns).and_then(|dataset| {
         maker.pictures = Pictures::beside(&dataset.path);
         let questions = make(task, &dataset.examples, maker, &dataset.path)?;
         let folder = dataset.path.parent().unwrap_or_else(|| Path::new(""));
@@ -364,7 +354,7 @@ fn questions(
 fn make(
     task: &Located<TaskFile>,
     examples: &[Example],
-    maker: &mut Maker,
+    maker: &mut Maker<'_>,
     path: &Path,
 ) -> Result<Vec<Question>, DatasetError> {
     let taken_apart: Vec<Example>;
@@ -378,7 +368,7 @@ fn make(
         }
     };
     if examples.is_empty() {
-        return Err(DatasetError::Empty { path: path.to_owned() });
+        return Err(DatasetError::empty(path));
     }
     maker.settle_reading(examples).map_err(|fault| fault.within(path))?;
     let limit = task.limit.as_deref().copied();

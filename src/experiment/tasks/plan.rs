@@ -12,22 +12,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// What a task is an example of.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[derive(strum::IntoStaticStr, strum::VariantArray, strum::VariantNames)]
 #[strum(serialize_all = "kebab-case")]
 pub enum UseCase {
     /// A text is continued.
@@ -85,13 +72,11 @@ pub enum Answering {
 
 impl Answering {
     /// Whether the model writes its answer.
-    #[must_use]
     pub fn writes(&self) -> bool {
         matches!(self, Self::Generate { .. } | Self::Augment { .. } | Self::See { .. })
     }
 
     /// Whether a metric can be computed from such answers.
-    #[must_use]
     pub fn allows(&self, metric: TaskMetric) -> bool {
         use TaskMetric as M;
         match metric {
@@ -147,20 +132,34 @@ pub struct TaskPlan {
     pub questions: Arc<Vec<Question>>,
 }
 
+#[cfg(test)]
+impl TaskPlan {
+    /// A task without questions.
+    pub(crate) fn made_up(answering: Answering, metric: TaskMetric) -> Self {
+        Self {
+            name: "test".parse().unwrap(),
+            use_case: UseCase::QuestionAnswering,
+            dataset: String::new(),
+            answering,
+            metrics: vec![metric],
+            format: FormatChoice::default(),
+            chat_template_kwargs: Map::new(),
+            separator: None,
+            corpus: None,
+            pictures: None,
+            question_count: 0,
+            checksum: String::new(),
+            questions: Arc::default(),
+        }
+    }
+}
+
 /// The name of a task: a few ASCII letters, digits, `-`, `_` and `@`; small enough to be copied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskName {
     bytes: [u8; Self::LONGEST],
     length: u8,
 }
-
-/// Why a text is no name of a task.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is '{0}'; a task's name is 1 to {most} letters, digits, '-' and '_'",
-    most = TaskName::LONGEST_WRITTEN
-)]
-pub struct TaskNameError(String);
 
 impl TaskName {
     const LONGEST: usize = 51;
@@ -169,7 +168,6 @@ impl TaskName {
     pub const LONGEST_WRITTEN: usize = 32;
 
     /// The name itself.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
@@ -178,12 +176,11 @@ impl TaskName {
     ///
     /// # Errors
     /// The two together are no name.
-    pub fn in_format(&self, format: FormatChoice) -> Result<Self, TaskNameError> {
+    pub fn in_format(&self, format: FormatChoice) -> Result<Self, String> {
         format!("{self}@{format}").parse()
     }
 
     /// What the user wrote, and the format behind it.
-    #[must_use]
     pub fn parts(&self) -> (&str, Option<&str>) {
         match self.as_str().split_once('@') {
             Some((name, format)) => (name, Some(format)),
@@ -193,10 +190,13 @@ impl TaskName {
 }
 
 impl FromStr for TaskName {
-    type Err = TaskNameError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, TaskNameError> {
-        let wrong = || TaskNameError(text.chars().take(80).collect());
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            let (text, most) = (text.chars().take(80).collect::<String>(), Self::LONGEST_WRITTEN);
+            format!("is '{text}'; a task's name is 1 to {most} letters, digits, '-' and '_'")
+        };
         let (name, format) = text.split_once('@').unwrap_or((text, "none"));
         let is_plain = |part: &str, more: char| {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == more;

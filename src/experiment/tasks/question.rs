@@ -1,7 +1,10 @@
 //! From an example of a data set to a question: templates filled in, the right answer found.
 
+use super::file::TaskFile;
 use super::pictures::{PictureFile, Pictures};
+use super::plan::Answering;
 use crate::dataset::{Example, Fault};
+use crate::experiment::reader::Located;
 use crate::prompt::sandbox::Sandbox;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +21,6 @@ pub struct Question {
 
 impl Question {
     /// The picture that it shows.
-    #[must_use]
     pub fn picture(&self) -> Option<&PictureFile> {
         let Asked::See { picture, .. } = &self.asked else { return None };
         Some(picture)
@@ -82,53 +84,13 @@ pub struct Alternative {
     pub continuation: String,
 }
 
-/// Where the alternatives come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choices {
-    /// A field that holds a list.
-    Field(String),
-    /// Templates, in order.
-    Templates(usize),
-}
-
-/// What alternatives are called where the right one is named by a label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Labels {
-    /// A field that holds a list.
-    Field(String),
-    /// The same for every example.
-    Always(Vec<String>),
-}
-
-/// What a task makes of an example.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// A request and references to answer it with.
-    Write,
-    /// Alternatives; which is right stands in a field, or is always the same.
-    Choose { choices: Choices, labels: Option<Labels>, always: Option<usize> },
-    /// One continuation.
-    Predict,
-    /// Passages are found.
-    Find,
-    /// Passages are found, and a request with them in it is answered.
-    Augment,
-    /// The picture in this field is shown, and a request about it answered.
-    See { image: String },
-}
-
-/// Makes questions of examples.
-pub(super) struct Maker {
+/// Makes questions of examples, of a task whose keys are there as its way of answering needs them.
+pub(super) struct Maker<'t> {
+    task: &'t TaskFile,
+    answering: &'t Answering,
     sandbox: Sandbox,
-    pub(super) shape: Shape,
-    /// The field of the right answer, if one was named.
-    pub(super) gold: Option<String>,
-    pub(super) id: Option<String>,
-    /// Whether there is a template of continuations; else a choice is continued with as it is.
-    continues: bool,
-    /// The field that names the right passage, and the places of passages by name.
-    relevant: String,
-    places: HashMap<String, usize>,
+    /// The places of passages by name.
+    pub(super) places: HashMap<String, usize>,
     /// The pictures that questions show.
     pub(super) pictures: Pictures,
     /// How the field of the right choice is read where choices have no labels.
@@ -154,62 +116,52 @@ pub(super) fn choice_name(position: usize) -> String {
     format!("choices[{position}]")
 }
 
-impl Maker {
-    pub(super) fn new(shape: Shape, gold: Option<String>, id: Option<String>) -> Self {
+impl<'t> Maker<'t> {
+    pub(super) fn new(task: &'t TaskFile, answering: &'t Answering) -> Self {
         Self {
+            task,
+            answering,
             sandbox: Sandbox::task(),
-            continues: false,
-            shape,
-            gold,
-            id,
-            relevant: String::new(),
             places: HashMap::new(),
             pictures: Pictures::default(),
             reading: Reading::Number,
         }
     }
 
-    /// Adds the passages: the field that names the right one, and their places by name.
-    pub(super) fn set_passages(&mut self, relevant: String, places: HashMap<String, usize>) {
-        self.relevant = relevant;
-        self.places = places;
-    }
-
     /// Adds the template called so.
-    pub(super) fn add(&mut self, name: &str, source: &str) -> Result<(), String> {
-        self.continues |= name == CONTINUATION;
+    pub(super) fn add(&self, name: &str, source: &str) -> Result<(), String> {
         self.sandbox.add(name, source).map_err(|fault| fault.to_string())
     }
 
     /// Makes a question of an example.
     pub(super) fn question(&self, example: &Example) -> Result<Question, Fault> {
-        let id = match &self.id {
+        let id = match &self.task.fields.id {
             None => format!("line {}", example.line),
-            Some(field) => text(example, field, example.get(field)?)?,
+            Some(field) => text_of(example, field)?,
         };
-        let asked = match &self.shape {
-            Shape::Write => {
+        let asked = match self.answering {
+            Answering::Generate { .. } => {
                 let (request, references) = self.written(example)?;
                 Asked::Write { request, references }
             }
-            Shape::See { image } => {
-                let name = text_of(example, image)?;
+            Answering::See { .. } => {
+                let name = text_of(example, field(self.task.fields.image.as_ref()))?;
                 let picture = self.pictures.look(&name).map_err(|reason| example.fault(reason))?;
                 let (request, references) = self.written(example)?;
                 Asked::See { picture, request, references }
             }
-            Shape::Predict => self.predict(example)?,
-            Shape::Find => self.find(example, None)?,
-            Shape::Augment => {
+            Answering::Predict => self.predict(example)?,
+            Answering::Retrieve => self.find(example, None)?,
+            Answering::Augment { .. } => {
                 let references = self.references(example)?;
                 self.find(example, Some(Sought { fields: example.fields.clone(), references }))?
             }
-            Shape::Choose { choices, labels, always } => {
-                let texts = self.choices(example, choices)?;
+            Answering::Choose => {
+                let texts = self.choices(example)?;
                 let alternatives = self.continued(example, &texts)?;
-                let right = match always {
-                    Some(right) => *right,
-                    None => self.right(example, labels.as_ref(), &texts)?,
+                let right = match &self.task.correct {
+                    Some(right) => right.value,
+                    None => self.right(example, &texts)?,
                 };
                 if right >= texts.len() {
                     let reason = format!("choice {right} is right of {}", texts.len());
@@ -233,10 +185,13 @@ impl Maker {
 
     fn find(&self, example: &Example, answer: Option<Sought>) -> Result<Asked, Fault> {
         let query = self.render(QUERY, example)?;
-        let name = text_of(example, &self.relevant)?;
-        let relevant = self.places.get(&name).copied().ok_or_else(|| {
-            example.fault(format!("'{}' is '{name}', which is no passage", self.relevant))
-        })?;
+        let corpus = self.task.corpus.as_ref();
+        let field = field(corpus.and_then(|corpus| corpus.relevant.as_ref()));
+        let name = text_of(example, field)?;
+        let relevant =
+            self.places.get(&name).copied().ok_or_else(|| {
+                example.fault(format!("'{field}' is '{name}', which is no passage"))
+            })?;
         Ok(Asked::Find { query, relevant, answer })
     }
 
@@ -247,8 +202,7 @@ impl Maker {
 
     /// The texts of the field `gold`: one, or a list.
     fn references(&self, example: &Example) -> Result<Vec<String>, Fault> {
-        // Checked when the task was read: without the field there is no such shape.
-        let field = self.gold.as_deref().unwrap_or_default();
+        let field = self.gold();
         let texts = texts(example, field)?;
         match texts.iter().position(|text| text.trim().is_empty()) {
             Some(_) => Err(example.fault(format!("the field '{field}' holds an empty answer"))),
@@ -260,10 +214,11 @@ impl Maker {
     }
 
     /// The texts of the choices.
-    fn choices(&self, example: &Example, choices: &Choices) -> Result<Vec<String>, Fault> {
-        let texts = match choices {
-            Choices::Field(field) => texts(example, field)?,
-            Choices::Templates(count) => (0..*count)
+    fn choices(&self, example: &Example) -> Result<Vec<String>, Fault> {
+        let templates = self.task.choices.as_ref().map_or(0, |choices| choices.len());
+        let texts = match &self.task.fields.choices {
+            Some(field) => texts(example, field)?,
+            None => (0..templates)
                 .map(|position| self.render(&choice_name(position), example))
                 .collect::<Result<_, _>>()?,
         };
@@ -275,7 +230,7 @@ impl Maker {
 
     /// Each choice with the request before it.
     fn continued(&self, example: &Example, choices: &[String]) -> Result<Vec<Alternative>, Fault> {
-        let continuations = if self.continues {
+        let continuations = if self.task.continuation.is_written() {
             self.render_each(CONTINUATION, example, choices)?
         } else {
             choices.to_vec()
@@ -291,10 +246,12 @@ impl Maker {
     /// Settles how the field `gold` of a whole data set names choices. Golds that are all numbers, be it as
     /// text, are numbers of choices unless every one is also the text of one; then nobody can tell.
     pub(super) fn settle_reading(&mut self, examples: &[Example]) -> Result<(), Fault> {
-        let Shape::Choose { choices, labels: None, always: None } = &self.shape else {
+        let TaskFile { labels, correct, fields, .. } = self.task;
+        let is_named = labels.is_some() || fields.labels.is_some() || correct.is_some();
+        if *self.answering != Answering::Choose || is_named {
             return Ok(());
-        };
-        let field = self.gold.as_deref().unwrap_or_default();
+        }
+        let field = self.gold();
         // Faults of an example are reported when its question is made.
         let golds = || examples.iter().filter_map(|it| Some((it, it.get(field).ok()?)));
         if golds().any(|(_, value)| !value.is_null() && number(value).is_none()) {
@@ -303,13 +260,11 @@ impl Maker {
         }
         let mut doubtful = None;
         for (example, value) in golds() {
-            if !value.is_string() && !holds_numbers(example, choices) {
+            if !value.is_string() && !self.chooses_numbers(example) {
                 self.reading = Reading::Number;
                 return Ok(());
             }
-            let (Ok(gold), Ok(texts)) =
-                (text(example, field, value), self.choices(example, choices))
-            else {
+            let (Ok(gold), Ok(texts)) = (text(example, field, value), self.choices(example)) else {
                 continue;
             };
             // What rules one reading out in one example rules it out in all.
@@ -337,26 +292,23 @@ impl Maker {
 
     /// Which choice is right: the field `gold` holds a label, else a number from 0 or the text of the
     /// choice.
-    fn right(
-        &self,
-        example: &Example,
-        labels: Option<&Labels>,
-        choices: &[String],
-    ) -> Result<usize, Fault> {
-        let field = self.gold.as_deref().unwrap_or_default();
+    fn right(&self, example: &Example, choices: &[String]) -> Result<usize, Fault> {
+        let field = self.gold();
         let value = example.get(field)?;
         let gold = text(example, field, value)?;
-        let found = match (labels, self.reading) {
-            (Some(Labels::Always(labels)), _) => labels.iter().position(|label| *label == gold),
-            (Some(Labels::Field(labels)), _) => {
-                texts(example, labels)?.iter().position(|label| *label == gold)
-            }
+        let labels = match (&self.task.labels, &self.task.fields.labels) {
+            (Some(labels), _) => Some(TaskFile::texts(Some(labels))),
+            (None, Some(field)) => Some(texts(example, field)?),
+            (None, None) => None,
+        };
+        let found = match (&labels, self.reading) {
+            (Some(labels), _) => labels.iter().position(|label| *label == gold),
             (None, Reading::Number) => number(value),
             (None, Reading::Text) => choices.iter().position(|choice| *choice == gold),
         };
         found.filter(|&right| right < choices.len()).ok_or_else(|| {
             let what = if labels.is_some() { "label" } else { "choice" };
-            let others = match (labels, self.reading, number(value)) {
+            let others = match (&labels, self.reading, number(value)) {
                 (None, Reading::Text, Some(_)) => {
                     "; others of the data set are texts of choices, so this one is read as such"
                 }
@@ -366,6 +318,18 @@ impl Maker {
                 format!("'{field}' is '{gold}', which is no {what} of this example{others}");
             example.fault(reason)
         })
+    }
+
+    /// The field of the right answer.
+    fn gold(&self) -> &'t str {
+        field(self.task.fields.gold.as_ref())
+    }
+
+    /// Whether the choices of an example are numbers rather than texts.
+    fn chooses_numbers(&self, example: &Example) -> bool {
+        let Some(field) = &self.task.fields.choices else { return false };
+        let items = example.get(field).ok().and_then(Value::as_array);
+        items.is_some_and(|items| items.iter().any(Value::is_number))
     }
 
     fn render(&self, name: &str, example: &Example) -> Result<String, Fault> {
@@ -403,6 +367,11 @@ impl Maker {
     }
 }
 
+/// The name of a field. Checked when the task was read: without it there is no such question.
+fn field(written: Option<&Located<String>>) -> &str {
+    written.map_or("", |written| &written.value)
+}
+
 /// A value as the number of a choice: a whole number, or the text of one.
 fn number(value: &Value) -> Option<usize> {
     match value {
@@ -410,13 +379,6 @@ fn number(value: &Value) -> Option<usize> {
         Value::String(text) => text.parse().ok(),
         _ => None,
     }
-}
-
-/// Whether the choices of an example are numbers rather than texts.
-fn holds_numbers(example: &Example, choices: &Choices) -> bool {
-    let Choices::Field(field) = choices else { return false };
-    let items = example.get(field).ok().and_then(Value::as_array);
-    items.is_some_and(|items| items.iter().any(Value::is_number))
 }
 
 /// The text of a field.

@@ -1,7 +1,6 @@
 //! The latency workload: real prompts.
 
-use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Origin, chat_template_kwargs, lacks_demo, readable};
+use crate::experiment::expand::{Expansion, chat_template_kwargs, lacks_demo, readable};
 use crate::experiment::inputs;
 use crate::experiment::keys::Kind::{Flag, Number, Text, Variables, Whole};
 use crate::experiment::keys::{FORMAT, Key, Table};
@@ -66,31 +65,22 @@ fn no_format() -> FormatChoice {
     FormatChoice::None
 }
 
+#[rustfmt::skip]
 pub(super) static KEYS: Table = Table::new(
     "workloads.latency",
     "Real prompts through prompt format and sampler, every token's time kept: time to first token and latency \
      between tokens.",
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new(
-            "prompts",
-            Text,
-            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line",
-        )
-        .default("\"demo\""),
-        Key::new(
-            "format",
-            FORMAT,
-            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`",
-        )
-        .default("\"auto\""),
-        Key::new("chat_template_kwargs", Variables, "variables of the model's own template")
-            .example("{ enable_thinking = false }"),
-        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most")
-            .default("64")
-            .shown("32"),
-        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token")
-            .default("0.0"),
+        Key::new("prompts", Text,
+            "\"demo\", a .jsonl with {\"id\", \"kind\", \"text\"}, or a .txt with one per line").default("\"demo\""),
+        Key::new("format", FORMAT,
+            "\"auto\" is the model's own template, \"none\" no format; see `quantbench prompt list`")
+            .default("\"auto\""),
+        Key::new("chat_template_kwargs", Variables,
+            "variables of the model's own template").example("{ enable_thinking = false }"),
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most").default("64").shown("32"),
+        Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token").default("0.0"),
         Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
         Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),
         Key::new("seed", Whole(0, 4_294_967_295), "seed of the random draw").default("42"),
@@ -112,14 +102,11 @@ pub(crate) struct LatencyFile {
 }
 
 /// Turns what was written into what it means.
-pub(super) fn expand(
-    file: &LatencyFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<LatencyPlan> {
-    if !*file.enabled || lacks_demo(origin, &file.prompts) {
+pub(super) fn expand(file: &LatencyFile, expansion: &mut Expansion<'_>) -> Option<LatencyPlan> {
+    if !*file.enabled || lacks_demo(expansion, &file.prompts) {
         return None;
     }
+    let Expansion { origin, problems } = expansion;
     let prompts = inputs::prompts(&file.prompts, origin.base);
     let format = *file.format;
     let chat_template_kwargs =

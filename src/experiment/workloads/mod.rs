@@ -9,10 +9,9 @@ mod speed;
 
 pub use latency::{LatencyPlan, Sampling, TestPrompt};
 pub use quality::{QualityPlan, TextDomain};
-pub use speed::{RateUnit, SpeedTest, SpeedTestError};
+pub use speed::{RateUnit, SpeedTest};
 
-use super::diagnostic::Problem;
-use super::expand::{Origin, readable};
+use super::expand::{Expansion, readable};
 use super::inputs;
 use super::keys::Kind::{self, Flag, Named, Tables, Text};
 use super::keys::{Key, TASKS, Table, spelled};
@@ -79,7 +78,6 @@ pub enum Stage {
 
 impl WorkloadPlan<'_> {
     /// When it is measured.
-    #[must_use]
     pub fn stage(self) -> Stage {
         match self {
             Self::Quality(_) => Stage::Quality,
@@ -101,46 +99,32 @@ impl Workloads {
     }
 
     /// Whether there is something to do in a stage. Loads are measured in the rounds, if nothing else is.
-    #[must_use]
     pub fn has(&self, stage: Stage) -> bool {
         let loads = stage == Stage::Rounds && (self.cold_load || self.plans().next().is_none());
         loads || self.plans().any(|plan| plan.stage() == stage)
     }
 
     /// Whether variants are compared with a reference.
-    #[must_use]
     pub fn compare(&self) -> bool {
         self.quality.as_ref().is_some_and(|quality| quality.divergence)
     }
 }
 
 /// `[workloads]`.
+#[rustfmt::skip]
 pub(super) static WORKLOADS: Table = Table::new(
     "workloads",
     "What is measured.",
     &[
-        Key::new(
-            "cold_load",
-            Flag,
-            "Also measure a load with the file dropped from the system's page cache.",
-        )
-        .default("true"),
-        Key::new(
-            "speed",
-            Named("speed test", spelled::<SpeedTest>),
-            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates \
-             128, \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of \
-             context. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model \
-             stays blank.",
-        )
-        .many()
-        .default("[\"pp512\", \"tg128\"]"),
-        Key::new(
-            "tokenization",
-            Text,
-            "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.",
-        )
-        .example("\"demo\""),
+        Key::new("cold_load", Flag,
+            "Also measure a load with the file dropped from the system's page cache.").default("true"),
+        Key::new("speed", Named("speed test", spelled::<SpeedTest>),
+            "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates 128, \
+             \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of context. \
+             \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
+            .many().default("[\"pp512\", \"tg128\"]"),
+        Key::new("tokenization", Text,
+            "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.").example("\"demo\""),
         Key::new("latency", Kind::Table(&latency::KEYS), ""),
         Key::new("quality", Kind::Table(&quality::KEYS), ""),
         Key::new("tasks", Tables(&TASKS), ""),
@@ -167,33 +151,29 @@ impl WorkloadsFile {
 
 /// What is measured of a model that has keys of its own instead of some of the experiment's. What is wrong
 /// with the experiment's is reported once, where it stands.
-pub(super) fn expand_own(
-    own: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
-    let mut found = Vec::new();
-    let workloads = expand(own, origin, &mut found);
-    found.retain(|problem| !problems.contains(problem));
-    problems.append(&mut found);
+pub(super) fn expand_own(own: &WorkloadsFile, expansion: &mut Expansion<'_>) -> Workloads {
+    let known = std::mem::take(&mut expansion.problems);
+    let workloads = expand(own, expansion);
+    expansion.problems.retain(|problem| !known.contains(problem));
+    expansion.problems.splice(0..0, known);
     workloads
 }
 
-/// Turns what was written into what it means; what is wrong goes to `problems`.
-pub(super) fn expand(
-    file: &WorkloadsFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Workloads {
+/// Turns what was written into what it means.
+pub(super) fn expand(file: &WorkloadsFile, expansion: &mut Expansion<'_>) -> Workloads {
     Workloads {
         cold_load: *file.cold_load,
         speed: file.speed.iter().map(|test| test.value).collect(),
-        latency: latency::expand(&file.latency, origin, problems),
+        latency: latency::expand(&file.latency, expansion),
         tokenization: file.tokenization.as_ref().map(|source| TokenizationPlan {
-            text: readable(inputs::text(source, origin.base), source, problems),
+            text: readable(
+                inputs::text(source, expansion.origin.base),
+                source,
+                &mut expansion.problems,
+            ),
             source: source.value.clone(),
         }),
-        quality: quality::expand(&file.quality, origin, problems),
-        tasks: tasks::expand(file.tasks(), origin.base, problems),
+        quality: quality::expand(&file.quality, expansion),
+        tasks: tasks::expand(file.tasks(), expansion),
     }
 }

@@ -1,7 +1,7 @@
 //! The quality workload: a text.
 
 use crate::experiment::diagnostic::Problem;
-use crate::experiment::expand::{Origin, readable};
+use crate::experiment::expand::{Expansion, Origin, readable};
 use crate::experiment::inputs::{self, EvaluationText};
 use crate::experiment::keys::Kind::{Bytes, Flag, Number, Text, Whole};
 use crate::experiment::keys::{CHUNKS, Key, Table};
@@ -62,41 +62,24 @@ impl QualityPlan {
     }
 }
 
+#[rustfmt::skip]
 pub(super) static KEYS: Table = Table::new(
     "workloads.quality",
     "Perplexity and divergence from the reference, by llama-perplexity's protocol.",
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
-        Key::new(
-            "text",
-            Text,
+        Key::new("text", Text,
             "\"standard\" (texts in 15 domains: prose, code, languages …), \"demo\" or a text file; of several, \
              each has its divergence. \"auto\" is \"demo\" for the demo models and \"standard\" for others.",
-        )
-        .many()
-        .default("\"auto\""),
-        Key::new(
-            "context",
-            Whole(8, 1_048_576),
-            "tokens per chunk; the second half of each chunk is scored",
-        )
-        .default("512"),
-        Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text")
-            .shown("40"),
-        Key::new("divergence", Flag, "compare with the reference, not only perplexity")
-            .default("true"),
-        Key::new(
-            "precision",
-            Number(0.001, 1.0),
-            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never",
-        )
-        .example("0.05"),
-        Key::new(
-            "memory_budget",
-            Bytes,
-            "disk for the reference's probabilities; above it the likeliest are kept",
-        )
-        .default("\"2GiB\""),
+        ).many().default("\"auto\""),
+        Key::new("context", Whole(8, 1_048_576),
+            "tokens per chunk; the second half of each chunk is scored").default("512"),
+        Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text").shown("40"),
+        Key::new("divergence", Flag, "compare with the reference, not only perplexity").default("true"),
+        Key::new("precision", Number(0.001, 1.0),
+            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never").example("0.05"),
+        Key::new("memory_budget", Bytes,
+            "disk for the reference's probabilities; above it the likeliest are kept").default("\"2GiB\""),
     ],
 );
 
@@ -114,15 +97,12 @@ pub(crate) struct QualityFile {
 }
 
 /// Turns what was written into what it means.
-pub(super) fn expand(
-    file: &QualityFile,
-    origin: Origin<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<QualityPlan> {
+pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Option<QualityPlan> {
     if !*file.enabled {
         return None;
     }
-    let EvaluationText { text, domains } = evaluation(&file.text, origin, problems);
+    let Expansion { origin, problems } = expansion;
+    let EvaluationText { text, domains } = evaluation(&file.text, *origin, problems);
     check_length(&text, file, problems);
     if let (Some(precision), false) = (&file.precision, *file.divergence) {
         problems.push(

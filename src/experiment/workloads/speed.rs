@@ -25,31 +25,26 @@ pub struct SpeedTest {
 
 impl SpeedTest {
     /// Tokens whose number is divided by the measured time.
-    #[must_use]
     pub fn tokens(self) -> u32 {
         self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
     }
 
     /// How many positions of a model's context the test reaches; texts side by side have the same ones.
-    #[must_use]
     pub fn positions(self) -> u32 {
         self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
     }
 
     /// Whether texts are embedded.
-    #[must_use]
     pub fn embeds(self) -> bool {
         self.embedded_texts > 0
     }
 
     /// What the test's rate counts, in a word and as tables abbreviate it.
-    #[must_use]
     pub fn unit(self) -> RateUnit {
         if self.embeds() { RateUnit::Embeddings } else { RateUnit::Tokens }
     }
 
     /// Whether this is a plain generation test.
-    #[must_use]
     pub fn is_generation_only(self) -> bool {
         self.prompt_tokens == 0
     }
@@ -66,7 +61,6 @@ pub enum RateUnit {
 
 impl RateUnit {
     /// `tokens`, `embeddings`: for names of figures.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -75,7 +69,6 @@ impl RateUnit {
     }
 
     /// `t/s`, `emb/s`: for tables.
-    #[must_use]
     pub fn short(self) -> &'static str {
         match self {
             Self::Tokens => "t/s",
@@ -102,21 +95,16 @@ impl fmt::Display for SpeedTest {
     }
 }
 
-/// Why a text is no speed test.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like \
-     tg128@d4096, or embed128x8 for embeddings of 8 texts of 128 tokens"
-)]
-pub struct SpeedTestError {
-    text: String,
-}
-
 impl FromStr for SpeedTest {
-    type Err = SpeedTestError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_speed_test(text).ok_or_else(|| SpeedTestError { text: text.to_owned() })
+        parse_speed_test(text).ok_or_else(|| {
+            format!(
+                "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like \
+                 tg128@d4096, or embed128x8 for embeddings of 8 texts of 128 tokens"
+            )
+        })
     }
 }
 
@@ -130,18 +118,14 @@ fn parse_speed_test(text: &str) -> Option<SpeedTest> {
         let (prompt, texts) = shape.split_once('x')?;
         let (prompt_tokens, embedded_texts) = (tokens(prompt)?, tokens(texts)?);
         let all = u64::from(prompt_tokens) * u64::from(embedded_texts);
-        return (1..=u64::from(MOST_TOKENS)).contains(&all).then_some(SpeedTest {
-            prompt_tokens,
-            generated_tokens: 0,
-            depth: 0,
-            embedded_texts,
-        });
+        let test = SpeedTest { prompt_tokens, embedded_texts, ..SpeedTest::default() };
+        return (1..=u64::from(MOST_TOKENS)).contains(&all).then_some(test);
     }
     let (test, depth) = match compact.split_once('@') {
         Some((test, depth)) => (test, tokens(depth.strip_prefix('d').unwrap_or(depth))?),
         None => (compact.as_str(), 0),
     };
-    let mut parsed = SpeedTest { prompt_tokens: 0, generated_tokens: 0, depth, embedded_texts: 0 };
+    let mut parsed = SpeedTest { depth, ..SpeedTest::default() };
     for part in test.split('+') {
         if let Some(count) = part.strip_prefix("pp") {
             parsed.prompt_tokens = tokens(count)?;

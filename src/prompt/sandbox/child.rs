@@ -26,7 +26,6 @@ const YIELD: usize = 1 << 20;
 const ERROR: usize = 500;
 
 /// Renders until the other side closes the socket.
-#[must_use]
 pub fn main() -> ExitCode {
     limit_memory();
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };

@@ -99,13 +99,11 @@ struct Inner {
 
 impl Sandbox {
     /// For chat templates; `now` is what `strftime_now` tells. Nothing is started before a template is added.
-    #[must_use]
     pub fn chat(now: OffsetDateTime) -> Self {
         Self { dialect: Dialect::Chat(now), inner: Mutex::default() }
     }
 
     /// For the templates of tasks.
-    #[must_use]
     pub fn task() -> Self {
         Self { dialect: Dialect::Task, inner: Mutex::default() }
     }

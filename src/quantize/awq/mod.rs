@@ -18,10 +18,12 @@ mod streams;
 
 pub use clip::LimitGrid;
 
-use super::{CalibrationText, MethodError, MethodReport, Progress};
+use super::streams::chunk_tokens;
+use super::{MethodError, MethodReport, Progress};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::quantize::{Rounding, quantize_file};
+use crate::experiment::calibration::CalibrationPlan;
 use scaling::{Scaled, Scaling};
 use std::fmt;
 use std::path::Path;
@@ -74,7 +76,7 @@ pub struct AwqRequest<'a> {
     /// How llama.cpp rounds the original. The scaled model is rounded likewise.
     pub rounding: Rounding<'a>,
     /// The calibration text.
-    pub text: CalibrationText<'a>,
+    pub plan: &'a CalibrationPlan,
     /// Folder for the scaled model and a first rounding of the original.
     pub folder: &'a Path,
     /// Settings of the search.
@@ -96,9 +98,12 @@ pub fn quantize(
 ) -> Result<MethodReport, MethodError> {
     let rounding = request.rounding;
     if rounding.file_type.is_float() {
-        return Err(MethodError::Float(rounding.file_type));
+        return Err(MethodError::Refused(format!(
+            "AWQ prepares a model for rounding to few bits; {} needs none of it",
+            rounding.file_type
+        )));
     }
-    let tokens = request.text.tokens(backend, rounding.input)?;
+    let tokens = chunk_tokens(request.plan, backend, rounding.input)?;
     let draft = request.folder.join("draft.gguf");
     // Shows the type that llama.cpp chooses for each tensor.
     quantize_file(backend, &Rounding { output: &draft, metadata: &[], ..rounding })?;

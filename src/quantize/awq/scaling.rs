@@ -20,6 +20,7 @@ use crate::engine::llama::graph;
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
 use crate::experiment::settings::Settings;
+use crate::quantize::streams::chunk_length;
 use crate::quantize::sums::runs;
 use crate::quantize::{MethodError, MethodReport, Progress, fraction, shape};
 use faer::Mat;
@@ -62,7 +63,7 @@ impl Scaling<'_> {
         tokens: &[i32],
         mut on_progress: impl FnMut(Progress),
     ) -> Result<Scaled, MethodError> {
-        let AwqRequest { rounding, text, parameters, .. } = self.request;
+        let AwqRequest { rounding, plan, parameters, .. } = self.request;
         let settings =
             Settings { threads: Some(rounding.threads), gpu_layers: 0, ..Settings::default() };
         let model = Model::load(self.backend, rounding.input, &settings, LoadExtent::Everything)?;
@@ -72,8 +73,8 @@ impl Scaling<'_> {
         let bytes: Vec<u64> =
             jobs.iter().map(|job| job.taps.iter().map(Tap::bytes).sum()).collect();
         let runs = runs(&bytes, parameters.memory);
-        let chunks: Vec<&[i32]> = tokens.chunks(text.chunk_length()).collect();
-        let evaluator = Evaluator::new(&model, rounding.threads, text.context, chunks.len())?;
+        let chunks: Vec<&[i32]> = tokens.chunks(chunk_length(plan)).collect();
+        let evaluator = Evaluator::new(&model, rounding.threads, plan.context, chunks.len())?;
         let mut memory = self.memory(&jobs, &bytes, &runs);
         memory.push(("the texts that are evaluated side by side".to_owned(), evaluator.bytes));
         on_progress(Progress::Memory(memory));

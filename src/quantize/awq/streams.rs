@@ -85,7 +85,8 @@ impl<'a> Evaluator<'a> {
         for (weight, sums) in shared.sums {
             let (_, moments) = sums.state.into_inner().unwrap_or_else(PoisonError::into_inner);
             if moments.iter().all(|moment| moment.vectors == 0) {
-                return Err(MethodError::NoInputs(weight));
+                let seen = "was multiplied with nothing while the calibration text was evaluated";
+                return Err(MethodError::Refused(format!("'{weight}' {seen}")));
             }
             statistics.insert(weight, moments);
         }

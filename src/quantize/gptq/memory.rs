@@ -33,7 +33,7 @@ impl Contexts {
         request: &GptqRequest<'_>,
         texts: usize,
     ) -> Result<Self, EngineError> {
-        let tokens = request.text.context;
+        let tokens = request.plan.context;
         let settings = Settings { threads: Some(1), gpu_layers: 0, ..Settings::default() };
         let original = request.is_matched().then_some(request.source);
         let (mut each, mut weights) = (0, 0);

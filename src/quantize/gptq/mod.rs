@@ -25,12 +25,14 @@ mod testing;
 mod tests;
 mod trial;
 
-use super::{CalibrationText, MethodError, MethodReport, Progress, check_class, fraction};
+use super::streams::{chunk_length, chunk_tokens};
+use super::{MethodError, MethodReport, Progress, check_class, fraction};
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::gguf_file::{GgufInput, InputTensor};
 use crate::engine::llama::model::Model;
 use crate::engine::llama::tensors::Weights;
 use crate::engine::{LoadExtent, Model as _};
+use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::parameters::{GptqSettings, Matching};
 use crate::experiment::settings::Settings;
 use crate::model::quantization::Method;
@@ -58,12 +60,10 @@ pub struct GptqRequest<'a> {
     pub source: &'a Path,
     /// The original as llama.cpp rounds it with the importance matrix; changed in place.
     pub output: &'a Path,
-    /// The calibration text.
-    pub text: CalibrationText<'a>,
+    /// The calibration text; damping, sweeps, and what outputs are compared with.
+    pub plan: &'a CalibrationPlan,
     /// Number of threads.
     pub threads: u32,
-    /// Damping, sweeps, and what outputs are compared with.
-    pub settings: GptqSettings,
     /// Candidates for a super-block's scale, and for its minimum, that are tried in full; usually [`UNITS`].
     pub units: usize,
     /// Usually [`SUMS_BYTES`].
@@ -71,9 +71,13 @@ pub struct GptqRequest<'a> {
 }
 
 impl GptqRequest<'_> {
+    fn settings(&self) -> GptqSettings {
+        self.plan.parameters.gptq
+    }
+
     /// Whether the original is evaluated too.
     fn is_matched(&self) -> bool {
-        self.settings.matching != Matching::Nothing
+        self.settings().matching != Matching::Nothing
     }
 }
 
@@ -86,7 +90,7 @@ pub fn quantize(
     request: &GptqRequest<'_>,
     on_progress: impl FnMut(Progress),
 ) -> Result<MethodReport, MethodError> {
-    let tokens = request.text.tokens(backend, request.source)?;
+    let tokens = chunk_tokens(request.plan, backend, request.source)?;
     run(backend, request, &tokens, on_progress)
 }
 
@@ -99,7 +103,7 @@ fn run(
 ) -> Result<MethodReport, MethodError> {
     let source = GgufInput::open(backend, request.source)?;
     let draft = GgufInput::open(backend, request.output)?;
-    let texts: Vec<&[i32]> = tokens.chunks(request.text.chunk_length()).collect();
+    let texts: Vec<&[i32]> = tokens.chunks(chunk_length(request.plan)).collect();
     let contexts = Contexts::plan(backend, request, texts.len())?;
     let memory = memory::needed(&source, &draft, tokens.len(), request, &contexts);
     on_progress(Progress::Memory(memory));
@@ -115,8 +119,10 @@ fn run(
     let plan = GptqPlan::new(of_made[0].graph());
     let original = original.as_ref().map(|original| contexts.open(original)).transpose()?;
     if original.as_ref().is_some_and(|contexts| GptqPlan::new(contexts[0].graph()) != plan) {
-        let (original, output) = (request.source.to_owned(), request.output.to_owned());
-        return Err(MethodError::Graphs { original, output });
+        let (original, output) = (request.source.display(), request.output.display());
+        return Err(MethodError::Refused(format!(
+            "llama.cpp computes {original} and {output} differently, so that GPTQ cannot compare their values"
+        )));
     }
     let mut sequence = Sequence {
         source: &source,
@@ -125,11 +131,11 @@ fn run(
         original: original.map(|contexts| PartialForward::new(contexts, &texts)),
         made: PartialForward::new(of_made, &texts),
         weights: Weights::of(&made)?,
-        settings: request.settings,
+        settings: request.settings(),
         memory: request.memory,
         work: Work {
             units: request.units,
-            sweeps: request.settings.sweeps,
+            sweeps: request.settings().sweeps,
             parallel: Par::rayon(usize::try_from(request.threads).unwrap_or(1)),
         },
         report: MethodReport::default(),

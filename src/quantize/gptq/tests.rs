@@ -6,7 +6,7 @@ use crate::engine::llama::partial::PartialContext;
 use crate::engine::llama::quantize::Rounding;
 use crate::model::artifact::KeptTensor;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES, VOCABULARY};
-use crate::quantize::testing::{THREADS, divergence, importance_of, log_probabilities};
+use crate::quantize::testing::{THREADS, divergence, importance_of, log_probabilities, plan};
 use std::path::PathBuf;
 
 /// Longer than the window of the layers that have one.
@@ -59,9 +59,8 @@ impl Scene {
         let request = GptqRequest {
             source: &self.source,
             output,
-            text: CalibrationText { text: "", context: 96, chunks: None },
+            plan: &plan("", 96, None),
             threads,
-            settings: GptqSettings::default(),
             units: UNITS,
             memory,
         };
@@ -199,13 +198,12 @@ fn a_model_that_is_no_decoder_is_refused() {
     let request = GptqRequest {
         source: Path::new(model),
         output: Path::new(model),
-        text: CalibrationText {
-            text: "translate: Two teachers sold the round tree in the field on Sunday.",
-            context: 16,
-            chunks: None,
-        },
+        plan: &plan(
+            "translate: Two teachers sold the round tree in the field on Sunday.",
+            16,
+            None,
+        ),
         threads: THREADS,
-        settings: GptqSettings::default(),
         units: UNITS,
         memory: SUMS_BYTES,
     };

@@ -64,11 +64,14 @@ impl Checkpoint {
         if !index.exists() {
             return match find_single(folder) {
                 Some(path) => checkpoint.add(&path).map(|()| checkpoint),
-                None => Err(ImportError::NoWeights(folder.to_owned())),
+                None => Err(ImportError::Refused(format!(
+                    "{} has neither model.safetensors nor model.safetensors.index.json",
+                    folder.display()
+                ))),
             };
         }
         let Index { weight_map } = read_json(&index)?;
-        let wrong = |problem: String| ImportError::Json { path: index.clone(), problem };
+        let wrong = |problem: String| ImportError::file(&index, problem);
         let names: BTreeSet<&String> = weight_map.values().collect();
         for name in names {
             // An index that points elsewhere in the file system is not followed.
@@ -87,7 +90,10 @@ impl Checkpoint {
     fn add(&mut self, path: &Path) -> Result<(), ImportError> {
         let map = mapped_file::map(path)
             .map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
-        let wrong = |problem: String| ImportError::Safetensors { path: path.to_owned(), problem };
+        let wrong = |problem: String| {
+            let path = path.display();
+            ImportError::Refused(format!("{path} is no usable safetensors file: {problem}"))
+        };
         // This checks that all offsets lie within the file and fit shapes and types.
         let (header, metadata) =
             SafeTensors::read_metadata(&map).map_err(|error| wrong(error.to_string()))?;

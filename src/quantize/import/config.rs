@@ -19,20 +19,13 @@ const GPTQ_BITS: [u32; 4] = [2, 3, 4, 8];
 /// The two kinds of checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum CheckpointKind {
     /// GPTQ.
     Gptq,
     /// AWQ.
     Awq,
-}
-
-impl CheckpointKind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Gptq => "gptq",
-            Self::Awq => "awq",
-        }
-    }
 }
 
 /// How the weights of a checkpoint are packed.
@@ -92,7 +85,11 @@ impl Configuration {
             if path.exists() { read_json::<ModelFile>(&path)?.quantization_config } else { None };
         match written {
             Some(written) => Self::from_written(&written, kind, &path),
-            None => Err(ImportError::NoConfiguration(folder.to_owned())),
+            None => Err(ImportError::Refused(format!(
+                "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or \
+                 AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py",
+                folder.display()
+            ))),
         }
     }
 
@@ -142,7 +139,7 @@ impl Configuration {
         kind: CheckpointKind,
         path: &Path,
     ) -> Result<Self, ImportError> {
-        let unsupported = |what: String| ImportError::Unsupported { path: path.to_owned(), what };
+        let unsupported = |what: String| ImportError::file(path, what);
         let is_compressed = written.config_groups.is_some()
             || written.quant_method.as_deref() == Some("compressed-tensors");
         if is_compressed {
@@ -154,15 +151,14 @@ impl Configuration {
             ));
         }
         if let Some(method) = &written.quant_method
-            && !method.eq_ignore_ascii_case(kind.name())
+            && !method.eq_ignore_ascii_case(kind.into())
         {
             let remedy = match method.to_ascii_lowercase().as_str() {
                 other @ ("gptq" | "awq") => format!("use 'quantbench import {other}'"),
                 _ => "gptq and awq are read".to_owned(),
             };
             return Err(unsupported(format!(
-                "it was quantized by '{method}', not by '{}'; {remedy}",
-                kind.name()
+                "it was quantized by '{method}', not by '{kind}'; {remedy}"
             )));
         }
         let bits = written.bits.unwrap_or(4);
@@ -226,9 +222,8 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ImportErr
     crate::files::open(path)
         .and_then(|file| file.take(LONGEST_JSON + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
-    let wrong = |problem: String| ImportError::Json { path: path.to_owned(), problem };
     if bytes.len() as u64 > LONGEST_JSON {
-        return Err(wrong("it is longer than 64 MiB".to_owned()));
+        return Err(ImportError::file(path, "it is longer than 64 MiB"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(&bytes).map_err(|error| ImportError::file(path, error))
 }

@@ -98,7 +98,8 @@ fn describe(
     let mut weights: BTreeMap<&str, u64> = BTreeMap::new();
     for (plan, origin) in origins {
         if let TensorOrigin::Quantized { storage, .. } = origin {
-            *weights.entry(storage.name()).or_default() += plan.dimensions.iter().product::<u64>();
+            *weights.entry((*storage).into()).or_default() +=
+                plan.dimensions.iter().product::<u64>();
         }
     }
     let most = weights.iter().max_by_key(|(_, weights)| **weights).map(|(name, _)| *name);
@@ -109,11 +110,11 @@ fn describe(
     metadata.set("general.quantization_version", MetadataValue::U32(2))?;
     let folder = job.checkpoint.path.file_name().unwrap_or_default().to_string_lossy();
     let group = configuration.group.and_then(|group| u32::try_from(group).ok()).unwrap_or(0);
-    let method = format!("{}-import", job.kind.name());
+    let method = format!("{}-import", job.kind);
     for (key, value) in [
         ("quantbench.method", MetadataValue::Text(&method)),
         ("quantbench.import.checkpoint", MetadataValue::Text(&folder)),
-        ("quantbench.import.packing", MetadataValue::Text(configuration.packing.name())),
+        ("quantbench.import.packing", MetadataValue::Text(configuration.packing.into())),
         ("quantbench.import.bits", MetadataValue::U32(configuration.bits)),
         // 0: a row is one group.
         ("quantbench.import.group_size", MetadataValue::U32(group)),

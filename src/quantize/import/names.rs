@@ -5,32 +5,21 @@ use super::error::ImportError;
 use crate::model::gguf::{Header, Value};
 
 /// The names that both sides use after `model.layers.N.` and `blk.N.`.
+#[rustfmt::skip]
 const MODULES: [(&str, &str); 24] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("self_attn.qkv_proj", "attn_qkv"),
-    ("self_attn.q_norm", "attn_q_norm"),
-    ("self_attn.k_norm", "attn_k_norm"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
+    ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"), ("self_attn.qkv_proj", "attn_qkv"),
+    ("self_attn.q_norm", "attn_q_norm"), ("self_attn.k_norm", "attn_k_norm"),
+    ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down"),
     // Phi 3: gate and up in one.
-    ("mlp.gate_up_proj", "ffn_up"),
-    ("mlp.gate", "ffn_gate_inp"),
-    ("block_sparse_moe.gate", "ffn_gate_inp"),
-    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.gate_up_proj", "ffn_up"), ("mlp.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"), ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
     ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
-    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
-    ("input_layernorm", "attn_norm"),
-    ("pre_feedforward_layernorm", "ffn_norm"),
-    ("post_feedforward_layernorm", "post_ffw_norm"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"), ("input_layernorm", "attn_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"), ("post_feedforward_layernorm", "post_ffw_norm"),
     // Of experts.
-    ("w1", "ffn_gate_exps"),
-    ("w2", "ffn_down_exps"),
-    ("w3", "ffn_up_exps"),
+    ("w1", "ffn_gate_exps"), ("w2", "ffn_down_exps"), ("w3", "ffn_up_exps"),
     // Mistral's own name of the same in some checkpoints.
     ("feed_forward.gate", "ffn_gate_inp"),
 ];
@@ -58,14 +47,17 @@ impl Architecture {
     /// Reads it from BASE.
     ///
     /// # Errors
-    /// [`ImportError::Architecture`] for one whose names are not known here.
+    /// The names of its tensors are not known here.
     pub(crate) fn of(header: &Header) -> Result<Self, ImportError> {
         let name = header.architecture().to_owned();
         let known = [
             "llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3",
         ];
         if !known.contains(&name.as_str()) {
-            return Err(ImportError::Architecture(name));
+            return Err(ImportError::Refused(format!(
+                "BASE is of the architecture '{name}'; checkpoints are imported for llama (with mistral and mixtral), \
+                 qwen2, qwen2moe, qwen3, qwen3moe, gemma, gemma2, gemma3 and phi3"
+            )));
         }
         let count = |key: &str| {
             let value = header.get_own(key).and_then(Value::as_count);

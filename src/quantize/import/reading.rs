@@ -55,9 +55,7 @@ impl<'a> Reading<'a> {
         };
         let Some(evidence) = evidence else { return Ok((labelled, None)) };
         let note = format!(
-            "the zero points are read as those of {}, though the checkpoint says {}: {evidence}",
-            other.name(),
-            labelled.name()
+            "the zero points are read as those of {other}, though the checkpoint says {labelled}: {evidence}"
         );
         Ok((other, Some(note)))
     }

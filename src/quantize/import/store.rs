@@ -15,16 +15,16 @@ use half::f16;
 /// Weights in a block.
 const BLOCK: usize = 32;
 
-/// How a layer is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How a layer is stored; the names are ggml's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
 pub(crate) enum Storage {
-    /// `Q4_0`.
+    #[strum(serialize = "Q4_0")]
     Centred,
-    /// `Q8_0`.
+    #[strum(serialize = "Q8_0")]
     Bytes,
-    /// `Q4_1`.
+    #[strum(serialize = "Q4_1")]
     WithMinimum,
-    /// `F16`.
+    #[strum(serialize = "F16")]
     Half,
 }
 
@@ -49,19 +49,9 @@ impl Storage {
         }
     }
 
-    /// ggml's name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Centred => "Q4_0",
-            Self::Bytes => "Q8_0",
-            Self::WithMinimum => "Q4_1",
-            Self::Half => "F16",
-        }
-    }
-
     /// ggml's format.
     pub(crate) fn format(self) -> Option<GgmlType> {
-        GgmlType::from_name(self.name())
+        GgmlType::from_name(self.into())
     }
 }
 

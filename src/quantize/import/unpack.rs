@@ -19,29 +19,21 @@ const AWQ_ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 /// Codes of 4 bits in a word.
 const NIBBLES: usize = 8;
 
-/// Order of the packed codes and meaning of the zero points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Order of the packed codes and meaning of the zero points, with their names in a file's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 pub(crate) enum Packing {
     /// GPTQ, zero points stored less one.
+    #[strum(serialize = "gptq")]
     GptqV1,
     /// GPTQ, zero points stored as they are.
+    #[strum(serialize = "gptq_v2")]
     GptqV2,
     /// AWQ for matrix products.
+    #[strum(serialize = "gemm")]
     AwqGemm,
     /// AWQ for products with a vector.
+    #[strum(serialize = "gemv")]
     AwqGemv,
-}
-
-impl Packing {
-    /// Name in a file's metadata.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::GptqV1 => "gptq",
-            Self::GptqV2 => "gptq_v2",
-            Self::AwqGemm => "gemm",
-            Self::AwqGemv => "gemv",
-        }
-    }
 }
 
 /// Size of a layer.

@@ -1,10 +1,9 @@
 //! Calibration: evaluates a text chunk by chunk and can resume after any chunk.
 
-use super::collect::{ChunkSums, Collector};
 use super::file::{PARTIAL, beside};
 use super::{ImportanceError, ImportanceMatrix, Origin, Sums};
 use crate::engine::llama::backend::Backend;
-use crate::engine::llama::capture::CapturingContext;
+use crate::engine::llama::capture::{CapturingContext, Flow, NodeOutput, Sink, WeightInput};
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::engine::llama::model::Model;
 use crate::engine::{ContextShape, Engine as _, LoadExtent, Model as _, streams};
@@ -15,8 +14,9 @@ use crate::model::cache::of_bytes;
 use crate::model::progress::Progress;
 use crate::quantize::jobs::CalibrateJob;
 use crate::quantize::layer_shapes;
-use crate::quantize::streams::{CalibrationText, Streams, chunk_shape, context_bytes};
+use crate::quantize::streams::{Streams, chunk_length, chunk_shape, chunk_tokens, context_bytes};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -53,13 +53,16 @@ pub fn calibrate(
     job: &CalibrateJob,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<CalibrationReport, ImportanceError> {
-    let text = CalibrationText::from(&job.plan);
-    let context = text.context;
+    let refused = |reason: String| Err(ImportanceError::Refused(reason));
+    let context = job.plan.context;
     if context < SHORTEST_CONTEXT {
-        return Err(ImportanceError::ContextTooShort(context));
+        let least = format!("use at least {SHORTEST_CONTEXT}");
+        return refused(format!(
+            "a context of {context} tokens is too short for calibration; {least}"
+        ));
     }
-    let tokens = text.tokens(backend, &job.model.path)?;
-    let length = text.chunk_length();
+    let tokens = chunk_tokens(&job.plan, backend, &job.model.path)?;
+    let length = chunk_length(&job.plan);
     let all = u32::try_from(tokens.len() / length).unwrap_or(u32::MAX);
     let plan = MemoryPlan::new(backend, job, all)?;
     if on_progress(Progress::Memory(plan.memory(context))).is_break() {
@@ -98,7 +101,7 @@ pub fn calibrate(
         }
     }
     if partial.matrix.weights.is_empty() {
-        return Err(ImportanceError::NoWeights);
+        return refused("no weight of a layer was used while the text was evaluated".to_owned());
     }
     let weights = partial.matrix.weights.len();
     partial.finish(&job.output.path)?;
@@ -124,7 +127,8 @@ impl MemoryPlan {
         let settings = Settings { threads: job.threads, ..Settings::default() };
         let planned = Model::load(backend, &job.model.path, &settings, LoadExtent::MemoryPlan)?;
         if planned.class() != ArchitectureClass::DecoderOnly {
-            return Err(ImportanceError::NoDecoder);
+            let reason = "calibration needs a decoder-only model";
+            return Err(ImportanceError::Refused(reason.to_owned()));
         }
         let stream_bytes = context_bytes(&planned, &settings, shape(job.plan.context))?;
         let weight_bytes = planned.tensor_bytes();
@@ -160,7 +164,9 @@ fn add(matrix: &mut ImportanceMatrix, sums: ChunkSums) -> Result<(), ImportanceE
     let chunk = matrix.chunks + 1;
     for (weight, more) in sums {
         if more.squares.iter().any(|sum| !sum.is_finite()) {
-            return Err(ImportanceError::NotFinite { weight, chunk });
+            return Err(ImportanceError::Refused(format!(
+                "the inputs of '{weight}' are not finite in chunk {chunk}: the model computes nonsense there"
+            )));
         }
         let entry = matrix.weights.entry(weight);
         let total = entry.or_insert_with(|| Sums::zeros(more.columns, more.counts.len()));
@@ -235,5 +241,60 @@ impl PartialMatrix {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Sums of one chunk, by the name of the weight.
+type ChunkSums = BTreeMap<String, Sums<f64>>;
+
+/// llama.cpp's name of the node after the last layer. Only the output matrix follows.
+const AFTER_LAYERS: &str = "result_norm";
+
+/// Sums the squares of the inputs of weights.
+#[derive(Debug)]
+struct Collector {
+    sums: ChunkSums,
+    output_weight: bool,
+}
+
+impl Collector {
+    fn new(output_weight: bool) -> Self {
+        Self { sums: ChunkSums::new(), output_weight }
+    }
+
+    /// The sums since the last call.
+    fn take(&mut self) -> ChunkSums {
+        std::mem::take(&mut self.sums)
+    }
+}
+
+impl Sink for Collector {
+    fn wants_weight(&mut self, weight: &str) -> bool {
+        weight.starts_with("blk.") || (self.output_weight && weight == "output.weight")
+    }
+
+    fn weight_input(&mut self, input: &WeightInput<'_>) -> Flow {
+        // A weight may be used by several products, and a chunk be evaluated in several batches.
+        let entry = self.sums.entry(input.weight.to_owned());
+        let sums = entry.or_insert_with(|| Sums::zeros(input.columns, input.matrices));
+        for (matrix, row) in input.rows_with_matrix() {
+            let squares = sums.squares.chunks_exact_mut(input.columns.max(1)).nth(matrix);
+            let (Some(squares), Some(count)) = (squares, sums.counts.get_mut(matrix)) else {
+                continue;
+            };
+            *count += 1;
+            for (sum, value) in squares.iter_mut().zip(row) {
+                *sum += f64::from(*value) * f64::from(*value);
+            }
+        }
+        Flow::Continue
+    }
+
+    fn wants_node(&mut self, name: &str) -> bool {
+        !self.output_weight && name == AFTER_LAYERS
+    }
+
+    fn node_output(&mut self, _output: &NodeOutput<'_>) -> Flow {
+        Flow::Stop
     }
 }

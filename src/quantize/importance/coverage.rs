@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// A matrix that covers less of what is rounded is taken for a mistake: percent of the weights.
-pub(crate) const LEAST_PERCENT: u64 = 10;
+const LEAST_PERCENT: u64 = 10;
 
 /// Names of weights that are shown where a matrix lacks some.
 const SHOWN: usize = 3;
@@ -44,7 +44,6 @@ impl Coverage {
     }
 
     /// What of a file that was made has been rounded without the matrix; `None`: nothing.
-    #[must_use]
     pub fn note(matrix: &ImportanceMatrix, source: &Header, made: &Header) -> Option<String> {
         let before: HashMap<&str, &Tensor> =
             source.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -76,7 +75,7 @@ impl ImportanceMatrix {
     /// plainly.
     ///
     /// # Errors
-    /// [`ImportanceError::OtherModel`], [`ImportanceError::Part`].
+    /// It is of another model, or of hardly any weight.
     pub fn check(&self, path: &Path, model: &Header) -> Result<(), ImportanceError> {
         let tensors: HashMap<&str, &Tensor> =
             model.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -88,14 +87,20 @@ impl ImportanceMatrix {
             })
         };
         if let Some((weight, _)) = self.weights.iter().find(|(weight, sums)| !fits(weight, sums)) {
-            let (path, weight) = (path.to_owned(), weight.clone());
-            return Err(ImportanceError::OtherModel { path, weight });
+            return Err(ImportanceError::Refused(format!(
+                "the importance matrix {} is of another model: its sums for '{weight}' do not fit this one",
+                path.display()
+            )));
         }
         let matrices = model.tensors.iter().filter(|tensor| is_rounded(tensor));
         let coverage = Coverage::of(self, matrices);
         if coverage.percent < LEAST_PERCENT {
-            let (path, found) = (path.to_owned(), coverage.in_words());
-            return Err(ImportanceError::Part { path, found });
+            return Err(ImportanceError::Refused(format!(
+                "{}: {}; at least {LEAST_PERCENT} % are needed, or nearly everything would be rounded as rtn \
+                 rounds it: make it anew with 'quantbench calibrate'",
+                path.display(),
+                coverage.in_words()
+            )));
         }
         Ok(())
     }

@@ -40,7 +40,12 @@ impl ImportanceMatrix {
     /// # Errors
     /// The file cannot be read, is no importance matrix, or contradicts itself.
     pub fn read(backend: Backend, path: &Path) -> Result<Self, ImportanceError> {
-        let wrong = |reason: String| ImportanceError::NoMatrix { path: path.to_owned(), reason };
+        let wrong = |reason: String| {
+            ImportanceError::Refused(format!(
+                "{} is no importance matrix: {reason}",
+                path.display()
+            ))
+        };
         let file = GgufInput::open(backend, path)?;
         let header = file.header();
         let text = |key: &str| header.get(key).and_then(Value::as_text).map(str::to_owned);
@@ -174,7 +179,6 @@ fn plans(name: &str, sums: &Sums<f32>) -> [TensorPlan; 2] {
 }
 
 /// The files that are written while a matrix is made.
-#[must_use]
 pub fn files_written(path: &Path) -> [PathBuf; 4] {
     let partial = beside(path, PARTIAL);
     [path.to_owned(), beside(path, NEW), beside(&partial, NEW), partial]

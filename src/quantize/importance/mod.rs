@@ -5,7 +5,6 @@
 //! Runs inside the worker process. Uses `engine::llama`; used by the other methods, `mix` and `worker`.
 
 mod calibration;
-mod collect;
 mod coverage;
 mod file;
 #[cfg(test)]
@@ -18,8 +17,6 @@ pub use file::{MODEL_CHECKSUM, files_written};
 use crate::engine::error::EngineError;
 use crate::engine::llama::gguf_file::GgufFileError;
 use crate::engine::llama::quantize::Importance;
-use crate::experiment::calibration::SHORTEST_CONTEXT;
-use crate::units::count;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -62,7 +59,6 @@ pub struct Origin {
 
 impl ImportanceMatrix {
     /// Mean squares, as llama.cpp's quantization takes them. An expert without tokens has 1 in every column.
-    #[must_use]
     pub fn importance(&self) -> Vec<Importance> {
         let entries = self.weights.iter().filter(|(_, sums)| sums.counts.iter().any(|&n| n > 0));
         entries
@@ -101,37 +97,9 @@ pub enum ImportanceError {
     /// A GGUF cannot be read or written.
     #[error(transparent)]
     File(#[from] GgufFileError),
-    /// A GGUF holds something else.
-    #[error("{} is no importance matrix: {reason}", path.display())]
-    NoMatrix {
-        /// Path of the GGUF.
-        path: PathBuf,
-        /// Why it is none, as a clause.
-        reason: String,
-    },
-    /// The matrix is of another model.
-    #[error(
-        "the importance matrix {} is of another model: its sums for '{weight}' do not fit this one",
-        path.display()
-    )]
-    OtherModel {
-        /// The matrix.
-        path: PathBuf,
-        /// The first weight that is missing in the model, or has another size there.
-        weight: String,
-    },
-    /// The matrix has sums for hardly any weight.
-    #[error(
-        "{}: {found}; at least {} % are needed, or nearly everything would be rounded as rtn rounds it: \
-         make it anew with 'quantbench calibrate'",
-        path.display(), coverage::LEAST_PERCENT
-    )]
-    Part {
-        /// The matrix.
-        path: PathBuf,
-        /// What it covers.
-        found: String,
-    },
+    /// The matrix is of no use for the model, or none can be made.
+    #[error("{0}")]
+    Refused(String),
     /// A file cannot be written, renamed or removed.
     #[error("cannot write {}", path.display())]
     Write {
@@ -140,39 +108,6 @@ pub enum ImportanceError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The text has less than one chunk.
-    #[error(
-        "the calibration text has {} for this model; with a context of {context} it needs at least that many",
-        count(*tokens, "token")
-    )]
-    TextTooShort {
-        /// Tokens of the whole text.
-        tokens: usize,
-        /// Tokens per chunk.
-        context: u32,
-    },
-    /// llama-imatrix ignores products of fewer rows.
-    #[error(
-        "a context of {} is too short for calibration; use at least {SHORTEST_CONTEXT}",
-        count(*.0, "token")
-    )]
-    ContextTooShort(u32),
-    /// The model does not predict tokens.
-    #[error("calibration needs a decoder-only model")]
-    NoDecoder,
-    /// A sum is infinite or not a number.
-    #[error(
-        "the inputs of '{weight}' are not finite in chunk {chunk}: the model computes nonsense there"
-    )]
-    NotFinite {
-        /// Name of the weight.
-        weight: String,
-        /// Counted from 1.
-        chunk: u32,
-    },
-    /// No weight of a layer was multiplied with anything.
-    #[error("no weight of a layer was used while the text was evaluated")]
-    NoWeights,
     /// The caller stopped it; the partial matrix can be resumed.
     #[error("calibration was stopped")]
     Stopped,

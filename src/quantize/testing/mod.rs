@@ -9,6 +9,8 @@ use crate::engine::llama::context::Context;
 use crate::engine::llama::model::Model;
 use crate::engine::llama::quantize::Importance;
 use crate::engine::{Context as _, ContextPurpose, ContextShape, LoadExtent, Model as _};
+use crate::experiment::calibration::CalibrationPlan;
+use crate::experiment::parameters::Parameters;
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +27,11 @@ pub(crate) fn settings() -> Settings {
         cache_type_v: CacheType::F32,
         ..Settings::default()
     }
+}
+
+pub(crate) fn plan(text: &str, context: u32, chunks: Option<u32>) -> CalibrationPlan {
+    let (text, source, parameters) = (text.to_owned(), String::new(), Parameters::default());
+    CalibrationPlan { text, source, context, chunks, parameters }
 }
 
 /// A few tokens of a small vocabulary.

@@ -1,5 +1,6 @@
 //! Ways of answering, and the contexts that answer side by side.
 
+use super::beginning::Beginning;
 use super::{Answered, TaskError};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
@@ -11,25 +12,19 @@ use crate::workload::batched::BatchedContext;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::{ControlFlow, Range};
 
+/// The answers to the questions of a group, in order.
+type AnswerGroup =
+    dyn Fn(&mut BatchedContext<'_>, Range<usize>) -> Result<Vec<Answer>, TaskError> + Sync;
+
 /// How a model answers questions: encoded already, and cut into groups that are answered together.
-pub(super) trait Answerer: Sync {
-    /// The groups, cut the same way whatever the number of threads, so that figures are the same too.
-    fn groups(&self) -> &Groups;
-
+pub(super) struct Answerer {
+    /// Cut the same way whatever the number of threads, so that figures are the same too.
+    pub(super) groups: Groups,
     /// The context that any group needs.
-    fn shape(&self, settings: &Settings) -> ContextShape;
-
-    /// What is done once with every context.
-    fn prepare(&self, _batched: &mut BatchedContext<'_>) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    /// The answers to the questions of a group, in order.
-    fn answer(
-        &self,
-        batched: &mut BatchedContext<'_>,
-        questions: Range<usize>,
-    ) -> Result<Vec<Answer>, TaskError>;
+    pub(super) shape: ContextShape,
+    /// What every text begins with; evaluated once with every context.
+    pub(super) shared: Beginning,
+    pub(super) answer: Box<AnswerGroup>,
 }
 
 /// How many questions are answered together, as an index of limits. On a processor every thread has a small group of its
@@ -152,18 +147,18 @@ impl Answer {
 
 /// Answers all groups, over as many contexts as there are threads: one thread each on a processor, one
 /// context where layers are on a GPU.
-pub(super) fn run<A: Answerer>(
-    answerer: &A,
+pub(super) fn run(
+    answerer: &Answerer,
     model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let Groups { questions, request_tokens, evaluated_tokens, .. } = answerer.groups();
-    let shape = answerer.shape(settings);
+    let Answerer { groups, shape, shared, answer } = answerer;
+    let Groups { questions, request_tokens, evaluated_tokens, .. } = groups;
     let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
     let open = |threads| {
         let settings = Settings { threads: Some(threads), ..settings.clone() };
-        BatchedContext::open(model, &settings, shape, ContextPurpose::Shared)
+        BatchedContext::open(model, &settings, *shape, ContextPurpose::Shared)
     };
     let mut contexts = if model.engine().uses_gpu(settings) {
         vec![open(threads)?]
@@ -180,8 +175,8 @@ pub(super) fn run<A: Answerer>(
     streams::run(
         &mut contexts,
         0..questions.len(),
-        |batched| answerer.prepare(batched).map(|()| batched),
-        |batched, group| answerer.answer(batched, questions[group].clone()),
+        |batched| shared.prepare(batched).map(|()| batched),
+        |batched, group| answer(batched, questions[group].clone()),
         |found| {
             answers.extend(found);
             done += 1;
@@ -199,8 +194,8 @@ pub(super) fn run<A: Answerer>(
 }
 
 /// Answers all questions in groups as large as the machine makes use of and has memory for.
-pub(super) fn run_in_groups<A: Answerer>(
-    answerer: impl Fn(GroupSize) -> A,
+pub(super) fn run_in_groups(
+    answerer: impl Fn(GroupSize) -> Answerer,
     model: &dyn Model,
     settings: &Settings,
     progress: Progress<'_>,

@@ -8,7 +8,7 @@ use crate::workload::batched::BatchedContext;
 const SHORTEST: usize = 8;
 
 /// Tokens that every text begins with; in a context they are sequence 0.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Beginning {
     tokens: Vec<i32>,
 }

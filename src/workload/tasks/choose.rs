@@ -29,31 +29,38 @@ const OUTPUT_BYTES: usize = 64 << 20;
 pub(super) struct Chooser {
     /// The alternatives of each question.
     questions: Vec<Vec<EncodedAlternative>>,
-    groups: Groups,
     /// Tokens that every alternative begins with.
     shared: Beginning,
 }
 
 impl Chooser {
     /// Cuts questions into groups.
-    pub(super) fn new(questions: Vec<Vec<EncodedAlternative>>, vocabulary: usize) -> Self {
+    pub(super) fn answerer(
+        questions: Vec<Vec<EncodedAlternative>>,
+        vocabulary: usize,
+        settings: &Settings,
+    ) -> Answerer {
         let all = || questions.iter().flatten();
         // The last token before a continuation is never shared: its output is wanted.
         let most = all().map(|it| it.scored_from.saturating_sub(1)).min().unwrap_or(0);
         let shared = Beginning::of(all().map(|it| it.tokens.as_slice()), most);
         let most_outputs = OUTPUT_BYTES / (vocabulary.max(1) * size_of::<f32>());
         let request_tokens = all().map(|it| it.tokens.len()).sum();
-        let groups = Groups { request_tokens, ..Groups::default() };
-        let mut chooser = Self { questions, groups, shared };
+        let mut groups = Groups { request_tokens, ..Groups::default() };
+        let chooser = Self { questions, shared: shared.clone() };
         let mut start = 0;
         while start < chooser.questions.len() {
             let end = chooser.end_of_group(start, most_outputs);
             let (tree, paths) = chooser.grow(start..end);
             let (tokens, sequences) = (tree.len(), paths.len() + 1);
-            chooser.groups.push(start..end, Extent { tokens, sequences, decoded: 0 });
+            groups.push(start..end, Extent { tokens, sequences, decoded: 0 });
             start = end;
         }
-        chooser
+        let shape = groups.shape(groups.most.tokens + shared.len(), shared.len());
+        let shape = ContextShape { ubatch: settings.ubatch.min(shape.batch), ..shape };
+        let answer =
+            Box::new(move |batched: &mut BatchedContext<'_>, group| chooser.answer(batched, group));
+        Answerer { groups, shape, shared, answer }
     }
 
     /// Where the group that begins with question `start` ends: after at least one question.
@@ -100,22 +107,6 @@ impl Chooser {
             path
         };
         alternatives.iter().enumerate().map(&mut add).collect()
-    }
-}
-
-impl Answerer for Chooser {
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    fn shape(&self, settings: &Settings) -> ContextShape {
-        let shared = self.shared.len();
-        let shape = self.groups.shape(self.groups.most.tokens + shared, shared);
-        ContextShape { ubatch: settings.ubatch.min(shape.batch), ..shape }
-    }
-
-    fn prepare(&self, batched: &mut BatchedContext<'_>) -> Result<(), TaskError> {
-        self.shared.prepare(batched)
     }
 
     fn answer(
@@ -173,7 +164,7 @@ mod tests {
         let with = |token: i32| [&long[..], &[token]].concat();
         let choices: Vec<Vec<i32>> = (200..204).map(with).collect();
         let choices: Vec<(&[i32], usize)> = choices.iter().map(|it| (it.as_slice(), 100)).collect();
-        let chooser = Chooser::new(vec![question(&choices)], 1000);
+        let chooser = Chooser::answerer(vec![question(&choices)], 1000, &Settings::default());
         assert_eq!(chooser.shared.len(), 99);
         assert_eq!(
             (chooser.groups.request_tokens, chooser.groups.evaluated_tokens),
@@ -190,12 +181,13 @@ mod tests {
             tokens[0] = -nth;
             question(&[(&tokens, 399)])
         });
-        let chooser = Chooser::new(questions.collect(), 1000);
+        let chooser = Chooser::answerer(questions.collect(), 1000, &Settings::default());
         assert_eq!(chooser.groups.questions, [0..1, 1..2, 2..3, 3..4]);
         let huge: Vec<i32> = (0..2000).collect();
-        let chooser = Chooser::new(vec![question(&[(&huge, 1)]), question(&[(&[1, 2], 1)])], 10);
+        let both = vec![question(&[(&huge, 1)]), question(&[(&[1, 2], 1)])];
+        let chooser = Chooser::answerer(both, 10, &Settings::default());
         assert_eq!(chooser.groups.questions, [0..1, 1..2]);
-        assert_eq!(chooser.shape(&Settings::default()).tokens, 1999);
+        assert_eq!(chooser.shape.tokens, 1999);
     }
 
     #[test]
@@ -204,8 +196,8 @@ mod tests {
             let token = i32::try_from(nth).unwrap();
             question(&[(&[1, token, 5], 2), (&[1, token, 6], 2)])
         });
-        let chooser = Chooser::new(questions.collect(), 1000);
+        let chooser = Chooser::answerer(questions.collect(), 1000, &Settings::default());
         assert_eq!(chooser.groups.questions.len(), 1);
-        assert_eq!(chooser.shape(&Settings::default()).sequences, 21);
+        assert_eq!(chooser.shape.sequences, 21);
     }
 }

@@ -64,12 +64,9 @@ pub(super) fn fit<T: Send>(
         Err(_) => encode(),
     };
     let mut fitted = Fitted { positions: Vec::new(), tokens: Vec::new(), too_long: Vec::new() };
-    let mut shortest = usize::MAX;
     for (position, (question, tokens)) in questions.iter().zip(encoded).enumerate() {
         let tokens = tokens?;
-        let length = length(&tokens);
-        shortest = shortest.min(length);
-        if length as u64 > u64::from(context) {
+        if length(&tokens) as u64 > u64::from(context) {
             fitted.too_long.push(question.id.clone());
         } else {
             fitted.positions.push(position);
@@ -77,8 +74,7 @@ pub(super) fn fit<T: Send>(
         }
     }
     if fitted.positions.is_empty() {
-        let questions = questions.len();
-        return Err(TaskError::NothingFits { questions, shortest, context });
+        return Err(TaskError::NothingFits);
     }
     Ok(fitted)
 }
@@ -171,7 +167,12 @@ impl Encoder<'_> {
         let beginning = self.model.beginning_token();
         let beginning = if scored_from == 0 {
             let any = || self.model.any_beginning_token();
-            let missing = || TaskError::NoBeginning(question.id.clone());
+            let missing = || {
+                TaskError::Other(format!(
+                    "question '{}' has no request, and the model has no token that begins a text",
+                    question.id
+                ))
+            };
             Some(beginning.or_else(any).ok_or_else(missing)?)
         } else {
             beginning

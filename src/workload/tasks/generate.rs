@@ -20,20 +20,25 @@ const GROUP_TOKENS: [usize; 2] = [2048, 4096];
 #[derive(Debug)]
 pub(super) struct Writer {
     requests: Vec<Vec<i32>>,
-    groups: Groups,
     /// Tokens that every request begins with.
     shared: Beginning,
     limits: Limits,
 }
 
 impl Writer {
-    pub(super) fn new(requests: Vec<Vec<i32>>, limits: Limits, size: GroupSize) -> Self {
+    /// Cuts requests into groups.
+    pub(super) fn answerer(
+        requests: Vec<Vec<i32>>,
+        limits: Limits,
+        size: GroupSize,
+        settings: &Settings,
+    ) -> Answerer {
         // The last token is never shared: its output is wanted.
         let most = requests.iter().map(|tokens| tokens.len().saturating_sub(1)).min().unwrap_or(0);
         let shared = Beginning::of(requests.iter().map(Vec::as_slice), most);
         let request_tokens = requests.iter().map(Vec::len).sum();
-        let groups = Groups { request_tokens, ..Groups::default() };
-        let mut writer = Self { requests, groups, shared, limits };
+        let mut groups = Groups { request_tokens, ..Groups::default() };
+        let writer = Self { requests, shared: shared.clone(), limits };
         let mut start = 0;
         while start < writer.requests.len() {
             let mut end = (start + GROUP_QUESTIONS[size as usize]).min(writer.requests.len());
@@ -43,10 +48,15 @@ impl Writer {
                 tokens = writer.grow(start..end).0.len();
             }
             let sequences = end - start + 1;
-            writer.groups.push(start..end, Extent { tokens, sequences, decoded: 0 });
+            groups.push(start..end, Extent { tokens, sequences, decoded: 0 });
             start = end;
         }
-        writer
+        let written = groups.most.sequences.saturating_sub(1) * writer.limits.max_tokens;
+        let shape = groups.shape(shared.len() + groups.most.tokens + written, shared.len());
+        let shape = ContextShape { ubatch: settings.ubatch.min(shape.batch), ..shape };
+        let answer =
+            Box::new(move |batched: &mut BatchedContext<'_>, group| writer.answer(batched, group));
+        Answerer { groups, shape, shared, answer }
     }
 
     /// The requests of a group as a tree, and the last node of each.
@@ -61,23 +71,6 @@ impl Writer {
             }
         }
         (tree, last)
-    }
-}
-
-impl Answerer for Writer {
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    fn shape(&self, settings: &Settings) -> ContextShape {
-        let (shared, most) = (self.shared.len(), self.groups.most);
-        let written = most.sequences.saturating_sub(1) * self.limits.max_tokens;
-        let shape = self.groups.shape(shared + most.tokens + written, shared);
-        ContextShape { ubatch: settings.ubatch.min(shape.batch), ..shape }
-    }
-
-    fn prepare(&self, batched: &mut BatchedContext<'_>) -> Result<(), TaskError> {
-        self.shared.prepare(batched)
     }
 
     fn answer(
@@ -114,10 +107,11 @@ mod tests {
         let beginning: Vec<i32> = (0..20).collect();
         let requests = (100..120).map(|own| [&beginning[..], &[own]].concat());
         let limits = Limits { max_tokens: 8, stops: Vec::new() };
-        let writer = Writer::new(requests.collect(), limits, GroupSize::Small);
+        let writer =
+            Writer::answerer(requests.collect(), limits, GroupSize::Small, &Settings::default());
         assert_eq!(writer.shared.len(), 20);
         assert_eq!(writer.groups.questions, [0..16, 16..20]);
-        let shape = writer.shape(&Settings::default());
+        let shape = writer.shape;
         assert_eq!((shape.tokens, shape.sequences), (20 + 16 + 16 * 8, 17));
         assert_eq!((writer.groups.request_tokens, writer.groups.evaluated_tokens), (420, 20));
     }
@@ -127,7 +121,10 @@ mod tests {
         let requests: Vec<Vec<i32>> = vec![(0..1500).collect(), (5000..6500).collect()];
         let groups = |size| {
             let limits = Limits { max_tokens: 8, stops: Vec::new() };
-            Writer::new(requests.clone(), limits, size).groups.questions.len()
+            Writer::answerer(requests.clone(), limits, size, &Settings::default())
+                .groups
+                .questions
+                .len()
         };
         assert_eq!(groups(GroupSize::Small), 2);
         assert_eq!(groups(GroupSize::Large), 1, "a GPU has room for both");

@@ -54,17 +54,18 @@ struct Sums {
 
 /// Answers of a decoder that sees.
 pub(super) fn see(
-    model: &dyn Model,
-    settings: &Settings,
     request: &TaskRequest<'_>,
     limits: &Limits,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
+    let TaskRequest { model, settings, .. } = *request;
     let files = request.job.pictures.as_ref().zip(request.job.projector.as_ref());
-    let (folder, projector) = files.ok_or(TaskError::NoProjector)?;
+    let blind =
+        || TaskError::Other("the task shows pictures, but the model has no projector".to_owned());
+    let (folder, projector) = files.ok_or_else(blind)?;
     let mut projector = model.projector(&projector.path, settings)?;
     let Fitted { questions, too_long, most, longest_part } =
-        fit(model, projector.as_ref(), request, limits)?;
+        fit(request, projector.as_ref(), limits)?;
     let shape = shape(settings, projector.as_ref(), most, longest_part);
     let mut batched = BatchedContext::open(model, settings, shape, ContextPurpose::Separate)?;
     let memory = batched.context.memory();
@@ -129,7 +130,8 @@ fn look(
     fitting: &Fitting<'_>,
     sums: &mut Sums,
 ) -> Result<EncodedPicture, TaskError> {
-    let wrong = |reason: String| TaskError::Picture { id: fitting.question.id.clone(), reason };
+    let wrong =
+        |reason: String| TaskError::Other(format!("question '{}': {reason}", fitting.question.id));
     let PictureFile { name, width, height, .. } = fitting.picture;
     let path = folder.join(name);
     let picture = picture::bytes(&path)
@@ -153,25 +155,22 @@ fn look(
 /// Turns requests into tokens and leaves out what does not fit the model's context; how many tokens a
 /// picture takes depends on its size alone.
 fn fit<'a>(
-    model: &dyn Model,
-    projector: &dyn Projector,
     request: &TaskRequest<'a>,
+    projector: &dyn Projector,
     limits: &Limits,
 ) -> Result<Fitted<'a>, TaskError> {
-    let context = model.context_length();
+    let context = request.model.context_length();
     let mut fitted =
         Fitted { questions: Vec::new(), too_long: Vec::new(), most: 0, longest_part: 0 };
     let mut extents: HashMap<(u32, u32), PictureExtent> = HashMap::new();
-    let mut shortest = usize::MAX;
     for (position, question) in request.questions.iter().enumerate() {
         let Asked::See { picture, request: text, .. } = &question.asked else { continue };
-        let (before, behind) = around(model, request.prompter, question, text)?;
+        let (before, behind) = around(request.model, request.prompter, question, text)?;
         let extent = match extents.entry((picture.width, picture.height)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => *new.insert(projector.measure(picture.width, picture.height)?),
         };
         let length = before.len() + extent.tokens + behind.len() + limits.max_tokens;
-        shortest = shortest.min(length);
         if length as u64 > u64::from(context) {
             fitted.too_long.push(question.id.clone());
             continue;
@@ -181,8 +180,7 @@ fn fit<'a>(
         fitted.questions.push(Fitting { position, question, picture, before, behind });
     }
     if fitted.questions.is_empty() {
-        let questions = request.questions.len();
-        return Err(TaskError::NothingFits { questions, shortest, context });
+        return Err(TaskError::NothingFits);
     }
     Ok(fitted)
 }
@@ -201,7 +199,12 @@ fn around(
         mark.push(')');
     }
     let prompt = prompt(prompter, question, &format!("{mark}\n{text}"))?;
-    let no_place = || TaskError::NoPlace(question.id.clone());
+    let no_place = || {
+        TaskError::OwnTemplate(format!(
+            "question '{}': the prompt format leaves out the request, or repeats it, so that the picture has no place",
+            question.id
+        ))
+    };
     let (before, behind) = prompt.split_at(&mark).ok_or_else(no_place)?;
     Ok((model.tokenize_prompt(&before)?, model.tokenize_rest(&behind)?))
 }
@@ -211,13 +214,11 @@ mod tests {
     use super::*;
     use crate::engine::llama::backend::Backend;
     use crate::engine::{Engine as _, LoadExtent};
-    use crate::experiment::tasks::Answering;
+    use crate::experiment::tasks::{Answering, TaskPlan};
     use crate::metrics::TaskMetric;
     use crate::model::artifact::ArtifactRef;
-    use crate::prompt::choice::FormatChoice;
     use crate::workload::tasks::TaskJob;
     use crate::workload::tasks::{TaskRun, run};
-    use serde_json::Map;
     use std::path::PathBuf;
 
     fn demo(file: &str) -> PathBuf {
@@ -248,21 +249,24 @@ mod tests {
         let model = load();
         let prompter = prompter();
         let file = |path: &Path| ArtifactRef::input("", path, 0);
+        let answering = Answering::See { max_tokens: 40, stop: vec![".".to_owned()] };
         let job = TaskJob {
-            name: "seen".parse().unwrap(),
+            plan: TaskPlan::made_up(answering, TaskMetric::ExactMatch),
             questions: file(Path::new("")),
-            answering: Answering::See { max_tokens: 40, stop: vec![".".to_owned()] },
-            metrics: vec![TaskMetric::ExactMatch],
-            format: FormatChoice::default(),
-            chat_template_kwargs: Map::new(),
-            separator: None,
             corpus: None,
             pictures: Some(file(&demo("tasks"))),
             projector: Some(file(projector)),
         };
-        let (passages, encoder) = (None, None);
-        let request = TaskRequest { job: &job, questions, prompter: &prompter, passages, encoder };
-        run(model.as_ref(), &settings(), &request, &mut |_, _| ())
+        let request = TaskRequest {
+            model: model.as_ref(),
+            settings: &settings(),
+            job: &job,
+            questions,
+            prompter: &prompter,
+            passages: None,
+            encoder: None,
+        };
+        run(&request, &mut |_, _| ())
     }
 
     fn projector() -> PathBuf {

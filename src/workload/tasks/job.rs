@@ -1,45 +1,31 @@
 //! The job of a task: its questions, and what else it takes, where the worker can read them.
 
-use super::retrieve::CorpusJob;
+use super::retrieve::CorpusFiles;
 use super::{TaskRequest, run};
 use crate::engine::LoadExtent;
 use crate::engine::memory::BufferMemory;
-use crate::experiment::tasks::{Answering, CorpusPlan, Question, TaskName, TaskPlan};
-use crate::metrics::TaskMetric;
+use crate::experiment::tasks::{CorpusPlan, Question, TaskPlan};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache;
-use crate::prompt::choice::FormatChoice;
 use crate::workload::applicability::{self, Applies};
 use crate::workload::jobs::{InputError, Inputs, Target};
 use crate::workload::measured::ModelFacts;
 use crate::workload::visit::read_list;
 use crate::workload::{Measurement, Phase, Visit, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskJob {
-    /// Its name.
-    pub name: TaskName,
+    /// The task; its questions and passages are in the files.
+    pub plan: TaskPlan,
     /// File with the questions, a list as JSON.
     pub questions: ArtifactRef,
-    /// How they are answered.
-    pub answering: Answering,
-    /// What the answers are measured by.
-    pub metrics: Vec<TaskMetric>,
-    /// Which format requests are put into.
-    pub format: FormatChoice,
-    /// What the model's own template is given besides.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub chat_template_kwargs: Map<String, Value>,
-    /// What stands between request and alternative, if it was chosen.
-    pub separator: Option<String>,
-    /// The passages of a task that finds some.
-    pub corpus: Option<CorpusJob>,
+    /// The files of a task that finds passages.
+    pub corpus: Option<CorpusFiles>,
     /// The folder at which the paths of pictures begin, of a task that shows some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<ArtifactRef>,
@@ -57,14 +43,9 @@ impl TaskJob {
     ) -> Result<Self, InputError> {
         let corpus = plan.corpus.as_ref();
         Ok(Self {
-            name: plan.name,
+            plan: plan.clone(),
             questions: list(inputs, &plan.checksum, &plan.questions)?,
-            answering: plan.answering.clone(),
-            metrics: plan.metrics.clone(),
-            format: plan.format,
-            chat_template_kwargs: plan.chat_template_kwargs.clone(),
-            separator: plan.separator.clone(),
-            corpus: corpus.map(|corpus| corpus_job(corpus, target, inputs)).transpose()?,
+            corpus: corpus.map(|corpus| corpus_files(corpus, target, inputs)).transpose()?,
             pictures: plan.pictures.as_deref().map(|folder| pictures(folder, &plan.questions)),
             projector: plan.pictures.as_ref().and(target.projector.clone()),
         })
@@ -72,7 +53,7 @@ impl TaskJob {
 
     /// Says it of the task if a template is to blame.
     fn answer(&self, visit: &Visit<'_>) -> Result<super::TaskRun, WorkloadError> {
-        let prompter = visit.prompter(self.format, &self.chat_template_kwargs)?;
+        let prompter = visit.prompter(self.plan.format, &self.plan.chat_template_kwargs)?;
         let questions: Vec<Question> = read_list(&self.questions)?;
         let corpus = self.corpus.as_ref();
         let passages: Option<Vec<String>> =
@@ -85,17 +66,19 @@ impl TaskJob {
         if let Some(encoder) = &encoder
             && encoder.class() != ArchitectureClass::EncoderOnly
         {
-            let message = format!("the encoder of task {} is {}", self.name, encoder.class());
+            let message = format!("the encoder of task {} is {}", self.plan.name, encoder.class());
             return Err(WorkloadError::Visit(message));
         }
         let request = TaskRequest {
+            model: visit.model,
+            settings: visit.settings,
             job: self,
             questions: &questions,
             prompter: &prompter,
             passages: passages.as_deref(),
             encoder: encoder.as_deref(),
         };
-        run(visit.model, visit.settings, &request, &mut visit.progress()).map_err(|error| {
+        run(&request, &mut visit.progress()).map_err(|error| {
             if error.is_of_template() {
                 WorkloadError::this_one(&error)
             } else {
@@ -124,44 +107,40 @@ fn pictures(folder: &Path, questions: &[Question]) -> ArtifactRef {
 }
 
 /// What a worker needs to find passages. Where the variant embeds them itself, their index is its own.
-fn corpus_job(
+fn corpus_files(
     corpus: &CorpusPlan,
     target: &Target,
     inputs: &mut Inputs<'_>,
-) -> Result<CorpusJob, InputError> {
+) -> Result<CorpusFiles, InputError> {
     let encoder = match corpus.encoder.as_deref() {
         Some(path) => inputs.cache.checksum(path, &mut |_| ())?,
         None => target.checksum.clone(),
     };
     let checksum = format!("{}-{encoder}", corpus.checksum);
     let name = format!("{}.index", &cache::of_bytes(checksum.as_bytes())[..32]);
-    Ok(CorpusJob {
+    Ok(CorpusFiles {
         passages: list(inputs, &corpus.checksum, &corpus.passages)?,
-        prefix: corpus.prefix.clone(),
-        chunk_tokens: corpus.chunk_tokens,
         index: ArtifactRef::place(&name, &inputs.cache.indexes()?.join(&name)),
         checksum,
         encoder: corpus.encoder.as_deref().map(|path| ArtifactRef::input(&encoder, path, 0)),
-        template: corpus.template.clone(),
-        top: corpus.top,
     })
 }
 
 impl Workload for TaskJob {
     fn phase(&self) -> Phase {
-        Phase::Task(self.name)
+        Phase::Task(self.plan.name)
     }
 
     fn applies(&self, facts: &ModelFacts) -> Applies {
         let sees = self.projector.is_some();
-        Applies::unless(applicability::task(&self.answering, facts.class, sees))
+        Applies::unless(applicability::task(&self.plan.answering, facts.class, sees))
     }
 
     fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
         let Self { questions, corpus, pictures, projector, .. } = self;
         let mut files = vec![questions];
         files.extend(pictures.iter_mut().chain(projector));
-        if let Some(CorpusJob { passages, index, encoder, .. }) = corpus {
+        if let Some(CorpusFiles { passages, index, encoder, .. }) = corpus {
             files.extend([passages, index].into_iter().chain(encoder));
         }
         files

@@ -38,7 +38,6 @@ use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use crate::retrieval::index::IndexError;
-use crate::units::count;
 use answerer::Answer;
 use choose::Chooser;
 use draft::Limits;
@@ -62,65 +61,33 @@ pub enum TaskError {
         source: TemplateError,
     },
     /// No question fits the model.
-    #[error(
-        "none of {} fits the model's context of {context} tokens; the shortest takes {shortest}",
-        count(*questions, "question")
-    )]
-    NothingFits {
-        /// How many questions there are.
-        questions: usize,
-        /// Tokens of the shortest, what is to be generated included.
-        shortest: usize,
-        /// The model's context length.
-        context: u32,
-    },
-    /// A text is to be scored from its very beginning, and the model has no token to begin with.
-    #[error("question '{0}' has no request, and the model has no token that begins a text")]
-    NoBeginning(String),
-    /// A task that finds passages has none.
-    #[error("the task finds passages, but has none to look among")]
-    NoCorpus,
-    /// A request cannot be made of what was found.
-    #[error("the template of the request cannot be filled in: {0}")]
-    Filling(String),
-    /// A task that shows pictures has a model that sees none.
-    #[error("the task shows pictures, but the model has no projector")]
-    NoProjector,
-    /// This build shows no pictures.
-    #[error("{}", crate::dataset::picture::NOT_BUILT_IN)]
-    NotBuiltIn,
-    /// A picture cannot be shown.
-    #[error("question '{id}': {reason}")]
-    Picture {
-        /// The question.
-        id: String,
-        /// What is wrong, in a sentence.
-        reason: String,
-    },
-    /// The prompt format has no place for the picture.
-    #[error(
-        "question '{0}': the prompt format leaves out the request, or repeats it, so that the picture has no place"
-    )]
-    NoPlace(String),
+    #[error("no question fits the model's context")]
+    NothingFits,
+    /// The task's own template fails, or leaves no place for what is shown.
+    #[error("{0}")]
+    OwnTemplate(String),
     /// The index of the passages cannot be used.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The model's output is not a number.
-    #[error("the model's output for question '{0}' is not a number")]
-    NotANumber(String),
+    /// Something that the task needs is missing or wrong.
+    #[error("{0}")]
+    Other(String),
 }
 
 impl TaskError {
     /// Whether a template is to blame, the model's or the task's own.
-    #[must_use]
     pub fn is_of_template(&self) -> bool {
-        matches!(self, Self::Template { .. } | Self::Filling(_) | Self::NoPlace(_))
+        matches!(self, Self::Template { .. } | Self::OwnTemplate(_))
     }
 }
 
 /// What a task asks of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskRequest<'a> {
+    /// Who is asked.
+    pub model: &'a dyn Model,
+    /// How it is evaluated.
+    pub settings: &'a Settings,
     /// The task.
     pub job: &'a TaskJob,
     /// The questions in the job's file.
@@ -147,17 +114,12 @@ pub struct TaskRun {
 ///
 /// # Errors
 /// [`TaskError`].
-pub fn run(
-    model: &dyn Model,
-    settings: &Settings,
-    request: &TaskRequest<'_>,
-    progress: Progress<'_>,
-) -> Result<TaskRun, TaskError> {
+pub fn run(request: &TaskRequest<'_>, progress: Progress<'_>) -> Result<TaskRun, TaskError> {
     let start = Instant::now();
-    let TaskRequest { job, prompter, .. } = request;
-    let answered = match answer(model, settings, request, progress) {
+    let TaskRequest { job: TaskJob { plan, .. }, prompter, .. } = request;
+    let answered = match answer(request, progress) {
         // A task that is too long for a model says nothing of what else the model is measured by.
-        Err(TaskError::NothingFits { .. }) => {
+        Err(TaskError::NothingFits) => {
             let too_long = request.questions.iter().map(|question| question.id.clone()).collect();
             Answered { too_long, ..Answered::default() }
         }
@@ -167,19 +129,21 @@ pub fn run(
         answered.positions.iter().map(|&position| &request.questions[position]).collect();
     for (question, answer) in questions.iter().zip(&answered.answers) {
         if answer.is_not_a_number() {
-            return Err(TaskError::NotANumber(question.id.clone()));
+            let id = &question.id;
+            let message = format!("the model's output for question '{id}' is not a number");
+            return Err(TaskError::Other(message));
         }
     }
     // Formats are a decoder's: an encoder reads the request as it is.
-    let decodes = model.class() == ArchitectureClass::DecoderOnly;
+    let decodes = request.model.class() == ArchitectureClass::DecoderOnly;
     let record = TaskRecord {
-        task: job.name,
+        task: plan.name,
         format: if decodes { prompter.name() } else { "none" }.to_owned(),
         open_thought: if decodes { prompter.open_thought() } else { None },
         questions: u32::try_from(questions.len()).unwrap_or(u32::MAX),
         too_long: answered.too_long,
-        scores: record::scores(&job.metrics, &questions, &answered.answers),
-        answers: record::kept(&job.answering, &answered.answers),
+        scores: record::scores(&plan.metrics, &questions, &answered.answers),
+        answers: record::kept(&plan.answering, &answered.answers),
         request_tokens: answered.request_tokens,
         evaluated_tokens: answered.evaluated_tokens,
         seconds: start.elapsed().as_secs_f64(),
@@ -217,13 +181,8 @@ impl Answered {
 
 /// The answers to all questions that fit the model's context. What does not apply to the model's class is not asked
 /// ([`super::applicability::task`]).
-fn answer(
-    model: &dyn Model,
-    settings: &Settings,
-    request: &TaskRequest<'_>,
-    progress: Progress<'_>,
-) -> Result<Answered, TaskError> {
-    let TaskRequest { job, questions, prompter, .. } = *request;
+fn answer(request: &TaskRequest<'_>, progress: Progress<'_>) -> Result<Answered, TaskError> {
+    let TaskRequest { model, settings, job, questions, prompter, .. } = *request;
     let class = model.class();
     let limits = |max_tokens: u32, stops: &[String]| {
         let own = if class == ArchitectureClass::DecoderOnly { prompter.stops() } else { &[] };
@@ -233,38 +192,38 @@ fn answer(
             stops: stops.iter().cloned().chain(own).collect(),
         }
     };
-    let separator = job.separator.as_deref();
+    let separator = job.plan.separator.as_deref();
     let encoder = Encoder { model, settings, prompter, separator };
-    match (&job.answering, class) {
+    match (&job.plan.answering, class) {
         (Answering::See { max_tokens, stop }, _) => {
-            see(model, settings, request, &limits(*max_tokens, stop), progress)
+            see(request, &limits(*max_tokens, stop), progress)
         }
-        (Answering::Retrieve, _) => rag::run(model, settings, request, None, progress),
+        (Answering::Retrieve, _) => rag::run(request, None, progress),
         (Answering::Augment { max_tokens, stop }, _) => {
-            rag::run(model, settings, request, Some(&limits(*max_tokens, stop)), progress)
+            rag::run(request, Some(&limits(*max_tokens, stop)), progress)
         }
         (Answering::Choose | Answering::Predict, ArchitectureClass::DecoderOnly) => {
             let Fitted { positions, tokens, too_long } = encoder.alternatives(questions)?;
-            let chooser = Chooser::new(tokens, model.vocabulary_size());
+            let chooser = Chooser::answerer(tokens, model.vocabulary_size(), settings);
             let answered = answerer::run(&chooser, model, settings, progress)?;
             Ok(Answered { positions, too_long, ..answered })
         }
         (Answering::Choose | Answering::Predict, ArchitectureClass::EncoderOnly) => {
-            with_encoder::nearest(model, settings, questions, progress)
+            with_encoder::nearest(request, progress)
         }
         (Answering::Choose | Answering::Predict, ArchitectureClass::EncoderDecoder) => {
-            with_encoder::choose(model, settings, questions, progress)
+            with_encoder::choose(request, progress)
         }
         (Answering::Generate { max_tokens, stop }, ArchitectureClass::DecoderOnly) => {
             let limits = limits(*max_tokens, stop);
             let Fitted { positions, tokens, too_long } =
                 encoder.requests(questions, limits.max_tokens)?;
-            let writer = |size| Writer::new(tokens.clone(), limits.clone(), size);
+            let writer = |size| Writer::answerer(tokens.clone(), limits.clone(), size, settings);
             let answered = answerer::run_in_groups(writer, model, settings, progress)?;
             Ok(Answered { positions, too_long, ..answered })
         }
         (Answering::Generate { max_tokens, stop }, _) => {
-            with_encoder::write(model, settings, questions, &limits(*max_tokens, stop), progress)
+            with_encoder::write(request, &limits(*max_tokens, stop), progress)
         }
     }
 }
@@ -275,11 +234,9 @@ use image_text::see;
 /// The place of `image_text::see` in a build without pictures.
 #[cfg(not(feature = "multimodal"))]
 fn see(
-    _model: &dyn Model,
-    _settings: &Settings,
     _request: &TaskRequest<'_>,
     _limits: &Limits,
     _progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    Err(TaskError::NotBuiltIn)
+    Err(TaskError::Other(crate::dataset::picture::NOT_BUILT_IN.to_owned()))
 }

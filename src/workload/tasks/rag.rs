@@ -7,12 +7,12 @@ use super::answerer::Answer;
 use super::draft::{self, Draft, Limits};
 use super::encode::prompt;
 use super::record::{RetrievalRecord, StageSeconds};
-use super::retrieve::{CorpusJob, Retriever};
+use super::retrieve::Retriever;
 use super::{Answered, TaskError, TaskRequest};
 use crate::engine::{ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
-use crate::experiment::tasks::{Asked, Question, Sought};
-use crate::prompt::sandbox::Sandbox;
+use crate::experiment::tasks::{Asked, CorpusPlan, Question, Sought};
+use crate::prompt::sandbox::{Fault, Sandbox};
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
 use crate::workload::batched::BatchedContext;
@@ -25,17 +25,18 @@ const TEMPLATE: &str = "template";
 /// The passages nearest to every query, and, given where they end, answers of a decoder whose requests hold the chunks
 /// that were found.
 pub(super) fn run(
-    model: &dyn Model,
-    settings: &Settings,
     request: &TaskRequest<'_>,
     limits: Option<&Limits>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let job = request.job.corpus.as_ref().ok_or(TaskError::NoCorpus)?;
-    let passages = request.passages.ok_or(TaskError::NoCorpus)?;
+    let TaskRequest { model, settings, job, .. } = *request;
+    let passages = job.plan.corpus.as_ref().zip(job.corpus.as_ref()).zip(request.passages);
+    let missing = || TaskError::Other("the task finds passages, but has none".to_owned());
+    let ((corpus, files), passages) = passages.ok_or_else(missing)?;
     let encoder = request.encoder.unwrap_or(model);
-    let (mut retriever, index) = Retriever::open(encoder, settings, passages, job)?;
-    let mut reader = limits.map(|limits| Reader::new(model, settings, job, limits)).transpose()?;
+    let (mut retriever, index) = Retriever::open(encoder, settings, passages, (corpus, files))?;
+    let mut reader =
+        limits.map(|limits| Reader::new(model, settings, corpus, limits)).transpose()?;
     let mut memory = retriever.memory();
     memory.extend(reader.iter().flat_map(|reader| reader.batched.context.memory()));
     let mut answered = Answered { memory, ..Answered::default() };
@@ -46,7 +47,7 @@ pub(super) fn run(
         let mut start = Instant::now();
         let (mut read, mut text) = (0, None);
         if let (Some(found), Some(reader), Some(sought)) = (&found, &mut reader, answer) {
-            let nearest = found.chunks.iter().take(job.top as usize);
+            let nearest = found.chunks.iter().take(corpus.top as usize);
             let chunks = nearest.map(|&chunk| Value::from(retriever.content(chunk))).collect();
             if let Some(tokens) = reader.request(request, question, sought, chunks)? {
                 let draft = reader.read(&tokens)?;
@@ -70,18 +71,15 @@ pub(super) fn run(
         }
     }
     if answered.positions.is_empty() {
-        let context = model.context_length();
-        // How long the shortest is cannot be told before passages are found for it.
-        let shortest = context as usize + 1;
-        return Err(TaskError::NothingFits {
-            questions: request.questions.len(),
-            shortest,
-            context,
-        });
+        return Err(TaskError::NothingFits);
     }
     let seconds = seconds.per(answered.positions.len());
     answered.retrieval = Some(RetrievalRecord { index, seconds });
     Ok(answered)
+}
+
+fn unfilled(fault: Fault) -> TaskError {
+    TaskError::OwnTemplate(format!("the template of the request cannot be filled in: {fault}"))
 }
 
 /// A decoder, and the template of its requests.
@@ -95,13 +93,11 @@ impl<'a> Reader<'a> {
     fn new(
         model: &'a dyn Model,
         settings: &Settings,
-        job: &CorpusJob,
+        corpus: &CorpusPlan,
         limits: &'a Limits,
     ) -> Result<Self, TaskError> {
         let sandbox = Sandbox::task();
-        sandbox
-            .add(TEMPLATE, job.template.as_deref().unwrap_or_default())
-            .map_err(|fault| TaskError::Filling(fault.to_string()))?;
+        sandbox.add(TEMPLATE, corpus.template.as_deref().unwrap_or_default()).map_err(unfilled)?;
         let tokens = model.context_length();
         let batch = settings.batch.min(tokens);
         let shape =
@@ -120,10 +116,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<Vec<i32>>, TaskError> {
         let mut fields = sought.fields.clone();
         fields.insert("passages".to_owned(), Value::Array(chunks));
-        let text = self
-            .sandbox
-            .render_one(TEMPLATE, fields)
-            .map_err(|fault| TaskError::Filling(fault.to_string()))?;
+        let text = self.sandbox.render_one(TEMPLATE, fields).map_err(unfilled)?;
         let model = self.batched.model;
         let tokens = model.tokenize_prompt(&prompt(request.prompter, question, &text)?)?;
         let fits = tokens.len() + self.limits.max_tokens <= model.context_length() as usize;

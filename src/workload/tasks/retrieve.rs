@@ -9,6 +9,7 @@ use super::record::IndexUse;
 use crate::engine::Model;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::settings::Settings;
+use crate::experiment::tasks::CorpusPlan;
 use crate::model::artifact::ArtifactRef;
 use crate::retrieval::chunk::{Chunk, cut};
 use crate::retrieval::index::{Subject, VectorIndex};
@@ -19,25 +20,17 @@ use std::time::{Duration, Instant};
 /// Passages that are found at most; metrics look no further.
 const DEPTH: usize = 100;
 
-/// The passages, and how they are made to be found.
+/// Where a worker finds passages, and what embeds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CorpusJob {
+pub struct CorpusFiles {
     /// File with the passages, a list of texts as JSON.
     pub passages: ArtifactRef,
-    /// What stands before a chunk when it is embedded.
-    pub prefix: String,
-    /// Tokens of a chunk at most, prefix and special tokens included.
-    pub chunk_tokens: u32,
     /// Where the index is read from, or written to if it is not there.
     pub index: ArtifactRef,
     /// Tells apart the encoder, the passages and how they are cut.
     pub checksum: String,
     /// The file of the model that embeds; `None`: the one that is measured.
     pub encoder: Option<ArtifactRef>,
-    /// Template of the request that chunks are put into; `None`: nothing is answered.
-    pub template: Option<String>,
-    /// Chunks put into a request.
-    pub top: u32,
 }
 
 /// Finds passages.
@@ -70,11 +63,11 @@ impl<'model> Retriever<'model> {
         model: &'model dyn Model,
         settings: &Settings,
         passages: &[String],
-        job: &CorpusJob,
+        (corpus, files): (&CorpusPlan, &CorpusFiles),
     ) -> Result<(Self, IndexUse), TaskError> {
         let context = model.context_length();
-        let embedded = |text: &str| format!("{}{text}", job.prefix);
-        let most = job.chunk_tokens.min(context) as usize;
+        let embedded = |text: &str| format!("{}{text}", corpus.prefix);
+        let most = corpus.chunk_tokens.min(context) as usize;
         let chunks = cut(passages, most, |text| {
             model.tokenize(&embedded(text), true, false).map(|tokens| tokens.len())
         })?;
@@ -82,11 +75,11 @@ impl<'model> Retriever<'model> {
         let subject = Subject {
             dimensions: model.embedding_width(),
             vectors: chunks.len(),
-            checksum: job.checksum.clone(),
+            checksum: files.checksum.clone(),
         };
         let start = Instant::now();
         // Not there, damaged or of another form: it is made again, and written over.
-        let read = VectorIndex::load(&job.index.path, &subject).ok();
+        let read = VectorIndex::load(&files.index.path, &subject).ok();
         let was_read = read.is_some();
         let index = if let Some(index) = read {
             index
@@ -99,7 +92,7 @@ impl<'model> Retriever<'model> {
             let rows = vectors.iter().map(Vec::as_slice);
             let index = VectorIndex::build(subject.dimensions, rows)?;
             // One that cannot be kept is made again.
-            let _ = index.save(&job.index.path, &subject);
+            let _ = index.save(&files.index.path, &subject);
             index
         };
         let chunk_count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);

@@ -6,9 +6,8 @@
 
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Extent, GroupSize, Groups, ScoredRow, likelihood};
+use super::beginning::Beginning;
 use super::draft::{self, Draft, Limits};
-use crate::engine::ContextShape;
-use crate::experiment::settings::Settings;
 use crate::workload::batched::BatchedContext;
 use std::ops::Range;
 
@@ -68,35 +67,28 @@ fn sequence(nth: usize) -> i32 {
 #[derive(Debug)]
 pub(super) struct SourceWriter {
     sources: Vec<Vec<i32>>,
-    groups: Groups,
     limits: Limits,
     start_token: i32,
 }
 
 impl SourceWriter {
     /// Answers begin with the token `start_token`.
-    pub(super) fn new(
+    pub(super) fn answerer(
         sources: Vec<Vec<i32>>,
         limits: Limits,
         start_token: i32,
         size: GroupSize,
-    ) -> Self {
+    ) -> Answerer {
         let each = |source: &Vec<i32>| Extent { tokens: source.len(), sequences: 1, decoded: 1 };
         let mut groups = groups(sources.iter().map(each), size);
         groups.request_tokens = groups.evaluated_tokens;
-        Self { sources, groups, limits, start_token }
-    }
-}
-
-impl Answerer for SourceWriter {
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    fn shape(&self, _settings: &Settings) -> ContextShape {
-        let sequences = self.groups.most.sequences;
+        let sequences = groups.most.sequences;
         // The token that an answer begins with is kept too.
-        self.groups.shape(sequences * (self.limits.max_tokens + 1), sequences)
+        let shape = groups.shape(sequences * (limits.max_tokens + 1), sequences);
+        let writer = Self { sources, limits, start_token };
+        let answer =
+            Box::new(move |batched: &mut BatchedContext<'_>, group| writer.answer(batched, group));
+        Answerer { groups, shape, shared: Beginning::default(), answer }
     }
 
     fn answer(
@@ -155,28 +147,21 @@ impl Choice {
 #[derive(Debug)]
 pub(super) struct SourceChooser {
     choices: Vec<Choice>,
-    groups: Groups,
     start_token: i32,
 }
 
 impl SourceChooser {
     /// Answers begin with the token `start_token`.
-    pub(super) fn new(questions: Vec<Pairs>, start_token: i32, size: GroupSize) -> Self {
+    pub(super) fn answerer(questions: Vec<Pairs>, start_token: i32, size: GroupSize) -> Answerer {
         let request_tokens = questions.iter().flatten().map(|(source, _)| source.len()).sum();
         let choices: Vec<Choice> = questions.into_iter().map(Choice::new).collect();
         let groups = groups(choices.iter().map(Choice::extent), size);
-        Self { choices, groups: Groups { request_tokens, ..groups }, start_token }
-    }
-}
-
-impl Answerer for SourceChooser {
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    fn shape(&self, _settings: &Settings) -> ContextShape {
-        let decoded = self.groups.most.decoded;
-        self.groups.shape(decoded, decoded)
+        let shape = groups.shape(groups.most.decoded, groups.most.decoded);
+        let chooser = Self { choices, start_token };
+        let answer =
+            Box::new(move |batched: &mut BatchedContext<'_>, group| chooser.answer(batched, group));
+        let groups = Groups { request_tokens, ..groups };
+        Answerer { groups, shape, shared: Beginning::default(), answer }
     }
 
     fn answer(

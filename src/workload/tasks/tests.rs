@@ -1,6 +1,5 @@
 //! Answering on the demo models: side by side and alone come to the same.
 
-use super::answerer::Answerer as _;
 use super::choose::Chooser;
 use super::encode::{EncodedAlternative, Encoder};
 use super::record::KeptAnswer;
@@ -9,7 +8,7 @@ use crate::engine::batch::Batch;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{ContextPurpose, ContextShape, Engine as _, LoadExtent, Model};
 use crate::experiment::settings::Settings;
-use crate::experiment::tasks::{Alternative, Answering, Asked, Question};
+use crate::experiment::tasks::{Alternative, Answering, Asked, Question, TaskPlan};
 use crate::metrics::TaskMetric;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, SpecialTokens};
@@ -19,7 +18,6 @@ use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::workload::batched::BatchedContext;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use crate::workload::tasks::TaskJob;
-use serde_json::Map;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -81,20 +79,27 @@ fn ask(
     prompter: &Prompter,
     threads: u32,
 ) -> Result<TaskRun, TaskError> {
+    asking(model, questions, answering, prompter, threads, |request| run(request, &mut |_, _| ()))
+}
+
+fn asking<T>(
+    model: &dyn Model,
+    questions: &[Question],
+    answering: &Answering,
+    prompter: &Prompter,
+    threads: u32,
+    then: impl FnOnce(&TaskRequest<'_>) -> T,
+) -> T {
     let job = TaskJob {
-        name: "test".parse().unwrap(),
+        plan: TaskPlan::made_up(answering.clone(), TaskMetric::Accuracy),
         questions: ArtifactRef::input("", Path::new(""), 0),
-        answering: answering.clone(),
-        metrics: vec![TaskMetric::Accuracy],
-        format: FormatChoice::default(),
-        chat_template_kwargs: Map::new(),
-        separator: None,
         corpus: None,
         pictures: None,
         projector: None,
     };
-    let request = TaskRequest { job: &job, questions, prompter, passages: None, encoder: None };
-    run(model, &settings(threads), &request, &mut |_, _| ())
+    let (passages, encoder) = (None, None);
+    let settings = &settings(threads);
+    then(&TaskRequest { model, settings, job: &job, questions, prompter, passages, encoder })
 }
 
 /// The log-likelihood of one alternative, evaluated alone in an ordinary context.
@@ -126,8 +131,8 @@ fn alternatives_side_by_side_are_as_probable_as_alone() {
     // With a common beginning, and without one.
     for questions in [one_passage, questions()] {
         let encoded = encoder.alternatives(&questions).unwrap().tokens;
-        let chooser = Chooser::new(encoded.clone(), model.vocabulary_size());
-        let groups = chooser.groups();
+        let chooser = Chooser::answerer(encoded.clone(), model.vocabulary_size(), &settings(2));
+        let groups = &chooser.groups;
         assert!(groups.evaluated_tokens * 3 < groups.request_tokens, "{groups:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings(2), &mut |_, _| ()).unwrap();
         for (question, answer) in encoded.iter().zip(&done.answers) {
@@ -161,8 +166,8 @@ fn alternatives_longer_than_a_sliding_window_are_as_probable_as_alone() {
     let settings = Settings { ubatch: 32, ..settings(1) };
     // With a common beginning, and without one.
     for questions in [vec![question(1)], vec![question(1), question(2)]] {
-        let chooser = Chooser::new(questions.clone(), model.vocabulary_size());
-        let shape = chooser.shape(&settings);
+        let chooser = Chooser::answerer(questions.clone(), model.vocabulary_size(), &settings);
+        let shape = chooser.shape;
         assert!(shape.tokens as usize > WINDOW * shape.sequences as usize + 256, "{shape:?}");
         let done = answerer::run(&chooser, model.as_ref(), &settings, &mut |_, _| ()).unwrap();
         for (question, answer) in questions.iter().zip(&done.answers) {
@@ -230,7 +235,7 @@ fn figures_are_the_same_whatever_the_number_of_threads() {
     let answers = |threads| {
         let encoder = encoder(model.as_ref(), &Prompter::Plain);
         let encoded = encoder.alternatives(&questions()).unwrap().tokens;
-        let chooser = Chooser::new(encoded, model.vocabulary_size());
+        let chooser = Chooser::answerer(encoded, model.vocabulary_size(), &settings(threads));
         answerer::run(&chooser, model.as_ref(), &settings(threads), &mut |_, _| ()).unwrap().answers
     };
     assert_eq!(answers(1), answers(2));
@@ -345,8 +350,10 @@ fn an_encoder_decoder_answers_side_by_side_as_it_does_alone() {
     });
     let asked = Asked::Choose { alternatives: alternatives.collect(), right: 1 };
     chosen.push(Question { id: "sources".to_owned(), asked });
-    let answered =
-        super::with_encoder::choose(model.as_ref(), &settings(2), &chosen, &mut |_, _| ()).unwrap();
+    let answering = Answering::Choose;
+    let answered = asking(model.as_ref(), &chosen, &answering, &Prompter::Plain, 2, |request| {
+        super::with_encoder::choose(request, &mut |_, _| ()).unwrap()
+    });
     assert!(answered.evaluated_tokens * 2 < answered.request_tokens);
     let vocabulary = model.vocabulary_size();
     for (question, answer) in chosen.iter().zip(&answered.answers) {

@@ -9,10 +9,9 @@ use super::answerer::{self, Answer};
 use super::draft::Limits;
 use super::encode::{Fitted, fit};
 use super::seq2seq::{Pairs, SourceChooser, SourceWriter};
-use super::{Answered, TaskError};
+use super::{Answered, TaskError, TaskRequest};
 use crate::engine::Model;
 use crate::engine::error::EngineError;
-use crate::experiment::settings::Settings;
 use crate::experiment::tasks::{Asked, Question};
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
@@ -21,11 +20,8 @@ use std::collections::HashMap;
 
 /// Requests and continuations as tokens, with what ends a text: an encoder was trained on whole texts,
 /// and a decoder writes the token that ends one.
-fn fit_pairs(
-    model: &dyn Model,
-    settings: &Settings,
-    questions: &[Question],
-) -> Result<Fitted<Pairs>, TaskError> {
+fn fit_pairs(request: &TaskRequest<'_>) -> Result<Fitted<Pairs>, TaskError> {
+    let TaskRequest { model, settings, questions, .. } = *request;
     let encode = |question: &Question| -> Result<Pairs, TaskError> {
         let Asked::Choose { alternatives, .. } = &question.asked else { return Ok(Vec::new()) };
         let tokens = |text: &str| model.tokenize(text, true, false);
@@ -41,12 +37,11 @@ fn fit_pairs(
 
 /// How near each alternative is to its request.
 pub(super) fn nearest(
-    model: &dyn Model,
-    settings: &Settings,
-    questions: &[Question],
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let Fitted { positions, tokens, too_long } = fit_pairs(model, settings, questions)?;
+    let TaskRequest { model, settings, .. } = *request;
+    let Fitted { positions, tokens, too_long } = fit_pairs(request)?;
     // Requests and names of classes recur; each text is embedded once.
     let mut texts: Vec<Vec<i32>> = Vec::new();
     let mut known: HashMap<Vec<i32>, usize> = HashMap::new();
@@ -82,33 +77,31 @@ pub(super) fn nearest(
 
 /// What an encoder-decoder writes, the most probable token each time.
 pub(super) fn write(
-    model: &dyn Model,
-    settings: &Settings,
-    questions: &[Question],
+    request: &TaskRequest<'_>,
     limits: &Limits,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
+    let TaskRequest { model, settings, questions, .. } = *request;
     let encode = |question: &Question| match &question.asked {
         Asked::Write { request, .. } => Ok(model.tokenize(request, true, false)?),
         _ => Ok(Vec::new()),
     };
     let Fitted { positions, tokens, too_long } = fit(model, settings, questions, encode, Vec::len)?;
     let start = start_token(model)?;
-    let writer = |size| SourceWriter::new(tokens.clone(), limits.clone(), start, size);
+    let writer = |size| SourceWriter::answerer(tokens.clone(), limits.clone(), start, size);
     let answered = answerer::run_in_groups(writer, model, settings, progress)?;
     Ok(Answered { positions, too_long, ..answered })
 }
 
 /// How probable each alternative is to an encoder-decoder that has read its request.
 pub(super) fn choose(
-    model: &dyn Model,
-    settings: &Settings,
-    questions: &[Question],
+    request: &TaskRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<Answered, TaskError> {
-    let Fitted { positions, tokens, too_long } = fit_pairs(model, settings, questions)?;
+    let TaskRequest { model, settings, .. } = *request;
+    let Fitted { positions, tokens, too_long } = fit_pairs(request)?;
     let start = start_token(model)?;
-    let chooser = |size| SourceChooser::new(tokens.clone(), start, size);
+    let chooser = |size| SourceChooser::answerer(tokens.clone(), start, size);
     let answered = answerer::run_in_groups(chooser, model, settings, progress)?;
     Ok(Answered { positions, too_long, ..answered })
 }

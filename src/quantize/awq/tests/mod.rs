@@ -6,7 +6,7 @@ use crate::engine::llama::graph;
 use crate::engine::llama::model::Model;
 use crate::quantize::testing::made_up::{self, ARCHITECTURES};
 use crate::quantize::testing::{
-    THREADS, divergence, few_tokens, importance_of, log_probabilities, settings,
+    THREADS, divergence, few_tokens, importance_of, log_probabilities, plan, settings,
 };
 use relations::{Relation, Relations};
 use std::collections::BTreeMap;
@@ -188,7 +188,7 @@ fn a_file_is_made_with_the_same_types_and_the_matrix_follows_the_scales() {
     let output = folder.path().join("out.gguf");
     let mut request = AwqRequest {
         rounding: rounding(&output, "Q4_K_M"),
-        text: CalibrationText { text, context: 256, chunks: Some(4) },
+        plan: &plan(text, 256, Some(4)),
         folder: folder.path(),
         parameters: AwqParameters {
             exponents: 4,
@@ -199,7 +199,7 @@ fn a_file_is_made_with_the_same_types_and_the_matrix_follows_the_scales() {
             ..AwqParameters::default()
         },
     };
-    let tokens = request.text.tokens(backend, Path::new(DEMO)).unwrap();
+    let tokens = chunk_tokens(request.plan, backend, Path::new(DEMO)).unwrap();
     let importance = importance_of(Path::new(DEMO), &[&tokens[..256]]);
     request.rounding.importance = Some(&importance);
     let mut last = 0.0;
@@ -252,7 +252,7 @@ fn what_cannot_be_done_is_refused() {
     let refused = |file_type: &str| {
         let request = AwqRequest {
             rounding: rounding(&output, file_type),
-            text: CalibrationText { text: "A few words.", context: 512, chunks: None },
+            plan: &plan("A few words.", 512, None),
             folder: folder.path(),
             parameters: AwqParameters::default(),
         };
