@@ -10,7 +10,7 @@ use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
-use crate::orchestrator::display::{self, Verbosity};
+use crate::orchestrator::display;
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
@@ -24,8 +24,8 @@ use tokio::process::{Child, Command};
 use tokio::runtime::{self, Runtime};
 
 /// How to resolve sources, with progress shown unless nothing is to be shown.
-pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
-    ResolveOptions { progress: display::of_files(verbosity), ..ResolveOptions::from_environment() }
+pub(super) fn resolve_options(quiet: bool) -> ResolveOptions {
+    ResolveOptions { progress: display::of_files(quiet), ..ResolveOptions::from_environment() }
 }
 
 fn system(action: &str) -> impl FnOnce(std::io::Error) -> Error {
@@ -62,7 +62,7 @@ const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 /// The folder that a command works with.
 pub(super) struct Session {
     pub(super) cache: Cache,
-    verbosity: Verbosity,
+    quiet: bool,
 }
 
 /// A run that is about to begin or to go on.
@@ -76,8 +76,8 @@ pub(super) struct RunContext<'a> {
 }
 
 impl Session {
-    pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
-        Ok(Self { cache: Cache::open()?, verbosity })
+    pub(super) fn open(quiet: bool) -> Result<Self, Error> {
+        Ok(Self { cache: Cache::open()?, quiet })
     }
 
     /// Finds the sources of an experiment and expands it into trials.
@@ -147,7 +147,9 @@ impl Session {
         if let Some(store) = store {
             listeners.push(Box::new(store));
         }
-        listeners.extend(display::for_standard_error(experiment, self.verbosity));
+        if !self.quiet {
+            listeners.push(display::for_standard_error(experiment));
+        }
         let benchmark = Benchmark {
             experiment,
             plan: plan.clone(),

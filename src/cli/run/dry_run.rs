@@ -8,7 +8,6 @@ use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
 use crate::model::stored_types::StoredTypes;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::quantize::jobs::PlannedVariant;
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// Prints the trials of an experiment. Nothing is fetched: a source on the hub must be there.
 pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome, Error> {
-    let mut options = resolve_options(Verbosity::Live);
+    let mut options = resolve_options(false);
     options.hub.offline = true;
     let plan = session.plan(experiment, &options)?;
     let mut files = plan
