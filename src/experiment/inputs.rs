@@ -7,7 +7,7 @@ use super::workloads::{TestPrompt, TextDomain};
 use crate::dataset::{self, Columns, DatasetError, Example, standard};
 use crate::files;
 use crate::model::demo::{self, DemoError};
-use crate::model::hub::{self, HubError, HubOptions, RepoType};
+use crate::model::hub::{self, HubError, HubFile, HubOptions, RepoType};
 use crate::model::progress::ProgressSink;
 use crate::model::source::HubAddress;
 use crate::model::text::without_secrets;
@@ -175,9 +175,14 @@ pub fn dataset(source: &str, base: &Path, columns: Columns<'_>) -> Result<Datase
                 ))
             };
             let address = address.strip_prefix("datasets/").and_then(HubAddress::parse);
-            let address = address.ok_or_else(wrong)?;
-            let options = HubOptions::from_environment();
-            hub::fetch(RepoType::Dataset, &address, &options, &ProgressSink::default())?
+            let HubAddress { repository, revision, file } = address.ok_or_else(wrong)?;
+            let file = HubFile {
+                kind: RepoType::Dataset,
+                repository: &repository,
+                revision: revision.as_deref(),
+                file: &file,
+            };
+            hub::fetch(file, &HubOptions::from_environment(), &ProgressSink::default())?
         }
     };
     let examples = dataset::read(&path, columns)?;

@@ -134,7 +134,7 @@ fn own_type(source: &Source) -> Option<FileType> {
             .ok()
             .and_then(|header| header.file_type())
             .or_else(|| crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())),
-        Source::Hub(address) => crate::model::naming::file_type_in(&address.file),
+        Source::Hub { file, .. } => crate::model::naming::file_type_in(file),
     }
 }
 

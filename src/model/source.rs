@@ -1,7 +1,6 @@
 //! Sources: where a model's file comes from.
 
 use super::text::without_secrets;
-use crate::causes::Problem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,7 +21,14 @@ pub enum Source {
     /// A folder of ready variants of one model.
     Directory(PathBuf),
     /// A file in a repository on the Hugging Face hub.
-    Hub(HubAddress),
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// Path of the file within the repository.
+        file: String,
+        /// Branch, tag or commit; `None`: the main branch.
+        revision: Option<String>,
+    },
 }
 
 impl fmt::Display for Source {
@@ -30,10 +36,10 @@ impl fmt::Display for Source {
         match self {
             Self::Demo => formatter.write_str("demo"),
             Self::File(path) | Self::Directory(path) => write!(formatter, "{}", path.display()),
-            Self::Hub(HubAddress { repository, revision: None, file }) => {
+            Self::Hub { repository, file, revision: None } => {
                 write!(formatter, "hf://{repository}/{file}")
             }
-            Self::Hub(HubAddress { repository, revision: Some(revision), file }) => {
+            Self::Hub { repository, file, revision: Some(revision) } => {
                 // Without an escape, as it is usually written.
                 let is_plain = special_revision(&format!("{revision}/")) == Some(revision);
                 if is_plain {
@@ -46,8 +52,38 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why a text is no source, and what would be right: what follows the name of a value.
-pub type SourceError = Problem;
+/// Why a text is no source; `Display` says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing was written.
+    #[error("is empty; write a path, 'hf://owner/name/file.gguf' or 'demo'")]
+    Empty,
+    /// An address that cannot be fetched.
+    #[error("is '{}', an address that is not fetched; {remedy}", without_secrets(text))]
+    Address {
+        /// What was written.
+        text: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// `hf://` with something wrong behind it.
+    #[error(
+        "is '{}', which names no file on the hub; write 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf', with a slash in a revision as %2F",
+        without_secrets(text)
+    )]
+    Hub {
+        /// What was written.
+        text: String,
+    },
+    /// The path leads nowhere.
+    #[error("is '{text}', but there is no file or folder {}", .path.display())]
+    Missing {
+        /// What was written.
+        text: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+}
 
 /// Where paths on the hub begin.
 const HUB: &str = "https://huggingface.co/";
@@ -60,31 +96,20 @@ impl Source {
     /// When the text is no source, or no file or folder is there.
     pub fn parse(text: &str, base: &Path) -> Result<Self, SourceError> {
         if text.is_empty() {
-            return Err(Problem::new(
-                "is empty; write a path, 'hf://owner/name/file.gguf' or 'demo'",
-            ));
+            return Err(SourceError::Empty);
         }
         if text == "demo" {
             return Ok(Self::Demo);
         }
         if let Some(rest) = text.strip_prefix("hf://") {
-            return parse_hub(rest).ok_or_else(|| {
-                Problem::new(format!(
-                    "is '{}', which names no file on the hub; write 'hf://owner/name/file.gguf' or \
-                     'hf://owner/name@revision/file.gguf', with a slash in a revision as %2F",
-                    without_secrets(text)
-                ))
-            });
+            return parse_hub(rest).ok_or_else(|| SourceError::Hub { text: text.to_owned() });
         }
         if text.contains("://") {
             let remedy = hub_spelling(text).map_or_else(
                 || "download the file and write its path".to_owned(),
                 |spelling| format!("write '{spelling}'"),
             );
-            return Err(Problem::new(format!(
-                "is '{}', an address that is not fetched; {remedy}",
-                without_secrets(text)
-            )));
+            return Err(SourceError::Address { text: text.to_owned(), remedy });
         }
         let path = base.join(expand_home(text));
         if path.is_dir() {
@@ -92,8 +117,7 @@ impl Source {
         } else if path.exists() {
             Ok(Self::File(path))
         } else {
-            let path = path.display();
-            Err(Problem::new(format!("is '{text}', but there is no file or folder {path}")))
+            Err(SourceError::Missing { text: text.to_owned(), path })
         }
     }
 
@@ -112,9 +136,7 @@ impl Source {
                 return last.unwrap_or_else(|| "models".to_owned());
             }
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            Self::Hub(HubAddress { file, .. }) => {
-                file.rsplit('/').next().unwrap_or(file).to_owned()
-            }
+            Self::Hub { file, .. } => file.rsplit('/').next().unwrap_or(file).to_owned(),
         };
         let stem = super::split::stem(&file);
         if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
@@ -129,12 +151,13 @@ fn expand_home(text: &str) -> PathBuf {
 }
 
 fn parse_hub(rest: &str) -> Option<Source> {
-    let is_model = |it: &HubAddress| it.file.to_ascii_lowercase().ends_with(".gguf");
-    HubAddress::parse(rest).filter(is_model).map(Source::Hub)
+    let HubAddress { repository, revision, file } = HubAddress::parse(rest)?;
+    let is_model = file.to_ascii_lowercase().ends_with(".gguf");
+    is_model.then_some(Source::Hub { repository, file, revision })
 }
 
 /// A file in a repository on the hub, as `owner/name[@revision]/path` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubAddress {
     /// `owner/name`.
     pub repository: String,

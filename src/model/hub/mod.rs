@@ -15,7 +15,6 @@ pub use endpoint::Endpoint;
 pub use hf_hub::RepoType;
 
 use super::progress::ProgressSink;
-use super::source::HubAddress;
 use crate::causes::Problem;
 use crate::files;
 use std::fmt;
@@ -120,34 +119,54 @@ impl HubOptions {
     }
 }
 
-/// The local path of a file on the hub, whose repository holds a model or a data set: as it was fetched before, or
-/// fetched now.
+/// A file on the hub.
+#[derive(Debug, Clone, Copy)]
+pub struct HubFile<'a> {
+    /// What the repository holds.
+    pub kind: RepoType,
+    /// `owner/name`.
+    pub repository: &'a str,
+    /// Branch, tag or commit; `None`: the main branch.
+    pub revision: Option<&'a str>,
+    /// Path within the repository.
+    pub file: &'a str,
+}
+
+impl HubFile<'_> {
+    fn repo(&self) -> hf_hub::Repo {
+        let repository = self.repository.to_owned();
+        match self.revision {
+            None => hf_hub::Repo::new(repository, self.kind),
+            Some(revision) => {
+                hf_hub::Repo::with_revision(repository, self.kind, revision.to_owned())
+            }
+        }
+    }
+}
+
+/// The local path of `file`: as it was fetched before, or fetched now.
 ///
 /// # Errors
 /// When the file is neither there nor can be fetched whole.
 pub fn fetch(
-    kind: RepoType,
-    address: &HubAddress,
+    file: HubFile<'_>,
     options: &HubOptions,
     progress: &ProgressSink,
 ) -> Result<PathBuf, HubError> {
-    let HubAddress { repository, revision, file } = address;
-    let repo = match revision.clone() {
-        None => hf_hub::Repo::new(repository.clone(), kind),
-        Some(revision) => hf_hub::Repo::with_revision(repository.clone(), kind, revision),
-    };
-    let cache = hf_hub::Cache::new(options.cache.clone()).repo(repo.clone());
-    if let Some(path) = cache.get(file) {
+    let cache = hf_hub::Cache::new(options.cache.clone());
+    if let Some(path) = cache.repo(file.repo()).get(file.file) {
         return Ok(path);
     }
     if options.offline {
         return Err(Problem::new(format!(
-            "{repository}/{file} is not in the hub cache at {}, and offline mode is on; fetch it once \
+            "{}/{} is not in the hub cache at {}, and offline mode is on; fetch it once \
              without QUANTBENCH_OFFLINE and HF_HUB_OFFLINE",
+            file.repository,
+            file.file,
             options.cache.display()
         )));
     }
-    let remote = Remote::new(&repo, address, options)?;
+    let remote = Remote::new(file, options)?;
     let facts = remote.facts()?;
-    remote.fetch(&facts, &cache, progress)
+    remote.fetch(&facts, &cache.repo(file.repo()), progress)
 }

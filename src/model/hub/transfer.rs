@@ -2,11 +2,11 @@
 
 use super::endpoint::Endpoint;
 use super::pieces::{LEAST_RATE, Piece, Pieces};
-use super::{HubError, HubOptions, Token};
+use super::{HubError, HubFile, HubOptions, Token};
 use crate::causes::Problem;
 use crate::model::cache::of_reader;
 use crate::model::progress::ProgressSink;
-use crate::model::source::{ESCAPED, HubAddress};
+use crate::model::source::ESCAPED;
 use crate::units::format_bytes;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -31,7 +31,7 @@ const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
 
 /// A file on the hub, and how to reach it.
 pub(super) struct Remote<'a> {
-    address: &'a HubAddress,
+    file: HubFile<'a>,
     options: &'a HubOptions,
     endpoint: &'a Endpoint,
     /// `Bearer …`.
@@ -52,11 +52,7 @@ pub(super) struct Facts {
 }
 
 impl<'a> Remote<'a> {
-    pub(super) fn new(
-        repo: &hf_hub::Repo,
-        address: &'a HubAddress,
-        options: &'a HubOptions,
-    ) -> Result<Self, HubError> {
+    pub(super) fn new(file: HubFile<'a>, options: &'a HubOptions) -> Result<Self, HubError> {
         // It may hold a password, so it is not shown.
         let no_address = || {
             Problem::new("HF_ENDPOINT is no web address; write one such as https://huggingface.co")
@@ -75,13 +71,14 @@ impl<'a> Remote<'a> {
                 Some(value)
             }
         };
+        let repo = file.repo();
         let (id, revision) = (repo.url(), utf8_percent_encode(repo.revision(), ESCAPED));
         // Slashes part folders; those of a revision part nothing.
-        let path = utf8_percent_encode(&address.file, PATH);
+        let path = utf8_percent_encode(file.file, PATH);
         let url = format!("{endpoint}/{id}/resolve/{revision}/{path}");
         let uri = url.parse().map_err(|_| no_address())?;
         let agent = agent(options.patience, endpoint.is_secure());
-        Ok(Self { address, options, endpoint, authorization, uri, agent })
+        Ok(Self { file, options, endpoint, authorization, uri, agent })
     }
 
     fn unreachable(&self, source: ureq::Error) -> HubError {
@@ -94,7 +91,7 @@ impl<'a> Remote<'a> {
     }
 
     fn wrong_answer(&self, reason: &str) -> HubError {
-        let HubAddress { repository, file, .. } = self.address;
+        let HubFile { repository, file, .. } = self.file;
         Problem::new(format!(
             "the hub at {} gave a wrong answer for {repository}/{file}: {reason}",
             self.endpoint
@@ -156,7 +153,7 @@ impl<'a> Remote<'a> {
         if status.is_success() || status.is_redirection() {
             return Ok(());
         }
-        let HubAddress { repository, revision, file } = self.address;
+        let HubFile { repository, revision, file, .. } = self.file;
         let endpoint = self.endpoint;
         let other = || {
             format!(
@@ -181,7 +178,7 @@ impl<'a> Remote<'a> {
             StatusCode::NOT_FOUND => match header(response.headers(), "x-error-code") {
                 Some("RepoNotFound") => format!("the hub has no repository {repository}"),
                 Some("RevisionNotFound") => {
-                    let revision = revision.as_deref().unwrap_or("main");
+                    let revision = revision.unwrap_or("main");
                     format!("the hub has no revision '{revision}' of {repository}")
                 }
                 _ => format!("the hub has no file {file} in {repository}"),
@@ -224,13 +221,13 @@ impl<'a> Remote<'a> {
         let blob = cache.blob_path(&facts.etag);
         let folder = blob.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
-        let pointer = cache.pointer_path(&facts.commit).join(&self.address.file);
+        let pointer = cache.pointer_path(&facts.commit).join(self.file.file);
         let lock_path = blob.with_extension("lock");
         let lock = File::create(&lock_path).map_err(io_error("make the lock", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let file = &self.address.file;
+                let file = self.file.file;
                 return Err(Problem::new(format!(
                     "another process is fetching {file}; wait for it to end"
                 )));
@@ -277,7 +274,7 @@ impl<'a> Remote<'a> {
         }
         Err(Problem::new(format!(
             "{} has {}, but the disk with {} has {} free; free some or set HF_HOME to another disk",
-            self.address.file,
+            self.file.file,
             format_bytes(needed_bytes),
             folder.display(),
             format_bytes(available_bytes)
@@ -320,7 +317,7 @@ impl<'a> Remote<'a> {
                         "the connection ended after {}{} of {}; run again to go on from there",
                         format_bytes(received),
                         of.unwrap_or_default(),
-                        self.address.file
+                        self.file.file
                     );
                     return Err(match source {
                         Some(source) => Problem::because(message, source),
@@ -331,7 +328,7 @@ impl<'a> Remote<'a> {
                     return Err(Problem::new(format!(
                         "{} came with less than {} a second, and was given up after {}; run again to go on \
                          from there",
-                        self.address.file,
+                        self.file.file,
                         format_bytes(LEAST_RATE),
                         format_bytes(received)
                     )));
@@ -350,7 +347,7 @@ impl<'a> Remote<'a> {
                 });
             }
             file.write_all(&piece).map_err(io_error("write", part))?;
-            progress.tell("fetching", &self.address.file, received, total.unwrap_or(received));
+            progress.tell("fetching", self.file.file, received, total.unwrap_or(received));
         }
     }
 
@@ -394,7 +391,7 @@ impl<'a> Remote<'a> {
         let _ = fs::remove_file(pointer);
         // From snapshots/<commit>/<folders of the file> up to blobs/<etag>; relative, so that the cache
         // may be moved.
-        let up = "../".repeat(self.address.file.matches('/').count() + 2);
+        let up = "../".repeat(self.file.file.matches('/').count() + 2);
         let name = blob.file_name().unwrap_or_default().to_string_lossy();
         // A file system without links gets the file itself.
         symlink(format!("{up}blobs/{name}"), pointer)
@@ -416,7 +413,7 @@ impl<'a> Remote<'a> {
         Err(Problem::new(format!(
             "{} was damaged on its way: its checksum is {found}, the hub's is {}; it was removed, run \
              again",
-            self.address.file, facts.etag
+            self.file.file, facts.etag
         )))
     }
 }

@@ -13,11 +13,11 @@ use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
 use super::demo;
 use super::gguf::{Header, Value};
-use super::hub::{self, HubOptions, RepoType};
+use super::hub::{self, HubFile, HubOptions, RepoType};
 use super::naming;
 use super::progress::ProgressSink;
 use super::quantization::{Method, Quantization};
-use super::source::{HubAddress, Source};
+use super::source::Source;
 use super::split;
 use crate::causes::Problem;
 use crate::model::file_type::FileType;
@@ -90,7 +90,10 @@ pub fn resolve(
         }
         Source::File(path) => local(path, cache, options),
         Source::Directory(path) => folder::resolve(path, cache, options),
-        Source::Hub(address) => local(&fetch_parts(address, options)?, cache, options),
+        Source::Hub { repository, file, revision } => {
+            let path = fetch_parts(repository, file, revision.as_deref(), options)?;
+            local(&path, cache, options)
+        }
     }
 }
 
@@ -104,7 +107,9 @@ pub fn projector(
     options: &ResolveOptions,
 ) -> Result<Artifact, Problem> {
     let path = match source {
-        Source::Hub(address) => fetch_parts(address, options)?,
+        Source::Hub { repository, file, revision } => {
+            fetch_parts(repository, file, revision.as_deref(), options)?
+        }
         Source::File(path) | Source::Directory(path) => path.clone(),
         Source::Demo => demo::in_cache(cache, demo::FILES?.model)?.0,
     };
@@ -124,15 +129,21 @@ pub fn projector(
 }
 
 /// Fetches a file and, if it is part of a split model, all its other parts; the path of the first.
-fn fetch_parts(address: &HubAddress, options: &ResolveOptions) -> Result<PathBuf, Problem> {
+fn fetch_parts(
+    repository: &str,
+    file: &str,
+    revision: Option<&str>,
+    options: &ResolveOptions,
+) -> Result<PathBuf, Problem> {
     let mut first = None;
-    for part in split::all_parts(Path::new(&address.file)) {
+    for part in split::all_parts(Path::new(file)) {
         // Paths on the hub have slashes on every system.
-        let file = part.to_string_lossy().replace('\\', "/");
-        let part = HubAddress { file, ..address.clone() };
-        first.get_or_insert(hub::fetch(RepoType::Model, &part, &options.hub, &options.progress)?);
+        let part = part.to_string_lossy().replace('\\', "/");
+        let file = HubFile { kind: RepoType::Model, repository, revision, file: &part };
+        let path = hub::fetch(file, &options.hub, &options.progress)?;
+        first.get_or_insert(path);
     }
-    Ok(first.unwrap_or_else(|| PathBuf::from(&address.file)))
+    Ok(first.unwrap_or_else(|| PathBuf::from(file)))
 }
 
 fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolved, Problem> {

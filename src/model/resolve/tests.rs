@@ -7,7 +7,7 @@ use crate::model::gguf::testing::Builder;
 use crate::model::hub::HubOptions;
 use crate::model::progress::ProgressSink;
 use crate::model::quantization::{Method, Quantization};
-use crate::model::source::{HubAddress, Source};
+use crate::model::source::Source;
 use crate::model::split::part_name;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -264,11 +264,11 @@ fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
     });
     let mut place = Place::new();
     place.options.hub = options(&server.address, &place.folder);
-    let source = Source::Hub(HubAddress {
+    let source = Source::Hub {
         repository: "owner/name".to_owned(),
-        revision: None,
         file: format!("Q8_0/{}", part_name("m-Q8_0", 1, 2)),
-    });
+        revision: None,
+    };
     let resolved = place.resolve(&source).unwrap();
     let source_file = resolved.source.as_ref().unwrap();
     assert_eq!((source_file.header.parts, source_file.header.tensors.len()), (2, 3));

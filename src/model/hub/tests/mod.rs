@@ -3,7 +3,7 @@
 mod lengths;
 mod secrets;
 
-use super::{Endpoint, HubAddress, HubError, HubOptions, RepoType, Token, fetch};
+use super::{Endpoint, HubError, HubFile, HubOptions, RepoType, Token, fetch};
 use crate::model::cache::of_bytes;
 use crate::model::progress::{Progress, ProgressSink};
 use std::collections::HashMap;
@@ -124,18 +124,15 @@ pub(crate) fn options(endpoint: &str, folder: &tempfile::TempDir) -> HubOptions 
     }
 }
 
-fn address(revision: Option<&str>, file: &str) -> HubAddress {
-    let repository = "owner/name".to_owned();
-    HubAddress { repository, revision: revision.map(str::to_owned), file: file.to_owned() }
-}
-
-fn get_from(kind: RepoType, address: &HubAddress, options: &HubOptions) -> PathBuf {
-    fetch(kind, address, options, &ProgressSink::default()).unwrap()
-}
+const FILE: HubFile<'_> = HubFile {
+    kind: RepoType::Model,
+    repository: "owner/name",
+    revision: None,
+    file: "dir/m Q4.gguf",
+};
 
 fn get(options: &HubOptions) -> Result<PathBuf, HubError> {
-    let address = address(None, "dir/m Q4.gguf");
-    fetch(RepoType::Model, &address, options, &ProgressSink::default())
+    fetch(FILE, options, &ProgressSink::default())
 }
 
 #[test]
@@ -149,7 +146,7 @@ fn a_file_is_fetched_once_and_found_offline_afterwards() {
     let sink = ProgressSink::new(move |what, progress| {
         listener.lock().unwrap().push((what.to_owned(), progress.clone()));
     });
-    let path = fetch(RepoType::Model, &address(None, "dir/m Q4.gguf"), &options, &sink).unwrap();
+    let path = fetch(FILE, &options, &sink).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), content);
     assert!(path.ends_with(format!("models--owner--name/snapshots/{COMMIT}/dir/m Q4.gguf")));
     let last = ("fetching dir/m Q4.gguf".to_owned(), Progress::of_bytes(1_000_000, 1_000_000));
@@ -170,11 +167,12 @@ fn a_file_is_fetched_once_and_found_offline_afterwards() {
 fn a_revision_is_part_of_the_address() {
     let server = Server::start(hub(b"x".to_vec()));
     let folder = tempfile::tempdir().unwrap();
-    let options = options(&server.address, &folder);
-    get_from(RepoType::Model, &address(Some("v1.0"), "m.gguf"), &options);
+    let file = HubFile { revision: Some("v1.0"), file: "m.gguf", ..FILE };
+    fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
     assert_eq!(server.requests()[0].path, "/owner/name/resolve/v1.0/m.gguf");
     assert!(folder.path().join("hub/models--owner--name/refs/v1.0").is_file());
-    get_from(RepoType::Model, &address(Some("refs/pr/1"), "m.gguf"), &options);
+    let file = HubFile { revision: Some("refs/pr/1"), file: "m.gguf", ..FILE };
+    fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
     let request = server.requests().into_iter().nth(2).unwrap();
     assert_eq!(request.path, "/owner/name/resolve/refs%2Fpr%2F1/m.gguf");
     assert!(folder.path().join("hub/models--owner--name/refs/refs/pr/1").is_file());
@@ -184,8 +182,8 @@ fn a_revision_is_part_of_the_address() {
 fn data_sets_have_a_place_of_their_own() {
     let server = Server::start(hub(b"{}".to_vec()));
     let folder = tempfile::tempdir().unwrap();
-    let options = options(&server.address, &folder);
-    get_from(RepoType::Dataset, &address(None, "test.jsonl"), &options);
+    let file = HubFile { kind: RepoType::Dataset, file: "test.jsonl", ..FILE };
+    fetch(file, &options(&server.address, &folder), &ProgressSink::default()).unwrap();
     assert_eq!(server.requests()[0].path, "/datasets/owner/name/resolve/main/test.jsonl");
     assert!(folder.path().join("hub/datasets--owner--name/refs/main").is_file());
 }
