@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let cache = Cache::open()?;
     let source = making::source("MODEL", model)?;
     let text = arguments.calibration.as_deref();
-    let plan = making::text(model, &source, text, *context, *chunks)?;
+    let plan = making::text(&source, text, *context, *chunks)?;
     let verbosity = Verbosity::of(arguments.quiet);
     let file = making::model(&source, model, &cache, verbosity)?.artifact;
     let written = |path: &_| importance::files_written(path).into();

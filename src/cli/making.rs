@@ -3,7 +3,8 @@
 use super::output::{self, Product};
 use super::session::{Workers, resolve_options};
 use crate::error::Error;
-use crate::experiment::calibration::{CalibrationChoice, CalibrationError, CalibrationPlan};
+use crate::experiment::calibration::{CalibrationChoice, CalibrationPlan};
+use crate::experiment::inputs::InputError;
 use crate::experiment::parameters::Parameters;
 use crate::model::cache::Cache;
 use crate::model::resolve::{self, SourceFile};
@@ -36,20 +37,9 @@ pub enum NoFile {
         /// What was written.
         model: String,
     },
-    /// Only the demo model has a text of its own.
-    #[error(
-        "which text '{model}' is to be evaluated on is not said; name one with --calibration FILE (--calibration demo is the demo model's own)"
-    )]
-    NoText {
-        /// What was written.
-        model: String,
-    },
     /// The text cannot be used.
-    #[error("--calibration {reason}")]
-    Text {
-        /// Why not; a fragment.
-        reason: String,
-    },
+    #[error("--calibration")]
+    Text(#[source] InputError),
     /// The result is there already.
     #[error("{} is there already; use --force to replace it", path.display())]
     Exists {
@@ -165,19 +155,14 @@ pub(super) fn model(
 
 /// The text that a model is evaluated on, and how much of it.
 pub(super) fn text(
-    model: &str,
     source: &Source,
     named: Option<&str>,
     context: u32,
     chunks: Option<u32>,
 ) -> Result<CalibrationPlan, NoFile> {
-    let choice = CalibrationChoice::of(Some(context), chunks, Parameters::default());
-    let choice = match named {
-        Some(text) => choice.on_text(text),
-        None => Ok(choice),
-    };
-    choice.and_then(|choice| choice.plan_for(source)).map_err(|error| match error {
-        CalibrationError::NoText => NoFile::NoText { model: model.to_owned() },
-        CalibrationError::Input { reason } => NoFile::Text { reason },
-    })
+    let mut choice = CalibrationChoice::of(Some(context), chunks, Parameters::default());
+    if let Some(text) = named {
+        choice = choice.on_text(text).map_err(NoFile::Text)?;
+    }
+    Ok(choice.plan_for(source))
 }

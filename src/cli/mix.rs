@@ -201,7 +201,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     } else {
         let text = arguments.calibration.as_deref();
         let (context, chunks) = (arguments.context, Some(arguments.chunks));
-        let text = making::text(&arguments.model, &source, text, context, chunks)?.text;
+        let text = making::text(&source, text, context, chunks)?.text;
         let checksums = Checksums {
             model: model.checksum.clone(),
             text: of_bytes(text.as_bytes()),

@@ -7,7 +7,7 @@ use super::making::{self, Workshop};
 use super::output::{self, Product};
 use super::{recipe, version};
 use crate::error::{Error, Outcome};
-use crate::experiment::calibration::CalibrationError;
+use crate::experiment::inputs::InputError;
 use crate::experiment::not_makeable;
 use crate::experiment::parameters::ParameterFlags;
 use crate::files::folder_of;
@@ -124,17 +124,9 @@ pub enum QuantizeError {
         /// Its method.
         method: Method,
     },
-    /// There is no calibration text.
-    #[error("{quantization} is calibrated on a text, and {reason}{}", if matches!(reason, CalibrationError::NoText) { "; name one with --calibration FILE" } else { "" })]
-    NoText {
-        /// What needs it.
-        quantization: Quantization,
-        /// Why there is none.
-        reason: CalibrationError,
-    },
     /// The calibration text cannot be used.
-    #[error("--calibration: {0}")]
-    Text(CalibrationError),
+    #[error("--calibration")]
+    Text(#[source] InputError),
     /// The importance matrix cannot be read.
     #[error("--imatrix {}", path.display())]
     NoMatrix {

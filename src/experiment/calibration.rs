@@ -8,6 +8,7 @@ use super::inputs::{self, InputError};
 use super::parameters::{GptqFile, Parameters};
 use super::reader::Located;
 use crate::causes;
+use crate::dataset::standard;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::quantization::Method;
 use crate::model::source::Source;
@@ -45,26 +46,6 @@ impl CalibrationPlan {
             chunks: self.chunks,
             parameters: self.parameters.of(method).unwrap_or_default(),
         })
-    }
-}
-
-/// Why a model's variants cannot be calibrated; `Display` is a fragment.
-#[derive(Debug, thiserror::Error)]
-pub enum CalibrationError {
-    /// Only the demo model has a text of its own.
-    #[error("there is no text to calibrate on")]
-    NoText,
-    /// The text cannot be used.
-    #[error("the calibration text {reason}")]
-    Input {
-        /// Why not; a fragment.
-        reason: String,
-    },
-}
-
-impl From<InputError> for CalibrationError {
-    fn from(error: InputError) -> Self {
-        Self::Input { reason: causes::in_words(&error) }
     }
 }
 
@@ -112,34 +93,30 @@ impl CalibrationChoice {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn on_text(mut self, source: &str) -> Result<Self, CalibrationError> {
+    pub fn on_text(mut self, source: &str) -> Result<Self, InputError> {
         let text = inputs::calibration_text(source, Path::new(""))?;
         self.text = Some((source.to_owned(), text));
         Ok(self)
     }
 
-    /// What variants of a model are calibrated on: what was said, else the demo's text for the demo.
-    ///
-    /// # Errors
-    /// There is neither.
-    pub fn plan_for(&self, model: &Source) -> Result<CalibrationPlan, CalibrationError> {
-        let (source, text) = match &self.text {
-            Some(named) => named.clone(),
-            None if *model == Source::Demo => {
-                let text = inputs::calibration_text(inputs::DEMO, Path::new(""))?;
-                (inputs::DEMO.to_owned(), text)
-            }
-            None => return Err(CalibrationError::NoText),
+    /// What variants of a model are calibrated on: what was said, else the demo's text for the demo and the standard
+    /// texts for others.
+    pub fn plan_for(&self, model: &Source) -> CalibrationPlan {
+        let demo = || {
+            let text = inputs::calibration_text(inputs::DEMO, Path::new(""));
+            Some((inputs::DEMO.to_owned(), text.ok().filter(|_| *model == Source::Demo)?))
         };
+        let standard = || (inputs::STANDARD.to_owned(), standard::calibration());
+        let (source, text) = self.text.clone().or_else(demo).unwrap_or_else(standard);
         let Self { context, chunks, parameters, .. } = *self;
-        Ok(CalibrationPlan { text, source, context, chunks, parameters })
+        CalibrationPlan { text, source, context, chunks, parameters }
     }
 }
 
 /// `[calibration]`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct CalibrationFile {
-    /// The text, or `demo`.
+    /// The text's file, `demo` or `standard`.
     pub text: Option<Located<String>>,
     /// Tokens per chunk.
     pub context: Located<u32>,

@@ -1,6 +1,5 @@
 //! From what the user wrote to what it means: texts are read, and values are checked against each other.
 
-use super::calibration::CalibrationChoice;
 use super::diagnostic::Problem;
 use super::file::{ExperimentFile, SettingsFile};
 use super::inputs;
@@ -42,14 +41,10 @@ pub(crate) struct Expansion<'a> {
 }
 
 /// Turns what was written into what it means.
-pub(crate) fn expand(
-    file: &ExperimentFile,
-    calibration: &CalibrationChoice,
-    expansion: &mut Expansion<'_>,
-) -> Experiment {
+pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Experiment {
     let run = &file.experiment;
     let workloads = workloads::expand(&file.workloads, expansion);
-    let (models, left_out) = super::models::expand(file, calibration, expansion);
+    let (models, left_out) = super::models::expand(file, expansion);
     let Expansion { origin, problems } = expansion;
     let settings = combinations(&file.settings, problems);
     if let Some(written) = &run.name

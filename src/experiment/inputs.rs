@@ -128,15 +128,16 @@ pub fn evaluation(source: &str, base: &Path) -> Result<EvaluationText, InputErro
     Ok(EvaluationText { text: text(source, base)?, domains: Vec::new() })
 }
 
-/// The calibration text named `source`: `demo` or a file, relative to `base`.
+/// The calibration text named `source`: `standard`, `demo` or a file, relative to `base`.
 ///
 /// # Errors
 /// When the file cannot be read or is no text.
 pub fn calibration_text(source: &str, base: &Path) -> Result<String, InputError> {
-    if source == DEMO {
-        return Ok(demo::FILES?.calibration.to_owned());
+    match source {
+        STANDARD => Ok(standard::calibration()),
+        DEMO => Ok(demo::FILES?.calibration.to_owned()),
+        file => read_text(&base.join(file)),
     }
-    read_text(&base.join(source))
 }
 
 /// A data set that was read, and the path that messages about it name.

@@ -164,7 +164,7 @@ fn interpret(
             .on_text(source)
             .map_err(|error| ExperimentError::Refused(format!("--calibration: {error}")))?;
     }
-    let experiment = expand(&file, &calibration, &mut expansion);
+    let experiment = expand(&file, &mut expansion);
     if !expansion.problems.is_empty() {
         return invalid(expansion.problems);
     }

@@ -1,7 +1,6 @@
 //! `[[models]]`: names, sources and the variants to make of them, with defaults per kind of source; projectors, the tasks
 //! that need one, and the models that a build without pictures leaves out.
 
-use super::calibration::{CalibrationChoice, CalibrationError};
 use super::diagnostic::Problem;
 use super::expand::{Expansion, combinations, wrong_name};
 use super::file::{ExperimentFile, ModelFile};
@@ -21,7 +20,6 @@ const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
 /// Every model of the file, and those that this build cannot measure.
 pub(crate) fn expand(
     file: &ExperimentFile,
-    calibration: &CalibrationChoice,
     expansion: &mut Expansion<'_>,
 ) -> (Vec<ModelPlan>, Vec<LeftOutModel>) {
     if file.models.is_none() {
@@ -32,10 +30,9 @@ pub(crate) fn expand(
     check_seeing(file, &mut expansion.problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
     for model in file.models().iter().filter(|model| is_built_in(model)) {
-        let Some(mut plan) = expand_one(model, file, expansion) else {
+        let Some(plan) = expand_one(model, file, expansion) else {
             continue;
         };
-        calibrate(&mut plan, model, file, calibration, &mut expansion.problems);
         let lower = plan.name.to_lowercase();
         if plans.iter().any(|other| other.name.to_lowercase() == lower) {
             expansion.problems.push(
@@ -100,41 +97,6 @@ fn expand_one(
         allow_requantize,
         ..ModelPlan::new(name, source)
     })
-}
-
-/// Gives a model with calibrated variants what they are calibrated on.
-fn calibrate(
-    plan: &mut ModelPlan,
-    model: &Located<ModelFile>,
-    file: &ExperimentFile,
-    choice: &CalibrationChoice,
-    problems: &mut Vec<Problem>,
-) {
-    // What cannot be made is a problem already, whatever it would be calibrated on.
-    let makeable = |quantization: &Quantization| not_makeable(*quantization).is_none();
-    let Some(calibrated) = plan.calibrated().filter(makeable) else { return };
-    let lists = model.quantizations.iter().chain(&file.quantizations);
-    let mut list = lists.flat_map(|list| list.iter());
-    let place =
-        list.find(|written| written.value == calibrated).map(|written| written.span.clone());
-    match choice.plan_for(&plan.source) {
-        Ok(calibration) => plan.calibration = Some(calibration),
-        // A text that is named and cannot be read is a problem already.
-        Err(CalibrationError::NoText) if file.calibration.text.is_some() => {}
-        Err(error) => {
-            let message = format!("'{calibrated}' is calibrated on a text, and {error}");
-            let problem = Problem::new(place.unwrap_or_else(|| model.span.clone()), message);
-            let problem = match error {
-                CalibrationError::NoText => {
-                    problem.help("name one: [calibration] with text = \"path/to/text.txt\"")
-                }
-                CalibrationError::Input { .. } => problem,
-            };
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
-    }
 }
 
 fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -> String {

@@ -1,7 +1,7 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
 //! --allow-requantize --rounds --repetitions`.
 
-use super::calibration::{CalibrationChoice, CalibrationError};
+use super::calibration::CalibrationChoice;
 use super::keys::RUN;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
@@ -78,7 +78,7 @@ pub(crate) fn apply(
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
     filter(&mut experiment, &overrides.only, &skip)?;
-    calibrate(&mut experiment, &fallback.calibration)?;
+    calibrate(&mut experiment, &fallback.calibration);
     Ok(experiment)
 }
 
@@ -108,28 +108,10 @@ fn check_left_out(
 }
 
 /// Gives models whose variants are calibrated their text, and takes it from those that need none.
-fn calibrate(
-    experiment: &mut Experiment,
-    choice: &CalibrationChoice,
-) -> Result<(), ExperimentError> {
+fn calibrate(experiment: &mut Experiment, choice: &CalibrationChoice) {
     for model in &mut experiment.models {
-        model.calibration = match model.calibrated() {
-            None => None,
-            Some(quantization) => Some(choice.plan_for(&model.source).map_err(|reason| {
-                let remedy = match reason {
-                    CalibrationError::NoText => {
-                        "; name one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\""
-                    }
-                    CalibrationError::Input { .. } => "",
-                };
-                ExperimentError::Refused(format!(
-                    "{quantization} of '{}' is calibrated on a text, and {reason}{remedy}",
-                    model.name
-                ))
-            })?),
-        };
+        model.calibration = model.calibrated().map(|_| choice.plan_for(&model.source));
     }
-    Ok(())
 }
 
 /// Takes a number of the command line, whose bounds are those of the key of the same name.

@@ -68,11 +68,8 @@ impl Calibration {
             Some(_) => method.needs_text(),
             None => method.is_calibrated(),
         };
-        let plan = quantizations.iter().find(|it| needs_text(it.method)).map(|&quantization| {
-            let no_text = |reason| QuantizeError::NoText { quantization, reason };
-            choice.plan_for(source).map_err(no_text)
-        });
-        Ok(Self { plan: plan.transpose()?, matrix })
+        let plan = quantizations.iter().any(|it| needs_text(it.method));
+        Ok(Self { plan: plan.then(|| choice.plan_for(source)), matrix })
     }
 
     /// What a method is given: beside a matrix of the user's, a text only if it looks at one.

@@ -129,12 +129,11 @@ pub static SETTINGS: Table = Table::new(
 #[rustfmt::skip]
 static CALIBRATION: Table = Table::new(
     "calibration",
-    "What the methods imatrix, gptq and awq look at: a text, in chunks, through the model. The demo model has \
-     one of its own; for others there is no default, since a text unlike what the model will read makes it \
-     worse.",
+    "What the methods imatrix, gptq and awq look at: a text, in chunks, through the model. A text like what the \
+     model will read is best; left out, the demo models have one of their own, and others the standard texts.",
     &[
         Key::new("text", Text,
-            "\"demo\" or a text file; left out: the demo's, for the demo model only").example("\"demo\""),
+            "\"standard\", \"demo\" or a text file").example("\"demo\""),
         // Of a shorter chunk llama-imatrix looks at nothing.
         Key::new("context", Whole(16, 1_048_576), "tokens per chunk").default("512"),
         Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text").example("128"),

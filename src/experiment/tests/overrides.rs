@@ -133,14 +133,11 @@ fn a_quantization_that_cannot_be_made_is_refused_on_the_command_line_too() {
 }
 
 #[test]
-fn a_calibrated_variant_on_the_command_line_needs_a_text_as_in_a_file() {
+fn a_calibrated_variant_looks_at_the_standard_texts_unless_one_is_named() {
     let quantizations = vec!["gptq:Q4_0".parse().unwrap()];
     let overrides = Overrides { quantizations, ..Overrides::default() };
-    assert_eq!(
-        apply(PLAIN, &overrides).unwrap_err(),
-        "gptq:Q4_0 of 'model' is calibrated on a text, and there is no text to calibrate on; name \
-         one with --calibration FILE, or in the experiment: [calibration] with text = \"FILE\""
-    );
+    let plan = apply(PLAIN, &overrides).unwrap().models[0].calibration.clone().unwrap();
+    assert_eq!((plan.source.as_str(), plan.text.len() > 150_000), ("standard", true));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("words.txt");
     std::fs::write(&path, "some words").unwrap();

@@ -45,14 +45,6 @@ const WRONG: &[(&str, &str)] = &[
   |                          ^^^^^^",
     ),
     (
-        "quantizations = [\"Q8_0\", \"gptq:Q4_0\"]",
-        "x.toml:1:26: 'gptq:Q4_0' is calibrated on a text, and there is no text to calibrate on
-  |
-1 | quantizations = [\"Q8_0\", \"gptq:Q4_0\"]
-  |                          ^^^^^^^^^^^
-  = help: name one: [calibration] with text = \"path/to/text.txt\"",
-    ),
-    (
         "variants = [\"gptq:IQ2_XS\"]\n[calibration]\ntext = \"nowhere.txt\"",
         "x.toml:1:13: 'variants': GPTQ does not write the formats of IQ2_XS
   |

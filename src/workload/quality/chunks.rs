@@ -1,6 +1,7 @@
 //! From a text to chunks of tokens, domain by domain.
 
 use super::{QualityError, QualityRequest};
+use crate::dataset::standard;
 use crate::engine::Model;
 use crate::workload::measured::DomainChunks;
 
@@ -34,9 +35,8 @@ impl Chunked {
         let mut order: Vec<(f64, usize, &[i32])> = Vec::new();
         for (domain, tokens) in parts.iter().enumerate() {
             let chunks = tokens.chunks_exact(length);
-            let step = 1.0 / crate::statistics::sample::to_f64(chunks.len());
-            let places = (0..).map(|number| (f64::from(number) + 0.5) * step);
-            order.extend(places.zip(chunks).map(|(place, chunk)| (place, domain, chunk)));
+            let turns = standard::turns(chunks.len()).zip(chunks);
+            order.extend(turns.map(|(turn, chunk)| (turn, domain, chunk)));
         }
         // Stable: domains whose turn it is at the same time keep their order.
         order.sort_by(|one, other| one.0.total_cmp(&other.0));
