@@ -39,9 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let destination = Destination::open(arguments.output.as_deref())?;
     let color = may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
-    let bytes = match arguments.domains {
-        true => report::render(Domains, &run, &options)?,
-        false => report::render(arguments.format, &run, &options)?,
+    let bytes = if arguments.domains {
+        report::render(Domains, &run, &options)?
+    } else {
+        report::render(arguments.format, &run, &options)?
     };
     destination.write(&bytes)?;
     Ok(Outcome::Done)

@@ -94,7 +94,9 @@ mod tests {
             let (prose, korean): (Vec<u32>, Vec<u32>) =
                 (0..quality.chunks).partition(|it| it % 2 == 0);
             if let Some(divergence) = &mut quality.divergence {
-                korean.iter().for_each(|&chunk| divergence.chunk_kld[chunk as usize] *= 3.0);
+                for &chunk in &korean {
+                    divergence.chunk_kld[chunk as usize] *= 3.0;
+                }
             }
             quality.domains = vec![
                 DomainChunks { name: "prose".to_owned(), chunks: prose },

@@ -149,7 +149,7 @@ fn memory_table(memory: &Memory) -> String {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "computed from the header: {}", printable(reason));
             if let Some(unknown) = kv {
-                let _ = writeln!(text, "KV cache not known: {}", printable(&unknown.to_string()));
+                let _ = writeln!(text, "KV cache not known: {}", printable(unknown));
             }
         }
     }
