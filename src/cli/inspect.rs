@@ -71,6 +71,14 @@ pub enum InspectError {
         /// What it holds instead of GGUF files, if anything.
         instead: String,
     },
+    /// The argument is a repository of several variants.
+    #[error("{repository} holds {labels}; name one, as in '{repository}:Q4_K_M'")]
+    Several {
+        /// The repository.
+        repository: Source,
+        /// What it holds.
+        labels: String,
+    },
 }
 
 /// Shows a GGUF. Memory comes from `predict`; where that fails it is computed from the header, and
@@ -98,10 +106,20 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
             let instead = checkpoint_in(path);
             Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
         }
-        Source::Demo | Source::Hub { .. } => {
-            let resolved = resolve(&source, &Cache::open()?, &ResolveOptions::from_environment())?;
-            let source = resolved.source.expect("only a folder has no source");
-            Ok((source.artifact.path, source.header))
+        Source::Demo | Source::Hub { .. } | Source::Repository { .. } => {
+            let options = ResolveOptions::from_environment();
+            let resolved = resolve(&source, &Cache::open()?, &options)?;
+            let [only] = resolved.ready.as_slice() else {
+                let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
+                let several =
+                    InspectError::Several { repository: source.clone(), labels: labels.join(", ") };
+                return Err(Error::command(several));
+            };
+            let header = match &only.remote {
+                Some(remote) if !only.artifact.path.exists() => remote.header(&options.hub)?,
+                _ => Header::read(&only.artifact.path)?,
+            };
+            Ok((only.artifact.path.clone(), header))
         }
     }
 }

@@ -149,8 +149,13 @@ pub(super) fn model(
     cache: &Cache,
     quiet: bool,
 ) -> Result<SourceFile, Error> {
-    let resolved = resolve::resolve(source, cache, &resolve_options(quiet))?;
-    resolved.source.ok_or_else(|| NoFile::NotOne { model: written.to_owned() }.into())
+    let options = resolve_options(quiet);
+    let resolved = resolve::resolve(source, cache, &options)?;
+    let source = resolved.source.ok_or_else(|| NoFile::NotOne { model: written.to_owned() })?;
+    if let Some(remote) = &source.remote {
+        resolve::fetch(remote, &options)?;
+    }
+    Ok(source)
 }
 
 /// The text that a model is evaluated on, and how much of it.

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod calibrate;
 pub mod completions;
 pub mod devices;
+pub mod files;
 pub mod import;
 pub mod inspect;
 pub mod list;
@@ -17,6 +18,7 @@ pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod search;
 mod session;
 pub mod show;
 pub mod version;
@@ -66,6 +68,10 @@ enum Command {
     Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
     Import(import::Arguments),
+    /// Find repositories of GGUFs on the Hugging Face hub
+    Search(search::Arguments),
+    /// List what a repository holds and what of it fits this machine
+    Files(files::Arguments),
     /// List the runs that are stored
     List(list::Arguments),
     /// Show a stored run
@@ -148,6 +154,8 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
+        Command::Files(arguments) => files::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

@@ -3,6 +3,9 @@
 use super::version;
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
+use crate::hardware::cgroup::Limits;
+use crate::hardware::memory::Memory;
+use crate::hardware::root::SystemRoot;
 use crate::host::Host;
 use crate::host::agent::AgentHost;
 use crate::host::interrupt::Interrupt;
@@ -25,7 +28,17 @@ use tokio::runtime::{self, Runtime};
 
 /// How to resolve sources, with progress shown unless nothing is to be shown.
 pub(super) fn resolve_options(quiet: bool) -> ResolveOptions {
-    ResolveOptions { progress: display::of_files(quiet), ..ResolveOptions::from_environment() }
+    let most_bytes = usable_memory().unwrap_or(u64::MAX);
+    let progress = display::of_files(quiet);
+    ResolveOptions { most_bytes, progress, ..ResolveOptions::from_environment() }
+}
+
+/// Memory that a model may take here, bytes: a tenth is left to others.
+pub(super) fn usable_memory() -> Option<u64> {
+    let root = SystemRoot::default();
+    let own = Memory::read(&root).total_bytes.known().copied();
+    let limit = Limits::read(&root).memory_bytes.known().copied();
+    own.into_iter().chain(limit).min().map(|bytes| bytes / 10 * 9)
 }
 
 fn system(action: &str) -> impl FnOnce(std::io::Error) -> Error {
@@ -155,6 +168,7 @@ impl Session {
             plan: plan.clone(),
             strategy: Box::new(Matrix::default()),
             cache: &self.cache,
+            files: resolve_options(self.quiet),
             host,
             listener: Box::new(listeners),
             host_record,

@@ -116,7 +116,7 @@ fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -
 /// A ladder below the source's own precision; a source that is quantized already is taken as it is.
 pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
     let own = own_type(source);
-    if matches!(source, Source::Directory(_)) || own.is_some_and(|own| !own.is_float()) {
+    if source.holds_variants() || own.is_some_and(|own| !own.is_float()) {
         return Vec::new();
     }
     let first = own.or_else(|| "F16".parse().ok());
@@ -128,7 +128,7 @@ pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
 fn own_type(source: &Source) -> Option<FileType> {
     match source {
         Source::Demo => "F16".parse().ok(),
-        Source::Directory(_) => None,
+        Source::Directory(_) | Source::Repository { .. } => None,
         // A file that cannot be read is reported when it is resolved.
         Source::File(path) => Header::read(path)
             .ok()
@@ -167,8 +167,8 @@ pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
 }
 
 fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
-    // In a folder of ready variants the list chooses; nothing is made.
-    if matches!(source, Source::Directory(_)) {
+    // Of ready variants the list chooses; what is to be made is known once they are.
+    if source.holds_variants() {
         return;
     }
     let own = own_type(source).map(Quantization::from);
@@ -227,7 +227,7 @@ fn projector(model: &ModelFile, expansion: &mut Expansion<'_>) -> Option<Source>
     let written = model.mmproj.as_ref()?;
     match Source::parse(&written.value, origin.base) {
         Ok(source @ (Source::File(_) | Source::Hub { .. })) => return Some(source),
-        Ok(Source::Demo | Source::Directory(_)) => problems.push(
+        Ok(Source::Demo | Source::Directory(_) | Source::Repository { .. }) => problems.push(
             written
                 .problem(format!("is '{}', which is no file", written.value))
                 .help("write the GGUF file of the model's projector, or its hf:// address"),

@@ -189,7 +189,7 @@ fn replace_quantizations(
     let keeps_reference = compares(experiment);
     for model in &mut experiment.models {
         // In a folder of ready variants the list chooses; nothing is made.
-        let made = if matches!(model.source, Source::Directory(_)) { &[] } else { quantizations };
+        let made = if model.source.holds_variants() { &[] } else { quantizations };
         for &quantization in made {
             if let Some((reason, remedy)) = not_makeable(quantization) {
                 let message = format!("--quant {quantization}: {reason}; {remedy}");

@@ -15,6 +15,7 @@ pub mod method;
 pub mod naming;
 pub mod progress;
 pub mod quantization;
+pub mod repository;
 pub mod resolve;
 pub mod size;
 pub mod source;

@@ -2,6 +2,8 @@
 
 use super::file_type::FileType;
 use super::gguf::{GgmlType, Header, Tensor};
+use super::quantization::Quantization;
+use crate::units::to_f64;
 
 /// Mixes give some tensors more bits than their name says: up to a third of them in `_M` and `_L`.
 const MIX: f64 = 1.35;
@@ -36,6 +38,21 @@ pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
     let tensors: u64 = source.tensors.iter().map(|tensor| tensor_bytes(tensor, bits, mixed)).sum();
     let header = source.file_bytes.saturating_sub(source.tensor_bytes());
     tensors.saturating_add(header)
+}
+
+/// Bytes that a source of so many bytes takes as `file_type`, rounded up generously; of floating point numbers
+/// that were stored as `own`.
+pub fn expected_of(source_bytes: u64, own: Quantization, file_type: FileType) -> u64 {
+    let bits = |file_type: FileType| main_format(file_type).map_or(32.0, GgmlType::bits_per_weight);
+    let own_bits = own.file_type().map_or(16.0, bits);
+    let ratio = (bits(file_type) * MIX).max(OUTER_BITS).min(own_bits) / own_bits;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a size that is one"
+    )]
+    let bytes = (to_f64(source_bytes) * ratio).ceil() as u64;
+    bytes
 }
 
 /// Bytes that `source` takes with these types in the order of its tensors, each padded as llama.cpp pads them.

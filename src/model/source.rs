@@ -20,6 +20,16 @@ pub enum Source {
     File(PathBuf),
     /// A folder of ready variants of one model.
     Directory(PathBuf),
+    /// A repository of ready variants on the Hugging Face hub.
+    Repository {
+        /// `owner/name`.
+        repository: String,
+        /// Branch, tag or commit; `None`: the main branch.
+        revision: Option<String>,
+        /// The one variant that is meant, as `:Q4_K_M` says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        variant: Option<String>,
+    },
     /// A file in a repository on the Hugging Face hub.
     Hub {
         /// `owner/name`.
@@ -36,19 +46,25 @@ impl fmt::Display for Source {
         match self {
             Self::Demo => formatter.write_str("demo"),
             Self::File(path) | Self::Directory(path) => write!(formatter, "{}", path.display()),
-            Self::Hub { repository, file, revision: None } => {
-                write!(formatter, "hf://{repository}/{file}")
+            Self::Repository { repository, revision, variant } => {
+                let variant = variant.as_ref().map(|variant| format!(":{variant}"));
+                let (revision, variant) = (at(revision.as_deref()), variant.unwrap_or_default());
+                write!(formatter, "hf://{repository}{revision}{variant}")
             }
-            Self::Hub { repository, file, revision: Some(revision) } => {
-                // Without an escape, as it is usually written.
-                let is_plain = special_revision(&format!("{revision}/")) == Some(revision);
-                if is_plain {
-                    return write!(formatter, "hf://{repository}@{revision}/{file}");
-                }
-                let revision = utf8_percent_encode(revision, ESCAPED);
-                write!(formatter, "hf://{repository}@{revision}/{file}")
+            Self::Hub { repository, file, revision } => {
+                write!(formatter, "hf://{repository}{}/{file}", at(revision.as_deref()))
             }
         }
+    }
+}
+
+/// `@revision`, as it is written in an address.
+fn at(revision: Option<&str>) -> String {
+    match revision {
+        None => String::new(),
+        // Without an escape, as it is usually written.
+        Some(plain) if special_revision(&format!("{plain}/")) == Some(plain) => format!("@{plain}"),
+        Some(other) => format!("@{}", utf8_percent_encode(other, ESCAPED)),
     }
 }
 
@@ -68,7 +84,7 @@ pub enum SourceError {
     },
     /// `hf://` with something wrong behind it.
     #[error(
-        "is '{}', which names no file on the hub; write 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf', with a slash in a revision as %2F",
+        "is '{}', which names nothing on the hub; write 'owner/name', 'owner/name:Q4_K_M', 'hf://owner/name/file.gguf' or 'hf://owner/name@revision/file.gguf', with a slash in a revision as %2F",
         without_secrets(text)
     )]
     Hub {
@@ -89,8 +105,9 @@ pub enum SourceError {
 const HUB: &str = "https://huggingface.co/";
 
 impl Source {
-    /// Reads a source as people write it: `demo`, `hf://owner/name[@revision]/file.gguf`, or the path
-    /// of a file or folder; a relative path starts at `base`, `~/` at the home folder.
+    /// Reads a source as people write it: `demo`, the path of a file or folder,
+    /// `[hf://]owner/name[@revision][:QUANTIZATION]`, or `hf://owner/name[@revision]/file.gguf`; a relative path
+    /// starts at `base`, `~/` at the home folder.
     ///
     /// # Errors
     /// When the text is no source, or no file or folder is there.
@@ -117,8 +134,17 @@ impl Source {
         } else if path.exists() {
             Ok(Self::File(path))
         } else {
-            Err(SourceError::Missing { text: text.to_owned(), path })
+            // What ends like a file is a path with a mistake in it.
+            let repository = parse_repository(text).filter(|_| {
+                !Path::new(text).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+            });
+            repository.ok_or_else(|| SourceError::Missing { text: text.to_owned(), path })
         }
+    }
+
+    /// Whether it holds ready variants, of which a list of quantizations chooses.
+    pub fn holds_variants(&self) -> bool {
+        matches!(self, Self::Directory(_) | Self::Repository { .. })
     }
 
     /// What the source is called when nobody named it: the file's stem without a split file's
@@ -137,6 +163,11 @@ impl Source {
             }
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             Self::Hub { file, .. } => file.rsplit('/').next().unwrap_or(file).to_owned(),
+            Self::Repository { repository, .. } => {
+                let name = repository.rsplit('/').next().unwrap_or(repository);
+                let stem = name.strip_suffix("-GGUF").or_else(|| name.strip_suffix("-gguf"));
+                return stem.filter(|stem| !stem.is_empty()).unwrap_or(name).to_owned();
+            }
         };
         let stem = super::split::stem(&file);
         if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
@@ -150,7 +181,30 @@ fn expand_home(text: &str) -> PathBuf {
     }
 }
 
+/// Reads `owner/name[@revision][:variant]`.
+fn parse_repository(text: &str) -> Option<Source> {
+    let (address, variant) = match text.rsplit_once(':') {
+        None => (text, None),
+        Some((address, variant)) => (address, Some(variant)),
+    };
+    // With a file's name behind it, it is an address like others.
+    let parsed = HubAddress::parse(&format!("{address}/-"))?;
+    let is_word = |text: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !text.is_empty() && text.chars().all(allowed)
+    };
+    let HubAddress { repository, revision, file } = parsed;
+    (file == "-" && variant.is_none_or(is_word)).then(|| Source::Repository {
+        repository,
+        revision,
+        variant: variant.map(str::to_owned),
+    })
+}
+
 fn parse_hub(rest: &str) -> Option<Source> {
+    if let Some(repository) = parse_repository(rest) {
+        return Some(repository);
+    }
     let HubAddress { repository, revision, file } = HubAddress::parse(rest)?;
     let is_model = file.to_ascii_lowercase().ends_with(".gguf");
     is_model.then_some(Source::Hub { repository, file, revision })

@@ -3,21 +3,25 @@
 //! What a job needs first, an importance matrix, is found in the cache or made. A file in the cache gets its name only
 //! when it is whole; the command line sees to the same of others (`cli/making.rs`).
 
-use super::event::{Listener, SequenceError};
+use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::plan::{Origin, Variant};
 use super::reason;
 use super::worker_run::{Ending, Limits, run_worker};
-use crate::causes;
+use crate::causes::{self, Problem};
 use crate::experiment::calibration::CalibrationPlan;
 use crate::files::folder_of;
 use crate::host::Host;
 use crate::model::artifact::{Artifact, ArtifactRef};
 use crate::model::cache::{Cache, CacheError, ImportanceKey, Reserved, Scratch, of_bytes};
+use crate::model::progress::ProgressSink;
+use crate::model::repository::RemoteVariant;
+use crate::model::resolve::{self, ResolveOptions};
 use crate::quantize::jobs::{CalibrateJob, CalibrationInput, QuantizeJob};
 use crate::results::record::Failure;
-use crate::worker::protocol::{Job, Made, Phase};
+use crate::worker::protocol::{Event, Job, Made, Phase};
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long to wait before asking again whether another run has made a file.
 const TURN: Duration = Duration::from_millis(500);
@@ -123,10 +127,18 @@ impl<H: Host> Maker<'_, H> {
         &mut self,
         variant: &Variant,
         cache: &Cache,
+        files: &ResolveOptions,
     ) -> Result<(Artifact, bool), NotMade> {
         let (input, key, file_type, allow_requantize, expected_bytes) = match &variant.origin {
             Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
-            Origin::Make { input, key, file_type, allow_requantize, expected_bytes } => {
+            Origin::Remote(artifact, remote) => {
+                self.fetch(remote, files).await?;
+                return Ok((artifact.clone(), false));
+            }
+            Origin::Make { input, remote, key, file_type, allow_requantize, expected_bytes } => {
+                if let Some(remote) = remote {
+                    self.fetch(remote, files).await?;
+                }
                 (input, key, *file_type, *allow_requantize, *expected_bytes)
             }
         };
@@ -157,6 +169,44 @@ impl<H: Host> Maker<'_, H> {
             _ => Vec::new(),
         };
         Ok((pending.commit(finished.seconds, kept)?, true))
+    }
+
+    /// Fetches the files of a variant, as far as they are not there; what came goes on another time.
+    async fn fetch(
+        &mut self,
+        remote: &RemoteVariant,
+        files: &ResolveOptions,
+    ) -> Result<(), NotMade> {
+        let (told, mut progress) = mpsc::unbounded_channel();
+        let (sender, mut done) = oneshot::channel();
+        let (remote, mut files) = (remote.clone(), files.clone());
+        files.progress = ProgressSink::new(move |_, progress| {
+            // Nobody listens once the user has stopped it.
+            let _ = told.send(progress.clone());
+        });
+        // On a thread that nobody waits for: a transfer does not hear the user.
+        std::thread::spawn(move || sender.send(resolve::fetch(&remote, &files)));
+        let mut tell = |event: Event| {
+            let told = self.listener.on_event(&BenchmarkEvent::Worker(&event));
+            told.map_err(|error| NotMade::Broken(error.into()))
+        };
+        tell(Event::Phase(Phase::Fetch))?;
+        let mut interrupt = self.host.interrupt().clone();
+        loop {
+            tokio::select! {
+                Some(progress) = progress.recv() => {
+                    tell(Event::Progress(progress))?;
+                }
+                () = interrupt.wait() => return Err(NotMade::Interrupted),
+                fetched = &mut done => {
+                    let broken = |_| Err(Problem::new("the transfer broke off"));
+                    return fetched.unwrap_or_else(broken).map_err(|error| {
+                        let reason = causes::in_words(&error);
+                        NotMade::Failed(Failure { phase: Phase::Fetch, reason })
+                    });
+                }
+            }
+        }
     }
 
     /// Quantizes a model into `output`, after what its method needs is there.

@@ -43,14 +43,14 @@ impl Variant {
 
     fn calibration_key(&self) -> Option<&CalibrationKey> {
         match &self.origin {
-            Origin::Ready(_) => None,
+            Origin::Ready(_) | Origin::Remote(..) => None,
             Origin::Make { key, .. } => key.calibration.as_ref(),
         }
     }
 
     fn checksum(&self) -> &str {
         match &self.origin {
-            Origin::Ready(artifact) => &artifact.checksum,
+            Origin::Ready(artifact) | Origin::Remote(artifact, _) => &artifact.checksum,
             Origin::Make { key, .. } => &key.source_checksum,
         }
     }

@@ -13,6 +13,7 @@ use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
+use crate::model::resolve::ResolveOptions;
 use crate::results::record::{HostRecord, RunRecord};
 use crate::workload::jobs::Inputs;
 use std::collections::BTreeSet;
@@ -29,6 +30,8 @@ pub struct Benchmark<'a, H: Host> {
     pub strategy: Box<dyn Strategy + 'a>,
     /// Where variants and scratch files are.
     pub cache: &'a Cache,
+    /// How files that lie elsewhere are fetched.
+    pub files: ResolveOptions,
     /// Where the workers run.
     pub host: H,
     /// Is told what happens.
@@ -113,7 +116,7 @@ impl<H: Host> Benchmark<'_, H> {
         let limits = self.limits();
         let listener = self.listener.as_mut();
         let mut maker = Maker { host: &mut self.host, limits, listener };
-        let made = maker.variant(&variant, self.cache).await;
+        let made = maker.variant(&variant, self.cache, &self.files).await;
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();

@@ -193,6 +193,8 @@ impl Measurement {
 pub enum Phase {
     /// The process starts; back ends are found.
     Start,
+    /// A file is fetched from the hub.
+    Fetch,
     /// A calibration text runs through the model.
     Calibrate,
     /// Weights are rounded and written.
@@ -221,6 +223,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start => formatter.pad("start"),
+            Self::Fetch => formatter.pad("fetch"),
             Self::Calibrate => formatter.pad("calibrate"),
             Self::Quantize => formatter.pad("quantize"),
             Self::ColdLoad => formatter.pad("cold load"),

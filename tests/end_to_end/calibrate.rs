@@ -76,7 +76,6 @@ fn what_cannot_be_calibrated_is_refused_with_a_remedy() {
         world.run(&arguments).expect_message(2, parts);
         assert!(!world.path("matrix.gguf").exists());
     };
-    refused(&["tiny-F16.gguf"], &["--calibration FILE"]);
     refused(&["tiny-F16.gguf", "--calibration", "nowhere.txt"], &["--calibration", "nowhere.txt"]);
     refused(&["tiny-F16.gguf", "--calibration", "no-text.bin"], &["UTF-8"]);
     refused(&["tiny-F16.gguf", "--calibration", "short.txt"], &["has 11 tokens", "512"]);

@@ -14,6 +14,7 @@ mod golden;
 mod gpu;
 mod host;
 mod hostile_files;
+mod hub;
 mod idle;
 mod import;
 mod interruption;

@@ -7,6 +7,7 @@ use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
+use crate::model::resolve::ResolveOptions;
 use crate::model::stored_types::StoredTypes;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
@@ -21,10 +22,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Prints the trials of an experiment. Nothing is fetched: a source on the hub must be there.
+/// Prints the trials of an experiment. No file is fetched: one that is named must be there, of a repository only
+/// its list is read and how a file begins.
 pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome, Error> {
     let mut options = resolve_options(false);
-    options.hub.offline = true;
+    options.fetches = false;
     let plan = session.plan(experiment, &options)?;
     let mut files = plan
         .variants
@@ -37,6 +39,11 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
                     let (state, bytes) = (State::Ready, artifact.file_bytes);
                     return Ok(File { state, bytes, made_of: None, types });
                 }
+                Origin::Remote(artifact, _) => {
+                    let there = artifact.path.exists();
+                    let state = if there { State::Ready } else { State::Remote };
+                    (state, artifact.file_bytes, None)
+                }
                 Origin::Make { input, key, expected_bytes, .. } => {
                     match session.cache.variant(key).existing()? {
                         Some(artifact) => (State::Cached, artifact.file_bytes, Some(input)),
@@ -48,7 +55,7 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         })
         .collect::<Result<Vec<File<'_>>, Error>>()?;
     find_types(&plan, &mut files);
-    let measured = measured(experiment, &plan)?;
+    let measured = measured(experiment, &plan, &options)?;
     output::print(text(experiment, &plan, &files, measured).as_bytes())?;
     Ok(Outcome::Done)
 }
@@ -57,6 +64,8 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ready,
+    /// It is to be fetched.
+    Remote,
     Cached,
     /// It is to be made, and its size is known.
     ToMake,
@@ -98,6 +107,7 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
         let file = &files[trial.variant];
         let state = match file.state {
             State::Ready => "as it is",
+            State::Remote => "to be fetched",
             State::Cached => "in the cache",
             State::ToMake => "to be made",
             State::AtMost => "to be made, at most",
@@ -174,16 +184,25 @@ fn notes(plan: &Plan, files: &[File<'_>]) -> Vec<String> {
 /// What is measured in each trial of a model; models of which the same is measured stand together.
 type Measured = Vec<(Vec<String>, Vec<String>)>;
 
-fn measured(experiment: &Experiment, plan: &Plan) -> Result<Measured, Error> {
+fn measured(
+    experiment: &Experiment,
+    plan: &Plan,
+    options: &ResolveOptions,
+) -> Result<Measured, Error> {
     let mut measured = Measured::new();
     for model in &experiment.models {
         let Some(variant) = plan.variants.iter().find(|it| it.model == model.name) else {
             continue;
         };
-        let header = Header::read(match &variant.origin {
-            Origin::Ready(artifact) => &artifact.path,
-            Origin::Make { input, .. } => input,
-        })?;
+        let (path, remote) = match &variant.origin {
+            Origin::Ready(artifact) => (&artifact.path, None),
+            Origin::Remote(artifact, remote) => (&artifact.path, Some(remote)),
+            Origin::Make { input, remote, .. } => (input, remote.as_ref()),
+        };
+        let header = match remote.filter(|_| !path.exists()) {
+            None => Header::read(path)?,
+            Some(remote) => remote.header(&options.hub)?,
+        };
         let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
         let names = names(workloads, &header, variant.projector.is_some());
         match measured.iter_mut().find(|(_, others)| *others == names) {

@@ -4,16 +4,31 @@ use super::error::{GgufError, damaged, describe, not_gguf, truncated};
 use crate::causes::Problem;
 use crate::files;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Longest text that is kept of a string; chat templates stay far below it.
 const KEPT_TEXT: u64 = 1 << 20;
 
+/// Where bytes come from.
+enum Input {
+    File(BufReader<File>),
+    /// The beginning of a file that lies elsewhere.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Read for Input {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(bytes),
+            Self::Stream(stream) => stream.read(bytes),
+        }
+    }
+}
+
 /// Reads little-endian values from a file; every length is checked against what the file has left.
-#[derive(Debug)]
 pub(crate) struct Cursor {
-    file: BufReader<File>,
+    input: Input,
     pub(super) path: PathBuf,
     /// Where the next value begins.
     pub(super) offset: u64,
@@ -29,11 +44,21 @@ impl Cursor {
         })?;
         let metadata = file.metadata().map_err(unreadable(path))?;
         Ok(Self {
-            file: BufReader::new(file),
+            input: Input::File(BufReader::new(file)),
             path: path.to_owned(),
             offset: 0,
             file_bytes: metadata.len(),
         })
+    }
+
+    /// A file of `file_bytes` that lies elsewhere, from its first byte; `path` names it in errors.
+    pub(super) fn of_stream(
+        path: &Path,
+        file_bytes: u64,
+        stream: impl Read + Send + 'static,
+    ) -> Self {
+        let input = Input::Stream(Box::new(BufReader::new(stream)));
+        Self { input, path: path.to_owned(), offset: 0, file_bytes }
     }
 
     fn remaining(&self) -> u64 {
@@ -57,19 +82,21 @@ impl Cursor {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), GgufError> {
-        self.file.read_exact(bytes).map_err(unreadable(&self.path))?;
+        self.input.read_exact(bytes).map_err(unreadable(&self.path))?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
 
     /// Checks that the file begins as a GGUF does.
     pub(crate) fn magic(&mut self) -> Result<(), GgufError> {
-        let mut first = vec![0; usize::try_from(self.file_bytes.min(32)).unwrap_or(32)];
+        let mut first = vec![0; usize::try_from(self.file_bytes.min(4)).unwrap_or(4)];
         self.fill(&mut first)?;
-        if !first.starts_with(b"GGUF") {
-            return Err(not_gguf(&self.path, &describe(&first)));
+        if first == b"GGUF" {
+            return Ok(());
         }
-        self.seek(4)
+        let mut more = vec![0; usize::try_from(self.remaining().min(28)).unwrap_or(28)];
+        self.fill(&mut more)?;
+        Err(not_gguf(&self.path, &describe(&[first, more].concat())))
     }
 
     /// Reads a `u32`.
@@ -146,20 +173,15 @@ impl Cursor {
     /// Passes over `length` bytes.
     pub(crate) fn skip(&mut self, length: u64, what: &str) -> Result<(), GgufError> {
         self.expect(length, what)?;
-        match i64::try_from(length) {
-            Ok(distance) => {
-                self.file.seek_relative(distance).map_err(unreadable(&self.path))?;
-                self.offset += length;
-                Ok(())
+        self.offset += length;
+        let passed = match (&mut self.input, i64::try_from(length)) {
+            (Input::File(file), Ok(distance)) => file.seek_relative(distance),
+            (Input::File(file), Err(_)) => file.seek(SeekFrom::Start(self.offset)).map(|_| ()),
+            (Input::Stream(stream), _) => {
+                io::copy(&mut stream.take(length), &mut io::sink()).map(|_| ())
             }
-            Err(_) => self.seek(self.offset.saturating_add(length)),
-        }
-    }
-
-    fn seek(&mut self, offset: u64) -> Result<(), GgufError> {
-        self.file.seek(SeekFrom::Start(offset)).map_err(unreadable(&self.path))?;
-        self.offset = offset;
-        Ok(())
+        };
+        passed.map_err(unreadable(&self.path))
     }
 }
 

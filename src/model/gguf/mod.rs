@@ -28,6 +28,7 @@ use crate::units::to_f64;
 use cursor::Cursor;
 use error::{damaged, truncated};
 use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::path::Path;
 
 /// More metadata keys than any model has; the largest have some hundreds.
@@ -122,8 +123,24 @@ impl Header {
         Err(damaged(path, &format!("it says that the model has {said} parts, but {named}")))
     }
 
+    /// Reads the header of a file that lies elsewhere, of `file_bytes`, from its first byte; `path` names it in
+    /// errors. Other parts of a split model are not looked for.
+    ///
+    /// # Errors
+    /// As for [`Header::read`].
+    pub fn read_stream(
+        path: &Path,
+        file_bytes: u64,
+        stream: impl Read + Send + 'static,
+    ) -> Result<Self, GgufError> {
+        Self::read_from(Cursor::of_stream(path, file_bytes, stream))
+    }
+
     fn read_part(path: &Path) -> Result<Self, GgufError> {
-        let mut cursor = Cursor::open(path)?;
+        Self::read_from(Cursor::open(path)?)
+    }
+
+    fn read_from(mut cursor: Cursor) -> Result<Self, GgufError> {
         let FileStart { version, tensors: tensor_count, keys: key_count } =
             read_start(&mut cursor)?;
         let metadata = read_metadata(&mut cursor, key_count)?;

@@ -5,6 +5,7 @@
 //! unchecked, has no time limit, sends the token on to whatever host a redirect names, and compares
 //! neither size nor checksum. A hub's answer is input like any other, so it is checked here.
 
+pub mod api;
 mod endpoint;
 mod pieces;
 #[cfg(test)]
@@ -132,6 +133,13 @@ pub struct HubFile<'a> {
     pub file: &'a str,
 }
 
+impl fmt::Display for HubFile<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.file.is_empty() { "" } else { "/" };
+        write!(formatter, "{}{slash}{}", self.repository, self.file)
+    }
+}
+
 impl HubFile<'_> {
     fn repo(&self) -> hf_hub::Repo {
         let repository = self.repository.to_owned();
@@ -142,6 +150,22 @@ impl HubFile<'_> {
             }
         }
     }
+}
+
+/// Where the file of a commit lies once it is fetched.
+pub fn place(repository: &str, commit: &str, file: &str, options: &HubOptions) -> PathBuf {
+    let file = HubFile { kind: RepoType::Model, repository, revision: Some(commit), file };
+    let cache = hf_hub::Cache::new(options.cache.clone());
+    cache.repo(file.repo()).pointer_path(commit).join(file.file)
+}
+
+/// The folder of the files that were fetched of a revision, if any was.
+pub fn snapshot(repository: &str, revision: &str, options: &HubOptions) -> Option<PathBuf> {
+    let name = format!("models--{}", repository.replace('/', "--"));
+    let folder = options.cache.join(name);
+    let commit = std::fs::read_to_string(folder.join("refs").join(revision));
+    let commit = commit.map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
+    Some(folder.join("snapshots").join(commit)).filter(|folder| folder.is_dir())
 }
 
 /// The local path of `file`: as it was fetched before, or fetched now.

@@ -10,7 +10,7 @@ use crate::model::source::ESCAPED;
 use crate::units::format_bytes;
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,6 +40,23 @@ pub(super) struct Remote<'a> {
     agent: Agent,
 }
 
+/// Which bytes of an answer are wanted.
+enum Bytes {
+    All,
+    From(u64),
+    First(u64),
+}
+
+impl Bytes {
+    fn range(&self) -> Option<String> {
+        match self {
+            Self::All | Self::From(0) => None,
+            Self::From(start) => Some(format!("bytes={start}-")),
+            Self::First(count) => Some(format!("bytes=0-{}", count.saturating_sub(1))),
+        }
+    }
+}
+
 /// What the hub says about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -53,6 +70,19 @@ pub(super) struct Facts {
 
 impl<'a> Remote<'a> {
     pub(super) fn new(file: HubFile<'a>, options: &'a HubOptions) -> Result<Self, HubError> {
+        let repo = file.repo();
+        let (id, revision) = (repo.url(), utf8_percent_encode(repo.revision(), ESCAPED));
+        // Slashes part folders; those of a revision part nothing.
+        let path = utf8_percent_encode(file.file, PATH);
+        Self::at(&format!("{id}/resolve/{revision}/{path}"), file, options)
+    }
+
+    /// What lies at a path of the hub; `file` names it in errors.
+    pub(super) fn at(
+        path: &str,
+        file: HubFile<'a>,
+        options: &'a HubOptions,
+    ) -> Result<Self, HubError> {
         // It may hold a password, so it is not shown.
         let no_address = || {
             Problem::new("HF_ENDPOINT is no web address; write one such as https://huggingface.co")
@@ -71,12 +101,7 @@ impl<'a> Remote<'a> {
                 Some(value)
             }
         };
-        let repo = file.repo();
-        let (id, revision) = (repo.url(), utf8_percent_encode(repo.revision(), ESCAPED));
-        // Slashes part folders; those of a revision part nothing.
-        let path = utf8_percent_encode(file.file, PATH);
-        let url = format!("{endpoint}/{id}/resolve/{revision}/{path}");
-        let uri = url.parse().map_err(|_| no_address())?;
+        let uri = format!("{endpoint}/{path}").parse().map_err(|_| no_address())?;
         let agent = agent(options.patience, endpoint.is_secure());
         Ok(Self { file, options, endpoint, authorization, uri, agent })
     }
@@ -91,22 +116,46 @@ impl<'a> Remote<'a> {
     }
 
     fn wrong_answer(&self, reason: &str) -> HubError {
-        let HubFile { repository, file, .. } = self.file;
         Problem::new(format!(
-            "the hub at {} gave a wrong answer for {repository}/{file}: {reason}",
-            self.endpoint
+            "the hub at {} gave a wrong answer for {}: {reason}",
+            self.endpoint, self.file
         ))
+    }
+
+    /// The answer to a request, of at most `most` bytes.
+    pub(super) fn read(&self, most: usize) -> Result<Vec<u8>, HubError> {
+        let response = self.request(&Method::GET, &Bytes::All)?;
+        let mut pieces = Pieces::of(response.into_body(), self.options.patience);
+        let mut answer = Vec::new();
+        loop {
+            match pieces.next() {
+                Piece::Bytes(bytes) => answer.extend(bytes),
+                Piece::End(None) => return Ok(answer),
+                Piece::End(Some(source)) => return Err(self.unreachable(source.into())),
+                Piece::Slow => return Err(self.wrong_answer("it takes too long")),
+            }
+            if answer.len() > most {
+                let reason = format!("it is longer than {}", format_bytes(most as u64));
+                return Err(self.wrong_answer(&reason));
+            }
+        }
+    }
+
+    /// The first `most` bytes, as they come; whoever drops the reader needs no more of them.
+    pub(super) fn beginning(&self, most: u64) -> Result<impl Read + Send + use<>, HubError> {
+        let response = self.request(&Method::GET, &Bytes::First(most))?;
+        Ok(response.into_body().into_reader().take(most))
     }
 
     /// Asks the hub about the file, without fetching it. Redirects within the hub are followed; the
     /// one to where the bytes lie is not, for its answer lacks what is asked.
     pub(super) fn facts(&self) -> Result<Facts, HubError> {
-        self.read_facts(&self.request(&Method::HEAD, 0)?)
+        self.read_facts(&self.request(&Method::HEAD, &Bytes::All)?)
     }
 
-    /// Sends a request for the bytes from `start` on, and follows redirects. Secrets are for the
-    /// hub's own origin alone, and only until a redirect has led elsewhere.
-    fn request(&self, method: &Method, start: u64) -> Result<Response<Body>, HubError> {
+    /// Sends a request and follows redirects. Secrets are for the hub's own origin alone, and only until a
+    /// redirect has led elsewhere.
+    fn request(&self, method: &Method, bytes: &Bytes) -> Result<Response<Body>, HubError> {
         let mut uri = self.uri.clone();
         let mut is_within = true;
         let began = Instant::now();
@@ -126,8 +175,8 @@ impl<'a> Remote<'a> {
             if let Some(authorization) = self.authorization.as_ref().filter(|_| is_within) {
                 request = request.header("authorization", authorization);
             }
-            if start > 0 {
-                request = request.header("range", format!("bytes={start}-"));
+            if let Some(range) = bytes.range() {
+                request = request.header("range", range);
             }
             let request = request.config().timeout_recv_response(Some(left)).build();
             let response = request.call().map_err(|error| self.unreachable(error))?;
@@ -156,10 +205,8 @@ impl<'a> Remote<'a> {
         let HubFile { repository, revision, file, .. } = self.file;
         let endpoint = self.endpoint;
         let other = || {
-            format!(
-                "the hub at {endpoint} answered {} for {repository}/{file}; try again later",
-                status.as_u16()
-            )
+            let (status, what) = (status.as_u16(), self.file);
+            format!("the hub at {endpoint} answered {status} for {what}; try again later")
         };
         Err(Problem::new(match status {
             // Where the bytes lie knows neither tokens nor repositories.
@@ -289,7 +336,7 @@ impl<'a> Remote<'a> {
         part: &Path,
         progress: &ProgressSink,
     ) -> Result<(), HubError> {
-        let response = self.request(&Method::GET, start)?;
+        let response = self.request(&Method::GET, &Bytes::From(start))?;
         // A server that ignores the range sends the file from its beginning.
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && header(response.headers(), "content-range")

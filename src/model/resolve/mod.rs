@@ -4,9 +4,11 @@
 mod folder;
 #[cfg(test)]
 mod tests;
+mod repository;
 mod variants;
 
 pub use folder::{checkpoint_in, quantizations_in};
+pub use repository::{fetch, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};
 
 use super::artifact::Artifact;
@@ -17,6 +19,7 @@ use super::hub::{self, HubFile, HubOptions, RepoType};
 use super::naming;
 use super::progress::ProgressSink;
 use super::quantization::{Method, Quantization};
+use super::repository::RemoteVariant;
 use super::source::Source;
 use super::split;
 use crate::causes::Problem;
@@ -31,6 +34,10 @@ pub const METHOD_KEY: &str = "quantbench.method";
 pub struct ResolveOptions {
     /// How the hub is reached.
     pub hub: HubOptions,
+    /// Whether files may be fetched; if not, a repository is looked at all the same.
+    pub fetches: bool,
+    /// Larger variants of a repository are left out unless they are asked for, bytes.
+    pub most_bytes: u64,
     /// Told about what takes long.
     pub progress: ProgressSink,
 }
@@ -38,7 +45,8 @@ pub struct ResolveOptions {
 impl ResolveOptions {
     /// Reads the environment; progress is not reported.
     pub fn from_environment() -> Self {
-        Self { hub: HubOptions::from_environment(), progress: ProgressSink::default() }
+        let (hub, progress) = (HubOptions::from_environment(), ProgressSink::default());
+        Self { hub, fetches: true, most_bytes: u64::MAX, progress }
     }
 }
 
@@ -58,8 +66,10 @@ pub struct SourceFile {
     pub artifact: Artifact,
     /// How its weights are stored.
     pub quantization: Quantization,
-    /// What its header says.
-    pub header: Header,
+    /// What its header says; `None` of a file that is fetched later.
+    pub header: Option<Header>,
+    /// Where it is fetched from, if it is not there.
+    pub remote: Option<RemoteVariant>,
 }
 
 /// A variant that is there already.
@@ -71,6 +81,10 @@ pub struct ReadyVariant {
     pub quantization: Quantization,
     /// The name in tables: the quantization, or what the file's name says beyond it.
     pub label: String,
+    /// Where it is fetched from, if it is not there.
+    pub remote: Option<RemoteVariant>,
+    /// Whether it is measured where nobody says what is.
+    pub by_default: bool,
 }
 
 /// Finds or fetches what `source` names.
@@ -90,6 +104,14 @@ pub fn resolve(
         }
         Source::File(path) => local(path, cache, options),
         Source::Directory(path) => folder::resolve(path, cache, options),
+        Source::Repository { repository, revision, variant } => {
+            let wanted = repository::Wanted {
+                repository,
+                revision: revision.as_deref(),
+                variant: variant.as_deref(),
+            };
+            repository::resolve(wanted, cache, options)
+        }
         Source::Hub { repository, file, revision } => {
             let path = fetch_parts(repository, file, revision.as_deref(), options)?;
             local(&path, cache, options)
@@ -111,6 +133,11 @@ pub fn projector(
             fetch_parts(repository, file, revision.as_deref(), options)?
         }
         Source::File(path) | Source::Directory(path) => path.clone(),
+        Source::Repository { .. } => {
+            return Err(Problem::new(format!(
+                "{source} is a repository; name the projector's file"
+            )));
+        }
         Source::Demo => demo::in_cache(cache, demo::FILES?.model)?.0,
     };
     let header = Header::read(&path)?;
@@ -135,12 +162,14 @@ fn fetch_parts(
     revision: Option<&str>,
     options: &ResolveOptions,
 ) -> Result<PathBuf, Problem> {
+    let mut hub = options.hub.clone();
+    hub.offline |= !options.fetches;
     let mut first = None;
     for part in split::all_parts(Path::new(file)) {
         // Paths on the hub have slashes on every system.
         let part = part.to_string_lossy().replace('\\', "/");
         let file = HubFile { kind: RepoType::Model, repository, revision, file: &part };
-        let path = hub::fetch(file, &options.hub, &options.progress)?;
+        let path = hub::fetch(file, &hub, &options.progress)?;
         first.get_or_insert(path);
     }
     Ok(first.unwrap_or_else(|| PathBuf::from(file)))
@@ -156,7 +185,7 @@ fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolve
 fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, Problem> {
     let ready = ready(path, &header, checksum)?;
     let (artifact, quantization) = (ready.artifact.clone(), ready.quantization);
-    let source = Some(SourceFile { artifact, quantization, header });
+    let source = Some(SourceFile { artifact, quantization, header: Some(header), remote: None });
     Ok(Resolved { source, ready: vec![ready] })
 }
 
@@ -166,7 +195,7 @@ fn ready(path: PathBuf, header: &Header, checksum: String) -> Result<ReadyVarian
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let label = naming::label(&name, quantization);
     let artifact = Artifact::found(path, checksum, header.file_bytes);
-    Ok(ReadyVariant { artifact, quantization, label })
+    Ok(ReadyVariant { artifact, quantization, label, remote: None, by_default: true })
 }
 
 /// Reads the header of a file that has to be a language model.

@@ -5,7 +5,6 @@ use crate::causes::Problem;
 use crate::model::cache::Cache;
 use crate::model::gguf::testing::Builder;
 use crate::model::hub::HubOptions;
-use crate::model::progress::ProgressSink;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::source::Source;
 use crate::model::split::part_name;
@@ -30,7 +29,7 @@ impl Place {
             offline: true,
             patience: Duration::from_secs(5),
         };
-        let options = ResolveOptions { hub, progress: ProgressSink::default() };
+        let options = ResolveOptions { hub, ..ResolveOptions::from_environment() };
         Self { folder, cache, options }
     }
 
@@ -80,7 +79,7 @@ fn a_file_is_a_source_and_a_ready_variant() {
     let resolved = place.file("m-F16.gguf", &Builder::model(1)).unwrap();
     let source = resolved.source.as_ref().unwrap();
     assert_eq!(source.quantization.to_string(), "F16");
-    assert_eq!(source.header.architecture(), "llama");
+    assert_eq!(source.header.as_ref().unwrap().architecture(), "llama");
     assert_eq!(source.artifact.checksum.len(), 64);
     assert_eq!(resolved.ready.len(), 1);
     assert_eq!(resolved.ready[0].artifact, source.artifact);
@@ -271,7 +270,8 @@ fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
     };
     let resolved = place.resolve(&source).unwrap();
     let source_file = resolved.source.as_ref().unwrap();
-    assert_eq!((source_file.header.parts, source_file.header.tensors.len()), (2, 3));
+    let header = source_file.header.as_ref().unwrap();
+    assert_eq!((header.parts, header.tensors.len()), (2, 3));
     place.options.hub.offline = true;
     assert_eq!(place.resolve(&source).unwrap(), resolved, "offline from then on");
 }

@@ -6,6 +6,7 @@ use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, Quantization};
+use crate::model::repository::RemoteVariant;
 use crate::model::size;
 use std::path::PathBuf;
 
@@ -25,10 +26,14 @@ pub struct Variant {
 pub enum Origin {
     /// A file that is there already, taken as it is.
     Ready(Artifact),
+    /// A file on the hub, fetched when its turn comes: what it will be, and where it is.
+    Remote(Artifact, RemoteVariant),
     /// Made from a source, unless the cache has it.
     Make {
         /// The source's GGUF, or the first part of a split one.
         input: PathBuf,
+        /// Where the source is fetched from, if it is not there.
+        remote: Option<RemoteVariant>,
         /// The type that it has in llama.cpp.
         file_type: FileType,
         /// Its address in the cache.
@@ -41,8 +46,11 @@ pub enum Origin {
 }
 
 impl From<&ReadyVariant> for Variant {
-    fn from(ReadyVariant { artifact, quantization, label }: &ReadyVariant) -> Self {
-        let origin = Origin::Ready(artifact.clone());
+    fn from(ReadyVariant { artifact, quantization, label, remote, .. }: &ReadyVariant) -> Self {
+        let origin = match remote {
+            None => Origin::Ready(artifact.clone()),
+            Some(remote) => Origin::Remote(artifact.clone(), remote.clone()),
+        };
         Self { quantization: *quantization, label: label.clone(), origin }
     }
 }
@@ -70,7 +78,16 @@ pub fn variants(
     making: Making<'_>,
 ) -> Result<Vec<Variant>, Problem> {
     if quantizations.is_empty() {
-        return Ok(resolved.ready.iter().map(Variant::from).collect());
+        let ready = resolved.ready.iter().filter(|ready| ready.by_default);
+        let variants: Vec<Variant> = ready.map(Variant::from).collect();
+        if variants.is_empty() {
+            let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
+            return Err(Problem::new(format!(
+                "none of the usual variants fits this machine; name those that are meant with --quant, of {}",
+                labels.join(", ")
+            )));
+        }
+        return Ok(variants);
     }
     let mut variants = Vec::new();
     for &wanted in quantizations {
@@ -117,10 +134,14 @@ fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result
     };
     let origin = Origin::Make {
         input: source.artifact.path.clone(),
+        remote: source.remote.clone(),
         file_type,
         key,
         allow_requantize: making.allow_requantize,
-        expected_bytes: size::expected_bytes(&source.header, file_type),
+        expected_bytes: match &source.header {
+            Some(header) => size::expected_bytes(header, file_type),
+            None => size::expected_of(source.artifact.file_bytes, source.quantization, file_type),
+        },
     };
     Ok(Variant { quantization: wanted, label: wanted.to_string(), origin })
 }

@@ -172,6 +172,7 @@ pub(crate) fn measured(
         plan,
         strategy: Box::new(Matrix::default()),
         cache: &cache,
+        files: crate::model::resolve::ResolveOptions::from_environment(),
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
         listener: Box::new(Store::at(&store).unwrap()),
         host_record: HostRecord {

@@ -133,6 +133,7 @@ impl Harness {
             } else {
                 Origin::Make {
                     input: source.clone(),
+                    remote: None,
                     key: VariantKey {
                         source_checksum: format!("of {model}"),
                         quantization: *quantization,
@@ -202,6 +203,7 @@ impl Harness {
             plan,
             strategy,
             cache: &cache,
+            files: crate::model::resolve::ResolveOptions::from_environment(),
             host,
             host_record: HostRecord {
                 environment: Environment { memory_bytes: 4 << 30, ..Environment::default() },

@@ -1,0 +1,213 @@
+//! The GGUFs of a repository, as variants of one model: shards joined, projectors and other files apart.
+
+use super::gguf::Header;
+use super::hub::api::{self, RemoteFile, Repository};
+use super::hub::{HubError, HubOptions};
+use super::naming;
+use super::quantization::{Method, Quantization};
+use super::split;
+use crate::causes::Problem;
+use std::path::Path;
+
+/// Files that lie beside models and are none.
+const NO_MODELS: [&str; 4] = ["mmproj", "imatrix", "lora", "vocab"];
+
+/// How mradermacher and others mark variants made with an importance matrix.
+const WITH_MATRIX: &str = "i1";
+
+/// A variant that a repository holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteVariant {
+    /// `owner/name`.
+    pub repository: String,
+    /// The commit, hex.
+    pub commit: String,
+    /// Its files, the first part first.
+    pub parts: Vec<RemoteFile>,
+}
+
+/// A variant with what its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedVariant {
+    /// What its name says; `None` if it says nothing.
+    pub quantization: Option<Quantization>,
+    /// Its files.
+    pub remote: RemoteVariant,
+}
+
+impl RemoteVariant {
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+
+    /// The header of its first part, of which no more is fetched than that takes.
+    ///
+    /// # Errors
+    /// The hub does not give it, or it is no GGUF.
+    pub fn header(&self, options: &HubOptions) -> Result<Header, HubError> {
+        let none = || Problem::new(format!("{} has no file of it", self.repository));
+        let first = self.parts.first().ok_or_else(none)?;
+        api::header(&self.repository, &self.commit, first, options)
+    }
+
+    /// The path of its first part in the repository.
+    pub fn path(&self) -> &str {
+        self.parts.first().map_or("", |part| &part.path)
+    }
+}
+
+impl NamedVariant {
+    /// What it is called: its quantization, or the stem of its name.
+    pub fn label(&self) -> String {
+        let path = Path::new(self.remote.path());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.quantization
+            .map_or_else(|| split::stem(&name).to_owned(), |quantization| quantization.to_string())
+    }
+}
+
+/// The variants of a repository, from most to fewest bits; those whose parts are not all there are left out.
+pub fn variants(repository: &Repository) -> Vec<NamedVariant> {
+    let file =
+        |path: &Path| repository.files.iter().find(|file| Path::new(&file.path) == path).cloned();
+    let mut variants: Vec<NamedVariant> = Vec::new();
+    for one in repository.files.iter().filter(|one| is_gguf(&one.path) && !is_beside(&one.path)) {
+        let path = Path::new(&one.path);
+        let parts = split::all_parts(path);
+        if parts.first().map(|first| first.as_path()) != Some(path) {
+            continue;
+        }
+        let Some(parts) = parts.iter().map(|part| file(part)).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        let remote = RemoteVariant {
+            repository: repository.name.clone(),
+            commit: repository.commit.clone(),
+            parts,
+        };
+        variants.push(NamedVariant { quantization: quantization(path), remote });
+    }
+    let rank =
+        |one: &NamedVariant| one.quantization.map_or(usize::MAX, Quantization::precision_rank);
+    variants.sort_by_key(|one| (rank(one), std::cmp::Reverse(one.remote.bytes())));
+    variants
+}
+
+/// The projectors of a repository: what turns pictures into tokens of its model.
+pub fn projectors(repository: &Repository) -> impl Iterator<Item = &RemoteFile> {
+    let is_projector = |file: &&RemoteFile| is_gguf(&file.path) && has_word(&file.path, "mmproj");
+    repository.files.iter().filter(is_projector)
+}
+
+/// Whether it has weights for transformers, which llama.cpp's converter reads.
+pub fn has_safetensors(repository: &Repository) -> bool {
+    repository.files.iter().any(|file| has_extension(&file.path, "safetensors"))
+}
+
+/// Whether all weights that it has are pickled, which nothing here opens: to load a pickle is to run it.
+pub fn has_only_pickles(repository: &Repository) -> bool {
+    let weights = |file: &RemoteFile| {
+        ["gguf", "safetensors"].iter().any(|extension| has_extension(&file.path, extension))
+    };
+    let pickled = |file: &RemoteFile| {
+        ["bin", "pt", "pth", "ckpt"].iter().any(|extension| has_extension(&file.path, extension))
+    };
+    !repository.files.iter().any(weights) && repository.files.iter().any(pickled)
+}
+
+/// What the file's name says, or the folder's that it lies in.
+fn quantization(path: &Path) -> Option<Quantization> {
+    let names = path.iter().rev().map(|name| name.to_string_lossy());
+    let label = |name: &str| {
+        let path = Path::new(name);
+        naming::published_in(path).or_else(|| naming::file_type_in(name).map(Into::into))
+    };
+    let label = names.map(|name| label(&name)).find_map(|label| label)?;
+    let method =
+        if has_word(&path.to_string_lossy(), WITH_MATRIX) { Method::Imatrix } else { Method::Rtn };
+    Some(Quantization { label, method })
+}
+
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|own| own.eq_ignore_ascii_case(extension))
+}
+
+fn is_gguf(path: &str) -> bool {
+    has_extension(path, "gguf")
+}
+
+fn is_beside(path: &str) -> bool {
+    NO_MODELS.iter().any(|word| has_word(path, word))
+}
+
+/// Whether a word stands in the file's name, between `-`, `.` or `_`.
+fn has_word(path: &str, word: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.split(['-', '.', '_']).any(|own| own.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(files: &[&str]) -> Repository {
+        let file = |path: &&str| RemoteFile { path: (*path).to_owned(), bytes: 10, sha256: None };
+        Repository {
+            name: "owner/name".to_owned(),
+            commit: "c".repeat(40),
+            files: files.iter().map(file).collect(),
+            base_models: Vec::new(),
+        }
+    }
+
+    fn labels(files: &[&str]) -> Vec<String> {
+        variants(&repository(files)).iter().map(NamedVariant::label).collect()
+    }
+
+    #[test]
+    fn every_way_to_write_a_quantization_is_understood() {
+        for (path, label) in [
+            ("Qwen3-8B-Q4_K_M.gguf", "Q4_K_M"),
+            ("qwen2.5-0.5b-instruct-q4_k_m.gguf", "Q4_K_M"),
+            ("Qwen3-8B-UD-Q4_K_XL.gguf", "UD-Q4_K_XL"),
+            ("L3.i1-IQ4_XS.gguf", "imatrix:IQ4_XS"),
+            ("Llama-3.2-1B.Q8_0.gguf", "Q8_0"),
+            ("BF16/Big-BF16-00001-of-00001.gguf", "BF16"),
+            ("UD-Q2_K_XL/Big-00001-of-00001.gguf", "UD-Q2_K_XL"),
+            ("Q6_K_L/model.gguf", "Q6_K_L"),
+            ("ggml-model.gguf", "ggml-model"),
+        ] {
+            assert_eq!(labels(&[path]), [label], "{path}");
+        }
+    }
+
+    #[test]
+    fn shards_are_one_variant_and_what_is_no_model_is_none() {
+        let all = repository(&[
+            "README.md",
+            "m-Q4_K_M.gguf",
+            "Q8_0/m-Q8_0-00002-of-00002.gguf",
+            "Q8_0/m-Q8_0-00001-of-00002.gguf",
+            "m-Q5_K_M-00001-of-00002.gguf",
+            "mmproj-F16.gguf",
+            "m.imatrix.gguf",
+            "m-F16.gguf",
+        ]);
+        let found = variants(&all);
+        let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
+        assert_eq!(labels, ["F16", "Q8_0", "Q4_K_M"], "Q5_K_M lacks a part");
+        assert_eq!(found[1].remote.path(), "Q8_0/m-Q8_0-00001-of-00002.gguf");
+        assert_eq!((found[1].remote.parts.len(), found[1].remote.bytes()), (2, 20));
+        let projectors: Vec<&str> = projectors(&all).map(|file| file.path.as_str()).collect();
+        assert_eq!(projectors, ["mmproj-F16.gguf"]);
+    }
+
+    #[test]
+    fn weights_of_other_programs_are_recognised() {
+        assert!(has_safetensors(&repository(&["model-00001-of-00002.safetensors"])));
+        assert!(has_only_pickles(&repository(&["pytorch_model.bin", "config.json"])));
+        assert!(!has_only_pickles(&repository(&["pytorch_model.bin", "model.safetensors"])));
+        assert!(!has_only_pickles(&repository(&["README.md"])));
+    }
+}

@@ -1,0 +1,162 @@
+//! A repository of ready variants: nothing of it is fetched before it is needed.
+
+use super::{ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as};
+use crate::causes::Problem;
+use crate::model::artifact::Artifact;
+use crate::model::cache::{Cache, of_texts};
+use crate::model::hub::api::{self, Found, Repository};
+use crate::model::hub::{self, HubFile, HubOptions, RepoType};
+use crate::model::repository::{
+    self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
+};
+
+/// What is measured of a repository if nobody says what: of these, as far as it has them.
+const LADDER: [&str; 9] =
+    ["F32", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
+
+/// Repositories that a message names.
+const NAMED: u32 = 5;
+
+/// What is wanted of the hub.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// `owner/name`.
+    pub(super) repository: &'a str,
+    pub(super) revision: Option<&'a str>,
+    /// The label of the only variant that is meant.
+    pub(super) variant: Option<&'a str>,
+}
+
+/// The variants of a repository; without the hub, those that were fetched before.
+pub(super) fn resolve(
+    wanted: Wanted<'_>,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, Problem> {
+    if options.hub.offline {
+        let revision = wanted.revision.unwrap_or("main");
+        let Some(folder) = hub::snapshot(wanted.repository, revision, &options.hub) else {
+            return Err(Problem::new(format!(
+                "nothing of {} is in the hub cache at {}, and offline mode is on",
+                wanted.repository,
+                options.hub.cache.display()
+            )));
+        };
+        return folder::resolve(&folder, cache, options);
+    }
+    let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
+    let found = repository::variants(&repository);
+    if found.is_empty() {
+        return Err(nothing_in(&repository, &options.hub));
+    }
+    let chosen = choose(wanted, found)?;
+    let ready = chosen.iter().map(|one| ready(one, options));
+    let mut ready = ready.collect::<Result<Vec<ReadyVariant>, Problem>>()?;
+    if ready.len() > 1 {
+        mark_defaults(&mut ready, options);
+    }
+    // What others are made from: the floating point numbers of the fewest bytes.
+    let float = ready.iter().filter(|it| it.quantization.is_float());
+    let float = float.min_by_key(|it| it.artifact.file_bytes);
+    let only = Some(ready.as_slice()).filter(|ready| ready.len() == 1).and_then(|it| it.first());
+    let source = float.or(only).map(|it| SourceFile {
+        artifact: it.artifact.clone(),
+        quantization: it.quantization,
+        header: None,
+        remote: it.remote.clone(),
+    });
+    Ok(Resolved { source, ready })
+}
+
+/// Those that are meant: the one that is named, or all that may be asked for.
+fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVariant>, Problem> {
+    let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
+    let Some(variant) = wanted.variant else { return Ok(found) };
+    let is_meant = |one: &NamedVariant| {
+        one.label().eq_ignore_ascii_case(variant)
+            || one.quantization.is_some_and(|it| it.label.name().eq_ignore_ascii_case(variant))
+    };
+    let chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
+    if chosen.is_empty() {
+        let repository = wanted.repository;
+        let labels = labels.join(", ");
+        return Err(Problem::new(format!("{repository} has no {variant}; it has {labels}")));
+    }
+    Ok(chosen)
+}
+
+fn ready(variant: &NamedVariant, options: &ResolveOptions) -> Result<ReadyVariant, Problem> {
+    let remote = &variant.remote;
+    let path = hub::place(&remote.repository, &remote.commit, remote.path(), &options.hub);
+    let quantization = match variant.quantization {
+        Some(named) => named,
+        None => stored_as(&remote.header(&options.hub)?, &path)?,
+    };
+    let artifact = Artifact::found(path, checksum(remote), remote.bytes());
+    let (label, remote) = (variant.label(), Some(remote.clone()));
+    Ok(ReadyVariant { artifact, quantization, label, remote, by_default: true })
+}
+
+/// Without a list, the usual ones are measured as far as they fit this machine, and of floating point numbers
+/// only the first: a repository may hold 30 variants.
+fn mark_defaults(ready: &mut [ReadyVariant], options: &ResolveOptions) {
+    let mut has_float = false;
+    for one in ready {
+        let is_usual = LADDER.contains(&one.quantization.label.name());
+        let is_float = one.quantization.is_float();
+        let fits = one.artifact.file_bytes <= options.most_bytes;
+        one.by_default = is_usual && fits && !(is_float && has_float);
+        has_float |= one.by_default && is_float;
+    }
+}
+
+/// SHA-256 as a file on the disk has it.
+fn checksum(remote: &RemoteVariant) -> String {
+    let parts: Option<Vec<&str>> = remote.parts.iter().map(|part| part.sha256.as_deref()).collect();
+    match parts.as_deref() {
+        Some([only]) => (*only).to_owned(),
+        Some(parts) => of_texts(parts.iter().copied()),
+        None => of_texts([remote.repository.as_str(), &remote.commit, remote.path()]),
+    }
+}
+
+/// Why a repository has nothing to measure, and where there is something.
+#[must_use]
+pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
+    let name = &repository.name;
+    let holds = if has_safetensors(repository) {
+        "safetensors and no GGUF"
+    } else if has_only_pickles(repository) {
+        "pickled weights only, which are not opened: to load a pickle is to run it"
+    } else {
+        "no model"
+    };
+    let bases = std::iter::once(name).chain(&repository.base_models);
+    let mut others: Vec<Found> = Vec::new();
+    for base in bases {
+        // That none can be named is not what is wrong.
+        others.extend(api::quantized_from(base, NAMED, options).unwrap_or_default());
+    }
+    let mut names: Vec<&str> =
+        others.iter().map(|it| it.id.as_str()).filter(|it| it != name).collect();
+    names.dedup();
+    names.truncate(NAMED as usize);
+    let instead = match names.as_slice() {
+        [] => String::new(),
+        names => format!("; GGUFs of the same model are in {}", names.join(", ")),
+    };
+    Problem::new(format!("{name} holds {holds}{instead}"))
+}
+
+/// Fetches a variant's files, as far as they are not there.
+///
+/// # Errors
+/// One of them cannot be fetched whole, or they are no language model.
+pub fn fetch(remote: &RemoteVariant, options: &ResolveOptions) -> Result<(), Problem> {
+    let (repository, revision) = (remote.repository.as_str(), Some(remote.commit.as_str()));
+    for part in &remote.parts {
+        let file = HubFile { kind: RepoType::Model, repository, revision, file: &part.path };
+        hub::fetch(file, &options.hub, &options.progress)?;
+    }
+    read_model(&hub::place(repository, &remote.commit, remote.path(), &options.hub)).map(|_| ())
+}

@@ -1,0 +1,185 @@
+//! A person names a repository: it is looked at, measured and found again; and what a hub may answer instead.
+
+use crate::world::{Ended, World, ended};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::{Arc, Mutex};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A hub on loopback, with the requests that it answered.
+struct Hub {
+    server: MockServer,
+    fetched: Arc<Mutex<Vec<String>>>,
+}
+
+/// What lies in the repository `owner/tiny-GGUF`: paths and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
+impl Hub {
+    fn with(files: Files, card: &Value) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let server = runtime.block_on(MockServer::start());
+        let fetched: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (seen, card) = (Arc::clone(&fetched), card.clone());
+        let answer = move |request: &Request| answer(request, &files, &card, &seen);
+        runtime.block_on(Mock::given(any()).respond_with(answer).mount(&server));
+        Self { server, fetched }
+    }
+
+    fn run(&self, world: &World, arguments: &[&str]) -> Ended {
+        let mut command = world.command(arguments);
+        command.env_remove("QUANTBENCH_OFFLINE");
+        command.env("HF_ENDPOINT", self.server.uri()).env("HF_HOME", world.path("huggingface"));
+        ended(&mut command)
+    }
+
+    /// The names of the files that were fetched, with the bytes of each.
+    fn fetched(&self) -> Vec<String> {
+        std::mem::take(&mut self.fetched.lock().unwrap())
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn answer(
+    request: &Request,
+    files: &Files,
+    card: &Value,
+    seen: &Mutex<Vec<String>>,
+) -> ResponseTemplate {
+    let path = request.url.path();
+    let query = request.url.query().unwrap_or_default();
+    if path == "/api/models" {
+        let found = if query.contains("nothing") {
+            json!([])
+        } else {
+            json!([{ "id": "owner/tiny-GGUF", "downloads": 1200, "likes": 3, "private": false }])
+        };
+        return ResponseTemplate::new(200).set_body_json(found);
+    }
+    if path.starts_with("/api/models/owner/tiny-GGUF/revision/") {
+        let siblings: Vec<Value> = files
+            .iter()
+            .map(|(name, content)| {
+                let lfs = json!({ "sha256": sha256(content), "size": content.len() });
+                json!({ "rfilename": name, "size": content.len(), "lfs": lfs })
+            })
+            .collect();
+        let info = json!({ "sha": COMMIT, "siblings": siblings, "cardData": card });
+        return ResponseTemplate::new(200).set_body_json(info);
+    }
+    let Some((name, content)) = files.iter().find(|(name, _)| path.ends_with(name.as_str())) else {
+        return ResponseTemplate::new(404).insert_header("x-error-code", "RepoNotFound");
+    };
+    let template = |status| {
+        ResponseTemplate::new(status)
+            .insert_header("x-repo-commit", COMMIT)
+            .insert_header("x-linked-etag", format!("\"{}\"", sha256(content)).as_str())
+            .insert_header("x-linked-size", content.len().to_string().as_str())
+    };
+    if request.method.as_str() == "HEAD" {
+        return template(302).insert_header("location", "http://127.0.0.1:9/elsewhere");
+    }
+    let range = request.headers.get("range").and_then(|range| {
+        let (from, to) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+        let to = to.parse().unwrap_or(content.len() - 1).min(content.len() - 1);
+        Some((from.parse::<usize>().ok()?, to))
+    });
+    let Some((from, to)) = range else {
+        seen.lock().unwrap().push(name.clone());
+        return template(200).set_body_bytes(content.clone());
+    };
+    template(206)
+        .insert_header("content-range", format!("bytes {from}-{to}/{}", content.len()).as_str())
+        .set_body_bytes(&content[from..=to])
+}
+
+/// The tiny model in three variants, as people publish them, with what lies beside.
+fn published(world: &World) -> Files {
+    world.ready_variants("Q8_0,Q4_0");
+    let file = |name: &str, path: &str| (name.to_owned(), fs::read(world.path(path)).unwrap());
+    vec![
+        ("README.md".to_owned(), b"a model".to_vec()),
+        file("BF16/tiny-F16.gguf", "variants/tiny-F16.gguf"),
+        file("tiny-q8_0.gguf", "variants/tiny-Q8_0.gguf"),
+        file("tiny-UD-Q4_K_XL.gguf", "variants/tiny-Q4_0.gguf"),
+        ("mmproj-F16.gguf".to_owned(), b"GGUF no model".to_vec()),
+    ]
+}
+
+#[test]
+fn a_repository_is_found_looked_at_and_measured_from_its_name() {
+    let world = World::new();
+    let hub = Hub::with(published(&world), &json!({}));
+    let found = hub.run(&world, &["search", "tiny", "model"]).expect(0).stdout;
+    assert!(found.contains("owner/tiny-GGUF") && found.contains("1200"), "{found}");
+    hub.run(&world, &["search", "nothing"]).expect_message(0, &["try fewer words"]);
+
+    let shown = hub.run(&world, &["files", "owner/tiny-GGUF", "--context", "512"]).expect(0).stdout;
+    for part in ["F16", "Q8_0", "UD-Q4_K_XL", "yes", "projector (mmproj): mmproj-F16.gguf"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let json = hub.run(&world, &["files", "owner/tiny-GGUF", "--format", "json"]).expect(0).stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let bits = json["variants"][0]["bits_per_weight"].as_f64().unwrap();
+    assert!((15.0..40.0).contains(&bits), "{json}");
+    assert_eq!(hub.fetched(), [] as [&str; 0], "no more than a header is fetched");
+
+    // The ladder has no recipe of a publisher: that is measured if it is asked for.
+    world.experiment("\"F16\"", "");
+    let short = ["--rounds", "1", "--format", "json"];
+    let run = |model: &str, more: &[&str]| {
+        hub.run(&world, &[&["run", "models.toml", "--model", model], more, &short[..]].concat())
+    };
+    let dry = ["run", "models.toml", "--model", "owner/tiny-GGUF", "--dry-run"];
+    let plan = hub.run(&world, &dry).expect(0).stdout;
+    assert!(plan.contains("to be fetched"), "{plan}");
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+    let labels = |ended: Ended| -> Vec<String> {
+        let json: Value = serde_json::from_str(&ended.expect(0).stdout).unwrap();
+        let rows = json["summary"]["rows"].as_array().unwrap();
+        rows.iter().map(|row| row["label"].as_str().unwrap().to_owned()).collect()
+    };
+    let both = ["--quant", "F16,UD-Q4_K_XL"];
+    assert_eq!(labels(run("owner/tiny-GGUF", &both)), ["F16", "UD-Q4_K_XL"]);
+    assert_eq!(hub.fetched(), ["BF16/tiny-F16.gguf", "tiny-UD-Q4_K_XL.gguf"]);
+    assert_eq!(labels(run("hf://owner/tiny-GGUF:q8_0", &[])), ["Q8_0"]);
+    assert_eq!(hub.fetched(), ["tiny-q8_0.gguf"]);
+    // What is not there is made of the floating point numbers that are; what was fetched is found.
+    let made = ["--quant", "F16,Q5_0"];
+    assert_eq!(labels(run("owner/tiny-GGUF", &made)), ["F16", "Q5_0"]);
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+}
+
+#[test]
+fn what_a_repository_does_not_hold_is_said_with_where_it_is() {
+    let world = World::new();
+    let refused = |files: &[&str], card: &Value, model: &str, parts: &[&str]| {
+        let files = files.iter().map(|name| ((*name).to_owned(), b"bytes".to_vec())).collect();
+        let hub = Hub::with(files, card);
+        hub.run(&world, &["run", "--model", model]).expect_message(2, parts);
+        assert_eq!(hub.fetched(), [] as [&str; 0]);
+    };
+    let no_model = Hub::with(vec![("m-Q4_0.gguf".to_owned(), b"bytes".to_vec())], &json!({}));
+    no_model
+        .run(&world, &["run", "--model", "owner/tiny-GGUF"])
+        .expect_message(3, &["Q4_0 failed in fetch", "is no GGUF"]);
+    let base = json!({ "base_model": ["owner/base"] });
+    let tiny = "owner/tiny-GGUF";
+    let weights = &["config.json", "model.safetensors"];
+    refused(weights, &json!({}), tiny, &["safetensors and no GGUF"]);
+    refused(&["pytorch_model.bin"], &base, tiny, &["pickle"]);
+    refused(&["README.md"], &json!({}), tiny, &["holds no model"]);
+    refused(&["m-Q4_0.gguf"], &json!({}), "owner/tiny-GGUF:Q9", &["has no Q9; it has Q4_0"]);
+    refused(&["m-Q4_0.gguf"], &json!({}), "other/place", &["no repository other/place"]);
+}
