@@ -14,7 +14,6 @@ use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
 use crate::experiment::workloads::{SpeedTest, Workloads};
 use crate::model::source::{Source, SourceError};
-use crate::orchestrator::display::Verbosity;
 use crate::report::{self, BenchFormat, RenderOptions};
 use crate::results::record::BENCH;
 use crate::results::store::Store;
@@ -143,9 +142,9 @@ impl From<SourceError> for BenchError {
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let experiment = experiment(arguments)?;
-    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
-    let session = Session::open(verbosity)?;
-    let plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    let quiet = arguments.quiet;
+    let session = Session::open(quiet)?;
+    let plan = session.plan(&experiment, &resolve_options(quiet))?;
     let started = OffsetDateTime::now_utc();
     // A one-off is kept if that can be done, and measured all the same if it cannot.
     let kept = Store::open().and_then(|store| Ok((store.fresh_id(started)?, store)));

@@ -6,7 +6,6 @@ use crate::error::{Error, Outcome};
 use crate::experiment::calibration::CONTEXT;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
 use crate::quantize::importance;
 use crate::quantize::jobs::CalibrateJob;
@@ -57,8 +56,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let source = making::source("MODEL", model)?;
     let text = arguments.calibration.as_deref();
     let plan = making::text(&source, text, *context, *chunks)?;
-    let verbosity = Verbosity::of(arguments.quiet);
-    let file = making::model(&source, model, &cache, verbosity)?.artifact;
+    let quiet = arguments.quiet;
+    let file = making::model(&source, model, &cache, quiet)?.artifact;
     let written = |path: &_| importance::files_written(path).into();
     let product = Product::resumable(output, written, &cache)?;
     let job = Job::Calibrate(CalibrateJob {
@@ -69,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         output: ArtifactRef::output(product.path()),
     });
     let action = format!("calibrate '{model}'");
-    let made = Workshop::open(verbosity)?.make(model, &action, Task::Job(&job), product)?;
+    let made = Workshop::open(quiet)?.make(model, &action, Task::Job(&job), product)?;
     let Some(done) = made else { return Ok(Outcome::Interrupted) };
     let what = match &done.made {
         Some(Made::Importance(made)) => {

@@ -134,8 +134,10 @@ fn table(
     let there = memory.map_or_else(String::new, |bytes| {
         format!("; this machine has {} for it", format_bytes(bytes))
     });
-    let projectors: String =
-        projectors.iter().map(|it| format!("projector (mmproj): {}\n", sanitize(it))).collect();
+    let projectors = match projectors {
+        [] => String::new(),
+        paths => format!("projectors (mmproj): {}\n", sanitize(&paths.join(", "))),
+    };
     let example = rows.iter().find(|row| row.variant == "Q4_K_M").or_else(|| rows.first());
     let example = example.map_or("", |row| row.variant.as_str());
     format!(

@@ -6,7 +6,6 @@ use crate::error::{Error, Outcome};
 use crate::files;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
 use crate::quantize::import::CheckpointKind;
 use crate::quantize::jobs::ImportJob;
@@ -70,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         base: ArtifactRef::here(base),
         output: ArtifactRef::output(product.path()),
     });
-    let mut workshop = Workshop::open(Verbosity::of(arguments.quiet))?;
+    let mut workshop = Workshop::open(arguments.quiet)?;
     let made =
         workshop.make(&checkpoint.display().to_string(), &action, Task::Job(&job), product)?;
     let Some(done) = made else { return Ok(Outcome::Interrupted) };

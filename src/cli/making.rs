@@ -9,7 +9,7 @@ use crate::experiment::parameters::Parameters;
 use crate::model::cache::Cache;
 use crate::model::resolve::{self, SourceFile};
 use crate::model::source::{Source, SourceError};
-use crate::orchestrator::display::{Verbosity, WorkDisplay};
+use crate::orchestrator::display::WorkDisplay;
 use crate::orchestrator::maker::{Finished, Maker, NotMade, Task};
 use crate::orchestrator::worker_run::Limits;
 use crate::units::{format_bytes, format_seconds};
@@ -89,12 +89,12 @@ impl Done {
 /// Makes files, one after the other.
 pub(super) struct Workshop {
     workers: Workers,
-    verbosity: Verbosity,
+    quiet: bool,
 }
 
 impl Workshop {
-    pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
-        Ok(Self { workers: Workers::start()?, verbosity })
+    pub(super) fn open(quiet: bool) -> Result<Self, Error> {
+        Ok(Self { workers: Workers::start()?, quiet })
     }
 
     /// Has a file made and gives it its name; `action` is what fails if it fails. `None`: the user stopped it.
@@ -105,7 +105,7 @@ impl Workshop {
         task: Task<'_>,
         product: Product,
     ) -> Result<Option<Done>, Error> {
-        let mut display = WorkDisplay::new(subject, self.verbosity);
+        let mut display = WorkDisplay::new(subject, self.quiet);
         let Workers { runtime, host } = &mut self.workers;
         let mut maker = Maker { host, limits: LIMITS, listener: &mut display };
         let keeps = task.is_resumable();
@@ -147,9 +147,9 @@ pub(super) fn model(
     source: &Source,
     written: &str,
     cache: &Cache,
-    verbosity: Verbosity,
+    quiet: bool,
 ) -> Result<SourceFile, Error> {
-    let options = resolve_options(verbosity);
+    let options = resolve_options(quiet);
     let resolved = resolve::resolve(source, cache, &options)?;
     let source = resolved.source.ok_or_else(|| NoFile::NotOne { model: written.to_owned() })?;
     if let Some(remote) = &source.remote {

@@ -13,7 +13,6 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, of_bytes};
 use crate::model::gguf::GgmlType;
 use crate::model::quantization::Quantization;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::Task;
 use crate::units::{count, parse_bytes, parse_within, significant};
 use crate::worker::protocol::{Job, Made};
@@ -171,9 +170,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     if let (Some(recipe), Some(path)) = (&recipe, &arguments.recipe) {
         check_importance(recipe, path, importance_checksum.as_ref())?;
     }
-    let verbosity = Verbosity::of(arguments.quiet);
+    let quiet = arguments.quiet;
     let source = making::source("MODEL", &arguments.model)?;
-    let model = making::model(&source, &arguments.model, &cache, verbosity)?;
+    let model = making::model(&source, &arguments.model, &cache, quiet)?;
     let found = model.quantization;
     let model = model.artifact;
     if !found.is_float() {
@@ -215,7 +214,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         ];
         Job::Mix(Box::new(mix_job(arguments, files, text, checksums)))
     };
-    let mut workshop = Workshop::open(verbosity)?;
+    let mut workshop = Workshop::open(quiet)?;
     let made = workshop.make(&arguments.model, "make the mix", Task::Job(&job), product)?;
     let Some(done) = made else { return Ok(Outcome::Interrupted) };
     let below = match &done.made {

@@ -17,7 +17,6 @@ use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, NotMade, Quantization};
 use crate::model::source::Source;
 use crate::model::split;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::maker::{Order, Task};
 use crate::quantize::jobs::QuantizeJob;
 use crate::units::parse_within;
@@ -191,8 +190,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let calibration = Calibration::new(arguments, &quantizations, &source)?;
     let files = files(arguments, &quantizations, &source)?;
     let cache = Cache::open()?;
-    let verbosity = Verbosity::of(arguments.quiet);
-    let input = making::model(&source, &arguments.input, &cache, verbosity)?;
+    let quiet = arguments.quiet;
+    let input = making::model(&source, &arguments.input, &cache, quiet)?;
     // All that is read is known now.
     files.iter().try_for_each(|file| output::spare_inputs(&file.path))?;
     let (input, found) = (input.artifact, input.quantization);
@@ -210,7 +209,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         std::fs::create_dir_all(folder_of(&file.path)).map_err(failed)?;
     }
     let maker = version::maker();
-    let mut workshop = Workshop::open(verbosity)?;
+    let mut workshop = Workshop::open(quiet)?;
     let mut told = types::TypeNotes::default();
     for WantedFile { quantization, path } in &files {
         let file_type = to_make(*quantization)?;

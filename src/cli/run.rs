@@ -11,7 +11,6 @@ use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::event::SequenceError;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
@@ -95,17 +94,17 @@ impl Arguments {
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
-    let verbosity = if arguments.quiet { Verbosity::Quiet } else { Verbosity::Live };
-    if verbosity != Verbosity::Quiet {
+    let quiet = arguments.quiet;
+    if !quiet {
         experiment.left_out.iter().for_each(|it| output::tell(&format!("note: {it}")));
     }
-    let session = Session::open(verbosity)?;
+    let session = Session::open(quiet)?;
     if arguments.dry_run {
         return dry_run::run(&session, &experiment);
     }
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
-    let mut plan = session.plan(&experiment, &resolve_options(verbosity))?;
+    let mut plan = session.plan(&experiment, &resolve_options(quiet))?;
     // The models are known only now.
     destination.spare_inputs()?;
     let run = if arguments.resume {

@@ -13,7 +13,7 @@ use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
-use crate::orchestrator::display::{self, Verbosity};
+use crate::orchestrator::display;
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
@@ -27,9 +27,9 @@ use tokio::process::{Child, Command};
 use tokio::runtime::{self, Runtime};
 
 /// How to resolve sources, with progress shown unless nothing is to be shown.
-pub(super) fn resolve_options(verbosity: Verbosity) -> ResolveOptions {
+pub(super) fn resolve_options(quiet: bool) -> ResolveOptions {
     let most_bytes = usable_memory().unwrap_or(u64::MAX);
-    let progress = display::of_files(verbosity);
+    let progress = display::of_files(quiet);
     ResolveOptions { most_bytes, progress, ..ResolveOptions::from_environment() }
 }
 
@@ -75,7 +75,7 @@ const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 /// The folder that a command works with.
 pub(super) struct Session {
     pub(super) cache: Cache,
-    verbosity: Verbosity,
+    quiet: bool,
 }
 
 /// A run that is about to begin or to go on.
@@ -89,8 +89,8 @@ pub(super) struct RunContext<'a> {
 }
 
 impl Session {
-    pub(super) fn open(verbosity: Verbosity) -> Result<Self, Error> {
-        Ok(Self { cache: Cache::open()?, verbosity })
+    pub(super) fn open(quiet: bool) -> Result<Self, Error> {
+        Ok(Self { cache: Cache::open()?, quiet })
     }
 
     /// Finds the sources of an experiment and expands it into trials.
@@ -160,13 +160,15 @@ impl Session {
         if let Some(store) = store {
             listeners.push(Box::new(store));
         }
-        listeners.extend(display::for_standard_error(experiment, self.verbosity));
+        if !self.quiet {
+            listeners.push(display::for_standard_error(experiment));
+        }
         let benchmark = Benchmark {
             experiment,
             plan: plan.clone(),
             strategy: Box::new(Matrix::default()),
             cache: &self.cache,
-            files: resolve_options(self.verbosity),
+            files: resolve_options(self.quiet),
             host,
             listener: Box::new(listeners),
             host_record,

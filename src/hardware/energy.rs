@@ -30,21 +30,19 @@ pub fn energy_zones(root: &SystemRoot) -> Finding<Vec<EnergyZone>> {
     let mut folders = root.names(ZONE_FOLDER);
     // `intel-rapl` alone is the control type, and `intel-rapl-mmio:0` is the package counted twice.
     folders.retain(|folder| folder.starts_with("intel-rapl:"));
-    let zones: Vec<EnergyZone> =
-        folders.into_iter().filter_map(|folder| zone(root, folder)).collect();
-    if !zones.is_empty() {
-        return Finding::Known(zones);
-    }
-    Finding::Missing(if root.exists(ZONE_FOLDER) {
-        format!(
-            "no intel-rapl zone in {ZONE_FOLDER}: the processor has no energy counters, or the kernel \
-             module for them is not loaded (`modprobe intel_rapl_msr`; it serves AMD too)"
-        )
-    } else {
-        format!(
-            "{ZONE_FOLDER} does not exist: this kernel has no energy counters (usual in virtual \
-             machines, whose host keeps them)"
-        )
+    let zones = folders.into_iter().filter_map(|folder| zone(root, folder)).collect();
+    Finding::from_list(zones, || {
+        if root.exists(ZONE_FOLDER) {
+            format!(
+                "no intel-rapl zone in {ZONE_FOLDER}: the processor has no energy counters, or the kernel \
+                 module for them is not loaded (`modprobe intel_rapl_msr`; it serves AMD too)"
+            )
+        } else {
+            format!(
+                "{ZONE_FOLDER} does not exist: this kernel has no energy counters (usual in virtual \
+                 machines, whose host keeps them)"
+            )
+        }
     })
 }
 

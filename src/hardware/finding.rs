@@ -45,6 +45,13 @@ impl<T> Finding<T> {
     }
 }
 
+impl<T> Finding<Vec<T>> {
+    /// A list, or why it is empty.
+    pub fn from_list(list: Vec<T>, reason: impl FnOnce() -> String) -> Self {
+        Self::from_option((!list.is_empty()).then_some(list), reason)
+    }
+}
+
 impl<T, E: std::fmt::Display> From<Result<T, E>> for Finding<T> {
     fn from(result: Result<T, E>) -> Self {
         match result {

@@ -70,7 +70,9 @@ impl Gpus {
     pub fn read(root: &SystemRoot) -> Self {
         let on_bus = bus_devices(root);
         let (nvidia, driver, cuda) = match nvml::library() {
-            Ok(library) => (library.gpus(), library.driver(), library.cuda()),
+            Ok(nvml) => {
+                (nvml::gpus(nvml), Finding::from(nvml.sys_driver_version()), nvml::cuda(nvml))
+            }
             Err(reason) => {
                 let why = absence(reason, &on_bus);
                 (

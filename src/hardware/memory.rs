@@ -85,13 +85,7 @@ pub(crate) fn kibibytes_line(text: &str, key: &str) -> Option<u64> {
 }
 
 fn nodes(root: &SystemRoot) -> Finding<Vec<NumaNode>> {
-    let names = root.numbered(NODE_FOLDER, "node");
-    if names.is_empty() {
-        return Finding::Missing(format!(
-            "no node in {NODE_FOLDER}: the kernel has no NUMA support"
-        ));
-    }
-    let nodes = names.into_iter().map(|name| {
+    let nodes = root.numbered(NODE_FOLDER, "node").into_iter().map(|name| {
         let folder = format!("{NODE_FOLDER}/{name}");
         let meminfo = root.text(format!("{folder}/meminfo")).unwrap_or_default();
         NumaNode {
@@ -100,7 +94,9 @@ fn nodes(root: &SystemRoot) -> Finding<Vec<NumaNode>> {
             name,
         }
     });
-    Finding::Known(nodes.collect())
+    Finding::from_list(nodes.collect(), || {
+        format!("no node in {NODE_FOLDER}: the kernel has no NUMA support")
+    })
 }
 
 fn modules(root: &SystemRoot) -> Finding<Modules> {

@@ -18,59 +18,38 @@ const OTHER_PLACES: [&str; 2] =
 
 /// The library, or why it cannot be used. It is loaded once and stays for the life of the process,
 /// since loading it takes up to a second.
-pub(super) fn library() -> Result<&'static Library, &'static str> {
-    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
-    LIBRARY.get_or_init(Library::load).as_ref().map_err(String::as_str)
+pub(super) fn library() -> Result<&'static Nvml, &'static str> {
+    static LIBRARY: OnceLock<Result<Nvml, String>> = OnceLock::new();
+    LIBRARY.get_or_init(load).as_ref().map_err(String::as_str)
 }
 
-/// The loaded library.
-pub(super) struct Library {
-    nvml: Nvml,
+fn load() -> Result<Nvml, String> {
+    let elsewhere = |place: &str| Nvml::builder().lib_path(OsStr::new(place)).init().ok();
+    Nvml::init().or_else(|error| {
+        OTHER_PLACES.iter().find_map(|place| elsewhere(place)).ok_or_else(|| unusable(&error))
+    })
 }
 
-impl Library {
-    fn load() -> Result<Self, String> {
-        let first = match Nvml::init() {
-            Ok(nvml) => return Ok(Self { nvml }),
-            Err(error) => error,
-        };
-        for place in OTHER_PLACES {
-            if let Ok(nvml) = Nvml::builder().lib_path(OsStr::new(place)).init() {
-                return Ok(Self { nvml });
-            }
+/// Newest CUDA version that the driver supports.
+pub(super) fn cuda(nvml: &Nvml) -> Finding<String> {
+    let version = nvml.sys_cuda_driver_version();
+    Finding::from(version.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10)))
+}
+
+/// What the GPUs are.
+pub(super) fn gpus(nvml: &Nvml) -> Finding<Vec<Gpu>> {
+    match devices(nvml) {
+        Err(error) => Finding::Missing(format!("NVML does not list its devices: {error}")),
+        Ok(devices) => {
+            let gpus = devices.iter().enumerate();
+            let gpus = gpus.map(|(index, device)| describe(index, device)).collect();
+            Finding::from_list(gpus, || "NVML is there, but lists no device".to_owned())
         }
-        Err(unusable(&first))
     }
+}
 
-    /// Version of the driver.
-    pub(super) fn driver(&self) -> Finding<String> {
-        Finding::from(self.nvml.sys_driver_version())
-    }
-
-    /// Newest CUDA version that the driver supports.
-    pub(super) fn cuda(&self) -> Finding<String> {
-        let version = self.nvml.sys_cuda_driver_version();
-        Finding::from(version.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10)))
-    }
-
-    /// What the GPUs are.
-    pub(super) fn gpus(&self) -> Finding<Vec<Gpu>> {
-        let devices = match self.devices() {
-            Ok(devices) => devices,
-            Err(error) => {
-                return Finding::Missing(format!("NVML does not list its devices: {error}"));
-            }
-        };
-        if devices.is_empty() {
-            return Finding::Missing("NVML is there, but lists no device".to_owned());
-        }
-        let devices = devices.iter().enumerate();
-        Finding::Known(devices.map(|(index, device)| describe(index, device)).collect())
-    }
-
-    fn devices(&self) -> Result<Vec<Device<'_>>, NvmlError> {
-        (0..self.nvml.device_count()?).map(|index| self.nvml.device_by_index(index)).collect()
-    }
+fn devices(nvml: &Nvml) -> Result<Vec<Device<'_>>, NvmlError> {
+    (0..nvml.device_count()?).map(|index| nvml.device_by_index(index)).collect()
 }
 
 /// Why the library cannot be used, in words.
@@ -129,7 +108,7 @@ pub(super) struct NvmlSource {
 impl NvmlSource {
     /// The devices of this machine; `None` without library or device.
     pub(super) fn open() -> Option<Self> {
-        let devices = library().ok()?.devices().ok().filter(|devices| !devices.is_empty())?;
+        let devices = devices(library().ok()?).ok().filter(|devices| !devices.is_empty())?;
         let name = |(index, device): (usize, &Device<'_>)| {
             format!("{index}: {}", device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned()))
         };
@@ -232,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_can_be_read_are_the_devices_that_the_library_lists() {
-        let listed = library().map_or(0, |library| library.devices().map_or(0, |it| it.len()));
+        let listed = library().map_or(0, |nvml| devices(nvml).map_or(0, |it| it.len()));
         assert_eq!(NvmlSource::open().map_or(0, |source| source.names().len()), listed);
     }
 }

@@ -21,12 +21,9 @@ pub struct PowerSupply {
 
 /// Reads the machine's power supplies, those of mice and headsets left out.
 pub fn power_supplies(root: &SystemRoot) -> Finding<Vec<PowerSupply>> {
-    let supplies: Vec<PowerSupply> =
-        root.names(SUPPLY_FOLDER).into_iter().filter_map(|name| supply(root, name)).collect();
-    if supplies.is_empty() {
-        return Finding::Missing(format!("no battery (nothing in {SUPPLY_FOLDER})"));
-    }
-    Finding::Known(supplies)
+    let names = root.names(SUPPLY_FOLDER).into_iter();
+    let supplies = names.filter_map(|name| supply(root, name)).collect();
+    Finding::from_list(supplies, || format!("no battery (nothing in {SUPPLY_FOLDER})"))
 }
 
 fn supply(root: &SystemRoot, name: String) -> Option<PowerSupply> {

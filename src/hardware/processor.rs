@@ -254,16 +254,15 @@ fn caches(root: &SystemRoot) -> Finding<Vec<Cache>> {
             found.entry((level, kind, bytes)).or_default().insert(sharers);
         }
     }
-    if found.is_empty() {
-        return Finding::Missing(format!("no readable cache below {CPU_FOLDER}/cpu*/cache"));
-    }
     let caches = found.into_iter().map(|((level, kind, bytes), sharers)| Cache {
         level,
         kind,
         bytes,
         instances: u32::try_from(sharers.len()).unwrap_or(u32::MAX),
     });
-    Finding::Known(caches.collect())
+    Finding::from_list(caches.collect(), || {
+        format!("no readable cache below {CPU_FOLDER}/cpu*/cache")
+    })
 }
 
 /// Bytes of a size as the kernel writes cache sizes: `32K`, `16M`.
@@ -277,7 +276,7 @@ fn kernel_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor).filter(|&bytes| bytes > 0)
 }
 
-fn frequency_folders(root: &SystemRoot) -> Vec<String> {
+pub(super) fn frequency_folders(root: &SystemRoot) -> Vec<String> {
     let folder = format!("{CPU_FOLDER}/cpufreq");
     let policies = root.numbered(&folder, "policy");
     policies.into_iter().map(|policy| format!("{folder}/{policy}")).collect()
@@ -301,10 +300,10 @@ fn governor(root: &SystemRoot) -> Finding<String> {
             Err(error) => failure = Some(error.to_string()),
         }
     }
-    if names.is_empty() {
-        return Finding::Missing(failure.unwrap_or_else(no_frequency_control));
-    }
-    Finding::Known(names.into_iter().collect::<Vec<_>>().join(", "))
+    let names = Finding::from_list(names.into_iter().collect::<Vec<_>>(), || {
+        failure.unwrap_or_else(no_frequency_control)
+    });
+    names.map(|names| names.join(", "))
 }
 
 fn clock(root: &SystemRoot) -> Finding<Clock> {

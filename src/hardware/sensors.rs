@@ -1,6 +1,7 @@
 //! The processor's clock, temperature and signs of throttling.
 
 use crate::hardware::finding::Finding;
+use crate::hardware::processor::frequency_folders;
 use crate::hardware::root::SystemRoot;
 use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
@@ -29,17 +30,16 @@ pub(crate) fn thermometers(root: &SystemRoot) -> Finding<Vec<Thermometer>> {
     if files.is_empty() {
         files = zone_thermometers(root);
     }
-    if files.is_empty() {
-        return Finding::Missing(format!(
-            "no processor thermometer in {HWMON_FOLDER} or {THERMAL_FOLDER} (usual in virtual machines; \
-             else load the kernel module coretemp or k10temp)"
-        ));
-    }
     let thermometers = files.into_iter().map(|(name, file)| {
         let celsius = read_celsius(root, &file);
         Thermometer { name, file, celsius }
     });
-    Finding::Known(thermometers.collect())
+    Finding::from_list(thermometers.collect(), || {
+        format!(
+            "no processor thermometer in {HWMON_FOLDER} or {THERMAL_FOLDER} (usual in virtual machines; \
+             else load the kernel module coretemp or k10temp)"
+        )
+    })
 }
 
 /// Thermometers of processor drivers, as names and files.
@@ -124,9 +124,8 @@ pub(super) struct Sensors {
 impl Sensors {
     /// Finds the sensors.
     pub(super) fn open(root: &SystemRoot) -> Self {
-        let folder = format!("{CPU_FOLDER}/cpufreq");
-        let policies = root.numbered(&folder, "policy").into_iter();
-        let clocks = policies.map(|policy| format!("{folder}/{policy}/scaling_cur_freq"));
+        let policies = frequency_folders(root).into_iter();
+        let clocks = policies.map(|policy| format!("{policy}/scaling_cur_freq"));
         let devices = root.numbered(THERMAL_FOLDER, "cooling_device").into_iter();
         let cooling = devices.map(|device| format!("{THERMAL_FOLDER}/{device}")).filter(|device| {
             root.text(format!("{device}/type")).is_ok_and(|kind| kind.contains("cpufreq"))

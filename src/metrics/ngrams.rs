@@ -28,6 +28,12 @@ pub fn overlap<T: Hash + Eq>(one: &NgramCounts<'_, T>, other: &NgramCounts<'_, T
     one.iter().map(|(ngram, &count)| count.min(other.get(ngram).copied().unwrap_or(0))).sum()
 }
 
+/// The F-measure of the n-grams that answer and reference share, 0 to 1.
+pub fn shared<T: Hash + Eq>(answer: &[T], reference: &[T], order: usize) -> f64 {
+    let (own, other) = (count(answer, order), count(reference, order));
+    f_measure(overlap(&own, &other).into(), total(&own).into(), total(&other).into())
+}
+
 /// The F-measure (harmonic mean of precision and recall), 0 to 1, from the number of units in both, in the answer and
 /// in the reference.
 pub fn f_measure(shared: f64, answer: f64, reference: f64) -> f64 {

@@ -10,13 +10,7 @@ use crate::statistics::sample::to_f64;
 /// references the best counts.
 pub fn rouge_n(order: usize, answer: &str, references: &[String]) -> f64 {
     let answer = tokens(answer);
-    let own = ngrams::count(&answer, order);
-    let of_one = |reference: &String| {
-        let reference = tokens(reference);
-        let other = ngrams::count(&reference, order);
-        let shared = f64::from(ngrams::overlap(&own, &other));
-        f_measure(shared, ngrams::total(&own).into(), ngrams::total(&other).into())
-    };
+    let of_one = |reference: &String| ngrams::shared(&answer, &tokens(reference), order);
     references.iter().map(of_one).fold(0.0, f64::max)
 }
 

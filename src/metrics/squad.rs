@@ -20,10 +20,7 @@ pub fn f1(answer: &str, references: &[String]) -> f64 {
     let of_one = |reference: &String| {
         let reference = normalized(reference);
         let reference: Vec<&str> = reference.split_whitespace().collect();
-        let (own, other) = (ngrams::count(&answer, 1), ngrams::count(&reference, 1));
-        let [shared, own, other] =
-            [ngrams::overlap(&own, &other), ngrams::total(&own), ngrams::total(&other)];
-        ngrams::f_measure(shared.into(), own.into(), other.into())
+        ngrams::shared(&answer, &reference, 1)
     };
     references.iter().map(of_one).fold(0.0, f64::max)
 }

@@ -3,6 +3,7 @@
 use crate::files;
 use crate::host::Exit;
 use crate::model::artifact::KeptTensor;
+use crate::results::grouped;
 use crate::units::{count, format_bytes, format_seconds};
 use std::path::Path;
 use std::time::Duration;
@@ -173,16 +174,11 @@ pub fn of_memory(parts: &[(String, u64)]) -> String {
 /// What a method did and what it left to simpler rounding, in lines: one for each reason, with the names of so many
 /// tensors.
 pub fn of_kept(chosen: u64, kept: &[KeptTensor], shown: usize) -> Vec<String> {
-    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
-    for tensor in kept {
-        let name = printable(&format!("{} ({})", tensor.tensor, tensor.format));
-        match reasons.iter_mut().find(|(reason, _)| *reason == tensor.reason) {
-            Some((_, names)) => names.push(name),
-            None => reasons.push((&tensor.reason, vec![name])),
-        }
-    }
+    let named = kept.iter().map(|KeptTensor { tensor, format, reason }| {
+        (reason, printable(&format!("{tensor} ({format})")))
+    });
     let mut lines = vec![format!("chose the weights of {}", count(chosen, "tensor"))];
-    lines.extend(reasons.into_iter().map(|(reason, names)| {
+    lines.extend(grouped(named).into_iter().map(|(reason, names)| {
         let more = if names.len() > shown { ", …" } else { "" };
         let left = count(names.len(), "tensor");
         let names = names[..names.len().min(shown)].join(", ");

@@ -7,6 +7,7 @@ use super::text::sanitize;
 use super::{RenderOptions, Renderer};
 use crate::causes::Problem;
 use crate::results::domain::DomainFigure;
+use crate::results::each_once;
 use crate::results::record::RunRecord;
 use crate::results::summary::{Row, Summary};
 use crate::statistics::estimate::Estimate;
@@ -24,12 +25,7 @@ impl Renderer for Domains {
         options: &RenderOptions,
     ) -> Result<Vec<u8>, Problem> {
         let compared = || summary.rows.iter().filter(|row| klds(row).next().is_some());
-        let mut names: Vec<&str> = Vec::new();
-        for (name, _) in compared().flat_map(klds) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let names = each_once(compared().flat_map(klds).map(|(name, _)| name));
         if names.is_empty() {
             let nothing =
                 "No divergence by domain: the text has no domains, or nothing was compared.\n";

@@ -9,11 +9,12 @@ use super::{RenderOptions, Renderer, terminal, unwritable};
 use crate::causes::Problem;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::SpeedTest;
+use crate::results::grouped;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use crate::statistics::sample::Sample;
 use crate::units::to_f64;
-use crate::workload::measured::ModelFacts;
+use crate::workload::measured::{ModelFacts, SpeedSample};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -75,20 +76,15 @@ struct Row<'a> {
 
 /// Every test of a trial, in the order in which the tests were measured first.
 fn rows<'a>(environment: &'a Environment, trial: &'a TrialRecord) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    for visit in &trial.visits {
-        for record in &visit.speed {
-            let times = record.samples.iter().map(|sample| sample.nanoseconds);
-            let times = times.filter(|&nanoseconds| nanoseconds > 0);
-            match rows.iter_mut().find(|row| row.test == record.test) {
-                Some(row) => row.nanoseconds.extend(times),
-                None => rows.push(Row {
-                    nanoseconds: times.collect(),
-                    ..Row::of(environment, trial, record.test, visit.started)
-                }),
-            }
-        }
-    }
+    let records = trial.visits.iter().flat_map(|visit| {
+        visit.speed.iter().map(|record| (record.test, (visit.started, &record.samples)))
+    });
+    let row = |(test, visits): (SpeedTest, Vec<(OffsetDateTime, &Vec<SpeedSample>)>)| {
+        let times = visits.iter().flat_map(|(_, samples)| *samples).map(|it| it.nanoseconds);
+        let nanoseconds = times.filter(|&nanoseconds| nanoseconds > 0).collect();
+        Row { nanoseconds, ..Row::of(environment, trial, test, visits[0].0) }
+    };
+    let mut rows: Vec<Row<'_>> = grouped(records).into_iter().map(row).collect();
     rows.retain(|row| !row.nanoseconds.is_empty());
     rows
 }

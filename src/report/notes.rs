@@ -1,14 +1,14 @@
 //! What stands under a comparison: what the marks mean, what failed and why, what to beware of.
 
-use super::table::{Content, Mark, Table};
+use super::table::{Cell, Content, Mark, Table};
 use super::terminal::{LeftOut, name_columns};
 use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
 use crate::experiment::resolved::LeftOutModel;
-use crate::results::each_once;
 use crate::results::metric::{Metric, TIMED};
 use crate::results::record::{BENCH, Failure, RunRecord};
 use crate::results::summary::{Row, Summary};
+use crate::results::{each_once, grouped};
 use crate::units::{count, significant};
 
 /// A change of the drift control below this is not worth a word, however certain it is.
@@ -45,28 +45,20 @@ pub(super) fn notes(
 
 /// What the marks mean, as far as they occur.
 fn legend(summary: &Summary, shown: &Table) -> Option<String> {
-    let mut parts: Vec<String> = Vec::new();
-    if shown.has(Mark::Chosen) {
-        parts.push("→ best trade-off".to_owned());
-    }
-    if shown.cells().any(|cell| cell.has(Mark::Best) && !cell.has(Mark::Unstable)) {
-        let whose = if summary.models.len() > 1 { "best of its model" } else { "best" };
-        parts.push(format!("* {whose}, or level with it within the noise"));
-    }
-    if shown.has_intervals() {
-        parts.push("± 95 % interval (half width)".to_owned());
-    }
-    if shown.has(Mark::Unstable) {
-        parts.push(format!("~ unstable: {}", unstable()));
-    }
-    if shown.has(Mark::Open) {
-        parts.push("? noise could turn the verdict".to_owned());
-    }
-    if shown.cells().any(|cell| cell.content == Content::Inapplicable) {
-        parts.push("blank: does not apply to such a model".to_owned());
-    }
+    let has_best = |cell: &Cell| cell.has(Mark::Best) && !cell.has(Mark::Unstable);
+    let whose = if summary.models.len() > 1 { "best of its model" } else { "best" };
+    let is_inapplicable = |cell: &Cell| cell.content == Content::Inapplicable;
+    let marks = [
+        (shown.has(Mark::Chosen), "→ best trade-off".to_owned()),
+        (shown.cells().any(has_best), format!("* {whose}, or level with it within the noise")),
+        (shown.has_intervals(), "± 95 % interval (half width)".to_owned()),
+        (shown.has(Mark::Unstable), format!("~ unstable: {}", unstable())),
+        (shown.has(Mark::Open), "? noise could turn the verdict".to_owned()),
+        (shown.cells().any(is_inapplicable), "blank: does not apply to such a model".to_owned()),
+    ];
     // A mark and its meaning stay on one line.
-    let parts: Vec<String> = parts.iter().map(|part| part.replace(' ', NO_BREAK_SPACE)).collect();
+    let told = marks.into_iter().filter(|(occurs, _)| *occurs);
+    let parts: Vec<String> = told.map(|(_, it)| it.replace(' ', NO_BREAK_SPACE)).collect();
     (!parts.is_empty()).then(|| parts.join("   "))
 }
 
@@ -115,25 +107,15 @@ pub(super) fn name(summary: &Summary, row: &Row) -> String {
 
 /// Workloads that some trials could not do, each reason once.
 fn unmeasured(run: &RunRecord) -> Vec<String> {
-    let mut found: Vec<(&str, &Failure, Vec<String>)> = Vec::new();
-    for trial in &run.trials {
-        for workload in &trial.failed_workloads {
-            let label = sanitize(&trial.label);
-            let same = |(model, known, _): &&mut (&str, &Failure, Vec<String>)| {
-                *model == trial.model && *known == workload
-            };
-            match found.iter_mut().find(same) {
-                Some((_, _, labels)) if labels.contains(&label) => {}
-                Some((_, _, labels)) => labels.push(label),
-                None => found.push((&trial.model, workload, vec![label])),
-            }
-        }
-    }
-    let told = |(model, Failure { phase, reason }, labels): (&str, &Failure, Vec<String>)| {
-        let (model, reason) = (sanitize(model), sanitize(reason));
-        format!("Not measured of {model} ({}): {phase}, because {reason}", list(&labels))
+    let failed = run.trials.iter().flat_map(|trial| {
+        let label = sanitize(&trial.label);
+        trial.failed_workloads.iter().map(move |it| ((&trial.model, it), label.clone()))
+    });
+    let told = |((model, Failure { phase, reason }), labels): ((&String, &Failure), _)| {
+        let (model, reason, labels) = (sanitize(model), sanitize(reason), list(&each_once(labels)));
+        format!("Not measured of {model} ({labels}): {phase}, because {reason}")
     };
-    found.into_iter().map(told).collect()
+    grouped(failed).into_iter().map(told).collect()
 }
 
 /// What limits the figures: an unfinished run, too few rounds, drift, throttling, no energy, what

@@ -2,8 +2,8 @@
 
 use super::text::{list, sanitize};
 use crate::model::stored_types::StoredTypes;
-use crate::results::each_once;
 use crate::results::record::{RunRecord, TrialRecord};
+use crate::results::{each_once, grouped};
 
 /// Notes about the types of tensors: of each variant that holds others than its name says, then of those
 /// that do not differ.
@@ -24,25 +24,16 @@ pub(super) fn notes(run: &RunRecord) -> Vec<String> {
 
 /// Names of variants whose tensors all have the same types, made of one source in one way, group by group.
 pub(super) fn same(run: &RunRecord) -> Vec<Vec<String>> {
-    let mut groups: Vec<(&TrialRecord, &StoredTypes, Vec<String>)> = Vec::new();
     // A file that was there already may have the same types and other weights.
     let is_made = |trial: &TrialRecord| {
         trial.artifact.as_ref().is_some_and(|artifact| artifact.quantize_seconds.is_some())
     };
-    for (trial, types) in typed(run).filter(|(trial, _)| is_made(trial)) {
-        let name = name(run, trial);
-        let found = groups.iter_mut().find(|(first, others, _)| {
-            first.model == trial.model
-                && first.quantization.method == trial.quantization.method
-                && others.checksum == types.checksum
-        });
-        match found {
-            Some((_, _, names)) if names.contains(&name) => {}
-            Some((_, _, names)) => names.push(name),
-            None => groups.push((trial, types, vec![name])),
-        }
-    }
-    groups.into_iter().map(|(_, _, names)| names).filter(|names| names.len() > 1).collect()
+    let made = typed(run).filter(|(trial, _)| is_made(trial));
+    let named = made.map(|(trial, types)| {
+        ((&trial.model, trial.quantization.method, &types.checksum), name(run, trial))
+    });
+    let groups = grouped(named).into_iter().map(|(_, names)| each_once(names));
+    groups.filter(|names| names.len() > 1).collect()
 }
 
 fn typed(run: &RunRecord) -> impl Iterator<Item = (&TrialRecord, &StoredTypes)> {

@@ -5,7 +5,7 @@ use super::metric::{Metric, TaskColumn};
 use super::record::{TrialRecord, VisitRecord};
 use super::{each_once, task_figure};
 use crate::experiment::workloads::SpeedTest;
-use crate::hardware::usage::Usage;
+use crate::hardware::usage::{GpuUsage, Usage};
 use crate::model::architecture::ArchitectureClass;
 use crate::statistics::bootstrap;
 use crate::statistics::estimate::Estimate;
@@ -248,27 +248,12 @@ fn add_usage(trial: &TrialRecord, add: &mut impl FnMut(Metric, Option<Figure>)) 
         gpus.retain(|gpu| gpu.max_worker_memory_bytes != Some(0));
         gpus
     };
-    add(
-        Metric::GpuUtilization,
-        rounds(trial, |visit| {
-            gpus(visit).iter().filter_map(|gpu| gpu.utilization).reduce(f64::max)
-        }),
-    );
-    add(
-        Metric::GpuWatts,
-        rounds(trial, |visit| {
-            gpus(visit)
-                .iter()
-                .filter_map(|gpu| gpu.mean_power_watts)
-                .reduce(|sum, watts| sum + watts)
-        }),
-    );
-    add(
-        Metric::GpuCelsius,
-        rounds(trial, |visit| {
-            gpus(visit).iter().filter_map(|gpu| gpu.max_celsius).reduce(f64::max)
-        }),
-    );
+    let of_gpus = |value: fn(&GpuUsage) -> Option<f64>, together: fn(f64, f64) -> f64| {
+        rounds(trial, |visit| gpus(visit).iter().filter_map(value).reduce(together))
+    };
+    add(Metric::GpuUtilization, of_gpus(|gpu| gpu.utilization, f64::max));
+    add(Metric::GpuWatts, of_gpus(|gpu| gpu.mean_power_watts, |sum, watts| sum + watts));
+    add(Metric::GpuCelsius, of_gpus(|gpu| gpu.max_celsius, f64::max));
 }
 
 fn add_quality(

@@ -5,35 +5,29 @@ use super::choice::{
     size_relation,
 };
 use super::figure::{Figure, Relation};
+use super::grouped;
 use super::metric::{Better, Metric};
 use super::summary::{Group, ModelSummary, Row};
 use super::verdict::Verdict;
+use crate::experiment::settings::Settings;
 
 /// Sorts rows into models and settings, and judges each model.
 pub(super) fn models(rows: &[Row], speed: Option<Metric>) -> Vec<ModelSummary> {
-    let mut models: Vec<ModelSummary> = Vec::new();
-    for (position, row) in rows.iter().enumerate() {
-        let found = models.iter().position(|model| model.name == row.model);
-        let model = found.unwrap_or_else(|| {
-            models.push(ModelSummary { name: row.model.clone(), ..ModelSummary::default() });
-            models.len() - 1
-        });
-        let model = &mut models[model];
-        model.facts = model.facts.take().or_else(|| row.facts.clone());
-        let group = model.groups.iter().position(|group| group.settings == row.settings);
-        let group = group.unwrap_or_else(|| {
-            model.groups.push(Group { settings: row.settings.clone(), rows: Vec::new() });
-            model.groups.len() - 1
-        });
-        model.groups[group].rows.push(position);
-        if row.is_reference && model.reference.is_none() {
-            model.reference = Some(position);
-        }
-    }
-    for model in &mut models {
-        judge(rows, model, speed);
-    }
-    models
+    let group = |(settings, rows): (&Settings, _)| Group { settings: settings.clone(), rows };
+    let model = |(name, own): (&String, Vec<usize>)| {
+        let by_settings = grouped(own.iter().map(|&row| (&rows[row].settings, row)));
+        let mut model = ModelSummary {
+            name: name.clone(),
+            groups: by_settings.into_iter().map(group).collect(),
+            facts: own.iter().find_map(|&row| rows[row].facts.clone()),
+            reference: own.iter().copied().find(|&row| rows[row].is_reference),
+            ..ModelSummary::default()
+        };
+        judge(rows, &mut model, speed);
+        model
+    };
+    let by_model = grouped(rows.iter().enumerate().map(|(position, row)| (&row.model, position)));
+    by_model.into_iter().map(model).collect()
 }
 
 /// Finds the front and the best trade-off of a model among its trials that did not fail.

@@ -126,7 +126,7 @@ fn a_repository_is_found_looked_at_and_measured_from_its_name() {
     hub.run(&world, &["search", "nothing"]).expect_message(0, &["try fewer words"]);
 
     let shown = hub.run(&world, &["files", "owner/tiny-GGUF", "--context", "512"]).expect(0).stdout;
-    for part in ["F16", "Q8_0", "UD-Q4_K_XL", "yes", "projector (mmproj): mmproj-F16.gguf"] {
+    for part in ["F16", "Q8_0", "UD-Q4_K_XL", "yes", "projectors (mmproj): mmproj-F16.gguf"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let json = hub.run(&world, &["files", "owner/tiny-GGUF", "--format", "json"]).expect(0).stdout;

@@ -95,7 +95,6 @@ fn what_cannot_be_mixed_is_refused_with_a_remedy() {
         assert!(!world.path("out.gguf").exists() && !world.path("out.toml").exists());
     };
     let tiny = "tiny-F16.gguf";
-    refused(&[tiny, "--target-bpw", "4"], &["--calibration"]);
     refused(&[tiny, "--calibration", "text.txt"], &["--target-size"]);
     let with = |target: &[&'static str]| [&[tiny, "--calibration", "text.txt"], target].concat();
     refused(

@@ -79,8 +79,6 @@ fn what_cannot_be_made_is_refused_with_a_remedy() {
     let refused = |arguments: &[&str], parts: &[&str]| {
         world.run(arguments).expect_message(2, parts);
     };
-    refused(&["quantize", "tiny-F16.gguf", "--to", "gptq:Q4_0"], &["--calibration FILE"]);
-    refused(&["quantize", "tiny-F16.gguf", "--to", "awq:Q4_0"], &["--calibration FILE"]);
     refused(
         &["quantize", "tiny-F16.gguf", "--to", "IQ2_XXS"],
         &["importance matrix", "imatrix:IQ2_XXS"],

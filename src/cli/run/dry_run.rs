@@ -9,7 +9,6 @@ use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveOptions;
 use crate::model::stored_types::StoredTypes;
-use crate::orchestrator::display::Verbosity;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
 use crate::quantize::jobs::PlannedVariant;
@@ -26,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// Prints the trials of an experiment. No file is fetched: one that is named must be there, of a repository only
 /// its list is read and how a file begins.
 pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome, Error> {
-    let mut options = resolve_options(Verbosity::Live);
+    let mut options = resolve_options(false);
     options.fetches = false;
     let plan = session.plan(experiment, &options)?;
     let mut files = plan

@@ -20,27 +20,7 @@ use crate::experiment::resolved::Experiment;
 use run::RunDisplay;
 use screen::Screen;
 
-/// How much is shown while a run works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Nothing.
-    Quiet,
-    /// Redrawn lines on a terminal, plain lines elsewhere.
-    Live,
-}
-
-impl Verbosity {
-    /// What the flag `--quiet` says.
-    pub fn of(quiet: bool) -> Self {
-        if quiet { Self::Quiet } else { Self::Live }
-    }
-}
-
 /// The display of a run that fits standard error.
-pub fn for_standard_error(
-    experiment: &Experiment,
-    verbosity: Verbosity,
-) -> Option<Box<dyn Listener>> {
-    let display = || RunDisplay::new(experiment, Screen::on_standard_error());
-    (verbosity == Verbosity::Live).then(|| Box::new(display()) as Box<dyn Listener>)
+pub fn for_standard_error(experiment: &Experiment) -> Box<dyn Listener> {
+    Box::new(RunDisplay::new(experiment, Screen::on_standard_error()))
 }

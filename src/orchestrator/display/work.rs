@@ -1,6 +1,5 @@
 //! One piece of work: a job of a worker or a file that is fetched, in words and on the screen.
 
-use super::Verbosity;
 use super::estimate::left;
 use super::screen::{Screen, Status};
 use crate::causes::Problem;
@@ -95,8 +94,8 @@ pub struct WorkDisplay {
 
 impl WorkDisplay {
     /// Of work on `subject`.
-    pub fn new(subject: &str, verbosity: Verbosity) -> Self {
-        let screen = (verbosity == Verbosity::Live).then(Screen::on_standard_error);
+    pub fn new(subject: &str, quiet: bool) -> Self {
+        let screen = (!quiet).then(Screen::on_standard_error);
         Self { screen, work: Work::new(subject.to_owned(), "", usize::MAX), began: Instant::now() }
     }
 
@@ -136,8 +135,8 @@ impl Listener for WorkDisplay {
 }
 
 /// Shows files that are fetched or checked, one at a time.
-pub fn of_files(verbosity: Verbosity) -> ProgressSink {
-    if verbosity == Verbosity::Quiet {
+pub fn of_files(quiet: bool) -> ProgressSink {
+    if quiet {
         return ProgressSink::default();
     }
     let shown: Mutex<Option<WorkDisplay>> = Mutex::default();
@@ -148,7 +147,7 @@ pub fn of_files(verbosity: Verbosity) -> ProgressSink {
             return;
         }
         let display = shown.take().filter(|display| display.work.subject == what);
-        let display = shown.insert(display.unwrap_or_else(|| WorkDisplay::new(what, verbosity)));
+        let display = shown.insert(display.unwrap_or_else(|| WorkDisplay::new(what, quiet)));
         display.work.on_progress(progress);
         if display.began.elapsed() > QUIET_TIME {
             display.show();
