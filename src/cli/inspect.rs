@@ -27,7 +27,7 @@ const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
 /// Flags of `quantbench inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, or `demo`
+    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, `ollama:name`, or `demo`
     #[arg(value_name = "FILE")]
     pub source: String,
     /// How to show it
@@ -106,7 +106,7 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
             let instead = checkpoint_in(path);
             Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
         }
-        Source::Demo | Source::Hub { .. } | Source::Repository { .. } => {
+        Source::Demo | Source::Hub { .. } | Source::Repository { .. } | Source::Ollama(_) => {
             let options = ResolveOptions::from_environment();
             let resolved = resolve(&source, &Cache::open()?, &options)?;
             let [only] = resolved.ready.as_slice() else {

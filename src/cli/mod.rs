@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod list;
 mod making;
 pub mod mix;
+pub mod models;
 mod native;
 mod output;
 pub mod prompt;
@@ -74,6 +75,8 @@ enum Command {
     Search(search::Arguments),
     /// List what a repository holds and what of it fits this machine
     Files(files::Arguments),
+    /// List the models that other programs keep on this machine
+    Models(models::Arguments),
     /// List the runs that are stored
     List(list::Arguments),
     /// Show a stored run
@@ -171,6 +174,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Import(arguments) => import::run(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Files(arguments) => files::run(&arguments),
+        Command::Models(arguments) => models::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

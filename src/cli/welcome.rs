@@ -21,6 +21,7 @@ quantbench run                         measure twelve variants of the built-in m
 quantbench MODEL                       measure a model: a GGUF, a folder of them, or owner/name[:Q4_K_M]
 quantbench search WORDS                find a model's GGUFs on the Hugging Face hub
 quantbench files owner/name            what a repository holds, and what of it fits this machine
+quantbench models                      models that Ollama and other programs have here
 quantbench quantize MODEL --to Q4_K_M  make a variant
 quantbench list                        past runs; 'quantbench show last' shows one
 quantbench --help                      all commands

@@ -13,6 +13,7 @@ use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
+use crate::model::stores;
 
 /// Variants of a model that has no list: the usual ladder below the source's own precision.
 const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
@@ -134,6 +135,10 @@ fn own_type(source: &Source) -> Option<FileType> {
             .ok()
             .and_then(|header| header.file_type())
             .or_else(|| crate::model::naming::file_type_in(&path.file_name()?.to_string_lossy())),
+        Source::Ollama(name) => {
+            let blob = stores::ollama(name, &stores::ollama_folders()).ok()?;
+            Header::read(&blob.path).ok()?.file_type()
+        }
         Source::Hub { file, .. } => crate::model::naming::file_type_in(file),
     }
 }
@@ -227,7 +232,7 @@ fn projector(model: &ModelFile, expansion: &mut Expansion<'_>) -> Option<Source>
     let written = model.mmproj.as_ref()?;
     match Source::parse(&written.value, origin.base) {
         Ok(source @ (Source::File(_) | Source::Hub { .. })) => return Some(source),
-        Ok(Source::Demo | Source::Directory(_) | Source::Repository { .. }) => problems.push(
+        Ok(_) => problems.push(
             written
                 .problem(format!("is '{}', which is no file", written.value))
                 .help("write the GGUF file of the model's projector, or its hf:// address"),

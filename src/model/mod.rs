@@ -21,4 +21,5 @@ pub mod size;
 pub mod source;
 pub mod split;
 pub mod stored_types;
+pub mod stores;
 pub mod text;

@@ -7,6 +7,7 @@ use super::naming;
 use super::quantization::{Method, Quantization};
 use super::split;
 use crate::causes::Problem;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Files that lie beside models and are none.
@@ -65,12 +66,23 @@ impl NamedVariant {
         self.quantization
             .map_or_else(|| split::stem(&name).to_owned(), |quantization| quantization.to_string())
     }
+
+    /// What is written behind a repository's name to choose it.
+    pub fn word(&self) -> String {
+        self.quantization.map_or_else(|| self.label(), |it| it.label.name().to_owned())
+    }
+
+    /// Whether it is what `word` chooses.
+    pub fn is_called(&self, word: &str) -> bool {
+        [self.label(), self.word()].iter().any(|own| own.eq_ignore_ascii_case(word))
+    }
 }
 
 /// The variants of a repository, from most to fewest bits; those whose parts are not all there are left out.
 pub fn variants(repository: &Repository) -> Vec<NamedVariant> {
-    let file =
-        |path: &Path| repository.files.iter().find(|file| Path::new(&file.path) == path).cloned();
+    let all: HashMap<&Path, &RemoteFile> =
+        repository.files.iter().map(|file| (Path::new(&file.path), file)).collect();
+    let file = |path: &Path| all.get(path).copied().cloned();
     let mut variants: Vec<NamedVariant> = Vec::new();
     for one in repository.files.iter().filter(|one| is_gguf(&one.path) && !is_beside(&one.path)) {
         let path = Path::new(&one.path);

@@ -1,5 +1,6 @@
 //! Sources: where a model's file comes from.
 
+use super::stores::OllamaName;
 use super::text::without_secrets;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub enum Source {
         /// Branch, tag or commit; `None`: the main branch.
         revision: Option<String>,
     },
+    /// A model that Ollama keeps on this machine: `[host/][owner/]name[:tag]`.
+    Ollama(String),
 }
 
 impl fmt::Display for Source {
@@ -54,6 +57,7 @@ impl fmt::Display for Source {
             Self::Hub { repository, file, revision } => {
                 write!(formatter, "hf://{repository}{}/{file}", at(revision.as_deref()))
             }
+            Self::Ollama(name) => write!(formatter, "{OLLAMA}{name}"),
         }
     }
 }
@@ -91,6 +95,15 @@ pub enum SourceError {
         /// What was written.
         text: String,
     },
+    /// `ollama:` with something wrong behind it.
+    #[error(
+        "is '{}', which names no model of Ollama's; write 'ollama:name' or 'ollama:name:tag'",
+        without_secrets(text)
+    )]
+    Ollama {
+        /// What was written.
+        text: String,
+    },
     /// The path leads nowhere.
     #[error("is '{text}', but there is no file or folder {}", .path.display())]
     Missing {
@@ -104,13 +117,16 @@ pub enum SourceError {
 /// Names that end so are those of files.
 const FILES: [&str; 7] = ["gguf", "toml", "json", "jsonl", "txt", "safetensors", "bin"];
 
+/// What stands before Ollama's names.
+const OLLAMA: &str = "ollama:";
+
 /// Where paths on the hub begin.
 const HUB: &str = "https://huggingface.co/";
 
 impl Source {
     /// Reads a source as people write it: `demo`, the path of a file or folder,
-    /// `[hf://]owner/name[@revision][:QUANTIZATION]`, or `hf://owner/name[@revision]/file.gguf`; a relative path
-    /// starts at `base`, `~/` at the home folder.
+    /// `[hf://]owner/name[@revision][:QUANTIZATION]`, `hf://owner/name[@revision]/file.gguf`, or
+    /// `ollama:name[:tag]`; a relative path starts at `base`, `~/` at the home folder.
     ///
     /// # Errors
     /// When the text is no source, or no file or folder is there.
@@ -126,6 +142,10 @@ impl Source {
         let text = text.strip_prefix("hf.co/").filter(|_| is_new(text)).unwrap_or(text);
         if let Some(rest) = text.strip_prefix("hf://") {
             return parse_hub(rest).ok_or_else(|| SourceError::Hub { text: text.to_owned() });
+        }
+        if let Some(name) = text.strip_prefix(OLLAMA) {
+            let named = OllamaName::parse(name).map(|_| Self::Ollama(name.to_owned()));
+            return named.ok_or_else(|| SourceError::Ollama { text: text.to_owned() });
         }
         if text.contains("://") {
             let remedy = hub_spelling(text).map_or_else(
@@ -170,6 +190,9 @@ impl Source {
             }
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             Self::Hub { file, .. } => file.rsplit('/').next().unwrap_or(file).to_owned(),
+            Self::Ollama(name) => {
+                return OllamaName::parse(name).map_or_else(|| name.clone(), |it| it.short());
+            }
             Self::Repository { repository, .. } => {
                 let name = repository.rsplit('/').next().unwrap_or(repository);
                 let stem = name.strip_suffix("-GGUF").or_else(|| name.strip_suffix("-gguf"));
@@ -347,6 +370,24 @@ mod tests {
             "hf://owner/name/at@x/file.gguf",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn models_of_ollama_are_named_as_it_names_them() {
+        for (text, name) in [
+            ("ollama:llama3.2", "llama3.2"),
+            ("ollama:gemma3:4b-it-q8_0", "gemma3-4b-it-q8_0"),
+            ("ollama:hf.co/owner/Name-GGUF:Q4_K_M", "Name-GGUF-Q4_K_M"),
+            ("ollama:localhost:5000/owner/name", "name"),
+        ] {
+            let source = parse(text).unwrap();
+            assert_eq!((source.to_string().as_str(), source.default_name().as_str()), (text, name));
+        }
+        for text in
+            ["ollama:", "ollama://x", "ollama:x:", "ollama:../x", "ollama:a/b/c/d", "ollama:x:.."]
+        {
+            assert!(parse(text).unwrap_err().contains("names no model of Ollama's"), "{text}");
         }
     }
 

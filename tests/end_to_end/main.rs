@@ -21,6 +21,7 @@ mod interruption;
 mod limits;
 mod methods;
 mod mix;
+mod models;
 mod pictures;
 mod quantize;
 mod run;

@@ -1,6 +1,6 @@
 //! A folder of ready variants of one model.
 
-use super::{ReadyVariant, ResolveOptions, Resolved, checksum, stored_as, what_else};
+use super::{ReadyVariant, ResolveOptions, Resolved, checksum, look, what_else};
 use crate::causes::Problem;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Value};
@@ -59,10 +59,7 @@ pub(super) fn resolve(
 /// Which quantizations the folder holds, from most to fewest bits. Files that cannot be read are left
 /// out: resolving will tell of them.
 pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
-    let stored = |path: PathBuf| {
-        let header = Header::read(&path).ok()?;
-        if what_else(&header).is_some() { None } else { stored_as(&header, &path).ok() }
-    };
+    let stored = |path: PathBuf| look(&path).ok()?.map(|(_, quantization)| quantization);
     let mut found: Vec<Quantization> =
         candidates(folder).unwrap_or_default().into_iter().filter_map(stored).collect();
     found.sort_by_key(|quantization| quantization.precision_rank());

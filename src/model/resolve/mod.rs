@@ -22,6 +22,7 @@ use super::quantization::{Method, Quantization};
 use super::repository::RemoteVariant;
 use super::source::Source;
 use super::split;
+use super::stores;
 use crate::causes::Problem;
 use crate::model::file_type::FileType;
 use std::path::{Path, PathBuf};
@@ -116,6 +117,11 @@ pub fn resolve(
             let path = fetch_parts(repository, file, revision.as_deref(), options)?;
             local(&path, cache, options)
         }
+        Source::Ollama(name) => {
+            let blob = stores::ollama(name, &stores::ollama_folders())?;
+            let header = read_model(&blob.path)?;
+            single(blob.path, header, blob.checksum)
+        }
     }
 }
 
@@ -133,10 +139,8 @@ pub fn projector(
             fetch_parts(repository, file, revision.as_deref(), options)?
         }
         Source::File(path) | Source::Directory(path) => path.clone(),
-        Source::Repository { .. } => {
-            return Err(Problem::new(format!(
-                "{source} is a repository; name the projector's file"
-            )));
+        Source::Repository { .. } | Source::Ollama(_) => {
+            return Err(Problem::new(format!("{source} is no file; name the projector's file")));
         }
         Source::Demo => demo::in_cache(cache, demo::FILES?.model)?.0,
     };
@@ -208,6 +212,20 @@ fn read_model(path: &Path) -> Result<Header, Problem> {
             Err(Problem::new(format!("{path} is no language model: it holds {holds}")))
         }
     }
+}
+
+/// What the header of a language model's file says, and how its weights are stored; `None` of what holds
+/// something else.
+///
+/// # Errors
+/// When it is no whole GGUF, or llama.cpp has no name for how it is stored.
+pub fn look(path: &Path) -> Result<Option<(Header, Quantization)>, Problem> {
+    let header = Header::read(path)?;
+    if what_else(&header).is_some() {
+        return Ok(None);
+    }
+    let quantization = stored_as(&header, path)?;
+    Ok(Some((header, quantization)))
 }
 
 /// What a GGUF holds if it is no language model.

@@ -1,14 +1,17 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
-use super::{ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as};
+use super::{ReadyVariant, ResolveOptions, Resolved, SourceFile, read_model, stored_as, what_else};
 use crate::causes::Problem;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, of_texts};
+use crate::model::gguf::Header;
 use crate::model::hub::api::{self, Found, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
 };
+use crate::model::stores;
+use std::path::Path;
 
 /// What is measured of a repository if nobody says what: of these, as far as it has them.
 const LADDER: [&str; 9] =
@@ -42,7 +45,7 @@ pub(super) fn resolve(
                 options.hub.cache.display()
             )));
         };
-        return folder::resolve(&folder, cache, options);
+        return there(wanted, &folder, cache, options);
     }
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
     let found = repository::variants(&repository);
@@ -55,6 +58,38 @@ pub(super) fn resolve(
     if ready.len() > 1 {
         mark_defaults(&mut ready, options);
     }
+    Ok(with_source(ready))
+}
+
+/// What was fetched of a repository.
+fn there(
+    wanted: Wanted<'_>,
+    folder: &Path,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, Problem> {
+    let found = repository::variants(&stores::snapshot(wanted.repository, folder));
+    let mut ready = Vec::new();
+    for variant in choose(wanted, found)? {
+        let path = folder.join(variant.remote.path());
+        let header = Header::read(&path)?;
+        // An image encoder often lies beside the models that it belongs to.
+        if what_else(&header).is_some() {
+            continue;
+        }
+        let checksum = super::checksum(&path, cache, &options.progress)?;
+        let stored = super::ready(path, &header, checksum)?;
+        let quantization = variant.quantization.unwrap_or(stored.quantization);
+        ready.push(ReadyVariant { quantization, label: variant.label(), ..stored });
+    }
+    if ready.is_empty() {
+        let folder = folder.display();
+        return Err(Problem::new(format!("{folder} has no GGUF file of a model in it")));
+    }
+    Ok(with_source(ready))
+}
+
+fn with_source(ready: Vec<ReadyVariant>) -> Resolved {
     // What others are made from: the floating point numbers of the fewest bytes.
     let float = ready.iter().filter(|it| it.quantization.is_float());
     let float = float.min_by_key(|it| it.artifact.file_bytes);
@@ -65,18 +100,15 @@ pub(super) fn resolve(
         header: None,
         remote: it.remote.clone(),
     });
-    Ok(Resolved { source, ready })
+    Resolved { source, ready }
 }
 
 /// Those that are meant: the one that is named, or all that may be asked for.
 fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVariant>, Problem> {
     let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
     let Some(variant) = wanted.variant else { return Ok(found) };
-    let is_meant = |one: &NamedVariant| {
-        one.label().eq_ignore_ascii_case(variant)
-            || one.quantization.is_some_and(|it| it.label.name().eq_ignore_ascii_case(variant))
-    };
-    let chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
+    let chosen: Vec<NamedVariant> =
+        found.into_iter().filter(|one| one.is_called(variant)).collect();
     if chosen.is_empty() {
         let repository = wanted.repository;
         let labels = labels.join(", ");

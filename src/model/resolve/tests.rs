@@ -277,6 +277,40 @@ fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
 }
 
 #[test]
+fn without_the_hub_a_repository_is_what_was_fetched_of_it() {
+    let place = Place::new();
+    let folder = format!("hub/models--owner--name/snapshots/{}", "c".repeat(40));
+    Builder::model(7).write(&place.path(&format!("{folder}/m-q8_0.gguf")));
+    Builder::model(1).write(&place.path(&format!("{folder}/F16/m.gguf")));
+    Builder::model(15).write(&place.path(&format!("{folder}/m-UD-Q4_K_XL.gguf")));
+    let encoder = Builder::new().string("general.architecture", "clip").tensor("a", 0, &[1]);
+    encoder.write(&place.path(&format!("{folder}/m-vision-Q5_0.gguf")));
+    std::fs::write(place.path(&format!("{folder}/m-Q6_K.gguf")), b"GGUF").unwrap();
+    std::fs::write(place.path("hub/models--owner--name/refs/main"), "c".repeat(40)).unwrap();
+    let resolved = |variant: Option<&str>| {
+        place.resolve(&Source::Repository {
+            repository: "owner/name".to_owned(),
+            revision: None,
+            variant: variant.map(str::to_owned),
+        })
+    };
+    let labels = |variant| {
+        let ready = resolved(variant).unwrap().ready;
+        ready.into_iter().map(|it| it.label).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(Some("Q8_0")), ["Q8_0"]);
+    assert_eq!(labels(Some("ud-q4_k_xl")), ["UD-Q4_K_XL"]);
+    let only = resolved(Some("f16")).unwrap();
+    assert_eq!(only.source.unwrap().artifact.checksum.len(), 64);
+    let error = |variant| resolved(variant).unwrap_err().to_string();
+    assert!(error(Some("Q2_K")).ends_with("has no Q2_K; it has F16, Q8_0, Q6_K, Q5_0, UD-Q4_K_XL"));
+    assert!(error(Some("Q5_0")).ends_with("has no GGUF file of a model in it"));
+    assert!(error(None).contains("m-Q6_K.gguf is cut off"));
+    std::fs::remove_file(place.path(&format!("{folder}/m-Q6_K.gguf"))).unwrap();
+    assert_eq!(labels(None), ["F16", "Q8_0", "UD-Q4_K_XL"]);
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let place = Place::new();
     let error = place.resolve(&Source::File(Path::new("/no/m.gguf").to_owned())).unwrap_err();
