@@ -24,6 +24,7 @@ mod mix;
 mod models;
 mod pictures;
 mod quantize;
+mod real;
 mod run;
 mod tasks;
 mod templates;
