@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "bench",
     "quantize",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 16] = [
     "import",
     "search",
     "files",
+    "models",
     "list",
     "show",
     "report",

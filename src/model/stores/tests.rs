@@ -186,9 +186,12 @@ fn links_out_of_a_store_cycles_and_thousands_of_files_do_no_harm() {
     link(Path::new("self-Q8_0.gguf"), "self-Q8_0.gguf");
     link(&inside, "again-Q8_0.gguf");
     link(Path::new("/nowhere.gguf"), "dangling-Q8_0.gguf");
-    symlink(outside.parent().unwrap(), place.folder.path().join("llama.cpp")).unwrap();
+    let elsewhere = place.write("elsewhere/snapshots/c/m-Q8_0.gguf", b"GGUF");
+    symlink(elsewhere.parent().unwrap(), place.folder.path().join("llama.cpp")).unwrap();
     fs::create_dir_all(place.folder.path().join("hub")).unwrap();
-    symlink("/", place.folder.path().join("hub/models--a--b")).unwrap();
+    let other = place.write("other/snapshots/c/m-Q8_0.gguf", b"GGUF");
+    let other = other.ancestors().nth(3).unwrap();
+    symlink(other, place.folder.path().join("hub/models--a--b")).unwrap();
     // The folder that is named may be a link itself; the same file is listed once, by its first name.
     let expected = ["llama.cpp/m-Q8_0.gguf", "lmstudio/owner/name/again-Q8_0.gguf"];
     assert_eq!(place.models(), expected);
