@@ -85,6 +85,8 @@ impl Destination {
             Place::StandardOutput => Self::StandardOutput,
             Place::Stream(path) => Self::Stream(path),
             Place::File(path) => {
+                // That it is an input says more.
+                spare_inputs(&path)?;
                 spare_models(&path).map_err(failed)?;
                 Self::File { file: Unfinished::beside(&path).map_err(failed)?, path }
             }
