@@ -51,7 +51,7 @@ impl World {
                  [experiment]\nname = \"tiny\"\nrounds = 2\nphase_limit = \"60s\"\n\
                  [workloads]\nspeed = [\"pp16\", \"tg4\"]\n\
                  [workloads.latency]\nprompts = \"prompts.jsonl\"\nmax_tokens = 4\n\
-                 [workloads.quality]\ntext = \"text.txt\"\ncontext = 64\n\
+                 [workloads.quality]\ntext = \"text.txt\"\ncontext = 64\nprecision = 0\n\
                  [[models]]\nname = \"tiny\"\nsource = \"tiny-F16.gguf\"\n"
             ),
         );

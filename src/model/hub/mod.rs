@@ -8,6 +8,7 @@
 pub mod api;
 mod endpoint;
 mod pieces;
+mod request;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;

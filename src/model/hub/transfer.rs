@@ -2,6 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::pieces::{LEAST_RATE, Piece, Pieces};
+use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header};
 use super::{HubError, HubFile, HubOptions, Token};
 use crate::causes::Problem;
 use crate::model::cache::of_reader;
@@ -13,8 +14,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use ureq::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use std::time::Instant;
+use ureq::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 /// The header that names the commit; storage that is not the hub's own does not send it.
@@ -25,12 +26,6 @@ const PATH: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// A renamed repository takes one redirect, storage another.
 const MOST_REDIRECTS: u32 = 10;
-
-/// Times that one request is sent again because the server is asked too often.
-const MOST_WAITS: u32 = 5;
-
-/// A server that asks for more patience than this is told of instead, seconds.
-const LONGEST_WAIT: u64 = 300;
 
 /// A file whose length nobody names is a small text that is compressed on its way.
 const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
@@ -44,23 +39,6 @@ pub(super) struct Remote<'a> {
     authorization: Option<HeaderValue>,
     uri: Uri,
     agent: Agent,
-}
-
-/// Which bytes of an answer are wanted.
-enum Bytes {
-    All,
-    From(u64),
-    First(u64),
-}
-
-impl Bytes {
-    fn range(&self) -> Option<String> {
-        match self {
-            Self::All | Self::From(0) => None,
-            Self::From(start) => Some(format!("bytes={start}-")),
-            Self::First(count) => Some(format!("bytes=0-{}", count.saturating_sub(1))),
-        }
-    }
 }
 
 /// What the hub says about a file.
@@ -477,41 +455,8 @@ impl<'a> Remote<'a> {
     }
 }
 
-/// How long to wait before asking again, if the server says so and it is not too long.
-fn asked_to_wait(response: &Response<Body>) -> Option<Duration> {
-    if response.status() != StatusCode::TOO_MANY_REQUESTS {
-        return None;
-    }
-    let seconds =
-        header(response.headers(), "retry-after").map_or(Some(1), |it| it.parse().ok())?;
-    (seconds <= LONGEST_WAIT).then(|| Duration::from_secs(seconds))
-}
-
-/// How the hub is spoken to. Redirects are not left to it: where secrets go is decided here.
-fn agent(patience: Duration, is_secure: bool) -> Agent {
-    Agent::config_builder()
-        .timeout_resolve(Some(patience))
-        .timeout_connect(Some(patience))
-        .timeout_send_request(Some(patience))
-        .timeout_recv_response(Some(patience))
-        .timeout_per_read(Some(patience))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .https_only(is_secure)
-        // Compressed content has another length, and cannot be gone on with.
-        .accept_encoding("identity")
-        .user_agent(concat!("quantbench/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
-}
-
 fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
     let message =
         format!("cannot {action} {}; set HF_HOME to a folder you can write to", path.display());
     move |source| Problem::because(message.clone(), source)
-}
-
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
 }
