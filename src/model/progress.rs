@@ -54,6 +54,20 @@ impl ProgressSink {
             listener(&format!("{action} {file}"), &Progress::of_bytes(done, total));
         }
     }
+
+    /// Tells the listener how far `what` is, from 0 to 1, and the latest in a few words.
+    pub fn say(&self, what: &str, fraction: f64, note: &str) {
+        if let Some(listener) = &self.0 {
+            listener(what, &Progress::Fraction(fraction, note.to_owned()));
+        }
+    }
+
+    /// Tells the listener what the user should know of `what`, in a sentence.
+    pub fn note(&self, what: &str, sentence: String) {
+        if let Some(listener) = &self.0 {
+            listener(what, &Progress::Note(sentence));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
-use super::{ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as};
+use super::{
+    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as,
+};
 use crate::causes::Problem;
+use crate::files;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, of_texts};
-use crate::model::hub::api::{self, Found, Repository};
+use crate::model::convert;
+use crate::model::hub::api::{self, Found, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
@@ -13,6 +17,9 @@ use crate::model::repository::{
 /// What is measured of a repository if nobody says what: of these, as far as it has them.
 const LADDER: [&str; 9] =
     ["F32", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
+
+/// What a checkpoint says of itself.
+const CONFIGURATION: &str = "config.json";
 
 /// Repositories that a message names.
 const NAMED: u32 = 5;
@@ -25,6 +32,13 @@ pub(super) struct Wanted<'a> {
     pub(super) revision: Option<&'a str>,
     /// The label of the only variant that is meant.
     pub(super) variant: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the model is called in messages.
+    fn name(self) -> &'a str {
+        self.repository.rsplit('/').next().unwrap_or(self.repository)
+    }
 }
 
 /// The variants of a repository; without the hub, those that were fetched before.
@@ -42,11 +56,14 @@ pub(super) fn resolve(
                 options.hub.cache.display()
             )));
         };
-        return folder::resolve(&folder, cache, options);
+        return folder::resolve(&folder, wanted.name(), cache, options);
     }
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
     let found = repository::variants(&repository);
     if found.is_empty() {
+        if wanted.variant.is_none() && is_checkpoint(&repository) {
+            return converted(wanted, &repository, cache, options);
+        }
         return Err(nothing_in(&repository, &options.hub));
     }
     let chosen = choose(wanted, found)?;
@@ -127,10 +144,16 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
     let holds = if has_safetensors(repository) {
         "safetensors and no GGUF"
     } else if has_only_pickles(repository) {
-        "pickled weights only, which are not opened: to load a pickle is to run it"
+        PICKLES
     } else {
         "no model"
     };
+    Problem::new(format!("{name} holds {holds}{}", instead(repository, options)))
+}
+
+/// Where GGUFs of a repository's model are; empty if none are known.
+fn instead(repository: &Repository, options: &HubOptions) -> String {
+    let name = &repository.name;
     let bases = std::iter::once(name).chain(&repository.base_models);
     let mut others: Vec<Found> = Vec::new();
     for base in bases {
@@ -141,11 +164,53 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
         others.iter().map(|it| it.id.as_str()).filter(|it| it != name).collect();
     names.dedup();
     names.truncate(NAMED as usize);
-    let instead = match names.as_slice() {
+    match names.as_slice() {
         [] => String::new(),
         names => format!("; GGUFs of the same model are in {}", names.join(", ")),
-    };
-    Problem::new(format!("{name} holds {holds}{instead}"))
+    }
+}
+
+fn is_checkpoint(repository: &Repository) -> bool {
+    convert::is_checkpoint(repository.files.iter().map(|file| file.path.as_str()))
+}
+
+/// The GGUF that a repository of safetensors becomes.
+fn converted(
+    wanted: Wanted<'_>,
+    repository: &Repository,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, Problem> {
+    let Repository { name, commit, .. } = repository;
+    let configuration = hub::place(name, commit, CONFIGURATION, &options.hub);
+    let folder = files::folder_of(&configuration);
+    let is_there = |path: &str| hub::place(name, commit, path, &options.hub).exists();
+    let read = repository.files.iter().filter(|file| convert::reads(&file.path));
+    let mut missing: Vec<&RemoteFile> = read.filter(|file| !is_there(&file.path)).collect();
+    // The first tells whether the others are of use.
+    missing.sort_by_key(|file| (file.path != CONFIGURATION, file.bytes));
+    if !missing.is_empty() {
+        let instead = instead(repository, &options.hub);
+        if !options.fetches {
+            return Err(Problem::new(format!(
+                "{name} holds safetensors and no GGUF, and nothing is fetched and converted now{instead}"
+            )));
+        }
+        options.progress.note(name, format!("its safetensors are converted{instead}"));
+    }
+    for RemoteFile { path, .. } in missing {
+        let (kind, revision) = (RepoType::Model, Some(commit.as_str()));
+        let file = HubFile { kind, repository: name, revision, file: path };
+        hub::fetch(file, &options.hub, &options.progress)?;
+        if let Some(method @ ("gptq" | "awq")) = convert::method_of(folder).as_deref() {
+            return Err(Problem::new(format!(
+                "{name} holds safetensors quantized by {method}; fetch them into a folder and make a GGUF of it with \
+                 'quantbench import {method}'{}",
+                instead(repository, &options.hub)
+            )));
+        }
+    }
+    folder::resolve(folder, wanted.name(), cache, options)
 }
 
 /// Fetches a variant's files, as far as they are not there.
