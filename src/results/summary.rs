@@ -120,6 +120,7 @@ impl Summary {
         let tests = each_once(run.trials.iter().flat_map(extract::speed_tests));
         let generation = extract::generation_test(&tests);
         let mut rows: Vec<Row> = run.trials.iter().map(row).collect();
+        over_common_chunks(run, &mut rows);
         compare_with_baselines(&mut rows);
         let columns = each_once(run.trials.iter().flat_map(extract::task_columns));
         let known = Metric::all(&tests, &columns);
@@ -220,6 +221,24 @@ fn row(trial: &TrialRecord) -> Row {
         failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
         ..Row::default()
+    }
+}
+
+/// Perplexities of different parts of a text say nothing side by side: where the variants of a model ended at
+/// different places, each is over the chunks that all of them scored.
+fn over_common_chunks(run: &RunRecord, rows: &mut [Row]) {
+    for (at, trial) in run.trials.iter().enumerate() {
+        let others = run.trials.iter().filter(|other| other.model == trial.model);
+        let scored = others.filter_map(|other| other.quality.as_ref()).map(|it| it.chunk_nll.len());
+        let (Some(quality), Some(common)) = (&trial.quality, scored.min()) else { continue };
+        if common == quality.chunk_nll.len() {
+            continue;
+        }
+        if let Some(figure) = rows[at].figures.get_mut(&Metric::Perplexity)
+            && let Some(over_common) = extract::perplexity(&quality.chunk_nll[..common])
+        {
+            *figure = over_common;
+        }
     }
 }
 

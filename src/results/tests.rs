@@ -278,6 +278,13 @@ fn a_perplexity_over_an_easier_beginning_of_the_text_is_not_the_best() {
     let summary = Summary::of(&run);
     assert!(row(&summary, "F16").best.contains(&Metric::Perplexity));
     assert!(!row(&summary, "Q2_K").best.contains(&Metric::Perplexity));
+    // What stands side by side is of the same chunks.
+    let first: f64 = run.trials[0].quality.as_ref().unwrap().chunk_nll[..half].iter().sum();
+    let shown = row(&summary, "F16").value(Metric::Perplexity).unwrap();
+    assert!((shown - (first / chunks).exp()).abs() < 1e-9, "{shown}");
+    let last = run.trials.last().unwrap().quality.as_ref().unwrap().perplexity.mean;
+    assert!((row(&summary, "Q2_K").value(Metric::Perplexity).unwrap() - last).abs() < 1e-12);
+    assert!(shown < last);
 }
 
 #[test]

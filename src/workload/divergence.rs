@@ -12,6 +12,9 @@ use crate::statistics::sample::{Sample, to_f64};
 /// Fewer chunks than this say too little about their own spread to stop early.
 pub const FEWEST_CHUNKS_TO_STOP: usize = 10;
 
+/// A mean KLD that is known to this, in nats, is known well enough, however small it is.
+const FLOOR: f64 = 1e-4;
+
 /// What was found at one scored position.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TokenScore {
@@ -127,17 +130,19 @@ impl Scores {
         self.over_chunks(|chunk| chunk.kld)
     }
 
-    /// Whether the 95 % interval of the mean KLD is within `precision` of the mean.
+    /// Whether the 95 % interval of the mean KLD is within `precision` of the mean, or within a divergence that
+    /// nobody has to tell from none. A text of several domains is not judged by the first chunks of each.
     ///
     /// Student's t instead of 1.96, since chunks may be few.
     #[must_use]
-    pub fn is_precise(&self, precision: f64) -> bool {
-        if self.chunks.len() < FEWEST_CHUNKS_TO_STOP {
+    pub fn is_precise(&self, precision: f64, domains: usize) -> bool {
+        if self.chunks.len() < FEWEST_CHUNKS_TO_STOP.max(2 * domains) {
             return false;
         }
         Sample::new(self.chunks.iter().map(|chunk| chunk.kld))
-            .and_then(|chunks| mean_estimate(&chunks).relative_half_width())
-            .is_some_and(|half_width| half_width <= precision)
+            .map(|chunks| mean_estimate(&chunks))
+            .and_then(|kld| Some((kld.value, kld.half_width()?)))
+            .is_some_and(|(kld, half_width)| half_width <= (precision * kld).max(FLOOR))
     }
 
     /// All statistics of the divergence; `None` if nothing was compared.
@@ -236,10 +241,16 @@ mod tests {
     fn evaluation_stops_only_once_chunks_agree() {
         let mut scores = Scores::default();
         for chunk in 0..FEWEST_CHUNKS_TO_STOP {
-            assert!(!scores.is_precise(0.05), "after {chunk} chunks");
+            assert!(!scores.is_precise(0.05, 0), "after {chunk} chunks");
             scores.add_chunk(&[score(1.0, 1.0, if chunk % 2 == 0 { 0.1 } else { 0.3 }, true)]);
         }
-        assert!(!scores.is_precise(0.05));
-        assert!(scores.is_precise(0.5));
+        assert!(!scores.is_precise(0.05, 0));
+        assert!(scores.is_precise(0.5, 0));
+        assert!(!scores.is_precise(0.5, FEWEST_CHUNKS_TO_STOP), "two chunks of each domain");
+        let mut small = Scores::default();
+        for chunk in 0..FEWEST_CHUNKS_TO_STOP {
+            small.add_chunk(&[score(1.0, 1.0, if chunk % 2 == 0 { 1e-5 } else { 9e-5 }, true)]);
+        }
+        assert!(small.is_precise(0.05, 0), "within the floor");
     }
 }

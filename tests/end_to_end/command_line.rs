@@ -6,13 +6,15 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "bench",
     "quantize",
     "mix",
     "calibrate",
     "import",
+    "search",
+    "files",
     "list",
     "show",
     "report",
@@ -161,13 +163,32 @@ fn a_worker_named_by_nothing_is_this_program() {
 }
 
 #[test]
+fn alone_it_says_what_the_machine_is_and_what_to_type_next() {
+    let world = World::new();
+    let text = world.run(&[]).expect(0).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() <= 10, "{text}");
+    assert!(lines[0].contains("core") && lines[0].contains("llama.cpp"), "{text}");
+    let commands = lines[2..].iter().map(|line| line.split("  ").next().unwrap());
+    assert!(commands.clone().all(|command| command.starts_with("quantbench ")), "{text}");
+    assert!(commands.clone().any(|command| command == "quantbench MODEL"), "{text}");
+}
+
+#[test]
+fn a_model_in_place_of_a_command_is_measured() {
+    let world = World::new();
+    let plan = world.run(&["tiny-F16.gguf", "--dry-run"]).expect(0).stdout;
+    assert!(plan.contains("Q4_K_M"), "{plan}");
+    let plan = world.run(&["./", "--dry-run"]).expect(0).stdout;
+    assert!(plan.contains("F16 (reference)"), "{plan}");
+}
+
+#[test]
 fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     let world = World::new();
-    world.run(&[]).expect(2);
     world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
-    world.run(&["run", "."]).expect_message(2, &[". is a folder", "--model ."]);
     world.run(&["run", "--quant", "Q4_KM"]).expect_message(2, &["did you mean 'Q4_K_M'?"]);
     world.run(&["run", "--resume", "--dry-run"]).expect_message(2, &["cannot be used with"]);
     world.run(&["bench"]).expect_message(2, &["<FILE>"]);

@@ -51,7 +51,8 @@ fn kld(trial: &Value) -> f64 {
 fn perplexity_and_divergence_are_those_of_llama_perplexity() {
     let world = World::new();
     let text = demo("texts/evaluation.txt");
-    let quality = format!("{NOTHING_ELSE}quality = {{ text = \"{text}\", chunks = 16 }}\n");
+    let quality =
+        format!("{NOTHING_ELSE}quality = {{ text = \"{text}\", chunks = 16, precision = 0 }}\n");
     let model = demo("model/quantbench-demo-F16.gguf");
     let run = experiment(&world, &model, "\"F16\", \"Q8_0\", \"Q4_K_M\"", &quality);
     let trials = run["trials"].as_array().unwrap();

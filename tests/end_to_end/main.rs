@@ -24,6 +24,7 @@ mod methods;
 mod mix;
 mod pictures;
 mod quantize;
+mod real;
 mod run;
 mod tasks;
 mod templates;

@@ -76,8 +76,8 @@ pub(super) static KEYS: Table = Table::new(
             "tokens per chunk; the second half of each chunk is scored").default("512"),
         Key::new("chunks", CHUNKS, "at most this many chunks; left out: all of the text").shown("40"),
         Key::new("divergence", Flag, "compare with the reference, not only perplexity").default("true"),
-        Key::new("precision", Number(0.001, 1.0),
-            "0.05 stops once the KLD's 95 % interval is within ±5 %; left out: never").example("0.05"),
+        Key::new("precision", Number(0.0, 1.0),
+            "0.1 stops once the KLD's 95 % interval is within ±10 %, or ±0.0001 nats; 0: never").default("0.1"),
         Key::new("memory_budget", Bytes,
             "disk for the reference's probabilities; above it the likeliest are kept").default("\"2GiB\""),
     ],
@@ -91,7 +91,7 @@ pub(crate) struct QualityFile {
     pub context: Located<u32>,
     pub chunks: Option<Located<u32>>,
     pub divergence: Located<bool>,
-    pub precision: Option<Located<f64>>,
+    pub precision: Located<f64>,
     /// Bytes.
     pub memory_budget: Located<u64>,
 }
@@ -104,9 +104,9 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
     let EvaluationText { text, domains } = evaluation(&file.text, expansion);
     let problems = &mut expansion.problems;
     check_length(&text, file, problems);
-    if let (Some(precision), false) = (&file.precision, *file.divergence) {
+    if file.precision.is_written() && !*file.divergence {
         problems.push(
-            precision
+            file.precision
                 .problem("asks for a precise divergence, but divergence is off")
                 .help("remove it, or set divergence = true"),
         );
@@ -118,7 +118,7 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
         context: *file.context,
         chunks: file.chunks.as_deref().copied(),
         divergence: *file.divergence,
-        precision: file.precision.as_deref().copied(),
+        precision: Some(*file.precision).filter(|&precision| precision > 0.0 && *file.divergence),
         reference_budget_bytes: *file.memory_budget,
     })
 }

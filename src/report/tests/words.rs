@@ -180,7 +180,7 @@ fn perplexities_over_different_tokens_are_not_left_to_be_compared() {
     quality.scored_tokens /= 2;
     quality.divergence.as_mut().unwrap().stopped_early = true;
     let notes = caveats(&run, &Summary::of(&run)).join("\n");
-    assert!(notes.contains("a PPL is of its own tokens"), "{notes}");
+    assert!(notes.contains("each PPL is over the first chunks that all"), "{notes}");
 }
 
 #[test]

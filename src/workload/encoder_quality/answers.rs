@@ -125,7 +125,8 @@ impl Comparison<'_> {
                 .collect();
             self.add(index, &scores)?;
             progress(to_f64(index + 1) / to_f64(reference_file.tokens.len()), "");
-            let is_precise = precision.is_some_and(|precision| self.scores.is_precise(precision));
+            let is_precise =
+                precision.is_some_and(|precision| self.scores.is_precise(precision, 0));
             if is_precise && index + 1 < reference_file.tokens.len() {
                 return Ok(true);
             }

@@ -271,7 +271,7 @@ impl Evaluation {
                 for chunk in found {
                     scores.add_chunk(&chunk);
                     done += 1;
-                    if self.precision.is_some_and(|precision| scores.is_precise(precision)) {
+                    if self.is_precise(&scores) {
                         stopped_early = done < chunks;
                         return Ok(ControlFlow::Break(()));
                     }
@@ -281,6 +281,11 @@ impl Evaluation {
             },
         )?;
         Ok((scores, stopped_early))
+    }
+
+    fn is_precise(&self, scores: &Scores) -> bool {
+        let precise = |precision| scores.is_precise(precision, self.domains.len());
+        self.precision.is_some_and(precise)
     }
 
     fn note(&self, scores: &Scores) -> String {
