@@ -50,22 +50,15 @@ impl ProgressSink {
 
     /// Tells the listener, if there is one: `action` is `fetching` or `checking`.
     pub fn tell(&self, action: &str, file: &str, done: u64, total: u64) {
-        if let Some(listener) = &self.0 {
-            listener(&format!("{action} {file}"), &Progress::of_bytes(done, total));
+        if self.0.is_some() {
+            self.say(&format!("{action} {file}"), &Progress::of_bytes(done, total));
         }
     }
 
-    /// Tells the listener how far `what` is, from 0 to 1, and the latest in a few words.
-    pub fn say(&self, what: &str, fraction: f64, note: &str) {
+    /// Tells the listener of progress that is not one of bytes.
+    pub fn say(&self, what: &str, progress: &Progress) {
         if let Some(listener) = &self.0 {
-            listener(what, &Progress::Fraction(fraction, note.to_owned()));
-        }
-    }
-
-    /// Tells the listener what the user should know of `what`, in a sentence.
-    pub fn note(&self, what: &str, sentence: String) {
-        if let Some(listener) = &self.0 {
-            listener(what, &Progress::Note(sentence));
+            listener(what, progress);
         }
     }
 }

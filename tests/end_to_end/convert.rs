@@ -77,11 +77,11 @@ fn a_folder_of_safetensors_is_converted_once_and_measured_as_a_source() {
     let labels: Vec<&str> =
         json["trials"].as_array().unwrap().iter().map(|it| it["label"].as_str().unwrap()).collect();
     assert!(labels[0].contains("F16") && labels[1].contains("Q4_0"), "{labels:?}");
-    // Python is asked for an environment, packages, the converter (packed and unpacked), and the conversion.
+    // Python is asked for an environment, packages, the converter, and the conversion.
     let asked = calls(&world);
-    assert_eq!(asked.len(), 5, "{asked:?}");
-    assert!(asked[2].contains("--require-hashes"), "{asked:?}");
-    assert!(asked[4].ends_with("--outtype f16"), "{asked:?}");
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert!(asked[2].contains(" fetch --no-input "), "{asked:?}");
+    assert!(asked[3].ends_with("--outtype f16"), "{asked:?}");
     let seen = fs::read_to_string(world.path("seen")).unwrap();
     let expected =
         "./1_Pooling/config.json\n./config.json\n./model.safetensors\n./tokenizer.model\n";
@@ -117,7 +117,7 @@ fn what_fails_is_told_and_nothing_half_made_is_left() {
             "echo no torch >&2; exit 1",
             "packages failed (exit status: 1):\n  no torch",
         ),
-        ("pip download", "exit 2", "converter failed (exit status: 2), without a word"),
+        (" fetch ", "exit 2", "converter failed (exit status: 2), without a word"),
         (" script ", "seq 20; echo X is new; exit 1", "tiny failed (exit status: 1):\n  14\n"),
         (" script ", "echo half > \"$6\"; exit 0", "the variant that was made is not whole"),
     ] {

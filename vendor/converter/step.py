@@ -2,7 +2,8 @@
 
 step.py module NAME ARGUMENTS…   runs a module, such as pip
 step.py script PATH ARGUMENTS…   runs a file
-step.py unpack FOLDER            unpacks the converter from the only source package in FOLDER
+step.py fetch ARGUMENTS…         fetches the converter's source package with pip and unpacks the converter beside
+                                 this file
 """
 
 import os
@@ -17,6 +18,23 @@ def end_with_parent():
     # Standard input stays open for as long as the parent lives, however it ends.
     os.read(0, 1)
     os._exit(1)
+
+
+def run_module(name):
+    sys.argv.insert(0, name)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def fetch(folder):
+    # Nothing of it is built or installed, and it is what its checksum says.
+    flags = ["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes", "--dest", str(folder)]
+    sys.argv = ["download", *flags, *sys.argv]
+    try:
+        run_module("pip")
+    except SystemExit as end:
+        if end.code:
+            raise
+    unpack(folder)
 
 
 def unpack(folder):
@@ -34,10 +52,10 @@ def unpack(folder):
 
 threading.Thread(target=end_with_parent, daemon=True).start()
 kind, *sys.argv = sys.argv[1:]
-if kind == "unpack":
-    unpack(pathlib.Path(sys.argv[0]))
+if kind == "fetch":
+    fetch(pathlib.Path(__file__).resolve().parent)
 elif kind == "module":
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    run_module(sys.argv.pop(0))
 else:
     sys.path[0] = os.path.dirname(sys.argv[0])
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -16,6 +16,9 @@ const REQUIREMENTS: &str = include_str!("../../../vendor/converter/requirements.
 const SOURCE: &str = include_str!("../../../vendor/converter/source.txt");
 const STEP: &str = include_str!("../../../vendor/converter/step.py");
 
+/// The file of [`REQUIREMENTS`].
+const PACKAGES: &str = "requirements.txt";
+
 /// What it takes, bytes: PyTorch for Linux brings CUDA's libraries, 4.9 GiB in all, if the user's own settings
 /// name no index of builds for CPUs.
 const BYTES: u64 = 6 << 30;
@@ -62,33 +65,23 @@ impl Environment {
     }
 
     fn make(&self, progress: &ProgressSink) -> Result<(), Problem> {
-        let write = |name: &str, text: &str| {
-            let path = self.folder.join(name);
-            fs::write(&path, text).map_err(writing(&path))
-        };
-        fs::create_dir(&self.folder).map_err(writing(&self.folder))?;
-        write("step.py", STEP)?;
-        write("requirements.txt", REQUIREMENTS)?;
-        write("source.txt", SOURCE)?;
-        let has_uv = self.make_empty(progress)?;
-        let what = "installing the converter's packages";
         let file = |name: &str| self.folder.join(name);
-        if has_uv {
-            let mut install = program("uv");
-            install.args(["pip", "install", "--python"]).arg(self.python());
-            process::run(what, with_file(install, &file("requirements.txt")), progress)?;
-        } else {
-            let install = self.step(&["module", "pip", "install", "--no-input"]);
-            process::run(what, with_file(install, &file("requirements.txt")), progress)?;
+        fs::create_dir(&self.folder).map_err(writing(&self.folder))?;
+        for (name, text) in [("step.py", STEP), (PACKAGES, REQUIREMENTS), ("source.txt", SOURCE)] {
+            fs::write(file(name), text).map_err(writing(&file(name)))?;
         }
-        let words = ["module", "pip", "download", "--no-input", "--no-deps", "--require-hashes"];
-        let mut download = self.step(&words);
-        download.args(["--no-binary", "llama-cpp-python", "--dest"]).arg(&self.folder);
-        let download = with_file(download, &file("source.txt"));
-        process::run("fetching llama.cpp's converter", download, progress)?;
-        let mut unpack = self.step(&["unpack"]);
-        unpack.arg(&self.folder);
-        process::run("unpacking llama.cpp's converter", unpack, progress)
+        let mut install = if self.make_empty(progress)? {
+            let mut uv = program("uv");
+            uv.args(["pip", "install", "--python"]).arg(self.python());
+            uv
+        } else {
+            self.step(&["module", "pip", "install", "--no-input"])
+        };
+        install.arg("--requirement").arg(file(PACKAGES));
+        process::run("installing the converter's packages", install, progress)?;
+        let mut fetch = self.step(&["fetch", "--no-input", "--requirement"]);
+        fetch.arg(file("source.txt"));
+        process::run("fetching llama.cpp's converter", fetch, progress)
     }
 
     /// An environment without packages; whether uv made it.
@@ -134,11 +127,6 @@ impl Environment {
         command.arg(self.folder.join("llama.cpp/convert_hf_to_gguf.py"));
         command
     }
-}
-
-fn with_file(mut command: Command, requirements: &Path) -> Command {
-    command.arg("--requirement").arg(requirements);
-    command
 }
 
 /// A command without what would lead Python elsewhere, and without the hub's secrets.

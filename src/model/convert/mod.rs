@@ -9,6 +9,7 @@ use super::file_type::FileType;
 use super::hub::SECRET_VARIABLES;
 use super::resolve::ResolveOptions;
 use crate::causes::Problem;
+use crate::files::folder_of;
 use environment::Environment;
 use serde_json::Value;
 use std::fs::{self, File};
@@ -16,6 +17,9 @@ use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What a checkpoint says of itself.
+pub(super) const CONFIGURATION: &str = "config.json";
 
 /// A longer configuration is none.
 const LONGEST_CONFIGURATION: u64 = 1 << 20;
@@ -27,7 +31,7 @@ const BESIDE: [&str; 6] = ["json", "jsonl", "txt", "model", "jinja", "tiktoken"]
 pub(super) fn reads(path: &str) -> bool {
     match path.split_once('/') {
         // Of modules of an encoder, such as how it pools.
-        Some((_, file)) => file == "config.json",
+        Some((_, file)) => file == CONFIGURATION,
         None => {
             let extension = Path::new(path).extension().unwrap_or_default();
             is_weights(path) || BESIDE.iter().any(|own| extension == *own)
@@ -41,7 +45,7 @@ fn is_weights(path: &str) -> bool {
 
 /// Whether files of these paths are a checkpoint that can be converted.
 pub(super) fn is_checkpoint<'a>(mut paths: impl Iterator<Item = &'a str> + Clone) -> bool {
-    paths.clone().any(is_weights) && paths.any(|path| path == "config.json")
+    paths.clone().any(is_weights) && paths.any(|path| path == CONFIGURATION)
 }
 
 /// Whether a folder has no GGUF and is converted instead.
@@ -50,17 +54,18 @@ pub fn is_converted(folder: &Path) -> bool {
     let is_gguf = |name: &String| name.to_ascii_lowercase().ends_with(".gguf");
     is_checkpoint(names.iter().map(String::as_str))
         && !names.iter().any(is_gguf)
-        && !matches!(method_of(folder).as_deref(), Some("gptq" | "awq"))
+        && imported_by(folder).is_none()
 }
 
-/// The method that a checkpoint's weights are quantized by, as its configuration has it.
-pub(super) fn method_of(folder: &Path) -> Option<String> {
+/// The method that a checkpoint's weights are quantized by, if it is one whose codes `quantbench import` takes over.
+pub(super) fn imported_by(folder: &Path) -> Option<&'static str> {
     let own = configuration(folder);
     match own["quantization_config"]["quant_method"].as_str() {
-        Some(method) => Some(method.to_owned()),
-        None if folder.join("quantize_config.json").is_file() => Some("gptq".to_owned()),
-        None if folder.join("quant_config.json").is_file() => Some("awq".to_owned()),
-        None => None,
+        Some("gptq") => Some("gptq"),
+        Some("awq") => Some("awq"),
+        None if folder.join("quantize_config.json").is_file() => Some("gptq"),
+        None if folder.join("quant_config.json").is_file() => Some("awq"),
+        _ => None,
     }
 }
 
@@ -76,7 +81,7 @@ pub fn target(folder: &Path) -> Option<FileType> {
 /// `config.json`; null if it cannot be read.
 fn configuration(folder: &Path) -> Value {
     let mut text = Vec::new();
-    let path = folder.join("config.json");
+    let path = folder.join(CONFIGURATION);
     let read = || {
         File::open(path).ok()?.take(LONGEST_CONFIGURATION).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
@@ -84,21 +89,15 @@ fn configuration(folder: &Path) -> Value {
     read().unwrap_or_default()
 }
 
-/// Names of files, and of those in folders within it with the folder's name before them, sorted.
+/// Files of a folder, with `config.json` of those within it, sorted.
 fn names_in(folder: &Path) -> Vec<String> {
-    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names = Vec::new();
-    for entry in list(folder) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        // A link leads to a file or a folder.
-        if entry.path().is_dir() {
-            let within = list(&entry.path()).filter(|file| file.path().is_file());
-            let within = within.map(|file| file.file_name().to_string_lossy().into_owned());
-            names.extend(within.map(|file| format!("{name}/{file}")));
-        } else if entry.path().is_file() {
-            names.push(name);
-        }
-    }
+        if entry.path().is_dir() { format!("{name}/{CONFIGURATION}") } else { name }
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.retain(|name| folder.join(name).is_file());
     names.sort();
     names
 }
@@ -124,9 +123,8 @@ pub(super) fn gguf_of(
         let tell = &mut |done| options.progress.tell("checking", file, done, total);
         made_of.extend([file.clone(), cache.checksum(&path, tell)?]);
     }
-    let Some(file_type) = target(folder) else {
-        return Err(Problem::new(format!("{name} has no type that llama.cpp knows")));
-    };
+    let no_type = || Problem::new(format!("{name} has no type that llama.cpp knows"));
+    let file_type = target(folder).ok_or_else(no_type)?;
     let key = VariantKey {
         source_checksum: of_texts(made_of.iter().map(String::as_str)),
         quantization: file_type.into(),
@@ -150,7 +148,7 @@ pub(super) fn gguf_of(
     };
     let environment = Environment::ready(cache, options)?;
     // The converter sees the files that the address is made of, and runs no code of the model's.
-    let scratch = cache.scratch(name)?;
+    let scratch = cache.scratch(name.rsplit('/').next().unwrap_or(name))?;
     link(folder, &files, scratch.path()).map_err(|source| {
         Problem::because(format!("cannot write to {}", scratch.path().display()), source)
     })?;
@@ -170,12 +168,9 @@ pub(super) fn gguf_of(
 /// Links to files of a folder, in a new one.
 fn link(folder: &Path, files: &[String], place: &Path) -> std::io::Result<()> {
     let folder = fs::canonicalize(folder)?;
-    fs::create_dir(place)?;
     for file in files {
         let link = place.join(file);
-        if let Some(parent) = link.parent() {
-            fs::create_dir_all(parent)?;
-        }
+        fs::create_dir_all(folder_of(&link))?;
         symlink(folder.join(file), link)?;
     }
     Ok(())

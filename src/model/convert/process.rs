@@ -2,13 +2,17 @@
 //! `src/model/` starts is started here.
 
 use crate::causes::Problem;
-use crate::model::progress::ProgressSink;
+use crate::model::progress::{Progress, ProgressSink};
+use crate::model::text::{printable, shortened, without_secrets};
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, PipeReader};
 use std::process::{Command, Stdio};
 
 /// Lines that explain a failure.
 const LAST_LINES: usize = 8;
+
+/// Columns of a line beside its bar.
+const LONGEST_NOTE: usize = 60;
 
 /// A longer line is cut, bytes.
 const LONGEST_LINE: usize = 500;
@@ -40,8 +44,11 @@ pub(super) fn run_if_there(
     };
     // The command has the other end of the pipe.
     drop(command);
-    let last = lines(reader, |fraction, note| progress.say(what, fraction, note));
-    progress.say(what, 1.0, "");
+    let tell = |fraction, note: &str| {
+        progress.say(what, &Progress::Fraction(fraction, shortened(note, LONGEST_NOTE)));
+    };
+    let last = lines(reader, tell);
+    tell(1.0, "");
     let status = child.wait().map_err(failed)?;
     if status.success() {
         return Ok(Some(()));
@@ -69,7 +76,7 @@ fn lines(reader: PipeReader, tell: impl Fn(f64, &str)) -> VecDeque<String> {
                 }
                 continue;
             }
-            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            let text = without_secrets(&printable(String::from_utf8_lossy(&line).trim()));
             line.clear();
             if let Some(percent) = percent(&text) {
                 fraction = percent;
@@ -97,7 +104,6 @@ fn percent(line: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::progress::Progress;
     use std::sync::{Arc, Mutex};
 
     fn shell(script: &str) -> (Result<Option<()>, Problem>, Vec<Progress>) {

@@ -100,13 +100,13 @@ pub fn checkpoint_in(folder: &Path) -> String {
         files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     let has = |is_it: fn(&str) -> bool| names.iter().any(|name| is_it(name));
     if has(|name| name.ends_with(".safetensors")) {
-        return match convert::method_of(folder).as_deref() {
-            Some(method @ ("gptq" | "awq")) => format!(
+        return match convert::imported_by(folder) {
+            Some(method) => format!(
                 ": it is a checkpoint quantized by {method}; make a GGUF of it with 'quantbench import \
                  {method} {} --base MODEL.gguf -o OUT.gguf'",
                 folder.display()
             ),
-            _ => ": it has safetensors, but not config.json and model*.safetensors, which are what can \
+            None => ": it has safetensors, but not config.json and model*.safetensors, which are what can \
                   be converted"
                 .to_owned(),
         };

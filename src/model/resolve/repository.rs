@@ -10,6 +10,7 @@ use crate::model::cache::{Cache, of_texts};
 use crate::model::convert;
 use crate::model::hub::api::{self, Found, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
+use crate::model::progress::Progress;
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
 };
@@ -17,9 +18,6 @@ use crate::model::repository::{
 /// What is measured of a repository if nobody says what: of these, as far as it has them.
 const LADDER: [&str; 9] =
     ["F32", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
-
-/// What a checkpoint says of itself.
-const CONFIGURATION: &str = "config.json";
 
 /// Repositories that a message names.
 const NAMED: u32 = 5;
@@ -32,13 +30,6 @@ pub(super) struct Wanted<'a> {
     pub(super) revision: Option<&'a str>,
     /// The label of the only variant that is meant.
     pub(super) variant: Option<&'a str>,
-}
-
-impl<'a> Wanted<'a> {
-    /// What the model is called in messages.
-    fn name(self) -> &'a str {
-        self.repository.rsplit('/').next().unwrap_or(self.repository)
-    }
 }
 
 /// The variants of a repository; without the hub, those that were fetched before.
@@ -56,13 +47,14 @@ pub(super) fn resolve(
                 options.hub.cache.display()
             )));
         };
-        return folder::resolve(&folder, wanted.name(), cache, options);
+        return folder::resolve(&folder, wanted.repository, cache, options);
     }
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
     let found = repository::variants(&repository);
     if found.is_empty() {
-        if wanted.variant.is_none() && is_checkpoint(&repository) {
-            return converted(wanted, &repository, cache, options);
+        let paths = repository.files.iter().map(|file| file.path.as_str());
+        if wanted.variant.is_none() && convert::is_checkpoint(paths) {
+            return converted(&repository, cache, options);
         }
         return Err(nothing_in(&repository, &options.hub));
     }
@@ -170,25 +162,20 @@ fn instead(repository: &Repository, options: &HubOptions) -> String {
     }
 }
 
-fn is_checkpoint(repository: &Repository) -> bool {
-    convert::is_checkpoint(repository.files.iter().map(|file| file.path.as_str()))
-}
-
 /// The GGUF that a repository of safetensors becomes.
 fn converted(
-    wanted: Wanted<'_>,
     repository: &Repository,
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
     let Repository { name, commit, .. } = repository;
-    let configuration = hub::place(name, commit, CONFIGURATION, &options.hub);
+    let configuration = hub::place(name, commit, convert::CONFIGURATION, &options.hub);
     let folder = files::folder_of(&configuration);
     let is_there = |path: &str| hub::place(name, commit, path, &options.hub).exists();
     let read = repository.files.iter().filter(|file| convert::reads(&file.path));
     let mut missing: Vec<&RemoteFile> = read.filter(|file| !is_there(&file.path)).collect();
     // The first tells whether the others are of use.
-    missing.sort_by_key(|file| (file.path != CONFIGURATION, file.bytes));
+    missing.sort_by_key(|file| (file.path != convert::CONFIGURATION, file.bytes));
     if !missing.is_empty() {
         let instead = instead(repository, &options.hub);
         if !options.fetches {
@@ -196,21 +183,21 @@ fn converted(
                 "{name} holds safetensors and no GGUF, and nothing is fetched and converted now{instead}"
             )));
         }
-        options.progress.note(name, format!("its safetensors are converted{instead}"));
+        let note = Progress::Note(format!("its safetensors are converted{instead}"));
+        options.progress.say(name, &note);
     }
     for RemoteFile { path, .. } in missing {
+        if let Some(method) = convert::imported_by(folder) {
+            return Err(Problem::new(format!(
+                "{name} holds safetensors quantized by {method}; fetch them into a folder and make a GGUF of it with \
+                 'quantbench import {method}'"
+            )));
+        }
         let (kind, revision) = (RepoType::Model, Some(commit.as_str()));
         let file = HubFile { kind, repository: name, revision, file: path };
         hub::fetch(file, &options.hub, &options.progress)?;
-        if let Some(method @ ("gptq" | "awq")) = convert::method_of(folder).as_deref() {
-            return Err(Problem::new(format!(
-                "{name} holds safetensors quantized by {method}; fetch them into a folder and make a GGUF of it with \
-                 'quantbench import {method}'{}",
-                instead(repository, &options.hub)
-            )));
-        }
     }
-    folder::resolve(folder, wanted.name(), cache, options)
+    folder::resolve(folder, name, cache, options)
 }
 
 /// Fetches a variant's files, as far as they are not there.
