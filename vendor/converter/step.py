@@ -2,8 +2,7 @@
 
 step.py module NAME ARGUMENTS…   runs a module, such as pip
 step.py script PATH ARGUMENTS…   runs a file
-step.py fetch ARGUMENTS…         fetches the converter's source package with pip and unpacks the converter beside
-                                 this file
+step.py fetch                    fetches the package that source.txt names and unpacks the converter, beside this file
 """
 
 import os
@@ -27,8 +26,9 @@ def run_module(name):
 
 def fetch(folder):
     # Nothing of it is built or installed, and it is what its checksum says.
-    flags = ["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes", "--dest", str(folder)]
-    sys.argv = ["download", *flags, *sys.argv]
+    flags = ["--no-input", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
+    source = ["--requirement", str(folder / "source.txt"), "--dest", str(folder)]
+    sys.argv = ["download", *flags, *source]
     try:
         run_module("pip")
     except SystemExit as end:

@@ -19,7 +19,7 @@ const STEP: &str = include_str!("../../../vendor/converter/step.py");
 /// The file of [`REQUIREMENTS`].
 const PACKAGES: &str = "requirements.txt";
 
-/// What it takes, bytes: PyTorch for Linux brings CUDA's libraries, 4.9 GiB in all, if the user's own settings
+/// What it takes, bytes: torch for Linux brings CUDA's libraries, 4.9 GiB in all, if the user's own settings
 /// name no index of builds for CPUs.
 const BYTES: u64 = 6 << 30;
 
@@ -52,8 +52,7 @@ impl Environment {
         }
         cache.check_space(BYTES)?;
         let scratch = cache.scratch("converter")?;
-        let made = Self { folder: scratch.path().to_owned() };
-        made.make(&options.progress)?;
+        Self { folder: scratch.path().to_owned() }.make(&options.progress)?;
         let renamed = fs::create_dir_all(cache.converters())
             .and_then(|()| fs::rename(scratch.path(), &folder));
         match renamed {
@@ -79,9 +78,7 @@ impl Environment {
         };
         install.arg("--requirement").arg(file(PACKAGES));
         process::run("installing the converter's packages", install, progress)?;
-        let mut fetch = self.step(&["fetch", "--no-input", "--requirement"]);
-        fetch.arg(file("source.txt"));
-        process::run("fetching llama.cpp's converter", fetch, progress)
+        process::run("fetching llama.cpp's converter", self.step(&["fetch"]), progress)
     }
 
     /// An environment without packages; whether uv made it.

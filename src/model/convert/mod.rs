@@ -29,14 +29,12 @@ const BESIDE: [&str; 6] = ["json", "jsonl", "txt", "model", "jinja", "tiktoken"]
 
 /// Whether the converter reads this file of a checkpoint. No code is among them.
 pub(super) fn reads(path: &str) -> bool {
-    match path.split_once('/') {
-        // Of modules of an encoder, such as how it pools.
-        Some((_, file)) => file == CONFIGURATION,
-        None => {
-            let extension = Path::new(path).extension().unwrap_or_default();
-            is_weights(path) || BESIDE.iter().any(|own| extension == *own)
-        }
+    // Of modules of an encoder, such as how it pools.
+    if let Some((_, file)) = path.split_once('/') {
+        return file == CONFIGURATION;
     }
+    let extension = Path::new(path).extension().unwrap_or_default();
+    is_weights(path) || BESIDE.iter().any(|own| extension == *own)
 }
 
 fn is_weights(path: &str) -> bool {

@@ -53,9 +53,11 @@ pub(super) fn run_if_there(
     if status.success() {
         return Ok(Some(()));
     }
-    let last: String = last.iter().map(|line| format!("\n  {line}")).collect();
-    let silent = if last.is_empty() { ", without a word" } else { ":" };
-    Err(Problem::new(format!("{what} failed ({status}){silent}{last}")))
+    let said = match Vec::from(last).join("\n  ") {
+        last if last.is_empty() => ", without a word".to_owned(),
+        last => format!(":\n  {last}"),
+    };
+    Err(Problem::new(format!("{what} failed ({status}){said}")))
 }
 
 /// The last lines, oldest first. `tell` hears of every line, and how far the program is where it says so.

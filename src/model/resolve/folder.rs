@@ -111,7 +111,7 @@ pub fn checkpoint_in(folder: &Path) -> String {
                 .to_owned(),
         };
     }
-    if has(|name| name.starts_with("pytorch_model") && name.ends_with(".bin")) {
+    if has(|name| name.starts_with("pytorch_model")) {
         return format!(": it has {PICKLES}; save them as safetensors");
     }
     String::new()
