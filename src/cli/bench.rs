@@ -10,6 +10,7 @@ use super::run::lock::RunLock;
 use super::session::{RunContext, Session, resolve_options};
 use crate::causes;
 use crate::error::{Error, Outcome};
+use crate::experiment::keys::SETTINGS;
 use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
 use crate::experiment::workloads::{SpeedTest, Workloads};
@@ -109,11 +110,17 @@ pub enum BenchError {
     /// All lengths are zero.
     #[error("no test is left: every prompt and generation length is 0")]
     NoTest,
-    /// A number must not be zero.
-    #[error("{flag} must be at least 1")]
-    Zero {
+    /// A number is outside the limits of its key.
+    #[error("{flag} {value} must be from {least} to {most}")]
+    Range {
         /// The flag.
         flag: &'static str,
+        /// What was written.
+        value: u32,
+        /// The least.
+        least: i64,
+        /// The most.
+        most: i64,
     },
     /// The lists multiply to too many trials.
     #[error("the lists come to {count} trials, more than {MOST_TRIALS}; name fewer values")]
@@ -244,13 +251,17 @@ fn settings(arguments: &Arguments) -> Result<Vec<Settings>, BenchError> {
         arguments.threads.iter().flat_map(|list| list.0.iter().copied().map(Some)).collect();
     let batch = numbers(&arguments.batch_size, default.batch);
     let ubatch = numbers(&arguments.ubatch_size, default.ubatch);
-    for (flag, list) in [("--batch-size", &batch), ("--ubatch-size", &ubatch)] {
-        if list.contains(&0) {
-            return Err(BenchError::Zero { flag });
+    let some_threads: Vec<u32> = threads.iter().copied().flatten().collect();
+    for (flag, key, list) in [
+        ("--batch-size", "batch", &batch),
+        ("--ubatch-size", "ubatch", &ubatch),
+        ("--threads", "threads", &some_threads),
+    ] {
+        let Some((least, most)) = SETTINGS.bounds(key) else { continue };
+        let is_outside = |&&value: &&u32| !(least..=most).contains(&i64::from(value));
+        if let Some(&value) = list.iter().find(is_outside) {
+            return Err(BenchError::Range { flag, value, least, most });
         }
-    }
-    if threads.contains(&Some(0)) {
-        return Err(BenchError::Zero { flag: "--threads" });
     }
     let axes = [
         ("threads", json(&values(&threads, None))?),
@@ -339,10 +350,16 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_refused_with_the_flag() {
         assert!(read("demo -p 0 -n 0").unwrap_err().contains("no test is left"));
-        assert!(read("demo -t 0").unwrap_err().contains("--threads must be at least 1"));
+        for threads in ["0", "513"] {
+            let error = read(&format!("demo -t {threads}")).unwrap_err();
+            assert!(
+                error.contains(&format!("--threads {threads} must be from 1 to 512")),
+                "{error}"
+            );
+        }
         assert!(read("demo -p 5-1").unwrap_err().contains("ends before it begins"));
         assert!(read("demo -ctk q9").unwrap_err().contains("iq4_nl"));
-        assert!(read("demo -t 1-900 -b 1-900").unwrap_err().contains("more than 10000"));
+        assert!(read("demo -t 1-500 -b 1-900").unwrap_err().contains("more than 10000"));
     }
 
     #[test]

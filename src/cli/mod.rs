@@ -41,7 +41,8 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     name = "quantbench",
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
+    after_help = "quantbench MODEL is short for quantbench run MODEL: a GGUF, a folder of them, or owner/name on the \
+                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
 )]
@@ -119,7 +120,9 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
     let is_command = CommandLine::command().get_subcommands().any(|it| it.get_name() == first);
-    if is_flag || is_command || first == "help" || Source::parse(first, Path::new("")).is_err() {
+    let is_path = first.contains('/') || first.to_ascii_lowercase().ends_with(".gguf");
+    let is_model = is_path || Source::parse(first, Path::new("")).is_ok();
+    if is_flag || is_command || first == "help" || !is_model {
         return arguments;
     }
     arguments.insert(1, "run".into());

@@ -6,7 +6,7 @@ use crate::model::cache::{Cache, CacheError, Scratch};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes one message to standard error. Where that is closed there is nobody to tell.
@@ -85,6 +85,9 @@ impl Destination {
             Place::StandardOutput => Self::StandardOutput,
             Place::Stream(path) => Self::Stream(path),
             Place::File(path) => {
+                // That it is an input says more.
+                spare_inputs(&path)?;
+                spare_models(&path).map_err(failed)?;
                 Self::File { file: Unfinished::beside(&path).map_err(failed)?, path }
             }
         };
@@ -115,6 +118,19 @@ impl Destination {
                 .map_err(|source| Error::Output { path: Some(path), source }),
         }
     }
+}
+
+/// A result replaces an older one, and neither a model nor a store, whose making took long.
+fn spare_models(path: &Path) -> io::Result<()> {
+    let mut beginning = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut beginning));
+    let what = match (&read, beginning.as_slice()) {
+        (Ok(_), [b'G', b'G', b'U', b'F', ..]) => "a GGUF",
+        (Ok(_), b"SQLite format 3\0") => "a database",
+        _ => return Ok(()),
+    };
+    let message = format!("it is {what}, which no result replaces; name another file");
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
 }
 
 /// Refuses a file to write that is one of those that were read.

@@ -25,9 +25,10 @@ use time::OffsetDateTime;
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are independent")]
 pub struct Arguments {
-    /// The experiment, or a GGUF to measure; without it models.toml of this folder, else the built-in one
+    /// The experiment, or a model to measure: a GGUF, a folder of them, or owner/name on the Hugging Face hub;
+    /// without it models.toml of this folder, else the built-in experiment
     file: Option<PathBuf>,
-    /// Measure only this model of the experiment, or this file, hf:// address or 'demo' (repeatable)
+    /// Measure only this model of the experiment, or this file, folder, repository or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]
     models: Vec<String>,
     /// Make these variants of every model instead of the experiment's: `Q8_0,gptq:Q4_K_M`

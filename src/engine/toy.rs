@@ -64,6 +64,8 @@ pub(crate) struct Parameters {
     pub(crate) prompt_token: Duration,
     /// Time that a token takes that is evaluated alone.
     pub(crate) generated_token: Duration,
+    /// What is added to that for every token before it.
+    pub(crate) growth: Duration,
     /// By which part of its times it is slower after each load of the engine: a machine that grows hot.
     pub(crate) slowdown: f64,
     /// How it turns tokens into what it is used for.
@@ -81,6 +83,7 @@ impl Default for Parameters {
             load: Duration::from_millis(20),
             prompt_token: Duration::from_millis(1),
             generated_token: Duration::from_millis(10),
+            growth: Duration::ZERO,
             slowdown: 0.0,
             class: ArchitectureClass::DecoderOnly,
             context_length: 4096,
@@ -272,10 +275,12 @@ struct ToyContext<'model> {
 }
 
 impl ToyContext<'_> {
-    fn spend(&self, tokens: usize) {
-        let Parameters { prompt_token, generated_token, .. } = &self.model.parameters;
+    fn spend(&self, tokens: usize, last_position: i32) {
+        let Parameters { prompt_token, generated_token, growth, .. } = &self.model.parameters;
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-        let length = if tokens == 1 { *generated_token } else { *prompt_token * tokens };
+        let before = u32::try_from(last_position).unwrap_or(0);
+        let alone = *generated_token + *growth * before;
+        let length = if tokens == 1 { alone } else { *prompt_token * tokens };
         self.model.engine.clock.advance(length.mul_f64(self.model.pace));
     }
 
@@ -314,7 +319,7 @@ impl Context for ToyContext<'_> {
                 self.logits.extend(self.model.row(token));
             }
         }
-        self.spend(tokens);
+        self.spend(tokens, batch.positions.last().copied().unwrap_or(0));
         Ok(())
     }
 
@@ -328,7 +333,7 @@ impl Context for ToyContext<'_> {
             let counts = self.embeddings.entry(sequence).or_insert_with(|| vec![0.0; VOCABULARY]);
             counts[usize::try_from(token).unwrap_or(0)] += 1.0;
         }
-        self.spend(tokens);
+        self.spend(tokens, 0);
         Ok(())
     }
 

@@ -127,6 +127,10 @@ fn is_model(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
+    let is_gguf = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
+    if is_gguf && !path.exists() {
+        return Err(ExperimentError::Refused(format!("there is no model file {}", path.display())));
+    }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };
     let bytes = crate::files::read_at_most(path, MOST_BYTES).map_err(unreadable)?;
     bytes.ok_or_else(|| {

@@ -143,6 +143,9 @@ fn choose_models(
             None => plan_for_source(name, experiment, fallback)?,
         };
         all_are_new &= found.is_none();
+        if chosen.iter().any(|other| found.is_none() && other.source == plan.source) {
+            continue;
+        }
         if !chosen.iter().any(|other| same(&other.name, &plan.name)) {
             chosen.push(plan);
         } else if found.is_none() {

@@ -14,6 +14,9 @@ use std::time::Instant;
 
 /// A clock below this fraction of what it was under the same load has dropped. Wide vector
 /// instructions alone lower it to 0.71 on some processors (Xeon Gold 6148: 3.1 to 2.2 GHz).
+/// Of a shorter time no share of the processor is told, seconds.
+const SHORTEST_SHARE: f64 = 0.1;
+
 const CLOCK_DROP: f64 = 0.7;
 
 /// Below this use of cores a low clock is rest, not a drop.
@@ -222,7 +225,8 @@ impl PhaseRecorder {
         let ((begun, first), (ended, latest)) = self.first.zip(self.latest)?;
         let used = latest.cpu_seconds - first.cpu_seconds;
         let seconds = ended.saturating_duration_since(begun).as_secs_f64();
-        (seconds > 0.0 && used >= 0.0).then(|| used / seconds)
+        // The kernel counts in ticks of 10 ms: of a few of them no share can be told.
+        (seconds >= SHORTEST_SHARE && used >= 0.0).then(|| used / seconds)
     }
 
     /// The kernel's own high-water mark is exact, but covers the worker's whole life: it is the

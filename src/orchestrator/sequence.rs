@@ -1,9 +1,18 @@
-//! The benchmark sequence, from the first variant to the last round.
+//! The benchmark sequence, from the first variant to the last round: [`Benchmark::run`].
 //!
-//! For each variant a worker loads it while the monitor watches, every test and prompt is processed
-//! and recorded, the monitor stops and returns what was used: that is one visit, in `visits.rs`.
-//! How a worker is started is in `host/`, what is shown in `display/`, what is kept in
-//! `store_writer.rs`.
+//! ```text
+//! start
+//! for each variant                            make_variant: made, fetched, or there
+//!   for each visit that the strategy asks for
+//!     start monitoring, load                  visits.rs starts a worker on a host; worker/visit.rs loads
+//!     for each prompt and test                worker/visit.rs runs the workloads (src/workload/)
+//!       process, response and metrics, record   the worker tells them, visits.rs records them
+//!     stop monitoring, usage                  visits.rs
+//! compile                                     results/summary.rs
+//! visualise, display                          src/report/, printed by cli/run.rs
+//! ```
+//!
+//! The worker's page of the same sequence is `src/worker/visit.rs`.
 
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};

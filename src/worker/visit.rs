@@ -1,4 +1,5 @@
-//! One visit: load a variant, run workloads on it, report.
+//! One visit: load a variant, run workloads on it, report. What goes before and after is in
+//! `src/orchestrator/sequence.rs`, which asks for it.
 
 use super::page_cache;
 use super::protocol::{Event, Phase};

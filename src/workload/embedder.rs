@@ -38,7 +38,7 @@ impl<'model> Embedder<'model> {
         })
     }
 
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     #[must_use]
     pub fn memory(&self) -> Vec<BufferMemory> {
         self.context.memory()

@@ -118,7 +118,7 @@ pub struct Answers<'a> {
 /// What answering took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatencyRun {
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
     /// The prompts that do not fit the model's context with their answers.
     pub left_out: Vec<LeftOut>,

@@ -9,10 +9,10 @@ use crate::model::stored_types::StoredTypes;
 use crate::units::{count, format_seconds, significant};
 use serde::{Deserialize, Serialize};
 
-/// What a loaded model is, as llama.cpp sees it.
+/// What a loaded model is, as its engine sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// llama.cpp's description, such as `llama 7B Q4_K - Medium`.
+    /// The engine's description, such as `llama 7B Q4_K - Medium`.
     pub description: String,
     /// How it turns tokens into what it is used for.
     #[serde(default)]

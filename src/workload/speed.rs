@@ -78,7 +78,7 @@ impl Workload for SpeedJob {
 pub struct SpeedRun {
     /// One per repetition.
     pub samples: Vec<SpeedSample>,
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
 }
 

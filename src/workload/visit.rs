@@ -56,7 +56,7 @@ pub trait Workload {
         Vec::new()
     }
 
-    /// Measures, and tells the observer; returns what llama.cpp allocated.
+    /// Measures, and tells the observer; returns what the engine allocated.
     ///
     /// # Errors
     /// [`WorkloadError`].

@@ -189,6 +189,7 @@ fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
+    world.run(&["nowhere.gguf"]).expect_message(2, &["no model file nowhere.gguf"]);
     world.run(&["run", "--quant", "Q4_KM"]).expect_message(2, &["did you mean 'Q4_K_M'?"]);
     world.run(&["run", "--resume", "--dry-run"]).expect_message(2, &["cannot be used with"]);
     world.run(&["bench"]).expect_message(2, &["<FILE>"]);

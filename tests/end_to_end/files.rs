@@ -14,6 +14,21 @@ fn fifo(world: &World, name: &str) {
 }
 
 #[test]
+fn no_result_replaces_a_model_or_a_store_whatever_was_read() {
+    let world = World::new();
+    let run = ["run", "tiny-F16.gguf", "--quant", "F16", "--rounds", "1", "--quiet"];
+    world.run(&run).expect(0);
+    for (file, what) in [("tiny-F16.gguf", "a GGUF"), ("runs.sqlite", "a database")] {
+        let before = fs::read(world.path(file)).unwrap();
+        world.run(&["show", "last", "-o", file]).expect_message(2, &[file, what]);
+        assert!(fs::read(world.path(file)).unwrap() == before, "{file}");
+    }
+    world.write("table.txt", "an older one");
+    world.run(&["show", "last", "-o", "table.txt"]).expect(0);
+    assert!(fs::read_to_string(world.path("table.txt")).unwrap().contains("tiny-F16"));
+}
+
+#[test]
 fn no_result_replaces_what_it_is_made_from() {
     let world = World::new();
     world.experiment("\"F16\"", "");

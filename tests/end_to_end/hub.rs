@@ -146,6 +146,8 @@ fn a_repository_is_found_looked_at_and_measured_from_its_name() {
     let dry = ["run", "models.toml", "--model", "owner/tiny-GGUF", "--dry-run"];
     let plan = hub.run(&world, &dry).expect(0).stdout;
     assert!(plan.contains("to be fetched"), "{plan}");
+    let plan = hub.run(&world, &["owner/tiny-GGUF", "--dry-run"]).expect(0).stdout;
+    assert!(plan.contains("Q8_0") && !plan.contains("UD-Q4_K_XL"), "{plan}");
     assert_eq!(hub.fetched(), [] as [&str; 0]);
     let labels = |ended: Ended| -> Vec<String> {
         let json: Value = serde_json::from_str(&ended.expect(0).stdout).unwrap();

@@ -13,7 +13,8 @@ const GOLDEN_Q8_0: f64 = 53.8390;
 
 const IGNORED: &str = "the weights are fetched by 'make test-real'";
 
-/// SmolLM2-135M-Instruct in F16. The weights were rounded to Q4_1 before: good for everything but comparing methods at 4 bits.
+/// SmolLM2-135M-Instruct in F16. The weights were rounded to `Q4_1` before: good for everything but comparing
+/// methods at 4 bits.
 fn model() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -64,7 +65,7 @@ fn a_real_model_is_measured_on_texts_of_many_domains() {
                      quality = { context = 64, chunks = 40 }\n";
     let document = run(&world, "\"F16\", \"Q8_0\", \"Q2_K\"", workloads);
     let klds: Vec<f64> =
-        ["Q8_0", "Q2_K"].iter().map(|label| figure(&document, label, "kld")).collect();
+        ["Q8_0", "Q2_K"].iter().map(|label| figure(&document, label, "kld_nats")).collect();
     assert!(klds.is_sorted() && klds[0] > 0.0 && klds[1] < 1.0, "{klds:?}");
     // A model that reads 15 languages and domains is less sure than on English prose, and no random one.
     let perplexity = figure(&document, "F16", "perplexity");

@@ -123,7 +123,7 @@ impl Table {
     /// The bounds of a whole number.
     pub fn bounds(&self, name: &str) -> Option<(i64, i64)> {
         self.keys.iter().find(|key| key.name == name).and_then(|key| match key.kind {
-            Kind::Whole(least, most) => Some((least, most)),
+            Kind::Whole(least, most) | Kind::WholeOrAuto(least, most) => Some((least, most)),
             _ => None,
         })
     }

@@ -26,6 +26,12 @@ const PATH: &AsciiSet = &ESCAPED.remove(b'/');
 /// A renamed repository takes one redirect, storage another.
 const MOST_REDIRECTS: u32 = 10;
 
+/// Times that one request is sent again because the server is asked too often.
+const MOST_WAITS: u32 = 5;
+
+/// A server that asks for more patience than this is told of instead, seconds.
+const LONGEST_WAIT: u64 = 300;
+
 /// A file whose length nobody names is a small text that is compressed on its way.
 const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
 
@@ -158,8 +164,9 @@ impl<'a> Remote<'a> {
     fn request(&self, method: &Method, bytes: &Bytes) -> Result<Response<Body>, HubError> {
         let mut uri = self.uri.clone();
         let mut is_within = true;
-        let began = Instant::now();
-        for _ in 0..=MOST_REDIRECTS {
+        let mut began = Instant::now();
+        let mut waits = 0;
+        for _ in 0..=MOST_REDIRECTS + MOST_WAITS {
             // All redirects together may take as long as one answer.
             let left = self.options.patience.saturating_sub(began.elapsed());
             if left.is_zero() {
@@ -180,6 +187,11 @@ impl<'a> Remote<'a> {
             }
             let request = request.config().timeout_recv_response(Some(left)).build();
             let response = request.call().map_err(|error| self.unreachable(error))?;
+            if let Some(pause) = asked_to_wait(&response).filter(|_| waits < MOST_WAITS) {
+                std::thread::sleep(pause);
+                (waits, began) = (waits + 1, Instant::now());
+                continue;
+            }
             self.check_status(&response, is_within)?;
             let is_answer = *method == Method::HEAD && response.headers().contains_key(COMMIT);
             if !response.status().is_redirection() || is_answer {
@@ -463,6 +475,16 @@ impl<'a> Remote<'a> {
             self.file.file, facts.etag
         )))
     }
+}
+
+/// How long to wait before asking again, if the server says so and it is not too long.
+fn asked_to_wait(response: &Response<Body>) -> Option<Duration> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let seconds =
+        header(response.headers(), "retry-after").map_or(Some(1), |it| it.parse().ok())?;
+    (seconds <= LONGEST_WAIT).then(|| Duration::from_secs(seconds))
 }
 
 /// How the hub is spoken to. Redirects are not left to it: where secrets go is decided here.

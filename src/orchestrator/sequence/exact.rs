@@ -10,6 +10,7 @@ use crate::hardware::usage::Usage;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::parse_message;
 use crate::host::{Exit, HostError, Worker, WorkerMessage};
+use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::orchestrator::plan::{Origin, Variant};
@@ -295,4 +296,92 @@ fn tokenization_is_timed_in_every_round() {
     // The clock of these tests stands still while the toy tokenizes: 81 tokens in a nanosecond.
     let speed = Summary::of(&run).rows[0].value(Metric::TokenizerSpeed).unwrap();
     assert!((speed - 81e9).abs() < 1.0, "{speed}");
+}
+
+/// Type 7: linear between the two values around.
+fn percentile(mut values: Vec<f64>, fraction: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = u32::try_from(values.len() - 1).unwrap();
+    let place = f64::from(last) * fraction;
+    let below = (0..last).rev().find(|&at| f64::from(at) <= place).unwrap();
+    let (low, high) = (values[below as usize], values[below as usize + 1]);
+    low + (high - low) * (place - f64::from(below))
+}
+
+#[test]
+fn percentiles_are_those_of_the_times_of_all_prompts() {
+    let growing = variants().map(|(label, parameters)| {
+        (label, Parameters { growth: Duration::from_millis(1), ..parameters })
+    });
+    let ids: Vec<String> = (1..=10).map(|letters| "a".repeat(letters)).collect();
+    let run = measured(&growing[..1], |experiment| {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        experiment.workloads = Harness::of(&["F16"]).with_prompts(&ids).experiment.workloads;
+        experiment.workloads.cold_load = true;
+    });
+    // "say a" to "say aaaaaaaaaa", behind the token that begins a text: 6 to 15 tokens of 1 ms.
+    let lengths: Vec<f64> = (6..=15).map(f64::from).collect();
+    let ttft: Vec<f64> = lengths.iter().map(|length| length / 1e3).collect();
+    expect(&run, "F16", Metric::TtftMedianSeconds, percentile(ttft.clone(), 0.5));
+    expect(&run, "F16", Metric::Ttft90Seconds, percentile(ttft, 0.9));
+    // Of 8 tokens 7 follow another: 10 ms, and 1 ms for every token before.
+    let itl = lengths.iter().flat_map(|length| (0..7).map(move |at| length + f64::from(at)));
+    let itl: Vec<f64> = itl.map(|before| (10.0 + before) / 1e3).collect();
+    assert!(percentile(itl.clone(), 0.9) > 1.1 * percentile(itl.clone(), 0.5));
+    expect(&run, "F16", Metric::ItlMedianSeconds, percentile(itl.clone(), 0.5));
+    expect(&run, "F16", Metric::Itl90Seconds, percentile(itl, 0.9));
+    expect(&run, "F16", Metric::ColdLoadSeconds, 0.020);
+}
+
+#[test]
+fn answers_of_tasks_are_those_that_the_probabilities_give() {
+    let folder = tempfile::tempdir().unwrap();
+    // After a letter the next of the alphabet is the most probable.
+    let data = "{\"q\":\"a\",\"choices\":[\"zz\",\"bc\"],\"gold\":1,\"answer\":\"bcd\"}\n\
+                {\"q\":\"k\",\"choices\":[\"lm\",\"aa\"],\"gold\":1,\"answer\":\"lmn\"}\n";
+    std::fs::write(folder.path().join("d.jsonl"), data).unwrap();
+    let text = "workloads.latency.enabled = false\nworkloads.quality.enabled = false\n\
+                [[models]]\nname = \"m\"\nsource = \"hf://a/b/c-F16.gguf\"\n\
+                [[workloads.tasks]]\nname = \"choose\"\nkind = \"question-answering\"\n\
+                dataset = \"d.jsonl\"\nfields = { choices = \"choices\", gold = \"gold\" }\n\
+                template = \"{{ q }}\"\nseparator = \"\"\nformats = [\"none\"]\n\
+                [[workloads.tasks]]\nname = \"write\"\nkind = \"question-answering\"\n\
+                dataset = \"d.jsonl\"\nfields = { gold = \"answer\" }\ntemplate = \"{{ q }}\"\n\
+                answer = \"generate\"\nmax_tokens = 3\nmetrics = [\"exact_match\"]\nformats = [\"none\"]\n";
+    let path = folder.path().join("x.toml");
+    let read =
+        crate::experiment::parse(text.as_bytes(), &path, &crate::experiment::Overrides::default())
+            .unwrap();
+    let run = measured(&variants(), |experiment| {
+        experiment.workloads = Harness::of(&["F16"]).experiment.workloads;
+        experiment.workloads.tasks = read.workloads.tasks;
+    });
+    let summary = Summary::of(&run);
+    for row in &summary.rows {
+        let of_task = |name: &str| {
+            let is_it = |metric: &&Metric| metric.name().starts_with(&format!("task_{name}_"));
+            let metric = row.figures.keys().find(is_it).unwrap();
+            row.value(*metric).unwrap()
+        };
+        // The second question's gold is the improbable one.
+        assert!((of_task("choose") - 0.5).abs() < 1e-12, "{}", of_task("choose"));
+        assert!((of_task("write") - 1.0).abs() < 1e-12, "{}", of_task("write"));
+    }
+}
+
+#[test]
+fn encoders_that_count_letters_alike_embed_alike() {
+    let encoders = variants().map(|(label, parameters)| {
+        (label, Parameters { class: ArchitectureClass::EncoderOnly, ..parameters })
+    });
+    let run = measured(&encoders, |experiment| {
+        experiment.workloads.speed = vec!["embed8x2".parse().unwrap()];
+        experiment.workloads.quality.as_mut().unwrap().text = "ab\ncd\nef\nab ef".to_owned();
+    });
+    expect(&run, "Q8_0", Metric::EmbeddingCosine, 1.0);
+    // Two texts of 8 tokens in a batch take 16 ms, of Q8_0 half of that.
+    let embed = Metric::Speed("embed8x2".parse().unwrap());
+    for (label, factor) in [("F16", 1.0), ("Q8_0", 2.0)] {
+        expect(&run, label, embed, 125.0 * factor);
+    }
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 pub struct EmbeddingQualityRun {
     /// The figures.
     pub quality: EmbeddingQuality,
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
 }
 

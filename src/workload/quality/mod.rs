@@ -120,7 +120,7 @@ pub enum Reference<'a> {
 pub struct QualityRun {
     /// The figures.
     pub quality: Quality,
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
 }
 
@@ -241,7 +241,7 @@ impl Evaluation {
             let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
             return Ok(vec![Stream::open(model, settings, shape, side_by_side, threads)?]);
         }
-        // Logits lie in llama.cpp's buffer and in the stream's, beside the reference's rows.
+        // Logits lie in the engine's buffer and in the stream's, beside the reference's rows.
         let row_bytes = u64::from(shape.vocabulary) * size_of::<f32>() as u64;
         let logits = 3 * u64::from(shape.rows) * row_bytes;
         let open = |threads| Stream::open(model, settings, shape, 1, threads);

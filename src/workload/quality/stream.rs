@@ -51,7 +51,7 @@ impl<'model> Stream<'model> {
         let ubatch = settings.ubatch.min(batch);
         let shape = ContextShape { tokens, sequences, batch, ubatch };
         let settings = Settings { threads: Some(threads), ..settings.clone() };
-        // They score while llama.cpp's threads of this stream are idle.
+        // They score while the engine's threads of this stream are idle.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
         Ok(Self {
             context: model.context(&settings, shape, ContextPurpose::Separate)?,
@@ -62,7 +62,7 @@ impl<'model> Stream<'model> {
         })
     }
 
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub(super) fn memory(&self) -> Vec<BufferMemory> {
         self.context.memory()
     }

@@ -105,7 +105,7 @@ pub struct TaskRequest<'a> {
 pub struct TaskRun {
     /// Answers and their scores.
     pub record: TaskRecord,
-    /// What llama.cpp allocated, for all contexts together.
+    /// What the engine allocated, for all contexts together.
     pub memory: Vec<BufferMemory>,
 }
 
@@ -165,7 +165,7 @@ struct Answered {
     /// See [`TaskRecord`].
     request_tokens: u64,
     evaluated_tokens: u64,
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     memory: Vec<BufferMemory>,
     retrieval: Option<RetrievalRecord>,
     vision: Option<VisionRecord>,

@@ -59,7 +59,7 @@ pub struct VisionRecord {
     pub pictures: u32,
     /// Mean number of tokens that a picture takes of the context.
     pub tokens_per_picture: f64,
-    /// Bytes of the projector's weights and of what encoding takes, as llama.cpp counts them. The
+    /// Bytes of the projector's weights and of what encoding takes, as the engine counts them. The
     /// memory of a trial's other workloads does not hold them.
     pub projector_bytes: u64,
     /// Where the time goes.

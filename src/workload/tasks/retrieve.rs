@@ -131,7 +131,7 @@ impl<'model> Retriever<'model> {
         &self.chunks[chunk].content
     }
 
-    /// What llama.cpp allocated.
+    /// What the engine allocated.
     pub(super) fn memory(&self) -> Vec<BufferMemory> {
         self.embedder.memory()
     }

@@ -470,3 +470,28 @@ fn redirects_have_as_long_as_one_answer() {
     assert!(!error.contains("in circles"), "{error}");
     assert!(server.requests().len() < 8, "{}", server.requests().len());
 }
+
+#[test]
+fn a_hub_that_is_asked_too_often_is_asked_again_when_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (refusals, serve) = (Mutex::new(2), hub(b"content".to_vec()));
+    let server = Server::start(move |request| {
+        let mut left = refusals.lock().unwrap();
+        if *left == 0 {
+            return serve(request);
+        }
+        *left -= 1;
+        response("429 Too Many Requests", &[("retry-after", "0"), ("content-length", "0")], b"")
+    });
+    let path = get(&options(&server.address, &folder)).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"content");
+    assert_eq!(server.requests().len(), 4, "two refused, facts, content");
+
+    let patient = Server::start(|_| {
+        response("429 Too Many Requests", &[("retry-after", "3600"), ("content-length", "0")], b"")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let error = get(&options(&patient.address, &folder)).unwrap_err().to_string();
+    assert!(error.contains("answered 429"), "{error}");
+    assert_eq!(patient.requests().len(), 1);
+}
