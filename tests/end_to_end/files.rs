@@ -18,7 +18,8 @@ fn no_result_replaces_a_model_or_a_store_whatever_was_read() {
     let world = World::new();
     let run = ["run", "tiny-F16.gguf", "--quant", "F16", "--rounds", "1", "--quiet"];
     world.run(&run).expect(0);
-    for (file, what) in [("tiny-F16.gguf", "a GGUF"), ("runs.sqlite", "a database")] {
+    fs::copy(world.path("runs.sqlite"), world.path("older.sqlite")).unwrap();
+    for (file, what) in [("tiny-F16.gguf", "a GGUF"), ("older.sqlite", "a database")] {
         let before = fs::read(world.path(file)).unwrap();
         world.run(&["show", "last", "-o", file]).expect_message(2, &[file, what]);
         assert!(fs::read(world.path(file)).unwrap() == before, "{file}");
