@@ -6,6 +6,7 @@ mod table;
 mod tests;
 
 use super::output::{self, Format};
+use super::session::resolve_options;
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::{CacheType, Settings};
 use crate::model::artifact::ArtifactRef;
@@ -13,7 +14,7 @@ use crate::model::cache::Cache;
 use crate::model::engine_name::EngineName;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::{IMPOSSIBLE, kv_bytes};
-use crate::model::resolve::{ResolveOptions, checkpoint_in, resolve};
+use crate::model::resolve::{checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::units::parse_within;
 use crate::workload::jobs::PredictJob;
@@ -102,12 +103,12 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
     let source = source.map_err(|error| Error::command(InspectError::Source(error)))?;
     match &source {
         Source::File(path) => Ok((path.clone(), Header::read(path)?)),
-        Source::Directory(path) => {
+        Source::Directory(path) if source.holds_variants() => {
             let instead = checkpoint_in(path);
             Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
         }
-        Source::Demo | Source::Hub { .. } | Source::Repository { .. } | Source::Ollama(_) => {
-            let options = ResolveOptions::from_environment();
+        _ => {
+            let options = resolve_options(false);
             let resolved = resolve(&source, &Cache::open()?, &options)?;
             let [only] = resolved.ready.as_slice() else {
                 let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();

@@ -23,6 +23,7 @@ pub mod workloads;
 
 pub use diagnostic::Diagnostics;
 pub use load::{ExperimentError, built_in, load, parse};
+pub(crate) use models::default_quantizations;
 pub use models::not_makeable;
 pub use overrides::Overrides;
 

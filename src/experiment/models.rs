@@ -9,6 +9,7 @@ use super::resolved::{LeftOutModel, ModelPlan};
 use super::tasks::{TaskFile, UseCase};
 use super::workloads;
 use crate::dataset::picture;
+use crate::model::convert;
 use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
@@ -129,7 +130,8 @@ pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
 fn own_type(source: &Source) -> Option<FileType> {
     match source {
         Source::Demo => "F16".parse().ok(),
-        Source::Directory(_) | Source::Repository { .. } => None,
+        Source::Directory(folder) => convert::target(folder).filter(|_| !source.holds_variants()),
+        Source::Repository { .. } => None,
         // A file that cannot be read is reported when it is resolved.
         Source::File(path) => Header::read(path)
             .ok()

@@ -143,7 +143,7 @@ impl ModelPlan {
     /// The first of the variants that is calibrated on a text.
     pub fn calibrated(&self) -> Option<Quantization> {
         // In a folder of ready variants the list chooses; nothing is made.
-        let made = !matches!(self.source, Source::Directory(_));
+        let made = !matches!(self.source, Source::Directory(_)) || !self.source.holds_variants();
         let mut quantizations = self.quantizations.iter().copied().filter(|_| made);
         quantizations.find(|quantization| quantization.method.is_calibrated())
     }

@@ -1,10 +1,12 @@
 //! Models as files: quantizations, sources, GGUF metadata and the artifact cache.
 //!
-//! Nothing here runs a model. Uses `units`; used by everything that names or needs a model file.
+//! Nothing here runs a model; `convert` alone starts programs. Uses `units`; used by everything that names or
+//! needs a model file.
 
 pub mod architecture;
 pub mod artifact;
 pub mod cache;
+pub mod convert;
 pub mod demo;
 pub mod engine_name;
 pub mod file_type;

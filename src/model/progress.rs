@@ -50,8 +50,15 @@ impl ProgressSink {
 
     /// Tells the listener, if there is one: `action` is `fetching` or `checking`.
     pub fn tell(&self, action: &str, file: &str, done: u64, total: u64) {
+        if self.0.is_some() {
+            self.say(&format!("{action} {file}"), &Progress::of_bytes(done, total));
+        }
+    }
+
+    /// Tells the listener of progress that is not one of bytes.
+    pub fn say(&self, what: &str, progress: &Progress) {
         if let Some(listener) = &self.0 {
-            listener(&format!("{action} {file}"), &Progress::of_bytes(done, total));
+            listener(what, progress);
         }
     }
 }

@@ -171,7 +171,11 @@ impl Source {
 
     /// Whether it holds ready variants, of which a list of quantizations chooses.
     pub fn holds_variants(&self) -> bool {
-        matches!(self, Self::Directory(_) | Self::Repository { .. })
+        match self {
+            Self::Directory(folder) => !super::convert::is_converted(folder),
+            Self::Repository { .. } => true,
+            Self::Demo | Self::File(_) | Self::Hub { .. } | Self::Ollama(_) => false,
+        }
     }
 
     /// What the source is called when nobody named it: the file's stem without a split file's

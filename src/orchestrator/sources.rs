@@ -2,11 +2,13 @@
 
 use super::plan::Variant;
 use crate::causes::Problem;
+use crate::experiment::default_quantizations;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
 use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::model::quantization::Method;
 use crate::model::resolve::{self, Making, ResolveOptions};
+use crate::model::source::Source;
 use std::sync::Arc;
 
 /// Finds or fetches a model's source and says which variants it comes to, in the order asked for.
@@ -26,7 +28,15 @@ pub fn variants_of(
     let calibration = model.calibration.clone().map(Arc::new);
     let key = |method: Method| calibration.as_ref().and_then(|plan| plan.key(method));
     let making = Making { allow_requantize: model.allow_requantize, maker, calibration: &key };
-    let variants = resolve::variants(&resolved, &model.quantizations, making)?;
+    // Whether a repository is converted is known only now; of a file without a list the usual variants are made.
+    let converted = resolved.source.as_ref().filter(|it| it.header.is_some());
+    let quantizations = match (&model.source, converted) {
+        (Source::Repository { .. }, Some(file)) if model.quantizations.is_empty() => {
+            default_quantizations(&Source::File(file.artifact.path.clone()))
+        }
+        _ => model.quantizations.clone(),
+    };
+    let variants = resolve::variants(&resolved, &quantizations, making)?;
     let projector = model.projector.as_ref();
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
     let planned = |resolve::Variant { quantization, label, origin }| Variant {

@@ -62,6 +62,8 @@ fn answer(
     if path == "/api/models" {
         let found = if query.contains("nothing") {
             json!([])
+        } else if query.contains("base_model") {
+            json!([{ "id": "owner/other-GGUF" }])
         } else {
             json!([{ "id": "owner/tiny-GGUF", "downloads": 1200, "likes": 3, "private": false }])
         };
@@ -179,9 +181,49 @@ fn what_a_repository_does_not_hold_is_said_with_where_it_is() {
     let base = json!({ "base_model": ["owner/base"] });
     let tiny = "owner/tiny-GGUF";
     let weights = &["config.json", "model.safetensors"];
-    refused(weights, &json!({}), tiny, &["safetensors and no GGUF"]);
+    refused(weights, &json!({}), "owner/tiny-GGUF:Q4_0", &["safetensors and no GGUF"]);
+    refused(&weights[1..], &json!({}), tiny, &["safetensors and no GGUF"]);
     refused(&["pytorch_model.bin"], &base, tiny, &["pickle"]);
     refused(&["README.md"], &json!({}), tiny, &["holds no model"]);
     refused(&["m-Q4_0.gguf"], &json!({}), "owner/tiny-GGUF:Q9", &["has no Q9; it has Q4_0"]);
     refused(&["m-Q4_0.gguf"], &json!({}), "other/place", &["no repository other/place"]);
+}
+
+#[test]
+fn a_repository_of_safetensors_is_fetched_as_far_as_it_is_read_and_converted() {
+    let world = World::new();
+    let file = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+    let mut files = vec![
+        file("config.json", "{\"torch_dtype\": \"float16\"}"),
+        file("model.safetensors", "weights"),
+        file("modeling.py", "print('code')"),
+        file("onnx/model.onnx", "others"),
+        file("tokenizer.json", "{}"),
+    ];
+    let run = |hub: &Hub, arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.env_remove("QUANTBENCH_OFFLINE").envs(crate::convert::python(&world));
+        command.env("HF_ENDPOINT", hub.server.uri()).env("HF_HOME", world.path("huggingface"));
+        ended(&mut command)
+    };
+    world.experiment("\"F16\"", "");
+    let model = ["run", "models.toml", "--model", "owner/tiny-GGUF"];
+    let hub = Hub::with(files.clone(), &json!({}));
+    run(&hub, &[&model[..], &["--dry-run"]].concat())
+        .expect_message(2, &["nothing is fetched and converted now"]);
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+    let short = ["--rounds", "1", "--quant", "F16,Q4_0", "--format", "json"];
+    let ended = run(&hub, &[&model[..], &short].concat()).expect_message(0, &["note: owner/tiny-GGUF: its safetensors are converted; GGUFs of the same model are in owner/other-GGUF"]);
+    assert_eq!(ended.run_record()["trials"].as_array().unwrap().len(), 2);
+    assert_eq!(hub.fetched(), ["config.json", "tokenizer.json", "model.safetensors"]);
+    // Without a list the usual variants are made of it, as of a file.
+    let plan = run(&hub, &[&model[..], &["--dry-run"]].concat()).expect(0).stdout;
+    assert!(plan.contains("Q8_0") && plan.contains("Q2_K"), "{plan}");
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+
+    let world = World::new();
+    files[0].1 = b"{\"quantization_config\": {\"quant_method\": \"awq\"}}".to_vec();
+    let hub = Hub::with(files, &json!({}));
+    hub.run(&world, &["inspect", "owner/tiny-GGUF"]).expect_message(2, &["quantized by awq"]);
+    assert_eq!(hub.fetched(), ["config.json"]);
 }

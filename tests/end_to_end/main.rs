@@ -7,6 +7,7 @@ mod architectures;
 mod bench;
 mod calibrate;
 mod command_line;
+mod convert;
 mod disk;
 mod failures;
 mod files;

@@ -134,7 +134,7 @@ fn what_is_no_file_is_refused_with_the_reason() {
     assert!(shown("no.gguf").contains("but there is no file or folder"));
     assert!(shown(&folder.path().display().to_string()).contains("is a folder"));
     std::fs::write(folder.path().join("model.safetensors"), b"x").unwrap();
-    assert!(shown(&folder.path().display().to_string()).contains("convert_hf_to_gguf.py"));
+    assert!(shown(&folder.path().display().to_string()).contains("not config.json"));
     let path = folder.path().join("m.gguf");
     std::fs::write(&path, b"GGUF").unwrap();
     assert!(shown(&path.display().to_string()).contains("is cut off"));

@@ -185,7 +185,7 @@ static MODELS: Table = Table {
             Key::new("source", Text,
                 "\"demo\" is the small model built into the program; \"path/model-F16.gguf\" a GGUF, or the first \
                  part of a split one, relative to this file; \"path/folder\" a folder of ready variants, \
-                 `quantizations` choosing among them; \"hf://owner/name/model.gguf\" a file on the Hugging Face hub, \
+                 `quantizations` choosing among them, or of safetensors, of which they are made; \"hf://owner/name/model.gguf\" a file on the Hugging Face hub, \
                  fetched once (a revision is written \"hf://owner/name@revision/model.gguf\", a slash in it as %2F, \
                  though refs/pr/1 may stay as it is; HF_TOKEN is used); \"ollama:name:tag\" a model that Ollama has on this \
                  machine.").shown("\"demo\""),

@@ -142,12 +142,15 @@ impl Cache {
         remove_named(&self.index_folder(), is_index)?;
         let is_ledger = |name: &str| name.strip_suffix(".jsonl").is_some_and(|it| is_hex(it, 64));
         remove_named(&self.root.join(super::MEASUREMENTS), is_ledger)?;
-        for folder in fs::read_dir(self.artifact_folder()).into_iter().flatten().flatten() {
-            if is_hex(&folder.file_name().to_string_lossy(), 64) {
-                fs::remove_dir_all(folder.path()).map_err(io_error("remove", &folder.path()))?;
+        for (parent, digits) in [(self.artifact_folder(), 64), (self.converters(), 16)] {
+            for folder in fs::read_dir(&parent).into_iter().flatten().flatten() {
+                if is_hex(&folder.file_name().to_string_lossy(), digits) {
+                    fs::remove_dir_all(folder.path())
+                        .map_err(io_error("remove", &folder.path()))?;
+                }
             }
+            let _ = fs::remove_dir(parent);
         }
-        let _ = fs::remove_dir(self.artifact_folder());
         for folder in fs::read_dir(self.demo()).into_iter().flatten().flatten() {
             if is_hex(&folder.file_name().to_string_lossy(), 16) {
                 remove_named(&folder.path(), |name| name == demo::FILE_NAME)?;

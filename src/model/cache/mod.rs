@@ -10,6 +10,7 @@
 //! importance/<address>.lock  held by the process that makes it
 //! scratch/quantbench-scratch-<random>/   files for the time of one process, with its lock
 //! measurements/<address>.jsonl       what was measured to choose a mix
+//! converter/<version>/               llama.cpp's converter, with the Python environment that it runs in
 //! demo/                              the demo model, written from the program
 //! indexes/<address>.index            vector indexes of passages
 //! artifacts/<checksum>/              files that another machine sent to this one's agent
@@ -187,6 +188,11 @@ impl Cache {
     /// When it cannot be made.
     pub fn artifacts(&self) -> Result<PathBuf, CacheError> {
         made(self.artifact_folder())
+    }
+
+    /// The folder of converters, each by its version; it may not be there.
+    pub(in crate::model) fn converters(&self) -> PathBuf {
+        self.root.join("converter")
     }
 
     fn artifact_folder(&self) -> PathBuf {

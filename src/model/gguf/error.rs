@@ -42,7 +42,7 @@ pub(crate) fn describe(first: &[u8]) -> String {
         "it looks like a PyTorch checkpoint; convert it with llama.cpp's convert_hf_to_gguf.py"
             .to_owned()
     } else if first.get(8) == Some(&b'{') {
-        "it looks like safetensors; convert it with llama.cpp's convert_hf_to_gguf.py".to_owned()
+        "it looks like safetensors; name the folder that it is in, which is converted".to_owned()
     } else if starts(b"tjgg") || starts(b"lmgg") || starts(b"fmgg") {
         "it is of the format before GGUF; convert the model again".to_owned()
     } else if first[0] == b'<' {

@@ -1,18 +1,19 @@
-//! A folder of ready variants of one model.
+//! A folder of ready variants of one model, or of a checkpoint that becomes one.
 
-use super::{ReadyVariant, ResolveOptions, Resolved, checksum, look, what_else};
+use super::{PICKLES, ReadyVariant, ResolveOptions, Resolved, checksum, look, what_else};
 use crate::causes::Problem;
 use crate::model::cache::Cache;
+use crate::model::convert;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
 use crate::model::split;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// Every model file of the folder, by name; split models count once, other GGUFs not at all.
+/// Every model file of the folder, by name; split models count once, other GGUFs not at all. A checkpoint without
+/// any becomes one, which messages call `name`.
 pub(super) fn resolve(
     folder: &Path,
+    name: &str,
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
@@ -25,6 +26,10 @@ pub(super) fn resolve(
         }
     }
     let Some((first_path, first)) = models.first() else {
+        if convert::is_converted(folder) {
+            let (path, checksum) = convert::gguf_of(folder, name, cache, options)?;
+            return super::single(path.clone(), super::read_model(&path)?, checksum);
+        }
         let instead = checkpoint_in(folder);
         return Err(Problem::new(format!(
             "{} has no GGUF file of a model in it{instead}",
@@ -85,47 +90,28 @@ fn candidates(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(paths)
 }
 
-/// What to do with a checkpoint of other programs; empty where there is none.
+/// What to do with weights of other programs that cannot be converted; empty where there are none.
 pub fn checkpoint_in(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_weights = |name: &str| {
-        let ends = |extension| Path::new(name).extension().is_some_and(|it| it == extension);
-        ends("safetensors") || (name.starts_with("pytorch_model") && ends("bin"))
-    };
-    if !files.into_iter().any(|file| is_weights(&file.file_name().to_string_lossy())) {
-        return String::new();
+    let names: Vec<String> =
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    let has = |is_it: fn(&str) -> bool| names.iter().any(|name| is_it(name));
+    if has(|name| name.ends_with(".safetensors")) {
+        return match convert::imported_by(folder) {
+            Some(method) => format!(
+                ": it is a checkpoint quantized by {method}; make a GGUF of it with 'quantbench import \
+                 {method} {} --base MODEL.gguf -o OUT.gguf'",
+                folder.display()
+            ),
+            None => ": it has safetensors, but not config.json and model*.safetensors, which are what can \
+                  be converted"
+                .to_owned(),
+        };
     }
-    // The configuration is short; what is longer, or no JSON, tells nothing.
-    let read = |name: &str| -> Option<serde_json::Value> {
-        let mut text = Vec::new();
-        let path = Some(folder.join(name)).filter(|path| path.is_file())?;
-        File::open(path).ok()?.take(1 << 20).read_to_end(&mut text).ok()?;
-        serde_json::from_slice(&text).ok()
-    };
-    let own =
-        read("config.json").and_then(|mut all| Some(all.get_mut("quantization_config")?.take()));
-    let method = match own.as_ref().and_then(|own| own.get("quant_method")?.as_str()) {
-        Some(method) => Some(method.to_owned()),
-        None if folder.join("quantize_config.json").is_file() => Some("gptq".to_owned()),
-        None if folder.join("quant_config.json").is_file() => Some("awq".to_owned()),
-        None => None,
-    };
-    match method.as_deref() {
-        Some(method @ ("gptq" | "awq")) => format!(
-            ": it is a checkpoint quantized by {method}; make a GGUF of it with 'quantbench import \
-             {method} {} --base MODEL.gguf -o OUT.gguf'",
-            folder.display()
-        ),
-        Some(method) => format!(
-            ": it is a checkpoint quantized by '{method}', which is not read; convert the model that \
-             it was made from with llama.cpp's convert_hf_to_gguf.py"
-        ),
-        None => format!(
-            ": it is a checkpoint for transformers; make a GGUF of it with llama.cpp's \
-             'convert_hf_to_gguf.py {} --outfile MODEL.gguf'",
-            folder.display()
-        ),
+    if has(|name| name.starts_with("pytorch_model")) {
+        return format!(": it has {PICKLES}; save them as safetensors");
     }
+    String::new()
 }
 
 /// What variants of one model have in common.

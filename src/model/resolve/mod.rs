@@ -30,12 +30,15 @@ use std::path::{Path, PathBuf};
 /// The key that names the method in files that quantbench made.
 pub const METHOD_KEY: &str = "quantbench.method";
 
+/// Why weights that another program pickled are no model here.
+const PICKLES: &str = "pickled weights only, which are not opened: to load a pickle is to run it";
+
 /// How to resolve.
 #[derive(Clone)]
 pub struct ResolveOptions {
     /// How the hub is reached.
     pub hub: HubOptions,
-    /// Whether files may be fetched; if not, a repository is looked at all the same.
+    /// Whether files may be fetched and converted; if not, a repository is looked at all the same.
     pub fetches: bool,
     /// Larger variants of a repository are left out unless they are asked for, bytes.
     pub most_bytes: u64,
@@ -104,7 +107,7 @@ pub fn resolve(
             single(path, header, checksum)
         }
         Source::File(path) => local(path, cache, options),
-        Source::Directory(path) => folder::resolve(path, cache, options),
+        Source::Directory(path) => folder::resolve(path, &source.default_name(), cache, options),
         Source::Repository { repository, revision, variant } => {
             let wanted = repository::Wanted {
                 repository,

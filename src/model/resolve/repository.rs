@@ -1,12 +1,18 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
-use super::{ReadyVariant, ResolveOptions, Resolved, SourceFile, read_model, stored_as, what_else};
+use super::{
+    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as,
+    what_else,
+};
 use crate::causes::Problem;
+use crate::files;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, of_texts};
+use crate::model::convert;
 use crate::model::gguf::Header;
-use crate::model::hub::api::{self, Found, Repository};
+use crate::model::hub::api::{self, Found, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
+use crate::model::progress::Progress;
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
 };
@@ -50,6 +56,10 @@ pub(super) fn resolve(
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
     let found = repository::variants(&repository);
     if found.is_empty() {
+        let paths = repository.files.iter().map(|file| file.path.as_str());
+        if wanted.variant.is_none() && convert::is_checkpoint(paths) {
+            return converted(&repository, cache, options);
+        }
         return Err(nothing_in(&repository, &options.hub));
     }
     let chosen = choose(wanted, found)?;
@@ -69,6 +79,9 @@ fn there(
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
     let found = repository::variants(&stores::snapshot(wanted.repository, folder));
+    if found.is_empty() {
+        return folder::resolve(folder, wanted.repository, cache, options);
+    }
     let mut ready = Vec::new();
     for variant in choose(wanted, found)? {
         let path = folder.join(variant.remote.path());
@@ -159,10 +172,16 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
     let holds = if has_safetensors(repository) {
         "safetensors and no GGUF"
     } else if has_only_pickles(repository) {
-        "pickled weights only, which are not opened: to load a pickle is to run it"
+        PICKLES
     } else {
         "no model"
     };
+    Problem::new(format!("{name} holds {holds}{}", instead(repository, options)))
+}
+
+/// Where GGUFs of a repository's model are; empty if none are known.
+fn instead(repository: &Repository, options: &HubOptions) -> String {
+    let name = &repository.name;
     let bases = std::iter::once(name).chain(&repository.base_models);
     let mut others: Vec<Found> = Vec::new();
     for base in bases {
@@ -173,11 +192,48 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
         others.iter().map(|it| it.id.as_str()).filter(|it| it != name).collect();
     names.dedup();
     names.truncate(NAMED as usize);
-    let instead = match names.as_slice() {
+    match names.as_slice() {
         [] => String::new(),
         names => format!("; GGUFs of the same model are in {}", names.join(", ")),
-    };
-    Problem::new(format!("{name} holds {holds}{instead}"))
+    }
+}
+
+/// The GGUF that a repository of safetensors becomes.
+fn converted(
+    repository: &Repository,
+    cache: &Cache,
+    options: &ResolveOptions,
+) -> Result<Resolved, Problem> {
+    let Repository { name, commit, .. } = repository;
+    let configuration = hub::place(name, commit, convert::CONFIGURATION, &options.hub);
+    let folder = files::folder_of(&configuration);
+    let is_there = |path: &str| hub::place(name, commit, path, &options.hub).exists();
+    let read = repository.files.iter().filter(|file| convert::reads(&file.path));
+    let mut missing: Vec<&RemoteFile> = read.filter(|file| !is_there(&file.path)).collect();
+    // The first tells whether the others are of use.
+    missing.sort_by_key(|file| (file.path != convert::CONFIGURATION, file.bytes));
+    if !missing.is_empty() {
+        let instead = instead(repository, &options.hub);
+        if !options.fetches {
+            return Err(Problem::new(format!(
+                "{name} holds safetensors and no GGUF, and nothing is fetched and converted now{instead}"
+            )));
+        }
+        let note = Progress::Note(format!("its safetensors are converted{instead}"));
+        options.progress.say(name, &note);
+    }
+    for RemoteFile { path, .. } in missing {
+        if let Some(method) = convert::imported_by(folder) {
+            return Err(Problem::new(format!(
+                "{name} holds safetensors quantized by {method}; fetch them into a folder and make a GGUF of it with \
+                 'quantbench import {method}'"
+            )));
+        }
+        let (kind, revision) = (RepoType::Model, Some(commit.as_str()));
+        let file = HubFile { kind, repository: name, revision, file: path };
+        hub::fetch(file, &options.hub, &options.progress)?;
+    }
+    folder::resolve(folder, name, cache, options)
 }
 
 /// Fetches a variant's files, as far as they are not there.

@@ -233,24 +233,6 @@ fn a_folder_of_nothing_or_of_different_models_is_refused() {
 }
 
 #[test]
-fn a_folder_of_safetensors_is_told_how_it_becomes_a_gguf() {
-    let place = Place::new();
-    std::fs::create_dir(place.path("v")).unwrap();
-    std::fs::write(place.path("v/model-00001-of-00002.safetensors"), b"x").unwrap();
-    let said = |config: &str| {
-        std::fs::write(place.path("v/config.json"), config).unwrap();
-        place.directory("v").unwrap_err().to_string()
-    };
-    for config in ["{}", "not json", "{\"quantization_config\":{}}"] {
-        assert!(said(config).contains("'convert_hf_to_gguf.py "), "{config}");
-    }
-    let error = said("{\"quantization_config\":{\"quant_method\":\"awq\"}}");
-    assert!(error.contains("'quantbench import awq "), "{error}");
-    let error = said("{\"quantization_config\":{\"quant_method\":\"fp8\"}}");
-    assert!(error.contains("by 'fp8', which is not read"), "{error}");
-}
-
-#[test]
 fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
     use crate::model::hub::tests::{Server, hub, options};
     let parts = [

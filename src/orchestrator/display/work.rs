@@ -148,7 +148,10 @@ pub fn of_files(quiet: bool) -> ProgressSink {
         }
         let display = shown.take().filter(|display| display.work.subject == what);
         let display = shown.insert(display.unwrap_or_else(|| WorkDisplay::new(what, quiet)));
-        display.work.on_progress(progress);
+        let lines = display.work.on_progress(progress);
+        for line in lines {
+            display.screen.iter_mut().for_each(|screen| screen.say(&line));
+        }
         if display.began.elapsed() > QUIET_TIME {
             display.show();
         }

@@ -87,7 +87,8 @@ impl Configuration {
             Some(written) => Self::from_written(&written, kind, &path),
             None => Err(ImportError::Refused(format!(
                 "{} has neither quantize_config.json nor a quantization_config in config.json: it is no GPTQ or \
-                 AWQ checkpoint; one that is not quantized becomes a GGUF by llama.cpp's convert_hf_to_gguf.py",
+                 AWQ checkpoint; one that is not quantized is a model itself, as in 'quantbench {}'",
+                folder.display(),
                 folder.display()
             ))),
         }
