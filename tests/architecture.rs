@@ -254,6 +254,24 @@ fn native_code_is_called_from_one_folder_only() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// Whether a source names an engine behind the traits, its tests left out.
+fn names_an_engine(source: &Source) -> bool {
+    let named = Named::of(source, false);
+    let is_one = |path: &Vec<String>| path.len() > 1 && path[0] == "engine" && path[1] == "llama";
+    named.paths.iter().any(is_one)
+}
+
+#[test]
+fn workloads_know_an_engine_by_its_traits_alone() {
+    let is_tests = |source: &Source| source.path.file_stem().is_some_and(|stem| stem == "tests");
+    let workloads = sources().into_iter().filter(|it| it.module == "workload" && !is_tests(it));
+    let wrong: Vec<String> = workloads.filter(names_an_engine).map(|it| it.name()).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(names_an_engine(&file("a.rs", "use crate::engine::{Model, llama::backend::Backend};")));
+    let in_tests = "#[cfg(test)]\nmod tests { use crate::engine::llama::backend::Backend; }";
+    assert!(!names_an_engine(&file("a.rs", in_tests)));
+}
+
 /// What may write to standard error besides the command line and the worker: llama.cpp's log, which is the
 /// worker's, and the display of a run.
 const WRITE_TO_STDERR: [&str; 2] = ["engine/llama/log.rs", "orchestrator/display"];
