@@ -243,6 +243,16 @@ fn every_file_says_what_it_is_for_and_is_short() {
 }
 
 #[test]
+fn no_text_that_is_compiled_in_is_long() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dataset/standard");
+    let folders = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    let texts = folders.flat_map(|it| fs::read_dir(it).unwrap()).map(|it| it.unwrap().path());
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();
+    let long: Vec<PathBuf> = texts.filter(|path| lines(path) > LONGEST_FILE).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
+#[test]
 fn native_code_is_called_from_one_folder_only() {
     let calls = ["unsafe {", "unsafe fn", "unsafe impl", "llama_cpp_sys_2", "llama_cpp_2"];
     let wrong: Vec<String> = sources()

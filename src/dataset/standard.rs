@@ -16,13 +16,27 @@ pub struct Domain {
     prompts: &'static str,
 }
 
+/// The files of these names, one after the other.
+macro_rules! texts {
+    ($folder:literal, $first:literal $(, $more:literal)*) => {
+        concat!(
+            include_str!(concat!("standard/", $folder, "/", $first, ".txt"))
+            $(, "%\n", include_str!(concat!("standard/", $folder, "/", $more, ".txt")))*
+        )
+    };
+}
+
+/// A domain with the names of its files, where a set has more than one.
 macro_rules! domain {
     ($name:literal) => {
+        domain!($name, [$name], [$name])
+    };
+    ($name:literal, [$($evaluation:literal),+], [$($calibration:literal),+]) => {
         Domain {
             name: $name,
-            evaluation: include_str!(concat!("standard/evaluation/", $name, ".txt")),
-            calibration: include_str!(concat!("standard/calibration/", $name, ".txt")),
-            prompts: include_str!(concat!("standard/prompts/", $name, ".txt")),
+            evaluation: texts!("evaluation", $($evaluation),+),
+            calibration: texts!("calibration", $($calibration),+),
+            prompts: texts!("prompts", $name),
         }
     };
 }
@@ -32,7 +46,7 @@ pub static DOMAINS: [Domain; 15] = [
     domain!("prose"),
     domain!("dialogue"),
     domain!("instructions"),
-    domain!("code"),
+    domain!("code", ["code-1", "code-2", "code-3"], ["code-1", "code-2"]),
     domain!("data"),
     domain!("mathematics"),
     domain!("german"),
