@@ -12,12 +12,9 @@ use crate::dataset::picture;
 use crate::model::convert;
 use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
-use crate::model::quantization::Quantization;
+use crate::model::quantization::{Quantization, USUAL};
 use crate::model::source::Source;
 use crate::model::stores;
-
-/// Variants of a model that has no list: the usual ladder below the source's own precision.
-const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
 /// Every model of the file, and those that this build cannot measure.
 pub(crate) fn expand(
@@ -122,7 +119,7 @@ pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
         return Vec::new();
     }
     let first = own.or_else(|| "F16".parse().ok());
-    let ladder = LADDER.iter().filter_map(|name| name.parse().ok());
+    let ladder = USUAL.iter().filter_map(|name| name.parse().ok());
     first.into_iter().chain(ladder).map(|file_type: FileType| file_type.into()).collect()
 }
 

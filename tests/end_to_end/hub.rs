@@ -166,6 +166,18 @@ fn a_repository_is_found_looked_at_and_measured_from_its_name() {
 }
 
 #[test]
+fn variants_of_one_name_are_called_by_their_files() {
+    let world = World::new();
+    world.ready_variants("Q4_0");
+    let content = fs::read(world.path("variants/tiny-Q4_0.gguf")).unwrap();
+    let files = ["one-Q4_0.gguf", "two-Q4_0.gguf"].map(|name| (name.to_owned(), content.clone()));
+    let hub = Hub::with(files.to_vec(), &json!({}));
+    let plan = ["run", "--model", "owner/tiny-GGUF", "--quant", "Q4_0", "--dry-run"];
+    let plan = hub.run(&world, &plan).expect(0).stdout;
+    assert!(plan.contains("one-Q4_0") && plan.contains("two-Q4_0"), "{plan}");
+}
+
+#[test]
 fn what_a_repository_does_not_hold_is_said_with_where_it_is() {
     let world = World::new();
     let refused = |files: &[&str], card: &Value, model: &str, parts: &[&str]| {

@@ -127,7 +127,7 @@ fn shape(header: &Header) -> String {
 }
 
 /// Two variants with one label are called by their files' names.
-fn distinguish(ready: &mut [ReadyVariant], names: &[String]) {
+pub(super) fn distinguish(ready: &mut [ReadyVariant], names: &[String]) {
     let labels: Vec<String> = ready.iter().map(|variant| variant.label.clone()).collect();
     for (variant, name) in ready.iter_mut().zip(names) {
         if labels.iter().filter(|label| **label == variant.label).count() > 1 {

@@ -13,15 +13,12 @@ use crate::model::gguf::Header;
 use crate::model::hub::api::{self, Found, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
 use crate::model::progress::Progress;
+use crate::model::quantization::USUAL;
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
 };
 use crate::model::stores;
 use std::path::Path;
-
-/// What is measured of a repository if nobody says what: of these, as far as it has them.
-const LADDER: [&str; 9] =
-    ["F32", "BF16", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
 
 /// Repositories that a message names.
 const NAMED: u32 = 5;
@@ -68,6 +65,9 @@ pub(super) fn resolve(
     if ready.len() > 1 {
         mark_defaults(&mut ready, options);
     }
+    let name = |one: &NamedVariant| one.remote.path().rsplit('/').next().map(str::to_owned);
+    let names: Vec<String> = chosen.iter().filter_map(name).collect();
+    folder::distinguish(&mut ready, &names);
     Ok(with_source(ready))
 }
 
@@ -147,8 +147,8 @@ fn ready(variant: &NamedVariant, options: &ResolveOptions) -> Result<ReadyVarian
 fn mark_defaults(ready: &mut [ReadyVariant], options: &ResolveOptions) {
     let mut has_float = false;
     for one in ready {
-        let is_usual = LADDER.contains(&one.quantization.label.name());
         let is_float = one.quantization.is_float();
+        let is_usual = is_float || USUAL.contains(&one.quantization.label.name());
         let fits = one.artifact.file_bytes <= options.most_bytes;
         one.by_default = is_usual && fits && !(is_float && has_float);
         has_float |= one.by_default && is_float;
