@@ -12,8 +12,6 @@ pub struct Domain {
     evaluation: &'static str,
     /// Passages to calibrate on.
     calibration: &'static str,
-    /// Prompts, one a line.
-    prompts: &'static str,
 }
 
 /// The files of these names, one after the other.
@@ -36,7 +34,6 @@ macro_rules! domain {
             name: $name,
             evaluation: texts!("evaluation", $($evaluation),+),
             calibration: texts!("calibration", $($calibration),+),
-            prompts: texts!("prompts", $name),
         }
     };
 }
@@ -65,11 +62,6 @@ impl Domain {
     #[must_use]
     pub fn evaluation(&self) -> String {
         passages(self.evaluation).collect::<Vec<_>>().join("\n\n")
-    }
-
-    /// What a user would ask.
-    pub fn prompts(&self) -> impl Iterator<Item = &'static str> {
-        self.prompts.lines()
     }
 }
 
@@ -139,11 +131,6 @@ mod tests {
                 domain.evaluation().lines().all(|line| line != "%"),
                 "{name}: a separator is left"
             );
-            let mut prompts: Vec<&str> = domain.prompts().collect();
-            assert!(prompts.iter().all(|prompt| prompt.len() > 10), "{name}: {prompts:?}");
-            prompts.sort_unstable();
-            prompts.dedup();
-            assert_eq!(prompts.len(), 12, "{name}");
             evaluation += domain.evaluation().len();
         }
         let calibration = calibration().len();
