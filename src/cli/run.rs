@@ -9,6 +9,7 @@ pub use resume::RunError;
 use super::output::{self, Destination};
 use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::error::{Error, Outcome};
+use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::SequenceError;
@@ -52,6 +53,10 @@ pub struct Arguments {
     /// Timed repetitions of each speed test within a visit
     #[arg(long, value_name = "N")]
     repetitions: Option<u32>,
+    /// Which of the files stay that are fetched or made for this run; where not all do, variants are measured one
+    /// after the other
+    #[arg(long, value_enum, value_name = "WHICH")]
+    keep: Option<Keep>,
     /// Show what would be measured and how much disk it takes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -84,6 +89,7 @@ impl Arguments {
             allow_requantize: self.allow_requantize,
             rounds: self.rounds,
             repetitions: self.repetitions,
+            keep: self.keep,
         }
     }
 }

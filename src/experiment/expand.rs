@@ -63,6 +63,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         repetitions: *run.repetitions,
         cool_down: *run.cool_down,
         phase_limit: *run.phase_limit,
+        keep: *run.keep,
     };
     experiment.requirements = requirements::expand(&file.requirements, &experiment, problems);
     experiment

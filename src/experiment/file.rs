@@ -7,6 +7,7 @@ use super::calibration::CalibrationFile;
 use super::diagnostic::Problem;
 use super::keys;
 use super::reader::{Located, Many, Node, Value};
+use super::resolved::Keep;
 use super::workloads::WorkloadsFile;
 use crate::model::quantization::Quantization;
 use serde::Deserialize;
@@ -38,6 +39,7 @@ pub(crate) struct RunFile {
     pub repetitions: Located<u32>,
     pub cool_down: Located<Duration>,
     pub phase_limit: Located<Duration>,
+    pub keep: Located<Keep>,
 }
 
 /// `[settings]`: the values of each key.

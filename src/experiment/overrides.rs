@@ -1,12 +1,12 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions`.
+//! --allow-requantize --rounds --repetitions --keep`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
-use super::resolved::{Experiment, LeftOutModel, ModelPlan};
+use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
@@ -37,6 +37,8 @@ pub struct Overrides {
     pub rounds: Option<u32>,
     /// `--repetitions`.
     pub repetitions: Option<u32>,
+    /// `--keep`.
+    pub keep: Option<Keep>,
 }
 
 /// What a model named on the command line gets.
@@ -69,6 +71,7 @@ pub(crate) fn apply(
 ) -> Result<Experiment, ExperimentError> {
     in_range("rounds", overrides.rounds, &mut experiment.rounds)?;
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
+    experiment.keep = overrides.keep.unwrap_or(experiment.keep);
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     for model in &mut experiment.models {

@@ -8,8 +8,10 @@ use super::settings::Settings;
 use super::workloads::Workloads;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use strum::{Display, VariantNames};
 
 /// One experiment, ready to be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,11 +33,49 @@ pub struct Experiment {
     /// Limit of each phase of a worker (load, one workload); a worker that is silent longer is
     /// ended.
     pub phase_limit: Duration,
+    /// Which files stay that are fetched or made for the run.
+    #[serde(default, skip_serializing_if = "Keep::is_all")]
+    pub keep: Keep,
     /// What the user needs.
     pub requirements: Requirements,
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
+}
+
+/// Which of the files stay that are fetched or made for a run. Where not all do, the variants are measured one
+/// after the other.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Keep {
+    /// All of them
+    #[default]
+    All,
+    /// Those that the run recommends
+    Best,
+    /// None of them
+    None,
+}
+
+impl Keep {
+    /// Whether every file stays.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// A model that is not measured, though the file names it.
@@ -65,6 +105,7 @@ impl Default for Experiment {
             repetitions: 1,
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),
+            keep: Keep::All,
             requirements: Requirements::default(),
             left_out: Vec::new(),
         }

@@ -1,8 +1,9 @@
 //! The GGUFs of a repository, as variants of one model: shards joined, projectors and other files apart.
 
+use super::cache::PassingFile;
 use super::gguf::Header;
 use super::hub::api::{self, RemoteFile, Repository};
-use super::hub::{HubError, HubOptions};
+use super::hub::{self, HubError, HubOptions};
 use super::naming;
 use super::quantization::{Method, Quantization};
 use super::split;
@@ -50,6 +51,17 @@ impl RemoteVariant {
         let none = || Problem::new(format!("{} has no file of it", self.repository));
         let first = self.parts.first().ok_or_else(none)?;
         api::header(&self.repository, &self.commit, first, options)
+    }
+
+    /// Its files in the hub's cache, which are there once they are fetched; without those that the hub names no
+    /// checksum of.
+    pub fn places(&self, options: &HubOptions) -> Vec<PassingFile> {
+        let parts = self.parts.iter().filter_map(|part| {
+            let pointer = hub::place(&self.repository, &self.commit, &part.path, options);
+            let blob = hub::content(&self.repository, part.sha256.as_ref()?, options);
+            Some(PassingFile::Fetched { pointer, blob })
+        });
+        parts.collect()
     }
 
     /// The path of its first part in the repository.

@@ -2,8 +2,10 @@
 
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
+use crate::model::source::Source;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
+use serde::Deserialize as _;
 
 /// One sentence and the commands that it announces.
 pub(super) struct Next {
@@ -14,10 +16,17 @@ pub(super) struct Next {
 /// How the best trade-off of each model is put to use.
 pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
     let chosen = summary.models.iter().filter_map(|model| model.choice.as_ref());
-    chosen.filter_map(|choice| of_trial(run.trials.get(choice.row)?)).collect()
+    chosen.filter_map(|choice| of_trial(run.trials.get(choice.row)?, run)).collect()
 }
 
-fn of_trial(trial: &TrialRecord) -> Option<Next> {
+/// Where a model came from, as it is written; `None` in a run of another version.
+fn source(run: &RunRecord, model: &str) -> Option<Source> {
+    let models = run.experiment.get("models")?.as_array()?;
+    let model = models.iter().find(|it| it.get("name").is_some_and(|name| name == model))?;
+    Source::deserialize(model.get("source")?).ok()
+}
+
+fn of_trial(trial: &TrialRecord, run: &RunRecord) -> Option<Next> {
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
@@ -30,9 +39,29 @@ fn of_trial(trial: &TrialRecord) -> Option<Next> {
             format!(" (measured on host '{host}'; this file is on the machine that began the run)")
         }
     };
+    let name = format!("{model}-{label}.gguf").replace([':', '/', '\\', ' '], "-");
+    if artifact.deleted {
+        let sentence = format!("{label} of {model} was not kept; to get and serve it{place}:");
+        let commands = match source(run, &trial.model)? {
+            source if artifact.quantize_seconds.is_some() => {
+                let (source, quantization) = (sanitize(&source.to_string()), trial.quantization);
+                let source = quoted(&source);
+                let make = format!(
+                    "quantbench quantize {source} --to {quantization} -o {}",
+                    quoted(&name)
+                );
+                vec![make, serve(&name)]
+            }
+            Source::Repository { repository, .. } => {
+                let word = trial.quantization.label.name();
+                vec![format!("llama-server -hf {}{flags}", quoted(&format!("{repository}:{word}")))]
+            }
+            _ => return None,
+        };
+        return Some(Next { sentence, commands });
+    }
     // What quantbench made is in its cache, which may be cleaned.
     Some(if artifact.quantize_seconds.is_some() {
-        let name = format!("{model}-{label}.gguf").replace([':', '/', '\\', ' '], "-");
         let sentence =
             format!("To take {label} of {model} out of the cache, and to serve it{place}:");
         let commands = vec![format!("cp {} {}", quoted(&path), quoted(&name)), serve(&name)];

@@ -4,7 +4,7 @@
 //! `summary.rs`.
 
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::LeftOutModel;
+use crate::experiment::resolved::{Keep, LeftOutModel};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
@@ -65,6 +65,8 @@ pub struct StoredExperiment {
     pub rounds: Option<u32>,
     /// Models that the build could not measure.
     pub left_out: Vec<LeftOutModel>,
+    /// Which files stayed.
+    pub keep: Keep,
 }
 
 impl RunRecord {

@@ -19,6 +19,7 @@ mod hub;
 mod idle;
 mod import;
 mod interruption;
+mod keeping;
 mod limits;
 mod methods;
 mod mix;

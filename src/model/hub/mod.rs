@@ -160,6 +160,12 @@ pub fn place(repository: &str, commit: &str, file: &str, options: &HubOptions) -
     cache.repo(file.repo()).pointer_path(commit).join(file.file)
 }
 
+/// Where the content of a file lies that the hub names by this checksum, once it is fetched.
+pub fn content(repository: &str, sha256: &str, options: &HubOptions) -> PathBuf {
+    let repo = hf_hub::Repo::new(repository.to_owned(), RepoType::Model);
+    hf_hub::Cache::new(options.cache.clone()).repo(repo).blob_path(sha256)
+}
+
 /// The folder of the files that were fetched of a revision, if any was.
 pub fn snapshot(repository: &str, revision: &str, options: &HubOptions) -> Option<PathBuf> {
     let name = format!("models--{}", repository.replace('/', "--"));

@@ -160,6 +160,7 @@ pub(crate) fn measured(
                 file_bytes: parameters.tensor_bytes,
                 quantize_seconds: None,
                 kept: Vec::new(),
+                deleted: false,
             }),
         }
     });

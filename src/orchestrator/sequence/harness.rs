@@ -129,6 +129,7 @@ impl Harness {
                     file_bytes: 3,
                     quantize_seconds: None,
                     kept: Vec::new(),
+                    deleted: false,
                 })
             } else {
                 Origin::Make {
