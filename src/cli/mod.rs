@@ -13,6 +13,7 @@ mod making;
 pub mod mix;
 pub mod models;
 mod native;
+mod needs;
 mod output;
 pub mod prompt;
 pub mod quantize;

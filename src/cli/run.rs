@@ -6,6 +6,7 @@ mod resume;
 
 pub use resume::RunError;
 
+use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::error::{Error, Outcome};
@@ -13,6 +14,7 @@ use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::SequenceError;
+use crate::orchestrator::strategy::{Known, Matrix, Strategy as _};
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
@@ -57,6 +59,9 @@ pub struct Arguments {
     /// after the other
     #[arg(long, value_enum, value_name = "WHICH")]
     keep: Option<Keep>,
+    /// Do not ask before a large download
+    #[arg(short, long)]
+    yes: bool,
     /// Show what would be measured and how much disk it takes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -111,7 +116,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
-    let mut plan = session.plan(&experiment, &resolve_options(quiet))?;
+    let mut options = resolve_options(quiet);
+    options.consent = needs::consent(quiet, arguments.yes);
+    let mut plan = session.plan(&experiment, &options)?;
     // The models are known only now.
     destination.spare_inputs()?;
     let run = if arguments.resume {
@@ -121,6 +128,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Session::new_run(&experiment, &plan, store.fresh_id(started)?, started)
     };
     plan.adopt(&run.trials);
+    let known = Known { experiment: &experiment, plan: &plan, run: &run };
+    let ahead = Matrix::default().ahead(&known);
+    let order = Scene::order(&plan, ahead.iter().map(|visit| visit.trial));
+    let (cache, hub) = (&session.cache, &options.hub);
+    let scene = Scene { experiment: &experiment, plan: &plan, order: &order, cache, hub };
+    needs::announce(scene, quiet, arguments.yes)?;
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);

@@ -38,6 +38,10 @@ impl Hub {
         ended(&mut command)
     }
 
+    pub(crate) fn address(&self) -> String {
+        self.server.uri()
+    }
+
     /// The names of the files that were fetched, with the bytes of each.
     pub(crate) fn fetched(&self) -> Vec<String> {
         std::mem::take(&mut self.fetched.lock().unwrap())
@@ -73,8 +77,14 @@ fn answer(
         let siblings: Vec<Value> = files
             .iter()
             .map(|(name, content)| {
-                let lfs = json!({ "sha256": sha256(content), "size": content.len() });
-                json!({ "rfilename": name, "size": content.len(), "lfs": lfs })
+                // What some say of their size is for the eyes of a plan.
+                let size = match name.split('-').next() {
+                    Some("huge") => 2 << 30,
+                    Some("vast") => 1 << 60,
+                    _ => content.len() as u64,
+                };
+                let lfs = json!({ "sha256": sha256(content), "size": size });
+                json!({ "rfilename": name, "size": size, "lfs": lfs })
             })
             .collect();
         let info = json!({ "sha": COMMIT, "siblings": siblings, "cardData": card });

@@ -5,6 +5,7 @@ use crate::world::World;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// GGUFs and unfinished files below a folder.
 fn models_below(folder: &Path) -> Vec<PathBuf> {
@@ -65,4 +66,68 @@ fn a_file_of_the_hub_goes_after_its_last_visit_and_the_source_when_nothing_is_ma
     let before = models_below(&world.path("huggingface"));
     assert_eq!(run(&["--quant", "Q8_0,F16", "--keep", "none"]), 2);
     assert_eq!(models_below(&world.path("huggingface")), before);
+}
+
+#[test]
+fn needs_are_told_before_anything_is_fetched() {
+    let world = World::new();
+    let hub = Hub::with(published(&world), &json!({}));
+    world.experiment("\"F16\"", "");
+    let model = ["run", "models.toml", "--model", "owner/tiny-GGUF", "--quant", "F16,Q5_0"];
+    let is_told = |said: &str| said.contains("needs: ") && !said.contains("nothing to download");
+    let dry = hub.run(&world, &[&model[..], &["--dry-run"]].concat()).expect(0).stdout;
+    assert!(is_told(&dry), "{dry}");
+    let none = hub.run(&world, &[&model[..], &["--dry-run", "--keep", "none"]].concat());
+    let none = none.expect(0).stdout;
+    assert!(none.contains("and 0 B at the end"), "{none}");
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+    // Standard error is no terminal: nobody is asked.
+    let short = ["--rounds", "1", "--format", "json"];
+    let first = hub.run(&world, &[&model[..], &short].concat()).expect(0);
+    assert!(is_told(&first.stderr), "{}", first.stderr);
+    // All is there now.
+    let again = hub.run(&world, &[&model[..], &short].concat()).expect(0);
+    assert!(!again.stderr.contains("needs:"), "{}", again.stderr);
+    let dry = hub.run(&world, &[&model[..], &["--dry-run"]].concat()).expect(0).stdout;
+    assert!(dry.contains("needs: nothing to download; no disk"), "{dry}");
+}
+
+#[test]
+fn a_terminal_is_asked_before_a_large_download() {
+    let world = World::new();
+    // The hub says that it is large; nothing of it is fetched.
+    let huge = vec![("huge-Q4_0.gguf".to_owned(), b"GGUF".to_vec())];
+    let hub = Hub::with(huge, &json!({}));
+    let answered = |answer: &str, more: &str, home: &str| {
+        let program = crate::world::program();
+        let run = format!("{} run --model owner/tiny-GGUF --quant Q4_0 {more}", program.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &run, "/dev/null"]).envs(world.environment());
+        script.current_dir(world.path("")).env("QUANTBENCH_OFFLINE", "0");
+        script.env("HF_ENDPOINT", hub.address()).env("HF_HOME", world.path(home));
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut script = script.spawn().unwrap();
+        std::io::Write::write_all(script.stdin.as_mut().unwrap(), answer.as_bytes()).unwrap();
+        let output = script.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = answered("n\n", "", "one");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("2.00 GiB will be downloaded; go on? [Y/n]"), "{said}");
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
+    let (code, said) = answered("y\n", "", "one");
+    assert_eq!(code, Some(3), "{said}");
+    let (_, said) = answered("", "--yes", "two");
+    assert!(!said.contains("go on?") && said.contains("needs: 2.00 GiB to download"), "{said}");
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_told_before_anything_is_fetched() {
+    let world = World::new();
+    let vast = vec![("vast-Q4_0.gguf".to_owned(), b"GGUF".to_vec())];
+    let hub = Hub::with(vast, &json!({}));
+    let model = ["run", "--model", "owner/tiny-GGUF", "--quant", "Q4_0"];
+    let ended = hub.run(&world, &model).expect_message(2, &["the run needs up to", "free some"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(hub.fetched(), [] as [&str; 0]);
 }

@@ -1,6 +1,7 @@
 //! Tests against a server on loopback that answers whatever a test wants.
 
 mod lengths;
+mod ranges;
 mod secrets;
 
 use super::{Endpoint, HubError, HubFile, HubOptions, RepoType, Token, fetch};
@@ -59,7 +60,7 @@ impl Server {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Request> {
+pub(super) fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next()?;
     let mut words = first.split(' ').map(str::to_owned);
@@ -121,6 +122,8 @@ pub(crate) fn options(endpoint: &str, folder: &tempfile::TempDir) -> HubOptions 
         cache: folder.path().join("hub"),
         offline: false,
         patience: Duration::from_secs(20),
+        connections: 8,
+        piece_bytes: 32 << 20,
     }
 }
 
