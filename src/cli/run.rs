@@ -9,6 +9,7 @@ pub use resume::RunError;
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::session::{RunContext, Session, expanded, resolve_options};
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
@@ -40,6 +41,12 @@ pub struct Arguments {
     /// The text that calibrated variants (imatrix:, gptq:, awq:) look at, instead of the experiment's
     #[arg(long, value_name = "FILE")]
     calibration: Option<String>,
+    /// An adapter (LoRA) that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    lora: Vec<String>,
+    /// Refused: what a draft model gains is not measured
+    #[arg(long, value_name = "MODEL", hide = true)]
+    draft: Option<String>,
     /// Keep only these models and quantizations, and the reference
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -94,6 +101,7 @@ impl Arguments {
             allow_requantize: self.allow_requantize,
             rounds: self.rounds,
             repetitions: self.repetitions,
+            lora: self.lora.clone(),
             keep: self.keep,
         }
     }
@@ -105,6 +113,11 @@ impl Arguments {
 /// Anything that keeps the run from beginning or from being kept. Trials that fail are no error but
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    if let Some(draft) = &arguments.draft {
+        return Err(Error::Problem(Problem::new(format!(
+            "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
+        ))));
+    }
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
     let quiet = arguments.quiet;
     if !quiet {

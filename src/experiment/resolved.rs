@@ -6,6 +6,7 @@ use super::calibration::CalibrationPlan;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::Workloads;
+use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use clap::ValueEnum;
@@ -151,6 +152,9 @@ pub struct ModelPlan {
     /// What turns pictures into tokens, of a model that sees; used as it is for all variants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<Source>,
+    /// What changes it in all its variants, while it computes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<AdapterSource>,
     /// Which variant quality is measured against; `None`: the highest precision present.
     pub reference: Option<Quantization>,
     /// Settings of this model, when they are not the experiment's.
@@ -173,6 +177,7 @@ impl ModelPlan {
             source,
             quantizations: Vec::new(),
             projector: None,
+            adapters: Vec::new(),
             reference: None,
             settings: None,
             workloads: None,

@@ -35,7 +35,14 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     // What quantbench made is in its cache, which may be cleaned.
     let is_made = artifact.quantize_seconds.is_some();
     let name = format!("{model}-{label}").replace([':', '/', '\\', ' '], "-");
-    let flags = server_flags(&trial.settings);
+    let mut flags = server_flags(&trial.settings);
+    let mut own_flags = String::new();
+    for adapter in &trial.adapters {
+        let path = sanitize(&adapter.file.path.to_string_lossy());
+        let scaled = quoted(&format!("{path}:{}", adapter.scale));
+        flags.push_str(&format!(" --lora-scaled {scaled}"));
+        own_flags.push_str(&format!(" --lora {scaled}"));
+    }
     if artifact.deleted && !is_made {
         let hub = hub_name(run, trial)?;
         let (word, label) =
@@ -63,15 +70,17 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
         (format!("To serve {label} of {model} ({size})"), path, Vec::new())
     };
     commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
-    commands.push(match hub_name(run, trial).filter(|_| !is_made) {
+    // Ollama's own way to add adapters is another.
+    let ollama = match hub_name(run, trial).filter(|_| !is_made) {
         Some(name) => format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}"))),
         None => {
             let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
             let name = quoted(&name.to_lowercase());
             format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
         }
-    });
-    commands.push(format!("quantbench {}", quoted(&file)));
+    };
+    commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty()));
+    commands.push(format!("quantbench {}{own_flags}", quoted(&file)));
     let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");
     Some(Next { sentence, commands })
 }

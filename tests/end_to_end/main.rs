@@ -21,6 +21,7 @@ mod import;
 mod interruption;
 mod keeping;
 mod limits;
+mod lora;
 mod methods;
 mod mix;
 mod models;

@@ -209,6 +209,9 @@ static MODELS: Table = Table {
             Key::new("mmproj", Text,
                 "the projector of a model that sees, for tasks with pictures (docs/ARCHITECTURES.md): a GGUF file, \
                  or its hf:// address").not_shown(),
+            Key::new("lora", Text,
+                "adapters (LoRA, as GGUF files) that llama.cpp applies to every variant: \"style.gguf\", or \
+                 \"style.gguf:0.5\" to apply half of it").many().not_shown(),
         ],
     )
 };

@@ -215,12 +215,17 @@ impl<'a> Remote<'a> {
                  {endpoint}/{repository}"
             ),
             StatusCode::NOT_FOUND => match header(response.headers(), "x-error-code") {
-                Some("RepoNotFound") => format!("the hub has no repository {repository}"),
+                Some("RepoNotFound") => format!(
+                    "the hub has no repository {repository}; 'quantbench search {}' finds others",
+                    repository.rsplit('/').next().unwrap_or(repository)
+                ),
                 Some("RevisionNotFound") => {
                     let revision = revision.unwrap_or("main");
                     format!("the hub has no revision '{revision}' of {repository}")
                 }
-                _ => format!("the hub has no file {file} in {repository}"),
+                _ => format!(
+                    "the hub has no file {file} in {repository}; 'quantbench files {repository}' lists its variants"
+                ),
             },
             _ => other(),
         }))

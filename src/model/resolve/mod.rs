@@ -1,6 +1,7 @@
 //! Resolving: from a source to files on disk (here), and from there to the variants to measure
 //! (`variants`).
 
+mod adapter;
 mod folder;
 mod kind;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 mod repository;
 mod variants;
 
+pub use adapter::adapters;
 pub use folder::{checkpoint_in, quantizations_in};
 pub use repository::{fetch, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};

@@ -154,6 +154,7 @@ pub(crate) fn measured(
             label: (*label).to_owned(),
             calibration: None,
             projector: None,
+            adapters: Vec::new(),
             origin: Origin::Ready(Artifact {
                 path,
                 checksum: format!("of {label}"),

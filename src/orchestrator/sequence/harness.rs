@@ -122,6 +122,7 @@ impl Harness {
             label: quantization.to_string(),
             calibration: None,
             projector: None,
+            adapters: Vec::new(),
             origin: if quantization.to_string() == "F16" {
                 Origin::Ready(Artifact {
                     path: source.clone(),
