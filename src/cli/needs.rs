@@ -113,6 +113,15 @@ impl Scene<'_> {
         order
     }
 
+    /// What stays: without quality nothing is recommended, and everything does.
+    pub(super) fn keep(self) -> Keep {
+        let judged = self.experiment.all_workloads().any(|workloads| workloads.quality.is_some());
+        match self.experiment.keep {
+            Keep::Best if !judged => Keep::All,
+            keep => keep,
+        }
+    }
+
     /// The files that are not there, by their paths.
     fn coming(self, sizes: &Sizes) -> HashMap<PathBuf, Coming> {
         let mut coming: HashMap<PathBuf, Coming> = HashMap::new();
@@ -237,7 +246,7 @@ fn used(files: &[Coming], step: usize, keep: Keep) -> u64 {
 /// # Errors
 /// The disk has less, or the user does not want it.
 pub(super) fn announce(scene: Scene<'_>, quiet: bool, yes: bool) -> Result<(), Error> {
-    let keep = scene.experiment.keep;
+    let keep = scene.keep();
     let mut sizes = Sizes::bounds(scene.plan);
     let mut needs = Needs::of(scene, &sizes, keep);
     if needs.short().is_some() {

@@ -41,7 +41,7 @@ pub struct Arguments {
     /// The text that calibrated variants (imatrix:, gptq:, awq:) look at, instead of the experiment's
     #[arg(long, value_name = "FILE")]
     calibration: Option<String>,
-    /// An adapter (LoRA) that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
+    /// A low-rank adapter that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<String>,
     /// Refused: what a draft model gains is not measured

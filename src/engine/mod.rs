@@ -216,7 +216,7 @@ pub trait Model: Debug + Send + Sync {
         Ok(tokens)
     }
 
-    /// Has every context from now on compute with an adapter (LoRA), multiplied by `scale`.
+    /// Has every context from now on compute with an adapter, multiplied by `scale`.
     ///
     /// # Errors
     /// [`EngineError::Load`]; [`EngineError::Unsupported`] for an engine without adapters.

@@ -2,6 +2,7 @@
 
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
+use crate::model::adapter::Adapter;
 use crate::model::source::Source;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
@@ -35,14 +36,11 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     // What quantbench made is in its cache, which may be cleaned.
     let is_made = artifact.quantize_seconds.is_some();
     let name = format!("{model}-{label}").replace([':', '/', '\\', ' '], "-");
-    let mut flags = server_flags(&trial.settings);
-    let mut own_flags = String::new();
-    for adapter in &trial.adapters {
-        let path = sanitize(&adapter.file.path.to_string_lossy());
-        let scaled = quoted(&format!("{path}:{}", adapter.scale));
-        flags.push_str(&format!(" --lora-scaled {scaled}"));
-        own_flags.push_str(&format!(" --lora {scaled}"));
-    }
+    let adapters: Vec<String> = trial.adapters.iter().map(scaled).collect();
+    let with = |flag: &str| -> String {
+        adapters.iter().map(|adapter| format!(" {flag} {adapter}")).collect()
+    };
+    let flags = server_flags(&trial.settings) + &with("--lora-scaled");
     if artifact.deleted && !is_made {
         let hub = hub_name(run, trial)?;
         let (word, label) =
@@ -71,18 +69,23 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     };
     commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
     // Ollama's own way to add adapters is another.
-    let ollama = match hub_name(run, trial).filter(|_| !is_made) {
-        Some(name) => format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}"))),
-        None => {
-            let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
-            let name = quoted(&name.to_lowercase());
-            format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
-        }
+    let ollama = if let Some(name) = hub_name(run, trial).filter(|_| !is_made) {
+        format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}")))
+    } else {
+        let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
+        let name = quoted(&name.to_lowercase());
+        format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
     };
     commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty()));
-    commands.push(format!("quantbench {}{own_flags}", quoted(&file)));
+    commands.push(format!("quantbench {}{}", quoted(&file), with("--lora")));
     let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");
     Some(Next { sentence, commands })
+}
+
+/// An adapter with how strongly it is applied, as llama-server and quantbench read it.
+fn scaled(adapter: &Adapter) -> String {
+    let path = sanitize(&adapter.file.path.to_string_lossy());
+    quoted(&format!("{path}:{}", adapter.scale))
 }
 
 /// Ollama reads a name without a folder as that of a model.
@@ -171,7 +174,8 @@ mod tests {
             "quantbench quantize hf://unsloth/Llama-GGUF --to Q4_K_M -o llama-3.2-1b-Q4_K_M.gguf"
         );
         assert!(commands(&run)[1].starts_with("llama-server -m llama-3.2-1b-Q4_K_M.gguf"));
-        run.trials[chosen].artifact.as_mut().unwrap().quantize_seconds = None;
+        let artifact = run.trials[chosen].artifact.as_mut().unwrap();
+        (artifact.quantize_seconds, artifact.deleted) = (None, false);
         run.trials.iter_mut().for_each(|trial| trial.host.name = "board".to_owned());
         let sentence = &next(&run, &Summary::of(&run))[0].sentence;
         let expected =

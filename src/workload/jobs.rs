@@ -40,7 +40,7 @@ impl VisitJob {
     }
 }
 
-/// An adapter (LoRA) of a job.
+/// An adapter of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterRef {
     /// The GGUF.

@@ -65,7 +65,7 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         bytes: files.iter().map(|file| file.bytes).collect(),
         at_most: files.iter().any(|file| file.state == State::AtMost),
     };
-    let needs = Needs::of(scene, &sizes, experiment.keep).in_words();
+    let needs = Needs::of(scene, &sizes, scene.keep()).in_words();
     output::print(text(experiment, &plan, &files, measured, &needs).as_bytes())?;
     Ok(Outcome::Done)
 }

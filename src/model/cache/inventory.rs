@@ -151,7 +151,8 @@ impl Cache {
             }
         }
         let _ = fs::remove_dir(self.demo());
-        remove_named(&self.notes(), |name| name.ends_with(".json"))?;
+        let is_note = |name: &str| name.strip_suffix(".json").is_some();
+        remove_named(&self.notes(), is_note)?;
         Ok(())
     }
 

@@ -89,7 +89,7 @@ impl Server {
 }
 
 fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at * 31 / 7 % 251) as u8).collect()
+    (0..bytes).map(|at| (at * 31 / 7).to_le_bytes()[0]).collect()
 }
 
 const PIECE: usize = 100_000;
