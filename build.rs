@@ -140,27 +140,35 @@ fn include_folders(sources: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// In the portable build llama.cpp is shared libraries and its back ends are modules: the program looks for them beside
-/// itself (`make portable` puts them there), then where they were built.
+/// In the portable build llama.cpp is shared libraries and its back ends are modules. The program looks for them beside
+/// itself, in `../lib/quantbench` of where it is installed, then where they were built; never at a path of this
+/// machine.
 fn find_modules() {
     if env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
         return;
     }
-    let modules = env::var("DEP_LLAMA_BACKENDS_DIR").expect(
+    let modules = PathBuf::from(env::var("DEP_LLAMA_BACKENDS_DIR").expect(
         "llama-cpp-sys-2 did not publish its folder of modules (DEP_LLAMA_BACKENDS_DIR); is it another version than \
          vendor/UPSTREAM.toml names?",
-    );
-    println!("cargo::rustc-env=QUANTBENCH_BACKENDS_DIR={modules}");
-    let libraries = Path::new(&modules).with_file_name("lib");
-    let beside = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
-        Ok("macos") => "@loader_path/lib",
+    ));
+    // <profile>/build/llama-cpp-sys-2-<hash>/out/backends; programs are in <profile>, tests in <profile>/deps.
+    let built = modules
+        .ancestors()
+        .nth(4)
+        .and_then(|profile| modules.strip_prefix(profile).ok())
+        .and_then(Path::parent)
+        .unwrap_or_else(|| panic!("{} is not deep enough", modules.display()))
+        .display();
+    println!("cargo::rustc-env=QUANTBENCH_BUILT_DIR={built}");
+    let origin = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
+        Ok("macos") => "@loader_path",
         Ok("windows") => return,
-        _ => "$ORIGIN/lib",
+        _ => "$ORIGIN",
     };
-    for folder in [beside, &libraries.display().to_string()] {
-        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{folder}");
-        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{folder}");
+    for folder in ["lib", "../lib/quantbench/lib", &format!("{built}/lib")] {
+        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{origin}/{folder}");
     }
+    println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{origin}/../{built}/lib");
 }
 
 fn sees_pictures() -> bool {
