@@ -210,10 +210,12 @@ fn bind_shim(sources: &Path) {
 /// What `quantbench --version --verbose` prints and every stored run carries.
 fn record_provenance(llama_cpp: &LlamaCpp) {
     let commit = command_line("git", &["rev-parse", "--short=12", "HEAD"]);
-    if let Some(git_dir) = command_line("git", &["rev-parse", "--git-dir"]) {
-        println!("cargo::rerun-if-changed={git_dir}/HEAD");
-        if let Some(reference) = command_line("git", &["symbolic-ref", "HEAD"]) {
-            println!("cargo::rerun-if-changed={git_dir}/{reference}");
+    let branch = command_line("git", &["symbolic-ref", "HEAD"]);
+    for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        // Asked for, because a worktree's are in two folders; one that is missing would count as changed in every build.
+        let path = command_line("git", &["rev-parse", "--git-path", name]);
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
         }
     }
     let features: Vec<String> = env::vars()
