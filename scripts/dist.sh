@@ -30,13 +30,14 @@ export PATH="$tools/bin:$tools/py/bin:$PATH"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 arch=$(uname -m)
 name=quantbench-$version-$arch-linux-gnu
-export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+# Not exported: build scripts of C code run again when it changes, and llama.cpp takes minutes.
+date=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 dist=target/dist
 rm -rf "$dist"
 mkdir -p "$dist"
 
 # What is in it, and under which licences.
-cargo cyclonedx --quiet --format json --spec-version 1.5 --features portable --no-build-deps \
+SOURCE_DATE_EPOCH=$date cargo cyclonedx --quiet --format json --spec-version 1.5 --features portable --no-build-deps \
     --override-filename crates.cdx
 mv crates.cdx.json "$dist/"
 scripts/third_party.py "$dist/crates.cdx.json" "$dist/$name.cdx.json" target/portable/THIRD-PARTY.txt
@@ -45,12 +46,12 @@ rm "$dist/crates.cdx.json"
 # The tarball.
 mkdir "$dist/$name"
 cp -r "$folder/." LICENSE README.md CHANGELOG.md target/portable/THIRD-PARTY.txt "$dist/$name/"
-tar --create --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+tar --create --sort=name --format=gnu --mtime="@$date" --owner=0 --group=0 --numeric-owner \
     --mode='u=rwX,go=rX' --directory "$dist" "$name" | gzip --best --no-name >"$dist/$name.tar.gz"
 rm -r "${dist:?}/$name"
 
 # The Debian package: [package.metadata.deb] in Cargo.toml says what goes where.
-cargo deb --quiet --no-build --no-strip --output "$dist/"
+SOURCE_DATE_EPOCH=$date cargo deb --quiet --no-build --no-strip --output "$dist/"
 
 # The wheel. Its .data/data becomes the prefix where pip puts bin/quantbench, which looks in ../lib/quantbench.
 # maturin's own audit takes libllama for a library of the system, and its repair would add a renamed copy: it is told to

@@ -88,6 +88,7 @@ mod tests {
             chunks: None,
             reference,
             precision: None,
+            part: None,
         };
         Chunked::new(model.as_ref(), request)
     }
@@ -128,6 +129,7 @@ mod tests {
             chunks: None,
             reference: Reference::None,
             precision: None,
+            part: None,
         };
         assert!(Chunked::new(model.as_ref(), request).is_ok());
         let domains = [TextDomain { name: "a".to_owned(), bytes: 2 }];

@@ -10,11 +10,12 @@
 
 mod chunks;
 pub mod job;
+mod kept;
 pub(super) mod scoring;
 mod stream;
 
 pub(super) use job::names;
-pub use job::{QualityJob, ReferenceUse};
+pub use job::{QualityJob, QualityPart, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
@@ -28,8 +29,9 @@ use crate::experiment::workloads::TextDomain;
 use crate::model::architecture::ArchitectureClass;
 use crate::units::count;
 use chunks::Chunked;
+use kept::Kept;
 use scoring::Sink;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Instant;
 use stream::Stream;
@@ -94,6 +96,19 @@ pub struct QualityRequest<'a> {
     pub reference: Reference<'a>,
     /// Stop at this relative precision of the mean KLD.
     pub precision: Option<f64>,
+    /// The chunks that are evaluated now; `None`: all.
+    pub part: Option<Part<'a>>,
+}
+
+/// Chunks that are evaluated in one visit, of a text that takes several.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The first. Those before it are scored already, and a reference's are written already.
+    pub from: u32,
+    /// The one to stop before.
+    pub until: u32,
+    /// Where the scores of those before are, and where they are kept for the next visit.
+    pub scores: &'a Path,
 }
 
 /// What to do about the reference's log-probabilities.
@@ -137,10 +152,17 @@ pub fn run(
     let evaluation = Evaluation::prepare(model, request)?;
     let mut streams = evaluation.open(model, settings)?;
     let memory = streams.iter().flat_map(Stream::memory).collect();
+    let mut kept = match request.part {
+        Some(Part { from, scores, .. }) if from > 0 => Kept::read(scores, from)?,
+        _ => Kept::default(),
+    };
     let start = Instant::now();
-    let (scores, stopped_early) = evaluation.run(&mut streams, progress)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let quality = evaluation.finish(&scores, stopped_early, seconds)?;
+    let (scores, stopped_early) = evaluation.run(&mut streams, &mut kept, progress)?;
+    kept.seconds += start.elapsed().as_secs_f64();
+    if let Some(part) = request.part {
+        kept.write(part.scores)?;
+    }
+    let quality = evaluation.finish(&scores, stopped_early, kept.seconds)?;
     Ok(QualityRun { quality, memory })
 }
 
@@ -170,7 +192,8 @@ impl<'model> Comparison<'model> {
     /// # Errors
     /// See [`QualityError`].
     pub fn measure(&mut self, progress: Progress<'_>) -> Result<Option<Divergence>, QualityError> {
-        let (scores, stopped_early) = self.evaluation.run(&mut self.streams, progress)?;
+        let kept = &mut Kept::default();
+        let (scores, stopped_early) = self.evaluation.run(&mut self.streams, kept, progress)?;
         Ok(scores.divergence(stopped_early))
     }
 }
@@ -183,6 +206,8 @@ struct Evaluation {
     /// Replaces the first token of each chunk.
     beginning: Option<i32>,
     shape: ReferenceShape,
+    /// The chunks that are evaluated now.
+    part: Range<u32>,
     sink: Sink,
     /// Chunks that the text has.
     available: u32,
@@ -203,8 +228,8 @@ impl Evaluation {
         if available < 2 {
             return Err(QualityError::TextTooShort { tokens: tokens.len(), context });
         }
-        // One chunk alone would say nothing about the error of its figures.
-        let chunks = request.chunks.map_or(available, |limit| limit.clamp(2, available));
+        let chunks = Quality::chunks_wanted(request.chunks, available);
+        let part = request.part.map_or(0..chunks, |part| part.from..part.until.min(chunks));
         tokens.truncate(chunks as usize * context as usize);
         let shape = ReferenceShape {
             vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
@@ -215,13 +240,16 @@ impl Evaluation {
         };
         let sink = match request.reference {
             Reference::None => Sink::None,
+            Reference::Write { path, .. } if part.start > 0 => {
+                Sink::Write(Writer::reopen(path, shape)?)
+            }
             Reference::Write { path, budget_bytes } => {
                 Sink::Write(Writer::create(path, shape, budget_bytes)?)
             }
             Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };
         let (beginning, precision) = (model.beginning_token(), request.precision);
-        Ok(Self { tokens, domains, beginning, shape, sink, available, precision })
+        Ok(Self { tokens, domains, beginning, shape, part, sink, available, precision })
     }
 
     /// Opens the streams.
@@ -235,10 +263,10 @@ impl Evaluation {
         model: &'model dyn Model,
         settings: &Settings,
     ) -> Result<Vec<Stream<'model>>, QualityError> {
-        let shape = self.shape;
+        let (shape, chunks) = (self.shape, self.chunks_now());
         let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
         if model.engine().uses_gpu(settings) {
-            let side_by_side = (settings.batch / shape.context).clamp(1, shape.chunks);
+            let side_by_side = (settings.batch / shape.context).clamp(1, chunks.max(1));
             return Ok(vec![Stream::open(model, settings, shape, side_by_side, threads)?]);
         }
         // Logits lie in the engine's buffer and in the stream's, beside the reference's rows.
@@ -246,33 +274,42 @@ impl Evaluation {
         let logits = 3 * u64::from(shape.rows) * row_bytes;
         let open = |threads| Stream::open(model, settings, shape, 1, threads);
         let bytes = |first: &Stream<'_>| first.context.own_bytes() + logits;
-        streams::open(threads, shape.chunks, model.tensor_bytes(), open, bytes)
+        streams::open(threads, chunks, model.tensor_bytes(), open, bytes)
     }
 
-    /// Lets the streams work until all chunks are scored or the precision is reached; returns whether it was before the
-    /// last chunk.
+    fn chunks_now(&self) -> u32 {
+        self.part.end.saturating_sub(self.part.start)
+    }
+
+    /// Lets the streams work until all chunks are scored or the precision is reached, and adds them to those that were
+    /// kept; returns whether it was reached before the last chunk of the text.
     fn run(
         &self,
         streams: &mut [Stream<'_>],
+        kept: &mut Kept,
         progress: Progress<'_>,
     ) -> Result<(Scores, bool), QualityError> {
-        let chunks = self.shape.chunks;
+        let chunks = self.chunks_now();
         let side_by_side = streams.first().map_or(1, |stream| stream.side_by_side);
-        let first =
-            |batch: usize| u32::try_from(batch).unwrap_or(u32::MAX).saturating_mul(side_by_side);
+        let first = |batch: usize| {
+            let before = u32::try_from(batch).unwrap_or(u32::MAX).saturating_mul(side_by_side);
+            self.part.start.saturating_add(before).min(self.part.end)
+        };
         let (mut scores, mut done) = (Scores::default(), 0);
+        kept.chunks.iter().for_each(|chunk| scores.add_chunk(chunk));
         let mut stopped_early = false;
         streams::run(
             streams,
             0..chunks.div_ceil(side_by_side) as usize,
             Ok,
-            |stream, batch| stream.scores(self, first(batch)..first(batch + 1).min(chunks)),
+            |stream, batch| stream.scores(self, first(batch)..first(batch + 1)),
             |found| {
                 for chunk in found {
                     scores.add_chunk(&chunk);
+                    kept.chunks.push(chunk);
                     done += 1;
                     if self.is_precise(&scores) {
-                        stopped_early = done < chunks;
+                        stopped_early = self.part.start + done < self.shape.chunks;
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -308,7 +345,7 @@ impl Evaluation {
         quality.domains = chunks::evaluated(self.domains, quality.chunks);
         if let Sink::Write(writer) = self.sink {
             // The error is known only per variant; see `Divergence::kld_error_bound`.
-            let (bytes, top_k) = (writer.bytes(), writer.top());
+            let (bytes, top_k) = (writer.bytes(quality.chunks), writer.top());
             quality.reference_store = Some(ReferenceStore { bytes, top_k, kld_error_bound: 0.0 });
             writer.finish()?;
         }
