@@ -16,10 +16,9 @@ fn main() {
     }
     if !missing.is_empty() {
         println!(
-            "cargo::error={} is missing, with which llama.cpp is compiled. Install it (Debian, Ubuntu: apt-get install \
-             cmake libclang-dev; Fedora: dnf install cmake clang-devel; macOS: brew install cmake llvm), or run \
-             `make build`, which does. What is not found where it should be: put cmake into PATH, the folder of \
-             libclang into LIBCLANG_PATH",
+            "cargo::error=llama.cpp cannot be compiled: {} not found. Install what is missing (Debian, Ubuntu: apt-get \
+             install cmake libclang-dev; Fedora: dnf install cmake clang-devel; macOS: brew install cmake llvm), or run \
+             `make build`, which does. If it is installed: cmake goes into PATH, the folder of libclang into LIBCLANG_PATH",
             missing.join(" and ")
         );
     }
