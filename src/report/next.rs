@@ -36,9 +36,9 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     // What quantbench made is in its cache, which may be cleaned.
     let is_made = artifact.quantize_seconds.is_some();
     let name = format!("{model}-{label}").replace([':', '/', '\\', ' '], "-");
-    let adapters: Vec<String> = trial.adapters.iter().map(scaled).collect();
     let with = |flag: &str| -> String {
-        adapters.iter().map(|adapter| format!(" {flag} {adapter}")).collect()
+        let scaled = trial.adapters.iter().map(scaled);
+        scaled.flat_map(|adapter| [" ", flag, " ", &adapter].map(str::to_owned)).collect()
     };
     let flags = server_flags(&trial.settings) + &with("--lora-scaled");
     if artifact.deleted && !is_made {
