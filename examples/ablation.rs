@@ -223,6 +223,7 @@ fn evaluate(
         chunks: None,
         reference,
         precision: None,
+        answers: None,
     };
     let divergence = quality::run(&model, &settings, request, &mut |_, _| ())?.quality.divergence;
     Ok(divergence.map_or((0.0, 0.0), |it| (it.kld.mean, it.kld.standard_error)))

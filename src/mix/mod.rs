@@ -206,5 +206,6 @@ fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Quality
         chunks: Some(*chunks),
         reference,
         precision: None,
+        answers: None,
     }
 }

@@ -342,5 +342,7 @@ fn measured_quality(compared: bool) -> Quality {
             kld_error_bound: 0.0,
         }),
         reference_store: None,
+        answers: 0,
+        worst_answers: Vec::new(),
     }
 }

@@ -171,6 +171,8 @@ impl<H: Host> Benchmark<'_, H> {
 mod visits;
 
 #[cfg(test)]
+mod along;
+#[cfg(test)]
 pub(crate) mod exact;
 #[cfg(test)]
 mod harness;

@@ -6,6 +6,7 @@
 //! `notes`, `limits`, `types`, `tasks` and `requirements` what is said in words. `architectures` is a
 //! comparison of its own. Uses `results`; used by the command line.
 
+mod answers;
 pub mod architectures;
 mod canvas;
 mod chart;
@@ -32,6 +33,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use answers::Answers;
 pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;

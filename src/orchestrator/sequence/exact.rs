@@ -208,7 +208,7 @@ pub(crate) fn variants() -> [(&'static str, Parameters); 2] {
 }
 
 #[track_caller]
-fn expect(run: &RunRecord, label: &str, metric: Metric, expected: f64) {
+pub(super) fn expect(run: &RunRecord, label: &str, metric: Metric, expected: f64) {
     let summary = Summary::of(run);
     let row = summary.rows.iter().find(|row| row.label == label).unwrap();
     let value = row.value(metric).unwrap_or_else(|| panic!("{label} has no {}", metric.name()));

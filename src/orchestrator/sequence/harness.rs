@@ -84,6 +84,7 @@ impl Harness {
         self.experiment.workloads.quality = Some(QualityPlan {
             text: "a text".to_owned(),
             domains: Vec::new(),
+            answers: None,
             source: "demo".to_owned(),
             context: 512,
             chunks: None,
