@@ -136,7 +136,7 @@ mod tests {
                 passages(domain.evaluation).count().min(passages(domain.calibration).count());
             assert!(parts >= 5, "{name} has {parts} passages");
             let prompts: HashSet<&str> = domain.prompts().collect();
-            assert_eq!((prompts.len(), domain.prompts().count()), (12, 12), "{name}");
+            assert_eq!((prompts.len(), domain.prompts().count()), (8, 8), "{name}");
             assert!(prompts.iter().all(|prompt| prompt.trim().len() > 10), "{name}");
             assert!(
                 domain.evaluation().lines().all(|line| line != "%"),

@@ -170,12 +170,12 @@ fn answers_are_measured_alone_beside_a_text_or_where_a_model_can_answer() {
         (plan.source, plan.domains.len(), answers)
     };
     let text = |value: &str| of(&format!("workloads.quality.text = {value}"));
-    assert_eq!(text("\"answers\""), ("answers".to_owned(), 0, Some((180, false))));
+    assert_eq!(text("\"answers\""), ("answers".to_owned(), 0, Some((120, false))));
     let both = text("[\"standard\", \"answers\"]");
-    assert_eq!(both, ("standard, answers".to_owned(), 15, Some((180, false))));
+    assert_eq!(both, ("standard, answers".to_owned(), 15, Some((120, false))));
     assert_eq!(text("\"standard\""), ("standard".to_owned(), 15, None));
     // Whether a model has a chat template is known once it is there.
-    assert_eq!(text("\"auto\""), ("auto".to_owned(), 15, Some((180, true))));
+    assert_eq!(text("\"auto\""), ("auto".to_owned(), 15, Some((120, true))));
     // Without a reference there is nobody who answers.
     let alone = "workloads.quality = { divergence = false }";
     assert_eq!(of(alone), ("standard".to_owned(), 15, None));
