@@ -2,12 +2,13 @@
 
 use super::numbers::Scale;
 use super::requirements;
-use super::table::{Cell, Column, Content, Group, Mark, Shows, Table};
+use super::table::{Align, Cell, Column, Content, Group, Mark, Shows, Table};
 use super::text::sanitize;
 use crate::model::architecture::ArchitectureClass;
 use crate::results::metric::Metric;
 use crate::results::summary::{self, ModelSummary, Row, Summary};
 use crate::results::verdict::{Standing, Verdict};
+use crate::results::words::InWords;
 use crate::statistics::estimate::Estimate;
 use crate::units::format_count;
 use crate::workload::measured::ModelFacts;
@@ -29,6 +30,8 @@ pub(super) const ESSENTIAL: u32 = 51;
 const NAME: u32 = 100;
 const GENERATION: u32 = 94;
 const VERDICT: u32 = 92;
+const WORDS: u32 = 91;
+const FITS: u32 = 91;
 const RATIO: u32 = 40;
 
 /// All columns in which at least one row has something, in their order, and the trials by model and settings.
@@ -36,6 +39,11 @@ pub(super) fn comparison(summary: &Summary) -> Table {
     let mut columns = vec![names(summary)];
     for &metric in &summary.metrics {
         columns.push(figures(summary, metric));
+        match metric {
+            Metric::PeakRssBytes => columns.extend(fits(summary)),
+            Metric::Kld => columns.push(words(summary)),
+            _ => {}
+        }
         if matches!(metric, Metric::Speed(test) if Some(test) == summary.generation) {
             columns.extend(ratios(summary, metric));
         }
@@ -54,7 +62,7 @@ pub(super) fn comparison(summary: &Summary) -> Table {
 fn column(shows: Shows, importance: u32, title: &[&str], cells: Vec<Cell>) -> Column {
     let title = title.iter().map(|&line| line.to_owned()).collect();
     let scale = Scale { factor: 1.0, decimals: 2 };
-    Column { shows, title, unit: "", scale, importance, cells }
+    Column { shows, title, unit: "", scale, importance, is_unstable: false, cells }
 }
 
 fn names(summary: &Summary) -> Column {
@@ -93,10 +101,53 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
         let is_compared_with = descriptor.is_comparison && row.failure.is_none();
         Cell { content: content(row, metric, estimate, is_compared_with), marks }
     });
-    let cells = cells.collect();
+    let mut cells: Vec<Cell> = cells.collect();
+    let is_unstable = told_once(&mut cells);
     let is_generation = matches!(metric, Metric::Speed(test) if Some(test) == summary.generation);
     let importance = if is_generation { GENERATION } else { descriptor.importance };
-    Column { shows: Shows::Figure(metric), title: metric.title(), unit, scale, importance, cells }
+    let (shows, title) = (Shows::Figure(metric), metric.title());
+    Column { shows, title, unit, scale, importance, is_unstable, cells }
+}
+
+/// Where all figures of a column are unstable no single one is marked.
+fn told_once(cells: &mut [Cell]) -> bool {
+    let figures = || cells.iter().filter(|cell| matches!(cell.content, Content::Figure(_)));
+    let is_all = figures().count() > 1 && figures().all(|cell| cell.has(Mark::Unstable));
+    if is_all {
+        cells.iter_mut().for_each(|cell| cell.marks.retain(|&mark| mark != Mark::Unstable));
+    }
+    is_all
+}
+
+/// The divergence in words.
+fn words(summary: &Summary) -> Column {
+    let cells = summary.rows.iter().map(|row| {
+        let kld = row.figures.get(&Metric::Kld).map(|figure| figure.estimate);
+        let Some(found) = kld.and_then(InWords::of) else {
+            let content = content(row, Metric::Kld, None, row.failure.is_none());
+            return Cell { content, ..Cell::default() };
+        };
+        let mut cell = Cell::text(found.words);
+        cell.marks.extend(found.is_open.then_some(Mark::Open));
+        cell
+    });
+    column(Shows::Text(Align::Left), WORDS, &["in", "words"], cells.collect())
+}
+
+/// From this share of the memory on a variant leaves little to others.
+const BARELY: f64 = 0.85;
+
+/// Whether the memory of the machine is enough, where it is short for a variant.
+fn fits(summary: &Summary) -> Option<Column> {
+    let fits = |share: f64| match share {
+        share if share > 1.0 => "no",
+        share if share > BARELY => "barely",
+        _ => "yes",
+    };
+    let shares = || summary.rows.iter().map(|row| row.memory_share);
+    let cells = shares().map(|share| share.map_or_else(absent, |it| Cell::text(fits(it))));
+    let column = column(Shows::Text(Align::Left), FITS, &["fits"], cells.collect());
+    shares().flatten().any(|share| share > BARELY).then_some(column)
 }
 
 fn content(row: &Row, metric: Metric, of: Option<Estimate>, is_compared_with: bool) -> Content {

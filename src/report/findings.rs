@@ -11,6 +11,7 @@ use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
 use crate::results::summary::{ModelSummary, Row, Summary};
 use crate::results::verdict::{Check, Standing, Verdict};
+use crate::results::words::InWords;
 use crate::statistics::estimate::Estimate;
 use crate::units::{count, significant};
 
@@ -203,9 +204,13 @@ impl View<'_> {
     fn quality(row: &Row) -> Option<String> {
         if let Some(kld) = row.value(Metric::Kld) {
             let agreement = row.value(Metric::TopTokenAgreement);
-            let agreement = agreement.map(|it| format!(" (top token agrees {:.1} %)", it * 100.0));
-            let agreement = agreement.unwrap_or_default();
-            return Some(format!("its answers diverge by {}{agreement}", nats(kld)));
+            let agreement = agreement.map(|it| format!("top token agrees {:.1} %", it * 100.0));
+            let kld_estimate = row.figures.get(&Metric::Kld).map(|figure| figure.estimate);
+            let words = kld_estimate.and_then(InWords::of).map(|found| found.words.to_owned());
+            let more: Vec<String> = words.into_iter().chain(agreement).collect();
+            let more =
+                if more.is_empty() { String::new() } else { format!(" ({})", more.join("; ")) };
+            return Some(format!("its answers diverge by {}{more}", nats(kld)));
         }
         let increase = row.figures.get(&Metric::PerplexityIncrease)?.estimate;
         let words = match increase.interval {

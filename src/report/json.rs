@@ -11,6 +11,7 @@ use crate::results::record::RunRecord;
 use crate::results::summary::{ModelSummary, Summary};
 use crate::results::task_figure::PairedTest;
 use crate::results::verdict::Check;
+use crate::results::words::InWords;
 use crate::statistics::estimate::Estimate;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -79,6 +80,10 @@ pub(super) struct ShownRow<'a> {
     paired_tests: BTreeMap<String, PairedTest>,
     best: Vec<Metric>,
     unstable: Vec<Metric>,
+    /// The divergence in words.
+    in_words: Option<&'static str>,
+    /// Memory that it takes of what its host has.
+    memory_share: Option<f64>,
     verdict: Option<ShownVerdict<'a>>,
     failed: bool,
     on_pareto_front: bool,
@@ -177,6 +182,12 @@ pub(super) fn shown_row<'a>(
         paired_tests: named(&row.tests),
         best: row.best.iter().copied().collect(),
         unstable: summary.metrics.iter().copied().filter(|&it| row.is_unstable(it)).collect(),
+        in_words: row
+            .figures
+            .get(&Metric::Kld)
+            .and_then(|kld| InWords::of(kld.estimate))
+            .map(|found| found.words),
+        memory_share: row.memory_share,
         verdict: row
             .verdict
             .as_ref()

@@ -5,7 +5,7 @@ use super::columns::{ESSENTIAL, comparison};
 use super::findings::findings;
 use super::header::header;
 use super::next::{Next, next};
-use super::notes::{caveats, failures, unstable};
+use super::notes::{caveats, failures, unstable, unstable_throughout};
 use super::table::{Align, Cell, Column, Group, Mark, Shows, Table};
 use super::terminal::suffix;
 use super::text::{sanitize, shorten};
@@ -30,8 +30,9 @@ pub(super) fn render(run: &RunRecord, summary: &Summary) -> String {
         paragraphs.push(draw(&table.columns, group).join("\n"));
     }
     paragraphs.extend(legend(&table));
-    let notes: Vec<String> = failures(summary)
+    let notes: Vec<String> = unstable_throughout(&table)
         .into_iter()
+        .chain(failures(summary))
         .chain(caveats(run, summary))
         .chain(super::domains::notes(summary))
         .map(|note| format!("- {}", escape(&note)))

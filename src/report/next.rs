@@ -2,8 +2,11 @@
 
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
+use crate::model::source::Source;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
+use crate::units::format_bytes;
+use serde::Deserialize;
 
 /// One sentence and the commands that it announces.
 pub(super) struct Next {
@@ -14,15 +17,13 @@ pub(super) struct Next {
 /// How the best trade-off of each model is put to use.
 pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
     let chosen = summary.models.iter().filter_map(|model| model.choice.as_ref());
-    chosen.filter_map(|choice| of_trial(run.trials.get(choice.row)?)).collect()
+    chosen.filter_map(|choice| of_trial(run, run.trials.get(choice.row)?)).collect()
 }
 
-fn of_trial(trial: &TrialRecord) -> Option<Next> {
+fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
-    let flags = server_flags(&trial.settings);
-    let serve = |path: &str| format!("llama-server -m {}{flags}", quoted(path));
     // What a host makes comes back: the path is one of the machine that the run was started on.
     let place = match sanitize(&trial.host.name) {
         host if host == LOCAL => String::new(),
@@ -30,17 +31,45 @@ fn of_trial(trial: &TrialRecord) -> Option<Next> {
             format!(" (measured on host '{host}'; this file is on the machine that began the run)")
         }
     };
+    let size = format_bytes(artifact.file_bytes);
     // What quantbench made is in its cache, which may be cleaned.
-    Some(if artifact.quantize_seconds.is_some() {
-        let name = format!("{model}-{label}.gguf").replace([':', '/', '\\', ' '], "-");
-        let sentence =
-            format!("To take {label} of {model} out of the cache, and to serve it{place}:");
-        let commands = vec![format!("cp {} {}", quoted(&path), quoted(&name)), serve(&name)];
-        Next { sentence, commands }
+    let is_made = artifact.quantize_seconds.is_some();
+    let name = format!("{model}-{label}").replace([':', '/', '\\', ' '], "-");
+    let (sentence, file, mut commands) = if is_made {
+        let file = format!("{name}.gguf");
+        let sentence = format!("To take {label} of {model} ({size}) out of the cache, to serve it");
+        (sentence, file.clone(), vec![format!("cp {} {}", quoted(&path), quoted(&file))])
     } else {
-        let sentence = format!("To serve {label} of {model}{place}:");
-        Next { sentence, commands: vec![serve(&path)] }
-    })
+        (format!("To serve {label} of {model} ({size})"), path, Vec::new())
+    };
+    let flags = server_flags(&trial.settings);
+    commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
+    commands.push(match hub_name(run, trial).filter(|_| !is_made) {
+        Some(name) => format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}"))),
+        None => {
+            let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
+            let name = quoted(&name.to_lowercase());
+            format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
+        }
+    });
+    commands.push(format!("quantbench {}", quoted(&file)));
+    let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");
+    Some(Next { sentence, commands })
+}
+
+/// Ollama reads a name without a folder as that of a model.
+fn absolute_or_here(file: &str) -> String {
+    if file.contains('/') { file.to_owned() } else { format!("./{file}") }
+}
+
+/// `owner/name`, of a model that is a repository on the hub.
+fn hub_name(run: &RunRecord, trial: &TrialRecord) -> Option<String> {
+    let models = run.experiment.get("models")?.as_array()?;
+    let own = models.iter().find(|it| it.get("name").is_some_and(|name| *name == trial.model))?;
+    match Source::deserialize(own.get("source")?).ok()? {
+        Source::Repository { repository, revision: None, .. } => Some(repository),
+        _ => None,
+    }
 }
 
 /// The settings that are no defaults as llama-server's flags, with a space in front of each.
@@ -79,6 +108,9 @@ mod tests {
             [
                 "cp /cache/llama-3.2-1b-Q4_K_M.gguf llama-3.2-1b-Q4_K_M.gguf",
                 "llama-server -m llama-3.2-1b-Q4_K_M.gguf -t 4 -fa on -ctk q8_0 --no-mmap",
+                "echo 'FROM ./llama-3.2-1b-Q4_K_M.gguf' > Modelfile && ollama create \
+                 llama-3.2-1b-q4_k_m && ollama run llama-3.2-1b-q4_k_m",
+                "quantbench llama-3.2-1b-Q4_K_M.gguf",
             ]
         );
         for trial in &mut run.trials {
@@ -86,8 +118,15 @@ mod tests {
             artifact.quantize_seconds = None;
             artifact.path = "a folder/m.gguf".into();
         }
-        let expected = ["llama-server -m 'a folder/m.gguf' -t 4 -fa on -ctk q8_0 --no-mmap"];
-        assert_eq!(commands(&run), expected);
+        let expected = "llama-server -m 'a folder/m.gguf' -t 4 -fa on -ctk q8_0 --no-mmap";
+        assert_eq!(commands(&run)[0], expected);
+        assert!(commands(&run)[1].starts_with("echo 'FROM a folder/m.gguf' > Modelfile"));
+        // Ollama fetches from the hub by itself.
+        run.experiment = serde_json::json!({ "models": [{
+            "name": "llama-3.2-1b",
+            "source": Source::parse("unsloth/Llama-GGUF", std::path::Path::new("")).unwrap(),
+        }] });
+        assert_eq!(commands(&run)[1], "ollama run hf.co/unsloth/Llama-GGUF:Q4_K_M");
         run.trials.iter_mut().for_each(|trial| trial.host.name = "board".to_owned());
         let sentence = &next(&run, &Summary::of(&run))[0].sentence;
         let expected =

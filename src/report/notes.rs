@@ -1,6 +1,6 @@
 //! What stands under a comparison: what the marks mean, what failed and why, what to beware of.
 
-use super::table::{Cell, Content, Mark, Table};
+use super::table::{Cell, Column, Content, Mark, Table};
 use super::terminal::{LeftOut, name_columns};
 use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
@@ -26,6 +26,7 @@ pub(super) fn notes(
     options: &RenderOptions,
 ) -> Vec<String> {
     let mut notes: Vec<String> = legend(summary, shown).into_iter().collect();
+    notes.extend(unstable_throughout(shown));
     notes.extend(failures(summary));
     notes.extend(unmeasured(run));
     notes.extend(not_measured(run));
@@ -53,13 +54,21 @@ fn legend(summary: &Summary, shown: &Table) -> Option<String> {
         (shown.cells().any(has_best), format!("* {whose}, or level with it within the noise")),
         (shown.has_intervals(), "± 95 % interval (half width)".to_owned()),
         (shown.has(Mark::Unstable), format!("~ unstable: {}", unstable())),
-        (shown.has(Mark::Open), "? noise could turn the verdict".to_owned()),
+        (shown.has(Mark::Open), "? noise could turn it".to_owned()),
         (shown.cells().any(is_inapplicable), "blank: does not apply to such a model".to_owned()),
     ];
     // A mark and its meaning stay on one line.
     let told = marks.into_iter().filter(|(occurs, _)| *occurs);
     let parts: Vec<String> = told.map(|(_, it)| it.replace(' ', NO_BREAK_SPACE)).collect();
     (!parts.is_empty()).then(|| parts.join("   "))
+}
+
+/// `All figures of load cold and KLD are unstable: more than …`
+pub(super) fn unstable_throughout(shown: &Table) -> Option<String> {
+    let columns = shown.columns.iter().filter(|column| column.is_unstable);
+    let names: Vec<String> = columns.map(Column::name).collect();
+    let told = |names| format!("All figures of {} are unstable: {}.", list(names), unstable());
+    (!names.is_empty()).then(|| told(&names))
 }
 
 /// From which interval on a figure counts as unstable: `more than ±5 % (KLD: ±10 %)`.

@@ -30,6 +30,8 @@ pub(crate) struct Column {
     pub(crate) scale: Scale,
     /// How much a reader would miss it: the highest number is kept longest.
     pub(crate) importance: u32,
+    /// All of its figures are unstable, which is not marked at each.
+    pub(crate) is_unstable: bool,
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -107,6 +109,7 @@ impl Column {
             unit: "",
             scale: Scale::default(),
             importance: 0,
+            is_unstable: false,
             cells: cells.into_iter().map(|it| it.map_or_else(Cell::default, Cell::text)).collect(),
         }
     }

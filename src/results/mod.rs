@@ -22,6 +22,7 @@ pub mod task_figure;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
+pub mod words;
 
 pub use crate::experiment::metric;
 

@@ -16,6 +16,7 @@ use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use crate::statistics::estimate::Estimate;
 use crate::statistics::trend::{Point, relative_change};
+use crate::units::to_f64;
 use crate::worker::protocol::Phase;
 use crate::workload::applicability;
 use crate::workload::measured::ModelFacts;
@@ -63,6 +64,8 @@ pub struct Row {
     pub facts: Option<ModelFacts>,
     /// Every figure that was measured.
     pub figures: BTreeMap<Metric, Figure>,
+    /// Memory that it takes of what its host has, as a fraction, devices left out; `None`: not known.
+    pub memory_share: Option<f64>,
     /// Quality by the domains of the text.
     pub domains: Vec<DomainFigure>,
     /// How many times the baseline's each figure is, where the two can be paired.
@@ -119,7 +122,7 @@ impl Summary {
     pub fn of(run: &RunRecord) -> Self {
         let tests = each_once(run.trials.iter().flat_map(extract::speed_tests));
         let generation = extract::generation_test(&tests);
-        let mut rows: Vec<Row> = run.trials.iter().map(row).collect();
+        let mut rows: Vec<Row> = run.trials.iter().map(|trial| row(run, trial)).collect();
         over_common_chunks(run, &mut rows);
         compare_with_baselines(&mut rows);
         let columns = each_once(run.trials.iter().flat_map(extract::task_columns));
@@ -208,7 +211,8 @@ impl Row {
     }
 }
 
-fn row(trial: &TrialRecord) -> Row {
+fn row(run: &RunRecord, trial: &TrialRecord) -> Row {
+    let figures = extract::figures(trial);
     Row {
         key: trial.key.clone(),
         model: trial.model.clone(),
@@ -216,12 +220,23 @@ fn row(trial: &TrialRecord) -> Row {
         settings: trial.settings.clone(),
         is_reference: trial.is_reference,
         facts: trial.facts.clone(),
-        figures: extract::figures(trial),
+        memory_share: memory_share(run.environment_of(trial).memory_bytes, &figures),
+        figures,
         domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
         failed_workloads: trial.failed_workloads.clone(),
         failure: trial.failure.clone(),
         ..Row::default()
     }
+}
+
+/// Of a file that is mapped, pages that found no room are not resident: the buffers of the engine count, too.
+fn memory_share(there: u64, figures: &BTreeMap<Metric, Figure>) -> Option<f64> {
+    let bytes = |metric| figures.get(&metric).map(|figure| figure.estimate.value);
+    let kept = [Metric::WeightsBytes, Metric::KvBytes, Metric::ComputeBytes];
+    let buffers: f64 = kept.into_iter().filter_map(bytes).sum();
+    let on_host = buffers - bytes(Metric::DeviceBytes).unwrap_or(0.0);
+    let needed = bytes(Metric::PeakRssBytes)?.max(on_host);
+    (there > 0).then(|| needed / to_f64(there))
 }
 
 /// Perplexities of different parts of a text say nothing side by side: where the variants of a model ended at

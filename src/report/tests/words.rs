@@ -1,8 +1,10 @@
 //! What reports say in words, and that they claim no more than the figures support.
 
 use super::{all_runs, table, three_settings, two_models, with_needs_and_failures};
+use crate::report::columns;
 use crate::report::findings::findings;
 use crate::report::notes::caveats;
+use crate::report::table::Mark;
 use crate::results::made_up::{LADDER, MadeUp, Truth, fail};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
@@ -16,31 +18,31 @@ fn said(run: &RunRecord) -> String {
 
 #[test]
 fn the_best_trade_off_is_told_in_numbers() {
-    insta::assert_snapshot!(said(&MadeUp::default().run()), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
+    insta::assert_snapshot!(said(&MadeUp::default().run()), @r"Best trade-off: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (good; top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
 fn needs_come_first() {
-    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (top token agrees 90.4 %). Q4_K_S and IQ4_NL may be as good within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
+    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (good; top token agrees 90.4 %). Q4_K_S and IQ4_NL may be as good within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
 fn if_none_meets_the_needs_the_closest_is_named() {
     let mut run = with_needs_and_failures();
     run.requirements.0[1].limit = 100.0;
-    insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
+    insta::assert_snapshot!(said(&run), @r"No trial meets all needs; IQ4_NL comes closest (speed reaches 35 % of its limit). Best trade-off regardless of them: Q4_K_M. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.031 nats (good; top token agrees 92.0 %). For less divergence take Q5_0 (0.015 nats, 11 % larger); for less size Q4_K_S (3.9 % smaller, 0.044 nats). Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
 fn settings_are_named_where_there_are_several() {
-    insta::assert_snapshot!(said(&three_settings()), @r"Best trade-off: Q4_K_M with defaults. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.032 nats (top token agrees 92.0 %). For less divergence take Q8_0 (0.0012 nats, 1.6x larger). On the Pareto front of size, generation speed and divergence: F16, Q8_0, Q4_K_M and Q2_K.");
+    insta::assert_snapshot!(said(&three_settings()), @r"Best trade-off: Q4_K_M with defaults. It is 3.1x smaller than F16, 2.7x faster at generation and its answers diverge by 0.032 nats (good; top token agrees 92.0 %). For less divergence take Q8_0 (0.0012 nats, 1.6x larger). On the Pareto front of size, generation speed and divergence: F16, Q8_0, Q4_K_M and Q2_K.");
 }
 
 #[test]
 fn each_model_has_its_own_sentences() {
     insta::assert_snapshot!(said(&two_models()), @r"
-    Best trade-off for llama-3.2-1b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
-    Best trade-off for qwen-0.5b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
+    Best trade-off for llama-3.2-1b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (good; top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
+    Best trade-off for qwen-0.5b: Q5_K_M. It is 2.7x smaller than F16, 2.4x faster at generation and its answers diverge by 0.011 nats (good; top token agrees 95.1 %). For less divergence take Q6_K (0.0049 nats, 12 % larger); for less size Q5_0 (2.1 % smaller, 0.015 nats). All 5 are on the Pareto front of size, generation speed and divergence: none is beaten by another.
     ");
 }
 
@@ -181,6 +183,34 @@ fn perplexities_over_different_tokens_are_not_left_to_be_compared() {
     quality.divergence.as_mut().unwrap().stopped_early = true;
     let notes = caveats(&run, &Summary::of(&run)).join("\n");
     assert!(notes.contains("each PPL is over the first chunks that all"), "{notes}");
+}
+
+#[test]
+fn memory_that_is_short_has_a_column() {
+    let fits = |mebibytes: u64| {
+        let mut run = MadeUp::default().run();
+        run.hosts[0].environment.memory_bytes = mebibytes << 20;
+        let table = columns::comparison(&Summary::of(&run));
+        let fits = table.columns.into_iter().find(|column| column.name() == "fits");
+        fits.map(|fits| fits.cells.iter().map(|it| fits.words(it).0).collect::<Vec<_>>())
+    };
+    assert_eq!(fits(9000), None);
+    // The first three take 2664, 1557 and 1271 MiB.
+    assert_eq!(fits(1700).unwrap()[..3], ["no", "barely", "yes"]);
+}
+
+#[test]
+fn where_all_figures_of_a_column_are_unstable_that_is_said_once() {
+    let run = MadeUp { noise: 0.5, ..MadeUp::default() }.run();
+    let shown = columns::comparison(&Summary::of(&run));
+    let unstable: Vec<_> = shown.columns.iter().filter(|it| it.is_unstable).collect();
+    assert!(unstable.iter().any(|column| column.name() == "pp512"));
+    for column in unstable {
+        assert!(!column.cells.iter().any(|cell| cell.has(Mark::Unstable)), "{}", column.name());
+    }
+    let text = table(&run, 200);
+    let note = text.lines().find(|line| line.starts_with("All figures of"));
+    assert!(note.is_some_and(|note| note.contains("pp512")), "{text}");
 }
 
 #[test]
