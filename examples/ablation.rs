@@ -224,6 +224,7 @@ fn evaluate(
         reference,
         precision: None,
         answers: None,
+        part: None,
     };
     let divergence = quality::run(&model, &settings, request, &mut |_, _| ())?.quality.divergence;
     Ok(divergence.map_or((0.0, 0.0), |it| (it.kld.mean, it.kld.standard_error)))

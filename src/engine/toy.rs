@@ -59,6 +59,8 @@ impl Clock for ManualClock {
 pub(crate) struct Parameters {
     /// Probability of the next token of the vocabulary.
     pub(crate) p: f64,
+    /// The same after tokens of odd numbers, if it is another.
+    pub(crate) odd: Option<f64>,
     /// Time that loading takes.
     pub(crate) load: Duration,
     /// Time that a token of a batch of several takes.
@@ -83,6 +85,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             p: 0.5,
+            odd: None,
             load: Duration::from_millis(20),
             prompt_token: Duration::from_millis(1),
             generated_token: Duration::from_millis(10),
@@ -167,7 +170,8 @@ impl ToyModel {
     /// Log-probabilities of what follows a token.
     fn row(&self, token: i32) -> impl Iterator<Item = f32> + use<> {
         let successor = (usize::try_from(token).unwrap_or(0) + 1) % VOCABULARY;
-        let p = self.parameters.p;
+        let odd = self.parameters.odd.filter(|_| token % 2 == 1);
+        let p = odd.unwrap_or(self.parameters.p);
         #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
         let rest = (1.0 - p) / (VOCABULARY - 1) as f64;
         #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]

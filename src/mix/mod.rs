@@ -207,5 +207,6 @@ fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Quality
         reference,
         precision: None,
         answers: None,
+        part: None,
     }
 }

@@ -48,6 +48,8 @@ pub enum BenchmarkEvent<'a> {
         visit: PlannedVisit,
         /// Its trial.
         trial: &'a TrialRecord,
+        /// What remains, this visit first.
+        ahead: &'a [PlannedVisit],
     },
     /// The worker of the current visit, or the one that makes the current variant, reported.
     Worker(&'a Event),

@@ -3,12 +3,16 @@
 use super::plan::Plan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Stage;
+use crate::workload::divergence::fewest_chunks;
 
 /// What a visit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// Perplexity, and divergence from the reference.
-    Quality,
+    Quality {
+        /// The chunk of the text to stop before; `None`: at its end.
+        until: Option<u32>,
+    },
     /// Questions of tasks.
     Tasks,
     /// Loads, speed tests and this round's share of the prompts.
@@ -30,7 +34,7 @@ impl Purpose {
     /// Which workloads are measured.
     pub fn stage(self) -> Stage {
         match self {
-            Self::Quality => Stage::Quality,
+            Self::Quality { .. } => Stage::Quality,
             Self::Tasks => Stage::Tasks,
             Self::Round(_) | Self::DriftControl(_) => Stage::Rounds,
         }
@@ -39,7 +43,7 @@ impl Purpose {
     /// The round, from 0; what is measured once counts as part of the first.
     pub fn round(self) -> u32 {
         match self {
-            Self::Quality | Self::Tasks => 0,
+            Self::Quality { .. } | Self::Tasks => 0,
             Self::Round(round) | Self::DriftControl(round) => round,
         }
     }
@@ -48,7 +52,8 @@ impl Purpose {
 /// All visits of a plan, in order.
 ///
 /// Quality and tasks come first, model by model and the reference before the others, for they are compared
-/// with what its visit writes down. Then come the rounds, each of which visits every trial once
+/// with what its visit writes down. Where evaluation stops once it is precise, the first visits are to no more chunks
+/// than that takes at least. Then come the rounds, each of which visits every trial once
 /// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike.
 pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     let of = |purpose: Purpose| {
@@ -58,7 +63,10 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
         };
         (0..plan.trials.len()).filter(asks).map(move |trial| PlannedVisit { trial, purpose })
     };
-    let mut visits: Vec<PlannedVisit> = of(Purpose::Quality).collect();
+    let mut visits: Vec<PlannedVisit> = of(Purpose::Quality { until: None }).collect();
+    for visit in &mut visits {
+        visit.purpose = Purpose::Quality { until: first_step(experiment, plan, visit.trial) };
+    }
     visits.sort_by_key(|visit| {
         let planned = &plan.trials[visit.trial];
         (planned.model_position, !planned.is_reference)
@@ -77,6 +85,16 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
         }
     }
     visits
+}
+
+/// Chunks that a trial is evaluated on in its first visit; `None`: all at once. A variant alone is not compared.
+fn first_step(experiment: &Experiment, plan: &Plan, trial: usize) -> Option<u32> {
+    let model = plan.trials[trial].model_position;
+    let quality = experiment.workloads_of(model).quality.as_ref()?;
+    quality.precision?;
+    let others = plan.trials.iter().filter(|other| other.model_position == model).count();
+    let fewest = u32::try_from(fewest_chunks(quality.domain_count())).unwrap_or(u32::MAX);
+    (others > 1).then_some(fewest)
 }
 
 /// The trial whose first speed test shows drift of the machine: the first reference that has one.

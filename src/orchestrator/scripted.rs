@@ -14,7 +14,7 @@ use crate::workload::jobs::VisitJob;
 use crate::workload::measured::{
     Divergence, LoadSample, MeanWithError, ModelFacts, Quality, Response, SpeedSample,
 };
-use crate::workload::quality::ReferenceUse;
+use crate::workload::quality::{QualityJob, ReferenceUse};
 use crate::workload::speed::SpeedJob;
 use crate::workload::tasks::TaskJob;
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
@@ -187,14 +187,19 @@ fn describe_visit(visit: &VisitJob) -> String {
                     latency.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
                 format!("prompts[{}]", ids.join(" "))
             }
-            WorkloadJob::Quality(quality) => match &quality.reference {
-                ReferenceUse::None => "quality".to_owned(),
-                ReferenceUse::Write { .. } => "quality, writes".to_owned(),
-                ReferenceUse::Read { file } => {
-                    let read = fs::read_to_string(&file.path).unwrap_or_default();
-                    format!("quality, reads {read}")
+            WorkloadJob::Quality(quality) => {
+                let part =
+                    quality.part.as_ref().map(|part| format!(" {}..{}", part.from, part.until));
+                let part = part.unwrap_or_default();
+                match &quality.reference {
+                    ReferenceUse::None => format!("quality{part}"),
+                    ReferenceUse::Write { .. } => format!("quality{part}, writes"),
+                    ReferenceUse::Read { file } => {
+                        let read = fs::read_to_string(&file.path).unwrap_or_default();
+                        format!("quality{part}, reads {read}")
+                    }
                 }
-            },
+            }
             other => other.workload().phase().to_string(),
         });
     }
@@ -287,7 +292,7 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
                     let _ = fs::write(&file.path, weights(visit));
                 }
                 let reads = matches!(quality.reference, ReferenceUse::Read { .. });
-                measured(Measurement::Quality(measured_quality(reads)));
+                measured(Measurement::Quality(measured_quality(quality, &weights(visit), reads)));
             }
             WorkloadJob::Task(task) => measured(Measurement::Task(answered(task))),
             _ => {}
@@ -314,15 +319,37 @@ fn answered(task: &TaskJob) -> TaskRecord {
     }
 }
 
-fn measured_quality(compared: bool) -> Quality {
+/// Chunks of the text.
+const CHUNKS: u32 = 2;
+
+/// Chunks of the text of an experiment that asks for precision.
+const CHUNKS_OF_PARTS: u32 = 100;
+
+/// After how many chunks of such a text the divergence of a variant is precise.
+fn precise_after(variant: &str) -> u32 {
+    match variant {
+        "Q4_0" => 10,
+        "Q5_0" => 30,
+        _ => u32::MAX,
+    }
+}
+
+fn measured_quality(job: &QualityJob, variant: &str, compared: bool) -> Quality {
     let figure = |mean| MeanWithError { mean, standard_error: 0.0 };
+    let available = if job.precision.is_some() { CHUNKS_OF_PARTS } else { CHUNKS };
+    let until = job.part.as_ref().map_or(available, |part| part.until.min(available));
+    let chunks = if compared { until.min(precise_after(variant)) } else { until };
+    // As many as it takes until ±10 % of their mean are known from their spread.
+    let wide = |at: u32| if at.is_multiple_of(2) { 0.5 } else { 1.5 };
+    let narrow = |at: u32| if at.is_multiple_of(2) { 0.75 } else { 1.25 };
+    let kld = |at| 0.01 * if precise_after(variant) > 30 { wide(at) } else { narrow(at) };
     Quality {
         perplexity: figure(20.0),
         context: 512,
-        chunks: 2,
-        chunks_available: 2,
+        chunks,
+        chunks_available: available,
         scored_tokens: 510,
-        chunk_nll: vec![3.0, 3.0],
+        chunk_nll: vec![3.0; chunks as usize],
         domains: Vec::new(),
         seconds: 1.0,
         divergence: compared.then(|| Divergence {
@@ -337,8 +364,8 @@ fn measured_quality(compared: bool) -> Quality {
             delta_p_mean: figure(-0.001),
             delta_p_rms: figure(0.01),
             log_perplexity_ratio: figure(0.002),
-            chunk_kld: vec![0.01, 0.01],
-            stopped_early: false,
+            chunk_kld: (0..chunks).map(kld).collect(),
+            stopped_early: chunks == precise_after(variant) && chunks < available,
             kld_error_bound: 0.0,
         }),
         reference_store: None,

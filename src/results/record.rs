@@ -263,7 +263,8 @@ impl TrialRecord {
         self.quality.is_some() || self.embedding_quality.is_some()
     }
 
-    /// Keeps what a visit measured and used. One for quality or tasks that is made again replaces the one before.
+    /// Keeps what a visit measured and used. One for tasks that is made again replaces the one before; of those for
+    /// quality each took its part of the text.
     #[expect(
         clippy::match_wildcard_for_single_variants,
         reason = "the list takes every kind that has no field"
@@ -292,7 +293,7 @@ impl TrialRecord {
             return;
         }
         let VisitRecord { started, measured, usage, peak_rss_bytes, .. } = visit;
-        self.stages.retain(|known| known.stage != stage);
+        self.stages.retain(|known| known.stage != stage || stage == Stage::Quality);
         self.stages.push(StageRecord { stage, started, measured, usage, peak_rss_bytes });
     }
 

@@ -10,10 +10,33 @@ use crate::statistics::interval::mean_estimate;
 use crate::statistics::sample::{Sample, to_f64};
 
 /// Fewer chunks than this say too little about their own spread to stop early.
-pub const FEWEST_CHUNKS_TO_STOP: usize = 10;
+const FEWEST_CHUNKS_TO_STOP: usize = 10;
 
 /// A mean KLD that is known to this, in nats, is known well enough, however small it is.
 const FLOOR: f64 = 1e-4;
+
+/// The fewest chunks after which evaluation may stop. A text of several domains is not judged by the first chunks of
+/// each.
+#[must_use]
+pub fn fewest_chunks(domains: usize) -> usize {
+    FEWEST_CHUNKS_TO_STOP.max(2 * domains)
+}
+
+/// How wide the 95 % interval of the mean of these KLDs is, as a multiple of what is asked: `precision` of the mean,
+/// or a divergence that nobody has to tell from none. `None` if they are too few to tell, or no numbers.
+///
+/// Student's t instead of 1.96, since chunks may be few.
+fn width(chunk_kld: impl Iterator<Item = f64>, precision: f64) -> Option<f64> {
+    let kld = mean_estimate(&Sample::new(chunk_kld)?);
+    Some(kld.half_width()? / (precision * kld.value).max(FLOOR))
+}
+
+/// How many chunks the mean KLD will take to be this precise, to go by the first ones.
+#[must_use]
+pub fn chunks_needed(chunk_kld: &[f64], precision: f64) -> Option<f64> {
+    let width = width(chunk_kld.iter().copied(), precision)?;
+    Some(to_f64(chunk_kld.len()) * width * width)
+}
 
 /// What was found at one scored position.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -132,19 +155,12 @@ impl Scores {
         self.over_chunks(|chunk| chunk.kld)
     }
 
-    /// Whether the 95 % interval of the mean KLD is within `precision` of the mean, or within a divergence that
-    /// nobody has to tell from none. A text of several domains is not judged by the first chunks of each.
-    ///
-    /// Student's t instead of 1.96, since chunks may be few.
+    /// Whether the mean KLD is known to `precision` of itself, after enough chunks of a text of so many domains.
     #[must_use]
     pub fn is_precise(&self, precision: f64, domains: usize) -> bool {
-        if self.chunks.len() < FEWEST_CHUNKS_TO_STOP.max(2 * domains) {
-            return false;
-        }
-        Sample::new(self.chunks.iter().map(|chunk| chunk.kld))
-            .map(|chunks| mean_estimate(&chunks))
-            .and_then(|kld| Some((kld.value, kld.half_width()?)))
-            .is_some_and(|(kld, half_width)| half_width <= (precision * kld).max(FLOOR))
+        self.chunks.len() >= fewest_chunks(domains)
+            && width(self.chunks.iter().map(|chunk| chunk.kld), precision)
+                .is_some_and(|width| width <= 1.0)
     }
 
     /// All statistics of the divergence; `None` if nothing was compared.

@@ -1,7 +1,7 @@
 //! Jobs that measure, as the orchestrator sends them to a worker, and how those of a visit are made.
 
 use super::WorkloadJob;
-use super::quality::job::ReferenceFiles;
+use super::quality::job::QualityFiles;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::{Stage, Workloads};
 use crate::model::artifact::ArtifactRef;
@@ -52,8 +52,14 @@ pub struct PredictJob {
 /// What a visit is to.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// Which trial of the plan.
+    pub trial: usize,
     /// Which model of the experiment.
     pub model: usize,
+    /// Chunks of the text that it scored.
+    pub scored: u32,
+    /// The chunk before which a visit for quality stops; `None`: at the end.
+    pub until: Option<u32>,
     /// Whether the model's other variants are compared with it.
     pub is_reference: bool,
     /// SHA-256 of its file, hex.
@@ -74,8 +80,8 @@ pub struct Inputs<'a> {
     pub(super) cache: &'a Cache,
     /// Each once, by what tells it apart.
     written: Vec<(String, ArtifactRef, Scratch)>,
-    /// What the reference of the model under way wrote down.
-    pub(super) reference: ReferenceFiles,
+    /// What visits for quality leave for later ones.
+    pub(super) quality: QualityFiles,
 }
 
 /// Why a job cannot be made.
@@ -98,7 +104,7 @@ impl<'a> Inputs<'a> {
     /// No files yet.
     #[must_use]
     pub fn new(cache: &'a Cache) -> Self {
-        Self { cache, written: Vec::new(), reference: ReferenceFiles::default() }
+        Self { cache, written: Vec::new(), quality: QualityFiles::default() }
     }
 
     /// What is to be measured in a visit, in order.
@@ -118,10 +124,10 @@ impl<'a> Inputs<'a> {
         Ok(jobs)
     }
 
-    /// A visit succeeded: what the reference wrote for others can be read by them.
+    /// A visit succeeded: what it wrote for others can be read by them.
     pub fn succeeded(&mut self, stage: Stage, target: &Target) {
         if stage == Stage::Quality {
-            self.reference.succeeded(target);
+            self.quality.succeeded(target);
         }
     }
 

@@ -247,6 +247,22 @@ pub struct ComparedAnswer {
 }
 
 impl Quality {
+    /// Chunks of a text of so many that are evaluated if no more than `limit` are asked for. One alone would say
+    /// nothing about the error of its figures.
+    #[must_use]
+    pub fn chunks_wanted(limit: Option<u32>, available: u32) -> u32 {
+        limit.map_or(available, |limit| limit.clamp(2, available.max(2)))
+    }
+
+    /// Whether nothing is left to evaluate: all that was asked for was, or the divergence is precise. Answers are
+    /// not evaluated in parts.
+    #[must_use]
+    pub fn is_over(&self, limit: Option<u32>) -> bool {
+        self.context == 0
+            || self.divergence.as_ref().is_some_and(|divergence| divergence.stopped_early)
+            || self.chunks >= Self::chunks_wanted(limit, self.chunks_available)
+    }
+
     /// `PPL 24.1, KLD 0.0123`.
     pub(super) fn live(&self) -> Vec<LiveFigure> {
         let perplexity = self.perplexity.mean;

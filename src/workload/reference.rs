@@ -8,7 +8,7 @@
 
 use super::top_row::TopRow;
 use rayon::prelude::*;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ const SMALLEST_TOP: u32 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// Reading or writing failed.
-    #[error("cannot {action} the reference's figures in {}", path.display())]
+    #[error("cannot {action} the figures that variants are compared by in {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -132,16 +132,31 @@ impl Writer {
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
 
+    /// Goes on with a file that a writer completed.
+    ///
+    /// # Errors
+    /// When it belongs to something else, or cannot be written.
+    pub fn reopen(path: &Path, shape: ReferenceShape) -> Result<Self, ReferenceError> {
+        let failed = |source| io("write", path, source);
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        let top = read_header(&mut file, path, shape)?;
+        // Until it is complete again it is no reference.
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&[0; MAGIC.len()]))
+            .map_err(failed)?;
+        Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
+    }
+
     /// How many tokens of each row are kept; `None`: all.
     #[must_use]
     pub fn top(&self) -> Option<u32> {
         self.top
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of a file of so many rows.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        HEADER_BYTES + self.shape.rows * row_length(self.shape, self.top) as u64 * 4
+    pub fn bytes(&self, rows: u64) -> u64 {
+        HEADER_BYTES + rows * row_length(self.shape, self.top) as u64 * 4
     }
 
     /// Writes the log-probabilities of one piece, `[rows, vocabulary]`, from row `first` on, with the token
@@ -210,29 +225,7 @@ impl Reader {
     /// When the file is missing, incomplete or belongs to another model or text.
     pub fn open(path: &Path, shape: ReferenceShape) -> Result<Self, ReferenceError> {
         let mut file = File::open(path).map_err(|source| io("read", path, source))?;
-        let mut header = [0_u8; HEADER_LENGTH];
-        file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
-        let (words, _) = header[MAGIC.len()..].as_chunks::<4>();
-        let number = |index: usize| u32::from_le_bytes(words[index]);
-        let long = |index: usize| u64::from(number(index + 1)) << 32 | u64::from(number(index));
-        let found =
-            ReferenceShape { vocabulary: number(0), rows: long(2), tokens_checksum: long(4) };
-        let top = Some(number(1)).filter(|&top| top > 0);
-        if header[..8] != MAGIC {
-            return Err(mismatch(path, "it is incomplete or of another kind"));
-        }
-        if found.vocabulary != shape.vocabulary {
-            let reason = format!(
-                "the reference has {} tokens in its vocabulary, this variant {}",
-                found.vocabulary, shape.vocabulary
-            );
-            return Err(mismatch(path, reason));
-        }
-        if found != shape || top.is_some_and(|top| top > found.vocabulary) {
-            let reason =
-                "the reference was evaluated on other tokens: text, context or tokenizer differ";
-            return Err(mismatch(path, reason));
-        }
+        let top = read_header(&mut file, path, shape)?;
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
 
@@ -254,6 +247,37 @@ impl Reader {
         }
         Ok(Rows::Top(values.chunks(row_length).map(TopRow::decode).collect()))
     }
+}
+
+/// Reads the header of a file that must belong to `shape`; returns how many tokens of each row it keeps.
+fn read_header(
+    file: &mut File,
+    path: &Path,
+    shape: ReferenceShape,
+) -> Result<Option<u32>, ReferenceError> {
+    let mut header = [0_u8; HEADER_LENGTH];
+    file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
+    let (words, _) = header[MAGIC.len()..].as_chunks::<4>();
+    let number = |index: usize| u32::from_le_bytes(words[index]);
+    let long = |index: usize| u64::from(number(index + 1)) << 32 | u64::from(number(index));
+    let found = ReferenceShape { vocabulary: number(0), rows: long(2), tokens_checksum: long(4) };
+    let top = Some(number(1)).filter(|&top| top > 0);
+    if header[..8] != MAGIC {
+        return Err(mismatch(path, "it is incomplete or of another kind"));
+    }
+    if found.vocabulary != shape.vocabulary {
+        let reason = format!(
+            "the reference has {} tokens in its vocabulary, this variant {}",
+            found.vocabulary, shape.vocabulary
+        );
+        return Err(mismatch(path, reason));
+    }
+    if found != shape || top.is_some_and(|top| top > found.vocabulary) {
+        let reason =
+            "the reference was evaluated on other tokens: text, context or tokenizer differ";
+        return Err(mismatch(path, reason));
+    }
+    Ok(top)
 }
 
 /// A thread that panicked left the file whole: every access begins with a seek.
@@ -312,6 +336,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_gone_on_with_is_the_same_as_one_that_was_written_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (parts, once) = (folder.path().join("parts"), folder.path().join("once"));
+        let add = |writer: &Writer, chunk: u64| {
+            let rows = log_probabilities(&logits(chunk, 300), 100);
+            writer.add(3 * chunk, &rows, &[1, 2, 3]).unwrap();
+        };
+        let writer = Writer::create(&once, shape(), 1 << 20).unwrap();
+        (0..2).for_each(|chunk| add(&writer, chunk));
+        writer.finish().unwrap();
+        let writer = Writer::create(&parts, shape(), 1 << 20).unwrap();
+        add(&writer, 0);
+        writer.finish().unwrap();
+        let writer = Writer::reopen(&parts, shape()).unwrap();
+        assert!(Reader::open(&parts, shape()).is_err(), "while it is written it is no reference");
+        add(&writer, 1);
+        writer.finish().unwrap();
+        assert_eq!(std::fs::read(&parts).unwrap(), std::fs::read(&once).unwrap());
+        let other = ReferenceShape { tokens_checksum: 8, ..shape() };
+        assert!(Writer::reopen(&parts, other).is_err());
+    }
+
+    #[test]
     fn a_file_whose_writer_died_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference");
@@ -352,7 +399,7 @@ mod tests {
             let rows = log_probabilities(&logits(chunk, 3000), 1000);
             writer.add(3 * chunk, &rows, &[1, 2, 3]).unwrap();
         }
-        let bytes = writer.bytes();
+        let bytes = writer.bytes(6);
         writer.finish().unwrap();
         assert_eq!(path.metadata().unwrap().len(), bytes);
         assert!(bytes <= budget);

@@ -179,6 +179,7 @@ fn answers_are_measured_alone_beside_a_text_or_where_a_model_can_answer() {
     // Without a reference there is nobody who answers.
     let alone = "workloads.quality = { divergence = false }";
     assert_eq!(of(alone), ("standard".to_owned(), 15, None));
-    let error = quality("workloads.quality = { text = \"answers\", divergence = false }").unwrap_err();
+    let error =
+        quality("workloads.quality = { text = \"answers\", divergence = false }").unwrap_err();
     assert!(error.contains("divergence is off"), "{error}");
 }

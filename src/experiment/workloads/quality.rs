@@ -87,6 +87,14 @@ impl AnswersPlan {
 }
 
 impl QualityPlan {
+    /// How many domains have chunks of their own.
+    pub fn domain_count(&self) -> usize {
+        let Some(answers) = &self.answers else { return self.domains.len() };
+        let mut names: Vec<&str> = answers.prompts.iter().map(|it| it.domain.as_str()).collect();
+        names.dedup();
+        names.len() + if answers.or_text { 0 } else { self.domains.len() }
+    }
+
     /// What `auto` is, once it is known which models are measured. Whether another than the demo has a chat template
     /// is known only when it is loaded.
     pub(crate) fn choose_text(&mut self, only_demo: bool) {

@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn there_is_a_guess_from_the_first_visit_on() {
         let visits = [
-            visit(0, Purpose::Quality),
-            visit(1, Purpose::Quality),
+            visit(0, Purpose::Quality { until: None }),
+            visit(1, Purpose::Quality { until: None }),
             visit(0, Purpose::Round(0)),
             visit(1, Purpose::Round(0)),
             visit(0, Purpose::DriftControl(0)),

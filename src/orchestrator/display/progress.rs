@@ -81,9 +81,11 @@ impl RunProgress {
                 self.begin(format!("pause of {}", format_seconds(length.as_secs_f64())), "");
                 None
             }
-            BenchmarkEvent::VisitBegan { visit, trial } => {
+            BenchmarkEvent::VisitBegan { visit, trial, ahead } => {
+                self.visits = self.visits().0 + ahead.len();
+                self.left.begin(ahead);
                 let purpose = match visit.purpose {
-                    Purpose::Quality => "quality".to_owned(),
+                    Purpose::Quality { .. } => "quality".to_owned(),
                     Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),

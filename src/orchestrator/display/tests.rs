@@ -84,12 +84,16 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 1 });
     tell(BenchmarkEvent::VariantBegan { name: "demo Q4_0" });
     tell(BenchmarkEvent::VariantReady { name: "demo Q4_0", artifact: &artifact, made: true });
-    tell(BenchmarkEvent::VisitBegan { visit: visits[0], trial: &run.trials[0] });
+    tell(BenchmarkEvent::VisitBegan { visit: visits[0], trial: &run.trials[0], ahead: &visits });
     tell(BenchmarkEvent::Worker(&speed(50)));
     tell(BenchmarkEvent::Worker(&speed(100)));
     tell(BenchmarkEvent::VisitEnded { visit: visits[0], length: Duration::from_secs(4) });
     tell(BenchmarkEvent::TrialChanged { position: 0, run: &run });
-    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
+    tell(BenchmarkEvent::VisitBegan {
+        visit: visits[1],
+        trial: &run.trials[1],
+        ahead: &visits[1..],
+    });
     tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
     tell(BenchmarkEvent::TrialChanged { position: 1, run: &with_failure });
     tell(BenchmarkEvent::RunEnded { run: &run });
@@ -112,14 +116,14 @@ fn what_runs_now_is_told_with_phase_share_and_note() {
     let visits = visits();
     let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event);
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
-    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1] });
+    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1], ahead: &visits });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));
     let event = Event::Progress(Progress::Fraction(0.37, "ppl\n24.1".to_owned()));
     tell(BenchmarkEvent::Worker(&event));
     assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
     assert_eq!(progress.visits(), (0, 4));
     let visit = PlannedVisit { purpose: Purpose::DriftControl(0), ..visits[0] };
-    let began = BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0] };
+    let began = BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0], ahead: &[visit] };
     progress.on_event(&began);
     assert_eq!(progress.current(), "F16 (defaults), drift control of round 1: start");
 }

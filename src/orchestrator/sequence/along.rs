@@ -1,7 +1,8 @@
 //! Answers: figures along what the reference answers, of a model whose probabilities are known.
 
-use super::exact::{expect, measured, variants};
+use super::exact::{AtOnce, expect, measured, measured_by, variants};
 use crate::engine::toy::Parameters;
+use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::{AnswersPlan, PlannedPrompt};
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
@@ -67,7 +68,12 @@ fn figures_along_answers_are_exact() {
     let worst = &quality(&run, 1).worst_answers;
     assert_eq!(worst.len(), 3);
     for answer in worst {
-        let known = [("tell me x", "yz.,?\n"), ("what is a", "bcdefg"), ("why p", "qrstuv"), ("who is '", "")];
+        let known = [
+            ("tell me x", "yz.,?\n"),
+            ("what is a", "bcdefg"),
+            ("why p", "qrstuv"),
+            ("who is '", ""),
+        ];
         let (_, text) = known.iter().find(|(prompt, _)| *prompt == answer.prompt).unwrap();
         assert_eq!((&*answer.reference, &*answer.variant), (*text, *text));
         assert!((answer.kld - divergence).abs() < 1e-5);
@@ -115,10 +121,43 @@ fn a_template_that_fails_costs_the_answers_and_says_so() {
 #[test]
 fn precision_counts_answers_not_their_tokens() {
     let prompts: Vec<String> = (0..30).map(|_| "why p".to_owned()).collect();
-    let prompts: Vec<(&str, &str)> = prompts.iter().map(|prompt| ("prose", prompt.as_str())).collect();
+    let prompts: Vec<(&str, &str)> =
+        prompts.iter().map(|prompt| ("prose", prompt.as_str())).collect();
     let run = run(Some(TEMPLATE), &prompts, "", false, Some(0.1));
-    assert_eq!(quality(&run, 0).chunks, 30);
-    let stopped = quality(&run, 1);
-    assert_eq!((stopped.chunks, stopped.answers), (10, 10));
-    assert!(stopped.divergence.as_ref().unwrap().stopped_early);
+    // The reference answers no more prompts than the others need.
+    for trial in 0..2 {
+        assert_eq!((quality(&run, trial).chunks, quality(&run, trial).answers), (10, 10));
+    }
+    assert!(quality(&run, 1).divergence.as_ref().unwrap().stopped_early);
+}
+
+#[test]
+fn answers_written_in_steps_are_those_of_one_pass() {
+    let variants = variants().map(|(label, it)| {
+        let odd = Some(if label == "F16" { 0.5 } else { 0.43 });
+        (label, Parameters { odd, template: Some(TEMPLATE.to_owned()), ..it })
+    });
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut prompt = || PlannedPrompt {
+        domain: "prose".to_owned(),
+        text: format!("say {}", random.lowercase()),
+    };
+    let prompts: Vec<PlannedPrompt> = (0..200).map(|_| prompt()).collect();
+    let change = |experiment: &mut Experiment| {
+        let quality = experiment.workloads.quality.as_mut().unwrap();
+        let prompts = prompts.clone();
+        quality.answers = Some(AnswersPlan { prompts, max_tokens: 1, or_text: true });
+        quality.precision = Some(0.1);
+    };
+    let quality = |run: &RunRecord, trial: usize| {
+        let found = quality(run, trial).clone();
+        Quality { seconds: 0.0, reference_store: None, ..found }
+    };
+    let steps = measured(&variants, change);
+    let once = measured_by(Box::new(AtOnce), &variants, change);
+    assert!(steps.trials[1].stages.len() > 1, "{:?}", quality(&steps, 1));
+    assert_eq!(quality(&steps, 1), quality(&once, 1));
+    let (reference, whole) = (quality(&steps, 0), quality(&once, 0));
+    assert!(reference.answers < whole.answers && whole.answers == 200);
+    assert_eq!(reference.chunk_nll, whole.chunk_nll[..reference.chunk_nll.len()]);
 }

@@ -275,6 +275,75 @@ fn a_reference_is_evaluated_again_when_a_resumed_run_needs_it() {
     assert_eq!(shown.jobs[..2], ["F16 quality, writes", "Q4_0 quality, reads F16"]);
 }
 
+/// Of a text of 100 chunks `Q4_0` takes 10 to be precise, `Q5_0` 30, and `Q8_0` all.
+fn until_precise() -> Harness {
+    Harness::of(&["F16", "Q8_0", "Q5_0", "Q4_0"]).with_quality().change(|experiment| {
+        experiment.workloads.speed.clear();
+        experiment.rounds = 0;
+        experiment.workloads.quality.as_mut().unwrap().precision = Some(0.1);
+    })
+}
+
+fn of_quality(jobs: Vec<String>) -> Vec<String> {
+    jobs.into_iter().filter(|job| job.contains("quality")).collect()
+}
+
+#[test]
+fn the_reference_is_evaluated_as_far_as_variants_need_it() {
+    let mut harness = until_precise();
+    let shown = harness.run(nothing_goes_wrong);
+    let visits = of_quality(shown.jobs);
+    let (first, second) = (["Q8_0", "Q5_0", "Q4_0"], ["Q8_0", "Q5_0"]);
+    let reads = |part: &str, variants: &[&str]| -> Vec<String> {
+        let reads = |it: &&str| format!("{it} quality {part}, reads F16");
+        let writes = format!("F16 quality {part}, writes");
+        std::iter::once(writes).chain(variants.iter().map(reads)).collect()
+    };
+    // Of Q8_0 half a mean either way: after 40 chunks 105 seem to be needed, and a tenth more.
+    let expected = [reads("0..10", &first), reads("10..40", &second), reads("40..116", &["Q8_0"])];
+    assert_eq!(visits, expected.concat());
+    let chunks = |run: &RunRecord| -> Vec<u32> {
+        run.trials.iter().map(|trial| trial.quality.as_ref().unwrap().chunks).collect()
+    };
+    assert_eq!(chunks(&shown.run), [100, 100, 30, 10]);
+    assert_eq!(shown.run.trials[1].stages.len(), 3, "what each visit used is kept");
+    let mut without = until_precise();
+    without.experiment.models = vec![model("m", &["F16", "Q5_0", "Q4_0"])];
+    assert_eq!(chunks(&without.run(nothing_goes_wrong).run)[1..], [30, 10]);
+    let reference = chunks(without.stored.as_ref().unwrap())[0];
+    assert!((30..50).contains(&reference), "{reference}");
+}
+
+#[test]
+fn what_was_not_precise_is_evaluated_from_the_beginning_when_a_run_goes_on() {
+    let mut harness = until_precise();
+    let stop = Fault::After(2, WorkerMessage::Interrupted);
+    harness.run(nth(1, "Q8_0 quality 10..40, reads F16", stop));
+    let visits = of_quality(harness.run(nothing_goes_wrong).jobs);
+    assert_eq!(
+        visits,
+        [
+            "F16 quality 0..40, writes",
+            "Q8_0 quality 0..40, reads F16",
+            "Q5_0 quality 0..40, reads F16",
+            "F16 quality 40..116, writes",
+            "Q8_0 quality 40..116, reads F16",
+        ]
+    );
+}
+
+#[test]
+fn a_reference_that_fails_half_way_takes_no_figures_away() {
+    let mut harness = until_precise();
+    let fault = Fault::After(2, WorkerMessage::Silence);
+    let run = harness.run(nth(1, "F16 quality 10..40, writes", fault)).run;
+    let chunks: Vec<u32> =
+        run.trials.iter().map(|trial| trial.quality.as_ref().unwrap().chunks).collect();
+    assert_eq!(chunks, [10; 4]);
+    assert!(run.trials[1].quality.as_ref().unwrap().divergence.is_some());
+    assert!(run.finished.is_some());
+}
+
 #[test]
 fn an_interruption_while_a_variant_is_made_leaves_no_file_behind() {
     let mut harness = Harness::of(&["F16", "Q8_0"]);

@@ -44,8 +44,11 @@ impl<H: Host> Benchmark<'_, H> {
         }
         let cold_load = is_round && planned.cold_load;
         let job = Job::Visit(VisitJob { engine, model, settings, cold_load, workloads });
+        let mut ahead = vec![visit];
+        ahead.extend(self.strategy.ahead(&self.known()));
         let trial = &self.run.trials[visit.trial];
-        self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial })?;
+        let event = BenchmarkEvent::VisitBegan { visit, trial, ahead: &ahead };
+        self.listener.on_event(&event)?;
         let limits = self.limits();
         let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
         // One that was interrupted is made again: it has not ended.
@@ -116,7 +119,15 @@ impl<H: Host> Benchmark<'_, H> {
         let planned = &self.plan.trials[visit.trial];
         let artifact = self.run.trials[visit.trial].artifact.as_ref();
         let projector = self.plan.variant_of(visit.trial).projector.as_ref();
+        let quality = self.run.trials[visit.trial].quality.as_ref();
+        let until = match visit.purpose {
+            Purpose::Quality { until } => until,
+            _ => None,
+        };
         Target {
+            trial: visit.trial,
+            scored: quality.map_or(0, |quality| quality.chunks),
+            until,
             model: planned.model_position,
             is_reference: planned.is_reference,
             checksum: artifact.map_or_else(String::new, |it| it.checksum.clone()),

@@ -103,8 +103,8 @@ pub(super) fn keep(path: &Path, answered: &[Answered]) -> Result<(), ReferenceEr
 /// The answers that the reference kept of a plan.
 pub(super) fn kept(path: &Path, plan: &AnswersPlan) -> Result<Vec<Answered>, ReferenceError> {
     let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
-    let answered: Vec<Answered> = serde_json::from_slice(&bytes)
-        .map_err(|_| mismatch(path, "it is no list of answers"))?;
+    let answered: Vec<Answered> =
+        serde_json::from_slice(&bytes).map_err(|_| mismatch(path, "it is no list of answers"))?;
     match answered.iter().find(|it| it.prompt >= plan.prompts.len()) {
         Some(_) => Err(mismatch(path, "the reference was asked something else")),
         None => Ok(answered),

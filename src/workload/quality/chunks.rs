@@ -161,6 +161,7 @@ mod tests {
             reference,
             precision: None,
             answers: None,
+            part: None,
         };
         Chunked::new(model.as_ref(), request)
     }
@@ -203,6 +204,7 @@ mod tests {
             reference: Reference::None,
             precision: None,
             answers: None,
+            part: None,
         };
         assert!(Chunked::new(model.as_ref(), request).is_ok());
         let domains = [TextDomain { name: "a".to_owned(), bytes: 2 }];

@@ -1,21 +1,22 @@
 //! The quality job: what is compared with what, and the files that takes.
 //!
-//! The reference's visit writes its answers and its log-probabilities to scratch files that the visits of the model's
-//! other trials read. They are of one model at a time, and gone after the run.
+//! The reference's visits write its answers and its log-probabilities to scratch files that the visits of the model's
+//! other trials read. They are of one model at a time, and gone after the run. Where a trial is visited part by part, a
+//! scratch file of its own carries what it scored.
 
 use super::answers::{self, Along, Answered};
-use super::{QualityRequest, Reference, run};
+use super::{Part, QualityRequest, Reference, run};
+use crate::causes;
 use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::{AnswersPlan, QualityPlan, TextDomain};
-use crate::causes;
 use crate::files::folder_of;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::ArtifactRef;
-use crate::model::cache::{self, Scratch};
+use crate::model::cache::{self, Cache, Scratch};
+use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::workload::applicability::{self, Applies};
 use crate::workload::encoder_quality::{self, embeddings};
 use crate::workload::jobs::{InputError, Inputs, Target};
-use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::workload::measured::{LeftOut, ModelFacts};
 use crate::workload::{Measurement, Phase, Visit, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct QualityJob {
     pub reference: ReferenceUse,
     /// Stop once the 95 % interval of the mean KLD is within this fraction of it.
     pub precision: Option<f64>,
+    /// The chunks that are evaluated in this visit; `None`: all.
+    #[serde(default)]
+    pub part: Option<Box<QualityPart>>,
     /// Answers that are evaluated, besides the text or in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswersUse>,
@@ -51,6 +55,17 @@ pub struct AnswersUse {
     pub plan: AnswersPlan,
     /// Where the reference keeps its answers; `None`: there is no reference.
     pub file: Option<ArtifactRef>,
+}
+
+/// Chunks of a text that are evaluated in one visit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityPart {
+    /// The first; those before it were scored in earlier visits.
+    pub from: u32,
+    /// The one to stop before.
+    pub until: u32,
+    /// What was scored, from one visit to the next.
+    pub scores: ArtifactRef,
 }
 
 /// What a quality job does about the reference's log-probabilities.
@@ -73,23 +88,50 @@ pub enum ReferenceUse {
     },
 }
 
-/// The log-probabilities of the reference of the model under way.
+/// What visits for quality leave for later ones, of the model under way.
 #[derive(Debug, Default)]
-pub struct ReferenceFiles(Option<WrittenReference>);
+pub struct QualityFiles {
+    /// The log-probabilities of the model's reference.
+    reference: Option<Written>,
+    /// Its answers.
+    answers: Option<Scratch>,
+    /// What trials scored that are visited part by part.
+    scores: Vec<Written>,
+}
 
 #[derive(Debug)]
-struct WrittenReference {
-    model: usize,
+struct Written {
+    /// The model, or the trial.
+    of: usize,
     file: Scratch,
-    answers: Scratch,
-    /// The reference's visit succeeded: the file is whole.
+    /// The visit that wrote it succeeded: the file is whole.
     complete: bool,
 }
 
-impl ReferenceFiles {
+impl QualityFiles {
     pub(in crate::workload) fn succeeded(&mut self, target: &Target) {
-        let current = self.0.iter_mut().filter(|it| it.model == target.model);
-        current.for_each(|it| it.complete |= target.is_reference);
+        let reference = self.reference.iter_mut().filter(|it| it.of == target.model);
+        let reference = reference.filter(|_| target.is_reference);
+        let scores = self.scores.iter_mut().filter(|it| it.of == target.trial);
+        reference.chain(scores).for_each(|it| it.complete = true);
+    }
+
+    /// Where a trial's scores are kept, and whether those of its earlier visits are there. They are not once a visit
+    /// begins, until it succeeds.
+    fn scores(
+        &mut self,
+        target: &Target,
+        cache: &Cache,
+    ) -> Result<(ArtifactRef, bool), InputError> {
+        let known = self.scores.iter().position(|it| it.of == target.trial);
+        let at = known.unwrap_or(self.scores.len());
+        if known.is_none() {
+            let file = cache.scratch("scores")?;
+            self.scores.push(Written { of: target.trial, file, complete: false });
+        }
+        let Written { file, complete, .. } = &mut self.scores[at];
+        let place = ArtifactRef::place(&format!("scores-{}", target.trial), file.path());
+        Ok((place, std::mem::take(complete)))
     }
 }
 
@@ -101,35 +143,51 @@ impl QualityJob {
     ) -> Result<Self, InputError> {
         let checksum = cache::of_bytes(plan.text.as_bytes());
         let text = inputs.file("evaluation-text", &checksum, || plan.text.clone().into_bytes())?;
-        let reference = if !plan.divergence {
-            ReferenceUse::None
-        } else if target.is_reference {
-            // The reference before is no longer needed; its file goes before the next one comes.
-            inputs.reference.0 = None;
-            let file = inputs.cache.scratch("reference")?;
-            let answers = inputs.cache.scratch("answers")?;
-            let budget_bytes = plan.reference_budget_bytes.min(room(file.path()));
-            let logits = logits(&file);
-            let shelved = WrittenReference { model: target.model, file, answers, complete: false };
-            inputs.reference.0 = Some(shelved);
-            ReferenceUse::Write { file: logits, budget_bytes }
-        } else {
-            match &inputs.reference.0 {
-                Some(it) if it.complete && it.model == target.model => {
-                    ReferenceUse::Read { file: logits(&it.file) }
+        let Inputs { quality: files, cache, .. } = inputs;
+        let written = files.reference.take_if(|it| it.of == target.model && it.complete);
+        let goes_on = written.is_some();
+        let (reference, part) = match (written, target.until) {
+            _ if !plan.divergence => (ReferenceUse::None, None),
+            (written, until) if target.is_reference => {
+                let written = written.filter(|_| until.is_some());
+                // The reference before is no longer needed; its files go before the next ones come.
+                if written.is_none() {
+                    *files = QualityFiles::default();
                 }
-                // The reference failed: perplexity is measured all the same.
-                _ => ReferenceUse::None,
+                let file = match written {
+                    Some(written) => written.file,
+                    None => cache.scratch("reference")?,
+                };
+                let budget_bytes = plan.reference_budget_bytes.min(room(file.path()));
+                let use_ = ReferenceUse::Write { file: logits(&file), budget_bytes };
+                files.reference = Some(Written { of: target.model, file, complete: false });
+                (use_, until)
+            }
+            (Some(written), until) => {
+                let use_ = ReferenceUse::Read { file: logits(&written.file) };
+                files.reference = Some(written);
+                (use_, until)
+            }
+            // The reference failed: perplexity is measured all the same.
+            (None, _) => (ReferenceUse::None, None),
+        };
+        let part = match part {
+            None => None,
+            Some(until) => {
+                let (scores, are_there) = files.scores(target, cache)?;
+                let from = if are_there && goes_on { target.scored.min(until) } else { 0 };
+                Some(Box::new(QualityPart { from, until, scores }))
             }
         };
-        let kept = match (&reference, &inputs.reference.0) {
-            (ReferenceUse::None, _) | (_, None) => None,
-            (_, Some(it)) => Some(ArtifactRef::place("reference-answers", it.answers.path())),
-        };
+        if files.answers.is_none() && target.is_reference {
+            files.answers = Some(cache.scratch("answers")?);
+        }
+        let kept = files.answers.as_ref().filter(|_| reference != ReferenceUse::None);
+        let kept = kept.map(|file| ArtifactRef::place("reference-answers", file.path()));
         let answers = plan.answers.clone().map(|plan| AnswersUse { plan, file: kept });
         let QualityPlan { context, chunks, precision, .. } = *plan;
         let domains = plan.domains.clone();
-        Ok(Self { text, domains, context, chunks, reference, precision, answers })
+        Ok(Self { text, domains, context, chunks, reference, precision, part, answers })
     }
 }
 
@@ -163,8 +221,10 @@ impl Workload for QualityJob {
             ReferenceUse::None => None,
             ReferenceUse::Write { file, .. } | ReferenceUse::Read { file } => Some(file),
         };
+        let scores = self.part.as_mut().map(|part| &mut part.scores);
         let answers = self.answers.iter_mut().filter_map(|answers| answers.file.as_mut());
-        std::iter::once(&mut self.text).chain(reference).chain(answers).collect()
+        let files = reference.into_iter().chain(scores).chain(answers);
+        std::iter::once(&mut self.text).chain(files).collect()
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
@@ -194,6 +254,11 @@ impl Workload for QualityJob {
                 ReferenceUse::Read { file } => Reference::Read { path: &file.path },
             },
             precision: self.precision,
+            part: self.part.as_ref().map(|part| Part {
+                from: part.from,
+                until: part.until,
+                scores: &part.scores.path,
+            }),
             answers: along.as_ref().and_then(|(answered, answers)| {
                 let file = &answers.file.as_ref()?.path;
                 Some(Along { plan: &answers.plan, answered, file })
@@ -204,8 +269,10 @@ impl Workload for QualityJob {
         let run = match visit.facts.class {
             ArchitectureClass::DecoderOnly => run(model, settings, request, progress)
                 .map_err(|error| WorkloadError::visit(&error))?,
-            ArchitectureClass::EncoderDecoder => encoder_quality::answers::run(model, settings, &request, progress)
-                .map_err(|error| WorkloadError::visit(&error))?,
+            ArchitectureClass::EncoderDecoder => {
+                encoder_quality::answers::run(model, settings, &request, progress)
+                    .map_err(|error| WorkloadError::visit(&error))?
+            }
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
                     .map_err(|error| WorkloadError::visit(&error))?;
@@ -227,14 +294,14 @@ impl QualityJob {
     ) -> Result<Option<(Vec<Answered>, &AnswersUse)>, WorkloadError> {
         let Some(answers) = &self.answers else { return Ok(None) };
         let found = match (&self.reference, &answers.file) {
-            (ReferenceUse::Write { .. }, Some(file)) => {
+            (ReferenceUse::Write { .. }, Some(file)) if !self.goes_on() => {
                 let asked = Self::asked(visit, &answers.plan);
                 // What is empty tells the others that there are none.
                 let kept = asked.as_deref().unwrap_or_default();
                 answers::keep(&file.path, kept).map_err(|error| WorkloadError::visit(&error))?;
                 asked
             }
-            (ReferenceUse::Read { .. }, Some(file)) => {
+            (ReferenceUse::Write { .. } | ReferenceUse::Read { .. }, Some(file)) => {
                 let kept = answers::kept(&file.path, &answers.plan);
                 let kept = kept.map_err(|error| WorkloadError::visit(&error))?;
                 if kept.is_empty() { Err(Cow::Borrowed(NO_ANSWERS)) } else { Ok(kept) }
@@ -252,6 +319,11 @@ impl QualityJob {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether earlier visits evaluated what comes first.
+    fn goes_on(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.from > 0)
     }
 
     /// The prompts as the model sees them, or why it cannot be asked.

@@ -12,17 +12,18 @@
 pub mod answers;
 mod chunks;
 pub mod job;
+mod kept;
 pub(super) mod scoring;
 mod stream;
 
 pub(super) use job::names;
-pub use job::{QualityJob, ReferenceUse};
+pub use job::{QualityJob, QualityPart, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
 use super::measured::{Divergence, DomainChunks, Quality, ReferenceStore};
-use super::tasks::TaskError;
 use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
+use super::tasks::TaskError;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{Model, streams};
@@ -32,8 +33,9 @@ use crate::model::architecture::ArchitectureClass;
 use crate::units::count;
 use answers::Along;
 use chunks::{Chunk, Chunked};
+use kept::Kept;
 use scoring::Sink;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Instant;
 use stream::Stream;
@@ -103,6 +105,19 @@ pub struct QualityRequest<'a> {
     pub precision: Option<f64>,
     /// The reference's answers, which are evaluated besides the text; to be written by the reference.
     pub answers: Option<Along<'a>>,
+    /// The chunks that are evaluated now; `None`: all.
+    pub part: Option<Part<'a>>,
+}
+
+/// Chunks that are evaluated in one visit, of a text that takes several.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The first. Those before it are scored already, and a reference's are written already.
+    pub from: u32,
+    /// The one to stop before.
+    pub until: u32,
+    /// Where the scores of those before are, and where they are kept for the next visit.
+    pub scores: &'a Path,
 }
 
 /// What to do about the reference's log-probabilities.
@@ -150,12 +165,19 @@ pub fn run(
     let mut evaluation = Evaluation::prepare(model, settings, request, &mut answering)?;
     let mut streams = evaluation.open(model, settings)?;
     let memory = streams.iter().flat_map(Stream::memory).collect();
+    let mut kept = match request.part {
+        Some(Part { from, scores, .. }) if from > 0 => Kept::read(scores, from)?,
+        _ => Kept::default(),
+    };
     let start = Instant::now();
     let mut evaluating = |done: f64, note: &str| progress(begin + (1.0 - begin) * done, note);
-    let (scores, stopped_early) = evaluation.run(&mut streams, &mut evaluating)?;
-    let seconds = start.elapsed().as_secs_f64();
+    let (scores, stopped_early) = evaluation.run(&mut streams, &mut kept, &mut evaluating)?;
+    kept.seconds += start.elapsed().as_secs_f64();
+    if let Some(part) = request.part {
+        kept.write(part.scores)?;
+    }
     drop(streams);
-    let mut quality = evaluation.finish(&scores, stopped_early, seconds)?;
+    let mut quality = evaluation.finish(&scores, stopped_early, kept.seconds)?;
     if let (Some(along), Some(divergence)) = (request.answers, &quality.divergence) {
         let (chunks, klds) = (&evaluation.chunks, &divergence.chunk_kld);
         quality.worst_answers = answers::worst(model, settings, along, chunks, klds)?;
@@ -189,7 +211,8 @@ impl<'model> Comparison<'model> {
     /// # Errors
     /// See [`QualityError`].
     pub fn measure(&mut self, progress: Progress<'_>) -> Result<Option<Divergence>, QualityError> {
-        let (scores, stopped_early) = self.evaluation.run(&mut self.streams, progress)?;
+        let kept = &mut Kept::default();
+        let (scores, stopped_early) = self.evaluation.run(&mut self.streams, kept, progress)?;
         Ok(scores.divergence(stopped_early))
     }
 }
@@ -202,6 +225,8 @@ struct Evaluation {
     vocabulary: usize,
     /// Tokens of a chunk of a text.
     context: u32,
+    /// The chunks that are evaluated now.
+    part: Range<u32>,
     sink: Sink,
     /// Chunks that there are, whether they were asked for or not.
     available: usize,
@@ -227,39 +252,42 @@ impl Evaluation {
         if available < 2 {
             return Err(QualityError::TextTooShort { tokens: chunked.text_tokens, context });
         }
-        // One chunk alone would say nothing about the error of its figures.
-        let asked = request.chunks.map_or(available, |limit| limit.max(2) as usize);
-        chunked.chunks.truncate(asked);
+        let asked = Quality::chunks_wanted(request.chunks, to_u32(available));
+        let part = request.part.map_or(0..asked, |part| part.from..part.until.min(asked));
+        chunked.chunks.truncate(asked as usize);
         let rows = chunked.place_rows();
         let Chunked { mut chunks, domains, .. } = chunked;
         if let (Some(along), Reference::Write { .. }) = (request.answers, request.reference) {
-            answers::write(model, settings, along, &mut chunks, progress)?;
+            let now = part.start.min(part.end) as usize..part.end as usize;
+            answers::write(model, settings, along, &mut chunks[now], progress)?;
         }
         let vocabulary = model.vocabulary_size();
         let shape = ReferenceShape {
-            vocabulary: u32::try_from(vocabulary).unwrap_or(u32::MAX),
+            vocabulary: to_u32(vocabulary),
             rows,
             tokens_checksum: checksum(&chunks),
         };
         let sink = match request.reference {
             Reference::None => Sink::None,
+            Reference::Write { path, .. } if part.start > 0 => {
+                Sink::Write(Writer::reopen(path, shape)?)
+            }
             Reference::Write { path, budget_bytes } => {
                 Sink::Write(Writer::create(path, shape, budget_bytes)?)
             }
             Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };
         let precision = request.precision;
-        Ok(Self { chunks, domains, vocabulary, context, sink, available, precision })
+        Ok(Self { chunks, domains, vocabulary, context, part, sink, available, precision })
     }
 
     /// The most that any chunk has of something.
     fn most(&self, of: impl Fn(&Chunk) -> usize) -> u32 {
-        let most = self.chunks.iter().map(of).max().unwrap_or(0);
-        u32::try_from(most).unwrap_or(u32::MAX)
+        to_u32(self.chunks.iter().map(of).max().unwrap_or(0))
     }
 
     fn count(&self) -> u32 {
-        u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)
+        to_u32(self.chunks.len())
     }
 
     /// The number of a chunk, from 1.
@@ -278,10 +306,11 @@ impl Evaluation {
         model: &'model dyn Model,
         settings: &Settings,
     ) -> Result<Vec<Stream<'model>>, QualityError> {
-        let longest = self.most(|chunk| chunk.tokens.len());
+        let longest = self.most(|chunk| chunk.scored_from + chunk.room);
+        let chunks = self.chunks_now();
         let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
         if model.engine().uses_gpu(settings) {
-            let side_by_side = (settings.batch / longest.max(1)).clamp(1, self.count());
+            let side_by_side = (settings.batch / longest.max(1)).clamp(1, chunks.max(1));
             return Ok(vec![Stream::open(model, settings, longest, side_by_side, threads)?]);
         }
         // Logits lie in the engine's buffer and in the stream's, beside the reference's rows.
@@ -290,33 +319,42 @@ impl Evaluation {
         let logits = 3 * u64::from(rows) * row_bytes;
         let open = |threads| Stream::open(model, settings, longest, 1, threads);
         let bytes = |first: &Stream<'_>| first.context.own_bytes() + logits;
-        streams::open(threads, self.count(), model.tensor_bytes(), open, bytes)
+        streams::open(threads, chunks, model.tensor_bytes(), open, bytes)
     }
 
-    /// Lets the streams work until all chunks are scored or the precision is reached; returns whether it was before the
-    /// last chunk.
+    fn chunks_now(&self) -> u32 {
+        self.part.end.saturating_sub(self.part.start)
+    }
+
+    /// Lets the streams work until all chunks are scored or the precision is reached, and adds them to those that were
+    /// kept; returns whether it was reached before the last chunk of the text.
     fn run(
         &self,
         streams: &mut [Stream<'_>],
+        kept: &mut Kept,
         progress: Progress<'_>,
     ) -> Result<(Scores, bool), QualityError> {
-        let chunks = self.count();
+        let chunks = self.chunks_now();
         let side_by_side = streams.first().map_or(1, |stream| stream.side_by_side);
-        let first =
-            |batch: usize| u32::try_from(batch).unwrap_or(u32::MAX).saturating_mul(side_by_side);
+        let first = |batch: usize| {
+            let before = u32::try_from(batch).unwrap_or(u32::MAX).saturating_mul(side_by_side);
+            self.part.start.saturating_add(before).min(self.part.end)
+        };
         let (mut scores, mut done) = (Scores::default(), 0);
+        kept.chunks.iter().for_each(|chunk| scores.add_chunk(chunk));
         let mut stopped_early = false;
         streams::run(
             streams,
             0..chunks.div_ceil(side_by_side) as usize,
             Ok,
-            |stream, batch| stream.scores(self, first(batch)..first(batch + 1).min(chunks)),
+            |stream, batch| stream.scores(self, first(batch)..first(batch + 1)),
             |found| {
                 for chunk in found {
                     scores.add_chunk(&chunk);
+                    kept.chunks.push(chunk);
                     done += 1;
                     if self.is_precise(&scores) {
-                        stopped_early = done < chunks;
+                        stopped_early = self.part.start + done < self.count();
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -348,14 +386,14 @@ impl Evaluation {
         seconds: f64,
     ) -> Result<Quality, QualityError> {
         let mut quality = scores.quality(self.available, stopped_early, seconds);
-        let evaluated = self.chunks.iter().take(quality.chunks as usize);
-        let answers = evaluated.filter(|chunk| chunk.answer.is_some()).count();
-        quality.answers = u32::try_from(answers).unwrap_or(u32::MAX);
+        let evaluated = &self.chunks[..quality.chunks as usize];
+        quality.answers = to_u32(evaluated.iter().filter(|chunk| chunk.answer.is_some()).count());
         quality.context = self.context;
         quality.domains = chunks::evaluated(std::mem::take(&mut self.domains), quality.chunks);
         if let Sink::Write(writer) = std::mem::replace(&mut self.sink, Sink::None) {
+            let rows = evaluated.last().map_or(0, |last| last.first_row + last.room as u64);
             // The error is known only per variant; see `Divergence::kld_error_bound`.
-            let (bytes, top_k) = (writer.bytes(), writer.top());
+            let (bytes, top_k) = (writer.bytes(rows), writer.top());
             quality.reference_store = Some(ReferenceStore { bytes, top_k, kld_error_bound: 0.0 });
             writer.finish()?;
         }
@@ -363,10 +401,15 @@ impl Evaluation {
     }
 }
 
+fn to_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// FNV-1a over what is given and how much of each chunk may be scored: tells texts and tokenizers apart, nothing more.
 fn checksum(chunks: &[Chunk]) -> u64 {
     let room = |chunk: &Chunk| i32::try_from(chunk.room).unwrap_or(i32::MAX);
-    let numbers = chunks.iter().flat_map(|chunk| chunk.given().iter().copied().chain([room(chunk)]));
+    let numbers =
+        chunks.iter().flat_map(|chunk| chunk.given().iter().copied().chain([room(chunk)]));
     numbers.flat_map(i32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
