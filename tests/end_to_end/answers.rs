@@ -8,9 +8,11 @@ use std::path::Path;
 /// A world with a chat model and an experiment that measures nothing but quality.
 fn world(quality: &str) -> World {
     let world = World::new();
-    let demo =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/quantbench-demo-chat-F16.gguf");
-    fs::copy(demo, world.path("chat-F16.gguf")).unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+    for (from, to) in [("demo-chat", "chat"), ("demo", "plain")] {
+        let from = demo.join(format!("quantbench-{from}-F16.gguf"));
+        fs::copy(from, world.path(&format!("{to}-F16.gguf"))).unwrap();
+    }
     let text = |source: &str| {
         format!(
             "quantizations = [\"F16\", \"Q4_0\"]\n[experiment]\nrounds = 1\n[workloads]\nspeed = []\n\
@@ -19,8 +21,12 @@ fn world(quality: &str) -> World {
         )
     };
     world.write("models.toml", &text("chat-F16.gguf"));
-    world.write("plain.toml", &text("tiny-F16.gguf"));
+    world.write("plain.toml", &text("plain-F16.gguf"));
     world
+}
+
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn shown(world: &World) -> Value {
@@ -30,7 +36,7 @@ fn shown(world: &World) -> Value {
 #[test]
 fn a_model_with_a_chat_template_is_measured_along_answers_unless_a_text_is_named() {
     let world = world("chunks = 32, precision = 0");
-    let table = world.run(&["run", "--quiet"]).expect(0).stdout;
+    let table = in_one_line(&world.run(&["run", "--quiet"]).expect(0).stdout);
     assert!(table.contains("of the reference's answers to 32 prompts"), "{table}");
     let document = shown(&world);
     let trials = document["run"]["trials"].as_array().unwrap();
@@ -59,7 +65,7 @@ fn a_model_with_a_chat_template_is_measured_along_answers_unless_a_text_is_named
 fn a_text_and_answers_can_be_compared_in_one_run() {
     let world =
         world("text = [\"standard\", \"answers\"], context = 64, chunks = 60, precision = 0");
-    let table = world.run(&["run", "--quiet"]).expect(0).stdout;
+    let table = in_one_line(&world.run(&["run", "--quiet"]).expect(0).stdout);
     assert!(table.contains("of the standard texts and the reference's answers to "), "{table}");
     let document = shown(&world);
     let quality = &document["run"]["trials"][1]["quality"];
@@ -80,7 +86,7 @@ fn a_model_without_a_chat_template_is_measured_on_texts_and_says_what_it_cannot_
     assert!(on_text.contains("tokens of the standard texts"), "{on_text}");
     let world = world(&format!("text = \"answers\", {quality}"));
     let told = world.run(&["run", "plain.toml", "--quiet"]).expect(0).stdout;
-    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = in_one_line(&told);
     let reason = "quality along answers; it has no chat template (text = \"standard\" in [workloads.quality] \
                   measures it on texts)";
     assert_eq!(told.matches(reason).count(), 1, "{told}");
