@@ -134,7 +134,9 @@ fn is_quality_over(known: &Known<'_>, trial: usize) -> bool {
     let plan = known.experiment.workloads_of(known.plan.trials[trial].model_position);
     let limit = plan.quality.as_ref().and_then(|quality| quality.chunks);
     let trial = &known.run.trials[trial];
-    trial.quality.as_ref().map_or(trial.has_quality(), |quality| quality.is_over(limit))
+    // A visit that measured nothing found that nothing can be measured.
+    let visited = || trial.stages.iter().any(|it| it.stage == Stage::Quality);
+    trial.quality.as_ref().map_or_else(visited, |quality| quality.is_over(limit))
 }
 
 /// A reference that has its perplexity is visited again if others are still to be compared with it, for

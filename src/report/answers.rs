@@ -27,7 +27,7 @@ impl Renderer for Answers {
             let reference = reference.map_or_else(String::new, |it| sanitize(&it.label));
             for answer in worst(trial) {
                 let heads = [reference.clone(), name(summary, row)];
-                lines.extend(compared(answer, heads, options.columns));
+                lines.extend(compared(answer, &heads, options.columns));
             }
         }
         if lines.is_empty() {
@@ -44,7 +44,7 @@ fn worst(trial: &TrialRecord) -> &[ComparedAnswer] {
 }
 
 /// Prompt and answers, and an empty line.
-fn compared(answer: &ComparedAnswer, heads: [String; 2], columns: usize) -> Vec<String> {
+fn compared(answer: &ComparedAnswer, heads: &[String; 2], columns: usize) -> Vec<String> {
     const BETWEEN: &str = " │ ";
     let ComparedAnswer { domain, prompt, kld, reference, variant } = answer;
     let kld = significant(*kld, 3);

@@ -64,7 +64,7 @@ fn a_model_with_a_chat_template_is_measured_along_answers_unless_a_text_is_named
 #[test]
 fn a_text_and_answers_can_be_compared_in_one_run() {
     let world =
-        world("text = [\"standard\", \"answers\"], context = 64, chunks = 60, precision = 0");
+        world("text = [\"standard\", \"answers\"], context = 256, chunks = 60, precision = 0");
     let table = in_one_line(&world.run(&["run", "--quiet"]).expect(0).stdout);
     assert!(table.contains("of the standard texts and the reference's answers to "), "{table}");
     let document = shown(&world);

@@ -85,13 +85,15 @@ fn a_model_without_a_template_is_measured_on_the_text_or_not_at_all() {
     let text = "ab".repeat(40);
     let fallback = run(None, &PROMPTS, &text, true, None);
     let plain = run(None, &PROMPTS, &text, false, None);
-    let nothing = run(None, &PROMPTS, "", false, None);
+    // Asked for precisely or not, nothing is measured once.
+    let nothing = run(None, &PROMPTS, "", false, Some(0.1));
     for trial in 0..2 {
         let on_text = quality(&fallback, trial);
         assert_eq!((on_text.answers, on_text.chunks), (0, 10));
         assert_eq!(quality(&plain, trial).chunk_nll, on_text.chunk_nll);
         assert!(fallback.trials[trial].left_out.is_empty());
         assert!(nothing.trials[trial].quality.is_none() && nothing.trials[trial].failure.is_none());
+        assert_eq!(nothing.trials[trial].stages.len(), 1);
     }
     for run in [&plain, &nothing] {
         let reason = &run.trials[0].left_out[0].reason;

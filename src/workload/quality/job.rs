@@ -45,7 +45,7 @@ pub struct QualityJob {
     pub part: Option<Box<QualityPart>>,
     /// Answers that are evaluated, besides the text or in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answers: Option<AnswersUse>,
+    pub answers: Option<Box<AnswersUse>>,
 }
 
 /// What a quality job does about the reference's answers.
@@ -184,7 +184,7 @@ impl QualityJob {
         }
         let kept = files.answers.as_ref().filter(|_| reference != ReferenceUse::None);
         let kept = kept.map(|file| ArtifactRef::place("reference-answers", file.path()));
-        let answers = plan.answers.clone().map(|plan| AnswersUse { plan, file: kept });
+        let answers = plan.answers.clone().map(|plan| Box::new(AnswersUse { plan, file: kept }));
         let QualityPlan { context, chunks, precision, .. } = *plan;
         let domains = plan.domains.clone();
         Ok(Self { text, domains, context, chunks, reference, precision, part, answers })
