@@ -136,19 +136,20 @@ fn precision_counts_answers_not_their_tokens() {
 #[test]
 fn answers_written_in_steps_are_those_of_one_pass() {
     let variants = variants().map(|(label, it)| {
-        let odd = Some(if label == "F16" { 0.5 } else { 0.43 });
+        let odd = Some(if label == "F16" { 0.5 } else { 0.49 });
         (label, Parameters { odd, template: Some(TEMPLATE.to_owned()), ..it })
     });
     let mut random = fastrand::Rng::with_seed(7);
+    // After an apostrophe an answer ends early.
     let mut prompt = || PlannedPrompt {
         domain: "prose".to_owned(),
-        text: format!("say {}", random.lowercase()),
+        text: format!("say {}", if random.u8(..5) == 0 { '\'' } else { random.lowercase() }),
     };
     let prompts: Vec<PlannedPrompt> = (0..200).map(|_| prompt()).collect();
     let change = |experiment: &mut Experiment| {
         let quality = experiment.workloads.quality.as_mut().unwrap();
         let prompts = prompts.clone();
-        quality.answers = Some(AnswersPlan { prompts, max_tokens: 1, or_text: true });
+        quality.answers = Some(AnswersPlan { prompts, max_tokens: 3, or_text: true });
         quality.precision = Some(0.1);
     };
     let quality = |run: &RunRecord, trial: usize| {
