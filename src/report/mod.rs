@@ -7,6 +7,7 @@
 //! comparison of its own. Uses `results`; used by the command line.
 
 pub mod architectures;
+mod budget;
 mod canvas;
 mod chart;
 mod columns;
@@ -27,6 +28,7 @@ pub(crate) mod table;
 mod tasks;
 pub(crate) mod terminal;
 mod text;
+mod times;
 mod types;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
+pub use times::Times;
 
 use crate::causes::Problem;
 use crate::results::record::RunRecord;
