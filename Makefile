@@ -26,6 +26,14 @@ build: ## compile quantbench with llama.cpp, for this machine's processor
 portable: ## compile for other machines of this architecture, into the folder target/portable/quantbench
 	$(TOOLS) scripts/portable.sh
 
+.PHONY: dist
+dist: ## packages of the portable build, into the folder target/dist: wheel, tarball, Debian package, checksums, SBOM
+	$(TOOLS) scripts/dist.sh
+
+.PHONY: test-dist
+test-dist: dist ## install each package where nothing else is, and measure with it
+	scripts/test_dist.sh
+
 # While working on quantbench: its own code incrementally and without optimisation, everything else as it is in a release.
 QUICK := --config profile.release.package.quantbench.opt-level=0
 

@@ -140,27 +140,35 @@ fn include_folders(sources: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// In the portable build llama.cpp is shared libraries and its back ends are modules: the program looks for them beside
-/// itself (`make portable` puts them there), then where they were built.
+/// In the portable build llama.cpp is shared libraries and its back ends are modules. The program looks for them beside
+/// itself, in `../lib/quantbench` of where it is installed, then where they were built; never at a path of this
+/// machine.
 fn find_modules() {
     if env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
         return;
     }
-    let modules = env::var("DEP_LLAMA_BACKENDS_DIR").expect(
+    let modules = PathBuf::from(env::var("DEP_LLAMA_BACKENDS_DIR").expect(
         "llama-cpp-sys-2 did not publish its folder of modules (DEP_LLAMA_BACKENDS_DIR); is it another version than \
          vendor/UPSTREAM.toml names?",
-    );
-    println!("cargo::rustc-env=QUANTBENCH_BACKENDS_DIR={modules}");
-    let libraries = Path::new(&modules).with_file_name("lib");
-    let beside = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
-        Ok("macos") => "@loader_path/lib",
+    ));
+    // <profile>/build/llama-cpp-sys-2-<hash>/out/backends; programs are in <profile>, tests in <profile>/deps.
+    let built = modules
+        .ancestors()
+        .nth(4)
+        .and_then(|profile| modules.strip_prefix(profile).ok())
+        .and_then(Path::parent)
+        .unwrap_or_else(|| panic!("{} is not deep enough", modules.display()))
+        .display();
+    println!("cargo::rustc-env=QUANTBENCH_BUILT_DIR={built}");
+    let origin = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
+        Ok("macos") => "@loader_path",
         Ok("windows") => return,
-        _ => "$ORIGIN/lib",
+        _ => "$ORIGIN",
     };
-    for folder in [beside, &libraries.display().to_string()] {
-        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{folder}");
-        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{folder}");
+    for folder in ["lib", "../lib/quantbench/lib", &format!("{built}/lib")] {
+        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{origin}/{folder}");
     }
+    println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{origin}/../{built}/lib");
 }
 
 fn sees_pictures() -> bool {
@@ -202,10 +210,12 @@ fn bind_shim(sources: &Path) {
 /// What `quantbench --version --verbose` prints and every stored run carries.
 fn record_provenance(llama_cpp: &LlamaCpp) {
     let commit = command_line("git", &["rev-parse", "--short=12", "HEAD"]);
-    if let Some(git_dir) = command_line("git", &["rev-parse", "--git-dir"]) {
-        println!("cargo::rerun-if-changed={git_dir}/HEAD");
-        if let Some(reference) = command_line("git", &["symbolic-ref", "HEAD"]) {
-            println!("cargo::rerun-if-changed={git_dir}/{reference}");
+    let branch = command_line("git", &["symbolic-ref", "HEAD"]);
+    for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        // Asked for, because a worktree's are in two folders; one that is missing would count as changed in every build.
+        let path = command_line("git", &["rev-parse", "--git-path", name]);
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
         }
     }
     let features: Vec<String> = env::vars()

@@ -14,3 +14,16 @@ if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x
         add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include \"${CMAKE_CURRENT_LIST_DIR}/amx_tiles.h\">")
     endif ()
 endif ()
+
+# Libraries that are given to others find each other beside themselves, wherever that is, and name no folder of this
+# machine: quantbench says itself where its modules are (src/engine/llama/backend.rs), so that GGML_BACKEND_DIR is
+# no path to look in. (Options stand after definitions in a command line, so that -U undoes one.)
+if (GGML_BACKEND_DL)
+    set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+    if (APPLE)
+        set(CMAKE_INSTALL_RPATH "@loader_path;@loader_path/../lib")
+    else ()
+        set(CMAKE_INSTALL_RPATH "$ORIGIN;$ORIGIN/../lib")
+    endif ()
+    add_compile_options(-UGGML_BACKEND_DIR)
+endif ()

@@ -68,16 +68,16 @@ impl Engine for Backend {
     }
 }
 
-/// In the portable build back ends are modules: in `backends/` beside the executable, beside it, or where they were
-/// built.
+/// In the portable build back ends are modules: in `backends/` beside the executable, where packages put it, beside the
+/// executable, or where they were built (the tests' executables are one folder deeper).
 #[cfg(feature = "portable")]
 fn load_backend_modules() {
     use std::ffi::CString;
-    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(ToOwned::to_owned));
-    let built = option_env!("QUANTBENCH_BACKENDS_DIR").map(std::path::PathBuf::from);
-    let folders =
-        beside.iter().map(|folder| folder.join("backends")).chain(beside.clone()).chain(built);
-    for folder in folders.filter(|folder| folder.is_dir()) {
+    let Ok(executable) = std::env::current_exe() else { return };
+    let built = concat!(env!("QUANTBENCH_BUILT_DIR"), "/backends");
+    let folders = ["backends", "../lib/quantbench/backends", "", built, &format!("../{built}")]
+        .map(|folder| executable.with_file_name("").join(folder));
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
         if let Some(folder) = folder.to_str().and_then(|folder| CString::new(folder).ok()) {
             // SAFETY: a terminated path that outlives the call.
             unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) };

@@ -5,6 +5,7 @@
 
 use super::factor::Factor;
 use super::layout::Levels;
+use wide::f32x16;
 
 /// One or two vector registers.
 pub(super) const LANES: usize = 16;
@@ -27,7 +28,7 @@ pub(super) struct PartMetric<const N: usize> {
 #[derive(Debug, Clone)]
 pub(super) struct RoundingTrial<const N: usize> {
     pub(super) loss: Lanes,
-    codes: [Lanes; N],
+    codes: [f32x16; N],
 }
 
 impl<const N: usize> PartMetric<N> {
@@ -103,30 +104,28 @@ impl<const N: usize> PartMetric<N> {
         minimums: &Lanes,
     ) -> RoundingTrial<N> {
         let inverses = scales.map(|scale| if scale == 0.0 { 0.0 } else { 1.0 / scale });
+        let (inverses, minimums) = (f32x16::new(inverses), f32x16::new(*minimums));
+        let scales = f32x16::new(*scales);
         match levels {
             Levels::Integers(lowest, highest) => {
-                let (lowest, highest) = (f32::from(lowest), f32::from(highest));
+                let lowest = f32x16::splat(f32::from(lowest));
+                let highest = f32x16::splat(f32::from(highest));
                 self.run(target, scales, minimums, |weights| {
-                    let mut codes = [0.0; LANES];
-                    for lane in 0..LANES {
-                        let exact = (weights[lane] + minimums[lane]) * inverses[lane];
-                        codes[lane] = round(exact.max(lowest).min(highest));
-                    }
+                    let exact = (weights + minimums) * inverses;
+                    let codes = round(exact.fast_max(lowest).fast_min(highest));
                     (codes, codes)
                 })
             }
             Levels::Table(table) => {
                 let table = table.map(f32::from);
                 self.run(target, scales, minimums, |weights| {
-                    let (mut codes, mut values) = ([0.0; LANES], [table[0]; LANES]);
+                    let exact = (weights + minimums) * inverses;
+                    let (mut codes, mut values) = (f32x16::ZERO, f32x16::splat(table[0]));
                     for pair in table.windows(2) {
                         let (middle, step) = ((pair[0] + pair[1]) * 0.5, pair[1] - pair[0]);
-                        for lane in 0..LANES {
-                            let exact = (weights[lane] + minimums[lane]) * inverses[lane];
-                            let above = if exact > middle { 1.0 } else { 0.0 };
-                            codes[lane] += above;
-                            values[lane] += above * step;
-                        }
+                        let above = exact.simd_gt(f32x16::splat(middle));
+                        codes += above & f32x16::ONE;
+                        values += above & f32x16::splat(step);
                     }
                     (codes, values)
                 })
@@ -134,33 +133,28 @@ impl<const N: usize> PartMetric<N> {
         }
     }
 
+    /// Vectors by name, not loops over arrays: a compiler makes gathers of those, ten times slower.
     #[inline]
-    #[expect(clippy::needless_range_loop, reason = "a triangle: two rows share the index")]
     fn run(
         &self,
         target: &[f32; N],
-        scales: &Lanes,
-        minimums: &Lanes,
-        nearest: impl Fn(&Lanes) -> (Lanes, Lanes),
+        scales: f32x16,
+        minimums: f32x16,
+        nearest: impl Fn(f32x16) -> (f32x16, f32x16),
     ) -> RoundingTrial<N> {
-        let mut weights = target.map(|weight| [weight; LANES]);
-        let mut trial = RoundingTrial { loss: [0.0; LANES], codes: [[0.0; LANES]; N] };
+        let mut weights = target.map(f32x16::splat);
+        let mut codes = [f32x16::ZERO; N];
+        let mut loss = f32x16::ZERO;
         for i in 0..N {
-            let (codes, values) = nearest(&weights[i]);
-            let mut error = [0.0; LANES];
-            for lane in 0..LANES {
-                error[lane] = weights[i][lane] - (scales[lane] * values[lane] - minimums[lane]);
-                trial.loss[lane] += self.weight[i] * error[lane] * error[lane];
-            }
-            trial.codes[i] = codes;
-            for j in i + 1..N {
-                let r = self.unit[i][j];
-                for lane in 0..LANES {
-                    weights[j][lane] -= error[lane] * r;
-                }
+            let (nearest_codes, values) = nearest(weights[i]);
+            let error = weights[i] - (scales * values - minimums);
+            loss = (error * error).mul_add(f32x16::splat(self.weight[i]), loss);
+            codes[i] = nearest_codes;
+            for (weight, &r) in weights[i + 1..].iter_mut().zip(&self.unit[i][i + 1..]) {
+                *weight = error.mul_neg_add(f32x16::splat(r), *weight);
             }
         }
-        trial
+        RoundingTrial { loss: loss.to_array(), codes }
     }
 }
 
@@ -187,15 +181,16 @@ impl<const N: usize> RoundingTrial<N> {
         reason = "integers that fit, by the clamp to the levels"
     )]
     pub(super) fn codes(&self, lane: usize) -> [i8; N] {
-        self.codes.map(|codes| codes[lane] as i8)
+        std::array::from_fn(|i| self.codes[i].as_array()[lane] as i8)
     }
 }
 
-/// Nearest integer of a number well below 2²²: adding 1.5 · 2²³ leaves no bits for a fraction. Two instructions on every
+/// Nearest integers of numbers well below 2²²: adding 1.5 · 2²³ leaves no bits for a fraction. Two instructions on every
 /// processor, unlike `f32::round`.
 #[inline]
-fn round(number: f32) -> f32 {
-    (number + 12_582_912.0) - 12_582_912.0
+fn round(numbers: f32x16) -> f32x16 {
+    let shift = f32x16::splat(12_582_912.0);
+    (numbers + shift) - shift
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! Empty: what counts is `build.rs`.
