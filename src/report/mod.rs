@@ -8,6 +8,7 @@
 
 mod answers;
 pub mod architectures;
+mod budget;
 mod canvas;
 mod chart;
 mod columns;
@@ -28,6 +29,7 @@ pub(crate) mod table;
 mod tasks;
 pub(crate) mod terminal;
 mod text;
+mod times;
 mod types;
 
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
+pub use times::Times;
 
 use crate::causes::Problem;
 use crate::results::record::RunRecord;

@@ -162,6 +162,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes.extend(super::budget::notes(run, summary));
     notes.extend(super::types::notes(run));
     notes.extend(super::limits::notes(run));
     notes.extend(quality(run, summary));

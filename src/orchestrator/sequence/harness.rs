@@ -213,6 +213,7 @@ impl Harness {
             listener: Box::new(Notes(Rc::clone(&notes))),
             run,
             resumed,
+            past: Vec::new(),
             noted: stage.now(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
