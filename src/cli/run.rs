@@ -19,6 +19,7 @@ use crate::results::summary::Summary;
 use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Flags of `quantbench run`.
@@ -52,6 +53,9 @@ pub struct Arguments {
     /// Timed repetitions of each speed test within a visit
     #[arg(long, value_name = "N")]
     repetitions: Option<u32>,
+    /// Time that the run may take, making variants included, such as 10min: what says most is measured first
+    #[arg(long, value_name = "TIME", value_parser = budget)]
+    budget: Option<Duration>,
     /// Show what would be measured and how much disk it takes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -84,8 +88,15 @@ impl Arguments {
             allow_requantize: self.allow_requantize,
             rounds: self.rounds,
             repetitions: self.repetitions,
+            budget: self.budget,
         }
     }
+}
+
+fn budget(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_some = length >= Duration::from_secs(1);
+    is_some.then_some(length).ok_or_else(|| "less than a second measures nothing".to_owned())
 }
 
 /// Runs the experiment: load, plan, measure, report.
@@ -94,6 +105,7 @@ impl Arguments {
 /// Anything that keeps the run from beginning or from being kept. Trials that fail are no error but
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let began = OffsetDateTime::now_utc();
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
     let quiet = arguments.quiet;
     if !quiet {
@@ -111,14 +123,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {
-        let started = OffsetDateTime::now_utc();
-        Session::new_run(&experiment, &plan, store.fresh_id(started)?, started)
+        Session::new_run(&experiment, &plan, store.fresh_id(began)?, began)
     };
     plan.adopt(&run.trials);
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
-    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store };
+    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store, began };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {

@@ -1,5 +1,5 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions`.
+//! --allow-requantize --rounds --repetitions --budget`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
@@ -11,6 +11,7 @@ use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
 use std::path::Path;
+use std::time::Duration;
 
 /// Characters of a name that is made of the names of models.
 const LONGEST_NAME: usize = 80;
@@ -37,6 +38,8 @@ pub struct Overrides {
     pub rounds: Option<u32>,
     /// `--repetitions`.
     pub repetitions: Option<u32>,
+    /// `--budget`.
+    pub budget: Option<Duration>,
 }
 
 /// What a model named on the command line gets.
@@ -69,6 +72,7 @@ pub(crate) fn apply(
 ) -> Result<Experiment, ExperimentError> {
     in_range("rounds", overrides.rounds, &mut experiment.rounds)?;
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
+    experiment.budget = overrides.budget.or(experiment.budget);
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     for model in &mut experiment.models {

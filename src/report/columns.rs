@@ -114,7 +114,9 @@ fn told_once(cells: &mut [Cell]) -> bool {
     let figures = || cells.iter().filter(|cell| matches!(cell.content, Content::Figure(_)));
     let is_all = figures().count() > 1 && figures().all(|cell| cell.has(Mark::Unstable));
     if is_all {
-        cells.iter_mut().for_each(|cell| cell.marks.retain(|&mark| mark != Mark::Unstable));
+        for cell in cells {
+            cell.marks.remove(&Mark::Unstable);
+        }
     }
     is_all
 }

@@ -44,13 +44,12 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     };
     let flags = server_flags(&trial.settings);
     commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
-    commands.push(match hub_name(run, trial).filter(|_| !is_made) {
-        Some(name) => format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}"))),
-        None => {
-            let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
-            let name = quoted(&name.to_lowercase());
-            format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
-        }
+    commands.push(if let Some(hub) = hub_name(run, trial).filter(|_| !is_made) {
+        format!("ollama run {}", quoted(&format!("hf.co/{hub}:{label}")))
+    } else {
+        let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
+        let name = quoted(&name.to_lowercase());
+        format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
     });
     commands.push(format!("quantbench {}", quoted(&file)));
     let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");

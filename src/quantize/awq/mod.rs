@@ -52,7 +52,7 @@ impl fmt::Display for AwqParameters {
         let from = if self.through_matrices { "norms and matrices" } else { "norms" };
         write!(
             formatter,
-            "exponents {exponents} of {sizes}, from {from}, rows {rows}, limits {steps} of {percent} %"
+            "exponents {exponents} of {sizes}, coarse first, from {from}, rows {rows}, limits {steps} of {percent} %"
         )
     }
 }

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 
 /// Largest ratio of a scale to the geometric mean of the largest and the smallest one.
 const WIDEST: f32 = 1e4;
+/// Parts that the exponents are divided into before those around the best are tried.
+const COARSE: u16 = 5;
 /// Rows that one thread works on at a time.
 pub(super) const ROWS: usize = 16;
 /// Columns within which a weight is compared with the largest one, as the groups of the paper.
@@ -59,18 +61,20 @@ pub(super) struct ScaleSearch<'a> {
 impl ScaleSearch<'_> {
     /// Finds the best scales: powers of the sizes of inputs with exponents from 0 to 1 in so many steps, with `weights` also
     /// divided by the sizes of weights to the power of 1 minus the exponent.
+    ///
+    /// Every [`COARSE`]th of the whole is tried, then the steps around the best: rounding takes nearly all of the time,
+    /// and the loss is nearly smooth in the exponent.
     pub(super) fn run(&self, exponents: u16, weights: bool) -> Result<Scales, MethodError> {
         let values = vec![1.0; self.relation.channels];
         let before = self.loss(&values)?;
         let mut best = Scales { values, before, after: before };
+        if exponents == 0 {
+            return Ok(best);
+        }
         let inputs = self.per_channel(self.sizes);
         let sizes = self.per_channel(&self.weight_sizes());
-        let steps = if exponents == 0 { 0..0 } else { 0..exponents + 1 };
-        for (step, with_weights) in steps.flat_map(|step| [(step, false), (step, true)]) {
-            // Without the weights' sizes, an exponent of 0 changes nothing.
-            if (with_weights && !weights) || (!with_weights && step == 0) {
-                continue;
-            }
+        let mut at = None;
+        let mut attempt = |step: u16, with_weights: bool, at: &mut Option<(u16, bool)>| {
             let exponent = f64::from(step) / f64::from(exponents);
             let scale = |(input, weight): (&f64, &f64)| {
                 let divisor = if with_weights { weight.powf(1.0 - exponent) } else { 1.0 };
@@ -81,6 +85,26 @@ impl ScaleSearch<'_> {
             let after = self.loss(&values)?;
             if after < best.after {
                 best = Scales { values, before, after };
+                *at = Some((step, with_weights));
+            }
+            Ok::<(), MethodError>(())
+        };
+        let mut stride = exponents.div_ceil(COARSE);
+        for step in (0..=exponents).step_by(stride.into()) {
+            // Without the weights' sizes, an exponent of 0 changes nothing.
+            if step > 0 {
+                attempt(step, false, &mut at)?;
+            }
+            if weights {
+                attempt(step, true, &mut at)?;
+            }
+        }
+        while let (Some((step, with_weights)), 2..) = (at, stride) {
+            stride = stride.div_ceil(2);
+            for near in [step.checked_sub(stride), step.checked_add(stride)] {
+                if let Some(near) = near.filter(|&near| near <= exponents) {
+                    attempt(near, with_weights, &mut at)?;
+                }
             }
         }
         Ok(best)
@@ -257,6 +281,12 @@ mod tests {
                 assert!((scale - ordinary).abs() < 1e-6, "{column}: {scale}");
             }
         }
+    }
+
+    #[test]
+    fn steps_between_the_coarse_ones_are_tried_around_the_best() {
+        let (coarse, fine) = (search(COARSE, true), search(4 * COARSE, true));
+        assert!(fine.after < coarse.after, "{} of {}", fine.after, coarse.after);
     }
 
     #[test]
