@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-QUANTBENCH = ROOT / "target" / "release" / "quantbench"
+QUANTBENCH = Path(os.environ.get("QUANTBENCH", ROOT / "target" / "release" / "quantbench"))
 MODEL = ROOT / "demo" / "model" / "quantbench-demo-F16.gguf"
 TEXT = ROOT / "demo" / "texts" / "evaluation.txt"
 STANDARD = ROOT / "src" / "dataset" / "standard" / "evaluation"
