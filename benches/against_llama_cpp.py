@@ -4,14 +4,20 @@
 Absolute times drift on shared machines; every figure printed here is a ratio of two measurements made
 one after the other, or a comparison of values that must be equal.
 
-    benches/against_llama_cpp.py --llama-cpp FOLDER [--only speed,values,quality,ladder,overhead]
+    benches/against_llama_cpp.py --llama-cpp FOLDER [--only speed,values,quality,ladder,overhead,verdict]
+                                 [--model F16.gguf] [--text FILE]
 
 FOLDER holds llama-bench, llama-perplexity and llama-quantize, built from the llama.cpp that
 vendor/UPSTREAM.toml names (or near it) with GGML_NATIVE=ON. Nothing is kept but what is printed.
+
+`verdict` is `quantbench run` as it is by default against the pipeline of llama.cpp's tools with theirs: time
+to the result, and whether both rank the variants alike.
 """
 
 import argparse
+import itertools
 import json
+import math
 import os
 import re
 import statistics
@@ -22,9 +28,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-QUANTBENCH = ROOT / "target" / "release" / "quantbench"
+QUANTBENCH = Path(os.environ.get("QUANTBENCH", ROOT / "target" / "release" / "quantbench"))
 MODEL = ROOT / "demo" / "model" / "quantbench-demo-F16.gguf"
 TEXT = ROOT / "demo" / "texts" / "evaluation.txt"
+STANDARD = ROOT / "src" / "dataset" / "standard" / "evaluation"
 LADDER = [
     "F16", "F32", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0",
     "IQ4_NL", "IQ4_XS", "Q3_K_M", "Q2_K",
@@ -34,8 +41,9 @@ LADDER = [
 class Bench:
     """The tools, a folder for what they write, and quantbench's own cache and store in it."""
 
-    def __init__(self, llama_cpp: Path, folder: Path, threads: int):
+    def __init__(self, llama_cpp: Path, folder: Path, threads: int, model: Path, text: Path):
         self.llama_cpp, self.folder, self.threads = llama_cpp, folder, threads
+        self.model, self.text = model, text
         self.environment = dict(
             os.environ,
             QUANTBENCH_CACHE=str(folder / "cache"),
@@ -60,9 +68,9 @@ class Bench:
         """A variant made by llama-quantize, once."""
         path = self.folder / f"{name}.gguf"
         if name == "F16":
-            return MODEL
+            return self.model
         if not path.exists():
-            self.run([self.tool("llama-quantize"), MODEL, path, name, self.threads])
+            self.run([self.tool("llama-quantize"), self.model, path, name, self.threads])
         return path
 
 
@@ -98,7 +106,7 @@ def speed(bench: Bench, pairs: int) -> None:
 
 def experiment(bench: Bench, name: str, variants: list[str], speed_tests: list[str], rounds: int,
                chunks: int | None) -> Path:
-    """Writes an experiment on the demo model."""
+    """Writes an experiment on the model."""
     path = bench.folder / f"{name}.toml"
     limit = f"chunks = {chunks}" if chunks else ""
     path.write_text(f"""
@@ -114,11 +122,11 @@ speed = {json.dumps(speed_tests)}
 [workloads.latency]
 enabled = false
 [workloads.quality]
-text = "{TEXT}"
+text = "{bench.text}"
 {limit}
 [[models]]
-name = "demo"
-source = "{MODEL}"
+name = "model"
+source = "{bench.model}"
 """)
     return path
 
@@ -143,7 +151,7 @@ def values(bench: Bench) -> None:
         path = bench.quantized(name)
         command = [bench.tool("llama-perplexity"), "-m", path, "-t", bench.threads]
         if name == "F16":
-            output, _ = bench.run(command + ["-f", TEXT, "--kl-divergence-base", base])
+            output, _ = bench.run(command + ["-f", bench.text, "--kl-divergence-base", base])
             theirs = float(re.search(r"Final estimate: PPL = ([\d.]+)", output)[1])
             kld = "n/a"
         else:
@@ -167,7 +175,7 @@ def theirs_quality(bench: Bench, variants: list[str], chunks: int | None) -> flo
     for name in variants:
         command = [bench.tool("llama-perplexity"), "-m", bench.quantized(name), "-t", bench.threads]
         if name == "F16":
-            command += ["-f", TEXT, "--kl-divergence-base", base] + limit
+            command += ["-f", bench.text, "--kl-divergence-base", base] + limit
         else:
             command += ["--kl-divergence", "--kl-divergence-base", base] + limit
         total += bench.run(command)[1]
@@ -211,6 +219,106 @@ def ladder(bench: Bench, pairs: int) -> None:
     print(interval(ratios))
 
 
+def default_experiment(bench: Bench, text: Path | None) -> Path:
+    """The ladder with nothing but defaults, on a text if one was named."""
+    path = bench.folder / "verdict.toml"
+    quality = f'[workloads.quality]\ntext = "{text}"\n' if text else ""
+    path.write_text(f"""
+quantizations = {json.dumps(LADDER)}
+[experiment]
+name = "verdict"
+[settings]
+threads = {bench.threads}
+{quality}
+[[models]]
+name = "model"
+source = "{bench.model}"
+""")
+    return path
+
+
+def our_figures(trials: list[dict]) -> dict:
+    """By figure and variant: value."""
+    found = {"KLD": {}, "pp512": {}, "tg128": {}}
+    for trial in trials:
+        name = trial["label"]
+        divergence = (trial.get("quality") or {}).get("divergence")
+        if divergence:
+            found["KLD"][name] = divergence["kld"]["mean"]
+        rates = {}
+        for visit in trial["visits"]:
+            for record in visit["speed"]:
+                test = record["test"]
+                samples = [it["tokens"] * 1e9 / it["nanoseconds"] for it in record["samples"]]
+                rates.setdefault(test, []).append(statistics.median(samples))
+        for test in ("pp512", "tg128"):
+            if test in rates:
+                found[test][name] = statistics.median(rates[test])
+    return found
+
+
+def their_figures(bench: Bench) -> tuple[dict, dict]:
+    """By figure and variant: value and standard error; and seconds by tool."""
+    found = {"KLD": {}, "pp512": {}, "tg128": {}}
+    seconds = {"llama-quantize": 0.0, "llama-bench": 0.0, "llama-perplexity": 0.0}
+    base = bench.folder / "base.kld"
+    for name in LADDER:
+        start = time.monotonic()
+        file = bench.quantized(name)
+        seconds["llama-quantize"] += time.monotonic() - start
+        output, took = bench.run(
+            [bench.tool("llama-bench"), "-m", file, "-t", bench.threads, "-o", "jsonl"])
+        seconds["llama-bench"] += took
+        for line in output.splitlines():
+            if line.startswith("{"):
+                row = json.loads(line)
+                test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+                samples = row["samples_ts"]
+                error = statistics.stdev(samples) / math.sqrt(len(samples))
+                found[test][name] = (statistics.mean(samples), error)
+    for name in LADDER:
+        command = [bench.tool("llama-perplexity"), "-m", bench.quantized(name), "-t", bench.threads]
+        if name == "F16":
+            command += ["-f", bench.text, "--kl-divergence-base", base, "--chunks", 100]
+        else:
+            command += ["--kl-divergence", "--kl-divergence-base", base, "--chunks", 100]
+        output, took = bench.run(command)
+        seconds["llama-perplexity"] += took
+        if name != "F16":
+            kld = re.search(r"Mean\s+KLD:\s*([-\d.e]+)\s*±\s*([\d.e-]+)", output)
+            found["KLD"][name] = (float(kld[1]), float(kld[2]))
+    base.unlink()
+    return found, seconds
+
+
+def verdict(bench: Bench, text: Path | None) -> None:
+    """Time to the finished table and ranking, ours by default against the pipeline."""
+    print("## Verdict: quantbench run by default / llama-quantize + llama-bench + llama-perplexity (100 chunks)")
+    subprocess.run(["rm", "-rf", bench.folder / "cache"], check=True)
+    report, ours = our_run(bench, default_experiment(bench, text))
+    print(f"ours {ours:.1f} s")
+    times, _ = bench.run([QUANTBENCH, "show", "last", "--times"])
+    print(times)
+    own = our_figures(find_trials(report))
+    theirs, seconds = their_figures(bench)
+    total = sum(seconds.values())
+    parts = ", ".join(f"{tool} {took:.1f} s" for tool, took in seconds.items())
+    print(f"theirs {total:.1f} s ({parts}); ours / theirs {ours / total:.3f}")
+    for figure, values in theirs.items():
+        separated, other = 0, []
+        for one, two in itertools.combinations(values, 2):
+            (a, error_a), (b, error_b) = values[one], values[two]
+            if abs(a - b) <= 1.96 * math.hypot(error_a, error_b):
+                continue
+            separated += 1
+            if (own[figure][one] - own[figure][two]) * (a - b) <= 0:
+                other.append(f"{one} and {two}: ours {own[figure][one]:.5g} and {own[figure][two]:.5g},"
+                             f" theirs {a:.5g} ± {error_a:.2g} and {b:.5g} ± {error_b:.2g}")
+        print(f"{figure}: {separated} pairs that their errors separate, {len(other)} of them in another order")
+        for line in other:
+            print(f"  {line}")
+
+
 def processor_seconds(pid: int) -> float | None:
     """User and system time of a process, its children left out."""
     try:
@@ -244,11 +352,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llama-cpp", type=Path, default=os.environ.get("LLAMA_CPP_BIN"), required="LLAMA_CPP_BIN" not in os.environ)
     parser.add_argument("--only", default="speed,values,quality,ladder,overhead")
+    parser.add_argument("--model", type=Path, default=MODEL, help="an F16 GGUF instead of the demo's")
+    parser.add_argument("--text", type=Path, help="a text instead of the demo's; of verdict: instead of ours by default")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(arguments.llama_cpp), Path(folder), arguments.threads)
+        folder = Path(folder)
+        text = arguments.text.resolve() if arguments.text else TEXT
+        model = arguments.model.resolve()
+        bench = Bench(Path(arguments.llama_cpp), folder, arguments.threads, model, text)
         for part in arguments.only.split(","):
             if part == "speed":
                 speed(bench, 2 * arguments.pairs)
@@ -260,8 +373,15 @@ def main() -> None:
                 ladder(bench, max(1, arguments.pairs // 2))
             elif part == "overhead":
                 overhead(bench)
+            elif part == "verdict":
+                # Theirs reads one file: what ours evaluates on by default.
+                if arguments.text is None and model != MODEL.resolve():
+                    bench.text = folder / "standard.txt"
+                    files = sorted(STANDARD.glob("*.txt"))
+                    bench.text.write_text("\n".join(file.read_text() for file in files))
+                verdict(bench, arguments.text and text)
             else:
-                sys.exit(f"--only {part}: parts are speed, values, quality, ladder and overhead")
+                sys.exit(f"--only {part}: parts are speed, values, quality, ladder, overhead and verdict")
             sys.stdout.flush()
 
 

@@ -223,6 +223,7 @@ fn evaluate(
         chunks: None,
         reference,
         precision: None,
+        answers: None,
         part: None,
     };
     let divergence = quality::run(&model, &settings, request, &mut |_, _| ())?.quality.divergence;

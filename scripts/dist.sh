@@ -60,9 +60,11 @@ prefix=$dist/quantbench.data/data
 mkdir -p "$prefix/lib/quantbench" "$prefix/share/doc/quantbench"
 cp -r "$folder/lib" "$folder/backends" "$prefix/lib/quantbench/"
 cp LICENSE target/portable/THIRD-PARTY.txt "$prefix/share/doc/quantbench/"
+trap 'rm -f packaging/*.cdx.json' EXIT # maturin takes none from elsewhere
+cp "$dist/$name.cdx.json" packaging/
 wheel() { # platform
     (cd packaging && maturin build --quiet --release --target-dir ../target/portable --out "../$dist" --auditwheel skip \
-        --compatibility "$1" --compression-level 9 --sbom-include "../$dist/$name.cdx.json")
+        --compatibility "$1" --compression-level 9 --sbom-include "$name.cdx.json")
 }
 wheel linux
 platform=$(auditwheel show --json "$dist"/*.whl | python3 -c 'import json, sys; print(json.load(sys.stdin)["sym_tag"])')

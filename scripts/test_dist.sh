@@ -37,6 +37,19 @@ if grep -rlaF -e "$PWD" -e "${CARGO_HOME:-$HOME/.cargo}" "$place/tarball"; then
     echo "a path of the machine that built them stands in these files" >&2
     exit 1
 fi
+# libc, and what GCC's programs need: whatever else a file needs must be in the package.
+for library in $(find "$place/tarball" -type f -exec readelf --dynamic {} + 2>/dev/null |
+    sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u); do
+    case $library in
+    libc.so.* | libm.so.* | ld-linux* | libgcc_s.so.* | libstdc++.so.*) ;;
+    *)
+        if ! compgen -G "$place/tarball/quantbench-*/lib/$library" >/dev/null; then
+            echo "$library is needed and not in the package" >&2
+            exit 1
+        fi
+        ;;
+    esac
+done
 measures tarball "$place"/tarball/quantbench-*/quantbench
 
 python3 -m venv "$place/venv"

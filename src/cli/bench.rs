@@ -166,7 +166,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     // Only for `list`, which tells by it whether the run goes on.
     let _lock = RunLock::take(session.cache.root(), &id).ok();
     let run = Session::new_run(&experiment, &plan, id, started);
-    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed: false, store };
+    let (experiment, plan) = (&experiment, &plan);
+    let context = RunContext { experiment, plan, run, resumed: false, began: started, store };
     let run = session.measure(context)?;
     if run.finished.is_none() {
         if is_kept {

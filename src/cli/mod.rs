@@ -43,7 +43,7 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     name = "quantbench",
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "quantbench MODEL is short for quantbench run MODEL: a GGUF, a folder of them, or owner/name on the \
+    after_help = "quantbench MODEL is short for quantbench run MODEL --budget 10min: a GGUF, a folder of them, or owner/name on the \
                   Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
@@ -119,7 +119,8 @@ pub fn main() -> ExitCode {
     run_command(with_command(arguments))
 }
 
-/// `quantbench MODEL` is `quantbench run MODEL`, where no command has that name.
+/// `quantbench MODEL` is `quantbench run MODEL --budget 10min`, where no command has that name; with `--keep`
+/// there is no budget, which needs all files.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
@@ -128,6 +129,13 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let is_model = is_path || Source::parse(first, Path::new("")).is_ok();
     if is_flag || is_command || first == "help" || !is_model {
         return arguments;
+    }
+    let is_experiment = first.to_ascii_lowercase().ends_with(".toml");
+    let is_settled = |it: &OsString| {
+        it.to_str().is_some_and(|it| it.starts_with("--budget") || it.starts_with("--keep"))
+    };
+    if !is_experiment && !arguments.iter().any(is_settled) {
+        arguments.push("--budget=10min".into());
     }
     arguments.insert(1, "run".into());
     arguments

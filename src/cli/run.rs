@@ -23,6 +23,7 @@ use crate::results::summary::Summary;
 use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Flags of `quantbench run`.
@@ -69,6 +70,9 @@ pub struct Arguments {
     /// Do not ask before a large download
     #[arg(short, long)]
     yes: bool,
+    /// Time that the run may take, making variants included, such as 10min: what says most is measured first
+    #[arg(long, value_name = "TIME", value_parser = budget)]
+    budget: Option<Duration>,
     /// Show what would be measured and how much disk it takes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -103,8 +107,15 @@ impl Arguments {
             repetitions: self.repetitions,
             lora: self.lora.clone(),
             keep: self.keep,
+            budget: self.budget,
         }
     }
+}
+
+fn budget(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_some = length >= Duration::from_secs(1);
+    is_some.then_some(length).ok_or_else(|| "less than a second measures nothing".to_owned())
 }
 
 /// Runs the experiment: load, plan, measure, report.
@@ -118,6 +129,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
         ))));
     }
+    let began = OffsetDateTime::now_utc();
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
     let quiet = arguments.quiet;
     if !quiet {
@@ -137,11 +149,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {
-        let started = OffsetDateTime::now_utc();
-        Session::new_run(&experiment, &plan, store.fresh_id(started)?, started)
+        Session::new_run(&experiment, &plan, store.fresh_id(began)?, began)
     };
     plan.adopt(&run.trials);
-    let known = Known { experiment: &experiment, plan: &plan, run: &run };
+    let known = Known { experiment: &experiment, plan: &plan, run: &run, past: &[] };
     let ahead = Matrix::default().ahead(&known);
     let order = Scene::order(&plan, ahead.iter().map(|visit| visit.trial));
     let (cache, hub) = (&session.cache, &options.hub);
@@ -150,7 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
-    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store };
+    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store, began };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {

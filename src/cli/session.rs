@@ -18,7 +18,7 @@ use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
-use crate::orchestrator::strategy::Matrix;
+use crate::orchestrator::strategy::{Budgeted, Matrix, Strategy};
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
 use std::process::Stdio;
@@ -84,6 +84,8 @@ pub(super) struct RunContext<'a> {
     pub(super) plan: &'a Plan,
     pub(super) run: RunRecord,
     pub(super) resumed: bool,
+    /// When the command began to find its sources.
+    pub(super) began: OffsetDateTime,
     /// Where the run is kept; `None`: nowhere.
     pub(super) store: Option<Store>,
 }
@@ -155,7 +157,11 @@ impl Session {
     ) -> Result<RunRecord, Error> {
         let environment = host.environment().await.map_err(Error::command)?;
         let host_record = HostRecord::new(host.name(), environment);
-        let RunContext { experiment, plan, run, resumed, store } = context;
+        let RunContext { experiment, plan, run, resumed, began, store } = context;
+        // That they cannot be read is no reason not to measure.
+        let past = store.as_ref().and_then(|store| store.earlier(&run.name).ok());
+        let mut past = past.flatten().map_or_else(Vec::new, |earlier| earlier.trials);
+        past.retain(|trial| trial.host == host_record.id);
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         if let Some(store) = store {
             listeners.push(Box::new(store));
@@ -166,7 +172,7 @@ impl Session {
         let benchmark = Benchmark {
             experiment,
             plan: plan.clone(),
-            strategy: Box::new(Matrix::default()),
+            strategy: strategy(experiment),
             cache: &self.cache,
             files: resolve_options(self.quiet),
             host,
@@ -174,9 +180,17 @@ impl Session {
             host_record,
             run,
             resumed,
-            noted: OffsetDateTime::now_utc(),
+            past,
+            noted: began,
         };
         Ok(benchmark.run().await?)
+    }
+}
+
+fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
+    match experiment.budget {
+        Some(budget) => Box::new(Budgeted::new(budget)),
+        None => Box::new(Matrix::default()),
     }
 }
 

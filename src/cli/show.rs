@@ -3,7 +3,7 @@
 use super::output::{Destination, may_color};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
-use crate::report::{self, Domains, Format, RenderOptions};
+use crate::report::{self, Answers, Domains, Format, RenderOptions, Times};
 use crate::results::store::{NO_RUN, Store};
 use crate::units::parse_within;
 use clap::Args;
@@ -21,6 +21,12 @@ pub struct Arguments {
     /// Show the divergence on each domain of the text instead
     #[arg(long, conflicts_with = "format")]
     pub domains: bool,
+    /// Show the prompts whose answers moved most instead, with the reference's answer and the variant's
+    #[arg(long, conflicts_with_all = ["format", "domains"])]
+    pub answers: bool,
+    /// Show where the time of the run went instead, seconds
+    #[arg(long, conflicts_with_all = ["format", "domains", "answers"])]
+    pub times: bool,
     /// Width of the table, 40 or more
     #[arg(long, value_name = "N", default_value_t = RenderOptions::default().columns, value_parser = parse_within(40_usize..))]
     pub columns: usize,
@@ -41,6 +47,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let options = RenderOptions { columns: arguments.columns, color };
     let bytes = if arguments.domains {
         report::render(Domains, &run, &options)?
+    } else if arguments.answers {
+        report::render(Answers, &run, &options)?
+    } else if arguments.times {
+        report::render(Times, &run, &options)?
     } else {
         report::render(arguments.format, &run, &options)?
     };

@@ -1,7 +1,7 @@
 //! The standard texts: what quality is measured on and variants are calibrated on, unless a text is named.
 //!
 //! Written for this project, in domains; the evaluation set and the calibration set have no passage in
-//! common. In a file a line of `%` parts two passages.
+//! common. In a file a line of `%` parts two passages. Every domain has prompts, too, one a line.
 
 /// One kind of text.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Domain {
     evaluation: &'static str,
     /// Passages to calibrate on.
     calibration: &'static str,
+    /// Prompts, one a line.
+    prompts: &'static str,
 }
 
 /// The files of these names, one after the other.
@@ -34,6 +36,7 @@ macro_rules! domain {
             name: $name,
             evaluation: texts!("evaluation", $($evaluation),+),
             calibration: texts!("calibration", $($calibration),+),
+            prompts: texts!("prompts", $name),
         }
     };
 }
@@ -62,6 +65,11 @@ impl Domain {
     #[must_use]
     pub fn evaluation(&self) -> String {
         passages(self.evaluation).collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// What a user would ask.
+    pub fn prompts(&self) -> impl Iterator<Item = &'static str> {
+        self.prompts.lines()
     }
 }
 
@@ -92,7 +100,7 @@ fn passages(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     /// Characters that must not stand twice in one order. Code and data repeat longer runs by their nature.
     fn run_length(domain: &str) -> usize {
@@ -127,6 +135,9 @@ mod tests {
             let parts =
                 passages(domain.evaluation).count().min(passages(domain.calibration).count());
             assert!(parts >= 5, "{name} has {parts} passages");
+            let prompts: HashSet<&str> = domain.prompts().collect();
+            assert_eq!((prompts.len(), domain.prompts().count()), (8, 8), "{name}");
+            assert!(prompts.iter().all(|prompt| prompt.trim().len() > 10), "{name}");
             assert!(
                 domain.evaluation().lines().all(|line| line != "%"),
                 "{name}: a separator is left"

@@ -15,6 +15,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Sampling;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::engine_name::EngineName;
+use crate::model::gguf::SpecialTokens;
 use crate::prompt::piece::Prompt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +77,8 @@ pub(crate) struct Parameters {
     pub(crate) context_length: u32,
     /// Bytes of its weights.
     pub(crate) tensor_bytes: u64,
+    /// Its chat template.
+    pub(crate) template: Option<String>,
 }
 
 impl Default for Parameters {
@@ -91,6 +94,7 @@ impl Default for Parameters {
             class: ArchitectureClass::DecoderOnly,
             context_length: 4096,
             tensor_bytes: 1 << 20,
+            template: None,
         }
     }
 }
@@ -190,6 +194,11 @@ impl Model for ToyModel {
 
     fn parameters(&self) -> u64 {
         1 << 20
+    }
+
+    fn chat_template(&self) -> Result<Option<(String, SpecialTokens)>, EngineError> {
+        let tokens = SpecialTokens { all: Vec::new(), beginning: None, end: None };
+        Ok(self.parameters.template.clone().map(|template| (template, tokens)))
     }
 
     fn tensor_bytes(&self) -> u64 {

@@ -37,6 +37,7 @@ pub(crate) struct RunFile {
     pub name: Option<Located<String>>,
     pub rounds: Located<u32>,
     pub repetitions: Located<u32>,
+    pub budget: Option<Located<Duration>>,
     pub cool_down: Located<Duration>,
     pub phase_limit: Located<Duration>,
     pub keep: Located<Keep>,

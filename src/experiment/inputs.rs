@@ -21,7 +21,10 @@ pub const DEMO: &str = "demo";
 /// The name of the standard texts.
 pub const STANDARD: &str = "standard";
 
-/// The demo's text for the demo models, the standard texts for others.
+/// The name of the reference's answers to the built-in prompts.
+pub const ANSWERS: &str = "answers";
+
+/// The demo's text for the demo models; for others answers where there is a chat template, else the standard texts.
 pub const AUTO: &str = "auto";
 
 /// Larger inputs are refused: they are kept in memory and in the stored run.

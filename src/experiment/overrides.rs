@@ -1,5 +1,5 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions --lora --keep`.
+//! --allow-requantize --rounds --repetitions --budget --lora --keep`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
@@ -12,6 +12,7 @@ use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
 use std::path::Path;
+use std::time::Duration;
 
 /// Characters of a name that is made of the names of models.
 const LONGEST_NAME: usize = 80;
@@ -42,6 +43,8 @@ pub struct Overrides {
     pub lora: Vec<String>,
     /// `--keep`.
     pub keep: Option<Keep>,
+    /// `--budget`.
+    pub budget: Option<Duration>,
 }
 
 /// What a model named on the command line gets.
@@ -75,6 +78,13 @@ pub(crate) fn apply(
     in_range("rounds", overrides.rounds, &mut experiment.rounds)?;
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
     experiment.keep = overrides.keep.unwrap_or(experiment.keep);
+    experiment.budget = overrides.budget.or(experiment.budget);
+    if experiment.budget.is_some() && !experiment.keep.is_all() {
+        return Err(ExperimentError::Refused(format!(
+            "a budget goes back and forth between variants, whose files then stay: leave out --budget or --keep {}",
+            experiment.keep
+        )));
+    }
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     for model in &mut experiment.models {

@@ -29,6 +29,9 @@ pub struct Experiment {
     pub rounds: u32,
     /// Timed repetitions of each speed test within one visit.
     pub repetitions: u32,
+    /// Time that it may take; `None`: as long as everything takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Duration>,
     /// Pause before each visit, for machines that grow hot.
     pub cool_down: Duration,
     /// Limit of each phase of a worker (load, one workload); a worker that is silent longer is
@@ -104,6 +107,7 @@ impl Default for Experiment {
             workloads: Workloads::default(),
             rounds: 1,
             repetitions: 1,
+            budget: None,
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),
             keep: Keep::All,

@@ -206,6 +206,7 @@ fn quality_of<'a>(job: &'a MixJob, reference: Reference<'a>) -> quality::Quality
         chunks: Some(*chunks),
         reference,
         precision: None,
+        answers: None,
         part: None,
     }
 }

@@ -40,6 +40,11 @@ pub enum BenchmarkEvent<'a> {
         /// Whether it was made just now.
         made: bool,
     },
+    /// It is known how long the rest of the run will take, told once.
+    Expected {
+        /// Seconds.
+        seconds: f64,
+    },
     /// A pause before a visit, for machines that grow hot.
     Paused(Duration),
     /// A worker was started for a visit.

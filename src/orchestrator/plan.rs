@@ -44,6 +44,14 @@ impl Variant {
         format!("{} {}", self.model, self.label)
     }
 
+    /// Bytes of its file; of one that is to be made, at most.
+    pub fn expected_bytes(&self) -> u64 {
+        match &self.origin {
+            Origin::Ready(artifact) | Origin::Remote(artifact, _) => artifact.file_bytes,
+            Origin::Make { expected_bytes, .. } => *expected_bytes,
+        }
+    }
+
     fn calibration_key(&self) -> Option<&CalibrationKey> {
         match &self.origin {
             Origin::Ready(_) | Origin::Remote(..) => None,

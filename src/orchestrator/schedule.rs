@@ -104,7 +104,7 @@ fn first_step(experiment: &Experiment, plan: &Plan, trial: usize) -> Option<u32>
     let quality = experiment.workloads_of(model).quality.as_ref()?;
     quality.precision?;
     let others = plan.trials.iter().filter(|other| other.model_position == model).count();
-    let fewest = u32::try_from(fewest_chunks(quality.domains.len())).unwrap_or(u32::MAX);
+    let fewest = u32::try_from(fewest_chunks(quality.domain_count())).unwrap_or(u32::MAX);
     (others > 1 && experiment.keep.is_all()).then_some(fewest)
 }
 

@@ -369,5 +369,7 @@ fn measured_quality(job: &QualityJob, variant: &str, compared: bool) -> Quality 
             kld_error_bound: 0.0,
         }),
         reference_store: None,
+        answers: 0,
+        worst_answers: Vec::new(),
     }
 }

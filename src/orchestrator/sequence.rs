@@ -14,16 +14,18 @@
 //!
 //! The worker's page of the same sequence is `src/worker/visit.rs`.
 
+use super::cost::Costs;
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
+use super::schedule::PlannedVisit;
 use super::strategy::{Known, Step, Strategy};
 use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
 use crate::model::resolve::ResolveOptions;
-use crate::results::record::{HostRecord, RunRecord};
+use crate::results::record::{HostRecord, OtherWork, RunRecord, TrialRecord};
 use crate::workload::jobs::Inputs;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct Benchmark<'a, H: Host> {
     pub run: RunRecord,
     /// Whether it goes on with a run that is stored already.
     pub resumed: bool,
+    /// Trials of earlier runs on the same machine, which tell how long this one will take.
+    pub past: Vec<TrialRecord>,
     /// Up to when the time that the run has been under way is noted: when it begins or goes on, now.
     pub noted: OffsetDateTime,
 }
@@ -76,6 +80,7 @@ impl<H: Host> Benchmark<'_, H> {
         })?;
         let mut keeping = self.prepare(variants).await?;
         let mut inputs = Inputs::new(self.cache);
+        let mut is_announced = false;
         while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
@@ -86,6 +91,7 @@ impl<H: Host> Benchmark<'_, H> {
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
                     self.at_turn(visit, &mut keeping).await?;
+                    is_announced = is_announced || self.announce(visit)?;
                     self.cool_down().await?;
                     self.measure(visit, &mut inputs).await?;
                     self.delete_after(&mut keeping)?;
@@ -98,12 +104,13 @@ impl<H: Host> Benchmark<'_, H> {
     }
 
     fn known(&self) -> Known<'_> {
-        Known { experiment: self.experiment, plan: &self.plan, run: &self.run }
+        let Self { experiment, plan, run, past, .. } = self;
+        Known { experiment, plan, run, past }
     }
 
     fn next_step(&mut self) -> Step {
-        let known = Known { experiment: self.experiment, plan: &self.plan, run: &self.run };
-        self.strategy.next(&known)
+        let Self { experiment, plan, run, past, .. } = self;
+        self.strategy.next(&Known { experiment, plan, run, past })
     }
 
     /// Takes a trial into the run that was not planned at its beginning.
@@ -123,13 +130,17 @@ impl<H: Host> Benchmark<'_, H> {
         let variant = self.plan.variants[position].clone();
         let name = variant.name();
         self.listener.on_event(&BenchmarkEvent::VariantBegan { name: &name })?;
-        let limits = self.limits();
+        let (limits, began) = (self.limits(), self.host.now());
         let listener = self.listener.as_mut();
         let mut maker = Maker { host: &mut self.host, limits, listener };
         let made = maker.variant(&variant, self.cache, &self.files).await;
+        let seconds = (self.host.now() - began).as_seconds_f64();
         let trials: Vec<usize> = (0..self.plan.trials.len())
             .filter(|&trial| self.plan.trials[trial].variant == position)
             .collect();
+        if let Some(&first) = trials.first() {
+            self.run.trials[first].add_time(OtherWork::File, seconds);
+        }
         match made {
             Err(NotMade::Interrupted) => {}
             Err(NotMade::Broken(error)) => return Err(error),
@@ -149,6 +160,17 @@ impl<H: Host> Benchmark<'_, H> {
             }
         }
         Ok(())
+    }
+
+    /// Tells how long the rest will take, this visit included, once that is known; within a budget it need not be told.
+    fn announce(&mut self, visit: PlannedVisit) -> Result<bool, SequenceError> {
+        let known = self.known();
+        let mut ahead = vec![visit];
+        ahead.extend(self.strategy.ahead(&known));
+        let left = Costs::of(&known).left(&ahead).filter(|_| self.experiment.budget.is_none());
+        let Some(seconds) = left else { return Ok(false) };
+        self.listener.on_event(&BenchmarkEvent::Expected { seconds })?;
+        Ok(true)
     }
 
     async fn cool_down(&mut self) -> Result<(), SequenceError> {
@@ -172,6 +194,10 @@ impl<H: Host> Benchmark<'_, H> {
 mod keeping;
 mod visits;
 
+#[cfg(test)]
+mod along;
+#[cfg(test)]
+mod budget;
 #[cfg(test)]
 pub(crate) mod exact;
 #[cfg(test)]

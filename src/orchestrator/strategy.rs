@@ -1,13 +1,17 @@
 //! Strategies: what is measured next is asked after every visit.
 //!
-//! [`Matrix`] measures everything, in interleaved rounds. Another strategy is another implementation of
+//! [`Matrix`] measures everything, in interleaved rounds; [`Budgeted`] what says most in a given time. Another strategy is another implementation of
 //! [`Strategy`]; it may add trials while a run goes on, which the store and a resumed run hold like those
 //! that were there from the beginning.
+
+mod budgeted;
+
+pub use budgeted::Budgeted;
 
 use super::plan::{Plan, PlannedTrial};
 use super::schedule::{PlannedVisit, Purpose, schedule};
 use crate::experiment::resolved::Experiment;
-use crate::results::record::{RunRecord, Stage};
+use crate::results::record::{RunRecord, Stage, TrialRecord};
 use crate::workload::divergence::chunks_needed;
 use std::collections::VecDeque;
 
@@ -20,6 +24,8 @@ pub struct Known<'a> {
     pub plan: &'a Plan,
     /// What was measured of them.
     pub run: &'a RunRecord,
+    /// Trials of earlier runs on the same machine, of which the same was measured.
+    pub past: &'a [TrialRecord],
 }
 
 /// What is done next.
@@ -41,6 +47,11 @@ pub trait Strategy {
     /// The visits that will be made unless something changes the strategy's mind, in order: what the
     /// display counts, and whose variants are made first.
     fn ahead(&self, known: &Known<'_>) -> Vec<PlannedVisit>;
+
+    /// Whether there is time to make the file of a variant.
+    fn has_time_for_file(&self, _known: &Known<'_>, _variant: usize) -> bool {
+        true
+    }
 }
 
 /// Every trial in every round (A B C, A B C, …), quality and tasks first.
@@ -134,7 +145,9 @@ fn is_quality_over(known: &Known<'_>, trial: usize) -> bool {
     let plan = known.experiment.workloads_of(known.plan.trials[trial].model_position);
     let limit = plan.quality.as_ref().and_then(|quality| quality.chunks);
     let trial = &known.run.trials[trial];
-    trial.quality.as_ref().map_or(trial.has_quality(), |quality| quality.is_over(limit))
+    // A visit that measured nothing found that nothing can be measured.
+    let visited = || trial.stages.iter().any(|it| it.stage == Stage::Quality);
+    trial.quality.as_ref().map_or_else(visited, |quality| quality.is_over(limit))
 }
 
 /// A reference that has its perplexity is visited again if others are still to be compared with it, for
@@ -175,15 +188,23 @@ fn scored(known: &Known<'_>, trial: usize) -> u32 {
     known.run.trials[trial].quality.as_ref().map_or(0, |quality| quality.chunks)
 }
 
-/// More of the text for a model's variants that are not precise yet: the reference and they, up to where the last of
-/// them will be, to go by what they scored so far.
+/// More of the text for a model's variants that are not precise yet: as far as the reference was evaluated; else the
+/// reference and they, up to where the last of them will be, to go by what they scored so far.
 fn further_step(known: &Known<'_>, model: usize) -> Vec<PlannedVisit> {
     let mut trials: Vec<usize> = waiting(known, model).collect();
     let Some(reference) = trials.first().and_then(|&trial| reference_of(known, trial)) else {
         return Vec::new();
     };
-    if is_quality_over(known, reference) || known.run.trials[reference].failure.is_some() {
+    let has = scored(known, reference);
+    let visit =
+        |trial, until| PlannedVisit { trial, purpose: Purpose::Quality { until: Some(until) } };
+    let behind = trials.iter().filter(|&&trial| scored(known, trial) < has);
+    let behind: Vec<PlannedVisit> = behind.map(|&trial| visit(trial, has)).collect();
+    if known.run.trials[reference].failure.is_some() {
         return Vec::new();
+    }
+    if is_quality_over(known, reference) || !behind.is_empty() {
+        return behind;
     }
     let precision =
         known.experiment.workloads_of(model).quality.as_ref().and_then(|it| it.precision);
@@ -191,13 +212,13 @@ fn further_step(known: &Known<'_>, model: usize) -> Vec<PlannedVisit> {
         let divergence = known.run.trials[trial].quality.as_ref()?.divergence.as_ref()?;
         chunks_needed(&divergence.chunk_kld, precision?)
     });
-    let scored = f64::from(scored(known, reference));
+    let has = f64::from(has).max(1.0);
     let needed = needed.map(|chunks| chunks.unwrap_or(f64::INFINITY)).fold(0.0, f64::max);
-    let until = (needed * MARGIN).clamp(scored * SMALLEST_STEP, scored * LARGEST_STEP).ceil();
+    let until = (needed * MARGIN).clamp(has * SMALLEST_STEP, has * LARGEST_STEP).ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-    let purpose = Purpose::Quality { until: Some(until as u32) };
+    let until = until as u32;
     trials.insert(0, reference);
-    trials.into_iter().map(|trial| PlannedVisit { trial, purpose }).collect()
+    trials.into_iter().map(|trial| visit(trial, until)).collect()
 }
 
 /// More than variants seem to need: what is seen of their spread has an error, too.

@@ -69,7 +69,7 @@ fn beyond_context(trial: &TrialRecord) -> Option<String> {
     let records = trial.visits.iter().flat_map(|visit| &visit.speed);
     let records = records.filter(|record| beyond(record.test.positions()));
     let mut figures = each_once(records.map(|record| record.test.to_string()));
-    let quality = trial.quality.as_ref().filter(|quality| beyond(quality.context));
+    let quality = trial.quality.as_ref().filter(|it| beyond(it.context) && it.answers < it.chunks);
     figures.extend(quality.map(|it| format!("PPL and KLD over chunks of {}", it.context)));
     (!figures.is_empty()).then(|| {
         format!(

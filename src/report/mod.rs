@@ -6,7 +6,9 @@
 //! `notes`, `limits`, `types`, `tasks` and `requirements` what is said in words. `architectures` is a
 //! comparison of its own. Uses `results`; used by the command line.
 
+mod answers;
 pub mod architectures;
+mod budget;
 mod canvas;
 mod chart;
 mod columns;
@@ -27,15 +29,18 @@ pub(crate) mod table;
 mod tasks;
 pub(crate) mod terminal;
 mod text;
+mod times;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
+pub use answers::Answers;
 pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub use text::{quoted, sanitize};
+pub use times::Times;
 
 use crate::causes::Problem;
 use crate::results::record::RunRecord;

@@ -169,6 +169,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes.extend(super::budget::notes(run, summary));
     notes.extend(super::types::notes(run));
     notes.extend(super::limits::notes(run));
     notes.extend(quality(run, summary));
@@ -245,20 +246,30 @@ fn embeddings(run: &RunRecord) -> Option<String> {
 /// The texts that quality is measured on, as the experiment names them; `text` in a run of another version.
 fn text_of(run: &RunRecord) -> String {
     let experiment = &run.experiment;
-    let source = |of: &serde_json::Value| {
+    let source = |of: &serde_json::Value, model: &str| {
         let source = of.pointer("/workloads/quality/source")?.as_str()?;
-        Some(match source {
-            "demo" => "the demo text".to_owned(),
-            "standard" => "the standard texts".to_owned(),
-            path => sanitize(path),
-        })
+        let trials = run.trials.iter().filter(|trial| trial.model == model);
+        let answers = trials.filter_map(|it| Some(it.quality.as_ref()?.answers)).max().unwrap_or(0);
+        let name = |part: &str| {
+            Some(match part {
+                "demo" => "the demo text".to_owned(),
+                "auto" | "answers" if answers > 0 => {
+                    format!("the reference's answers to {}", count(answers, "prompt"))
+                }
+                "answers" => return None,
+                "standard" | "auto" => "the standard texts".to_owned(),
+                path => sanitize(path),
+            })
+        };
+        Some(source.split(", ").filter_map(name).collect::<Vec<_>>())
     };
     let models = experiment.get("models").and_then(serde_json::Value::as_array);
     let own = models.into_iter().flatten().filter_map(|model| {
         let has_own = model.get("workloads").is_some_and(|it| !it.is_null());
-        source(if has_own { model } else { experiment })
+        let name = model.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+        source(if has_own { model } else { experiment }, name)
     });
-    let names = each_once(own);
+    let names = each_once(own.flatten());
     if names.is_empty() { "text".to_owned() } else { list(&names) }
 }
 

@@ -353,6 +353,8 @@ fn quality(noise: &mut Noise, truth: Truth) -> Quality {
             kld_error_bound: 0.0,
         }),
         reference_store: None,
+        answers: 0,
+        worst_answers: Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;
 pub mod record;
+pub mod separation;
 pub mod store;
 pub mod summary;
 pub mod task_figure;

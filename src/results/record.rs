@@ -21,6 +21,7 @@ use crate::workload::tasks::record::TaskRecord;
 use crate::workload::{Measurement, Phase};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::LazyLock;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// The name of the machine on which quantbench itself runs, among hosts.
@@ -64,6 +65,8 @@ pub struct RunRecord {
 pub struct StoredExperiment {
     /// How often every trial is visited.
     pub rounds: Option<u32>,
+    /// Time that the run might take; `None`: as long as everything took.
+    pub budget: Option<Duration>,
     /// Models that the build could not measure.
     pub left_out: Vec<LeftOutModel>,
     /// Which files stayed.
@@ -221,6 +224,9 @@ pub struct TrialRecord {
     /// What the visits for quality and tasks used.
     #[serde(default)]
     pub stages: Vec<StageRecord>,
+    /// What it took besides; empty in runs stored before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_times: Vec<OtherTime>,
     /// Perplexity and divergence.
     pub quality: Option<Quality>,
     /// Tasks that were answered.
@@ -256,6 +262,7 @@ impl TrialRecord {
             facts: None,
             visits: Vec::new(),
             stages: Vec::new(),
+            other_times: Vec::new(),
             quality: None,
             tasks: Vec::new(),
             embedding_quality: None,
@@ -302,6 +309,14 @@ impl TrialRecord {
         let VisitRecord { started, measured, usage, peak_rss_bytes, .. } = visit;
         self.stages.retain(|known| known.stage != stage || stage == Stage::Quality);
         self.stages.push(StageRecord { stage, started, measured, usage, peak_rss_bytes });
+    }
+
+    /// Adds what something besides its visits took.
+    pub fn add_time(&mut self, work: OtherWork, seconds: f64) {
+        match self.other_times.iter_mut().find(|known| known.work == work) {
+            Some(known) => known.seconds += seconds,
+            None => self.other_times.push(OtherTime { work, seconds }),
+        }
     }
 
     /// Adds workloads that failed; each is told of once.
@@ -392,6 +407,25 @@ pub struct StageRecord {
     pub peak_rss_bytes: Option<u64>,
 }
 
+/// How long something took that is no visit of the trial.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OtherTime {
+    /// What.
+    pub work: OtherWork,
+    /// Seconds, over the whole run.
+    pub seconds: f64,
+}
+
+/// What is done for a trial besides visiting it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherWork {
+    /// Its file is found, fetched or made. The first trial of several of one variant has it.
+    File,
+    /// Visits as the drift control.
+    DriftControl,
+}
+
 /// The repetitions of one throughput test within one visit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeedRecord {
@@ -414,6 +448,16 @@ pub struct PhaseUsage {
     pub end_seconds: Option<f64>,
     /// What was used.
     pub usage: Usage,
+}
+
+impl PhaseUsage {
+    /// How long it took, seconds.
+    pub fn seconds(&self) -> f64 {
+        match (self.begin_seconds, self.end_seconds) {
+            (Some(begin), Some(end)) if self.usage.seconds <= 0.0 => end - begin,
+            _ => self.usage.seconds,
+        }
+    }
 }
 
 /// One measurement of the drift control: the reference's first throughput test, measured again in every

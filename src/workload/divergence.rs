@@ -129,6 +129,8 @@ impl Scores {
             seconds,
             divergence: self.divergence(stopped_early),
             reference_store: None,
+            answers: 0,
+            worst_answers: Vec::new(),
         }
     }
 

@@ -47,7 +47,8 @@ impl LatencyJob {
         let (round, rounds) = (target.round as usize, target.rounds.max(1) as usize);
         let prompts: Vec<TestPrompt> =
             plan.prompts.iter().skip(round).step_by(rounds).cloned().collect();
-        (!prompts.is_empty()).then(|| Self {
+        // In a round more than planned each is answered already.
+        (!prompts.is_empty() && round < rounds).then(|| Self {
             prompts,
             max_tokens: plan.max_tokens,
             sampling: plan.sampling,

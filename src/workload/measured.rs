@@ -197,7 +197,7 @@ pub struct Quality {
     /// exp(mean negative log-likelihood) over the scored tokens, with llama-perplexity's error
     /// estimate.
     pub perplexity: MeanWithError,
-    /// Tokens of a chunk; 0 where a chunk is an answer, and in runs stored before this was told.
+    /// Tokens of a chunk of a text; 0 of an encoder-decoder, and in runs stored before this was told.
     #[serde(default)]
     pub context: u32,
     /// Chunks evaluated.
@@ -218,6 +218,32 @@ pub struct Quality {
     pub divergence: Option<Divergence>,
     /// For the reference: how its log-probabilities were kept.
     pub reference_store: Option<ReferenceStore>,
+    /// How many of the chunks are answers of the reference to prompts.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub answers: u32,
+    /// The answers that diverge most from the reference's, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worst_answers: Vec<ComparedAnswer>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What a variant answers to a prompt, beside the reference's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComparedAnswer {
+    /// The domain of the prompt.
+    pub domain: String,
+    /// The prompt.
+    pub prompt: String,
+    /// Mean KLD along the reference's answer, nats.
+    pub kld: f64,
+    /// The reference's answer.
+    pub reference: String,
+    /// The variant's own.
+    pub variant: String,
 }
 
 impl Quality {

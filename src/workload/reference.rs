@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const MAGIC: [u8; 8] = *b"QBREF\x00\x01\n";
-const HEADER_LENGTH: usize = 8 + 5 * 4 + 8;
+const HEADER_LENGTH: usize = 8 + 2 * 4 + 2 * 8;
 const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
 /// Below this many tokens per position the error bound says nothing useful.
 const SMALLEST_TOP: u32 = 64;
@@ -60,34 +60,26 @@ pub enum ReferenceError {
 pub struct ReferenceShape {
     /// Tokens in the vocabulary.
     pub vocabulary: u32,
-    /// Tokens per chunk.
-    pub context: u32,
-    /// Chunks.
-    pub chunks: u32,
-    /// Rows per chunk.
-    pub rows: u32,
-    /// Checksum of the evaluated tokens: both models must see the same ones.
+    /// Rows of all pieces.
+    pub rows: u64,
+    /// Checksum of the evaluated tokens and of where they are scored: both models must see the same ones.
     pub tokens_checksum: u64,
 }
 
 impl ReferenceShape {
-    fn total_rows(self) -> u64 {
-        u64::from(self.chunks) * u64::from(self.rows)
-    }
-
     /// How many tokens of each row are kept under a budget; `None`: all.
     fn top_under(self, budget_bytes: u64) -> Result<Option<u32>, ReferenceError> {
-        let whole = self.total_rows() * u64::from(self.vocabulary) * 4 + HEADER_BYTES;
+        let whole = self.rows * u64::from(self.vocabulary) * 4 + HEADER_BYTES;
         if whole <= budget_bytes {
             return Ok(None);
         }
-        let per_row = budget_bytes.saturating_sub(HEADER_BYTES) / self.total_rows().max(1);
+        let per_row = budget_bytes.saturating_sub(HEADER_BYTES) / self.rows.max(1);
         let top = per_row.saturating_sub(TOP_ROW_FIXED_BYTES) / 8;
         if top < u64::from(SMALLEST_TOP) {
             let smallest = TOP_ROW_FIXED_BYTES + 8 * u64::from(SMALLEST_TOP);
             return Err(ReferenceError::BudgetTooSmall {
-                needed_bytes: self.total_rows() * smallest + HEADER_BYTES,
-                rows: self.total_rows(),
+                needed_bytes: self.rows * smallest + HEADER_BYTES,
+                rows: self.rows,
                 budget_bytes,
             });
         }
@@ -103,13 +95,13 @@ fn row_length(shape: ReferenceShape, top: Option<u32>) -> usize {
     top.map_or(shape.vocabulary as usize, |top| 2 + 2 * top as usize)
 }
 
-/// Where a chunk's rows begin in the file, bytes.
-fn place_of(chunk: u32, shape: ReferenceShape, top: Option<u32>) -> SeekFrom {
+/// Where a row begins in the file, bytes.
+fn place_of(row: u64, shape: ReferenceShape, top: Option<u32>) -> SeekFrom {
     let row_bytes = row_length(shape, top) as u64 * 4;
-    SeekFrom::Start(HEADER_BYTES + u64::from(chunk) * u64::from(shape.rows) * row_bytes)
+    SeekFrom::Start(HEADER_BYTES + row * row_bytes)
 }
 
-/// Writes a reference file; chunks may come in any order and from several threads.
+/// Writes a reference file; pieces may come in any order and from several threads.
 #[derive(Debug)]
 pub struct Writer {
     file: Mutex<File>,
@@ -132,10 +124,9 @@ impl Writer {
         let mut file = File::create(path).map_err(|source| io("write", path, source))?;
         // The magic is written last: a file whose writer died is no reference.
         let mut header = vec![0; MAGIC.len()];
-        for number in [shape.vocabulary, shape.context, shape.chunks, shape.rows, top.unwrap_or(0)]
-        {
-            header.extend(number.to_le_bytes());
-        }
+        header.extend(shape.vocabulary.to_le_bytes());
+        header.extend(top.unwrap_or(0).to_le_bytes());
+        header.extend(shape.rows.to_le_bytes());
         header.extend(shape.tokens_checksum.to_le_bytes());
         file.write_all(&header).map_err(|source| io("write", path, source))?;
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
@@ -162,38 +153,37 @@ impl Writer {
         self.top
     }
 
-    /// Bytes of a file of so many chunks.
+    /// Bytes of a file of so many rows.
     #[must_use]
-    pub fn bytes(&self, chunks: u32) -> u64 {
-        let rows = u64::from(chunks) * u64::from(self.shape.rows);
+    pub fn bytes(&self, rows: u64) -> u64 {
         HEADER_BYTES + rows * row_length(self.shape, self.top) as u64 * 4
     }
 
-    /// Writes the log-probabilities of one chunk, `[rows, vocabulary]`, with the token that
-    /// followed each row.
+    /// Writes the log-probabilities of one piece, `[rows, vocabulary]`, from row `first` on, with the token
+    /// that followed each row.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn add(
         &self,
-        chunk: u32,
+        first: u64,
         log_probabilities: &[f32],
         following: &[i32],
     ) -> Result<(), ReferenceError> {
         let Some(top) = self.top else {
-            return self.write(chunk, bytemuck::cast_slice(log_probabilities));
+            return self.write(first, bytemuck::cast_slice(log_probabilities));
         };
         let rows: Vec<Vec<f32>> = log_probabilities
             .par_chunks(self.shape.vocabulary as usize)
             .zip(following)
             .map(|(row, &token)| TopRow::of(row, top as usize, token).encode())
             .collect();
-        self.write(chunk, bytemuck::cast_slice(&rows.concat()))
+        self.write(first, bytemuck::cast_slice(&rows.concat()))
     }
 
-    fn write(&self, chunk: u32, bytes: &[u8]) -> Result<(), ReferenceError> {
+    fn write(&self, first: u64, bytes: &[u8]) -> Result<(), ReferenceError> {
         let mut file = lock(&self.file);
-        file.seek(place_of(chunk, self.shape, self.top))
+        file.seek(place_of(first, self.shape, self.top))
             .and_then(|_| file.write_all(bytes))
             .map_err(|source| io("write", &self.path, source))
     }
@@ -210,7 +200,7 @@ impl Writer {
     }
 }
 
-/// Reads a reference file; chunks in any order and from several threads.
+/// Reads a reference file; pieces in any order and from several threads.
 #[derive(Debug)]
 pub struct Reader {
     file: Mutex<File>,
@@ -219,7 +209,7 @@ pub struct Reader {
     top: Option<u32>,
 }
 
-/// One chunk's rows.
+/// The rows of one piece.
 #[derive(Debug)]
 pub enum Rows {
     /// Log-probabilities of every token, `[rows, vocabulary]`.
@@ -239,16 +229,16 @@ impl Reader {
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
     }
 
-    /// Rows of a chunk.
+    /// So many rows from `first` on.
     ///
     /// # Errors
     /// When the file ends too early or cannot be read.
-    pub fn chunk(&self, chunk: u32) -> Result<Rows, ReferenceError> {
+    pub fn rows(&self, first: u64, count: usize) -> Result<Rows, ReferenceError> {
         let row_length = row_length(self.shape, self.top);
-        let mut values = vec![0.0_f32; self.shape.rows as usize * row_length];
+        let mut values = vec![0.0_f32; count * row_length];
         {
             let mut file = lock(&self.file);
-            file.seek(place_of(chunk, self.shape, self.top))
+            file.seek(place_of(first, self.shape, self.top))
                 .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
                 .map_err(|source| io("read", &self.path, source))?;
         }
@@ -269,14 +259,9 @@ fn read_header(
     file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
     let (words, _) = header[MAGIC.len()..].as_chunks::<4>();
     let number = |index: usize| u32::from_le_bytes(words[index]);
-    let found = ReferenceShape {
-        vocabulary: number(0),
-        context: number(1),
-        chunks: number(2),
-        rows: number(3),
-        tokens_checksum: u64::from(number(6)) << 32 | u64::from(number(5)),
-    };
-    let top = Some(number(4)).filter(|&top| top > 0);
+    let long = |index: usize| u64::from(number(index + 1)) << 32 | u64::from(number(index));
+    let found = ReferenceShape { vocabulary: number(0), rows: long(2), tokens_checksum: long(4) };
+    let top = Some(number(1)).filter(|&top| top > 0);
     if header[..8] != MAGIC {
         return Err(mismatch(path, "it is incomplete or of another kind"));
     }
@@ -314,7 +299,7 @@ mod tests {
     use crate::workload::softmax::{divergence, log_softmax, log_sum_exp};
 
     fn shape() -> ReferenceShape {
-        ReferenceShape { vocabulary: 100, context: 8, chunks: 2, rows: 3, tokens_checksum: 7 }
+        ReferenceShape { vocabulary: 100, rows: 6, tokens_checksum: 7 }
     }
 
     fn logits(seed: u64, count: usize) -> Vec<f32> {
@@ -335,28 +320,28 @@ mod tests {
         let path = folder.path().join("reference");
         let chunks = [logits(1, 300), logits(2, 300)];
         let writer = Writer::create(&path, shape(), 1 << 20).unwrap();
-        for (number, chunk) in [(1, &chunks[1]), (0, &chunks[0])] {
-            writer.add(number, &log_probabilities(chunk, 100), &[1, 2, 3]).unwrap();
+        for (first, chunk) in [(3, &chunks[1]), (0, &chunks[0])] {
+            writer.add(first, &log_probabilities(chunk, 100), &[1, 2, 3]).unwrap();
         }
         assert_eq!(writer.top(), None);
         writer.finish().unwrap();
         let reader = Reader::open(&path, shape()).unwrap();
-        for (number, chunk) in (0..).zip(&chunks) {
-            let Rows::Whole(rows) = reader.chunk(number).unwrap() else { panic!("rows were cut") };
+        for (first, chunk) in [0, 3].into_iter().zip(&chunks) {
+            let Rows::Whole(rows) = reader.rows(first, 3).unwrap() else { panic!("rows were cut") };
             for (row, logits) in rows.chunks(100).zip(chunk.chunks(100)) {
                 assert_eq!(divergence(row, logits, log_sum_exp(logits)).to_bits(), 0);
             }
         }
-        assert!(reader.chunk(2).is_err(), "there is no third chunk");
+        assert!(reader.rows(4, 3).is_err(), "there are six rows");
     }
 
     #[test]
     fn a_file_that_is_gone_on_with_is_the_same_as_one_that_was_written_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (parts, once) = (folder.path().join("parts"), folder.path().join("once"));
-        let add = |writer: &Writer, chunk: u32| {
-            let rows = log_probabilities(&logits(chunk.into(), 300), 100);
-            writer.add(chunk, &rows, &[1, 2, 3]).unwrap();
+        let add = |writer: &Writer, chunk: u64| {
+            let rows = log_probabilities(&logits(chunk, 300), 100);
+            writer.add(3 * chunk, &rows, &[1, 2, 3]).unwrap();
         };
         let writer = Writer::create(&once, shape(), 1 << 20).unwrap();
         (0..2).for_each(|chunk| add(&writer, chunk));
@@ -411,10 +396,10 @@ mod tests {
         let writer = Writer::create(&path, wide, budget).unwrap();
         assert!(writer.top().is_some());
         for chunk in 0..2 {
-            let rows = log_probabilities(&logits(chunk.into(), 3000), 1000);
-            writer.add(chunk, &rows, &[1, 2, 3]).unwrap();
+            let rows = log_probabilities(&logits(chunk, 3000), 1000);
+            writer.add(3 * chunk, &rows, &[1, 2, 3]).unwrap();
         }
-        let bytes = writer.bytes(2);
+        let bytes = writer.bytes(6);
         writer.finish().unwrap();
         assert_eq!(path.metadata().unwrap().len(), bytes);
         assert!(bytes <= budget);

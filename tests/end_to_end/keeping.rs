@@ -41,6 +41,11 @@ fn nothing_stays_of_a_run_that_keeps_nothing_but_what_was_there_before() {
         .map(|trial| trial["artifact"]["deleted"].as_bool().unwrap_or(false))
         .collect();
     assert_eq!(deleted, [false, false, true]);
+    let budget = ["--keep", "none", "--budget", "1min"];
+    let refused = ["leave out --budget or --keep none"];
+    world.run(&[&SHORT[..], &budget].concat()).expect_message(2, &refused);
+    let plan = ["tiny-F16.gguf", "--quant", "F16", "--keep", "none", "--dry-run"];
+    world.run(&plan).expect(0);
     let shown = world.run(&["show"]).expect(0).stdout;
     assert!(shown.contains("one after the other") && shown.contains("--keep none"), "{shown}");
 }

@@ -62,7 +62,7 @@ fn figure(document: &Value, label: &str, name: &str) -> f64 {
 fn a_real_model_is_measured_on_texts_of_many_domains() {
     let world = World::new();
     let workloads = "[workloads]\nspeed = [\"pp64\", \"tg16\"]\nlatency.enabled = false\ncold_load = false\n\
-                     quality = { context = 64, chunks = 40 }\n";
+                     quality = { text = \"standard\", context = 64, chunks = 40 }\n";
     let document = run(&world, "\"F16\", \"Q8_0\", \"Q2_K\"", workloads);
     let klds: Vec<f64> =
         ["Q8_0", "Q2_K"].iter().map(|label| figure(&document, label, "kld_nats")).collect();

@@ -26,4 +26,6 @@ if (GGML_BACKEND_DL)
         set(CMAKE_INSTALL_RPATH "$ORIGIN;$ORIGIN/../lib")
     endif ()
     add_compile_options(-UGGML_BACKEND_DIR)
+    # llama.cpp's own downloads are not used, and their libssl is not on every machine.
+    set(LLAMA_OPENSSL OFF CACHE BOOL "" FORCE)
 endif ()

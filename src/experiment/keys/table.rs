@@ -90,6 +90,9 @@ pub static RUN: Table = Table::new(
              grows slower does so for all of them alike. Figures are medians over the rounds.").default("5"),
         Key::new("repetitions", ROUNDS,
             "Timed repetitions of each speed test within one visit; the rounds repeat it already.").default("1"),
+        Key::new("budget", Time(Duration::from_secs(1), LONGEST),
+            "Time that the run may take, making variants included: what says most is measured first, until nothing \
+             would change. Left out: everything is measured.").example("\"10min\""),
         Key::new("cool_down", Time(Duration::ZERO, LONGEST),
             "pause before each visit, for machines that grow hot: \"0s\", \"30s\", \"2min\".").default("\"0s\""),
         Key::new("phase_limit", Time(Duration::from_secs(1), LONGEST),

@@ -150,8 +150,36 @@ fn of_several_texts_each_is_a_domain() {
     assert_eq!((both.text.len(), both.source.as_str()), (5600, "one.txt, two.txt"));
     assert!(quality("\"one.txt\"").unwrap().domains.is_empty());
     assert_eq!(quality("[\"one.txt\", \"standard\"]").unwrap().domains.len(), 16);
-    assert_eq!(quality("\"auto\"").unwrap().source, "standard");
     let error = quality("[\"auto\", \"one.txt\"]").unwrap_err();
     assert!(error.contains("has 'auto' among others"), "{error}");
     assert!(quality("[]").is_err());
+}
+
+#[test]
+fn answers_are_measured_alone_beside_a_text_or_where_a_model_can_answer() {
+    let quality = |keys: &str| {
+        let models = "[[models]]\nsource = \"hf://a/b/c-F16.gguf\"\n";
+        let text = format!("workloads.latency.enabled = false\n{keys}\n{models}");
+        let path = std::path::Path::new("e.toml");
+        let parsed = crate::experiment::load::parse(text.as_bytes(), path, &Overrides::default());
+        parsed.map(|it| it.workloads.quality.unwrap()).map_err(|error| error.to_string())
+    };
+    let of = |keys: &str| {
+        let plan = quality(keys).unwrap();
+        let answers = plan.answers.map(|it| (it.prompts.len(), it.or_text));
+        (plan.source, plan.domains.len(), answers)
+    };
+    let text = |value: &str| of(&format!("workloads.quality.text = {value}"));
+    assert_eq!(text("\"answers\""), ("answers".to_owned(), 0, Some((120, false))));
+    let both = text("[\"standard\", \"answers\"]");
+    assert_eq!(both, ("standard, answers".to_owned(), 15, Some((120, false))));
+    assert_eq!(text("\"standard\""), ("standard".to_owned(), 15, None));
+    // Whether a model has a chat template is known once it is there.
+    assert_eq!(text("\"auto\""), ("auto".to_owned(), 15, Some((120, true))));
+    // Without a reference there is nobody who answers.
+    let alone = "workloads.quality = { divergence = false }";
+    assert_eq!(of(alone), ("standard".to_owned(), 15, None));
+    let error =
+        quality("workloads.quality = { text = \"answers\", divergence = false }").unwrap_err();
+    assert!(error.contains("divergence is off"), "{error}");
 }

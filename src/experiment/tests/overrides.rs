@@ -204,7 +204,7 @@ fn a_model_in_place_of_an_experiment_is_measured_with_the_default_workloads() {
         assert_eq!(experiment.models[0].source, Source::File(path));
         let quality = |experiment: &Experiment| experiment.workloads.quality.clone().unwrap();
         let (own, demo) = (quality(&experiment), quality(&built_in));
-        assert_eq!((own.source.as_str(), own.domains.len()), ("standard", 15));
+        assert_eq!((own.source.as_str(), own.domains.len()), ("auto", 15));
         assert!(demo.source == "demo" && demo.domains.is_empty());
         let mut as_demo = experiment.workloads;
         as_demo.quality = Some(demo);

@@ -8,7 +8,7 @@ mod quality;
 mod speed;
 
 pub use latency::{LatencyPlan, Sampling, TestPrompt};
-pub use quality::{QualityPlan, TextDomain};
+pub use quality::{AnswersPlan, PlannedPrompt, QualityPlan, TextDomain};
 pub use speed::{RateUnit, SpeedTest};
 
 use super::expand::{Expansion, readable};

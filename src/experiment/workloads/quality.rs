@@ -1,5 +1,6 @@
 //! The quality workload: a text.
 
+use crate::dataset::standard;
 use crate::experiment::diagnostic::Problem;
 use crate::experiment::expand::{Expansion, readable};
 use crate::experiment::inputs::{self, EvaluationText};
@@ -9,7 +10,7 @@ use crate::experiment::reader::{Located, Many};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The text that perplexity and divergence are measured on, and how much of it.
+/// The text or the answers that perplexity and divergence are measured on, and how much of it.
 ///
 /// Protocol of llama-perplexity: the text is cut into chunks of `context` tokens, each chunk's first
 /// token is replaced by BOS if the model wants one, and the second half of each chunk is scored.
@@ -20,6 +21,9 @@ pub struct QualityPlan {
     /// Its parts, in order, if it has several: each is cut into chunks for itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<TextDomain>,
+    /// The prompts whose answers they are measured on, besides the text or in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersPlan>,
     /// Where the text came from, as the user wrote it.
     pub source: String,
     /// Tokens per chunk (`n_ctx` of llama-perplexity).
@@ -45,20 +49,68 @@ pub struct TextDomain {
     pub bytes: usize,
 }
 
+/// Prompts that the reference answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswersPlan {
+    /// The prompts, domain by domain.
+    pub prompts: Vec<PlannedPrompt>,
+    /// Tokens of an answer at most.
+    pub max_tokens: u32,
+    /// Whether the text is only for models without a chat template.
+    pub or_text: bool,
+}
+
+/// A prompt of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPrompt {
+    /// The domain.
+    pub domain: String,
+    /// What is asked.
+    pub text: String,
+}
+
+/// Tokens of an answer at most.
+const MOST_ANSWER_TOKENS: u32 = 64;
+
+impl AnswersPlan {
+    /// The built-in prompts.
+    pub(crate) fn standard(or_text: bool) -> Self {
+        let prompts = standard::DOMAINS.iter().flat_map(|domain| {
+            let prompt = |text: &str| PlannedPrompt {
+                domain: domain.name.to_owned(),
+                text: text.to_owned(),
+            };
+            domain.prompts().map(prompt)
+        });
+        Self { prompts: prompts.collect(), max_tokens: MOST_ANSWER_TOKENS, or_text }
+    }
+}
+
 impl QualityPlan {
-    /// The text of `auto`, once it is known which models are measured.
+    /// How many domains have chunks of their own.
+    pub fn domain_count(&self) -> usize {
+        let Some(answers) = &self.answers else { return self.domains.len() };
+        let mut names: Vec<&str> = answers.prompts.iter().map(|it| it.domain.as_str()).collect();
+        names.dedup();
+        names.len() + if answers.or_text { 0 } else { self.domains.len() }
+    }
+
+    /// What `auto` is, once it is known which models are measured. Whether another than the demo has a chat template
+    /// is known only when it is loaded.
     pub(crate) fn choose_text(&mut self, only_demo: bool) {
         if self.source != inputs::AUTO {
             return;
         }
         // A build without the demo has the standard texts all the same.
         let demo = inputs::evaluation(inputs::DEMO, Path::new("")).ok().filter(|_| only_demo);
-        let (source, chosen) = match demo {
-            Some(demo) => (inputs::DEMO, demo),
-            None => (inputs::STANDARD, EvaluationText::standard()),
-        };
-        source.clone_into(&mut self.source);
-        EvaluationText { text: self.text, domains: self.domains } = chosen;
+        if let Some(demo) = demo {
+            inputs::DEMO.clone_into(&mut self.source);
+            EvaluationText { text: self.text, domains: self.domains } = demo;
+        } else if self.divergence {
+            self.answers = Some(AnswersPlan::standard(true));
+        } else {
+            inputs::STANDARD.clone_into(&mut self.source);
+        }
     }
 }
 
@@ -69,8 +121,10 @@ pub(super) static KEYS: Table = Table::new(
     &[
         Key::new("enabled", Flag, "whether it is measured").default("true"),
         Key::new("text", Text,
-            "\"standard\" (texts in 15 domains: prose, code, languages …), \"demo\" or a text file; of several, each \
-             has its divergence. \"auto\" is \"demo\" for the demo models and \"standard\" for others.")
+            "\"standard\" (texts in 15 domains: prose, code, languages …), \"answers\" (what the reference answers to \
+             prompts of these domains, in its chat template), \"demo\" or a text file; of several, each has its \
+             divergence. \"auto\" is \"demo\" for the demo models, \"answers\" for others with a chat template, and \
+             \"standard\" for those without.")
             .many().default("\"auto\""),
         Key::new("context", Whole(8, 1_048_576),
             "tokens per chunk; the second half of each chunk is scored").default("512"),
@@ -104,6 +158,11 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
     let EvaluationText { text, domains } = evaluation(&file.text, expansion);
     let problems = &mut expansion.problems;
     check_length(&text, file, problems);
+    let answers = file.text.iter().find(|source| source.value == inputs::ANSWERS);
+    if let Some(source) = answers.filter(|_| !*file.divergence) {
+        let problem = source.problem("has answers of the reference, but divergence is off");
+        problems.push(problem.help("write text = \"standard\", or set divergence = true"));
+    }
     if file.precision.is_written() && !*file.divergence {
         problems.push(
             file.precision
@@ -114,6 +173,7 @@ pub(super) fn expand(file: &QualityFile, expansion: &mut Expansion<'_>) -> Optio
     Some(QualityPlan {
         text,
         domains,
+        answers: answers.map(|_| AnswersPlan::standard(false)),
         source: file.text.iter().map(|source| source.as_str()).collect::<Vec<_>>().join(", "),
         context: *file.context,
         chunks: file.chunks.as_deref().copied(),
@@ -136,6 +196,9 @@ fn evaluation(sources: &Many<String>, expansion: &mut Expansion<'_>) -> Evaluati
             problems.push(problem.help("write 'standard' or 'demo'"));
             continue;
         }
+        if source.value == inputs::ANSWERS {
+            continue;
+        }
         let read = inputs::evaluation(source, origin.base);
         let read: EvaluationText = readable(read, source, problems);
         if sources.len() > 1 {
@@ -153,7 +216,8 @@ fn check_length(text: &str, file: &QualityFile, problems: &mut Vec<Problem>) {
     let context = *file.context;
     let bytes = text.len() as u64;
     let needed = 2 * u64::from(context);
-    if bytes >= needed || file.text.is_empty() {
+    let only_answers = file.text.iter().all(|source| source.value == inputs::ANSWERS);
+    if bytes >= needed || only_answers {
         return;
     }
     let span = if file.text.is_written() { &file.text.span } else { &file.context.span };

@@ -77,6 +77,10 @@ impl RunProgress {
                     None => format!("{name}: found, {size}"),
                 }))
             }
+            BenchmarkEvent::Expected { seconds } => {
+                let left = roughly(Duration::from_secs_f64(seconds.max(0.0)));
+                Some(Lasting::Remark(format!("measuring will take about {left}")))
+            }
             BenchmarkEvent::Paused(length) => {
                 self.begin(format!("pause of {}", format_seconds(length.as_secs_f64())), "");
                 None

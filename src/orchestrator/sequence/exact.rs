@@ -17,7 +17,7 @@ use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
-use crate::results::record::{Environment, HostRecord, LOCAL};
+use crate::results::record::{Environment, HostRecord, LOCAL, TrialRecord};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::{Job, Phase};
@@ -139,11 +139,40 @@ pub(crate) fn measured(
     measured_by(Box::new(Matrix::default()), variants, change)
 }
 
-fn measured_by(
+pub(super) fn measured_by(
     strategy: Box<dyn Strategy>,
     variants: &[(&str, Parameters)],
     change: impl FnOnce(&mut Experiment),
 ) -> RunRecord {
+    measured_after(Vec::new(), strategy, variants, change).0
+}
+
+/// Hears what is announced.
+#[derive(Clone, Default)]
+struct Announced(std::rc::Rc<std::cell::RefCell<Vec<(f64, usize)>>>);
+
+impl Listener for Announced {
+    fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Result<(), crate::causes::Problem> {
+        let mut told = self.0.borrow_mut();
+        match event {
+            BenchmarkEvent::Expected { seconds } => told.push((*seconds, 0)),
+            // Visits that were made before.
+            BenchmarkEvent::VisitEnded { .. } if told.is_empty() => told.push((f64::NAN, 1)),
+            BenchmarkEvent::VisitEnded { .. } if told[0].0.is_nan() => told[0].1 += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// After trials of an earlier run; and what was announced: seconds, or the number of visits before it.
+fn measured_after(
+    past: Vec<TrialRecord>,
+    strategy: Box<dyn Strategy>,
+    variants: &[(&str, Parameters)],
+    change: impl FnOnce(&mut Experiment),
+) -> (RunRecord, Vec<(f64, usize)>) {
+    let announced = Announced::default();
     let labels: Vec<&str> = variants.iter().map(|(label, _)| *label).collect();
     let harness =
         Harness::of(&labels).with_quality().with_prompts(&["a", "b"]).change(|experiment| {
@@ -187,7 +216,10 @@ fn measured_by(
         cache: &cache,
         files: crate::model::resolve::ResolveOptions::from_environment(),
         host: ToyHost { engine: Toy::default(), interrupt: Interrupt::new().0 },
-        listener: Box::new(Store::at(&store).unwrap()),
+        listener: Box::new(vec![
+            Box::new(Store::at(&store).unwrap()) as Box<dyn Listener>,
+            Box::new(announced.clone()),
+        ]),
         host_record: HostRecord {
             environment: Environment {
                 engines: vec![EngineIdentity { name: EngineName::Toy, version: "1".to_owned() }],
@@ -198,10 +230,12 @@ fn measured_by(
         noted: OffsetDateTime::UNIX_EPOCH,
         run,
         resumed: false,
+        past,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(benchmark.run()).unwrap();
-    Store::at(&store).unwrap().load(&id).unwrap()
+    let told = announced.0.borrow().clone();
+    (Store::at(&store).unwrap().load(&id).unwrap(), told)
 }
 
 /// `F16`, and a `Q8_0` that is twice as fast, half as large and less sure of itself.
@@ -220,7 +254,7 @@ pub(crate) fn variants() -> [(&'static str, Parameters); 2] {
 }
 
 #[track_caller]
-fn expect(run: &RunRecord, label: &str, metric: Metric, expected: f64) {
+pub(super) fn expect(run: &RunRecord, label: &str, metric: Metric, expected: f64) {
     let summary = Summary::of(run);
     let row = summary.rows.iter().find(|row| row.label == label).unwrap();
     let value = row.value(metric).unwrap_or_else(|| panic!("{label} has no {}", metric.name()));
@@ -272,7 +306,7 @@ fn perplexity_and_divergence_are_exact() {
 }
 
 /// Quality of every trial in one visit.
-struct AtOnce;
+pub(super) struct AtOnce;
 
 impl Strategy for AtOnce {
     fn next(&mut self, known: &Known<'_>) -> Step {
@@ -437,4 +471,28 @@ fn encoders_that_count_letters_alike_embed_alike() {
     for (label, factor) in [("F16", 1.0), ("Q8_0", 2.0)] {
         expect(&run, label, embed, 125.0 * factor);
     }
+}
+
+#[test]
+fn the_time_of_a_run_that_was_made_before_is_announced_before_it_begins() {
+    let text = |experiment: &mut Experiment| {
+        let mut random = fastrand::Rng::with_seed(7);
+        let quality = experiment.workloads.quality.as_mut().unwrap();
+        quality.text = (0..8 * 200).map(|_| random.lowercase()).collect();
+        quality.precision = Some(0.1);
+        experiment.rounds = 4;
+    };
+    let variants = variants().map(|(label, it)| {
+        let odd = Some(if label == "F16" { 0.5 } else { 0.49 });
+        (label, Parameters { odd, ..it })
+    });
+    let matrix = || Box::new(Matrix::default());
+    let (first, told) = measured_after(Vec::new(), matrix(), &variants, text);
+    // The first time it is known once a visit of a round is over.
+    assert!(told[0].0.is_nan() && told[1].0 > 0.0, "{told:?}");
+    let (second, told) = measured_after(first.trials, matrix(), &variants, text);
+    let (announced, before) = told[0];
+    assert_eq!(before, 0, "{told:?}");
+    let took = second.active_seconds.unwrap();
+    assert!((announced / took - 1.0).abs() < 0.25, "{announced} s announced, {took} s taken");
 }

@@ -84,6 +84,7 @@ impl Harness {
         self.experiment.workloads.quality = Some(QualityPlan {
             text: "a text".to_owned(),
             domains: Vec::new(),
+            answers: None,
             source: "demo".to_owned(),
             context: 512,
             chunks: None,
@@ -214,6 +215,7 @@ impl Harness {
             listener: Box::new(Notes(Rc::clone(&notes))),
             run,
             resumed,
+            past: Vec::new(),
             noted: stage.now(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

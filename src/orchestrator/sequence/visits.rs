@@ -7,7 +7,7 @@ use crate::model::artifact::Artifact;
 use crate::orchestrator::event::{BenchmarkEvent, SequenceError};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose, drift_control_of};
 use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
-use crate::results::record::{DriftControl, VisitRecord};
+use crate::results::record::{DriftControl, OtherWork, VisitRecord};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Job;
 use crate::workload::jobs::{AdapterRef, Inputs, Target, VisitJob};
@@ -75,7 +75,10 @@ impl<H: Host> Benchmark<'_, H> {
         }
         // The trial has its own figures already; a drift control that fails takes none of them away.
         if let Purpose::DriftControl(_) = visit.purpose {
-            return Ok(());
+            let last = run.visit.usage.last().and_then(|phase| phase.end_seconds);
+            let trial = &mut self.run.trials[visit.trial];
+            trial.add_time(OtherWork::DriftControl, last.unwrap_or_default());
+            return self.tell_trial(visit.trial);
         }
         let is_empty = run.is_empty();
         let trial = &mut self.run.trials[visit.trial];

@@ -24,15 +24,24 @@ impl Store {
     /// # Errors
     /// If the store cannot be read.
     pub fn latest_unfinished(&self, name: &str) -> Result<Option<RunRecord>, Problem> {
-        self.prepare(
-            "SELECT number FROM runs WHERE name = ?1 AND finished IS NULL
-             ORDER BY number DESC LIMIT 1",
-        )?
-        .query_row([name], |row| row.get(0))
-        .optional()
-        .map_err(|source| self.sqlite(source))?
-        .map(|number| self.load_number(number))
-        .transpose()
+        self.latest("SELECT number FROM runs WHERE name = ?1 AND finished IS NULL ORDER BY number DESC LIMIT 1", name)
+    }
+
+    /// The last run of an experiment that is finished.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn earlier(&self, name: &str) -> Result<Option<RunRecord>, Problem> {
+        self.latest("SELECT number FROM runs WHERE name = ?1 AND finished IS NOT NULL ORDER BY number DESC LIMIT 1", name)
+    }
+
+    fn latest(&self, query: &str, name: &str) -> Result<Option<RunRecord>, Problem> {
+        self.prepare(query)?
+            .query_row([name], |row| row.get(0))
+            .optional()
+            .map_err(|source| self.sqlite(source))?
+            .map(|number| self.load_number(number))
+            .transpose()
     }
 
     fn find(&self, name: &str) -> Result<i64, Problem> {

@@ -1,22 +1,27 @@
 //! The quality job: what is compared with what, and the files that takes.
 //!
-//! The reference's visits write its log-probabilities to a scratch file that the visits of the model's other
-//! trials read. At most one such file exists at a time, and none after the run. Where a trial is visited part by
-//! part, a scratch file of its own carries what it scored.
+//! The reference's visits write its answers and its log-probabilities to scratch files that the visits of the model's
+//! other trials read. They are of one model at a time, and gone after the run. Where a trial is visited part by part, a
+//! scratch file of its own carries what it scored.
 
+use super::answers::{self, Along, Answered};
 use super::{Part, QualityRequest, Reference, run};
+use crate::causes;
 use crate::engine::memory::BufferMemory;
-use crate::experiment::workloads::{QualityPlan, TextDomain};
+use crate::experiment::workloads::{AnswersPlan, QualityPlan, TextDomain};
 use crate::files::folder_of;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{self, Cache, Scratch};
+use crate::prompt::choice::{FormatChoice, Prompter};
 use crate::workload::applicability::{self, Applies};
-use crate::workload::encoder_quality::{answers, embeddings};
+use crate::workload::encoder_quality::{self, embeddings};
 use crate::workload::jobs::{InputError, Inputs, Target};
-use crate::workload::measured::ModelFacts;
+use crate::workload::measured::{LeftOut, ModelFacts};
 use crate::workload::{Measurement, Phase, Visit, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Perplexity and divergence of one variant.
@@ -38,6 +43,18 @@ pub struct QualityJob {
     /// The chunks that are evaluated in this visit; `None`: all.
     #[serde(default)]
     pub part: Option<Box<QualityPart>>,
+    /// Answers that are evaluated, besides the text or in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Box<AnswersUse>>,
+}
+
+/// What a quality job does about the reference's answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswersUse {
+    /// What is answered.
+    pub plan: AnswersPlan,
+    /// Where the reference keeps its answers; `None`: there is no reference.
+    pub file: Option<ArtifactRef>,
 }
 
 /// Chunks of a text that are evaluated in one visit.
@@ -76,6 +93,8 @@ pub enum ReferenceUse {
 pub struct QualityFiles {
     /// The log-probabilities of the model's reference.
     reference: Option<Written>,
+    /// Its answers.
+    answers: Option<Scratch>,
     /// What trials scored that are visited part by part.
     scores: Vec<Written>,
 }
@@ -160,9 +179,15 @@ impl QualityJob {
                 Some(Box::new(QualityPart { from, until, scores }))
             }
         };
+        if files.answers.is_none() && target.is_reference {
+            files.answers = Some(cache.scratch("answers")?);
+        }
+        let kept = files.answers.as_ref().filter(|_| reference != ReferenceUse::None);
+        let kept = kept.map(|file| ArtifactRef::place("reference-answers", file.path()));
+        let answers = plan.answers.clone().map(|plan| Box::new(AnswersUse { plan, file: kept }));
         let QualityPlan { context, chunks, precision, .. } = *plan;
         let domains = plan.domains.clone();
-        Ok(Self { text, domains, context, chunks, reference, precision, part })
+        Ok(Self { text, domains, context, chunks, reference, precision, part, answers })
     }
 }
 
@@ -182,6 +207,10 @@ impl Workload for QualityJob {
     }
 
     fn applies(&self, facts: &ModelFacts) -> Applies {
+        // Prompts that are too long are left out one by one.
+        if self.answers.is_some() {
+            return Applies::Yes;
+        }
         let what = || format!("perplexity over chunks of {}", self.context);
         applicability::quality(self.context, facts)
             .map_or(Applies::Yes, |reason| Applies::left_out(what(), reason))
@@ -193,7 +222,9 @@ impl Workload for QualityJob {
             ReferenceUse::Write { file, .. } | ReferenceUse::Read { file } => Some(file),
         };
         let scores = self.part.as_mut().map(|part| &mut part.scores);
-        std::iter::once(&mut self.text).chain(reference).chain(scores).collect()
+        let answers = self.answers.iter_mut().filter_map(|answers| answers.file.as_mut());
+        let files = reference.into_iter().chain(scores).chain(answers);
+        std::iter::once(&mut self.text).chain(files).collect()
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
@@ -201,9 +232,18 @@ impl Workload for QualityJob {
         let text = std::fs::read_to_string(path).map_err(|error| {
             WorkloadError::Visit(format!("cannot read the text {}: {error}", path.display()))
         })?;
+        let along = self.along(visit)?;
+        let (text, domains) = match &along {
+            // The text is for models that answer nothing.
+            Some((_, answers)) if answers.plan.or_text => ("", &[][..]),
+            _ => (text.as_str(), self.domains.as_slice()),
+        };
+        if text.is_empty() && along.is_none() {
+            return Ok(Vec::new());
+        }
         let request = QualityRequest {
-            text: &text,
-            domains: &self.domains,
+            text,
+            domains,
             context: self.context,
             chunks: self.chunks,
             reference: match &self.reference {
@@ -219,14 +259,20 @@ impl Workload for QualityJob {
                 until: part.until,
                 scores: &part.scores.path,
             }),
+            answers: along.as_ref().and_then(|(answered, answers)| {
+                let file = &answers.file.as_ref()?.path;
+                Some(Along { plan: &answers.plan, answered, file })
+            }),
         };
         let Visit { model, settings, observer, .. } = *visit;
         let progress = &mut visit.progress();
         let run = match visit.facts.class {
             ArchitectureClass::DecoderOnly => run(model, settings, request, progress)
                 .map_err(|error| WorkloadError::visit(&error))?,
-            ArchitectureClass::EncoderDecoder => answers::run(model, settings, &request, progress)
-                .map_err(|error| WorkloadError::visit(&error))?,
+            ArchitectureClass::EncoderDecoder => {
+                encoder_quality::answers::run(model, settings, &request, progress)
+                    .map_err(|error| WorkloadError::visit(&error))?
+            }
             ArchitectureClass::EncoderOnly => {
                 let run = embeddings::run(model, settings, &request, progress)
                     .map_err(|error| WorkloadError::visit(&error))?;
@@ -238,6 +284,73 @@ impl Workload for QualityJob {
         Ok(run.memory)
     }
 }
+
+impl QualityJob {
+    /// The answers along which the model is measured, those of the reference still to be written; none where there is
+    /// no reference or it has no chat template, which is told if it was not foreseen.
+    fn along(
+        &self,
+        visit: &Visit<'_>,
+    ) -> Result<Option<(Vec<Answered>, &AnswersUse)>, WorkloadError> {
+        let Some(answers) = &self.answers else { return Ok(None) };
+        let found = match (&self.reference, &answers.file) {
+            (ReferenceUse::Write { .. }, Some(file)) if !self.goes_on() => {
+                let asked = Self::asked(visit, &answers.plan);
+                // What is empty tells the others that there are none.
+                let kept = asked.as_deref().unwrap_or_default();
+                answers::keep(&file.path, kept).map_err(|error| WorkloadError::visit(&error))?;
+                asked
+            }
+            (ReferenceUse::Write { .. } | ReferenceUse::Read { .. }, Some(file)) => {
+                let kept = answers::kept(&file.path, &answers.plan);
+                let kept = kept.map_err(|error| WorkloadError::visit(&error))?;
+                if kept.is_empty() { Err(Cow::Borrowed(NO_ANSWERS)) } else { Ok(kept) }
+            }
+            _ => Err(Cow::Borrowed(NO_ANSWERS)),
+        };
+        match found {
+            Ok(answered) => Ok(Some((answered, answers))),
+            Err(reason) => {
+                // A model that does not chat is measured on the text, as foreseen.
+                if !answers.plan.or_text || reason != NO_TEMPLATE && reason != NO_ANSWERS {
+                    let (what, reason) = ("quality along answers".to_owned(), reason.into_owned());
+                    visit.leave_out(LeftOut { what, reason });
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether earlier visits evaluated what comes first.
+    fn goes_on(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.from > 0)
+    }
+
+    /// The prompts as the model sees them, or why it cannot be asked.
+    fn asked(visit: &Visit<'_>, plan: &AnswersPlan) -> Result<Vec<Answered>, Cow<'static, str>> {
+        if visit.facts.class != ArchitectureClass::DecoderOnly {
+            return Err(Cow::Borrowed(NO_TEMPLATE));
+        }
+        let prompter = visit.prompter(FormatChoice::Auto, &Map::new());
+        let prompter = prompter.map_err(|error| Cow::Owned(error.to_string()))?;
+        if matches!(prompter, Prompter::Plain) {
+            return Err(Cow::Borrowed(NO_TEMPLATE));
+        }
+        let asked = answers::asked(visit.model, plan, &prompter);
+        let asked = asked.map_err(|error| Cow::Owned(causes::in_words(&error)))?;
+        if asked.len() < 2 { Err(Cow::Borrowed(NO_ROOM)) } else { Ok(asked) }
+    }
+}
+
+/// Why a model answers nothing, and what to do.
+const NO_TEMPLATE: &str =
+    "it has no chat template (text = \"standard\" in [workloads.quality] measures it on texts)";
+
+/// Why there is nothing to measure a variant along.
+const NO_ANSWERS: &str = "its reference answered no prompt";
+
+/// Why a model with a chat template answers nothing.
+const NO_ROOM: &str = "its context has no room for prompts and answers";
 
 /// What it is called before it is measured of a model of a class.
 pub(in crate::workload) fn names(plan: &QualityPlan, class: ArchitectureClass) -> Vec<String> {

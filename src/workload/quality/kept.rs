@@ -3,6 +3,7 @@
 //! A text may be evaluated in parts, each in a visit of its own. Every token's score is kept, not their sums: whoever
 //! goes on adds them up from the first, and comes to the same figures as in one visit, to the last bit.
 
+use crate::statistics::sample::to_f64;
 use crate::workload::divergence::{TokenComparison, TokenScore};
 use crate::workload::reference::{ReferenceError, io, mismatch};
 use std::path::Path;
@@ -28,22 +29,24 @@ impl Kept {
         let bytes = std::fs::read(path).map_err(|source| io("read", path, source))?;
         let numbers: Vec<f64> = bytemuck::pod_collect_to_vec(&bytes);
         let wrong = || mismatch(path, "they are not those of the chunks before");
-        let (&[seconds, rows], scores) = numbers.split_first_chunk().ok_or_else(wrong)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        let rows = rows as usize;
-        if rows == 0 || scores.len() != chunks as usize * rows * NUMBERS {
-            return Err(wrong());
+        let (&seconds, mut rest) = numbers.split_first().ok_or_else(wrong)?;
+        let mut kept = Self { seconds, chunks: Vec::new() };
+        while let Some((&rows, after)) = rest.split_first() {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+            let numbers = (rows as usize).saturating_mul(NUMBERS);
+            let (scores, after) = after.split_at_checked(numbers).ok_or_else(wrong)?;
+            rest = after;
+            kept.chunks.push(scores.as_chunks::<NUMBERS>().0.iter().map(decoded).collect());
         }
-        let (scores, _) = scores.as_chunks::<NUMBERS>();
-        let chunks = scores.chunks(rows).map(|chunk| chunk.iter().map(decoded).collect()).collect();
-        Ok(Self { seconds, chunks })
+        if kept.chunks.len() == chunks as usize { Ok(kept) } else { Err(wrong()) }
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), ReferenceError> {
-        let rows = self.chunks.first().map_or(0, Vec::len);
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-        let mut numbers = vec![self.seconds, rows as f64];
-        numbers.extend(self.chunks.iter().flatten().flat_map(encoded));
+        let mut numbers = vec![self.seconds];
+        for chunk in &self.chunks {
+            numbers.push(to_f64(chunk.len()));
+            numbers.extend(chunk.iter().flat_map(encoded));
+        }
         std::fs::write(path, bytemuck::cast_slice::<f64, u8>(&numbers))
             .map_err(|source| io("write", path, source))
     }
@@ -80,11 +83,15 @@ mod tests {
         let other = TokenComparison { same_top: false, ..compared };
         let score = |comparison| TokenScore { nll: 2.0 / 3.0, comparison };
         let chunk = vec![score(None), score(Some(compared)), score(Some(other))];
-        let kept = Kept { seconds: 0.7, chunks: vec![chunk.clone(), chunk] };
+        let short = chunk[..2].to_vec();
+        let kept = Kept { seconds: 0.7, chunks: vec![chunk.clone(), short, chunk] };
         kept.write(&path).unwrap();
-        assert_eq!(Kept::read(&path, 2).unwrap(), kept);
-        assert!(Kept::read(&path, 3).is_err(), "of another number of chunks");
-        std::fs::write(&path, [0; 8]).unwrap();
+        assert_eq!(Kept::read(&path, 3).unwrap(), kept);
+        assert!(Kept::read(&path, 2).is_err(), "of another number of chunks");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 8]).unwrap();
+        assert!(Kept::read(&path, 3).is_err(), "it is cut off");
+        std::fs::write(&path, []).unwrap();
         assert!(Kept::read(&path, 0).is_err());
     }
 }

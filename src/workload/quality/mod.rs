@@ -2,12 +2,14 @@
 //!
 //! The text is cut into chunks of `context` tokens; each chunk's first token is replaced by BOS if the
 //! model wants one; the tokens after the middle of each chunk are scored. Source: llama.cpp,
-//! tools/perplexity. In the same pass the distributions are compared with the reference's.
+//! tools/perplexity. In the same pass the distributions are compared with the reference's. An answer of the
+//! reference to a prompt is a chunk, too; all of its tokens are scored, and none of the prompt's.
 //!
 //! Chunks are independent, so on a processor several streams evaluate and score them side by side, each
 //! with a context and its share of the threads: no thread waits for another within a layer, and none
 //! is idle while a chunk is scored. A GPU gets one stream. `stream` evaluates, `scoring` turns logits into scores.
 
+pub mod answers;
 mod chunks;
 pub mod job;
 mod kept;
@@ -21,6 +23,7 @@ use super::Progress;
 use super::divergence::Scores;
 use super::measured::{Divergence, DomainChunks, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
+use super::tasks::TaskError;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
 use crate::engine::{Model, streams};
@@ -28,7 +31,8 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::TextDomain;
 use crate::model::architecture::ArchitectureClass;
 use crate::units::count;
-use chunks::Chunked;
+use answers::Along;
+use chunks::{Chunk, Chunked};
 use kept::Kept;
 use scoring::Sink;
 use std::ops::{ControlFlow, Range};
@@ -45,6 +49,9 @@ pub enum QualityError {
     /// The reference's log-probabilities could not be written or read.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// Prompts could not be answered.
+    #[error(transparent)]
+    Answers(#[from] TaskError),
     /// The text is too short.
     #[error(
         "the text has {} for this model; perplexity with a context of {context} needs at least {}",
@@ -96,6 +103,8 @@ pub struct QualityRequest<'a> {
     pub reference: Reference<'a>,
     /// Stop at this relative precision of the mean KLD.
     pub precision: Option<f64>,
+    /// The reference's answers, which are evaluated besides the text; to be written by the reference.
+    pub answers: Option<Along<'a>>,
     /// The chunks that are evaluated now; `None`: all.
     pub part: Option<Part<'a>>,
 }
@@ -149,7 +158,11 @@ pub fn run(
     request: QualityRequest<'_>,
     progress: Progress<'_>,
 ) -> Result<QualityRun, QualityError> {
-    let evaluation = Evaluation::prepare(model, request)?;
+    let answers = matches!(request.reference, Reference::Write { .. }) && request.answers.is_some();
+    // Writing answers takes about as long as evaluating them.
+    let begin = if answers { 0.5 } else { 0.0 };
+    let mut answering = |done: f64, note: &str| progress(begin * done, note);
+    let mut evaluation = Evaluation::prepare(model, settings, request, &mut answering)?;
     let mut streams = evaluation.open(model, settings)?;
     let memory = streams.iter().flat_map(Stream::memory).collect();
     let mut kept = match request.part {
@@ -157,12 +170,18 @@ pub fn run(
         _ => Kept::default(),
     };
     let start = Instant::now();
-    let (scores, stopped_early) = evaluation.run(&mut streams, &mut kept, progress)?;
+    let mut evaluating = |done: f64, note: &str| progress(begin + (1.0 - begin) * done, note);
+    let (scores, stopped_early) = evaluation.run(&mut streams, &mut kept, &mut evaluating)?;
     kept.seconds += start.elapsed().as_secs_f64();
     if let Some(part) = request.part {
         kept.write(part.scores)?;
     }
-    let quality = evaluation.finish(&scores, stopped_early, kept.seconds)?;
+    drop(streams);
+    let mut quality = evaluation.finish(&scores, stopped_early, kept.seconds)?;
+    if let (Some(along), Some(divergence)) = (request.answers, &quality.divergence) {
+        let (chunks, klds) = (&evaluation.chunks, &divergence.chunk_kld);
+        quality.worst_answers = answers::worst(model, settings, along, chunks, klds)?;
+    }
     Ok(QualityRun { quality, memory })
 }
 
@@ -182,7 +201,7 @@ impl<'model> Comparison<'model> {
         settings: &Settings,
         request: QualityRequest<'_>,
     ) -> Result<Self, QualityError> {
-        let evaluation = Evaluation::prepare(model, request)?;
+        let evaluation = Evaluation::prepare(model, settings, request, &mut |_, _| {})?;
         let streams = evaluation.open(model, settings)?;
         Ok(Self { evaluation, streams })
     }
@@ -198,24 +217,29 @@ impl<'model> Comparison<'model> {
     }
 }
 
-/// A text cut into chunks, and what is to be done with their scores.
+/// What is evaluated in chunks, and what is to be done with their scores.
 struct Evaluation {
-    tokens: Vec<i32>,
+    chunks: Vec<Chunk>,
     /// The chunks of each domain.
     domains: Vec<DomainChunks>,
-    /// Replaces the first token of each chunk.
-    beginning: Option<i32>,
-    shape: ReferenceShape,
+    vocabulary: usize,
+    /// Tokens of a chunk of a text.
+    context: u32,
     /// The chunks that are evaluated now.
     part: Range<u32>,
     sink: Sink,
-    /// Chunks that the text has.
-    available: u32,
+    /// Chunks that there are, whether they were asked for or not.
+    available: usize,
     precision: Option<f64>,
 }
 
 impl Evaluation {
-    fn prepare(model: &dyn Model, request: QualityRequest<'_>) -> Result<Self, QualityError> {
+    fn prepare(
+        model: &dyn Model,
+        settings: &Settings,
+        request: QualityRequest<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Self, QualityError> {
         if model.class() != ArchitectureClass::DecoderOnly {
             return Err(QualityError::NoDecoder);
         }
@@ -223,20 +247,25 @@ impl Evaluation {
         if context < 8 {
             return Err(QualityError::ContextTooShort(context));
         }
-        let Chunked { mut tokens, domains } = Chunked::new(model, request)?;
-        let available = u32::try_from(tokens.len() / context as usize).unwrap_or(u32::MAX);
+        let mut chunked = Chunked::new(model, request)?;
+        let available = chunked.chunks.len();
         if available < 2 {
-            return Err(QualityError::TextTooShort { tokens: tokens.len(), context });
+            return Err(QualityError::TextTooShort { tokens: chunked.text_tokens, context });
         }
-        let chunks = Quality::chunks_wanted(request.chunks, available);
-        let part = request.part.map_or(0..chunks, |part| part.from..part.until.min(chunks));
-        tokens.truncate(chunks as usize * context as usize);
+        let asked = Quality::chunks_wanted(request.chunks, to_u32(available));
+        let part = request.part.map_or(0..asked, |part| part.from..part.until.min(asked));
+        chunked.chunks.truncate(asked as usize);
+        let rows = chunked.place_rows();
+        let Chunked { mut chunks, domains, .. } = chunked;
+        if let (Some(along), Reference::Write { .. }) = (request.answers, request.reference) {
+            let now = part.start.min(part.end) as usize..part.end as usize;
+            answers::write(model, settings, along, &mut chunks[now], progress)?;
+        }
+        let vocabulary = model.vocabulary_size();
         let shape = ReferenceShape {
-            vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
-            context,
-            chunks,
-            rows: context - 1 - context / 2,
-            tokens_checksum: checksum(&tokens),
+            vocabulary: to_u32(vocabulary),
+            rows,
+            tokens_checksum: checksum(&chunks),
         };
         let sink = match request.reference {
             Reference::None => Sink::None,
@@ -248,8 +277,22 @@ impl Evaluation {
             }
             Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
         };
-        let (beginning, precision) = (model.beginning_token(), request.precision);
-        Ok(Self { tokens, domains, beginning, shape, part, sink, available, precision })
+        let precision = request.precision;
+        Ok(Self { chunks, domains, vocabulary, context, part, sink, available, precision })
+    }
+
+    /// The most that any chunk has of something.
+    fn most(&self, of: impl Fn(&Chunk) -> usize) -> u32 {
+        to_u32(self.chunks.iter().map(of).max().unwrap_or(0))
+    }
+
+    fn count(&self) -> u32 {
+        to_u32(self.chunks.len())
+    }
+
+    /// The number of a chunk, from 1.
+    fn number_of(&self, chunk: &Chunk) -> usize {
+        self.chunks.iter().take_while(|other| other.first_row < chunk.first_row).count() + 1
     }
 
     /// Opens the streams.
@@ -263,16 +306,18 @@ impl Evaluation {
         model: &'model dyn Model,
         settings: &Settings,
     ) -> Result<Vec<Stream<'model>>, QualityError> {
-        let (shape, chunks) = (self.shape, self.chunks_now());
+        let longest = self.most(|chunk| chunk.scored_from + chunk.room);
+        let chunks = self.chunks_now();
         let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
         if model.engine().uses_gpu(settings) {
-            let side_by_side = (settings.batch / shape.context).clamp(1, chunks.max(1));
-            return Ok(vec![Stream::open(model, settings, shape, side_by_side, threads)?]);
+            let side_by_side = (settings.batch / longest.max(1)).clamp(1, chunks.max(1));
+            return Ok(vec![Stream::open(model, settings, longest, side_by_side, threads)?]);
         }
         // Logits lie in the engine's buffer and in the stream's, beside the reference's rows.
-        let row_bytes = u64::from(shape.vocabulary) * size_of::<f32>() as u64;
-        let logits = 3 * u64::from(shape.rows) * row_bytes;
-        let open = |threads| Stream::open(model, settings, shape, 1, threads);
+        let row_bytes = self.vocabulary as u64 * size_of::<f32>() as u64;
+        let rows = self.most(|chunk| chunk.room);
+        let logits = 3 * u64::from(rows) * row_bytes;
+        let open = |threads| Stream::open(model, settings, longest, 1, threads);
         let bytes = |first: &Stream<'_>| first.context.own_bytes() + logits;
         streams::open(threads, chunks, model.tensor_bytes(), open, bytes)
     }
@@ -309,7 +354,7 @@ impl Evaluation {
                     kept.chunks.push(chunk);
                     done += 1;
                     if self.is_precise(&scores) {
-                        stopped_early = self.part.start + done < self.shape.chunks;
+                        stopped_early = self.part.start + done < self.count();
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -335,17 +380,20 @@ impl Evaluation {
     }
 
     fn finish(
-        self,
+        &mut self,
         scores: &Scores,
         stopped_early: bool,
         seconds: f64,
     ) -> Result<Quality, QualityError> {
-        let mut quality = scores.quality(self.available as usize, stopped_early, seconds);
-        quality.context = self.shape.context;
-        quality.domains = chunks::evaluated(self.domains, quality.chunks);
-        if let Sink::Write(writer) = self.sink {
+        let mut quality = scores.quality(self.available, stopped_early, seconds);
+        let evaluated = &self.chunks[..quality.chunks as usize];
+        quality.answers = to_u32(evaluated.iter().filter(|chunk| chunk.answer.is_some()).count());
+        quality.context = self.context;
+        quality.domains = chunks::evaluated(std::mem::take(&mut self.domains), quality.chunks);
+        if let Sink::Write(writer) = std::mem::replace(&mut self.sink, Sink::None) {
+            let rows = evaluated.last().map_or(0, |last| last.first_row + last.room as u64);
             // The error is known only per variant; see `Divergence::kld_error_bound`.
-            let (bytes, top_k) = (writer.bytes(quality.chunks), writer.top());
+            let (bytes, top_k) = (writer.bytes(rows), writer.top());
             quality.reference_store = Some(ReferenceStore { bytes, top_k, kld_error_bound: 0.0 });
             writer.finish()?;
         }
@@ -353,9 +401,16 @@ impl Evaluation {
     }
 }
 
-/// FNV-1a over the tokens: tells texts and tokenizers apart, nothing more.
-fn checksum(tokens: &[i32]) -> u64 {
-    tokens.iter().flat_map(|token| token.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+fn to_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// FNV-1a over what is given and how much of each chunk may be scored: tells texts and tokenizers apart, nothing more.
+fn checksum(chunks: &[Chunk]) -> u64 {
+    let room = |chunk: &Chunk| i32::try_from(chunk.room).unwrap_or(i32::MAX);
+    let numbers =
+        chunks.iter().flat_map(|chunk| chunk.given().iter().copied().chain([room(chunk)]));
+    numbers.flat_map(i32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

@@ -17,10 +17,10 @@ pub(super) enum Sink {
     Read(Reader),
 }
 
-/// Scores one chunk's `logits`, `[rows, vocabulary]`, given the token that `following` each row; the
-/// logits may be overwritten.
+/// Scores one chunk's `logits`, `[rows, vocabulary]`, given the token that is `following` each row; the
+/// logits may be overwritten. `first_row` is its place in the reference's file.
 pub(super) fn score_chunk(
-    chunk: u32,
+    first_row: u64,
     logits: &mut [f32],
     following: &[i32],
     vocabulary: usize,
@@ -31,10 +31,10 @@ pub(super) fn score_chunk(
         Sink::None => rows.map(|(row, &token)| score_alone(row, token)).collect(),
         Sink::Write(writer) => {
             let scores = rows.map(|(row, &token)| score_in_place(row, token)).collect();
-            writer.add(chunk, logits, following)?;
+            writer.add(first_row, logits, following)?;
             scores
         }
-        Sink::Read(reader) => match reader.chunk(chunk)? {
+        Sink::Read(reader) => match reader.rows(first_row, following.len())? {
             Rows::Whole(reference) => rows
                 .zip(reference.par_chunks(vocabulary))
                 .map(|((row, &token), reference)| score_against(row, token, reference))

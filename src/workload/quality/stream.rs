@@ -1,5 +1,6 @@
 //! One stream: a context that evaluates chunks, and the threads that score them.
 
+use super::chunks::Chunk;
 use super::scoring::score_chunk;
 use super::{Evaluation, QualityError};
 use crate::engine::batch::Batch;
@@ -7,24 +8,7 @@ use crate::engine::memory::BufferMemory;
 use crate::engine::{Context, ContextPurpose, ContextShape, Model};
 use crate::experiment::settings::Settings;
 use crate::workload::divergence::TokenScore;
-use crate::workload::reference::ReferenceShape;
 use std::ops::Range;
-
-impl Evaluation {
-    fn token(&self, chunk: u32, position: usize) -> i32 {
-        match self.beginning {
-            Some(beginning) if position == 0 => beginning,
-            _ => self.tokens[chunk as usize * self.shape.context as usize + position],
-        }
-    }
-
-    /// The tokens that are scored: those after the middle of the chunk.
-    fn following(&self, chunk: u32) -> &[i32] {
-        let length = self.shape.context as usize;
-        let from = chunk as usize * length + length / 2 + 1;
-        &self.tokens[from..from + self.shape.rows as usize]
-    }
-}
 
 /// A context with its share of the threads.
 pub(super) struct Stream<'model> {
@@ -37,16 +21,16 @@ pub(super) struct Stream<'model> {
 }
 
 impl<'model> Stream<'model> {
-    /// A stream that evaluates up to `side_by_side` chunks of `shape` in one batch, with `threads`
+    /// A stream that evaluates up to `side_by_side` chunks of up to `longest` tokens in one batch, with `threads`
     /// threads.
     pub(super) fn open(
         model: &'model dyn Model,
         settings: &Settings,
-        shape: ReferenceShape,
+        longest: u32,
         side_by_side: u32,
         threads: u32,
     ) -> Result<Self, QualityError> {
-        let (tokens, sequences) = (shape.context * side_by_side, side_by_side);
+        let (tokens, sequences) = (longest * side_by_side, side_by_side);
         let batch = settings.batch.min(tokens);
         let ubatch = settings.ubatch.min(batch);
         let shape = ContextShape { tokens, sequences, batch, ubatch };
@@ -73,45 +57,43 @@ impl<'model> Stream<'model> {
         evaluation: &Evaluation,
         chunks: Range<u32>,
     ) -> Result<Vec<Vec<TokenScore>>, QualityError> {
-        self.evaluate(evaluation, &chunks)?;
-        let ReferenceShape { vocabulary, rows, .. } = evaluation.shape;
-        let logits = self.logits.chunks_exact_mut(vocabulary as usize * rows as usize);
-        let score = |(chunk, logits): (u32, &mut [f32])| {
-            let following = evaluation.following(chunk);
-            let vocabulary = vocabulary as usize;
-            let scores = self
-                .threads
-                .install(|| score_chunk(chunk, logits, following, vocabulary, &evaluation.sink))?;
+        let chunks = &evaluation.chunks[chunks.start as usize..chunks.end as usize];
+        self.evaluate(chunks)?;
+        let (vocabulary, mut rest) = (evaluation.vocabulary, self.logits.as_mut_slice());
+        let mut scored = Vec::new();
+        for chunk in chunks {
+            let following = chunk.following();
+            let (logits, after) = rest.split_at_mut(following.len() * vocabulary);
+            rest = after;
+            let (first, sink) = (chunk.first_row, &evaluation.sink);
+            let scores =
+                self.threads.install(|| score_chunk(first, logits, following, vocabulary, sink))?;
             if scores.iter().any(|score| score.nll.is_nan()) {
-                return Err(QualityError::NotANumber { part: "chunk", number: chunk as usize + 1 });
+                let number = evaluation.number_of(chunk);
+                return Err(QualityError::NotANumber { part: "chunk", number });
             }
-            Ok(scores)
-        };
-        chunks.zip(logits).map(score).collect()
+            scored.push(scores);
+        }
+        Ok(scored)
     }
 
-    /// Evaluates chunks; leaves their logits, `[chunks · rows, vocabulary]`.
-    fn evaluate(
-        &mut self,
-        evaluation: &Evaluation,
-        chunks: &Range<u32>,
-    ) -> Result<(), QualityError> {
-        let length = evaluation.shape.context as usize;
-        let scored_from = length / 2;
+    /// Evaluates chunks; leaves the logits of what is scored, one chunk after the other.
+    fn evaluate(&mut self, chunks: &[Chunk]) -> Result<(), QualityError> {
         self.context.clear_memory();
         self.logits.clear();
+        let longest = chunks.iter().map(|chunk| chunk.tokens.len()).max().unwrap_or(0);
         // A chunk longer than a batch is evaluated alone, in parts.
-        let part_length = length.min(self.context.shape().batch as usize);
-        for part_start in (0..length).step_by(part_length) {
-            let part_end = (part_start + part_length).min(length);
+        let part_length = longest.clamp(1, self.context.shape().batch.max(1) as usize);
+        for part_start in (0..longest).step_by(part_length) {
             self.batch.clear();
             let mut outputs = 0;
-            for (sequence, chunk) in (0..).zip(chunks.clone()) {
-                for position in part_start..part_end {
-                    let token = evaluation.token(chunk, position);
-                    // The last position predicts a token of the next chunk, which is not scored.
-                    let output = position >= scored_from && position + 1 < length;
+            for (sequence, chunk) in (0..).zip(chunks) {
+                let length = chunk.tokens.len();
+                for position in part_start..(part_start + part_length).min(length) {
+                    // What follows the last token is not scored.
+                    let output = position + 1 >= chunk.scored_from && position + 1 < length;
                     outputs += usize::from(output);
+                    let token = chunk.tokens[position];
                     let position = i32::try_from(position).unwrap_or(i32::MAX);
                     self.batch.add(token, position, sequence, output)?;
                 }

@@ -1,6 +1,7 @@
 //! Ways of answering, and the contexts that answer side by side.
 
 use super::beginning::Beginning;
+use super::draft::Written;
 use super::{Answered, TaskError};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
@@ -85,7 +86,7 @@ impl Groups {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
     /// What the model wrote.
-    Text(String),
+    Text(Written),
     /// How probable each alternative is to it.
     Alternatives(Vec<Likelihood>),
     /// The passages found, the nearest first, and what was answered with them.

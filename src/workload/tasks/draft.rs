@@ -15,6 +15,15 @@ pub(super) struct Limits {
     pub(super) stops: Vec<String>,
 }
 
+/// An answer that was written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Written {
+    /// What it says.
+    pub(super) text: String,
+    /// Its tokens, with the one that ended it.
+    pub(super) tokens: Vec<i32>,
+}
+
 /// An answer that is being written.
 pub(super) struct Draft {
     sequence: i32,
@@ -22,7 +31,7 @@ pub(super) struct Draft {
     position: i32,
     /// The token that comes next.
     token: i32,
-    written: usize,
+    tokens: Vec<i32>,
     bytes: Vec<u8>,
     over: bool,
 }
@@ -31,24 +40,24 @@ impl Draft {
     /// An answer whose first token is chosen from `logits` and is to stand at `position` of `sequence`.
     pub(super) fn begin(sequence: i32, position: i32, logits: &[f32]) -> Self {
         let token = most_probable(logits);
-        Self { sequence, position, token, written: 0, bytes: Vec::new(), over: false }
+        Self { sequence, position, token, tokens: Vec::new(), bytes: Vec::new(), over: false }
     }
 
     /// Takes the token that comes next into the answer, unless it ends it.
     fn take(&mut self, model: &dyn Model, limits: &Limits) {
+        self.tokens.push(self.token);
         if model.ends_generation(self.token) {
             self.over = true;
             return;
         }
         self.bytes.extend(model.token_bytes(self.token));
-        self.written += 1;
         let text = String::from_utf8_lossy(&self.bytes);
         if let Some(end) = limits.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
             // Before the stop everything is as it was generated, or mended to be text.
             self.bytes = text[..end].as_bytes().to_vec();
             self.over = true;
         }
-        self.over |= self.written == limits.max_tokens;
+        self.over |= self.tokens.len() == limits.max_tokens;
     }
 }
 
@@ -57,7 +66,7 @@ pub(super) fn write(
     batched: &mut BatchedContext<'_>,
     mut drafts: Vec<Draft>,
     limits: &Limits,
-) -> Result<Vec<String>, EngineError> {
+) -> Result<Vec<Written>, EngineError> {
     let vocabulary = batched.model.vocabulary_size();
     loop {
         for draft in drafts.iter_mut().filter(|draft| !draft.over) {
@@ -78,7 +87,11 @@ pub(super) fn write(
             draft.position += 1;
         }
     }
-    Ok(drafts.iter().map(|draft| String::from_utf8_lossy(&draft.bytes).into_owned()).collect())
+    let written = |draft: Draft| Written {
+        text: String::from_utf8_lossy(&draft.bytes).into_owned(),
+        tokens: draft.tokens,
+    };
+    Ok(drafts.into_iter().map(written).collect())
 }
 
 fn most_probable(logits: &[f32]) -> i32 {

@@ -153,6 +153,25 @@ pub fn run(request: &TaskRequest<'_>, progress: Progress<'_>) -> Result<TaskRun,
     Ok(TaskRun { record, memory: answered.memory })
 }
 
+/// Writes answers to requests side by side, the most probable token at a time: the tokens of each, with the one that
+/// ended it.
+pub(in crate::workload) fn write(
+    model: &dyn Model,
+    settings: &Settings,
+    requests: &[Vec<i32>],
+    max_tokens: u32,
+    progress: Progress<'_>,
+) -> Result<Vec<Vec<i32>>, TaskError> {
+    let limits = Limits { max_tokens: max_tokens as usize, stops: Vec::new() };
+    let writer = |size| Writer::answerer(requests.to_vec(), limits.clone(), size, settings);
+    let answered = answerer::run_in_groups(writer, model, settings, progress)?;
+    let tokens = |answer| match answer {
+        Answer::Text(written) => Some(written.tokens),
+        _ => None,
+    };
+    Ok(answered.answers.into_iter().filter_map(tokens).collect())
+}
+
 /// What answering came to, before it is scored.
 #[derive(Debug, Default)]
 struct Answered {

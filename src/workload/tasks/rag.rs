@@ -53,7 +53,8 @@ pub(super) fn run(
                 let draft = reader.read(&tokens)?;
                 seconds.prefill += start.elapsed().as_secs_f64();
                 start = Instant::now();
-                text = draft::write(&mut reader.batched, vec![draft], reader.limits)?.pop();
+                let written = draft::write(&mut reader.batched, vec![draft], reader.limits)?.pop();
+                text = written.map(|written| written.text);
                 seconds.generation += start.elapsed().as_secs_f64();
                 read = tokens.len();
             }

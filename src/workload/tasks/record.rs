@@ -1,6 +1,7 @@
 //! What a task leaves: its answers, and for each metric what every question contributes.
 
 use super::answerer::Answer;
+use super::draft::Written;
 use crate::experiment::tasks::{Answering, Asked, Question, TaskName};
 use crate::metrics::{TaskMetric, bleu, chrf, ranking, rouge, squad};
 use crate::statistics::sample::to_f64;
@@ -150,7 +151,7 @@ pub(super) fn kept(answering: &Answering, answers: &[Answer]) -> Vec<KeptAnswer>
     }
     let choice = |place: usize| KeptAnswer::Choice(u32::try_from(place).unwrap_or(u32::MAX));
     let keep = |answer: &Answer| match answer {
-        Answer::Text(text) | Answer::Found { text: Some(text), .. } => {
+        Answer::Text(Written { text, .. }) | Answer::Found { text: Some(text), .. } => {
             KeptAnswer::Text(text.clone())
         }
         Answer::Alternatives(found) => choice(likeliest(found.iter().map(|it| it.log_likelihood))),
@@ -174,7 +175,7 @@ pub(super) fn scores(
             let row = match (&question.asked, answer) {
                 (
                     Asked::Write { references, .. } | Asked::See { references, .. },
-                    Answer::Text(text),
+                    Answer::Text(Written { text, .. }),
                 ) => of_text(metric, text, references, &mut classes),
                 (Asked::Choose { .. }, Answer::Alternatives(found))
                     if found.len() == 1 && metric == TaskMetric::Accuracy =>
@@ -356,7 +357,7 @@ mod tests {
         let references = vec!["the mill".to_owned(), "a mill".to_owned()];
         let asked = Asked::Write { request: "?".to_owned(), references };
         let question = Question { id: "q".to_owned(), asked };
-        let text = |text: &str| Answer::Text(text.to_owned());
+        let text = |text: &str| Answer::Text(Written { text: text.to_owned(), tokens: Vec::new() });
         assert_eq!(counts(TaskMetric::Accuracy, &question, &text(" a mill\n")), [1.0]);
         assert_eq!(counts(TaskMetric::Accuracy, &question, &text("A mill")), [0.0]);
         assert_eq!(counts(TaskMetric::ExactMatch, &question, &text("A mill.")), [1.0]);

@@ -1,0 +1,181 @@
+//! Costs: how long visits will take, to go by those that are over.
+
+use super::plan::Plan;
+use super::schedule::{PlannedVisit, Purpose};
+use super::strategy::Known;
+use crate::experiment::workloads::Stage;
+use crate::results::record::{OtherWork, PhaseUsage, RunRecord, StageRecord, TrialRecord};
+use crate::workload::Phase;
+
+/// What visits to each trial of a plan take, seconds.
+#[derive(Debug)]
+pub(super) struct Costs<'a> {
+    known: Known<'a>,
+    seen: Vec<Seen>,
+    /// The same of the trial in an earlier run.
+    past: Vec<Option<&'a TrialRecord>>,
+}
+
+/// What visits to a trial took, seconds; `None`: there was none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// To start a worker and load.
+    load: Option<f64>,
+    /// To evaluate a chunk of the text.
+    chunk: Option<f64>,
+    tasks: Option<f64>,
+    /// A visit of a round.
+    round: Option<f64>,
+    /// The first throughput test of one.
+    control: Option<f64>,
+}
+
+impl Seen {
+    fn of(trial: &TrialRecord) -> Self {
+        let stages = |stage: Stage| trial.stages.iter().filter(move |it| it.stage == stage);
+        let quality = || stages(Stage::Quality).map(|it| it.usage.as_slice());
+        let visits = || trial.visits.iter().map(|it| it.usage.as_slice());
+        let is_load = |phase: &Phase| matches!(phase, Phase::Start | Phase::Load);
+        let chunks = trial.quality.as_ref().map(|it| f64::from(it.chunks)).filter(|&it| it > 0.0);
+        let evaluated = quality().map(|usage| sum(usage, |phase| *phase == Phase::Quality));
+        let evaluated: f64 = evaluated.sum();
+        let first = trial.visits.first().and_then(|visit| visit.speed.first());
+        let control = first.map(|first| Phase::Speed(first.test));
+        let tested = |phase: &Phase| Some(phase) == control.as_ref();
+        Self {
+            load: mean(quality().chain(visits()).map(|usage| sum(usage, is_load))),
+            chunk: chunks.map(|chunks| evaluated / chunks),
+            tasks: mean(stages(Stage::Tasks).map(|it: &StageRecord| sum(&it.usage, |_| true))),
+            round: mean(visits().map(|usage| sum(usage, |_| true))),
+            control: mean(visits().map(|usage| sum(usage, tested))),
+        }
+    }
+}
+
+fn sum(usage: &[PhaseUsage], counts: impl Fn(&Phase) -> bool) -> f64 {
+    usage.iter().filter(|it| counts(&it.phase)).map(PhaseUsage::seconds).sum()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
+}
+
+impl<'a> Costs<'a> {
+    pub(super) fn of(known: &Known<'a>) -> Self {
+        let Known { run, past, .. } = *known;
+        let of_past = |trial: &TrialRecord| past.iter().find(|it| it.key == trial.key);
+        Self {
+            known: *known,
+            seen: run.trials.iter().map(Seen::of).collect(),
+            past: run.trials.iter().map(of_past).collect(),
+        }
+    }
+
+    /// What a visit takes, a pause before it included; `None` if none of its kind was seen.
+    pub(super) fn visit(&self, visit: PlannedVisit) -> Option<f64> {
+        let trial = visit.trial;
+        let load = || self.seconds(trial, |seen| seen.load);
+        let own = match visit.purpose {
+            Purpose::Quality { until } => load()? + self.chunk(trial)? * self.chunks(trial, until),
+            Purpose::Tasks => self.seconds(trial, |seen| seen.tasks)?,
+            Purpose::Round(_) => self.seconds(trial, |seen| seen.round)?,
+            Purpose::DriftControl(_) => load()? + self.seconds(trial, |seen| seen.control)?,
+        };
+        Some(own + self.known.experiment.cool_down.as_secs_f64())
+    }
+
+    /// What all these visits take.
+    pub(super) fn all(&self, visits: &[PlannedVisit]) -> Option<f64> {
+        visits.iter().map(|&visit| self.visit(visit)).sum()
+    }
+
+    /// What is left to do, seconds: these visits, and as much more of the text as variants will need that are not precise
+    /// after them.
+    pub(super) fn left(&self, ahead: &[PlannedVisit]) -> Option<f64> {
+        let mut left = self.all(ahead)?;
+        for (visit, until) in ahead.iter().filter_map(|visit| match visit.purpose {
+            Purpose::Quality { until: Some(until) } => Some((visit, until)),
+            _ => None,
+        }) {
+            let more = (self.needed(visit.trial, until) - f64::from(until)).max(0.0);
+            if more > 0.0 {
+                left += self.seconds(visit.trial, |seen| seen.load)?
+                    + more * self.chunk(visit.trial)?;
+            }
+        }
+        Some(left)
+    }
+
+    /// Chunks that a trial will need in all: as many as in an earlier run, or twice as many as at first.
+    fn needed(&self, trial: usize, first: u32) -> f64 {
+        let past = self.past[trial].and_then(|it| it.quality.as_ref());
+        past.map_or_else(|| 2.0 * f64::from(first), |quality| f64::from(quality.chunks))
+    }
+
+    /// What a chunk of the text takes.
+    pub(super) fn chunk(&self, trial: usize) -> Option<f64> {
+        self.seconds(trial, |seen| seen.chunk)
+    }
+
+    /// What was seen of the trial itself, in this run or an earlier one, or of the one of the same model whose file is
+    /// nearest in size.
+    fn seconds(&self, trial: usize, of: impl Fn(&Seen) -> Option<f64>) -> Option<f64> {
+        let Known { plan, run, .. } = self.known;
+        let model = plan.trials[trial].model_position;
+        let size = |trial: usize| file_size(run, plan, trial);
+        let own = size(trial);
+        let past = || self.past[trial].and_then(|past| of(&Seen::of(past)));
+        if let Some(seconds) = of(&self.seen[trial]).or_else(past) {
+            return Some(seconds);
+        }
+        let seen = self.seen.iter().enumerate().filter_map(|(at, seen)| Some((at, of(seen)?)));
+        let distance = |at: usize| {
+            let is_other_model = plan.trials[at].model_position != model;
+            (is_other_model, size(at).abs_diff(own))
+        };
+        seen.min_by_key(|&(at, _)| distance(at)).map(|(_, seconds)| seconds)
+    }
+
+    /// Chunks that a visit would evaluate.
+    fn chunks(&self, trial: usize, until: Option<u32>) -> f64 {
+        let Known { plan, run, experiment, .. } = self.known;
+        let model = plan.trials[trial].model_position;
+        let limit = experiment.workloads_of(model).quality.as_ref().and_then(|it| it.chunks);
+        let of_model = (0..run.trials.len()).filter(|&at| plan.trials[at].model_position == model);
+        let qualities = of_model.filter_map(|at| run.trials[at].quality.as_ref());
+        let past = self.past.iter().flatten().filter_map(|it| it.quality.as_ref());
+        let available = qualities.chain(past).map(|quality| quality.chunks_available).max();
+        let all = available.or(limit).unwrap_or(0);
+        let all = limit.map_or(all, |limit| limit.min(all));
+        let scored = run.trials[trial].quality.as_ref().map_or(0, |quality| quality.chunks);
+        let until = until.unwrap_or(all).min(if all > 0 { all } else { u32::MAX });
+        f64::from(until.saturating_sub(scored))
+    }
+}
+
+/// Bytes of a trial's file, as far as that is known.
+fn file_size(run: &RunRecord, plan: &Plan, trial: usize) -> u64 {
+    let made = run.trials[trial].artifact.as_ref().map(|artifact| artifact.file_bytes);
+    made.unwrap_or_else(|| plan.variant_of(trial).expected_bytes())
+}
+
+/// What the file of a variant will take to make, seconds, to go by those that were made; 0 before the first.
+pub(super) fn making(known: &Known<'_>, variant: usize) -> f64 {
+    let (mut seconds, mut bytes) = (0.0, 0_u64);
+    for trial in &known.run.trials {
+        let files = trial.other_times.iter().filter(|it| it.work == OtherWork::File);
+        let spent: f64 = files.map(|it| it.seconds).sum();
+        if let Some(artifact) = trial.artifact.as_ref().filter(|it| it.quantize_seconds.is_some()) {
+            seconds += spent;
+            bytes += artifact.file_bytes;
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let size = |bytes: u64| bytes as f64;
+    if bytes == 0 {
+        0.0
+    } else {
+        seconds / size(bytes) * size(known.plan.variants[variant].expected_bytes())
+    }
+}

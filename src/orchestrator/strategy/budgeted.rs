@@ -1,0 +1,305 @@
+//! What says most in a given time.
+//!
+//! First of all the reference is visited, which tells what visits cost. Then every trial gets a part of the text, its
+//! tasks and a round; of a model too large for that, one trial after the other gets all three. What time is left goes
+//! to what is not known yet: rounds for all until speeds have intervals, text for divergences that are not precise,
+//! rounds for speeds that are not told apart. No visit is begun that does not fit.
+
+use super::{
+    Known, Step, Strategy, further_step, is_pointless, is_quality_over, is_stored, reference_of,
+    scored,
+};
+use crate::orchestrator::cost::{self, Costs};
+use crate::orchestrator::schedule::{PlannedVisit, Purpose};
+use crate::results::record::Stage;
+use crate::results::separation::undecided;
+use crate::results::summary::Summary;
+use crate::workload::divergence::fewest_chunks;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Chunks of the text that tell what a chunk costs.
+const PILOT_CHUNKS: u32 = 4;
+
+/// From this many rounds on a median has an interval that says something.
+const FEWEST_ROUNDS: u32 = 3;
+
+/// Speeds that so many rounds would not tell apart are level for whoever has to choose.
+const MOST_ROUNDS: u32 = 24;
+
+/// Part of the budget that making files may take.
+const MAKING: f64 = 0.5;
+
+/// Measures what says most, until nothing would change or the time is out.
+#[derive(Debug)]
+pub struct Budgeted {
+    /// Seconds, those before the first visit included.
+    budget: f64,
+    next: VecDeque<PlannedVisit>,
+    part: Part,
+}
+
+/// The parts of a run, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Pilot,
+    Each,
+    Rounds,
+    Undecided,
+}
+
+impl Budgeted {
+    /// Within a time.
+    pub fn new(budget: Duration) -> Self {
+        Self { budget: budget.as_secs_f64(), next: VecDeque::new(), part: Part::Pilot }
+    }
+
+    fn left(&self, known: &Known<'_>) -> f64 {
+        self.budget - known.run.active_seconds.unwrap_or(0.0)
+    }
+
+    /// A visit whose cost is not known yet is one of the first.
+    fn fits(&self, known: &Known<'_>, visit: PlannedVisit) -> bool {
+        let left = self.left(known);
+        Costs::of(known).visit(visit).map_or(left > 0.0, |seconds| seconds <= left)
+    }
+
+    /// The visits of the next part in which there is something to do.
+    fn batch(&mut self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        loop {
+            let part = self.part;
+            let mut batch = match part {
+                Part::Pilot => pilot(known),
+                Part::Each => self.each(known),
+                Part::Rounds => rounds(known),
+                Part::Undecided => self.undecided(known),
+            };
+            batch.retain(|&visit| {
+                let is_there = known.run.trials[visit.trial].artifact.is_some();
+                is_there && !is_pointless(known, visit) && self.fits(known, visit)
+            });
+            self.part = match part {
+                Part::Pilot => Part::Each,
+                Part::Each => Part::Rounds,
+                Part::Rounds if batch.is_empty() => Part::Undecided,
+                Part::Rounds | Part::Undecided => part,
+            };
+            if !batch.is_empty() || part == Part::Undecided {
+                return batch;
+            }
+        }
+    }
+
+    /// A part of the text, the tasks and a round for every trial.
+    fn each(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        let costs = Costs::of(known);
+        let chunks = self.chunks_of_each(known, &costs);
+        let mut order: Vec<usize> = (0..known.plan.trials.len()).collect();
+        order.sort_by_key(|&trial| {
+            let planned = &known.plan.trials[trial];
+            (planned.model_position, !planned.is_reference)
+        });
+        let of_stage = |stage: Stage| {
+            let visits =
+                order.iter().filter_map(move |&trial| first_visit(known, trial, stage, chunks));
+            visits.collect::<Vec<_>>()
+        };
+        let stages = [Stage::Quality, Stage::Tasks, Stage::Rounds];
+        let by_stage = stages.map(of_stage).concat();
+        if costs.all(&by_stage).is_some_and(|all| all <= self.left(known)) {
+            return by_stage;
+        }
+        // Not all will be measured: whole rows say more than a column.
+        let rank = |visit: &PlannedVisit| order.iter().position(|&trial| trial == visit.trial);
+        let mut by_trial = by_stage;
+        by_trial.sort_by_key(rank);
+        by_trial
+    }
+
+    /// As many chunks as it takes to stop, or fewer where half of the time would not do for them.
+    fn chunks_of_each(&self, known: &Known<'_>, costs: &Costs<'_>) -> u32 {
+        let workloads = known.experiment.all_workloads();
+        let domains = workloads.filter_map(|it| it.quality.as_ref()).map(|it| it.domains.len());
+        let most = u32::try_from(fewest_chunks(domains.max().unwrap_or(0))).unwrap_or(u32::MAX);
+        let each: f64 = (0..known.plan.trials.len()).filter_map(|trial| costs.chunk(trial)).sum();
+        if each <= 0.0 {
+            return most;
+        }
+        let affordable = self.left(known).max(0.0) / 2.0 / each;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small count"
+        )]
+        let affordable = affordable as u32;
+        affordable.clamp(PILOT_CHUNKS.min(most), most)
+    }
+
+    /// Text for divergences that are not precise, else one more round for speeds that are not told apart.
+    fn undecided(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        let text = (0..known.experiment.models.len())
+            .flat_map(|model| self.affordable(known, further_step(known, model)))
+            .collect::<Vec<_>>();
+        if !text.is_empty() {
+            return text;
+        }
+        let done = rounds_begun(known);
+        let pairs = undecided(&Summary::of(known.run));
+        let worthwhile = pairs.iter().filter(|pair| {
+            pair.rounds.is_some_and(|more| u64::from(done) + more <= u64::from(MOST_ROUNDS))
+        });
+        let trials: BTreeSet<usize> = worthwhile.flat_map(|pair| pair.rows).collect();
+        let round = |trial| PlannedVisit { trial, purpose: Purpose::Round(done) };
+        let visits: Vec<PlannedVisit> = trials.into_iter().map(round).collect();
+        // Speeds are compared within a round.
+        let cost = Costs::of(known).all(&visits);
+        if cost.is_some_and(|cost| cost <= self.left(known)) { visits } else { Vec::new() }
+    }
+
+    /// Visits to further chunks, to as many as there is time for; none if that is hardly any.
+    fn affordable(&self, known: &Known<'_>, mut visits: Vec<PlannedVisit>) -> Vec<PlannedVisit> {
+        let costs = Costs::of(known);
+        let Some(&PlannedVisit {
+            trial: reference,
+            purpose: Purpose::Quality { until: Some(until) },
+        }) = visits.first()
+        else {
+            return Vec::new();
+        };
+        let from = scored(known, reference);
+        let (Some(cost), Some(each)) = (
+            costs.all(&visits),
+            visits.iter().map(|it| costs.chunk(it.trial)).sum::<Option<f64>>(),
+        ) else {
+            return visits;
+        };
+        let over = (cost - self.left(known)).max(0.0) / each.max(f64::MIN_POSITIVE);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small count"
+        )]
+        let over = over.ceil() as u32;
+        let until = until.saturating_sub(over);
+        if until < from + PILOT_CHUNKS {
+            return Vec::new();
+        }
+        for visit in &mut visits {
+            visit.purpose = Purpose::Quality { until: Some(until) };
+        }
+        visits
+    }
+}
+
+impl Strategy for Budgeted {
+    fn next(&mut self, known: &Known<'_>) -> Step {
+        loop {
+            while let Some(visit) = self.next.pop_front() {
+                let visit = within_reference(known, visit);
+                if let Some(visit) = visit.filter(|&visit| !is_pointless(known, visit))
+                    && self.fits(known, visit)
+                {
+                    return Step::Visit(visit);
+                }
+            }
+            self.next = self.batch(known).into();
+            if self.next.is_empty() {
+                return Step::Done;
+            }
+        }
+    }
+
+    fn ahead(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        if self.part > Part::Pilot {
+            return self.next.iter().copied().collect();
+        }
+        let trials = 0..known.plan.trials.len();
+        let stages = [Stage::Quality, Stage::Tasks, Stage::Rounds];
+        let visits = trials.flat_map(|trial| {
+            stages.into_iter().filter_map(move |it| first_visit(known, trial, it, PILOT_CHUNKS))
+        });
+        visits.collect()
+    }
+
+    fn has_time_for_file(&self, known: &Known<'_>, variant: usize) -> bool {
+        let is_reference = |trial: usize| known.plan.trials[trial].is_reference;
+        let mut trials =
+            (0..known.plan.trials.len()).filter(|&it| known.plan.trials[it].variant == variant);
+        let spent = known.run.active_seconds.unwrap_or(0.0);
+        trials.any(is_reference) || spent + cost::making(known, variant) <= self.budget * MAKING
+    }
+}
+
+/// The first visit to a trial for a stage; `None`: it was made, or nothing is asked for.
+fn first_visit(known: &Known<'_>, trial: usize, stage: Stage, chunks: u32) -> Option<PlannedVisit> {
+    let workloads = known.experiment.workloads_of(known.plan.trials[trial].model_position);
+    if !workloads.has(stage) {
+        return None;
+    }
+    let until = Some(chunks).filter(|_| workloads.compare());
+    let purpose = match stage {
+        Stage::Quality => Purpose::Quality { until },
+        Stage::Tasks => Purpose::Tasks,
+        Stage::Rounds => Purpose::Round(0),
+    };
+    let visit = PlannedVisit { trial, purpose };
+    let is_there = match stage {
+        // A reference's file is gone if an earlier process wrote it.
+        Stage::Quality if known.plan.trials[trial].is_reference => {
+            scored(known, trial) >= chunks || is_quality_over(known, trial)
+        }
+        Stage::Quality => is_quality_over(known, trial) || scored(known, trial) > 0,
+        Stage::Tasks | Stage::Rounds => is_stored(known, visit),
+    };
+    (!is_there).then_some(visit)
+}
+
+/// A visit to no more of the text than the reference was evaluated on, whose own visit may not have fit.
+fn within_reference(known: &Known<'_>, visit: PlannedVisit) -> Option<PlannedVisit> {
+    let Purpose::Quality { until: Some(until) } = visit.purpose else { return Some(visit) };
+    let reference = reference_of(known, visit.trial).filter(|&it| it != visit.trial);
+    let of_reference = reference.and_then(|it| known.run.trials[it].quality.as_ref());
+    // Answers are compared as far as the reference gave them.
+    let Some(quality) = of_reference.filter(|quality| quality.context > 0) else {
+        return Some(visit);
+    };
+    let until = until.min(quality.chunks);
+    let purpose = Purpose::Quality { until: Some(until) };
+    (until > scored(known, visit.trial)).then_some(PlannedVisit { purpose, ..visit })
+}
+
+/// The references, on a few chunks and in a round.
+fn pilot(known: &Known<'_>) -> Vec<PlannedVisit> {
+    let references = (0..known.plan.trials.len()).filter(|&it| reference_of(known, it) == Some(it));
+    let stages = [Stage::Quality, Stage::Rounds];
+    let of_reference = |trial: usize| {
+        let visit = move |stage| match first_visit(known, trial, stage, PILOT_CHUNKS) {
+            // An earlier process wrote what others are to be compared with: it is gone.
+            None if stage == Stage::Quality && scored(known, trial) > 0 => {
+                let purpose = Purpose::Quality { until: Some(scored(known, trial)) };
+                Some(PlannedVisit { trial, purpose })
+            }
+            visit => visit,
+        };
+        stages.into_iter().filter_map(visit)
+    };
+    references.flat_map(of_reference).collect()
+}
+
+/// Rounds that were begun.
+fn rounds_begun(known: &Known<'_>) -> u32 {
+    let visits = known.run.trials.iter().flat_map(|trial| &trial.visits);
+    visits.map(|visit| visit.round + 1).max().unwrap_or(0)
+}
+
+/// One more round for all, as long as there are too few for an interval.
+fn rounds(known: &Known<'_>) -> Vec<PlannedVisit> {
+    let round = rounds_begun(known);
+    let trials = 0..known.plan.trials.len();
+    let has_rounds = |&trial: &usize| {
+        let model = known.plan.trials[trial].model_position;
+        known.experiment.workloads_of(model).has(Stage::Rounds)
+    };
+    let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
+    if round >= FEWEST_ROUNDS { Vec::new() } else { trials.filter(has_rounds).map(visit).collect() }
+}

@@ -1,0 +1,138 @@
+//! What a run within a budget says of what it did not measure and did not tell apart.
+
+use super::notes::name;
+use super::text::list;
+use crate::results::each_once;
+use crate::results::metric::Metric;
+use crate::results::record::{PhaseUsage, RunRecord, TrialRecord};
+use crate::results::separation::{Level, undecided};
+use crate::results::summary::Summary;
+use crate::units::{count, format_seconds};
+
+/// Pairs that are named; of more, those that take the fewest rounds.
+const MOST_NAMED: usize = 3;
+
+/// Rounds that nobody waits for.
+const TOO_MANY: u64 = 200;
+
+/// Nothing for a run without a budget.
+pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let Some(budget) = run.stored_experiment().budget else { return Vec::new() };
+    let mut notes = Vec::new();
+    if run.finished.is_some() {
+        let spent = run.active_seconds.map(format_seconds).unwrap_or_default();
+        let budget = format_seconds(budget.as_secs_f64());
+        notes.push(format!("Measured within a budget of {budget}, of which {spent} were used."));
+    }
+    notes.extend(not_measured(run, summary));
+    notes.extend(level(run, summary));
+    notes
+}
+
+/// Trials that lack what others have.
+fn not_measured(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let speed = summary.generation.map(Metric::Speed);
+    let kinds = [("quality", Some(Metric::Perplexity)), ("speed", speed)];
+    let lacking = |metric: Metric| -> Vec<String> {
+        let rows = summary.rows.iter().filter(|row| row.failure.is_none());
+        let lacking = rows.filter(|row| !row.figures.contains_key(&metric));
+        lacking.filter(|row| !row.is_inapplicable(metric)).map(|row| name(summary, row)).collect()
+    };
+    let told = kinds.into_iter().filter_map(|(kind, metric)| {
+        let metric = metric.filter(|metric| summary.metrics.contains(metric))?;
+        let names = each_once(lacking(metric));
+        let all = run.trials.len();
+        (!names.is_empty() && names.len() < all).then(|| {
+            format!(
+                "Not measured for want of time: {kind} of {} (a larger --budget).",
+                list(&names)
+            )
+        })
+    });
+    told.collect()
+}
+
+/// What it would take to tell apart what is level.
+fn level(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let mut pairs: Vec<Level> = undecided(summary);
+    pairs.retain(|pair| pair.rows[0] != pair.rows[1]);
+    pairs.sort_by_key(|pair| pair.rounds.unwrap_or(u64::MAX));
+    let told = pairs.iter().take(MOST_NAMED).map(|pair| {
+        let [one, other] = pair.rows.map(|row| name(summary, &summary.rows[row]));
+        let level = format!("{one} and {other} are level in {}", pair.metric.label());
+        match pair.rounds.filter(|&rounds| rounds <= TOO_MANY) {
+            None => {
+                format!("{level}: no number of rounds that anybody waits for would separate them.")
+            }
+            Some(rounds) => {
+                let seconds = pair.rows.map(|row| round_seconds(&run.trials[row]));
+                let rounds_in_words = count(rounds, "more round");
+                #[expect(clippy::cast_precision_loss, reason = "a small count")]
+                let time = format_seconds(seconds.iter().sum::<f64>() * rounds as f64);
+                format!("{level}: about {rounds_in_words}, {time}, would separate them.")
+            }
+        }
+    });
+    told.collect()
+}
+
+/// What a visit of a round took, seconds.
+fn round_seconds(trial: &TrialRecord) -> f64 {
+    let all: f64 =
+        trial.visits.iter().flat_map(|visit| &visit.usage).map(PhaseUsage::seconds).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    let visits = trial.visits.len().max(1) as f64;
+    all / visits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::made_up::MadeUp;
+    use serde_json::json;
+
+    fn told(run: &RunRecord) -> Vec<String> {
+        notes(run, &Summary::of(run))
+    }
+
+    fn within_ten_minutes() -> RunRecord {
+        let mut run = MadeUp::default().run();
+        run.experiment = json!({ "budget": { "secs": 600, "nanos": 0 } });
+        run
+    }
+
+    #[test]
+    fn a_run_without_a_budget_says_nothing_of_it() {
+        assert_eq!(told(&MadeUp::default().run()), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_named() {
+        let mut run = within_ten_minutes();
+        let complete = told(&run);
+        assert!(complete[0].starts_with("Measured within a budget of 10 min 00 s"), "{complete:?}");
+        assert!(!complete.concat().contains("want of time"), "{complete:?}");
+        run.trials[3].quality = None;
+        run.trials[4].visits.clear();
+        let told = told(&run);
+        let expected = ["quality of Q5_K_M (", "speed of Q5_0 ("];
+        for part in expected {
+            assert!(told.iter().any(|it| it.contains(part)), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_level_is_told_with_what_would_separate_it() {
+        let told = told(&within_ten_minutes());
+        let level: Vec<&String> = told.iter().filter(|it| it.contains("are level in")).collect();
+        assert!(!level.is_empty() && level.len() <= MOST_NAMED, "{told:?}");
+        assert!(
+            level[0].contains("more round") && level[0].contains("would separate"),
+            "{level:?}"
+        );
+        let sure = MadeUp { noise: 0.0, ..MadeUp::default() };
+        let mut run = sure.run();
+        run.experiment = within_ten_minutes().experiment;
+        assert!(!self::told(&run).concat().contains("are level in"));
+    }
+}
