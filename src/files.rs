@@ -196,6 +196,24 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     Ok(path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name)))
 }
 
+/// A disk, and what is free on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Tells disks apart.
+    pub device: u64,
+    /// Bytes; `None`: the system does not tell.
+    pub free: Option<u64>,
+}
+
+impl Room {
+    /// The disk of a folder, which need not be there yet.
+    pub fn of(folder: &Path) -> Self {
+        let there = folder.ancestors().find(|it| it.exists()).unwrap_or_else(|| Path::new("."));
+        let device = fs::metadata(there).map_or(0, |metadata| metadata.dev());
+        Self { device, free: fs4::available_space(there).ok() }
+    }
+}
+
 /// The folder of a file.
 #[must_use]
 pub fn folder_of(path: &Path) -> &Path {

@@ -13,6 +13,7 @@ mod making;
 pub mod mix;
 pub mod models;
 mod native;
+mod needs;
 mod output;
 pub mod prompt;
 pub mod quantize;
@@ -118,7 +119,8 @@ pub fn main() -> ExitCode {
     run_command(with_command(arguments))
 }
 
-/// `quantbench MODEL` is `quantbench run MODEL --budget 10min`, where no command has that name.
+/// `quantbench MODEL` is `quantbench run MODEL --budget 10min`, where no command has that name; with `--keep`
+/// there is no budget, which needs all files.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
@@ -129,8 +131,10 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         return arguments;
     }
     let is_experiment = first.to_ascii_lowercase().ends_with(".toml");
-    let has_budget = |it: &OsString| it.to_str().is_some_and(|it| it.starts_with("--budget"));
-    if !is_experiment && !arguments.iter().any(has_budget) {
+    let is_settled = |it: &OsString| {
+        it.to_str().is_some_and(|it| it.starts_with("--budget") || it.starts_with("--keep"))
+    };
+    if !is_experiment && !arguments.iter().any(is_settled) {
         arguments.push("--budget=10min".into());
     }
     arguments.insert(1, "run".into());

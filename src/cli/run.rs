@@ -6,12 +6,16 @@ mod resume;
 
 pub use resume::RunError;
 
+use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::session::{RunContext, Session, expanded, resolve_options};
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
+use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::SequenceError;
+use crate::orchestrator::strategy::{Known, Matrix, Strategy as _};
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
@@ -38,6 +42,12 @@ pub struct Arguments {
     /// The text that calibrated variants (imatrix:, gptq:, awq:) look at, instead of the experiment's
     #[arg(long, value_name = "FILE")]
     calibration: Option<String>,
+    /// A low-rank adapter that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    lora: Vec<String>,
+    /// Refused: what a draft model gains is not measured
+    #[arg(long, value_name = "MODEL", hide = true)]
+    draft: Option<String>,
     /// Keep only these models and quantizations, and the reference
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -53,6 +63,13 @@ pub struct Arguments {
     /// Timed repetitions of each speed test within a visit
     #[arg(long, value_name = "N")]
     repetitions: Option<u32>,
+    /// Which of the files stay that are fetched or made for this run; where not all do, variants are measured one
+    /// after the other
+    #[arg(long, value_enum, value_name = "WHICH")]
+    keep: Option<Keep>,
+    /// Do not ask before a large download
+    #[arg(short, long)]
+    yes: bool,
     /// Time that the run may take, making variants included, such as 10min: what says most is measured first
     #[arg(long, value_name = "TIME", value_parser = budget)]
     budget: Option<Duration>,
@@ -88,6 +105,8 @@ impl Arguments {
             allow_requantize: self.allow_requantize,
             rounds: self.rounds,
             repetitions: self.repetitions,
+            lora: self.lora.clone(),
+            keep: self.keep,
             budget: self.budget,
         }
     }
@@ -105,6 +124,11 @@ fn budget(text: &str) -> Result<Duration, String> {
 /// Anything that keeps the run from beginning or from being kept. Trials that fail are no error but
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    if let Some(draft) = &arguments.draft {
+        return Err(Error::Problem(Problem::new(format!(
+            "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
+        ))));
+    }
     let began = OffsetDateTime::now_utc();
     let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
     let quiet = arguments.quiet;
@@ -117,7 +141,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     }
     let destination = Destination::open(arguments.output.as_deref())?;
     let store = Store::open()?;
-    let mut plan = session.plan(&experiment, &resolve_options(quiet))?;
+    let mut options = resolve_options(quiet);
+    options.consent = needs::consent(quiet, arguments.yes);
+    let mut plan = session.plan(&experiment, &options)?;
     // The models are known only now.
     destination.spare_inputs()?;
     let run = if arguments.resume {
@@ -126,6 +152,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Session::new_run(&experiment, &plan, store.fresh_id(began)?, began)
     };
     plan.adopt(&run.trials);
+    let known = Known { experiment: &experiment, plan: &plan, run: &run, past: &[] };
+    let ahead = Matrix::default().ahead(&known);
+    let order = Scene::order(&plan, ahead.iter().map(|visit| visit.trial));
+    let (cache, hub) = (&session.cache, &options.hub);
+    let scene = Scene { experiment: &experiment, plan: &plan, order: &order, cache, hub };
+    needs::announce(scene, quiet, arguments.yes)?;
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);

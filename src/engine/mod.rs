@@ -216,6 +216,14 @@ pub trait Model: Debug + Send + Sync {
         Ok(tokens)
     }
 
+    /// Has every context from now on compute with an adapter, multiplied by `scale`.
+    ///
+    /// # Errors
+    /// [`EngineError::Load`]; [`EngineError::Unsupported`] for an engine without adapters.
+    fn adapt(&mut self, _path: &Path, _scale: f64) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported("apply adapters"))
+    }
+
     /// Makes a context; threads come from the settings, or are the engine's default.
     ///
     /// # Errors

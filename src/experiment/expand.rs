@@ -64,6 +64,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         budget: run.budget.as_deref().copied(),
         cool_down: *run.cool_down,
         phase_limit: *run.phase_limit,
+        keep: *run.keep,
     };
     experiment.requirements = requirements::expand(&file.requirements, &experiment, problems);
     experiment

@@ -7,6 +7,7 @@ use super::calibration::CalibrationFile;
 use super::diagnostic::Problem;
 use super::keys;
 use super::reader::{Located, Many, Node, Value};
+use super::resolved::Keep;
 use super::workloads::WorkloadsFile;
 use crate::model::quantization::Quantization;
 use serde::Deserialize;
@@ -39,6 +40,7 @@ pub(crate) struct RunFile {
     pub budget: Option<Located<Duration>>,
     pub cool_down: Located<Duration>,
     pub phase_limit: Located<Duration>,
+    pub keep: Located<Keep>,
 }
 
 /// `[settings]`: the values of each key.
@@ -52,6 +54,7 @@ pub(crate) struct ModelFile {
     pub name: Option<Located<String>>,
     pub source: Option<Located<String>>,
     pub mmproj: Option<Located<String>>,
+    pub lora: Option<Many<String>>,
     pub quantizations: Option<Many<Quantization>>,
     pub reference: Option<Located<Quantization>>,
     /// The experiment's, with keys of its own in place of theirs.

@@ -9,6 +9,7 @@ use super::resolved::{LeftOutModel, ModelPlan};
 use super::tasks::{TaskFile, UseCase};
 use super::workloads;
 use crate::dataset::picture;
+use crate::model::adapter::AdapterSource;
 use crate::model::convert;
 use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
@@ -89,6 +90,7 @@ fn expand_one(
         reference,
         settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
         projector: projector(model, expansion),
+        adapters: adapters(model, expansion),
         workloads: model
             .workloads
             .as_ref()
@@ -239,6 +241,19 @@ fn projector(model: &ModelFile, expansion: &mut Expansion<'_>) -> Option<Source>
         Err(error) => problems.push(written.problem(error)),
     }
     None
+}
+
+/// The adapters of a model.
+fn adapters(model: &ModelFile, expansion: &mut Expansion<'_>) -> Vec<AdapterSource> {
+    let Expansion { origin, problems } = expansion;
+    let mut adapters = Vec::new();
+    for written in model.lora.as_deref().into_iter().flatten() {
+        match AdapterSource::parse(&written.value, origin.base) {
+            Ok(adapter) => adapters.push(adapter),
+            Err(wrong) => problems.push(written.problem(wrong)),
+        }
+    }
+    adapters
 }
 
 /// The task, if it shows pictures.

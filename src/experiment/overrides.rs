@@ -1,12 +1,13 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions --budget`.
+//! --allow-requantize --rounds --repetitions --budget --lora --keep`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, not_makeable};
 use super::reader::nearest;
-use super::resolved::{Experiment, LeftOutModel, ModelPlan};
+use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
+use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
 use crate::model::source::Source;
@@ -38,6 +39,10 @@ pub struct Overrides {
     pub rounds: Option<u32>,
     /// `--repetitions`.
     pub repetitions: Option<u32>,
+    /// `--lora`: adapters of every model, instead of the file's.
+    pub lora: Vec<String>,
+    /// `--keep`.
+    pub keep: Option<Keep>,
     /// `--budget`.
     pub budget: Option<Duration>,
 }
@@ -72,12 +77,20 @@ pub(crate) fn apply(
 ) -> Result<Experiment, ExperimentError> {
     in_range("rounds", overrides.rounds, &mut experiment.rounds)?;
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
+    experiment.keep = overrides.keep.unwrap_or(experiment.keep);
     experiment.budget = overrides.budget.or(experiment.budget);
+    if experiment.budget.is_some() && !experiment.keep.is_all() {
+        return Err(ExperimentError::Refused(format!(
+            "a budget goes back and forth between variants, whose files then stay: leave out --budget or --keep {}",
+            experiment.keep
+        )));
+    }
     let skip = check_left_out(&mut experiment, overrides)?;
     choose_models(&mut experiment, &overrides.models, fallback)?;
     for model in &mut experiment.models {
         model.allow_requantize |= overrides.allow_requantize;
     }
+    adapt(&mut experiment, &overrides.lora)?;
     if !overrides.quantizations.is_empty() {
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
@@ -109,6 +122,17 @@ fn check_left_out(
         experiment.left_out.clear();
     }
     Ok(skip)
+}
+
+/// Gives every model the adapters of the command line.
+fn adapt(experiment: &mut Experiment, lora: &[String]) -> Result<(), ExperimentError> {
+    let read = lora.iter().map(|text| AdapterSource::parse(text, Path::new("")));
+    let adapters = read.collect::<Result<Vec<AdapterSource>, String>>();
+    let adapters = adapters.map_err(|wrong| ExperimentError::Refused(format!("--lora {wrong}")))?;
+    if !adapters.is_empty() {
+        experiment.models.iter_mut().for_each(|model| model.adapters.clone_from(&adapters));
+    }
+    Ok(())
 }
 
 /// Gives models whose variants are calibrated their text, and takes it from those that need none.

@@ -6,10 +6,13 @@ use super::calibration::CalibrationPlan;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::Workloads;
+use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use strum::{Display, VariantNames};
 
 /// One experiment, ready to be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,11 +37,49 @@ pub struct Experiment {
     /// Limit of each phase of a worker (load, one workload); a worker that is silent longer is
     /// ended.
     pub phase_limit: Duration,
+    /// Which files stay that are fetched or made for the run.
+    #[serde(default, skip_serializing_if = "Keep::is_all")]
+    pub keep: Keep,
     /// What the user needs.
     pub requirements: Requirements,
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
+}
+
+/// Which of the files stay that are fetched or made for a run. Where not all do, the variants are measured one
+/// after the other.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    VariantNames,
+    Display,
+    ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Keep {
+    /// All of them
+    #[default]
+    All,
+    /// Those that the run recommends
+    Best,
+    /// None of them
+    None,
+}
+
+impl Keep {
+    /// Whether every file stays.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// A model that is not measured, though the file names it.
@@ -69,6 +110,7 @@ impl Default for Experiment {
             budget: None,
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),
+            keep: Keep::All,
             requirements: Requirements::default(),
             left_out: Vec::new(),
         }
@@ -114,6 +156,9 @@ pub struct ModelPlan {
     /// What turns pictures into tokens, of a model that sees; used as it is for all variants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<Source>,
+    /// What changes it in all its variants, while it computes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<AdapterSource>,
     /// Which variant quality is measured against; `None`: the highest precision present.
     pub reference: Option<Quantization>,
     /// Settings of this model, when they are not the experiment's.
@@ -136,6 +181,7 @@ impl ModelPlan {
             source,
             quantizations: Vec::new(),
             projector: None,
+            adapters: Vec::new(),
             reference: None,
             settings: None,
             workloads: None,

@@ -24,12 +24,22 @@ pub struct Artifact {
     /// Tensors that its method left to simpler rounding.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptTensor>,
+    /// Whether the run that fetched or made it has deleted it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 impl Artifact {
     /// A file that was there.
     pub fn found(path: PathBuf, checksum: String, file_bytes: u64) -> Self {
-        Self { path, checksum, file_bytes, quantize_seconds: None, kept: Vec::new() }
+        Self {
+            path,
+            checksum,
+            file_bytes,
+            quantize_seconds: None,
+            kept: Vec::new(),
+            deleted: false,
+        }
     }
 
     /// As a job reads it.

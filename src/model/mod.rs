@@ -3,6 +3,7 @@
 //! Nothing here runs a model; `convert` alone starts programs. Uses `units`; used by everything that names or
 //! needs a model file.
 
+pub mod adapter;
 pub mod architecture;
 pub mod artifact;
 pub mod cache;

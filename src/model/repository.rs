@@ -1,8 +1,9 @@
 //! The GGUFs of a repository, as variants of one model: shards joined, projectors and other files apart.
 
+use super::cache::PassingFile;
 use super::gguf::Header;
 use super::hub::api::{self, RemoteFile, Repository};
-use super::hub::{HubError, HubOptions};
+use super::hub::{self, HubError, HubOptions};
 use super::naming;
 use super::quantization::{Method, Quantization};
 use super::split;
@@ -21,6 +22,8 @@ const WITH_MATRIX: &str = "i1";
 pub struct RemoteVariant {
     /// `owner/name`.
     pub repository: String,
+    /// Branch, tag or commit that was asked for; `None`: the main branch.
+    pub revision: Option<String>,
     /// The commit, hex.
     pub commit: String,
     /// Its files, the first part first.
@@ -50,6 +53,17 @@ impl RemoteVariant {
         let none = || Problem::new(format!("{} has no file of it", self.repository));
         let first = self.parts.first().ok_or_else(none)?;
         api::header(&self.repository, &self.commit, first, options)
+    }
+
+    /// Its files in the hub's cache, which are there once they are fetched; without those that the hub names no
+    /// checksum of.
+    pub fn places(&self, options: &HubOptions) -> Vec<PassingFile> {
+        let parts = self.parts.iter().filter_map(|part| {
+            let pointer = hub::place(&self.repository, &self.commit, &part.path, options);
+            let blob = hub::content(&self.repository, part.sha256.as_ref()?, options);
+            Some(PassingFile::Fetched { pointer, blob })
+        });
+        parts.collect()
     }
 
     /// The path of its first part in the repository.
@@ -95,6 +109,7 @@ pub fn variants(repository: &Repository) -> Vec<NamedVariant> {
         };
         let remote = RemoteVariant {
             repository: repository.name.clone(),
+            revision: repository.revision.clone(),
             commit: repository.commit.clone(),
             parts,
         };
@@ -110,6 +125,17 @@ pub fn variants(repository: &Repository) -> Vec<NamedVariant> {
 pub fn projectors(repository: &Repository) -> impl Iterator<Item = &RemoteFile> {
     let is_projector = |file: &&RemoteFile| is_gguf(&file.path) && has_word(&file.path, "mmproj");
     repository.files.iter().filter(is_projector)
+}
+
+/// GGUFs that belong to a model and are none, by their names.
+pub fn beside_models(repository: &Repository) -> Vec<&str> {
+    let paths = repository.files.iter().map(|file| file.path.as_str());
+    paths.filter(|path| is_gguf(path) && is_beside(path)).collect()
+}
+
+/// Whether its weights are those of an adapter, as PEFT writes them.
+pub fn has_adapter(repository: &Repository) -> bool {
+    repository.files.iter().any(|file| file.path == "adapter_config.json")
 }
 
 /// Whether it has weights for transformers, which llama.cpp's converter reads.
@@ -167,6 +193,7 @@ mod tests {
         let file = |path: &&str| RemoteFile { path: (*path).to_owned(), bytes: 10, sha256: None };
         Repository {
             name: "owner/name".to_owned(),
+            revision: None,
             commit: "c".repeat(40),
             files: files.iter().map(file).collect(),
             base_models: Vec::new(),

@@ -361,7 +361,8 @@ fn held(name: &str, folder: &Path, root: &Path) -> Repository {
     };
     let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let files = files_below(folder, root).into_iter().filter_map(file).collect();
-    Repository { name: name.to_owned(), commit, files, base_models: Vec::new() }
+    let (name, revision) = (name.to_owned(), Some(commit.clone()));
+    Repository { name, revision, commit, files, base_models: Vec::new() }
 }
 
 /// Every regular file below `folder`, by name. Links to folders are not followed, those to files only within `root`.

@@ -133,11 +133,16 @@ impl<H: Host> Maker<'_, H> {
             Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
             Origin::Remote(artifact, remote) => {
                 self.fetch(remote, files).await?;
+                cache.hold_fetched(remote, &files.hub);
                 return Ok((artifact.clone(), false));
             }
             Origin::Make { input, remote, key, file_type, allow_requantize, expected_bytes } => {
+                if let Some(artifact) = cache.variant(key).existing()? {
+                    return Ok((artifact, false));
+                }
                 if let Some(remote) = remote {
                     self.fetch(remote, files).await?;
+                    cache.hold_fetched(remote, &files.hub);
                 }
                 (input, key, *file_type, *allow_requantize, *expected_bytes)
             }

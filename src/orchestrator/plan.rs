@@ -7,6 +7,7 @@ use crate::experiment::calibration::CalibrationPlan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Workloads;
+use crate::model::adapter::Adapter;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::engine_name::EngineIdentity;
@@ -33,6 +34,8 @@ pub struct Variant {
     pub calibration: Option<Arc<CalibrationPlan>>,
     /// The projector of a model that sees; the same file for all its variants.
     pub projector: Option<Artifact>,
+    /// What changes it while it computes; the same for all its model's variants.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Variant {
@@ -142,6 +145,7 @@ impl Plan {
             label: variant.label.clone(),
             engine: variant.engine.clone(),
             is_reference: trial.is_reference,
+            adapters: variant.adapters.clone(),
             ..TrialRecord::new(variant.model.clone(), variant.quantization, trial.settings.clone())
         }
     }
@@ -202,6 +206,8 @@ struct Identity<'a> {
     calibration: Option<&'a CalibrationKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     projector: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    adapters: Vec<(&'a str, f64)>,
 }
 
 fn key_of(
@@ -219,6 +225,7 @@ fn key_of(
         repetitions: experiment.repetitions,
         calibration: variant.calibration_key(),
         projector: variant.projector.as_ref().map(|projector| projector.checksum.as_str()),
+        adapters: variant.adapters.iter().map(|it| (it.file.checksum.as_str(), it.scale)).collect(),
     };
     // Plain data with string keys always serializes; an empty text would only make keys equal.
     let text = serde_json::to_vec(&identity).unwrap_or_default();

@@ -4,6 +4,7 @@ use super::plan::Plan;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Stage;
 use crate::workload::divergence::fewest_chunks;
+use std::collections::BTreeSet;
 
 /// What a visit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,7 +55,8 @@ impl Purpose {
 /// Quality and tasks come first, model by model and the reference before the others, for they are compared
 /// with what its visit writes down. Where evaluation stops once it is precise, the first visits are to no more chunks
 /// than that takes at least. Then come the rounds, each of which visits every trial once
-/// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike.
+/// (A B C, A B C, …): whatever slows the machine for a while slows all of them alike. Where not every file is
+/// kept, one variant is done before the next begins.
 pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     let of = |purpose: Purpose| {
         let asks = move |&trial: &usize| {
@@ -84,21 +86,34 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
             visits.push(PlannedVisit { trial, purpose: Purpose::DriftControl(round) });
         }
     }
+    if !experiment.keep.is_all() {
+        let references = plan.trials.iter().filter(|it| it.is_reference);
+        let references: BTreeSet<usize> = references.map(|it| it.variant).collect();
+        visits.sort_by_key(|visit| {
+            let planned = &plan.trials[visit.trial];
+            (planned.model_position, !references.contains(&planned.variant), planned.variant)
+        });
+    }
     visits
 }
 
-/// Chunks that a trial is evaluated on in its first visit; `None`: all at once. A variant alone is not compared.
+/// Chunks that a trial is evaluated on in its first visit; `None`: all at once. A variant alone is not compared, and
+/// one whose file is gone afterwards is not visited again.
 fn first_step(experiment: &Experiment, plan: &Plan, trial: usize) -> Option<u32> {
     let model = plan.trials[trial].model_position;
     let quality = experiment.workloads_of(model).quality.as_ref()?;
     quality.precision?;
     let others = plan.trials.iter().filter(|other| other.model_position == model).count();
     let fewest = u32::try_from(fewest_chunks(quality.domain_count())).unwrap_or(u32::MAX);
-    (others > 1).then_some(fewest)
+    (others > 1 && experiment.keep.is_all()).then_some(fewest)
 }
 
-/// The trial whose first speed test shows drift of the machine: the first reference that has one.
+/// The trial whose first speed test shows drift of the machine: the first reference that has one. There is none
+/// where its file is gone before the others are measured.
 pub fn drift_control_of(experiment: &Experiment, plan: &Plan) -> Option<usize> {
+    if !experiment.keep.is_all() {
+        return None;
+    }
     plan.trials.iter().position(|trial| {
         trial.is_reference && !experiment.workloads_of(trial.model_position).speed.is_empty()
     })

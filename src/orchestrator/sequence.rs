@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start
-//! for each variant                            make_variant: made, fetched, or there
+//! for each variant                            make_variant: made, fetched, or there (keeping.rs: or at its turn)
 //!   for each visit that the strategy asks for
 //!     start monitoring, load                  visits.rs starts a worker on a host; worker/visit.rs loads
 //!     for each prompt and test                worker/visit.rs runs the workloads (src/workload/)
@@ -78,25 +78,23 @@ impl<H: Host> Benchmark<'_, H> {
             visits: &ahead,
             variants: variants.len(),
         })?;
-        for variant in variants {
-            self.note_time();
-            if self.strategy.has_time_for_file(&self.known(), variant) {
-                self.make_variant(variant).await?;
-            }
-        }
+        let mut keeping = self.prepare(variants).await?;
         let mut inputs = Inputs::new(self.cache);
         let mut is_announced = false;
         while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
+                    self.keep_what_stays(&mut keeping).await?;
                     self.run.finished = Some(self.host.now());
                     break;
                 }
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
+                    self.at_turn(visit, &mut keeping).await?;
                     is_announced = is_announced || self.announce(visit)?;
                     self.cool_down().await?;
                     self.measure(visit, &mut inputs).await?;
+                    self.delete_after(&mut keeping)?;
                 }
             }
         }
@@ -121,7 +119,7 @@ impl<H: Host> Benchmark<'_, H> {
         self.run.trials.push(self.plan.empty_record(&trial));
         self.plan.trials.push(trial);
         self.tell_trial(position)?;
-        self.make_variant(variant).await
+        if self.experiment.keep.is_all() { self.make_variant(variant).await } else { Ok(()) }
     }
 
     /// Makes a variant or finds it in the cache, and notes its file in its trials.
@@ -193,6 +191,7 @@ impl<H: Host> Benchmark<'_, H> {
     }
 }
 
+mod keeping;
 mod visits;
 
 #[cfg(test)]

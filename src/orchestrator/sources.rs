@@ -37,6 +37,7 @@ pub fn variants_of(
         _ => model.quantizations.clone(),
     };
     let variants = resolve::variants(&resolved, &quantizations, making)?;
+    let adapters = resolve::adapters(&model.adapters, &resolved, cache, options)?;
     let projector = model.projector.as_ref();
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
     let planned = |resolve::Variant { quantization, label, origin }| Variant {
@@ -47,6 +48,7 @@ pub fn variants_of(
         origin,
         calibration: calibration.clone().filter(|_| quantization.method.is_calibrated()),
         projector: projector.clone(),
+        adapters: adapters.clone(),
     };
     Ok(variants.into_iter().map(planned).collect())
 }

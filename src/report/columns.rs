@@ -3,7 +3,7 @@
 use super::numbers::Scale;
 use super::requirements;
 use super::table::{Align, Cell, Column, Content, Group, Mark, Shows, Table};
-use super::text::sanitize;
+use super::text::{list, sanitize};
 use crate::model::architecture::ArchitectureClass;
 use crate::results::metric::Metric;
 use crate::results::summary::{self, ModelSummary, Row, Summary};
@@ -208,7 +208,12 @@ fn verdict(verdict: &Verdict) -> Cell {
 /// kind.
 fn heading(summary: &Summary, model: &ModelSummary, group: &summary::Group) -> String {
     let kind = kind(summary, model).map(|kind| format!(" · {kind}")).unwrap_or_default();
-    format!("{}{kind} · settings: {}", sanitize(&model.name), group.settings)
+    let first = group.rows.first().map(|&row| &summary.rows[row]);
+    let adapters = first.map(|row| row.adapters.as_slice()).unwrap_or_default();
+    let adapters: Vec<String> = adapters.iter().map(|it| sanitize(it)).collect();
+    let adapters =
+        if adapters.is_empty() { String::new() } else { format!(" with {}", list(&adapters)) };
+    format!("{}{adapters}{kind} · settings: {}", sanitize(&model.name), group.settings)
 }
 
 /// `encoder-only, 1.42 M parameters`, `mixture of experts (2 of 4), 1.35 M of 2.13 M parameters

@@ -2,6 +2,7 @@
 
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
+use crate::model::adapter::Adapter;
 use crate::model::source::Source;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
@@ -35,25 +36,56 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     // What quantbench made is in its cache, which may be cleaned.
     let is_made = artifact.quantize_seconds.is_some();
     let name = format!("{model}-{label}").replace([':', '/', '\\', ' '], "-");
-    let (sentence, file, mut commands) = if is_made {
+    let with = |flag: &str| -> String {
+        let scaled = trial.adapters.iter().map(scaled);
+        scaled.flat_map(|adapter| [" ", flag, " ", &adapter].map(str::to_owned)).collect()
+    };
+    let flags = server_flags(&trial.settings) + &with("--lora-scaled");
+    if artifact.deleted && !is_made {
+        let hub = hub_name(run, trial)?;
+        let (word, label) =
+            (trial.quantization.label.name(), quoted(&format!("hf.co/{hub}:{label}")));
+        let serve = format!("llama-server -hf {}{flags}", quoted(&format!("{hub}:{word}")));
+        let model = sanitize(&trial.model);
+        let sentence = format!(
+            "{word} of {model} ({size}) was not kept; to fetch and serve it (llama.cpp, Ollama):"
+        );
+        return Some(Next { sentence, commands: vec![serve, format!("ollama run {label}")] });
+    }
+    let (sentence, file, mut commands) = if is_made && artifact.deleted {
+        let file = format!("{name}.gguf");
+        let source = quoted(&sanitize(&source(run, trial)?.to_string()));
+        let (quantization, output) = (trial.quantization, quoted(&file));
+        let sentence =
+            format!("{label} of {model} ({size}) was not kept; to make it again, to serve it");
+        let make = format!("quantbench quantize {source} --to {quantization} -o {output}");
+        (sentence, file.clone(), vec![make])
+    } else if is_made {
         let file = format!("{name}.gguf");
         let sentence = format!("To take {label} of {model} ({size}) out of the cache, to serve it");
         (sentence, file.clone(), vec![format!("cp {} {}", quoted(&path), quoted(&file))])
     } else {
         (format!("To serve {label} of {model} ({size})"), path, Vec::new())
     };
-    let flags = server_flags(&trial.settings);
     commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
-    commands.push(if let Some(hub) = hub_name(run, trial).filter(|_| !is_made) {
-        format!("ollama run {}", quoted(&format!("hf.co/{hub}:{label}")))
+    // Ollama's own way to add adapters is another.
+    let ollama = if let Some(name) = hub_name(run, trial).filter(|_| !is_made) {
+        format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}")))
     } else {
         let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
         let name = quoted(&name.to_lowercase());
         format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
-    });
-    commands.push(format!("quantbench {}", quoted(&file)));
+    };
+    commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty()));
+    commands.push(format!("quantbench {}{}", quoted(&file), with("--lora")));
     let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");
     Some(Next { sentence, commands })
+}
+
+/// An adapter with how strongly it is applied, as llama-server and quantbench read it.
+fn scaled(adapter: &Adapter) -> String {
+    let path = sanitize(&adapter.file.path.to_string_lossy());
+    quoted(&format!("{path}:{}", adapter.scale))
 }
 
 /// Ollama reads a name without a folder as that of a model.
@@ -63,12 +95,17 @@ fn absolute_or_here(file: &str) -> String {
 
 /// `owner/name`, of a model that is a repository on the hub.
 fn hub_name(run: &RunRecord, trial: &TrialRecord) -> Option<String> {
-    let models = run.experiment.get("models")?.as_array()?;
-    let own = models.iter().find(|it| it.get("name").is_some_and(|name| *name == trial.model))?;
-    match Source::deserialize(own.get("source")?).ok()? {
+    match source(run, trial)? {
         Source::Repository { repository, revision: None, .. } => Some(repository),
         _ => None,
     }
+}
+
+/// Where a trial's model came from; `None` in a run of another version.
+fn source(run: &RunRecord, trial: &TrialRecord) -> Option<Source> {
+    let models = run.experiment.get("models")?.as_array()?;
+    let own = models.iter().find(|it| it.get("name").is_some_and(|name| *name == trial.model))?;
+    Source::deserialize(own.get("source")?).ok()
 }
 
 /// The settings that are no defaults as llama-server's flags, with a space in front of each.
@@ -126,6 +163,19 @@ mod tests {
             "source": Source::parse("unsloth/Llama-GGUF", std::path::Path::new("")).unwrap(),
         }] });
         assert_eq!(commands(&run)[1], "ollama run hf.co/unsloth/Llama-GGUF:Q4_K_M");
+        // What was not kept is fetched or made again.
+        let chosen = Summary::of(&run).models[0].choice.as_ref().unwrap().row;
+        run.trials[chosen].artifact.as_mut().unwrap().deleted = true;
+        let fetch = "llama-server -hf unsloth/Llama-GGUF:Q4_K_M -t 4 -fa on -ctk q8_0 --no-mmap";
+        assert_eq!(commands(&run)[0], fetch);
+        run.trials[chosen].artifact.as_mut().unwrap().quantize_seconds = Some(1.0);
+        assert_eq!(
+            commands(&run)[0],
+            "quantbench quantize hf://unsloth/Llama-GGUF --to Q4_K_M -o llama-3.2-1b-Q4_K_M.gguf"
+        );
+        assert!(commands(&run)[1].starts_with("llama-server -m llama-3.2-1b-Q4_K_M.gguf"));
+        let artifact = run.trials[chosen].artifact.as_mut().unwrap();
+        (artifact.quantize_seconds, artifact.deleted) = (None, false);
         run.trials.iter_mut().for_each(|trial| trial.host.name = "board".to_owned());
         let sentence = &next(&run, &Summary::of(&run))[0].sentence;
         let expected =

@@ -158,6 +158,13 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         );
     }
     notes.extend(drift(summary));
+    let keep = run.stored_experiment().keep;
+    if !keep.is_all() && summary.rows.len() > 1 {
+        notes.push(format!(
+            "Variants were measured one after the other (--keep {keep}): rounds were not interleaved and there is no \
+             drift control, so what slowed the machine for a while slowed some of them."
+        ));
+    }
     if !summary.throttling.is_empty() {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));

@@ -196,6 +196,7 @@ impl MadeUp {
                 file_bytes: bytes,
                 quantize_seconds: (truth.label != "F16").then_some(truth.mebibytes / 100.0),
                 kept: Vec::new(),
+                deleted: false,
             }),
             facts: Some(ModelFacts {
                 description: format!("llama 1B {}", truth.label),

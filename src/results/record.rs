@@ -4,11 +4,12 @@
 //! `summary.rs`.
 
 use crate::experiment::requirements::Requirements;
-use crate::experiment::resolved::LeftOutModel;
+use crate::experiment::resolved::{Keep, LeftOutModel};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
 use crate::hardware::usage::Usage;
+use crate::model::adapter::Adapter;
 use crate::model::artifact::Artifact;
 use crate::model::cache::of_bytes;
 use crate::model::engine_name::{EngineIdentity, EngineName};
@@ -68,6 +69,8 @@ pub struct StoredExperiment {
     pub budget: Option<Duration>,
     /// Models that the build could not measure.
     pub left_out: Vec<LeftOutModel>,
+    /// Which files stayed.
+    pub keep: Keep,
 }
 
 impl RunRecord {
@@ -209,6 +212,9 @@ pub struct TrialRecord {
     pub is_reference: bool,
     /// The settings.
     pub settings: Settings,
+    /// What changed it while it computed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
     /// The file; `None` if it could not be made.
     pub artifact: Option<Artifact>,
     /// What was loaded; `None` before the first visit.
@@ -251,6 +257,7 @@ impl TrialRecord {
             host: HostId::default(),
             is_reference: false,
             settings,
+            adapters: Vec::new(),
             artifact: None,
             facts: None,
             visits: Vec::new(),

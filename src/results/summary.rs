@@ -78,6 +78,8 @@ pub struct Row {
     pub verdict: Option<Verdict>,
     /// Workloads that failed.
     pub failed_workloads: Vec<Failure>,
+    /// The adapters that it was measured with, in words.
+    pub adapters: Vec<String>,
     /// Why the trial failed.
     pub failure: Option<Failure>,
 }
@@ -224,6 +226,7 @@ fn row(run: &RunRecord, trial: &TrialRecord) -> Row {
         figures,
         domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
         failed_workloads: trial.failed_workloads.clone(),
+        adapters: trial.adapters.iter().map(ToString::to_string).collect(),
         failure: trial.failure.clone(),
         ..Row::default()
     }

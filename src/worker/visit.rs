@@ -58,7 +58,10 @@ fn load(
 ) -> Result<(Box<dyn Model>, ModelFacts), AnyError> {
     let Tools { engine, clock, reporter } = tools;
     let start = clock.now();
-    let model = engine.load(&job.model.path, &job.settings, LoadExtent::Everything)?;
+    let mut model = engine.load(&job.model.path, &job.settings, LoadExtent::Everything)?;
+    for adapter in &job.adapters {
+        model.adapt(&adapter.file.path, adapter.scale)?;
+    }
     let sample = LoadSample { cold, seconds: clock.since(start).as_secs_f64() };
     let facts = facts(model.as_ref(), &job.settings);
     reporter.send(&Event::Loaded { sample, facts: facts.clone() });

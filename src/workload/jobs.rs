@@ -19,6 +19,9 @@ pub struct VisitJob {
     pub engine: EngineName,
     /// The variant (first part, if split).
     pub model: ArtifactRef,
+    /// What changes it while it computes.
+    #[serde(default)]
+    pub adapters: Vec<AdapterRef>,
     /// Under which settings.
     pub settings: Settings,
     /// Also measure a load with the file dropped from the page cache.
@@ -32,8 +35,18 @@ impl VisitJob {
     pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
         let workloads = self.workloads.iter_mut();
         let of_workloads = workloads.flat_map(|workload| workload.workload_mut().files_mut());
-        std::iter::once(&mut self.model).chain(of_workloads).collect()
+        let adapters = self.adapters.iter_mut().map(|adapter| &mut adapter.file);
+        std::iter::once(&mut self.model).chain(adapters).chain(of_workloads).collect()
     }
+}
+
+/// An adapter of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterRef {
+    /// The GGUF.
+    pub file: ArtifactRef,
+    /// What it is multiplied by.
+    pub scale: f64,
 }
 
 /// Predict memory at several context lengths, from the file's metadata alone.

@@ -107,6 +107,23 @@ pub(crate) fn write_with_positions(path: &Path, positions: u32) {
     fs::write(path, file(&metadata, &tensors, Weights::F32)).unwrap();
 }
 
+/// Writes an adapter of rank 2 for the attention of the model of [`write`], in F32.
+pub(crate) fn write_adapter(path: &Path, architecture: &str) {
+    let mut metadata = Metadata::default();
+    metadata.text("general.type", "adapter");
+    metadata.text("general.architecture", architecture);
+    metadata.text("adapter.type", "lora");
+    metadata.float("adapter.lora.alpha", 40.0);
+    let tensors = ["attn_q", "attn_v", "attn_output"].into_iter().flat_map(|name| {
+        let name = format!("blk.0.{name}.weight");
+        [
+            tensor(&format!("{name}.lora_a"), &[EMBEDDING, 2]),
+            tensor(&format!("{name}.lora_b"), &[2, EMBEDDING]),
+        ]
+    });
+    fs::write(path, file(&metadata, &tensors.collect::<Vec<_>>(), Weights::F32)).unwrap();
+}
+
 /// What all have in common.
 fn metadata(architecture: &str, context: u32, layers: u32) -> Metadata {
     let mut metadata = Metadata::default();

@@ -1,6 +1,7 @@
 //! `quantbench run --dry-run`: the trials of an experiment and the disk they take, nothing measured.
 
 use crate::cli::native;
+use crate::cli::needs::{Needs, Scene, Sizes};
 use crate::cli::output;
 use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
@@ -56,7 +57,16 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         .collect::<Result<Vec<File<'_>>, Error>>()?;
     find_types(&plan, &mut files);
     let measured = measured(experiment, &plan, &options)?;
-    output::print(text(experiment, &plan, &files, measured).as_bytes())?;
+    let visits = schedule(experiment, &plan);
+    let order = Scene::order(&plan, visits.iter().map(|visit| visit.trial));
+    let (cache, hub) = (&session.cache, &options.hub);
+    let scene = Scene { experiment, plan: &plan, order: &order, cache, hub };
+    let sizes = Sizes {
+        bytes: files.iter().map(|file| file.bytes).collect(),
+        at_most: files.iter().any(|file| file.state == State::AtMost),
+    };
+    let needs = Needs::of(scene, &sizes, scene.keep()).in_words();
+    output::print(text(experiment, &plan, &files, measured, &needs).as_bytes())?;
     Ok(Outcome::Done)
 }
 
@@ -101,7 +111,13 @@ fn find_types(plan: &Plan, files: &mut [File<'_>]) {
     }
 }
 
-fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Measured) -> String {
+fn text(
+    experiment: &Experiment,
+    plan: &Plan,
+    files: &[File<'_>],
+    measured: Measured,
+    needs: &str,
+) -> String {
     let rows = plan.trials.iter().map(|trial| {
         let variant = &plan.variants[trial.variant];
         let file = &files[trial.variant];
@@ -123,10 +139,6 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
     let titles =
         [("model", Left), ("variant", Left), ("settings", Left), ("file", Left), ("size", Right)];
     let mut text = terminal::text(&Table::of_words(titles, rows), &Look::default());
-    let to_make =
-        || files.iter().filter(|file| matches!(file.state, State::ToMake | State::AtMost));
-    let disk: u64 = to_make().map(|file| file.bytes).sum();
-    let bound = if to_make().any(|file| file.state == State::AtMost) { "at most " } else { "" };
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
@@ -138,7 +150,7 @@ fn text(experiment: &Experiment, plan: &Plan, files: &[File<'_>], measured: Meas
     for (models, measured) in measured {
         let _ = writeln!(text, "each trial of {}: {}", models.join(", "), measured.join(", "));
     }
-    let _ = writeln!(text, "disk for variants to be made: {bound}{}", format_bytes(disk));
+    let _ = writeln!(text, "{needs}");
     text.push_str(
         "time: not known before something is measured; a run estimates it from its first visit on\n",
     );

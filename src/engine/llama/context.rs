@@ -92,6 +92,23 @@ impl<'model> Context<'model> {
         });
         let failed = || EngineError::Context { context: shape.tokens, reason: error.reason() };
         let handle = handle.ok_or_else(failed)?;
+        let (mut adapters, mut scales) = model.adapters();
+        if !adapters.is_empty() {
+            // SAFETY: the context is alive; the adapters belong to its model, which outlives it; both arrays have the
+            // length given, and are copied.
+            let code = unsafe {
+                sys::llama_set_adapters_lora(
+                    handle.as_ptr(),
+                    adapters.as_mut_ptr(),
+                    adapters.len(),
+                    scales.as_mut_ptr(),
+                )
+            };
+            if code != 0 {
+                let reason = "it does not take the adapters".to_owned();
+                return Err(EngineError::Context { context: shape.tokens, reason });
+            }
+        }
         Ok(Self { handle, model, shape, pointers: SequencePointers::default(), sampler: None })
     }
 

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::context::Context;
 use super::handle::Handle;
-use super::{ErrorText, prompt, shim, text};
+use super::{ErrorText, log, prompt, shim, text};
 use crate::engine::error::EngineError;
 use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
 use crate::experiment::settings::{Settings, SplitMode};
@@ -14,6 +14,7 @@ use crate::prompt::piece::Prompt;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 /// A loaded model.
@@ -26,6 +27,8 @@ pub struct Model {
     path: PathBuf,
     /// The file's header, once it was asked for.
     header: OnceLock<Header>,
+    /// What contexts compute with, and how strongly; llama.cpp frees them with the model.
+    adapters: Vec<(NonNull<sys::llama_adapter_lora>, f32)>,
     /// Texts of the tokens that mark a chat, once they were asked for.
     pub(super) marks: OnceLock<Vec<String>>,
 }
@@ -76,7 +79,7 @@ impl Model {
             return Err(EngineError::Load { path, reason: error.reason() });
         };
         let (header, marks) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { handle, backend, extent, path, header, marks })
+        Ok(Self { handle, backend, extent, path, header, adapters: Vec::new(), marks })
     }
 
     fn header(&self) -> Result<&Header, EngineError> {
@@ -106,6 +109,11 @@ impl Model {
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// Adapters, and how strongly each is applied.
+    pub(super) fn adapters(&self) -> (Vec<*mut sys::llama_adapter_lora>, Vec<f32>) {
+        self.adapters.iter().map(|(adapter, scale)| (adapter.as_ptr(), *scale)).unzip()
     }
 
     pub(super) fn vocabulary(&self) -> *const sys::llama_vocab {
@@ -306,6 +314,19 @@ impl engine::Model for Model {
 
     fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, EngineError> {
         prompt::tokenize(self, rest)
+    }
+
+    fn adapt(&mut self, path: &Path, scale: f64) -> Result<(), EngineError> {
+        let c_path = to_c_string(&path.to_string_lossy())?;
+        log::forget_errors();
+        // SAFETY: the model is alive, and borrowed by no context; the path is terminated and outlives the call. What
+        // is made belongs to the model, which frees it.
+        let made = unsafe { sys::llama_adapter_lora_init(self.as_ptr(), c_path.as_ptr()) };
+        let failed = || EngineError::Load { path: path.to_owned(), reason: log::take_errors() };
+        let adapter = NonNull::new(made).ok_or_else(failed)?;
+        #[expect(clippy::cast_possible_truncation, reason = "llama.cpp's precision")]
+        self.adapters.push((adapter, scale as f32));
+        Ok(())
     }
 
     fn context(

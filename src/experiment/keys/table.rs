@@ -8,6 +8,7 @@ use super::Kind::{
 };
 use super::{Key, Kind, Table};
 use crate::experiment::parameters::Matching;
+use crate::experiment::resolved::Keep;
 use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
 use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
@@ -97,6 +98,11 @@ pub static RUN: Table = Table::new(
         Key::new("phase_limit", Time(Duration::from_secs(1), LONGEST),
             "A worker that says nothing for longer than this is ended, and its trial counts as failed.")
             .default("\"10min\""),
+        Key::new("keep", Choice("no choice here", Keep::VARIANTS),
+            "Which of the files stay that a run fetches or makes: \"all\", those that it recommends (\"best\"), or \
+             \"none\". Where not all do, variants are measured one after the other, without interleaved rounds and \
+             drift control, and a file is deleted after the last visit that needs it: disk for the source and one or \
+             two variants is enough. What was there before stays.").default("\"all\""),
     ],
 );
 
@@ -206,6 +212,9 @@ static MODELS: Table = Table {
             Key::new("mmproj", Text,
                 "the projector of a model that sees, for tasks with pictures (docs/ARCHITECTURES.md): a GGUF file, \
                  or its hf:// address").not_shown(),
+            Key::new("lora", Text,
+                "adapters (LoRA, as GGUF files) that llama.cpp applies to every variant: \"style.gguf\", or \
+                 \"style.gguf:0.5\" to apply half of it").many().not_shown(),
         ],
     )
 };

@@ -112,15 +112,9 @@ impl Cache {
         let mut cleaned = Cleaned::default();
         self.in_use.let_go_of_all();
         for entry in self.list()?.into_iter().filter(|entry| filter.matches(entry)) {
-            let lock_path = entry.path.with_extension("lock");
-            let lock = open_lock(&lock_path)?;
-            if lock.try_lock().is_err() {
+            if !remove_variant(&entry.path)? {
                 cleaned.in_use += 1;
                 continue;
-            }
-            // The record first: a variant without one is not served.
-            for path in [entry.path.with_extension("json"), entry.path.clone(), lock_path] {
-                remove(&path)?;
             }
             cleaned.bytes += entry.bytes;
             cleaned.removed.push(entry);
@@ -157,6 +151,8 @@ impl Cache {
             }
         }
         let _ = fs::remove_dir(self.demo());
+        let is_note = |name: &str| name.strip_suffix(".json").is_some();
+        remove_named(&self.notes(), is_note)?;
         Ok(())
     }
 
@@ -211,7 +207,21 @@ fn remove_named(folder: &Path, is_own: impl Fn(&str) -> bool) -> Result<(), Cach
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<(), CacheError> {
+/// Removes a variant, unless another process makes or uses it.
+pub(super) fn remove_variant(path: &Path) -> Result<bool, CacheError> {
+    let lock_path = path.with_extension("lock");
+    let lock = open_lock(&lock_path)?;
+    if lock.try_lock().is_err() {
+        return Ok(false);
+    }
+    // The record first: a variant without one is not served.
+    for path in [&path.with_extension("json"), path, &lock_path] {
+        remove(path)?;
+    }
+    Ok(true)
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(io_error("remove", path)(error))

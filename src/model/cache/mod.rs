@@ -15,6 +15,7 @@
 //! indexes/<address>.index            vector indexes of passages
 //! artifacts/<checksum>/              files that another machine sent to this one's agent
 //! checksums.json                     checksums of large files that were hashed before
+//! passing/<run>.json                 files of a run that are deleted after their last visit
 //! cache.lock                         held shared while something begins, alone while sweeping
 //! use.lock                           held shared by every process that has the cache open
 //! CACHEDIR.TAG                       says that the folder is a cache, and of quantbench
@@ -30,6 +31,7 @@ mod importance;
 mod in_use;
 mod inventory;
 mod ownership;
+mod passing;
 mod place;
 mod scratch;
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub(in crate::model) use checksum::{of_reader, of_texts};
 pub use error::CacheError;
 pub use importance::{ImportanceKey, ImportanceSlot, PendingImportance};
 pub use inventory::{CachedVariant, Cleaned, VariantFilter};
+pub use passing::{PassingFile, PassingFiles};
 pub use scratch::Scratch;
 pub use variant::{CalibrationKey, PendingVariant, Reserved, VariantKey, VariantSlot};
 
@@ -230,6 +233,10 @@ impl Cache {
         }
         let _entered = self.enter()?;
         write_whole(path, bytes)
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.root.join("passing")
     }
 
     fn checksums(&self) -> PathBuf {

@@ -149,6 +149,7 @@ impl VariantSlot {
             file_bytes: record.bytes,
             quantize_seconds: Some(record.quantize_seconds),
             kept: record.kept,
+            deleted: false,
         }))
     }
 
@@ -235,6 +236,7 @@ impl PendingVariant {
             file_bytes: record.bytes,
             quantize_seconds: Some(quantize_seconds),
             kept,
+            deleted: false,
         })
     }
 }

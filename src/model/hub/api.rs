@@ -20,6 +20,8 @@ const LONGEST_HEADER: u64 = 64 << 20;
 pub struct Repository {
     /// `owner/name`.
     pub name: String,
+    /// Branch, tag or commit that was asked for; `None`: the main branch.
+    pub revision: Option<String>,
     /// Its commit, hex.
     pub commit: String,
     /// Its files, in the hub's order.
@@ -126,7 +128,8 @@ pub fn repository(
         Some(OneOrMany::Many(names)) => names,
         Some(OneOrMany::Other(_)) | None => Vec::new(),
     };
-    Ok(Repository { name: name.to_owned(), commit: info.sha, files, base_models })
+    let (name, revision) = (name.to_owned(), revision.map(str::to_owned));
+    Ok(Repository { name, revision, commit: info.sha, files, base_models })
 }
 
 /// Repositories with GGUFs that fit `words`, those that are fetched most first.

@@ -7,7 +7,9 @@
 
 pub mod api;
 mod endpoint;
+mod facts;
 mod pieces;
+mod ranges;
 mod request;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,6 +29,12 @@ use transfer::Remote;
 
 /// Where the hub is when `HF_ENDPOINT` names no other.
 const ENDPOINT: &str = "https://huggingface.co";
+
+/// What a fast line is filled with where each connection is limited.
+const CONNECTIONS: usize = 8;
+
+/// Large beside what a request costs, small beside a model.
+const PIECE_BYTES: u64 = 32 << 20;
 
 /// Variables that may hold a secret. Child processes, which speak to no server, are started without them.
 pub const SECRET_VARIABLES: [&str; 9] = [
@@ -85,6 +93,10 @@ pub struct HubOptions {
     pub offline: bool,
     /// A hub that says nothing for this long, or next to nothing, is gone.
     pub patience: Duration,
+    /// Connections that a large file comes over at a time.
+    pub connections: usize,
+    /// Bytes that one of them asks for at a time; a file of two such pieces is a large one.
+    pub piece_bytes: u64,
 }
 
 impl HubOptions {
@@ -117,6 +129,8 @@ impl HubOptions {
             cache,
             offline: is_set("QUANTBENCH_OFFLINE") || is_set("HF_HUB_OFFLINE"),
             patience: Duration::from_mins(1),
+            connections: CONNECTIONS,
+            piece_bytes: PIECE_BYTES,
         }
     }
 }
@@ -160,6 +174,12 @@ pub fn place(repository: &str, commit: &str, file: &str, options: &HubOptions) -
     cache.repo(file.repo()).pointer_path(commit).join(file.file)
 }
 
+/// Where the content of a file lies that the hub names by this checksum, once it is fetched.
+pub fn content(repository: &str, sha256: &str, options: &HubOptions) -> PathBuf {
+    let repo = hf_hub::Repo::new(repository.to_owned(), RepoType::Model);
+    hf_hub::Cache::new(options.cache.clone()).repo(repo).blob_path(sha256)
+}
+
 /// The folder of the files that were fetched of a revision, if any was.
 pub fn snapshot(repository: &str, revision: &str, options: &HubOptions) -> Option<PathBuf> {
     let name = format!("models--{}", repository.replace('/', "--"));
@@ -167,6 +187,43 @@ pub fn snapshot(repository: &str, revision: &str, options: &HubOptions) -> Optio
     let commit = std::fs::read_to_string(folder.join("refs").join(revision));
     let commit = commit.map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
     Some(folder.join("snapshots").join(commit)).filter(|folder| folder.is_dir())
+}
+
+/// Notes which commit a revision was at.
+///
+/// # Errors
+/// It cannot be written.
+pub fn point(
+    repository: &str,
+    revision: Option<&str>,
+    commit: &str,
+    options: &HubOptions,
+) -> Result<(), HubError> {
+    let file = HubFile { kind: RepoType::Model, repository, revision, file: "" };
+    let noted = hf_hub::Cache::new(options.cache.clone()).repo(file.repo()).create_ref(commit);
+    noted.map_err(transfer::io_error("write to", &options.cache))
+}
+
+/// Where a file lies that was fetched before.
+pub fn fetched(file: HubFile<'_>, options: &HubOptions) -> Option<PathBuf> {
+    hf_hub::Cache::new(options.cache.clone()).repo(file.repo()).get(file.file)
+}
+
+/// A file as the hub describes it, and the commit that the description is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// The file, with its size and checksum.
+    pub file: api::RemoteFile,
+    /// Hex.
+    pub commit: String,
+}
+
+/// What the hub says of a file; `None` if that is neither size nor checksum.
+///
+/// # Errors
+/// The hub does not have it, does not show it, or gives nonsense.
+pub fn look(file: HubFile<'_>, options: &HubOptions) -> Result<Option<Described>, HubError> {
+    Ok(Remote::new(file, options)?.facts()?.described(file.file))
 }
 
 /// The local path of `file`: as it was fetched before, or fetched now.
@@ -178,10 +235,10 @@ pub fn fetch(
     options: &HubOptions,
     progress: &ProgressSink,
 ) -> Result<PathBuf, HubError> {
-    let cache = hf_hub::Cache::new(options.cache.clone());
-    if let Some(path) = cache.repo(file.repo()).get(file.file) {
+    if let Some(path) = fetched(file, options) {
         return Ok(path);
     }
+    let cache = hf_hub::Cache::new(options.cache.clone());
     if options.offline {
         return Err(Problem::new(format!(
             "{}/{} is not in the hub cache at {}, and offline mode is on; fetch it once \

@@ -14,6 +14,8 @@ const LONGEST_WAIT: u64 = 300;
 pub(super) enum Bytes {
     All,
     From(u64),
+    /// From the first up to the second.
+    Range(u64, u64),
     First(u64),
 }
 
@@ -22,6 +24,7 @@ impl Bytes {
         match self {
             Self::All | Self::From(0) => None,
             Self::From(start) => Some(format!("bytes={start}-")),
+            Self::Range(from, to) => Some(format!("bytes={from}-{}", to.saturating_sub(1))),
             Self::First(count) => Some(format!("bytes=0-{}", count.saturating_sub(1))),
         }
     }

@@ -1,7 +1,9 @@
 //! Fetching one file: what the hub says about it, checked, then its bytes, checked.
 
 use super::endpoint::Endpoint;
+use super::facts::{COMMIT, Facts};
 use super::pieces::{LEAST_RATE, Piece, Pieces};
+use super::ranges::{self, Answer, Ranges};
 use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header};
 use super::{HubError, HubFile, HubOptions, Token};
 use crate::causes::Problem;
@@ -17,9 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use ureq::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
-
-/// The header that names the commit; storage that is not the hub's own does not send it.
-const COMMIT: &str = "x-repo-commit";
 
 /// What is escaped in the path of a file.
 const PATH: &AsciiSet = &ESCAPED.remove(b'/');
@@ -39,17 +38,6 @@ pub(super) struct Remote<'a> {
     authorization: Option<HeaderValue>,
     uri: Uri,
     agent: Agent,
-}
-
-/// What the hub says about a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// The commit of the revision; safe as a file name.
-    commit: String,
-    /// Names the content; safe as a file name. SHA-256 for large files.
-    etag: String,
-    /// Bytes, where it says so.
-    size: Option<u64>,
 }
 
 impl<'a> Remote<'a> {
@@ -99,7 +87,17 @@ impl<'a> Remote<'a> {
         }
     }
 
-    fn wrong_answer(&self, reason: &str) -> HubError {
+    /// How the hub is reached.
+    pub(super) fn options(&self) -> &HubOptions {
+        self.options
+    }
+
+    /// The file's path in the repository.
+    pub(super) fn name(&self) -> &str {
+        self.file.file
+    }
+
+    pub(super) fn wrong_answer(&self, reason: &str) -> HubError {
         Problem::new(format!(
             "the hub at {} gave a wrong answer for {}: {reason}",
             self.endpoint, self.file
@@ -134,12 +132,16 @@ impl<'a> Remote<'a> {
     /// Asks the hub about the file, without fetching it. Redirects within the hub are followed; the
     /// one to where the bytes lie is not, for its answer lacks what is asked.
     pub(super) fn facts(&self) -> Result<Facts, HubError> {
-        self.read_facts(&self.request(&Method::HEAD, &Bytes::All)?)
+        Facts::read(self, &self.request(&Method::HEAD, &Bytes::All)?)
     }
 
     /// Sends a request and follows redirects. Secrets are for the hub's own origin alone, and only until a
     /// redirect has led elsewhere.
-    fn request(&self, method: &Method, bytes: &Bytes) -> Result<Response<Body>, HubError> {
+    pub(super) fn request(
+        &self,
+        method: &Method,
+        bytes: &Bytes,
+    ) -> Result<Response<Body>, HubError> {
         let mut uri = self.uri.clone();
         let mut is_within = true;
         let mut began = Instant::now();
@@ -213,39 +215,20 @@ impl<'a> Remote<'a> {
                  {endpoint}/{repository}"
             ),
             StatusCode::NOT_FOUND => match header(response.headers(), "x-error-code") {
-                Some("RepoNotFound") => format!("the hub has no repository {repository}"),
+                Some("RepoNotFound") => format!(
+                    "the hub has no repository {repository}; 'quantbench search {}' finds others",
+                    repository.rsplit('/').next().unwrap_or(repository)
+                ),
                 Some("RevisionNotFound") => {
                     let revision = revision.unwrap_or("main");
                     format!("the hub has no revision '{revision}' of {repository}")
                 }
-                _ => format!("the hub has no file {file} in {repository}"),
+                _ => format!(
+                    "the hub has no file {file} in {repository}; 'quantbench files {repository}' lists its variants"
+                ),
             },
             _ => other(),
         }))
-    }
-
-    /// Names of local files come from these headers, so nothing but plain words is accepted.
-    fn read_facts(&self, response: &Response<Body>) -> Result<Facts, HubError> {
-        let headers = response.headers();
-        let word = |names: &[&str], what: &str| {
-            let text = names.iter().find_map(|name| header(headers, name));
-            let text = text.ok_or_else(|| self.wrong_answer(&format!("it names no {what}")))?;
-            let text = text.trim_start_matches("W/").trim_matches('"');
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if text.is_empty() || text.len() > 128 || !text.chars().all(plain) {
-                return Err(self.wrong_answer(&format!("its {what} is no plain word")));
-            }
-            Ok(text.to_owned())
-        };
-        // The length of a redirect, or of compressed content, is not that of the file.
-        let is_plain = response.status().is_success() && !headers.contains_key("content-encoding");
-        let length = header(headers, "content-length").filter(|_| is_plain);
-        let size = header(headers, "x-linked-size").or(length);
-        Ok(Facts {
-            commit: word(&[COMMIT], "commit")?,
-            etag: word(&["x-linked-etag", "etag"], "checksum")?,
-            size: size.and_then(|size| size.parse().ok()),
-        })
     }
 
     /// Fetches the file into the cache and returns its path there.
@@ -290,6 +273,21 @@ impl<'a> Remote<'a> {
         progress: &ProgressSink,
     ) -> Result<(), HubError> {
         let mut start = fs::metadata(part).map_or(0, |metadata| metadata.len());
+        if let Some(size) = facts.size {
+            let in_ranges = ranges::received(part, size);
+            let missing = size - in_ranges.unwrap_or(start).min(size);
+            if in_ranges.is_some() || ranges::is_worth_it(missing, self.options) {
+                self.check_space(missing, part)?;
+                match Ranges::open(self, size, part, progress)?.receive()? {
+                    Answer::Whole => {}
+                    Answer::NoRanges(response) => {
+                        self.check_space(size, part)?;
+                        self.receive(response, 0, facts, part, progress)?;
+                    }
+                }
+                return self.check_sum(facts, part);
+            }
+        }
         if facts.size.is_none_or(|size| start > size) {
             if start > 0 {
                 fs::remove_file(part).map_err(io_error("remove", part))?;
@@ -298,7 +296,8 @@ impl<'a> Remote<'a> {
         }
         self.check_space(facts.size.unwrap_or(MOST_WITHOUT_LENGTH) - start, part)?;
         if facts.size.is_none_or(|size| start < size || size == 0) {
-            self.receive(start, facts, part, progress)?;
+            let response = self.request(&Method::GET, &Bytes::From(start))?;
+            self.receive(response, start, facts, part, progress)?;
         }
         self.check_sum(facts, part)
     }
@@ -318,15 +317,15 @@ impl<'a> Remote<'a> {
         )))
     }
 
-    /// Appends what is missing from byte `start` on.
+    /// Appends what is missing from byte `start` on, which was asked for.
     fn receive(
         &self,
+        response: Response<Body>,
         start: u64,
         facts: &Facts,
         part: &Path,
         progress: &ProgressSink,
     ) -> Result<(), HubError> {
-        let response = self.request(&Method::GET, &Bytes::From(start))?;
         // A server that ignores the range sends the file from its beginning.
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && header(response.headers(), "content-range")
@@ -361,15 +360,7 @@ impl<'a> Remote<'a> {
                         None => Problem::new(message),
                     });
                 }
-                Piece::Slow => {
-                    return Err(Problem::new(format!(
-                        "{} came with less than {} a second, and was given up after {}; run again to go on \
-                         from there",
-                        self.file.file,
-                        format_bytes(LEAST_RATE),
-                        format_bytes(received)
-                    )));
-                }
+                Piece::Slow => return Err(slow(self.file.file, received)),
             };
             received += piece.len() as u64;
             if received > total.unwrap_or(MOST_WITHOUT_LENGTH) {
@@ -436,9 +427,9 @@ impl<'a> Remote<'a> {
             .map_err(io_error("write", pointer))
     }
 
-    /// Compares the checksum, where the hub names one: for large files the etag is SHA-256.
+    /// Compares the checksum, where the hub names one.
     fn check_sum(&self, facts: &Facts, part: &Path) -> Result<(), HubError> {
-        if facts.etag.len() != 64 || !facts.etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !facts.has_checksum() {
             return Ok(());
         }
         let found = File::open(part).and_then(|file| of_reader(file, &mut |_| ()));
@@ -455,7 +446,16 @@ impl<'a> Remote<'a> {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
+/// A server that sends next to nothing.
+pub(super) fn slow(file: &str, received: u64) -> HubError {
+    Problem::new(format!(
+        "{file} came with less than {} a second, and was given up after {}; run again to go on from there",
+        format_bytes(LEAST_RATE),
+        format_bytes(received)
+    ))
+}
+
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
     let message =
         format!("cannot {action} {}; set HF_HOME to a folder you can write to", path.display());
     move |source| Problem::because(message.clone(), source)

@@ -1,15 +1,20 @@
 //! Resolving: from a source to files on disk (here), and from there to the variants to measure
 //! (`variants`).
 
+mod adapter;
 mod folder;
+mod kind;
 #[cfg(test)]
 mod tests;
 mod repository;
 mod variants;
 
+pub use adapter::adapters;
 pub use folder::{checkpoint_in, quantizations_in};
 pub use repository::{fetch, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};
+
+use kind::what_else;
 
 use super::artifact::Artifact;
 use super::cache::{Cache, of_texts};
@@ -26,12 +31,33 @@ use super::stores;
 use crate::causes::Problem;
 use crate::model::file_type::FileType;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The key that names the method in files that quantbench made.
 pub const METHOD_KEY: &str = "quantbench.method";
 
 /// Why weights that another program pickled are no model here.
 const PICKLES: &str = "pickled weights only, which are not opened: to load a pickle is to run it";
+
+/// What is asked: a repository, and the bytes that would be fetched of it.
+type Question = dyn Fn(&str, u64) -> Result<(), Problem> + Send + Sync;
+
+/// Is asked before a repository is fetched while it is resolved; by default nobody is.
+#[derive(Clone, Default)]
+pub struct Consent(Option<Arc<Question>>);
+
+impl Consent {
+    /// Asks `question`; an error is why nothing is fetched.
+    pub fn new(
+        question: impl Fn(&str, u64) -> Result<(), Problem> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(question)))
+    }
+
+    fn ask(&self, repository: &str, bytes: u64) -> Result<(), Problem> {
+        self.0.as_ref().map_or(Ok(()), |question| question(repository, bytes))
+    }
+}
 
 /// How to resolve.
 #[derive(Clone)]
@@ -42,6 +68,8 @@ pub struct ResolveOptions {
     pub fetches: bool,
     /// Larger variants of a repository are left out unless they are asked for, bytes.
     pub most_bytes: u64,
+    /// Asked before a repository is fetched that has to be converted.
+    pub consent: Consent,
     /// Told about what takes long.
     pub progress: ProgressSink,
 }
@@ -50,7 +78,8 @@ impl ResolveOptions {
     /// Reads the environment; progress is not reported.
     pub fn from_environment() -> Self {
         let (hub, progress) = (HubOptions::from_environment(), ProgressSink::default());
-        Self { hub, fetches: true, most_bytes: u64::MAX, progress }
+        let consent = Consent::default();
+        Self { hub, fetches: true, most_bytes: u64::MAX, consent, progress }
     }
 }
 
@@ -70,7 +99,7 @@ pub struct SourceFile {
     pub artifact: Artifact,
     /// How its weights are stored.
     pub quantization: Quantization,
-    /// What its header says; `None` of a file that is fetched later.
+    /// What its header says; `None` of a file of a repository that is fetched later.
     pub header: Option<Header>,
     /// Where it is fetched from, if it is not there.
     pub remote: Option<RemoteVariant>,
@@ -117,8 +146,12 @@ pub fn resolve(
             repository::resolve(wanted, cache, options)
         }
         Source::Hub { repository, file, revision } => {
-            let path = fetch_parts(repository, file, revision.as_deref(), options)?;
-            local(&path, cache, options)
+            let revision = revision.as_deref();
+            let wanted = HubFile { kind: RepoType::Model, repository, revision, file };
+            if let Some(found) = repository::file(wanted, options)? {
+                return Ok(found);
+            }
+            local(&fetch_parts(repository, file, revision, options)?, cache, options)
         }
         Source::Ollama(name) => {
             let blob = stores::ollama(name, &stores::ollama_folders())?;
@@ -210,11 +243,12 @@ fn read_model(path: &Path) -> Result<Header, Problem> {
     let header = Header::read(path)?;
     match what_else(&header) {
         None => Ok(header),
-        Some(holds) => {
-            let path = path.display();
-            Err(Problem::new(format!("{path} is no language model: it holds {holds}")))
-        }
+        Some(holds) => Err(no_model(&path.display(), &holds)),
     }
+}
+
+fn no_model(file: &dyn std::fmt::Display, holds: &str) -> Problem {
+    Problem::new(format!("{file} is no language model: it holds {holds}"))
 }
 
 /// What the header of a language model's file says, and how its weights are stored; `None` of what holds
@@ -229,20 +263,6 @@ pub fn look(path: &Path) -> Result<Option<(Header, Quantization)>, Problem> {
     }
     let quantization = stored_as(&header, path)?;
     Ok(Some((header, quantization)))
-}
-
-/// What a GGUF holds if it is no language model.
-fn what_else(header: &Header) -> Option<String> {
-    let kind = header.get("general.type").and_then(Value::as_text).unwrap_or("model");
-    if kind != "model" {
-        return Some(format!("'{kind}'"));
-    }
-    match header.architecture() {
-        "clip" => Some("an image or audio encoder".to_owned()),
-        "" => Some("no model that names its architecture".to_owned()),
-        _ if header.tensors.is_empty() => Some("a vocabulary without weights".to_owned()),
-        _ => None,
-    }
 }
 
 /// How the weights are stored; the file records the method, or that an importance matrix was used.

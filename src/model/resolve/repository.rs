@@ -1,23 +1,26 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
 use super::{
-    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, read_model, stored_as,
-    what_else,
+    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, no_model, read_model,
+    stored_as, what_else,
 };
 use crate::causes::Problem;
-use crate::files;
+use crate::files::{self, Room};
 use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, of_texts};
 use crate::model::convert;
 use crate::model::gguf::Header;
 use crate::model::hub::api::{self, Found, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, HubOptions, RepoType};
+use crate::model::naming;
 use crate::model::progress::Progress;
 use crate::model::quantization::USUAL;
 use crate::model::repository::{
     self, NamedVariant, RemoteVariant, has_only_pickles, has_safetensors,
 };
+use crate::model::split;
 use crate::model::stores;
+use crate::units::format_bytes;
 use std::path::Path;
 
 /// Repositories that a message names.
@@ -116,6 +119,48 @@ fn with_source(ready: Vec<ReadyVariant>) -> Resolved {
     Resolved { source, ready }
 }
 
+/// The model that a file of a repository is, of which no more than its header is fetched. `None` if it is there, or
+/// the hub does not say enough of it.
+pub(super) fn file(
+    wanted: HubFile<'_>,
+    options: &ResolveOptions,
+) -> Result<Option<Resolved>, Problem> {
+    let mut parts = Vec::new();
+    let mut commit = String::new();
+    for path in split::all_parts(Path::new(wanted.file)) {
+        // Paths on the hub have slashes on every system.
+        let path = path.to_string_lossy().replace('\\', "/");
+        let part = HubFile { file: &path, ..wanted };
+        if options.hub.offline || hub::fetched(part, &options.hub).is_some() {
+            return Ok(None);
+        }
+        let Some(found) = hub::look(part, &options.hub)? else { return Ok(None) };
+        parts.push(found.file);
+        commit = found.commit;
+    }
+    let (repository, revision) = (wanted.repository.to_owned(), wanted.revision.map(str::to_owned));
+    let remote = RemoteVariant { repository, revision, commit, parts };
+    let header = remote.header(&options.hub)?;
+    if let Some(holds) = what_else(&header) {
+        return Err(no_model(&wanted, &holds));
+    }
+    let path = hub::place(&remote.repository, &remote.commit, remote.path(), &options.hub);
+    let quantization = stored_as(&header, &path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let label = naming::label(&name, quantization);
+    let artifact = Artifact::found(path, checksum(&remote), remote.bytes());
+    let source = SourceFile {
+        artifact: artifact.clone(),
+        quantization,
+        // Of a split model this is no more than the first part's.
+        header: Some(header).filter(|_| remote.parts.len() == 1),
+        remote: Some(remote.clone()),
+    };
+    let ready =
+        ReadyVariant { artifact, quantization, label, remote: Some(remote), by_default: true };
+    Ok(Some(Resolved { source: Some(source), ready: vec![ready] }))
+}
+
 /// Those that are meant: the one that is named, or all that may be asked for.
 fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVariant>, Problem> {
     let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
@@ -169,7 +214,17 @@ fn checksum(remote: &RemoteVariant) -> String {
 #[must_use]
 pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
     let name = &repository.name;
-    let holds = if has_safetensors(repository) {
+    let beside = repository::beside_models(repository);
+    let holds = if repository.files.is_empty() {
+        "no files"
+    } else if repository::has_adapter(repository) {
+        "an adapter (LoRA) and no model"
+    } else if let Some(first) = beside.first() {
+        return Problem::new(format!(
+            "{name} holds no model, only what belongs to one ({first}){}",
+            instead(repository, options)
+        ));
+    } else if has_safetensors(repository) {
         "safetensors and no GGUF"
     } else if has_only_pickles(repository) {
         PICKLES
@@ -213,6 +268,7 @@ fn converted(
     // The first tells whether the others are of use.
     missing.sort_by_key(|file| (file.path != convert::CONFIGURATION, file.bytes));
     if !missing.is_empty() {
+        let bytes = missing.iter().fold(0, |sum: u64, file| sum.saturating_add(file.bytes));
         let instead = instead(repository, &options.hub);
         if !options.fetches {
             return Err(Problem::new(format!(
@@ -221,6 +277,8 @@ fn converted(
         }
         let note = Progress::Note(format!("its safetensors are converted{instead}"));
         options.progress.say(name, &note);
+        check_space(name, bytes, options)?;
+        options.consent.ask(name, bytes)?;
     }
     for RemoteFile { path, .. } in missing {
         if let Some(method) = convert::imported_by(folder) {
@@ -236,6 +294,20 @@ fn converted(
     folder::resolve(folder, name, cache, options)
 }
 
+/// Of weights that have to be converted all have to be there at a time.
+fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> Result<(), Problem> {
+    let folder = &options.hub.cache;
+    match Room::of(folder).free {
+        Some(free) if free < bytes => Err(Problem::new(format!(
+            "{name} has {} to download, but the disk with {} has {} free; free some or set HF_HOME to another disk",
+            format_bytes(bytes),
+            folder.display(),
+            format_bytes(free)
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Fetches a variant's files, as far as they are not there.
 ///
 /// # Errors
@@ -246,5 +318,7 @@ pub fn fetch(remote: &RemoteVariant, options: &ResolveOptions) -> Result<(), Pro
         let file = HubFile { kind: RepoType::Model, repository, revision, file: &part.path };
         hub::fetch(file, &options.hub, &options.progress)?;
     }
+    // Without the hub, the revision is what was fetched of it last.
+    hub::point(repository, remote.revision.as_deref(), &remote.commit, &options.hub)?;
     read_model(&hub::place(repository, &remote.commit, remote.path(), &options.hub)).map(|_| ())
 }

@@ -28,6 +28,8 @@ impl Place {
             cache: folder.path().join("hub"),
             offline: true,
             patience: Duration::from_secs(5),
+            connections: 1,
+            piece_bytes: 32 << 20,
         };
         let options = ResolveOptions { hub, ..ResolveOptions::from_environment() };
         Self { folder, cache, options }
@@ -139,11 +141,21 @@ fn what_is_no_language_model_is_refused_with_what_it_is() {
     let place = Place::new();
     let tensor = |builder: Builder| builder.tensor("a", 0, &[1]);
     for (builder, expected) in [
-        (tensor(Builder::new().string("general.type", "imatrix")), "it holds 'imatrix'"),
+        (tensor(Builder::new().string("general.type", "imatrix")), "it holds an importance matrix"),
         (
             tensor(Builder::new().string("general.architecture", "clip")),
             "an image or audio encoder",
         ),
+        (
+            tensor(Builder::new().string("general.type", "mmproj")),
+            "an image or audio encoder (mmproj)",
+        ),
+        (tensor(Builder::new().string("general.type", "adapter")), "an adapter (LoRA)"),
+        (
+            tensor(Builder::new().string("general.architecture", "controlvector")),
+            "a control vector",
+        ),
+        (tensor(Builder::new().string("general.type", "other")), "it holds 'other'"),
         (tensor(Builder::new()), "no model that names its architecture"),
         (Builder::new().string("general.architecture", "llama"), "a vocabulary without weights"),
     ] {
@@ -251,11 +263,15 @@ fn a_file_of_the_hub_is_fetched_with_all_its_parts() {
         revision: None,
     };
     let resolved = place.resolve(&source).unwrap();
-    let source_file = resolved.source.as_ref().unwrap();
-    let header = source_file.header.as_ref().unwrap();
-    assert_eq!((header.parts, header.tensors.len()), (2, 3));
+    let named = &resolved.ready[0];
+    let remote = named.remote.as_ref().unwrap();
+    assert_eq!((remote.parts.len(), named.artifact.path.exists()), (2, false));
+    super::fetch(remote, &place.options).unwrap();
     place.options.hub.offline = true;
-    assert_eq!(place.resolve(&source).unwrap(), resolved, "offline from then on");
+    let there = place.resolve(&source).unwrap();
+    assert_eq!(there.ready[0].artifact, named.artifact, "offline from then on");
+    let header = there.source.unwrap().header.unwrap();
+    assert_eq!((header.parts, header.tensors.len()), (2, 3));
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
         file_bytes: 13 << 20,
         quantize_seconds: Some(1.5),
         kept: Vec::new(),
+        deleted: false,
     };
     let mut log = Vec::new();
     let mut display = RunDisplay::new(&experiment, Screen::plain(&mut log));

@@ -193,12 +193,14 @@ fn measured_after(
             label: (*label).to_owned(),
             calibration: None,
             projector: None,
+            adapters: Vec::new(),
             origin: Origin::Ready(Artifact {
                 path,
                 checksum: format!("of {label}"),
                 file_bytes: parameters.tensor_bytes,
                 quantize_seconds: None,
                 kept: Vec::new(),
+                deleted: false,
             }),
         }
     });

@@ -123,6 +123,7 @@ impl Harness {
             label: quantization.to_string(),
             calibration: None,
             projector: None,
+            adapters: Vec::new(),
             origin: if quantization.to_string() == "F16" {
                 Origin::Ready(Artifact {
                     path: source.clone(),
@@ -130,6 +131,7 @@ impl Harness {
                     file_bytes: 3,
                     quantize_seconds: None,
                     kept: Vec::new(),
+                    deleted: false,
                 })
             } else {
                 Origin::Make {

@@ -10,7 +10,7 @@ use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
 use crate::results::record::{DriftControl, OtherWork, VisitRecord};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Job;
-use crate::workload::jobs::{Inputs, Target, VisitJob};
+use crate::workload::jobs::{AdapterRef, Inputs, Target, VisitJob};
 use crate::workload::{Measurement, WorkloadJob};
 
 impl<H: Host> Benchmark<'_, H> {
@@ -43,7 +43,10 @@ impl<H: Host> Benchmark<'_, H> {
             return Ok(());
         }
         let cold_load = is_round && planned.cold_load;
-        let job = Job::Visit(VisitJob { engine, model, settings, cold_load, workloads });
+        let adapters = self.plan.variant_of(visit.trial).adapters.iter();
+        let adapters = adapters.map(|it| AdapterRef { file: it.file.as_input(), scale: it.scale });
+        let adapters = adapters.collect();
+        let job = Job::Visit(VisitJob { engine, model, adapters, settings, cold_load, workloads });
         let mut ahead = vec![visit];
         ahead.extend(self.strategy.ahead(&self.known()));
         let trial = &self.run.trials[visit.trial];

@@ -44,3 +44,16 @@ fn answers_whose_lengths_cannot_be_true_are_refused() {
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_file_larger_than_the_disk_is_not_begun() {
+    let server = Server::start(|_| {
+        let headers =
+            [("x-repo-commit", COMMIT), ("etag", "ab"), ("x-linked-size", "9000000000000000000")];
+        response("200 OK", &headers, b"")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let error = get(&options(&server.address, &folder)).unwrap_err();
+    assert!(error.to_string().contains(" has 8185452 TiB, but the disk with"), "{error}");
+    assert_eq!(server.requests().len(), 1);
+}

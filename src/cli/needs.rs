@@ -1,0 +1,318 @@
+//! Needs: what a run downloads and the disk that it takes, told before anything is fetched or made.
+
+use super::native;
+use super::output;
+use crate::causes::Problem;
+use crate::error::Error;
+use crate::experiment::resolved::{Experiment, Keep};
+use crate::files::Room;
+use crate::model::cache::{Cache, PassingFile};
+use crate::model::hub::HubOptions;
+use crate::model::repository::RemoteVariant;
+use crate::model::resolve::Consent;
+use crate::orchestrator::plan::{Origin, Plan};
+use crate::units::format_bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+/// A download of more than this is asked about on a terminal, bytes.
+const ASKED: u64 = 1 << 30;
+
+/// Where a file comes to lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Hub,
+    Cache,
+}
+
+/// A file that is not there yet.
+#[derive(Debug, Clone, Copy)]
+struct Coming {
+    place: Place,
+    bytes: u64,
+    /// Bytes of it that are fetched.
+    download: u64,
+    /// The first and the last variant, in their order, that it has to be there for.
+    during: (usize, usize),
+    /// The model that it is a variant of; `None`: it is only made of.
+    model: Option<usize>,
+}
+
+/// Sizes of the files of variants, bytes.
+pub(super) struct Sizes {
+    pub(super) bytes: Vec<u64>,
+    /// Whether some are bounds.
+    pub(super) at_most: bool,
+}
+
+impl Sizes {
+    /// What is known without asking anybody.
+    fn bounds(plan: &Plan) -> Self {
+        let bytes = plan.variants.iter().map(|variant| match &variant.origin {
+            Origin::Ready(artifact) | Origin::Remote(artifact, _) => artifact.file_bytes,
+            Origin::Make { expected_bytes, .. } => *expected_bytes,
+        });
+        Self { bytes: bytes.collect(), at_most: true }
+    }
+
+    /// As llama.cpp says, of variants whose source is there.
+    fn exact(plan: &Plan) -> Self {
+        let mut sizes = Self::bounds(plan);
+        for (at, variant) in plan.variants.iter().enumerate() {
+            if let Origin::Make { input, .. } = &variant.origin
+                && let Ok(planned) = native::planned_types(input, vec![variant.quantization])
+                && let Some(planned) = planned.first()
+            {
+                sizes.bytes[at] = planned.bytes;
+            }
+        }
+        sizes
+    }
+}
+
+/// What a run needs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Needs {
+    download: u64,
+    disks: Vec<Disk>,
+    at_most: bool,
+}
+
+#[derive(Debug, PartialEq)]
+struct Disk {
+    /// A folder on it, and the variable that names another.
+    folder: PathBuf,
+    variable: &'static str,
+    /// `None`: the system does not tell.
+    free: Option<u64>,
+    peak: u64,
+    end: u64,
+}
+
+/// What needs are computed from.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) plan: &'a Plan,
+    /// The variants that will be visited, in order.
+    pub(super) order: &'a [usize],
+    pub(super) cache: &'a Cache,
+    pub(super) hub: &'a HubOptions,
+}
+
+impl Scene<'_> {
+    /// The variants of visits, in the order in which they are needed.
+    pub(super) fn order(plan: &Plan, trials: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut order = Vec::new();
+        for variant in trials.map(|trial| plan.trials[trial].variant) {
+            if !order.contains(&variant) {
+                order.push(variant);
+            }
+        }
+        order
+    }
+
+    /// What stays: without quality nothing is recommended, and everything does.
+    pub(super) fn keep(self) -> Keep {
+        let judged = self.experiment.all_workloads().any(|workloads| workloads.quality.is_some());
+        match self.experiment.keep {
+            Keep::Best if !judged => Keep::All,
+            keep => keep,
+        }
+    }
+
+    /// The files that are not there, by their paths.
+    fn coming(self, sizes: &Sizes) -> HashMap<PathBuf, Coming> {
+        let mut coming: HashMap<PathBuf, Coming> = HashMap::new();
+        let mut add = |path: &Path, new: Coming| {
+            let known = coming.entry(path.to_owned()).or_insert(new);
+            known.during.1 = known.during.1.max(new.during.1);
+            known.model = known.model.or(new.model);
+        };
+        for (step, &variant) in self.order.iter().enumerate() {
+            let during = (step, step);
+            let of_trial = self.plan.trials.iter().find(|trial| trial.variant == variant);
+            let model = of_trial.map(|trial| trial.model_position);
+            let mut fetch = |remote: &RemoteVariant, model| {
+                for (file, part) in remote.places(self.hub).iter().zip(&remote.parts) {
+                    let PassingFile::Fetched { pointer, blob } = file else { continue };
+                    if pointer.exists() {
+                        continue;
+                    }
+                    let (place, bytes) = (Place::Hub, if blob.exists() { 0 } else { part.bytes });
+                    add(pointer, Coming { place, bytes, download: bytes, during, model });
+                }
+            };
+            match &self.plan.variants[variant].origin {
+                Origin::Ready(_) => {}
+                Origin::Remote(_, remote) => fetch(remote, model),
+                Origin::Make { key, remote, .. } => {
+                    let path = self.cache.variant(key).path();
+                    if path.exists() {
+                        continue;
+                    }
+                    if let Some(remote) = remote {
+                        fetch(remote, None);
+                    }
+                    let (place, bytes) = (Place::Cache, sizes.bytes[variant]);
+                    add(&path, Coming { place, bytes, download: 0, during, model });
+                }
+            }
+        }
+        coming
+    }
+}
+
+impl Needs {
+    pub(super) fn of(scene: Scene<'_>, sizes: &Sizes, keep: Keep) -> Self {
+        let coming: Vec<Coming> = scene.coming(sizes).into_values().collect();
+        let [hub, cache] = [scene.hub.cache.as_path(), scene.cache.root()].map(Room::of);
+        let disk = |is_on: &dyn Fn(&Coming) -> bool, room: Room, folder: &Path, variable| {
+            let on: Vec<Coming> = coming.iter().copied().filter(is_on).collect();
+            let used = |step: usize| used(&on, step, keep);
+            let peak = (0..scene.order.len()).map(used).max().unwrap_or(0);
+            let end = used(scene.order.len());
+            Disk { folder: folder.to_owned(), variable, free: room.free, peak: peak.max(end), end }
+        };
+        let in_cache = |it: &Coming| it.place == Place::Cache;
+        let in_hub = |it: &Coming| it.place == Place::Hub;
+        let mut disks = if hub.device == cache.device {
+            vec![disk(&|_| true, cache, scene.cache.root(), "QUANTBENCH_CACHE")]
+        } else {
+            vec![
+                disk(&in_hub, hub, &scene.hub.cache, "HF_HOME"),
+                disk(&in_cache, cache, scene.cache.root(), "QUANTBENCH_CACHE"),
+            ]
+        };
+        disks.retain(|disk| disk.peak > 0);
+        let download = coming.iter().fold(0, |sum: u64, it| sum.saturating_add(it.download));
+        Self {
+            download,
+            disks,
+            at_most: (sizes.at_most && coming.iter().any(in_cache)) || keep == Keep::Best,
+        }
+    }
+
+    /// One line without a line break.
+    pub(super) fn in_words(&self) -> String {
+        let download = match self.download {
+            0 => "nothing to download".to_owned(),
+            bytes => format!("{} to download", format_bytes(bytes)),
+        };
+        let bound = if self.at_most { "at most " } else { "" };
+        let disks = self.disks.iter().map(|Disk { folder, free, peak, end, .. }| {
+            let free = free.map_or_else(String::new, |free| {
+                format!(", which has {} free", format_bytes(free))
+            });
+            format!(
+                "{bound}{} of disk at the peak and {} at the end on the disk with {}{free}",
+                format_bytes(*peak),
+                format_bytes(*end),
+                folder.display()
+            )
+        });
+        let mut parts: Vec<String> = vec![download];
+        parts.extend(disks);
+        if self.disks.is_empty() {
+            parts.push("no disk".to_owned());
+        }
+        format!("needs: {}", parts.join("; "))
+    }
+
+    fn short(&self) -> Option<&Disk> {
+        self.disks.iter().find(|disk| disk.free.is_some_and(|free| free < disk.peak))
+    }
+}
+
+/// Bytes that files take while the variant of a step is measured; after the last step, at the end.
+fn used(files: &[Coming], step: usize, keep: Keep) -> u64 {
+    let mut sum: u64 = 0;
+    // The largest that may be the best of a model.
+    let mut best: BTreeMap<usize, u64> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.during.0 <= step) {
+        if keep == Keep::All || step <= file.during.1 {
+            sum = sum.saturating_add(file.bytes);
+        } else if let (Keep::Best, Some(model)) = (keep, file.model) {
+            let largest = best.entry(model).or_default();
+            *largest = file.bytes.max(*largest);
+        }
+    }
+    best.into_values().fold(sum, u64::saturating_add)
+}
+
+/// Tells what a run needs, refuses what does not fit, and asks about a large download.
+///
+/// # Errors
+/// The disk has less, or the user does not want it.
+pub(super) fn announce(scene: Scene<'_>, quiet: bool, yes: bool) -> Result<(), Error> {
+    let keep = scene.keep();
+    let mut sizes = Sizes::bounds(scene.plan);
+    let mut needs = Needs::of(scene, &sizes, keep);
+    if needs.short().is_some() {
+        sizes = Sizes::exact(scene.plan);
+        needs = Needs::of(scene, &sizes, keep);
+    }
+    if let Some(Disk { folder, variable, free, peak, .. }) = needs.short() {
+        let one_by_one = Needs::of(scene, &sizes, Keep::None);
+        let fits = keep != Keep::None && one_by_one.short().is_none();
+        let advice = if fits { ", measure one after the other with --keep none" } else { "" };
+        return Err(Error::Problem(Problem::new(format!(
+            "the run needs up to {} of disk, but the disk with {} has {} free; free some{advice}, or set {variable} to \
+             another disk",
+            format_bytes(*peak),
+            folder.display(),
+            format_bytes(free.unwrap_or(0))
+        ))));
+    }
+    if !quiet && (needs.download > 0 || !needs.disks.is_empty()) {
+        output::tell(&needs.in_words());
+    }
+    ask(needs.download, yes).map_err(Error::Problem)
+}
+
+/// What is asked before a repository is fetched that has to be converted.
+pub(super) fn consent(quiet: bool, yes: bool) -> Consent {
+    Consent::new(move |repository, bytes| {
+        if !quiet {
+            output::tell(&format!("needs: {} to download of {repository}", format_bytes(bytes)));
+        }
+        ask(bytes, yes)
+    })
+}
+
+fn ask(download: u64, yes: bool) -> Result<(), Problem> {
+    if download <= ASKED || yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(());
+    }
+    output::tell(&format!("{} will be downloaded; go on? [Y/n]", format_bytes(download)));
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    let answer = answer.trim().to_lowercase();
+    // An end of input is no consent.
+    if read.is_ok_and(|bytes| bytes > 0) && ["", "y", "yes"].contains(&answer.as_str()) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "nothing was downloaded, as you wish; --keep none takes less disk, --only fewer variants",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: u64, during: (usize, usize), model: Option<usize>) -> Coming {
+        Coming { place: Place::Cache, bytes, download: 0, during, model }
+    }
+
+    #[test]
+    fn the_peak_is_that_of_the_files_that_are_there_together() {
+        // A source of 100 for both, variants of 50 and 30.
+        let files = [file(100, (0, 1), None), file(50, (0, 0), Some(0)), file(30, (1, 1), Some(0))];
+        let steps = |keep: Keep| [0, 1, 2].map(|step| used(&files, step, keep));
+        assert_eq!(steps(Keep::All), [150, 180, 180]);
+        assert_eq!(steps(Keep::None), [150, 130, 0]);
+        assert_eq!(steps(Keep::Best), [150, 180, 50]);
+    }
+}
