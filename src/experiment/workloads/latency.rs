@@ -79,7 +79,7 @@ pub(super) static KEYS: Table = Table::new(
             .default("\"auto\""),
         Key::new("chat_template_kwargs", Variables,
             "variables of the model's own template").example("{ enable_thinking = false }"),
-        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most").default("64").shown("32"),
+        Key::new("max_tokens", Whole(1, 1_000_000), "tokens of an answer at the most").default("32"),
         Key::new("temperature", Number(0.0, 100.0), "0 always takes the most probable token").default("0.0"),
         Key::new("top_k", Whole(0, 1_000_000), "0 keeps all tokens").default("0"),
         Key::new("top_p", Number(0.0, 1.0), "1 keeps all tokens").default("1.0"),

@@ -23,7 +23,7 @@ fn the_best_trade_off_is_told_in_numbers() {
 
 #[test]
 fn needs_come_first() {
-    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (good; top token agrees 90.4 %). Q4_K_S and IQ4_NL may be as good within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
+    insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (noticeable; top token agrees 90.4 %). Q4_K_S and IQ4_NL may be as good within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }
 
 #[test]
