@@ -270,7 +270,10 @@ impl View<'_> {
             (None, None) => String::new(),
         };
         let class = self.model.facts.as_ref().map(|facts| facts.class).unwrap_or_default();
-        let why = if class == ArchitectureClass::DecoderOnly {
+        let has_some = self.rows().any(|row| row.value(Metric::Perplexity).is_some());
+        let why = if has_some {
+            "Too few variants have both quality and speed, so no trade-off can be named"
+        } else if class == ArchitectureClass::DecoderOnly {
             "Quality was not measured, so no trade-off can be named"
         } else {
             // Its price is the loss that a decoder of another size has.
