@@ -113,7 +113,8 @@ impl Arguments {
 }
 
 fn budget(text: &str) -> Result<Duration, String> {
-    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let no_time = |_| "no time such as 10min, 90s or 1h".to_owned();
+    let length = humantime::parse_duration(text).map_err(no_time)?;
     let is_some = length >= Duration::from_secs(1);
     is_some.then_some(length).ok_or_else(|| "less than a second measures nothing".to_owned())
 }

@@ -1,8 +1,9 @@
 //! Groups of tensors that get the same type, and the types that each can get.
 
-use crate::engine::llama::blocks::{self, row_bytes};
+use crate::engine::llama::blocks;
 use crate::model::file_type::FileType;
 use crate::model::gguf::{GgmlType, Header, Tensor};
+use crate::model::size::fitting;
 use crate::quantize::shape;
 use crate::quantize::types::TensorTypes;
 use std::collections::BTreeMap;
@@ -92,7 +93,7 @@ fn alternatives<'a>(
     let mut alternatives: Vec<Alternative> = Vec::new();
     for &format in formats {
         let stored: Option<Vec<GgmlType>> =
-            tensors.iter().map(|tensor| fitting(format, shape(tensor)[0])).collect();
+            tensors.iter().map(|tensor| fitting(format, shape(tensor)[0] as u64)).collect();
         let Some(stored) = stored else { continue };
         if alternatives.iter().any(|other| other.formats == stored) {
             continue;
@@ -118,24 +119,6 @@ pub(super) fn needs_importance(format: GgmlType) -> bool {
 pub(super) fn bytes_as(tensor: &Tensor, format: GgmlType) -> u64 {
     let bytes = tensor.weights / format.block_weights() * format.block_bytes();
     bytes.next_multiple_of(ALIGNMENT)
-}
-
-/// The type itself if rows of `columns` weights fit it, else the one that llama.cpp takes instead.
-fn fitting(format: GgmlType, columns: usize) -> Option<GgmlType> {
-    let fits = |format: &GgmlType| row_bytes(*format, columns).is_some();
-    if fits(&format) {
-        return Some(format);
-    }
-    let substitute = match format.name() {
-        "Q4_K" => "Q5_0",
-        "Q5_K" => "Q5_1",
-        "Q6_K" => "Q8_0",
-        name if name.starts_with("IQ") || matches!(name, "Q2_K" | "Q3_K" | "TQ1_0" | "TQ2_0") => {
-            "IQ4_NL"
-        }
-        _ => return None,
-    };
-    GgmlType::from_name(substitute).filter(fits)
 }
 
 /// Index of each group's alternative.

@@ -31,11 +31,28 @@ pub fn main_format(file_type: FileType) -> Option<GgmlType> {
     }
 }
 
+/// The type itself if rows of `columns` weights fit it, else the one that llama.cpp takes instead.
+pub fn fitting(format: GgmlType, columns: u64) -> Option<GgmlType> {
+    let fits = |format: &GgmlType| columns.is_multiple_of(format.block_weights());
+    if fits(&format) {
+        return Some(format);
+    }
+    let substitute = match format.name() {
+        "Q4_K" => "Q5_0",
+        "Q5_K" => "Q5_1",
+        "Q6_K" => "Q8_0",
+        name if name.starts_with("IQ") || matches!(name, "Q2_K" | "Q3_K" | "TQ1_0" | "TQ2_0") => {
+            "IQ4_NL"
+        }
+        _ => return None,
+    };
+    GgmlType::from_name(substitute).filter(fits)
+}
+
 /// Bytes that `source` takes as `file_type`, rounded up generously: for checking the disk.
 pub fn expected_bytes(source: &Header, file_type: FileType) -> u64 {
-    let bits = main_format(file_type).map_or(32.0, GgmlType::bits_per_weight);
-    let mixed = if bits < OUTER_BITS { (bits * MIX).min(OUTER_BITS) } else { bits };
-    let tensors: u64 = source.tensors.iter().map(|tensor| tensor_bytes(tensor, bits, mixed)).sum();
+    let format = main_format(file_type);
+    let tensors: u64 = source.tensors.iter().map(|tensor| tensor_bytes(tensor, format)).sum();
     let header = source.file_bytes.saturating_sub(source.tensor_bytes());
     tensors.saturating_add(header)
 }
@@ -76,12 +93,16 @@ pub fn bytes_as(source: &Header, formats: &[GgmlType]) -> u64 {
     clippy::cast_sign_loss,
     reason = "an estimate; the product is positive and far below 2^64"
 )]
-fn tensor_bytes(tensor: &Tensor, bits: f64, mixed: f64) -> u64 {
+fn tensor_bytes(tensor: &Tensor, format: Option<GgmlType>) -> u64 {
+    let columns = tensor.dimensions.first().copied().unwrap_or(1);
+    let format = format.and_then(|format| fitting(format, columns));
+    let bits = format.map_or(32.0, GgmlType::bits_per_weight);
     let is_outer = tensor.name.starts_with("token_embd") || tensor.name.starts_with("output");
     let bits = match tensor.dimensions.len() {
         0 | 1 => 32.0,
         _ if is_outer => bits.max(OUTER_BITS),
-        _ => mixed,
+        _ if bits < OUTER_BITS => (bits * MIX).min(OUTER_BITS),
+        _ => bits,
     };
     (tensor.weights as f64 * bits / 8.0).ceil() as u64
 }

@@ -1,5 +1,6 @@
 //! Costs: how long visits will take, to go by those that are over.
 
+use super::event::TimeLeft;
 use super::plan::Plan;
 use super::schedule::{PlannedVisit, Purpose};
 use super::strategy::Known;
@@ -14,6 +15,8 @@ pub(super) struct Costs<'a> {
     seen: Vec<Seen>,
     /// The same of the trial in an earlier run.
     past: Vec<Option<&'a TrialRecord>>,
+    /// How many times as long as then what both runs did takes now: the machine may have been busy.
+    pace: f64,
 }
 
 /// What visits to a trial took, seconds; `None`: there was none.
@@ -26,6 +29,8 @@ struct Seen {
     tasks: Option<f64>,
     /// A visit of a round.
     round: Option<f64>,
+    /// A visit for quality, on the whole.
+    evaluated: Option<f64>,
     /// The first throughput test of one.
     control: Option<f64>,
 }
@@ -47,9 +52,23 @@ impl Seen {
             chunk: chunks.map(|chunks| evaluated / chunks),
             tasks: mean(stages(Stage::Tasks).map(|it: &StageRecord| sum(&it.usage, |_| true))),
             round: mean(visits().map(|usage| sum(usage, |_| true))),
+            evaluated: mean(quality().map(|usage| sum(usage, |_| true))),
             control: mean(visits().map(|usage| sum(usage, tested))),
         }
     }
+}
+
+/// What both runs did, now over then; 1 if there is nothing.
+fn pace(seen: &[Seen], past: &[Option<&TrialRecord>]) -> f64 {
+    let pairs = seen.iter().zip(past).filter_map(|(now, then)| Some((now, Seen::of((*then)?))));
+    let parts = pairs.flat_map(|(now, then)| {
+        [(now.chunk, then.chunk), (now.tasks, then.tasks), (now.round, then.round)]
+    });
+    let ratios: Vec<f64> = parts
+        .filter_map(|(now, then)| Some(now? / then?))
+        .filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+        .collect();
+    mean(ratios.iter().map(|ratio| ratio.ln())).map_or(1.0, f64::exp)
 }
 
 fn sum(usage: &[PhaseUsage], counts: impl Fn(&Phase) -> bool) -> f64 {
@@ -65,11 +84,10 @@ impl<'a> Costs<'a> {
     pub(super) fn of(known: &Known<'a>) -> Self {
         let Known { run, past, .. } = *known;
         let of_past = |trial: &TrialRecord| past.iter().find(|it| it.key == trial.key);
-        Self {
-            known: *known,
-            seen: run.trials.iter().map(Seen::of).collect(),
-            past: run.trials.iter().map(of_past).collect(),
-        }
+        let seen: Vec<Seen> = run.trials.iter().map(Seen::of).collect();
+        let past: Vec<Option<&TrialRecord>> = run.trials.iter().map(of_past).collect();
+        let pace = pace(&seen, &past);
+        Self { known: *known, seen, past, pace }
     }
 
     /// What a visit takes, a pause before it included; `None` if none of its kind was seen.
@@ -90,10 +108,30 @@ impl<'a> Costs<'a> {
         visits.iter().map(|&visit| self.visit(visit)).sum()
     }
 
-    /// What is left to do, seconds: these visits, and as much more of the text as variants will need that are not precise
-    /// after them.
-    pub(super) fn left(&self, ahead: &[PlannedVisit]) -> Option<f64> {
-        let mut left = self.all(ahead)?;
+    /// What is left to do: these visits, and as much more of the text as variants will need that are not precise after
+    /// them. Within a budget no more than is left of it.
+    pub(super) fn left(&self, ahead: &[PlannedVisit]) -> Option<TimeLeft> {
+        let costs: Vec<Option<f64>> = ahead.iter().map(|&visit| self.visit(visit)).collect();
+        let usual = mean(costs.iter().flatten().copied()).or_else(|| {
+            let parts =
+                |seen: &Seen| seen.evaluated.into_iter().chain(seen.round).chain(seen.tasks);
+            mean(self.seen.iter().flat_map(parts))
+        });
+        if ahead.is_empty() {
+            return Some(TimeLeft { seconds: 0.0, is_guess: false });
+        }
+        let is_guess = costs.iter().any(Option::is_none);
+        let known = costs.iter().map(|cost| cost.or(usual)).sum::<Option<f64>>()?;
+        let seconds = known + if is_guess { 0.0 } else { self.more_text(ahead)? };
+        let Known { experiment, run, .. } = self.known;
+        let budget = experiment.budget.map_or(f64::INFINITY, |budget| budget.as_secs_f64());
+        let seconds = seconds.min((budget - run.active_seconds.unwrap_or(0.0)).max(0.0));
+        Some(TimeLeft { seconds, is_guess })
+    }
+
+    /// Seconds for the text that variants will need beyond these visits.
+    fn more_text(&self, ahead: &[PlannedVisit]) -> Option<f64> {
+        let mut left = 0.0;
         for (visit, until) in ahead.iter().filter_map(|visit| match visit.purpose {
             Purpose::Quality { until: Some(until) } => Some((visit, until)),
             _ => None,
@@ -125,7 +163,7 @@ impl<'a> Costs<'a> {
         let model = plan.trials[trial].model_position;
         let size = |trial: usize| file_size(run, plan, trial);
         let own = size(trial);
-        let past = || self.past[trial].and_then(|past| of(&Seen::of(past)));
+        let past = || Some(of(&Seen::of(self.past[trial]?))? * self.pace);
         if let Some(seconds) = of(&self.seen[trial]).or_else(past) {
             return Some(seconds);
         }

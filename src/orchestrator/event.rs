@@ -40,11 +40,6 @@ pub enum BenchmarkEvent<'a> {
         /// Whether it was made just now.
         made: bool,
     },
-    /// It is known how long the rest of the run will take, told once.
-    Expected {
-        /// Seconds.
-        seconds: f64,
-    },
     /// A pause before a visit, for machines that grow hot.
     Paused(Duration),
     /// A worker was started for a visit.
@@ -54,7 +49,7 @@ pub enum BenchmarkEvent<'a> {
         /// Its trial.
         trial: &'a TrialRecord,
         /// What remains, this visit first.
-        ahead: &'a [PlannedVisit],
+        rest: Rest<'a>,
     },
     /// The worker of the current visit, or the one that makes the current variant, reported.
     Worker(&'a Event),
@@ -62,8 +57,8 @@ pub enum BenchmarkEvent<'a> {
     VisitEnded {
         /// The visit.
         visit: PlannedVisit,
-        /// How long it took, from start to end of the process.
-        length: Duration,
+        /// What remains.
+        rest: Rest<'a>,
     },
     /// A trial has something new: a file, figures, or the reason why it failed.
     TrialChanged {
@@ -84,6 +79,24 @@ pub enum BenchmarkEvent<'a> {
         /// Everything it measured.
         run: &'a RunRecord,
     },
+}
+
+/// What is left of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest<'a> {
+    /// The visits, in order.
+    pub visits: &'a [PlannedVisit],
+    /// How long they and what follows from them will take; `None`: nothing tells yet.
+    pub time: Option<TimeLeft>,
+}
+
+/// How long something will take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimeLeft {
+    /// Seconds.
+    pub seconds: f64,
+    /// Visits of a kind that was not seen yet are taken to be as long as the others.
+    pub is_guess: bool,
 }
 
 /// Someone who is told what happens.

@@ -14,11 +14,9 @@
 //!
 //! The worker's page of the same sequence is `src/worker/visit.rs`.
 
-use super::cost::Costs;
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
-use super::schedule::PlannedVisit;
 use super::strategy::{Known, Step, Strategy};
 use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
@@ -80,7 +78,6 @@ impl<H: Host> Benchmark<'_, H> {
         })?;
         let mut keeping = self.prepare(variants).await?;
         let mut inputs = Inputs::new(self.cache);
-        let mut is_announced = false;
         while !self.host.is_interrupted() {
             match self.next_step() {
                 Step::Done => {
@@ -91,7 +88,6 @@ impl<H: Host> Benchmark<'_, H> {
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
                     self.at_turn(visit, &mut keeping).await?;
-                    is_announced = is_announced || self.announce(visit)?;
                     self.cool_down().await?;
                     self.measure(visit, &mut inputs).await?;
                     self.delete_after(&mut keeping)?;
@@ -160,17 +156,6 @@ impl<H: Host> Benchmark<'_, H> {
             }
         }
         Ok(())
-    }
-
-    /// Tells how long the rest will take, this visit included, once that is known; within a budget it need not be told.
-    fn announce(&mut self, visit: PlannedVisit) -> Result<bool, SequenceError> {
-        let known = self.known();
-        let mut ahead = vec![visit];
-        ahead.extend(self.strategy.ahead(&known));
-        let left = Costs::of(&known).left(&ahead).filter(|_| self.experiment.budget.is_none());
-        let Some(seconds) = left else { return Ok(false) };
-        self.listener.on_event(&BenchmarkEvent::Expected { seconds })?;
-        Ok(true)
     }
 
     async fn cool_down(&mut self) -> Result<(), SequenceError> {

@@ -31,8 +31,8 @@ impl Renderer for Answers {
             }
         }
         if lines.is_empty() {
-            let nothing = "No answers side by side: no variant was measured along answers of its reference \
-                           (text = \"answers\" in [workloads.quality]).";
+            let nothing = "No answers side by side: no variant of this run was compared along answers of its \
+                           reference (text = \"answers\" in [workloads.quality], and a reference).";
             lines = wrap(nothing, options.columns, "");
         }
         Ok(format!("{}\n", lines.join("\n").trim_end()).into_bytes())

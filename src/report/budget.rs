@@ -33,8 +33,19 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
 fn not_measured(run: &RunRecord, summary: &Summary) -> Vec<String> {
     let speed = summary.generation.map(Metric::Speed);
     let kinds = [("quality", Some(Metric::Perplexity)), ("speed", speed)];
+    let is_made = |row: usize| run.trials[row].artifact.is_some();
+    let sound = || summary.rows.iter().enumerate().filter(|(_, row)| row.failure.is_none());
+    let not_made = sound().filter(|&(at, _)| !is_made(at)).map(|(_, row)| name(summary, row));
+    let not_made = each_once(not_made);
+    let mut notes = Vec::new();
+    if !not_made.is_empty() {
+        notes.push(format!("Not made for want of time: {} (a larger --budget).", list(&not_made)));
+    }
+    if speed.is_none() && asks_for_speed(run) {
+        notes.push("Not measured for want of time: speed (a larger --budget).".to_owned());
+    }
     let lacking = |metric: Metric| -> Vec<String> {
-        let rows = summary.rows.iter().filter(|row| row.failure.is_none());
+        let rows = sound().filter(|&(at, _)| is_made(at)).map(|(_, row)| row);
         let lacking = rows.filter(|row| !row.figures.contains_key(&metric));
         lacking.filter(|row| !row.is_inapplicable(metric)).map(|row| name(summary, row)).collect()
     };
@@ -49,7 +60,14 @@ fn not_measured(run: &RunRecord, summary: &Summary) -> Vec<String> {
             )
         })
     });
-    told.collect()
+    notes.extend(told);
+    notes
+}
+
+/// Whether the experiment has a throughput test.
+fn asks_for_speed(run: &RunRecord) -> bool {
+    let speed = run.experiment.pointer("/workloads/speed").and_then(serde_json::Value::as_array);
+    speed.is_some_and(|tests| !tests.is_empty())
 }
 
 /// What it would take to tell apart what is level.

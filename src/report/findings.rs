@@ -230,7 +230,7 @@ impl View<'_> {
             if by_kld { (Metric::Kld, "divergence") } else { (Metric::Perplexity, "perplexity") };
         let value = |row: &Row| match row.value(loss) {
             // The reference's own divergence.
-            None => "none".to_owned(),
+            None => format!("no {what}"),
             Some(value) if by_kld => nats(value),
             Some(perplexity) => format!("a perplexity of {}", significant(perplexity, 4)),
         };
@@ -255,7 +255,11 @@ impl View<'_> {
             let mut best = self.rows().filter(|row| row.best.contains(&metric));
             best.next().filter(|_| best.next().is_none())
         };
-        let smallest = unique(Metric::FileBytes).map(|row| self.name(row));
+        // One that was not made may be smaller.
+        let are_made = self
+            .rows()
+            .all(|row| row.failure.is_some() || row.figures.contains_key(&Metric::FileBytes));
+        let smallest = unique(Metric::FileBytes).filter(|_| are_made).map(|row| self.name(row));
         let fastest = self.summary.generation.map(Metric::Speed).and_then(unique);
         let fastest = fastest.map(|row| self.name(row));
         let rest = match (smallest, fastest) {

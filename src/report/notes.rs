@@ -6,7 +6,7 @@ use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
 use crate::experiment::resolved::LeftOutModel;
 use crate::results::metric::{Metric, TIMED};
-use crate::results::record::{BENCH, Failure, RunRecord};
+use crate::results::record::{BENCH, Failure, RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::results::{each_once, grouped};
 use crate::units::{count, significant};
@@ -172,6 +172,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes.extend(super::budget::notes(run, summary));
     notes.extend(super::types::notes(run));
     notes.extend(super::limits::notes(run));
+    notes.extend(rounded_reference(run));
     notes.extend(quality(run, summary));
     notes.extend(embeddings(run));
     notes.extend(super::tasks::notes(run, summary));
@@ -234,6 +235,24 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
     Some(format!("PPL and KLD over {range}{tokens} of {text}{early}{few}{bound}."))
+}
+
+/// A reference that lost something itself.
+fn rounded_reference(run: &RunRecord) -> Vec<String> {
+    let compares = |trial: &TrialRecord| {
+        let others = run.trials.iter().filter(|other| other.model == trial.model);
+        others.filter_map(|other| other.quality.as_ref()).any(|it| it.divergence.is_some())
+    };
+    let references = run.trials.iter().filter(|trial| trial.is_reference && compares(trial));
+    let rounded = references.filter(|trial| !trial.quantization.is_float());
+    let told = rounded.map(|trial| {
+        let (label, model) = (sanitize(&trial.label), sanitize(&trial.model));
+        format!(
+            "{label}, the reference of {model}, is rounded itself: what it lost does not show in a KLD. Where there \
+             is F16, name it among the variants."
+        )
+    });
+    each_once(told)
 }
 
 /// What embeddings are compared on.

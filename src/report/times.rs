@@ -15,6 +15,9 @@ use crate::worker::protocol::Phase;
 #[derive(Debug, Clone, Copy)]
 pub struct Times;
 
+/// Less is not shown: a file that was there.
+const SHORTEST: f64 = 0.001;
+
 /// Work, and how long it took, seconds.
 type Spent = (String, f64);
 
@@ -34,7 +37,7 @@ impl Renderer for Times {
         let column = |title: &str, kind: Option<&String>| {
             let seconds: Vec<f64> = spent.iter().map(|trial| of(trial, kind)).collect();
             let all = seconds.iter().sum::<f64>();
-            let cell = |seconds: f64| (seconds > 0.0).then(|| shown(seconds));
+            let cell = |seconds: f64| (seconds >= SHORTEST).then(|| shown(seconds));
             let cells = seconds.into_iter().chain([all]).map(cell).collect();
             Column::of_words(title, Align::Right, cells)
         };

@@ -11,6 +11,7 @@ use super::resolve::ResolveOptions;
 use crate::causes::Problem;
 use crate::files::folder_of;
 use environment::Environment;
+use safetensors::tensor::Metadata;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -23,6 +24,9 @@ pub(super) const CONFIGURATION: &str = "config.json";
 
 /// A longer configuration is none.
 const LONGEST_CONFIGURATION: u64 = 1 << 20;
+
+/// The format's own limit of a header, bytes.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Files of a tokenizer and of configurations end so.
 const BESIDE: [&str; 6] = ["json", "jsonl", "txt", "model", "jinja", "tiktoken"];
@@ -116,6 +120,9 @@ pub(super) fn gguf_of(
     let mut bytes = 0;
     for file in &files {
         let path = folder.join(file);
+        if is_weights(file) {
+            check_header(&path)?;
+        }
         let total = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         bytes += total;
         let tell = &mut |done| options.progress.tell("checking", file, done, total);
@@ -163,6 +170,32 @@ pub(super) fn gguf_of(
     Ok((artifact.path, artifact.checksum))
 }
 
+/// What would stop the converter, before anything is installed for it.
+fn check_header(path: &Path) -> Result<(), Problem> {
+    let wrong = |why: String| {
+        let shown = path.display();
+        Problem::new(format!("{shown} is no safetensors file, or only a part of one: {why}"))
+    };
+    let read = |error: std::io::Error| wrong(error.to_string());
+    let mut file = File::open(path).map_err(read)?;
+    let total = file.metadata().map_err(read)?.len();
+    let mut header = vec![0; 8];
+    file.read_exact(&mut header).map_err(read)?;
+    let length = u64::from_le_bytes(header[..8].try_into().unwrap_or_default());
+    if length > LONGEST_HEADER.min(total - 8) {
+        return Err(wrong(format!("a header of {length} bytes in a file of {total}")));
+    }
+    file.take(length).read_to_end(&mut header).map_err(read)?;
+    let metadata: Metadata =
+        serde_json::from_slice(&header[8..]).map_err(|error| wrong(error.to_string()))?;
+    let ends = metadata.tensors().into_values().map(|tensor| tensor.data_offsets.1 as u64);
+    let needed = 8 + length + ends.max().unwrap_or(0);
+    if needed > total {
+        return Err(wrong(format!("{needed} bytes are needed, {total} are there")));
+    }
+    Ok(())
+}
+
 /// Links to files of a folder, in a new one.
 fn link(folder: &Path, files: &[String], place: &Path) -> std::io::Result<()> {
     let folder = fs::canonicalize(folder)?;
@@ -193,6 +226,30 @@ mod tests {
         assert!(is_checkpoint(["config.json", "model.safetensors"].into_iter()));
         assert!(!is_checkpoint(["config.json", "adapter_model.safetensors"].into_iter()));
         assert!(!is_checkpoint(["model.safetensors"].into_iter()));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_converted_is_told_before_anything_is_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let header = br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut whole = (header.len() as u64).to_le_bytes().to_vec();
+        whole.extend(header);
+        whole.extend([0; 8]);
+        let checked = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            check_header(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&whole), Ok(()));
+        for (bytes, why) in [
+            (&whole[..whole.len() - 1], "bytes are needed"),
+            (&[7; 100][..], "a header of"),
+            (&whole[..5], "no safetensors file"),
+            (&b"\x02\0\0\0\0\0\0\0xx"[..], "no safetensors file"),
+        ] {
+            let error = checked(bytes).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Progress: what a run is doing, as text. Nothing is drawn here.
 
-use super::estimate::{Estimate, TimeLeft, roughly};
+use super::estimate::roughly;
 use super::figures::Figures;
 use super::work::Work;
 use crate::experiment::workloads::Stage;
-use crate::orchestrator::event::BenchmarkEvent;
+use crate::orchestrator::event::{BenchmarkEvent, Rest, TimeLeft};
 use crate::orchestrator::reason;
 use crate::orchestrator::schedule::Purpose;
 use crate::results::record::TrialRecord;
@@ -21,7 +21,11 @@ pub(super) struct RunProgress {
     variants: usize,
     variants_over: usize,
     visits: usize,
-    left: TimeLeft,
+    /// Visits that remain.
+    ahead: usize,
+    left: Option<TimeLeft>,
+    /// How long the run will take was told, or need not be.
+    is_announced: bool,
     /// What is running.
     work: Work,
     figures: Figures,
@@ -39,16 +43,16 @@ pub(super) enum Lasting {
 }
 
 impl RunProgress {
-    pub(super) fn new(rounds: u32, pause: Duration) -> Self {
-        Self { rounds, left: TimeLeft::new(&[], pause), ..Self::default() }
+    /// Within a budget everybody knows how long it will take.
+    pub(super) fn new(rounds: u32, has_budget: bool) -> Self {
+        Self { rounds, is_announced: has_budget, ..Self::default() }
     }
 
     /// Takes note of an event; returns what is worth a line of its own.
     pub(super) fn on_event(&mut self, event: &BenchmarkEvent<'_>) -> Option<Lasting> {
         match event {
             BenchmarkEvent::RunBegan { run, resumed, visits, variants } => {
-                self.left.begin(visits);
-                self.visits = visits.len();
+                (self.visits, self.ahead) = (visits.len(), visits.len());
                 self.variants = *variants;
                 self.several_models = run.trials.windows(2).any(|two| two[0].model != two[1].model);
                 self.several_settings =
@@ -77,17 +81,12 @@ impl RunProgress {
                     None => format!("{name}: found, {size}"),
                 }))
             }
-            BenchmarkEvent::Expected { seconds } => {
-                let left = roughly(Duration::from_secs_f64(seconds.max(0.0)));
-                Some(Lasting::Remark(format!("measuring will take about {left}")))
-            }
             BenchmarkEvent::Paused(length) => {
                 self.begin(format!("pause of {}", format_seconds(length.as_secs_f64())), "");
                 None
             }
-            BenchmarkEvent::VisitBegan { visit, trial, ahead } => {
-                self.visits = self.visits().0 + ahead.len();
-                self.left.begin(ahead);
+            BenchmarkEvent::VisitBegan { visit, trial, rest } => {
+                self.take(rest, false);
                 let purpose = match visit.purpose {
                     Purpose::Quality { .. } => "quality".to_owned(),
                     Purpose::Tasks => "tasks".to_owned(),
@@ -96,11 +95,11 @@ impl RunProgress {
                     Purpose::DriftControl(round) => format!("drift control of round {}", round + 1),
                 };
                 self.begin(format!("{}, {purpose}", self.trial_name(trial)), "start");
-                None
+                self.announcement()
             }
             BenchmarkEvent::Worker(event) => self.hear_worker(event),
-            BenchmarkEvent::VisitEnded { visit, length } => {
-                self.left.finished(*visit, *length);
+            BenchmarkEvent::VisitEnded { visit, rest } => {
+                self.take(rest, true);
                 let figures = self.figures.text();
                 // A visit for quality or tasks that has none failed, and that is told apart.
                 let failed = visit.purpose.stage() != Stage::Rounds && !self.figures.are_measured();
@@ -113,7 +112,6 @@ impl RunProgress {
             BenchmarkEvent::TrialChanged { position, run } => {
                 let trial = &run.trials[*position];
                 let failure = trial.failure.as_ref()?;
-                self.left.failed(*position);
                 let name = self.trial_name(trial);
                 Some(Lasting::Remark(format!(
                     "{name} failed in {}: {}",
@@ -126,6 +124,22 @@ impl RunProgress {
                 .is_none()
                 .then(|| Lasting::Remark("stopped; what was measured is stored".to_owned())),
         }
+    }
+
+    /// More visits than were counted may turn out to be needed.
+    fn take(&mut self, rest: &Rest<'_>, has_ended: bool) {
+        self.visits = self.visits().0 + usize::from(has_ended) + rest.visits.len();
+        self.ahead = rest.visits.len();
+        self.left = rest.time;
+    }
+
+    /// How long measuring will take, once.
+    fn announcement(&mut self) -> Option<Lasting> {
+        let seconds = self.left.filter(|left| !left.is_guess && !self.is_announced)?.seconds;
+        self.is_announced = true;
+        let left = roughly(Duration::from_secs_f64(seconds));
+        let rest = if self.ahead < self.visits { "the rest" } else { "measuring" };
+        Some(Lasting::Remark(format!("{rest} will take about {left}")))
     }
 
     fn begin(&mut self, subject: String, phase: &str) {
@@ -155,18 +169,17 @@ impl RunProgress {
 
     /// How far the run is: visits over, and all visits.
     pub(super) fn visits(&self) -> (usize, usize) {
-        (self.visits - self.left.visits(), self.visits)
+        (self.visits - self.ahead, self.visits)
     }
 
     /// How long the rest will take, in words.
     pub(super) fn time_left(&self) -> String {
-        match self.left.estimate() {
-            _ if self.left.visits() == 0 => "nothing left to measure".to_owned(),
-            Some(Estimate { length, is_guess: false }) => format!("about {} left", roughly(length)),
-            // Visits of a kind that has not come yet are taken to be as long as the others.
-            Some(Estimate { length, is_guess: true }) => {
-                format!("perhaps {} left", roughly(length))
+        match self.left {
+            Some(TimeLeft { seconds, is_guess }) if self.ahead > 0 => {
+                let about = if is_guess { "perhaps" } else { "about" };
+                format!("{about} {} left", roughly(Duration::from_secs_f64(seconds)))
             }
+            Some(_) => "nothing left to measure".to_owned(),
             None => "time left not known yet".to_owned(),
         }
     }

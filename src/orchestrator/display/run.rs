@@ -16,7 +16,7 @@ pub(super) struct RunDisplay<W> {
 
 impl<W> RunDisplay<W> {
     pub(super) fn new(experiment: &Experiment, screen: Screen<W>) -> Self {
-        Self { progress: RunProgress::new(experiment.rounds, experiment.cool_down), screen }
+        Self { progress: RunProgress::new(experiment.rounds, experiment.budget.is_some()), screen }
     }
 }
 

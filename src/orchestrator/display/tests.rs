@@ -11,7 +11,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::Workloads;
 use crate::model::artifact::Artifact;
 use crate::model::progress::Progress;
-use crate::orchestrator::event::{BenchmarkEvent, Listener};
+use crate::orchestrator::event::{BenchmarkEvent, Listener, Rest, TimeLeft};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::quantize::MethodReport;
 use crate::results::record::{Failure, RunRecord, TrialRecord};
@@ -58,6 +58,10 @@ fn visits() -> Vec<PlannedVisit> {
     vec![visit(0, 0), visit(1, 0), visit(0, 1), visit(1, 1)]
 }
 
+fn rest(visits: &[PlannedVisit], seconds: Option<f64>) -> Rest<'_> {
+    Rest { visits, time: seconds.map(|seconds| TimeLeft { seconds, is_guess: false }) }
+}
+
 fn speed(tokens_per_second: u64) -> Event {
     let sample = SpeedSample { nanoseconds: 4_000_000_000 / tokens_per_second, tokens: 4 };
     Event::Measured(Measurement::Speed { test: "tg4".parse().unwrap(), sample })
@@ -85,17 +89,15 @@ fn a_log_has_a_line_for_everything_that_is_over() {
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 1 });
     tell(BenchmarkEvent::VariantBegan { name: "demo Q4_0" });
     tell(BenchmarkEvent::VariantReady { name: "demo Q4_0", artifact: &artifact, made: true });
-    tell(BenchmarkEvent::VisitBegan { visit: visits[0], trial: &run.trials[0], ahead: &visits });
+    let (visit, trial) = (visits[0], &run.trials[0]);
+    tell(BenchmarkEvent::VisitBegan { visit, trial, rest: rest(&visits, None) });
     tell(BenchmarkEvent::Worker(&speed(50)));
     tell(BenchmarkEvent::Worker(&speed(100)));
-    tell(BenchmarkEvent::VisitEnded { visit: visits[0], length: Duration::from_secs(4) });
+    tell(BenchmarkEvent::VisitEnded { visit, rest: rest(&visits[1..], Some(12.0)) });
     tell(BenchmarkEvent::TrialChanged { position: 0, run: &run });
-    tell(BenchmarkEvent::VisitBegan {
-        visit: visits[1],
-        trial: &run.trials[1],
-        ahead: &visits[1..],
-    });
-    tell(BenchmarkEvent::VisitEnded { visit: visits[1], length: Duration::from_secs(1) });
+    let (visit, trial) = (visits[1], &run.trials[1]);
+    tell(BenchmarkEvent::VisitBegan { visit, trial, rest: rest(&visits[1..], Some(12.0)) });
+    tell(BenchmarkEvent::VisitEnded { visit, rest: rest(&visits[2..3], Some(4.0)) });
     tell(BenchmarkEvent::TrialChanged { position: 1, run: &with_failure });
     tell(BenchmarkEvent::RunEnded { run: &run });
     drop(display);
@@ -104,6 +106,7 @@ fn a_log_has_a_line_for_everything_that_is_over() {
         "run 2026-11-23-k3f9 of 'ladder' begins: 2 trials, 4 visits\n\
          [0/4] demo Q4_0: made, 13.0 MiB in 1.50 s (time left not known yet)\n\
          [1/4] F16, round 1 of 2: tg4 100 t/s (about 12 s left)\n\
+         the rest will take about 12 s\n\
          Q4_0 failed in load: no memory\n\
          stopped; what was measured is stored\n"
     );
@@ -111,21 +114,23 @@ fn a_log_has_a_line_for_everything_that_is_over() {
 
 #[test]
 fn what_runs_now_is_told_with_phase_share_and_note() {
-    let mut progress = RunProgress::new(2, Duration::ZERO);
+    let mut progress = RunProgress::new(2, false);
     let settings = Settings { batch: 64, ..Settings::default() };
     let run = run(vec![trial("F16", Settings::default()), trial("F16", settings)]);
     let visits = visits();
     let mut tell = |event: BenchmarkEvent<'_>| progress.on_event(&event);
     tell(BenchmarkEvent::RunBegan { run: &run, resumed: false, visits: &visits, variants: 0 });
-    tell(BenchmarkEvent::VisitBegan { visit: visits[1], trial: &run.trials[1], ahead: &visits });
+    let (visit, trial) = (visits[1], &run.trials[1]);
+    tell(BenchmarkEvent::VisitBegan { visit, trial, rest: rest(&visits, None) });
     tell(BenchmarkEvent::Worker(&Event::Phase(Phase::Quality)));
     let event = Event::Progress(Progress::Fraction(0.37, "ppl\n24.1".to_owned()));
     tell(BenchmarkEvent::Worker(&event));
     assert_eq!(progress.current(), "F16 (b=64), round 1 of 2: quality 37 % · ppl 24.1");
     assert_eq!(progress.visits(), (0, 4));
     let visit = PlannedVisit { purpose: Purpose::DriftControl(0), ..visits[0] };
-    let began = BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0], ahead: &[visit] };
-    progress.on_event(&began);
+    let visits = [visit];
+    let rest = rest(&visits, None);
+    progress.on_event(&BenchmarkEvent::VisitBegan { visit, trial: &run.trials[0], rest });
     assert_eq!(progress.current(), "F16 (defaults), drift control of round 1: start");
 }
 

@@ -4,7 +4,8 @@ use super::Benchmark;
 use crate::experiment::workloads::Workloads;
 use crate::host::Host;
 use crate::model::artifact::Artifact;
-use crate::orchestrator::event::{BenchmarkEvent, SequenceError};
+use crate::orchestrator::cost::Costs;
+use crate::orchestrator::event::{BenchmarkEvent, Rest, SequenceError};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose, drift_control_of};
 use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
 use crate::results::record::{DriftControl, OtherWork, VisitRecord};
@@ -50,19 +51,22 @@ impl<H: Host> Benchmark<'_, H> {
         let mut ahead = vec![visit];
         ahead.extend(self.strategy.ahead(&self.known()));
         let trial = &self.run.trials[visit.trial];
-        let event = BenchmarkEvent::VisitBegan { visit, trial, ahead: &ahead };
-        self.listener.on_event(&event)?;
+        let rest = Rest { visits: &ahead, time: Costs::of(&self.known()).left(&ahead) };
+        self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial, rest })?;
         let limits = self.limits();
         let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
-        // One that was interrupted is made again: it has not ended.
-        if run.ending != Ending::Interrupted {
-            let length = (self.host.now() - run.visit.started).try_into().unwrap_or_default();
-            self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, length })?;
-        }
         if run.ending == Ending::Done {
             inputs.succeeded(visit.purpose.stage(), &target);
         }
-        self.record(visit, run)
+        // One that was interrupted is made again: it has not ended.
+        let has_ended = run.ending != Ending::Interrupted;
+        self.record(visit, run)?;
+        if has_ended {
+            let ahead = self.strategy.ahead(&self.known());
+            let rest = Rest { visits: &ahead, time: Costs::of(&self.known()).left(&ahead) };
+            self.listener.on_event(&BenchmarkEvent::VisitEnded { visit, rest })?;
+        }
+        Ok(())
     }
 
     /// Keeps what a visit measured; of one that was interrupted nothing, for it is made again.
