@@ -124,4 +124,21 @@ mod tests {
         assert_eq!((name("Q4_K_M"), name("IQ3_M"), name("Q2_K_S")), ("Q4_K", "IQ3_S", "Q2_K"));
         assert_eq!((name("MXFP4_MOE"), name("IQ1_M")), ("MXFP4", "IQ1_M"));
     }
+
+    #[test]
+    fn rows_that_do_not_fit_take_what_stands_in_for_their_type() {
+        let bytes = |file_type: &str, columns: u64| {
+            let tensor = Tensor {
+                name: "blk.0.ffn_up.weight".to_owned(),
+                dimensions: vec![columns, 4],
+                weights: 4 * columns,
+                bytes: 8 * columns,
+                offset: 0,
+                format: GgmlType::from_name("F16").unwrap(),
+            };
+            tensor_bytes(&tensor, main_format(file_type.parse().unwrap()))
+        };
+        // Q2_K has 84 bytes for 256 weights, Q4_0 18 for 32.
+        assert!(bytes("Q2_K", 576) >= 4 * 18 * 18 && bytes("Q2_K", 512) < 4 * 16 * 18);
+    }
 }

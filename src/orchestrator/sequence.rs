@@ -188,4 +188,6 @@ pub(crate) mod exact;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;

@@ -140,6 +140,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_made_is_named_and_nothing_is_the_smallest() {
+        let mut run = within_ten_minutes();
+        run.experiment["workloads"] = json!({ "speed": ["tg128"] });
+        for trial in &mut run.trials {
+            trial.quality = None;
+            trial.visits.clear();
+        }
+        run.trials[11].artifact = None;
+        run.trials[11].facts = None;
+        let told = told(&run);
+        let expected = [
+            "Not made for want of time: Q2_K (a larger --budget).",
+            "Not measured for want of time: speed (a larger --budget).",
+        ];
+        assert_eq!(told[1..], expected);
+        let findings = super::super::findings::findings(&run, &Summary::of(&run)).concat();
+        assert!(!findings.contains("smallest"), "{findings}");
+    }
+
+    #[test]
     fn what_is_level_is_told_with_what_would_separate_it() {
         let told = told(&within_ten_minutes());
         let level: Vec<&String> = told.iter().filter(|it| it.contains("are level in")).collect();

@@ -1,6 +1,7 @@
 //! Answers: figures along what the reference answers, of a model whose probabilities are known.
 
-use super::exact::{AtOnce, expect, measured, measured_by, variants};
+use super::exact::{expect, measured, variants};
+use super::steps::in_steps_as_at_once;
 use crate::engine::toy::Parameters;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::{AnswersPlan, PlannedPrompt};
@@ -152,15 +153,6 @@ fn answers_written_in_steps_are_those_of_one_pass() {
         quality.answers = Some(AnswersPlan { prompts, max_tokens: 3, or_text: true });
         quality.precision = Some(0.1);
     };
-    let quality = |run: &RunRecord, trial: usize| {
-        let found = quality(run, trial).clone();
-        Quality { seconds: 0.0, reference_store: None, ..found }
-    };
-    let steps = measured(&variants, change);
-    let once = measured_by(Box::new(AtOnce), &variants, change);
-    assert!(steps.trials[1].stages.len() > 1, "{:?}", quality(&steps, 1));
-    assert_eq!(quality(&steps, 1), quality(&once, 1));
-    let (reference, whole) = (quality(&steps, 0), quality(&once, 0));
+    let [reference, whole] = in_steps_as_at_once(&variants, change);
     assert!(reference.answers < whole.answers && whole.answers == 200);
-    assert_eq!(reference.chunk_nll, whole.chunk_nll[..reference.chunk_nll.len()]);
 }

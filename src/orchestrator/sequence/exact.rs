@@ -14,7 +14,6 @@ use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::{EngineIdentity, EngineName};
 use crate::orchestrator::plan::{Origin, Variant};
-use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
 use crate::results::record::{Environment, HostRecord, LOCAL, TrialRecord};
@@ -22,7 +21,6 @@ use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::worker::protocol::{Job, Phase};
 use crate::worker::testing::visit_in_this_process;
-use crate::workload::measured::Quality;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -300,47 +298,6 @@ fn perplexity_and_divergence_are_exact() {
     // After "a" the most probable token is "b"; with q too.
     assert_eq!(token_of('b'), token_of('a') + 1);
     assert_ne!(BEGIN, token_of('a'));
-}
-
-/// Quality of every trial in one visit.
-pub(super) struct AtOnce;
-
-impl Strategy for AtOnce {
-    fn next(&mut self, known: &Known<'_>) -> Step {
-        let trial = known.run.trials.iter().position(|trial| !trial.has_quality());
-        let purpose = Purpose::Quality { until: None };
-        trial.map_or(Step::Done, |trial| Step::Visit(PlannedVisit { trial, purpose }))
-    }
-
-    fn ahead(&self, _known: &Known<'_>) -> Vec<PlannedVisit> {
-        (0..2).map(|trial| PlannedVisit { trial, purpose: Purpose::Tasks }).collect()
-    }
-}
-
-#[test]
-fn figures_of_steps_are_those_of_one_pass() {
-    let variants = variants().map(|(label, it)| {
-        let odd = Some(if label == "F16" { 0.5 } else { 0.49 });
-        (label, Parameters { odd, ..it })
-    });
-    let mut random = fastrand::Rng::with_seed(7);
-    let text: String = (0..8 * 200).map(|_| random.lowercase()).collect();
-    let change = |experiment: &mut Experiment| {
-        let quality = experiment.workloads.quality.as_mut().unwrap();
-        quality.text.clone_from(&text);
-        quality.precision = Some(0.1);
-    };
-    let quality = |run: &RunRecord, trial: usize| {
-        let found = run.trials[trial].quality.clone().unwrap();
-        Quality { seconds: 0.0, reference_store: None, ..found }
-    };
-    let steps = measured(&variants, change);
-    let once = measured_by(Box::new(AtOnce), &variants, change);
-    assert!(steps.trials[1].stages.len() > 1, "{:?}", quality(&steps, 1));
-    assert_eq!(quality(&steps, 1), quality(&once, 1));
-    let (reference, whole) = (quality(&steps, 0), quality(&once, 0));
-    assert!(quality(&steps, 1).chunks <= reference.chunks && reference.chunks < whole.chunks);
-    assert_eq!(reference.chunk_nll, whole.chunk_nll[..reference.chunk_nll.len()]);
 }
 
 #[test]

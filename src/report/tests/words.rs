@@ -186,6 +186,18 @@ fn perplexities_over_different_tokens_are_not_left_to_be_compared() {
 }
 
 #[test]
+fn a_reference_that_is_rounded_is_told() {
+    let rounded = |reference: usize| {
+        let mut run = MadeUp::default().run();
+        for (at, trial) in run.trials.iter_mut().enumerate() {
+            trial.is_reference = at == reference;
+        }
+        caveats(&run, &Summary::of(&run)).concat().contains("is rounded itself")
+    };
+    assert!(rounded(1) && !rounded(0));
+}
+
+#[test]
 fn memory_that_is_short_has_a_column() {
     let fits = |mebibytes: u64| {
         let mut run = MadeUp::default().run();
