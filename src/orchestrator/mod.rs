@@ -1,7 +1,7 @@
 //! The benchmark sequence: for each variant start a worker, watch it, record what it says.
 //!
 //! `sequence` is the whole story; `strategy` says after every visit what comes next, from what `plan` and
-//! `schedule` lay out. `maker` makes the files that are measured, and those of other commands. Workers are known
+//! `schedule` lay out; `cost` says what visits will take. `maker` makes the files that are measured, and those of other commands. Workers are known
 //! through the traits of `host`, whoever listens through the events of `event`. Uses everything that measures or
 //! records; used by the command line only.
 
