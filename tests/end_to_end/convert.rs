@@ -7,10 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The smallest file of safetensors that is one: eight bytes for the header's length, and a header without tensors.
+pub(crate) const WEIGHTS: &str = "\x02\0\0\0\0\0\0\0{}";
+const OTHER_WEIGHTS: &str = "\x03\0\0\0\0\0\0\0{} ";
+
 /// A checkpoint with what a folder of one has besides.
 const CHECKPOINT: [(&str, &str); 6] = [
     ("config.json", "{}"),
-    ("model.safetensors", "weights"),
+    ("model.safetensors", WEIGHTS),
     ("tokenizer.model", "tokens"),
     ("1_Pooling/config.json", "{}"),
     ("modeling_tiny.py", "print('no code is run')"),
@@ -97,7 +101,7 @@ fn a_folder_of_safetensors_is_converted_once_and_measured_as_a_source() {
     assert_eq!(calls(&world), [] as [&str; 0], "it is in the cache");
 
     // Other weights are another model; the environment is there.
-    world.write("tiny/model.safetensors", "others");
+    world.write("tiny/model.safetensors", OTHER_WEIGHTS);
     world.write("tiny/config.json", "{\"text_config\": {\"torch_dtype\": \"bfloat16\"}}");
     run(&world, &dry, NO_FAULT).expect_message(2, &["has not been converted yet"]);
     run(&world, &INSPECT, NO_FAULT).expect(0);

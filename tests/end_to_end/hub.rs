@@ -217,7 +217,7 @@ fn a_repository_of_safetensors_is_fetched_as_far_as_it_is_read_and_converted() {
     let file = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
     let mut files = vec![
         file("config.json", "{\"torch_dtype\": \"float16\"}"),
-        file("model.safetensors", "weights"),
+        file("model.safetensors", crate::convert::WEIGHTS),
         file("modeling.py", "print('code')"),
         file("onnx/model.onnx", "others"),
         file("tokenizer.json", "{}"),
