@@ -104,6 +104,16 @@ pub enum SourceError {
         /// What was written.
         text: String,
     },
+    /// A variant chosen of what is a single file.
+    #[error(
+        "is '{file}:{variant}', but {file} holds one file; write '{file}', and --quant {variant} for what is made of it"
+    )]
+    OneFile {
+        /// What stands before the colon.
+        file: String,
+        /// What stands behind it.
+        variant: String,
+    },
     /// The path leads nowhere.
     #[error("is '{text}', but there is no file or folder {}", .path.display())]
     Missing {
@@ -155,6 +165,13 @@ impl Source {
             return Err(SourceError::Address { text: text.to_owned(), remedy });
         }
         let path = base.join(expand_home(text));
+        if let Some((file, variant)) = text.rsplit_once(':')
+            && !path.exists()
+            && (file == "demo" || base.join(expand_home(file)).is_file())
+        {
+            let (file, variant) = (file.to_owned(), variant.to_owned());
+            return Err(SourceError::OneFile { file, variant });
+        }
         if path.is_dir() {
             Ok(Self::Directory(path))
         } else if path.exists() {
