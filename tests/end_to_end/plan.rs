@@ -100,6 +100,10 @@ fn a_target_has_a_verdict_and_an_upper_bound_of_speed() {
     assert!((rows[1]["most_tokens_per_second"].as_f64().unwrap() - 17e9 / bytes).abs() < 1e-6);
     let table = world.run(&[&ask[..], &["table"]].concat()).expect(0).stdout;
     assert!(table.contains("t/s at most") && table.contains("Raspberry Pi 5, 8 GB"), "{table}");
+    assert!(!table.contains("trained for"), "{table}");
+    let long =
+        world.run(&["plan", "demo", "--quant", "Q8_0", "--context", "2048"]).expect(0).stdout;
+    assert!(long.contains("note: demo was trained for 1024 tokens"), "{long}");
     assert!(!table.contains("F16"), "the reference was not asked for: {table}");
     let here = world.run(&["plan", "demo", "--quant", "Q8_0"]).expect(0).stdout;
     assert!(!here.contains("t/s"), "nothing is told of this machine's speed: {here}");

@@ -15,6 +15,7 @@ use crate::report::terminal::{self, Look};
 use crate::units::{count, format_bytes, significant, to_f64};
 use crate::workload::measured::{BufferMemory, PredictedMemory};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// One row: a variant at a place.
@@ -124,6 +125,8 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
             let _ = writeln!(text, "memory of {}: {there} ({})", sanitize(name), pool.origin);
         }
     }
+    let contexts: BTreeSet<u32> = planned.iter().map(|it| it.demand.context).collect();
+    let contexts: Vec<String> = contexts.iter().map(ToString::to_string).collect();
     if let Some(Planned { demand, .. }) = planned.first() {
         let cache_type = demand.cache_types.first().copied().unwrap_or_default();
         let _ = writeln!(
@@ -132,7 +135,7 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
              itself\nit fits if 2 % more are there, {} at least: what a prediction may be wrong by",
             <&str>::from(cache_type),
             count(demand.parallel, "sequence"),
-            demand.context,
+            contexts.join(" or "),
             format_bytes(error_of(0)),
         );
     }
@@ -140,6 +143,13 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
         text.push_str(
             "t/s at most: the memory's bandwidth over the bytes of weights that a token reads; no machine reaches it\n",
         );
+    }
+    let beyond = planned.iter().find_map(|it| {
+        let own = it.header.as_ref().ok()?.context_length()?;
+        (u64::from(it.demand.context) > own).then_some((&it.variant.model, own))
+    });
+    if let Some((model, own)) = beyond {
+        let _ = writeln!(text, "note: {} was trained for {own} tokens of context", sanitize(model));
     }
     for it in planned.iter().filter(|it| it.variant.projector.is_some()).take(1) {
         let _ =
