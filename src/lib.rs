@@ -22,6 +22,7 @@ pub mod worker;
 pub mod results;
 pub mod host;
 pub mod orchestrator;
+pub mod decide;
 pub mod report;
 pub mod error;
 pub mod cli;

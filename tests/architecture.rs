@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "units",
     "files",
     "causes",
@@ -29,6 +29,7 @@ const ORDER: [&str; 22] = [
     "results",
     "host",
     "orchestrator",
+    "decide",
     "report",
     "error",
     "cli",

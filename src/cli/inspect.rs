@@ -17,7 +17,7 @@ use crate::model::memory::{IMPOSSIBLE, kv_bytes};
 use crate::model::resolve::{checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::units::parse_within;
-use crate::workload::jobs::PredictJob;
+use crate::workload::jobs::{MemoryQuestion, PredictJob};
 use crate::workload::measured::PredictedMemory;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,8 @@ pub struct Arguments {
 }
 
 /// Predicts memory, or says why it cannot.
-pub type Predict<'a> = dyn Fn(PredictJob) -> Result<Vec<PredictedMemory>, String> + 'a;
+pub type Predict<'a> =
+    dyn Fn(PredictJob) -> Result<Vec<Result<PredictedMemory, String>>, String> + 'a;
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -165,13 +166,21 @@ impl MemoryRow {
 fn memory(path: &Path, header: &Header, arguments: &Arguments, predict: &Predict<'_>) -> Memory {
     let contexts = contexts(header, &arguments.contexts);
     let Arguments { cache_type_k, cache_type_v, swa_full, .. } = *arguments;
+    let settings = Settings { cache_type_k, cache_type_v, swa_full, ..Settings::default() };
+    let question = |&tokens: &u32| MemoryQuestion {
+        settings: settings.clone(),
+        tokens,
+        sequences: 1,
+        all_logits: true,
+        experts_on_host: false,
+    };
     let job = PredictJob {
         engine: EngineName::LlamaCpp,
         model: ArtifactRef::here(path),
-        settings: Settings { cache_type_k, cache_type_v, swa_full, ..Settings::default() },
-        contexts: contexts.clone(),
+        questions: contexts.iter().map(question).collect(),
     };
-    match predict(job) {
+    let predicted = predict(job).and_then(|all| all.into_iter().collect::<Result<Vec<_>, _>>());
+    match predicted {
         Ok(predicted) => {
             Memory { origin: Origin::LlamaCpp, rows: predicted.iter().map(sum).collect() }
         }

@@ -15,6 +15,7 @@ pub mod models;
 mod native;
 mod needs;
 mod output;
+pub mod plan;
 pub mod prompt;
 pub mod quantize;
 pub mod recipe;
@@ -44,7 +45,7 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     after_help = "quantbench MODEL is short for quantbench run MODEL --budget 10min: a GGUF, a folder of them, or owner/name on the \
-                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements; 2 bad input, or a \
+                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
 )]
@@ -63,6 +64,8 @@ pub struct CommandLine {
 enum Command {
     /// Measure every variant of an experiment and print one table to decide from
     Run(run::Arguments),
+    /// Say what of a model fits, here or on another machine, before anything is fetched, made or run
+    Plan(plan::Arguments),
     /// Measure the speed of GGUF files, with llama-bench's flags
     Bench(bench::Arguments),
     /// Make quantized variants of a model
@@ -179,6 +182,7 @@ fn run_command(arguments: Vec<OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<Outcome, Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments, &native::backend_devices()),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Mix(arguments) => mix::run(&arguments),

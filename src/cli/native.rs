@@ -13,14 +13,16 @@ use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::PredictJob;
 use crate::workload::measured::PredictedMemory;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Predicting reads metadata only; a worker that is silent for longer hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Has a worker predict memory. An error is the reason in words.
-pub(super) fn predict_memory(job: PredictJob) -> Result<Vec<PredictedMemory>, String> {
+/// Has a worker predict memory, one entry per question. An error is the reason in words.
+pub(super) fn predict_memory(
+    job: PredictJob,
+) -> Result<Vec<Result<PredictedMemory, String>>, String> {
     ask(&Job::PredictMemory(job)).map(|report| report.predicted)
 }
 
@@ -30,8 +32,20 @@ pub(super) fn planned_types(
     input: &Path,
     quantizations: Vec<Quantization>,
 ) -> Result<Vec<PlannedVariant>, String> {
-    let job = Job::PlanTypes(PlanTypesJob { input: ArtifactRef::here(input), quantizations });
-    ask(&job).map(|report| report.planned)
+    let (input, outlines) = (ArtifactRef::here(input), Vec::new());
+    ask(&Job::PlanTypes(PlanTypesJob { input, quantizations, outlines })).map(|it| it.planned)
+}
+
+/// Has a worker write what quantizations of a file would be, but for their weights. An error is the reason in words.
+pub(super) fn write_outlines(
+    input: &Path,
+    outlines: Vec<(Quantization, PathBuf)>,
+) -> Result<(), String> {
+    let input = ArtifactRef::here(input);
+    let (quantizations, paths): (Vec<_>, Vec<_>) = outlines.into_iter().unzip();
+    let outlines = paths.iter().map(|path| ArtifactRef::place(&path.to_string_lossy(), path));
+    let outlines = outlines.collect();
+    ask(&Job::PlanTypes(PlanTypesJob { input, quantizations, outlines })).map(|_| ())
 }
 
 /// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and

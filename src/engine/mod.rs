@@ -99,13 +99,21 @@ pub enum LoadExtent {
     /// Vocabulary and metadata only.
     Vocabulary,
     /// Metadata; memory is counted but not taken.
-    MemoryPlan,
+    MemoryPlan {
+        /// Whether the weights of experts lie on the host, whatever else is on a GPU.
+        experts_on_host: bool,
+    },
     /// As `Everything`, with weights that can be read back and overwritten: neither mapped from the
     /// file nor repacked for speed.
     Editable,
     /// As `Everything`, with weights that can be overwritten whole but not read back: not mapped from the file,
     /// and repacked for speed where the engine does so, again whenever they are overwritten.
     Overwritable,
+}
+
+impl LoadExtent {
+    /// Metadata alone, all weights where the settings put them.
+    pub const MEMORY_PLAN: Self = Self::MemoryPlan { experts_on_host: false };
 }
 
 /// A loaded model: weights with their vocabulary. Several contexts may evaluate it at the same time.
@@ -266,6 +274,8 @@ pub struct ContextShape {
 pub enum ContextPurpose {
     /// Sequences that have nothing in common.
     Separate,
+    /// As `Separate`, of which never more than one token's logits are asked at a time: texts are continued.
+    Generation,
     /// Sequences that have beginnings in common: all of them share the tokens of the cache, so that a
     /// token may belong to several, and copying a sequence costs nothing.
     Shared,

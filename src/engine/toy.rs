@@ -142,7 +142,7 @@ impl Engine for Toy {
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         let parameters: Parameters =
             serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        if extent != LoadExtent::MemoryPlan {
+        if !matches!(extent, LoadExtent::MemoryPlan { .. }) {
             self.clock.advance(parameters.load);
         }
         let loads_before = self.loads.fetch_add(1, Ordering::SeqCst);

@@ -84,6 +84,28 @@ impl Header {
         (experts.total > 1 && (1..=experts.total).contains(&experts.used)).then_some(experts)
     }
 
+    /// Bytes of weights that are read for every token that a decoder generates: all tensors, but of the experts only those
+    /// that the router chooses, and of embeddings that are looked up only a row, which is left out.
+    pub fn bytes_per_token(&self) -> u64 {
+        let has_output = self.tensors.iter().any(|tensor| tensor.name == "output.weight");
+        let looked_up = |name: &str| match name {
+            // Without a matrix of its own the output is computed with the embeddings.
+            "token_embd.weight" => has_output,
+            "per_layer_token_embd.weight" | "position_embd.weight" | "token_types.weight" => true,
+            _ => false,
+        };
+        let read =
+            self.tensors.iter().filter(|tensor| !looked_up(&tensor.name)).map(|tensor| match self
+                .experts()
+            {
+                Some(Experts { total, used }) if tensor.name.contains(EXPERT_TENSORS) => {
+                    tensor.bytes / u64::from(total) * u64::from(used)
+                }
+                _ => tensor.bytes,
+            });
+        read.fold(0, u64::saturating_add)
+    }
+
     /// Weights that compute a token: all of them but those of the experts that the router leaves
     /// out. Embeddings count whole, as they do where model makers name the figure.
     pub fn active_parameters(&self) -> u64 {
@@ -110,6 +132,14 @@ mod tests {
         Header::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
     }
 
+    /// Bytes of the token embeddings, if the output has a matrix of its own.
+    fn looked_up(header: &Header) -> u64 {
+        let bytes = |name: &str| {
+            header.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.bytes)
+        };
+        bytes("output.weight").and_then(|_| bytes("token_embd.weight")).unwrap_or(0)
+    }
+
     #[test]
     fn a_file_says_of_which_class_its_model_is() {
         assert_eq!(demo("").architecture_class(), ArchitectureClass::DecoderOnly);
@@ -125,7 +155,10 @@ mod tests {
         assert_eq!(header.parameters(), 2_133_248);
         // Two layers with three matrices of 256 × 256 for each of the two experts left out.
         assert_eq!(header.active_parameters(), 2_133_248 - 2 * 3 * 2 * 256 * 256);
+        let left_out = 2 * 3 * 2 * 256 * 256 * 2;
+        assert_eq!(header.bytes_per_token(), header.tensor_bytes() - left_out - looked_up(&header));
         let dense = demo("");
+        assert_eq!(dense.bytes_per_token(), dense.tensor_bytes() - looked_up(&dense));
         assert_eq!(dense.experts(), None);
         assert_eq!(dense.active_parameters(), dense.parameters());
     }

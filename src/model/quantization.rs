@@ -204,6 +204,12 @@ impl Quantization {
         })
     }
 
+    /// Whether it is what is asked for: a plain name is met by any method.
+    pub fn meets(self, wanted: Self) -> bool {
+        let by_any = wanted.method == Method::Rtn;
+        self.label == wanted.label && (by_any || self.method == wanted.method)
+    }
+
     /// Whether weights are plain floating point numbers: what others are made from, and what quality
     /// is measured against.
     pub fn is_float(self) -> bool {

@@ -55,6 +55,19 @@ impl RemoteVariant {
         api::header(&self.repository, &self.commit, first, options)
     }
 
+    /// Writes outlines of its parts into a folder: their headers, and empty room for their weights. Returns the first.
+    ///
+    /// # Errors
+    /// The hub does not give a header, or an outline cannot be written.
+    pub fn outline(&self, folder: &Path, options: &HubOptions) -> Result<PathBuf, HubError> {
+        let name = |path: &str| Path::new(path).file_name().unwrap_or_default().to_owned();
+        for part in &self.parts {
+            let to = folder.join(name(&part.path));
+            api::outline(&self.repository, &self.commit, part, options, &to)?;
+        }
+        Ok(folder.join(name(self.path())))
+    }
+
     /// Its files in the hub's cache, which are there once they are fetched; without those that the hub names no
     /// checksum of.
     pub fn places(&self, options: &HubOptions) -> Vec<PassingFile> {

@@ -27,7 +27,7 @@ pub struct WorkerRun {
     /// Workloads that failed, while others were measured.
     pub failed_workloads: Vec<Failure>,
     /// Predicted memory.
-    pub predicted: Vec<PredictedMemory>,
+    pub predicted: Vec<Result<PredictedMemory, String>>,
     /// Variants that are not made yet.
     pub planned: Vec<PlannedVariant>,
     /// What came of a job that makes a file.

@@ -88,6 +88,16 @@ pub struct PlanTypesJob {
     pub input: ArtifactRef,
     /// What would be made of it.
     pub quantizations: Vec<Quantization>,
+    /// Where to write each as it would be, with everything but weights: sparse files; empty: nowhere.
+    #[serde(default)]
+    pub outlines: Vec<ArtifactRef>,
+}
+
+impl PlanTypesJob {
+    /// Its files, to be given a place.
+    pub fn files_mut(&mut self) -> Vec<&mut ArtifactRef> {
+        std::iter::once(&mut self.input).chain(&mut self.outlines).collect()
+    }
 }
 
 /// A variant that is not made yet.

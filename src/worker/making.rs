@@ -4,8 +4,10 @@ use super::AnyError;
 use super::protocol::{Event, Made, Phase};
 use super::report::Reporter;
 use crate::engine::llama::backend::Backend;
+use crate::engine::llama::gguf_file::{GgufInput, GgufOutput, MetadataValue, TensorPlan};
 use crate::engine::llama::quantize::planned_types;
 use crate::mix::{self, jobs};
+use crate::model::file_type::FileType;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::progress::Progress;
 use crate::model::quantization::Method;
@@ -15,6 +17,7 @@ use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVarian
 use crate::quantize::{self, importance};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 /// Makes a variant.
 pub(super) fn quantize(
@@ -41,7 +44,7 @@ pub(super) fn plan_types(
     reporter: &Reporter,
 ) -> Result<(), AnyError> {
     let header = Header::read(&job.input.path)?;
-    let variants = job.quantizations.iter().map(|quantization| {
+    let variants = job.quantizations.iter().enumerate().map(|(at, quantization)| {
         let file_type = quantization.to_make()?;
         let is_weighted = quantization.method != Method::Rtn;
         let types = planned_types(backend, &job.input.path, file_type, is_weighted)?;
@@ -49,6 +52,9 @@ pub(super) fn plan_types(
         let formats: Option<Vec<GgmlType>> =
             header.tensors.iter().map(|tensor| types.get(&tensor.name).copied()).collect();
         let formats = formats.ok_or("llama.cpp does not tell the types of all tensors")?;
+        if let Some(outline) = job.outlines.get(at) {
+            write_outline(backend, &job.input.path, &formats, file_type, &outline.path)?;
+        }
         Ok(PlannedVariant {
             bytes: size::bytes_as(&header, &formats),
             types: StoredTypes::given(&header, &formats, Some(file_type)),
@@ -57,6 +63,23 @@ pub(super) fn plan_types(
     let variants = variants.collect::<Result<_, AnyError>>()?;
     reporter.send(&Event::PlannedTypes { variants });
     Ok(())
+}
+
+/// Writes the header that a file of these types has, and leaves the room of its weights empty.
+fn write_outline(
+    backend: Backend,
+    input: &Path,
+    formats: &[GgmlType],
+    file_type: FileType,
+    outline: &Path,
+) -> Result<(), AnyError> {
+    let input = GgufInput::open(backend, input)?;
+    let mut keys = input.metadata()?;
+    keys.set("general.file_type", MetadataValue::U32(file_type.number()))?;
+    let tensors = input.header().tensors.iter().zip(formats);
+    let tensors: Vec<TensorPlan> =
+        tensors.map(|(tensor, &format)| TensorPlan { format, ..tensor.into() }).collect();
+    Ok(GgufOutput::create(outline, &keys, &tensors)?.leave_empty()?)
 }
 
 /// Writes a checkpoint as a GGUF.

@@ -6,11 +6,19 @@ use crate::hardware::memory::kibibytes_line;
 /// The event of a job that is done, with what the system tells: `VmHWM` and, from the roll-up of all mappings,
 /// `Pss`.
 pub(super) fn done() -> Event {
-    let field = |file: &str, name: &str| kibibytes_line(&std::fs::read_to_string(file).ok()?, name);
     Event::Done {
         peak_rss_bytes: field("/proc/self/status", "VmHWM"),
         pss_bytes: field("/proc/self/smaps_rollup", "Pss"),
     }
+}
+
+/// Resident memory of this process now, bytes.
+pub(super) fn resident() -> Option<u64> {
+    field("/proc/self/status", "VmRSS")
+}
+
+fn field(file: &str, name: &str) -> Option<u64> {
+    kibibytes_line(&std::fs::read_to_string(file).ok()?, name)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Job {
             Self::Calibrate(job) => vec![&mut job.model, &mut job.output],
             Self::Visit(job) => job.files_mut(),
             Self::PredictMemory(job) => vec![&mut job.model],
-            Self::PlanTypes(job) => vec![&mut job.input],
+            Self::PlanTypes(job) => job.files_mut(),
         }
     }
 
@@ -138,8 +138,8 @@ pub enum Event {
     },
     /// Answer to [`Job::PredictMemory`].
     PredictedMemory {
-        /// One entry per context length asked for.
-        predictions: Vec<PredictedMemory>,
+        /// One entry per question; an error is the engine's, in a sentence.
+        predictions: Vec<Result<PredictedMemory, String>>,
     },
     /// Answer to [`Job::PlanTypes`].
     PlannedTypes {

@@ -1,14 +1,16 @@
 //! One visit: load a variant, run workloads on it, report. What goes before and after is in
 //! `src/orchestrator/sequence.rs`, which asks for it.
 
-use super::page_cache;
 use super::protocol::{Event, Phase};
-use super::{AnyError, Tools};
+use super::{AnyError, Tools, page_cache, process_memory};
+use crate::causes::in_words;
+use crate::engine::error::EngineError;
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
+use crate::model::architecture::ArchitectureClass;
 use crate::model::split::all_parts;
 use crate::workload::applicability::Applies;
-use crate::workload::jobs::{PredictJob, VisitJob};
+use crate::workload::jobs::{MemoryQuestion, PredictJob, VisitJob};
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
 use crate::workload::{Measurement, Observer as _, Visit, Workload, WorkloadError};
 
@@ -95,22 +97,45 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
     }
 }
 
-/// Predicts memory at each context length asked for, without loading weights.
+/// Predicts memory, without loading weights.
 pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), AnyError> {
-    let Tools { engine, reporter, .. } = tools;
+    let Tools { reporter, .. } = tools;
     reporter.send(&Event::Phase(Phase::PredictMemory));
-    let model = engine.load(&job.model.path, &job.settings, LoadExtent::MemoryPlan)?;
     let mut predictions = Vec::new();
-    for &context in &job.contexts {
-        let shape = ContextShape {
-            tokens: context,
-            sequences: 1,
-            batch: job.settings.batch,
-            ubatch: job.settings.ubatch,
+    for alike in job.questions.chunk_by(load_alike) {
+        let Some(&MemoryQuestion { ref settings, experts_on_host, .. }) = alike.first() else {
+            continue;
         };
-        let planned = model.context(&job.settings, shape, ContextPurpose::Separate)?;
-        predictions.push(PredictedMemory { context, buffers: planned.memory() });
+        let extent = LoadExtent::MemoryPlan { experts_on_host };
+        let model = tools.engine.load(&job.model.path, settings, extent)?;
+        let predicted = alike.iter().map(|question| predict(model.as_ref(), question));
+        predictions.extend(predicted.map(|it| it.map_err(|error| in_words(&error))));
     }
     reporter.send(&Event::PredictedMemory { predictions });
     Ok(())
+}
+
+/// Whether both load the model alike.
+fn load_alike(one: &MemoryQuestion, other: &MemoryQuestion) -> bool {
+    let load = |MemoryQuestion { settings, experts_on_host, .. }: &MemoryQuestion| {
+        (settings.gpu_layers, settings.split_mode, settings.main_gpu, *experts_on_host)
+    };
+    load(one) == load(other)
+}
+
+fn predict(model: &dyn Model, question: &MemoryQuestion) -> Result<PredictedMemory, EngineError> {
+    let &MemoryQuestion { ref settings, tokens, sequences, all_logits, .. } = question;
+    let (batch, ubatch) = match model.class() {
+        ArchitectureClass::DecoderOnly => (settings.batch, settings.ubatch),
+        // An encoder reads a text at once.
+        ArchitectureClass::EncoderOnly | ArchitectureClass::EncoderDecoder => (tokens, tokens),
+    };
+    let purpose = match model.class() {
+        ArchitectureClass::EncoderOnly => ContextPurpose::Embeddings,
+        _ if all_logits => ContextPurpose::Separate,
+        _ => ContextPurpose::Generation,
+    };
+    let shape = ContextShape { tokens, sequences, batch, ubatch };
+    let buffers = model.context(settings, shape, purpose)?.memory();
+    Ok(PredictedMemory { context: tokens, buffers, process_bytes: process_memory::resident() })
 }

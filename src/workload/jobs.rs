@@ -49,17 +49,30 @@ pub struct AdapterRef {
     pub scale: f64,
 }
 
-/// Predict memory at several context lengths, from the file's metadata alone.
+/// Predict memory, from the file's metadata alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictJob {
     /// What computes it.
     pub engine: EngineName,
     /// The variant (first part, if split).
     pub model: ArtifactRef,
-    /// Under which settings.
+    /// What is asked; those after each other that load the model alike load it once.
+    pub questions: Vec<MemoryQuestion>,
+}
+
+/// How much memory a model takes like this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryQuestion {
+    /// The settings.
     pub settings: Settings,
-    /// For which context lengths, in tokens.
-    pub contexts: Vec<u32>,
+    /// Tokens of context in all.
+    pub tokens: u32,
+    /// Sequences side by side, which share the tokens equally.
+    pub sequences: u32,
+    /// Whether the logits of every token may be asked for, as perplexity does; else one token's of a sequence.
+    pub all_logits: bool,
+    /// Whether the weights of experts lie on the host, whatever else is on a GPU.
+    pub experts_on_host: bool,
 }
 
 /// What a visit is to.

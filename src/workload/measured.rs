@@ -107,6 +107,9 @@ pub struct PredictedMemory {
     pub context: u32,
     /// One entry per buffer type.
     pub buffers: Vec<BufferMemory>,
+    /// Resident memory of the process that predicted, bytes: program, vocabulary and graph, and no buffer. `None`
+    /// where the system does not tell.
+    pub process_bytes: Option<u64>,
 }
 
 /// One timed repetition of a throughput test.

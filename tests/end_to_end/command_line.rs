@@ -6,8 +6,9 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run",
+    "plan",
     "bench",
     "quantize",
     "mix",

@@ -28,6 +28,7 @@ mod mix;
 mod models;
 mod not_models;
 mod pictures;
+mod plan;
 mod proxy;
 mod quantize;
 mod real;

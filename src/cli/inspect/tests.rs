@@ -4,7 +4,7 @@ use super::{Arguments, Memory, Origin, memory, read, report, table};
 use crate::experiment::settings::CacheType;
 use crate::model::gguf::testing::Builder;
 use crate::model::gguf::{GgmlType, Header};
-use crate::workload::jobs::PredictJob;
+use crate::workload::jobs::{MemoryQuestion, PredictJob};
 use crate::workload::measured::{BufferMemory, PredictedMemory};
 use clap::Parser;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ fn file(builder: &Builder) -> (tempfile::TempDir, PathBuf, Header) {
 }
 
 #[expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "stands for another")]
-fn llama(job: PredictJob) -> Result<Vec<PredictedMemory>, String> {
+fn llama(job: PredictJob) -> Result<Vec<Result<PredictedMemory, String>>, String> {
     let buffer = |name: &str, context: u32| BufferMemory {
         buffer: name.to_owned(),
         on_device: false,
@@ -38,11 +38,12 @@ fn llama(job: PredictJob) -> Result<Vec<PredictedMemory>, String> {
         compute_bytes: 10,
         context,
     };
-    let at = |&context: &u32| PredictedMemory {
-        context,
-        buffers: vec![buffer("CPU", context), buffer("CUDA0", context)],
+    let at = |question: &MemoryQuestion| {
+        let context = question.tokens;
+        let buffers = vec![buffer("CPU", context), buffer("CUDA0", context)];
+        Ok(PredictedMemory { context, buffers, process_bytes: None })
     };
-    Ok(job.contexts.iter().map(at).collect())
+    Ok(job.questions.iter().map(at).collect())
 }
 
 fn with(header: &Header, path: &std::path::Path, more: &[&str]) -> (Memory, Memory) {

@@ -45,6 +45,7 @@ impl<'model> Context<'model> {
         let mut parameters = parameters(model, settings, shape);
         match purpose {
             ContextPurpose::Separate => {}
+            ContextPurpose::Generation => parameters.n_outputs_max = shape.sequences,
             ContextPurpose::Shared => {
                 parameters.kv_unified = true;
                 // A cache of the window alone has room for the window of each sequence; a token that

@@ -12,10 +12,13 @@ use crate::model::gguf::{Header, SpecialTokens, Value};
 use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use llama_cpp_sys_2 as sys;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
+
+/// The names of tensors with experts' weights, as llama.cpp's own `--cpu-moe` has them (common/common.h).
+const EXPERT_TENSORS: &CStr = c"\\.ffn_(up|down|gate|gate_up)_(ch|)exps";
 
 /// A loaded model.
 #[derive(Debug)]
@@ -63,13 +66,25 @@ impl Model {
         parameters.load_mode =
             if settings.mmap { sys::LLAMA_LOAD_MODE_AUTO } else { sys::LLAMA_LOAD_MODE_NONE };
         parameters.vocab_only = extent == LoadExtent::Vocabulary;
-        parameters.no_alloc = extent == LoadExtent::MemoryPlan;
+        parameters.no_alloc = matches!(extent, LoadExtent::MemoryPlan { .. });
+        let on_host = [
+            sys::llama_model_tensor_buft_override {
+                pattern: EXPERT_TENSORS.as_ptr(),
+                // SAFETY: takes nothing; the type lives as long as the program.
+                buft: unsafe { sys::ggml_backend_cpu_buffer_type() },
+            },
+            // An empty entry ends the list.
+            sys::llama_model_tensor_buft_override { pattern: ptr::null(), buft: ptr::null_mut() },
+        ];
+        if extent == (LoadExtent::MemoryPlan { experts_on_host: true }) {
+            parameters.tensor_buft_overrides = on_host.as_ptr();
+        }
         parameters.use_extra_bufts = extent != LoadExtent::Editable;
         if !matches!(extent, LoadExtent::Everything | LoadExtent::Vocabulary) {
             parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }
-        // SAFETY: the path is terminated and outlives the call, the parameters hold no pointers, the
-        // error buffer has the length given.
+        // SAFETY: the path is terminated and outlives the call, as does what the parameters point to, a list that ends
+        // with an empty entry; the error buffer has the length given.
         let (handle, error) = ErrorText::of(|text, length| unsafe {
             let made = shim::quantbench_load_model(c_path.as_ptr(), parameters, text, length);
             Handle::new(made, sys::llama_model_free)

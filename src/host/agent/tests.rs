@@ -3,7 +3,6 @@
 use super::client::AgentHost;
 use super::files::Files;
 use super::server::serve;
-use crate::experiment::settings::Settings;
 use crate::host::environment::Build;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::LocalHost;
@@ -44,8 +43,8 @@ async fn with_agent<F: Future<Output = ()>>(
 
 fn job(file: &Path, checksum: &str) -> Job {
     let model = ArtifactRef::input(checksum, file, 0);
-    let (engine, settings) = (EngineName::default(), Settings::default());
-    Job::PredictMemory(PredictJob { engine, model, settings, contexts: Vec::new() })
+    let engine = EngineName::default();
+    Job::PredictMemory(PredictJob { engine, model, questions: Vec::new() })
 }
 
 #[tokio::test]

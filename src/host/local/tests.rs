@@ -1,7 +1,6 @@
 //! A worker does not outlive whoever holds it.
 
 use super::*;
-use crate::experiment::settings::Settings;
 use crate::model::artifact::ArtifactRef;
 use crate::model::engine_name::EngineName;
 use crate::workload::jobs::PredictJob;
@@ -14,12 +13,10 @@ fn a_worker_that_is_dropped_is_gone() {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workers/deaf.sh");
     let (interrupt, _raise) = Interrupt::new();
     let mut host = LocalHost::with_program(program, Build::default(), interrupt);
-    let settings = Settings::default();
     let job = Job::PredictMemory(PredictJob {
         engine: EngineName::default(),
         model: ArtifactRef::here(Path::new("m")),
-        settings,
-        contexts: Vec::new(),
+        questions: Vec::new(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pid = runtime.block_on(async {

@@ -7,6 +7,8 @@ use crate::model::gguf::Header;
 use crate::model::source::ESCAPED;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Longest list of files or repositories that is read, bytes.
@@ -172,10 +174,56 @@ pub fn header(
     file: &RemoteFile,
     options: &HubOptions,
 ) -> Result<Header, HubError> {
+    read_header(repository, commit, file, options, io::sink())
+}
+
+/// Writes an outline of a GGUF: its header as it is, and empty room for its weights. No more is fetched than the header
+/// takes.
+///
+/// # Errors
+/// The hub does not give it, it is no GGUF, or the outline cannot be written.
+pub fn outline(
+    repository: &str,
+    commit: &str,
+    file: &RemoteFile,
+    options: &HubOptions,
+    to: &Path,
+) -> Result<(), HubError> {
+    let failed =
+        |error| Problem::because(format!("cannot write an outline to {}", to.display()), error);
+    let outline = File::create(to).map_err(failed)?;
+    let copy = outline.try_clone().map_err(failed)?;
+    read_header(repository, commit, file, options, copy)?;
+    outline.set_len(file.bytes).map_err(failed)
+}
+
+/// Reads a header, and writes what is fetched of it to `copy`.
+fn read_header(
+    repository: &str,
+    commit: &str,
+    file: &RemoteFile,
+    options: &HubOptions,
+    copy: impl Write + Send + 'static,
+) -> Result<Header, HubError> {
     let revision = Some(commit);
     let wanted = HubFile { kind: RepoType::Model, repository, revision, file: &file.path };
     let stream = Remote::new(wanted, options)?.beginning(file.bytes.min(LONGEST_HEADER))?;
+    let stream = Copied { stream, copy };
     Header::read_stream(Path::new(&wanted.to_string()), file.bytes, stream)
+}
+
+/// A stream of which what is read is written elsewhere, too.
+struct Copied<S, C> {
+    stream: S,
+    copy: C,
+}
+
+impl<S: Read, C: Write> Read for Copied<S, C> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(bytes)?;
+        self.copy.write_all(&bytes[..read])?;
+        Ok(read)
+    }
 }
 
 fn ask<T: serde::de::DeserializeOwned>(

@@ -43,7 +43,7 @@ pub fn adapters(
                 "{shown} is an adapter for the architecture '{own}', but the model's is '{models}'"
             )));
         }
-        let checksum = checksum(path, cache, &options.progress)?;
+        let checksum = checksum(path, cache, options)?;
         let file = Artifact::found(path.clone(), checksum, header.file_bytes);
         Ok(Adapter { file, scale: *scale })
     };

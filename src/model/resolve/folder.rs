@@ -52,7 +52,7 @@ pub(super) fn resolve(
     let mut ready = models
         .into_iter()
         .map(|(path, header)| {
-            let checksum = checksum(&path, cache, &options.progress)?;
+            let checksum = checksum(&path, cache, options)?;
             super::ready(path, &header, checksum)
         })
         .collect::<Result<Vec<_>, Problem>>()?;

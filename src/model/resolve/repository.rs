@@ -93,7 +93,7 @@ fn there(
         if what_else(&header).is_some() {
             continue;
         }
-        let checksum = super::checksum(&path, cache, &options.progress)?;
+        let checksum = super::checksum(&path, cache, options)?;
         let stored = super::ready(path, &header, checksum)?;
         let quantization = variant.quantization.unwrap_or(stored.quantization);
         ready.push(ReadyVariant { quantization, label: variant.label(), ..stored });

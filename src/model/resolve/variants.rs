@@ -92,7 +92,7 @@ pub fn variants(
     let mut variants = Vec::new();
     for &wanted in quantizations {
         let ready: Vec<&ReadyVariant> =
-            resolved.ready.iter().filter(|ready| meets(ready.quantization, wanted)).collect();
+            resolved.ready.iter().filter(|ready| ready.quantization.meets(wanted)).collect();
         if ready.is_empty() {
             variants.push(make(resolved, wanted, making)?);
         } else {
@@ -100,11 +100,6 @@ pub fn variants(
         }
     }
     Ok(variants)
-}
-
-fn meets(present: Quantization, wanted: Quantization) -> bool {
-    present.label == wanted.label
-        && (present.method == wanted.method || wanted.method == Method::Rtn)
 }
 
 fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result<Variant, Problem> {

@@ -37,7 +37,7 @@ impl Contexts {
         let original = request.is_matched().then_some(request.source);
         let (mut each, mut weights) = (0, 0);
         for path in [Some(request.output), original].into_iter().flatten() {
-            let planned = Model::load(backend, path, &settings, LoadExtent::MemoryPlan)?;
+            let planned = Model::load(backend, path, &settings, LoadExtent::MEMORY_PLAN)?;
             // llama.cpp computes no output, but has room for one at every position.
             let outputs = u64::from(tokens) * planned.vocabulary_size() as u64 * 4;
             each += context_bytes(&planned, &settings, chunk_shape(tokens, tokens))? + outputs;

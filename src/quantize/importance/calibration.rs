@@ -130,7 +130,7 @@ struct MemoryPlan {
 impl MemoryPlan {
     fn new(backend: Backend, job: &CalibrateJob, chunks: u32) -> Result<Self, ImportanceError> {
         let settings = Settings { threads: job.threads, ..Settings::default() };
-        let planned = Model::load(backend, &job.model.path, &settings, LoadExtent::MemoryPlan)?;
+        let planned = Model::load(backend, &job.model.path, &settings, LoadExtent::MEMORY_PLAN)?;
         if planned.class() != ArchitectureClass::DecoderOnly {
             let reason = "calibration needs a decoder-only model";
             return Err(ImportanceError::Refused(reason.to_owned()));

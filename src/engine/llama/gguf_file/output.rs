@@ -119,6 +119,20 @@ impl GgufOutput {
         Ok(())
     }
 
+    /// Ends a file of which only the header is of use: the room of its tensors is left empty, so that it takes no disk
+    /// where the file system knows sparse files.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or may not be that long.
+    pub fn leave_empty(mut self) -> Result<(), GgufFileError> {
+        let failed = |source| GgufFileError::Write { path: self.path.clone(), source };
+        self.file.flush().map_err(failed)?;
+        let file = self.file.get_ref();
+        let header = file.metadata().map_err(failed)?.len();
+        let padded = self.awaited.iter().map(|(_, bytes)| bytes.next_multiple_of(ALIGNMENT as u64));
+        file.set_len(padded.fold(header, u64::saturating_add)).map_err(failed)
+    }
+
     /// Ends the file. Without this call the file is not whole.
     ///
     /// # Errors

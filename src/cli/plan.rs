@@ -1,0 +1,172 @@
+//! `quantbench plan MODEL`: what fits, here or on a target, before anything is fetched, made or run.
+
+mod outline;
+mod shown;
+
+use super::native;
+use super::output::{self, Format};
+use super::session::{Session, resolve_options};
+use crate::causes::Problem;
+use crate::decide::fit::{Demand, Forecast, Verdict};
+use crate::decide::place::{Budget, Place, parse_budget};
+use crate::engine::Device;
+use crate::error::{Error, Outcome};
+use crate::experiment::settings::CacheType;
+use crate::experiment::{self, Overrides};
+use crate::hardware::cgroup::Limits;
+use crate::hardware::memory::Memory;
+use crate::hardware::root::SystemRoot;
+use crate::model::artifact::ArtifactRef;
+use crate::model::gguf::Header;
+use crate::model::quantization::Quantization;
+use crate::orchestrator::plan::Variant;
+use crate::units::parse_within;
+use crate::workload::jobs::PredictJob;
+use clap::Args;
+use outline::Outlines;
+use std::path::{Path, PathBuf};
+
+/// Tokens of context where nobody says how many and the model allows them.
+const CONTEXT: u32 = 4096;
+
+/// Flags of `quantbench plan`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// A model as 'quantbench run' takes it, or an experiment
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Tokens of context of each sequence; 4096 if left out, or as many as the model was trained for
+    #[arg(short, long, value_name = "TOKENS", value_parser = parse_within(1_u32..=16_777_216))]
+    context: Option<u32>,
+    /// Sequences side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_within(1_u32..=256))]
+    parallel: u32,
+    /// Type of the KV cache, and those that may take its place where it does not fit
+    #[arg(
+        long,
+        value_name = "TYPES",
+        value_delimiter = ',',
+        ignore_case = true,
+        default_value = "f16,q8_0,q4_0"
+    )]
+    cache_types: Vec<CacheType>,
+    /// Memory that may be taken, in place of what is free: host=6GiB,gpu0=8GiB
+    #[arg(long, value_name = "DEVICE=SIZE", value_delimiter = ',', value_parser = parse_budget)]
+    budget: Vec<Budget>,
+    /// Plan for another machine, by its name or figures: pi5-8gb, 4GiB@17GB/s (repeatable)
+    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',', value_parser = Place::target, conflicts_with = "budget")]
+    targets: Vec<Place>,
+    /// Plan these variants instead of the usual ones: `Q8_0,Q4_K_M`
+    #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
+    quantizations: Vec<Quantization>,
+    /// Plan variants even of a source that is quantized already
+    #[arg(long)]
+    allow_requantize: bool,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// One variant.
+struct Planned {
+    variant: Variant,
+    /// What its file says or will say, or why that is not known.
+    header: Result<Header, String>,
+    demand: Demand,
+    forecast: Result<Forecast, String>,
+    /// One for each place.
+    verdicts: Vec<Verdict>,
+}
+
+/// Plans every variant of a model. Of a file that is not here only the header is read.
+///
+/// # Errors
+/// The model cannot be found, or a budget is for a device that is not there.
+pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> {
+    let overrides = Overrides {
+        quantizations: arguments.quantizations.clone(),
+        allow_requantize: arguments.allow_requantize,
+        ..Overrides::default()
+    };
+    let places = places(arguments, devices).map_err(|it| Error::Problem(Problem::new(it)))?;
+    let experiment = experiment::load(Some(&arguments.model), &overrides)?;
+    let session = Session::open(arguments.quiet)?;
+    let mut options = resolve_options(arguments.quiet);
+    (options.fetches, options.reads_whole_files) = (false, false);
+    // What does not fit is told, not left out.
+    options.most_bytes = u64::MAX;
+    let mut variants = session.plan(&experiment, &options)?.variants;
+    // A reference that nobody asked for has no say in what fits.
+    let is_asked = |it: &Variant| {
+        let mut asked = arguments.quantizations.iter();
+        arguments.quantizations.is_empty() || asked.any(|&asked| it.quantization.meets(asked))
+    };
+    variants.retain(is_asked);
+    let outlines = Outlines::of(&variants, &session.cache, &options)?;
+    // Memory of processors is taken when it is touched, that of GPUs at once.
+    let is_gpu = |device: &Device| device.kind.ends_with("GPU");
+    let all_logits = arguments.targets.is_empty() && devices.iter().any(is_gpu);
+    let planned: Vec<Planned> = variants
+        .into_iter()
+        .zip(&outlines.paths)
+        .map(|(variant, path)| plan(variant, path.as_deref(), arguments, &places, all_logits))
+        .collect();
+    let text = match arguments.format {
+        Format::Table => shown::table(&planned, &places),
+        Format::Json => shown::json(&planned, &places)?,
+    };
+    output::print(text.as_bytes())?;
+    let fits = planned.iter().flat_map(|it| &it.verdicts).any(|it| *it == Verdict::Fits);
+    Ok(if fits { Outcome::Done } else { Outcome::RequirementsUnmet })
+}
+
+fn places(arguments: &Arguments, devices: &[Device]) -> Result<Vec<Place>, String> {
+    if !arguments.targets.is_empty() {
+        return Ok(arguments.targets.clone());
+    }
+    let root = SystemRoot::default();
+    let (memory, limits) = (Memory::read(&root), Limits::read(&root));
+    let budget = |it: String| format!("--budget: {it}");
+    Ok(vec![Place::here(&memory, &limits, devices, &arguments.budget).map_err(budget)?])
+}
+
+fn plan(
+    variant: Variant,
+    path: Result<&Path, &String>,
+    arguments: &Arguments,
+    places: &[Place],
+    all_logits: bool,
+) -> Planned {
+    let known = path.map_err(Clone::clone).and_then(|path| {
+        let header = Header::read(path).map_err(|error| error.to_string())?;
+        Ok((path, header))
+    });
+    let header = known.as_ref().map(|(_, header)| header);
+    let count = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
+    let own = header.ok().and_then(|header| count(header.context_length()));
+    let layers = header.ok().and_then(|header| count(header.layers()));
+    let demand = Demand {
+        context: arguments.context.unwrap_or_else(|| own.map_or(CONTEXT, |own| own.min(CONTEXT))),
+        parallel: arguments.parallel,
+        cache_types: arguments.cache_types.clone(),
+        layers: layers.unwrap_or(0).saturating_add(1),
+        has_experts: header.ok().and_then(Header::experts).is_some(),
+        all_logits,
+    };
+    let engine = variant.engine.name;
+    let predict = |questions| {
+        let (path, _) = known.as_ref().map_err(Clone::clone)?;
+        let model = ArtifactRef::here(path);
+        native::predict_memory(PredictJob { engine, model, questions })
+    };
+    let forecast = demand.forecast(&predict);
+    let judge = |place: &Place| match &forecast {
+        Ok(forecast) => demand.judge(forecast, place, &predict),
+        Err(reason) => Verdict::Unknown { reason: reason.clone() },
+    };
+    let verdicts = places.iter().map(judge).collect();
+    Planned { variant, header: known.map(|(_, header)| header), demand, forecast, verdicts }
+}
