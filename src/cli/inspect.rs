@@ -110,6 +110,11 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
         _ => {
             let options = resolve_options(false);
             let resolved = resolve(&source, &Cache::open()?, &options)?;
+            if let (Source::Shape(_), Some(file)) = (&source, &resolved.source) {
+                let path = file.artifact.path.clone();
+                let header = Header::read(&path)?;
+                return Ok((path, header));
+            }
             let [only] = resolved.ready.as_slice() else {
                 let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
                 let several =

@@ -6,7 +6,7 @@ use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
 use super::resolved::Experiment;
-use crate::model::source::Source;
+use crate::model::source::{SHAPE, Source};
 use crate::units::format_bytes;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,9 @@ fn parse_as(
 /// with.
 fn is_model(path: &Path) -> bool {
     let is_source = || path.to_str().and_then(|text| Source::parse(text, Path::new("")).ok());
+    if path.to_str().is_some_and(|text| text.starts_with(SHAPE)) {
+        return true;
+    }
     // Only of a regular file can a beginning be read without taking it away.
     if !path.is_file() {
         return is_source().is_some_and(|source| !matches!(source, Source::File(_)));
@@ -177,5 +180,6 @@ fn interpret(
     };
     let mut experiment = overrides::apply(experiment, overrides, &fallback)?;
     experiment.choose_texts();
+    experiment.leave_out_of_shapes().map_err(ExperimentError::Refused)?;
     Ok(experiment)
 }

@@ -4,7 +4,7 @@
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
 use super::load::ExperimentError;
-use super::models::{default_quantizations, not_makeable};
+use super::models::{default_quantizations, named, not_makeable};
 use super::reader::nearest;
 use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
@@ -207,7 +207,7 @@ fn plan_for_source(
     let default = default_quantizations(&source);
     // A folder or a file that is quantized already is taken as it is, whatever the file's list says.
     let quantizations = match &fallback.quantizations {
-        Some(list) if !default.is_empty() => list.clone(),
+        Some(list) if !default.is_empty() && named(&source).is_none() => list.clone(),
         _ => default,
     };
     Ok(ModelPlan { quantizations, ..ModelPlan::new(source.default_name(), source) })
@@ -222,7 +222,7 @@ fn replace_quantizations(
         // In a folder of ready variants the list chooses; nothing is made.
         let made = if model.source.holds_variants() { &[] } else { quantizations };
         for &quantization in made {
-            if let Some((reason, remedy)) = not_makeable(quantization) {
+            if let Some((reason, remedy)) = not_makeable(&model.source, quantization) {
                 let message = format!("--quant {quantization}: {reason}; {remedy}");
                 return Err(ExperimentError::Refused(message));
             }

@@ -1,5 +1,6 @@
 //! Sources: where a model's file comes from.
 
+use super::shape::Shape;
 use super::stores::OllamaName;
 use super::text::without_secrets;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -42,6 +43,8 @@ pub enum Source {
     },
     /// A model that Ollama keeps on this machine: `[host/][owner/]name[:tag]`.
     Ollama(String),
+    /// A network whose weights are generated: `shape:…`.
+    Shape(Shape),
 }
 
 impl fmt::Display for Source {
@@ -58,6 +61,7 @@ impl fmt::Display for Source {
                 write!(formatter, "hf://{repository}{}/{file}", at(revision.as_deref()))
             }
             Self::Ollama(name) => write!(formatter, "{OLLAMA}{name}"),
+            Self::Shape(shape) => shape.fmt(formatter),
         }
     }
 }
@@ -104,6 +108,14 @@ pub enum SourceError {
         /// What was written.
         text: String,
     },
+    /// `shape:` with something wrong behind it.
+    #[error("is 'shape:{}', which is no shape; {remedy}", without_secrets(text))]
+    Shape {
+        /// What stands behind it.
+        text: String,
+        /// What would be right.
+        remedy: String,
+    },
     /// The path leads nowhere.
     #[error("is '{text}', but there is no file or folder {}", .path.display())]
     Missing {
@@ -120,13 +132,16 @@ const FILES: [&str; 7] = ["gguf", "toml", "json", "jsonl", "txt", "safetensors",
 /// What stands before Ollama's names.
 const OLLAMA: &str = "ollama:";
 
+/// What stands before names of shapes.
+pub const SHAPE: &str = "shape:";
+
 /// Where paths on the hub begin.
 const HUB: &str = "https://huggingface.co/";
 
 impl Source {
     /// Reads a source as people write it: `demo`, the path of a file or folder,
-    /// `[hf://]owner/name[@revision][:QUANTIZATION]`, `hf://owner/name[@revision]/file.gguf`, or
-    /// `ollama:name[:tag]`; a relative path starts at `base`, `~/` at the home folder.
+    /// `[hf://]owner/name[@revision][:QUANTIZATION]`, `hf://owner/name[@revision]/file.gguf`,
+    /// `ollama:name[:tag]`, or `shape:` and what [`Shape::parse`] reads; a relative path starts at `base`, `~/` at the home folder.
     ///
     /// # Errors
     /// When the text is no source, or no file or folder is there.
@@ -136,6 +151,9 @@ impl Source {
         }
         if text == "demo" {
             return Ok(Self::Demo);
+        }
+        if let Some(shape) = text.strip_prefix(SHAPE) {
+            return Shape::parse(shape, base).map(Self::Shape);
         }
         // As Ollama writes it.
         let is_new = |text: &str| !base.join(text).exists();
@@ -174,7 +192,9 @@ impl Source {
         match self {
             Self::Directory(folder) => !super::convert::is_converted(folder),
             Self::Repository { .. } => true,
-            Self::Demo | Self::File(_) | Self::Hub { .. } | Self::Ollama(_) => false,
+            Self::Demo | Self::File(_) | Self::Hub { .. } | Self::Ollama(_) | Self::Shape(_) => {
+                false
+            }
         }
     }
 
@@ -183,6 +203,7 @@ impl Source {
     pub fn default_name(&self) -> String {
         let file = match self {
             Self::Demo => return "demo".to_owned(),
+            Self::Shape(shape) => return shape.default_name(),
             Self::Directory(path) => {
                 // A trailing `.` or `..` has no name; the folder it leads to has.
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

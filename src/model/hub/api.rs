@@ -3,17 +3,15 @@
 use super::transfer::Remote;
 use super::{HubError, HubFile, HubOptions, RepoType};
 use crate::causes::Problem;
-use crate::model::gguf::Header;
+use crate::model::gguf::{Header, LONGEST_HEADER, RawKey};
 use crate::model::source::ESCAPED;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
+use std::io::Read;
 use std::path::Path;
 
 /// Longest list of files or repositories that is read, bytes.
 const LONGEST_ANSWER: usize = 32 << 20;
-
-/// Most that is read of a file for its header, bytes: vocabularies of 260,000 tokens take 12 MiB.
-const LONGEST_HEADER: u64 = 64 << 20;
 
 /// A repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,10 +170,35 @@ pub fn header(
     file: &RemoteFile,
     options: &HubOptions,
 ) -> Result<Header, HubError> {
+    let (path, stream) = beginning(repository, commit, file, options)?;
+    Header::read_stream(Path::new(&path), file.bytes, stream)
+}
+
+/// As [`header`], with its keys as they stand in the file.
+///
+/// # Errors
+/// As for [`header`].
+pub fn raw_header(
+    repository: &str,
+    commit: &str,
+    file: &RemoteFile,
+    options: &HubOptions,
+) -> Result<(Header, Vec<RawKey>), HubError> {
+    let (path, stream) = beginning(repository, commit, file, options)?;
+    Header::read_raw(Path::new(&path), file.bytes, stream)
+}
+
+/// What a file is called, and as much of it as a header may take.
+fn beginning(
+    repository: &str,
+    commit: &str,
+    file: &RemoteFile,
+    options: &HubOptions,
+) -> Result<(String, impl Read + Send + 'static), HubError> {
     let revision = Some(commit);
     let wanted = HubFile { kind: RepoType::Model, repository, revision, file: &file.path };
     let stream = Remote::new(wanted, options)?.beginning(file.bytes.min(LONGEST_HEADER))?;
-    Header::read_stream(Path::new(&wanted.to_string()), file.bytes, stream)
+    Ok((wanted.to_string(), stream))
 }
 
 fn ask<T: serde::de::DeserializeOwned>(
