@@ -10,7 +10,7 @@ use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
-use crate::model::source::Source;
+use crate::model::source::{Source, SourceError};
 use std::path::Path;
 use std::time::Duration;
 
@@ -198,6 +198,9 @@ fn plan_for_source(
     fallback: &Fallback,
 ) -> Result<ModelPlan, ExperimentError> {
     let source = Source::parse(name, Path::new("")).map_err(|error| {
+        if let SourceError::Shape { .. } = error {
+            return ExperimentError::Refused(format!("the model {error}"));
+        }
         let known: Vec<String> = experiment.models.iter().map(|model| model.name.clone()).collect();
         ExperimentError::Refused(format!(
             "--model '{name}' is no model of this experiment, and as a source it {error}{}",
