@@ -2,6 +2,7 @@
 //! is missing and why.
 
 use super::output::{self, Format};
+use crate::causes::Problem;
 use crate::engine::Device;
 use crate::error::{Error, Outcome};
 use crate::hardware::finding::Finding;
@@ -9,10 +10,12 @@ use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
+use crate::host::profile::Profile;
+use crate::model::cache;
 use crate::report::table::Align::Left;
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
-use crate::units::{format_bytes, significant};
+use crate::units::{count, format_bytes, significant};
 use clap::Args;
 use serde_json::json;
 
@@ -22,6 +25,9 @@ const WIDTH: usize = 100;
 /// Flags of `quantbench devices`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    /// Measure how fast this machine reads memory, in a few seconds while nothing else runs, and keep it
+    #[arg(long)]
+    pub measure: bool,
     /// How to show it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -33,18 +39,42 @@ pub struct Arguments {
 /// Standard output does not take it.
 pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
     let machine = Machine::probe();
+    let profile = profile(&machine, arguments.measure)?;
     let terminal = console::Term::stdout().size_checked();
     let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
-        Format::Table => table(&machine, backends, width),
-        Format::Json => json(&machine, backends)?,
+        Format::Table => table(&machine, backends, profile.as_ref(), width),
+        Format::Json => json(&machine, backends, profile.as_ref())?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
 }
 
-fn json(machine: &Machine, backends: &[Device]) -> Result<String, Error> {
-    output::json("quantbench.devices", json!({ "machine": machine, "backends": backends }))
+/// What was measured, now or earlier.
+fn profile(machine: &Machine, measures: bool) -> Result<Option<Profile>, Error> {
+    let build = super::version::build();
+    if !measures {
+        // A cache that cannot be opened has no profile; whoever needs it is told why.
+        let cache = cache::Cache::open().ok();
+        return Ok(cache.and_then(|cache| Profile::kept(&cache, machine, &build)));
+    }
+    let cache = cache::Cache::open()?;
+    let profile = Profile::measure(machine).ok_or_else(|| {
+        Error::Problem(Problem::new(
+            "there is too little free memory to tell its speed from that of the caches",
+        ))
+    })?;
+    profile.keep(&cache, machine, &build).map_err(Error::Problem)?;
+    Ok(Some(profile))
+}
+
+fn json(
+    machine: &Machine,
+    backends: &[Device],
+    profile: Option<&Profile>,
+) -> Result<String, Error> {
+    let found = json!({ "machine": machine, "backends": backends, "measured": profile });
+    output::json("quantbench.devices", found)
 }
 
 /// Rows of the table, and what goes below it as missing.
@@ -104,7 +134,12 @@ fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
 
 /// Shows a machine and llama.cpp's devices as a table of at most `width` columns, followed by what
 /// is missing and why.
-fn table(machine: &Machine, backends: &[Device], width: usize) -> String {
+fn table(
+    machine: &Machine,
+    backends: &[Device],
+    profile: Option<&Profile>,
+    width: usize,
+) -> String {
     let mut sheet = Sheet::default();
     sheet.section("System");
     sheet.row("software", &machine.operating_system);
@@ -113,6 +148,7 @@ fn table(machine: &Machine, backends: &[Device], width: usize) -> String {
     }
     processor_rows(&mut sheet, &machine.processor);
     memory_rows(&mut sheet, machine);
+    profile_rows(&mut sheet, profile);
     gpu_rows(&mut sheet, machine);
     backend_rows(&mut sheet, backends);
     power_rows(&mut sheet, machine);
@@ -187,6 +223,19 @@ fn memory_rows(sheet: &mut Sheet, machine: &Machine) {
         });
         nodes.collect::<Vec<_>>().join("\n")
     });
+}
+
+/// How fast memory is read, below what it is.
+fn profile_rows(sheet: &mut Sheet, profile: Option<&Profile>) {
+    let Some(profile) = profile else {
+        return sheet.missing("memory's speed", "not measured yet: 'quantbench devices --measure'");
+    };
+    let rates = profile.read_rates.iter().map(|rate| {
+        let speed = significant(rate.bytes_per_second / 1e9, 3);
+        format!("{speed} GB/s with {}", count(rate.threads, "thread"))
+    });
+    let rates: Vec<String> = rates.collect();
+    sheet.row("reads", format!("{} (measured {})", rates.join(", "), profile.measured.date()));
 }
 
 fn gpu_rows(sheet: &mut Sheet, machine: &Machine) {

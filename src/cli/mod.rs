@@ -125,14 +125,12 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
     let is_command = CommandLine::command().get_subcommands().any(|it| it.get_name() == first);
-    // A shape that is none is told as such.
-    let is_shape = first.starts_with(SHAPE);
-    let is_path = is_shape || first.contains('/') || first.to_ascii_lowercase().ends_with(".gguf");
+    let is_path = first.contains(['/', ':']) || first.to_ascii_lowercase().ends_with(".gguf");
     let is_model = is_path || Source::parse(first, Path::new("")).is_ok();
     if is_flag || is_command || first == "help" || !is_model {
         return arguments;
     }
-    let is_experiment = !is_shape && first.to_ascii_lowercase().ends_with(".toml");
+    let is_experiment = !first.starts_with(SHAPE) && first.to_ascii_lowercase().ends_with(".toml");
     let is_settled = |it: &OsString| {
         it.to_str().is_some_and(|it| it.starts_with("--budget") || it.starts_with("--keep"))
     };

@@ -6,7 +6,7 @@ use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
 use super::resolved::Experiment;
-use crate::model::source::{SHAPE, Source};
+use crate::model::source::{Source, SourceError};
 use crate::units::format_bytes;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -115,13 +115,14 @@ fn parse_as(
 /// Whether a path names a model and no experiment: a folder, a place on the hub, or a file by its name or what it begins
 /// with.
 fn is_model(path: &Path) -> bool {
-    let is_source = || path.to_str().and_then(|text| Source::parse(text, Path::new("")).ok());
-    if path.to_str().is_some_and(|text| text.starts_with(SHAPE)) {
-        return true;
-    }
     // Only of a regular file can a beginning be read without taking it away.
     if !path.is_file() {
-        return is_source().is_some_and(|source| !matches!(source, Source::File(_)));
+        let source = path.to_str().map(|text| Source::parse(text, Path::new("")));
+        // What is wrong with the name of a model is told as such.
+        return source.is_some_and(|source| match source {
+            Ok(source) => !matches!(source, Source::File(_)),
+            Err(error) => !matches!(error, SourceError::Missing { .. } | SourceError::Empty),
+        });
     }
     let mut magic = [0; 4];
     let begun = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));

@@ -186,7 +186,7 @@ pub struct ModelPlan {
     /// What changes it in all its variants, while it computes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<AdapterSource>,
-    /// Which variant quality is measured against; `None`: the highest precision present.
+    /// Which variant quality is measured against; `None`: the highest precision that is there, else that is made.
     pub reference: Option<Quantization>,
     /// Settings of this model, when they are not the experiment's.
     pub settings: Option<Vec<Settings>>,

@@ -4,6 +4,7 @@
 //! finds. Everything that reads `/proc` or `/sys` goes through [`root::SystemRoot`], so tests run on
 //! trees of their own; everything a machine lacks is a [`finding::Finding`] that says why.
 
+pub mod bandwidth;
 pub mod cgroup;
 pub mod disk;
 pub mod energy;

@@ -9,6 +9,7 @@ pub mod environment;
 pub mod interrupt;
 mod lines;
 pub mod local;
+pub mod profile;
 
 use crate::causes::Problem;
 use crate::hardware::usage::Usage;

@@ -41,15 +41,12 @@ impl Seen {
         let quality = || stages(Stage::Quality).map(|it| it.usage.as_slice());
         let visits = || trial.visits.iter().map(|it| it.usage.as_slice());
         let is_load = |phase: &Phase| matches!(phase, Phase::Start | Phase::Load);
-        let chunks = trial.quality.as_ref().map(|it| f64::from(it.chunks)).filter(|&it| it > 0.0);
-        let evaluated = quality().map(|usage| sum(usage, |phase| *phase == Phase::Quality));
-        let evaluated: f64 = evaluated.sum();
         let first = trial.visits.first().and_then(|visit| visit.speed.first());
         let control = first.map(|first| Phase::Speed(first.test));
         let tested = |phase: &Phase| Some(phase) == control.as_ref();
         Self {
             load: mean(quality().chain(visits()).map(|usage| sum(usage, is_load))),
-            chunk: chunks.map(|chunks| evaluated / chunks),
+            chunk: trial.chunk_seconds(),
             tasks: mean(stages(Stage::Tasks).map(|it: &StageRecord| sum(&it.usage, |_| true))),
             round: mean(visits().map(|usage| sum(usage, |_| true))),
             evaluated: mean(quality().map(|usage| sum(usage, |_| true))),

@@ -96,8 +96,8 @@ impl Plan {
     /// Expands an experiment over the variants of its models (one list per model, in the
     /// experiment's order).
     ///
-    /// The reference of a model is the variant it names, else the one of highest precision, under
-    /// the first of its settings.
+    /// The reference of a model is the variant it names, else the one of highest precision, one that is there
+    /// before one that is made, under the first of its settings.
     ///
     /// # Errors
     /// A named reference is not among the variants, or there are none.
@@ -176,8 +176,11 @@ fn reference_position(
     variants: &[Variant],
 ) -> Result<Option<usize>, Problem> {
     let Some(reference) = named else {
+        // What is made of a file knows no more than the file, and takes longer where it is larger.
+        let is_given =
+            |it: &Variant| !matches!(it.origin, Origin::Make { .. }) && it.quantization.is_float();
         let ranked = variants.iter().enumerate();
-        let best = ranked.min_by_key(|(_, it)| it.quantization.precision_rank());
+        let best = ranked.min_by_key(|(_, it)| (!is_given(it), it.quantization.precision_rank()));
         return Ok(best.map(|(position, _)| position));
     };
     let named = variants.iter().position(|variant| variant.quantization == reference);

@@ -5,9 +5,9 @@ use super::text::list;
 use crate::results::each_once;
 use crate::results::metric::Metric;
 use crate::results::record::{PhaseUsage, RunRecord, TrialRecord};
-use crate::results::separation::{Level, undecided};
+use crate::results::separation::{Level, undecided, undecided_divergence};
 use crate::results::summary::Summary;
-use crate::units::{count, format_seconds};
+use crate::units::{count, format_seconds, to_f64};
 
 /// Pairs that are named; of more, those that take the fewest rounds.
 const MOST_NAMED: usize = 3;
@@ -72,22 +72,38 @@ fn asks_for_speed(run: &RunRecord) -> bool {
 
 /// What it would take to tell apart what is level.
 fn level(run: &RunRecord, summary: &Summary) -> Vec<String> {
-    let mut pairs: Vec<Level> = undecided(summary);
+    [undecided(summary), undecided_divergence(summary)]
+        .into_iter()
+        .flat_map(|pairs| told(run, summary, pairs))
+        .collect()
+}
+
+fn told(run: &RunRecord, summary: &Summary, mut pairs: Vec<Level>) -> Vec<String> {
     pairs.retain(|pair| pair.rows[0] != pair.rows[1]);
-    pairs.sort_by_key(|pair| pair.rounds.unwrap_or(u64::MAX));
+    pairs.sort_by_key(|pair| pair.more.unwrap_or(u64::MAX));
     let told = pairs.iter().take(MOST_NAMED).map(|pair| {
         let [one, other] = pair.rows.map(|row| name(summary, &summary.rows[row]));
         let level = format!("{one} and {other} are level in {}", pair.metric.label());
-        match pair.rounds.filter(|&rounds| rounds <= TOO_MANY) {
+        let by_text = pair.metric == Metric::Kld;
+        match pair.more.filter(|&more| more <= TOO_MANY) {
+            None if by_text => {
+                format!("{level}: no text that anybody waits for would separate them.")
+            }
             None => {
                 format!("{level}: no number of rounds that anybody waits for would separate them.")
             }
-            Some(rounds) => {
-                let seconds = pair.rows.map(|row| round_seconds(&run.trials[row]));
-                let rounds_in_words = count(rounds, "more round");
-                #[expect(clippy::cast_precision_loss, reason = "a small count")]
-                let time = format_seconds(seconds.iter().sum::<f64>() * rounds as f64);
-                format!("{level}: about {rounds_in_words}, {time}, would separate them.")
+            Some(more) => {
+                let trials = pair.rows.map(|row| &run.trials[row]);
+                let seconds =
+                    trials.map(
+                        |trial| {
+                            if by_text { trial.chunk_seconds() } else { round_seconds(trial) }
+                        },
+                    );
+                let unit = if by_text { "more chunk" } else { "more round" };
+                let seconds: f64 = seconds.into_iter().flatten().sum();
+                let time = format_seconds(seconds * to_f64(more));
+                format!("{level}: about {}, {time}, would separate them.", count(more, unit))
             }
         }
     });
@@ -95,12 +111,11 @@ fn level(run: &RunRecord, summary: &Summary) -> Vec<String> {
 }
 
 /// What a visit of a round took, seconds.
-fn round_seconds(trial: &TrialRecord) -> f64 {
-    let all: f64 =
-        trial.visits.iter().flat_map(|visit| &visit.usage).map(PhaseUsage::seconds).sum();
-    #[expect(clippy::cast_precision_loss, reason = "a small count")]
-    let visits = trial.visits.len().max(1) as f64;
-    all / visits
+fn round_seconds(trial: &TrialRecord) -> Option<f64> {
+    let usage = trial.visits.iter().flat_map(|visit| &visit.usage);
+    let all: f64 = usage.map(PhaseUsage::seconds).sum();
+    let visits = trial.visits.len();
+    (visits > 0).then(|| all / to_f64(visits as u64))
 }
 
 #[cfg(test)]
@@ -163,7 +178,7 @@ mod tests {
     fn what_is_level_is_told_with_what_would_separate_it() {
         let told = told(&within_ten_minutes());
         let level: Vec<&String> = told.iter().filter(|it| it.contains("are level in")).collect();
-        assert!(!level.is_empty() && level.len() <= MOST_NAMED, "{told:?}");
+        assert!(!level.is_empty() && level.len() <= 2 * MOST_NAMED, "{told:?}");
         assert!(
             level[0].contains("more round") && level[0].contains("would separate"),
             "{level:?}"
@@ -171,6 +186,25 @@ mod tests {
         let sure = MadeUp { noise: 0.0, ..MadeUp::default() };
         let mut run = sure.run();
         run.experiment = within_ten_minutes().experiment;
-        assert!(!self::told(&run).concat().contains("are level in"));
+        assert!(!self::told(&run).concat().contains("more round"));
+        // One that scores every chunk as another does.
+        run.trials[5].quality = run.trials[4].quality.clone();
+        let level = "are level in KLD: no text that anybody waits for would separate them.";
+        assert!(self::told(&run).concat().contains(level), "{:?}", self::told(&run));
+    }
+
+    #[test]
+    fn divergences_that_are_level_are_told_with_the_text_that_would_separate_them() {
+        let mut run = MadeUp { noise: 0.0, ..MadeUp::default() }.run();
+        run.experiment = within_ten_minutes().experiment;
+        let mut quality = run.trials[4].quality.clone().unwrap();
+        let chunks = &mut quality.divergence.as_mut().unwrap().chunk_kld;
+        for (at, kld) in chunks.iter_mut().enumerate() {
+            *kld *= if at % 2 == 0 { 1.2 } else { 0.9 };
+        }
+        run.trials[5].quality = Some(quality);
+        let told = told(&run).concat();
+        assert!(told.contains("are level in KLD: about"), "{told}");
+        assert!(told.contains("more chunk"), "{told}");
     }
 }

@@ -174,7 +174,12 @@ impl View<'_> {
             format!(". It is {}", list(&facts))
         };
         let equals = equals.unwrap_or_default();
-        Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}"))
+        let disturbed = if self.summary.throttling.is_empty() {
+            ""
+        } else {
+            " The machine was disturbed meanwhile, as is told below: measure again before a choice that rests on speed."
+        };
+        Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}{disturbed}"))
     }
 
     /// The model's name behind a word, where there are several.
@@ -206,7 +211,9 @@ impl View<'_> {
             let agreement = row.value(Metric::TopTokenAgreement);
             let agreement = agreement.map(|it| format!("top token agrees {:.1} %", it * 100.0));
             let kld_estimate = row.figures.get(&Metric::Kld).map(|figure| figure.estimate);
-            let words = kld_estimate.and_then(InWords::of).map(|found| found.words.to_owned());
+            let words = kld_estimate
+                .and_then(InWords::of)
+                .map(|found| format!("{}{}", found.words, if found.is_open { "?" } else { "" }));
             let more: Vec<String> = words.into_iter().chain(agreement).collect();
             let more =
                 if more.is_empty() { String::new() } else { format!(" ({})", more.join("; ")) };

@@ -246,6 +246,14 @@ pub struct TrialRecord {
 }
 
 impl TrialRecord {
+    /// What evaluating a chunk of the text took, seconds.
+    pub fn chunk_seconds(&self) -> Option<f64> {
+        let chunks = self.quality.as_ref().map(|it| it.chunks).filter(|&chunks| chunks > 0)?;
+        let usage = self.stages.iter().flat_map(|stage| &stage.usage);
+        let evaluated = usage.filter(|it| it.phase == Phase::Quality).map(PhaseUsage::seconds);
+        Some(evaluated.sum::<f64>() / f64::from(chunks))
+    }
+
     /// One of which nothing is measured yet.
     pub fn new(model: String, quantization: Quantization, settings: Settings) -> Self {
         Self {

@@ -23,6 +23,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::model::architecture::ArchitectureClass;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Seed of the random tokens; any number would do as long as it stays.
 const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
@@ -31,6 +32,13 @@ const TOKEN_SEED: u64 = 0x71_75_61_6e_74;
 /// the first directly, records the second as a CUDA graph, and replays the graph from the third on
 /// (`ggml_backend_cuda_graph_compute`).
 const GPU_EVALUATIONS: usize = 3;
+
+/// Tokens of a prompt that start threads and bring the weights into the page cache.
+const SHORT_WARM_UP: u32 = 32;
+
+/// What comes first costs once: page faults of buffers, up to a few milliseconds. A prompt that takes longer than this is
+/// not read for that alone.
+pub(super) const LONGEST_WARM_UP: Duration = Duration::from_millis(500);
 
 /// A throughput test, after one warm-up that is not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,7 +104,7 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<SpeedRun, EngineError> {
     let mut bench = Bench::new(model, settings, test)?;
-    bench.prepare(model.engine().uses_gpu(settings))?;
+    bench.prepare(model.engine().uses_gpu(settings), clock)?;
     let mut samples = Vec::new();
     for repetition in 0..repetitions {
         bench.rewind()?;
@@ -162,20 +170,31 @@ impl<'model> Bench<'model> {
 
     /// Does what comes before the clock starts. llama-bench's single warm-up leaves the recording of graphs to its
     /// first repetition of five; here a visit may have one repetition alone.
-    fn prepare(&mut self, on_gpu: bool) -> Result<(), EngineError> {
+    fn prepare(&mut self, on_gpu: bool, clock: &dyn Clock) -> Result<(), EngineError> {
         let SpeedTest { prompt_tokens, generated_tokens, depth, .. } = self.test;
         if self.model.class() == ArchitectureClass::EncoderDecoder {
             self.encode(prompt_tokens.max(depth).max(1))?;
             self.generate(generated_tokens.min(1), 0)?;
         } else {
-            self.read(prompt_tokens, 0)?;
-            self.generate(generated_tokens.min(1), prompt_tokens)?;
+            let short = prompt_tokens.min(SHORT_WARM_UP);
+            let start = clock.now();
+            self.read(short, 0)?;
+            let whole = clock.since(start) * prompt_tokens / short.max(1);
+            if short < prompt_tokens && (on_gpu || whole < LONGEST_WARM_UP) {
+                self.context.clear_memory();
+                self.read(prompt_tokens, 0)?;
+                self.generate(generated_tokens.min(1), prompt_tokens)?;
+            } else {
+                self.generate(generated_tokens.min(1), short)?;
+            }
             if depth > 0 {
                 self.context.clear_memory();
                 self.read(depth, 0)?;
                 self.depth_state = Some(self.context.save_sequence(0)?);
             }
         }
+        // The same tokens for every variant, however it was warmed up.
+        self.random = fastrand::Rng::with_seed(TOKEN_SEED);
         // Every kind of evaluation once, from the state in which repetitions begin.
         for _ in 0..if on_gpu { GPU_EVALUATIONS } else { 0 } {
             self.rewind()?;
@@ -270,7 +289,6 @@ mod tests {
     use super::*;
     use crate::engine::toy::{Parameters, Toy};
     use crate::engine::{Engine as _, LoadExtent};
-    use std::time::Duration;
 
     /// Milliseconds of a toy that preparing a test takes; a token takes 1 in a prompt and 10 alone.
     fn preparing(class: ArchitectureClass, test: &str, on_gpu: bool) -> u128 {
@@ -281,8 +299,18 @@ mod tests {
         let settings = Settings::default();
         let model = toy.load(&path, &settings, LoadExtent::Everything).unwrap();
         let mut bench = Bench::new(model.as_ref(), &settings, test.parse().unwrap()).unwrap();
-        bench.prepare(on_gpu).unwrap();
+        bench.prepare(on_gpu, &toy.clock).unwrap();
         toy.clock.now().as_millis()
+    }
+
+    #[test]
+    fn a_prompt_that_takes_long_is_not_read_for_a_warm_up() {
+        let decoder = |test, on_gpu| preparing(ArchitectureClass::DecoderOnly, test, on_gpu);
+        assert_eq!(decoder("pp32", false), 32);
+        assert_eq!(decoder("pp256", false), 32 + 256);
+        assert_eq!(decoder("pp512", false), 32, "512 ms");
+        assert_eq!(decoder("pp512", true), 32 + 512 + 3 * 512);
+        assert_eq!(decoder("pp512+tg4", false), 32 + 10);
     }
 
     #[test]

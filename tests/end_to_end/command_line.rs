@@ -222,7 +222,12 @@ fn what_was_measured_and_kept_can_be_listed_and_shown() {
 fn devices_and_files_are_described_as_text_and_json() {
     let world = World::new();
     assert!(world.run(&["devices"]).expect(0).stdout.contains("CPU"));
-    world.run(&["devices", "--format", "json"]).expect(0).json();
+    let json = |arguments: &[&str]| world.run(arguments).expect(0).json();
+    assert!(json(&["devices", "--format", "json"])["measured"].is_null());
+    let measured = json(&["devices", "--measure", "--format", "json"])["measured"].clone();
+    let rates = measured["read_rates"].as_array().unwrap();
+    assert!(rates.iter().all(|rate| rate["bytes_per_second"].as_f64().unwrap() > 1e8), "{rates:?}");
+    assert_eq!(json(&["devices", "--format", "json"])["measured"], measured, "it is kept");
     assert!(world.run(&["inspect", "tiny-F16.gguf"]).expect(0).stdout.contains("llama"));
     world.run(&["inspect", "tiny-F16.gguf", "--format", "json"]).expect(0).json();
 }

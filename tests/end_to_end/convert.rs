@@ -190,4 +190,11 @@ fn the_converter_of_llama_cpp_makes_a_model_that_is_read() {
     command.env("QUANTBENCH_OFFLINE", "0").timeout(std::time::Duration::from_mins(20));
     let shown: Value = serde_json::from_str(&ended(&mut command).expect(0).stdout).unwrap();
     assert_eq!((&shown["architecture"], &shown["file_type"]), (&"bert".into(), &"F16".into()));
+    // And measured: an encoder's variants point where its reference does, the less the fewer bits they have.
+    let measured = ["run", model, "--quant", "F16,Q8_0,Q4_0", "--rounds", "1", "--format", "json"];
+    let json = world.run(&measured).expect(0).json();
+    let rows = json["summary"]["rows"].as_array().unwrap();
+    let cosine = |row: &Value| row["figures"]["embedding_cosine"]["value"].as_f64();
+    let cosines: Vec<f64> = rows[1..].iter().map(|row| cosine(row).unwrap()).collect();
+    assert!((0.9..0.99999).contains(&cosines[1]) && cosines[0] > cosines[1], "{cosines:?}");
 }

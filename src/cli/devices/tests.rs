@@ -1,6 +1,7 @@
 //! Whole pages of made-up machines.
 
 use super::*;
+use crate::hardware::bandwidth::ReadRate;
 use crate::hardware::disk::Disk;
 use crate::hardware::gpu::{BusDevice, Gpus, Unreadable};
 use crate::hardware::root::fixture::Tree;
@@ -28,6 +29,17 @@ fn probe(tree: &Tree, gpus: Gpus) -> Machine {
         rotating: Finding::Known(false),
     };
     Machine { gpus, disk, ..Machine::probe_below(&tree.root()) }
+}
+
+fn measured() -> Profile {
+    let rate = |threads, gigabytes: f64| ReadRate {
+        threads,
+        bytes_per_second: gigabytes * 1e9,
+        lower_quartile: gigabytes * 0.9e9,
+        upper_quartile: gigabytes * 1.1e9,
+    };
+    let read_rates = vec![rate(1, 13.456), rate(2, 24.0), rate(16, 61.25)];
+    Profile { measured: time::OffsetDateTime::UNIX_EPOCH, read_rates }
 }
 
 fn workstation() -> Machine {
@@ -98,7 +110,7 @@ fn backends() -> Vec<Device> {
 
 #[test]
 fn a_well_equipped_machine_fills_the_page() {
-    insta::assert_snapshot!(table(&workstation(), &backends(), WIDTH));
+    insta::assert_snapshot!(table(&workstation(), &backends(), Some(&measured()), WIDTH));
 }
 
 #[test]
@@ -107,7 +119,7 @@ fn a_machine_that_tells_nothing_says_why_for_everything() {
     // Without any source, the number of processors is this machine's.
     machine.processor.logical_cpus = 2;
     machine.processor.architecture = "x86_64".to_owned();
-    insta::assert_snapshot!(table(&machine, &[], WIDTH));
+    insta::assert_snapshot!(table(&machine, &[], None, WIDTH));
 }
 
 #[test]
@@ -118,7 +130,7 @@ fn no_line_is_wider_than_asked() {
     machine.memory.modules = Finding::Missing(long.clone());
     machine.operating_system = long;
     for width in [100, 60] {
-        let text = table(&machine, &backends(), width);
+        let text = table(&machine, &backends(), None, width);
         let widest = text.lines().map(UnicodeWidthStr::width).max();
         assert!(widest <= Some(width), "{widest:?} columns instead of {width}:\n{text}");
     }
@@ -128,7 +140,7 @@ fn no_line_is_wider_than_asked() {
 fn json_has_a_version_and_gives_the_same_machine_back() {
     let machine = workstation();
     let document: serde_json::Value =
-        serde_json::from_str(&json(&machine, &backends()).unwrap()).unwrap();
+        serde_json::from_str(&json(&machine, &backends(), None).unwrap()).unwrap();
     assert_eq!(
         (&document["format"], &document["version"]),
         (&"quantbench.devices".into(), &1.into())

@@ -67,7 +67,7 @@ pub static EXPERIMENT: Table = Table::new(
             .many().alias("variants").shown(
                 "[\n    \"F16\", \"BF16\", \"Q8_0\", \"Q6_K\", \"Q5_K_M\", \"Q5_0\",\n    \"Q4_K_M\", \"Q4_K_S\", \"Q4_0\", \"IQ4_XS\", \"Q3_K_M\", \"Q2_K\",\n]"),
         Key::new("reference", QUANTIZATION,
-            "The variant that quality is measured against. Left out: the most precise of the list.").shown("\"F16\""),
+            "The variant that quality is measured against. Left out: the most precise of the list, one that is there before one that is made.").shown("\"F16\""),
         Key::new("experiment", Kind::Table(&RUN), ""),
         Key::new("settings", Kind::Table(&SETTINGS), ""),
         Key::new("workloads", Kind::Table(&WORKLOADS), ""),

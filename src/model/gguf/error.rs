@@ -50,6 +50,7 @@ pub(crate) fn describe(first: &[u8]) -> String {
     } else if first.len() < 4 {
         format!("it has only {}", format_bytes(first.len() as u64))
     } else {
-        format!("it begins with {:02x?} instead of 'GGUF'", &first[..4])
+        let begin = first[..4].escape_ascii();
+        format!("it begins with '{begin}' instead of 'GGUF'")
     }
 }

@@ -112,7 +112,7 @@ fn what_is_no_gguf_is_told_by_its_first_bytes() {
         (b"\x10\0\0\0\0\0\0\0{\"__metadata__\"", "it looks like safetensors"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer"),
         (b"<!doctype html>", "it looks like a web page"),
-        (b"abcdefgh", "it begins with [61, 62, 63, 64] instead of 'GGUF'"),
+        (b"abcdefgh", "it begins with 'abcd' instead of 'GGUF'"),
     ] {
         let error = read(bytes).unwrap_err();
         assert!(error.contains(expected), "{error}");

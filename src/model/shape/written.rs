@@ -49,7 +49,7 @@ impl Shape {
         }
         let extension = Path::new(name).extension().unwrap_or_default();
         if extension.eq_ignore_ascii_case("toml") {
-            return match Source::parse(name, base)? {
+            return match Source::parse(name, base).map_err(|error| missing(text, error))? {
                 Source::File(path) => Ok(Self { of: ShapeOf::Dimensions(path), quantization }),
                 _ => Err(unknown(text)),
             };
@@ -62,7 +62,8 @@ impl Shape {
             return Err(unknown(text));
         }
         // Of a repository the label says whose header is read, too.
-        match Source::parse(text, base).or_else(|_| Source::parse(name, base))? {
+        let source = Source::parse(text, base).or_else(|_| Source::parse(name, base));
+        match source.map_err(|error| missing(text, error))? {
             Source::Shape(_) => Err(unknown(text)),
             source => Ok(Self { of: ShapeOf::Model(Box::new(source)), quantization }),
         }
@@ -77,6 +78,17 @@ impl Shape {
             }
             ShapeOf::Model(source) => source.default_name(),
         }
+    }
+}
+
+/// A file that is not there is none of a shape.
+fn missing(text: &str, error: SourceError) -> SourceError {
+    match error {
+        SourceError::Missing { path, .. } => SourceError::Shape {
+            text: text.to_owned(),
+            remedy: format!("there is no file {}", path.display()),
+        },
+        other => other,
     }
 }
 

@@ -233,6 +233,21 @@ fn every_model_has_a_reference_of_its_own() {
 }
 
 #[test]
+fn what_others_are_made_of_is_the_reference_and_not_a_wider_copy_of_it() {
+    for (quantizations, expected) in [
+        (&["F32", "Q8_0", "F16"][..], "F16"),
+        (&["Q8_0", "BF16", "F32"], "F32"),
+        (&["Q4_0", "Q8_0"], "Q8_0"),
+    ] {
+        let plan = Harness::of(quantizations).plan();
+        let references = plan.trials.iter().filter(|trial| trial.is_reference);
+        let labels: Vec<&str> =
+            references.map(|trial| &*plan.variants[trial.variant].label).collect();
+        assert_eq!(labels, [expected]);
+    }
+}
+
+#[test]
 fn a_named_reference_that_is_not_there_is_refused() {
     let mut harness = Harness::of(&["Q8_0", "Q4_0"]);
     harness.experiment.models[0].reference = Some("F32".parse().unwrap());

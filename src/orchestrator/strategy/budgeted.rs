@@ -146,7 +146,7 @@ impl Budgeted {
         let done = rounds_begun(known);
         let pairs = undecided(&Summary::of(known.run));
         let worthwhile = pairs.iter().filter(|pair| {
-            pair.rounds.is_some_and(|more| u64::from(done) + more <= u64::from(MOST_ROUNDS))
+            pair.more.is_some_and(|more| u64::from(done) + more <= u64::from(MOST_ROUNDS))
         });
         let trials: BTreeSet<usize> = worthwhile.flat_map(|pair| pair.rows).collect();
         let round = |trial| PlannedVisit { trial, purpose: Purpose::Round(done) };

@@ -1,0 +1,67 @@
+//! What this machine was measured to do, kept in the cache for a processor and a build.
+
+use super::environment::Build;
+use crate::causes::Problem;
+use crate::hardware::bandwidth::{ReadRate, read_rates};
+use crate::hardware::probe::Machine;
+use crate::model::cache::{Cache, CacheError};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use time::OffsetDateTime;
+
+/// A profile of a machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// When it was measured.
+    #[serde(with = "time::serde::rfc3339")]
+    pub measured: OffsetDateTime,
+    /// How fast memory is read, by the number of threads, ascending.
+    pub read_rates: Vec<ReadRate>,
+}
+
+impl Profile {
+    /// Measures it: a few seconds in which nothing else should run. `None` where too little memory is free.
+    pub fn measure(machine: &Machine) -> Option<Self> {
+        let free = machine.memory.available_bytes.known().copied();
+        let free = free.into_iter().chain(machine.limits.memory_bytes.known().copied()).min();
+        let threads = usable_cpus(machine);
+        let read_rates = read_rates(free.unwrap_or(u64::MAX), threads)?;
+        Some(Self { measured: OffsetDateTime::now_utc(), read_rates })
+    }
+
+    /// The one that is kept; `None` if there is none that can be read.
+    pub fn kept(cache: &Cache, machine: &Machine, build: &Build) -> Option<Self> {
+        let text = fs::read(place(cache, machine, build).ok()?).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn keep(&self, cache: &Cache, machine: &Machine, build: &Build) -> Result<(), Problem> {
+        let place = place(cache, machine, build)?;
+        let kept = crate::files::named(cache.root()).and_then(|mut file| {
+            serde_json::to_writer(file.as_file_mut(), self)?;
+            file.as_file_mut().flush()?;
+            file.persist(&place).map_err(|error| error.error).map(|_| ())
+        });
+        kept.map_err(|error| {
+            Problem::because(format!("cannot write the profile {}", place.display()), error)
+        })
+    }
+}
+
+fn usable_cpus(machine: &Machine) -> u32 {
+    let all = machine.processor.logical_cpus;
+    machine.limits.usable_cpus.known().copied().unwrap_or(all)
+}
+
+fn place(cache: &Cache, machine: &Machine, build: &Build) -> Result<PathBuf, CacheError> {
+    let processor = machine.processor.name.known().map_or("", String::as_str);
+    let engines: Vec<String> = build.engines.iter().map(ToString::to_string).collect();
+    let threads = usable_cpus(machine).to_string();
+    cache.measurements(&["machine", processor, &threads, &engines.join(",")])
+}
