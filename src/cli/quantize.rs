@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Flags of `quantbench quantize`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The F32, F16 or BF16 model: a GGUF file, hf:// address or 'demo'
+    /// The F32, F16 or BF16 model: a GGUF file, hf:// address, shape:NAME or 'demo'
     input: String,
     /// What to make: `Q4_K_M`, or several: `Q8_0,gptq:Q4_K_M`
     #[arg(

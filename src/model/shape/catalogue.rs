@@ -55,6 +55,8 @@ mod tests {
             assert_eq!(Dimensions::read(name, &dimensions).map(|_| ()), Ok(()), "{name}");
         }
         assert_eq!(entries().len(), written.len());
+        let guide = include_str!("../../../docs/SHAPES.md");
+        assert_eq!(written.keys().find(|name| !guide.contains(&format!("`{name}`"))), None);
         assert!(written.len() >= 25);
         for (name, entry) in entries() {
             assert_eq!(entry.source.split('/').count(), 2, "{name}: {}", entry.source);

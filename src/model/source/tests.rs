@@ -18,8 +18,7 @@ fn a_repository_is_named_with_or_without_a_variant() {
     }
     let source = parse("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL").unwrap();
     assert_eq!(source.to_string(), "hf://unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL");
-    for path in
-        ["models/x.gguf", "my/e.toml", "a/b/c", "plain", "./a/b", "a/b:", "a/b:x y", "/a/b"]
+    for path in ["models/x.gguf", "my/e.toml", "a/b/c", "plain", "./a/b", "a/b:", "a/b:x y", "/a/b"]
     {
         assert!(parse(path).is_err(), "{path}");
     }
