@@ -14,6 +14,7 @@ use crate::engine::llama::gguf_file::{
 use crate::engine::llama::quantize::planned_types;
 use crate::model::gguf::{GgmlType, Header, Tensor};
 use crate::model::quantization::Method;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::Path;
@@ -59,10 +60,11 @@ pub(super) fn generate(
         let columns = usize::try_from(columns).unwrap_or(usize::MAX);
         let is_one = plan.name.contains("norm.weight") || plan.name.starts_with("rope_");
         let key = (plan.format, columns, if is_one { Fill::One } else { Fill::Random });
-        if !patterns.contains_key(&key) {
-            patterns.insert(key, pattern(key)?);
-        }
-        file.write_repeated(&plan.name, &patterns[&key])?;
+        let bytes = match patterns.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(pattern(key)?),
+        };
+        file.write_repeated(&plan.name, bytes)?;
         on_fraction(fraction(done + 1, 0.0, plans.len()));
     }
     Ok(file.finish()?)
@@ -150,7 +152,7 @@ mod tests {
         match dimensions.architecture() {
             // Theirs is the width over the heads.
             "bert" | "qwen2" | "phi3" => {
-                values.extend([("head_dim", 16), ("num_key_value_heads", 4)])
+                values.extend([("head_dim", 16), ("num_key_value_heads", 4)]);
             }
             "t5" => values.push(("num_key_value_heads", 4)),
             "deepseek2" => values.extend([

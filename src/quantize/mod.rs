@@ -110,7 +110,7 @@ pub fn quantize(
 ) -> Result<Option<MethodReport>, MethodError> {
     if job.generates {
         generate::generate(backend, job, |done| {
-            on_progress(Progress::Fraction(done, String::new()))
+            on_progress(Progress::Fraction(done, String::new()));
         })?;
         return Ok(None);
     }

@@ -59,7 +59,7 @@ impl RawKey {
     fn array<T>(name: &str, kind: ValueKind, values: &[T], bytes: impl Fn(&T) -> Vec<u8>) -> Self {
         let mut value = (kind as u32).to_le_bytes().to_vec();
         value.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|it| value.extend(bytes(it)));
+        value.extend(values.iter().flat_map(bytes));
         Self::new(name, ValueKind::Array, &value)
     }
 
@@ -167,11 +167,11 @@ pub fn header_bytes(keys: &[RawKey], tensors: &[Tensor]) -> Vec<u8> {
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend((tensors.len() as u64).to_le_bytes());
     bytes.extend((keys.len() as u64).to_le_bytes());
-    keys.iter().for_each(|key| bytes.extend(&key.bytes));
+    bytes.extend(keys.iter().flat_map(|key| &key.bytes));
     for tensor in tensors {
         bytes.extend(text_bytes(&tensor.name));
         bytes.extend(u32::try_from(tensor.dimensions.len()).unwrap_or(u32::MAX).to_le_bytes());
-        tensor.dimensions.iter().for_each(|it| bytes.extend(it.to_le_bytes()));
+        bytes.extend(tensor.dimensions.iter().flat_map(|it| it.to_le_bytes()));
         bytes.extend(tensor.format.number().to_le_bytes());
         bytes.extend(tensor.offset.to_le_bytes());
     }

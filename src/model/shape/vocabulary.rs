@@ -11,7 +11,7 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const BYTE: i32 = 6;
 
-/// What pieces of words are made of; the first is SentencePiece's space.
+/// What pieces of words are made of; the first stands for a space.
 const LETTERS: &str = "▁etaoinshrdlcumwfgypbvkjxqz";
 
 /// The keys of a vocabulary: bytes, then all pieces of one letter, of two, and so on, as many as there are tokens.
