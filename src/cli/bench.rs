@@ -35,7 +35,7 @@ const MOST_TRIALS: usize = 10_000;
                         Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo."
 )]
 pub struct Arguments {
-    /// GGUF files, folders of them, hf:// addresses, or 'demo'
+    /// GGUF files, folders of them, hf:// addresses, shape:NAME:QUANTIZATION, or 'demo'
     #[arg(required_unless_present = "models", value_name = "FILE")]
     files: Vec<String>,
     /// Another file, as llama-bench names it

@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let Arguments { model, output, context, chunks, .. } = arguments;
     making::check_free(output, arguments.force)?;
     let cache = Cache::open()?;
-    let source = making::source("MODEL", model)?;
+    let source = making::trained("MODEL", model)?;
     let text = arguments.calibration.as_deref();
     let plan = making::text(&source, text, *context, *chunks)?;
     let quiet = arguments.quiet;

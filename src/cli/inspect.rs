@@ -28,7 +28,8 @@ const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
 /// Flags of `quantbench inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, `ollama:name`, or `demo`
+    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, `ollama:name`,
+    /// `shape:name`, or `demo`
     #[arg(value_name = "FILE")]
     pub source: String,
     /// How to show it
@@ -111,6 +112,16 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
         _ => {
             let options = resolve_options(false);
             let resolved = resolve(&source, &Cache::open()?, &options)?;
+            if let (Source::Shape(shape), Some(file)) = (&source, &resolved.source) {
+                if shape.quantization.is_some_and(|it| it != file.quantization) {
+                    output::tell(
+                        "note: shown in F16; 'quantbench run MODEL --dry-run' has the sizes of others",
+                    );
+                }
+                let path = file.artifact.path.clone();
+                let header = Header::read(&path)?;
+                return Ok((path, header));
+            }
             let [only] = resolved.ready.as_slice() else {
                 let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
                 let several =

@@ -31,6 +31,16 @@ pub enum NoFile {
         /// Why not.
         reason: SourceError,
     },
+    /// The model is a shape.
+    #[error(
+        "{argument} is '{shape}', whose weights are generated: what a text says of them means nothing; name the model itself"
+    )]
+    Generated {
+        /// The argument's name in the help.
+        argument: &'static str,
+        /// What was written.
+        shape: Source,
+    },
     /// The model is a folder or gives no single file.
     #[error("'{model}' is no single model; name one GGUF file")]
     NotOne {
@@ -140,6 +150,14 @@ pub(super) fn check_free(path: &Path, force: bool) -> Result<(), NoFile> {
 /// The source that an argument names.
 pub(super) fn source(argument: &'static str, written: &str) -> Result<Source, NoFile> {
     Source::parse(written, Path::new("")).map_err(|reason| NoFile::Source { argument, reason })
+}
+
+/// The source of a model whose weights matter.
+pub(super) fn trained(argument: &'static str, written: &str) -> Result<Source, NoFile> {
+    match source(argument, written)? {
+        shape @ Source::Shape(_) => Err(NoFile::Generated { argument, shape }),
+        source => Ok(source),
+    }
 }
 
 /// Finds or fetches a model of one file.

@@ -171,7 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         check_importance(recipe, path, importance_checksum.as_ref())?;
     }
     let quiet = arguments.quiet;
-    let source = making::source("MODEL", &arguments.model)?;
+    let source = making::trained("MODEL", &arguments.model)?;
     let model = making::model(&source, &arguments.model, &cache, quiet)?;
     let found = model.quantization;
     let model = model.artifact;

@@ -28,7 +28,7 @@ pub mod version;
 mod welcome;
 
 use crate::error::{Error, Outcome};
-use crate::model::source::Source;
+use crate::model::source::{SHAPE, Source};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io;
@@ -133,7 +133,7 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if is_flag || is_command || first == "help" || !is_model {
         return arguments;
     }
-    let is_experiment = first.to_ascii_lowercase().ends_with(".toml");
+    let is_experiment = !first.starts_with(SHAPE) && first.to_ascii_lowercase().ends_with(".toml");
     let is_settled = |it: &OsString| {
         it.to_str().is_some_and(|it| it.starts_with("--budget") || it.starts_with("--keep"))
     };

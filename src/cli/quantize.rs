@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Flags of `quantbench quantize`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The F32, F16 or BF16 model: a GGUF file, hf:// address or 'demo'
+    /// The F32, F16 or BF16 model: a GGUF file, hf:// address, shape:NAME or 'demo'
     input: String,
     /// What to make: `Q4_K_M`, or several: `Q8_0,gptq:Q4_K_M`
     #[arg(
@@ -181,12 +181,12 @@ struct WantedFile {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let recipe = arguments.recipe.as_deref().map(recipe::read).transpose()?;
     let quantizations = method::quantizations(arguments, recipe.as_ref())?;
+    let source = making::source("INPUT", &arguments.input)?;
     for &quantization in &quantizations {
-        if let Some((reason, remedy)) = not_makeable(quantization) {
+        if let Some((reason, remedy)) = not_makeable(&source, quantization) {
             return Err(QuantizeError::NotMakeable { quantization, reason, remedy }.into());
         }
     }
-    let source = making::source("INPUT", &arguments.input)?;
     let calibration = Calibration::new(arguments, &quantizations, &source)?;
     let files = files(arguments, &quantizations, &source)?;
     let cache = Cache::open()?;
@@ -194,6 +194,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let input = making::model(&source, &arguments.input, &cache, quiet)?;
     // All that is read is known now.
     files.iter().try_for_each(|file| output::spare_inputs(&file.path))?;
+    let template = input.template;
     let (input, found) = (input.artifact, input.quantization);
     if !found.is_float() && !arguments.allow_requantize {
         return Err(QuantizeError::AlreadyQuantized { path: input.path, found }.into());
@@ -217,7 +218,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let types = recipe.as_ref().zip(arguments.recipe.as_deref());
         let types = types.map(|(recipe, path)| recipe::resolve(recipe, path, &input, method));
         let job = QuantizeJob {
-            input: input.as_input(),
+            input: match &template {
+                Some(template) => ArtifactRef::input(&input.checksum, template, 0),
+                None => input.as_input(),
+            },
             output: ArtifactRef::output(path),
             file_type,
             types: types.transpose()?,
@@ -225,6 +229,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             threads: arguments.threads,
             allow_requantize: arguments.allow_requantize,
             calibration: None,
+            generates: template.is_some(),
         };
         let order = Order {
             job: &job,

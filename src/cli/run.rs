@@ -30,8 +30,8 @@ use time::OffsetDateTime;
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are independent")]
 pub struct Arguments {
-    /// The experiment, or a model to measure: a GGUF, a folder of them, or owner/name on the Hugging Face hub;
-    /// without it models.toml of this folder, else the built-in experiment
+    /// The experiment, or a model to measure: a GGUF, a folder of them, owner/name on the Hugging Face hub, or
+    /// shape:NAME for one with generated weights; without it models.toml of this folder, else the built-in experiment
     file: Option<PathBuf>,
     /// Measure only this model of the experiment, or this file, folder, repository or 'demo' (repeatable)
     #[arg(long = "model", value_name = "NAME|SOURCE")]

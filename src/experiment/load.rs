@@ -181,5 +181,6 @@ fn interpret(
     };
     let mut experiment = overrides::apply(experiment, overrides, &fallback)?;
     experiment.choose_texts();
+    experiment.leave_out_of_shapes().map_err(ExperimentError::Refused)?;
     Ok(experiment)
 }

@@ -70,7 +70,8 @@ fn expand_one(
             return None;
         }
     };
-    let list = model.quantizations.as_ref().or(file.quantizations.as_ref());
+    let shared = file.quantizations.as_ref().filter(|_| named(&source).is_none());
+    let list = model.quantizations.as_ref().or(shared);
     let allow_requantize = *model.allow_requantize || origin.allow_requantize;
     if let Some(list) = list {
         check_makeable(list, &source, problems);
@@ -116,6 +117,9 @@ fn model_name(model: &ModelFile, source: &Source, problems: &mut Vec<Problem>) -
 
 /// A ladder below the source's own precision; a source that is quantized already is taken as it is.
 pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
+    if let Some(named) = named(source) {
+        return vec![named];
+    }
     let own = own_type(source);
     if source.holds_variants() || own.is_some_and(|own| !own.is_float()) {
         return Vec::new();
@@ -125,10 +129,18 @@ pub(crate) fn default_quantizations(source: &Source) -> Vec<Quantization> {
     first.into_iter().chain(ladder).map(|file_type: FileType| file_type.into()).collect()
 }
 
+/// What a shape is stored as, if its source says it.
+pub(super) fn named(source: &Source) -> Option<Quantization> {
+    match source {
+        Source::Shape(shape) => shape.quantization,
+        _ => None,
+    }
+}
+
 /// The file type of the source, if known without fetching it.
 fn own_type(source: &Source) -> Option<FileType> {
     match source {
-        Source::Demo => "F16".parse().ok(),
+        Source::Demo | Source::Shape(_) => "F16".parse().ok(),
         Source::Directory(folder) => convert::target(folder).filter(|_| !source.holds_variants()),
         Source::Repository { .. } => None,
         // A file that cannot be read is reported when it is resolved.
@@ -144,8 +156,22 @@ fn own_type(source: &Source) -> Option<FileType> {
     }
 }
 
+/// Why `quantization` cannot be made of this source, with the remedy; `None` if it can.
+pub fn not_makeable(source: &Source, quantization: Quantization) -> Option<(String, String)> {
+    if !matches!(source, Source::Shape(_)) {
+        return not_rounded(quantization);
+    }
+    let label = quantization.label.name();
+    if quantization.method.is_calibrated() {
+        let reason = "the weights of a shape are generated: no text says which of them matter";
+        return Some((reason.to_owned(), format!("write '{label}'")));
+    }
+    // Generated weights are rounded without an importance matrix whatever the type.
+    quantization.to_make().err().map(|error| (error.reason.to_owned(), error.remedy))
+}
+
 /// Why `quantization` cannot be made by this version, with the remedy; `None` if it can.
-pub fn not_makeable(quantization: Quantization) -> Option<(String, String)> {
+fn not_rounded(quantization: Quantization) -> Option<(String, String)> {
     let (file_type, method) = match quantization.to_make() {
         Ok(file_type) => (file_type, quantization.method),
         Err(error) => return Some((error.reason.to_owned(), error.remedy)),
@@ -179,7 +205,7 @@ fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mu
     }
     let own = own_type(source).map(Quantization::from);
     for written in list.iter().filter(|written| Some(written.value) != own) {
-        if let Some((reason, remedy)) = not_makeable(written.value) {
+        if let Some((reason, remedy)) = not_makeable(source, written.value) {
             let problem =
                 Problem::new(written.span.clone(), format!("'{}': {reason}", written.key));
             let problem = problem.help(remedy);

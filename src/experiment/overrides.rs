@@ -4,13 +4,13 @@
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
 use super::load::ExperimentError;
-use super::models::{default_quantizations, not_makeable};
+use super::models::{default_quantizations, named, not_makeable};
 use super::reader::nearest;
 use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::quantizations_in;
-use crate::model::source::Source;
+use crate::model::source::{Source, SourceError};
 use std::path::Path;
 use std::time::Duration;
 
@@ -198,6 +198,9 @@ fn plan_for_source(
     fallback: &Fallback,
 ) -> Result<ModelPlan, ExperimentError> {
     let source = Source::parse(name, Path::new("")).map_err(|error| {
+        if let SourceError::Shape { .. } = error {
+            return ExperimentError::Refused(format!("the model {error}"));
+        }
         let known: Vec<String> = experiment.models.iter().map(|model| model.name.clone()).collect();
         ExperimentError::Refused(format!(
             "--model '{name}' is no model of this experiment, and as a source it {error}{}",
@@ -207,7 +210,7 @@ fn plan_for_source(
     let default = default_quantizations(&source);
     // A folder or a file that is quantized already is taken as it is, whatever the file's list says.
     let quantizations = match &fallback.quantizations {
-        Some(list) if !default.is_empty() => list.clone(),
+        Some(list) if !default.is_empty() && named(&source).is_none() => list.clone(),
         _ => default,
     };
     Ok(ModelPlan { quantizations, ..ModelPlan::new(source.default_name(), source) })
@@ -222,7 +225,7 @@ fn replace_quantizations(
         // In a folder of ready variants the list chooses; nothing is made.
         let made = if model.source.holds_variants() { &[] } else { quantizations };
         for &quantization in made {
-            if let Some((reason, remedy)) = not_makeable(quantization) {
+            if let Some((reason, remedy)) = not_makeable(&model.source, quantization) {
                 let message = format!("--quant {quantization}: {reason}; {remedy}");
                 return Err(ExperimentError::Refused(message));
             }

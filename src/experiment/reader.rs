@@ -1,6 +1,7 @@
 //! Values of a file, each with its key and its place, and tables merged over defaults.
 
 use super::diagnostic::Problem;
+pub(crate) use crate::model::text::nearest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
@@ -92,21 +93,6 @@ impl Node {
     pub fn entries(&mut self) -> Option<&mut BTreeMap<String, Self>> {
         if let Value::Table(entries) = &mut self.value { Some(entries) } else { None }
     }
-}
-
-/// The candidate that `name` was probably meant to be.
-pub(crate) fn nearest<'c>(
-    name: &str,
-    candidates: impl Iterator<Item = &'c str>,
-) -> Option<&'c str> {
-    let lower: String = name.to_lowercase().chars().take(64).collect();
-    candidates
-        .map(|candidate| {
-            (strsim::damerau_levenshtein(&candidate.to_lowercase(), &lower), candidate)
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
-        .map(|(_, candidate)| candidate)
 }
 
 impl RawValue<'_> {

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use strum::{Display, VariantNames};
 
+/// Why quality is not measured of shapes.
+pub const GENERATED: &str = "the weights of a shape are generated, so that its answers mean nothing and only speed, latency and memory are measured";
+
 /// One experiment, ready to be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
@@ -134,6 +137,30 @@ impl Experiment {
             let own = model.workloads.iter_mut().filter_map(|own| own.quality.as_mut());
             own.for_each(|quality| quality.choose_text(only_demo));
         }
+    }
+
+    /// Takes from shapes what depends on the values of weights, which are generated.
+    ///
+    /// # Errors
+    /// Nothing is left of what was asked for; in a sentence.
+    pub(super) fn leave_out_of_shapes(&mut self) -> Result<(), String> {
+        for position in 0..self.models.len() {
+            let Source::Shape(_) = self.models[position].source else { continue };
+            let asked = self.workloads_of(position);
+            let left =
+                Workloads { tokenization: None, quality: None, tasks: Vec::new(), ..asked.clone() };
+            if left == *asked {
+                continue;
+            }
+            if left.plans().next().is_none() && !left.cold_load {
+                let name = &self.models[position].name;
+                return Err(format!(
+                    "nothing is left to measure of '{name}': {GENERATED}; ask for speed or latency, or name the model itself"
+                ));
+            }
+            self.models[position].workloads = Some(left);
+        }
+        Ok(())
     }
 
     /// What is measured of each model, in order; of an experiment without models, what would be.

@@ -84,6 +84,9 @@ const ALIASES: [(&str, &str); 10] = [
 ];
 
 impl FileType {
+    /// Numbers of 16 bits.
+    pub const F16: Self = Self(&ENTRIES[1]);
+
     /// Every file type, from most to fewest bits per weight.
     pub fn all() -> impl Iterator<Item = Self> {
         ENTRIES.iter().filter(|entry| entry.number != 4).map(FileType)

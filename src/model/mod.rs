@@ -20,6 +20,7 @@ pub mod progress;
 pub mod quantization;
 pub mod repository;
 pub mod resolve;
+pub mod shape;
 pub mod size;
 pub mod source;
 pub mod split;

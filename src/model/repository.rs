@@ -1,7 +1,7 @@
 //! The GGUFs of a repository, as variants of one model: shards joined, projectors and other files apart.
 
 use super::cache::PassingFile;
-use super::gguf::Header;
+use super::gguf::{Header, RawKey};
 use super::hub::api::{self, RemoteFile, Repository};
 use super::hub::{self, HubError, HubOptions};
 use super::naming;
@@ -66,6 +66,23 @@ impl RemoteVariant {
             api::outline(&self.repository, &self.commit, part, options, &to)?;
         }
         Ok(folder.join(name(self.path())))
+    }
+
+    /// The headers of all its parts as one, of which no more is fetched, with the keys of the first.
+    ///
+    /// # Errors
+    /// The hub does not give them, or one is no GGUF.
+    pub fn raw_header(&self, options: &HubOptions) -> Result<(Header, Vec<RawKey>), HubError> {
+        let mut parts = self.parts.iter().map(|part| {
+            let (repository, commit) = (self.repository.as_str(), self.commit.as_str());
+            api::raw_header(repository, commit, part, options)
+        });
+        let none = || Problem::new(format!("{} has no file of it", self.repository));
+        let (mut header, keys) = parts.next().ok_or_else(none)??;
+        for part in parts {
+            header.tensors.extend(part?.0.tensors);
+        }
+        Ok((header, keys))
     }
 
     /// Its files in the hub's cache, which are there once they are fetched; without those that the hub names no

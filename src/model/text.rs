@@ -55,6 +55,21 @@ pub fn without_secrets(text: &str) -> String {
     shown + rest
 }
 
+/// The candidate that `name` was probably meant to be.
+pub(crate) fn nearest<'c>(
+    name: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
+    let lower: String = name.to_lowercase().chars().take(64).collect();
+    candidates
+        .map(|candidate| {
+            (strsim::damerau_levenshtein(&candidate.to_lowercase(), &lower), candidate)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
+        .map(|(_, candidate)| candidate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

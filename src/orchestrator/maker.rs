@@ -129,14 +129,22 @@ impl<H: Host> Maker<'_, H> {
         cache: &Cache,
         files: &ResolveOptions,
     ) -> Result<(Artifact, bool), NotMade> {
-        let (input, key, file_type, allow_requantize, expected_bytes) = match &variant.origin {
+        let (input, template, key, making) = match &variant.origin {
             Origin::Ready(artifact) => return Ok((artifact.clone(), false)),
             Origin::Remote(artifact, remote) => {
                 self.fetch(remote, files).await?;
                 cache.hold_fetched(remote, &files.hub);
                 return Ok((artifact.clone(), false));
             }
-            Origin::Make { input, remote, key, file_type, allow_requantize, expected_bytes } => {
+            Origin::Make {
+                input,
+                remote,
+                template,
+                key,
+                file_type,
+                allow_requantize,
+                expected_bytes,
+            } => {
                 if let Some(artifact) = cache.variant(key).existing()? {
                     return Ok((artifact, false));
                 }
@@ -144,9 +152,11 @@ impl<H: Host> Maker<'_, H> {
                     self.fetch(remote, files).await?;
                     cache.hold_fetched(remote, &files.hub);
                 }
-                (input, key, *file_type, *allow_requantize, *expected_bytes)
+                let making = (*file_type, *allow_requantize, *expected_bytes);
+                (input, template, key, making)
             }
         };
+        let (file_type, allow_requantize, expected_bytes) = making;
         let slot = cache.variant(key);
         let reserve = || match slot.existing()? {
             Some(artifact) => Ok(Reserved::Made(artifact)),
@@ -157,7 +167,7 @@ impl<H: Host> Maker<'_, H> {
             Reserved::Pending(pending) => pending,
         };
         let job = QuantizeJob {
-            input: ArtifactRef::input(&key.source_checksum, input, 0),
+            input: ArtifactRef::input(&key.source_checksum, template.as_ref().unwrap_or(input), 0),
             output: ArtifactRef::output(pending.path()),
             file_type,
             types: None,
@@ -165,6 +175,7 @@ impl<H: Host> Maker<'_, H> {
             threads: None,
             allow_requantize,
             calibration: None,
+            generates: template.is_some(),
         };
         let plan = variant.calibration.as_deref();
         let order = Order { job: &job, plan, matrix: None, maker: &key.maker };
@@ -336,6 +347,7 @@ mod tests {
             threads: None,
             allow_requantize: false,
             calibration: None,
+            generates: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut last = None;

@@ -34,6 +34,10 @@ pub fn variants_of(
         (Source::Repository { .. }, Some(file)) if model.quantizations.is_empty() => {
             default_quantizations(&Source::File(file.artifact.path.clone()))
         }
+        // As it is, a shape is what stands behind it, or F16.
+        (Source::Shape(shape), Some(file)) if model.quantizations.is_empty() => {
+            vec![shape.quantization.unwrap_or(file.quantization)]
+        }
         _ => model.quantizations.clone(),
     };
     let variants = resolve::variants(&resolved, &quantizations, making)?;

@@ -33,6 +33,7 @@ fn job(input: &str) -> Job {
         types: None,
         method: Method::Rtn,
         calibration: None,
+        generates: false,
     }))
 }
 

@@ -28,6 +28,8 @@ pub struct QuantizeJob {
     pub allow_requantize: bool,
     /// Required by every method but `rtn`.
     pub calibration: Option<CalibrationInput>,
+    /// `input` is the header of a shape, whose weights are generated.
+    pub generates: bool,
 }
 
 impl QuantizeJob {

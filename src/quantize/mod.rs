@@ -2,12 +2,13 @@
 //!
 //! `rtn` is llama.cpp's own rounding of a whole file; `importance` makes the matrix that rounding can be weighted
 //! with; `gptq` replaces the weights of a rounded file; `awq` scales a model before it is rounded; `import` converts
-//! GPTQ and AWQ checkpoints. `provenance` makes the metadata keys that say how a file was made, `streams` evaluates
+//! GPTQ and AWQ checkpoints; `generate` makes up the weights of a shape. `provenance` makes the metadata keys that say how a file was made, `streams` evaluates
 //! calibration texts in parallel.
 //!
 //! Runs inside the worker process. Uses `engine::llama` and `experiment::calibration`; used by `worker`.
 
 pub mod awq;
+mod generate;
 pub mod gptq;
 mod graph;
 pub mod import;
@@ -107,6 +108,12 @@ pub fn quantize(
     job: &QuantizeJob,
     on_progress: impl Fn(Progress) + Clone + Send + 'static,
 ) -> Result<Option<MethodReport>, MethodError> {
+    if job.generates {
+        generate::generate(backend, job, |done| {
+            on_progress(Progress::Fraction(done, String::new()));
+        })?;
+        return Ok(None);
+    }
     let round = |rounding: Rounding<'_>, share: f64| {
         let on_progress = on_progress.clone();
         rtn::quantize(backend, &rounding, move |fraction| {

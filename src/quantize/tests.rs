@@ -76,6 +76,7 @@ impl Scene {
                 plan: Some(self.plan()),
                 folder: ArtifactRef::scratch(self.folder.path()),
             }),
+            generates: false,
         };
         let events = Arc::new(Mutex::new(Vec::new()));
         let on_progress = {

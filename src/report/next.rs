@@ -22,6 +22,10 @@ pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
 }
 
 fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
+    // Nobody wants a file of generated weights.
+    if matches!(source(run, trial), Some(Source::Shape(_))) {
+        return None;
+    }
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
@@ -102,7 +106,7 @@ fn hub_name(run: &RunRecord, trial: &TrialRecord) -> Option<String> {
 }
 
 /// Where a trial's model came from; `None` in a run of another version.
-fn source(run: &RunRecord, trial: &TrialRecord) -> Option<Source> {
+pub(super) fn source(run: &RunRecord, trial: &TrialRecord) -> Option<Source> {
     let models = run.experiment.get("models")?.as_array()?;
     let own = models.iter().find(|it| it.get("name").is_some_and(|name| *name == trial.model))?;
     Source::deserialize(own.get("source")?).ok()

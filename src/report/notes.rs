@@ -1,10 +1,12 @@
 //! What stands under a comparison: what the marks mean, what failed and why, what to beware of.
 
+use super::next::source;
 use super::table::{Cell, Column, Content, Mark, Table};
 use super::terminal::{LeftOut, name_columns};
 use super::text::{NO_BREAK_SPACE, list, sanitize, shorten};
 use super::{RenderOptions, requirements};
-use crate::experiment::resolved::LeftOutModel;
+use crate::experiment::resolved::{GENERATED, LeftOutModel};
+use crate::model::source::Source;
 use crate::results::metric::{Metric, TIMED};
 use crate::results::record::{BENCH, Failure, RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
@@ -87,7 +89,14 @@ fn not_measured(run: &RunRecord) -> Vec<String> {
     let told = |LeftOutModel { model, reason }: &LeftOutModel| {
         format!("Model '{}' is left out: {}.", sanitize(model), sanitize(reason))
     };
-    run.stored_experiment().left_out.iter().map(told).collect()
+    let mut notes: Vec<String> = run.stored_experiment().left_out.iter().map(told).collect();
+    let is_shape = |trial: &&TrialRecord| matches!(source(run, trial), Some(Source::Shape(_)));
+    let shapes = run.trials.iter().filter(is_shape).map(|trial| sanitize(&trial.model));
+    let shapes = each_once(shapes);
+    if !shapes.is_empty() {
+        notes.push(format!("Quality is not measured of {}: {GENERATED}.", list(&shapes)));
+    }
+    notes
 }
 
 /// `[1] Q2_K failed in latency: killed by signal 9, probably out of memory`.

@@ -46,7 +46,7 @@ pub(super) fn plan_types(
     let header = Header::read(&job.input.path)?;
     let variants = job.quantizations.iter().enumerate().map(|(at, quantization)| {
         let file_type = quantization.to_make()?;
-        let is_weighted = quantization.method != Method::Rtn;
+        let is_weighted = quantization.method != Method::Rtn || file_type.needs_importance_matrix();
         let types = planned_types(backend, &job.input.path, file_type, is_weighted)?;
         let types: HashMap<String, GgmlType> = types.into_iter().collect();
         let formats: Option<Vec<GgmlType>> =

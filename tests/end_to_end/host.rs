@@ -11,13 +11,13 @@ use std::process::{Command, Stdio};
 const ARGUMENTS: [&str; 4] = ["run", "--format", "json", "--quiet"];
 
 /// The far machine of a world: a command that leads to its agent, and what was asked of that.
-struct Far {
-    command: String,
+pub(crate) struct Far {
+    pub(crate) command: String,
     requests: PathBuf,
     cache: PathBuf,
 }
 
-fn far(world: &World) -> Far {
+pub(crate) fn far(world: &World) -> Far {
     let (requests, cache) = (world.path("requests"), world.path("far"));
     world.write("far.sh", "tee -a \"$1\" | QUANTBENCH_CACHE=\"$2\" \"$3\" agent\n");
     let script = world.path("far.sh");
@@ -32,13 +32,13 @@ impl Far {
     }
 
     /// How often the agent was asked so.
-    fn count(&self, request: &str) -> usize {
+    pub(crate) fn count(&self, request: &str) -> usize {
         let asked = fs::read(&self.requests).unwrap();
         asked.windows(request.len()).filter(|it| *it == request.as_bytes()).count()
     }
 
     /// Names of the files of the artifacts that are there.
-    fn artifacts(&self) -> Vec<String> {
+    pub(crate) fn artifacts(&self) -> Vec<String> {
         let folders = fs::read_dir(self.cache.join("artifacts")).unwrap();
         let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()

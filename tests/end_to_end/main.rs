@@ -33,6 +33,7 @@ mod proxy;
 mod quantize;
 mod real;
 mod run;
+mod shapes;
 mod tasks;
 mod templates;
 mod tiny_model;

@@ -196,7 +196,8 @@ static MODELS: Table = Table {
                  part of a split one, relative to this file; \"path/folder\" a folder of ready variants, \
                  `quantizations` choosing among them, or of safetensors, of which they are made; \"hf://owner/name/model.gguf\" a file on the Hugging Face hub, \
                  fetched once (a revision is written \"hf://owner/name@revision/model.gguf\", a slash in it as %2F, \
-                 though refs/pr/1 may stay as it is; HF_TOKEN is used); \"ollama:name:tag\" a model that Ollama has on this \
+                 though refs/pr/1 may stay as it is; HF_TOKEN is used); \"shape:llama-3.2-1b\" a \
+                 network with generated weights, of which speed and memory are measured; \"ollama:name:tag\" a model that Ollama has on this \
                  machine.").shown("\"demo\""),
             Key::new("name", Text, "left out: the file's name").example("\"demo\""),
             Key::new("quantizations", QUANTIZATION,

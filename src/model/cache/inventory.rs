@@ -151,6 +151,11 @@ impl Cache {
             }
         }
         let _ = fs::remove_dir(self.demo());
+        let is_header = |name: &str| {
+            let stem = name.strip_suffix(".header").or_else(|| name.strip_suffix(".gguf"));
+            stem.is_some_and(|it| is_hex(it, 64))
+        };
+        remove_named(&self.shapes(), is_header)?;
         let is_note = |name: &str| name.strip_suffix(".json").is_some();
         remove_named(&self.notes(), is_note)?;
         Ok(())
@@ -182,7 +187,9 @@ impl Cache {
             }
         }
         let in_demo = fs::read_dir(self.demo()).into_iter().flatten().flatten();
-        let folders = [self.root.clone(), self.variants(), self.importance_matrices()].into_iter();
+        let folders =
+            [self.root.clone(), self.variants(), self.importance_matrices(), self.shapes()];
+        let folders = folders.into_iter();
         // Indexes are not written under the gate: another process may be at it.
         for folder in folders.chain(in_demo.map(|folder| folder.path())) {
             for file in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -12,6 +12,8 @@
 //! measurements/<address>.jsonl       what was measured to choose a mix
 //! converter/<version>/               llama.cpp's converter, with the Python environment that it runs in
 //! demo/                              the demo model, written from the program
+//! shapes/<checksum>.header           the header of a shape, by its checksum
+//! shapes/<checksum>.gguf             the same with its length and no data, which takes no room: what llama.cpp plans with
 //! indexes/<address>.index            vector indexes of passages
 //! artifacts/<checksum>/              files that another machine sent to this one's agent
 //! checksums.json                     checksums of large files that were hashed before
@@ -223,16 +225,34 @@ impl Cache {
         self.root.join("demo")
     }
 
+    /// The folder of headers of shapes.
+    pub(in crate::model) fn shapes(&self) -> PathBuf {
+        self.root.join("shapes")
+    }
+
     /// Writes a small file whole or not at all.
     ///
     /// # Errors
     /// When it cannot be written.
     pub(in crate::model) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+        self.write_long(path, bytes, bytes.len() as u64)
+    }
+
+    /// As `write`, a file of `length` of which no more than its beginning takes room.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(in crate::model) fn write_long(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        length: u64,
+    ) -> Result<(), CacheError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
         }
         let _entered = self.enter()?;
-        write_whole(path, bytes)
+        write_file(path, bytes, length)
     }
 
     fn notes(&self) -> PathBuf {
@@ -295,9 +315,14 @@ fn is_hex(text: &str, length: usize) -> bool {
 /// Writes a small file under a temporary name and renames it, so that it is never seen half written.
 /// The caller has entered the cache.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    write_file(path, bytes, bytes.len() as u64)
+}
+
+fn write_file(path: &Path, bytes: &[u8], length: u64) -> Result<(), CacheError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = files::named(folder).map_err(io_error("write", path))?;
     std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
+    file.as_file().set_len(length).map_err(io_error("write", path))?;
     file.as_file().sync_all().map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
     Ok(())

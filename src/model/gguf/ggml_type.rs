@@ -63,6 +63,8 @@ static FORMATS: [Format; 35] = [
 impl GgmlType {
     /// Plain numbers of 32 bits.
     pub const F32: Self = Self(&FORMATS[0]);
+    /// Plain numbers of 16 bits.
+    pub const F16: Self = Self(&FORMATS[1]);
 
     /// Every format, by number.
     pub fn all() -> impl Iterator<Item = Self> {

@@ -7,6 +7,7 @@
 mod cursor;
 mod error;
 mod ggml_type;
+mod raw;
 mod tensor;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,6 +18,7 @@ mod vocabulary;
 
 pub use error::GgufError;
 pub use ggml_type::GgmlType;
+pub use raw::{LONGEST_HEADER, RawKey, header_bytes, laid_out};
 pub use tensor::{Tensor, size};
 pub use value::{Value, ValueKind};
 pub use vocabulary::{SpecialTokens, marks_chat};
@@ -29,6 +31,7 @@ use cursor::Cursor;
 use error::{damaged, truncated};
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 /// More metadata keys than any model has; the largest have some hundreds.
@@ -141,15 +144,19 @@ impl Header {
     }
 
     fn read_from(mut cursor: Cursor) -> Result<Self, GgufError> {
-        let FileStart { version, tensors: tensor_count, keys: key_count } =
-            read_start(&mut cursor)?;
-        let metadata = read_metadata(&mut cursor, key_count)?;
-        let tensors =
-            (0..tensor_count).map(|_| Tensor::read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
-        let file_bytes = cursor.file_bytes;
-        let header = Self { version, metadata, tensors, file_bytes, parts: 1 };
+        let (header, _) = Self::read_entries(&mut cursor)?;
         header.check_data(&cursor)?;
         Ok(header)
+    }
+
+    /// Reads up to the data, with the places of the metadata keys.
+    fn read_entries(cursor: &mut Cursor) -> Result<(Self, Vec<Range<u64>>), GgufError> {
+        let FileStart { version, tensors: tensor_count, keys: key_count } = read_start(cursor)?;
+        let (metadata, places) = read_metadata(cursor, key_count)?;
+        let tensors =
+            (0..tensor_count).map(|_| Tensor::read(cursor)).collect::<Result<Vec<_>, _>>()?;
+        let file_bytes = cursor.file_bytes;
+        Ok((Self { version, metadata, tensors, file_bytes, parts: 1 }, places))
     }
 
     /// Checks that every tensor lies within the file, aligned, and that no name occurs twice.
@@ -320,16 +327,21 @@ fn read_start(cursor: &mut Cursor) -> Result<FileStart, GgufError> {
     Ok(FileStart { version, tensors, keys })
 }
 
-fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Vec<(String, Value)>, GgufError> {
-    let mut metadata: Vec<(String, Value)> = Vec::new();
+/// Keys with their values, and their places.
+type Metadata = (Vec<(String, Value)>, Vec<Range<u64>>);
+
+fn read_metadata(cursor: &mut Cursor, count: u64) -> Result<Metadata, GgufError> {
+    let (mut metadata, mut places) = Metadata::default();
     let mut seen = HashSet::new();
     for _ in 0..count {
+        let start = cursor.offset;
         let key = cursor.short_text(LONGEST_KEY, "a metadata key")?;
         if !seen.insert(key.clone()) {
             return Err(cursor.inconsistent(&format!("metadata key '{key}' occurs twice")));
         }
         let value = Value::read(cursor, &key)?;
         metadata.push((key, value));
+        places.push(start..cursor.offset);
     }
-    Ok(metadata)
+    Ok((metadata, places))
 }

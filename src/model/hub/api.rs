@@ -3,7 +3,7 @@
 use super::transfer::Remote;
 use super::{HubError, HubFile, HubOptions, RepoType};
 use crate::causes::Problem;
-use crate::model::gguf::Header;
+use crate::model::gguf::{Header, LONGEST_HEADER, RawKey};
 use crate::model::source::ESCAPED;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
@@ -13,9 +13,6 @@ use std::path::Path;
 
 /// Longest list of files or repositories that is read, bytes.
 const LONGEST_ANSWER: usize = 32 << 20;
-
-/// Most that is read of a file for its header, bytes: vocabularies of 260,000 tokens take 12 MiB.
-const LONGEST_HEADER: u64 = 64 << 20;
 
 /// A repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +171,22 @@ pub fn header(
     file: &RemoteFile,
     options: &HubOptions,
 ) -> Result<Header, HubError> {
-    read_header(repository, commit, file, options, io::sink())
+    let (path, stream) = beginning(repository, commit, file, options)?;
+    Header::read_stream(Path::new(&path), file.bytes, stream)
+}
+
+/// As [`header`], with its keys as they stand in the file.
+///
+/// # Errors
+/// As for [`header`].
+pub fn raw_header(
+    repository: &str,
+    commit: &str,
+    file: &RemoteFile,
+    options: &HubOptions,
+) -> Result<(Header, Vec<RawKey>), HubError> {
+    let (path, stream) = beginning(repository, commit, file, options)?;
+    Header::read_raw(Path::new(&path), file.bytes, stream)
 }
 
 /// Writes an outline of a GGUF: its header as it is, and empty room for its weights. No more is fetched than the header
@@ -193,23 +205,22 @@ pub fn outline(
         |error| Problem::because(format!("cannot write an outline to {}", to.display()), error);
     let outline = File::create(to).map_err(failed)?;
     let copy = outline.try_clone().map_err(failed)?;
-    read_header(repository, commit, file, options, copy)?;
+    let (path, stream) = beginning(repository, commit, file, options)?;
+    Header::read_stream(Path::new(&path), file.bytes, Copied { stream, copy })?;
     outline.set_len(file.bytes).map_err(failed)
 }
 
-/// Reads a header, and writes what is fetched of it to `copy`.
-fn read_header(
+/// What a file is called, and as much of it as a header may take.
+fn beginning(
     repository: &str,
     commit: &str,
     file: &RemoteFile,
     options: &HubOptions,
-    copy: impl Write + Send + 'static,
-) -> Result<Header, HubError> {
+) -> Result<(String, impl Read + Send + 'static), HubError> {
     let revision = Some(commit);
     let wanted = HubFile { kind: RepoType::Model, repository, revision, file: &file.path };
     let stream = Remote::new(wanted, options)?.beginning(file.bytes.min(LONGEST_HEADER))?;
-    let stream = Copied { stream, copy };
-    Header::read_stream(Path::new(&wanted.to_string()), file.bytes, stream)
+    Ok((wanted.to_string(), stream))
 }
 
 /// A stream of which what is read is written elsewhere, too.

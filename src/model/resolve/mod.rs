@@ -7,6 +7,7 @@ mod kind;
 #[cfg(test)]
 mod tests;
 mod repository;
+mod shape;
 mod variants;
 
 pub use adapter::adapters;
@@ -106,6 +107,8 @@ pub struct SourceFile {
     pub header: Option<Header>,
     /// Where it is fetched from, if it is not there.
     pub remote: Option<RemoteVariant>,
+    /// Of a shape: the file with its header alone, which variants are generated from.
+    pub template: Option<PathBuf>,
 }
 
 /// A variant that is there already.
@@ -161,6 +164,7 @@ pub fn resolve(
             let header = read_model(&blob.path)?;
             single(blob.path, header, blob.checksum)
         }
+        Source::Shape(shape) => shape::resolve(shape, cache, options),
     }
 }
 
@@ -178,7 +182,7 @@ pub fn projector(
             fetch_parts(repository, file, revision.as_deref(), options)?
         }
         Source::File(path) | Source::Directory(path) => path.clone(),
-        Source::Repository { .. } | Source::Ollama(_) => {
+        Source::Repository { .. } | Source::Ollama(_) | Source::Shape(_) => {
             return Err(Problem::new(format!("{source} is no file; name the projector's file")));
         }
         Source::Demo => demo::in_cache(cache, demo::FILES?.model)?.0,
@@ -228,7 +232,8 @@ fn local(path: &Path, cache: &Cache, options: &ResolveOptions) -> Result<Resolve
 fn single(path: PathBuf, header: Header, checksum: String) -> Result<Resolved, Problem> {
     let ready = ready(path, &header, checksum)?;
     let (artifact, quantization) = (ready.artifact.clone(), ready.quantization);
-    let source = Some(SourceFile { artifact, quantization, header: Some(header), remote: None });
+    let (header, remote, template) = (Some(header), None, None);
+    let source = Some(SourceFile { artifact, quantization, header, remote, template });
     Ok(Resolved { source, ready: vec![ready] })
 }
 

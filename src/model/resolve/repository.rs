@@ -115,6 +115,7 @@ fn with_source(ready: Vec<ReadyVariant>) -> Resolved {
         quantization: it.quantization,
         header: None,
         remote: it.remote.clone(),
+        template: None,
     });
     Resolved { source, ready }
 }
@@ -155,6 +156,7 @@ pub(super) fn file(
         // Of a split model this is no more than the first part's.
         header: Some(header).filter(|_| remote.parts.len() == 1),
         remote: Some(remote.clone()),
+        template: None,
     };
     let ready =
         ReadyVariant { artifact, quantization, label, remote: Some(remote), by_default: true };

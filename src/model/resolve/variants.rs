@@ -34,6 +34,8 @@ pub enum Origin {
         input: PathBuf,
         /// Where the source is fetched from, if it is not there.
         remote: Option<RemoteVariant>,
+        /// Of a shape: the file with its header alone, which it is generated from.
+        template: Option<PathBuf>,
         /// The type that it has in llama.cpp.
         file_type: FileType,
         /// Its address in the cache.
@@ -130,6 +132,7 @@ fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result
     let origin = Origin::Make {
         input: source.artifact.path.clone(),
         remote: source.remote.clone(),
+        template: source.template.clone(),
         file_type,
         key,
         allow_requantize: making.allow_requantize,

@@ -137,6 +137,7 @@ impl Harness {
                 Origin::Make {
                     input: source.clone(),
                     remote: None,
+                    template: None,
                     key: VariantKey {
                         source_checksum: format!("of {model}"),
                         quantization: *quantization,

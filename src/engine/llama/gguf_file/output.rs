@@ -99,6 +99,38 @@ impl GgufOutput {
     /// When it is not this tensor's turn, its data has another length than its plan, or the file
     /// cannot be written.
     pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufFileError> {
+        let needed = self.due(name)?;
+        let given = bytes.len() as u64;
+        if given != needed {
+            return Err(GgufFileError::Bytes { name: name.to_owned(), given, needed });
+        }
+        self.write_repeated(name, bytes)
+    }
+
+    /// Writes the next tensor as the same bytes again and again, the last time as far as they are needed, and padding.
+    ///
+    /// # Errors
+    /// When it is not this tensor's turn, there are no bytes, or the file cannot be written.
+    pub fn write_repeated(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufFileError> {
+        let needed = self.due(name)?;
+        let failed = |source| GgufFileError::Write { path: self.path.clone(), source };
+        let mut left = usize::try_from(needed).unwrap_or(usize::MAX);
+        if bytes.is_empty() && left > 0 {
+            return Err(GgufFileError::Bytes { name: name.to_owned(), given: 0, needed });
+        }
+        let padding = left.next_multiple_of(ALIGNMENT) - left;
+        while left > 0 {
+            let part = &bytes[..bytes.len().min(left)];
+            self.file.write_all(part).map_err(failed)?;
+            left -= part.len();
+        }
+        self.file.write_all(&[0; ALIGNMENT][..padding]).map_err(failed)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Bytes of the tensor whose turn it is, which has to be this one.
+    fn due(&self, name: &str) -> Result<u64, GgufFileError> {
         let Some((expected, needed)) = self.awaited.get(self.written) else {
             return Err(GgufFileError::Order { given: name.to_owned(), expected: None });
         };
@@ -106,17 +138,7 @@ impl GgufOutput {
             let expected = Some(expected.clone());
             return Err(GgufFileError::Order { given: name.to_owned(), expected });
         }
-        let given = bytes.len() as u64;
-        if given != *needed {
-            return Err(GgufFileError::Bytes { name: name.to_owned(), given, needed: *needed });
-        }
-        let padding = bytes.len().next_multiple_of(ALIGNMENT) - bytes.len();
-        self.file
-            .write_all(bytes)
-            .and_then(|()| self.file.write_all(&[0; ALIGNMENT][..padding]))
-            .map_err(|source| GgufFileError::Write { path: self.path.clone(), source })?;
-        self.written += 1;
-        Ok(())
+        Ok(*needed)
     }
 
     /// Ends a file of which only the header is of use: the room of its tensors is left empty, so that it takes no disk
