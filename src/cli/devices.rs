@@ -56,7 +56,8 @@ fn profile(machine: &Machine, measures: bool) -> Result<Option<Profile>, Error> 
     if !measures {
         // A cache that cannot be opened has no profile; whoever needs it is told why.
         let cache = cache::Cache::open().ok();
-        return Ok(cache.and_then(|cache| Profile::kept(&cache, machine, &build)));
+        return Ok(cache
+            .and_then(|cache| Profile::kept(&cache, &machine.processor, &machine.limits, &build)));
     }
     let cache = cache::Cache::open()?;
     let profile = Profile::measure(machine).ok_or_else(|| {

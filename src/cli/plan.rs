@@ -15,8 +15,11 @@ use crate::experiment::settings::CacheType;
 use crate::experiment::{self, Overrides};
 use crate::hardware::cgroup::Limits;
 use crate::hardware::memory::Memory;
+use crate::hardware::processor::Processor;
 use crate::hardware::root::SystemRoot;
+use crate::host::profile::Profile;
 use crate::model::artifact::ArtifactRef;
+use crate::model::cache::Cache;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::plan::Variant;
@@ -130,7 +133,17 @@ fn places(arguments: &Arguments, devices: &[Device]) -> Result<Vec<Place>, Strin
     let root = SystemRoot::default();
     let (memory, limits) = (Memory::read(&root), Limits::read(&root));
     let budget = |it: String| format!("--budget: {it}");
-    Ok(vec![Place::here(&memory, &limits, devices, &arguments.budget).map_err(budget)?])
+    let mut here = Place::here(&memory, &limits, devices, &arguments.budget).map_err(budget)?;
+    // A GPU's memory was not measured.
+    if here.pools.len() == 1
+        && let Ok(cache) = Cache::open()
+    {
+        let processor = Processor::read(&root);
+        let kept = Profile::kept(&cache, &processor, &limits, &super::version::build());
+        let rates = kept.into_iter().flat_map(|profile| profile.read_rates);
+        here.bandwidth = rates.map(|rate| rate.bytes_per_second).reduce(f64::max);
+    }
+    Ok(vec![here])
 }
 
 fn plan(

@@ -141,6 +141,11 @@ pub trait Model: Debug + Send + Sync {
         None
     }
 
+    /// Bytes of weights that are read for every generated token; `None` if the engine does not tell.
+    fn bytes_per_token(&self) -> Option<u64> {
+        None
+    }
+
     /// The types that its weights are stored in; `None` if the engine does not tell.
     fn stored_types(&self) -> Option<StoredTypes> {
         None

@@ -1,6 +1,9 @@
 //! The environment of a host: what it is and was built from, as it is stored with its figures.
 
+use super::profile::Profile;
+use crate::hardware::bandwidth::ReadRate;
 use crate::hardware::probe::Machine;
+use crate::model::cache::Cache;
 use crate::model::engine_name::EngineIdentity;
 use crate::results::record::Environment;
 
@@ -30,8 +33,17 @@ pub fn environment(machine: &Machine, build: &Build) -> Environment {
         cpu_quota_cores: machine.limits.cpu_quota_cores.known().copied(),
         governor: processor.governor.known().cloned(),
         memory_bytes: memory_bytes(machine).unwrap_or_default(),
+        read_rates: read_rates(machine, build),
         gpus: machine.gpus.descriptions(),
     }
+}
+
+/// What `quantbench devices --measure` kept; empty where it was never asked, or there is no cache.
+fn read_rates(machine: &Machine, build: &Build) -> Vec<ReadRate> {
+    let cache = Cache::open().ok();
+    let profile =
+        cache.and_then(|it| Profile::kept(&it, &machine.processor, &machine.limits, build));
+    profile.map(|profile| profile.read_rates).unwrap_or_default()
 }
 
 /// Memory that a worker can have, bytes: the machine's, or its container's if that is less.

@@ -3,7 +3,9 @@
 use super::environment::Build;
 use crate::causes::Problem;
 use crate::hardware::bandwidth::{ReadRate, read_rates};
+use crate::hardware::cgroup::Limits;
 use crate::hardware::probe::Machine;
+use crate::hardware::processor::Processor;
 use crate::model::cache::{Cache, CacheError};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -26,14 +28,19 @@ impl Profile {
     pub fn measure(machine: &Machine) -> Option<Self> {
         let free = machine.memory.available_bytes.known().copied();
         let free = free.into_iter().chain(machine.limits.memory_bytes.known().copied()).min();
-        let threads = usable_cpus(machine);
+        let threads = usable_cpus(&machine.processor, &machine.limits);
         let read_rates = read_rates(free.unwrap_or(u64::MAX), threads)?;
         Some(Self { measured: OffsetDateTime::now_utc(), read_rates })
     }
 
     /// The one that is kept; `None` if there is none that can be read.
-    pub fn kept(cache: &Cache, machine: &Machine, build: &Build) -> Option<Self> {
-        let text = fs::read(place(cache, machine, build).ok()?).ok()?;
+    pub fn kept(
+        cache: &Cache,
+        processor: &Processor,
+        limits: &Limits,
+        build: &Build,
+    ) -> Option<Self> {
+        let text = fs::read(place(cache, processor, limits, build).ok()?).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
@@ -42,7 +49,7 @@ impl Profile {
     /// # Errors
     /// When the cache cannot be written.
     pub fn keep(&self, cache: &Cache, machine: &Machine, build: &Build) -> Result<(), Problem> {
-        let place = place(cache, machine, build)?;
+        let place = place(cache, &machine.processor, &machine.limits, build)?;
         let kept = crate::files::named(cache.root()).and_then(|mut file| {
             serde_json::to_writer(file.as_file_mut(), self)?;
             file.as_file_mut().flush()?;
@@ -54,14 +61,18 @@ impl Profile {
     }
 }
 
-fn usable_cpus(machine: &Machine) -> u32 {
-    let all = machine.processor.logical_cpus;
-    machine.limits.usable_cpus.known().copied().unwrap_or(all)
+fn usable_cpus(processor: &Processor, limits: &Limits) -> u32 {
+    limits.usable_cpus.known().copied().unwrap_or(processor.logical_cpus)
 }
 
-fn place(cache: &Cache, machine: &Machine, build: &Build) -> Result<PathBuf, CacheError> {
-    let processor = machine.processor.name.known().map_or("", String::as_str);
+fn place(
+    cache: &Cache,
+    processor: &Processor,
+    limits: &Limits,
+    build: &Build,
+) -> Result<PathBuf, CacheError> {
+    let name = processor.name.known().map_or("", String::as_str);
     let engines: Vec<String> = build.engines.iter().map(ToString::to_string).collect();
-    let threads = usable_cpus(machine).to_string();
-    cache.measurements(&["machine", processor, &threads, &engines.join(",")])
+    let threads = usable_cpus(processor, limits).to_string();
+    cache.measurements(&["machine", name, &threads, &engines.join(",")])
 }

@@ -31,6 +31,7 @@ pub(crate) mod terminal;
 mod text;
 mod times;
 mod types;
+mod why;
 
 #[cfg(test)]
 mod tests;

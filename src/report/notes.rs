@@ -179,6 +179,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
     notes.extend(super::budget::notes(run, summary));
+    notes.extend(super::why::notes(run, summary));
     notes.extend(super::types::notes(run));
     notes.extend(super::limits::notes(run));
     notes.extend(rounded_reference(run));

@@ -156,6 +156,7 @@ impl MadeUp {
 
     fn environment(&self) -> Environment {
         Environment {
+            read_rates: Vec::new(),
             quantbench: "0.1.0 (a335386)".to_owned(),
             engines: vec![EngineIdentity {
                 name: EngineName::LlamaCpp,
@@ -205,6 +206,7 @@ impl MadeUp {
                 active_parameters: Some(1_240_000_000),
                 experts: None,
                 tensor_bytes: bytes - 5_000_000,
+                bytes_per_token: Some(bytes - 5_000_000),
                 types: None,
                 context_length: 131_072,
                 positions: None,

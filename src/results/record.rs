@@ -8,6 +8,7 @@ use crate::experiment::resolved::{Keep, LeftOutModel};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
+use crate::hardware::bandwidth::ReadRate;
 use crate::hardware::usage::Usage;
 use crate::model::adapter::Adapter;
 use crate::model::artifact::Artifact;
@@ -165,6 +166,9 @@ pub struct Environment {
     pub governor: Option<String>,
     /// Memory of the machine, bytes.
     pub memory_bytes: u64,
+    /// How fast memory is read, if that was measured on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_rates: Vec<ReadRate>,
     /// GPUs with driver.
     pub gpus: Vec<String>,
 }

@@ -82,6 +82,7 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
         active_parameters: model.active_parameters(),
         experts: model.experts(),
         tensor_bytes: model.tensor_bytes(),
+        bytes_per_token: model.bytes_per_token(),
         types: model.stored_types(),
         context_length: model.context_length(),
         positions: model.learnt_positions(),

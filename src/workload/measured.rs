@@ -28,6 +28,9 @@ pub struct ModelFacts {
     pub experts: Option<Experts>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
+    /// Bytes of weights that are read for every generated token. `None` in runs stored before this was told.
+    #[serde(default)]
+    pub bytes_per_token: Option<u64>,
     /// The types that they are stored in. `None` in runs stored before this was told.
     #[serde(default)]
     pub types: Option<StoredTypes>,

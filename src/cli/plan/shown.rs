@@ -141,7 +141,8 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
     }
     if places.iter().any(|place| place.bandwidth.is_some()) {
         text.push_str(
-            "t/s at most: the memory's bandwidth over the bytes of weights that a token reads; no machine reaches it\n",
+            "t/s at most: the memory's bandwidth over the bytes of weights that a token reads; only weights that caches \
+             hold are read faster\n",
         );
     }
     let beyond = planned.iter().find_map(|it| {

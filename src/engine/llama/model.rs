@@ -317,6 +317,10 @@ impl engine::Model for Model {
         embeddings.dimensions.get(1).and_then(|&rows| u32::try_from(rows).ok())
     }
 
+    fn bytes_per_token(&self) -> Option<u64> {
+        self.header().ok().map(Header::bytes_per_token)
+    }
+
     fn stored_types(&self) -> Option<StoredTypes> {
         self.header().ok().map(StoredTypes::of)
     }
