@@ -177,7 +177,7 @@ impl View<'_> {
         let disturbed = if self.summary.throttling.is_empty() {
             ""
         } else {
-            " The machine was disturbed meanwhile, as is told below: measure again before a choice that rests on speed."
+            " The machine was disturbed meanwhile, as is told under the table: measure again before a choice that rests on speed."
         };
         Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}{disturbed}"))
     }

@@ -6,6 +6,9 @@ use crate::results::record::RunRecord;
 use crate::results::summary::{ModelSummary, Summary};
 use crate::units::{count, format_bytes, significant, to_f64};
 
+/// The back end of processors.
+const PROCESSOR: &str = "CPU";
+
 /// From this share of what memory gives on, it is memory that bounds generation.
 const BOUND_BY_MEMORY: f64 = 0.7;
 
@@ -31,7 +34,7 @@ fn of_model(run: &RunRecord, summary: &Summary, model: &ModelSummary) -> Option<
     let at = model.choice.as_ref().map(|choice| choice.row).or(reference)?;
     let (row, trial) = (&summary.rows[at], &run.trials[at]);
     let facts = trial.facts.as_ref()?;
-    if !facts.devices.is_empty() {
+    if facts.backends.iter().any(|it| it != PROCESSOR) {
         return None;
     }
     let rates = &run.environment_of(trial).read_rates;

@@ -4,6 +4,7 @@ use super::figure::{Evidence, Figure, Relation};
 use super::metric::Metric;
 use super::summary::{ModelSummary, Summary};
 use crate::experiment::requirements::GENERATION;
+use crate::statistics::estimate::Estimate;
 use crate::statistics::sample::to_f64;
 
 /// Two trials whose figures the noise does not tell apart, next to each other in their order; or one whose
@@ -43,7 +44,12 @@ fn figures<'a>(
 fn neighbours(summary: &Summary, model: &ModelSummary, metric: Metric) -> Vec<Level> {
     let mut ordered: Vec<(usize, &Figure)> = figures(summary, model, metric).collect();
     ordered.sort_by(|one, other| other.1.estimate.value.total_cmp(&one.1.estimate.value));
-    let level = ordered.windows(2).filter(|two| two[0].1.relation(two[1].1) == Relation::Same);
+    // What was measured once is not known to be level.
+    let is_known = |two: &&[(usize, &Figure)]| {
+        apart(two[0].1, two[1].1).is_some_and(|apart| apart.interval.is_some())
+    };
+    let level = ordered.windows(2).filter(is_known);
+    let level = level.filter(|two| two[0].1.relation(two[1].1) == Relation::Same);
     let told = level.map(|two| Level {
         rows: [two[0].0, two[1].0],
         metric,
@@ -75,12 +81,17 @@ fn more(rounds: usize, half_width: f64, distance: f64) -> Option<u64> {
     (needed < 1e6).then(|| count(needed).saturating_sub(rounds as u64).max(1))
 }
 
+/// How far two figures are apart, in logarithms where they are compared by ratio.
+fn apart(one: &Figure, other: &Figure) -> Option<Estimate> {
+    match one.evidence {
+        Evidence::Rounds(_) => Some(one.ratio(other)?.map(f64::ln)),
+        Evidence::Chunks { .. } => one.difference(other),
+        _ => None,
+    }
+}
+
 fn more_to_part(one: &Figure, other: &Figure) -> Option<u64> {
-    let apart = match one.evidence {
-        Evidence::Rounds(_) => one.ratio(other)?.map(f64::ln),
-        Evidence::Chunks { .. } => one.difference(other)?,
-        _ => return None,
-    };
+    let apart = apart(one, other)?;
     more(apart.n, apart.half_width()?, apart.value.abs())
 }
 
@@ -92,6 +103,14 @@ fn more_to_leave(figure: &Figure, limit: f64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn what_was_measured_once_is_not_called_level() {
+        let level = |rounds| undecided(&Summary::of(&MadeUp { rounds, ..MadeUp::default() }.run()));
+        assert!(!level(3).is_empty());
+        assert_eq!(level(1), []);
+    }
 
     #[test]
     fn twice_the_width_takes_four_times_the_rounds() {
