@@ -114,16 +114,18 @@ impl<'a> Costs<'a> {
                 |seen: &Seen| seen.evaluated.into_iter().chain(seen.round).chain(seen.tasks);
             mean(self.seen.iter().flat_map(parts))
         });
+        let Known { experiment, run, .. } = self.known;
+        let budget = experiment.budget.map_or(f64::INFINITY, |budget| budget.as_secs_f64());
+        let within_budget = (budget - run.active_seconds.unwrap_or(0.0)).max(0.0);
         if ahead.is_empty() {
-            return Some(TimeLeft { seconds: 0.0, is_guess: false });
+            // Within a budget what comes next is not planned yet.
+            let seconds = if within_budget.is_finite() { within_budget } else { 0.0 };
+            return Some(TimeLeft { seconds, is_guess: seconds > 0.0 });
         }
         let is_guess = costs.iter().any(Option::is_none);
         let known = costs.iter().map(|cost| cost.or(usual)).sum::<Option<f64>>()?;
         let seconds = known + if is_guess { 0.0 } else { self.more_text(ahead)? };
-        let Known { experiment, run, .. } = self.known;
-        let budget = experiment.budget.map_or(f64::INFINITY, |budget| budget.as_secs_f64());
-        let seconds = seconds.min((budget - run.active_seconds.unwrap_or(0.0)).max(0.0));
-        Some(TimeLeft { seconds, is_guess })
+        Some(TimeLeft { seconds: seconds.min(within_budget), is_guess })
     }
 
     /// Seconds for the text that variants will need beyond these visits.

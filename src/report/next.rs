@@ -5,7 +5,7 @@ use crate::experiment::settings::Settings;
 use crate::model::adapter::Adapter;
 use crate::model::source::Source;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
-use crate::results::summary::Summary;
+use crate::results::summary::{ModelSummary, Summary};
 use crate::units::format_bytes;
 use serde::Deserialize;
 
@@ -17,8 +17,15 @@ pub(super) struct Next {
 
 /// How the best trade-off of each model is put to use.
 pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
-    let chosen = summary.models.iter().filter_map(|model| model.choice.as_ref());
-    chosen.filter_map(|choice| of_trial(run, run.trials.get(choice.row)?)).collect()
+    let chosen = summary.models.iter().filter_map(chosen);
+    chosen.filter_map(|row| of_trial(run, run.trials.get(row)?)).collect()
+}
+
+/// The best trade-off; of a model with one variant, that.
+fn chosen(model: &ModelSummary) -> Option<usize> {
+    let mut rows = model.groups.iter().flat_map(|group| &group.rows);
+    let only = rows.next().filter(|_| rows.next().is_none()).copied();
+    model.choice.as_ref().map(|choice| choice.row).or(only)
 }
 
 fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {

@@ -175,7 +175,7 @@ impl RunProgress {
     /// How long the rest will take, in words.
     pub(super) fn time_left(&self) -> String {
         match self.left {
-            Some(TimeLeft { seconds, is_guess }) if self.ahead > 0 => {
+            Some(TimeLeft { seconds, is_guess }) if self.ahead > 0 || seconds > 0.0 => {
                 let about = if is_guess { "perhaps" } else { "about" };
                 format!("{about} {} left", roughly(Duration::from_secs_f64(seconds)))
             }
