@@ -1,4 +1,4 @@
-//! The catalogue: public models by name, as `catalogue.toml` has them.
+//! The catalogue: public models by name, as the folder `catalogue/` has them.
 
 use super::dimensions::Dimensions;
 use std::collections::BTreeMap;
@@ -16,8 +16,11 @@ pub struct Entry {
     pub dimensions: Dimensions,
 }
 
+const WRITTEN: &str =
+    concat!(include_str!("catalogue/dense.toml"), include_str!("catalogue/others.toml"));
+
 static ENTRIES: LazyLock<BTreeMap<String, Entry>> = LazyLock::new(|| {
-    let read: Result<BTreeMap<String, Table>, _> = toml::from_str(include_str!("catalogue.toml"));
+    let read: Result<BTreeMap<String, Table>, _> = toml::from_str(WRITTEN);
     #[expect(clippy::expect_used, reason = "compiled in, and a test reads it")]
     let tables = read.expect("the catalogue is TOML");
     let entry = |(name, mut table): (String, Table)| {
@@ -47,8 +50,7 @@ mod tests {
 
     #[test]
     fn every_entry_is_read_has_a_source_and_as_many_weights_as_its_publisher_says() {
-        let written: BTreeMap<String, Table> =
-            toml::from_str(include_str!("catalogue.toml")).unwrap();
+        let written: BTreeMap<String, Table> = toml::from_str(WRITTEN).unwrap();
         for (name, table) in &written {
             let mut dimensions = table.clone();
             dimensions.retain(|key, _| key != "source" && key != "parameters");

@@ -1,6 +1,6 @@
 //! Shapes: networks whose weights are generated, so that what a model takes is measured before it is downloaded.
 //!
-//! `written.rs` is what stands behind `shape:`, `catalogue.toml` has public models by name, `families.toml` what each
+//! `written.rs` is what stands behind `shape:`, `catalogue/` has public models by name, `families.toml` what each
 //! architecture consists of, `dimensions.rs` makes keys and tensors of both. All that comes of a shape here is the header
 //! of an F16 file without data; `quantize::generate` makes files of it.
 
