@@ -23,9 +23,9 @@ use crate::experiment::resolved::Experiment;
 use crate::host::Host;
 use crate::model::cache::Cache;
 use crate::model::resolve::ResolveOptions;
+use crate::results::each_once;
 use crate::results::record::{HostRecord, OtherWork, RunRecord, TrialRecord};
 use crate::workload::jobs::Inputs;
-use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -68,8 +68,7 @@ impl<H: Host> Benchmark<'_, H> {
             self.run.hosts.push(self.host_record.clone());
         }
         let ahead = self.strategy.ahead(&self.known());
-        let variants: BTreeSet<usize> =
-            ahead.iter().map(|visit| self.plan.trials[visit.trial].variant).collect();
+        let variants = each_once(ahead.iter().map(|it| self.plan.trials[it.trial].variant));
         self.listener.on_event(&BenchmarkEvent::RunBegan {
             run: &self.run,
             resumed: self.resumed,

@@ -3,7 +3,7 @@
 use super::process;
 use crate::causes::Problem;
 use crate::model::cache::{Cache, of_texts};
-use crate::model::progress::ProgressSink;
+use crate::model::progress::{Progress, ProgressSink};
 use crate::model::resolve::ResolveOptions;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ impl Environment {
             ));
         }
         cache.check_space(BYTES)?;
+        let note = "llama.cpp's converter needs packages of Python, fetched once: 4.9 GiB on disk where torch brings CUDA's libraries";
+        options.progress.say("converter", &Progress::Note(note.to_owned()));
         let scratch = cache.scratch("converter")?;
         Self { folder: scratch.path().to_owned() }.make(&options.progress)?;
         let renamed = fs::create_dir_all(cache.converters())

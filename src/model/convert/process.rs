@@ -44,6 +44,8 @@ pub(super) fn run_if_there(
     };
     // The command has the other end of the pipe.
     drop(command);
+    // Not every program says that it has begun.
+    progress.say(what, &Progress::Note(what.to_owned()));
     let tell = |fraction, note: &str| {
         progress.say(what, &Progress::Fraction(fraction, shortened(note, LONGEST_NOTE)));
     };
@@ -127,7 +129,8 @@ mod tests {
             shell("printf 'loading\\nWriting:   0%%|\\rWriting:  45%%|###| 1/2\\r'");
         assert!(matches!(ended, Ok(Some(()))));
         let at = |fraction, note: &str| Progress::Fraction(fraction, note.to_owned());
-        assert_eq!(told, [at(0.0, "loading"), at(0.0, ""), at(0.45, ""), at(1.0, "")]);
+        let begun = Progress::Note("converting m".to_owned());
+        assert_eq!(told, [begun, at(0.0, "loading"), at(0.0, ""), at(0.45, ""), at(1.0, "")]);
     }
 
     #[test]

@@ -21,11 +21,8 @@ struct Passing {
 }
 
 impl<H: Host> Benchmark<'_, H> {
-    /// Makes all variants that will be visited, if all stay.
-    pub(super) async fn prepare(
-        &mut self,
-        variants: BTreeSet<usize>,
-    ) -> Result<Keeping, SequenceError> {
+    /// Makes all variants that will be visited, in that order, if all stay.
+    pub(super) async fn prepare(&mut self, variants: Vec<usize>) -> Result<Keeping, SequenceError> {
         if !self.experiment.keep.is_all() {
             let files = self.cache.passing(&self.run.id);
             return Ok(Keeping(Some(Passing { files, there: BTreeSet::new() })));

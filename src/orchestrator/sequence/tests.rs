@@ -33,7 +33,7 @@ fn variants_are_made_first_then_quality_is_measured_then_rounds_are_interleaved(
             "F16 tg4×2",
         ]
     );
-    assert_eq!(shown.events, ["m Q8_0 made", "m F16 found", "m Q4_0 made"]);
+    assert_eq!(shown.events, ["m F16 found", "m Q8_0 made", "m Q4_0 made"]);
     assert!(shown.run.finished.is_some());
 }
 

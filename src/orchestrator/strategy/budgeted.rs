@@ -94,11 +94,7 @@ impl Budgeted {
     fn each(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
         let costs = Costs::of(known);
         let chunks = self.chunks_of_each(known, &costs);
-        let mut order: Vec<usize> = (0..known.plan.trials.len()).collect();
-        order.sort_by_key(|&trial| {
-            let planned = &known.plan.trials[trial];
-            (planned.model_position, !planned.is_reference)
-        });
+        let order = order(known);
         let of_stage = |stage: Stage| {
             let visits =
                 order.iter().filter_map(move |&trial| first_visit(known, trial, stage, chunks));
@@ -213,9 +209,8 @@ impl Strategy for Budgeted {
         if self.part > Part::Pilot {
             return self.next.iter().copied().collect();
         }
-        let trials = 0..known.plan.trials.len();
         let stages = [Stage::Quality, Stage::Tasks, Stage::Rounds];
-        let visits = trials.flat_map(|trial| {
+        let visits = order(known).into_iter().flat_map(|trial| {
             stages.into_iter().filter_map(move |it| first_visit(known, trial, it, PILOT_CHUNKS))
         });
         visits.collect()
@@ -228,6 +223,41 @@ impl Strategy for Budgeted {
         let spent = known.run.active_seconds.unwrap_or(0.0);
         trials.any(is_reference) || spent + cost::making(known, variant) <= self.budget * MAKING
     }
+}
+
+/// All trials, model after model, so that the first of them say most of all: the reference, then the middle of the ladder of
+/// sizes, the middles of its halves, and so on; last what saves no byte.
+fn order(known: &Known<'_>) -> Vec<usize> {
+    let Known { plan, experiment, .. } = known;
+    let bytes = |trial: usize| plan.variant_of(trial).expected_bytes();
+    let of_model = |model: usize| {
+        let of_model = |&trial: &usize| plan.trials[trial].model_position == model;
+        let (mut order, mut others): (Vec<usize>, Vec<usize>) = (0..plan.trials.len())
+            .filter(of_model)
+            .partition(|&trial| plan.trials[trial].is_reference);
+        let most = order.first().map_or(u64::MAX, |&reference| bytes(reference));
+        others.sort_by_key(|&trial| std::cmp::Reverse(bytes(trial)));
+        let (large, ladder): (Vec<usize>, Vec<usize>) =
+            others.into_iter().partition(|&trial| bytes(trial) >= most);
+        order.extend(middles_first(&ladder));
+        order.extend(large);
+        order
+    };
+    (0..experiment.models.len()).flat_map(of_model).collect()
+}
+
+/// The middle, then the middles of the halves, and so on.
+fn middles_first(ladder: &[usize]) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut parts = VecDeque::from([ladder]);
+    while let Some(part) = parts.pop_front() {
+        let (before, rest) = part.split_at(part.len().saturating_sub(1) / 2);
+        if let Some((&middle, after)) = rest.split_first() {
+            order.push(middle);
+            parts.extend([before, after]);
+        }
+    }
+    order
 }
 
 /// The first visit to a trial for a stage; `None`: it was made, or nothing is asked for.
@@ -302,4 +332,17 @@ fn rounds(known: &Known<'_>) -> Vec<PlannedVisit> {
     };
     let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(round) };
     if round >= FEWEST_ROUNDS { Vec::new() } else { trials.filter(has_rounds).map(visit).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ladder_is_climbed_from_its_middle() {
+        assert_eq!(middles_first(&[]), [0; 0]);
+        assert_eq!(middles_first(&[7]), [7]);
+        assert_eq!(middles_first(&[0, 1]), [0, 1]);
+        assert_eq!(middles_first(&[0, 1, 2, 3, 4, 5, 6]), [3, 1, 5, 0, 2, 4, 6]);
+    }
 }
