@@ -7,7 +7,7 @@ use crate::hardware::energy::EnergyReading;
 use crate::hardware::gpu::{GpuBaseline, GpuReading};
 use crate::hardware::process::{MachineLoad, ProcessReading};
 use crate::hardware::sensors::SensorReading;
-use crate::hardware::usage::{GpuUsage, Usage};
+use crate::hardware::usage::{GpuUsage, OTHERS_TOOK, Usage};
 use crate::units::to_f64;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -272,7 +272,7 @@ impl PhaseRecorder {
         let others = (MachineLoad::seconds(busy) - own) / all;
         if others > OTHERS_SHARE {
             let percent = others * 100.0;
-            self.note(&format!("other programs took {percent:.0} % of the processor time"));
+            self.note(&format!("{OTHERS_TOOK} {percent:.0} % of the processor time"));
         }
     }
 

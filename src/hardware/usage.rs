@@ -27,6 +27,9 @@ pub struct Usage {
     pub throttling: Vec<String>,
 }
 
+/// What a sign begins with that says that the machine was not alone.
+pub const OTHERS_TOOK: &str = "other programs took";
+
 /// One GPU during one phase.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GpuUsage {

@@ -6,6 +6,7 @@
 use super::requirements::name;
 use super::text::{list, sanitize};
 use crate::experiment::requirements::Bound;
+use crate::hardware::usage::OTHERS_TOOK;
 use crate::model::architecture::ArchitectureClass;
 use crate::results::metric::Metric;
 use crate::results::record::RunRecord;
@@ -174,10 +175,11 @@ impl View<'_> {
             format!(". It is {}", list(&facts))
         };
         let equals = equals.unwrap_or_default();
-        let disturbed = if self.summary.throttling.is_empty() {
-            ""
+        let is_shared = self.summary.throttling.iter().any(|sign| sign.starts_with(OTHERS_TOOK));
+        let disturbed = if is_shared {
+            " Other programs ran meanwhile: measure again before a choice that rests on speed."
         } else {
-            " The machine was disturbed meanwhile, as is told under the table: measure again before a choice that rests on speed."
+            ""
         };
         Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}{disturbed}"))
     }

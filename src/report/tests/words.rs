@@ -137,6 +137,18 @@ fn what_limits_the_figures_is_said() {
 }
 
 #[test]
+fn a_choice_beside_other_programs_is_doubted_and_one_on_a_virtual_machine_is_not() {
+    let told = |sign: &str| {
+        let mut run = MadeUp::default().run();
+        run.trials[3].visits[1].usage[0].usage.throttling = vec![sign.to_owned()];
+        findings(&run, &Summary::of(&run)).concat()
+    };
+    let doubt = "Other programs ran meanwhile: measure again";
+    assert!(told("other programs took 55 % of the processor time").contains(doubt));
+    assert!(!told("the hypervisor withheld 2 % of the processor time").contains(doubt));
+}
+
+#[test]
 fn fewer_processors_than_the_machine_has_are_told() {
     let mut run = MadeUp::default().run();
     let told = |run: &RunRecord| caveats(run, &Summary::of(run)).join("\n");
