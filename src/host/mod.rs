@@ -1,8 +1,8 @@
 //! Hosts: where a worker runs. What is above this folder does not know on which machine that is.
 //!
-//! `local` starts workers as child processes; `profile` keeps what this machine was measured to do; `agent` has the same done by this program on another machine, at the
-//! other end of a pair of pipes. Uses `worker`, `hardware` and `results`; the orchestrator knows hosts by the traits
-//! of this file.
+//! `local` starts workers as child processes; `agent` has the same done by this program on another machine, at the
+//! other end of a pair of pipes; `profile` keeps what this machine was once measured to do. Uses `worker`, `hardware`
+//! and `results`; the orchestrator knows hosts by the traits of this file.
 
 pub mod agent;
 pub mod environment;

@@ -1,6 +1,7 @@
 //! llama.cpp's log: passed to standard error, its last errors kept for error messages.
 
 use llama_cpp_sys_2 as sys;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
@@ -12,9 +13,11 @@ const KEPT_LINES: usize = 8;
 static LAST_ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static LAST_LEVEL_WAS_ERROR: AtomicBool = AtomicBool::new(false);
 /// Receives log lines.
-pub type Listener = Box<dyn Fn(&str) + Send>;
+pub type Listener = Box<dyn Fn(&str)>;
 
-static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+thread_local! {
+    static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
+}
 
 /// Sends every log line to standard error and remembers errors. Called once per process.
 pub(super) fn install() {
@@ -29,13 +32,11 @@ pub(super) fn install() {
     }
 }
 
-/// Calls `listener` with every log line from now on; `None` ends that.
+/// Calls `listener` with every line that is logged on this thread from now on; `None` ends that.
 ///
-/// llama.cpp's quantization reports its progress nowhere else.
+/// llama.cpp's quantization reports its progress nowhere else, and does so on the thread that it was called on.
 pub fn listen(listener: Option<Listener>) {
-    if let Ok(mut slot) = LISTENER.lock() {
-        *slot = listener;
-    }
+    LISTENER.set(listener);
 }
 
 /// The error lines since the last call, joined; a general remark if there were none.
@@ -83,11 +84,7 @@ extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_dat
                 lines.push_back(words.to_owned());
             }
         }
-        if let Ok(listener) = LISTENER.lock()
-            && let Some(listener) = listener.as_ref()
-        {
-            listener(line);
-        }
+        LISTENER.with_borrow(|listener| listener.iter().for_each(|listener| listener(line)));
         // Nobody reads standard error of a worker whose orchestrator is gone; that is no failure.
         let _ = std::io::stderr().write_all(text.as_bytes());
     });
@@ -95,7 +92,29 @@ extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_dat
 
 #[cfg(test)]
 mod tests {
-    use super::telling;
+    use super::{listen, receive, sys, telling};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[test]
+    fn a_thread_hears_what_is_logged_on_it_and_no_other() {
+        let say = |text: &std::ffi::CStr| {
+            receive(sys::GGML_LOG_LEVEL_INFO, text.as_ptr(), std::ptr::null_mut());
+        };
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let lines = Rc::clone(&heard);
+        listen(Some(Box::new(move |line| lines.borrow_mut().push(line.to_owned()))));
+        say(c"own\n");
+        let another = std::thread::spawn(move || {
+            say(c"another's\n");
+            listen(None);
+        });
+        another.join().unwrap();
+        say(c"own again\n");
+        listen(None);
+        say(c"unheard\n");
+        assert_eq!(*heard.borrow(), ["own", "own again"]);
+    }
 
     #[test]
     fn rules_around_an_error_are_no_part_of_it() {

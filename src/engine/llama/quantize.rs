@@ -7,9 +7,10 @@ use crate::engine::error::EngineError;
 use crate::model::file_type::FileType;
 use crate::model::gguf::GgmlType;
 use llama_cpp_sys_2 as sys;
+use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 
 /// What to round, to what, and where to write it.
 #[derive(Debug, Clone, Copy)]
@@ -152,15 +153,13 @@ pub fn planned_types(
         overrides: &[],
         metadata: &[],
     };
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&lines);
-    log::listen(Some(Box::new(move |line| {
-        heard.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
-    })));
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&lines);
+    log::listen(Some(Box::new(move |line| heard.borrow_mut().push(line.to_owned()))));
     let result = quantize(backend, &rounding, true);
     log::listen(None);
     result?;
-    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines = lines.borrow();
     Ok(lines.windows(2).filter_map(|two| planned_type(&two[0], &two[1])).collect())
 }
 
