@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
 ///
 /// `tg128x16` does it for 16 sequences side by side, all at the same depth; its rate is that of all of them together.
-/// `pp512x16`, `tg128x16 @ d512` and `pp512+tg128x16` are llama-batched-bench's S_PP, S_TG and S of 16 sequences;
+/// `pp512x16`, `tg128x16 @ d512` and `pp512+tg128x16` are llama-batched-bench's `S_PP`, `S_TG` and `S` of 16 sequences;
 /// `tg128x16 @ d512 shared` is its `-pps`: the 512 tokens are common to all, and kept once.
 ///
 /// `embed128x8` embeds 8 texts of 128 random tokens in one batch; its rate is in texts per second.
