@@ -4,7 +4,7 @@ use super::output;
 use super::session::Workers;
 use super::version;
 use crate::causes::Problem;
-use crate::decide::rating::Rater;
+use crate::decide::rating::{Rater, TYPES};
 use crate::error::Error;
 use crate::hardware::probe::Machine;
 use crate::hardware::rates::ComputeRates;
@@ -36,15 +36,39 @@ pub(super) fn measure(machine: &Machine, threads: u32) -> Result<Option<Profile>
     let last = caches.and_then(|all| all.iter().max_by_key(|it| it.level));
     let cache_bytes = last.map_or(0, |it| it.bytes.saturating_mul(u64::from(it.instances)));
     let Workers { runtime, mut host } = Workers::start()?;
-    let mut rater = Rater { host: &mut host, cache: &cache, threads, cache_bytes, budget: BUDGET };
+    let kept = Profile::kept(&cache, &machine.processor, &machine.limits, &build);
+    let known = kept.as_ref().and_then(|it| it.compute(threads));
+    let known: Vec<&str> =
+        known.iter().flat_map(|it| it.types.keys()).map(String::as_str).collect();
+    let mut rater = Rater {
+        host: &mut host,
+        cache: &cache,
+        threads,
+        cache_bytes,
+        known: &known,
+        budget: BUDGET,
+    };
     let mut nobody: Vec<Box<dyn Listener>> = Vec::new();
     let rates = runtime.block_on(rater.measure(&mut nobody)).map_err(Error::Problem)?;
     let Some(rates) = rates else { return Ok(None) };
-    let kept = Profile::kept(&cache, &machine.processor, &machine.limits, &build);
-    profile.compute_rates = kept.map(|it| it.compute_rates).unwrap_or_default();
+    profile.compute_rates = kept.as_ref().map(|it| it.compute_rates.clone()).unwrap_or_default();
     profile.add(rates);
+    tell_missing(&profile, threads);
     profile.keep(&cache, machine, &build).map_err(Error::Problem)?;
     Ok(Some(profile))
+}
+
+/// Tells which types there was no time for.
+fn tell_missing(profile: &Profile, threads: u32) {
+    let Some(rates) = profile.compute(threads) else { return };
+    let is_missing = |name: &&str| !rates.types.contains_key(*name);
+    let missing: Vec<&str> = TYPES.into_iter().filter(is_missing).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        output::tell(&format!(
+            "no time was left for {missing}: the same command goes on with these"
+        ));
+    }
 }
 
 /// The profile that is kept of this machine.

@@ -43,8 +43,13 @@ impl Profile {
         self.compute_rates.iter().find(|rates| rates.threads == threads)
     }
 
-    /// Takes the place of what was measured with as many threads.
-    pub fn add(&mut self, rates: ComputeRates) {
+    /// Takes the place of what was measured with as many threads, but for types that were not measured again.
+    pub fn add(&mut self, mut rates: ComputeRates) {
+        for (name, rate) in
+            self.compute(rates.threads).map(|it| it.types.clone()).unwrap_or_default()
+        {
+            rates.types.entry(name).or_insert(rate);
+        }
         self.compute_rates.retain(|it| it.threads != rates.threads);
         self.compute_rates.push(rates);
         self.compute_rates.sort_by_key(|it| it.threads);
@@ -92,4 +97,34 @@ fn place(
     let engines: Vec<String> = build.engines.iter().map(ToString::to_string).collect();
     let threads = usable_cpus(processor, limits).to_string();
     cache.measurements(&["machine", name, &threads, &engines.join(",")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::rates::TypeRate;
+
+    #[test]
+    fn what_is_measured_again_takes_the_place_of_what_was_and_the_rest_stays() {
+        let rates = |threads, types: &[(&str, f64)]| {
+            let rate = |value: f64| {
+                let spread = crate::hardware::rates::Spread { value, low: value, high: value };
+                TypeRate { generation: spread, prompt: spread }
+            };
+            let types = types.iter().map(|&(name, value)| (name.to_owned(), rate(value))).collect();
+            ComputeRates { threads, types, ..ComputeRates::default() }
+        };
+        let mut profile = Profile {
+            measured: OffsetDateTime::UNIX_EPOCH,
+            read_rates: Vec::new(),
+            compute_rates: vec![rates(2, &[("F16", 1.0), ("Q8_0", 2.0)])],
+        };
+        profile.add(rates(2, &[("F16", 3.0)]));
+        profile.add(rates(1, &[("F16", 4.0)]));
+        let of = |threads, name: &str| {
+            profile.compute(threads).and_then(|it| Some(it.types.get(name)?.prompt.value))
+        };
+        assert_eq!((of(2, "F16"), of(2, "Q8_0"), of(1, "F16")), (Some(3.0), Some(2.0), Some(4.0)));
+        assert_eq!((of(1, "Q8_0"), of(3, "F16")), (None, None));
+    }
 }

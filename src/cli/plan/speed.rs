@@ -114,7 +114,8 @@ impl Speeds {
         correct(&models, &mut of);
         let measured = profile.as_ref().map(|it| it.measured.date().to_string());
         let read = profile.iter().flat_map(|it| &it.read_rates);
-        let bandwidth = read.map(|it| it.bytes_per_second).reduce(f64::max);
+        let own = read.filter(|it| it.threads <= threads).map(|it| it.bytes_per_second);
+        let bandwidth = own.reduce(f64::max);
         Self { threads, tests, of, quality, measured, bandwidth }
     }
 
@@ -162,8 +163,11 @@ fn speed(header: &Header, rates: &ComputeRates, test: SpeedTest) -> Result<Speed
     Ok(Speed { test, origin, tokens_per_second, seconds: Some(parts) })
 }
 
-/// Where a model's variant was measured, the others are as far from their predictions as that one. `models` has the model
-/// of each variant.
+/// Variants of a model that have to be measured before the others are corrected: what is wrong with one may be its type's.
+const MEASURED: usize = 2;
+
+/// Where several variants of a model were measured, the others are as far from their predictions as those. `models` has
+/// the model of each variant.
 fn correct(models: &[&str], of: &mut [Vec<Result<Speed, String>>]) {
     let tests = of.first().map_or(0, Vec::len);
     for test in 0..tests {
@@ -174,7 +178,8 @@ fn correct(models: &[&str], of: &mut [Vec<Result<Speed, String>>]) {
         });
         let ratios = grouped(measured);
         for (model, speeds) in models.iter().zip(&mut *of) {
-            let Some((_, ratios)) = ratios.iter().find(|it| it.0 == *model) else { continue };
+            let enough = |it: &&(&str, Vec<f64>)| it.0 == *model && it.1.len() >= MEASURED;
+            let Some((_, ratios)) = ratios.iter().find(enough) else { continue };
             let ratio = (ratios.iter().sum::<f64>() / to_f64(ratios.len() as u64)).exp();
             if let Some(Ok(speed)) = speeds.get_mut(test)
                 && speed.origin == Origin::Predicted
@@ -262,14 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_of_one_variant_corrects_the_others_of_its_model() {
+    fn what_was_measured_of_two_variants_corrects_the_others_of_their_model() {
         let mut of = vec![
             vec![Ok(speed(Origin::Measured, 80.0, 100.0))],
             vec![Ok(speed(Origin::Predicted, 50.0, 50.0))],
             vec![Err("no rate".to_owned())],
             vec![Ok(speed(Origin::Predicted, 50.0, 50.0))],
+            vec![Ok(speed(Origin::Measured, 60.0, 50.0))],
+            vec![Ok(speed(Origin::Measured, 160.0, 200.0))],
         ];
-        correct(&["one", "one", "one", "other"], &mut of);
+        correct(&["one", "one", "one", "other", "other", "one"], &mut of);
         let told = |at: usize| of[at][0].as_ref().map(|it| (it.origin, it.tokens_per_second.value));
         assert_eq!(told(0), Ok((Origin::Measured, 80.0)));
         let (origin, rate) = told(1).unwrap();

@@ -32,6 +32,34 @@ fn with_error(estimate: Estimate) -> String {
     }
 }
 
+/// Where a variant's speeds are from: `measured pp512, tg128; else predicted`.
+fn origins(of: &[Result<Speed, String>]) -> String {
+    let known: Vec<&Speed> = of.iter().filter_map(|it| it.as_ref().ok()).collect();
+    let words = [
+        (Origin::Measured, "measured"),
+        (Origin::Corrected, "corrected"),
+        (Origin::Predicted, "predicted"),
+    ];
+    let parts = words.map(|(origin, word)| {
+        let own = known.iter().filter(|it| it.origin == origin);
+        (origin, word, own.map(|it| it.test.as_str()).collect::<Vec<_>>())
+    });
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, _, tests)| !tests.is_empty())
+        .map(|(origin, word, tests)| {
+            if tests.len() == known.len() {
+                word.to_owned()
+            } else if origin == Origin::Predicted {
+                format!("else {word}")
+            } else {
+                format!("{word} {}", tests.join(", "))
+            }
+        })
+        .collect();
+    parts.join("; ")
+}
+
 /// Speeds of this machine, below what fits; and why there are none.
 pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> String {
     if !places.iter().any(Place::is_here) {
@@ -51,24 +79,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
         let cells = speeds.of.iter().map(cell).collect();
         columns.push(Column::of_words(&test.to_string(), Right, cells));
     }
-    let origin = |of: &Vec<Result<Speed, String>>| {
-        let known: Vec<&Speed> = of.iter().filter_map(|it| it.as_ref().ok()).collect();
-        let of_origin = |origin: Origin, word: &str| {
-            let tests = known.iter().filter(|it| it.origin == origin);
-            let tests: Vec<&str> = tests.map(|it| it.test.as_str()).collect();
-            match tests.len() {
-                0 => None,
-                all if all == speeds.tests.len() => Some(word.to_owned()),
-                _ => Some(format!("{word} {}", tests.join(", "))),
-            }
-        };
-        let parts = [
-            of_origin(Origin::Measured, "measured"),
-            of_origin(Origin::Corrected, "corrected"),
-            of_origin(Origin::Predicted, "predicted"),
-        ];
-        Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
-    };
+    let origin = |of: &Vec<Result<Speed, String>>| Some(origins(of));
     columns.push(Column::of_words("from", Left, speeds.of.iter().map(origin).collect()));
     let rows = (0..planned.len()).collect();
     let table = Table { columns, groups: vec![Group { heading: String::new(), rows }] };
@@ -89,7 +100,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     }
     if has(Origin::Corrected) {
         text.push_str(
-            "corrected: predicted, and as far off as another variant was when it was measured\n",
+            "corrected: predicted, times how far off other variants were when they were measured\n",
         );
     }
     let reasons: BTreeSet<&String> =
