@@ -43,6 +43,9 @@ pub const TYPES: [&str; 23] = [
 const DEPTH: u32 = 2048;
 const FAR_DEPTH: u32 = 1024;
 
+/// Positions of these networks.
+const POSITIONS: u32 = 4096;
+
 /// A network that is silent for longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -68,7 +71,8 @@ const WIDE: [(&str, u64); 6] = [
 /// Dimensions of the one that has next to no weights.
 const BARE: [(&str, u64); 8] = [
     ("hidden_size", 1024),
-    ("num_hidden_layers", 4),
+    // Enough for what is done once for a token, not in every layer, to be next to nothing.
+    ("num_hidden_layers", 8),
     ("num_attention_heads", 4),
     ("num_key_value_heads", 2),
     ("head_dim", 64),
@@ -238,7 +242,7 @@ fn generation(
     file: &Scratch,
 ) -> Result<Job, String> {
     let format = GgmlType::from_name(name).ok_or_else(|| "it is no type".to_owned())?;
-    let dimensions = Dimensions::new("llama", dimensions, 2 * DEPTH)?;
+    let dimensions = Dimensions::new("llama", dimensions, POSITIONS)?;
     let types = dimensions.matrices().into_iter().map(|matrix| (matrix, format)).collect();
     let template = dimensions.template()?;
     fs::write(header.path(), template.header()).map_err(|error| error.to_string())?;
@@ -260,7 +264,8 @@ fn repeated(test: &str) -> Result<WorkloadJob, String> {
     let test: SpeedTest = test.parse()?;
     let repetitions = match (test.generated_tokens > 0, test.depth > 0) {
         (true, false) => 5,
-        (true, true) | (false, _) => 3,
+        (true, true) | (false, false) => 3,
+        (false, true) => 2,
     };
     Ok(WorkloadJob::Speed(SpeedJob { test, repetitions }))
 }
@@ -330,7 +335,7 @@ mod tests {
     fn network(dimensions: &[(&str, u64)], tests: &[&str], rates: &ComputeRates) -> Network {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path()).unwrap();
-        let template = Dimensions::new("llama", dimensions, 2 * DEPTH).unwrap().template().unwrap();
+        let template = Dimensions::new("llama", dimensions, POSITIONS).unwrap().template().unwrap();
         let whole = template.in_cache(&cache).unwrap().whole;
         let work = Work::of(&Header::read(&whole).unwrap()).unwrap();
         let time = |test: &&str| {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// How far predictions are off, as the relative half width of a 95 % interval, for what generates and what reads a prompt:
 /// from shapes that no rate was measured with (`benches/speed_prediction.py`; docs/PLAN.md has the figures).
-const ERROR: [f64; 2] = [0.125, 0.10];
+const ERROR: [f64; 2] = [0.125, 0.11];
 
 /// The same of what attention takes, which comes on top in proportion to its share of the time.
 const ATTENTION_ERROR: f64 = 0.2;

@@ -45,6 +45,30 @@ pub struct ComputeRates {
     pub seconds: f64,
 }
 
+impl ComputeRates {
+    /// With what was faster earlier, and the types that were measured only then.
+    pub fn or_faster(&mut self, earlier: &Self) {
+        for (name, old) in &earlier.types {
+            let own = self.types.entry(name.clone()).or_insert(*old);
+            for (own, old) in [(&mut own.generation, old.generation), (&mut own.prompt, old.prompt)]
+            {
+                if old.value > own.value {
+                    *own = old;
+                }
+            }
+        }
+        for (own, old) in [
+            (&mut self.layer_seconds, earlier.layer_seconds),
+            (&mut self.element_seconds, earlier.element_seconds),
+            (&mut self.generation_attention, earlier.generation_attention),
+            (&mut self.generation_keys, earlier.generation_keys),
+            (&mut self.prompt_attention, earlier.prompt_attention),
+        ] {
+            *own = own.min(old);
+        }
+    }
+}
+
 impl Spread {
     /// Of repetitions; `None` without any.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {

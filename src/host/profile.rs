@@ -43,12 +43,11 @@ impl Profile {
         self.compute_rates.iter().find(|rates| rates.threads == threads)
     }
 
-    /// Takes the place of what was measured with as many threads, but for types that were not measured again.
+    /// Adds what was measured. Of what was measured before with as many threads the faster of both stays: whatever else
+    /// runs makes it slower, and nothing makes it faster.
     pub fn add(&mut self, mut rates: ComputeRates) {
-        for (name, rate) in
-            self.compute(rates.threads).map(|it| it.types.clone()).unwrap_or_default()
-        {
-            rates.types.entry(name).or_insert(rate);
+        if let Some(earlier) = self.compute(rates.threads) {
+            rates.or_faster(earlier);
         }
         self.compute_rates.retain(|it| it.threads != rates.threads);
         self.compute_rates.push(rates);
@@ -105,7 +104,7 @@ mod tests {
     use crate::hardware::rates::TypeRate;
 
     #[test]
-    fn what_is_measured_again_takes_the_place_of_what_was_and_the_rest_stays() {
+    fn of_what_is_measured_again_the_faster_stays_and_the_rest_too() {
         let rates = |threads, types: &[(&str, f64)]| {
             let rate = |value: f64| {
                 let spread = crate::hardware::rates::Spread { value, low: value, high: value };
@@ -119,7 +118,7 @@ mod tests {
             read_rates: Vec::new(),
             compute_rates: vec![rates(2, &[("F16", 1.0), ("Q8_0", 2.0)])],
         };
-        profile.add(rates(2, &[("F16", 3.0)]));
+        profile.add(rates(2, &[("F16", 3.0), ("Q8_0", 1.0)]));
         profile.add(rates(1, &[("F16", 4.0)]));
         let of = |threads, name: &str| {
             profile.compute(threads).and_then(|it| Some(it.types.get(name)?.prompt.value))
