@@ -113,6 +113,10 @@ pub struct PredictedMemory {
     /// Resident memory of the process that predicted, bytes: program, vocabulary and graph, and no buffer. `None`
     /// where the system does not tell.
     pub process_bytes: Option<u64>,
+    /// Its memory on GPUs, bytes, which is the driver's own of a process that computes there. `None`: it is on no GPU, or
+    /// the driver does not tell.
+    #[serde(default)]
+    pub gpu_process_bytes: Option<u64>,
 }
 
 /// One timed repetition of a throughput test.
@@ -135,7 +139,7 @@ impl SpeedSample {
     /// What `test` counts, per second: tokens, or embedded texts.
     #[must_use]
     pub fn rate(self, test: SpeedTest) -> f64 {
-        let per_text = if test.embeds() { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
+        let per_text = if test.embeds { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
         self.tokens_per_second() / per_text
     }
 

@@ -5,7 +5,7 @@ use crate::experiment::workloads::SpeedTest;
 use std::ffi::OsString;
 
 /// llama-bench's flags of several letters after one dash, with the long form that clap reads.
-const SHORT_FORMS: [(&str, &str); 9] = [
+const SHORT_FORMS: [(&str, &str); 10] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -15,6 +15,7 @@ const SHORT_FORMS: [(&str, &str); 9] = [
     ("-sm", "--split-mode"),
     ("-mg", "--main-gpu"),
     ("-nkvo", "--no-kv-offload"),
+    ("-npl", "--parallel"),
 ];
 
 /// Replaces llama-bench's short forms by long ones, so that clap does not read `-ngl 99` as
@@ -52,7 +53,7 @@ pub(super) fn prompt_and_generation(text: &str) -> Result<SpeedTest, ValueError>
     });
     match numbers {
         Some((prompt_tokens, generated_tokens)) if prompt_tokens > 0 && generated_tokens > 0 => {
-            Ok(SpeedTest { prompt_tokens, generated_tokens, depth: 0, embedded_texts: 0 })
+            Ok(SpeedTest { prompt_tokens, generated_tokens, ..SpeedTest::default() })
         }
         _ => Err(wrong(text, "a prompt length and a generation length like 512,128")),
     }
