@@ -2,13 +2,13 @@
 
 mod dry_run;
 pub(super) mod lock;
-mod resume;
+pub(super) mod resume;
 
 pub use resume::RunError;
 
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
-use super::session::{RunContext, Session, expanded, resolve_options};
+use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Keep;
@@ -112,7 +112,7 @@ impl Arguments {
     }
 }
 
-fn budget(text: &str) -> Result<Duration, String> {
+pub(super) fn budget(text: &str) -> Result<Duration, String> {
     let no_time = |_| "no time such as 10min, 90s or 1h".to_owned();
     let length = humantime::parse_duration(text).map_err(no_time)?;
     let is_some = length >= Duration::from_secs(1);
@@ -162,7 +162,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
-    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store, began };
+    let strategy = strategy(&experiment);
+    let (experiment, plan) = (&experiment, &plan);
+    let context = RunContext { experiment, plan, run, resumed, store, began, strategy };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {

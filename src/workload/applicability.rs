@@ -39,6 +39,8 @@ pub enum Inapplicable {
     NoEmbeddings,
     /// The model keeps nothing between two calls that more tokens could follow.
     NoDepth,
+    /// Sequences side by side are measured of decoders alone.
+    NoSequences,
     /// The model was given nothing to see pictures with.
     NoSight,
     /// Retrieval-augmented answers and those about pictures are measured of decoders alone.
@@ -56,6 +58,7 @@ impl fmt::Display for Inapplicable {
             Self::NoGeneration => formatter.write_str("it generates nothing"),
             Self::NoEmbeddings => formatter.write_str("it is not made to embed texts"),
             Self::NoDepth => formatter.write_str("it reads every text anew, whole"),
+            Self::NoSequences => formatter.write_str("it answers one at a time"),
             Self::NoSight => formatter.write_str("it sees no pictures"),
             Self::NotMeasured => formatter.write_str("it is measured of decoders alone"),
             Self::TooLong { context } => {
@@ -77,6 +80,7 @@ pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
             Some(Inapplicable::NoEmbeddings)
         }
         ArchitectureClass::DecoderOnly => beyond_positions(test.positions(), facts),
+        _ if test.sequences > 1 => Some(Inapplicable::NoSequences),
         ArchitectureClass::EncoderDecoder => {
             (test.depth > 0 && !test.is_generation_only()).then_some(Inapplicable::NoDepth)
         }

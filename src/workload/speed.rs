@@ -5,6 +5,7 @@
 //! the random tokens are the same for every variant, so that paired differences hold nothing but the variant.
 //!
 //! - Decoder: `pp512`, `tg128` and their depths are those of llama-bench.
+//!   With several sequences, each reads a prompt of its own and then all generate in step, llama-batched-bench's protocol.
 //! - Encoder: one text (`pp128`) or several side by side (`embed128x8`), each encoded whole and pooled into one embedding.
 //! - Encoder-decoder: `pp512` is the encoder alone over one text; `tg128` is the decoder alone, one token at a time,
 //!   attending to a text of one token that was encoded before, or of as many as the test's depth; `pp512+tg128` is one after
@@ -138,13 +139,15 @@ impl<'model> Bench<'model> {
         settings: &Settings,
         test: SpeedTest,
     ) -> Result<Self, EngineError> {
-        let (tokens, sequences) = (test.tokens(), test.embedded_texts.max(1));
+        let sequences = test.embedded_texts.max(test.sequences).max(1);
+        let tokens = test.tokens();
         // An encoder computes its batch at once, whatever the settings say of `ubatch`; llama.cpp takes no batch larger
         // than the context.
         let (shape, purpose) = match model.class() {
             ArchitectureClass::DecoderOnly => {
                 let (batch, ubatch) = (settings.batch, settings.ubatch);
-                let shape = ContextShape { tokens: tokens + test.depth, sequences, batch, ubatch };
+                let tokens = llama_share(test.positions(), sequences).saturating_mul(sequences);
+                let shape = ContextShape { tokens, sequences, batch, ubatch };
                 (shape, ContextPurpose::Separate)
             }
             ArchitectureClass::EncoderOnly => {
@@ -206,10 +209,11 @@ impl<'model> Bench<'model> {
     /// Brings the context into the state in which every repetition begins.
     fn rewind(&mut self) -> Result<(), EngineError> {
         self.context.clear_memory();
-        match &self.depth_state {
-            Some(state) => self.context.restore_sequence(0, state),
-            None => Ok(()),
+        let Some(state) = &self.depth_state else { return Ok(()) };
+        for sequence in 0..signed(self.test.sequences.max(1)) {
+            self.context.restore_sequence(sequence, state)?;
         }
+        Ok(())
     }
 
     /// A repetition that generates so many tokens; all is computed when this returns.
@@ -228,13 +232,18 @@ impl<'model> Bench<'model> {
         if self.model.class() != ArchitectureClass::DecoderOnly {
             return self.encode(tokens);
         }
+        let most = self.context.shape().batch.max(1);
+        let all = tokens.saturating_mul(self.test.sequences.max(1));
         let mut done = 0;
-        while done < tokens {
-            let count = (tokens - done).min(self.context.shape().batch);
+        while done < all {
+            let count = (all - done).min(most);
             self.batch.clear();
             for index in done..done + count {
-                let token = self.token(index);
-                self.batch.add(token, signed(position + index), 0, index + 1 == done + count)?;
+                let (sequence, at) = (index / tokens, index % tokens);
+                let token = self.token(at);
+                // One token's logits of each sequence, where the prompt ends or has to wait for the next batch.
+                let output = at + 1 == tokens || index + 1 == done + count;
+                self.batch.add(token, signed(position + at), signed(sequence), output)?;
             }
             self.context.decode(&mut self.batch)?;
             done += count;
@@ -263,9 +272,11 @@ impl<'model> Bench<'model> {
         let start = self.model.decoder_start_token().filter(|_| reads_first);
         let position = if reads_first { 0 } else { position };
         for index in 0..tokens {
-            let token = start.filter(|_| index == 0).unwrap_or_else(|| self.token(index));
             self.batch.clear();
-            self.batch.add(token, signed(position + index), 0, true)?;
+            for sequence in 0..signed(self.test.sequences.max(1)) {
+                let token = start.filter(|_| index == 0).unwrap_or_else(|| self.token(index));
+                self.batch.add(token, signed(position + index), sequence, true)?;
+            }
             self.context.decode(&mut self.batch)?;
             self.context.synchronize();
         }
@@ -278,6 +289,11 @@ impl<'model> Bench<'model> {
         let beginning = self.model.beginning_token().filter(|_| index == 0);
         beginning.unwrap_or_else(|| self.random.i32(0..size.max(1)))
     }
+}
+
+/// Tokens of one of several sequences: llama.cpp rounds their shares of the context up to multiples of 256.
+fn llama_share(tokens: u32, sequences: u32) -> u32 {
+    if sequences > 1 { tokens.saturating_add(255) / 256 * 256 } else { tokens }
 }
 
 fn signed(position: u32) -> i32 {

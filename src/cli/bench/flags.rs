@@ -52,7 +52,7 @@ pub(super) fn prompt_and_generation(text: &str) -> Result<SpeedTest, ValueError>
     });
     match numbers {
         Some((prompt_tokens, generated_tokens)) if prompt_tokens > 0 && generated_tokens > 0 => {
-            Ok(SpeedTest { prompt_tokens, generated_tokens, depth: 0, embedded_texts: 0 })
+            Ok(SpeedTest { prompt_tokens, generated_tokens, ..SpeedTest::default() })
         }
         _ => Err(wrong(text, "a prompt length and a generation length like 512,128")),
     }

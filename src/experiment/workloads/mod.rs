@@ -121,7 +121,7 @@ pub(super) static WORKLOADS: Table = Table::new(
         Key::new("speed", Named("speed test", spelled::<SpeedTest>),
             "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates 128, \
              \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of context. \
-             \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
+             \"pp512+tg128x8\" does it with 8 sequences side by side. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
             .many().default("[\"pp512\", \"tg128\"]"),
         Key::new("tokenization", Text,
             "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.").example("\"demo\""),

@@ -10,6 +10,7 @@ use std::str::FromStr;
 ///
 /// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
 ///
+/// `pp512+tg128x8` does it with 8 sequences side by side, each with so many tokens, as llama-batched-bench does.
 /// `embed128x8` embeds 8 texts of 128 random tokens in one batch; its rate is in texts per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpeedTest {
@@ -21,12 +22,15 @@ pub struct SpeedTest {
     pub depth: u32,
     /// Texts embedded in one batch; 0: the test is not about embeddings.
     pub embedded_texts: u32,
+    /// Sequences side by side, each with so many tokens; 0: one.
+    pub sequences: u32,
 }
 
 impl SpeedTest {
     /// Tokens whose number is divided by the measured time.
     pub fn tokens(self) -> u32 {
-        self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens
+        (self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens)
+            * self.sequences.max(1)
     }
 
     /// How many positions of a model's context the test reaches; texts side by side have the same ones.
@@ -88,6 +92,9 @@ impl fmt::Display for SpeedTest {
             (0, generated) => format!("tg{generated}"),
             (prompt, generated) => format!("pp{prompt}+tg{generated}"),
         };
+        if self.sequences > 1 {
+            name = format!("{name}x{}", self.sequences);
+        }
         if self.depth > 0 {
             name = format!("{name} @ d{}", self.depth);
         }
@@ -102,7 +109,7 @@ impl FromStr for SpeedTest {
         parse_speed_test(text).ok_or_else(|| {
             format!(
                 "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like \
-                 tg128@d4096, or embed128x8 for embeddings of 8 texts of 128 tokens"
+                 tg128@d4096, pp512+tg128x8 for 8 sequences side by side, or embed128x8 for embeddings of 8 texts of 128 tokens"
             )
         })
     }
@@ -110,6 +117,9 @@ impl FromStr for SpeedTest {
 
 /// No context is longer; it also keeps sums of tokens within `u32`.
 const MOST_TOKENS: u32 = 100_000_000;
+
+/// llama.cpp's `LLAMA_MAX_SEQ`.
+const MOST_SEQUENCES: u32 = 256;
 
 fn parse_speed_test(text: &str) -> Option<SpeedTest> {
     let tokens = |count: &str| count.parse::<u32>().ok().filter(|&count| count <= MOST_TOKENS);
@@ -125,7 +135,14 @@ fn parse_speed_test(text: &str) -> Option<SpeedTest> {
         Some((test, depth)) => (test, tokens(depth.strip_prefix('d').unwrap_or(depth))?),
         None => (compact.as_str(), 0),
     };
-    let mut parsed = SpeedTest { depth, ..SpeedTest::default() };
+    let (test, sequences) = match test.split_once('x') {
+        Some((test, count)) => (test, count.parse::<u32>().ok().filter(|it| *it > 1)?),
+        None => (test, 0),
+    };
+    if sequences > MOST_SEQUENCES {
+        return None;
+    }
+    let mut parsed = SpeedTest { depth, sequences, ..SpeedTest::default() };
     for part in test.split('+') {
         if let Some(count) = part.strip_prefix("pp") {
             parsed.prompt_tokens = tokens(count)?;
@@ -133,7 +150,9 @@ fn parse_speed_test(text: &str) -> Option<SpeedTest> {
             parsed.generated_tokens = tokens(part.strip_prefix("tg")?)?;
         }
     }
-    (parsed.tokens() > 0).then_some(parsed)
+    let each = SpeedTest { sequences: 0, ..parsed }.tokens();
+    let all = u64::from(each) * u64::from(sequences.max(1));
+    (1..=u64::from(MOST_TOKENS) * 2).contains(&all).then_some(parsed)
 }
 
 impl Serialize for SpeedTest {
@@ -154,7 +173,15 @@ mod tests {
 
     #[test]
     fn names_read_back_as_the_same_test() {
-        for name in ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "tg32 @ d16", "embed128x8"] {
+        for name in [
+            "pp512",
+            "tg128",
+            "pp512+tg128",
+            "pp512 @ d1024",
+            "tg32 @ d16",
+            "embed128x8",
+            "pp64+tg16x4 @ d8",
+        ] {
             assert_eq!(name.parse::<SpeedTest>().unwrap().to_string(), name);
         }
         assert_eq!("tg128@4096".parse::<SpeedTest>().unwrap().depth, 4096);
@@ -176,6 +203,10 @@ mod tests {
             "embed128",
             "embed0x8",
             "embed8x0",
+            "tg8x",
+            "tg8x1",
+            "tg8x257",
+            "tg100000000x256",
             "embed99999999x99999999",
         ] {
             assert!(text.parse::<SpeedTest>().is_err(), "{text}");
