@@ -26,11 +26,15 @@ PAIRS = "demo=prompt,demo=generation,demo=throughput,shape:smollm2-135m:Q4_0=bal
 T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
 
 
+class Failed(Exception):
+    pass
+
+
 def quantbench(folder: Path, *arguments: str) -> dict:
     environment = os.environ | {"QUANTBENCH_STORE": str(folder / "store.sqlite")}
     done = subprocess.run([QUANTBENCH, *arguments, "--format", "json", "-q"], env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{arguments}: {done.stderr}")
+        raise Failed(f"{arguments}: {done.stderr[-500:]}")
     return json.loads(done.stdout)
 
 
@@ -81,6 +85,29 @@ enabled = false
     return {trial["model"]: speeds(trial) for trial in run["trials"]}
 
 
+def compared(folder: Path, model: str, goal: str, arguments: argparse.Namespace) -> dict:
+    flags = ["--for", goal, "--budget", arguments.budget]
+    tuned = quantbench(folder, "tune", model, *flags)
+    drawn = quantbench(folder, "tune", model, *flags, "--search", "random", "--seed", str(arguments.seed))
+    defaults = tuned["tried"][0]["settings"]
+    # What the search found, whatever its proof says.
+    best = lambda it: it["finalists"][0]["settings"] if it["finalists"] else defaults
+    found = {"defaults": defaults, "choices": best(tuned), "random": best(drawn), "taken": tuned["settings"]}
+    measured = fresh(folder, tuned, found, arguments.rounds)
+    return {
+        "model": model,
+        "goal": goal,
+        "choices": next((it["in_words"] for it in tuned["tried"] if it["settings"] == found["choices"]), "?"),
+        "random": next((it["in_words"] for it in drawn["tried"] if it["settings"] == found["random"]), "?"),
+        "proved": tuned["changes_defaults"],
+        "tried": [len(tuned["tried"]), len(drawn["tried"])],
+        "choices/defaults": ratio(measured["choices"], measured["defaults"]),
+        "taken/defaults": ratio(measured["taken"], measured["defaults"]),
+        "random/defaults": ratio(measured["random"], measured["defaults"]),
+        "choices/random": ratio(measured["choices"], measured["random"]),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", default=PAIRS)
@@ -93,27 +120,11 @@ def main() -> None:
     for pair in arguments.pairs.split(","):
         model, goal = pair.rsplit("=", 1)
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            flags = ["--for", goal, "--budget", arguments.budget]
-            tuned = quantbench(folder, "tune", model, *flags)
-            drawn = quantbench(folder, "tune", model, *flags, "--search", "random", "--seed", str(arguments.seed))
-            defaults = tuned["tried"][0]["settings"]
-            # What the search found, whatever its proof says.
-            best = lambda it: it["finalists"][0]["settings"] if it["finalists"] else defaults
-            found = {"defaults": defaults, "choices": best(tuned), "random": best(drawn), "taken": tuned["settings"]}
-            measured = fresh(folder, tuned, found, arguments.rounds)
-            row = {
-                "model": model,
-                "goal": goal,
-                "choices": next((it["in_words"] for it in tuned["tried"] if it["settings"] == found["choices"]), "?"),
-                "random": next((it["in_words"] for it in drawn["tried"] if it["settings"] == found["random"]), "?"),
-                "proved": tuned["changes_defaults"],
-                "tried": [len(tuned["tried"]), len(drawn["tried"])],
-                "choices/defaults": ratio(measured["choices"], measured["defaults"]),
-                "taken/defaults": ratio(measured["taken"], measured["defaults"]),
-                "random/defaults": ratio(measured["random"], measured["defaults"]),
-                "choices/random": ratio(measured["choices"], measured["random"]),
-            }
+            try:
+                row = compared(Path(name), model, goal, arguments)
+            except Failed as failure:
+                print(f"{model} for {goal}: {failure}", flush=True)
+                continue
         rows.append(row)
         show = lambda it: f"{it[0]:.3f} ({it[1]:.3f} to {it[2]:.3f})"
         print(

@@ -164,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let store = Some(store);
     let strategy = strategy(&experiment);
     let (experiment, plan) = (&experiment, &plan);
-    let context = RunContext { experiment, plan, run, resumed, store, began, strategy };
+    let context = RunContext { experiment, plan, run, resumed, began, store, strategy };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {

@@ -1,11 +1,12 @@
 //! `quantbench tune MODEL`: the settings under which a model is fastest here, proved against llama.cpp's defaults.
 
+mod fitting;
 mod found;
 mod proof;
+mod sequences;
 mod shown;
 mod written;
 
-use super::native;
 use super::needs;
 use super::output::{self, Destination, Format};
 use super::plan::outline::Outlines;
@@ -13,25 +14,21 @@ use super::run::lock::RunLock;
 use super::run::{RunError, budget, resume};
 use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::causes::Problem;
-use crate::decide::fit::{Demand, Verdict, lacks};
-use crate::decide::place::Place;
 use crate::engine::Device;
 use crate::engine::Engine as _;
 use crate::engine::llama::backend::Backend;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::{Experiment, ModelPlan};
-use crate::experiment::settings::{CacheType, Settings};
 use crate::experiment::tuning::{Goal, Machine, Space, Use};
 use crate::experiment::workloads::Workloads;
 use crate::hardware::cgroup::Limits;
-use crate::hardware::memory::Memory;
 use crate::hardware::processor::Processor;
 use crate::hardware::root::SystemRoot;
 use crate::host::profile::usable_cpus;
 use crate::model::architecture::ArchitectureClass;
-use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
+use crate::model::resolve::ResolveOptions;
 use crate::model::source::Source;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::strategy::Strategy;
@@ -39,8 +36,8 @@ use crate::orchestrator::strategy::tuning::{Method, Proof, Search};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use crate::units::{count, parse_within};
-use crate::workload::jobs::{MemoryQuestion, PredictJob};
 use clap::{Args, ValueEnum};
+use fitting::Fitting;
 use found::Found;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,9 +52,6 @@ const PROMPT: u32 = 512;
 /// Tokens that are generated in a test.
 const GENERATED: u32 = 32;
 
-/// Requests side by side where throughput is asked for.
-const PARALLEL: u32 = 4;
-
 /// More divergence than rounding in another order gives, nats: what is taken without being asked for.
 const HARMLESS: f64 = 0.001;
 
@@ -66,6 +60,7 @@ const WORK: u64 = 25_000_000_000;
 
 /// Flags of `quantbench tune`.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line are independent")]
 pub struct Arguments {
     /// A GGUF, owner/name on the Hugging Face hub, shape:NAME, or 'demo'
     #[arg(value_name = "MODEL")]
@@ -77,7 +72,7 @@ pub struct Arguments {
     /// 512 tokens, and answers at the beginning
     #[arg(short, long, value_name = "TOKENS", value_parser = parse_within(64_u32..=16_777_216))]
     context: Option<u32>,
-    /// Requests side by side; 4 for throughput, else 1
+    /// Requests side by side; left out: 1, and for throughput as many as gain something
     #[arg(long, value_name = "N", value_parser = parse_within(1_u32..=256))]
     parallel: Option<u32>,
     /// Time that all of it may take; three rounds of the proof are made in any case
@@ -133,94 +128,116 @@ fn loss(text: &str) -> Result<f64, String> {
     loss.ok_or_else(|| "no divergence such as 0.01 nats".to_owned())
 }
 
+/// What is tuned: one variant of a model.
+struct Subject {
+    session: Session,
+    options: ResolveOptions,
+    /// Names the model, and has the budget of the search.
+    search: Experiment,
+    variant: Variant,
+    header: Header,
+    /// What memory is planned by.
+    outlines: Outlines,
+    is_shape: bool,
+}
+
+impl Subject {
+    fn find(arguments: &Arguments) -> Result<Self, Error> {
+        let quiet = arguments.quiet;
+        let source = Source::parse(&arguments.model, Path::new(""))
+            .map_err(|error| Problem::new(format!("MODEL {error}")))?;
+        let model = ModelPlan {
+            quantizations: arguments.quant.into_iter().collect(),
+            allow_requantize: arguments.allow_requantize,
+            ..ModelPlan::new(source.default_name(), source)
+        };
+        let is_shape = matches!(model.source, Source::Shape(_));
+        if is_shape && arguments.allow_loss.is_some() {
+            return Err(Problem::new(
+                "--allow-loss needs a model with weights of its own: those of a shape are generated, so that what is lost cannot be measured",
+            )
+            .into());
+        }
+        let session = Session::open(quiet)?;
+        let mut options = resolve_options(quiet);
+        options.consent = needs::consent(quiet, arguments.yes);
+        let search = Experiment {
+            name: format!("tune {} for {}", model.name, arguments.goal),
+            models: vec![model],
+            budget: Some(arguments.budget.mul_f64(SEARCH)),
+            ..Experiment::default()
+        };
+        let mut variants = session.plan(&search, &options)?.variants;
+        let model = &arguments.model;
+        let variant = match (variants.len(), variants.pop()) {
+            (1, Some(variant)) => variant,
+            (count, last) => {
+                let labels: Vec<&str> =
+                    variants.iter().chain(&last).map(|it| it.label.as_str()).collect();
+                let labels = labels.join(", ");
+                return Err(Problem::new(format!(
+                    "{model} has {count} variants ({labels}); name one with --quant"
+                ))
+                .into());
+            }
+        };
+        let outlines = Outlines::of(std::slice::from_ref(&variant), &session.cache, &options)?;
+        let path = outlines.paths.first().cloned();
+        let path = path.unwrap_or_else(|| Err("it is not there".to_owned()));
+        let path = path.map_err(Problem::new)?;
+        let header = Header::read(&path)
+            .map_err(|error| Problem::because(format!("cannot read {}", path.display()), error))?;
+        if header.architecture_class() != ArchitectureClass::DecoderOnly {
+            return Err(Problem::new(format!(
+                "{model} is no model that continues texts; only of those are settings tuned"
+            ))
+            .into());
+        }
+        Ok(Self { session, options, search, variant, header, outlines, is_shape })
+    }
+
+    fn plan(&self, experiment: &Experiment) -> Result<Plan, Problem> {
+        Plan::new(experiment, vec![vec![self.variant.clone()]])
+    }
+
+    fn path(&self) -> &Path {
+        self.outlines.paths.first().and_then(|path| path.as_deref().ok()).unwrap_or(Path::new(""))
+    }
+
+    /// What the search measures: the defaults of a space at first.
+    fn experiment(&self, space: &Space, used: &Use) -> Experiment {
+        let tests = used.tests();
+        let tokens: u64 = tests.iter().map(|test| u64::from(test.tokens())).sum();
+        let work = self.header.parameters().saturating_mul(tokens).max(1);
+        Experiment {
+            settings: vec![space.base.clone()],
+            workloads: Workloads { speed: tests, ..Workloads::default() },
+            repetitions: u32::try_from((WORK / work).clamp(1, 8)).unwrap_or(1),
+            ..self.search.clone()
+        }
+    }
+}
+
 /// Searches, proves and tells.
 ///
 /// # Errors
 /// The model cannot be had, does not fit, or is none that generates; or nothing can be kept.
 pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> {
     let began = OffsetDateTime::now_utc();
-    let quiet = arguments.quiet;
-    let source = Source::parse(&arguments.model, Path::new(""))
-        .map_err(|error| Problem::new(format!("MODEL {error}")))?;
-    let model = ModelPlan {
-        quantizations: arguments.quant.into_iter().collect(),
-        allow_requantize: arguments.allow_requantize,
-        ..ModelPlan::new(source.default_name(), source)
-    };
-    let is_shape = matches!(model.source, Source::Shape(_));
-    if is_shape && arguments.allow_loss.is_some() {
-        return Err(Error::Problem(Problem::new(
-            "--allow-loss needs a model with weights of its own: those of a shape are generated, so that what is lost cannot be measured",
-        )));
-    }
-    let session = Session::open(quiet)?;
     let destination = Destination::open(arguments.output.as_deref())?;
     let toml = arguments.toml.as_deref().map(|path| Destination::open(Some(path))).transpose()?;
     let store = Store::open()?;
-    let mut options = resolve_options(quiet);
-    options.consent = needs::consent(quiet, arguments.yes);
-    let mut search = Experiment {
-        name: format!("tune {} for {}", model.name, arguments.goal),
-        models: vec![model],
-        budget: Some(arguments.budget.mul_f64(SEARCH)),
-        ..Experiment::default()
+    let subject = Subject::find(arguments)?;
+    destination.spare_inputs()?;
+    toml.iter().try_for_each(Destination::spare_inputs)?;
+    let used = used(arguments, &subject.header)?;
+    let (store, session) = (&store, &subject.session);
+    let (since, spent) = (None, 0.0);
+    let tuning = Tuning { session, arguments, store, began, since, spent };
+    let found = match tuning.tune(&subject, used, devices)? {
+        Ok(found) => found,
+        Err(outcome) => return Ok(outcome),
     };
-    let mut plan = session.plan(&search, &options)?;
-    let [variant] = plan.variants.as_slice() else {
-        let labels: Vec<&str> = plan.variants.iter().map(|it| it.label.as_str()).collect();
-        return Err(Error::Problem(Problem::new(format!(
-            "{} has {} variants ({}); name one with --quant",
-            arguments.model,
-            labels.len(),
-            labels.join(", ")
-        ))));
-    };
-    let outlines = Outlines::of(std::slice::from_ref(variant), &session.cache, &options)?;
-    let path =
-        outlines.paths.into_iter().next().unwrap_or_else(|| Err("it is not there".to_owned()));
-    let path = path.map_err(Problem::new)?;
-    let header = Header::read(&path)
-        .map_err(|error| Problem::because(format!("cannot read {}", path.display()), error))?;
-    if header.architecture_class() != ArchitectureClass::DecoderOnly {
-        return Err(Error::Problem(Problem::new(format!(
-            "{} is no model that continues texts; only of those are settings tuned",
-            arguments.model
-        ))));
-    }
-    let used = used(arguments, &header)?;
-    let mut space = Space::new(&used, &machine(&header, devices), arguments.allow_loss.is_some());
-    let Some(left_out) = keep_what_fits(&mut space, &used, variant, &path, &header, devices)?
-    else {
-        return Ok(Outcome::RequirementsUnmet);
-    };
-    search.settings = vec![space.base.clone()];
-    search.workloads = Workloads { speed: used.tests(), ..Workloads::default() };
-    let tokens: u64 = used.tests().iter().map(|test| u64::from(test.tokens())).sum();
-    let work = header.parameters().saturating_mul(tokens).max(1);
-    search.repetitions = u32::try_from((WORK / work).clamp(1, 8)).unwrap_or(1);
-    plan = Plan::new(&search, vec![plan.variants.clone()])?;
-    if !quiet {
-        left_out.iter().for_each(|it| output::tell(&format!("left out: {it}")));
-        let tried = count(space.singles().len(), "setting");
-        output::tell(&format!("{tried} to try besides llama.cpp's defaults, for {}", goal(&used)));
-    }
-    let method = match arguments.search {
-        SearchBy::Choices => Method::Choices,
-        SearchBy::Random => Method::Random(arguments.seed),
-    };
-    let budget = search.budget.unwrap_or(arguments.budget);
-    let strategy = Search::new(space.clone(), used.tests(), budget, method);
-    let mut tuning = Tuning { session: &session, arguments, store: &store, began };
-    let searched = tuning.searched(&search, plan, Box::new(strategy))?;
-    let limit = arguments.allow_loss.unwrap_or(HARMLESS);
-    let mut found = Found::new(used, space, searched, limit, left_out);
-    if found.search.finished.is_some() && !found.finalists.is_empty() {
-        let (experiment, plan) = proof::planned(&search, &found, is_shape, &session, &options)?;
-        let spent = found.search.active_seconds.unwrap_or(0.0);
-        let left = arguments.budget.saturating_sub(Duration::from_secs_f64(spent.max(0.0)));
-        let proved = tuning.proved(&experiment, plan, &found.search, Box::new(Proof::new(left)))?;
-        found.prove(proved);
-    }
     let text = match arguments.format {
         Format::Table => shown::table(&found),
         Format::Json => shown::json(&found)?,
@@ -230,13 +247,17 @@ pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> 
         toml.write(written::toml(&found).as_bytes())?;
     }
     Ok(if found.is_interrupted() {
-        output::tell(&resume::how_to_resume(&found.last().id, std::env::args()));
-        Outcome::Interrupted
+        tell_how_to_resume(found.last())
     } else if found.failure().is_some() {
         Outcome::TrialsFailed
     } else {
         Outcome::Done
     })
+}
+
+fn tell_how_to_resume(run: &RunRecord) -> Outcome {
+    output::tell(&resume::how_to_resume(&run.id, std::env::args()));
+    Outcome::Interrupted
 }
 
 /// `generation (one request at a time, tg32)`.
@@ -258,14 +279,13 @@ fn used(arguments: &Arguments, header: &Header) -> Result<Use, Problem> {
             "--context {context}: the model was trained for {own} tokens; ask for no more"
         )));
     }
-    let fallback = if goal == Goal::Throughput { PARALLEL } else { 1 };
     let half = arguments.context.map(|context| context / 2);
     Ok(Use {
         goal,
         prompt_tokens: half.unwrap_or(PROMPT).min(own / 2).max(1),
         generated_tokens: GENERATED.min(own / 8).max(1),
         depth: half.unwrap_or(0).min(own / 2),
-        parallel: arguments.parallel.unwrap_or(fallback),
+        parallel: arguments.parallel.unwrap_or(1),
     })
 }
 
@@ -283,121 +303,84 @@ fn machine(header: &Header, devices: &[Device]) -> Machine {
     }
 }
 
-/// Takes from a space what the memory plan refuses, and tells what. Where not all layers fit on a GPU, the defaults are
-/// those with as many as do. `None`: nothing fits, which was told.
-fn keep_what_fits(
-    space: &mut Space,
-    used: &Use,
-    variant: &Variant,
-    path: &Path,
-    header: &Header,
-    devices: &[Device],
-) -> Result<Option<Vec<String>>, Problem> {
-    let root = SystemRoot::default();
-    let place = Place::here(&Memory::read(&root), &Limits::read(&root), devices, &[]);
-    let place = place.map_err(Problem::new)?;
-    let (engine, model) = (variant.engine.name, ArtifactRef::here(path));
-    let predict = |questions: Vec<MemoryQuestion>| {
-        native::predict_memory(PredictJob { engine, model: model.clone(), questions })
-    };
-    let sizes = used.prompt_tokens.max(used.depth);
-    let context = sizes.saturating_add(used.generated_tokens).max(256);
-    let layers = header.layers().and_then(|it| u32::try_from(it).ok()).unwrap_or(0) + 1;
-    let demand = Demand {
-        context,
-        parallel: used.parallel,
-        cache_types: vec![CacheType::F16],
-        layers,
-        has_experts: header.experts().is_some(),
-        all_logits: place.has_gpu(),
-    };
-    let forecast = demand.forecast(&predict).map_err(Problem::new)?;
-    let verdict = demand.judge(&forecast, &place, &predict);
-    match &verdict {
-        Verdict::Fits | Verdict::Unknown { .. } => {}
-        Verdict::FitsWith { with } if with.iter().any(|it| it.gpu_layers.is_some()) => {
-            let fewer = with.iter().find_map(|it| it.gpu_layers);
-            let fewer = fewer.and_then(|it| i32::try_from(it).ok());
-            space.base.gpu_layers = fewer.unwrap_or(space.base.gpu_layers);
-        }
-        other => {
-            let words = other.in_words(layers);
-            output::tell(&format!(
-                "{}: {words}; 'quantbench plan' says what would",
-                variant.name()
-            ));
-            return Ok(None);
-        }
-    }
-    let question = |settings: &Settings| MemoryQuestion {
-        settings: settings.clone(),
-        tokens: context.saturating_mul(used.parallel),
-        sequences: used.parallel,
-        all_logits: place.has_gpu(),
-        experts_on_host: false,
-    };
-    let singles = space.singles();
-    let answers = predict(singles.iter().map(question).collect()).map_err(Problem::new)?;
-    let mut refused: Vec<(Settings, String)> = Vec::new();
-    for (settings, answer) in singles.into_iter().zip(answers) {
-        match answer {
-            Err(reason) => refused.push((settings, reason)),
-            Ok(predicted) => {
-                if let Some((bytes, of)) = lacks(&place, &predicted) {
-                    let short = crate::units::format_bytes(bytes);
-                    refused.push((settings, format!("it does not fit, {short} short ({of})")));
-                }
-            }
-        }
-    }
-    space.retain(|settings| refused.iter().all(|(it, _)| it != settings));
-    Ok(Some(refused.iter().map(|(settings, reason)| format!("{settings}: {reason}")).collect()))
-}
-
-/// What both runs share.
+/// What the runs share.
 struct Tuning<'a> {
     session: &'a Session,
     arguments: &'a Arguments,
     store: &'a Store,
+    /// When what comes before the next run began.
     began: OffsetDateTime,
+    /// When the run before the next one began.
+    since: Option<OffsetDateTime>,
+    /// Seconds that were spent.
+    spent: f64,
 }
 
 impl Tuning<'_> {
-    fn searched(
-        &mut self,
-        experiment: &Experiment,
-        plan: Plan,
-        strategy: Box<dyn Strategy>,
-    ) -> Result<RunRecord, Error> {
-        let stored = if self.arguments.resume {
-            let stored = self.stored(experiment, &plan)?;
-            Some(
-                stored
-                    .ok_or_else(|| RunError::NothingToResume { name: experiment.name.clone() })?,
-            )
-        } else {
-            None
+    /// All of it; an outcome instead, if there is nothing to show, which was told then.
+    fn tune(
+        mut self,
+        subject: &Subject,
+        mut used: Use,
+        devices: &[Device],
+    ) -> Result<Result<Found, Outcome>, Error> {
+        let Arguments { budget, quiet, .. } = *self.arguments;
+        let Subject { variant, header, .. } = subject;
+        let fitting = Fitting::new(&used, variant, subject.path(), header, devices)?;
+        let mut swept = Vec::new();
+        if used.goal == Goal::Throughput && self.arguments.parallel.is_none() {
+            let (experiment, counts) = sequences::planned(&subject.search, &used, &fitting)?;
+            let proof = Proof::new(budget.mul_f64(sequences::SWEEP));
+            let run = self.measured(&experiment, subject.plan(&experiment)?, Box::new(proof))?;
+            if run.finished.is_none() {
+                return Ok(Err(tell_how_to_resume(&run)));
+            }
+            swept = sequences::speeds(&run, &used, &counts);
+            used.parallel = sequences::best(&swept).unwrap_or(used.parallel);
+        }
+        let lossy = self.arguments.allow_loss.is_some();
+        let mut space = Space::new(&used, &machine(header, devices), lossy);
+        let left_out = match fitting.keep_what_fits(&mut space, used.parallel)? {
+            Ok(left_out) => left_out,
+            Err(verdict) => {
+                let name = variant.name();
+                output::tell(&format!("{name}: {verdict}; 'quantbench plan' says what would"));
+                return Ok(Err(Outcome::RequirementsUnmet));
+            }
         };
-        self.measured(experiment, plan, stored, strategy)
+        if !quiet {
+            for reason in &left_out {
+                output::tell(&format!("left out: {reason}"));
+            }
+            let (tried, goal) = (count(space.singles().len(), "setting"), goal(&used));
+            output::tell(&format!("{tried} to try besides llama.cpp's defaults, for {goal}"));
+        }
+        let method = match self.arguments.search {
+            SearchBy::Choices => Method::Choices,
+            SearchBy::Random => Method::Random(self.arguments.seed),
+        };
+        let experiment = subject.experiment(&space, &used);
+        let strategy = Search::new(space.clone(), used.tests(), budget.mul_f64(SEARCH), method);
+        let plan = subject.plan(&experiment)?;
+        let searched = self.measured(&experiment, plan, Box::new(strategy))?;
+        let limit = self.arguments.allow_loss.unwrap_or(HARMLESS);
+        let mut found = Found::new(used, space, searched, limit, left_out);
+        found.swept = swept;
+        if found.search.finished.is_some() && !found.finalists.is_empty() {
+            let experiment = proof::planned(&experiment, &found, subject.is_shape);
+            let plan = self.session.plan(&experiment, &subject.options)?;
+            let left = budget.saturating_sub(Duration::from_secs_f64(self.spent.max(0.0)));
+            found.prove(self.measured(&experiment, plan, Box::new(Proof::new(left)))?);
+        }
+        Ok(Ok(found))
     }
 
-    fn proved(
-        &mut self,
-        experiment: &Experiment,
-        plan: Plan,
-        search: &RunRecord,
-        strategy: Box<dyn Strategy>,
-    ) -> Result<RunRecord, Error> {
-        let stored = if self.arguments.resume { self.stored(experiment, &plan)? } else { None };
-        let stored = stored.filter(|proof| proof.started >= search.started);
-        self.measured(experiment, plan, stored, strategy)
-    }
-
-    /// The last run of the same, finished or not.
+    /// The last run of the same, finished or not, that began after the one before it.
     fn stored(&self, experiment: &Experiment, plan: &Plan) -> Result<Option<RunRecord>, Error> {
         let name = &experiment.name;
         let runs = [self.store.latest_unfinished(name)?, self.store.earlier(name)?];
         let last = runs.into_iter().flatten().max_by_key(|run| run.started);
+        let last = last.filter(|run| self.since.is_none_or(|since| run.started >= since));
         let Some(run) = last else { return Ok(None) };
         match resume::difference(&run, &expanded(experiment), plan) {
             Some(difference) => Err(RunError::Different { run: run.id, difference }.into()),
@@ -405,15 +388,17 @@ impl Tuning<'_> {
         }
     }
 
+    /// Measures, or goes on, or takes what was measured. With `--resume` there has to be something to go on with.
     fn measured(
         &mut self,
         experiment: &Experiment,
         mut plan: Plan,
-        stored: Option<RunRecord>,
         strategy: Box<dyn Strategy>,
     ) -> Result<RunRecord, Error> {
-        if let Some(run) = stored.as_ref().filter(|run| run.finished.is_some()) {
-            return Ok(run.clone());
+        let resumes = self.arguments.resume;
+        let stored = if resumes { self.stored(experiment, &plan)? } else { None };
+        if stored.is_none() && resumes && self.since.is_none() {
+            return Err(RunError::NothingToResume { name: experiment.name.clone() }.into());
         }
         let resumed = stored.is_some();
         let began = std::mem::replace(&mut self.began, OffsetDateTime::now_utc());
@@ -421,12 +406,18 @@ impl Tuning<'_> {
             Some(run) => run,
             None => Session::new_run(experiment, &plan, self.store.fresh_id(began)?, began),
         };
+        self.since = Some(run.started);
+        if run.finished.is_some() {
+            self.spent += run.active_seconds.unwrap_or(0.0);
+            return Ok(run);
+        }
         plan.adopt(&run.trials);
         let _lock = RunLock::take(self.session.cache.root(), &run.id)?;
         let (plan, store) = (&plan, Some(Store::open()?));
         let context = RunContext { experiment, plan, run, resumed, began, store, strategy };
         let run = self.session.measure(context)?;
         self.began = OffsetDateTime::now_utc();
+        self.spent += run.active_seconds.unwrap_or(0.0);
         Ok(run)
     }
 }

@@ -66,6 +66,7 @@ pub enum SplitMode {
 /// Run-time choices of one trial. Names and defaults are llama-bench's, so that a figure can be laid
 /// beside anyone's llama-bench figure.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "run-time choices are independent")]
 pub struct Settings {
     /// Threads of the CPU back end; `None`: llama-bench's default, the number of physical cores
     /// fit for arithmetic.

@@ -175,7 +175,7 @@ impl Space {
     pub fn value(&self, settings: &Settings, factor: &Factor) -> Value {
         let explicit = self.explicit(settings);
         let all = serde_json::to_value(explicit).unwrap_or_default();
-        let base = || serde_json::to_value(&other(&self.base)).unwrap_or_default();
+        let base = || serde_json::to_value(other(&self.base)).unwrap_or_default();
         let key = factor.keys[0];
         // What is left out has its default, which is the opposite of the value it is not left out for.
         all.get(key).cloned().unwrap_or_else(|| match &base()[key] {

@@ -112,8 +112,9 @@ impl<H: Host> Benchmark<'_, H> {
     async fn add_trial(&mut self, trial: PlannedTrial) -> Result<(), SequenceError> {
         let (variant, position) = (trial.variant, self.plan.trials.len());
         let mut record = self.plan.empty_record(&trial);
-        let of_variant = (0..position).filter(|&other| self.plan.trials[other].variant == variant);
-        record.artifact = of_variant.filter_map(|it| self.run.trials[it].artifact.clone()).next();
+        let mut of_variant =
+            (0..position).filter(|&other| self.plan.trials[other].variant == variant);
+        record.artifact = of_variant.find_map(|it| self.run.trials[it].artifact.clone());
         let is_there = record.artifact.is_some();
         self.run.trials.push(record);
         self.plan.trials.push(trial);

@@ -84,7 +84,7 @@ fn what_cannot_be_tuned_is_refused_with_the_flag() {
     refused(&["tiny-F16.gguf", "--resume"], "no interrupted run");
     refused(&["nowhere.gguf"], "nowhere.gguf");
     refused(&["shape:smollm2-135m:Q8_0", "--allow-loss", "0.1"], "generated");
-    refused(&["tiny-F16.gguf", "--toml", "tiny-F16.gguf"], "input");
+    refused(&["tiny-F16.gguf", "--toml", "tiny-F16.gguf"], "no result replaces");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Found {
     pub(super) limit: f64,
     /// What was not tried, and why.
     pub(super) left_out: Vec<String>,
+    /// Numbers of requests side by side with their speeds, if they were not given, tokens per second.
+    pub(super) swept: Vec<(u32, f64)>,
 }
 
 /// Settings that may be better than the defaults.
@@ -80,7 +82,8 @@ impl Found {
         };
         let finalists = finalists.into_iter().map(finalist).collect();
         let standings = standings(&search, &tests);
-        Self { used, space, standings, finalists, search, proof: None, limit, left_out }
+        let (proof, swept) = (None, Vec::new());
+        Self { used, space, search, proof, standings, finalists, limit, left_out, swept }
     }
 
     /// Takes in what the proof measured.

@@ -1,14 +1,10 @@
 //! What proves a gain: real prompts, in fresh pairs with the defaults.
 
 use super::found::Found;
-use crate::cli::session::Session;
 use crate::dataset::standard::DOMAINS;
-use crate::error::Error;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::tuning::{Goal, Use, same_numbers};
 use crate::experiment::workloads::{LatencyPlan, QualityPlan, Sampling, TestPrompt, Workloads};
-use crate::model::resolve::ResolveOptions;
-use crate::orchestrator::plan::Plan;
 use crate::prompt::choice::FormatChoice;
 use crate::results::gain::{ANSWER, course};
 use crate::statistics::sample::Sample;
@@ -26,13 +22,7 @@ const CHUNK: u32 = 256;
 const QUALITY: f64 = 0.1;
 
 /// The experiment that compares what was found with the defaults.
-pub(super) fn planned(
-    search: &Experiment,
-    found: &Found,
-    is_shape: bool,
-    session: &Session,
-    options: &ResolveOptions,
-) -> Result<(Experiment, Plan), Error> {
+pub(super) fn planned(search: &Experiment, found: &Found, is_shape: bool) -> Experiment {
     let base = &found.space.base;
     let settings = found.finalists.iter().map(|it| it.settings.clone());
     let settings: Vec<_> = std::iter::once(base.clone()).chain(settings).collect();
@@ -40,7 +30,7 @@ pub(super) fn planned(
     let quality = (changes_numbers && !is_shape).then(|| quality(search, found));
     let workloads =
         Workloads { latency: Some(latency(&found.used)), quality, ..Workloads::default() };
-    let experiment = Experiment {
+    Experiment {
         name: format!("{}, proof", search.name),
         settings,
         workloads,
@@ -48,9 +38,7 @@ pub(super) fn planned(
         repetitions: 1,
         budget: None,
         ..search.clone()
-    };
-    let plan = session.plan(&experiment, options)?;
-    Ok((experiment, plan))
+    }
 }
 
 /// Prompts of the length that is used: questions alone where answers are asked for, else with a text to read.

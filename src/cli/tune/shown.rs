@@ -163,6 +163,7 @@ pub(super) fn table(found: &Found) -> String {
     let _ = writeln!(text, "\nThe search, {}:", goal(&found.used));
     text.push_str(&terminal::text(&Table { columns, groups: all }, &Look::default()));
     text.push_str(&curve(found));
+    text.push_str(&requests(found));
     for reason in &found.left_out {
         let _ = writeln!(text, "left out: {}", sanitize(reason));
     }
@@ -203,6 +204,22 @@ fn evidence(found: &Found, finalist: &Finalist) -> String {
     }
     text.push('\n');
     text
+}
+
+/// The speeds by requests side by side.
+fn requests(found: &Found) -> String {
+    let shown: Vec<String> = found
+        .swept
+        .iter()
+        .map(|(count, speed)| format!("{count}: {}", significant(*speed, 3)))
+        .collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let (shown, taken) = (shown.join(", "), found.used.parallel);
+    format!(
+        "requests side by side and t/s of generation: {shown}; {taken} taken, more gain less than 5 % (--parallel N takes others)\n"
+    )
 }
 
 /// The speeds by layers on the GPU, and the last that matters.
@@ -296,6 +313,9 @@ pub(super) fn json(found: &Found) -> Result<String, Error> {
         let point = |(layers, speed)| json!({"gpu_layers": layers, "tokens_per_second": speed});
         points.into_iter().map(point).collect::<Vec<_>>()
     });
+    let request =
+        |(count, speed): &(u32, f64)| json!({"parallel": count, "tokens_per_second": speed});
+    let requests: Vec<Value> = found.swept.iter().map(request).collect();
     output::json(
         "quantbench.tune",
         json!({
@@ -312,6 +332,7 @@ pub(super) fn json(found: &Found) -> Result<String, Error> {
             "kld_limit_nats": found.limit,
             "tried": tried,
             "offload": offload,
+            "requests": requests,
             "left_out": found.left_out,
             "toml": written::settings_toml(found.settings()),
             "llama_server": written::server(found),

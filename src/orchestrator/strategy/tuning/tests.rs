@@ -208,7 +208,7 @@ fn there_is_an_answer_whenever_it_stops() {
 #[test]
 fn an_interrupted_search_goes_on_where_it_was() {
     let tests = World::new(5, 0.0, separable).experiment.workloads.speed;
-    let budget = Duration::from_secs(300);
+    let budget = Duration::from_mins(5);
     let new =
         |world: &World| Search::new(world.space.clone(), tests.clone(), budget, Method::Choices);
     for most in [3, 11, 17, 24] {
