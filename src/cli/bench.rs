@@ -32,7 +32,7 @@ const MOST_TRIALS: usize = 10_000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Lists and ranges as in llama-bench: 1,2,4 or 1-8 or 128-1024+128 or 1-64*2. \
-                        Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo."
+                        Also in its short spelling: -pg -ub -ngl -fa -ctk -ctv -sm -mg -nkvo, and llama-batched-bench's -npl."
 )]
 pub struct Arguments {
     /// GGUF files, folders of them, hf:// addresses, shape:NAME:QUANTIZATION, or 'demo'
@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Tokens in the context before the clock starts [0]
     #[arg(short = 'd', long, value_name = "LIST")]
     n_depth: Vec<Numbers<u32>>,
+    /// Sequences side by side, each with these lengths and depths; rates are of all together [1]
+    #[arg(long, value_name = "LIST")]
+    parallel: Vec<Numbers<u32>>,
     /// Tokens submitted at once [2048]
     #[arg(short = 'b', long, value_name = "LIST")]
     batch_size: Vec<Numbers<u32>>,
@@ -236,9 +239,11 @@ fn speed_tests(arguments: &Arguments) -> Vec<SpeedTest> {
         .collect();
     let depths = numbers(&arguments.n_depth, 0);
     let mut tests: Vec<SpeedTest> = Vec::new();
-    for depth in depths {
+    let sequences = numbers(&arguments.parallel, 1);
+    for (depth, sequences) in depths.iter().flat_map(|&it| sequences.iter().map(move |&n| (it, n)))
+    {
         for test in &of_one_depth {
-            let test = SpeedTest { depth, ..*test };
+            let test = SpeedTest { depth, sequences, ..*test };
             if !tests.contains(&test) {
                 tests.push(test);
             }

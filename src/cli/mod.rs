@@ -30,6 +30,7 @@ mod welcome;
 
 use crate::error::{Error, Outcome};
 use crate::model::source::{SHAPE, Source};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io;
@@ -147,10 +148,29 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
+/// What is wrong with the first word, where it resembles no command: whoever wrote it may have meant a model.
+fn neither_command_nor_model(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let is_first = arguments.get(1).is_some_and(|first| first.as_os_str() == word.as_str());
+    let is_like_one = error.get(ContextKind::SuggestedSubcommand).is_some();
+    (is_first && !is_like_one).then(|| {
+        format!(
+            "error: '{word}' is no command, and no model: nothing here has that name, and on the Hugging Face hub \
+             names are owner/name ('quantbench search {word}' finds them, 'quantbench --help' lists commands)"
+        )
+    })
+}
+
 fn run_command(arguments: Vec<OsString>) -> ExitCode {
-    let line = match CommandLine::try_parse_from(arguments) {
+    let line = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => line,
         Err(error) => {
+            if let Some(message) = neither_command_nor_model(&error, &arguments) {
+                output::tell(&message);
+                return Outcome::Refused.into();
+            }
             // Help goes to standard output and is no error; whoever closed the pipe has read enough.
             let is_lost = error.print().is_err_and(|it| it.kind() != io::ErrorKind::BrokenPipe);
             let is_refused = error.use_stderr() || is_lost;

@@ -62,7 +62,7 @@ pub(crate) struct Fallback {
 fn hint(name: &str, known: &[String]) -> String {
     match nearest(name, known.iter().map(String::as_str)) {
         Some(name) => format!("; did you mean '{name}'?"),
-        None => format!("; there are {}", known.join(", ")),
+        None => format!("; known: {}", known.join(", ")),
     }
 }
 
@@ -302,10 +302,8 @@ fn filter(
         is_kept && !is_skipped && keep_variants(model, &only, &skip, keeps_reference)
     });
     if experiment.models.is_empty() {
-        let message = format!(
-            "--only and --skip leave no variant to measure; there are {}",
-            known.join(", ")
-        );
+        let message =
+            format!("--only and --skip leave no variant to measure; known: {}", known.join(", "));
         return Err(ExperimentError::Refused(message));
     }
     Ok(())

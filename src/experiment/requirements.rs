@@ -207,7 +207,7 @@ fn not_measured(metric: &str, experiment: &Experiment) -> Option<(&'static str, 
         return (!is_measured).then_some(("a speed", help));
     }
     let starts = |names: &[&str]| names.iter().any(|name| metric.starts_with(name));
-    if metric == GENERATION && !any(&|it| it.speed.iter().any(|test| test.is_generation_only())) {
+    if metric == GENERATION && !any(&|it| it.speed.iter().any(|test| test.is_plain_generation())) {
         speed("tg128")
     } else if metric == "cold_load_seconds" && !any(&|it| it.cold_load) {
         Some(("a load", "write cold_load = true in [workloads]".to_owned()))

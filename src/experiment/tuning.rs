@@ -44,8 +44,7 @@ impl Use {
     /// The throughput tests whose speeds, as a geometric mean, are the goal.
     pub fn tests(&self) -> Vec<SpeedTest> {
         let Self { prompt_tokens, generated_tokens, depth, parallel, .. } = *self;
-        let sequences = if parallel > 1 { parallel } else { 0 };
-        let none = SpeedTest { sequences, ..SpeedTest::default() };
+        let none = SpeedTest { sequences: parallel.max(1), ..SpeedTest::default() };
         let prompt = SpeedTest { prompt_tokens, ..none };
         let generation = SpeedTest { generated_tokens, depth, ..none };
         match self.goal {

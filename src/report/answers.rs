@@ -9,7 +9,7 @@ use crate::results::summary::Summary;
 use crate::units::significant;
 use crate::workload::measured::ComparedAnswer;
 
-/// For every variant the prompts whose answers moved most, with both answers side by side.
+/// For every variant the prompts whose answers moved most, with both answers side by side; the worst of all first.
 #[derive(Debug, Clone, Copy)]
 pub struct Answers;
 
@@ -20,16 +20,19 @@ impl Renderer for Answers {
         summary: &Summary,
         options: &RenderOptions,
     ) -> Result<Vec<u8>, Problem> {
-        let mut lines = Vec::new();
+        let mut answers = Vec::new();
         for trial in &run.trials {
             let Some(row) = summary.rows.iter().find(|row| row.key == trial.key) else { continue };
             let reference = run.trials.iter().find(|it| it.is_reference && it.model == trial.model);
             let reference = reference.map_or_else(String::new, |it| sanitize(&it.label));
-            for answer in worst(trial) {
-                let heads = [reference.clone(), name(summary, row)];
-                lines.extend(compared(answer, &heads, options.columns));
-            }
+            let heads = [reference, name(summary, row)];
+            answers.extend(worst(trial).iter().map(|answer| (heads.clone(), answer)));
         }
+        answers.sort_by(|(_, left), (_, right)| right.kld.total_cmp(&left.kld));
+        let mut lines: Vec<String> = answers
+            .iter()
+            .flat_map(|(heads, answer)| compared(answer, heads, options.columns))
+            .collect();
         if lines.is_empty() {
             let nothing = "No answers side by side: no variant of this run was compared along answers of its \
                            reference (text = \"answers\" in [workloads.quality], and a reference).";

@@ -158,14 +158,15 @@ impl<'a> Row<'a> {
             // What `load_mode` was called before; versions of `compare-llama-bench.py` ask for either.
             ("use_mmap", json!(settings.mmap)),
             ("lazy_mode", json!("auto")),
-            ("embeddings", json!(test.embeds())),
+            ("embeddings", json!(test.embeds)),
             ("no_op_offload", json!(0)),
             ("no_host", json!(false)),
             ("repack", json!(true)),
             ("fit_target", json!(0)),
             ("fit_min_ctx", json!(4096)),
-            ("n_prompt", json!(test.tokens() - test.generated_tokens)),
-            ("n_gen", json!(test.generated_tokens)),
+            // Of all sequences together: llama-bench knows one.
+            ("n_prompt", json!(test.prompt_tokens * test.sequences)),
+            ("n_gen", json!(test.generated_tokens * test.sequences)),
             ("n_depth", json!(test.depth)),
             ("test_time", json!(test_time(*started))),
             ("avg_ns", json!(whole(avg_ns))),

@@ -89,7 +89,7 @@ pub(super) fn speed_tests(trial: &TrialRecord) -> Vec<SpeedTest> {
 /// generates at all.
 pub(super) fn generation_test(tests: &[SpeedTest]) -> Option<SpeedTest> {
     let first = |wanted: fn(&SpeedTest) -> bool| tests.iter().copied().find(wanted);
-    first(|test| test.is_generation_only()).or_else(|| first(|test| test.generated_tokens > 0))
+    first(|test| test.is_plain_generation()).or_else(|| first(|test| test.generated_tokens > 0))
 }
 
 /// One value per round: the median, over the visits of a round, of what `value` finds in a visit.

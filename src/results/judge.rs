@@ -47,7 +47,7 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
         // Of several the one with the most texts and tokens at once.
         tests
             .filter_map(Metric::embedding_test)
-            .max_by_key(|test| (test.embedded_texts, test.prompt_tokens))
+            .max_by_key(|test| (test.sequences, test.prompt_tokens))
             .map(Metric::Speed)
     });
     let speed = model.speed;

@@ -35,12 +35,12 @@ impl Applies {
 pub enum Inapplicable {
     /// The model writes no text, so nothing about generation can be measured.
     NoGeneration,
+    /// Sequences side by side are measured of decoders; embeddings are of encoders.
+    OneSequence,
     /// The model is not made to embed texts.
     NoEmbeddings,
     /// The model keeps nothing between two calls that more tokens could follow.
     NoDepth,
-    /// Sequences side by side are measured of decoders alone.
-    NoSequences,
     /// The model was given nothing to see pictures with.
     NoSight,
     /// Retrieval-augmented answers and those about pictures are measured of decoders alone.
@@ -56,9 +56,10 @@ impl fmt::Display for Inapplicable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGeneration => formatter.write_str("it generates nothing"),
+            Self::OneSequence => formatter
+                .write_str("sequences side by side are measured of decoders, or as embeddings"),
             Self::NoEmbeddings => formatter.write_str("it is not made to embed texts"),
             Self::NoDepth => formatter.write_str("it reads every text anew, whole"),
-            Self::NoSequences => formatter.write_str("it answers one at a time"),
             Self::NoSight => formatter.write_str("it sees no pictures"),
             Self::NotMeasured => formatter.write_str("it is measured of decoders alone"),
             Self::TooLong { context } => {
@@ -76,11 +77,11 @@ impl fmt::Display for Inapplicable {
 #[must_use]
 pub fn speed(test: SpeedTest, facts: &ModelFacts) -> Option<Inapplicable> {
     match facts.class {
-        ArchitectureClass::DecoderOnly | ArchitectureClass::EncoderDecoder if test.embeds() => {
+        ArchitectureClass::DecoderOnly | ArchitectureClass::EncoderDecoder if test.embeds => {
             Some(Inapplicable::NoEmbeddings)
         }
         ArchitectureClass::DecoderOnly => beyond_positions(test.positions(), facts),
-        _ if test.sequences > 1 => Some(Inapplicable::NoSequences),
+        _ if test.sequences > 1 && !test.embeds => Some(Inapplicable::OneSequence),
         ArchitectureClass::EncoderDecoder => {
             (test.depth > 0 && !test.is_generation_only()).then_some(Inapplicable::NoDepth)
         }

@@ -135,7 +135,7 @@ impl SpeedSample {
     /// What `test` counts, per second: tokens, or embedded texts.
     #[must_use]
     pub fn rate(self, test: SpeedTest) -> f64 {
-        let per_text = if test.embeds() { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
+        let per_text = if test.embeds { f64::from(test.prompt_tokens.max(1)) } else { 1.0 };
         self.tokens_per_second() / per_text
     }
 

@@ -5,7 +5,6 @@
 //! the random tokens are the same for every variant, so that paired differences hold nothing but the variant.
 //!
 //! - Decoder: `pp512`, `tg128` and their depths are those of llama-bench.
-//!   With several sequences, each reads a prompt of its own and then all generate in step, llama-batched-bench's protocol.
 //! - Encoder: one text (`pp128`) or several side by side (`embed128x8`), each encoded whole and pooled into one embedding.
 //! - Encoder-decoder: `pp512` is the encoder alone over one text; `tg128` is the decoder alone, one token at a time,
 //!   attending to a text of one token that was encoded before, or of as many as the test's depth; `pp512+tg128` is one after
@@ -139,18 +138,19 @@ impl<'model> Bench<'model> {
         settings: &Settings,
         test: SpeedTest,
     ) -> Result<Self, EngineError> {
-        let sequences = test.embedded_texts.max(test.sequences).max(1);
-        let tokens = test.tokens();
+        let SpeedTest { sequences, .. } = test;
         // An encoder computes its batch at once, whatever the settings say of `ubatch`; llama.cpp takes no batch larger
         // than the context.
         let (shape, purpose) = match model.class() {
             ArchitectureClass::DecoderOnly => {
-                let (batch, ubatch) = (settings.batch, settings.ubatch);
-                let tokens = llama_share(test.positions(), sequences).saturating_mul(sequences);
-                let shape = ContextShape { tokens, sequences, batch, ubatch };
-                (shape, ContextPurpose::Separate)
+                // Every step of generation is one batch.
+                let (batch, ubatch) = (settings.batch.max(sequences), settings.ubatch);
+                let shape = ContextShape { tokens: test.cache_tokens(), sequences, batch, ubatch };
+                let shared = test.shares_depth.then_some(ContextPurpose::Shared);
+                (shape, shared.unwrap_or(ContextPurpose::Separate))
             }
             ArchitectureClass::EncoderOnly => {
+                let tokens = test.tokens();
                 let shape = ContextShape { tokens, sequences, batch: tokens, ubatch: tokens };
                 (shape, ContextPurpose::Embeddings)
             }
@@ -192,7 +192,7 @@ impl<'model> Bench<'model> {
             }
             if depth > 0 {
                 self.context.clear_memory();
-                self.read(depth, 0)?;
+                self.read_texts(depth, 0, 1)?;
                 self.depth_state = Some(self.context.save_sequence(0)?);
             }
         }
@@ -210,8 +210,12 @@ impl<'model> Bench<'model> {
     fn rewind(&mut self) -> Result<(), EngineError> {
         self.context.clear_memory();
         let Some(state) = &self.depth_state else { return Ok(()) };
-        for sequence in 0..signed(self.test.sequences.max(1)) {
-            self.context.restore_sequence(sequence, state)?;
+        for sequence in 0..signed(self.test.sequences) {
+            if sequence > 0 && self.test.shares_depth {
+                self.context.copy_sequence(0, sequence);
+            } else {
+                self.context.restore_sequence(sequence, state)?;
+            }
         }
         Ok(())
     }
@@ -227,23 +231,25 @@ impl<'model> Bench<'model> {
         self.generate(generated_tokens, depth + prompt_tokens)
     }
 
-    /// Evaluates a prompt of random tokens, a decoder's from `position` on.
+    /// Evaluates a prompt of random tokens for every sequence, a decoder's from `position` on.
     fn read(&mut self, tokens: u32, position: u32) -> Result<(), EngineError> {
         if self.model.class() != ArchitectureClass::DecoderOnly {
             return self.encode(tokens);
         }
-        let most = self.context.shape().batch.max(1);
-        let all = tokens.saturating_mul(self.test.sequences.max(1));
-        let mut done = 0;
+        self.read_texts(tokens, position, self.test.sequences)
+    }
+
+    /// Evaluates texts of random tokens, one after the other, a batch at a time.
+    fn read_texts(&mut self, tokens: u32, position: u32, texts: u32) -> Result<(), EngineError> {
+        let (mut done, all) = (0, tokens * texts);
         while done < all {
-            let count = (all - done).min(most);
+            let count = (all - done).min(self.context.shape().batch);
             self.batch.clear();
             for index in done..done + count {
-                let (sequence, at) = (index / tokens, index % tokens);
+                let (text, at) = (index / tokens, index % tokens);
                 let token = self.token(at);
-                // One token's logits of each sequence, where the prompt ends or has to wait for the next batch.
-                let output = at + 1 == tokens || index + 1 == done + count;
-                self.batch.add(token, signed(position + at), signed(sequence), output)?;
+                let is_last = index + 1 == done + count || texts > 1 && at + 1 == tokens;
+                self.batch.add(token, signed(position + at), signed(text), is_last)?;
             }
             self.context.decode(&mut self.batch)?;
             done += count;
@@ -255,7 +261,7 @@ impl<'model> Bench<'model> {
     /// Encodes the test's texts of so many random tokens each.
     fn encode(&mut self, tokens: u32) -> Result<(), EngineError> {
         self.batch.clear();
-        for text in 0..self.test.embedded_texts.max(1) {
+        for text in 0..self.test.sequences {
             for position in 0..tokens {
                 let token = self.token(position);
                 self.batch.add(token, signed(position), signed(text), true)?;
@@ -273,9 +279,9 @@ impl<'model> Bench<'model> {
         let position = if reads_first { 0 } else { position };
         for index in 0..tokens {
             self.batch.clear();
-            for sequence in 0..signed(self.test.sequences.max(1)) {
+            for sequence in 0..if reads_first { 1 } else { self.test.sequences } {
                 let token = start.filter(|_| index == 0).unwrap_or_else(|| self.token(index));
-                self.batch.add(token, signed(position + index), sequence, true)?;
+                self.batch.add(token, signed(position + index), signed(sequence), true)?;
             }
             self.context.decode(&mut self.batch)?;
             self.context.synchronize();
@@ -289,11 +295,6 @@ impl<'model> Bench<'model> {
         let beginning = self.model.beginning_token().filter(|_| index == 0);
         beginning.unwrap_or_else(|| self.random.i32(0..size.max(1)))
     }
-}
-
-/// Tokens of one of several sequences: llama.cpp rounds their shares of the context up to multiples of 256.
-fn llama_share(tokens: u32, sequences: u32) -> u32 {
-    if sequences > 1 { tokens.saturating_add(255) / 256 * 256 } else { tokens }
 }
 
 fn signed(position: u32) -> i32 {
@@ -327,6 +328,29 @@ mod tests {
         assert_eq!(decoder("pp512", false), 32, "512 ms");
         assert_eq!(decoder("pp512", true), 32 + 512 + 3 * 512);
         assert_eq!(decoder("pp512+tg4", false), 32 + 10);
+    }
+
+    #[test]
+    fn sequences_side_by_side_are_all_at_the_same_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, toy) = (folder.path().join("toy.json"), Toy::default());
+        std::fs::write(&path, serde_json::to_string(&Parameters::default()).unwrap()).unwrap();
+        let settings = Settings { batch: 8, ..Settings::default() };
+        let model = toy.load(&path, &settings, LoadExtent::Everything).unwrap();
+        for (test, tokens) in [
+            ("pp6x3", 3 * 6),
+            ("tg2x3@d5", 3 * (2 + 5)),
+            ("tg2x3@d5 shared", 3 * 2 + 5),
+            ("pp4+tg2x10", 10 * 6),
+        ] {
+            let test: SpeedTest = test.parse().unwrap();
+            let mut bench = Bench::new(model.as_ref(), &settings, test).unwrap();
+            bench.prepare(false, &toy.clock).unwrap();
+            bench.rewind().unwrap();
+            bench.repeat(test.generated_tokens).unwrap();
+            assert_eq!(bench.context.shape().tokens, tokens, "{test}");
+            assert!(bench.context.shape().batch >= test.sequences, "{test}");
+        }
     }
 
     #[test]

@@ -43,6 +43,26 @@ fn lists_are_swept_as_llama_bench_sweeps_them() {
 }
 
 #[test]
+fn sequences_side_by_side_are_told_together() {
+    let world = World::new();
+    let jsonl = bench(&world, &["-npl", "1,3", "-d", "8", "-o", "jsonl"]);
+    let rows: Vec<Value> = jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let tokens = |key| rows.iter().map(|row| row[key].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((tokens("n_prompt"), tokens("n_gen")), (vec![16, 0, 48, 0], vec![0, 4, 0, 12]));
+    let table = bench(&world, &["-npl", "3", "-d", "8"]);
+    assert!(table.contains("tg4x3") && table.contains("@ d8"), "{table}");
+    world.write(
+        "batched.toml",
+        "[[models]]\nsource = \"tiny-F16.gguf\"\nquantizations = []\n\
+         [workloads]\nspeed = [\"batched:pp16,tg4x2\", \"tg4x2@d16 shared\"]\nlatency.enabled = false\nquality.enabled = false\n",
+    );
+    let ran = world.run(&["run", "batched.toml", "--quiet", "--format", "csv"]).expect(0).stdout;
+    for name in ["pp16x2", "tg4x2_d16", "pp16_tg4x2", "tg4x2_d16_shared"] {
+        assert!(ran.contains(&format!("{name}_tokens_per_second")), "{name}: {ran}");
+    }
+}
+
+#[test]
 fn several_files_are_measured_and_one_that_is_none_is_refused() {
     let world = World::new();
     world.run(&["quantize", "tiny-F16.gguf", "--to", "Q8_0"]).expect(0);

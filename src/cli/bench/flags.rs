@@ -5,7 +5,7 @@ use crate::experiment::workloads::SpeedTest;
 use std::ffi::OsString;
 
 /// llama-bench's flags of several letters after one dash, with the long form that clap reads.
-const SHORT_FORMS: [(&str, &str); 9] = [
+const SHORT_FORMS: [(&str, &str); 10] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -15,6 +15,7 @@ const SHORT_FORMS: [(&str, &str); 9] = [
     ("-sm", "--split-mode"),
     ("-mg", "--main-gpu"),
     ("-nkvo", "--no-kv-offload"),
+    ("-npl", "--parallel"),
 ];
 
 /// Replaces llama-bench's short forms by long ones, so that clap does not read `-ngl 99` as

@@ -28,7 +28,7 @@ fn test(used: &Use, parallel: u32) -> SpeedTest {
     SpeedTest {
         generated_tokens: GENERATED,
         depth: used.depth,
-        sequences: if parallel > 1 { parallel } else { 0 },
+        sequences: parallel,
         ..SpeedTest::default()
     }
 }

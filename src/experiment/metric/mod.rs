@@ -100,7 +100,7 @@ impl Metric {
     pub fn name(self) -> String {
         match self {
             Self::Speed(test) => {
-                let name = test.to_string().replace(" @ ", "_").replace('+', "_");
+                let name = test.to_string().replace(" @ ", "_").replace(['+', ' '], "_");
                 format!("{name}_{}_per_second", test.unit().word())
             }
             Self::Task(TaskColumn { task, metric, .. }) => {
@@ -128,7 +128,7 @@ impl Metric {
     /// The throughput test of embeddings that it is the figure of.
     pub fn embedding_test(self) -> Option<SpeedTest> {
         match self {
-            Self::Speed(test) => Some(test).filter(|test| test.embeds()),
+            Self::Speed(test) => Some(test).filter(|test| test.embeds),
             _ => None,
         }
     }
@@ -147,8 +147,15 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_fit_for_a_header() {
-        let tests = ["pp512", "tg128", "pp512+tg128", "pp512 @ d1024", "embed64x8"]
-            .map(|test| test.parse::<SpeedTest>().unwrap());
+        let tests = [
+            "pp512",
+            "tg128",
+            "pp512+tg128",
+            "pp512 @ d1024",
+            "embed64x8",
+            "pp4+tg8x2 @ d9 shared",
+        ]
+        .map(|test| test.parse::<SpeedTest>().unwrap());
         let columns = [("arc-easy@chatml", "acc"), ("arc-easy@none", "acc"), ("de_en", "ndcg@10")];
         let columns = columns.map(|(task, metric)| TaskColumn {
             task: task.parse().unwrap(),

@@ -102,7 +102,7 @@ fn skipping_drops_and_skipping_everything_is_refused() {
     let overrides = Overrides { skip: list(&["model", "other"]), ..Overrides::default() };
     assert_eq!(
         apply(&two_models(), &overrides).unwrap_err(),
-        "--only and --skip leave no variant to measure; there are model, Other, F16, Q8_0, Q4_K_M"
+        "--only and --skip leave no variant to measure; known: model, Other, F16, Q8_0, Q4_K_M"
     );
 }
 
@@ -118,7 +118,7 @@ fn a_name_that_matches_nothing_is_answered_with_the_nearest() {
     assert_eq!(
         apply(&two_models(), &overrides).unwrap_err(),
         "--skip 'banana' is neither a model nor a quantization of this experiment; \
-         there are model, Other, F16, Q8_0, Q4_K_M"
+         known: model, Other, F16, Q8_0, Q4_K_M"
     );
 }
 
@@ -174,7 +174,7 @@ fn what_a_folder_holds_is_chosen_from_like_a_list() {
     assert_eq!(with(&["Q4_K_M"], &[]), Ok(list(&["F16", "Q4_K_M"])), "and the reference");
     assert_eq!(with(&[], &["Q8_0"]), Ok(list(&["F16", "Q4_K_M"])));
     let error = with(&["Q2_K"], &[]).unwrap_err();
-    assert!(error.ends_with("there are ready, F16, Q8_0, Q4_K_M"), "{error}");
+    assert!(error.ends_with("known: ready, F16, Q8_0, Q4_K_M"), "{error}");
 }
 
 #[test]

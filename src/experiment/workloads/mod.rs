@@ -9,7 +9,7 @@ mod speed;
 
 pub use latency::{LatencyPlan, Sampling, TestPrompt};
 pub use quality::{AnswersPlan, PlannedPrompt, QualityPlan, TextDomain};
-pub use speed::{RateUnit, SpeedTest};
+pub use speed::{RateUnit, SpeedTest, SpeedTests};
 
 use super::expand::{Expansion, readable};
 use super::inputs;
@@ -118,10 +118,12 @@ pub(super) static WORKLOADS: Table = Table::new(
     &[
         Key::new("cold_load", Flag,
             "Also measure a load with the file dropped from the system's page cache.").default("true"),
-        Key::new("speed", Named("speed test", spelled::<SpeedTest>),
+        Key::new("speed", Named("speed test", spelled::<SpeedTests>),
             "Throughput, with llama-bench's meaning: pp512 processes a prompt of 512 tokens, tg128 generates 128, \
              \"pp512+tg128\" does one after the other, \"tg128@d4096\" generates after 4096 tokens of context. \
-             \"pp512+tg128x8\" does it with 8 sequences side by side. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
+             \"tg128x16@d512\" generates in 16 sequences side by side, each after 512 tokens of its own (\"@d512 shared\": \
+             that all have in common); its rate is that of all together. \"batched:pp512,tg128x16\" is pp512x16, \
+             tg128x16@d512 and pp512+tg128x16, as llama-batched-bench measures. \"embed128x8\" embeds 8 texts of 128 tokens in one batch. What does not apply to a model stays blank.")
             .many().default("[\"pp512\", \"tg128\"]"),
         Key::new("tokenization", Text,
             "Time the tokenizer on a text: \"demo\" or a text file. Left out: it is not timed.").example("\"demo\""),
@@ -135,7 +137,7 @@ pub(super) static WORKLOADS: Table = Table::new(
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct WorkloadsFile {
     pub cold_load: Located<bool>,
-    pub speed: Many<SpeedTest>,
+    pub speed: Many<SpeedTests>,
     pub latency: Located<LatencyFile>,
     pub tokenization: Option<Located<String>>,
     pub quality: Located<QualityFile>,
@@ -159,11 +161,22 @@ pub(super) fn expand_own(own: &WorkloadsFile, expansion: &mut Expansion<'_>) -> 
     workloads
 }
 
+/// Every test that is named, once.
+fn speed_tests(named: &Many<SpeedTests>) -> Vec<SpeedTest> {
+    let mut tests = Vec::new();
+    for &test in named.iter().flat_map(|tests| &tests.value.0) {
+        if !tests.contains(&test) {
+            tests.push(test);
+        }
+    }
+    tests
+}
+
 /// Turns what was written into what it means.
 pub(super) fn expand(file: &WorkloadsFile, expansion: &mut Expansion<'_>) -> Workloads {
     Workloads {
         cold_load: *file.cold_load,
-        speed: file.speed.iter().map(|test| test.value).collect(),
+        speed: speed_tests(&file.speed),
         latency: latency::expand(&file.latency, expansion),
         tokenization: file.tokenization.as_ref().map(|source| TokenizationPlan {
             text: readable(

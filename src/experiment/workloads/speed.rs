@@ -10,27 +10,50 @@ use std::str::FromStr;
 ///
 /// Source: llama.cpp, tools/llama-bench (no sampling and no tokenization in the measured time).
 ///
-/// `pp512+tg128x8` does it with 8 sequences side by side, each with so many tokens, as llama-batched-bench does.
+/// `tg128x16` does it for 16 sequences side by side, all at the same depth; its rate is that of all of them together.
+/// `pp512x16`, `tg128x16 @ d512` and `pp512+tg128x16` are llama-batched-bench's `S_PP`, `S_TG` and `S` of 16 sequences;
+/// `tg128x16 @ d512 shared` is its `-pps`: the 512 tokens are common to all, and kept once.
+///
 /// `embed128x8` embeds 8 texts of 128 random tokens in one batch; its rate is in texts per second.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpeedTest {
-    /// Prompt tokens processed; of each text, where texts are embedded.
+    /// Prompt tokens processed, of each sequence.
     pub prompt_tokens: u32,
-    /// Tokens generated.
+    /// Tokens generated, of each sequence.
     pub generated_tokens: u32,
-    /// Tokens in the context before the clock starts.
+    /// Tokens in the context of each sequence before the clock starts.
     pub depth: u32,
-    /// Texts embedded in one batch; 0: the test is not about embeddings.
-    pub embedded_texts: u32,
-    /// Sequences side by side, each with so many tokens; 0: one.
+    /// Sequences side by side, at least 1; texts, where they are embedded.
     pub sequences: u32,
+    /// Whether those tokens are common to all sequences.
+    pub shares_depth: bool,
+    /// Whether texts are embedded.
+    pub embeds: bool,
+}
+
+impl Default for SpeedTest {
+    fn default() -> Self {
+        Self {
+            prompt_tokens: 0,
+            generated_tokens: 0,
+            depth: 0,
+            sequences: 1,
+            shares_depth: false,
+            embeds: false,
+        }
+    }
 }
 
 impl SpeedTest {
     /// Tokens whose number is divided by the measured time.
     pub fn tokens(self) -> u32 {
-        (self.prompt_tokens * self.embedded_texts.max(1) + self.generated_tokens)
-            * self.sequences.max(1)
+        (self.prompt_tokens + self.generated_tokens) * self.sequences
+    }
+
+    /// Tokens of KV cache that it takes.
+    pub fn cache_tokens(self) -> u32 {
+        let depths = if self.shares_depth { 1 } else { self.sequences };
+        self.tokens() + self.depth * depths
     }
 
     /// How many positions of a model's context the test reaches; texts side by side have the same ones.
@@ -38,19 +61,19 @@ impl SpeedTest {
         self.prompt_tokens.saturating_add(self.generated_tokens).saturating_add(self.depth)
     }
 
-    /// Whether texts are embedded.
-    pub fn embeds(self) -> bool {
-        self.embedded_texts > 0
-    }
-
     /// What the test's rate counts, in a word and as tables abbreviate it.
     pub fn unit(self) -> RateUnit {
-        if self.embeds() { RateUnit::Embeddings } else { RateUnit::Tokens }
+        if self.embeds { RateUnit::Embeddings } else { RateUnit::Tokens }
     }
 
-    /// Whether this is a plain generation test.
+    /// Whether nothing but generation is timed.
     pub fn is_generation_only(self) -> bool {
         self.prompt_tokens == 0
+    }
+
+    /// Whether one sequence generates, and nothing else is timed.
+    pub fn is_plain_generation(self) -> bool {
+        self.is_generation_only() && self.sequences == 1
     }
 }
 
@@ -83,8 +106,8 @@ impl RateUnit {
 
 impl fmt::Display for SpeedTest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.embeds() {
-            let name = format!("embed{}x{}", self.prompt_tokens, self.embedded_texts);
+        if self.embeds {
+            let name = format!("embed{}x{}", self.prompt_tokens, self.sequences);
             return formatter.pad(&name);
         }
         let mut name = match (self.prompt_tokens, self.generated_tokens) {
@@ -98,6 +121,9 @@ impl fmt::Display for SpeedTest {
         if self.depth > 0 {
             name = format!("{name} @ d{}", self.depth);
         }
+        if self.shares_depth {
+            name.push_str(" shared");
+        }
         formatter.pad(&name)
     }
 }
@@ -109,7 +135,8 @@ impl FromStr for SpeedTest {
         parse_speed_test(text).ok_or_else(|| {
             format!(
                 "'{text}' is not a speed test; write pp512, tg128, pp512+tg128 or one of them with a depth, like \
-                 tg128@d4096, pp512+tg128x8 for 8 sequences side by side, or embed128x8 for embeddings of 8 texts of 128 tokens"
+                 tg128@d4096, or with sequences side by side (at most {MOST_SEQUENCES}), like tg128x16@d512, \
+                 or embed128x8 for embeddings of 8 texts of 128 tokens"
             )
         })
     }
@@ -118,7 +145,7 @@ impl FromStr for SpeedTest {
 /// No context is longer; it also keeps sums of tokens within `u32`.
 const MOST_TOKENS: u32 = 100_000_000;
 
-/// llama.cpp's `LLAMA_MAX_SEQ`.
+/// llama.cpp's limit.
 const MOST_SEQUENCES: u32 = 256;
 
 fn parse_speed_test(text: &str) -> Option<SpeedTest> {
@@ -126,23 +153,29 @@ fn parse_speed_test(text: &str) -> Option<SpeedTest> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     if let Some(shape) = compact.strip_prefix("embed") {
         let (prompt, texts) = shape.split_once('x')?;
-        let (prompt_tokens, embedded_texts) = (tokens(prompt)?, tokens(texts)?);
-        let all = u64::from(prompt_tokens) * u64::from(embedded_texts);
-        let test = SpeedTest { prompt_tokens, embedded_texts, ..SpeedTest::default() };
+        let (prompt_tokens, sequences) = (tokens(prompt)?, tokens(texts)?);
+        let all = u64::from(prompt_tokens) * u64::from(sequences);
+        let test = SpeedTest { prompt_tokens, sequences, embeds: true, ..SpeedTest::default() };
         return (1..=u64::from(MOST_TOKENS)).contains(&all).then_some(test);
     }
-    let (test, depth) = match compact.split_once('@') {
-        Some((test, depth)) => (test, tokens(depth.strip_prefix('d').unwrap_or(depth))?),
-        None => (compact.as_str(), 0),
+    let mut parsed = SpeedTest::default();
+    let test = match compact.split_once('@') {
+        Some((test, depth)) => {
+            let depth = depth.strip_prefix('d').unwrap_or(depth);
+            let (depth, shares) =
+                depth.strip_suffix("shared").map_or((depth, false), |it| (it, true));
+            (parsed.depth, parsed.shares_depth) = (tokens(depth)?, shares);
+            test
+        }
+        None => compact.as_str(),
     };
-    let (test, sequences) = match test.split_once('x') {
-        Some((test, count)) => (test, count.parse::<u32>().ok().filter(|it| *it > 1)?),
-        None => (test, 0),
+    let test = match test.split_once('x') {
+        Some((test, sequences)) => {
+            parsed.sequences = tokens(sequences)?;
+            test
+        }
+        None => test,
     };
-    if sequences > MOST_SEQUENCES {
-        return None;
-    }
-    let mut parsed = SpeedTest { depth, sequences, ..SpeedTest::default() };
     for part in test.split('+') {
         if let Some(count) = part.strip_prefix("pp") {
             parsed.prompt_tokens = tokens(count)?;
@@ -150,9 +183,11 @@ fn parse_speed_test(text: &str) -> Option<SpeedTest> {
             parsed.generated_tokens = tokens(part.strip_prefix("tg")?)?;
         }
     }
-    let each = SpeedTest { sequences: 0, ..parsed }.tokens();
-    let all = u64::from(each) * u64::from(sequences.max(1));
-    (1..=u64::from(MOST_TOKENS) * 2).contains(&all).then_some(parsed)
+    let each = parsed.prompt_tokens + parsed.generated_tokens;
+    let all = u64::from(each + parsed.depth) * u64::from(parsed.sequences);
+    let is_meant = (1..=MOST_SEQUENCES).contains(&parsed.sequences)
+        && (!parsed.shares_depth || parsed.sequences > 1 && parsed.depth > 0);
+    (each > 0 && is_meant && all <= u64::from(MOST_TOKENS)).then_some(parsed)
 }
 
 impl Serialize for SpeedTest {
@@ -162,6 +197,52 @@ impl Serialize for SpeedTest {
 }
 
 impl<'de> Deserialize<'de> for SpeedTest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What an entry of a list of speed tests names: one test, or, as `batched:pp512,tg128x16`, all that llama-batched-bench
+/// measures of 16 prompts of 512 tokens and the 128 tokens that each generates: `pp512x16`, `tg128x16 @ d512` and
+/// `pp512+tg128x16`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeedTests(pub Vec<SpeedTest>);
+
+impl fmt::Display for SpeedTests {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&names.join(", "))
+    }
+}
+
+impl FromStr for SpeedTests {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some(parts) = text.trim().strip_prefix("batched:") else {
+            return text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self);
+        };
+        let two = parts.split_once(',').and_then(|(prompt, generation)| {
+            let (prompt, generation) = (parse_speed_test(prompt)?, parse_speed_test(generation)?);
+            let is_meant = prompt
+                == SpeedTest { prompt_tokens: prompt.prompt_tokens, ..SpeedTest::default() }
+                && generation.is_generation_only()
+                && generation.depth == 0;
+            is_meant.then_some((prompt.prompt_tokens, generation))
+        });
+        let Some((prompt_tokens, generation)) = two else {
+            return Err(format!(
+                "'{text}' is not a batched test; write batched:pp512,tg128x16 for 16 sequences, each with a prompt of \
+                 512 tokens, that generate 128 each"
+            ));
+        };
+        let both = SpeedTest { prompt_tokens, ..generation };
+        let prompts = SpeedTest { generated_tokens: 0, ..both };
+        Ok(Self(vec![prompts, SpeedTest { depth: prompt_tokens, ..generation }, both]))
+    }
+}
+
+impl<'de> Deserialize<'de> for SpeedTests {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -180,11 +261,30 @@ mod tests {
             "pp512 @ d1024",
             "tg32 @ d16",
             "embed128x8",
-            "pp64+tg16x4 @ d8",
+            "pp512x16",
+            "pp512+tg128x2",
+            "tg128x16 @ d512",
+            "tg128x16 @ d512 shared",
         ] {
             assert_eq!(name.parse::<SpeedTest>().unwrap().to_string(), name);
         }
+        assert_eq!("tg128x1".parse::<SpeedTest>().unwrap().to_string(), "tg128");
         assert_eq!("tg128@4096".parse::<SpeedTest>().unwrap().depth, 4096);
+    }
+
+    #[test]
+    fn a_batched_test_is_all_that_llama_batched_bench_measures() {
+        let named = |text: &str| text.parse::<SpeedTests>().map(|tests| tests.to_string());
+        assert_eq!(
+            named("batched:pp512,tg128x16").unwrap(),
+            "pp512x16, tg128x16 @ d512, pp512+tg128x16"
+        );
+        assert_eq!(named("tg128x4,pp1").unwrap(), "tg128x4, pp1");
+        for text in
+            ["batched:pp512", "batched:tg128,pp512", "batched:pp4@d2,tg1x2", "batched:pp1,tg1x300"]
+        {
+            assert!(named(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -203,11 +303,14 @@ mod tests {
             "embed128",
             "embed0x8",
             "embed8x0",
-            "tg8x",
-            "tg8x1",
-            "tg8x257",
-            "tg100000000x256",
             "embed99999999x99999999",
+            "tg128x0",
+            "tg128x",
+            "tg128x257",
+            "pp1000000x200",
+            "tg128@d16shared",
+            "tg128x4shared",
+            "tg128x4@shared",
         ] {
             assert!(text.parse::<SpeedTest>().is_err(), "{text}");
         }

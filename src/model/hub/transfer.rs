@@ -210,6 +210,10 @@ impl<'a> Remote<'a> {
             StatusCode::UNAUTHORIZED => {
                 format!("the hub does not accept the token in HF_TOKEN for {repository}")
             }
+            StatusCode::FORBIDDEN if self.options.token.is_none() => format!(
+                "the hub gives {repository} to nobody without a token: accept its conditions at \
+                 {endpoint}/{repository}, and set HF_TOKEN"
+            ),
             StatusCode::FORBIDDEN => format!(
                 "the owner of HF_TOKEN may not read {repository}; accept its conditions at \
                  {endpoint}/{repository}"
