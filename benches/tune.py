@@ -5,7 +5,7 @@
 
 For each model and goal: a search by choices and one at random, each within the budget and each with its own proof. Then
 what both found and the defaults are measured in fresh interleaved rounds, which neither search saw, with the goal's own
-tests. A win or a loss is a ratio whose 95 % interval (Student, logarithms, paired by round) leaves 1 out; everything else is a
+tests, five repetitions each. A win or a loss is a ratio whose 95 % interval (Student, logarithms, paired by round) leaves 1 out; everything else is a
 tie. Models may be anything that `quantbench tune` takes. Run it under `taskset -c 1` where others compute, too: both searches
 and the rounds then have that processor alone to share.
 """
@@ -72,6 +72,7 @@ def fresh(folder: Path, tuned: dict, found: dict[str, dict], rounds: int) -> dic
         f"""[experiment]
 name = "fresh"
 rounds = {rounds}
+repetitions = 5
 [workloads]
 cold_load = false
 speed = {json.dumps(tuned["tests"])}

@@ -7,6 +7,7 @@ mod sequences;
 mod shown;
 mod written;
 
+use super::native;
 use super::needs;
 use super::output::{self, Destination, Format};
 use super::plan::outline::Outlines;
@@ -15,8 +16,6 @@ use super::run::{RunError, budget, resume};
 use super::session::{RunContext, Session, expanded, resolve_options};
 use crate::causes::Problem;
 use crate::engine::Device;
-use crate::engine::Engine as _;
-use crate::engine::llama::backend::Backend;
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::tuning::{Goal, Machine, Space, Use};
@@ -54,6 +53,9 @@ const GENERATED: u32 = 32;
 
 /// More divergence than rounding in another order gives, nats: what is taken without being asked for.
 const HARMLESS: f64 = 0.001;
+
+/// As long as a test may be repeated in a visit.
+const REPEAT_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Parameters times tokens that a visit computes, about a second's work of two cores: what is small is repeated.
 const WORK: u64 = 25_000_000_000;
@@ -212,7 +214,8 @@ impl Subject {
         Experiment {
             settings: vec![space.base.clone()],
             workloads: Workloads { speed: tests, ..Workloads::default() },
-            repetitions: u32::try_from((WORK / work).clamp(1, 8)).unwrap_or(1),
+            repeat_within: Some(REPEAT_WITHIN),
+            repetitions: u32::try_from((WORK / work).clamp(1, 20)).unwrap_or(1),
             ..self.search.clone()
         }
     }
@@ -295,7 +298,7 @@ fn machine(header: &Header, devices: &[Device]) -> Machine {
     let gpus = devices.iter().filter(|device| device.kind.ends_with("GPU")).count();
     let layers = header.layers().and_then(|layers| u32::try_from(layers).ok());
     Machine {
-        threads: Backend::initialise().default_threads(),
+        threads: native::default_threads(),
         processors: usable_cpus(&Processor::read(&root), &limits),
         gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
         layers: layers.unwrap_or(0).saturating_add(1),

@@ -189,7 +189,9 @@ fn a_model_in_place_of_a_command_is_measured() {
 fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     let world = World::new();
     world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
-    world.run(&["nothere"]).expect_message(2, &["'nothere' is no command, and no model", "search nothere"]);
+    world
+        .run(&["nothere"])
+        .expect_message(2, &["'nothere' is no command, and no model", "search nothere"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
     world.run(&["nowhere.gguf"]).expect_message(2, &["no model file nowhere.gguf"]);

@@ -53,6 +53,13 @@ fn requests_side_by_side_are_answered_together() {
     let tuned = tune(&world, &["--for", "throughput", "--parallel", "3"]);
     let tests = tuned["tests"].as_array().unwrap();
     assert!(tests[0].as_str().unwrap().ends_with("x3"), "{tests:?}");
+    assert_eq!(tuned["requests"], Value::Array(Vec::new()));
+    // Where nobody says how many, it is measured.
+    let chosen = tune(&world, &["--for", "throughput"]);
+    let parallel = &chosen["use"]["parallel"];
+    let requests = chosen["requests"].as_array().unwrap();
+    assert!(requests.len() > 1, "{chosen}");
+    assert!(requests.iter().any(|it| it["parallel"] == *parallel), "{chosen}");
     for finalist in tuned["finalists"].as_array().unwrap() {
         assert!(finalist["gain"]["n"].as_u64().unwrap() >= 3, "{tuned}");
     }

@@ -36,6 +36,7 @@ pub(super) fn planned(search: &Experiment, found: &Found, is_shape: bool) -> Exp
         workloads,
         rounds: ROUNDS,
         repetitions: 1,
+        repeat_within: None,
         budget: None,
         ..search.clone()
     }

@@ -272,12 +272,13 @@ fn next(found: &Found) -> String {
         return text;
     }
     let _ = writeln!(text, "\nTo use them:");
-    let _ = writeln!(text, "  {}", sanitize(&written::server(found)));
-    for command in written::bench(found) {
+    let (file, settings) = (written::file(found), found.settings());
+    let _ = writeln!(text, "  {}", sanitize(&written::server(&file, settings, &found.used)));
+    for command in written::bench(&file, settings, &found.used) {
         let _ = writeln!(text, "  {}", sanitize(&command));
     }
     let _ = writeln!(text, "In an experiment of quantbench (--toml FILE writes a whole one):");
-    for line in written::settings_toml(found.settings()).lines() {
+    for line in written::settings_toml(settings).lines() {
         let _ = writeln!(text, "  {line}");
     }
     text
@@ -315,28 +316,29 @@ pub(super) fn json(found: &Found) -> Result<String, Error> {
     });
     let request =
         |(count, speed): &(u32, f64)| json!({"parallel": count, "tokens_per_second": speed});
+    let (file, settings) = (written::file(found), found.settings());
     let requests: Vec<Value> = found.swept.iter().map(request).collect();
     output::json(
         "quantbench.tune",
         json!({
             "model": found.search.trials[0].model,
             "label": found.search.trials[0].label,
-            "file": written::file(found),
+            "file": file,
             "use": found.used,
             "tests": tests,
             "in_words": verdict(found),
             "interrupted": found.is_interrupted(),
             "changes_defaults": found.winner().is_some(),
-            "settings": found.settings(),
+            "settings": settings,
             "finalists": finalists,
             "kld_limit_nats": found.limit,
             "tried": tried,
             "offload": offload,
             "requests": requests,
             "left_out": found.left_out,
-            "toml": written::settings_toml(found.settings()),
-            "llama_server": written::server(found),
-            "llama_bench": written::bench(found),
+            "toml": written::settings_toml(settings),
+            "llama_server": written::server(&file, settings, &found.used),
+            "llama_bench": written::bench(&file, settings, &found.used),
             "search_run": found.search.id,
             "proof_run": found.proof.as_ref().map(|proof| &proof.id),
         }),

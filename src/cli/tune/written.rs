@@ -3,7 +3,7 @@
 use super::found::Found;
 use super::shown::verdict;
 use crate::experiment::settings::Settings;
-use crate::experiment::tuning::Goal;
+use crate::experiment::tuning::{Goal, Use};
 use crate::report::{quoted, sanitize, server_flags};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -47,10 +47,9 @@ pub(super) fn file(found: &Found) -> String {
 }
 
 /// llama-server's command.
-pub(super) fn server(found: &Found) -> String {
-    let used = &found.used;
-    let flags = server_flags(found.settings());
-    let mut command = format!("llama-server -m {}{flags}", quoted(&file(found)));
+pub(super) fn server(file: &str, settings: &Settings, used: &Use) -> String {
+    let flags = server_flags(settings);
+    let mut command = format!("llama-server -m {}{flags}", quoted(file));
     if used.depth > 0 {
         let _ = write!(command, " -c {}", used.depth.saturating_mul(2 * used.parallel));
     }
@@ -61,9 +60,7 @@ pub(super) fn server(found: &Found) -> String {
 }
 
 /// llama-bench's commands. It has one number of threads, so that reading and writing take one each.
-pub(super) fn bench(found: &Found) -> Vec<String> {
-    let settings = found.settings();
-    let used = &found.used;
+pub(super) fn bench(file: &str, settings: &Settings, used: &Use) -> Vec<String> {
     let with = |settings: &Settings, tests: &str| {
         let flag = |(flag, value): (&str, String)| match flag {
             "mmap" => " -lm none".to_owned(),
@@ -74,7 +71,7 @@ pub(super) fn bench(found: &Found) -> Vec<String> {
             flag => format!(" -{flag} {value}"),
         };
         let flags: String = settings.changed().into_iter().map(flag).collect();
-        format!("llama-bench -m {}{flags} {tests}", quoted(&file(found)))
+        format!("llama-bench -m {}{flags} {tests}", quoted(file))
     };
     let prompt = format!("-p {} -n 0", used.prompt_tokens);
     let mut generation = format!("-p 0 -n {}", used.generated_tokens);
@@ -93,5 +90,62 @@ pub(super) fn bench(found: &Found) -> Vec<String> {
             vec![with(settings, &both)]
         }
         _ => vec![with(&reading, &prompt), with(settings, &generation)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::settings::CacheType;
+    use crate::experiment::{Overrides, parse};
+    use std::path::Path;
+
+    fn settings() -> Settings {
+        Settings {
+            threads: Some(4),
+            threads_batch: Some(8),
+            ubatch: 256,
+            cache_type_k: CacheType::Q8_0,
+            mmap: false,
+            repack: false,
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn settings_are_read_back_as_they_were() {
+        let text = format!("{}[[models]]\nsource = \"demo\"\n", settings_toml(&settings()));
+        let read = parse(text.as_bytes(), Path::new("t.toml"), &Overrides::default()).unwrap();
+        assert_eq!(read.settings, [settings()]);
+        assert_eq!(settings_toml(&Settings::default()), "");
+    }
+
+    #[test]
+    fn flags_are_those_of_the_programs() {
+        let used = |goal, depth, parallel| Use {
+            goal,
+            prompt_tokens: 512,
+            generated_tokens: 32,
+            depth,
+            parallel,
+        };
+        let settings = settings();
+        assert_eq!(
+            server("m.gguf", &settings, &used(Goal::Throughput, 1024, 4)),
+            "llama-server -m m.gguf -t 4 -tb 8 -ub 256 -ctk q8_0 --no-mmap --no-repack -c 8192 -np 4"
+        );
+        assert_eq!(
+            bench("m.gguf", &settings, &used(Goal::Balanced, 0, 1)),
+            [
+                "llama-bench -m m.gguf -t 8 -ub 256 -ctk q8_0 -lm none --repack 0 -p 512 -n 0",
+                "llama-bench -m m.gguf -t 4 -ub 256 -ctk q8_0 -lm none --repack 0 -p 0 -n 32"
+            ]
+        );
+        let one = Settings { threads: Some(2), ..Settings::default() };
+        assert_eq!(
+            bench("m.gguf", &one, &used(Goal::Generation, 512, 1)),
+            ["llama-bench -m m.gguf -t 2 -p 0 -n 32 -d 512"]
+        );
+        assert!(bench("m.gguf", &one, &used(Goal::Throughput, 0, 4)).is_empty());
     }
 }

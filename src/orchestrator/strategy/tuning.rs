@@ -36,6 +36,9 @@ const ROUNDS_LEFT: f64 = 2.5;
 /// Part of the budget that the first round may take.
 const FIRST_ROUND: f64 = 0.5;
 
+/// Candidates that are visited even if that takes longer.
+const LEAST_TRIED: usize = 2;
+
 /// Part of the budget in which random search draws; the rest tells the best of them apart.
 const DRAWING: f64 = 0.6;
 
@@ -331,8 +334,10 @@ impl Search {
     fn has_time(&self, known: &Known<'_>, trial: usize, round: u32) -> bool {
         let spent = known.run.active_seconds.unwrap_or(0.0);
         let cost = Self::cost(known, &[trial], round);
+        let visited = known.run.trials.iter().filter(|it| !it.visits.is_empty()).count();
         let within = match (round, self.method) {
-            (0, Method::Choices) if known.run.trials.iter().any(|it| !it.visits.is_empty()) => {
+            // Without some to compare there is no answer at all.
+            (0, Method::Choices) if visited > LEAST_TRIED => {
                 spent + cost <= self.budget * FIRST_ROUND
             }
             _ => true,
