@@ -123,7 +123,7 @@ struct AgentError(String);
 pub fn main() -> ExitCode {
     crate::files::survive_size_limit();
     let arguments = bench::flags::spell_out(std::env::args_os().collect());
-    run_command(with_command(arguments))
+    run_command(&with_command(arguments))
 }
 
 /// `quantbench MODEL` is `quantbench run MODEL --budget 10min`, where no command has that name; with `--keep`
@@ -163,11 +163,11 @@ fn neither_command_nor_model(error: &clap::Error, arguments: &[OsString]) -> Opt
     })
 }
 
-fn run_command(arguments: Vec<OsString>) -> ExitCode {
-    let line = match CommandLine::try_parse_from(&arguments) {
+fn run_command(arguments: &[OsString]) -> ExitCode {
+    let line = match CommandLine::try_parse_from(arguments) {
         Ok(line) => line,
         Err(error) => {
-            if let Some(message) = neither_command_nor_model(&error, &arguments) {
+            if let Some(message) = neither_command_nor_model(&error, arguments) {
                 output::tell(&message);
                 return Outcome::Refused.into();
             }

@@ -153,6 +153,11 @@ impl Place {
             let bytes = [buffer.weights_bytes, buffer.kv_bytes, buffer.compute_bytes];
             add(own.unwrap_or(0), bytes.into_iter().fold(0, u64::saturating_add));
         }
+        // The driver tells of all GPUs together.
+        let gpus = u64::try_from(self.pools.len().saturating_sub(1)).unwrap_or(0);
+        if let Some(each) = predicted.gpu_process_bytes.and_then(|all| all.checked_div(gpus)) {
+            (1..self.pools.len()).for_each(|at| add(at, each));
+        }
         shares
     }
 

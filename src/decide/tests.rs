@@ -72,7 +72,12 @@ fn predict(asked: Vec<MemoryQuestion>) -> Result<Vec<Result<PredictedMemory, Str
         let host = buffer("CPU", 100 * (10 - layers) * MIB + experts, 0);
         let gpu = buffer("CUDA0", 100 * layers * MIB - experts, u64::from(tokens) * bytes);
         let process_bytes = Some(20 * MIB);
-        Ok(PredictedMemory { context: tokens, buffers: vec![host, gpu], process_bytes })
+        Ok(PredictedMemory {
+            context: tokens,
+            buffers: vec![host, gpu],
+            process_bytes,
+            gpu_process_bytes: (layers > 0).then_some(40 * MIB),
+        })
     };
     Ok(asked.into_iter().map(answer).collect())
 }
@@ -118,11 +123,11 @@ fn one_memory_is_enough_as_asked_with_a_change_or_not() {
 
 #[test]
 fn a_gpu_offers_layers_and_experts_too() {
-    let place = here(&[device("CUDA0", "GPU")], &["gpu0=800MiB"]).unwrap();
+    let place = here(&[device("CUDA0", "GPU")], &["gpu0=880MiB"]).unwrap();
     assert!(place.has_gpu());
     let changes = with(judged(&place, 512));
     let layers = changes.iter().find_map(|it| it.gpu_layers);
-    // 256 MiB of cache, 1 of compute, 16 for the error: 5 layers of 100 MiB are left.
+    // 256 MiB of cache, 1 of compute, 40 of the driver, 17 for the error: 5 layers of 100 MiB are left.
     assert_eq!(layers, Some(5), "{changes:?}");
     assert!(changes.iter().any(|it| it.experts_on_host), "{changes:?}");
     let words = Verdict::FitsWith { with: changes }.in_words(10);

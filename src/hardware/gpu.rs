@@ -94,6 +94,15 @@ impl Gpus {
     }
 }
 
+/// Memory of a process on all NVIDIA GPUs, bytes; `None` where it has none or the driver does not tell.
+#[must_use]
+pub fn memory_of(pid: u32) -> Option<u64> {
+    let readings = nvml::NvmlSource::open()?.read();
+    let processes = readings.into_iter().flat_map(|it| it.processes.unwrap_or_default());
+    let own = processes.filter(|it| it.pid == pid).filter_map(|it| it.memory_bytes);
+    own.reduce(u64::saturating_add)
+}
+
 /// Why NVML is not there, in the light of what is on the bus.
 fn absence(reason: &str, on_bus: &[BusDevice]) -> String {
     if on_bus.iter().any(|device| device.maker == "NVIDIA") {

@@ -1,6 +1,9 @@
 //! Memory of this process, as the system counts it.
 
 use super::protocol::Event;
+use crate::engine::Engine;
+use crate::experiment::settings::Settings;
+use crate::hardware::gpu;
 use crate::hardware::memory::kibibytes_line;
 
 /// The event of a job that is done, with what the system tells: `VmHWM` and, from the roll-up of all mappings,
@@ -15,6 +18,11 @@ pub(super) fn done() -> Event {
 /// Resident memory of this process now, bytes.
 pub(super) fn resident() -> Option<u64> {
     field("/proc/self/status", "VmRSS")
+}
+
+/// Memory of this process on GPUs now, bytes. A process that uses none does not load the driver's library.
+pub(super) fn on_gpus(engine: &dyn Engine, settings: &Settings) -> Option<u64> {
+    if engine.uses_gpu(settings) { gpu::memory_of(std::process::id()) } else { None }
 }
 
 fn field(file: &str, name: &str) -> Option<u64> {

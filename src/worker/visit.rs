@@ -140,5 +140,7 @@ fn predict(model: &dyn Model, question: &MemoryQuestion) -> Result<PredictedMemo
     };
     let shape = ContextShape { tokens, sequences, batch, ubatch };
     let buffers = model.context(settings, shape, purpose)?.memory();
-    Ok(PredictedMemory { context: tokens, buffers, process_bytes: process_memory::resident() })
+    let (process_bytes, gpu_process_bytes) =
+        (process_memory::resident(), process_memory::on_gpus(model.engine(), settings));
+    Ok(PredictedMemory { context: tokens, buffers, process_bytes, gpu_process_bytes })
 }

@@ -113,6 +113,10 @@ pub struct PredictedMemory {
     /// Resident memory of the process that predicted, bytes: program, vocabulary and graph, and no buffer. `None`
     /// where the system does not tell.
     pub process_bytes: Option<u64>,
+    /// Its memory on GPUs, bytes, which is the driver's own of a process that computes there. `None`: it is on no GPU, or
+    /// the driver does not tell.
+    #[serde(default)]
+    pub gpu_process_bytes: Option<u64>,
 }
 
 /// One timed repetition of a throughput test.

@@ -32,3 +32,18 @@ fn a_gpu_is_measured_and_answers_as_the_processor_does() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs an NVIDIA GPU, whose figures NVML tells, and a build with a back end for it"]
+fn what_a_process_takes_on_a_gpu_is_planned_too() {
+    let world = World::new();
+    let plan =
+        world.run(&["plan", "tiny-F16.gguf", "--quant", "F16", "--format", "json"]).expect(0);
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let text = plan.to_string();
+    assert!(text.contains("\"memory\":\"gpu0\""), "{text}");
+    // The driver's context is larger than the tiny model.
+    let own = text.split("\"gpu_process_bytes\":").nth(1).and_then(|it| it.split(',').next());
+    let own: u64 = own.unwrap().parse().unwrap();
+    assert!(own > 16 << 20, "{text}");
+}

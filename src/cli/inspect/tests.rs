@@ -41,7 +41,7 @@ fn llama(job: PredictJob) -> Result<Vec<Result<PredictedMemory, String>>, String
     let at = |question: &MemoryQuestion| {
         let context = question.tokens;
         let buffers = vec![buffer("CPU", context), buffer("CUDA0", context)];
-        Ok(PredictedMemory { context, buffers, process_bytes: None })
+        Ok(PredictedMemory { context, buffers, process_bytes: None, gpu_process_bytes: None })
     };
     Ok(job.questions.iter().map(at).collect())
 }

@@ -201,6 +201,7 @@ fn prediction(predicted: &PredictedMemory, place: &Place) -> Value {
         "kv_bytes": sum(predicted, |it| it.kv_bytes),
         "compute_bytes": sum(predicted, |it| it.compute_bytes),
         "process_bytes": predicted.process_bytes,
+        "gpu_process_bytes": predicted.gpu_process_bytes,
         "buffers": predicted.buffers,
         "needed": needed.map(|(pool, share)| json!({
             "memory": pool.name, "peak_bytes": share, "error_bytes": error_of(share), "there_bytes": pool.there,
