@@ -1,6 +1,6 @@
 //! `quantbench plan MODEL`: what fits, here or on a target, before anything is fetched, made or run.
 
-mod outline;
+pub(super) mod outline;
 mod shown;
 mod speed;
 mod speeds_shown;
@@ -161,7 +161,8 @@ pub(super) fn foresee(
 ) -> Result<Vec<Predicted>, Error> {
     let devices = super::native::backend_devices();
     let arguments = Arguments { context, parallel, ..Arguments::of_this_machine() };
-    let places = places(&arguments, &devices, &Machine::probe()).map_err(|it| Error::Problem(Problem::new(it)))?;
+    let places = places(&arguments, &devices, &Machine::probe())
+        .map_err(|it| Error::Problem(Problem::new(it)))?;
     let outlines = Outlines::of(&plan.variants, &session.cache, options)?;
     let is_gpu = |device: &Device| device.kind.ends_with("GPU");
     let all_logits = devices.iter().any(is_gpu);
