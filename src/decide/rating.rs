@@ -267,7 +267,7 @@ fn repeated(test: &str) -> Result<WorkloadJob, String> {
         (true, true) | (false, false) => 3,
         (false, true) => 2,
     };
-    Ok(WorkloadJob::Speed(SpeedJob { test, repetitions }))
+    Ok(WorkloadJob::Speed(SpeedJob { test, repetitions, within: None }))
 }
 
 /// Rates from times: what one network tells of the others is taken off, until nothing changes.

@@ -15,10 +15,12 @@ mod models;
 mod overrides;
 pub mod parameters;
 pub(crate) mod reader;
+pub mod recommend;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;
 pub mod tasks;
+pub mod tuning;
 pub mod workloads;
 
 pub use diagnostic::Diagnostics;

@@ -3,6 +3,7 @@
 //! The rest of the program sees only these types; what the user typed (`file.rs`) ends here.
 
 use super::calibration::CalibrationPlan;
+use super::recommend::Recommend;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::Workloads;
@@ -32,6 +33,9 @@ pub struct Experiment {
     pub rounds: u32,
     /// Timed repetitions of each speed test within one visit.
     pub repetitions: u32,
+    /// No repetition is begun later than this after the first of its visit; `None`: all are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_within: Option<Duration>,
     /// Time that it may take; `None`: as long as everything takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Duration>,
@@ -45,6 +49,9 @@ pub struct Experiment {
     pub keep: Keep,
     /// What the user needs.
     pub requirements: Requirements,
+    /// How it recommends; `None`: everything is measured, or what says most in the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommend: Option<Recommend>,
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
@@ -110,11 +117,13 @@ impl Default for Experiment {
             workloads: Workloads::default(),
             rounds: 1,
             repetitions: 1,
+            repeat_within: None,
             budget: None,
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),
             keep: Keep::All,
             requirements: Requirements::default(),
+            recommend: None,
             left_out: Vec::new(),
         }
     }

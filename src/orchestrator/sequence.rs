@@ -17,6 +17,7 @@
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
+use super::schedule::PlannedVisit;
 use super::strategy::{Known, Step, Strategy};
 use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
@@ -87,6 +88,9 @@ impl<H: Host> Benchmark<'_, H> {
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
                     self.at_turn(visit, &mut keeping).await?;
+                    if self.lacks_file(visit) {
+                        self.make_variant(self.plan.trials[visit.trial].variant).await?;
+                    }
                     self.cool_down().await?;
                     self.measure(visit, &mut inputs).await?;
                     self.delete_after(&mut keeping)?;
@@ -108,12 +112,26 @@ impl<H: Host> Benchmark<'_, H> {
         self.strategy.next(&Known { experiment, plan, run, past })
     }
 
+    /// Whether the file of a trial is still to be made, by a strategy that makes only what it visits.
+    fn lacks_file(&self, visit: PlannedVisit) -> bool {
+        let trial = &self.run.trials[visit.trial];
+        trial.artifact.is_none() && trial.failure.is_none()
+    }
+
     /// Takes a trial into the run that was not planned at its beginning.
     async fn add_trial(&mut self, trial: PlannedTrial) -> Result<(), SequenceError> {
         let (variant, position) = (trial.variant, self.plan.trials.len());
-        self.run.trials.push(self.plan.empty_record(&trial));
+        let mut record = self.plan.empty_record(&trial);
+        let mut of_variant =
+            (0..position).filter(|&other| self.plan.trials[other].variant == variant);
+        record.artifact = of_variant.find_map(|it| self.run.trials[it].artifact.clone());
+        let is_there = record.artifact.is_some();
+        self.run.trials.push(record);
         self.plan.trials.push(trial);
         self.tell_trial(position)?;
+        if is_there {
+            return Ok(());
+        }
         if self.experiment.keep.is_all() { self.make_variant(variant).await } else { Ok(()) }
     }
 
@@ -186,6 +204,8 @@ mod budget;
 pub(crate) mod exact;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod recommended;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]

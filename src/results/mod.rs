@@ -2,8 +2,9 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements),
-//! `choice` (the best trade-off) and `judge` (all of it for one model).
+//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements), `proof` (the same
+//! with confidence, out of `spread`) and `recommendation` (what that comes to),
+//! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
 pub mod choice;
@@ -12,11 +13,15 @@ pub mod domain;
 mod extract;
 pub mod figure;
 pub mod format_test;
+pub mod gain;
 mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;
+pub mod proof;
+pub mod recommendation;
 pub mod record;
 pub mod separation;
+pub mod spread;
 pub mod store;
 pub mod summary;
 pub mod task_figure;
