@@ -20,6 +20,7 @@ mod profile;
 pub mod prompt;
 pub mod quantize;
 pub mod recipe;
+pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod search;
@@ -47,7 +48,7 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     name = "quantbench",
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "quantbench MODEL is short for quantbench run MODEL --budget 10min: a GGUF, a folder of them, or owner/name on the \
+    after_help = "quantbench MODEL is short for quantbench recommend MODEL: a GGUF, a folder of them, or owner/name on the \
                   Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
@@ -67,6 +68,8 @@ pub struct CommandLine {
 enum Command {
     /// Measure every variant of an experiment and print one table to decide from
     Run(run::Arguments),
+    /// Measure no more than decides which variant meets what you need
+    Recommend(recommend::Arguments),
     /// Say what of a model fits, here or on another machine, before anything is fetched, made or run
     Plan(plan::Arguments),
     /// Measure the speed of GGUF files, with llama-bench's flags
@@ -127,8 +130,8 @@ pub fn main() -> ExitCode {
     run_command(&with_command(arguments))
 }
 
-/// `quantbench MODEL` is `quantbench run MODEL --budget 10min`, where no command has that name; with `--keep`
-/// there is no budget, which needs all files.
+/// `quantbench MODEL` is `quantbench recommend MODEL`, where no command has that name; with `--keep` it is `quantbench run`,
+/// since within a budget all files are needed.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
@@ -139,13 +142,9 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         return arguments;
     }
     let is_experiment = !first.starts_with(SHAPE) && first.to_ascii_lowercase().ends_with(".toml");
-    let is_settled = |it: &OsString| {
-        it.to_str().is_some_and(|it| it.starts_with("--budget") || it.starts_with("--keep"))
-    };
-    if !is_experiment && !arguments.iter().any(is_settled) {
-        arguments.push("--budget=10min".into());
-    }
-    arguments.insert(1, "run".into());
+    let is_kept = |it: &OsString| it.to_str().is_some_and(|it| it.starts_with("--keep"));
+    let is_run = is_experiment || arguments.iter().any(is_kept);
+    arguments.insert(1, if is_run { "run" } else { "recommend" }.into());
     arguments
 }
 
@@ -206,6 +205,7 @@ fn run_command(arguments: &[OsString]) -> ExitCode {
 fn dispatch(command: Command) -> Result<Outcome, Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Recommend(arguments) => recommend::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments, &native::backend_devices()),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments, &native::backend_devices()),

@@ -9,7 +9,7 @@ use super::output::{self, Format};
 use super::session::{Session, resolve_options};
 use super::{native, profile};
 use crate::causes::Problem;
-use crate::decide::fit::{Demand, Forecast, Verdict};
+use crate::decide::fit::{Demand, Forecast, Verdict, error_of};
 use crate::decide::place::{Budget, HERE, Place, parse_budget};
 use crate::engine::Device;
 use crate::error::{Error, Outcome};
@@ -19,7 +19,9 @@ use crate::hardware::probe::Machine;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
-use crate::orchestrator::plan::Variant;
+use crate::model::resolve::ResolveOptions;
+use crate::orchestrator::plan::{Plan, Variant};
+use crate::results::recommendation::Predicted;
 use crate::units::parse_within;
 use crate::workload::jobs::PredictJob;
 use clap::Args;
@@ -147,6 +149,65 @@ pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> 
     output::print(text.as_bytes())?;
     let fits = planned.iter().flat_map(|it| &it.verdicts).any(|it| *it == Verdict::Fits);
     Ok(if fits { Outcome::Done } else { Outcome::RequirementsUnmet })
+}
+
+/// What a plan says of every variant for so many tokens of context and sequences on this machine.
+pub(super) fn foresee(
+    session: &Session,
+    plan: &Plan,
+    options: &ResolveOptions,
+    context: Option<u32>,
+    parallel: u32,
+) -> Result<Vec<Predicted>, Error> {
+    let devices = super::native::backend_devices();
+    let arguments = Arguments { context, parallel, ..Arguments::of_this_machine() };
+    let places = places(&arguments, &devices, &Machine::probe())
+        .map_err(|it| Error::Problem(Problem::new(it)))?;
+    let outlines = Outlines::of(&plan.variants, &session.cache, options)?;
+    let is_gpu = |device: &Device| device.kind.ends_with("GPU");
+    let all_logits = devices.iter().any(is_gpu);
+    let foreseen = plan.variants.iter().zip(&outlines.paths).map(|(variant, path)| {
+        let planned = self::plan(variant.clone(), path.as_deref(), &arguments, &places, all_logits);
+        let peak = match planned.forecast.as_deref() {
+            Ok([(_, Ok(predicted)), ..]) => places[0].shares(predicted).iter().sum(),
+            _ => 0,
+        };
+        let layers = planned.demand.layers;
+        let verdict = planned.verdicts.first();
+        let verdict = verdict
+            .filter(|it| matches!(it, Verdict::DoesNotFit { .. } | Verdict::FitsWith { .. }));
+        // Of a file that is to be made the outline knows its size.
+        let outlined = path.as_deref().ok().and_then(|path| std::fs::metadata(path).ok());
+        let bytes = outlined.map_or(u64::MAX, |it| it.len()).min(variant.expected_bytes());
+        Predicted {
+            file_bytes: bytes,
+            peak_bytes: peak,
+            error_bytes: error_of(peak),
+            tokens: planned.demand.context.saturating_mul(planned.demand.parallel),
+            does_not_fit: verdict.map(|it| it.in_words(layers)),
+        }
+    });
+    Ok(foreseen.collect())
+}
+
+impl Arguments {
+    /// What is planned for where nothing is said.
+    fn of_this_machine() -> Self {
+        Self {
+            model: PathBuf::new(),
+            context: None,
+            parallel: 1,
+            cache_types: vec![CacheType::F16, CacheType::Q8_0],
+            budget: Vec::new(),
+            targets: Vec::new(),
+            threads: None,
+            measure: false,
+            quantizations: Vec::new(),
+            allow_requantize: false,
+            format: Format::Table,
+            quiet: true,
+        }
+    }
 }
 
 fn places(

@@ -8,16 +8,18 @@ pub use resume::RunError;
 
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
+use super::recommend;
 use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
+use crate::experiment::recommend::Asked;
 use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::SequenceError;
 use crate::orchestrator::strategy::{Known, Matrix, Strategy as _};
 use crate::report::{self, Format, RenderOptions};
-use crate::results::record::RunRecord;
+use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::units::parse_within;
@@ -95,8 +97,9 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn overrides(&self) -> Overrides {
+    fn overrides(&self, recommend: Option<Asked>) -> Overrides {
         Overrides {
+            recommend,
             models: self.models.clone(),
             quantizations: self.quantizations.clone(),
             only: self.only.clone(),
@@ -125,13 +128,19 @@ pub(super) fn budget(text: &str) -> Result<Duration, String> {
 /// Anything that keeps the run from beginning or from being kept. Trials that fail are no error but
 /// an outcome.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    execute(arguments, None)
+}
+
+/// The same for a recommendation, if one is asked for.
+pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Outcome, Error> {
     if let Some(draft) = &arguments.draft {
         return Err(Error::Problem(Problem::new(format!(
             "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
         ))));
     }
     let began = OffsetDateTime::now_utc();
-    let experiment = experiment::load(arguments.file.as_deref(), &arguments.overrides())?;
+    let overrides = arguments.overrides(asked);
+    let mut experiment = experiment::load(arguments.file.as_deref(), &overrides)?;
     let quiet = arguments.quiet;
     if !quiet {
         experiment.left_out.iter().for_each(|it| output::tell(&format!("note: {it}")));
@@ -144,18 +153,23 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let store = Store::open()?;
     let mut options = resolve_options(quiet);
     options.consent = needs::consent(quiet, arguments.yes);
-    let mut plan = session.plan(&experiment, &options)?;
+    let plan = session.plan(&experiment, &options)?;
+    let (mut plan, predicted) = recommend::foresee(&session, &mut experiment, &options, plan)?;
     // The models are known only now.
     destination.spare_inputs()?;
-    let run = if arguments.resume {
+    let mut run = if arguments.resume {
         resume::unfinished_run(&store, &experiment.name, &expanded(&experiment), &plan)?
     } else {
         Session::new_run(&experiment, &plan, store.fresh_id(began)?, began)
     };
+    recommend::note(&mut run, predicted);
     plan.adopt(&run.trials);
     let known = Known { experiment: &experiment, plan: &plan, run: &run, past: &[] };
     let ahead = Matrix::default().ahead(&known);
-    let order = Scene::order(&plan, ahead.iter().map(|visit| visit.trial));
+    let can_run =
+        |it: &TrialRecord| it.predicted.as_ref().is_none_or(|it| it.does_not_fit.is_none());
+    let visited = ahead.iter().map(|visit| visit.trial).filter(|&it| can_run(&run.trials[it]));
+    let order = Scene::order(&plan, visited);
     let (cache, hub) = (&session.cache, &options.hub);
     let scene = Scene { experiment: &experiment, plan: &plan, order: &order, cache, hub };
     needs::announce(scene, quiet, arguments.yes)?;
@@ -192,7 +206,11 @@ fn outcome(run: &RunRecord) -> Outcome {
     let summary = Summary::of(run);
     if summary.any_failed() {
         Outcome::TrialsFailed
-    } else if summary.requirements_unmet() {
+    } else if summary
+        .recommendation
+        .as_ref()
+        .map_or(summary.requirements_unmet(), |it| it.chosen.is_none())
+    {
         Outcome::RequirementsUnmet
     } else {
         Outcome::Done

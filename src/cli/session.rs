@@ -18,10 +18,11 @@ use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
-use crate::orchestrator::strategy::{Budgeted, Matrix, Strategy};
+use crate::orchestrator::strategy::{Budgeted, Matrix, Recommend, Strategy};
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
 use std::process::Stdio;
+use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::process::{Child, Command};
 use tokio::runtime::{self, Runtime};
@@ -191,9 +192,12 @@ impl Session {
 
 /// What an experiment by itself goes by.
 pub(super) fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
-    match experiment.budget {
-        Some(budget) => Box::new(Budgeted::new(budget)),
-        None => Box::new(Matrix::default()),
+    match (&experiment.recommend, experiment.budget) {
+        (Some(asked), budget) => {
+            Box::new(Recommend::new(asked.order, budget.unwrap_or(Duration::MAX)))
+        }
+        (None, Some(budget)) => Box::new(Budgeted::new(budget)),
+        (None, None) => Box::new(Matrix::default()),
     }
 }
 

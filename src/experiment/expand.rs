@@ -58,6 +58,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         left_out,
         settings,
         requirements: Requirements::default(),
+        recommend: None,
         workloads,
         rounds: *run.rounds,
         repetitions: *run.repetitions,

@@ -5,7 +5,9 @@ use super::diagnostic::{Diagnostics, Problem};
 use super::expand::{Expansion, Origin, expand};
 use super::file::ExperimentFile;
 use super::overrides::{self, Overrides};
+use super::recommend::Order;
 use super::resolved::Experiment;
+use super::workloads::Workloads;
 use crate::model::source::{Source, SourceError};
 use crate::units::format_bytes;
 use std::io::Read;
@@ -180,7 +182,20 @@ fn interpret(
         is_default: origin.is_default,
     };
     let mut experiment = overrides::apply(experiment, overrides, &fallback)?;
+    if origin.built_in
+        && experiment.recommend.is_some()
+        && let Some(quality) = &mut experiment.workloads.quality
+    {
+        // Nobody said how much of the text.
+        quality.chunks = None;
+    }
     experiment.choose_texts();
     experiment.leave_out_of_shapes().map_err(ExperimentError::Refused)?;
+    let compares = experiment.all_workloads().any(Workloads::compare);
+    if experiment.recommend.as_ref().is_some_and(|it| it.order == Order::Closest) && !compares {
+        let refused = "how far variants are from the reference is not measured here: recommend with --prefer fastest \
+                       or --prefer smallest";
+        return Err(ExperimentError::Refused(refused.to_owned()));
+    }
     Ok(experiment)
 }

@@ -15,6 +15,7 @@ mod models;
 mod overrides;
 pub mod parameters;
 pub(crate) mod reader;
+pub mod recommend;
 pub mod requirements;
 pub mod resolved;
 pub mod settings;

@@ -6,6 +6,7 @@ use super::keys::RUN;
 use super::load::ExperimentError;
 use super::models::{default_quantizations, named, not_makeable};
 use super::reader::nearest;
+use super::recommend::{self, Asked};
 use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
@@ -19,7 +20,7 @@ const LONGEST_NAME: usize = 80;
 
 /// What the command line says. Empty lists and `None` change nothing. Names match without regard to
 /// case; a quantization may be named by any of its names (`INT8`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
     /// `--model`: models of the file to keep, or sources that replace them.
     pub models: Vec<String>,
@@ -45,6 +46,8 @@ pub struct Overrides {
     pub keep: Option<Keep>,
     /// `--budget`.
     pub budget: Option<Duration>,
+    /// What `recommend` is asked; `None`: it is not.
+    pub recommend: Option<Asked>,
 }
 
 /// What a model named on the command line gets.
@@ -79,6 +82,9 @@ pub(crate) fn apply(
     in_range("repetitions", overrides.repetitions, &mut experiment.repetitions)?;
     experiment.keep = overrides.keep.unwrap_or(experiment.keep);
     experiment.budget = overrides.budget.or(experiment.budget);
+    if overrides.recommend.is_some() {
+        experiment.budget.get_or_insert(recommend::BUDGET);
+    }
     if experiment.budget.is_some() && !experiment.keep.is_all() {
         return Err(ExperimentError::Refused(format!(
             "a budget goes back and forth between variants, whose files then stay: leave out --budget or --keep {}",
@@ -96,6 +102,9 @@ pub(crate) fn apply(
     }
     filter(&mut experiment, &overrides.only, &skip)?;
     calibrate(&mut experiment, &fallback.calibration);
+    if let Some(asked) = &overrides.recommend {
+        recommend::apply(&mut experiment, asked).map_err(ExperimentError::Refused)?;
+    }
     Ok(experiment)
 }
 

@@ -195,7 +195,10 @@ fn better(name: &str, figures: &[Metric]) -> Option<Better> {
 }
 
 /// What is asked for and is not measured, and what would measure it.
-fn not_measured(metric: &str, experiment: &Experiment) -> Option<(&'static str, String)> {
+pub(super) fn not_measured(
+    metric: &str,
+    experiment: &Experiment,
+) -> Option<(&'static str, String)> {
     let any =
         |is: &dyn Fn(&super::workloads::Workloads) -> bool| experiment.all_workloads().any(is);
     let speed = |test: &str| {

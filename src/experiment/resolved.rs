@@ -3,6 +3,7 @@
 //! The rest of the program sees only these types; what the user typed (`file.rs`) ends here.
 
 use super::calibration::CalibrationPlan;
+use super::recommend::Recommend;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::Workloads;
@@ -48,6 +49,9 @@ pub struct Experiment {
     pub keep: Keep,
     /// What the user needs.
     pub requirements: Requirements,
+    /// How it recommends; `None`: everything is measured, or what says most in the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommend: Option<Recommend>,
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
@@ -119,6 +123,7 @@ impl Default for Experiment {
             phase_limit: Duration::from_mins(10),
             keep: Keep::All,
             requirements: Requirements::default(),
+            recommend: None,
             left_out: Vec::new(),
         }
     }

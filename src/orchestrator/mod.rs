@@ -13,6 +13,7 @@ mod store_writer;
 pub mod maker;
 pub mod plan;
 pub mod reason;
+pub mod replay;
 pub mod schedule;
 #[cfg(test)]
 mod scripted;

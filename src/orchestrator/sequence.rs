@@ -17,6 +17,7 @@
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
+use super::schedule::PlannedVisit;
 use super::strategy::{Known, Step, Strategy};
 use super::worker_run::Limits;
 use crate::experiment::resolved::Experiment;
@@ -87,6 +88,9 @@ impl<H: Host> Benchmark<'_, H> {
                 Step::Add(trial) => self.add_trial(*trial).await?,
                 Step::Visit(visit) => {
                     self.at_turn(visit, &mut keeping).await?;
+                    if self.lacks_file(visit) {
+                        self.make_variant(self.plan.trials[visit.trial].variant).await?;
+                    }
                     self.cool_down().await?;
                     self.measure(visit, &mut inputs).await?;
                     self.delete_after(&mut keeping)?;
@@ -106,6 +110,12 @@ impl<H: Host> Benchmark<'_, H> {
     fn next_step(&mut self) -> Step {
         let Self { experiment, plan, run, past, .. } = self;
         self.strategy.next(&Known { experiment, plan, run, past })
+    }
+
+    /// Whether the file of a trial is still to be made, by a strategy that makes only what it visits.
+    fn lacks_file(&self, visit: PlannedVisit) -> bool {
+        let trial = &self.run.trials[visit.trial];
+        trial.artifact.is_none() && trial.failure.is_none()
     }
 
     /// Takes a trial into the run that was not planned at its beginning.
@@ -194,6 +204,8 @@ mod budget;
 pub(crate) mod exact;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod recommended;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]

@@ -18,6 +18,10 @@ const TOO_MANY: u64 = 200;
 /// Nothing for a run without a budget.
 pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     let Some(budget) = run.stored_experiment().budget else { return Vec::new() };
+    if summary.recommendation.is_some() {
+        // What was not measured decides nothing; why is told with the recommendation.
+        return Vec::new();
+    }
     let mut notes = Vec::new();
     if run.finished.is_some() {
         let spent = run.active_seconds.map(format_seconds).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The table of the comparison: which columns there are, how important each is, and its cells.
 
 use super::numbers::Scale;
-use super::requirements;
 use super::table::{Align, Cell, Column, Content, Group, Mark, Shows, Table};
 use super::text::{list, sanitize};
+use super::{recommend, requirements};
 use crate::model::architecture::ArchitectureClass;
 use crate::results::metric::Metric;
 use crate::results::summary::{self, ModelSummary, Row, Summary};
@@ -173,6 +173,11 @@ fn ratios(summary: &Summary, metric: Metric) -> Option<Column> {
 }
 
 fn verdicts(summary: &Summary) -> Option<Column> {
+    if let Some(found) = &summary.recommendation {
+        let standings = found.candidates.iter().map(|it| recommend::standing(found, it));
+        let cells = standings.map(|it| Cell::text(it.to_owned())).collect();
+        return Some(column(Shows::Verdict, VERDICT, &["meets", "needs"], cells));
+    }
     let cells = summary.rows.iter().map(|row| row.verdict.as_ref().map_or_else(absent, verdict));
     let column = column(Shows::Verdict, VERDICT, &["meets", "needs"], cells.collect());
     summary.rows.iter().any(|row| row.verdict.is_some()).then_some(column)

@@ -50,6 +50,11 @@ pub(super) fn findings(run: &RunRecord, summary: &Summary) -> Vec<String> {
         .collect()
 }
 
+/// What is on the Pareto front of each model.
+pub(super) fn fronts(summary: &Summary) -> Vec<String> {
+    summary.models.iter().filter_map(|model| View { summary, model }.front()).collect()
+}
+
 /// One model of a summary.
 struct View<'a> {
     summary: &'a Summary,
@@ -70,6 +75,10 @@ impl View<'_> {
             return vec![
                 "Fewer than two trials succeeded, so there is nothing to compare.".to_owned(),
             ];
+        }
+        if let Some(found) = &self.summary.recommendation {
+            let told = super::recommend::verdict(run, self.summary, found);
+            return told.into_iter().chain(self.front()).collect();
         }
         let mut sentences: Vec<String> = Vec::new();
         if !run.requirements.is_empty() {

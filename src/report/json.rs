@@ -7,6 +7,7 @@ use crate::results::choice::Beaten;
 use crate::results::domain::DomainFigure;
 use crate::results::format_test::FormatTest;
 use crate::results::metric::Metric;
+use crate::results::recommendation::Recommendation;
 use crate::results::record::RunRecord;
 use crate::results::summary::{ModelSummary, Summary};
 use crate::results::task_figure::PairedTest;
@@ -59,6 +60,8 @@ struct ShownSummary<'a> {
     same_types: Vec<Vec<String>>,
     any_failed: bool,
     requirements_unmet: bool,
+    /// What `recommend` proved, and what it takes.
+    recommendation: Option<&'a Recommendation>,
     findings: Vec<String>,
 }
 
@@ -154,6 +157,7 @@ fn shown<'a>(run: &RunRecord, summary: &'a Summary) -> ShownSummary<'a> {
         same_types: super::types::same(run),
         any_failed: summary.any_failed(),
         requirements_unmet: summary.requirements_unmet(),
+        recommendation: summary.recommendation.as_ref(),
         findings: findings(run, summary),
     }
 }

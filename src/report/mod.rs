@@ -3,7 +3,7 @@
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
 //! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
 //! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
-//! `notes`, `limits`, `types`, `tasks` and `requirements` what is said in words. `architectures` is a
+//! `notes`, `limits`, `types`, `tasks`, `requirements` and `recommend` what is said in words. `architectures` is a
 //! comparison of its own. Uses `results`; used by the command line.
 
 mod answers;
@@ -24,6 +24,7 @@ mod markdown;
 mod next;
 mod notes;
 mod numbers;
+mod recommend;
 mod requirements;
 pub(crate) mod table;
 mod tasks;

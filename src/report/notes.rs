@@ -46,13 +46,22 @@ pub(super) fn notes(
     notes
 }
 
+/// What the chosen trial is.
+fn arrow(summary: &Summary) -> &'static str {
+    match summary.recommendation.as_ref().map(|found| found.chosen) {
+        None => "best trade-off",
+        Some(Some(_)) => "recommended",
+        Some(None) => "comes nearest",
+    }
+}
+
 /// What the marks mean, as far as they occur.
 fn legend(summary: &Summary, shown: &Table) -> Option<String> {
     let has_best = |cell: &Cell| cell.has(Mark::Best) && !cell.has(Mark::Unstable);
     let whose = if summary.models.len() > 1 { "best of its model" } else { "best" };
     let is_inapplicable = |cell: &Cell| cell.content == Content::Inapplicable;
     let marks = [
-        (shown.has(Mark::Chosen), "→ best trade-off".to_owned()),
+        (shown.has(Mark::Chosen), format!("→ {}", arrow(summary))),
         (shown.cells().any(has_best), format!("* {whose}, or level with it within the noise")),
         (shown.has_intervals(), "± 95 % interval (half width)".to_owned()),
         (shown.has(Mark::Unstable), format!("~ unstable: {}", unstable())),
@@ -159,7 +168,7 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
             matches!(metric, Metric::Speed(_)) && figure.estimate.interval.is_none()
         })
     });
-    if measured_once {
+    if measured_once && summary.recommendation.is_none() {
         notes.push(
             "Speeds measured once have no interval, so differences between them prove nothing \
              (--rounds 5)."

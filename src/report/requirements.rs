@@ -5,7 +5,7 @@ use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement};
 use crate::results::metric::{Digits, Metric, Shown};
 use crate::results::summary::Summary;
 use crate::results::verdict::Check;
-use crate::units::format_bytes;
+use crate::units::{format_bytes, significant};
 
 /// What is required, as briefly as a table needs it: `memory`.
 pub(super) fn name(check: &Check) -> String {
@@ -35,13 +35,32 @@ pub(super) fn in_words(requirement: &Requirement, summary: &Summary) -> String {
         None => limit.to_string(),
         Some(Shown::Bytes) => in_bytes(*limit),
         Some(Shown::In(unit, factor, _)) => {
-            let number = (limit * factor * 1e6).round() / 1e6;
-            let sign = if unit.starts_with('+') && number > 0.0 { "+" } else { "" };
-            format!("{sign}{number} {}", unit.trim_start_matches('+')).trim_end().to_owned()
+            in_unit(unit, (limit * factor * 1e6).round() / 1e6, |number| number.to_string())
         }
     };
     let sign = if *bound == Bound::AtMost { '≤' } else { '≥' };
     format!("{what} {sign} {limit}")
+}
+
+/// A value of a figure with its unit, to three digits.
+pub(super) fn quantity(metric: Option<Metric>, name: &str, value: f64) -> String {
+    let shown = match (name, metric) {
+        (MEMORY, _) => Some(Shown::Bytes),
+        (_, Some(metric)) => Some(metric.descriptor().shown),
+        (name, None) => Metric::named(name).map(|it| it.descriptor().shown),
+    };
+    match shown {
+        None => significant(value, 3),
+        Some(Shown::Bytes) => in_bytes(value),
+        Some(Shown::In(unit, factor, _)) => {
+            in_unit(unit, value * factor, |number| significant(number, 3))
+        }
+    }
+}
+
+fn in_unit(unit: &str, number: f64, shown: impl Fn(f64) -> String) -> String {
+    let sign = if unit.starts_with('+') && number > 0.0 { "+" } else { "" };
+    format!("{sign}{} {}", shown(number), unit.trim_start_matches('+')).trim_end().to_owned()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size, not negative")]

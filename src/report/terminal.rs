@@ -1,13 +1,13 @@
 //! The table for the terminal: what a person decides from; and how any table is drawn there.
 
 use super::columns::{DECIDES, INDISPENSABLE, comparison};
-use super::findings::findings;
+use super::findings::{findings, fronts};
 use super::header::header;
 use super::next::{Next, next};
 use super::notes::notes;
 use super::table::{Align, Cell, Column, Content, Mark, Shows, Table};
 use super::text::{shorten, width, wrap};
-use super::{RenderOptions, canvas, chart};
+use super::{RenderOptions, canvas, chart, recommend};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use comfy_table::{
@@ -29,6 +29,18 @@ pub(super) fn render(run: &RunRecord, summary: &Summary, options: &RenderOptions
     for line in header(run) {
         lines.extend(wrap(&line, options.columns, "  "));
     }
+    let prose = options.columns.min(WIDEST_PROSE);
+    if let Some(found) = &summary.recommendation {
+        lines.push(String::new());
+        for sentence in recommend::verdict(run, summary, found) {
+            lines.extend(wrap(&sentence, prose, ""));
+        }
+        lines.push(String::new());
+        for line in recommend::proofs(run, summary, found) {
+            lines.extend(wrap(&line, prose, "    "));
+        }
+        lines.push(String::new());
+    }
     let look =
         Look { color: options.color, name_columns: Some(name_columns(options)), ..Look::default() };
     let (table, left_out) = fit(comparison(summary), &look, options.columns);
@@ -40,7 +52,6 @@ pub(super) fn render(run: &RunRecord, summary: &Summary, options: &RenderOptions
         lines.push(String::new());
         lines.extend(draw(&table, &look));
     }
-    let prose = options.columns.min(WIDEST_PROSE);
     let notes = notes(run, summary, &table, &left_out, options);
     if !notes.is_empty() {
         lines.push(String::new());
@@ -48,7 +59,9 @@ pub(super) fn render(run: &RunRecord, summary: &Summary, options: &RenderOptions
     for note in notes {
         lines.extend(wrap(&note, prose, "    "));
     }
-    let findings = findings(run, summary);
+    // What is recommended was said above.
+    let is_recommended = summary.recommendation.is_some();
+    let findings = if is_recommended { fronts(summary) } else { findings(run, summary) };
     if !findings.is_empty() {
         lines.push(String::new());
     }

@@ -2,7 +2,8 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements),
+//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements), `proof` (the same
+//! with confidence, out of `spread`) and `recommendation` (what that comes to),
 //! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
@@ -16,8 +17,11 @@ pub mod gain;
 mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;
+pub mod proof;
+pub mod recommendation;
 pub mod record;
 pub mod separation;
+pub mod spread;
 pub mod store;
 pub mod summary;
 pub mod task_figure;

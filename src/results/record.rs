@@ -3,6 +3,8 @@
 //! Nothing here is computed from something else here; statistics over records live in
 //! `summary.rs`.
 
+use super::recommendation::Predicted;
+use crate::experiment::recommend::Recommend;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Keep, LeftOutModel};
 use crate::experiment::settings::Settings;
@@ -73,6 +75,8 @@ pub struct StoredExperiment {
     pub left_out: Vec<LeftOutModel>,
     /// Which files stayed.
     pub keep: Keep,
+    /// How it recommends; `None`: it was not asked to.
+    pub recommend: Option<Recommend>,
 }
 
 impl RunRecord {
@@ -223,6 +227,9 @@ pub struct TrialRecord {
     /// What changed it while it computed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
+    /// What was predicted before anything was measured, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// The file; `None` if it could not be made.
     pub artifact: Option<Artifact>,
     /// What was loaded; `None` before the first visit.
@@ -274,6 +281,7 @@ impl TrialRecord {
             is_reference: false,
             settings,
             adapters: Vec::new(),
+            predicted: None,
             artifact: None,
             facts: None,
             visits: Vec::new(),

@@ -7,6 +7,7 @@ use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
 use super::judge::{mark_best, models};
 use super::metric::{Metric, Models};
+use super::recommendation::Recommendation;
 use super::record::{Failure, RunRecord, TrialRecord};
 use super::task_figure::PairedTest;
 use super::verdict::Verdict;
@@ -39,6 +40,8 @@ pub struct Summary {
     pub drift: Option<Estimate>,
     /// Signs of throttling seen in any phase, each once.
     pub throttling: Vec<String>,
+    /// What is recommended, where a run was asked to.
+    pub recommendation: Option<Recommendation>,
     /// Rounds that every trial that did not fail has been through.
     pub rounds_done: u32,
     /// Rounds that the experiment asks for, if its record says so.
@@ -144,7 +147,15 @@ impl Summary {
             .into_iter()
             .filter(|metric| rows.iter().any(|row| row.figures.contains_key(metric)))
             .collect();
-        let models = models(&rows, generation.map(Metric::Speed));
+        let mut models = models(&rows, generation.map(Metric::Speed));
+        let recommendation = Recommendation::of(run);
+        if let Some(found) = &recommendation {
+            let row = found.chosen.or(found.nearest);
+            for model in &mut models {
+                model.choice = row.map(|row| Choice { row, equals: Vec::new() });
+                (model.closer, model.smaller) = (None, None);
+            }
+        }
         for model in &models {
             mark_best(&mut rows, model, &metrics);
         }
@@ -155,6 +166,7 @@ impl Summary {
             format_tests: format_tests(&rows),
             drift: drift(run),
             throttling: throttling(run),
+            recommendation,
             rounds_done: rounds_done(run),
             rounds_planned: run.stored_experiment().rounds,
             rows,

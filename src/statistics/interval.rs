@@ -17,7 +17,7 @@ const ORDER_STATISTICS_FROM: usize = 6;
 /// Source: Conover, *Practical Nonparametric Statistics*, 3rd ed., §3.2.
 pub fn median_estimate(sample: &Sample) -> Estimate {
     let interval = if sample.len() >= ORDER_STATISTICS_FROM {
-        let skipped = skipped_on_each_side(sample.len());
+        let skipped = skipped_ranks(sample.len(), 0.025).unwrap_or(0);
         let sorted = sample.sorted();
         Some(Interval { low: sorted[skipped], high: sorted[sorted.len() - 1 - skipped] })
     } else {
@@ -63,21 +63,21 @@ fn mean_interval(sample: &Sample, several: usize) -> Option<Interval> {
     Some(Interval { low: mean - half, high: mean + half })
 }
 
-/// How many order statistics lie outside the interval on each side: the largest k with
-/// P(Binomial(n, ½) ≤ k) ≤ 2.5 %.
-fn skipped_on_each_side(n: usize) -> usize {
+/// How many order statistics lie outside the interval of a median on each side, where each end errs with this
+/// probability at most: the largest k with P(Binomial(n, ½) ≤ k) ≤ `one_sided`. `None`: all of them together are too few.
+pub fn skipped_ranks(n: usize, one_sided: f64) -> Option<usize> {
     // In logarithms, since 2^n overflows for the thousands of observations that may come.
     let log_half_to_n = -to_f64(n) * std::f64::consts::LN_2;
     let mut log_choose = 0.0_f64;
     let mut up_to_k = 0.0_f64;
     for k in 0..n / 2 {
         up_to_k += (log_choose + log_half_to_n).exp();
-        if up_to_k > 0.025 {
-            return k.saturating_sub(1);
+        if up_to_k > one_sided {
+            return k.checked_sub(1);
         }
         log_choose += (to_f64(n - k) / to_f64(k + 1)).ln();
     }
-    (n / 2).saturating_sub(1)
+    (n / 2).checked_sub(1)
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
         for (n, lower_rank) in
             [(6, 1), (8, 1), (9, 2), (10, 2), (12, 3), (20, 6), (50, 18), (10_000, 4902)]
         {
-            assert_eq!(skipped_on_each_side(n) + 1, lower_rank, "{n}");
+            assert_eq!(skipped_ranks(n, 0.025).unwrap() + 1, lower_rank, "{n}");
         }
     }
 

@@ -32,6 +32,7 @@ mod plan;
 mod proxy;
 mod quantize;
 mod real;
+mod recommend;
 mod run;
 mod shapes;
 mod tasks;

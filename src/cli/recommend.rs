@@ -1,0 +1,141 @@
+//! `quantbench recommend MODEL`: measure no more than decides which variant meets what is required.
+
+use super::plan;
+use super::run;
+use super::session::Session;
+use crate::error::{Error, Outcome};
+use crate::experiment::recommend::{Asked, Order, Purpose};
+use crate::experiment::resolved::Experiment;
+use crate::model::resolve::ResolveOptions;
+use crate::orchestrator::plan::Plan;
+use crate::results::recommendation::Predicted;
+use crate::results::record::RunRecord;
+use crate::units::{parse_bytes, parse_within, to_f64};
+use clap::Args;
+use std::time::Duration;
+
+/// Flags of `quantbench recommend`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Memory that it may take at its peak, such as 2GiB: of the process and of GPUs, for --context and --parallel
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = NEEDS)]
+    max_memory: Option<u64>,
+    /// Tokens a second that it has to generate at least
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive, help_heading = NEEDS)]
+    min_tps: Option<f64>,
+    /// Time to the first token at most, such as 500ms: the 90th percentile over the prompts
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = NEEDS)]
+    max_ttft: Option<Duration>,
+    /// Divergence from the reference at most, nats
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true, value_parser = positive, help_heading = NEEDS)]
+    max_kld: Option<f64>,
+    /// Share of right answers to a task of the experiment at least: questions=0.7 (repeatable)
+    #[arg(long, value_name = "TASK=SHARE", value_parser = accuracy, help_heading = NEEDS)]
+    min_accuracy: Vec<(String, f64)>,
+    /// Energy per generated token at most, joules
+    #[arg(long, value_name = "JOULES", allow_negative_numbers = true, value_parser = positive, help_heading = NEEDS)]
+    max_energy: Option<f64>,
+    /// Tokens of context of each sequence that memory is planned for; 4096 if left out, or as many as the model was
+    /// trained for
+    #[arg(short, long, value_name = "TOKENS", value_parser = parse_within(1_u32..=16_777_216), help_heading = NEEDS)]
+    context: Option<u32>,
+    /// Sequences side by side that memory is planned for
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_within(1_u32..=256), help_heading = NEEDS)]
+    parallel: u32,
+    /// What it is for: needs of published service levels, unless they are said otherwise
+    #[arg(long = "for", value_enum, value_name = "USE", help_heading = NEEDS)]
+    purpose: Option<Purpose>,
+    /// What is better among variants that meet everything; left out: what --for says, else closest
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = NEEDS)]
+    prefer: Option<Order>,
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
+/// Where flags stand in the help.
+const NEEDS: &str = "What you need";
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|it| it.is_finite() && *it > 0.0);
+    number.ok_or_else(|| "no number above 0".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).ok().filter(|it| !it.is_zero());
+    length.ok_or_else(|| "no time such as 500ms or 2s".to_owned())
+}
+
+fn accuracy(text: &str) -> Result<(String, f64), String> {
+    let parts = text.split_once('=').and_then(|(task, share)| {
+        let share = share.parse::<f64>().ok().filter(|it| (0.0..=1.0).contains(it));
+        share.map(|share| (task.trim().to_owned(), share))
+    });
+    parts
+        .filter(|(task, _)| !task.is_empty())
+        .ok_or_else(|| "no task and share from 0 to 1, written like questions=0.7".to_owned())
+}
+
+impl Arguments {
+    fn asked(&self) -> Asked {
+        let milliseconds = |it: Duration| it.as_secs_f64() * 1000.0;
+        let flags = [
+            ("--max-memory", "max_memory", self.max_memory.map(to_f64)),
+            ("--min-tps", "min_generation_tps", self.min_tps),
+            ("--max-ttft", "max_ttft_ms", self.max_ttft.map(milliseconds)),
+            ("--max-kld", "max_kld", self.max_kld),
+            ("--max-energy", "max_joules_per_token", self.max_energy),
+        ];
+        let written = flags
+            .into_iter()
+            .filter_map(|(flag, key, limit)| Some((flag.to_owned(), key.to_owned(), limit?)));
+        Asked {
+            requirements: written.collect(),
+            accuracies: self.min_accuracy.clone(),
+            purpose: self.purpose,
+            order: self.prefer,
+            context: self.context,
+            parallel: self.parallel,
+        }
+    }
+}
+
+/// Recommends: load, plan, measure what decides, report.
+///
+/// # Errors
+/// As those of [`run::run`].
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    run::execute(&arguments.run, Some(arguments.asked()))
+}
+
+/// Foresees the memory of every trial, and takes a reference that can be run here. What does not fit is never fetched or
+/// made.
+pub(super) fn foresee(
+    session: &Session,
+    experiment: &mut Experiment,
+    options: &ResolveOptions,
+    plan: Plan,
+) -> Result<(Plan, Vec<Predicted>), Error> {
+    let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
+    let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
+    let can_run = |at: usize| foreseen[at].does_not_fit.is_none();
+    let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
+    let mut plan = plan;
+    if let Some(reference) = reference.filter(|&at| !can_run(at)) {
+        let fitting = (0..plan.variants.len()).filter(|&at| can_run(at) && at != reference);
+        let best = fitting.min_by_key(|&at| plan.variants[at].quantization.precision_rank());
+        if let (Some(best), Some(model)) = (best, experiment.models.first_mut()) {
+            model.reference = Some(plan.variants[best].quantization);
+            plan = session.plan(experiment, options)?;
+        }
+    }
+    let predicted = plan.trials.iter().map(|trial| foreseen[trial.variant].clone());
+    let predicted = predicted.collect();
+    Ok((plan, predicted))
+}
+
+/// Notes in a run that begins what was predicted.
+pub(super) fn note(run: &mut RunRecord, predicted: Vec<Predicted>) {
+    for (trial, predicted) in run.trials.iter_mut().zip(predicted) {
+        trial.predicted = Some(predicted);
+    }
+}

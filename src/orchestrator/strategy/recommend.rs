@@ -1,0 +1,427 @@
+//! Measures no more than decides which variant to run.
+//!
+//! The trial that promises most comes first: by what was measured of it, else by its size, which is used for the order
+//! alone and never to conclude. Of it, what may rule it out for the least time is measured first: a few chunks of the
+//! text or two rounds, whichever costs less. Then as much more as its verdicts take, in steps ([`ROUNDS`], [`CHUNKS`]),
+//! each of them a look in the sense of `results::proof`. It ends when one is proved to meet everything and all others
+//! are shown not to, or to be no better; or when no step is left that would decide more.
+
+use super::{
+    Known, Step, Strategy, has_failed_reference, is_pointless, is_quality_over, reference_of,
+    scored,
+};
+use crate::experiment::recommend::Order;
+use crate::experiment::requirements::MEMORY;
+use crate::orchestrator::cost::{self, Costs};
+use crate::orchestrator::schedule::{PlannedVisit, Purpose};
+use crate::results::metric::Metric;
+use crate::results::proof::{Finding, Proof, Unit};
+use crate::results::recommendation::{Candidate, Recommendation, Standing};
+use crate::results::record::{Stage, TrialRecord};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// After how many rounds a speed is looked at.
+const ROUNDS: [u32; 8] = [2, 3, 4, 6, 8, 12, 16, 24];
+
+/// After how many chunks a divergence is looked at.
+const CHUNKS: [u32; 7] = [4, 8, 16, 32, 64, 128, 256];
+
+/// More than it seems to take: what is seen of a spread has an error, too.
+const MARGIN: f64 = 1.1;
+
+/// What is seen of a spread is believed from this look on, counted from 0: what seems to take so many times as much as the
+/// last look has is given up then, and what was looked at so often waits for what is easier.
+const BELIEVED: usize = 2;
+const HOPELESS: f64 = 4.0;
+
+/// A step takes so many times what was measured so far at most.
+const LARGEST_STEP: f64 = 4.0;
+
+/// How a divergence falls with the bits of a weight, in logarithms per bit: for the order alone.
+const LOSS_PER_BIT: f64 = -1.4;
+
+/// How likely it is that a step rules out what so far looks well, looks bad, or was not looked at.
+const LOOKS_WELL: f64 = 0.1;
+const LOOKS_BAD: f64 = 0.9;
+const NOT_LOOKED_AT: f64 = 0.4;
+
+/// Measures until the recommendation is proved, or the time is out.
+#[derive(Debug)]
+pub struct Recommend {
+    order: Order,
+    /// Seconds, those before the first visit included.
+    budget: f64,
+    next: VecDeque<PlannedVisit>,
+    has_begun: bool,
+    /// Whether this process has evaluated the reference, whose answers are not kept longer.
+    has_reference: bool,
+    /// Parts of the text that were evaluated; once is enough, whatever came of it.
+    texts: BTreeSet<(usize, u32)>,
+}
+
+/// Visits that would decide something, what they take and how much they promise.
+struct Move {
+    visits: Vec<PlannedVisit>,
+    seconds: f64,
+    promise: f64,
+}
+
+impl Recommend {
+    /// In this order, within a time.
+    pub fn new(order: Order, budget: Duration) -> Self {
+        Self {
+            order,
+            budget: budget.as_secs_f64(),
+            next: VecDeque::new(),
+            has_begun: false,
+            has_reference: false,
+            texts: BTreeSet::new(),
+        }
+    }
+
+    fn left(&self, known: &Known<'_>) -> f64 {
+        self.budget - known.run.active_seconds.unwrap_or(0.0)
+    }
+
+    /// The visits that decide most for their time about the most promising trial that is open.
+    fn batch(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        let found = Recommendation::by(known.run, self.order);
+        let promise = Promise::of(known, &found);
+        let mut open: Vec<&Candidate> = found.undecided().collect();
+        let is_hard = |row: usize| {
+            let is_timed_often = rounds_of(&known.run.trials[row]) > ROUNDS[BELIEVED];
+            is_timed_often || scored(known, row) > CHUNKS[BELIEVED]
+        };
+        open.sort_by(|one, other| {
+            let by_promise = promise.of_row(other.row).total_cmp(&promise.of_row(one.row));
+            is_hard(one.row).cmp(&is_hard(other.row)).then(by_promise)
+        });
+        let costs = Costs::of(known);
+        for candidate in &open {
+            if let Some(visits) = self.step(known, &found, &promise, &costs, candidate) {
+                return visits;
+            }
+        }
+        // What comes closest is shown with all that was asked for; what is too large is not made for that either.
+        let is_too_large = |it: &&Candidate| it.findings.iter().any(Finding::is_predicted_not_met);
+        let nearest = found.nearest.map(|row| &found.candidates[row]);
+        let nearest = nearest.filter(|it| !is_too_large(it));
+        let mut unmeasured = nearest.into_iter().flat_map(|candidate| {
+            let findings = candidate.findings.iter();
+            let findings = findings.filter(|it| it.proof == Proof::NotMeasured);
+            findings.filter_map(|finding| self.further(known, candidate.row, finding))
+        });
+        let is_in_time =
+            |visits: &Vec<PlannedVisit>| self.seconds(known, &costs, visits) <= self.left(known);
+        unmeasured.find(is_in_time).unwrap_or_default()
+    }
+
+    /// The step about a trial that decides most for its time.
+    fn step(
+        &self,
+        known: &Known<'_>,
+        found: &Recommendation,
+        promise: &Promise,
+        costs: &Costs<'_>,
+        candidate: &Candidate,
+    ) -> Option<Vec<PlannedVisit>> {
+        let option = |visits: Vec<PlannedVisit>, promise| Move {
+            seconds: self.seconds(known, costs, &visits),
+            visits,
+            promise,
+        };
+        let mut options = Vec::new();
+        for finding in candidate.findings.iter().filter(|it| it.proof != Proof::Met) {
+            let likely = match finding.margin() {
+                None => NOT_LOOKED_AT,
+                Some(margin) if margin < 0.0 => LOOKS_BAD,
+                Some(_) => LOOKS_WELL,
+            };
+            let visits = self.further(known, candidate.row, finding);
+            options.extend(visits.map(|visits| option(visits, likely)));
+        }
+        // Nothing is asked for that would load it.
+        if candidate.findings.iter().all(|it| it.proof == Proof::Met)
+            && candidate.standing == Standing::Open
+        {
+            let visits = self.rounds(known, candidate.row, 1);
+            options.extend(visits.map(|visits| option(visits, NOT_LOOKED_AT)));
+        }
+        if let Some(chosen) = found.chosen {
+            let is_worse = promise.of_row(candidate.row) < promise.of_row(chosen);
+            let likely = if is_worse { LOOKS_BAD } else { LOOKS_WELL };
+            let visits = self.ordering(known, found, candidate.row, chosen);
+            options.extend(visits.map(|visits| option(visits, likely)));
+        }
+        let left = self.left(known);
+        options.retain(|it| it.seconds <= left);
+        let best = options.into_iter().min_by(|one, other| {
+            (one.seconds / one.promise).total_cmp(&(other.seconds / other.promise))
+        });
+        best.map(|option| option.visits)
+    }
+
+    /// What visits take, the making of files included; of what was not seen yet, little.
+    fn seconds(&self, known: &Known<'_>, costs: &Costs<'_>, visits: &[PlannedVisit]) -> f64 {
+        let seconds: f64 = visits.iter().map(|&visit| costs.visit(visit).unwrap_or(0.0)).sum();
+        let variants: BTreeSet<usize> = visits
+            .iter()
+            .filter(|visit| known.run.trials[visit.trial].artifact.is_none())
+            .map(|visit| known.plan.trials[visit.trial].variant)
+            .collect();
+        let files: f64 = variants.into_iter().map(|variant| cost::making(known, variant)).sum();
+        seconds + files
+    }
+
+    /// More of what a finding rests on; `None`: there is no more, or nobody waits for it.
+    fn further(
+        &self,
+        known: &Known<'_>,
+        row: usize,
+        finding: &Finding,
+    ) -> Option<Vec<PlannedVisit>> {
+        let trial = &known.run.trials[row];
+        let is_measured = finding.value.is_some() && !finding.is_predicted;
+        if finding.requirement.metric == MEMORY {
+            return if is_measured { None } else { self.rounds(known, row, 1) };
+        }
+        let stage = if finding.metric.is_some() {
+            finding.stage()
+        } else {
+            Metric::named(&finding.requirement.metric)
+                .map_or(Stage::Rounds, crate::results::proof::stage_of)
+        };
+        if is_measured && finding.unit == Unit::Once {
+            return None;
+        }
+        match stage {
+            Stage::Tasks => {
+                let is_over = trial.stages.iter().any(|it| it.stage == Stage::Tasks);
+                let visit = PlannedVisit { trial: row, purpose: Purpose::Tasks };
+                (!is_over).then(|| vec![visit])
+            }
+            Stage::Quality => self.text(known, row, finding.more),
+            Stage::Rounds => {
+                let done = rounds_of(trial);
+                let is_answered = finding.unit == Unit::Prompts && done >= known.experiment.rounds;
+                // What two rounds do not measure cannot be measured here.
+                let is_missing = !is_measured && done >= ROUNDS[0];
+                if is_answered || is_missing {
+                    None
+                } else {
+                    self.rounds(known, row, next_of(&ROUNDS, done, finding.more)?)
+                }
+            }
+        }
+    }
+
+    /// What shows which of two is better in the order.
+    fn ordering(
+        &self,
+        known: &Known<'_>,
+        found: &Recommendation,
+        row: usize,
+        chosen: usize,
+    ) -> Option<Vec<PlannedVisit>> {
+        match self.order {
+            Order::Smallest => None,
+            Order::Fastest => {
+                let done = [row, chosen].map(|row| rounds_of(&known.run.trials[row]));
+                let until = next_of(&ROUNDS, done[0].min(done[1]), None)?;
+                // Side by side: they are compared within a round.
+                let visits = (0..until).flat_map(|round| {
+                    let missing = [(row, done[0]), (chosen, done[1])];
+                    let missing = missing.into_iter().filter(move |&(_, done)| round >= done);
+                    missing.map(move |(trial, _)| PlannedVisit {
+                        trial,
+                        purpose: Purpose::Round(round),
+                    })
+                });
+                Some(visits.collect())
+            }
+            Order::Closest => {
+                let is_reference = |row: usize| known.plan.trials[row].is_reference;
+                let pair = found.evidences().log_ratio(row, chosen, found.loss());
+                let needed = pair.and_then(|pair| {
+                    let half = pair.half_width()?;
+                    let more =
+                        crate::units::to_f64(pair.n as u64) * ((half / pair.value).powi(2) - 1.0);
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "saturates"
+                    )]
+                    let more = more.max(1.0) as u64;
+                    Some(more)
+                });
+                let behind = [row, chosen].into_iter().filter(|&row| !is_reference(row));
+                let behind = behind.min_by_key(|&row| scored(known, row))?;
+                self.text(known, behind, needed)
+            }
+        }
+    }
+
+    /// Rounds of a trial up to so many.
+    #[expect(clippy::unused_self, reason = "one of three alike")]
+    fn rounds(&self, known: &Known<'_>, row: usize, until: u32) -> Option<Vec<PlannedVisit>> {
+        let model = known.plan.trials[row].model_position;
+        if !known.experiment.workloads_of(model).has(Stage::Rounds) {
+            return None;
+        }
+        let done = rounds_of(&known.run.trials[row]);
+        let visit = |round| PlannedVisit { trial: row, purpose: Purpose::Round(round) };
+        let visits: Vec<PlannedVisit> = (done..until).map(visit).collect();
+        (!visits.is_empty()).then_some(visits)
+    }
+
+    /// More of the text for a trial, the reference before it where it was not evaluated so far.
+    fn text(&self, known: &Known<'_>, row: usize, more: Option<u64>) -> Option<Vec<PlannedVisit>> {
+        let model = known.plan.trials[row].model_position;
+        let workloads = known.experiment.workloads_of(model);
+        let is_lost = has_failed_reference(known, row);
+        if !workloads.has(Stage::Quality) || is_lost || is_quality_over(known, row) {
+            return None;
+        }
+        let until = next_of(&CHUNKS, scored(known, row), more)?;
+        let visit =
+            |trial, until| PlannedVisit { trial, purpose: Purpose::Quality { until: Some(until) } };
+        let Some(reference) = reference_of(known, row).filter(|&it| it != row) else {
+            return Some(vec![visit(row, until)]);
+        };
+        if !workloads.compare() {
+            return Some(vec![visit(row, until)]);
+        }
+        let has = scored(known, reference);
+        let is_whole = is_quality_over(known, reference);
+        let until = if is_whole { until.min(has) } else { until };
+        if until <= scored(known, row) {
+            return None;
+        }
+        let first = (!self.has_reference || (until > has && !is_whole))
+            .then(|| visit(reference, until.max(has)));
+        Some(first.into_iter().chain([visit(row, until)]).collect())
+    }
+}
+
+impl Strategy for Recommend {
+    fn next(&mut self, known: &Known<'_>) -> Step {
+        self.has_begun = true;
+        loop {
+            while let Some(visit) = self.next.pop_front() {
+                // More of the text than there is.
+                let is_over = matches!(visit.purpose, Purpose::Quality { .. })
+                    && self.has_reference
+                    && is_quality_over(known, visit.trial);
+                let is_new = match visit.purpose {
+                    Purpose::Quality { until: Some(until) } => {
+                        self.texts.insert((visit.trial, until))
+                    }
+                    _ => true,
+                };
+                if !is_pointless(known, visit) && !is_over && is_new {
+                    let is_reference = known.plan.trials[visit.trial].is_reference;
+                    self.has_reference |=
+                        is_reference && matches!(visit.purpose, Purpose::Quality { .. });
+                    return Step::Visit(visit);
+                }
+            }
+            self.next = self.batch(known).into();
+            self.next.retain(|&visit| {
+                let is_done = matches!(visit.purpose, Purpose::Quality { until: Some(until) }
+                    if self.texts.contains(&(visit.trial, until)));
+                !is_done && !is_pointless(known, visit)
+            });
+            if self.next.is_empty() {
+                return Step::Done;
+            }
+        }
+    }
+
+    fn ahead(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        if self.has_begun { self.next.iter().copied().collect() } else { self.batch(known) }
+    }
+}
+
+/// How good a trial promises to be in the order, higher being better.
+struct Promise(Vec<f64>);
+
+impl Promise {
+    fn of(known: &Known<'_>, found: &Recommendation) -> Self {
+        let rows = 0..known.run.trials.len();
+        let bytes = |row: usize| crate::units::to_f64(known.plan.variant_of(row).expected_bytes());
+        let worth = |row: usize| found.worth(known.run, row);
+        let is_reference = |row: usize| known.plan.trials[row].is_reference;
+        let reference = rows.clone().find(|&row| is_reference(row)).map_or(1.0, bytes);
+        // What sizes say of the order.
+        let by_size = |row: usize| match found.order {
+            Order::Closest => LOSS_PER_BIT * 16.0 * bytes(row) / reference,
+            Order::Fastest => -bytes(row).ln(),
+            Order::Smallest => 0.0,
+        };
+        let by_measure = |row: usize| match found.order {
+            Order::Closest => (-worth(row)).max(f64::MIN_POSITIVE).ln(),
+            Order::Fastest => worth(row).ln(),
+            Order::Smallest => worth(row),
+        };
+        let is_measured = |row: usize| worth(row).is_finite() && !is_reference(row);
+        let offsets: Vec<f64> = rows
+            .clone()
+            .filter(|&row| is_measured(row))
+            .map(|row| by_measure(row) - by_size(row))
+            .collect();
+        let offset = if offsets.is_empty() {
+            0.0
+        } else {
+            offsets.iter().sum::<f64>() / crate::units::to_f64(offsets.len() as u64)
+        };
+        let promise = |row: usize| match found.order {
+            Order::Smallest => -bytes(row),
+            Order::Closest if is_reference(row) => f64::INFINITY,
+            Order::Closest if is_measured(row) => -by_measure(row),
+            Order::Closest => -(by_size(row) + offset),
+            Order::Fastest if is_measured(row) => by_measure(row),
+            Order::Fastest => by_size(row) + offset,
+        };
+        Self(rows.map(promise).collect())
+    }
+
+    fn of_row(&self, row: usize) -> f64 {
+        self.0[row]
+    }
+}
+
+/// Rounds that a trial has been through.
+fn rounds_of(trial: &TrialRecord) -> u32 {
+    trial.visits.iter().map(|visit| visit.round + 1).max().unwrap_or(0)
+}
+
+/// The next number of observations to look at: as many as it seems to take, of those that are looked at; `None`: there is no
+/// look left.
+fn next_of(looks: &[u32], done: u32, more: Option<u64>) -> Option<u32> {
+    let least = looks.iter().copied().find(|&look| look > done)?;
+    let Some(more) = more.filter(|_| done > 0) else { return Some(least) };
+    let needed = f64::from(done) + crate::units::to_f64(more) * MARGIN;
+    let most = looks.last().copied().map_or(0.0, f64::from);
+    if done >= looks[BELIEVED] && needed > HOPELESS * most {
+        return None;
+    }
+    let needed = needed.min(f64::from(done) * LARGEST_STEP);
+    let enough = looks.iter().copied().find(|&look| f64::from(look) >= needed);
+    Some(enough.or(looks.last().copied()).map_or(least, |enough| enough.max(least)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_look_is_as_far_as_it_seems_to_take() {
+        assert_eq!(next_of(&ROUNDS, 0, None), Some(2));
+        assert_eq!(next_of(&ROUNDS, 2, Some(1)), Some(4));
+        assert_eq!(next_of(&ROUNDS, 2, Some(100)), Some(8), "four times at most");
+        assert_eq!(next_of(&ROUNDS, 6, Some(200)), None, "hopeless");
+        assert_eq!(next_of(&ROUNDS, 24, Some(1)), None);
+        assert_eq!(next_of(&CHUNKS, 5, None), Some(8));
+    }
+}
