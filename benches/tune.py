@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """`quantbench tune` against random search over the same space in the same time, and against llama.cpp's defaults.
 
-    benches/tune.py [--pairs MODEL=GOAL,...] [--budget 2min] [--rounds 10] [--seed 1] [--out FILE.json]
+    benches/tune.py [--pairs MODEL=GOAL,...] [--budget 2min] [--rounds 10] [--repetitions 5] [--seed 1] [--out FILE.json]
 
 For each model and goal: a search by choices and one at random, each within the budget and each with its own proof. Then
 what both found and the defaults are measured in fresh interleaved rounds, which neither search saw, with the goal's own
-tests, five repetitions each. A win or a loss is a ratio whose 95 % interval (Student, logarithms, paired by round) leaves 1 out; everything else is a
+tests. A win or a loss is a ratio whose 95 % interval (Student, logarithms, paired by round) leaves 1 out; everything else is a
 tie. Models may be anything that `quantbench tune` takes. Run it under `taskset -c 1` where others compute, too: both searches
 and the rounds then have that processor alone to share.
 """
@@ -62,7 +62,7 @@ def ratio(one: dict[int, float], other: dict[int, float]) -> tuple[float, float,
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
-def fresh(folder: Path, tuned: dict, found: dict[str, dict], rounds: int) -> dict[str, dict[int, float]]:
+def fresh(folder: Path, tuned: dict, found: dict[str, dict], rounds: int, repetitions: int) -> dict[str, dict[int, float]]:
     models = "".join(
         f'[[models]]\nname = "{name}"\nsource = {json.dumps(tuned["file"])}\nsettings = {toml(settings)}\nquantizations = []\n'
         for name, settings in found.items()
@@ -72,7 +72,7 @@ def fresh(folder: Path, tuned: dict, found: dict[str, dict], rounds: int) -> dic
         f"""[experiment]
 name = "fresh"
 rounds = {rounds}
-repetitions = 5
+repetitions = {repetitions}
 [workloads]
 cold_load = false
 speed = {json.dumps(tuned["tests"])}
@@ -94,7 +94,7 @@ def compared(folder: Path, model: str, goal: str, arguments: argparse.Namespace)
     # What the search found, whatever its proof says.
     best = lambda it: it["finalists"][0]["settings"] if it["finalists"] else defaults
     found = {"defaults": defaults, "choices": best(tuned), "random": best(drawn), "taken": tuned["settings"]}
-    measured = fresh(folder, tuned, found, arguments.rounds)
+    measured = fresh(folder, tuned, found, arguments.rounds, arguments.repetitions)
     return {
         "model": model,
         "goal": goal,
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--pairs", default=PAIRS)
     parser.add_argument("--budget", default="2min")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ fn what_is_found_can_be_run_and_is_told_with_its_proof() {
     let world = World::new();
     let tuned = tune(&world, &["--for", "balanced", "--toml", "tuned.toml"]);
     let tried = tuned["tried"].as_array().unwrap();
-    assert!(tried.len() > 3, "{tuned}");
+    assert!(tried.len() > 1, "{tuned}");
     assert_eq!(tried[0]["in_words"], "defaults");
     assert!(tried.iter().all(|it| it["tokens_per_second"].as_f64().unwrap() > 0.0), "{tuned}");
     for finalist in tuned["finalists"].as_array().unwrap() {

@@ -168,7 +168,7 @@ pub(super) fn table(found: &Found) -> String {
         let _ = writeln!(text, "left out: {}", sanitize(reason));
     }
     let unvisited = found.search.trials.iter().filter(|it| it.visits.is_empty()).count();
-    if unvisited > 0 {
+    if unvisited > 0 && !found.is_interrupted() {
         let _ = writeln!(text, "not tried for lack of time: {}", count(unvisited, "setting"));
     }
     text.push_str(

@@ -121,7 +121,8 @@ impl Metric {
     pub fn speed_test(name: &str) -> Option<SpeedTest> {
         let test = name.strip_suffix("_per_second")?;
         let test = test.strip_suffix("_tokens").or_else(|| test.strip_suffix("_embeddings"))?;
-        let test = test.replace("_d", "@d").replace("_tg", "+tg").parse().ok()?;
+        let test = test.replace("_d", "@d").replace("_tg", "+tg").replace("_shared", "shared");
+        let test = test.parse().ok()?;
         (Self::Speed(test).name() == name).then_some(test)
     }
 
