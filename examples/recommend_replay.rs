@@ -78,7 +78,8 @@ fn generation(trial: &TrialRecord) -> Option<(f64, Vec<f64>)> {
     Some((*sorted.get(sorted.len() / 2)?, times))
 }
 
-/// Gives the rounds of a run the noise of another's. What chunks and files took is made alike, too: the median of all.
+/// Gives the rounds of a run the noise of another's. What chunks and files took is made alike, too: the median of all; and peaks of memory
+/// are the highest of the trial.
 fn disturb(run: &mut RunRecord, other: &RunRecord) {
     let chunks = median(
         run.trials
@@ -96,6 +97,8 @@ fn disturb(run: &mut RunRecord, other: &RunRecord) {
             .map(|it| it.seconds),
     );
     for trial in &mut run.trials {
+        let peak = trial.visits.iter().filter_map(|visit| visit.peak_rss_bytes).max();
+        trial.visits.iter_mut().for_each(|visit| visit.peak_rss_bytes = peak);
         let usage = trial.stages.iter_mut().flat_map(|it| &mut it.usage);
         usage.filter(|it| it.phase == Phase::Quality).for_each(|it| it.usage.seconds = chunks);
         let times = trial.other_times.iter_mut().filter(|it| it.seconds > 0.1);
