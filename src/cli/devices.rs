@@ -2,7 +2,7 @@
 //! is missing and why.
 
 use super::output::{self, Format};
-use crate::causes::Problem;
+use super::{native, profile};
 use crate::engine::Device;
 use crate::error::{Error, Outcome};
 use crate::hardware::finding::Finding;
@@ -10,12 +10,12 @@ use crate::hardware::gpu::Gpu;
 use crate::hardware::power::PowerSupply;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
+use crate::hardware::rates::TypeRate;
 use crate::host::profile::Profile;
-use crate::model::cache;
 use crate::report::table::Align::Left;
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
-use crate::units::{count, format_bytes, significant};
+use crate::units::{count, format_bytes, parse_within, significant};
 use clap::Args;
 use serde_json::json;
 
@@ -25,9 +25,12 @@ const WIDTH: usize = 100;
 /// Flags of `quantbench devices`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Measure how fast this machine reads memory, in a few seconds while nothing else runs, and keep it
+    /// Measure how fast this machine reads memory and computes, in 20 seconds while nothing else runs, and keep it
     #[arg(long)]
     pub measure: bool,
+    /// Threads to compute with [as llama-bench chooses]; what was measured with others is kept
+    #[arg(long, value_name = "N", requires = "measure", value_parser = parse_within(1_u32..=512))]
+    pub threads: Option<u32>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -39,7 +42,16 @@ pub struct Arguments {
 /// Standard output does not take it.
 pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
     let machine = Machine::probe();
-    let profile = profile(&machine, arguments.measure)?;
+    let profile = if arguments.measure {
+        let threads = arguments.threads.unwrap_or_else(native::default_threads);
+        let Some(profile) = profile::measure(&machine, threads)? else {
+            output::tell("interrupted; nothing was kept");
+            return Ok(Outcome::Interrupted);
+        };
+        Some(profile)
+    } else {
+        profile::kept(&machine)
+    };
     let terminal = console::Term::stdout().size_checked();
     let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
@@ -48,25 +60,6 @@ pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error>
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
-}
-
-/// What was measured, now or earlier.
-fn profile(machine: &Machine, measures: bool) -> Result<Option<Profile>, Error> {
-    let build = super::version::build();
-    if !measures {
-        // A cache that cannot be opened has no profile; whoever needs it is told why.
-        let cache = cache::Cache::open().ok();
-        return Ok(cache
-            .and_then(|cache| Profile::kept(&cache, &machine.processor, &machine.limits, &build)));
-    }
-    let cache = cache::Cache::open()?;
-    let profile = Profile::measure(machine).ok_or_else(|| {
-        Error::Problem(Problem::new(
-            "there is too little free memory to tell its speed from that of the caches",
-        ))
-    })?;
-    profile.keep(&cache, machine, &build).map_err(Error::Problem)?;
-    Ok(Some(profile))
 }
 
 fn json(
@@ -226,10 +219,13 @@ fn memory_rows(sheet: &mut Sheet, machine: &Machine) {
     });
 }
 
-/// How fast memory is read, below what it is.
+/// How fast memory is read and weights are computed with, below what they are.
 fn profile_rows(sheet: &mut Sheet, profile: Option<&Profile>) {
     let Some(profile) = profile else {
-        return sheet.missing("memory's speed", "not measured yet: 'quantbench devices --measure'");
+        return sheet.missing(
+            "memory's and arithmetic's speed",
+            "not measured yet: 'quantbench devices --measure'",
+        );
     };
     let rates = profile.read_rates.iter().map(|rate| {
         let speed = significant(rate.bytes_per_second / 1e9, 3);
@@ -237,6 +233,18 @@ fn profile_rows(sheet: &mut Sheet, profile: Option<&Profile>) {
     });
     let rates: Vec<String> = rates.collect();
     sheet.row("reads", format!("{} (measured {})", rates.join(", "), profile.measured.date()));
+    sheet.section("Arithmetic");
+    for rates in &profile.compute_rates {
+        let of = |(name, rate): (&String, &TypeRate)| {
+            let [generation, prompt] = [rate.generation, rate.prompt].map(|it| it.value / 1e9);
+            format!("{name} {} GB/s {} GFLOP/s", significant(generation, 3), significant(prompt, 3))
+        };
+        let all: Vec<String> = rates.types.iter().map(of).collect();
+        sheet.row(&count(rates.threads, "thread"), all.join(", "));
+    }
+    if profile.compute_rates.is_empty() {
+        sheet.missing("arithmetic's speed", "not measured yet: 'quantbench devices --measure'");
+    }
 }
 
 fn gpu_rows(sheet: &mut Sheet, machine: &Machine) {

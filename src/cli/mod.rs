@@ -16,6 +16,7 @@ mod native;
 mod needs;
 mod output;
 pub mod plan;
+mod profile;
 pub mod prompt;
 pub mod quantize;
 pub mod recipe;

@@ -71,3 +71,8 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
 pub(super) fn backend_devices() -> Vec<Device> {
     Backend::initialise().devices()
 }
+
+/// The threads that llama.cpp computes with where nobody says how many.
+pub(super) fn default_threads() -> u32 {
+    Backend::initialise().default_threads()
+}

@@ -2,24 +2,21 @@
 
 mod outline;
 mod shown;
+mod speed;
+mod speeds_shown;
 
-use super::native;
 use super::output::{self, Format};
 use super::session::{Session, resolve_options};
+use super::{native, profile};
 use crate::causes::Problem;
 use crate::decide::fit::{Demand, Forecast, Verdict, error_of};
-use crate::decide::place::{Budget, Place, parse_budget};
+use crate::decide::place::{Budget, HERE, Place, parse_budget};
 use crate::engine::Device;
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::CacheType;
 use crate::experiment::{self, Overrides};
-use crate::hardware::cgroup::Limits;
-use crate::hardware::memory::Memory;
-use crate::hardware::processor::Processor;
-use crate::hardware::root::SystemRoot;
-use crate::host::profile::Profile;
+use crate::hardware::probe::Machine;
 use crate::model::artifact::ArtifactRef;
-use crate::model::cache::Cache;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::ResolveOptions;
@@ -29,6 +26,7 @@ use crate::units::parse_within;
 use crate::workload::jobs::PredictJob;
 use clap::Args;
 use outline::Outlines;
+use speed::Speeds;
 use std::path::{Path, PathBuf};
 
 /// Tokens of context where nobody says how many and the model allows them.
@@ -58,9 +56,15 @@ pub struct Arguments {
     /// Memory that may be taken, in place of what is free: host=6GiB,gpu0=8GiB
     #[arg(long, value_name = "DEVICE=SIZE", value_delimiter = ',', value_parser = parse_budget)]
     budget: Vec<Budget>,
-    /// Plan for another machine, by its name or figures: pi5-8gb, 4GiB@17GB/s (repeatable)
-    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',', value_parser = Place::target, conflicts_with = "budget")]
-    targets: Vec<Place>,
+    /// Plan for other machines, by name or figures, and for this one as 'here': pi5-8gb,4GiB@17GB/s,here
+    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',', value_parser = parse_target, conflicts_with = "budget")]
+    targets: Vec<Target>,
+    /// Threads that speeds are for [as llama-bench chooses]
+    #[arg(long, value_name = "N", value_parser = parse_within(1_u32..=512))]
+    threads: Option<u32>,
+    /// Measure this machine first, as 'quantbench devices --measure' does, unless that was done before
+    #[arg(long)]
+    measure: bool,
     /// Plan these variants instead of the usual ones: `Q8_0,Q4_K_M`
     #[arg(long = "quant", value_name = "QUANTIZATION", value_delimiter = ',')]
     quantizations: Vec<Quantization>,
@@ -73,6 +77,13 @@ pub struct Arguments {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// A place that was asked for; `None`: this machine.
+type Target = Option<Place>;
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    if text.eq_ignore_ascii_case(HERE) { Ok(None) } else { Place::target(text).map(Some) }
 }
 
 /// One variant.
@@ -96,7 +107,18 @@ pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> 
         allow_requantize: arguments.allow_requantize,
         ..Overrides::default()
     };
-    let places = places(arguments, devices).map_err(|it| Error::Problem(Problem::new(it)))?;
+    let machine = Machine::probe();
+    if arguments.measure {
+        let threads = arguments.threads.unwrap_or_else(native::default_threads);
+        let kept = profile::kept(&machine);
+        if profile::rates(kept.as_ref(), threads).is_err()
+            && profile::measure(&machine, threads)?.is_none()
+        {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    let places =
+        places(arguments, devices, &machine).map_err(|it| Error::Problem(Problem::new(it)))?;
     let experiment = experiment::load(Some(&arguments.model), &overrides)?;
     let session = Session::open(arguments.quiet)?;
     let mut options = resolve_options(arguments.quiet);
@@ -119,9 +141,10 @@ pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> 
         .zip(&outlines.paths)
         .map(|(variant, path)| plan(variant, path.as_deref(), arguments, &places, all_logits))
         .collect();
+    let speeds = Speeds::of(&planned, &machine, devices, arguments.threads);
     let text = match arguments.format {
-        Format::Table => shown::table(&planned, &places),
-        Format::Json => shown::json(&planned, &places)?,
+        Format::Table => shown::table(&planned, &places, &speeds),
+        Format::Json => shown::json(&planned, &places, &speeds)?,
     };
     output::print(text.as_bytes())?;
     let fits = planned.iter().flat_map(|it| &it.verdicts).any(|it| *it == Verdict::Fits);
@@ -136,9 +159,10 @@ pub(super) fn foresee(
     context: Option<u32>,
     parallel: u32,
 ) -> Result<Vec<Predicted>, Error> {
-    let devices = super::native::backend_devices();
+    let devices = native::backend_devices();
     let arguments = Arguments { context, parallel, ..Arguments::of_this_machine() };
-    let places = places(&arguments, &devices).map_err(|it| Error::Problem(Problem::new(it)))?;
+    let places = places(&arguments, &devices, &Machine::probe())
+        .map_err(|it| Error::Problem(Problem::new(it)))?;
     let outlines = Outlines::of(&plan.variants, &session.cache, options)?;
     let is_gpu = |device: &Device| device.kind.ends_with("GPU");
     let all_logits = devices.iter().any(is_gpu);
@@ -176,6 +200,8 @@ impl Arguments {
             cache_types: vec![CacheType::F16, CacheType::Q8_0],
             budget: Vec::new(),
             targets: Vec::new(),
+            threads: None,
+            measure: false,
             quantizations: Vec::new(),
             allow_requantize: false,
             format: Format::Table,
@@ -184,24 +210,28 @@ impl Arguments {
     }
 }
 
-fn places(arguments: &Arguments, devices: &[Device]) -> Result<Vec<Place>, String> {
-    if !arguments.targets.is_empty() {
-        return Ok(arguments.targets.clone());
+fn places(
+    arguments: &Arguments,
+    devices: &[Device],
+    machine: &Machine,
+) -> Result<Vec<Place>, String> {
+    let here = || {
+        let budget = |it: String| format!("--budget: {it}");
+        let mut here = Place::here(&machine.memory, &machine.limits, devices, &arguments.budget)
+            .map_err(budget)?;
+        // A GPU's memory was not measured.
+        if here.pools.len() == 1 {
+            let kept = profile::kept(machine);
+            let rates = kept.into_iter().flat_map(|profile| profile.read_rates);
+            here.bandwidth = rates.map(|rate| rate.bytes_per_second).reduce(f64::max);
+        }
+        Ok(here)
+    };
+    if arguments.targets.is_empty() {
+        return here().map(|here| vec![here]);
     }
-    let root = SystemRoot::default();
-    let (memory, limits) = (Memory::read(&root), Limits::read(&root));
-    let budget = |it: String| format!("--budget: {it}");
-    let mut here = Place::here(&memory, &limits, devices, &arguments.budget).map_err(budget)?;
-    // A GPU's memory was not measured.
-    if here.pools.len() == 1
-        && let Ok(cache) = Cache::open()
-    {
-        let processor = Processor::read(&root);
-        let kept = Profile::kept(&cache, &processor, &limits, &super::version::build());
-        let rates = kept.into_iter().flat_map(|profile| profile.read_rates);
-        here.bandwidth = rates.map(|rate| rate.bytes_per_second).reduce(f64::max);
-    }
-    Ok(vec![here])
+    let targets = arguments.targets.iter();
+    targets.map(|target| target.clone().map_or_else(here, Ok)).collect()
 }
 
 fn plan(

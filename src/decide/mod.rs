@@ -1,10 +1,14 @@
 //! Decisions before anything is measured: what fits where.
 //!
 //! `place` is memory that a model may take, here or on a target (`targets.toml`); `fit` is what a model needs, as the
-//! engine predicts it, and the verdict. Nothing is loaded or printed here: whoever calls hands in what predicts.
+//! engine predicts it, and the verdict; whoever calls hands in what predicts. `work` is what a model computes, `speed` how
+//! fast that will be with the rates that `rating` has workers measure once. Nothing is printed here.
 
 pub mod fit;
 pub mod place;
+pub mod rating;
+pub mod speed;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,13 @@ use crate::units::{format_bytes, parse_bytes, to_f64};
 use crate::workload::measured::PredictedMemory;
 use serde::{Deserialize, Serialize};
 
+const THIS_MACHINE: &str = "this machine";
+
 /// The memory of this machine's processors.
 pub const HOST: &str = "host";
+
+/// What this machine is called among targets.
+pub const HERE: &str = "here";
 
 /// The targets that have names.
 const TARGETS: &str = include_str!("targets.toml");
@@ -100,7 +105,7 @@ impl Place {
             })?;
             (pool.there, pool.origin) = (Some(*bytes), "budget".to_owned());
         }
-        Ok(Self { name: "this machine".to_owned(), pools, bandwidth: None })
+        Ok(Self { name: THIS_MACHINE.to_owned(), pools, bandwidth: None })
     }
 
     /// A target by its name, or by its figures: `4GiB@17GB/s`.
@@ -159,6 +164,11 @@ impl Place {
             (1..self.pools.len()).for_each(|at| add(at, each));
         }
         shares
+    }
+
+    /// Whether it is this machine.
+    pub fn is_here(&self) -> bool {
+        self.name == THIS_MACHINE
     }
 
     /// Whether it has a GPU with a memory of its own.

@@ -1,7 +1,6 @@
 //! The environment of a host: what it is and was built from, as it is stored with its figures.
 
 use super::profile::Profile;
-use crate::hardware::bandwidth::ReadRate;
 use crate::hardware::probe::Machine;
 use crate::model::cache::Cache;
 use crate::model::engine_name::EngineIdentity;
@@ -20,6 +19,9 @@ pub struct Build {
 
 /// The environment of this build on this machine.
 pub fn environment(machine: &Machine, build: &Build) -> Environment {
+    let profile = profile(machine, build);
+    let (read_rates, compute_rates) =
+        profile.map(|it| (it.read_rates, it.compute_rates)).unwrap_or_default();
     let processor = &machine.processor;
     Environment {
         quantbench: build.quantbench.clone(),
@@ -33,17 +35,16 @@ pub fn environment(machine: &Machine, build: &Build) -> Environment {
         cpu_quota_cores: machine.limits.cpu_quota_cores.known().copied(),
         governor: processor.governor.known().cloned(),
         memory_bytes: memory_bytes(machine).unwrap_or_default(),
-        read_rates: read_rates(machine, build),
+        read_rates,
+        compute_rates,
         gpus: machine.gpus.descriptions(),
     }
 }
 
-/// What `quantbench devices --measure` kept; empty where it was never asked, or there is no cache.
-fn read_rates(machine: &Machine, build: &Build) -> Vec<ReadRate> {
-    let cache = Cache::open().ok();
-    let profile =
-        cache.and_then(|it| Profile::kept(&it, &machine.processor, &machine.limits, build));
-    profile.map(|profile| profile.read_rates).unwrap_or_default()
+/// What `quantbench devices --measure` kept; `None` where it was never asked, or there is no cache.
+fn profile(machine: &Machine, build: &Build) -> Option<Profile> {
+    let cache = Cache::open().ok()?;
+    Profile::kept(&cache, &machine.processor, &machine.limits, build)
 }
 
 /// Memory that a worker can have, bytes: the machine's, or its container's if that is less.

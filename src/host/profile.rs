@@ -6,6 +6,7 @@ use crate::hardware::bandwidth::{ReadRate, read_rates};
 use crate::hardware::cgroup::Limits;
 use crate::hardware::probe::Machine;
 use crate::hardware::processor::Processor;
+use crate::hardware::rates::ComputeRates;
 use crate::model::cache::{Cache, CacheError};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -21,16 +22,32 @@ pub struct Profile {
     pub measured: OffsetDateTime,
     /// How fast memory is read, by the number of threads, ascending.
     pub read_rates: Vec<ReadRate>,
+    /// What it computes, by the number of threads; empty in profiles of earlier versions.
+    #[serde(default)]
+    pub compute_rates: Vec<ComputeRates>,
 }
 
 impl Profile {
-    /// Measures it: a few seconds in which nothing else should run. `None` where too little memory is free.
+    /// Measures how memory is read: a few seconds in which nothing else should run. `None` where too little memory is
+    /// free.
     pub fn measure(machine: &Machine) -> Option<Self> {
         let free = machine.memory.available_bytes.known().copied();
         let free = free.into_iter().chain(machine.limits.memory_bytes.known().copied()).min();
         let threads = usable_cpus(&machine.processor, &machine.limits);
         let read_rates = read_rates(free.unwrap_or(u64::MAX), threads)?;
-        Some(Self { measured: OffsetDateTime::now_utc(), read_rates })
+        Some(Self { measured: OffsetDateTime::now_utc(), read_rates, compute_rates: Vec::new() })
+    }
+
+    /// What it computes with so many threads, if that was measured.
+    pub fn compute(&self, threads: u32) -> Option<&ComputeRates> {
+        self.compute_rates.iter().find(|rates| rates.threads == threads)
+    }
+
+    /// Takes the place of what was measured with as many threads.
+    pub fn add(&mut self, rates: ComputeRates) {
+        self.compute_rates.retain(|it| it.threads != rates.threads);
+        self.compute_rates.push(rates);
+        self.compute_rates.sort_by_key(|it| it.threads);
     }
 
     /// The one that is kept; `None` if there is none that can be read.

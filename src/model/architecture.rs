@@ -3,7 +3,7 @@
 //! Told from a GGUF's metadata alone, so that it is known before llama.cpp loads anything; what
 //! llama.cpp itself says of a loaded model (`llama::model`) is the same for every family it knows.
 
-use super::gguf::{Header, Value};
+use super::gguf::{Header, Tensor, Value};
 use serde::{Deserialize, Serialize};
 
 /// Which parts of a transformer a model has.
@@ -87,23 +87,25 @@ impl Header {
     /// Bytes of weights that are read for every token that a decoder generates: all tensors, but of the experts only those
     /// that the router chooses, and of embeddings that are looked up only a row, which is left out.
     pub fn bytes_per_token(&self) -> u64 {
-        let has_output = self.tensors.iter().any(|tensor| tensor.name == "output.weight");
-        let looked_up = |name: &str| match name {
-            // Without a matrix of its own the output is computed with the embeddings.
-            "token_embd.weight" => has_output,
-            "per_layer_token_embd.weight" | "position_embd.weight" | "token_types.weight" => true,
-            _ => false,
-        };
         let read =
-            self.tensors.iter().filter(|tensor| !looked_up(&tensor.name)).map(|tensor| match self
+            self.tensors.iter().filter(|tensor| self.is_computed(tensor)).map(|tensor| match self
                 .experts()
             {
-                Some(Experts { total, used }) if tensor.name.contains(EXPERT_TENSORS) => {
+                Some(Experts { total, used }) if tensor.is_of_experts() => {
                     tensor.bytes / u64::from(total) * u64::from(used)
                 }
                 _ => tensor.bytes,
             });
         read.fold(0, u64::saturating_add)
+    }
+
+    /// Whether tokens are computed with a tensor: embeddings are looked up, unless the output has no matrix of its own.
+    pub fn is_computed(&self, tensor: &Tensor) -> bool {
+        match tensor.name.as_str() {
+            "token_embd.weight" => !self.tensors.iter().any(|it| it.name == "output.weight"),
+            "per_layer_token_embd.weight" | "position_embd.weight" | "token_types.weight" => false,
+            _ => true,
+        }
     }
 
     /// Weights that compute a token: all of them but those of the experts that the router leaves
@@ -114,11 +116,18 @@ impl Header {
         let left_out = self
             .tensors
             .iter()
-            .filter(|tensor| tensor.name.contains(EXPERT_TENSORS))
+            .filter(|tensor| tensor.is_of_experts())
             // Each tensor holds the same number of weights for every expert.
             .map(|tensor| tensor.weights / u64::from(experts.total) * idle)
             .fold(0, u64::saturating_add);
         self.parameters().saturating_sub(left_out)
+    }
+}
+
+impl Tensor {
+    /// Whether it holds the weights of a layer's experts.
+    pub fn is_of_experts(&self) -> bool {
+        self.name.contains(EXPERT_TENSORS)
     }
 }
 

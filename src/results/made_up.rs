@@ -157,6 +157,7 @@ impl MadeUp {
     fn environment(&self) -> Environment {
         Environment {
             read_rates: Vec::new(),
+            compute_rates: Vec::new(),
             quantbench: "0.1.0 (a335386)".to_owned(),
             engines: vec![EngineIdentity {
                 name: EngineName::LlamaCpp,

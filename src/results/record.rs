@@ -11,6 +11,7 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
 use crate::hardware::bandwidth::ReadRate;
+use crate::hardware::rates::ComputeRates;
 use crate::hardware::usage::Usage;
 use crate::model::adapter::Adapter;
 use crate::model::artifact::Artifact;
@@ -173,6 +174,9 @@ pub struct Environment {
     /// How fast memory is read, if that was measured on this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read_rates: Vec<ReadRate>,
+    /// What its processors compute, if that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compute_rates: Vec<ComputeRates>,
     /// GPUs with driver.
     pub gpus: Vec<String>,
 }

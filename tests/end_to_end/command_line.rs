@@ -231,6 +231,8 @@ fn devices_and_files_are_described_as_text_and_json() {
     let measured = json(&["devices", "--measure", "--format", "json"])["measured"].clone();
     let rates = measured["read_rates"].as_array().unwrap();
     assert!(rates.iter().all(|rate| rate["bytes_per_second"].as_f64().unwrap() > 1e8), "{rates:?}");
+    let compute = measured["compute_rates"].as_array().unwrap();
+    assert!(compute[0]["types"]["F16"]["prompt"]["value"].as_f64().unwrap() > 1e8, "{compute:?}");
     assert_eq!(json(&["devices", "--format", "json"])["measured"], measured, "it is kept");
     assert!(world.run(&["inspect", "tiny-F16.gguf"]).expect(0).stdout.contains("llama"));
     world.run(&["inspect", "tiny-F16.gguf", "--format", "json"]).expect(0).json();

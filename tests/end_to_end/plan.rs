@@ -110,6 +110,36 @@ fn a_target_has_a_verdict_and_an_upper_bound_of_speed() {
 }
 
 #[test]
+fn speeds_are_predicted_until_they_are_measured() {
+    let world = World::new();
+    let plan = |flags: &[&str]| {
+        let ask = ["plan", "demo", "--quant", "F16,Q8_0", "--context", "1024", "--threads", "1"];
+        world.run(&[&ask[..], flags].concat()).expect(0)
+    };
+    let origins = |ended: &Ended, at: usize| -> Vec<String> {
+        let tests = planned(ended)[at]["speed"]["tests"].as_array().unwrap().clone();
+        tests.iter().map(|it| it["origin"].as_str().unwrap_or("none").to_owned()).collect()
+    };
+    let unmeasured = plan(&["--format", "json"]);
+    assert_eq!(origins(&unmeasured, 0), ["none"; 4]);
+    assert!(plan(&[]).stdout.contains("quantbench devices --measure"));
+    // More types than the first are measured only as far as there is time.
+    let measured = plan(&["--measure", "--format", "json"]);
+    assert_eq!(origins(&measured, 0), ["predicted"; 4]);
+    let speed = planned(&measured)[0]["speed"]["tests"][1].clone();
+    assert_eq!(speed["test"], "tg128");
+    let [low, value, high] =
+        ["low", "value", "high"].map(|key| speed["tokens_per_second"][key].as_f64().unwrap());
+    assert!(0.0 < low && low < value && value < high, "{speed}");
+    world.run(&["bench", "demo", "-p", "512", "-n", "128", "-t", "1", "-r", "1", "-q"]).expect(0);
+    let again = plan(&["--format", "json"]);
+    assert_eq!(origins(&again, 0), ["measured", "measured", "predicted", "predicted"]);
+    let places = plan(&["--target", "here,30MiB@17GB/s"]).stdout;
+    assert!(places.contains("measured pp512, tg128; predicted"), "{places}");
+    assert!(places.contains("good") && places.contains("no: it does not fit"), "{places}");
+}
+
+#[test]
 fn what_is_wrong_is_refused_with_what_is_right() {
     let world = World::new();
     let refused = |flags: &[&str], parts: &[&str]| {
@@ -121,6 +151,7 @@ fn what_is_wrong_is_refused_with_what_is_right() {
     refused(&["--target", "pi5-8g"], &["did you mean pi5-8gb?"]);
     refused(&["--target", "board"], &["'board' is no target; there are", "4GiB@17GB/s"]);
     refused(&["--target", "pi5-8gb", "--budget", "host=1GiB"], &["cannot be used with"]);
+    refused(&["--threads", "0"], &["whole number from 1"]);
     refused(&["--context", "0"], &["whole number from 1"]);
     refused(&["--cache-types", "q3"], &["q8_0"]);
     world.run(&["plan", "nothing.gguf"]).expect_message(2, &["nothing.gguf"]);

@@ -39,7 +39,7 @@ fn measured() -> Profile {
         upper_quartile: gigabytes * 1.1e9,
     };
     let read_rates = vec![rate(1, 13.456), rate(2, 24.0), rate(16, 61.25)];
-    Profile { measured: time::OffsetDateTime::UNIX_EPOCH, read_rates }
+    Profile { measured: time::OffsetDateTime::UNIX_EPOCH, read_rates, compute_rates: Vec::new() }
 }
 
 fn workstation() -> Machine {

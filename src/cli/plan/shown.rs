@@ -1,6 +1,8 @@
 //! How a plan is shown.
 
 use super::Planned;
+use super::speed::Speeds;
+use super::speeds_shown::{self, judged};
 use crate::cli::output;
 use crate::decide::fit::error_of;
 use crate::decide::place::Place;
@@ -19,11 +21,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// One row: a variant at a place.
-struct Row<'a> {
-    planned: &'a Planned,
-    place: &'a Place,
+pub(super) struct Row<'a> {
+    pub(super) planned: &'a Planned,
+    pub(super) place: &'a Place,
     /// Which of the places it is.
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl Row<'_> {
@@ -42,21 +44,21 @@ impl Row<'_> {
     }
 
     /// Tokens per second at which the place's memory gives the weights of one token after the other.
-    fn most_tokens_per_second(&self) -> Option<f64> {
+    pub(super) fn most_tokens_per_second(&self) -> Option<f64> {
         let header = self.header().filter(|it| it.architecture_class().generates())?;
         let bytes = header.bytes_per_token();
         (bytes > 0).then_some(self.place.bandwidth? / to_f64(bytes))
     }
-
-    /// What it is called among others.
-    fn name(&self, all: &[Planned]) -> String {
-        let variant = &self.planned.variant;
-        let is_same = |it: &Planned| it.variant.model == variant.model;
-        sanitize(&if all.iter().all(is_same) { variant.label.clone() } else { variant.name() })
-    }
 }
 
-fn rows<'a>(planned: &'a [Planned], places: &'a [Place]) -> Vec<Row<'a>> {
+/// What a variant is called among others.
+pub(super) fn name_of(planned: &Planned, all: &[Planned]) -> String {
+    let variant = &planned.variant;
+    let is_same = |it: &Planned| it.variant.model == variant.model;
+    sanitize(&if all.iter().all(is_same) { variant.label.clone() } else { variant.name() })
+}
+
+pub(super) fn rows<'a>(planned: &'a [Planned], places: &'a [Place]) -> Vec<Row<'a>> {
     let at_place = |(at, place): (usize, &'a Place)| {
         planned.iter().map(move |planned| Row { planned, place, at })
     };
@@ -67,7 +69,7 @@ fn sum(predicted: &PredictedMemory, part: fn(&BufferMemory) -> u64) -> u64 {
     predicted.buffers.iter().map(part).fold(0, u64::saturating_add)
 }
 
-pub(super) fn table(planned: &[Planned], places: &[Place]) -> String {
+pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> String {
     let rows = rows(planned, places);
     let bytes = |bytes: Option<u64>| bytes.map(format_bytes);
     let column = |title: &str, align, cell: &dyn Fn(&Row<'_>) -> Option<String>| {
@@ -76,7 +78,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place]) -> String {
     let part = |title: &str, part: fn(&BufferMemory) -> u64| {
         column(title, Right, &|row| bytes(row.asked().map(|it| sum(it, part))))
     };
-    let mut columns = vec![column("variant", Left, &|row| Some(row.name(planned)))];
+    let mut columns = vec![column("variant", Left, &|row| Some(name_of(row.planned, planned)))];
     if places.len() > 1 {
         columns.push(column("on", Left, &|row| Some(sanitize(&row.place.name))));
     }
@@ -90,8 +92,9 @@ pub(super) fn table(planned: &[Planned], places: &[Place]) -> String {
     }
     columns.push(part("compute", |it| it.compute_bytes));
     columns.push(column("process", Right, &|row| bytes(row.asked()?.process_bytes)));
-    // All places have the same memories: there is this machine alone, or targets of one each.
-    let pools = places.first().map_or(&[][..], |place| &place.pools);
+    // Targets have one each; this machine may have GPUs besides.
+    let pools = places.iter().map(|place| &place.pools[..]).max_by_key(|pools| pools.len());
+    let pools = pools.unwrap_or_default();
     for (at, pool) in pools.iter().enumerate() {
         let title =
             if pools.len() == 1 { "peak".to_owned() } else { format!("peak {}", pool.name) };
@@ -99,9 +102,10 @@ pub(super) fn table(planned: &[Planned], places: &[Place]) -> String {
             bytes(row.place.shares(row.asked()?).get(at).copied())
         }));
     }
-    if places.iter().any(|place| place.bandwidth.is_some()) {
+    if bounds(places) {
         columns.push(column("t/s at most", Right, &|row| {
-            row.most_tokens_per_second().map(|it| significant(it, 3))
+            let most = row.most_tokens_per_second().filter(|_| !row.place.is_here());
+            most.map(|it| significant(it, 3))
         }));
     }
     columns.push(column("verdict", Left, &|row| {
@@ -111,7 +115,14 @@ pub(super) fn table(planned: &[Planned], places: &[Place]) -> String {
     let all = vec![Group { heading: String::new(), rows: (0..rows.len()).collect() }];
     let mut text = terminal::text(&Table { columns, groups: all }, &Look::default());
     text.push_str(&notes(planned, places));
+    text.push_str(&speeds_shown::table(planned, places, speeds));
+    text.push_str(&speeds_shown::view(planned, places, speeds));
     text
+}
+
+/// Whether an upper bound of speed is worth a column: of this machine there is better evidence, or a command for it.
+fn bounds(places: &[Place]) -> bool {
+    places.iter().any(|place| place.bandwidth.is_some() && !place.is_here())
 }
 
 /// Where the numbers come from.
@@ -139,7 +150,7 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
             format_bytes(error_of(0)),
         );
     }
-    if places.iter().any(|place| place.bandwidth.is_some()) {
+    if bounds(places) {
         text.push_str(
             "t/s at most: the memory's bandwidth over the bytes of weights that a token reads; only weights that caches \
              hold are read faster\n",
@@ -159,13 +170,30 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
     text
 }
 
-pub(super) fn json(planned: &[Planned], places: &[Place]) -> Result<String, Error> {
-    let rows: Vec<Value> = rows(planned, places).iter().map(row_json).collect();
+pub(super) fn json(
+    planned: &[Planned],
+    places: &[Place],
+    speeds: &Speeds,
+) -> Result<String, Error> {
+    let rows = rows(planned, places);
+    let shown =
+        rows.iter().enumerate().map(|(at, row)| row_json(row, speeds, at % planned.len().max(1)));
+    let rows: Vec<Value> = shown.collect();
     output::json("quantbench.plan", json!({ "places": places, "variants": rows }))
 }
 
-fn row_json(row: &Row<'_>) -> Value {
+/// A row; `variant` is which of the variants it is of.
+fn row_json(row: &Row<'_>, speeds: &Speeds, variant: usize) -> Value {
     let Row { planned, place, at } = row;
+    let (word, generation) = judged(row, speeds, variant);
+    let speed = place.is_here().then(|| {
+        let told = speeds.of.get(variant).into_iter().flatten().map(|speed| match speed {
+            Ok(speed) => json!(speed),
+            Err(reason) => json!({ "unknown": reason }),
+        });
+        let told: Vec<Value> = told.collect();
+        json!({ "threads": speeds.threads, "profile": speeds.measured, "tests": told })
+    });
     let forecast = planned.forecast.as_ref().map(|forecast| {
         let of_cache = |(cache_type, predicted): &(CacheType, Result<PredictedMemory, String>)| {
             let shown = predicted.as_ref().map(|it| prediction(it, place));
@@ -189,6 +217,10 @@ fn row_json(row: &Row<'_>) -> Value {
         "memory": forecast.unwrap_or_default(),
         "bytes_per_token": row.header().map(Header::bytes_per_token),
         "most_tokens_per_second": row.most_tokens_per_second(),
+        "speed": speed,
+        "generation": generation,
+        "word": word,
+        "quality": speeds.quality.get(variant),
         "result": planned.verdicts.get(*at),
     })
 }

@@ -121,6 +121,25 @@ impl Dimensions {
         Ok(dimensions)
     }
 
+    /// A network of an architecture with these values and so many positions.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn new(architecture: &str, values: &[(&str, u64)], positions: u32) -> Result<Self, String> {
+        let number = |value: u64| Value::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+        let values = values.iter().map(|&(name, value)| (name.to_owned(), number(value)));
+        let mut table: Table = values.collect();
+        table.insert("architecture".to_owned(), Value::String(architecture.to_owned()));
+        table.insert("max_position_embeddings".to_owned(), number(positions.into()));
+        Self::read(architecture, &table)
+    }
+
+    /// Names of the weights that quantization rounds.
+    pub fn matrices(&self) -> Vec<String> {
+        let tensors = self.tensors().into_iter();
+        tensors.filter(|(_, _, format)| *format == GgmlType::F16).map(|it| it.0).collect()
+    }
+
     fn family(&self) -> &'static Family {
         &FAMILIES.architectures[&self.architecture]
     }

@@ -86,6 +86,11 @@ impl Template {
         Self::new(keys, tensors.map(|it| (it.name.clone(), it.dimensions.clone(), format(it))))
     }
 
+    /// The header, as the file begins with.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Its files, written if they are not there.
     ///
     /// # Errors

@@ -1,0 +1,73 @@
+//! What a processor was measured to compute: rates of arithmetic by the type of weights, at one number of threads.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A figure with the least and the most of its repetitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Their median.
+    pub value: f64,
+    /// The least.
+    pub low: f64,
+    /// The most.
+    pub high: f64,
+}
+
+/// How fast weights of one type are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TypeRate {
+    /// Bytes of weights per second, a token at a time.
+    pub generation: Spread,
+    /// Floating point operations per second, 512 tokens at a time.
+    pub prompt: Spread,
+}
+
+/// What was measured with one number of threads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComputeRates {
+    /// Threads.
+    pub threads: u32,
+    /// By ggml's name of the type; types that are missing were not measured.
+    pub types: BTreeMap<String, TypeRate>,
+    /// Seconds that a layer takes for a generated token besides its weights and its attention.
+    pub layer_seconds: f64,
+    /// Seconds for each number that flows between the matrices of a layer, in prompts.
+    pub element_seconds: f64,
+    /// Seconds for each number of a key that a head of a generated token attends to, and of the value with it.
+    pub generation_attention: f64,
+    /// Seconds for each number of keys and values, halved, that is read from memory for a generated token, where the next
+    /// token's lies so far behind it that nothing is read ahead.
+    pub generation_keys: f64,
+    /// What `generation_attention` is, for a token of a prompt.
+    pub prompt_attention: f64,
+    /// Seconds that it took to measure.
+    pub seconds: f64,
+}
+
+impl Spread {
+    /// Of repetitions; `None` without any.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let value = *values.get(values.len() / 2)?;
+        Some(Self { value, low: *values.first()?, high: *values.last()? })
+    }
+
+    /// Half of the distance between the ends, as a fraction of the median.
+    pub fn relative(self) -> f64 {
+        (self.high - self.low) / 2.0 / self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_has_the_median_and_both_ends() {
+        let spread = Spread::of(vec![12.0, 8.0, 10.0]).unwrap();
+        assert_eq!(spread, Spread { value: 10.0, low: 8.0, high: 12.0 });
+        assert!((spread.relative() - 0.2).abs() < 1e-12);
+        assert_eq!(Spread::of(Vec::new()), None);
+    }
+}
