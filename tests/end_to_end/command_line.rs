@@ -8,6 +8,7 @@ use std::process::Stdio;
 /// Every command but the worker, which is not for people.
 const COMMANDS: [&str; 18] = [
     "run",
+    "recommend",
     "plan",
     "bench",
     "quantize",
