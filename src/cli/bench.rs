@@ -7,7 +7,7 @@ use self::flags::{numbers, values};
 use self::lists::Numbers;
 use super::output::{self, Destination};
 use super::run::lock::RunLock;
-use super::session::{RunContext, Session, resolve_options};
+use super::session::{RunContext, Session, resolve_options, strategy};
 use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::keys::SETTINGS;
@@ -170,7 +170,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let _lock = RunLock::take(session.cache.root(), &id).ok();
     let run = Session::new_run(&experiment, &plan, id, started);
     let (experiment, plan) = (&experiment, &plan);
-    let context = RunContext { experiment, plan, run, resumed: false, began: started, store };
+    let strategy = strategy(experiment);
+    let context =
+        RunContext { experiment, plan, run, resumed: false, began: started, store, strategy };
     let run = session.measure(context)?;
     if run.finished.is_none() {
         if is_kept {

@@ -26,6 +26,7 @@ pub mod run;
 pub mod search;
 mod session;
 pub mod show;
+pub mod tune;
 pub mod version;
 mod welcome;
 
@@ -73,6 +74,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Measure the speed of GGUF files, with llama-bench's flags
     Bench(bench::Arguments),
+    /// Find the settings under which a model is fastest here, and prove it against llama.cpp's defaults
+    Tune(tune::Arguments),
     /// Make quantized variants of a model
     Quantize(quantize::Arguments),
     /// Choose a type for every tensor: the least divergence for a size, or the least size for a divergence
@@ -205,6 +208,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Recommend(arguments) => recommend::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments, &native::backend_devices()),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments, &native::backend_devices()),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),

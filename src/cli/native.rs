@@ -1,4 +1,4 @@
-//! What commands ask of llama.cpp itself: memory and types, from a worker, and devices, in this process.
+//! What commands ask of llama.cpp itself: memory and types, from a worker, and devices and threads, in this process.
 
 use super::session::Workers;
 use crate::causes;
@@ -67,12 +67,12 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
     }
 }
 
+/// The number of threads that llama.cpp takes by itself.
+pub(super) fn default_threads() -> u32 {
+    Backend::initialise().default_threads()
+}
+
 /// The devices that llama.cpp can compute on.
 pub(super) fn backend_devices() -> Vec<Device> {
     Backend::initialise().devices()
-}
-
-/// The threads that llama.cpp computes with where nobody says how many.
-pub(super) fn default_threads() -> u32 {
-    Backend::initialise().default_threads()
 }

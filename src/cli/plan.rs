@@ -1,6 +1,6 @@
 //! `quantbench plan MODEL`: what fits, here or on a target, before anything is fetched, made or run.
 
-mod outline;
+pub(super) mod outline;
 mod shown;
 mod speed;
 mod speeds_shown;

@@ -2,14 +2,14 @@
 
 mod dry_run;
 pub(super) mod lock;
-mod resume;
+pub(super) mod resume;
 
 pub use resume::RunError;
 
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::recommend;
-use super::session::{RunContext, Session, expanded, resolve_options};
+use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::Asked;
@@ -115,7 +115,7 @@ impl Arguments {
     }
 }
 
-fn budget(text: &str) -> Result<Duration, String> {
+pub(super) fn budget(text: &str) -> Result<Duration, String> {
     let no_time = |_| "no time such as 10min, 90s or 1h".to_owned();
     let length = humantime::parse_duration(text).map_err(no_time)?;
     let is_some = length >= Duration::from_secs(1);
@@ -176,7 +176,9 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     let _lock = lock::RunLock::take(session.cache.root(), &run.id)?;
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
-    let context = RunContext { experiment: &experiment, plan: &plan, run, resumed, store, began };
+    let strategy = strategy(&experiment);
+    let (experiment, plan) = (&experiment, &plan);
+    let context = RunContext { experiment, plan, run, resumed, began, store, strategy };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {

@@ -89,6 +89,8 @@ pub(super) struct RunContext<'a> {
     pub(super) began: OffsetDateTime,
     /// Where the run is kept; `None`: nowhere.
     pub(super) store: Option<Store>,
+    /// Says what comes next.
+    pub(super) strategy: Box<dyn Strategy>,
 }
 
 impl Session {
@@ -158,7 +160,7 @@ impl Session {
     ) -> Result<RunRecord, Error> {
         let environment = host.environment().await.map_err(Error::command)?;
         let host_record = HostRecord::new(host.name(), environment);
-        let RunContext { experiment, plan, run, resumed, began, store } = context;
+        let RunContext { experiment, plan, run, resumed, began, store, strategy } = context;
         // That they cannot be read is no reason not to measure.
         let past = store.as_ref().and_then(|store| store.earlier(&run.name).ok());
         let mut past = past.flatten().map_or_else(Vec::new, |earlier| earlier.trials);
@@ -173,7 +175,7 @@ impl Session {
         let benchmark = Benchmark {
             experiment,
             plan: plan.clone(),
-            strategy: strategy(experiment),
+            strategy,
             cache: &self.cache,
             files: resolve_options(self.quiet),
             host,
@@ -188,7 +190,8 @@ impl Session {
     }
 }
 
-fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
+/// What an experiment by itself goes by.
+pub(super) fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
     match (&experiment.recommend, experiment.budget) {
         (Some(asked), budget) => {
             Box::new(Recommend::new(asked.order, budget.unwrap_or(Duration::MAX)))

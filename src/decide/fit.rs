@@ -212,7 +212,7 @@ pub fn error_of(bytes: u64) -> u64 {
 }
 
 /// Bytes that are missing, of the memory that lacks most; `None`: it fits.
-fn lacks(place: &Place, predicted: &PredictedMemory) -> Option<(u64, String)> {
+pub fn lacks(place: &Place, predicted: &PredictedMemory) -> Option<(u64, String)> {
     let shares = place.shares(predicted);
     let missing = shares.iter().zip(&place.pools).filter_map(|(&share, pool)| {
         // What is not used at all fits everywhere.

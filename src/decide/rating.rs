@@ -257,7 +257,7 @@ fn repeated(test: &str) -> Result<WorkloadJob, String> {
         (true, false) => 5,
         (true, true) | (false, _) => 2,
     };
-    Ok(WorkloadJob::Speed(SpeedJob { test, repetitions }))
+    Ok(WorkloadJob::Speed(SpeedJob { test, repetitions, within: None }))
 }
 
 /// Rates from times: what one network tells of the others is taken off, until nothing changes.

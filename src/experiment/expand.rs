@@ -62,6 +62,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         workloads,
         rounds: *run.rounds,
         repetitions: *run.repetitions,
+        repeat_within: None,
         budget: run.budget.as_deref().copied(),
         cool_down: *run.cool_down,
         phase_limit: *run.phase_limit,

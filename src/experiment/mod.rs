@@ -20,6 +20,7 @@ pub mod requirements;
 pub mod resolved;
 pub mod settings;
 pub mod tasks;
+pub mod tuning;
 pub mod workloads;
 
 pub use diagnostic::Diagnostics;

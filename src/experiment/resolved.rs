@@ -33,6 +33,9 @@ pub struct Experiment {
     pub rounds: u32,
     /// Timed repetitions of each speed test within one visit.
     pub repetitions: u32,
+    /// No repetition is begun later than this after the first of its visit; `None`: all are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_within: Option<Duration>,
     /// Time that it may take; `None`: as long as everything takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Duration>,
@@ -114,6 +117,7 @@ impl Default for Experiment {
             workloads: Workloads::default(),
             rounds: 1,
             repetitions: 1,
+            repeat_within: None,
             budget: None,
             cool_down: Duration::ZERO,
             phase_limit: Duration::from_mins(10),

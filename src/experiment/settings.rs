@@ -66,10 +66,14 @@ pub enum SplitMode {
 /// Run-time choices of one trial. Names and defaults are llama-bench's, so that a figure can be laid
 /// beside anyone's llama-bench figure.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "run-time choices are independent")]
 pub struct Settings {
     /// Threads of the CPU back end; `None`: llama-bench's default, the number of physical cores
     /// fit for arithmetic.
     pub threads: Option<u32>,
+    /// Threads that read prompts and compute batches; `None`: as many as generate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_batch: Option<u32>,
     /// Layers kept on the GPU; -1: all.
     pub gpu_layers: i32,
     /// Fused attention.
@@ -94,12 +98,32 @@ pub struct Settings {
     /// window alone.
     #[serde(default)]
     pub swa_full: bool,
+    /// Whether weights are laid out anew for the kernels of the processor when they are loaded.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub repack: bool,
+    /// Whether large products of weights on the host are computed on a GPU.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub op_offload: bool,
+    /// Whether the weights of experts stay on the host, whatever else is on a GPU.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cpu_moe: bool,
+}
+
+// Keys that came later are not written where they have their defaults: trials of stored runs stay the same.
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             threads: None,
+            threads_batch: None,
             gpu_layers: -1,
             flash_attention: FlashAttention::Auto,
             batch: 2048,
@@ -111,6 +135,9 @@ impl Default for Settings {
             kv_offload: true,
             mmap: true,
             swa_full: false,
+            repack: true,
+            op_offload: true,
+            cpu_moe: false,
         }
     }
 }
@@ -139,9 +166,11 @@ impl Settings {
 impl Settings {
     /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
     pub fn changed(&self) -> Vec<(&'static str, String)> {
+        let count = |threads: Option<u32>| threads.map_or_else(String::new, |it| it.to_string());
         let values = |of: &Self| {
             [
-                ("t", of.threads.map_or_else(String::new, |threads| threads.to_string())),
+                ("t", count(of.threads)),
+                ("tb", count(of.threads_batch)),
                 ("ngl", of.gpu_layers.to_string()),
                 ("fa", of.flash_attention.to_string()),
                 ("b", of.batch.to_string()),
@@ -152,11 +181,15 @@ impl Settings {
                 ("mg", of.main_gpu.to_string()),
                 ("nkvo", u8::from(!of.kv_offload).to_string()),
                 ("mmap", u8::from(of.mmap).to_string()),
+                ("repack", u8::from(of.repack).to_string()),
+                ("nopo", u8::from(!of.op_offload).to_string()),
             ]
         };
         let values = values(self).into_iter().zip(values(&Self::default()));
         let other = values.filter(|(own, default)| own != default).map(|(own, _)| own);
-        other.chain(self.swa_full.then(|| ("swa-full", String::new()))).collect()
+        let alone = [("swa-full", self.swa_full), ("cmoe", self.cpu_moe)];
+        let alone = alone.into_iter().filter(|(_, is_set)| *is_set);
+        other.chain(alone.map(|(flag, _)| (flag, String::new()))).collect()
     }
 }
 

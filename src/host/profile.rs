@@ -78,7 +78,8 @@ impl Profile {
     }
 }
 
-fn usable_cpus(processor: &Processor, limits: &Limits) -> u32 {
+/// Logical processors that this process may use.
+pub fn usable_cpus(processor: &Processor, limits: &Limits) -> u32 {
     limits.usable_cpus.known().copied().unwrap_or(processor.logical_cpus)
 }
 

@@ -127,6 +127,13 @@ impl Plan {
         Ok(plan)
     }
 
+    /// A trial like another, under other settings.
+    pub fn under(&self, experiment: &Experiment, trial: usize, settings: Settings) -> PlannedTrial {
+        let PlannedTrial { model_position, variant, .. } = self.trials[trial];
+        let key = key_of(&self.variants[variant], &settings, model_position, experiment);
+        PlannedTrial { key, model_position, variant, settings, is_reference: false }
+    }
+
     /// The variant of a trial.
     pub fn variant_of(&self, trial: usize) -> &Variant {
         &self.variants[self.trials[trial].variant]

@@ -181,7 +181,9 @@ fn describe_visit(visit: &VisitJob) -> String {
     }
     for workload in &visit.workloads {
         words.push(match workload {
-            WorkloadJob::Speed(SpeedJob { test, repetitions }) => format!("{test}×{repetitions}"),
+            WorkloadJob::Speed(SpeedJob { test, repetitions, .. }) => {
+                format!("{test}×{repetitions}")
+            }
             WorkloadJob::Latency(latency) => {
                 let ids: Vec<&str> =
                     latency.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
@@ -268,7 +270,7 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
         events.push(Event::Phase(workload.workload().phase()));
         let mut measured = |measurement| events.push(Event::Measured(measurement));
         match workload {
-            WorkloadJob::Speed(SpeedJob { test, repetitions }) => {
+            WorkloadJob::Speed(SpeedJob { test, repetitions, .. }) => {
                 // 100, 200, 300 … tokens per second.
                 for nth in 1..=u64::from(*repetitions) {
                     let nanoseconds = u64::from(test.tokens()) * 10_000_000 / nth;

@@ -121,9 +121,17 @@ impl<H: Host> Benchmark<'_, H> {
     /// Takes a trial into the run that was not planned at its beginning.
     async fn add_trial(&mut self, trial: PlannedTrial) -> Result<(), SequenceError> {
         let (variant, position) = (trial.variant, self.plan.trials.len());
-        self.run.trials.push(self.plan.empty_record(&trial));
+        let mut record = self.plan.empty_record(&trial);
+        let mut of_variant =
+            (0..position).filter(|&other| self.plan.trials[other].variant == variant);
+        record.artifact = of_variant.find_map(|it| self.run.trials[it].artifact.clone());
+        let is_there = record.artifact.is_some();
+        self.run.trials.push(record);
         self.plan.trials.push(trial);
         self.tell_trial(position)?;
+        if is_there {
+            return Ok(());
+        }
         if self.experiment.keep.is_all() { self.make_variant(variant).await } else { Ok(()) }
     }
 

@@ -1,12 +1,13 @@
 //! Strategies: what is measured next is asked after every visit.
 //!
-//! [`Matrix`] measures everything, in interleaved rounds; [`Budgeted`] what says most in a given time,
-//! [`Recommend`] what decides which variant to run. Another strategy is another implementation of
+//! [`Matrix`] measures everything, in interleaved rounds; [`Budgeted`] what says most in a given time; [`Recommend`] what
+//! decides which variant to run; `tuning` looks for the fastest settings and proves what it found. Another strategy is another implementation of
 //! [`Strategy`]; it may add trials while a run goes on, which the store and a resumed run hold like those
 //! that were there from the beginning.
 
 mod budgeted;
 mod recommend;
+pub mod tuning;
 
 pub use budgeted::Budgeted;
 pub use recommend::Recommend;

@@ -41,6 +41,7 @@ pub use answers::Answers;
 pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
+pub(crate) use next::server_flags;
 pub use text::{quoted, sanitize};
 pub use times::Times;
 

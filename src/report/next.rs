@@ -120,11 +120,14 @@ pub(super) fn source(run: &RunRecord, trial: &TrialRecord) -> Option<Source> {
 }
 
 /// The settings that are no defaults as llama-server's flags, with a space in front of each.
-fn server_flags(settings: &Settings) -> String {
+pub(crate) fn server_flags(settings: &Settings) -> String {
     let flag = |(flag, value): (&str, String)| match flag {
         "nkvo" => " -nkvo".to_owned(),
         "mmap" => " --no-mmap".to_owned(),
         "swa-full" => " --swa-full".to_owned(),
+        "repack" => " --no-repack".to_owned(),
+        "nopo" => " --no-op-offload".to_owned(),
+        "cmoe" => " --cpu-moe".to_owned(),
         flag => format!(" -{flag} {value}"),
     };
     settings.changed().into_iter().map(flag).collect()

@@ -4,7 +4,7 @@
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
 //! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
-//! `choice` (the best trade-off) and `judge` (all of it for one model).
+//! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
 pub mod choice;
@@ -13,6 +13,7 @@ pub mod domain;
 mod extract;
 pub mod figure;
 pub mod format_test;
+pub mod gain;
 mod judge;
 #[cfg(test)]
 pub(crate) mod made_up;

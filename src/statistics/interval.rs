@@ -21,14 +21,20 @@ pub fn median_estimate(sample: &Sample) -> Estimate {
         let sorted = sample.sorted();
         Some(Interval { low: sorted[skipped], high: sorted[sorted.len() - 1 - skipped] })
     } else {
-        mean_interval(sample)
+        mean_interval(sample, 1)
     };
     Estimate { value: sample.median(), interval, n: sample.len() }
 }
 
 /// The mean with Student's 95 % interval; no interval for a single observation.
 pub fn mean_estimate(sample: &Sample) -> Estimate {
-    Estimate { value: sample.mean(), interval: mean_interval(sample), n: sample.len() }
+    mean_estimate_among(sample, 1)
+}
+
+/// The same of one of several means, so that with 95 % probability all of their intervals hold theirs (Bonferroni).
+pub fn mean_estimate_among(sample: &Sample, several: usize) -> Estimate {
+    let interval = mean_interval(sample, several);
+    Estimate { value: sample.mean(), interval, n: sample.len() }
 }
 
 /// A mean of which only value and standard error are known, with its 95 % interval of ±1.96
@@ -49,9 +55,10 @@ pub fn one_sided_t(probability: f64, degrees_of_freedom: usize) -> f64 {
     distrs::StudentsT::ppf(1.0 - probability, to_f64(degrees_of_freedom))
 }
 
-fn mean_interval(sample: &Sample) -> Option<Interval> {
+fn mean_interval(sample: &Sample, several: usize) -> Option<Interval> {
     let deviation = sample.standard_deviation()?;
-    let half = student_t(sample.len() - 1) * deviation / to_f64(sample.len()).sqrt();
+    let probability = 0.025 / to_f64(several.max(1));
+    let half = one_sided_t(probability, sample.len() - 1) * deviation / to_f64(sample.len()).sqrt();
     let mean = sample.mean();
     Some(Interval { low: mean - half, high: mean + half })
 }

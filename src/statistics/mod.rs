@@ -5,12 +5,13 @@
 //! `sample` holds observations and their quantiles, `estimate` a value with its interval, `interval`
 //! makes one from the other, `paired` compares two samples observation by observation, `bootstrap`
 //! does both for quantiles of observations that come in clusters and draws questions again,
-//! `proportion` is about answers of yes or no, `trend` finds drift over time.
+//! `race` compares many in the same rounds, `proportion` is about answers of yes or no, `trend` finds drift over time.
 
 pub mod bootstrap;
 pub mod estimate;
 pub mod interval;
 pub mod paired;
 pub mod proportion;
+pub mod race;
 pub mod sample;
 pub mod trend;

@@ -119,7 +119,9 @@ pub(super) fn predict_memory(tools: Tools<'_>, job: &PredictJob) -> Result<(), A
 /// Whether both load the model alike.
 fn load_alike(one: &MemoryQuestion, other: &MemoryQuestion) -> bool {
     let load = |MemoryQuestion { settings, experts_on_host, .. }: &MemoryQuestion| {
-        (settings.gpu_layers, settings.split_mode, settings.main_gpu, *experts_on_host)
+        let experts_on_host = *experts_on_host || settings.cpu_moe;
+        let weights = (settings.gpu_layers, experts_on_host, settings.repack);
+        (weights, settings.split_mode, settings.main_gpu)
     };
     load(one) == load(other)
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One visit: load a variant once (or twice, cold and warm) and run workloads on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +95,8 @@ pub struct Target {
     pub projector: Option<ArtifactRef>,
     /// Timed repetitions of a throughput test.
     pub repetitions: u32,
+    /// None of them is begun later than this after the first.
+    pub repeat_within: Option<Duration>,
     /// The round, from 0.
     pub round: u32,
     /// How many there are.

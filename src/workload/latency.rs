@@ -1,4 +1,4 @@
-//! Latency: real prompts answered one at a time, every token's time kept.
+//! Latency: real prompts answered one at a time, or side by side, every token's time kept.
 //!
 //! Definitions of MLPerf Client and GuideLLM: the clock starts when the request arrives (before
 //! tokenization, but with the prompt in its format already: a model's own template is rendered in another
@@ -9,6 +9,7 @@ use super::applicability::Applies;
 use super::batched::BatchedContext;
 use super::jobs::Target;
 use super::measured::{LeftOut, ModelFacts, Response};
+use super::softmax::index_of_maximum;
 use super::speed::LONGEST_WARM_UP;
 use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::clock::Clock;
@@ -39,6 +40,12 @@ pub struct LatencyJob {
     /// What the model's own template is given besides.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub chat_template_kwargs: Map<String, Value>,
+    /// Prompts are cut to so many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u32>,
+    /// How many are answered side by side; 0 and 1: one at a time.
+    #[serde(default)]
+    pub parallel: u32,
 }
 
 impl LatencyJob {
@@ -55,6 +62,8 @@ impl LatencyJob {
             sampling: plan.sampling,
             format: plan.format,
             chat_template_kwargs: plan.chat_template_kwargs.clone(),
+            prompt_tokens: plan.prompt_tokens,
+            parallel: plan.parallel,
         })
     }
 }
@@ -72,10 +81,14 @@ impl Workload for LatencyJob {
         let Visit { model, settings, clock, observer, .. } = *visit;
         let Self { max_tokens, sampling, .. } = *self;
         let prompter = &visit.prompter(self.format, &self.chat_template_kwargs)?;
-        let answers = Answers { max_tokens, sampling, clock, prompter };
+        let parallel = self.parallel.max(1);
+        let answers = Answers { max_tokens, sampling, clock, prompter, parallel };
         let mut answered = |response| observer.measured(Measurement::Response(response));
         let progress = &mut visit.progress();
-        let run = run(model, settings, &self.prompts, answers, &mut answered, progress);
+        let cut = self.prompt_tokens.map(|tokens| cut(model, &self.prompts, tokens)).transpose();
+        let cut = cut.map_err(|error| WorkloadError::visit(&error))?;
+        let prompts = cut.as_ref().unwrap_or(&self.prompts);
+        let run = run(model, settings, prompts, answers, &mut answered, progress);
         let run = run.map_err(|error| match error {
             LatencyError::Template { .. } => WorkloadError::this_one(&error),
             error => WorkloadError::visit(&error),
@@ -83,6 +96,24 @@ impl Workload for LatencyJob {
         run.left_out.into_iter().for_each(|left_out| visit.leave_out(left_out));
         Ok(run.memory)
     }
+}
+
+/// Prompts of so many tokens at most: what is too much is taken off their ends.
+fn cut(
+    model: &dyn Model,
+    prompts: &[TestPrompt],
+    tokens: u32,
+) -> Result<Vec<TestPrompt>, EngineError> {
+    let cut = |prompt: &TestPrompt| {
+        let all = model.tokenize(&prompt.text, false, false)?;
+        if all.len() <= tokens as usize {
+            return Ok(prompt.clone());
+        }
+        let kept = all.iter().take(tokens as usize).flat_map(|&token| model.token_bytes(token));
+        let text = String::from_utf8_lossy(&kept.collect::<Vec<u8>>()).into_owned();
+        Ok(TestPrompt { text, ..prompt.clone() })
+    };
+    prompts.iter().map(cut).collect()
 }
 
 /// Why the latency workload failed.
@@ -115,6 +146,9 @@ pub struct Answers<'a> {
     pub clock: &'a dyn Clock,
     /// Puts prompts into a format.
     pub prompter: &'a Prompter,
+    /// How many are answered side by side, greedily if it is more than one. A model that reads first answers one at a
+    /// time.
+    pub parallel: u32,
 }
 
 /// What answering took.
@@ -139,7 +173,7 @@ pub fn run(
     answered: &mut dyn FnMut(Response),
     progress: Progress<'_>,
 ) -> Result<LatencyRun, LatencyError> {
-    let Answers { max_tokens, sampling, prompter, .. } = answers;
+    let Answers { max_tokens, sampling, prompter, parallel, .. } = answers;
     let reads_first = model.class() == ArchitectureClass::EncoderDecoder;
     let context = model.context_length();
     // What an encoder-decoder writes stands in a context of its own.
@@ -174,8 +208,11 @@ pub fn run(
         BatchedContext::for_source(model, settings, longest, max_tokens)?
     } else {
         let (batch, ubatch) = (settings.batch, settings.ubatch);
-        let tokens = longest.saturating_add(max_tokens);
-        let shape = ContextShape { tokens, sequences: 1, batch, ubatch };
+        // llama.cpp rounds the share of each of several sequences up to a multiple of 256.
+        let own = longest.saturating_add(max_tokens);
+        let own = if parallel > 1 { own.next_multiple_of(256) } else { own };
+        let tokens = own.saturating_mul(parallel);
+        let shape = ContextShape { tokens, sequences: parallel, batch, ubatch };
         BatchedContext::open(model, settings, shape, ContextPurpose::Separate)?
     };
     let memory = batched.context.memory();
@@ -187,11 +224,19 @@ pub fn run(
     if ratio > 1.0 && seconds < LONGEST_WARM_UP.as_secs_f64() {
         session.answer(&fitting[0].1, max_tokens.min(2))?;
     }
-    for (index, (_, request)) in fitting.iter().enumerate() {
-        let response = session.answer(request, max_tokens)?;
-        let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
-        progress(to_f64(index + 1) / to_f64(fitting.len()), &format!("TTFT {ttft:.1} ms"));
-        answered(response);
+    let at_once = if reads_first { 1 } else { parallel.max(1) as usize };
+    let mut done = 0;
+    for group in fitting.chunks(at_once) {
+        let responses = match group {
+            [(_, request)] => vec![session.answer(request, max_tokens)?],
+            group => session.answer_together(group, max_tokens)?,
+        };
+        for response in responses {
+            done += 1;
+            let ttft = response.ttft_seconds().unwrap_or(f64::NAN) * 1e3;
+            progress(to_f64(done) / to_f64(fitting.len()), &format!("TTFT {ttft:.1} ms"));
+            answered(response);
+        }
     }
     Ok(LatencyRun { memory, left_out })
 }
@@ -277,4 +322,97 @@ impl Session<'_> {
             finish_reason: finish_reason.to_owned(),
         })
     }
+
+    /// Answers several requests side by side: all prompts are read, then every answer grows by one token at a time. All
+    /// clocks start together.
+    fn answer_together(
+        &mut self,
+        requests: &[(usize, FormattedPrompt<'_>)],
+        max_tokens: u32,
+    ) -> Result<Vec<Response>, LatencyError> {
+        let Self { batched, clock, .. } = self;
+        let BatchedContext { model, context, batch } = batched;
+        context.clear_memory();
+        let start = clock.now();
+        let mut answers = Vec::new();
+        for (_, request) in requests {
+            let (tokens, text, token_nanoseconds) =
+                (request.tokens(*model)?, Vec::new(), Vec::new());
+            answers.push(Answer { tokens, text, token_nanoseconds, finish_reason: None, next: 0 });
+        }
+        // Token by token: which answer, where, and whether the next one is wanted.
+        let prompts = answers.iter().enumerate().flat_map(|(at, answer)| {
+            let last = answer.tokens.len() - 1;
+            let tokens = answer.tokens.iter().enumerate();
+            tokens.map(move |(position, &token)| (at, position, token, position == last))
+        });
+        let mut ahead: Vec<_> = prompts.collect();
+        while !ahead.is_empty() {
+            for part in ahead.chunks(context.shape().batch.max(1) as usize) {
+                batch.clear();
+                for &(at, position, token, output) in part {
+                    batch.add(token, signed(position), signed(at), output)?;
+                }
+                context.decode(batch)?;
+                let wanted: Vec<usize> =
+                    part.iter().filter(|(.., output)| *output).map(|(at, ..)| *at).collect();
+                if wanted.is_empty() {
+                    continue;
+                }
+                let logits = context.all_logits(wanted.len())?;
+                let rows = logits.chunks(logits.len() / wanted.len());
+                let nanoseconds = u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX);
+                for (at, row) in wanted.into_iter().zip(rows) {
+                    let token = i32::try_from(index_of_maximum(row)).unwrap_or(i32::MAX);
+                    answers[at].grow(*model, token, nanoseconds, max_tokens);
+                }
+            }
+            ahead.clear();
+            for (at, answer) in answers.iter().enumerate() {
+                if answer.finish_reason.is_none() {
+                    let position = answer.tokens.len() + answer.token_nanoseconds.len() - 1;
+                    ahead.push((at, position, answer.next, true));
+                }
+            }
+        }
+        let responses = requests.iter().zip(answers).map(|((_, request), answer)| Response {
+            prompt_id: request.prompt.id.clone(),
+            prompt_tokens: u32::try_from(answer.tokens.len()).unwrap_or(u32::MAX),
+            text: String::from_utf8_lossy(&answer.text).into_owned(),
+            token_nanoseconds: answer.token_nanoseconds,
+            finish_reason: answer.finish_reason.unwrap_or("length").to_owned(),
+        });
+        Ok(responses.collect())
+    }
+}
+
+/// One of several answers that grow side by side.
+struct Answer {
+    /// The prompt.
+    tokens: Vec<i32>,
+    text: Vec<u8>,
+    token_nanoseconds: Vec<u64>,
+    /// Why it has ended; `None`: it has not.
+    finish_reason: Option<&'static str>,
+    /// The token that was chosen last.
+    next: i32,
+}
+
+impl Answer {
+    fn grow(&mut self, model: &dyn Model, token: i32, nanoseconds: u64, max_tokens: u32) {
+        if model.ends_generation(token) {
+            self.finish_reason = Some("stop");
+            return;
+        }
+        self.text.extend(model.token_bytes(token));
+        self.token_nanoseconds.push(nanoseconds);
+        self.next = token;
+        if self.token_nanoseconds.len() >= max_tokens as usize {
+            self.finish_reason = Some("length");
+        }
+    }
+}
+
+fn signed(position: usize) -> i32 {
+    i32::try_from(position).unwrap_or(i32::MAX)
 }

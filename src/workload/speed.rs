@@ -47,11 +47,14 @@ pub struct SpeedJob {
     pub test: SpeedTest,
     /// How many timed repetitions.
     pub repetitions: u32,
+    /// None is begun later than this after the first; `None`: all are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Duration>,
 }
 
 impl SpeedJob {
     pub(super) fn new(test: SpeedTest, target: &Target) -> Self {
-        Self { test, repetitions: target.repetitions }
+        Self { test, repetitions: target.repetitions, within: target.repeat_within }
     }
 }
 
@@ -70,9 +73,9 @@ impl Workload for SpeedJob {
     }
 
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
-        let Self { test, repetitions } = *self;
+        let test = self.test;
         let Visit { model, settings, clock, .. } = *visit;
-        let run = run(model, settings, test, repetitions, clock, &mut visit.progress())
+        let run = run(model, settings, self, clock, &mut visit.progress())
             .map_err(|error| WorkloadError::visit(&error))?;
         for sample in run.samples {
             visit.observer.measured(Measurement::Speed { test, sample });
@@ -90,7 +93,7 @@ pub struct SpeedRun {
     pub memory: Vec<BufferMemory>,
 }
 
-/// Runs one test: a warm-up, then `repetitions` that are timed. The test must apply to the model
+/// Runs one test: a warm-up, then the repetitions that are timed. The test must apply to the model
 /// ([`super::applicability::speed`]).
 ///
 /// # Errors
@@ -98,15 +101,19 @@ pub struct SpeedRun {
 pub fn run(
     model: &dyn Model,
     settings: &Settings,
-    test: SpeedTest,
-    repetitions: u32,
+    job: &SpeedJob,
     clock: &dyn Clock,
     progress: Progress<'_>,
 ) -> Result<SpeedRun, EngineError> {
+    let SpeedJob { test, repetitions, within } = *job;
     let mut bench = Bench::new(model, settings, test)?;
     bench.prepare(model.engine().uses_gpu(settings), clock)?;
     let mut samples = Vec::new();
+    let first = clock.now();
     for repetition in 0..repetitions {
+        if repetition > 0 && within.is_some_and(|within| clock.since(first) > within) {
+            break;
+        }
         bench.rewind()?;
         let start = clock.now();
         bench.repeat(test.generated_tokens)?;
@@ -318,6 +325,26 @@ mod tests {
         let mut bench = Bench::new(model.as_ref(), &settings, test.parse().unwrap()).unwrap();
         bench.prepare(on_gpu, &toy.clock).unwrap();
         toy.clock.now().as_millis()
+    }
+
+    #[test]
+    fn repetitions_end_with_their_time() {
+        let samples = |repetitions, within: Option<u64>| {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, toy) = (folder.path().join("toy.json"), Toy::default());
+            let parameters = Parameters { load: Duration::ZERO, ..Parameters::default() };
+            std::fs::write(&path, serde_json::to_string(&parameters).unwrap()).unwrap();
+            let settings = Settings::default();
+            let model = toy.load(&path, &settings, LoadExtent::Everything).unwrap();
+            let within = within.map(Duration::from_millis);
+            let job = SpeedJob { test: "tg4".parse().unwrap(), repetitions, within };
+            let run = run(model.as_ref(), &settings, &job, &toy.clock, &mut |_, _| {});
+            run.unwrap().samples.len()
+        };
+        // Four tokens take 40 ms.
+        assert_eq!(samples(5, None), 5);
+        assert_eq!(samples(5, Some(100)), 3);
+        assert_eq!(samples(5, Some(0)), 1);
     }
 
     #[test]

@@ -38,4 +38,5 @@ mod shapes;
 mod tasks;
 mod templates;
 mod tiny_model;
+mod tune;
 mod world;

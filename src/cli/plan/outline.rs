@@ -15,15 +15,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files to plan by; those that were written are gone when this is.
-pub(super) struct Outlines {
+pub(in crate::cli) struct Outlines {
     /// One for each variant, or why there is none.
-    pub(super) paths: Vec<Result<PathBuf, String>>,
+    pub(in crate::cli) paths: Vec<Result<PathBuf, String>>,
     _scratch: Scratch,
 }
 
 impl Outlines {
     /// Takes files that are here as they are. Of others the header is fetched, or written as it would be.
-    pub(super) fn of(
+    pub(in crate::cli) fn of(
         variants: &[Variant],
         cache: &Cache,
         options: &ResolveOptions,

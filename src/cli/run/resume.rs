@@ -68,7 +68,11 @@ pub(super) fn unfinished_run(
 }
 
 /// In what an experiment differs from the one that a run measured; `None`: in nothing.
-fn difference(run: &RunRecord, experiment: &Value, plan: &Plan) -> Option<String> {
+pub(in crate::cli) fn difference(
+    run: &RunRecord,
+    experiment: &Value,
+    plan: &Plan,
+) -> Option<String> {
     let stored = brought_up_to_date(run.experiment.clone());
     if stored != *experiment {
         let place = first_difference(&stored, experiment, "");
@@ -127,7 +131,7 @@ fn first_difference(old: &Value, new: &Value, place: &str) -> Option<String> {
 }
 
 /// What the user is told when a run was interrupted.
-pub(super) fn how_to_resume(run: &str, arguments: impl Iterator<Item = String>) -> String {
+pub(in crate::cli) fn how_to_resume(run: &str, arguments: impl Iterator<Item = String>) -> String {
     let mut words: Vec<String> = arguments.map(|word| quoted(&word)).collect();
     if !words.iter().any(|word| word == "--resume") {
         words.push("--resume".to_owned());

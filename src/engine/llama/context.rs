@@ -303,12 +303,14 @@ fn parameters(
     parameters.n_ubatch = shape.ubatch.min(shape.batch);
     parameters.n_seq_max = shape.sequences;
     parameters.n_threads = threads;
-    parameters.n_threads_batch = threads;
+    let for_batches = settings.threads_batch.map(|threads| i32::try_from(threads).unwrap_or(1));
+    parameters.n_threads_batch = for_batches.unwrap_or(threads);
     parameters.flash_attn_type = flash_attention(settings.flash_attention);
     parameters.type_k = cache_type(settings.cache_type_k);
     parameters.type_v = cache_type(settings.cache_type_v);
     parameters.offload_kqv = settings.kv_offload;
     parameters.swa_full = settings.swa_full;
+    parameters.op_offload = settings.op_offload;
     parameters.no_perf = true;
     parameters
 }

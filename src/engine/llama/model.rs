@@ -76,10 +76,11 @@ impl Model {
             // An empty entry ends the list.
             sys::llama_model_tensor_buft_override { pattern: ptr::null(), buft: ptr::null_mut() },
         ];
-        if extent == (LoadExtent::MemoryPlan { experts_on_host: true }) {
+        let planned = extent == LoadExtent::MemoryPlan { experts_on_host: true };
+        if settings.cpu_moe || planned {
             parameters.tensor_buft_overrides = on_host.as_ptr();
         }
-        parameters.use_extra_bufts = extent != LoadExtent::Editable;
+        parameters.use_extra_bufts = settings.repack && extent != LoadExtent::Editable;
         if !matches!(extent, LoadExtent::Everything | LoadExtent::Vocabulary) {
             parameters.load_mode = sys::LLAMA_LOAD_MODE_NONE;
         }

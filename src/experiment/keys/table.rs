@@ -116,6 +116,8 @@ pub static SETTINGS: Table = Table::new(
     &[
         Key::new("threads", THREADS,
             "\"auto\" is the number of usable physical cores fit for arithmetic").default("\"auto\"").swept(),
+        Key::new("threads_batch", THREADS,
+            "threads that read prompts; \"auto\" is as many as `threads`").default("\"auto\"").swept(),
         Key::new("gpu_layers", Whole(-1, 9999), "layers kept on the GPU; -1 is all of them").default("-1").swept(),
         Key::new("flash_attention", Choice("no choice here", FlashAttention::VARIANTS),
             "fused attention: \"auto\" (llama.cpp decides), \"on\", \"off\"").default("\"auto\"").swept(),
@@ -132,6 +134,11 @@ pub static SETTINGS: Table = Table::new(
         Key::new("mmap", Flag, "map the file into memory instead of reading it").default("true").swept(),
         Key::new("swa_full", Flag,
             "sliding-window layers keep the whole context, not the window alone").default("false").swept(),
+        Key::new("repack", Flag,
+            "lay weights out anew for the processor's kernels when they are loaded").default("true").swept(),
+        Key::new("op_offload", Flag,
+            "compute large products of weights on the host on a GPU").default("true").swept(),
+        Key::new("cpu_moe", Flag, "keep the weights of experts on the host").default("false").swept(),
     ],
 );
 

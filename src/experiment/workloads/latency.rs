@@ -58,6 +58,17 @@ pub struct LatencyPlan {
     /// What the model's own template is given besides.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub chat_template_kwargs: Map<String, Value>,
+    /// Prompts are cut to so many tokens, their format not counted; `None`: they stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u32>,
+    /// How many are answered side by side, greedily then; 0 and 1: one at a time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parallel: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The format of runs from before there was a choice.
@@ -123,5 +134,7 @@ pub(super) fn expand(file: &LatencyFile, expansion: &mut Expansion<'_>) -> Optio
             top_p: *file.top_p,
             seed: *file.seed,
         },
+        prompt_tokens: None,
+        parallel: 0,
     })
 }

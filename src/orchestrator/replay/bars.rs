@@ -285,7 +285,9 @@ mod tests {
                 latency: Some(LatencyPlan {
                     prompts: Vec::new(),
                     source: "demo".to_owned(),
+                    prompt_tokens: None,
                     max_tokens: 24,
+                    parallel: 0,
                     sampling: Sampling::default(),
                     format: FormatChoice::None,
                     chat_template_kwargs: serde_json::Map::new(),

@@ -103,6 +103,8 @@ impl Harness {
             sampling: Sampling::default(),
             format: FormatChoice::None,
             chat_template_kwargs: serde_json::Map::new(),
+            prompt_tokens: None,
+            parallel: 0,
         });
         self
     }

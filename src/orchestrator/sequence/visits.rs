@@ -143,6 +143,7 @@ impl<H: Host> Benchmark<'_, H> {
             checksum: artifact.map_or_else(String::new, |it| it.checksum.clone()),
             projector: projector.map(Artifact::as_input),
             repetitions: self.experiment.repetitions,
+            repeat_within: self.experiment.repeat_within,
             round: visit.purpose.round(),
             rounds: self.experiment.rounds,
         }
