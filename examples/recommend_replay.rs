@@ -13,6 +13,7 @@ use quantbench::results::record::{OtherWork, RunRecord, TrialRecord};
 use quantbench::results::store::Store;
 use quantbench::workload::Phase;
 use std::error::Error;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn load(store: &Store, name: &str) -> Result<RunRecord, Box<dyn Error>> {
-    if !name.ends_with(".json") {
+    if Path::new(name).extension().is_none_or(|it| it != "json") {
         return Ok(store.load(name)?);
     }
     let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(name)?)?;

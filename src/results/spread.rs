@@ -131,7 +131,9 @@ mod tests {
             .collect();
         let clean = Spread::of(trials.iter()).unwrap();
         assert!((clean.deviation / 0.033 - 1.0).abs() < 0.35, "{clean:?}");
-        trials.iter_mut().for_each(|trial| _ = trial.insert(0, 5.0));
+        for trial in &mut trials {
+            trial.insert(0, 5.0);
+        }
         let disturbed = Spread::of(trials.iter()).unwrap();
         assert!(disturbed.deviation < 0.06, "{disturbed:?}");
     }
