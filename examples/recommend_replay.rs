@@ -13,6 +13,7 @@ use quantbench::results::record::{OtherWork, RunRecord, TrialRecord};
 use quantbench::results::store::Store;
 use quantbench::workload::Phase;
 use std::error::Error;
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn load(store: &Store, name: &str) -> Result<RunRecord, Box<dyn Error>> {
-    if !name.ends_with(".json") {
+    if Path::new(name).extension().is_none_or(|it| it != "json") {
         return Ok(store.load(name)?);
     }
     let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(name)?)?;
@@ -78,7 +79,8 @@ fn generation(trial: &TrialRecord) -> Option<(f64, Vec<f64>)> {
     Some((*sorted.get(sorted.len() / 2)?, times))
 }
 
-/// Gives the rounds of a run the noise of another's. What chunks and files took is made alike, too: the median of all.
+/// Gives the rounds of a run the noise of another's. What chunks and files took is made alike, too: the median of all; and peaks of memory
+/// are the highest of the trial.
 fn disturb(run: &mut RunRecord, other: &RunRecord) {
     let chunks = median(
         run.trials
@@ -96,6 +98,8 @@ fn disturb(run: &mut RunRecord, other: &RunRecord) {
             .map(|it| it.seconds),
     );
     for trial in &mut run.trials {
+        let peak = trial.visits.iter().filter_map(|visit| visit.peak_rss_bytes).max();
+        trial.visits.iter_mut().for_each(|visit| visit.peak_rss_bytes = peak);
         let usage = trial.stages.iter_mut().flat_map(|it| &mut it.usage);
         usage.filter(|it| it.phase == Phase::Quality).for_each(|it| it.usage.seconds = chunks);
         let times = trial.other_times.iter_mut().filter(|it| it.seconds > 0.1);

@@ -159,7 +159,7 @@ pub(super) fn foresee(
     context: Option<u32>,
     parallel: u32,
 ) -> Result<Vec<Predicted>, Error> {
-    let devices = super::native::backend_devices();
+    let devices = native::backend_devices();
     let arguments = Arguments { context, parallel, ..Arguments::of_this_machine() };
     let places = places(&arguments, &devices, &Machine::probe())
         .map_err(|it| Error::Problem(Problem::new(it)))?;

@@ -36,7 +36,7 @@ impl Order {
         match self {
             Self::Closest => "diverges least",
             Self::Fastest => "generates fastest",
-            Self::Smallest => "is smallest",
+            Self::Smallest => "is the smallest",
         }
     }
 }

@@ -43,10 +43,13 @@ impl Seen {
         let is_load = |phase: &Phase| matches!(phase, Phase::Start | Phase::Load);
         let first = trial.visits.first().and_then(|visit| visit.speed.first());
         let control = first.map(|first| Phase::Speed(first.test));
+        let asked = trial.quality.as_ref().is_some_and(|quality| quality.answers > 0);
+        let answers = trial.is_reference && asked;
         let tested = |phase: &Phase| Some(phase) == control.as_ref();
         Self {
             load: mean(quality().chain(visits()).map(|usage| sum(usage, is_load))),
-            chunk: trial.chunk_seconds(),
+            // A reference that answers prompts first takes its time for that.
+            chunk: trial.chunk_seconds().filter(|_| !answers),
             tasks: mean(stages(Stage::Tasks).map(|it: &StageRecord| sum(&it.usage, |_| true))),
             round: mean(visits().map(|usage| sum(usage, |_| true))),
             evaluated: mean(quality().map(|usage| sum(usage, |_| true))),

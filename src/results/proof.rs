@@ -78,6 +78,7 @@ pub struct Finding {
     pub is_predicted: bool,
 }
 
+#[expect(clippy::ref_option, reason = "what serde calls")]
 fn ends<S: serde::Serializer>(interval: &Option<Interval>, to: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Ends {
@@ -263,7 +264,6 @@ impl Evidences {
             return seen(half.map(around), differences.len(), Unit::Chunks);
         }
         match &figure.evidence {
-            Evidence::Exact => seen(interval, n, Unit::Once),
             Evidence::Rounds(rounds) => {
                 let of_logarithms = logarithms(rounds.values()).zip(self.spreads.get(&metric));
                 let interval =
@@ -299,7 +299,7 @@ impl Evidences {
                 seen(interval, n, Unit::Prompts)
             }
             // One look.
-            Evidence::Questions(_) => seen(interval, n, Unit::Once),
+            Evidence::Exact | Evidence::Questions(_) => seen(interval, n, Unit::Once),
             Evidence::IntervalOnly => {
                 let chunks = record.quality.as_ref().map_or(0, |quality| quality.chunk_nll.len());
                 let is_text = stage_of(metric) == Stage::Quality && chunks > 1;

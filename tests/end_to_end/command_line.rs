@@ -6,10 +6,12 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "run",
+    "recommend",
     "plan",
     "bench",
+    "tune",
     "quantize",
     "mix",
     "calibrate",

@@ -91,6 +91,8 @@ impl RunProgress {
                     Purpose::Quality { .. } => "quality".to_owned(),
                     Purpose::Tasks => "tasks".to_owned(),
                     Purpose::Round(_) if self.rounds == 1 => "speed".to_owned(),
+                    // Within a budget there may be more than were planned.
+                    Purpose::Round(round) if round >= self.rounds => format!("round {}", round + 1),
                     Purpose::Round(round) => format!("round {} of {}", round + 1, self.rounds),
                     Purpose::DriftControl(round) => format!("drift control of round {}", round + 1),
                 };

@@ -7,6 +7,7 @@ use crate::experiment::requirements::{Bound, MEMORY, Requirement, Requirements};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::{QualityPlan, Workloads};
 use crate::orchestrator::strategy::{self, Matrix};
+use crate::results::metric::Metric;
 use crate::results::proof::Proof;
 use crate::results::recommendation::{Recommendation, Standing};
 use crate::results::record::RunRecord;
@@ -14,6 +15,9 @@ use crate::results::summary::Summary;
 use crate::results::verdict::Verdict;
 use crate::statistics::sample::Sample;
 use std::time::Duration;
+
+/// Peaks of memory that differ by less are no matter of a requirement, bytes.
+const LEAST_SPAN: f64 = 32.0 * 1024.0 * 1024.0;
 
 /// What came of one set of requirements.
 #[derive(Debug, Clone)]
@@ -96,32 +100,7 @@ fn one(experiment: &Experiment, recorded: &RunRecord, seed: u64) -> Result<Grade
     let (best, true_best) = (by_values(&exhaustive), by_values(&truth));
     let whole = Recommendation::by(&truth, order);
     let summary = Summary::of(&truth);
-    let mut contradicted = Vec::new();
-    let mut verdicts = 0;
-    for candidate in &found.candidates {
-        for finding in &candidate.findings {
-            let all = whole.evidences().finding(&truth, candidate.row, &finding.requirement);
-            let Some(value) = all.value else { continue };
-            let is_met = match finding.requirement.bound {
-                Bound::AtLeast => value >= finding.requirement.limit,
-                Bound::AtMost => value <= finding.requirement.limit,
-            };
-            let is_wrong = match finding.proof {
-                Proof::Met => !is_met,
-                Proof::NotMet => is_met,
-                Proof::Marginal | Proof::NotMeasured => continue,
-            };
-            verdicts += 1;
-            if is_wrong {
-                let Requirement { metric, limit, .. } = &finding.requirement;
-                let (row, seen, n) = (name(candidate.row), finding.value, finding.n);
-                contradicted.push(format!(
-                    "{row}: {metric} {limit:.5}: {:?} by {seen:.5?} of {n}, all say {value:.5}",
-                    finding.proof
-                ));
-            }
-        }
-    }
+    let (verdicts, contradicted) = contradicted(&found, &whole, &truth);
     let is_met = |row: usize| summary.rows[row].verdict.as_ref().is_none_or(Verdict::is_met);
     let is_as_good = match (found.chosen, best) {
         (Some(one), Some(other)) => {
@@ -148,6 +127,42 @@ fn one(experiment: &Experiment, recorded: &RunRecord, seed: u64) -> Result<Grade
         open: open.collect(),
         seconds: [&run, &exhaustive, &whole_run].map(|run| run.active_seconds.unwrap_or(0.0)),
     })
+}
+
+/// How many verdicts were proved, and those that all that was recorded contradicts, in words.
+fn contradicted(
+    found: &Recommendation,
+    whole: &Recommendation,
+    truth: &RunRecord,
+) -> (usize, Vec<String>) {
+    let mut contradicted = Vec::new();
+    let mut verdicts = 0;
+    for candidate in &found.candidates {
+        for finding in &candidate.findings {
+            let all = whole.evidences().finding(truth, candidate.row, &finding.requirement);
+            let Some(value) = all.value else { continue };
+            let is_met = match finding.requirement.bound {
+                Bound::AtLeast => value >= finding.requirement.limit,
+                Bound::AtMost => value <= finding.requirement.limit,
+            };
+            let is_wrong = match finding.proof {
+                Proof::Met => !is_met,
+                Proof::NotMet => is_met,
+                Proof::Marginal | Proof::NotMeasured => continue,
+            };
+            verdicts += 1;
+            if is_wrong {
+                let Requirement { metric, limit, .. } = &finding.requirement;
+                let (row, seen, n) =
+                    (truth.trials[candidate.row].label.clone(), finding.value, finding.n);
+                contradicted.push(format!(
+                    "{row}: {metric} {limit:.5}: {:?} by {seen:.5?} of {n}, all say {value:.5}",
+                    finding.proof
+                ));
+            }
+        }
+    }
+    (verdicts, contradicted)
 }
 
 /// Quality as the built-in experiment measures it.
@@ -180,7 +195,7 @@ fn generated(recorded: &RunRecord, random: &mut fastrand::Rng) -> (Order, Requir
     let order = [Order::Closest, Order::Fastest, Order::Smallest][random.usize(0..3)];
     let whole = Recommendation::by(recorded, order);
     let evidences = whole.evidences();
-    let generation = evidences.generation().map(|metric| metric.name()).unwrap_or_default();
+    let generation = evidences.generation().map(Metric::name).unwrap_or_default();
     let kinds = [
         (generation.as_str(), Bound::AtLeast),
         ("kld_nats", Bound::AtMost),
@@ -199,6 +214,11 @@ fn generated(recorded: &RunRecord, random: &mut fastrand::Rng) -> (Order, Requir
             .filter_map(|row| evidences.finding(recorded, row, &asked).value)
             .filter(|value| *value > 0.0);
         let Some(sample) = Sample::new(values) else { continue };
+        // Small models differ by less than the process itself varies.
+        let span = sample.maximum() - sample.minimum();
+        if metric == MEMORY && span < LEAST_SPAN {
+            continue;
+        }
         if requirements.iter().any(|it: &Requirement| it.metric == metric) {
             // Fewer are as good.
             break;

@@ -113,7 +113,7 @@ impl Recommend {
             findings.filter_map(|finding| self.further(known, candidate.row, finding))
         });
         let is_in_time =
-            |visits: &Vec<PlannedVisit>| self.seconds(known, &costs, visits) <= self.left(known);
+            |visits: &Vec<PlannedVisit>| Self::seconds(known, &costs, visits) <= self.left(known);
         unmeasured.find(is_in_time).unwrap_or_default()
     }
 
@@ -127,7 +127,7 @@ impl Recommend {
         candidate: &Candidate,
     ) -> Option<Vec<PlannedVisit>> {
         let option = |visits: Vec<PlannedVisit>, promise| Move {
-            seconds: self.seconds(known, costs, &visits),
+            seconds: Self::seconds(known, costs, &visits),
             visits,
             promise,
         };
@@ -163,7 +163,7 @@ impl Recommend {
     }
 
     /// What visits take, the making of files included; of what was not seen yet, little.
-    fn seconds(&self, known: &Known<'_>, costs: &Costs<'_>, visits: &[PlannedVisit]) -> f64 {
+    fn seconds(known: &Known<'_>, costs: &Costs<'_>, visits: &[PlannedVisit]) -> f64 {
         let seconds: f64 = visits.iter().map(|&visit| costs.visit(visit).unwrap_or(0.0)).sum();
         let variants: BTreeSet<usize> = visits
             .iter()
