@@ -19,6 +19,9 @@ use std::fmt::Write as _;
 /// Settings with several changes that are shown.
 const MOST_TOGETHER: usize = 6;
 
+/// An interval that reaches further than this part to each side leaves open whether there is a gain.
+const WIDE: f64 = 0.05;
+
 /// What was tried.
 struct Row<'a> {
     settings: &'a Settings,
@@ -79,11 +82,21 @@ pub(super) fn verdict(found: &Found) -> String {
             significant(best.kld.unwrap_or(f64::NAN), 2),
             found.limit
         ),
-        _ => format!(
-            "{name}: keep the defaults for {goal}: {settings}, the fastest of {} in the search, is {} in the proof",
-            count(found.standings.len(), "setting"),
-            times(best.gain)
-        ),
+        _ => {
+            // A wide interval is no finding that there is no gain.
+            let is_open = best.verdict == Verdict::NoDifference
+                && best.gain.and_then(|it| it.relative_half_width()).is_some_and(|it| it > WIDE);
+            let more = if is_open {
+                "; the noise hides whether it is: a longer --budget or a quieter machine would tell"
+            } else {
+                ""
+            };
+            format!(
+                "{name}: keep the defaults for {goal}: {settings}, the fastest of {} in the search, is {} in the proof{more}",
+                count(found.standings.len(), "setting"),
+                times(best.gain)
+            )
+        }
     }
 }
 
