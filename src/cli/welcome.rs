@@ -18,12 +18,12 @@ pub(super) fn run() -> Result<Outcome, Error> {
         "{}
 
 quantbench run                         measure twelve variants of the built-in model, in a minute
-quantbench MODEL                       measure a model: a GGUF, a folder of them, or owner/name[:Q4_K_M]
+quantbench MODEL                       recommend a variant: of a GGUF, a folder of them, or owner/name[:Q4_K_M]
+quantbench plan MODEL                  what of it fits and how fast it will be, before anything is fetched
+quantbench tune FILE.gguf              the fastest settings for it on this machine
 quantbench search WORDS                find a model's GGUFs on the Hugging Face hub
-quantbench files owner/name            what a repository holds, and what of it fits this machine
 quantbench models                      models that Ollama and other programs have here
 quantbench quantize MODEL --to Q4_K_M  make a variant
-quantbench list                        past runs; 'quantbench show last' shows one
 quantbench --help                      all commands
 ",
         machine(&host)
