@@ -4,7 +4,12 @@ use super::session::Workers;
 use crate::causes;
 use crate::engine::llama::backend::Backend;
 use crate::engine::{Device, Engine as _};
+use crate::experiment::tuning::thread_counts;
+use crate::hardware::cgroup::Limits as Allowed;
+use crate::hardware::processor::Processor;
+use crate::hardware::root::SystemRoot;
 use crate::host::interrupt::Interrupt;
+use crate::host::profile::usable_cpus;
 use crate::model::artifact::ArtifactRef;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::Listener;
@@ -65,6 +70,13 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
         Ending::Failed(failure) => Err(failure.reason),
         Ending::Interrupted => Err("interrupted".to_owned()),
     }
+}
+
+/// Numbers of threads that may be tried besides.
+pub(super) fn other_threads() -> Vec<u32> {
+    let root = SystemRoot::default();
+    let processors = usable_cpus(&Processor::read(&root), &Allowed::read(&root));
+    thread_counts(default_threads(), processors)
 }
 
 /// The number of threads that llama.cpp takes by itself.

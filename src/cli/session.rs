@@ -1,6 +1,6 @@
 //! Sessions: what `run` and `bench` share, from an experiment to its run; and what starts workers, for every command.
 
-use super::version;
+use super::{native, version};
 use crate::error::Error;
 use crate::experiment::resolved::Experiment;
 use crate::hardware::cgroup::Limits;
@@ -194,7 +194,8 @@ impl Session {
 pub(super) fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
     match (&experiment.recommend, experiment.budget) {
         (Some(asked), budget) => {
-            Box::new(Recommend::new(asked.order, budget.unwrap_or(Duration::MAX)))
+            let strategy = Recommend::new(asked.order, budget.unwrap_or(Duration::MAX));
+            Box::new(strategy.adjusting(native::other_threads()))
         }
         (None, Some(budget)) => Box::new(Budgeted::new(budget)),
         (None, None) => Box::new(Matrix::default()),

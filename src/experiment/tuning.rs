@@ -114,7 +114,8 @@ impl Space {
         let batched = used.parallel > 1;
         let mut space =
             Self { base: Settings::default(), factors: Vec::new(), threads: machine.threads };
-        let threads = thread_counts(machine);
+        let threads = thread_counts(machine.threads, machine.processors);
+        let threads: Vec<Value> = threads.into_iter().map(|count| json!(count)).collect();
         // One token at a time is computed by `threads`, more by `threads_batch`.
         if used.goal != Goal::Prompt && !batched {
             space.add(&["threads"], threads.clone());
@@ -293,11 +294,10 @@ fn other(settings: &Settings) -> Settings {
 }
 
 /// Other numbers of threads than the engine's own.
-fn thread_counts(machine: &Machine) -> Vec<Value> {
-    let all = machine.processors.max(1);
-    let counts = BTreeSet::from([1, all / 4, all / 2, all / 4 * 3, machine.threads, all]);
-    let others = counts.into_iter().rev().filter(|&it| it > 0 && it != machine.threads);
-    others.map(|count| json!(count)).collect()
+pub fn thread_counts(by_itself: u32, processors: u32) -> Vec<u32> {
+    let all = processors.max(1);
+    let counts = BTreeSet::from([1, all / 4, all / 2, all / 4 * 3, by_itself, all]);
+    counts.into_iter().rev().filter(|&it| it > 0 && it != by_itself).collect()
 }
 
 /// Fewer layers than all of them.

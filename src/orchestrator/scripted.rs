@@ -271,9 +271,10 @@ fn play_visit(visit: &VisitJob, events: &mut Vec<Event>) {
         let mut measured = |measurement| events.push(Event::Measured(measurement));
         match workload {
             WorkloadJob::Speed(SpeedJob { test, repetitions, .. }) => {
-                // 100, 200, 300 … tokens per second.
+                // 100, 200, 300 … tokens per second, of each thread where they are counted.
+                let threads = u64::from(visit.settings.threads.unwrap_or(1));
                 for nth in 1..=u64::from(*repetitions) {
-                    let nanoseconds = u64::from(test.tokens()) * 10_000_000 / nth;
+                    let nanoseconds = u64::from(test.tokens()) * 10_000_000 / (nth * threads);
                     let sample = SpeedSample { nanoseconds, tokens: test.tokens() };
                     measured(Measurement::Speed { test: *test, sample });
                 }

@@ -122,9 +122,10 @@ impl<H: Host> Benchmark<'_, H> {
     async fn add_trial(&mut self, trial: PlannedTrial) -> Result<(), SequenceError> {
         let (variant, position) = (trial.variant, self.plan.trials.len());
         let mut record = self.plan.empty_record(&trial);
-        let mut of_variant =
-            (0..position).filter(|&other| self.plan.trials[other].variant == variant);
-        record.artifact = of_variant.find_map(|it| self.run.trials[it].artifact.clone());
+        let of_variant = (0..position).filter(|&other| self.plan.trials[other].variant == variant);
+        let of_variant = of_variant.map(|it| &self.run.trials[it]).collect::<Vec<_>>();
+        record.artifact = of_variant.iter().find_map(|it| it.artifact.clone());
+        record.predicted = of_variant.iter().find_map(|it| it.predicted.clone());
         let is_there = record.artifact.is_some();
         self.run.trials.push(record);
         self.plan.trials.push(trial);

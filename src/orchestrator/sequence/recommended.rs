@@ -85,3 +85,20 @@ fn a_recommendation_that_was_interrupted_goes_on() {
     assert!(second.run.finished.is_some());
     assert!(Recommendation::of(&second.run).unwrap().chosen.is_some(), "{:?}", second.jobs);
 }
+
+#[test]
+fn what_only_speed_keeps_from_meeting_everything_is_tried_with_other_threads() {
+    // 150 tokens a second by itself, 900 with six threads.
+    let (mut harness, strategy) = asked(Order::Smallest, &[("min_generation_tps", 800.0)]);
+    let shown = harness.run_by(Box::new(strategy.adjusting(vec![6, 2])), nothing_goes_wrong);
+    let found = Recommendation::of(&shown.run).unwrap();
+    let chosen = &shown.run.trials[found.chosen.unwrap()];
+    assert_eq!(chosen.settings.threads, Some(6), "{:?}", shown.jobs);
+    assert!(shown.jobs[..11].iter().all(|job| !job.contains("(t=")), "last: {:?}", shown.jobs);
+    let not_there = shown.run.trials.iter().filter(|it| it.settings.threads.is_some());
+    assert!(not_there.count() <= 4, "{:?}", shown.jobs);
+    // What is too large is not tried with any.
+    let (mut harness, strategy) = asked(Order::Smallest, &[("max_kld", 1e-9)]);
+    let shown = harness.run_by(Box::new(strategy.adjusting(vec![6, 2])), nothing_goes_wrong);
+    assert!(shown.run.trials.iter().all(|it| it.settings.threads.is_none()), "{:?}", shown.jobs);
+}

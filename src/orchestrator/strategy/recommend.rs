@@ -5,6 +5,9 @@
 //! text or two rounds, whichever costs less. Then as much more as its verdicts take, in steps ([`ROUNDS`], [`CHUNKS`]),
 //! each of them a look in the sense of `results::proof`. It ends when one is proved to meet everything and all others
 //! are shown not to, or to be no better; or when no step is left that would decide more.
+//!
+//! Where none meets everything and only speeds are in the way, other numbers of threads are tried: first with the variant
+//! that comes closest, and, if it meets everything so, with those that would be better.
 
 use super::{
     Known, Step, Strategy, has_failed_reference, is_pointless, is_quality_over, reference_of,
@@ -12,6 +15,7 @@ use super::{
 };
 use crate::experiment::recommend::Order;
 use crate::experiment::requirements::MEMORY;
+use crate::experiment::settings::Settings;
 use crate::orchestrator::cost::{self, Costs};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::results::metric::Metric;
@@ -58,6 +62,12 @@ pub struct Recommend {
     has_reference: bool,
     /// Parts of the text that were evaluated; once is enough, whatever came of it.
     texts: BTreeSet<(usize, u32)>,
+    /// Other numbers of threads, which are tried last.
+    threads: Vec<u32>,
+    /// Whether they were tried with the nearest variant, and with those that are better.
+    adjusted: [bool; 2],
+    /// Trials under other settings that are to join: like which one, with how many threads.
+    joining: VecDeque<(usize, u32)>,
 }
 
 /// Visits that would decide something, what they take and how much they promise.
@@ -77,6 +87,57 @@ impl Recommend {
             has_begun: false,
             has_reference: false,
             texts: BTreeSet::new(),
+            threads: Vec::new(),
+            adjusted: [false; 2],
+            joining: VecDeque::new(),
+        }
+    }
+
+    /// The same, which tries other numbers of threads where nothing meets everything.
+    #[must_use]
+    pub fn adjusting(self, threads: Vec<u32>) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The next trial under other settings, once nothing else is left to decide.
+    fn adjust(&mut self, known: &Known<'_>) -> Option<Step> {
+        if self.joining.is_empty() && self.left(known) > 0.0 {
+            self.joining = self.others(known).into();
+        }
+        let (trial, threads) = self.joining.pop_front()?;
+        let own = &known.plan.trials[trial].settings;
+        let settings = Settings { threads: Some(threads), ..own.clone() };
+        let is_there =
+            known.plan.trials.iter().any(|it| {
+                it.variant == known.plan.trials[trial].variant && it.settings == settings
+            });
+        if is_there {
+            return self.adjust(known);
+        }
+        Some(Step::Add(Box::new(known.plan.under(known.experiment, trial, settings))))
+    }
+
+    fn others(&mut self, known: &Known<'_>) -> Vec<(usize, u32)> {
+        let found = Recommendation::by(known.run, self.order);
+        let slow = found.candidates.iter().filter(|it| is_only_slow(it));
+        let slow: Vec<usize> = slow.map(|it| it.row).collect();
+        match found.chosen {
+            None if !self.adjusted[0] => {
+                self.adjusted[0] = true;
+                let nearest = found.nearest.filter(|row| slow.contains(row));
+                let each = |row| self.threads.iter().map(move |&threads| (row, threads));
+                nearest.or(slow.first().copied()).into_iter().flat_map(each).collect()
+            }
+            Some(chosen) if self.adjusted == [true, false] => {
+                self.adjusted[1] = true;
+                let Some(threads) = known.plan.trials[chosen].settings.threads else {
+                    return Vec::new();
+                };
+                let promise = Promise::of(known, &found);
+                let is_better = |&row: &usize| promise.of_row(row) > promise.of_row(chosen);
+                slow.into_iter().filter(is_better).map(|row| (row, threads)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -333,7 +394,7 @@ impl Strategy for Recommend {
                 !is_done && !is_pointless(known, visit)
             });
             if self.next.is_empty() {
-                return Step::Done;
+                return self.adjust(known).unwrap_or(Step::Done);
             }
         }
     }
@@ -389,6 +450,14 @@ impl Promise {
     fn of_row(&self, row: usize) -> f64 {
         self.0[row]
     }
+}
+
+/// Whether nothing but speeds keeps a trial from meeting everything.
+fn is_only_slow(candidate: &Candidate) -> bool {
+    let mut lacking = candidate.findings.iter().filter(|it| it.proof != Proof::Met).peekable();
+    let is_measured = candidate.findings.iter().any(|it| it.value.is_some() && !it.is_predicted);
+    let is_speed = |it: &Finding| it.requirement.metric != MEMORY && it.stage() == Stage::Rounds;
+    is_measured && lacking.peek().is_some() && lacking.all(is_speed)
 }
 
 /// Rounds that a trial has been through.
