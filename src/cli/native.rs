@@ -81,10 +81,10 @@ pub(super) fn other_threads() -> Vec<u32> {
 
 /// The number of threads that llama.cpp takes by itself.
 pub(super) fn default_threads() -> u32 {
-    Backend::initialise().default_threads()
+    Backend::silent().default_threads()
 }
 
 /// The devices that llama.cpp can compute on.
 pub(super) fn backend_devices() -> Vec<Device> {
-    Backend::initialise().devices()
+    Backend::silent().devices()
 }

@@ -28,6 +28,13 @@ impl Backend {
         });
         Self(())
     }
+
+    /// The same in a process whose standard error a person reads: what llama.cpp logs is not shown.
+    #[must_use]
+    pub fn silent() -> Self {
+        log::keep_silent();
+        Self::initialise()
+    }
 }
 
 impl Engine for Backend {

@@ -12,6 +12,8 @@ const KEPT_LINES: usize = 8;
 
 static LAST_ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static LAST_LEVEL_WAS_ERROR: AtomicBool = AtomicBool::new(false);
+static IS_PASSED_ON: AtomicBool = AtomicBool::new(true);
+
 /// Receives log lines.
 pub type Listener = Box<dyn Fn(&str)>;
 
@@ -37,6 +39,11 @@ pub(super) fn install() {
 /// llama.cpp's quantization reports its progress nowhere else, and does so on the thread that it was called on.
 pub fn listen(listener: Option<Listener>) {
     LISTENER.set(listener);
+}
+
+/// Keeps the log from standard error from now on: there, a person reads.
+pub(super) fn keep_silent() {
+    IS_PASSED_ON.store(false, Ordering::Relaxed);
 }
 
 /// The error lines since the last call, joined; a general remark if there were none.
@@ -85,8 +92,10 @@ extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _user_dat
             }
         }
         LISTENER.with_borrow(|listener| listener.iter().for_each(|listener| listener(line)));
-        // Nobody reads standard error of a worker whose orchestrator is gone; that is no failure.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        if IS_PASSED_ON.load(Ordering::Relaxed) {
+            // Nobody reads standard error of a worker whose orchestrator is gone; that is no failure.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
     });
 }
 
