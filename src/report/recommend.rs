@@ -81,6 +81,19 @@ fn none(run: &RunRecord, summary: &Summary, found: &Recommendation) -> Vec<Strin
     } else {
         "No variant is proved to meet what is needed.".to_owned()
     });
+    let is_unseen =
+        |it: &Candidate| it.standing == Standing::Open && run.trials[it.row].visits.is_empty();
+    let unseen = looked_at().filter(|it| is_unseen(it)).count();
+    if unseen > 0 && run.finished.is_some() {
+        sentences.push(format!(
+            "Time ran out before {}: a larger --budget decides more.",
+            if unseen == 1 {
+                "one was measured".to_owned()
+            } else {
+                format!("{unseen} were measured")
+            }
+        ));
+    }
     let missed = run.requirements.0.iter().enumerate().filter(|(at, _)| {
         let mut all = looked_at().map(|it| it.findings[*at].proof).peekable();
         all.peek().is_some() && all.all(|proof| proof == Proof::NotMet)

@@ -60,6 +60,15 @@ fn of_model(run: &RunRecord, summary: &Summary, model: &ModelSummary) -> Option<
     let keeps_up = computed.as_ref().map(|it| it.rate >= own * KEEPS_UP);
     let would_help = if share > BEYOND {
         "the caches hold part of them".to_owned()
+    } else if let Some(Computed { name, rate, .. }) = &computed
+        && speed * to_f64(bytes) > rate * BEYOND
+    {
+        // A busy machine was measured; nothing can be said by it.
+        format!(
+            "more than it took of {name} when it was measured ({} GB/s): measure it again when nothing else runs \
+             ('quantbench devices --measure')",
+            significant(rate / 1e9, 3)
+        )
     } else if let Some(Computed { name, rate, more }) = computed.filter(|_| keeps_up == Some(false))
     {
         let rate = significant(rate / 1e9, 3);
@@ -164,6 +173,8 @@ mod tests {
                 vec![rates(threads, memory * of_memory), rates(2 * threads, memory * more)];
             notes(&run, &summary).concat()
         };
+        let busy = told(0.4, 0.9);
+        assert!(busy.contains("when it was measured"), "{busy}");
         let arithmetic = told(0.5, 0.9);
         assert!(
             arithmetic.contains("it is arithmetic that bounds it, which takes"),

@@ -186,7 +186,7 @@ impl Recommendation {
         }
     }
 
-    /// The trial whose worst requirement is missed by the least; of what was measured.
+    /// The trial whose worst requirement is missed by the least, of those that were measured if any were.
     fn closest_to_all(&self) -> Option<usize> {
         let is_possible = |it: &&Candidate| {
             matches!(it.standing, Standing::RuledOut | Standing::Open)
@@ -196,8 +196,19 @@ impl Recommendation {
             let margins = it.findings.iter().filter_map(Finding::margin);
             margins.fold(f64::INFINITY, f64::min).min(0.0)
         };
+        // Of what was measured more is known.
+        let known = |it: &Candidate| {
+            let is_measured = |it: &&Finding| it.value.is_some() && !it.is_predicted;
+            it.findings.iter().filter(is_measured).count()
+        };
+        let all = |it: &Candidate| known(it) == it.findings.len();
         let candidates = self.candidates.iter().filter(is_possible);
-        candidates.max_by(|one, other| worst(one).total_cmp(&worst(other))).map(|it| it.row)
+        let nearest = candidates.max_by(|one, other| {
+            let by_known =
+                all(one).cmp(&all(other)).then((known(one) > 0).cmp(&(known(other) > 0)));
+            by_known.then(worst(one).total_cmp(&worst(other)))
+        });
+        nearest.map(|it| it.row)
     }
 }
 

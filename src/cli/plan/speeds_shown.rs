@@ -105,8 +105,11 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     }
     let reasons: BTreeSet<&String> =
         speeds.of.iter().flatten().filter_map(|it| it.as_ref().err()).collect();
-    for reason in reasons {
+    for reason in &reasons {
         let _ = writeln!(text, "?: {}", sanitize(reason));
+    }
+    if reasons.iter().any(|it| it.contains("not measured")) {
+        text.push_str("'quantbench devices --measure' goes on with what was not measured\n");
     }
     text
 }
@@ -128,7 +131,9 @@ pub(super) fn view(planned: &[Planned], places: &[Place], speeds: &Speeds) -> St
                 let about = if row.place.is_here() { "" } else { "~" };
                 format!(" {about}{} t/s", significant(it.value, 2))
             });
-            Some(format!("{word}{}", rate.unwrap_or_default()))
+            let is_unknown = rate.is_none() && shown && row.place.is_here();
+            let unknown = || if is_unknown { " ? t/s".to_owned() } else { String::new() };
+            Some(format!("{word}{}", rate.unwrap_or_else(unknown)))
         });
         columns.push(Column::of_words(&sanitize(title), Left, cells.collect()));
     }
@@ -140,7 +145,7 @@ pub(super) fn view(planned: &[Planned], places: &[Place], speeds: &Speeds) -> St
     let table = terminal::text(&Table { columns, groups }, &Look::default());
     format!(
         "\n{table}good: it fits and generates 25 tokens per second or more; possible: it fits; limited: it fits with a change, or \
-         generates fewer than 5; no: it does not fit\n~: this machine's speed in the proportion of the memories' bandwidths, \
+         generates fewer than 5; no: it does not fit; ?: how fast is not known, and does not count\n~: this machine's speed in the proportion of the memories' bandwidths, \
          half as much or half as much again\n"
     )
 }
