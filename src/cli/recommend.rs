@@ -3,11 +3,15 @@
 use super::plan;
 use super::run;
 use super::session::Session;
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::{Asked, Order, Purpose};
+use crate::experiment::requirements::Requirement;
 use crate::experiment::resolved::Experiment;
+use crate::model::file_type::FileType;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::plan::Plan;
+use crate::results::metric::Metric;
 use crate::results::recommendation::Predicted;
 use crate::results::record::RunRecord;
 use crate::units::{parse_bytes, parse_within, to_f64};
@@ -116,6 +120,7 @@ pub(super) fn foresee(
     plan: Plan,
 ) -> Result<(Plan, Vec<Predicted>), Error> {
     let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
+    compared_with_more(experiment, &plan)?;
     let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
     let can_run = |at: usize| foreseen[at].does_not_fit.is_none();
     let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
@@ -131,6 +136,26 @@ pub(super) fn foresee(
     let predicted = plan.trials.iter().map(|trial| foreseen[trial.variant].clone());
     let predicted = predicted.collect();
     Ok((plan, predicted))
+}
+
+/// Refuses a need that is about the distance from a reference which is itself as coarse as what is compared.
+fn compared_with_more(experiment: &Experiment, plan: &Plan) -> Result<(), Error> {
+    let is_comparison = |it: &&Requirement| {
+        Metric::named(&it.metric).is_some_and(|metric| metric.descriptor().is_comparison)
+    };
+    let Some(need) = experiment.requirements.0.iter().find(is_comparison) else { return Ok(()) };
+    let reference = plan.trials.iter().find(|it| it.is_reference).or(plan.trials.first());
+    let own = reference.map(|it| plan.variants[it.variant].quantization);
+    let coarsest = "Q8_0".parse::<FileType>().map_or(usize::MAX, FileType::precision_rank);
+    match own.filter(|own| own.precision_rank() > coarsest) {
+        None => Ok(()),
+        Some(own) => Err(Error::Problem(Problem::new(format!(
+            "{} is asked for, which is how far a variant is from a more precise one, and the most precise one here is {own}; \
+             name one with --quant (such as F16,{own}), or take a source that is not quantized, or ask for speed and \
+             memory alone",
+            need.metric
+        )))),
+    }
 }
 
 /// Notes in a run that begins what was predicted.

@@ -46,6 +46,19 @@ pub struct ComputeRates {
 }
 
 impl ComputeRates {
+    /// The same, where generation reads weights no faster than so many bytes per second.
+    #[must_use]
+    pub fn within(&self, bytes_per_second: f64) -> Self {
+        let mut rates = self.clone();
+        for rate in rates.types.values_mut() {
+            let Spread { value, low, high } = &mut rate.generation;
+            for it in [value, low, high] {
+                *it = it.min(bytes_per_second);
+            }
+        }
+        rates
+    }
+
     /// With what was faster earlier, and the types that were measured only then.
     pub fn or_faster(&mut self, earlier: &Self) {
         for (name, old) in &earlier.types {
@@ -93,5 +106,14 @@ mod tests {
         assert_eq!(spread, Spread { value: 10.0, low: 8.0, high: 12.0 });
         assert!((spread.relative() - 0.2).abs() < 1e-12);
         assert_eq!(Spread::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn memory_bounds_what_is_generated_and_no_prompt() {
+        let spread = Spread { value: 40.0, low: 20.0, high: 50.0 };
+        let types = [("Q4_K".to_owned(), TypeRate { generation: spread, prompt: spread })].into();
+        let rates = ComputeRates { types, ..ComputeRates::default() }.within(30.0);
+        let within = Spread { value: 30.0, low: 20.0, high: 30.0 };
+        assert_eq!(rates.types["Q4_K"], TypeRate { generation: within, prompt: spread });
     }
 }

@@ -156,11 +156,8 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
             }
             None => format!("{} of every trial are", count(summary.rounds_done, "round")),
         };
-        let resume = if run.name == BENCH {
-            ""
-        } else {
-            "; 'quantbench run' with the same file and flags, and --resume, goes on"
-        };
+        let resume =
+            if run.name == BENCH { "" } else { "; the same command with --resume goes on" };
         notes.push(format!("The run has not finished: {rounds} stored{resume}."));
     }
     let measured_once = summary.rows.iter().any(|row| {

@@ -10,7 +10,11 @@ use crate::results::proof::{Finding, Proof, Unit};
 use crate::results::recommendation::{Candidate, Recommendation, Standing};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
+use crate::statistics::estimate::Interval;
 use crate::units::{count, format_seconds, significant};
+
+/// An interval that reaches further than by this factor from its value is not shown.
+const TELLING: f64 = 100.0;
 
 /// More observations than anybody waits for.
 const TOO_MANY: u64 = 10_000;
@@ -23,7 +27,8 @@ pub(super) fn verdict(run: &RunRecord, summary: &Summary, found: &Recommendation
     let is_alone = found.candidates.len() == 1;
     match found.chosen {
         Some(row) => {
-            let order = if is_alone { String::new() } else { why(summary, found, row) };
+            let order =
+                if is_alone { String::new() } else { why(summary, found, row, needs.is_empty()) };
             sentences.push(if needs.is_empty() {
                 format!("Take {}{order}.", label(row))
             } else {
@@ -44,7 +49,7 @@ pub(super) fn verdict(run: &RunRecord, summary: &Summary, found: &Recommendation
 }
 
 /// `, and of those that do it diverges least (0.0074 nats)`.
-fn why(summary: &Summary, found: &Recommendation, row: usize) -> String {
+fn why(summary: &Summary, found: &Recommendation, row: usize, has_no_needs: bool) -> String {
     let order = found.order.in_words();
     let by = match found.order {
         Order::Closest if summary.rows[row].is_reference => {
@@ -58,6 +63,9 @@ fn why(summary: &Summary, found: &Recommendation, row: usize) -> String {
         by.and_then(|metric| Some(quantity(Some(metric), "", summary.rows[row].value(metric)?)));
     let value = value.map(|value| format!(" ({value})")).unwrap_or_default();
     let are_open = found.undecided().next().is_some();
+    if has_no_needs {
+        return format!(": it {order}{value}");
+    }
     let among = if are_open { "of those that are proved to" } else { "of those that do" };
     format!(", and {among} it {order}{value}")
 }
@@ -185,6 +193,7 @@ pub(super) fn proofs(run: &RunRecord, summary: &Summary, found: &Recommendation)
         let why = why.map(|it| sanitize(&it)).or_else(|| memory.map(|it| finding(summary, it)));
         let why = why.unwrap_or_else(|| match found.chosen {
             Some(_) if candidate.is_no_better => no_better(found).to_owned(),
+            _ if run.finished.is_none() => "not yet".to_owned(),
             _ => "time ran out".to_owned(),
         });
         (why, label(candidate.row))
@@ -238,6 +247,9 @@ fn finding(summary: &Summary, finding: &Finding) -> String {
     let shown = |value: f64| quantity(*metric, &requirement.metric, value);
     let range = interval.filter(|it| it.high > it.low && *proof != Proof::NotMeasured);
     let range = range.filter(|_| *unit != Unit::Once);
+    // Of two rounds that differ by much nothing is known; hundreds of digits say no more.
+    let is_telling = |it: &Interval| it.low >= value / TELLING && it.high <= value * TELLING;
+    let range = range.filter(is_telling);
     let range = range.map(|it| format!(" ({} to {})", bare(&shown(it.low)), bare(&shown(it.high))));
     let limit = shown(requirement.limit);
     let margin = finding.margin().unwrap_or(0.0);

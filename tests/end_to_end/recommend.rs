@@ -95,3 +95,10 @@ fn what_makes_no_sense_is_refused() {
         assert!(ended.stderr.contains(expected), "{flags:?}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn a_need_about_the_distance_from_a_reference_asks_for_one() {
+    let world = World::new();
+    let alone = ["recommend", "tiny-F16.gguf", "--quant", "Q4_0", "--max-kld", "0.001", "--quiet"];
+    world.run(&alone).expect_message(2, &["the most precise one here is Q4_0", "--quant"]);
+}

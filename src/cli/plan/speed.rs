@@ -72,6 +72,20 @@ pub(super) struct Speeds {
     bandwidth: Option<f64>,
 }
 
+/// Weights that no cache holds, bytes; the networks of a profile are smaller than many.
+const BEYOND_CACHES: u64 = 64 << 20;
+
+/// Measured variants that are further apart from their predictions than by this factor correct no other.
+const AT_ODDS: f64 = 1.25;
+
+/// A measured speed with a wider interval than this, relative to it, says less than a prediction.
+const WIDEST: f64 = 0.25;
+
+/// Whether a measured speed says more than a prediction would: it has an interval, and that is not wide.
+fn is_telling(measured: &Estimate) -> bool {
+    measured.relative_half_width().is_some_and(|half| half <= WIDEST)
+}
+
 impl Speeds {
     /// Speeds of what was planned, where no GPU computes. They end where the context of the variants does.
     pub(super) fn of(
@@ -90,17 +104,29 @@ impl Speeds {
         } else {
             profile::rates(profile.as_ref(), threads)
         };
+        let mut memory = profile.iter().flat_map(|it| &it.read_rates);
+        let memory = memory.rfind(|it| it.threads <= threads);
+        let bounded = rates
+            .as_ref()
+            .ok()
+            .zip(memory)
+            .map(|(rates, memory)| rates.within(memory.upper_quartile));
         let stored = Stored::read(machine, threads);
         let mut of: Vec<Vec<Result<Speed, String>>> = Vec::new();
         let mut quality = Vec::new();
         for it in planned {
             let header = it.header.as_ref().map_err(Clone::clone);
-            let of_test = |&test: &SpeedTest| speed(header.clone()?, rates.clone()?, test);
+            let is_large = header.as_ref().is_ok_and(|it| it.bytes_per_token() > BEYOND_CACHES);
+            let of_test = |&test: &SpeedTest| {
+                let rates = rates.clone()?;
+                let bounded = bounded.as_ref().filter(|_| is_large);
+                speed(header.clone()?, bounded.unwrap_or(rates), test)
+            };
             let mut speeds: Vec<_> = tests.iter().map(of_test).collect();
             let found = header.as_ref().map(|header| stored.of(header)).unwrap_or_default();
             for (speed, test) in speeds.iter_mut().zip(&tests) {
                 let value = found.iter().find_map(|row| row.figures.get(&Metric::Speed(*test)));
-                if let Some(figure) = value {
+                if let Some(figure) = value.filter(|it| is_telling(&it.estimate)) {
                     let seconds = speed.as_ref().ok().and_then(|it| it.seconds);
                     let tokens_per_second = figure.estimate;
                     let (test, origin) = (test.to_string(), Origin::Measured);
@@ -180,6 +206,13 @@ fn correct(models: &[&str], of: &mut [Vec<Result<Speed, String>>]) {
         for (model, speeds) in models.iter().zip(&mut *of) {
             let enough = |it: &&(&str, Vec<f64>)| it.0 == *model && it.1.len() >= MEASURED;
             let Some((_, ratios)) = ratios.iter().find(enough) else { continue };
+            let ends =
+                ratios.iter().copied().fold((f64::INFINITY, f64::NEG_INFINITY), |ends, it| {
+                    (ends.0.min(it), ends.1.max(it))
+                });
+            if ends.1 - ends.0 > AT_ODDS.ln() {
+                continue;
+            }
             let ratio = (ratios.iter().sum::<f64>() / to_f64(ratios.len() as u64)).exp();
             if let Some(Ok(speed)) = speeds.get_mut(test)
                 && speed.origin == Origin::Predicted
@@ -283,6 +316,14 @@ mod tests {
         assert!(origin == Origin::Corrected && (rate - 40.0).abs() < 1e-9, "{rate}");
         assert!(told(2).is_err());
         assert_eq!(told(3), Ok((Origin::Predicted, 50.0)));
+        // What measured variants contradict each other in corrects nothing.
+        let mut of = vec![
+            vec![Ok(speed(Origin::Measured, 80.0, 100.0))],
+            vec![Ok(speed(Origin::Predicted, 50.0, 50.0))],
+            vec![Ok(speed(Origin::Measured, 80.0, 20.0))],
+        ];
+        correct(&["one"; 3], &mut of);
+        assert_eq!(of[1][0].as_ref().map(|it| it.origin), Ok(Origin::Predicted));
     }
 
     #[test]

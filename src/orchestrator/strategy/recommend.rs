@@ -44,7 +44,6 @@ const LARGEST_STEP: f64 = 4.0;
 
 /// How a divergence falls with the bits of a weight, in logarithms per bit: for the order alone.
 const LOSS_PER_BIT: f64 = -1.4;
-
 /// How likely it is that a step rules out what so far looks well, looks bad, or was not looked at.
 const LOOKS_WELL: f64 = 0.1;
 const LOOKS_BAD: f64 = 0.9;
@@ -62,9 +61,8 @@ pub struct Recommend {
     has_reference: bool,
     /// Parts of the text that were evaluated; once is enough, whatever came of it.
     texts: BTreeSet<(usize, u32)>,
-    /// Other numbers of threads, which are tried last.
+    /// Other numbers of threads, and whether they were tried with the nearest variant and with those that are better.
     threads: Vec<u32>,
-    /// Whether they were tried with the nearest variant, and with those that are better.
     adjusted: [bool; 2],
     /// Trials under other settings that are to join: like which one, with how many threads.
     joining: VecDeque<(usize, u32)>,
@@ -107,11 +105,9 @@ impl Recommend {
         let (trial, threads) = self.joining.pop_front()?;
         let own = &known.plan.trials[trial].settings;
         let settings = Settings { threads: Some(threads), ..own.clone() };
-        let is_there =
-            known.plan.trials.iter().any(|it| {
-                it.variant == known.plan.trials[trial].variant && it.settings == settings
-            });
-        if is_there {
+        let variant = known.plan.trials[trial].variant;
+        let mut all = known.plan.trials.iter();
+        if all.any(|it| it.variant == variant && it.settings == settings) {
             return self.adjust(known);
         }
         Some(Step::Add(Box::new(known.plan.under(known.experiment, trial, settings))))
@@ -271,7 +267,14 @@ impl Recommend {
                 if is_answered || is_missing {
                     None
                 } else {
-                    self.rounds(known, row, next_of(&ROUNDS, done, finding.more)?)
+                    let costs = Costs::of(known);
+                    let visits = self.rounds(known, row, next_of(&ROUNDS, done, finding.more)?);
+                    let fits = |it: &Vec<PlannedVisit>| {
+                        Self::seconds(known, &costs, it) <= self.left(known)
+                    };
+                    visits
+                        .filter(fits)
+                        .or_else(|| self.rounds(known, row, next_of(&ROUNDS, done, None)?))
                 }
             }
         }

@@ -128,7 +128,7 @@ fn what_limits_the_figures_is_said() {
     divergence.stopped_early = true;
     divergence.kld_error_bound = 0.000_12;
     insta::assert_snapshot!(caveats(&run, &Summary::of(&run)).join("\n"), @r"
-    The run has not finished: 3 of 5 rounds of every trial are stored; 'quantbench run' with the same file and flags, and --resume, goes on.
+    The run has not finished: 3 of 5 rounds of every trial are stored; the same command with --resume goes on.
     The machine grew 8.3 % slower during the run (drift control: the reference measured again each round); comparisons are paired by round, absolute speeds are not.
     While measuring, thermal �[5m limit; speeds suffer from it.
     PPL and KLD over 10200 tokens of text, ended once the KLD was as precise as asked; the reference was not kept whole, which may change a KLD by up to 0.00012.
