@@ -81,9 +81,9 @@ const AT_ODDS: f64 = 1.25;
 /// A measured speed with a wider interval than this, relative to it, says less than a prediction.
 const WIDEST: f64 = 0.25;
 
-/// Whether a measured speed says more than a prediction would: it has an interval, and that is not wide.
+/// Whether a measured speed says more than a prediction would: what is known of its noise does not speak against it.
 fn is_telling(measured: &Estimate) -> bool {
-    measured.relative_half_width().is_some_and(|half| half <= WIDEST)
+    measured.relative_half_width().is_none_or(|half| half <= WIDEST)
 }
 
 impl Speeds {
