@@ -57,6 +57,20 @@ impl<'model> BatchedContext<'model> {
     pub fn read(
         &mut self,
         tokens: &[i32],
+        position: i32,
+        output: bool,
+    ) -> Result<i32, EngineError> {
+        self.read_into(0, tokens, position, output)
+    }
+
+    /// The same of another sequence.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_into(
+        &mut self,
+        sequence: i32,
+        tokens: &[i32],
         mut position: i32,
         output: bool,
     ) -> Result<i32, EngineError> {
@@ -65,7 +79,7 @@ impl<'model> BatchedContext<'model> {
             self.batch.clear();
             for &token in part {
                 left -= 1;
-                self.batch.add(token, position, 0, output && left == 0)?;
+                self.batch.add(token, position, sequence, output && left == 0)?;
                 position += 1;
             }
             self.context.decode(&mut self.batch)?;

@@ -7,9 +7,9 @@
 
 use super::applicability::Applies;
 use super::batched::BatchedContext;
+use super::draft::{self, Draft, Limits};
 use super::jobs::Target;
 use super::measured::{LeftOut, ModelFacts, Response};
-use super::softmax::index_of_maximum;
 use super::speed::LONGEST_WARM_UP;
 use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::clock::Clock;
@@ -331,88 +331,35 @@ impl Session<'_> {
         max_tokens: u32,
     ) -> Result<Vec<Response>, LatencyError> {
         let Self { batched, clock, .. } = self;
-        let BatchedContext { model, context, batch } = batched;
-        context.clear_memory();
+        batched.context.clear_memory();
         let start = clock.now();
-        let mut answers = Vec::new();
-        for (_, request) in requests {
-            let (tokens, text, token_nanoseconds) =
-                (request.tokens(*model)?, Vec::new(), Vec::new());
-            answers.push(Answer { tokens, text, token_nanoseconds, finish_reason: None, next: 0 });
+        let now = || u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX);
+        let (mut drafts, mut first, mut prompt_tokens) = (Vec::new(), Vec::new(), Vec::new());
+        for (sequence, (_, request)) in (0..).zip(requests) {
+            let tokens = request.tokens(batched.model)?;
+            let position = batched.read_into(sequence, &tokens, 0, true)?;
+            drafts.push(Draft::begin(sequence, position, batched.context.all_logits(1)?));
+            first.push(now());
+            prompt_tokens.push(u32::try_from(tokens.len()).unwrap_or(u32::MAX));
         }
-        // Token by token: which answer, where, and whether the next one is wanted.
-        let prompts = answers.iter().enumerate().flat_map(|(at, answer)| {
-            let last = answer.tokens.len() - 1;
-            let tokens = answer.tokens.iter().enumerate();
-            tokens.map(move |(position, &token)| (at, position, token, position == last))
-        });
-        let mut ahead: Vec<_> = prompts.collect();
-        while !ahead.is_empty() {
-            for part in ahead.chunks(context.shape().batch.max(1) as usize) {
-                batch.clear();
-                for &(at, position, token, output) in part {
-                    batch.add(token, signed(position), signed(at), output)?;
-                }
-                context.decode(batch)?;
-                let wanted: Vec<usize> =
-                    part.iter().filter(|(.., output)| *output).map(|(at, ..)| *at).collect();
-                if wanted.is_empty() {
-                    continue;
-                }
-                let logits = context.all_logits(wanted.len())?;
-                let rows = logits.chunks(logits.len() / wanted.len());
-                let nanoseconds = u64::try_from(clock.since(start).as_nanos()).unwrap_or(u64::MAX);
-                for (at, row) in wanted.into_iter().zip(rows) {
-                    let token = i32::try_from(index_of_maximum(row)).unwrap_or(i32::MAX);
-                    answers[at].grow(*model, token, nanoseconds, max_tokens);
-                }
-            }
-            ahead.clear();
-            for (at, answer) in answers.iter().enumerate() {
-                if answer.finish_reason.is_none() {
-                    let position = answer.tokens.len() + answer.token_nanoseconds.len() - 1;
-                    ahead.push((at, position, answer.next, true));
-                }
-            }
+        let mut times = vec![Vec::new(); requests.len()];
+        let limits = Limits { max_tokens: max_tokens as usize, stops: Vec::new() };
+        let mut taken = |at: usize| {
+            let time = if times[at].is_empty() { first[at] } else { now() };
+            times[at].push(time);
+        };
+        let answers = draft::write_watched(batched, drafts, &limits, &mut taken)?;
+        let mut responses = Vec::new();
+        for (at, (times, written)) in times.into_iter().zip(answers).enumerate() {
+            let is_stopped = written.tokens.len() > times.len();
+            responses.push(Response {
+                prompt_id: requests[at].1.prompt.id.clone(),
+                prompt_tokens: prompt_tokens[at],
+                text: written.text,
+                token_nanoseconds: times,
+                finish_reason: if is_stopped { "stop" } else { "length" }.to_owned(),
+            });
         }
-        let responses = requests.iter().zip(answers).map(|((_, request), answer)| Response {
-            prompt_id: request.prompt.id.clone(),
-            prompt_tokens: u32::try_from(answer.tokens.len()).unwrap_or(u32::MAX),
-            text: String::from_utf8_lossy(&answer.text).into_owned(),
-            token_nanoseconds: answer.token_nanoseconds,
-            finish_reason: answer.finish_reason.unwrap_or("length").to_owned(),
-        });
-        Ok(responses.collect())
+        Ok(responses)
     }
-}
-
-/// One of several answers that grow side by side.
-struct Answer {
-    /// The prompt.
-    tokens: Vec<i32>,
-    text: Vec<u8>,
-    token_nanoseconds: Vec<u64>,
-    /// Why it has ended; `None`: it has not.
-    finish_reason: Option<&'static str>,
-    /// The token that was chosen last.
-    next: i32,
-}
-
-impl Answer {
-    fn grow(&mut self, model: &dyn Model, token: i32, nanoseconds: u64, max_tokens: u32) {
-        if model.ends_generation(token) {
-            self.finish_reason = Some("stop");
-            return;
-        }
-        self.text.extend(model.token_bytes(token));
-        self.token_nanoseconds.push(nanoseconds);
-        self.next = token;
-        if self.token_nanoseconds.len() >= max_tokens as usize {
-            self.finish_reason = Some("length");
-        }
-    }
-}
-
-fn signed(position: usize) -> i32 {
-    i32::try_from(position).unwrap_or(i32::MAX)
 }

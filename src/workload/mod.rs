@@ -5,13 +5,14 @@
 //! has a module of its own (`speed`, `latency`, `tokenization`, `quality` with `encoder_quality`, `tasks`) with its job, its
 //! [`Workload`] and what it computes. `jobs` makes the jobs of a visit, `measured` is the plain data that
 //! travels from there into records and reports, `applicability` says what has a meaning for which model,
-//! `batched` is a context with its batch, `embedder` runs encoders. `softmax` and `divergence` are the arithmetic;
+//! `batched` is a context with its batch, `draft` an answer that is written beside others, `embedder` runs encoders. `softmax` and `divergence` are the arithmetic;
 //! `reference` is the file that carries the reference's log-probabilities from one worker to the next, `top_row`
 //! a row of it when it cannot be kept whole. Uses `engine`, `prompt` and `metrics`; used by `worker`.
 
 pub mod applicability;
 pub mod batched;
 pub mod divergence;
+mod draft;
 pub mod embedder;
 pub mod encoder_quality;
 pub mod jobs;

@@ -1,7 +1,6 @@
 //! Ways of answering, and the contexts that answer side by side.
 
 use super::beginning::Beginning;
-use super::draft::Written;
 use super::{Answered, TaskError};
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
@@ -10,6 +9,7 @@ use crate::experiment::settings::Settings;
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
 use crate::workload::batched::BatchedContext;
+use crate::workload::draft::Written;
 use crate::workload::softmax::{index_of_maximum, log_sum_exp};
 use std::ops::{ControlFlow, Range};
 

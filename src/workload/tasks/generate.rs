@@ -3,11 +3,11 @@
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Extent, GroupSize, Groups};
 use super::beginning::{Beginning, sequence};
-use super::draft::{self, Draft, Limits};
 use super::prefix::PrefixTree;
 use crate::engine::ContextShape;
 use crate::experiment::settings::Settings;
 use crate::workload::batched::BatchedContext;
+use crate::workload::draft::{self, Draft, Limits};
 use std::ops::Range;
 
 /// Questions that are answered together: in a small group, and in a large one.

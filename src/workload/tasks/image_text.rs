@@ -5,7 +5,6 @@
 //! row about one picture, the picture is encoded once.
 
 use super::answerer::Answer;
-use super::draft::{self, Draft, Limits};
 use super::encode::prompt;
 use super::record::{VisionRecord, VisionSeconds};
 use super::{Answered, TaskError, TaskRequest};
@@ -19,6 +18,7 @@ use crate::prompt::choice::Prompter;
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
 use crate::workload::batched::BatchedContext;
+use crate::workload::draft::{self, Draft, Limits};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! `answerer` is a way of answering: it says how questions are cut into groups and how one group is answered, and runs
 //! groups over as many contexts as the processor has threads. `choose` and `generate` are two such ways, `seq2seq` has the
-//! two of encoder-decoders; what is written side by side are `draft`s. `with_encoder` is how models with an encoder answer.
+//! two of encoder-decoders; what is written side by side are `draft`s of the folder above. `with_encoder` is how models with an encoder answer.
 //! `rag` answers with the passages that `retrieve` finds, `image_text` about pictures: these two ask one question at a time.
 //! `beginning` evaluates once what all questions begin with, `prefix` what several have in common; `encode` turns questions
 //! into tokens, `record` answers into what is kept. Uses `dataset`, `metrics`, `prompt`, `experiment` and `engine`; used by
@@ -11,7 +11,6 @@
 mod answerer;
 mod beginning;
 mod choose;
-mod draft;
 pub mod encode;
 mod generate;
 mod job;
@@ -38,9 +37,9 @@ use crate::model::architecture::ArchitectureClass;
 use crate::prompt::choice::Prompter;
 use crate::prompt::template::TemplateError;
 use crate::retrieval::index::IndexError;
+use crate::workload::draft::Limits;
 use answerer::Answer;
 use choose::Chooser;
-use draft::Limits;
 use encode::{Encoder, Fitted};
 use generate::Writer;
 use record::{RetrievalRecord, TaskRecord, VisionRecord};

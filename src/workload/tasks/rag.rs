@@ -4,7 +4,6 @@
 //! the question, searching the index, reading the request, writing the answer.
 
 use super::answerer::Answer;
-use super::draft::{self, Draft, Limits};
 use super::encode::prompt;
 use super::record::{RetrievalRecord, StageSeconds};
 use super::retrieve::Retriever;
@@ -16,6 +15,7 @@ use crate::prompt::sandbox::{Fault, Sandbox};
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
 use crate::workload::batched::BatchedContext;
+use crate::workload::draft::{self, Draft, Limits};
 use serde_json::Value;
 use std::time::Instant;
 

@@ -1,10 +1,10 @@
 //! What a task leaves: its answers, and for each metric what every question contributes.
 
 use super::answerer::Answer;
-use super::draft::Written;
 use crate::experiment::tasks::{Answering, Asked, Question, TaskName};
 use crate::metrics::{TaskMetric, bleu, chrf, ranking, rouge, squad};
 use crate::statistics::sample::to_f64;
+use crate::workload::draft::Written;
 use crate::workload::measured::LiveFigure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

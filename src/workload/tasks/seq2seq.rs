@@ -7,8 +7,8 @@
 use super::TaskError;
 use super::answerer::{Answer, Answerer, Extent, GroupSize, Groups, ScoredRow, likelihood};
 use super::beginning::Beginning;
-use super::draft::{self, Draft, Limits};
 use crate::workload::batched::BatchedContext;
+use crate::workload::draft::{self, Draft, Limits};
 use std::ops::Range;
 
 /// Tokens of the sources of a group at most, unless a single one has more: of a small group, and of a large one.

@@ -6,7 +6,6 @@
 //! ([`super::seq2seq`]).
 
 use super::answerer::{self, Answer};
-use super::draft::Limits;
 use super::encode::{Fitted, fit};
 use super::seq2seq::{Pairs, SourceChooser, SourceWriter};
 use super::{Answered, TaskError, TaskRequest};
@@ -15,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::experiment::tasks::{Asked, Question};
 use crate::statistics::sample::to_f64;
 use crate::workload::Progress;
+use crate::workload::draft::Limits;
 use crate::workload::embedder::{Embedder, cosine};
 use std::collections::HashMap;
 

@@ -43,12 +43,12 @@ impl Draft {
         Self { sequence, position, token, tokens: Vec::new(), bytes: Vec::new(), over: false }
     }
 
-    /// Takes the token that comes next into the answer, unless it ends it.
-    fn take(&mut self, model: &dyn Model, limits: &Limits) {
+    /// Takes the token that comes next into the answer, unless it ends it; whether it did.
+    fn take(&mut self, model: &dyn Model, limits: &Limits) -> bool {
         self.tokens.push(self.token);
         if model.ends_generation(self.token) {
             self.over = true;
-            return;
+            return false;
         }
         self.bytes.extend(model.token_bytes(self.token));
         let text = String::from_utf8_lossy(&self.bytes);
@@ -58,19 +58,32 @@ impl Draft {
             self.over = true;
         }
         self.over |= self.tokens.len() == limits.max_tokens;
+        true
     }
 }
 
 /// Writes all drafts to their ends; the answers in the same order.
 pub(super) fn write(
     batched: &mut BatchedContext<'_>,
+    drafts: Vec<Draft>,
+    limits: &Limits,
+) -> Result<Vec<Written>, EngineError> {
+    write_watched(batched, drafts, limits, &mut |_| ())
+}
+
+/// The same; `taken` is told which of them grew, token by token.
+pub(super) fn write_watched(
+    batched: &mut BatchedContext<'_>,
     mut drafts: Vec<Draft>,
     limits: &Limits,
+    taken: &mut dyn FnMut(usize),
 ) -> Result<Vec<Written>, EngineError> {
     let vocabulary = batched.model.vocabulary_size();
     loop {
-        for draft in drafts.iter_mut().filter(|draft| !draft.over) {
-            draft.take(batched.model, limits);
+        for (at, draft) in drafts.iter_mut().enumerate().filter(|(_, draft)| !draft.over) {
+            if draft.take(batched.model, limits) {
+                taken(at);
+            }
         }
         let active: Vec<&mut Draft> = drafts.iter_mut().filter(|draft| !draft.over).collect();
         if active.is_empty() {
