@@ -31,7 +31,7 @@ use crate::model::resolve::ResolveOptions;
 use crate::model::source::Source;
 use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::strategy::Strategy;
-use crate::orchestrator::strategy::tuning::{Method, Proof, Search};
+use crate::orchestrator::strategy::tuning::{Confirm, Method, Search};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use crate::units::{count, parse_within};
@@ -333,7 +333,7 @@ impl Tuning<'_> {
         let mut swept = Vec::new();
         if used.goal == Goal::Throughput && self.arguments.parallel.is_none() {
             let (experiment, counts) = sequences::planned(&subject.search, &used, &fitting)?;
-            let proof = Proof::new(budget.mul_f64(sequences::SWEEP));
+            let proof = Confirm::new(budget.mul_f64(sequences::SWEEP));
             let run = self.measured(&experiment, subject.plan(&experiment)?, Box::new(proof))?;
             if run.finished.is_none() {
                 return Ok(Err(tell_how_to_resume(&run)));
@@ -373,7 +373,7 @@ impl Tuning<'_> {
             let experiment = proof::planned(&experiment, &found, subject.is_shape);
             let plan = self.session.plan(&experiment, &subject.options)?;
             let left = budget.saturating_sub(Duration::from_secs_f64(self.spent.max(0.0)));
-            found.prove(self.measured(&experiment, plan, Box::new(Proof::new(left)))?);
+            found.prove(self.measured(&experiment, plan, Box::new(Confirm::new(left)))?);
         }
         Ok(Ok(found))
     }

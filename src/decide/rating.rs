@@ -10,7 +10,7 @@ use super::work::Work;
 use crate::causes::{self, Problem};
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
-use crate::hardware::rates::{ComputeRates, Spread, TypeRate};
+use crate::hardware::rates::{ComputeRates, Rate, TypeRate};
 use crate::host::Host;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::{Cache, Scratch};
@@ -276,7 +276,7 @@ fn solve(threads: u32, [bare, far]: [&Network; 2], networks: &[(&str, Network)])
     let layers = bare.work.layers;
     for _ in 0..50 {
         for (name, network) in networks {
-            let mut rate = TypeRate { generation: Spread::default(), prompt: Spread::default() };
+            let mut rate = TypeRate { generation: Rate::default(), prompt: Rate::default() };
             for (test, times) in &network.times {
                 // What the other parts take does not depend on the type.
                 let others = others(&network.work, &rates, *test);
@@ -287,7 +287,7 @@ fn solve(threads: u32, [bare, far]: [&Network; 2], networks: &[(&str, Network)])
                 };
                 let amount: f64 = amounts.values().sum();
                 let own = times.iter().map(|time| amount / (time - others).max(time / 2.0));
-                let Some(spread) = Spread::of(own.collect()) else { continue };
+                let Some(spread) = Rate::of(own.collect()) else { continue };
                 if test.generated_tokens > 0 {
                     rate.generation = spread;
                 } else {
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn the_rates_that_times_come_from_are_found_again() {
-        let spread = |value: f64| Spread { value, low: value, high: value };
+        let spread = |value: f64| Rate { value, low: value, high: value };
         let truth = ComputeRates {
             threads: 3,
             types: [(

@@ -3,7 +3,7 @@
 use super::fit::Verdict;
 use super::work::Work;
 use crate::experiment::workloads::SpeedTest;
-use crate::hardware::rates::{ComputeRates, Spread, TypeRate};
+use crate::hardware::rates::{ComputeRates, Rate, TypeRate};
 use crate::model::architecture::ArchitectureClass;
 use crate::statistics::estimate::{Estimate, Interval};
 use crate::units::count;
@@ -166,7 +166,7 @@ pub(super) fn parts(
 fn seconds(
     amounts: &BTreeMap<&'static str, f64>,
     rates: &ComputeRates,
-    of: impl Fn(&TypeRate) -> Spread,
+    of: impl Fn(&TypeRate) -> Rate,
 ) -> Result<(f64, f64), String> {
     let all: f64 = amounts.values().sum();
     let (mut seconds, mut known, mut spread) = (0.0, 0.0, 0.0);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn rates(spread: f64) -> ComputeRates {
-        let spread = |value: f64| Spread { value, low: value * (1.0 - spread), high: value };
+        let spread = |value: f64| Rate { value, low: value * (1.0 - spread), high: value };
         let rate = TypeRate { generation: spread(10e9), prompt: spread(100e9) };
         ComputeRates {
             threads: 1,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A rate with the least and the most of its repetitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
+pub struct Rate {
     /// The upper quartile: whatever else runs makes repetitions slower, and none faster.
     pub value: f64,
     /// The least.
@@ -18,9 +18,9 @@ pub struct Spread {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TypeRate {
     /// Bytes of weights per second, a token at a time.
-    pub generation: Spread,
+    pub generation: Rate,
     /// Floating point operations per second, 512 tokens at a time.
-    pub prompt: Spread,
+    pub prompt: Rate,
 }
 
 /// What was measured with one number of threads.
@@ -51,7 +51,7 @@ impl ComputeRates {
     pub fn within(&self, bytes_per_second: f64) -> Self {
         let mut rates = self.clone();
         for rate in rates.types.values_mut() {
-            let Spread { value, low, high } = &mut rate.generation;
+            let Rate { value, low, high } = &mut rate.generation;
             for it in [value, low, high] {
                 *it = it.min(bytes_per_second);
             }
@@ -82,7 +82,7 @@ impl ComputeRates {
     }
 }
 
-impl Spread {
+impl Rate {
     /// Of repetitions; `None` without any.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
@@ -102,18 +102,18 @@ mod tests {
 
     #[test]
     fn a_spread_has_the_upper_quartile_and_both_ends() {
-        let spread = Spread::of(vec![12.0, 8.0, 10.0, 9.0, 8.0]).unwrap();
-        assert_eq!(spread, Spread { value: 10.0, low: 8.0, high: 12.0 });
+        let spread = Rate::of(vec![12.0, 8.0, 10.0, 9.0, 8.0]).unwrap();
+        assert_eq!(spread, Rate { value: 10.0, low: 8.0, high: 12.0 });
         assert!((spread.relative() - 0.2).abs() < 1e-12);
-        assert_eq!(Spread::of(Vec::new()), None);
+        assert_eq!(Rate::of(Vec::new()), None);
     }
 
     #[test]
     fn memory_bounds_what_is_generated_and_no_prompt() {
-        let spread = Spread { value: 40.0, low: 20.0, high: 50.0 };
+        let spread = Rate { value: 40.0, low: 20.0, high: 50.0 };
         let types = [("Q4_K".to_owned(), TypeRate { generation: spread, prompt: spread })].into();
         let rates = ComputeRates { types, ..ComputeRates::default() }.within(30.0);
-        let within = Spread { value: 30.0, low: 20.0, high: 30.0 };
+        let within = Rate { value: 30.0, low: 20.0, high: 30.0 };
         assert_eq!(rates.types["Q4_K"], TypeRate { generation: within, prompt: spread });
     }
 }

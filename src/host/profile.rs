@@ -108,7 +108,7 @@ mod tests {
     fn of_what_is_measured_again_the_faster_stays_and_the_rest_too() {
         let rates = |threads, types: &[(&str, f64)]| {
             let rate = |value: f64| {
-                let spread = crate::hardware::rates::Spread { value, low: value, high: value };
+                let spread = crate::hardware::rates::Rate { value, low: value, high: value };
                 TypeRate { generation: spread, prompt: spread }
             };
             let types = types.iter().map(|&(name, value)| (name.to_owned(), rate(value))).collect();

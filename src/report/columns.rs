@@ -174,8 +174,8 @@ fn ratios(summary: &Summary, metric: Metric) -> Option<Column> {
 
 fn verdicts(summary: &Summary) -> Option<Column> {
     if let Some(found) = &summary.recommendation {
-        let standings = found.candidates.iter().map(|it| recommend::standing(found, it));
-        let cells = standings.map(|it| Cell::text(it.to_owned())).collect();
+        let statuses = found.candidates.iter().map(|it| recommend::status(found, it));
+        let cells = statuses.map(|it| Cell::text(it.to_owned())).collect();
         return Some(column(Shows::Verdict, VERDICT, &["meets", "needs"], cells));
     }
     let cells = summary.rows.iter().map(|row| row.verdict.as_ref().map_or_else(absent, verdict));

@@ -7,7 +7,7 @@ use crate::experiment::recommend::Order;
 use crate::experiment::requirements::Bound;
 use crate::results::metric::Metric;
 use crate::results::proof::{Finding, Proof, Unit};
-use crate::results::recommendation::{Candidate, Recommendation, Standing};
+use crate::results::recommendation::{Assessment, Recommendation, Status};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::statistics::estimate::Interval;
@@ -34,7 +34,7 @@ pub(super) fn verdict(run: &RunRecord, summary: &Summary, found: &Recommendation
             } else {
                 format!("Take {}: it meets {}{order}.", label(row), list(&needs))
             });
-            let open: Vec<&Candidate> = found.undecided().collect();
+            let open: Vec<&Assessment> = found.undecided().collect();
             if !open.is_empty() {
                 let told = open.iter().map(|it| in_doubt(summary, it));
                 let verb =
@@ -71,7 +71,7 @@ fn why(summary: &Summary, found: &Recommendation, row: usize, has_no_needs: bool
 }
 
 /// `Q8_0 (generation 24.9 t/s of at least 25: about 7 more rounds would decide)`.
-fn in_doubt(summary: &Summary, candidate: &Candidate) -> String {
+fn in_doubt(summary: &Summary, candidate: &Assessment) -> String {
     let open = candidate.findings.iter().filter(|it| it.proof != Proof::Met);
     let open = open.map(|it| finding(summary, it)).collect::<Vec<_>>();
     let open = if open.is_empty() { "as good as can be told".to_owned() } else { open.join("; ") };
@@ -80,17 +80,17 @@ fn in_doubt(summary: &Summary, candidate: &Candidate) -> String {
 
 /// That nothing is proved to meet everything: what no variant meets, and what comes nearest.
 fn none(run: &RunRecord, summary: &Summary, found: &Recommendation) -> Vec<String> {
-    let looked_at = || found.candidates.iter().filter(|it| it.standing != Standing::Failed);
+    let looked_at = || found.candidates.iter().filter(|it| it.status != Status::Failed);
     let mut sentences = Vec::new();
     let are_all_out =
-        looked_at().all(|it| it.standing != Standing::Open && it.standing != Standing::Proved);
+        looked_at().all(|it| it.status != Status::Open && it.status != Status::Proved);
     sentences.push(if are_all_out {
         "No variant meets what is needed.".to_owned()
     } else {
         "No variant is proved to meet what is needed.".to_owned()
     });
     let is_unseen =
-        |it: &Candidate| it.standing == Standing::Open && run.trials[it.row].visits.is_empty();
+        |it: &Assessment| it.status == Status::Open && run.trials[it.row].visits.is_empty();
     let unseen = looked_at().filter(|it| is_unseen(it)).count();
     if unseen > 0 && run.finished.is_some() {
         sentences.push(format!(
@@ -134,10 +134,10 @@ fn none(run: &RunRecord, summary: &Summary, found: &Recommendation) -> Vec<Strin
 /// The way there: memory, what was measured, what that came to.
 fn steps(run: &RunRecord, summary: &Summary, found: &Recommendation) -> String {
     let number =
-        |is: &dyn Fn(&Candidate) -> bool| found.candidates.iter().filter(|it| is(it)).count();
-    let is_measured = |it: &Candidate| summary.rows[it.row].facts.is_some();
-    let too_large = |it: &Candidate| {
-        it.standing == Standing::DoesNotFit || it.findings.iter().any(Finding::is_predicted_not_met)
+        |is: &dyn Fn(&Assessment) -> bool| found.candidates.iter().filter(|it| is(it)).count();
+    let is_measured = |it: &Assessment| summary.rows[it.row].facts.is_some();
+    let too_large = |it: &Assessment| {
+        it.status == Status::DoesNotFit || it.findings.iter().any(Finding::is_predicted_not_met)
     };
     let all = found.candidates.len();
     let tokens = run.trials.iter().filter_map(|it| it.predicted.as_ref()).map(|it| it.tokens).max();
@@ -149,10 +149,10 @@ fn steps(run: &RunRecord, summary: &Summary, found: &Recommendation) -> String {
         format!("memory: {} of {all} fit{context}", all - large)
     };
     let mut parts = vec![memory, format!("measured: {}", number(&is_measured))];
-    let ruled_out = number(&|it| it.standing == Standing::RuledOut && !too_large(it));
-    let proved = number(&|it| it.standing == Standing::Proved);
-    let no_better = number(&|it| it.standing == Standing::Open && it.is_no_better);
-    let open = number(&|it| it.standing == Standing::Open && !it.is_no_better);
+    let ruled_out = number(&|it| it.status == Status::RuledOut && !too_large(it));
+    let proved = number(&|it| it.status == Status::Proved);
+    let no_better = number(&|it| it.status == Status::Open && it.is_no_better);
+    let open = number(&|it| it.status == Status::Open && !it.is_no_better);
     for (number, word) in [
         (ruled_out, "ruled out"),
         (proved, "proved"),
@@ -174,15 +174,15 @@ fn steps(run: &RunRecord, summary: &Summary, found: &Recommendation) -> String {
 pub(super) fn proofs(run: &RunRecord, summary: &Summary, found: &Recommendation) -> Vec<String> {
     let label = |row: usize| name(summary, &summary.rows[row]);
     let is_seen =
-        |it: &&Candidate| summary.rows[it.row].facts.is_some() || it.standing == Standing::Failed;
+        |it: &&Assessment| summary.rows[it.row].facts.is_some() || it.status == Status::Failed;
     let mut lines = Vec::new();
     for candidate in found.candidates.iter().filter(is_seen) {
         let findings = candidate.findings.iter().filter(|it| {
             it.proof != Proof::NotMeasured
-                || candidate.standing == Standing::Open && !candidate.is_no_better
+                || candidate.status == Status::Open && !candidate.is_no_better
         });
         let told: Vec<String> = findings.map(|it| finding(summary, it)).collect();
-        let word = standing(found, candidate);
+        let word = status(found, candidate);
         let told = if told.is_empty() { String::new() } else { format!(": {}", told.join("; ")) };
         lines.push(format!("{}: {word}{told}.", label(candidate.row)));
     }
@@ -223,18 +223,18 @@ fn no_better(found: &Recommendation) -> &'static str {
 }
 
 /// How a trial stands, in a word or two.
-pub(super) fn standing(found: &Recommendation, candidate: &Candidate) -> &'static str {
-    match candidate.standing {
-        Standing::Proved if found.chosen == Some(candidate.row) => "met, taken",
-        Standing::Proved => "met",
-        Standing::RuledOut => "not met",
-        Standing::DoesNotFit => "does not fit",
-        Standing::Failed => "failed",
-        Standing::Open if candidate.is_no_better => "no better",
-        Standing::Open if candidate.findings.iter().any(|it| it.proof == Proof::Marginal) => {
+pub(super) fn status(found: &Recommendation, candidate: &Assessment) -> &'static str {
+    match candidate.status {
+        Status::Proved if found.chosen == Some(candidate.row) => "met, taken",
+        Status::Proved => "met",
+        Status::RuledOut => "not met",
+        Status::DoesNotFit => "does not fit",
+        Status::Failed => "failed",
+        Status::Open if candidate.is_no_better => "no better",
+        Status::Open if candidate.findings.iter().any(|it| it.proof == Proof::Marginal) => {
             "marginal"
         }
-        Standing::Open => "not decided",
+        Status::Open => "not decided",
     }
 }
 

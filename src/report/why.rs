@@ -122,7 +122,7 @@ fn computed(run: &RunRecord, trial: &TrialRecord, threads: u32) -> Option<Comput
 mod tests {
     use super::*;
     use crate::hardware::bandwidth::ReadRate;
-    use crate::hardware::rates::{Spread, TypeRate};
+    use crate::hardware::rates::{Rate, TypeRate};
     use crate::results::made_up::MadeUp;
 
     /// What is told where one thread reads at `one` and eight at `eight` times what generation takes.
@@ -164,7 +164,7 @@ mod tests {
                 upper_quartile,
             }];
             let rates = |threads: u32, value: f64| {
-                let generation = Spread { value, low: value, high: value };
+                let generation = Rate { value, low: value, high: value };
                 let rate = TypeRate { generation, prompt: generation };
                 let types = [(name.name().to_owned(), rate)].into();
                 ComputeRates { threads, types, ..ComputeRates::default() }

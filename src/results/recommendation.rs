@@ -21,7 +21,7 @@ const NO_LOSS: f64 = 1e-4;
 /// How a trial stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum Status {
     /// It meets everything.
     Proved,
     /// It does not meet something.
@@ -52,13 +52,13 @@ pub struct Predicted {
 
 /// One trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Candidate {
+pub struct Assessment {
     /// Its position.
     pub row: usize,
     /// What is known of each requirement.
     pub findings: Vec<Finding>,
     /// What that comes to.
-    pub standing: Standing,
+    pub status: Status,
     /// Whether it is shown to be no better, in the order, than the one that is recommended.
     pub is_no_better: bool,
 }
@@ -69,7 +69,7 @@ pub struct Recommendation {
     /// What is better.
     pub order: Order,
     /// All trials.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Assessment>,
     /// The best of those that are proved to meet everything.
     pub chosen: Option<usize>,
     /// If there is none: the one that comes closest.
@@ -114,15 +114,14 @@ impl Recommendation {
     }
 
     /// Trials that may still turn out to be better than the recommended one.
-    pub fn undecided(&self) -> impl Iterator<Item = &Candidate> {
-        let is_possible =
-            |it: &&Candidate| matches!(it.standing, Standing::Proved | Standing::Open);
+    pub fn undecided(&self) -> impl Iterator<Item = &Assessment> {
+        let is_possible = |it: &&Assessment| matches!(it.status, Status::Proved | Status::Open);
         self.candidates.iter().filter(is_possible).filter(|it| !it.is_no_better)
     }
 
     /// The best of the proved ones by what was measured; of those that are alike, the smallest.
     fn best(&self, run: &RunRecord) -> Option<usize> {
-        let proved = self.candidates.iter().filter(|it| it.standing == Standing::Proved);
+        let proved = self.candidates.iter().filter(|it| it.status == Status::Proved);
         proved.map(|it| it.row).reduce(|best, next| {
             let alike = self.is_no_better(run, next, best) && self.is_no_better(run, best, next);
             let is_better = if alike {
@@ -188,20 +187,20 @@ impl Recommendation {
 
     /// The trial whose worst requirement is missed by the least, of those that were measured if any were.
     fn closest_to_all(&self) -> Option<usize> {
-        let is_possible = |it: &&Candidate| {
-            matches!(it.standing, Standing::RuledOut | Standing::Open)
+        let is_possible = |it: &&Assessment| {
+            matches!(it.status, Status::RuledOut | Status::Open)
                 && it.findings.iter().any(|finding| finding.value.is_some())
         };
-        let worst = |it: &Candidate| {
+        let worst = |it: &Assessment| {
             let margins = it.findings.iter().filter_map(Finding::margin);
             margins.fold(f64::INFINITY, f64::min).min(0.0)
         };
         // Of what was measured more is known.
-        let known = |it: &Candidate| {
+        let known = |it: &Assessment| {
             let is_measured = |it: &&Finding| it.value.is_some() && !it.is_predicted;
             it.findings.iter().filter(is_measured).count()
         };
-        let all = |it: &Candidate| known(it) == it.findings.len();
+        let all = |it: &Assessment| known(it) == it.findings.len();
         let candidates = self.candidates.iter().filter(is_possible);
         let nearest = candidates.max_by(|one, other| {
             let by_known =
@@ -218,24 +217,24 @@ fn is_none(loss: &Figure) -> bool {
     interval.is_some_and(|it| it.high <= NO_LOSS)
 }
 
-fn candidate(run: &RunRecord, evidences: &Evidences, row: usize) -> Candidate {
+fn candidate(run: &RunRecord, evidences: &Evidences, row: usize) -> Assessment {
     let trial = &run.trials[row];
     let findings = run.requirements.0.iter().map(|it| evidences.finding(run, row, it));
     let findings: Vec<Finding> = findings.collect();
     let has = |proof: Proof| findings.iter().any(|finding| finding.proof == proof);
     let does_not_fit = trial.predicted.as_ref().is_some_and(|it| it.does_not_fit.is_some());
-    let standing = if trial.failure.is_some() {
-        Standing::Failed
+    let status = if trial.failure.is_some() {
+        Status::Failed
     } else if does_not_fit && trial.visits.is_empty() {
-        Standing::DoesNotFit
+        Status::DoesNotFit
     } else if has(Proof::NotMet) {
-        Standing::RuledOut
+        Status::RuledOut
     } else if has(Proof::Marginal) || has(Proof::NotMeasured) || trial.facts.is_none() {
-        Standing::Open
+        Status::Open
     } else {
-        Standing::Proved
+        Status::Proved
     };
-    Candidate { row, findings, standing, is_no_better: false }
+    Assessment { row, findings, status, is_no_better: false }
 }
 
 /// Bytes of a trial's file, or of what it will be.

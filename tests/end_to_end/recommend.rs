@@ -13,9 +13,9 @@ fn recommendation(ended: &Ended) -> Value {
     ended.json()["summary"]["recommendation"].clone()
 }
 
-fn standings(found: &Value) -> Vec<&str> {
+fn statuses(found: &Value) -> Vec<&str> {
     let candidates = found["candidates"].as_array().unwrap();
-    candidates.iter().map(|it| it["standing"].as_str().unwrap()).collect()
+    candidates.iter().map(|it| it["status"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn what_cannot_be_met_is_told_with_what_comes_nearest_and_ends_with_1() {
     let world = World::new();
     let ended = recommend(&world, &["--max-memory", "1MiB"]).expect(1);
     let found = recommendation(&ended);
-    assert_eq!(standings(&found), ["ruled_out"; 3]);
+    assert_eq!(statuses(&found), ["ruled_out"; 3]);
     assert!(found["candidates"][1]["findings"][0]["is_predicted"].as_bool().unwrap());
     let shown = world.run(&["show", "last"]).expect(0).stdout;
     for part in ["No variant meets what is needed.", "None has memory ≤ 1.00 MiB.", "Nearest: "] {

@@ -2,7 +2,7 @@
 
 use crate::experiment::settings::Settings;
 use crate::experiment::tuning::{Goal, Space, Use};
-use crate::orchestrator::strategy::tuning::{Standing, leader, standings};
+use crate::orchestrator::strategy::tuning::{Placing, leader, placings};
 use crate::results::gain::{answered, gain, speed_of};
 use crate::results::record::{Failure, RunRecord, TrialRecord};
 use crate::statistics::estimate::Estimate;
@@ -17,7 +17,7 @@ pub(super) struct Found {
     pub(super) search: RunRecord,
     pub(super) proof: Option<RunRecord>,
     /// What the search says of every candidate, the fastest first.
-    pub(super) standings: Vec<Standing>,
+    pub(super) placings: Vec<Placing>,
     /// What is worth a proof: the fastest, and if that is lossy, the fastest that is not.
     pub(super) finalists: Vec<Finalist>,
     /// The largest divergence that is taken, nats.
@@ -33,18 +33,18 @@ pub(super) struct Found {
 pub(super) struct Finalist {
     pub(super) settings: Settings,
     /// Its place in the search.
-    pub(super) standing: Standing,
+    pub(super) placing: Placing,
     /// How many times as fast as the defaults, in the proof.
     pub(super) gain: Option<Estimate>,
     /// Mean divergence from the defaults, nats; `None`: not measured.
     pub(super) kld: Option<f64>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Conclusion,
 }
 
 /// What the proof says of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(super) enum Conclusion {
     /// Faster beyond the noise, and its answers are close enough.
     Faster,
     /// Inside the noise.
@@ -69,21 +69,21 @@ impl Found {
     ) -> Self {
         let tests = used.tests();
         let best = leader(&search, &tests, |_| true);
-        let mut finalists: Vec<Standing> = best.into_iter().collect();
+        let mut finalists: Vec<Placing> = best.into_iter().collect();
         if best.is_some_and(|best| space.is_lossy(&search.trials[best.trial].settings)) {
             finalists.extend(leader(&search, &tests, |settings| !space.is_lossy(settings)));
         }
-        let finalist = |standing: Standing| Finalist {
-            settings: search.trials[standing.trial].settings.clone(),
-            standing,
+        let finalist = |placing: Placing| Finalist {
+            settings: search.trials[placing.trial].settings.clone(),
+            placing,
             gain: None,
             kld: None,
-            verdict: Verdict::Unproved,
+            verdict: Conclusion::Unproved,
         };
         let finalists = finalists.into_iter().map(finalist).collect();
-        let standings = standings(&search, &tests);
+        let placings = placings(&search, &tests);
         let (proof, swept) = (None, Vec::new());
-        Self { used, space, search, proof, standings, finalists, limit, left_out, swept }
+        Self { used, space, search, proof, placings, finalists, limit, left_out, swept }
     }
 
     /// Takes in what the proof measured.
@@ -99,19 +99,19 @@ impl Found {
                 own.quality.as_ref().and_then(|it| Some(it.divergence.as_ref()?.kld.mean));
             let has_failed = own.failure.is_some() || base.failure.is_some();
             finalist.verdict = match (&finalist.gain, finalist.kld) {
-                _ if has_failed => Verdict::Failed,
-                (_, Some(kld)) if kld > self.limit => Verdict::TooLossy,
+                _ if has_failed => Conclusion::Failed,
+                (_, Some(kld)) if kld > self.limit => Conclusion::TooLossy,
                 (Some(Estimate { interval: Some(interval), .. }), _) => {
                     if interval.low > 1.0 {
-                        Verdict::Faster
+                        Conclusion::Faster
                     } else if interval.high < 1.0 {
-                        Verdict::Slower
+                        Conclusion::Slower
                     } else {
-                        Verdict::NoDifference
+                        Conclusion::NoDifference
                     }
                 }
-                _ if proof.finished.is_none() => Verdict::Unproved,
-                _ => Verdict::Failed,
+                _ if proof.finished.is_none() => Conclusion::Unproved,
+                _ => Conclusion::Failed,
             };
         }
         self.proof = Some(proof);
@@ -119,7 +119,7 @@ impl Found {
 
     /// The settings to take instead of the defaults, if any are proved to be better.
     pub(super) fn winner(&self) -> Option<&Finalist> {
-        self.finalists.iter().find(|it| it.verdict == Verdict::Faster)
+        self.finalists.iter().find(|it| it.verdict == Conclusion::Faster)
     }
 
     /// The settings to take.
@@ -139,7 +139,7 @@ impl Found {
     /// Why there is no answer.
     pub(super) fn failure(&self) -> Option<&Failure> {
         let base = self.last().trials.first().and_then(|trial| trial.failure.as_ref());
-        let is_open = |it: &&Finalist| it.verdict == Verdict::Failed;
+        let is_open = |it: &&Finalist| it.verdict == Conclusion::Failed;
         let of_finalist = || {
             let at = self.finalists.iter().position(|it| is_open(&it))?;
             self.proof.as_ref()?.trials.get(at + 1)?.failure.as_ref()

@@ -1,6 +1,6 @@
 //! How it is shown: the verdict first, what was tried, then what to type.
 
-use super::found::{Finalist, Found, Verdict};
+use super::found::{Conclusion, Finalist, Found};
 use super::{goal, written};
 use crate::cli::output;
 use crate::error::Error;
@@ -59,24 +59,24 @@ pub(super) fn verdict(found: &Found) -> String {
                 "{name}: interrupted before anything faster than the defaults was seen"
             );
         }
-        if found.standings.is_empty() {
+        if found.placings.is_empty() {
             return format!(
                 "{name}: nothing is known of {goal}: there was no time to try any other settings than the defaults; a longer --budget is needed"
             );
         }
-        let tried = count(found.standings.len(), "other setting");
+        let tried = count(found.placings.len(), "other setting");
         return format!("{name}: keep the defaults for {goal}: none of {tried} is faster");
     };
     let settings = &best.settings;
     match best.verdict {
-        Verdict::Unproved => {
-            let searched = (best.standing.lead.mean).exp();
+        Conclusion::Unproved => {
+            let searched = (best.placing.lead.mean).exp();
             format!(
                 "{name}: not proved yet; so far {settings} seems {} times as fast for {goal}",
                 significant(searched, 3)
             )
         }
-        Verdict::TooLossy => format!(
+        Conclusion::TooLossy => format!(
             "{name}: keep the defaults for {goal}: {settings} is {}, but diverges by {} nats from them, more than {}",
             times(best.gain),
             significant(best.kld.unwrap_or(f64::NAN), 2),
@@ -84,7 +84,7 @@ pub(super) fn verdict(found: &Found) -> String {
         ),
         _ => {
             // A wide interval is no finding that there is no gain.
-            let is_open = best.verdict == Verdict::NoDifference
+            let is_open = best.verdict == Conclusion::NoDifference
                 && best.gain.and_then(|it| it.relative_half_width()).is_some_and(|it| it > WIDE);
             let more = if is_open {
                 "; the noise hides whether it is: a longer --budget or a quieter machine would tell"
@@ -93,7 +93,7 @@ pub(super) fn verdict(found: &Found) -> String {
             };
             format!(
                 "{name}: keep the defaults for {goal}: {settings}, the fastest of {} in the search, is {} in the proof{more}",
-                count(found.standings.len(), "setting"),
+                count(found.placings.len(), "setting"),
                 times(best.gain)
             )
         }
@@ -123,11 +123,11 @@ fn rows(found: &Found) -> Vec<Row<'_>> {
         let rounds = u32::try_from(course.len()).ok().filter(|&rounds| rounds > 0)?;
         Some((sum / f64::from(rounds)).exp())
     };
-    let tried = found.standings.len();
+    let tried = found.placings.len();
     let mut rows = vec![Row { settings: &found.space.base, gain: None, speed: speed(0), word: "" }];
     let mut together = 0;
-    for standing in &found.standings {
-        let settings = &found.search.trials[standing.trial].settings;
+    for placing in &found.placings {
+        let settings = &found.search.trials[placing.trial].settings;
         if found.space.changes(settings).len() > 1 {
             together += 1;
             let is_finalist = found.finalists.iter().any(|it| it.settings == *settings);
@@ -135,7 +135,7 @@ fn rows(found: &Found) -> Vec<Row<'_>> {
                 continue;
             }
         }
-        let lead = standing.lead;
+        let lead = placing.lead;
         let half = spread.filter(|_| lead.rounds > 1).map(|it| it.half_width(lead, tried));
         let interval = half.map(|half| Interval { low: lead.mean - half, high: lead.mean + half });
         let gain = Estimate { value: lead.mean, interval, n: lead.rounds }.map(f64::exp);
@@ -146,7 +146,7 @@ fn rows(found: &Found) -> Vec<Row<'_>> {
             None if lead.mean < -0.2 => "far behind",
             None => "seen once",
         };
-        rows.push(Row { settings, gain: Some(gain), speed: speed(standing.trial), word });
+        rows.push(Row { settings, gain: Some(gain), speed: speed(placing.trial), word });
     }
     rows
 }

@@ -9,7 +9,7 @@ use crate::experiment::workloads::{QualityPlan, Workloads};
 use crate::orchestrator::strategy::{self, Matrix};
 use crate::results::metric::Metric;
 use crate::results::proof::Proof;
-use crate::results::recommendation::{Recommendation, Standing};
+use crate::results::recommendation::{Recommendation, Status};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::results::verdict::Verdict;
@@ -109,7 +109,7 @@ fn one(experiment: &Experiment, recorded: &RunRecord, seed: u64) -> Result<Grade
         (None, None) => true,
         _ => false,
     };
-    let open = found.undecided().filter(|it| it.standing == Standing::Open);
+    let open = found.undecided().filter(|it| it.status == Status::Open);
     let open = open.map(|it| {
         let marginal = it.findings.iter().filter(|it| it.proof != Proof::Met);
         let marginal =

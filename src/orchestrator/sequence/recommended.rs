@@ -7,7 +7,7 @@ use crate::experiment::requirements::Requirements;
 use crate::host::WorkerMessage;
 use crate::orchestrator::scripted::Fault;
 use crate::orchestrator::strategy::Recommend;
-use crate::results::recommendation::{Predicted, Recommendation, Standing};
+use crate::results::recommendation::{Predicted, Recommendation, Status};
 
 const VARIANTS: [&str; 4] = ["F16", "Q8_0", "Q5_0", "Q4_0"];
 
@@ -27,9 +27,9 @@ fn asked(order: Order, keys: &[(&str, f64)]) -> (Harness, Box<Recommend>) {
     (harness, Box::new(Recommend::new(order, budget)))
 }
 
-fn standings(run: &RunRecord) -> Vec<Standing> {
+fn statuses(run: &RunRecord) -> Vec<Status> {
     let found = Recommendation::of(run).unwrap();
-    found.candidates.iter().map(|it| it.standing).collect()
+    found.candidates.iter().map(|it| it.status).collect()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn what_cannot_be_met_is_shown_of_each_with_the_least_that_shows_it() {
         make.into_iter().chain([format!("{variant} tg4×2"), format!("{variant} tg4×2")])
     };
     assert_eq!(shown.jobs, VARIANTS.into_iter().flat_map(each).collect::<Vec<_>>());
-    assert_eq!(standings(&shown.run), [Standing::RuledOut; 4]);
+    assert_eq!(statuses(&shown.run), [Status::RuledOut; 4]);
     let found = Recommendation::of(&shown.run).unwrap();
     assert!(found.chosen.is_none() && found.nearest.is_some());
 }
@@ -70,7 +70,7 @@ fn what_is_predicted_not_to_fit_is_never_made() {
     let shown = harness.run_by(strategy, nothing_goes_wrong);
     let made: Vec<&String> = shown.jobs.iter().filter(|job| job.starts_with("make")).collect();
     assert_eq!(made, ["make Q4_0"]);
-    assert_eq!(standings(&shown.run)[1..3], [Standing::RuledOut, Standing::DoesNotFit]);
+    assert_eq!(statuses(&shown.run)[1..3], [Status::RuledOut, Status::DoesNotFit]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::orchestrator::cost::{self, Costs};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::results::metric::Metric;
 use crate::results::proof::{Finding, Proof, Unit};
-use crate::results::recommendation::{Candidate, Recommendation, Standing};
+use crate::results::recommendation::{Assessment, Recommendation, Status};
 use crate::results::record::{Stage, TrialRecord};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -145,7 +145,7 @@ impl Recommend {
     fn batch(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
         let found = Recommendation::by(known.run, self.order);
         let promise = Promise::of(known, &found);
-        let mut open: Vec<&Candidate> = found.undecided().collect();
+        let mut open: Vec<&Assessment> = found.undecided().collect();
         let is_hard = |row: usize| {
             let is_timed_often = rounds_of(&known.run.trials[row]) > ROUNDS[BELIEVED];
             is_timed_often || scored(known, row) > CHUNKS[BELIEVED]
@@ -161,7 +161,7 @@ impl Recommend {
             }
         }
         // What comes closest is shown with all that was asked for; what is too large is not made for that either.
-        let is_too_large = |it: &&Candidate| it.findings.iter().any(Finding::is_predicted_not_met);
+        let is_too_large = |it: &&Assessment| it.findings.iter().any(Finding::is_predicted_not_met);
         let nearest = found.nearest.map(|row| &found.candidates[row]);
         let nearest = nearest.filter(|it| !is_too_large(it));
         let mut unmeasured = nearest.into_iter().flat_map(|candidate| {
@@ -181,7 +181,7 @@ impl Recommend {
         found: &Recommendation,
         promise: &Promise,
         costs: &Costs<'_>,
-        candidate: &Candidate,
+        candidate: &Assessment,
     ) -> Option<Vec<PlannedVisit>> {
         let option = |visits: Vec<PlannedVisit>, promise| Move {
             seconds: Self::seconds(known, costs, &visits),
@@ -200,7 +200,7 @@ impl Recommend {
         }
         // Nothing is asked for that would load it.
         if candidate.findings.iter().all(|it| it.proof == Proof::Met)
-            && candidate.standing == Standing::Open
+            && candidate.status == Status::Open
         {
             let visits = self.rounds(known, candidate.row, 1);
             options.extend(visits.map(|visits| option(visits, NOT_LOOKED_AT)));
@@ -456,7 +456,7 @@ impl Promise {
 }
 
 /// Whether nothing but speeds keeps a trial from meeting everything.
-fn is_only_slow(candidate: &Candidate) -> bool {
+fn is_only_slow(candidate: &Assessment) -> bool {
     let mut lacking = candidate.findings.iter().filter(|it| it.proof != Proof::Met).peekable();
     let is_measured = candidate.findings.iter().any(|it| it.value.is_some() && !it.is_predicted);
     let is_speed = |it: &Finding| it.requirement.metric != MEMORY && it.stage() == Stage::Rounds;

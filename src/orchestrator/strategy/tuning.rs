@@ -1,13 +1,13 @@
-//! A search over settings: [`Search`] finds the fastest, [`Proof`] compares what was found with the defaults.
+//! A search over settings: [`Search`] finds the fastest, [`Confirm`] compares what was found with the defaults.
 //!
 //! The search is a race in interleaved rounds. The first round visits the defaults and every setting with one choice
 //! changed. After each round those leave that are slower than the fastest beyond the noise, the slower half too if time is
 //! short. From the second on, the choices that gained are put together and join; then every choice is changed once more
 //! around the fastest. Whenever it stops, there is an answer.
 
-mod proof;
+mod confirm;
 
-pub use proof::Proof;
+pub use confirm::Confirm;
 
 use super::{Known, Step, Strategy, is_pointless};
 use crate::experiment::settings::Settings;
@@ -72,7 +72,7 @@ pub struct Search {
 
 /// A candidate and how far it is ahead of the defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct Placing {
     /// Its place among the trials.
     pub trial: usize,
     /// Against the defaults, in logarithms.
@@ -81,7 +81,7 @@ pub struct Standing {
     pub standard_error: Option<f64>,
 }
 
-impl Standing {
+impl Placing {
     /// What can be relied on: one standard error below the mean.
     fn reliable(&self) -> f64 {
         self.lead.mean - self.standard_error.unwrap_or(0.0)
@@ -93,7 +93,7 @@ struct Field {
     race: Race,
     spread: Option<Spread>,
     /// Those that met the defaults, the fastest first; without them.
-    standings: Vec<Standing>,
+    placings: Vec<Placing>,
 }
 
 impl Field {
@@ -101,21 +101,21 @@ impl Field {
         let courses = run.trials.iter().map(|trial| course(trial, tests)).collect();
         let race = Race { courses };
         let spread = race.spread();
-        let standing = |trial: usize| {
+        let placing = |trial: usize| {
             let lead = race.lead(trial, 0)?;
             let standard_error = spread.map(|spread| spread.standard_error(lead));
             let is_sound = run.trials[trial].failure.is_none();
-            is_sound.then_some(Standing { trial, lead, standard_error })
+            is_sound.then_some(Placing { trial, lead, standard_error })
         };
-        let mut standings: Vec<Standing> = (1..race.courses.len()).filter_map(standing).collect();
-        standings.sort_by(|one, other| other.lead.mean.total_cmp(&one.lead.mean));
-        Self { race, spread, standings }
+        let mut placings: Vec<Placing> = (1..race.courses.len()).filter_map(placing).collect();
+        placings.sort_by(|one, other| other.lead.mean.total_cmp(&one.lead.mean));
+        Self { race, spread, placings }
     }
 
     /// The fastest, the defaults included, of those with the most rounds that say something.
     fn fastest(&self) -> usize {
         let of_rounds = |least: usize| {
-            let enough = self.standings.iter().filter(|it| it.lead.rounds >= least);
+            let enough = self.placings.iter().filter(|it| it.lead.rounds >= least);
             enough.max_by(|one, other| one.reliable().total_cmp(&other.reliable()))
         };
         let best = of_rounds(2).or_else(|| of_rounds(1));
@@ -123,8 +123,8 @@ impl Field {
     }
 
     /// Whether a candidate is worth another round.
-    fn stays(&self, standing: &Standing, fastest: usize) -> bool {
-        let Standing { trial, lead, .. } = *standing;
+    fn stays(&self, placing: &Placing, fastest: usize) -> bool {
+        let Placing { trial, lead, .. } = *placing;
         if trial == fastest {
             return true;
         }
@@ -139,15 +139,15 @@ impl Field {
             return behind.mean < FAR_BEHIND.ln();
         }
         let Some(spread) = self.spread else { return true };
-        let is_slower = behind.mean > spread.half_width(behind, self.standings.len());
+        let is_slower = behind.mean > spread.half_width(behind, self.placings.len());
         let may_gain = lead.mean + spread.half_width(lead, 1) > SMALLEST_GAIN;
         !is_slower && may_gain
     }
 }
 
 /// How every candidate stands against the defaults, the fastest first.
-pub fn standings(run: &RunRecord, tests: &[SpeedTest]) -> Vec<Standing> {
-    Field::of(run, tests).standings
+pub fn placings(run: &RunRecord, tests: &[SpeedTest]) -> Vec<Placing> {
+    Field::of(run, tests).placings
 }
 
 /// The candidate that can be relied on most to be faster than the defaults, of those that may be taken; `None`: none
@@ -156,11 +156,11 @@ pub fn leader(
     run: &RunRecord,
     tests: &[SpeedTest],
     mut may_take: impl FnMut(&Settings) -> bool,
-) -> Option<Standing> {
+) -> Option<Placing> {
     let mut field = Field::of(run, tests);
-    field.standings.retain(|it| may_take(&run.trials[it.trial].settings));
+    field.placings.retain(|it| may_take(&run.trials[it.trial].settings));
     let fastest = field.fastest();
-    field.standings.into_iter().find(|it| it.trial == fastest)
+    field.placings.into_iter().find(|it| it.trial == fastest)
 }
 
 impl Search {
@@ -195,9 +195,9 @@ impl Search {
             let field = Field::of(known.run, &self.tests);
             let fastest = field.fastest();
             let stays =
-                |it: &&Standing| field.stays(it, fastest) && was_in(known, it.trial, round - 1);
+                |it: &&Placing| field.stays(it, fastest) && was_in(known, it.trial, round - 1);
             let mut trials = vec![0];
-            trials.extend(field.standings.iter().filter(stays).map(|it| it.trial));
+            trials.extend(field.placings.iter().filter(stays).map(|it| it.trial));
             // Those that had joined and were not visited yet.
             let singles = self.space.singles().len();
             let joined = (singles + 1..known.run.trials.len())
@@ -215,12 +215,12 @@ impl Search {
         let field = Field::of(known.run, &self.tests);
         let fastest = field.fastest();
         // Who has left stays away.
-        let stays = |it: &&Standing| was_in(known, it.trial, last) && field.stays(it, fastest);
-        let mut staying: Vec<Standing> = field.standings.iter().filter(stays).copied().collect();
+        let stays = |it: &&Placing| was_in(known, it.trial, last) && field.stays(it, fastest);
+        let mut staying: Vec<Placing> = field.placings.iter().filter(stays).copied().collect();
         if let Method::Random(_) = self.method {
             staying.truncate(DRAWN);
         }
-        let trials = |staying: &[Standing]| {
+        let trials = |staying: &[Placing]| {
             let mut trials = vec![0];
             trials.extend(staying.iter().map(|it| it.trial));
             trials
@@ -285,11 +285,11 @@ impl Search {
     fn together(&self, known: &Known<'_>, field: &Field) -> Option<Settings> {
         let mut settings = self.space.base.clone();
         for factor in &self.space.factors {
-            let single = |standing: &&Standing| {
-                let changes = self.space.changes(&known.run.trials[standing.trial].settings);
+            let single = |placing: &&Placing| {
+                let changes = self.space.changes(&known.run.trials[placing.trial].settings);
                 matches!(changes.as_slice(), [(only, _)] if *only == factor)
             };
-            let best = field.standings.iter().find(single);
+            let best = field.placings.iter().find(single);
             let gained = best.filter(|it| match it.standard_error {
                 Some(error) => it.lead.mean > error.max(SMALLEST_GAIN / 3.0),
                 None => it.lead.mean > 3.0 * SMALLEST_GAIN,
@@ -317,7 +317,7 @@ impl Search {
         let Some(factor) = changed else { return true };
         let value = self.space.value(settings, factor);
         let Some(single) = self.space.with(&self.space.base, factor, &value) else { return true };
-        let found = field.standings.iter().find(|it| known.run.trials[it.trial].settings == single);
+        let found = field.placings.iter().find(|it| known.run.trials[it.trial].settings == single);
         found.is_some_and(|it| it.lead.mean < -FAR_BEHIND.ln() / 2.0)
     }
 

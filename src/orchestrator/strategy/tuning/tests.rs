@@ -245,14 +245,14 @@ fn a_proof_takes_turns_and_ends_with_its_time() {
     world.run.trials.push(world.plan.empty_record(&trial));
     world.plan.trials.push(trial);
     let mut order = Vec::new();
-    let mut proof = Proof::new(Duration::from_secs(1));
+    let mut proof = Confirm::new(Duration::from_secs(1));
     while let Step::Visit(visit) = proof.next(&world.known()) {
         order.push((visit.trial, visit.purpose.round()));
         world.visit(visit);
     }
     assert_eq!(order, [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2)]);
     // With time there are as many rounds as there are prompts for.
-    let mut proof = Proof::new(Duration::from_secs(1000));
+    let mut proof = Confirm::new(Duration::from_secs(1000));
     while let Step::Visit(visit) = proof.next(&world.known()) {
         world.visit(visit);
     }

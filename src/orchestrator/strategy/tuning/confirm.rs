@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// When it ends depends on the time alone and not on what was measured, so that its intervals mean what they say.
 #[derive(Debug)]
-pub struct Proof {
+pub struct Confirm {
     /// Seconds.
     budget: f64,
     /// Whether the first trial's quality was measured in this process, which others are compared with.
@@ -19,7 +19,7 @@ pub struct Proof {
 /// Fewer rounds make no interval.
 const LEAST_ROUNDS: u32 = 3;
 
-impl Proof {
+impl Confirm {
     /// Within a time, though three rounds are made in any case.
     pub fn new(budget: Duration) -> Self {
         Self { budget: budget.as_secs_f64(), has_reference: false }
@@ -77,7 +77,7 @@ impl Proof {
     }
 }
 
-impl Strategy for Proof {
+impl Strategy for Confirm {
     fn next(&mut self, known: &Known<'_>) -> Step {
         let ahead = self.quality(known).into_iter().chain(self.rounds(known)).next();
         let Some(visit) = ahead else { return Step::Done };
