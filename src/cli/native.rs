@@ -74,9 +74,13 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
 
 /// Numbers of threads that may be tried besides.
 pub(super) fn other_threads() -> Vec<u32> {
+    thread_counts(default_threads(), processors())
+}
+
+/// Logical processors that may be used.
+pub(super) fn processors() -> u32 {
     let root = SystemRoot::default();
-    let processors = usable_cpus(&Processor::read(&root), &Allowed::read(&root));
-    thread_counts(default_threads(), processors)
+    usable_cpus(&Processor::read(&root), &Allowed::read(&root))
 }
 
 /// The number of threads that llama.cpp takes by itself.

@@ -20,10 +20,6 @@ use crate::error::{Error, Outcome};
 use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::tuning::{Goal, Machine, Space, Use};
 use crate::experiment::workloads::Workloads;
-use crate::hardware::cgroup::Limits;
-use crate::hardware::processor::Processor;
-use crate::hardware::root::SystemRoot;
-use crate::host::profile::usable_cpus;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
@@ -293,13 +289,11 @@ fn used(arguments: &Arguments, header: &Header) -> Result<Use, Problem> {
 }
 
 fn machine(header: &Header, devices: &[Device]) -> Machine {
-    let root = SystemRoot::default();
-    let limits = Limits::read(&root);
     let gpus = devices.iter().filter(|device| device.kind.ends_with("GPU")).count();
     let layers = header.layers().and_then(|layers| u32::try_from(layers).ok());
     Machine {
         threads: native::default_threads(),
-        processors: usable_cpus(&Processor::read(&root), &limits),
+        processors: native::processors(),
         gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
         layers: layers.unwrap_or(0).saturating_add(1),
         has_experts: header.experts().is_some(),

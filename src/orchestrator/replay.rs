@@ -35,12 +35,13 @@ pub struct Replay<'a> {
 impl Replay<'_> {
     /// The run as a strategy would have made it.
     pub fn run(&self, strategy: &mut dyn Strategy) -> RunRecord {
+        let empty = self.recorded.trials.iter().zip(self.plan.empty_records());
         let mut run = RunRecord {
             finished: None,
             active_seconds: Some(0.0),
             requirements: self.experiment.requirements.clone(),
             experiment: serde_json::to_value(self.experiment).unwrap_or_default(),
-            trials: self.recorded.trials.iter().map(nothing_measured).collect(),
+            trials: empty.map(|(recorded, empty)| nothing_measured(recorded, empty)).collect(),
             drift_controls: Vec::new(),
             ..self.recorded.clone()
         };
@@ -146,30 +147,13 @@ pub fn plan_of(experiment: &Experiment, recorded: &RunRecord) -> Result<Plan, Pr
     Plan::new(experiment, vec![variants])
 }
 
-fn nothing_measured(recorded: &TrialRecord) -> TrialRecord {
-    let bytes = recorded.artifact.as_ref().map_or(0, |artifact| artifact.file_bytes);
-    let predicted = Predicted {
-        file_bytes: bytes,
-        peak_bytes: 0,
-        error_bytes: 0,
-        tokens: 0,
-        does_not_fit: None,
-    };
-    TrialRecord {
-        predicted: Some(predicted),
-        artifact: None,
-        facts: None,
-        visits: Vec::new(),
-        stages: Vec::new(),
-        other_times: Vec::new(),
-        quality: None,
-        tasks: Vec::new(),
-        embedding_quality: None,
-        failed_workloads: Vec::new(),
-        left_out: Vec::new(),
-        failure: None,
-        ..recorded.clone()
-    }
+/// A trial of which the plan says what its file takes, and nothing of memory.
+fn nothing_measured(recorded: &TrialRecord, empty: TrialRecord) -> TrialRecord {
+    let file_bytes = recorded.artifact.as_ref().map_or(0, |artifact| artifact.file_bytes);
+    let (peak_bytes, error_bytes, tokens) = (0, 0, 0);
+    let predicted = Predicted { file_bytes, peak_bytes, error_bytes, tokens, does_not_fit: None };
+    let (key, host) = (recorded.key.clone(), recorded.host.clone());
+    TrialRecord { predicted: Some(predicted), artifact: None, key, host, ..empty }
 }
 
 fn whole_stage(recorded: &TrialRecord, trial: &mut TrialRecord, stage: Stage) -> Vec<PhaseUsage> {

@@ -38,7 +38,7 @@ const SCALING_EXPONENT: f64 = 0.076;
 
 /// Files whose sizes differ by less than this fraction are equally large: what separates them is a few
 /// tensors or a key of the metadata, and nobody chooses by that.
-const SIZE_THAT_MATTERS: f64 = 0.01;
+pub const SIZE_THAT_MATTERS: f64 = 0.01;
 
 /// From this fraction of another's divergence on, a lower one is worth a step to a larger file.
 const WORTH_A_STEP: f64 = 0.75;

@@ -10,12 +10,15 @@ use super::extract;
 use super::figure::{Evidence, Figure};
 use super::metric::{Better, Metric};
 use super::record::{RunRecord, Stage, TrialRecord};
-use super::spread::{LEAST_SPREAD, ONE_SIDED, Spread, logarithms, of_median, spread_of_prompts};
+use super::spread::{
+    LEAST_SPREAD, ONE_SIDED, logarithms, of_median, spread_of_prompts, spread_of_rounds,
+};
 use super::verdict::memory;
 use crate::experiment::requirements::{Bound, GENERATION, MEMORY, Requirement};
 use crate::statistics::estimate::{Estimate, Interval};
 use crate::statistics::interval::one_sided_t;
 use crate::statistics::sample::{Sample, to_f64};
+use crate::statistics::spread::Spread;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -159,7 +162,7 @@ impl Evidences {
                 Evidence::Rounds(rounds) => Some(rounds),
                 _ => None,
             });
-            Spread::of(of_trials)
+            spread_of_rounds(of_trials)
         };
         let spreads = known.iter().filter_map(|metric| Some((*metric, of_rounds(metric)?)));
         Self {
@@ -280,7 +283,7 @@ impl Evidences {
             Evidence::Chunks { values, .. } => {
                 let rest = rest_of_text(record, values.len());
                 let interval =
-                    interval.map(|it| narrowed(value, widened(value, it, values.len()), rest));
+                    interval.map(|it| scaled(value, widened(value, it, values.len()), rest));
                 seen(interval, values.len(), Unit::Chunks)
             }
             // Once all prompts are answered, what is left is the noise of their times.
@@ -306,7 +309,7 @@ impl Evidences {
                 let unit = if is_text { Unit::Chunks } else { Unit::Once };
                 let n = if is_text { chunks } else { n };
                 let rest = if is_text { rest_of_text(record, n) } else { 1.0 };
-                seen(interval.map(|it| narrowed(value, widened(value, it, n), rest)), n, unit)
+                seen(interval.map(|it| scaled(value, widened(value, it, n), rest)), n, unit)
             }
         }
     }
@@ -366,7 +369,7 @@ fn rest_of_text(record: &TrialRecord, chunks: usize) -> f64 {
     if all == 0 { 1.0 } else { (1.0 - to_f64(chunks) / f64::from(all)).max(0.0).sqrt() }
 }
 
-fn narrowed(value: f64, interval: Interval, factor: f64) -> Interval {
+fn scaled(value: f64, interval: Interval, factor: f64) -> Interval {
     Interval {
         low: value - (value - interval.low) * factor,
         high: value + (interval.high - value) * factor,
@@ -396,11 +399,7 @@ fn by_factor(value: f64, half: f64) -> Interval {
 /// A 95 % interval at the level of one look.
 fn widened(value: f64, interval: Interval, n: usize) -> Interval {
     let degrees = n.saturating_sub(1).max(1);
-    let factor = one_sided_t(ONE_SIDED, degrees) / one_sided_t(0.025, degrees);
-    Interval {
-        low: value - (value - interval.low) * factor,
-        high: value + (interval.high - value) * factor,
-    }
+    scaled(value, interval, one_sided_t(ONE_SIDED, degrees) / one_sided_t(0.025, degrees))
 }
 
 fn proof(requirement: &Requirement, interval: Interval) -> Proof {

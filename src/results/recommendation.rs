@@ -10,13 +10,13 @@ use crate::units::to_f64;
 use serde::{Deserialize, Serialize};
 
 /// Divergences that differ by less are alike for whoever has to choose, as a fraction.
-const ALIKE_LOSS: f64 = 0.1;
+pub const ALIKE_LOSS: f64 = 0.1;
 
 /// Speeds that differ by less are.
-const ALIKE_SPEED: f64 = 0.05;
+pub const ALIKE_SPEED: f64 = 0.05;
 
 /// Below this divergence nobody tells variants apart, nats.
-const NO_LOSS: f64 = 1e-4;
+pub const NO_LOSS: f64 = 1e-4;
 
 /// How a trial stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -4,6 +4,7 @@ use super::record::{RunRecord, TrialRecord};
 use crate::statistics::estimate::Interval;
 use crate::statistics::interval::{one_sided_t, skipped_ranks};
 use crate::statistics::sample::{Sample, to_f64};
+use crate::statistics::spread::Spread;
 use std::collections::BTreeMap;
 
 /// How often a figure is looked at before measuring it ends.
@@ -38,27 +39,21 @@ const RESTLESS: f64 = 2.0;
 ///
 /// By the median of the deviations, so that rounds in which the machine did something else do not count for more than
 /// their number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub(super) deviation: f64,
-    pub(super) degrees: usize,
-}
-
-impl Spread {
-    pub(super) fn of<'a>(samples: impl Iterator<Item = &'a BTreeMap<u32, f64>>) -> Option<Self> {
-        let (mut all, mut degrees) = (Vec::new(), 0.0);
-        for rounds in samples.filter(|rounds| rounds.len() > 1) {
-            let Some(sample) = logarithms(rounds.values()) else { continue };
-            all.extend(deviations(&sample));
-            degrees += to_f64(sample.len() - 1);
-        }
-        let seen = DEVIATIONS * Sample::new(all)?.median();
-        let (own, expected) = (degrees * EFFICIENCY, to_f64(EXPECTED_DEGREES));
-        let variance = (expected * EXPECTED * EXPECTED + own * seen * seen) / (expected + own);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
-        let own = own as usize;
-        Some(Self { deviation: variance.sqrt(), degrees: EXPECTED_DEGREES + own })
+pub(super) fn spread_of_rounds<'a>(
+    samples: impl Iterator<Item = &'a BTreeMap<u32, f64>>,
+) -> Option<Spread> {
+    let (mut all, mut degrees) = (Vec::new(), 0.0);
+    for rounds in samples.filter(|rounds| rounds.len() > 1) {
+        let Some(sample) = logarithms(rounds.values()) else { continue };
+        all.extend(deviations(&sample));
+        degrees += to_f64(sample.len() - 1);
     }
+    let seen = DEVIATIONS * Sample::new(all)?.median();
+    let (own, expected) = (degrees * EFFICIENCY, to_f64(EXPECTED_DEGREES));
+    let variance = (expected * EXPECTED * EXPECTED + own * seen * seen) / (expected + own);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+    let own = own as usize;
+    Some(Spread { deviation: variance.sqrt(), degrees: EXPECTED_DEGREES + own })
 }
 
 /// Spread of the time to the first token of a prompt, to go by how many times as long as in another trial it took:
@@ -76,7 +71,7 @@ pub(super) fn spread_of_prompts(run: &RunRecord) -> Option<Spread> {
         (0..).zip(both.map(|(time, other)| time / other)).collect::<BTreeMap<u32, f64>>()
     });
     let ratios: Vec<BTreeMap<u32, f64>> = ratios.collect();
-    let both = Spread::of(ratios.iter())?;
+    let both = spread_of_rounds(ratios.iter())?;
     Some(Spread { deviation: both.deviation / std::f64::consts::SQRT_2, ..both })
 }
 
@@ -129,12 +124,12 @@ mod tests {
         let mut trials: Vec<BTreeMap<u32, f64>> = (0..10)
             .map(|_| (0..6).map(|round| (round, 50.0 * (0.03 * normal()).exp())).collect())
             .collect();
-        let clean = Spread::of(trials.iter()).unwrap();
+        let clean = spread_of_rounds(trials.iter()).unwrap();
         assert!((clean.deviation / 0.033 - 1.0).abs() < 0.35, "{clean:?}");
         for trial in &mut trials {
             trial.insert(0, 5.0);
         }
-        let disturbed = Spread::of(trials.iter()).unwrap();
+        let disturbed = spread_of_rounds(trials.iter()).unwrap();
         assert!(disturbed.deviation < 0.06, "{disturbed:?}");
     }
 

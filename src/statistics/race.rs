@@ -5,6 +5,7 @@
 
 use super::interval::one_sided_t;
 use super::sample::to_f64;
+use super::spread::Spread;
 use std::collections::BTreeMap;
 
 /// Logarithms of the speeds of a candidate, by round.
@@ -26,13 +27,6 @@ pub struct Race {
     pub courses: Vec<Course>,
 }
 
-/// The spread of a difference within a round.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    variance: f64,
-    freedom: usize,
-}
-
 impl Race {
     /// How far one is ahead of another; `None`: they met in no round.
     pub fn lead(&self, one: usize, other: usize) -> Option<Lead> {
@@ -49,7 +43,7 @@ impl Race {
         one.iter().filter_map(|(round, own)| Some(own - other.get(round)?)).collect()
     }
 
-    /// The spread, from all that met the first in several rounds; `None`: there are none.
+    /// The spread of a difference within a round, from all that met the first in several rounds; `None`: there are none.
     pub fn spread(&self) -> Option<Spread> {
         let (mut squares, mut freedom) = (0.0, 0);
         for one in 1..self.courses.len() {
@@ -60,20 +54,21 @@ impl Race {
                 freedom += differences.len() - 1;
             }
         }
-        (freedom > 0).then(|| Spread { variance: squares / to_f64(freedom), freedom })
+        (freedom > 0)
+            .then(|| Spread { deviation: (squares / to_f64(freedom)).sqrt(), degrees: freedom })
     }
 }
 
 impl Spread {
     /// Standard error of a lead.
     pub fn standard_error(&self, lead: Lead) -> f64 {
-        (self.variance / to_f64(lead.rounds)).sqrt()
+        self.deviation / to_f64(lead.rounds).sqrt()
     }
 
     /// Half the width of a lead's 95 % interval, when so many are looked at (Bonferroni).
     pub fn half_width(&self, lead: Lead, comparisons: usize) -> f64 {
         let probability = 0.025 / to_f64(comparisons.max(1));
-        one_sided_t(probability, self.freedom) * self.standard_error(lead)
+        one_sided_t(probability, self.degrees) * self.standard_error(lead)
     }
 }
 
@@ -101,8 +96,8 @@ mod tests {
         // Differences −0.1, 0.1 and 0, 0.2: each has a variance of 0.02 around its mean.
         let race = race(&[&[0.0, 0.0], &[-0.1, 0.1], &[0.0, 0.2]]);
         let spread = race.spread().unwrap();
-        assert!((spread.variance - 0.02).abs() < 1e-12);
-        assert_eq!(spread.freedom, 2);
+        assert!((spread.deviation.powi(2) - 0.02).abs() < 1e-12);
+        assert_eq!(spread.degrees, 2);
         let lead = race.lead(2, 0).unwrap();
         assert!((spread.standard_error(lead) - 0.1).abs() < 1e-12);
         // SciPy: stats.t.ppf(0.975, 2) is 4.302652730, at 0.9875 it is 6.205346817.

@@ -7,9 +7,10 @@ use crate::experiment::requirements::{Bound, MEMORY, Requirement, Requirements};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::{QualityPlan, Workloads};
 use crate::orchestrator::strategy::{self, Matrix};
+use crate::results::choice::SIZE_THAT_MATTERS;
 use crate::results::metric::Metric;
 use crate::results::proof::Proof;
-use crate::results::recommendation::{Recommendation, Status};
+use crate::results::recommendation::{ALIKE_LOSS, ALIKE_SPEED, NO_LOSS, Recommendation, Status};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::results::verdict::Verdict;
@@ -175,9 +176,9 @@ fn usual_quality(experiment: &Experiment) -> Option<QualityPlan> {
 fn is_alike(whole: &Recommendation, truth: &RunRecord, one: usize, other: usize) -> bool {
     let [one, other] = [one, other].map(|row| whole.worth(truth, row).abs());
     match whole.order {
-        Order::Closest => one <= other * 1.1 || one < 1e-4,
-        Order::Fastest => one >= other / 1.05,
-        Order::Smallest => one <= other * 1.01,
+        Order::Closest => one <= other * (1.0 + ALIKE_LOSS) || one < NO_LOSS,
+        Order::Fastest => one >= other / (1.0 + ALIKE_SPEED),
+        Order::Smallest => one <= other * (1.0 + SIZE_THAT_MATTERS),
     }
 }
 

@@ -17,7 +17,8 @@ use crate::orchestrator::cost::Costs;
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::results::gain::course;
 use crate::results::record::RunRecord;
-use crate::statistics::race::{Lead, Race, Spread};
+use crate::statistics::race::{Lead, Race};
+use crate::statistics::spread::Spread;
 use std::collections::VecDeque;
 use std::time::Duration;
 
