@@ -1,4 +1,7 @@
-//! `quantbench plan MODEL`: what fits, here or on a target, before anything is fetched, made or run.
+//! `quantbench plan MODEL`: what fits and how fast it will be, here or on a target, before anything is fetched, made or run.
+//!
+//! `outline` is a variant's header without its data, `speed` what is measured or predicted of it here; `shown` and
+//! `speeds_shown` are the tables.
 
 pub(super) mod outline;
 mod shown;

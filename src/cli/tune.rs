@@ -1,4 +1,8 @@
 //! `quantbench tune MODEL`: the settings under which a model is fastest here, proved against llama.cpp's defaults.
+//!
+//! This file goes through it: `fitting` takes out what has no memory, `sequences` finds how many requests side by side are
+//! worth it, a search runs (`orchestrator::strategy::tuning`), `proof` is the experiment that compares what it found with the
+//! defaults. `found` is what came of it, `shown` says it, `written` are the settings for other programs.
 
 mod fitting;
 mod found;

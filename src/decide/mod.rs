@@ -1,4 +1,4 @@
-//! Decisions before anything is measured: what fits where.
+//! Decisions before anything is measured: what fits where, and how fast it will be.
 //!
 //! `place` is memory that a model may take, here or on a target (`targets.toml`); `fit` is what a model needs, as the
 //! engine predicts it, and the verdict; whoever calls hands in what predicts. `work` is what a model computes, `speed` how

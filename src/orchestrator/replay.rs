@@ -2,7 +2,7 @@
 //!
 //! Nothing is run: a visit takes from the recorded run a round that was not taken yet, or as many chunks of the text,
 //! with the time that it took then. So a strategy can be asked hundreds of times, and what it says be held against all
-//! that was recorded.
+//! that was recorded, which `bars` does for recommendations.
 
 pub mod bars;
 
