@@ -19,6 +19,7 @@ use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
 use crate::orchestrator::strategy::{Budgeted, Matrix, Recommend, Strategy};
+use crate::results::annotations::Annotations;
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
 use std::process::Stdio;
@@ -136,6 +137,7 @@ impl Session {
             experiment: expanded(experiment),
             trials: plan.empty_records(),
             drift_controls: Vec::new(),
+            annotations: Annotations::default(),
         }
     }
 
