@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cache;
 pub mod calibrate;
+pub mod compare;
 pub mod completions;
 pub mod devices;
 pub mod files;
@@ -49,7 +50,7 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     after_help = "quantbench MODEL is short for quantbench recommend MODEL: a GGUF, a folder of them, or owner/name on the \
-                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits; 2 bad input, or a \
+                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits, or a gate failed; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
 )]
@@ -94,6 +95,8 @@ enum Command {
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
+    /// Say what changed between two runs, and how sure that is
+    Compare(compare::Arguments),
     /// Compare classes of architecture by use case (--architectures)
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
@@ -218,6 +221,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Models(arguments) => models::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),

@@ -2,13 +2,14 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements), `proof` (the same
+//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `baseline` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
-//! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model).
+//! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other.
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
+mod baseline;
+pub mod change;
 pub mod choice;
-mod compare;
 pub mod domain;
 mod extract;
 pub mod figure;

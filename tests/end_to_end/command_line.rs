@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "run",
     "recommend",
     "plan",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 20] = [
     "models",
     "list",
     "show",
+    "compare",
     "report",
     "inspect",
     "prompt",
