@@ -4,6 +4,8 @@
 //! Source: llama.cpp, tools/llama-bench/llama-bench.cpp (`test::get_fields`, `printer` and its kinds). Fields
 //! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
 
+pub(super) mod read;
+
 use super::json::push_line;
 use super::{RenderOptions, Renderer, terminal, unwritable};
 use crate::causes::Problem;
