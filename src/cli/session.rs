@@ -72,7 +72,7 @@ fn runtime() -> Result<Runtime, Error> {
 
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
 /// machine.
-const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
+pub(super) const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.
 pub(super) struct Session {
