@@ -94,7 +94,7 @@ enum Command {
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
-    /// Compare classes of architecture by use case (--architectures)
+    /// Make a page of runs that any browser opens; also charts, Markdown, rows of scoreboards
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),

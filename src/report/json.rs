@@ -21,11 +21,18 @@ use std::collections::BTreeMap;
 pub(super) const VERSION: u32 = 3;
 
 pub(super) fn render(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, serde_json::Error> {
-    let document =
-        Document { format: "quantbench.run", version: VERSION, run, summary: shown(run, summary) };
-    let mut json = serde_json::to_vec_pretty(&document)?;
+    let mut json = serde_json::to_vec_pretty(&document(run, summary))?;
     json.push(b'\n');
     Ok(json)
+}
+
+/// The same on one line.
+pub(super) fn compact(run: &RunRecord, summary: &Summary) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&document(run, summary))
+}
+
+fn document<'a>(run: &'a RunRecord, summary: &'a Summary) -> Document<'a> {
+    Document { format: "quantbench.run", version: VERSION, run, summary: shown(run, summary) }
 }
 
 /// Adds one line of JSON.
