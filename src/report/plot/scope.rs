@@ -10,6 +10,9 @@ use crate::results::record::{HostId, RunRecord};
 use crate::results::summary::Summary;
 use crate::statistics::estimate::Estimate;
 
+/// Of more points only those to choose among are named.
+const MOST_NAMED: usize = 20;
+
 /// Trials of one model on one machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::report) struct Scope {
@@ -52,11 +55,21 @@ impl Scope {
         if self.title.is_empty() { title.to_owned() } else { format!("{title} ({})", self.title) }
     }
 
-    /// Rows in the order of their importance: those to name where not all can be.
+    /// Rows in the order of their importance, those to name where not all can be: under the settings of the chosen one
+    /// first.
     fn by_rank(&self, summary: &Summary) -> Vec<usize> {
+        let alike = self.alike(summary);
         let mut rows = self.rows.clone();
-        rows.sort_by_key(|&row| rank(summary, row));
+        rows.sort_by_key(|row| (!alike.contains(row), rank(summary, *row)));
         rows
+    }
+
+    /// The rows under the settings of the chosen one, or of the first.
+    pub(super) fn alike(&self, summary: &Summary) -> Vec<usize> {
+        let rows = || self.rows.iter().copied();
+        let chosen = rows().find(|&row| summary.is_chosen(row)).or_else(|| rows().next());
+        let settings = chosen.map(|row| &summary.rows[row].settings);
+        rows().filter(|&row| Some(&summary.rows[row].settings) == settings).collect()
     }
 
     /// Every row with a colour of its own and its name, as far as there are colours; the others are grey and have none.
@@ -109,7 +122,10 @@ pub(super) fn ranked(summary: &Summary, draw: Draw, spots: &[(usize, Spot)]) -> 
     let mut series: Vec<Series> = Vec::new();
     for of in RANKS.into_iter().rev() {
         let own = spots.iter().filter(|(row, _)| rank(summary, *row) == of);
-        let own: Vec<Spot> = own.map(|(_, spot)| spot.clone()).collect();
+        let mut own: Vec<Spot> = own.map(|(_, spot)| spot.clone()).collect();
+        if spots.len() > MOST_NAMED && !matches!(of, Rank::Chosen | Rank::OnFront) {
+            own.iter_mut().for_each(|spot| spot.label.clear());
+        }
         let (name, colour) = match of {
             Rank::Chosen => (arrow(summary), Colour::Blue),
             Rank::Reference => ("reference", Colour::Ink),

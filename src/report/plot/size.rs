@@ -23,7 +23,9 @@ pub(super) fn plots(_: &RunRecord, summary: &Summary, scope: &Scope) -> Vec<Plot
 
 fn over_size(summary: &Summary, scope: &Scope, metric: Metric, name: &str) -> Option<Plot> {
     let is_divergence = metric == Metric::Kld;
-    let values = scope.rows.iter().filter_map(|&row| {
+    // Divergence hardly depends on settings.
+    let rows = if is_divergence { scope.alike(summary) } else { scope.rows.clone() };
+    let values = rows.into_iter().filter_map(|row| {
         let size = estimate(summary, row, Metric::FileBytes)?.value;
         let value = estimate(summary, row, metric)?;
         // The reference diverges from nothing, which no logarithm shows.
