@@ -1,5 +1,6 @@
 //! `quantbench report`: runs as a page that opens in any browser, and as figures, rows and cards for other places.
 
+use super::compare::of_file;
 use super::output::{Destination, tell};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
@@ -16,7 +17,8 @@ const PAGE: &str = "report.html";
 /// Flags of `quantbench report`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// Runs by their names, their beginnings, or the letters behind their dates; 'last' is the one begun last
+    /// Runs by their names, their beginnings, or the letters behind their dates; 'last' is the one begun last. Or files with a
+    /// run: what 'show' writes as JSON, or llama-bench's results
     #[arg(value_name = "RUN", default_value = "last")]
     pub runs: Vec<String>,
     /// Compare classes of architecture: what was measured of each in each use case
@@ -48,9 +50,8 @@ pub struct Arguments {
 /// # Errors
 /// If no run or several are meant by a name, the store cannot be read, or the report not be written.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let store = Store::open_existing()?.ok_or_else(|| Problem::new(NO_RUN))?;
-    let runs = arguments.runs.iter().map(|name| store.load(name));
-    let runs = runs.collect::<Result<Vec<RunRecord>, Problem>>()?;
+    let runs = arguments.runs.iter().map(|name| load(name));
+    let runs = runs.collect::<Result<Vec<RunRecord>, Error>>()?;
     let text = if arguments.architectures {
         Some(
             architectures::render(only(&runs)?, arguments.variant.as_deref())
@@ -90,6 +91,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         tell(&format!("wrote {}, which any browser opens", path.display()));
     }
     Ok(Outcome::Done)
+}
+
+/// A run of the store, or of a file that holds one.
+fn load(name: &str) -> Result<RunRecord, Error> {
+    if Path::new(name).is_file() {
+        return of_file(name);
+    }
+    let store = Store::open_existing()?.ok_or_else(|| Problem::new(NO_RUN))?;
+    Ok(store.load(name)?)
 }
 
 /// Writes every chart into a folder; false where none is named.

@@ -4,7 +4,8 @@
 //! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
 //! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
 //! `notes`, `limits`, `types`, `tasks`, `requirements` and `recommend` what is said in words. `architectures` is a
-//! comparison of its own. `plot` makes charts of runs, `html` pages that hold them; `card` and `scoreboard` are Markdown for others. Uses `results`; used by the command line.
+//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. `plot` makes charts
+//! of runs, `html` pages that hold them; `card` and `scoreboard` are Markdown for others. Uses `results`; used by the command line.
 
 mod answers;
 pub mod architectures;
@@ -13,6 +14,7 @@ mod canvas;
 mod card;
 mod chart;
 mod columns;
+pub mod compare;
 mod csv;
 mod domains;
 mod findings;
@@ -27,6 +29,7 @@ mod next;
 mod notes;
 mod numbers;
 mod plot;
+pub mod read;
 mod recommend;
 mod requirements;
 mod scoreboard;
@@ -48,6 +51,7 @@ pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub(crate) use next::server_flags;
 pub use scoreboard::Scoreboard;
+pub(crate) use text::shorten;
 pub use text::{quoted, sanitize};
 pub use times::Times;
 
@@ -89,6 +93,14 @@ impl Renderer for Format {
             Self::LlamaBench => BenchFormat::Jsonl.render(run, summary, options),
         }
     }
+}
+
+/// A run as a document on one line: of these `merge` reads any number from a file.
+///
+/// # Errors
+/// Only if a value of the record has no form in JSON.
+pub fn document_line(run: &RunRecord) -> Result<Vec<u8>, Problem> {
+    json::line(run, &Summary::of(run)).map_err(unwritable(run, "JSON"))
 }
 
 /// What a report may use of the terminal.

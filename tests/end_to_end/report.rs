@@ -30,6 +30,12 @@ fn a_run_becomes_a_page_and_charts() {
     assert!(both.contains("id=\"together\"") && both.contains("id=\"run-2\""));
     assert!(world.run(&["report", "-o", "-"]).expect(0).stdout.starts_with("<!doctype html>"));
 
+    // A file that another machine wrote is a run, too, and is never replaced.
+    world.run(&["show", "--format", "json", "-o", "run.json"]).expect(0);
+    world.run(&["report", "run.json", "-o", "file.html"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("file.html")).unwrap(), page);
+    world.run(&["report", "run.json", "-o", "run.json"]).expect_message(2, &["is an input"]);
+
     world.run(&["report", "--svg", "charts/svg"]).expect(0);
     let names: Vec<String> = fs::read_dir(world.path("charts/svg"))
         .unwrap()

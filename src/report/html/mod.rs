@@ -190,6 +190,7 @@ fn part(at: usize, run: &RunRecord, summary: &Summary) -> Result<Part, Problem> 
     }
     let announced = next(run, summary).into_iter();
     let announced = announced.map(|it| Announced { sentence: it.sentence, commands: it.commands });
+    let json = json::line(run, summary).map_err(unwritable(run, "JSON"))?;
     let (answers, answers_note) = answers::of(run, summary);
     Ok(Part {
         name: sanitize(&run.name),
@@ -209,7 +210,7 @@ fn part(at: usize, run: &RunRecord, summary: &Summary) -> Result<Part, Problem> 
         recipes: recipes::of(run, summary),
         recipe_note: recipes::note(run),
         experiment: recipes::experiment(run),
-        json: Data::of(&json::compact(run, summary).map_err(unwritable(run, "JSON"))?),
+        json: Data::of(String::from_utf8_lossy(&json).trim_end()),
         csv: Data::of(&quoted_csv(run, summary)?),
         id,
     })

@@ -124,7 +124,9 @@ pub(super) fn ranked(summary: &Summary, draw: Draw, spots: &[(usize, Spot)]) -> 
         let own = spots.iter().filter(|(row, _)| rank(summary, *row) == of);
         let mut own: Vec<Spot> = own.map(|(_, spot)| spot.clone()).collect();
         if spots.len() > MOST_NAMED && !matches!(of, Rank::Chosen | Rank::OnFront) {
-            own.iter_mut().for_each(|spot| spot.label.clear());
+            for spot in &mut own {
+                spot.label.clear();
+            }
         }
         let (name, colour) = match of {
             Rank::Chosen => (arrow(summary), Colour::Blue),
