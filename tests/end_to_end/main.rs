@@ -35,6 +35,7 @@ mod proxy;
 mod quantize;
 mod real;
 mod recommend;
+mod report;
 mod run;
 mod shapes;
 mod tasks;
