@@ -5,6 +5,8 @@
 //! `between` how much runs of the same differ, `answers` which answers changed, `gate` what may not get worse.
 
 mod answers;
+#[cfg(test)]
+mod bars;
 mod between;
 mod differs;
 mod evidence;
