@@ -187,8 +187,9 @@ fn is_same(one: &Measured<'_>, run: &RunRecord, trial: &TrialRecord) -> bool {
 /// Hodges and Lehmann's estimate: the median of the means of every two observations, each with itself too.
 fn location(sample: &Sample) -> f64 {
     let sorted = sample.sorted();
-    let means = (0..sorted.len())
-        .flat_map(|one| (one..sorted.len()).map(move |other| f64::midpoint(sorted[one], sorted[other])));
+    let means = (0..sorted.len()).flat_map(|one| {
+        (one..sorted.len()).map(move |other| f64::midpoint(sorted[one], sorted[other]))
+    });
     Sample::new(means).map_or(f64::NAN, |means| means.median())
 }
 

@@ -1,7 +1,7 @@
 //! What else differs between two sides, and what that means for the comparison.
 
 use super::evidence::{disturbance, workloads};
-use super::partners::{Measured, Pair};
+use super::partners::{Measured, Pair, called};
 use crate::experiment::settings::Settings;
 use crate::results::each_once;
 use crate::results::record::{Environment, LOCAL};
@@ -112,7 +112,7 @@ fn engine(measured: &Measured<'_>) -> String {
 fn file(measured: &Measured<'_>) -> String {
     let Some(artifact) = &measured.trial.artifact else { return String::new() };
     let checksum: String = artifact.checksum.chars().take(12).collect();
-    if checksum.is_empty() { checksum } else { format!("{} {checksum}", measured.trial.label) }
+    if checksum.is_empty() { checksum } else { format!("{} {checksum}", called(measured.trial)) }
 }
 
 /// Without threads, of which only what they came to counts.

@@ -44,8 +44,8 @@ impl Ways<'_, '_> {
             Found { metric, base: self.shown(metric, false), new: self.shown(metric, true), shift }
         });
         // The reference has none of what others are compared with it in.
-        let are_references = base.trial.is_reference && new.trial.is_reference;
-        found.filter(|it| !(are_references && it.metric.descriptor().is_comparison)).collect()
+        let is_reference = base.trial.is_reference || new.trial.is_reference;
+        found.filter(|it| !(is_reference && it.metric.descriptor().is_comparison)).collect()
     }
 
     /// The value of a figure on one side: of what is timed in several runs the mean, by logarithms as it is compared.
@@ -151,9 +151,6 @@ pub(super) fn is_memory(metric: Metric) -> bool {
 
 /// Why a figure that the partner has is not there.
 fn missing(measured: &Measured<'_>, metric: Metric, side: &str) -> String {
-    if measured.trial.is_reference && metric.descriptor().is_comparison {
-        return format!("{side} is the reference itself");
-    }
     let of_metric = |phase: &Phase| match metric {
         Metric::Speed(test) => *phase == Phase::Speed(test),
         Metric::Task(column) => *phase == Phase::Task(column.task),
