@@ -201,3 +201,26 @@ fn what_cannot_be_measured_against_is_told() {
     let refused = world.run(&["compare", "last"]).expect(2);
     assert!(refused.stderr.contains("was not measured --against another run"), "{refused:?}");
 }
+
+#[test]
+fn the_workflow_in_the_documents_has_flags_that_there_are() {
+    let document = include_str!("../../docs/COMPARE.md");
+    let (_, workflow) = document.split_once("```yaml").unwrap();
+    let (workflow, _) = workflow.split_once("```").unwrap();
+    assert!(!workflow.contains('\t'), "YAML has no tabs");
+    let help = World::new().run(&["run", "--help"]).expect(0).stdout;
+    let (_, commands) = workflow.split_once("quantbench run").unwrap();
+    let (commands, _) = commands.split_once("- name: Comment").unwrap();
+    let flags: Vec<&str> =
+        commands.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    assert!(flags.len() > 8, "{flags:?}");
+    for flag in flags {
+        assert!(help.contains(flag), "{flag}");
+    }
+    for gate in commands.split("--fail-on \"").skip(1) {
+        let (gate, _) = gate.split_once('"').unwrap();
+        let world = World::new();
+        let refused = world.run(&["compare", "a", "b", "--fail-on", gate]).expect(2);
+        assert!(refused.stderr.contains("'a' is no file"), "a gate that is read: {refused:?}");
+    }
+}

@@ -150,7 +150,7 @@ fn the_same_is_seldom_called_different_and_a_slowdown_is_found() {
 fn bars() {
     for (name, weather) in [("calm", CALM), ("restless", RESTLESS)] {
         let mut told = format!("{name}: ");
-        for (each, others) in [(1, 0), (3, 0), (5, 0), (1, 5)] {
+        for (each, others) in [(1, 0), (3, 0), (1, 5)] {
             let alarms = false_alarms(1000, weather, each, others);
             told += &format!("{each} against {each} ({others} others) {:.1} %, ", alarms * 100.0);
             assert!(alarms <= 0.05, "{told}");

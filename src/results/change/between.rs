@@ -135,8 +135,7 @@ impl<'a> Spreads<'a> {
     /// documented spread stands in, and what the rounds within a run differ by comes on top of it.
     pub(super) fn between(&self, pair: &Pair<'_>, metric: Metric) -> Result<Shift, String> {
         let of_side = |is_new: bool| -> Vec<f64> {
-            let values = pair.side(is_new).iter().filter_map(|it| it.figures.get(&metric));
-            values.map(|figure| figure.estimate.value.ln()).filter(|it| it.is_finite()).collect()
+            pair.side(is_new).iter().filter_map(|it| of_run(it, metric)).collect()
         };
         let (base, new) = (of_side(false), of_side(true));
         let centre = |values: &[f64]| Sample::new(values.iter().copied()).map(|it| it.mean());
@@ -148,9 +147,7 @@ impl<'a> Spreads<'a> {
             // Where both sides are of the same trial, each further run is one observation all the same.
             let others = self.others.iter().filter(|it| it.is_same(pair.first(is_new)));
             let others = others.filter(|it| !(is_new && it.is_same(pair.first(false))));
-            let values = others.filter_map(|it| it.figures.get(&metric));
-            let mut group: Vec<f64> = values.map(|it| it.estimate.value.ln()).collect();
-            group.retain(|it| it.is_finite());
+            let mut group: Vec<f64> = others.filter_map(|it| of_run(it, metric)).collect();
             group.extend(own);
             let Some(sample) = Sample::new(group) else { continue };
             let deviation = sample.standard_deviation().unwrap_or(0.0);
@@ -205,6 +202,18 @@ fn ratios(pair: &Pair<'_>, metric: Metric) -> Option<Sample> {
     Sample::new(both)
 }
 
+/// The logarithm of a run's figure; of a latency the median over its rounds, so that one disturbed round is not the run's.
+fn of_run(measured: &Measured<'_>, metric: Metric) -> Option<f64> {
+    let figure = measured.figures.get(&metric)?;
+    let value = match figure.evidence {
+        Evidence::Prompts { .. } => {
+            Sample::new(latencies(measured, metric).into_values())?.median()
+        }
+        _ => figure.estimate.value,
+    };
+    Some(value.ln()).filter(|it| it.is_finite())
+}
+
 /// A quantile of latencies by the round in which they were measured.
 fn latencies(measured: &Measured<'_>, metric: Metric) -> BTreeMap<u32, f64> {
     let probability = match metric {
@@ -244,12 +253,12 @@ fn within(pair: &Pair<'_>, metric: Metric) -> Result<f64, String> {
     if let Some((_, error)) = of_prompts(pair, metric)? {
         return Ok(error.powi(2) / 2.0);
     }
-    let of_run = |it: &Measured<'_>| {
+    let of_median = |it: &Measured<'_>| {
         let Evidence::Rounds(rounds) = &it.figures.get(&metric)?.evidence else { return None };
         let sample = logarithms(rounds.values())?;
         let error = ERROR_OF_MEDIAN * sample.standard_deviation()?;
         Some(error.powi(2) / to_f64(sample.len()))
     };
-    let all = pair.base.iter().chain(&pair.new).filter_map(of_run);
+    let all = pair.base.iter().chain(&pair.new).filter_map(of_median);
     Ok(Sample::new(all).map_or(0.0, |it| it.mean()))
 }
