@@ -2,13 +2,15 @@
 
 use super::output::{self, Format};
 use super::run::lock::is_under_way;
+use super::selection::{Selection, nothing};
 use crate::error::{Error, Outcome};
 use crate::model::cache::Cache;
-use crate::report::sanitize;
-use crate::report::table::Align::{Left, Right};
-use crate::report::table::Table;
+use crate::report::table::Align::{self, Left, Right};
+use crate::report::table::{Column, Group, Table};
 use crate::report::terminal::{self, Look};
-use crate::results::store::{NO_RUN, RunHeader, Store};
+use crate::report::{sanitize, shorten};
+use crate::results::annotations::Annotations;
+use crate::results::store::{RunHeader, Store};
 use crate::units::format_seconds;
 use clap::Args;
 use serde::Serialize;
@@ -16,12 +18,22 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// Columns of a name, and of a note.
+const NAME_COLUMNS: usize = 24;
+const NOTE_COLUMNS: usize = 40;
+
+const HOW_TO_SHOW: &str =
+    "'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.";
+
 /// Flags of `quantbench list`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// How to show them
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// Which runs.
+    #[command(flatten)]
+    pub selection: Selection,
 }
 
 /// Lists the stored runs, the one begun last first.
@@ -33,16 +45,21 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Some(store) => store.list()?,
         None => Vec::new(),
     };
+    let stored = runs.len();
+    let runs: Vec<RunHeader> =
+        runs.into_iter().filter(|run| arguments.selection.has(run)).collect();
     let text = match arguments.format {
         Format::Table if runs.is_empty() => {
             // An empty list is no error, but a person wants to know what would fill it.
-            output::tell(NO_RUN);
+            output::tell(&nothing(stored).to_string());
             return Ok(Outcome::Done);
         }
         Format::Table => {
             let is_any_open = runs.iter().any(|run| run.finished.is_none());
             let cache = is_any_open.then(Cache::open).and_then(Result::ok);
-            table(&runs, |run| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run)))
+            let table =
+                table(&runs, |run| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run)));
+            format!("{table}\n{HOW_TO_SHOW}\n")
         }
         Format::Json => json(&runs)?,
     };
@@ -51,31 +68,39 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 }
 
 /// `is_under_way` is asked of runs that have not finished, by their names.
-fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> String {
-    let titles = [
-        ("run", Left),
-        ("experiment", Left),
-        ("begun (UTC)", Left),
-        ("host", Left),
-        ("took", Right),
-        ("trials", Right),
-        ("state", Left),
+pub(super) fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> String {
+    type Field<'a> = &'a dyn Fn(&RunHeader) -> String;
+    let columns: [(&str, Align, Field<'_>); 9] = [
+        ("run", Left, &|run| sanitize(&run.id)),
+        ("model", Left, &|run| several(&run.models)),
+        ("experiment", Left, &|run| shorten(&sanitize(&run.name), NAME_COLUMNS)),
+        ("begun (UTC)", Left, &|run| moment(run.started)),
+        ("host", Left, &|run| several(&run.hosts)),
+        ("took", Right, &|run| took(run).map_or_else(|| "-".to_owned(), format_seconds)),
+        ("trials", Right, &|run| run.trials.to_string()),
+        ("state", Left, &|run| state(run, &is_under_way)),
+        ("tags and note", Left, &|run| {
+            let tags = run.annotations.tags.iter().cloned();
+            let note =
+                run.annotations.note.iter().map(|note| shorten(&sanitize(note), NOTE_COLUMNS));
+            tags.chain(note).collect::<Vec<_>>().join(" · ")
+        }),
     ];
-    let rows = runs.iter().map(|run| {
-        [
-            sanitize(&run.id),
-            sanitize(&run.name),
-            moment(run.started),
-            sanitize(&run.hosts.join(", ")),
-            took(run).map_or_else(|| "-".to_owned(), format_seconds),
-            run.trials.to_string(),
-            state(run, &is_under_way),
-        ]
+    let is_any_kept =
+        runs.iter().any(|run| !run.annotations.tags.is_empty() || run.annotations.note.is_some());
+    let columns = columns.into_iter().take(if is_any_kept { 9 } else { 8 });
+    let columns = columns.map(|(title, align, of)| {
+        Column::of_words(title, align, runs.iter().map(|run| Some(of(run))).collect())
     });
-    format!(
-        "{}\n'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.\n",
-        terminal::text(&Table::of_words(titles, rows), &Look::default())
-    )
+    let rows = Group { heading: String::new(), rows: (0..runs.len()).collect() };
+    terminal::text(&Table { columns: columns.collect(), groups: vec![rows] }, &Look::default())
+}
+
+/// Names in one cell: the first, and how many more.
+fn several(names: &[String]) -> String {
+    let Some((first, more)) = names.split_first() else { return "-".to_owned() };
+    let first = shorten(&sanitize(first), NAME_COLUMNS);
+    if more.is_empty() { first } else { format!("{first} +{}", more.len()) }
 }
 
 fn state(run: &RunHeader, is_under_way: impl Fn(&str) -> bool) -> String {
@@ -112,6 +137,9 @@ struct Listed<'a> {
     finished: Option<OffsetDateTime>,
     active_seconds: Option<f64>,
     hosts: &'a [String],
+    models: &'a [String],
+    #[serde(flatten)]
+    kept: &'a Annotations,
     trials: usize,
     failed: usize,
     visits: usize,
@@ -125,6 +153,8 @@ fn json(runs: &[RunHeader]) -> Result<String, Error> {
         finished: run.finished,
         active_seconds: run.active_seconds,
         hosts: &run.hosts,
+        models: &run.models,
+        kept: &run.annotations,
         trials: run.trials,
         failed: run.failed,
         visits: run.visits,
@@ -146,6 +176,12 @@ mod tests {
             finished: Some(started + time::Duration::days(1)),
             active_seconds: Some(1260.0),
             hosts: vec!["local".to_owned()],
+            models: vec!["llama-3.2-1b".to_owned(), "qwen".to_owned()],
+            annotations: Annotations {
+                tags: ["nightly".to_owned(), "x".to_owned()].into(),
+                note: Some("after the\nupdate of the driver \u{1b}[2J".to_owned()),
+                origin: None,
+            },
             trials: 12,
             failed: 1,
             visits: 60,
@@ -154,6 +190,8 @@ mod tests {
             id: "2026-11-22-bcdf".to_owned(),
             name: "千问".to_owned(),
             finished: None,
+            models: Vec::new(),
+            annotations: Annotations::default(),
             failed: 0,
             ..done.clone()
         };
@@ -168,14 +206,12 @@ mod tests {
     #[test]
     fn a_list_says_what_became_of_each_run() {
         insta::assert_snapshot!(table(&runs(), |run| run == "going-on"), @r"
-    run              experiment  begun (UTC)       host          took  trials  state
-    ──────────────────────────────────────────────────────────────────────────────────────────
-    2026-11-23-k3f9  laptop�[2J  2026-11-23 10:43  local  21 min 00 s      12  done, 1 failed
-    2026-11-22-bcdf  千问        2026-11-23 10:43  local            -      12  interrupted
-    going-on         千问        2026-11-23 10:43  agent            -      12  under way
-
-    'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.
-    ");
+        run              model            experiment  begun (UTC)       host          took  trials  state           tags and note
+        ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        2026-11-23-k3f9  llama-3.2-1b +1  laptop�[2J  2026-11-23 10:43  local  21 min 00 s      12  done, 1 failed  nightly · x · after the update of the driver �[2J
+        2026-11-22-bcdf  -                千问        2026-11-23 10:43  local            -      12  interrupted
+        going-on         -                千问        2026-11-23 10:43  agent            -      12  under way
+        ");
     }
 
     #[test]
@@ -185,5 +221,7 @@ mod tests {
         assert_eq!(document["version"], 1);
         assert_eq!(document["runs"][0]["started"], "2026-11-23T10:43:00Z");
         assert!(document["runs"][1]["finished"].is_null());
+        assert_eq!(document["runs"][0]["tags"], json!(["nightly", "x"]));
+        assert_eq!(document["runs"][0]["models"][1], "qwen");
     }
 }

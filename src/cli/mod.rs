@@ -6,27 +6,34 @@ pub mod calibrate;
 pub mod compare;
 pub mod completions;
 pub mod devices;
+pub mod export;
 pub mod files;
 pub mod import;
 pub mod inspect;
 pub mod list;
 mod making;
+pub mod merge;
 pub mod mix;
 pub mod models;
 mod native;
 mod needs;
+pub mod note;
 mod output;
 pub mod plan;
 mod profile;
 pub mod prompt;
 pub mod quantize;
+pub mod query;
 pub mod recipe;
 pub mod recommend;
 pub mod report;
+pub mod rm;
 pub mod run;
 pub mod search;
+pub mod selection;
 mod session;
 pub mod show;
+pub mod tag;
 pub mod tune;
 pub mod version;
 mod welcome;
@@ -95,6 +102,18 @@ enum Command {
     List(list::Arguments),
     /// Show a stored run
     Show(show::Arguments),
+    /// Give a stored run tags, by which it is found
+    Tag(tag::Arguments),
+    /// Keep a note with a stored run
+    Note(note::Arguments),
+    /// Remove stored runs
+    Rm(rm::Arguments),
+    /// Write stored runs as files for other programs and other machines
+    Export(export::Arguments),
+    /// Take in runs that were measured on other machines
+    Merge(merge::Arguments),
+    /// Ask the stored runs in SQL
+    Query(query::Arguments),
     /// Say what changed between two runs, and how sure that is
     Compare(compare::Arguments),
     /// Compare classes of architecture by use case (--architectures)
@@ -166,6 +185,17 @@ fn neither_command_nor_model(error: &clap::Error, arguments: &[OsString]) -> Opt
     })
 }
 
+/// What takes in runs, for who tries to import them: checkpoints are imported.
+fn meant_to_merge(arguments: &[OsString]) -> Option<String> {
+    let (command, file) = (arguments.get(1)?, arguments.get(2)?);
+    let ending = Path::new(file).extension().and_then(|ending| ending.to_str())?;
+    let is_of_runs = ["json", "jsonl", "sqlite"].contains(&ending);
+    (command == "import" && is_of_runs).then(|| {
+        let file = crate::report::quoted(&crate::report::sanitize(&file.to_string_lossy()));
+        format!("\nhelp: stored runs are taken in by 'quantbench merge {file}'")
+    })
+}
+
 fn run_command(arguments: &[OsString]) -> ExitCode {
     let line = match CommandLine::try_parse_from(arguments) {
         Ok(line) => line,
@@ -176,6 +206,9 @@ fn run_command(arguments: &[OsString]) -> ExitCode {
             }
             // Help goes to standard output and is no error; whoever closed the pipe has read enough.
             let is_lost = error.print().is_err_and(|it| it.kind() != io::ErrorKind::BrokenPipe);
+            if let Some(message) = meant_to_merge(arguments) {
+                output::tell(&message);
+            }
             let is_refused = error.use_stderr() || is_lost;
             return if is_refused { Outcome::Refused.into() } else { ExitCode::SUCCESS };
         }
@@ -221,6 +254,12 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Models(arguments) => models::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Tag(arguments) => tag::run(&arguments),
+        Command::Note(arguments) => note::run(&arguments),
+        Command::Rm(arguments) => rm::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),

@@ -285,12 +285,8 @@ fn ask(download: u64, yes: bool) -> Result<(), Problem> {
     if download <= ASKED || yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(());
     }
-    output::tell(&format!("{} will be downloaded; go on? [Y/n]", format_bytes(download)));
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    let answer = answer.trim().to_lowercase();
-    // An end of input is no consent.
-    if read.is_ok_and(|bytes| bytes > 0) && ["", "y", "yes"].contains(&answer.as_str()) {
+    let question = format!("{} will be downloaded; go on? [Y/n]", format_bytes(download));
+    if output::ask(&question, true) {
         return Ok(());
     }
     Err(Problem::new(

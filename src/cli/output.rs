@@ -14,6 +14,19 @@ pub(super) fn tell(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
+/// Asks a person, who answers yes or no; `by_default` is what a line without a word means.
+pub(super) fn ask(question: &str, by_default: bool) -> bool {
+    tell(question);
+    let mut answer = String::new();
+    // An end of input is no consent.
+    let is_answered = io::stdin().read_line(&mut answer).is_ok_and(|bytes| bytes > 0);
+    is_answered
+        && matches!(
+            (answer.trim().to_lowercase().as_str(), by_default),
+            ("", true) | ("y" | "yes", _)
+        )
+}
+
 /// Writes a result to standard output.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut output = io::stdout().lock();

@@ -19,6 +19,7 @@ use crate::orchestrator::plan::{Plan, Variant};
 use crate::orchestrator::sequence::Benchmark;
 use crate::orchestrator::sources;
 use crate::orchestrator::strategy::{Budgeted, Matrix, Recommend, Strategy};
+use crate::results::annotations::Annotations;
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
 use std::path::PathBuf;
@@ -77,7 +78,7 @@ pub(super) fn is_elsewhere() -> bool {
 
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
 /// machine.
-const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
+pub(super) const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.
 pub(super) struct Session {
@@ -144,6 +145,7 @@ impl Session {
             experiment: expanded(experiment),
             trials: plan.empty_records(),
             drift_controls: Vec::new(),
+            annotations: Annotations::default(),
         }
     }
 
@@ -207,7 +209,7 @@ pub(super) fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
     match (&experiment.recommend, experiment.budget) {
         (Some(asked), budget) => {
             let strategy = Recommend::new(asked.order, budget.unwrap_or(Duration::MAX));
-            Box::new(strategy.adjusting(native::other_threads()))
+            Box::new(strategy.adjusting(native::other_settings()))
         }
         (None, Some(budget)) => Box::new(Budgeted::new(budget)),
         (None, None) => Box::new(Matrix::default()),

@@ -11,6 +11,7 @@ use super::schedule::{PlannedVisit, Purpose};
 use super::strategy::{Known, Step, Strategy};
 use crate::causes::Problem;
 use crate::experiment::resolved::Experiment;
+use crate::results::annotations::Annotations;
 use crate::results::recommendation::Predicted;
 use crate::results::record::{
     OtherWork, PhaseUsage, RunRecord, Stage, StageRecord, TrialRecord, VisitRecord,
@@ -43,6 +44,7 @@ impl Replay<'_> {
             experiment: serde_json::to_value(self.experiment).unwrap_or_default(),
             trials: empty.map(|(recorded, empty)| nothing_measured(recorded, empty)).collect(),
             drift_controls: Vec::new(),
+            annotations: Annotations::default(),
             ..self.recorded.clone()
         };
         loop {

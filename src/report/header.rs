@@ -1,6 +1,7 @@
 //! What stands above a comparison: which run, when, on what.
 
 use super::text::{NO_BREAK_SPACE, sanitize};
+use crate::results::annotations::Annotations;
 use crate::results::record::{HostRecord, LOCAL, RunRecord};
 use crate::units::{count, format_bytes, format_seconds};
 use time::OffsetDateTime;
@@ -16,7 +17,19 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
     }
     let is_named = run.hosts.len() > 1 || run.hosts.iter().any(|host| host.id.name != LOCAL);
     let machines = run.hosts.iter().map(|host| machine(host, is_named));
-    [of_run].into_iter().chain(machines).map(on_one_line).collect()
+    let kept = Some(kept(run)).filter(|kept| !kept.is_empty());
+    [of_run].into_iter().chain(kept).chain(machines).map(on_one_line).collect()
+}
+
+/// Tags, note and origin, as far as there are any.
+fn kept(run: &RunRecord) -> Vec<String> {
+    let Annotations { tags, note, origin } = &run.annotations;
+    let tags = tags.iter().map(|tag| format!("#{}", sanitize(tag)));
+    let note = note.iter().map(|note| sanitize(note));
+    let origin = origin
+        .iter()
+        .map(|origin| format!("{} in {}", sanitize(&origin.run), sanitize(&origin.source)));
+    tags.chain(note).chain(origin).collect()
 }
 
 /// A machine with its engines, in one line.

@@ -5,6 +5,7 @@ use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Method;
 use crate::results::choice::Beaten;
 use crate::results::domain::DomainFigure;
+use crate::results::exchange::{FORMAT, VERSION};
 use crate::results::format_test::FormatTest;
 use crate::results::metric::Metric;
 use crate::results::recommendation::Recommendation;
@@ -17,15 +18,21 @@ use crate::statistics::estimate::Estimate;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Raised when a field changes its meaning or goes; new fields may come at any time.
-pub(super) const VERSION: u32 = 3;
-
 pub(super) fn render(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, serde_json::Error> {
-    let document =
-        Document { format: "quantbench.run", version: VERSION, run, summary: shown(run, summary) };
-    let mut json = serde_json::to_vec_pretty(&document)?;
+    let mut json = serde_json::to_vec_pretty(&document(run, summary))?;
     json.push(b'\n');
     Ok(json)
+}
+
+/// The same on one line, for a file of several.
+pub(super) fn line(run: &RunRecord, summary: &Summary) -> Result<Vec<u8>, serde_json::Error> {
+    let mut json = Vec::new();
+    push_line(&mut json, &document(run, summary))?;
+    Ok(json)
+}
+
+fn document<'a>(run: &'a RunRecord, summary: &'a Summary) -> Document<'a> {
+    Document { format: FORMAT, version: VERSION, run, summary: shown(run, summary) }
 }
 
 /// Adds one line of JSON.

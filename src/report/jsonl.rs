@@ -1,6 +1,7 @@
 //! JSONL: the record and the summary of each trial on a line of its own.
 
-use super::json::{ShownRow, VERSION, push_line, shown_row};
+use super::json::{ShownRow, push_line, shown_row};
+use crate::results::exchange::VERSION;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
 use serde::Serialize;

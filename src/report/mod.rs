@@ -44,6 +44,7 @@ pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub(crate) use next::server_flags;
+pub(crate) use text::shorten;
 pub use text::{quoted, sanitize};
 pub use times::Times;
 
@@ -85,6 +86,14 @@ impl Renderer for Format {
             Self::LlamaBench => BenchFormat::Jsonl.render(run, summary, options),
         }
     }
+}
+
+/// A run as a document on one line: of these `merge` reads any number from a file.
+///
+/// # Errors
+/// Only if a value of the record has no form in JSON.
+pub fn document_line(run: &RunRecord) -> Result<Vec<u8>, Problem> {
+    json::line(run, &Summary::of(run)).map_err(unwritable(run, "JSON"))
 }
 
 /// What a report may use of the terminal.

@@ -1,14 +1,14 @@
 //! Reading results back: runs exported as JSON or JSONL, and what llama-bench writes.
 
-use super::json::VERSION;
 use super::llama_bench::read::{self as llama_bench, Fields};
 use crate::causes::Problem;
+use crate::results::annotations::Annotations;
+use crate::results::exchange::{self, FORMAT, VERSION};
 use crate::results::record::{Environment, HostRecord, RunRecord, TrialRecord};
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-const RUN: &str = "quantbench.run";
 const TRIAL: &str = "quantbench.trial";
 
 /// What can be read, for messages.
@@ -65,9 +65,13 @@ fn of_json(name: &str, text: &str) -> Result<RunRecord, Problem> {
             )));
         }
         return match format {
-            RUN => {
-                let run = documents.swap_remove(0).remove("run").unwrap_or_default();
-                serde_json::from_value(run).map_err(|source| damaged(name, source))
+            FORMAT => {
+                let mut runs = exchange::read(text.as_bytes())
+                    .map_err(|source| Problem::because(format!("{name} cannot be used"), source))?;
+                match runs.len() {
+                    1 => Ok(runs.swap_remove(0)),
+                    _ => Err(several(name, &runs[0].id, &runs[1].id)),
+                }
             }
             TRIAL => of_lines(name, documents),
             other => {
@@ -85,6 +89,12 @@ fn of_rows(name: &str, rows: &[Fields]) -> Result<RunRecord, Problem> {
     } else {
         Err(Problem::new(format!("{name} holds no results that are known; give {READABLE}")))
     }
+}
+
+fn several(name: &str, one: &str, other: &str) -> Problem {
+    Problem::new(format!(
+        "{name} holds several runs ({one} and {other}); give one file for each, as A,B"
+    ))
 }
 
 fn damaged(name: &str, source: serde_json::Error) -> Problem {
@@ -117,14 +127,12 @@ fn of_lines(name: &str, lines: Vec<Fields>) -> Result<RunRecord, Problem> {
             hosts: Vec::new(),
             requirements: crate::experiment::requirements::Requirements::default(),
             experiment: Value::Null,
+            annotations: Annotations::default(),
             trials: Vec::new(),
             drift_controls: Vec::new(),
         });
         if run.id != line.run {
-            return Err(Problem::new(format!(
-                "{name} holds several runs ({} and {}); give one file for each, as A,B",
-                run.id, line.run
-            )));
+            return Err(several(name, &run.id, &line.run));
         }
         if !run.hosts.iter().any(|host| host.id == line.trial.host) {
             run.hosts

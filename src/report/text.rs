@@ -24,7 +24,7 @@ pub(super) fn width(text: &str) -> usize {
 
 /// A name of at most `columns` columns: what is too much is taken out of its middle, since names of
 /// variants differ at their ends.
-pub(super) fn shorten(name: &str, columns: usize) -> String {
+pub(crate) fn shorten(name: &str, columns: usize) -> String {
     if width(name) <= columns || columns < 3 {
         return name.to_owned();
     }

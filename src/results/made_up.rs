@@ -2,6 +2,7 @@
 //!
 //! The noise is a fixed sequence, so that snapshots of reports stay as they are.
 
+use super::annotations::Annotations;
 use super::record::{
     DriftControl, Environment, Failure, HostId, HostRecord, PhaseUsage, RunRecord, SpeedRecord,
     TrialRecord, VisitRecord,
@@ -150,6 +151,7 @@ impl MadeUp {
             requirements: Requirements::default(),
             experiment: serde_json::json!({ "name": "laptop", "rounds": self.rounds }),
             drift_controls: controls.collect(),
+            annotations: Annotations::default(),
             trials,
         }
     }

@@ -4,21 +4,26 @@
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
 //! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `baseline` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
-//! `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other.
+//! `annotations` (what people keep with it), `exchange` (runs as documents), `long` (as tables with a row per figure) and
+//! `query` (SQL over those), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other.
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
+pub mod annotations;
 mod baseline;
 pub mod change;
 pub mod choice;
 pub mod domain;
+pub mod exchange;
 mod extract;
 pub mod figure;
 pub mod format_test;
 pub mod gain;
 mod judge;
+pub mod long;
 #[cfg(test)]
 pub(crate) mod made_up;
 pub mod proof;
+pub mod query;
 pub mod recommendation;
 pub mod record;
 pub mod separation;

@@ -1,8 +1,8 @@
 //! Records: what a run measured, as it is stored and as reports read it.
 //!
-//! Nothing here is computed from something else here; statistics over records live in
-//! `summary.rs`.
+//! Nothing here is computed from something else here; statistics over records live in `summary.rs`.
 
+use super::annotations::Annotations;
 use super::recommendation::Predicted;
 use crate::experiment::recommend::Recommend;
 use crate::experiment::requirements::Requirements;
@@ -30,7 +30,6 @@ use time::OffsetDateTime;
 
 /// The name of the machine on which quantbench itself runs, among hosts.
 pub const LOCAL: &str = "local";
-
 /// The name of every run of `quantbench bench`; no other command goes on with one.
 pub const BENCH: &str = "bench";
 
@@ -61,6 +60,9 @@ pub struct RunRecord {
     pub trials: Vec<TrialRecord>,
     /// The drift control's repeated measurements, in order of time; empty if there were too few visits.
     pub drift_controls: Vec<DriftControl>,
+    /// What people keep with it.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
 }
 
 /// What summaries and notes read from the experiment of a run, of whichever version that is.

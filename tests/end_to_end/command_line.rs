@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 27] = [
     "run",
     "recommend",
     "plan",
@@ -21,6 +21,12 @@ const COMMANDS: [&str; 21] = [
     "models",
     "list",
     "show",
+    "tag",
+    "note",
+    "rm",
+    "export",
+    "merge",
+    "query",
     "compare",
     "report",
     "inspect",
@@ -193,8 +199,8 @@ fn a_mistake_exits_with_2_and_says_what_would_be_right() {
     let world = World::new();
     world.run(&["benhc"]).expect_message(2, &["unrecognized subcommand 'benhc'", "'bench'"]);
     world
-        .run(&["nothere"])
-        .expect_message(2, &["'nothere' is no command, and no model", "search nothere"]);
+        .run(&["smollm"])
+        .expect_message(2, &["'smollm' is no command, and no model", "search smollm"]);
     world.run(&["run", "--round", "3"]).expect_message(2, &["--rounds"]);
     world.run(&["run", "nowhere.toml"]).expect_message(2, &["nowhere.toml"]);
     world.run(&["nowhere.gguf"]).expect_message(2, &["no model file nowhere.gguf"]);

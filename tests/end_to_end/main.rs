@@ -15,6 +15,7 @@ mod failures;
 mod files;
 mod golden;
 mod gpu;
+mod history;
 mod host;
 mod hostile_files;
 mod hub;

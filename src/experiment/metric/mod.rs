@@ -91,6 +91,18 @@ impl Metric {
         self.title().join(" ").replace("/ ", "/")
     }
 
+    /// The unit of its values outside of tables; empty: a plain number, which fractions are too.
+    pub fn base_unit(self) -> &'static str {
+        match self.descriptor().shown {
+            Shown::Bytes => "bytes",
+            // Tables show seconds as `ms`, and fractions in per cent.
+            Shown::In(unit, factor, _) if factor > 1.0 => {
+                unit.strip_prefix('m').unwrap_or_default()
+            }
+            Shown::In(unit, ..) => unit,
+        }
+    }
+
     /// Whether it is a part of something: 0 to 1, shown in per cent.
     pub fn is_fraction(self) -> bool {
         matches!(self.descriptor().shown, Shown::In("%", factor, _) if factor > 1.0)
@@ -145,6 +157,28 @@ impl Serialize for Metric {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn base_units_are_those_that_names_end_in() {
+        let tests = ["tg128", "embed64x8"].map(|test| test.parse::<SpeedTest>().unwrap());
+        for metric in Metric::all(&tests, &[]) {
+            let (name, unit) = (metric.name(), metric.base_unit());
+            let of_name = [
+                ("_bytes", "bytes"),
+                ("tokens_per_second", "t/s"),
+                ("embeddings_per_second", "emb/s"),
+                ("_seconds", "s"),
+                ("joules_per_token", "J/token"),
+                ("_watts", "W"),
+                ("_celsius", "°C"),
+                ("_nats", "nats"),
+                ("cpu_cores_used", "cores"),
+            ];
+            let expected =
+                of_name.iter().find(|(end, _)| name.ends_with(end)).map_or("", |it| it.1);
+            assert_eq!(unit, expected, "{name}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_fit_for_a_header() {

@@ -14,6 +14,7 @@ use crate::model::progress::Progress;
 use crate::orchestrator::event::{BenchmarkEvent, Listener, Rest, TimeLeft};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::quantize::MethodReport;
+use crate::results::annotations::Annotations;
 use crate::results::record::{Failure, RunRecord, TrialRecord};
 use crate::worker::protocol::{Event, Made, Phase};
 use crate::workload::Measurement;
@@ -50,6 +51,7 @@ fn run(trials: Vec<TrialRecord>) -> RunRecord {
         experiment: serde_json::Value::Null,
         trials,
         drift_controls: Vec::new(),
+        annotations: Annotations::default(),
     }
 }
 

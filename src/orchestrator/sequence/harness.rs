@@ -15,6 +15,7 @@ use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::scripted::{Fault, ScriptedHost, Stage, file_named};
 use crate::orchestrator::strategy::Matrix;
 use crate::prompt::choice::FormatChoice;
+use crate::results::annotations::Annotations;
 use crate::results::record::{Environment, HostRecord};
 use std::cell::RefCell;
 use std::fs;
@@ -190,6 +191,7 @@ impl Harness {
             experiment: serde_json::to_value(&self.experiment).unwrap(),
             trials: plan.empty_records(),
             drift_controls: Vec::new(),
+            annotations: Annotations::default(),
         }
     }
 

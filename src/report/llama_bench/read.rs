@@ -9,6 +9,7 @@ use crate::model::file_type::FileType;
 use crate::model::naming::file_type_in;
 use crate::model::quantization::{Label, Method, Quantization};
 use crate::model::split;
+use crate::results::annotations::Annotations;
 use crate::results::record::{
     Environment, HostRecord, RunRecord, SpeedRecord, TrialRecord, VisitRecord,
 };
@@ -78,6 +79,7 @@ pub(in crate::report) fn run(name: &str, rows: &[Fields]) -> Result<RunRecord, P
         experiment: Value::Null,
         trials: trials.into_iter().map(|(_, trial)| trial).collect(),
         drift_controls: Vec::new(),
+        annotations: Annotations::default(),
     })
 }
 

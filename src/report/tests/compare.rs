@@ -119,13 +119,13 @@ fn what_was_exported_is_read_back() {
 
 #[test]
 fn what_is_no_result_is_told_as_such() {
-    let told = |bytes: &[u8]| read::run("a", bytes).unwrap_err().to_string();
+    let told = |bytes: &[u8]| crate::causes::in_words(&read::run("a", bytes).unwrap_err());
     for (bytes, words) in [
         (b"".as_slice(), "is empty"),
         (b"  \n", "is empty"),
         (b"\xff\xfe", "is no text"),
         (b"{\"format\":\"quantbench.run\",\"version\":99,\"run\":{}}", "later quantbench"),
-        (b"{\"format\":\"quantbench.run\",\"version\":3,\"run\":{}}", "damaged"),
+        (b"{\"format\":\"quantbench.run\",\"version\":3,\"run\":{}}", "run 1 in it cannot be read"),
         (b"{\"format\":\"quantbench.compare\",\"version\":1}", "no run"),
         (b"{\"format\":\"quantbench.run\"", "cut off"),
         (b"[]", "list is empty"),

@@ -8,6 +8,7 @@ mod words;
 use super::{Format, RenderOptions, render};
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
+use crate::results::annotations::{Annotations, Origin};
 use crate::results::made_up::{LADDER, MadeUp, Truth, fail};
 use crate::results::record::RunRecord;
 use crate::worker::protocol::Phase;
@@ -81,12 +82,24 @@ fn all_runs() -> Vec<(&'static str, RunRecord)> {
     for trial in unfinished.trials.iter_mut().skip(4) {
         trial.visits.truncate(2);
     }
+    let origin = Origin {
+        run: "2026-11-22-bcdf".to_owned(),
+        host: "board".to_owned(),
+        source: "board.sqlite".to_owned(),
+        merged: made().run().started,
+    };
+    let annotations = Annotations {
+        tags: ["nightly".to_owned()].into(),
+        note: Some("after the update".to_owned()),
+        origin: Some(origin),
+    };
     let empty = RunRecord { trials: Vec::new(), drift_controls: Vec::new(), ..made().run() };
     vec![
         ("twelve", made().run()),
         ("needs and failures", with_needs_and_failures()),
         ("unfinished", unfinished),
         ("empty", empty),
+        ("annotated", RunRecord { annotations, ..made().run() }),
         ("all failed", all_failed()),
         ("one variant", MadeUp { variants: vec![LADDER[5]], ..made() }.run()),
         ("no quality", MadeUp { quality: false, ..made() }.run()),

@@ -5,6 +5,7 @@ use super::load::no_such_run;
 use super::schema;
 use crate::causes::Problem;
 use crate::files::{self, Stamp};
+use crate::results::annotations::Annotations;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
@@ -18,7 +19,10 @@ use time::format_description::well_known::Rfc3339;
 /// How long a save waits for another process's save.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All runs made by this user on this machine.
+/// The order of runs in time; text of times does not sort as time does where seconds have fractions.
+pub(super) const LATEST_FIRST: &str = "julianday(started) DESC, number DESC";
+
+/// All runs made by this user on this machine, and those that were taken in from others.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
@@ -42,6 +46,10 @@ pub struct RunHeader {
     pub active_seconds: Option<f64>,
     /// The names of the hosts that it ran on, in the order in which they joined.
     pub hosts: Vec<String>,
+    /// The names of its models, in the order of the experiment.
+    pub models: Vec<String>,
+    /// What people keep with it.
+    pub annotations: Annotations,
     /// Number of trials.
     pub trials: usize,
     /// How many of them failed.
@@ -98,17 +106,24 @@ impl Store {
     /// # Errors
     /// As for [`Store::open`]; or it cannot be copied.
     pub fn copy_of(path: &Path) -> Result<Self, Problem> {
+        Self::copied(path, |_, _| Ok(()))
+    }
+
+    /// A copy that is used only if it passes `check`.
+    pub(super) fn copied(
+        path: &Path,
+        check: fn(&Connection, &Path) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         let failed = |source| {
             let store = path.display();
-            let message =
-                format!("the store {store} may not be written, and cannot be copied to be read");
+            let message = format!("the store {store} cannot be copied to be read");
             Problem::because(message, source)
         };
         let folder = tempfile::Builder::new().prefix("quantbench-store-").tempdir();
         let folder = folder.map_err(failed)?;
         let copy = folder.path().join("runs.sqlite");
         copy_whole(path, &copy).map_err(failed)?;
-        Ok(Self { _copy: Some(folder), ..Self::open_as(&copy, path)? })
+        Ok(Self { _copy: Some(folder), ..Self::open_as(&copy, path, check)? })
     }
 
     /// Opens the store in this file and makes it if there is none.
@@ -135,17 +150,22 @@ impl Store {
             )));
         }
         files::note_input(path);
-        Self::open_as(path, path)
+        Self::open_as(path, path, |_, _| Ok(()))
     }
 
     /// Opens `file`, which the user knows as `path`.
-    fn open_as(file: &Path, path: &Path) -> Result<Self, Problem> {
+    fn open_as(
+        file: &Path,
+        path: &Path,
+        check: fn(&Connection, &Path) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         let sqlite = |source| of_sqlite(path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+        check(&connection, path)?;
         schema::migrate(&connection, path)?;
         // WAL: readers do not wait for a save. FULL: a save outlives a power cut, not only a kill;
         // there is one save per visit, so its fsync costs nothing.
@@ -155,12 +175,13 @@ impl Store {
         Ok(Self { connection, path: path.to_owned(), _copy: None })
     }
 
-    /// All runs, the one begun last first.
+    /// All runs, the one begun last first; those that were taken from elsewhere among them.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub fn list(&self) -> Result<Vec<RunHeader>, Problem> {
-        let mut statement = self.prepare(
+        let list = |json: String| serde_json::from_str(&json).unwrap_or_default();
+        let mut statement = self.prepare(&format!(
             "SELECT id, name, started, finished,
                     (SELECT count(*) FROM trials WHERE run = number),
                     (SELECT count(*) FROM trials WHERE run = number AND failed),
@@ -168,9 +189,12 @@ impl Store {
                     active_seconds,
                     CASE WHEN json_valid(hosts) THEN
                         (SELECT json_group_array(DISTINCT value ->> 'name') FROM json_each(hosts))
-                    ELSE '[]' END
-             FROM runs ORDER BY number DESC",
-        )?;
+                    ELSE '[]' END,
+                    (SELECT json_group_array(DISTINCT model) FROM
+                        (SELECT model FROM trials WHERE run = number ORDER BY position)),
+                    annotations
+             FROM runs ORDER BY {LATEST_FIRST}"
+        ))?;
         let rows = statement
             .query_map([], |row| {
                 Ok(RunHeader {
@@ -182,7 +206,10 @@ impl Store {
                     failed: row.get(5)?,
                     visits: row.get(6)?,
                     active_seconds: row.get(7)?,
-                    hosts: serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default(),
+                    hosts: list(row.get(8)?),
+                    models: list(row.get(9)?),
+                    annotations: serde_json::from_str(&row.get::<_, String>(10)?)
+                        .unwrap_or_default(),
                 })
             })
             .map_err(|source| self.sqlite(source))?;
@@ -271,7 +298,7 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// A time as it is stored: RFC 3339 in UTC, so that text sorts as time does.
+/// A time as it is stored: RFC 3339 in UTC.
 pub(super) struct Timestamp(pub(super) OffsetDateTime);
 
 impl ToSql for Timestamp {

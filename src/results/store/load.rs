@@ -1,9 +1,10 @@
 //! Loading runs: by name, by the beginning of a name, the last, the last unfinished.
 
-use super::database::{Store, Timestamp};
+use super::database::{LATEST_FIRST, Store, Timestamp};
 use super::error::NO_RUN;
 use crate::causes::Problem;
 use crate::experiment::requirements::Requirements;
+use crate::results::annotations::Annotations;
 use crate::results::record::{RunRecord, TrialRecord, VisitRecord};
 use crate::workload::measured::Response;
 use rusqlite::{OptionalExtension, params};
@@ -24,7 +25,7 @@ impl Store {
     /// # Errors
     /// If the store cannot be read.
     pub fn latest_unfinished(&self, name: &str) -> Result<Option<RunRecord>, Problem> {
-        self.latest("SELECT number FROM runs WHERE name = ?1 AND finished IS NULL ORDER BY number DESC LIMIT 1", name)
+        self.latest("finished IS NULL", name)
     }
 
     /// The last run of an experiment that is finished.
@@ -32,16 +33,32 @@ impl Store {
     /// # Errors
     /// If the store cannot be read.
     pub fn earlier(&self, name: &str) -> Result<Option<RunRecord>, Problem> {
-        self.latest("SELECT number FROM runs WHERE name = ?1 AND finished IS NOT NULL ORDER BY number DESC LIMIT 1", name)
+        self.latest("finished IS NOT NULL", name)
     }
 
-    fn latest(&self, query: &str, name: &str) -> Result<Option<RunRecord>, Problem> {
-        self.prepare(query)?
-            .query_row([name], |row| row.get(0))
-            .optional()
-            .map_err(|source| self.sqlite(source))?
-            .map(|number| self.load_number(number))
-            .transpose()
+    /// Of those that were measured for this store: nothing goes on with a run of another one.
+    fn latest(&self, condition: &str, name: &str) -> Result<Option<RunRecord>, Problem> {
+        self.prepare(&format!(
+            "SELECT number FROM runs
+             WHERE name = ?1 AND {condition} AND annotations ->> '$.origin' IS NULL
+             ORDER BY number DESC LIMIT 1"
+        ))?
+        .query_row([name], |row| row.get(0))
+        .optional()
+        .map_err(|source| self.sqlite(source))?
+        .map(|number| self.load_number(number))
+        .transpose()
+    }
+
+    /// The whole name of the run that is meant, as [`Store::load`] finds it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn name_of(&self, name: &str) -> Result<String, Problem> {
+        let number = self.find(name)?;
+        self.prepare("SELECT id FROM runs WHERE number = ?1")?
+            .query_row([number], |row| row.get(0))
+            .map_err(|source| self.sqlite(source))
     }
 
     fn find(&self, name: &str) -> Result<i64, Problem> {
@@ -49,7 +66,7 @@ impl Store {
             return Ok(number);
         }
         let runs: Vec<(i64, String)> = self
-            .prepare("SELECT number, id FROM runs ORDER BY number DESC")?
+            .prepare(&format!("SELECT number, id FROM runs ORDER BY {LATEST_FIRST}"))?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
             .and_then(Iterator::collect)
             .map_err(|source| self.sqlite(source))?;
@@ -75,11 +92,14 @@ impl Store {
 
     fn load_number(&self, number: i64) -> Result<RunRecord, Problem> {
         // One read transaction: a run that is being measured is seen as it was at one moment.
-        let transaction =
-            self.connection().unchecked_transaction().map_err(|source| self.sqlite(source))?;
-        let (mut run, [hosts, requirements, experiment]) = self
+        // Within a save there is one already.
+        let connection = self.connection();
+        let transaction = connection.is_autocommit().then(|| connection.unchecked_transaction());
+        let transaction = transaction.transpose().map_err(|source| self.sqlite(source))?;
+        let (mut run, [hosts, requirements, experiment, annotations]) = self
             .prepare(
-                "SELECT id, name, started, finished, active_seconds, hosts, requirements, experiment
+                "SELECT id, name, started, finished, active_seconds, hosts, requirements, experiment,
+                        annotations
                  FROM runs WHERE number = ?1",
             )?
             .query_row([number], |row| {
@@ -94,13 +114,15 @@ impl Store {
                     experiment: serde_json::Value::Null,
                     trials: Vec::new(),
                     drift_controls: Vec::new(),
+            annotations: Annotations::default(),
                 };
-                Ok((run, [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?]))
+                Ok((run, [row.get::<_, String>(5)?, row.get(6)?, row.get(7)?, row.get(8)?]))
             })
             .map_err(|source| self.sqlite(source))?;
         run.hosts = from_json(&run.id, "the hosts", &hosts)?;
         run.requirements = from_json(&run.id, "the requirements", &requirements)?;
         run.experiment = from_json(&run.id, "the experiment", &experiment)?;
+        run.annotations = from_json(&run.id, "the annotations", &annotations)?;
         run.trials = self.load_trials(number, &run.id)?;
         run.drift_controls = self.records(
             &run.id,
@@ -160,7 +182,11 @@ impl Store {
     }
 }
 
-fn from_json<T: DeserializeOwned>(run: &str, what: &str, json: &str) -> Result<T, Problem> {
+pub(super) fn from_json<T: DeserializeOwned>(
+    run: &str,
+    what: &str,
+    json: &str,
+) -> Result<T, Problem> {
     serde_json::from_str(json).map_err(|source| {
         let message = format!(
             "{what} of stored run '{run}' cannot be read: it was damaged or changed by hand"

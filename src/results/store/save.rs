@@ -1,7 +1,9 @@
 //! Saving runs: every save is one transaction, and rows that did not change are not written again.
 
 use super::database::{Store, Timestamp};
+use super::load::from_json;
 use crate::causes::Problem;
+use crate::results::annotations::Annotations;
 use crate::results::record::{DriftControl, RunRecord, TrialRecord, VisitRecord};
 use rusqlite::params;
 use serde::Serialize;
@@ -35,11 +37,18 @@ impl Store {
         if self.run_number(&run.id)?.is_some() {
             return Err(Problem::new(format!("a run named '{}' is stored already", run.id)));
         }
-        transaction
+        self.insert(run)?;
+        transaction.commit().map_err(|source| self.sqlite(source))
+    }
+
+    /// Stores a run of a new name within a transaction that the caller began.
+    pub(super) fn insert(&self, run: &RunRecord) -> Result<(), Problem> {
+        self.connection()
             .execute(
                 "INSERT INTO runs
-                 (id, name, started, finished, active_seconds, hosts, requirements, experiment)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (id, name, started, finished, active_seconds, hosts, requirements, experiment,
+                  annotations)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     run.id,
                     run.name,
@@ -49,17 +58,57 @@ impl Store {
                     to_json(&run.id, "the hosts", &run.hosts)?,
                     to_json(&run.id, "the requirements", &run.requirements)?,
                     to_json(&run.id, "the experiment", &run.experiment)?,
+                    to_json(&run.id, "the annotations", &run.annotations)?,
                 ],
             )
             .map_err(|source| self.sqlite(source))?;
-        let number = transaction.last_insert_rowid();
+        let number = self.connection().last_insert_rowid();
         for (position, trial) in run.trials.iter().enumerate() {
             self.write_trial(number, &run.id, position, trial)?;
         }
         for control in &run.drift_controls {
             self.write_drift_control(number, &run.id, control)?;
         }
-        transaction.commit().map_err(|source| self.sqlite(source))
+        Ok(())
+    }
+
+    /// Changes what people keep with a run; `change` gets what is kept now.
+    ///
+    /// # Errors
+    /// If there is no such run, the store cannot be written, or what is to be kept is refused.
+    pub fn annotate(
+        &self,
+        run_id: &str,
+        change: impl FnOnce(&mut Annotations),
+    ) -> Result<Annotations, Problem> {
+        let transaction = self.begin()?;
+        let number = self.existing(run_id)?;
+        let json: String = self
+            .prepare("SELECT annotations FROM runs WHERE number = ?1")?
+            .query_row([number], |row| row.get(0))
+            .map_err(|source| self.sqlite(source))?;
+        let mut annotations = from_json(run_id, "the annotations", &json)?;
+        change(&mut annotations);
+        annotations.check()?;
+        let json = to_json(run_id, "the annotations", &annotations)?;
+        self.write("UPDATE runs SET annotations = ?2 WHERE number = ?1", params![number, json])?;
+        transaction.commit().map_err(|source| self.sqlite(source))?;
+        Ok(annotations)
+    }
+
+    /// Removes a run with all that was measured in it.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub fn remove(&self, run_id: &str) -> Result<(), Problem> {
+        let number = self.existing(run_id)?;
+        self.write("DELETE FROM runs WHERE number = ?1", params![number])
+    }
+
+    /// Gives room that removed runs took back to the disk. That another process reads at this moment is no
+    /// error: the room is used by the next runs.
+    pub fn shrink(&self) {
+        let _ = self.connection().execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
     /// Stores a trial as it is now; call it after every visit. Rows that did not change are not
@@ -112,14 +161,15 @@ impl Store {
     ) -> Result<(), Problem> {
         let what = format!("trial {position} ({})", trial.label);
         self.write(
-            "INSERT INTO trials (run, position, failed, record) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO trials (run, position, failed, record, model) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET failed = excluded.failed, record = excluded.record
              WHERE record <> excluded.record",
             params![
                 run,
                 position,
                 trial.failure.is_some(),
-                to_json(run_id, &what, &without_visits(trial))?
+                to_json(run_id, &what, &without_visits(trial))?,
+                trial.model
             ],
         )?;
         for (number, visit) in trial.visits.iter().enumerate() {

@@ -9,7 +9,7 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x7162_6e63;
 
 /// Each entry takes the schema one version further; entries are never changed, only added.
-const MIGRATIONS: [&str; 3] = ["
+const MIGRATIONS: [&str; 4] = ["
     CREATE TABLE runs (
         number       INTEGER PRIMARY KEY,          -- order of beginning
         id           TEXT NOT NULL UNIQUE,
@@ -57,6 +57,12 @@ const MIGRATIONS: [&str; 3] = ["
     UPDATE runs SET hosts = json_array(json_object(
         'name', 'local', 'environment_id', '', 'environment', json(hosts)
     )) WHERE json_valid(hosts);
+", "
+    -- Tags, note and origin.
+    ALTER TABLE runs ADD COLUMN annotations TEXT NOT NULL DEFAULT '{}';
+    -- What lists show, without reading records.
+    ALTER TABLE trials ADD COLUMN model TEXT NOT NULL DEFAULT '';
+    UPDATE trials SET model = coalesce(record ->> 'model', '') WHERE json_valid(record);
 "];
 
 /// The newest schema version this program knows.
@@ -83,6 +89,35 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Proble
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
     transaction.pragma_update(None, "user_version", NEWEST).map_err(sqlite)?;
     transaction.commit().map_err(sqlite)
+}
+
+/// Refuses a file in which there is anything but the tables that a migration to its version makes: views, triggers
+/// and computed columns would be run by whoever reads it.
+pub(super) fn check_untouched(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    let sqlite = |source| of_sqlite(path, source);
+    let application =
+        connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
+    if application.map_err(sqlite)? != APPLICATION_ID {
+        return Err(Problem::new("it is a database of another program"));
+    }
+    let version = usize::try_from(check(connection, path)?).unwrap_or(0);
+    let own = Connection::open_in_memory().map_err(sqlite)?;
+    MIGRATIONS[..version].iter().try_for_each(|it| own.execute_batch(it)).map_err(sqlite)?;
+    if objects(connection).map_err(sqlite)? == objects(&own).map_err(sqlite)? {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "it is no store as quantbench makes it: its tables were changed, or others added",
+    ))
+}
+
+/// Everything in a schema but what SQLite itself keeps, as SQL.
+fn objects(connection: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
+    let all = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+               ORDER BY name";
+    let mut statement = connection.prepare(all)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
 }
 
 /// The schema version of the file; an error if it is not ours or too new.

@@ -266,7 +266,7 @@ fn a_newer_schema_is_left_alone_and_named() {
     raw.pragma_update(None, "user_version", 7).unwrap();
     drop(raw);
     let text = message(&Store::at(&path).unwrap_err());
-    assert!(text.contains("schema version 7, this quantbench knows up to 3"), "{text}");
+    assert!(text.contains("schema version 7, this quantbench knows up to 4"), "{text}");
 }
 
 #[test]
@@ -365,7 +365,9 @@ fn a_store_of_the_version_before_is_read() {
     // What did not exist then: a column, hosts, times of phases, stages and types.
     connection
         .execute_batch(
-            "ALTER TABLE runs DROP COLUMN active_seconds;
+            "ALTER TABLE runs DROP COLUMN annotations;
+             ALTER TABLE trials DROP COLUMN model;
+             ALTER TABLE runs DROP COLUMN active_seconds;
              ALTER TABLE runs RENAME COLUMN hosts TO environment;
              UPDATE runs SET environment = json_set(json_remove(
                  json_extract(environment, '$[0].environment'), '$.engines'), '$.llama_cpp',
@@ -381,7 +383,9 @@ fn a_store_of_the_version_before_is_read() {
     for phase in run.trials.iter_mut().flat_map(|it| &mut it.visits).flat_map(|it| &mut it.usage) {
         (phase.begin_seconds, phase.end_seconds) = (None, None);
     }
-    assert_eq!(Store::at(&path).unwrap().load("old").unwrap(), run);
+    let store = Store::at(&path).unwrap();
+    assert_eq!(store.load("old").unwrap(), run);
+    assert_eq!(store.list().unwrap()[0].models, ["llama-3.2-1b"], "filled in by the migration");
 }
 
 #[test]

@@ -1,0 +1,235 @@
+//! `quantbench query "SELECT …"`: SQL over stored runs.
+
+use super::output;
+use super::output::Destination;
+use super::selection::{Selection, nothing, store_to_read};
+use crate::causes::Problem;
+use crate::error::{Error, Outcome};
+use crate::report::sanitize;
+use crate::report::table::Align::{Left, Right};
+use crate::report::table::{Column, Group, Table};
+use crate::report::terminal::{self, Look};
+use crate::results::long::{self, Value};
+use crate::results::query::Query;
+use crate::units::significant;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, json};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+use strum::VariantArray as _;
+use time::UtcOffset;
+use time::format_description::well_known::Rfc3339;
+
+/// More rows help nobody on a screen.
+const ROWS_SHOWN: usize = 1000;
+
+/// Digits of numbers that are read by people; files have all.
+const DIGITS: usize = 6;
+
+/// Flags of `quantbench query`.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// One SELECT in `SQLite`'s SQL; without it the tables and their columns are shown
+    #[arg(value_name = "SQL")]
+    pub sql: Option<String>,
+    /// Which runs it sees.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How the result is shown
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Write the result to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Stop after this long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// How the rows of a query are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// CSV, numbers with all their digits
+    Csv,
+    /// JSON, an object per row
+    Json,
+}
+
+/// Asks the stored runs.
+///
+/// # Errors
+/// If the query is wrong or would write, takes too long, or no run is stored.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    let Some(sql) = &arguments.sql else {
+        output::print(tables().as_bytes())?;
+        return Ok(Outcome::Done);
+    };
+    let query = Query::new(sql)?;
+    let store = store_to_read()?;
+    let all = store.list()?;
+    let runs: Vec<_> = all.iter().filter(|run| arguments.selection.has(run)).collect();
+    if runs.is_empty() {
+        return Err(nothing(all.len()).into());
+    }
+    let destination = Destination::open(arguments.output.as_deref())?;
+    // As they were begun.
+    for run in runs.into_iter().rev() {
+        let record = if query.needs_records() { Some(store.load(&run.id)?) } else { None };
+        query.add(run, record.as_ref())?;
+    }
+    let most = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };
+    let (mut titles, mut rows, mut is_cut) = (Vec::new(), Vec::new(), false);
+    let take = |row| {
+        is_cut = rows.len() >= most;
+        if !is_cut {
+            rows.push(row);
+        }
+        !is_cut
+    };
+    query.run(arguments.timeout, |names| titles = names, take)?;
+    let bytes = match arguments.format {
+        Format::Table => table(&titles, &rows).into_bytes(),
+        Format::Csv => csv(&titles, &rows)?,
+        Format::Json => json(&titles, &rows)?.into_bytes(),
+    };
+    destination.write(&bytes)?;
+    if is_cut {
+        output::tell(&format!("note: the first {ROWS_SHOWN} rows; --format csv has all"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// What may be asked, as a person reads it.
+fn tables() -> String {
+    let mut text = String::new();
+    for table in long::Table::VARIANTS {
+        // `expect` is no help to anyone: writing to a string does not fail.
+        let _ = writeln!(text, "{table}: {}", table.meaning());
+        let rows = table.columns().into_iter().map(|column| {
+            [format!("  {}", column.name), column.kind.to_string(), column.meaning.to_owned()]
+        });
+        text += &terminal::text(
+            &Table::of_words([("", Left), ("", Left), ("", Left)], rows),
+            &Look::default(),
+        );
+        text.push('\n');
+    }
+    text + "$ quantbench query \"SELECT started, host, variant, value, low, high FROM figures WHERE metric = \
+            'tg128_tokens_per_second' ORDER BY started\"\n"
+}
+
+/// A value as text: with all digits for files, or as people read it.
+fn text(value: &Value, digits: Option<usize>) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Text(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => match digits {
+            Some(digits) => {
+                let text = significant(*number, digits);
+                if text.contains('.') {
+                    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+                } else {
+                    text
+                }
+            }
+            None => number.to_string(),
+        },
+        Value::Bool(is) => is.to_string(),
+        Value::Time(at) => at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default(),
+    }
+}
+
+fn table(titles: &[String], rows: &[Vec<Value>]) -> String {
+    let column = |(position, title): (usize, &String)| {
+        let is_number = |row: &Vec<Value>| {
+            matches!(row[position], Value::Integer(_) | Value::Real(_) | Value::Null)
+        };
+        let align = if rows.iter().all(is_number) { Right } else { Left };
+        let cells = rows.iter().map(|row| Some(sanitize(&text(&row[position], Some(DIGITS)))));
+        Column::of_words(&sanitize(title), align, cells.collect())
+    };
+    let columns = titles.iter().enumerate().map(column).collect();
+    let groups = vec![Group { heading: String::new(), rows: (0..rows.len()).collect() }];
+    terminal::text(&Table { columns, groups }, &Look::default())
+}
+
+fn csv(titles: &[String], rows: &[Vec<Value>]) -> Result<Vec<u8>, Problem> {
+    let failed = |source| Problem::because("the rows could not be written as CSV", source);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(titles).map_err(failed)?;
+    for row in rows {
+        writer.write_record(row.iter().map(|value| text(value, None))).map_err(failed)?;
+    }
+    writer.into_inner().map_err(|error| {
+        Problem::because("the rows could not be written as CSV", error.into_error())
+    })
+}
+
+fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
+    // An object holds a name once.
+    let mut names: Vec<String> = Vec::new();
+    for title in titles {
+        let is_taken = |name: &String| names.contains(name);
+        let numbered = (2..).map(|number| format!("{title}_{number}"));
+        names.extend(std::iter::once(title.clone()).chain(numbered).find(|name| !is_taken(name)));
+    }
+    let value = |value: &Value| match value {
+        Value::Null => json!(null),
+        Value::Integer(number) => json!(number),
+        Value::Real(number) => json!(number),
+        Value::Bool(is) => json!(is),
+        other => json!(text(other, None)),
+    };
+    let object =
+        |row: &Vec<Value>| names.iter().cloned().zip(row.iter().map(value)).collect::<Map<_, _>>();
+    let rows: Vec<_> = rows.iter().map(object).collect();
+    output::json("quantbench.query", json!({ "columns": names, "rows": rows }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> (Vec<String>, Vec<Vec<Value>>) {
+        let titles = ["variant", "value", "value", "n"].map(str::to_owned).to_vec();
+        let row = |name: &str, value: Value| {
+            vec![Value::Text(name.to_owned()), value.clone(), value, Value::Integer(5)]
+        };
+        (titles, vec![row("Q4_0\u{1b}[2J", Value::Real(12.345_678_9)), row("a,\"b\"", Value::Null)])
+    }
+
+    #[test]
+    fn rows_are_shown_to_people_and_given_to_programs() {
+        let (titles, rows) = answer();
+        insta::assert_snapshot!(table(&titles, &rows), @r#"
+        variant     value    value  n
+        ──────────────────────────────
+        Q4_0�[2J  12.3457  12.3457  5
+        a,"b"                       5
+        "#);
+        assert_eq!(
+            String::from_utf8(csv(&titles, &rows).unwrap()).unwrap(),
+            "variant,value,value,n\nQ4_0\u{1b}[2J,12.3456789,12.3456789,5\n\"a,\"\"b\"\"\",,,5\n"
+        );
+        let document: serde_json::Value =
+            serde_json::from_str(&json(&titles, &rows).unwrap()).unwrap();
+        assert_eq!(document["columns"], json!(["variant", "value", "value_2", "n"]));
+        assert_eq!(document["rows"][0]["value_2"], json!(12.345_678_9));
+        assert_eq!(
+            (&document["format"], &document["version"]),
+            (&json!("quantbench.query"), &json!(1))
+        );
+    }
+
+    #[test]
+    fn the_overview_names_every_column() {
+        let text = tables();
+        for column in long::Table::VARIANTS.iter().flat_map(|table| table.columns()) {
+            assert!(text.contains(column.name) && text.contains(column.meaning), "{}", column.name);
+        }
+    }
+}

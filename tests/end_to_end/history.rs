@@ -1,0 +1,198 @@
+//! Stored runs as a history: found, tagged, noted, removed, carried to other machines, asked in SQL.
+
+use crate::world::World;
+use serde_json::Value;
+use std::fs;
+
+/// A run of the tiny model, two variants.
+fn measure(world: &World) {
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--quiet", "--rounds", "1"]).expect(0);
+}
+
+fn id_of(world: &World, position: usize) -> String {
+    let list: Value =
+        serde_json::from_str(&world.run(&["list", "--format", "json"]).expect(0).stdout).unwrap();
+    list["runs"][position]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn runs_are_found_by_what_they_are_and_by_what_a_person_called_them() {
+    let world = World::new();
+    world.run(&["tag", "last", "x"]).expect_message(2, &["no run is stored yet"]);
+    measure(&world);
+    let id = id_of(&world, 0);
+    let tagged = world.run(&["tag", "last", "nightly", "before-update"]).expect(0).stdout;
+    assert_eq!(tagged, format!("{id}: before-update nightly\n"));
+    world.run(&["note", &id, "the fan\u{1b}[2J was off"]).expect(0);
+    let list = world.run(&["list"]).expect(0).stdout;
+    assert!(list.contains("before-update · nightly · the fan\u{fffd}[2J was off"), "{list}");
+    for found in [
+        ["--tag", "nightly"],
+        ["--model", "TIN"],
+        ["--host", "local"],
+        ["--since", "1day"],
+        ["--until", "2100-01-01"],
+    ] {
+        assert!(
+            world.run(&["list", found[0], found[1]]).expect(0).stdout.contains(&id),
+            "{found:?}"
+        );
+    }
+    for not_found in
+        [["--tag", "weekly"], ["--model", "qwen"], ["--host", "board"], ["--until", "2020-01-01"]]
+    {
+        let ended = world.run(&["list", not_found[0], not_found[1]]).expect(0);
+        assert!(
+            ended.stdout.is_empty()
+                && ended.stderr.contains("the run that is stored is none of those"),
+            "{not_found:?}"
+        );
+        let json =
+            world.run(&["list", "--format", "json", not_found[0], not_found[1]]).expect(0).stdout;
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["runs"], Value::Array(Vec::new()));
+    }
+    world.run(&["list", "--since", "yesterday"]).expect_message(2, &["it must be a day such as"]);
+    world.run(&["tag", "last", "two words"]).expect_message(2, &["cannot be the name of a tag"]);
+    let left = world.run(&["tag", "last", "--remove", "nightly", "--remove", "gone"]).expect(0);
+    assert_eq!(left.stdout, format!("{id}: before-update\n"));
+    assert!(left.stderr.contains("has no tag 'gone'"));
+    assert_eq!(world.run(&["note", "last", ""]).expect(0).stdout, format!("{id}: no note\n"));
+    world.run(&["tag", "nothing", "x"]).expect_message(2, &["no stored run is named 'nothing'"]);
+}
+
+#[test]
+fn a_run_is_removed_only_when_that_is_meant() {
+    let world = World::new();
+    measure(&world);
+    world.run(&["rm"]).expect_message(2, &["which runs?"]);
+    world.run(&["rm", "last"]).expect_message(2, &["1 run would be removed", "--yes"]);
+    world.run(&["rm", "--tag", "scratch", "--yes"]).expect_message(2, &["is none of those"]);
+    assert_eq!(world.run(&["rm", "last", "--yes"]).expect(0).stdout, "removed 1 run\n");
+    assert!(world.run(&["list"]).expect(0).stderr.contains("no run is stored yet"));
+    // A run that another process is at, as `run` locks it.
+    measure(&world);
+    let id = id_of(&world, 0);
+    fs::create_dir_all(world.path("cache/runs")).unwrap();
+    let lock = fs::File::create(world.path(&format!("cache/runs/{id}.lock"))).unwrap();
+    lock.lock().unwrap();
+    world.run(&["rm", "last", "-y"]).expect_message(2, &["is still under way in another process"]);
+    drop(lock);
+    world.run(&["rm", "last", "-y"]).expect(0);
+}
+
+#[test]
+fn runs_are_carried_to_another_machine_once() {
+    let (board, desk) = (World::new(), World::new());
+    measure(&board);
+    measure(&desk);
+    board.run(&["tag", "last", "carried"]).expect(0);
+    let id = id_of(&board, 0);
+    board.run(&["export", "last", "-o", "board.json"]).expect(0);
+    board.run(&["export", "-o", "all.jsonl"]).expect(0);
+    for (file, host) in [("board.json", "board"), ("all.jsonl", "other")] {
+        fs::copy(board.path(file), desk.path(file)).unwrap();
+        let told = desk.run(&["merge", file, "--host", host]).expect(0).stdout;
+        let expected = match file {
+            "board.json" => format!("{file}: 1 run taken in, measured on 'board'\n"),
+            _ => format!("{file}: nothing new, 1 run here already\n"),
+        };
+        assert_eq!(told, expected);
+    }
+    // The whole store; its name tells nobody's machine.
+    fs::create_dir(desk.path("from")).unwrap();
+    fs::copy(board.path("runs.sqlite"), desk.path("from/runs.sqlite")).unwrap();
+    desk.run(&["merge", "from/runs.sqlite"])
+        .expect_message(2, &["nothing was taken from", "--host"]);
+    let told = desk.run(&["merge", "from/runs.sqlite", "--host", "board"]).expect(0).stdout;
+    assert!(told.contains("nothing new, 1 run here already"), "{told}");
+    let list: Value = serde_json::from_str(
+        &desk.run(&["list", "--format", "json", "--host", "board"]).expect(0).stdout,
+    )
+    .unwrap();
+    let run = &list["runs"][0];
+    assert_eq!(
+        (&run["id"], &run["tags"][0], &run["origin"]["host"]),
+        (&id.into(), &"carried".into(), &"board".into())
+    );
+    assert!(run["origin"]["source"].as_str().unwrap().ends_with("board.json"));
+    let shown = desk.run(&["show", run["id"].as_str().unwrap()]).expect(0).stdout;
+    assert!(shown.contains("board · ") && shown.contains("#carried"), "{shown}");
+    let ended = desk.run(&["run", "--resume"]);
+    ended.expect_message(2, &["no interrupted run"]);
+}
+
+#[test]
+fn what_is_no_run_is_refused_and_changes_nothing() {
+    let world = World::new();
+    measure(&world);
+    world.run(&["export", "last", "-o", "whole.json"]).expect(0);
+    let whole = fs::read_to_string(world.path("whole.json")).unwrap();
+    let before = world.run(&["list", "--format", "json"]).expect(0).stdout;
+    world.write("cut.json", &whole[..whole.len() / 2]);
+    world.write("named.json", &whole.replace(&id_of(&world, 0), "../../evil"));
+    world.write("newer.json", &whole.replacen("\"version\": 3", "\"version\": 99", 1));
+    world.write("other.json", "{\"format\": \"quantbench.list\", \"version\": 1}");
+    fs::copy(world.path("tiny-F16.gguf"), world.path("model.json")).unwrap();
+    world.write("broken.sqlite", "SQLite format 3\0 and then nothing of the kind");
+    for (file, reason) in [
+        ("cut.json", "EOF"),
+        ("named.json", "cannot be the name of a run"),
+        ("newer.json", "update quantbench"),
+        ("other.json", "'quantbench.list', which is no run"),
+        ("model.json", "neither a store nor a run"),
+        ("broken.sqlite", "no database"),
+        ("nowhere.json", "No such file"),
+        (".", "folder"),
+    ] {
+        world
+            .run(&["merge", file, "--host", "x"])
+            .expect_message(2, &["nothing was taken from", file, reason]);
+    }
+    assert_eq!(world.run(&["list", "--format", "json"]).expect(0).stdout, before);
+    // What is imported is another thing; whoever means this is told so.
+    world.run(&["import", "whole.json"]).expect_message(2, &["quantbench merge whole.json"]);
+    world
+        .run(&["export", "-o", "table.xlsx"])
+        .expect_message(2, &["does not say the format", ".jsonl"]);
+    world
+        .run(&["export", "last", "-o", "tiny-F16.gguf", "--format", "json"])
+        .expect_message(2, &["a GGUF"]);
+}
+
+#[test]
+fn runs_are_asked_in_sql() {
+    let world = World::new();
+    world.run(&["query", "SELECT 1"]).expect_message(2, &["no run is stored yet"]);
+    let overview = world.run(&["query"]).expect(0).stdout;
+    assert!(
+        overview.contains("figures: a row per figure") && overview.contains("engine_version"),
+        "{overview}"
+    );
+    measure(&world);
+    let sql = "SELECT variant, metric, value FROM figures WHERE metric = 'file_bytes' ORDER BY value DESC";
+    let table = world.run(&["query", sql]).expect(0).stdout;
+    assert!(table.starts_with("variant  metric"), "{table}");
+    let json: Value =
+        serde_json::from_str(&world.run(&["query", sql, "--format", "json"]).expect(0).stdout)
+            .unwrap();
+    let size = fs::metadata(world.path("tiny-F16.gguf")).unwrap().len();
+    assert_eq!(json["rows"][0]["value"].to_string(), format!("{size}.0"));
+    assert_eq!(json["rows"].as_array().unwrap().len(), 2);
+    let csv = world.run(&["query", sql, "--format", "csv", "-o", "rows.csv"]).expect(0).stdout;
+    assert!(csv.is_empty());
+    assert_eq!(fs::read_to_string(world.path("rows.csv")).unwrap().lines().count(), 3);
+    world.run(&["query", "DELETE FROM runs"]).expect_message(2, &["SELECT is all that is allowed"]);
+    world.run(&["query", "SELECT * FROM figure"]).expect_message(2, &["no such table: figure"]);
+    world.run(&["query", sql, "--tag", "none"]).expect_message(2, &["none of those"]);
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    world
+        .run(&["query", endless, "--timeout", "200ms"])
+        .expect_message(2, &["stopped after 200 ms"]);
+    assert_eq!(
+        world.run(&["list"]).expect(0).stdout.matches("done").count(),
+        1,
+        "nothing was deleted"
+    );
+}
