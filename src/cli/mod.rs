@@ -33,6 +33,7 @@ pub mod selection;
 mod session;
 pub mod show;
 pub mod tag;
+pub mod trend;
 pub mod tune;
 pub mod version;
 mod welcome;
@@ -113,6 +114,8 @@ enum Command {
     Merge(merge::Arguments),
     /// Ask the stored runs in SQL
     Query(query::Arguments),
+    /// Follow one figure over stored runs
+    Trend(trend::Arguments),
     /// Compare classes of architecture by use case (--architectures)
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
@@ -257,6 +260,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Trend(arguments) => trend::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),

@@ -3,8 +3,8 @@
 use super::output;
 use super::output::Destination;
 use super::selection::{Selection, nothing, store_to_read};
-use crate::causes::Problem;
 use crate::error::{Error, Outcome};
+use crate::report::long::csv;
 use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::{Column, Group, Table};
@@ -18,8 +18,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 use strum::VariantArray as _;
-use time::UtcOffset;
-use time::format_description::well_known::Rfc3339;
 
 /// More rows help nobody on a screen.
 const ROWS_SHOWN: usize = 1000;
@@ -92,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     query.run(arguments.timeout, |names| titles = names, take)?;
     let bytes = match arguments.format {
         Format::Table => table(&titles, &rows).into_bytes(),
-        Format::Csv => csv(&titles, &rows)?,
+        Format::Csv => csv(titles.iter().map(String::as_str), &rows)?,
         Format::Json => json(&titles, &rows)?.into_bytes(),
     };
     destination.write(&bytes)?;
@@ -121,25 +119,14 @@ fn tables() -> String {
             'tg128_tokens_per_second' ORDER BY started\"\n"
 }
 
-/// A value as text: with all digits for files, or as people read it.
-fn text(value: &Value, digits: Option<usize>) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::Text(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Real(number) => match digits {
-            Some(digits) => {
-                let text = significant(*number, digits);
-                if text.contains('.') {
-                    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-                } else {
-                    text
-                }
-            }
-            None => number.to_string(),
-        },
-        Value::Bool(is) => is.to_string(),
-        Value::Time(at) => at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default(),
+/// A value as people read it.
+fn text(value: &Value) -> String {
+    let Value::Real(number) = value else { return sanitize(&value.to_string()) };
+    let text = significant(*number, DIGITS);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }
 
@@ -149,24 +136,12 @@ fn table(titles: &[String], rows: &[Vec<Value>]) -> String {
             matches!(row[position], Value::Integer(_) | Value::Real(_) | Value::Null)
         };
         let align = if rows.iter().all(is_number) { Right } else { Left };
-        let cells = rows.iter().map(|row| Some(sanitize(&text(&row[position], Some(DIGITS)))));
+        let cells = rows.iter().map(|row| Some(text(&row[position])));
         Column::of_words(&sanitize(title), align, cells.collect())
     };
     let columns = titles.iter().enumerate().map(column).collect();
     let groups = vec![Group { heading: String::new(), rows: (0..rows.len()).collect() }];
     terminal::text(&Table { columns, groups }, &Look::default())
-}
-
-fn csv(titles: &[String], rows: &[Vec<Value>]) -> Result<Vec<u8>, Problem> {
-    let failed = |source| Problem::because("the rows could not be written as CSV", source);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(titles).map_err(failed)?;
-    for row in rows {
-        writer.write_record(row.iter().map(|value| text(value, None))).map_err(failed)?;
-    }
-    writer.into_inner().map_err(|error| {
-        Problem::because("the rows could not be written as CSV", error.into_error())
-    })
 }
 
 fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
@@ -182,7 +157,7 @@ fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
         Value::Integer(number) => json!(number),
         Value::Real(number) => json!(number),
         Value::Bool(is) => json!(is),
-        other => json!(text(other, None)),
+        other => json!(other.to_string()),
     };
     let object =
         |row: &Vec<Value>| names.iter().cloned().zip(row.iter().map(value)).collect::<Map<_, _>>();
@@ -211,10 +186,6 @@ mod tests {
         Q4_0�[2J  12.3457  12.3457  5
         a,"b"                       5
         "#);
-        assert_eq!(
-            String::from_utf8(csv(&titles, &rows).unwrap()).unwrap(),
-            "variant,value,value,n\nQ4_0\u{1b}[2J,12.3456789,12.3456789,5\n\"a,\"\"b\"\"\",,,5\n"
-        );
         let document: serde_json::Value =
             serde_json::from_str(&json(&titles, &rows).unwrap()).unwrap();
         assert_eq!(document["columns"], json!(["variant", "value", "value_2", "n"]));

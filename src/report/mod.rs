@@ -20,6 +20,7 @@ mod json;
 mod jsonl;
 mod limits;
 mod llama_bench;
+pub mod long;
 mod markdown;
 mod next;
 mod notes;
@@ -31,6 +32,7 @@ mod tasks;
 pub(crate) mod terminal;
 mod text;
 mod times;
+pub mod trend;
 mod types;
 mod why;
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "run",
     "recommend",
     "plan",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 26] = [
     "export",
     "merge",
     "query",
+    "trend",
     "report",
     "inspect",
     "prompt",
