@@ -11,6 +11,8 @@ pub mod import;
 pub mod inspect;
 pub mod list;
 mod making;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod merge;
 pub mod mix;
 pub mod models;
@@ -28,6 +30,7 @@ pub mod recommend;
 pub mod report;
 pub mod rm;
 pub mod run;
+pub mod schema;
 pub mod search;
 pub mod selection;
 mod session;
@@ -126,6 +129,11 @@ enum Command {
     Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
+    /// Answer assistants through standard input and output (Model Context Protocol)
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::Arguments),
+    /// Print the JSON schema of what commands print
+    Schema(schema::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
     /// Measure one variant for an orchestrator that talks through standard input and output
@@ -266,6 +274,9 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Prompt(arguments) => prompt::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments, &native::backend_devices()),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(arguments) => mcp::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Agent | Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }

@@ -11,7 +11,7 @@ use crate::report::table::{Column, Group, Table};
 use crate::report::terminal::{self, Look};
 use crate::results::long::{self, Value};
 use crate::results::query::Query;
-use crate::units::significant;
+use crate::units::{parse_within, significant};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 use std::fmt::Write as _;
@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Write the result to this file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Give no more rows than this; left out: 1000 in a table, all in other formats
+    #[arg(long, value_name = "N", value_parser = parse_within(1_usize..))]
+    pub rows: Option<usize>,
     /// Stop after this long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
@@ -62,7 +65,8 @@ pub enum Format {
 /// If the query is wrong or would write, takes too long, or no run is stored.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let Some(sql) = &arguments.sql else {
-        output::print(tables().as_bytes())?;
+        let text = if arguments.format == Format::Json { tables_json()? } else { tables() };
+        output::print(text.as_bytes())?;
         return Ok(Outcome::Done);
     };
     let query = Query::new(sql)?;
@@ -78,7 +82,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let record = if query.needs_records() { Some(store.load(&run.id)?) } else { None };
         query.add(run, record.as_ref())?;
     }
-    let most = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };
+    let usual = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };
+    let most = arguments.rows.unwrap_or(usual);
     let (mut titles, mut rows, mut is_cut) = (Vec::new(), Vec::new(), false);
     let take = |row| {
         is_cut = rows.len() >= most;
@@ -95,16 +100,26 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     };
     destination.write(&bytes)?;
     if is_cut {
-        output::tell(&format!("note: the first {ROWS_SHOWN} rows; --format csv has all"));
+        output::tell(&format!("note: the first {most} rows; there are more (--rows)"));
     }
     Ok(Outcome::Done)
+}
+
+/// What may be asked, for programs.
+fn tables_json() -> Result<String, Error> {
+    let column = |it: long::Column| json!({ "name": it.name, "kind": it.kind.to_string(), "meaning": it.meaning });
+    let tables = long::Table::VARIANTS.iter().map(|table| {
+        let columns: Vec<_> = table.columns().into_iter().map(column).collect();
+        json!({ "name": table.to_string(), "meaning": table.meaning(), "columns": columns })
+    });
+    output::json("quantbench.tables", json!({ "tables": tables.collect::<Vec<_>>() }))
 }
 
 /// What may be asked, as a person reads it.
 fn tables() -> String {
     let mut text = String::new();
     for table in long::Table::VARIANTS {
-        // `expect` is no help to anyone: writing to a string does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(text, "{table}: {}", table.meaning());
         let rows = table.columns().into_iter().map(|column| {
             [format!("  {}", column.name), column.kind.to_string(), column.meaning.to_owned()]

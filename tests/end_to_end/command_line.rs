@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 29] = [
     "run",
     "recommend",
     "plan",
@@ -33,6 +33,8 @@ const COMMANDS: [&str; 27] = [
     "prompt",
     "cache",
     "devices",
+    "mcp",
+    "schema",
     "completions",
 ];
 

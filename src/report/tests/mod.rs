@@ -2,6 +2,7 @@
 
 mod exact;
 mod formats;
+mod hostile;
 mod words;
 
 use super::{Format, RenderOptions, render};
