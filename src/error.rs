@@ -15,7 +15,7 @@ use std::process::ExitCode;
 pub enum Outcome {
     /// 0: everything was done.
     Done,
-    /// 1: no variant meets the requirements, or fits.
+    /// 1: no variant meets the requirements, or fits, or something got worse by more than it may.
     RequirementsUnmet,
     /// 2: the input or the machine does not allow it; a message says what would.
     Refused,

@@ -12,7 +12,7 @@ use crate::causes;
 use crate::error::{Error, Outcome};
 use crate::experiment::keys::SETTINGS;
 use crate::experiment::resolved::{Experiment, ModelPlan};
-use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode};
+use crate::experiment::settings::{CacheType, FlashAttention, Settings, SplitMode, TensorSplit};
 use crate::experiment::workloads::{SpeedTest, Workloads};
 use crate::model::source::{Source, SourceError};
 use crate::report::{self, BenchFormat, RenderOptions};
@@ -86,6 +86,9 @@ pub struct Arguments {
     /// Division over several GPUs [layer]
     #[arg(long, value_name = "LIST", value_delimiter = ',', ignore_case = true)]
     split_mode: Vec<SplitMode>,
+    /// Shares of the GPUs, such as 3/1 [as llama.cpp divides]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    tensor_split: Vec<TensorSplit>,
     /// The GPU used alone or for small tensors [0]
     #[arg(long, value_name = "LIST")]
     main_gpu: Vec<Numbers<u32>>,
@@ -280,6 +283,7 @@ fn settings(arguments: &Arguments) -> Result<Vec<Settings>, BenchError> {
         ("cache_type_k", json(&values(&arguments.cache_type_k, default.cache_type_k))?),
         ("cache_type_v", json(&values(&arguments.cache_type_v, default.cache_type_v))?),
         ("split_mode", json(&values(&arguments.split_mode, default.split_mode))?),
+        ("tensor_split", json(&values(&arguments.tensor_split, default.tensor_split))?),
         ("main_gpu", json(&numbers(&arguments.main_gpu, default.main_gpu))?),
         ("kv_offload", json(&values(&arguments.no_kv_offload, default.kv_offload))?),
     ];

@@ -139,7 +139,7 @@ impl Server {
             Call::Status(run) => {
                 let mut answer = stored::status(&run).map_err(|error| in_words(&error))?;
                 if let Some(ended) = self.ended()? {
-                    answer.text += &format!("\nthe run that was started here {ended}");
+                    answer.text.extend(["\nthe run that was started here ", ended.as_str()]);
                 }
                 Ok(answer)
             }

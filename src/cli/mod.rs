@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cache;
 pub mod calibrate;
+pub mod compare;
 pub mod completions;
 pub mod devices;
 pub mod export;
@@ -60,7 +61,7 @@ const LOG_VARIABLE: &str = "QUANTBENCH_LOG";
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
     after_help = "quantbench MODEL is short for quantbench recommend MODEL: a GGUF, a folder of them, or owner/name on the \
-                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits; 2 bad input, or a \
+                  Hugging Face hub.\n\nExit codes: 0 done; 1 no variant meets the requirements or fits, or a gate failed; 2 bad input, or a \
                   machine that does not allow it; 3 some trials failed; 130 interrupted (--resume \
                   goes on)."
 )]
@@ -119,6 +120,8 @@ enum Command {
     Query(query::Arguments),
     /// Follow one figure over stored runs
     Trend(trend::Arguments),
+    /// Say what changed between two runs, and how sure that is
+    Compare(compare::Arguments),
     /// Compare classes of architecture by use case (--architectures)
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
@@ -269,6 +272,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Trend(arguments) => trend::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),

@@ -18,6 +18,7 @@ use crate::quantize::jobs::{PlanTypesJob, PlannedVariant};
 use crate::worker::protocol::Job;
 use crate::workload::jobs::PredictJob;
 use crate::workload::measured::PredictedMemory;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,9 +73,14 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
     }
 }
 
-/// Numbers of threads that may be tried besides.
-pub(super) fn other_threads() -> Vec<u32> {
-    thread_counts(default_threads(), processors())
+/// What may make a model faster here: ways to divide it where there are several GPUs, else other numbers of threads.
+pub(super) fn other_settings() -> Vec<(&'static str, Value)> {
+    let gpus = backend_devices().iter().filter(|device| device.kind == "GPU").count();
+    if gpus > 1 {
+        return vec![("split_mode", json!("tensor")), ("split_mode", json!("none"))];
+    }
+    let threads = thread_counts(default_threads(), processors());
+    threads.into_iter().map(|count| ("threads", json!(count))).collect()
 }
 
 /// Logical processors that may be used.

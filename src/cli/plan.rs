@@ -16,7 +16,7 @@ use crate::decide::fit::{Demand, Forecast, Verdict, error_of};
 use crate::decide::place::{Budget, HERE, Place, parse_budget};
 use crate::engine::Device;
 use crate::error::{Error, Outcome};
-use crate::experiment::settings::CacheType;
+use crate::experiment::settings::{CacheType, Settings, SplitMode, TensorSplit};
 use crate::experiment::{self, Overrides};
 use crate::hardware::probe::Machine;
 use crate::model::artifact::ArtifactRef;
@@ -56,6 +56,12 @@ pub struct Arguments {
         default_value = "f16,q8_0,q4_0"
     )]
     cache_types: Vec<CacheType>,
+    /// Division over several GPUs
+    #[arg(long, value_name = "MODE", ignore_case = true, default_value_t)]
+    split_mode: SplitMode,
+    /// Shares of the GPUs, such as 3/1 [as llama.cpp divides]
+    #[arg(long, value_name = "SHARES", default_value_t, hide_default_value = true)]
+    tensor_split: TensorSplit,
     /// Memory that may be taken, in place of what is free: host=6GiB,gpu0=8GiB
     #[arg(long, value_name = "DEVICE=SIZE", value_delimiter = ',', value_parser = parse_budget)]
     budget: Vec<Budget>,
@@ -201,6 +207,8 @@ impl Arguments {
             context: None,
             parallel: 1,
             cache_types: vec![CacheType::F16, CacheType::Q8_0],
+            split_mode: SplitMode::default(),
+            tensor_split: TensorSplit::default(),
             budget: Vec::new(),
             targets: Vec::new(),
             threads: None,
@@ -255,6 +263,11 @@ fn plan(
     let demand = Demand {
         context: arguments.context.unwrap_or_else(|| own.map_or(CONTEXT, |own| own.min(CONTEXT))),
         parallel: arguments.parallel,
+        settings: Settings {
+            split_mode: arguments.split_mode,
+            tensor_split: arguments.tensor_split.clone(),
+            ..Settings::default()
+        },
         cache_types: arguments.cache_types.clone(),
         layers: layers.unwrap_or(0).saturating_add(1),
         has_experts: header.ok().and_then(Header::experts).is_some(),

@@ -6,8 +6,9 @@ use crate::error::{Error, Outcome};
 use clap::Args;
 
 /// The schemas of docs/schema, which packages have, too; each has its version in its `$id`.
-const SCHEMAS: [(&str, &str); 5] = [
+const SCHEMAS: [(&str, &str); 6] = [
     ("run", include_str!("../../docs/schema/run.json")),
+    ("compare", include_str!("../../docs/schema/compare.json")),
     ("list", include_str!("../../docs/schema/list.json")),
     ("query", include_str!("../../docs/schema/query.json")),
     ("tables", include_str!("../../docs/schema/tables.json")),

@@ -197,7 +197,7 @@ pub(super) fn strategy(experiment: &Experiment) -> Box<dyn Strategy> {
     match (&experiment.recommend, experiment.budget) {
         (Some(asked), budget) => {
             let strategy = Recommend::new(asked.order, budget.unwrap_or(Duration::MAX));
-            Box::new(strategy.adjusting(native::other_threads()))
+            Box::new(strategy.adjusting(native::other_settings()))
         }
         (None, Some(budget)) => Box::new(Budgeted::new(budget)),
         (None, None) => Box::new(Matrix::default()),

@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Width of the table, at least 40
-    #[arg(long, value_name = "COLUMNS", default_value_t = 110, value_parser = parse_within(40..))]
+    #[arg(long, value_name = "COLUMNS", default_value_t = 110, value_parser = parse_within(40_usize..))]
     pub columns: usize,
 }
 

@@ -31,6 +31,8 @@ pub struct Demand {
     pub context: u32,
     /// Sequences side by side.
     pub parallel: u32,
+    /// What else is asked for.
+    pub settings: Settings,
     /// The type of the KV cache that is asked for, and others that may take its place.
     pub cache_types: Vec<CacheType>,
     /// Layers that may lie on a GPU, the output being one.
@@ -94,8 +96,8 @@ impl Demand {
         let settings = Settings {
             cache_type_k: cache_type,
             cache_type_v: cache_type,
-            gpu_layers: layers.unwrap_or(Settings::default().gpu_layers),
-            ..Settings::default()
+            gpu_layers: layers.unwrap_or(self.settings.gpu_layers),
+            ..self.settings.clone()
         };
         MemoryQuestion {
             settings,

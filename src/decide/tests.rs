@@ -3,7 +3,7 @@
 use super::fit::{Change, Demand, Verdict, error_of};
 use super::place::{Budget, Place, parse_budget, targets};
 use crate::engine::Device;
-use crate::experiment::settings::CacheType;
+use crate::experiment::settings::{CacheType, Settings};
 use crate::hardware::cgroup::Limits;
 use crate::hardware::finding::Finding;
 use crate::hardware::memory::Memory;
@@ -84,6 +84,7 @@ fn predict(asked: Vec<MemoryQuestion>) -> Result<Vec<Result<PredictedMemory, Str
 
 fn judged(place: &Place, context: u32) -> Verdict {
     let demand = Demand {
+        settings: Settings::default(),
         context,
         parallel: 2,
         cache_types: vec![CacheType::F16, CacheType::Q8_0, CacheType::Q4_0],
@@ -154,6 +155,7 @@ fn what_is_not_known_is_said_with_its_reason() {
     let limited = Place::here(&memory, &limits(Finding::Known(MIB)), &[], &[]).unwrap();
     assert_eq!(limited.pools[0].there, Some(MIB));
     let demand = Demand {
+        settings: Settings::default(),
         context: 512,
         parallel: 2,
         cache_types: vec![CacheType::Q4_0],
@@ -210,6 +212,7 @@ fn every_target_has_a_name_of_its_own_a_source_and_no_more_than_is_built_in() {
 fn a_limit_is_narrowed_with_few_questions() {
     let processes = Cell::new(0);
     let demand = Demand {
+        settings: Settings::default(),
         context: 1 << 17,
         parallel: 2,
         cache_types: vec![CacheType::F16],

@@ -16,6 +16,14 @@ pub enum EngineError {
         /// The engine's last error lines.
         reason: String,
     },
+    /// A model cannot be divided over the GPUs as asked.
+    #[error("{setting} cannot be used here: {reason}")]
+    Division {
+        /// The setting with its value.
+        setting: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// No context could be made for a model.
     #[error("llama.cpp cannot make a context of {context} tokens: {reason}")]
     Context {

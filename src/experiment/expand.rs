@@ -92,7 +92,8 @@ pub(crate) fn combinations(
 ) -> Vec<Settings> {
     let values =
         |key: &str| file.get(key).map_or(&[] as &[Located<Value>], |values| values.as_slice());
-    let keys = SETTINGS.keys.iter().map(|key| key.name);
+    // What has no default and is not written is as the engine has it.
+    let keys = SETTINGS.keys.iter().map(|key| key.name).filter(|key| !values(key).is_empty());
     let count = keys.clone().fold(1, |count: usize, key| count.saturating_mul(values(key).len()));
     if count > MOST_COMBINATIONS {
         let spans = file.values().filter(|list| list.is_written()).map(|list| list.span.clone());
@@ -104,6 +105,7 @@ pub(crate) fn combinations(
     }
     problems.extend(conflict(values("batch"), values("ubatch"), batch_conflict));
     problems.extend(conflict(values("flash_attention"), values("cache_type_v"), cache_conflict));
+    problems.extend(conflict(values("flash_attention"), values("split_mode"), split_conflict));
     let plain =
         |key: &str| values(key).iter().map(|it: &Located<Value>| it.value.clone()).collect();
     let axes: Vec<(&str, Vec<Value>)> = keys.map(|key| (key, plain(key))).collect();
@@ -155,6 +157,20 @@ fn cache_conflict(
         (
             format!("'settings.cache_type_v' is {name}, but 'settings.flash_attention' is off"),
             "llama.cpp quantizes the V cache only with flash_attention = \"on\" or \"auto\"",
+        )
+    })
+}
+
+/// llama.cpp divides tensors only with flash attention.
+fn split_conflict(
+    flash_attention: &Located<Value>,
+    split_mode: &Located<Value>,
+) -> Option<Conflict> {
+    let is_off = flash_attention.as_str() == Some("off");
+    (is_off && split_mode.as_str() == Some("tensor")).then(|| {
+        (
+            "'settings.split_mode' is tensor, but 'settings.flash_attention' is off".to_owned(),
+            "llama.cpp divides tensors only with flash_attention = \"on\" or \"auto\"",
         )
     })
 }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::str::FromStr;
 use strum::{Display, IntoStaticStr, VariantNames};
 
 /// Number format of the K or the V cache, by ggml's names.
@@ -61,6 +62,62 @@ pub enum SplitMode {
     #[default]
     Layer,
     Row,
+    Tensor,
+}
+
+/// Shares of the GPUs, in the order of the devices, as llama-bench writes them: `3/1`. None: as the engine divides.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TensorSplit(Vec<u32>);
+
+impl TensorSplit {
+    /// What each GPU gets, in any unit.
+    pub fn shares(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// Whether nothing is said of it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for TensorSplit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const MOST: u32 = 1_000_000;
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let shares = text.split('/').map(|share| share.trim().parse().ok());
+        let shares: Option<Vec<u32>> = shares.map(|it| it.filter(|it| *it <= MOST)).collect();
+        let of_something = |it: &Vec<u32>| it.iter().any(|share| *share > 0);
+        shares.filter(of_something).map(Self).ok_or_else(|| {
+            format!("'{text}' is no division; write whole numbers like 3/1, one for each GPU")
+        })
+    }
+}
+
+impl TryFrom<String> for TensorSplit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<TensorSplit> for String {
+    fn from(split: TensorSplit) -> Self {
+        split.to_string()
+    }
+}
+
+impl fmt::Display for TensorSplit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&shares.join("/"))
+    }
 }
 
 /// Run-time choices of one trial. Names and defaults are llama-bench's, so that a figure can be laid
@@ -88,6 +145,9 @@ pub struct Settings {
     pub cache_type_v: CacheType,
     /// Division over several GPUs.
     pub split_mode: SplitMode,
+    /// Shares of the GPUs.
+    #[serde(default, skip_serializing_if = "TensorSplit::is_empty")]
+    pub tensor_split: TensorSplit,
     /// Index of the GPU used alone or for small tensors.
     pub main_gpu: u32,
     /// Whether the KV cache and its operations are kept on the GPU.
@@ -131,6 +191,7 @@ impl Default for Settings {
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             split_mode: SplitMode::Layer,
+            tensor_split: TensorSplit::default(),
             main_gpu: 0,
             kv_offload: true,
             mmap: true,
@@ -164,6 +225,16 @@ impl Settings {
 }
 
 impl Settings {
+    /// The same with another value of a key.
+    ///
+    /// # Errors
+    /// The key or the value is none of a setting.
+    pub fn with(&self, key: &str, value: &Value) -> Result<Self, serde_json::Error> {
+        let mut settings = serde_json::to_value(self)?;
+        settings[key] = value.clone();
+        serde_json::from_value(settings)
+    }
+
     /// What differs from the defaults, by llama-bench's short flags: `("t", "4")`.
     pub fn changed(&self) -> Vec<(&'static str, String)> {
         let count = |threads: Option<u32>| threads.map_or_else(String::new, |it| it.to_string());
@@ -178,6 +249,7 @@ impl Settings {
                 ("ctk", <&str>::from(of.cache_type_k).to_owned()),
                 ("ctv", <&str>::from(of.cache_type_v).to_owned()),
                 ("sm", of.split_mode.to_string()),
+                ("ts", of.tensor_split.to_string()),
                 ("mg", of.main_gpu.to_string()),
                 ("nkvo", u8::from(!of.kv_offload).to_string()),
                 ("mmap", u8::from(of.mmap).to_string()),

@@ -1,6 +1,6 @@
 //! Tuning: what settings are tuned for, and the space of settings that is searched.
 
-use super::settings::{FlashAttention, Settings};
+use super::settings::{FlashAttention, Settings, SplitMode};
 use super::workloads::SpeedTest;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -116,23 +116,24 @@ impl Space {
             Self { base: Settings::default(), factors: Vec::new(), threads: machine.threads };
         let threads = thread_counts(machine.threads, machine.processors);
         let threads: Vec<Value> = threads.into_iter().map(|count| json!(count)).collect();
-        // One token at a time is computed by `threads`, more by `threads_batch`.
-        if used.goal != Goal::Prompt && !batched {
-            space.add(&["threads"], threads.clone());
-        }
-        if used.reads() || batched {
-            space.add(&["threads_batch"], threads);
-        }
+        // Where layers are on GPUs, threads have little to do.
         if machine.gpus > 0 {
+            if machine.gpus > 1 {
+                space.add(&["split_mode"], vec![json!("tensor"), json!("none")]);
+            }
             space.add(&["gpu_layers"], layer_counts(machine.layers));
             space.add(&["kv_offload"], vec![json!(false)]);
             space.add(&["op_offload"], vec![json!(false)]);
             if machine.has_experts {
                 space.add(&["cpu_moe"], vec![json!(true)]);
             }
-            if machine.gpus > 1 {
-                space.add(&["split_mode"], vec![json!("row"), json!("none")]);
-            }
+        }
+        // One token at a time is computed by `threads`, more by `threads_batch`.
+        if used.goal != Goal::Prompt && !batched {
+            space.add(&["threads"], threads.clone());
+        }
+        if used.reads() || batched {
+            space.add(&["threads_batch"], threads);
         }
         if used.reads() {
             // More than a prompt at once is no other computation.
@@ -198,8 +199,9 @@ impl Space {
             changed.threads = None;
         }
         let quantized = !matches!(<&str>::from(changed.cache_type_v), "f32" | "f16" | "bf16");
+        let needs_fused = quantized || changed.split_mode == SplitMode::Tensor;
         let is_possible = changed.ubatch <= changed.batch
-            && !(quantized && changed.flash_attention == FlashAttention::Off);
+            && !(needs_fused && changed.flash_attention == FlashAttention::Off);
         is_possible.then_some(changed)
     }
 
@@ -378,6 +380,11 @@ mod tests {
         let quantized = space.with(&space.base, cache, &json!("q8_0")).unwrap();
         assert!(space.is_lossy(&quantized) && !space.is_lossy(&space.base));
         assert_eq!(space.with(&quantized, find("flash_attention"), &json!("off")), None);
+        let two = Space::new(&used(Goal::Generation), &Machine { gpus: 2, ..MACHINE }, false);
+        assert_eq!(two.factors[0].name(), "split_mode", "what promises most is tried first");
+        let divided = two.with(&two.base, &two.factors[0], &json!("tensor")).unwrap();
+        let fused = two.factors.iter().find(|it| it.name() == "flash_attention").unwrap();
+        assert_eq!(two.with(&divided, fused, &json!("off")), None);
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let any = space.random(&mut random);

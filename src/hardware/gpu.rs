@@ -94,13 +94,12 @@ impl Gpus {
     }
 }
 
-/// Memory of a process on all NVIDIA GPUs, bytes; `None` where it has none or the driver does not tell.
+/// Memory of a process on each NVIDIA GPU where it has some, bytes; empty where the driver does not tell.
 #[must_use]
-pub fn memory_of(pid: u32) -> Option<u64> {
-    let readings = nvml::NvmlSource::open()?.read();
+pub fn memory_of(pid: u32) -> Vec<u64> {
+    let readings = nvml::NvmlSource::open().map(|mut source| source.read()).unwrap_or_default();
     let processes = readings.into_iter().flat_map(|it| it.processes.unwrap_or_default());
-    let own = processes.filter(|it| it.pid == pid).filter_map(|it| it.memory_bytes);
-    own.reduce(u64::saturating_add)
+    processes.filter(|it| it.pid == pid).filter_map(|it| it.memory_bytes).collect()
 }
 
 /// Why NVML is not there, in the light of what is on the bus.

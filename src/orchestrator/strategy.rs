@@ -6,11 +6,12 @@
 //! that were there from the beginning.
 
 mod budgeted;
+mod looks;
 mod recommend;
 pub mod tuning;
 
 pub use budgeted::Budgeted;
-pub use recommend::Recommend;
+pub use recommend::{Other, Recommend};
 
 use super::plan::{Plan, PlannedTrial};
 use super::schedule::{PlannedVisit, Purpose, schedule};

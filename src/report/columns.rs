@@ -5,6 +5,7 @@ use super::table::{Align, Cell, Column, Content, Group, Mark, Shows, Table};
 use super::text::{list, sanitize};
 use super::{recommend, requirements};
 use crate::model::architecture::ArchitectureClass;
+pub(super) use crate::results::metric::ESSENTIAL;
 use crate::results::metric::Metric;
 use crate::results::summary::{self, ModelSummary, Row, Summary};
 use crate::results::verdict::{Standing, Verdict};
@@ -19,9 +20,6 @@ pub(super) const INDISPENSABLE: u32 = 93;
 
 /// From this importance on a column is one to decide from.
 pub(super) const DECIDES: u32 = 85;
-
-/// From this importance on a column belongs to the comparison itself and not to the details around it.
-pub(super) const ESSENTIAL: u32 = 51;
 
 /// A person who chooses a model file asks: does it fit (size, memory), is it fast enough (generation
 /// before prompt processing, first token), is it good enough (divergence before perplexity). What

@@ -102,7 +102,7 @@ impl Parquet {
                         Value::Text(text) => Some(ByteArray::from(text.as_str())),
                         _ => None,
                     });
-                    writer.write_batch(&Vec::from_iter(texts), there, None)?;
+                    writer.write_batch(&texts.collect::<Vec<_>>(), there, None)?;
                 }
                 ColumnWriter::Int64ColumnWriter(writer) => {
                     let numbers = cells().filter_map(|cell| match cell {
@@ -110,24 +110,24 @@ impl Parquet {
                         Value::Time(at) => i64::try_from(at.unix_timestamp_nanos() / 1000).ok(),
                         _ => None,
                     });
-                    writer.write_batch(&Vec::from_iter(numbers), there, None)?;
+                    writer.write_batch(&numbers.collect::<Vec<_>>(), there, None)?;
                 }
                 ColumnWriter::DoubleColumnWriter(writer) => {
                     let numbers = cells().filter_map(|cell| match cell {
                         Value::Real(number) => Some(*number),
                         _ => None,
                     });
-                    writer.write_batch(&Vec::from_iter(numbers), there, None)?;
+                    writer.write_batch(&numbers.collect::<Vec<_>>(), there, None)?;
                 }
                 ColumnWriter::BoolColumnWriter(writer) => {
                     let truths = cells().filter_map(|cell| match cell {
                         Value::Bool(is) => Some(*is),
                         _ => None,
                     });
-                    writer.write_batch(&Vec::from_iter(truths), there, None)?;
+                    writer.write_batch(&truths.collect::<Vec<_>>(), there, None)?;
                 }
                 _ => return Err(missing()),
-            };
+            }
             column.close()?;
         }
         group.close().map(|_| ())

@@ -112,7 +112,7 @@ fn environment(run: &RunRecord) -> String {
 
 /// What would be read as markup stands for itself. Underscores within words, as in `Q4_K_M`, are
 /// no markup.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if matches!(character, '\\' | '|' | '*' | '`' | '<' | '>' | '[' | ']') {

@@ -4,7 +4,7 @@
 //! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
 //! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
 //! `notes`, `limits`, `types`, `tasks`, `requirements` and `recommend` what is said in words. `architectures` is a
-//! comparison of its own. Uses `results`; used by the command line.
+//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. Uses `results`; used by the command line.
 
 mod answers;
 pub mod architectures;
@@ -12,6 +12,7 @@ mod budget;
 mod canvas;
 mod chart;
 mod columns;
+pub mod compare;
 mod csv;
 mod domains;
 mod findings;
@@ -25,6 +26,7 @@ mod markdown;
 mod next;
 mod notes;
 mod numbers;
+pub mod read;
 mod recommend;
 mod requirements;
 pub(crate) mod table;

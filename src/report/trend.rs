@@ -45,7 +45,7 @@ pub fn text(trend: &Trend, columns: usize) -> String {
         for series in &machine.series {
             let Series { model, variant, settings, .. } = series;
             let name = [model, variant, settings].map(|part| sanitize(part)).join(" ");
-            lines.extend(["".to_owned(), shorten(name.trim(), columns)]);
+            lines.extend([String::new(), shorten(name.trim(), columns)]);
             lines.extend(terminal::draw(&table(series, scale, columns), &Look::default()));
         }
     }

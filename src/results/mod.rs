@@ -2,15 +2,16 @@
 //!
 //! `record` is what a run measured; `store` keeps it in SQLite; `summary` compares and judges it,
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
-//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `compare` (with the reference), `verdict` (against the requirements), `proof` (the same
+//! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `baseline` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
 //! `annotations` (what people keep with it), `exchange` (runs as documents), `long` (as tables with a row per figure) and
-//! `query` (SQL over those), `trend` (one figure over runs), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model).
+//! `query` (SQL over those), `trend` (one figure over runs), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other.
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
 pub mod annotations;
+mod baseline;
+pub mod change;
 pub mod choice;
-mod compare;
 pub mod domain;
 pub mod exchange;
 mod extract;

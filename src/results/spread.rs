@@ -23,14 +23,14 @@ const EXPECTED: f64 = 0.05;
 const EXPECTED_DEGREES: usize = 3;
 
 /// The standard deviation of normal noise over the median of its absolute deviations.
-const DEVIATIONS: f64 = 1.4826;
+pub(super) const DEVIATIONS: f64 = 1.4826;
 
 /// What a median of deviations is worth, in degrees of freedom of a standard deviation: asymptotically 37 %, of few
 /// observations more.
 const EFFICIENCY: f64 = 0.5;
 
 /// The error of a median over that of a mean, of normal noise.
-const ERROR_OF_MEDIAN: f64 = 1.2533;
+pub(super) const ERROR_OF_MEDIAN: f64 = 1.2533;
 
 /// From how many times the spread that others show a trial's own is taken for itself.
 const RESTLESS: f64 = 2.0;
@@ -80,7 +80,7 @@ pub(super) fn logarithms<'a>(values: impl Iterator<Item = &'a f64>) -> Option<Sa
 }
 
 /// Distances from the median, as far as they would be from the true one.
-fn deviations(sample: &Sample) -> impl Iterator<Item = f64> {
+pub(super) fn deviations(sample: &Sample) -> impl Iterator<Item = f64> {
     let n = to_f64(sample.len());
     let (median, wider) = (sample.median(), (n / (n - 1.0)).sqrt());
     sample.sorted().iter().map(move |value| (value - median).abs() * wider)

@@ -1,7 +1,7 @@
 //! The summary of a run: every figure as an estimate, comparisons, verdicts, the best trade-off.
 
+use super::baseline::compare_with_baselines;
 use super::choice::{Choice, Front};
-use super::compare::compare_with_baselines;
 use super::domain::{self, DomainFigure};
 use super::figure::Figure;
 use super::format_test::{FormatTest, format_tests};
@@ -296,7 +296,7 @@ fn drift(run: &RunRecord) -> Option<Estimate> {
 }
 
 /// Every sign of throttling once; of those that differ in their number alone, the largest.
-fn throttling(run: &RunRecord) -> Vec<String> {
+pub(super) fn throttling(run: &RunRecord) -> Vec<String> {
     let mut signs: Vec<String> = Vec::new();
     let visits = run.trials.iter().flat_map(|trial| &trial.visits);
     for sign in visits.flat_map(|visit| &visit.usage).flat_map(|phase| &phase.usage.throttling) {

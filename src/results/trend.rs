@@ -129,7 +129,9 @@ impl Trend {
             }
         };
         let mut trend = Self { metric, unit: metric.base_unit(), machines: Vec::new() };
-        points.into_iter().for_each(|(identity, series, point)| trend.add(identity, series, point));
+        for (identity, series, point) in points {
+            trend.add(identity, series, point);
+        }
         Ok(trend)
     }
 

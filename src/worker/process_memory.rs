@@ -2,7 +2,7 @@
 
 use super::protocol::Event;
 use crate::engine::Engine;
-use crate::experiment::settings::Settings;
+use crate::experiment::settings::{Settings, SplitMode};
 use crate::hardware::gpu;
 use crate::hardware::memory::kibibytes_line;
 
@@ -20,15 +20,26 @@ pub(super) fn resident() -> Option<u64> {
     field("/proc/self/status", "VmRSS")
 }
 
-/// What is added when CUDA first computes: kernels, and the workspace of its matrix library. Two models of 1 and 8
-/// billion weights took 82 to 85 MiB on an H200 (docs/gpu.md).
+/// What is added on each GPU when CUDA first computes: kernels, and the workspace of its matrix library. Two models of 1
+/// and 8 billion weights took 82 to 85 MiB on an H200 (docs/gpu.md).
 const FIRST_COMPUTING: u64 = 84 << 20;
+
+/// The same where tensors are divided, sums between GPUs included: models of 8 and 70 billion weights took 706 to 735
+/// MiB on each of two H200.
+const FIRST_DIVIDED: u64 = 710 << 20;
 
 /// Memory that this process will have on GPUs besides buffers, bytes. A process that uses none does not load the driver's
 /// library.
 pub(super) fn on_gpus(engine: &dyn Engine, settings: &Settings) -> Option<u64> {
-    let now = if engine.uses_gpu(settings) { gpu::memory_of(std::process::id()) } else { None };
-    now.map(|bytes| bytes.saturating_add(FIRST_COMPUTING))
+    if !engine.uses_gpu(settings) {
+        return None;
+    }
+    let each = match settings.split_mode {
+        SplitMode::Tensor => FIRST_DIVIDED,
+        SplitMode::None | SplitMode::Layer | SplitMode::Row => FIRST_COMPUTING,
+    };
+    let now = gpu::memory_of(std::process::id());
+    now.into_iter().map(|bytes| bytes.saturating_add(each)).reduce(u64::saturating_add)
 }
 
 fn field(file: &str, name: &str) -> Option<u64> {

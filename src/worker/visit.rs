@@ -121,7 +121,7 @@ fn load_alike(one: &MemoryQuestion, other: &MemoryQuestion) -> bool {
     let load = |MemoryQuestion { settings, experts_on_host, .. }: &MemoryQuestion| {
         let experts_on_host = *experts_on_host || settings.cpu_moe;
         let weights = (settings.gpu_layers, experts_on_host, settings.repack);
-        (weights, settings.split_mode, settings.main_gpu)
+        (weights, settings.split_mode, settings.tensor_split.clone(), settings.main_gpu)
     };
     load(one) == load(other)
 }

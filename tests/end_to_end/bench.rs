@@ -82,3 +82,21 @@ fn a_file_whose_worker_dies_exits_with_3_and_the_other_is_shown() {
         .expect_message(3, &["the worker was killed"]);
     assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
 }
+
+#[test]
+fn gpus_that_are_not_there_are_not_divided_between() {
+    let world = World::new();
+    let refused = |flags: &[&str]| {
+        let args = [&["bench", "--n-gpu-layers", "99"], &QUICK[..], flags].concat();
+        world.run(&args).expect(3).stderr
+    };
+    let tensor = refused(&["-sm", "tensor"]);
+    assert!(
+        tensor.contains("split_mode = \"tensor\" cannot be used here: there is no GPU"),
+        "{tensor}"
+    );
+    let shares = refused(&["-ts", "3/1"]);
+    assert!(shares.contains("tensor_split = \"3/1\" cannot be used here: it has 2 shares, and llama.cpp finds 0 GPUs"), "{shares}");
+    let words = world.run(&["bench", "-ts", "3:1", "tiny-F16.gguf"]).expect(2).stderr;
+    assert!(words.contains("'3:1' is no division; write whole numbers like 3/1"), "{words}");
+}

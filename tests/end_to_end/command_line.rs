@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 30] = [
     "run",
     "recommend",
     "plan",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 29] = [
     "merge",
     "query",
     "trend",
+    "compare",
     "report",
     "inspect",
     "prompt",

@@ -47,3 +47,27 @@ fn what_a_process_takes_on_a_gpu_is_planned_too() {
     let own: u64 = own.unwrap().parse().unwrap();
     assert!(own > 16 << 20, "{text}");
 }
+
+#[test]
+#[ignore = "needs two NVIDIA GPUs and a build with a back end for them"]
+fn a_model_divided_over_two_gpus_answers_as_on_one() {
+    let world = World::new();
+    world.write(
+        "split.toml",
+        "quantizations = [\"F16\"]\n[[models]]\nsource = \"demo\"\n\
+         [experiment]\nrounds = 1\n[settings]\nsplit_mode = [\"none\", \"layer\", \"tensor\"]\n\
+         [workloads]\nlatency.enabled = false\nquality.chunks = 4\n",
+    );
+    let shown = world.run(&["run", "split.toml", "--quiet", "--format", "json"]).expect(0).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    for trial in shown["run"]["trials"].as_array().unwrap() {
+        let buffers = trial["visits"][0]["memory"].as_array().unwrap();
+        let with_weights = buffers.iter().filter(|buffer| {
+            buffer["on_device"] == true && buffer["weights_bytes"].as_u64() > Some(0)
+        });
+        let expected = if trial["settings"]["split_mode"] == "none" { 1 } else { 2 };
+        assert_eq!(with_weights.count(), expected, "{buffers:?}");
+        let divergence = trial["quality"]["divergence"]["kld"]["mean"].as_f64();
+        assert!(divergence.is_none_or(|nats| nats < 1e-3), "{divergence:?}");
+    }
+}

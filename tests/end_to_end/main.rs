@@ -8,6 +8,7 @@ mod architectures;
 mod bench;
 mod calibrate;
 mod command_line;
+mod compare;
 mod convert;
 mod disk;
 mod failures;

@@ -62,7 +62,7 @@ fn an_assistant_reads_what_was_planned_and_measured() {
     let before = (files(&world), fs::read(world.path("models.toml")).unwrap());
     with_server(&world, &["mcp"], async |client| {
         let info = client.peer_info().unwrap();
-        assert_eq!(info.server_info.name, "quantbench");
+        assert_eq!(info.server_info.as_ref().unwrap().name, "quantbench");
         let tools = client.list_all_tools().await.unwrap();
         let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
         assert_eq!(
@@ -86,6 +86,12 @@ fn an_assistant_reads_what_was_planned_and_measured() {
         let planned =
             call(client, "plan", json!({"model": "tiny-F16.gguf", "context": 64})).await.unwrap();
         assert!(planned.structured_content.unwrap()["format"].as_str().unwrap().contains("plan"));
+
+        let two = json!({"base": first, "new": "last"});
+        let compared = call(client, "compare", two).await.unwrap();
+        assert_eq!(compared.structured_content.unwrap()["format"], "quantbench.compare");
+        let file = call(client, "compare", json!({"base": "models.toml", "new": "last"})).await;
+        assert!(file.unwrap_err().contains("no stored run is named 'models.toml'"));
 
         let status = call(client, "run_status", json!({})).await.unwrap();
         let status = status.structured_content.unwrap();

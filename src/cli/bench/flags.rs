@@ -5,7 +5,7 @@ use crate::experiment::workloads::SpeedTest;
 use std::ffi::OsString;
 
 /// llama-bench's flags of several letters after one dash, with the long form that clap reads.
-const SHORT_FORMS: [(&str, &str); 10] = [
+const SHORT_FORMS: [(&str, &str); 11] = [
     ("-pg", "--pg"),
     ("-ub", "--ubatch-size"),
     ("-ngl", "--n-gpu-layers"),
@@ -13,6 +13,7 @@ const SHORT_FORMS: [(&str, &str); 10] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-sm", "--split-mode"),
+    ("-ts", "--tensor-split"),
     ("-mg", "--main-gpu"),
     ("-nkvo", "--no-kv-offload"),
     ("-npl", "--parallel"),
@@ -75,7 +76,7 @@ pub(super) fn numbers<T: Copy>(given: &[Numbers<T>], default: T) -> Vec<T> {
 }
 
 /// Values of a flag that may be given several times, or llama-bench's default.
-pub(super) fn values<T: Copy>(given: &[T], default: T) -> Vec<T> {
+pub(super) fn values<T: Clone>(given: &[T], default: T) -> Vec<T> {
     if given.is_empty() { vec![default] } else { given.to_vec() }
 }
 

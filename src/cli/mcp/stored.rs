@@ -26,6 +26,11 @@ pub(super) fn newest() -> Result<Option<String>, Problem> {
     Ok(store.list()?.into_iter().next().map(|run| run.id))
 }
 
+/// The whole name of the run that is meant.
+pub(super) fn name_of(run: &str) -> Result<String, Problem> {
+    store_to_read()?.name_of(run)
+}
+
 /// How far a run is.
 pub(super) fn status(run: &str) -> Result<Answer, Problem> {
     let store = store_to_read()?;
@@ -35,7 +40,7 @@ pub(super) fn status(run: &str) -> Result<Answer, Problem> {
     let header = header.ok_or_else(|| Problem::new(format!("run '{id}' was removed")))?;
     let cache = Cache::open().ok();
     let is_under_way = |run: &str| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run));
-    let state = state(&header, &is_under_way);
+    let state = state(&header, is_under_way);
     let Summary { rounds_done, rounds_planned, .. } = Summary::of(&record);
     let planned = rounds_planned.map(|planned| format!(" of {planned}")).unwrap_or_default();
     let text = format!(
@@ -101,12 +106,10 @@ fn ask(run: &mut RunRecord, order: Order) -> Result<(), Problem> {
     let asked = Recommend { order, parallel: 1, ..Recommend::default() };
     let asked = serde_json::to_value(asked)
         .map_err(|source| Problem::because("the needs have no form in JSON", source))?;
-    match run.experiment.as_object_mut() {
-        Some(experiment) => experiment.insert("recommend".to_owned(), asked),
-        None => {
-            run.experiment = json!({ "recommend": asked });
-            None
-        }
-    };
+    if let Some(experiment) = run.experiment.as_object_mut() {
+        experiment.insert("recommend".to_owned(), asked);
+    } else {
+        run.experiment = json!({ "recommend": asked });
+    }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The tools: their names, what they take, and the commands that they are.
 
+use super::stored;
+use crate::causes::in_words;
 use rmcp::handler::server::common::schema_for_type;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// What is done for a tool.
@@ -84,7 +86,7 @@ const TOOLS: [Spec; 9] = [
         schema: schema_for_type::<Two>,
         call: |input| {
             let Two { base, new } = read(input)?;
-            Ok(command("compare", Vec::new(), &[stored_run(base)?, stored_run(new)?]))
+            Ok(command("compare", Vec::new(), &[stored_run(&base)?, stored_run(&new)?]))
         },
     },
     Spec {
@@ -235,7 +237,9 @@ impl Which {
         let mut flags = Vec::new();
         let all =
             [("model", model), ("host", host), ("tag", tag), ("since", since), ("until", until)];
-        all.into_iter().for_each(|(name, value)| flag(&mut flags, name, value));
+        for (name, value) in all {
+            flag(&mut flags, name, value);
+        }
         flags
     }
 }
@@ -347,12 +351,15 @@ fn run_or_last(run: Option<String>) -> String {
     run.unwrap_or_else(|| "last".to_owned())
 }
 
-/// No path: what `compare` would read as a file is none of an assistant's business.
-fn stored_run(name: String) -> Result<String, String> {
+/// The whole name of a stored run, with the variant behind it: what `compare` would read as a file is none of an
+/// assistant's business.
+fn stored_run(name: &str) -> Result<String, String> {
     if name.contains(['/', '\\']) || name.is_empty() {
         return Err(format!("'{name}' is no name of a stored run"));
     }
-    Ok(name)
+    let (run, variant) = name.split_once(':').map_or((name, None), |(run, it)| (run, Some(it)));
+    let run = stored::name_of(run).map_err(|error| in_words(&error))?;
+    Ok(variant.map_or_else(|| run.clone(), |variant| format!("{run}:{variant}")))
 }
 
 /// A run's document without what was measured value by value: the summary has the figures.
@@ -368,6 +375,7 @@ fn without_raw_values(mut document: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn words(name: &str, input: Value) -> Vec<String> {
         match call(name, input, true) {

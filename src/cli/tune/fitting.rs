@@ -97,8 +97,15 @@ impl Fitting {
         parallel: u32,
     ) -> Result<Result<Vec<String>, String>, Problem> {
         let Self { context, layers, has_experts, .. } = *self;
-        let (cache_types, all_logits) = (vec![CacheType::F16], self.place.has_gpu());
-        let demand = Demand { context, parallel, cache_types, layers, has_experts, all_logits };
+        let demand = Demand {
+            context,
+            parallel,
+            settings: Settings::default(),
+            cache_types: vec![CacheType::F16],
+            layers,
+            has_experts,
+            all_logits: self.place.has_gpu(),
+        };
         let predict = |questions| self.predict(questions);
         let forecast = demand.forecast(&predict).map_err(Problem::new)?;
         match demand.judge(&forecast, &self.place, &predict) {

@@ -3,6 +3,9 @@
 use super::backend::Backend;
 use super::text;
 use crate::engine::Device;
+use crate::engine::error::EngineError;
+use crate::experiment::settings::{Settings, SplitMode};
+use crate::units::count;
 use llama_cpp_sys_2 as sys;
 
 /// All devices that this build of llama.cpp finds on this machine.
@@ -39,6 +42,68 @@ pub(super) fn list(_backend: Backend) -> Vec<Device> {
             })
         })
         .collect()
+}
+
+/// What each device gets, as llama.cpp wants to be told; empty: as it divides by itself.
+///
+/// # Errors
+/// [`EngineError::Division`]: the GPUs here cannot be used so.
+pub(super) fn shares(backend: Backend, settings: &Settings) -> Result<Vec<f32>, EngineError> {
+    let shares = settings.tensor_split.shares();
+    let is_default =
+        shares.is_empty() && !matches!(settings.split_mode, SplitMode::Row | SplitMode::Tensor);
+    if is_default || settings.gpu_layers == 0 {
+        return Ok(Vec::new());
+    }
+    let gpus = list(backend).into_iter().filter(|it| it.kind == "GPU").count();
+    let mode = format!("split_mode = \"{}\"", settings.split_mode);
+    match settings.split_mode {
+        SplitMode::Tensor if gpus == 0 => {
+            let reason = "there is no GPU that llama.cpp can use".to_owned();
+            return Err(EngineError::Division { setting: mode, reason });
+        }
+        SplitMode::Row if gpus > 0 && !has_split_buffers() => {
+            let reason = "this version of llama.cpp has no row split for these GPUs; \"tensor\" takes its place";
+            return Err(EngineError::Division { setting: mode, reason: reason.to_owned() });
+        }
+        _ => {}
+    }
+    if shares.is_empty() {
+        return Ok(Vec::new());
+    }
+    if shares.len() != gpus {
+        let setting = format!("tensor_split = \"{}\"", settings.tensor_split);
+        let reason = format!(
+            "it has {}, and llama.cpp finds {}",
+            count(shares.len(), "share"),
+            count(gpus, "GPU")
+        );
+        return Err(EngineError::Division { setting, reason });
+    }
+    // SAFETY: takes nothing.
+    let room = unsafe { sys::llama_max_devices() };
+    #[expect(clippy::cast_precision_loss, reason = "shares are at most a million")]
+    let mut all: Vec<f32> = shares.iter().map(|&share| share as f32).collect();
+    all.resize(room.max(all.len()), 0.0);
+    Ok(all)
+}
+
+/// Whether the back end of a GPU divides matrices by rows.
+fn has_split_buffers() -> bool {
+    // SAFETY: back ends are loaded; indices stay below the count; a device is checked before it is asked, and a
+    // device belongs to a registered back end; the name is terminated.
+    (0..unsafe { sys::ggml_backend_dev_count() }).any(|index| unsafe {
+        let device = sys::ggml_backend_dev_get(index);
+        if device.is_null()
+            || sys::ggml_backend_dev_type(device) != sys::GGML_BACKEND_DEVICE_TYPE_GPU
+        {
+            return false;
+        }
+        let registry = sys::ggml_backend_dev_backend_reg(device);
+        let name = c"ggml_backend_split_buffer_type";
+        !registry.is_null()
+            && !sys::ggml_backend_reg_get_proc_address(registry, name.as_ptr()).is_null()
+    })
 }
 
 fn kind(number: sys::ggml_backend_dev_type) -> &'static str {

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::context::Context;
 use super::handle::Handle;
-use super::{ErrorText, log, prompt, shim, text};
+use super::{ErrorText, devices, log, prompt, shim, text};
 use crate::engine::error::EngineError;
 use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
 use crate::experiment::settings::{Settings, SplitMode};
@@ -61,7 +61,12 @@ impl Model {
             SplitMode::None => sys::LLAMA_SPLIT_MODE_NONE,
             SplitMode::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
             SplitMode::Row => sys::LLAMA_SPLIT_MODE_ROW,
+            SplitMode::Tensor => sys::LLAMA_SPLIT_MODE_TENSOR,
         };
+        let shares = devices::shares(backend, settings)?;
+        if !shares.is_empty() {
+            parameters.tensor_split = shares.as_ptr();
+        }
         parameters.main_gpu = i32::try_from(settings.main_gpu).unwrap_or(0);
         parameters.load_mode =
             if settings.mmap { sys::LLAMA_LOAD_MODE_AUTO } else { sys::LLAMA_LOAD_MODE_NONE };

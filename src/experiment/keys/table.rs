@@ -9,7 +9,7 @@ use super::Kind::{
 use super::{Key, Kind, Table};
 use crate::experiment::parameters::Matching;
 use crate::experiment::resolved::Keep;
-use crate::experiment::settings::{CacheType, FlashAttention, SplitMode};
+use crate::experiment::settings::{CacheType, FlashAttention, SplitMode, TensorSplit};
 use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
@@ -128,7 +128,10 @@ pub static SETTINGS: Table = Table::new(
         Key::new("cache_type_v", CACHE_TYPE,
             "of the V cache; a quantized one needs flash attention").default("\"f16\"").swept(),
         Key::new("split_mode", Choice("no choice here", SplitMode::VARIANTS),
-            "over several GPUs: \"none\", \"layer\", \"row\"").default("\"layer\"").swept(),
+            "over several GPUs: \"none\" (one alone), \"layer\", \"row\" or \"tensor\" of each layer")
+            .default("\"layer\"").swept(),
+        Key::new("tensor_split", Kind::Named("shares of the GPUs", |text| text.parse::<TensorSplit>().map(String::from)),
+            "how much each GPU gets; left out: as llama.cpp divides").example("\"3/1\"").swept(),
         Key::new("main_gpu", Whole(0, 1023), "the GPU used alone, or for small tensors").default("0").swept(),
         Key::new("kv_offload", Flag, "keep the KV cache on the GPU").default("true").swept(),
         Key::new("mmap", Flag, "map the file into memory instead of reading it").default("true").swept(),

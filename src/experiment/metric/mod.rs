@@ -2,7 +2,7 @@
 
 mod table;
 
-pub use table::{Descriptor, Digits, Metric, Models, Shown, TIMED};
+pub use table::{Descriptor, Digits, ESSENTIAL, Metric, Models, Shown, TIMED};
 
 use super::tasks::TaskName;
 use super::workloads::SpeedTest;

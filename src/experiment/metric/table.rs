@@ -190,6 +190,9 @@ impl Descriptor {
     }
 }
 
+/// From this importance on a figure belongs to a comparison itself and not to the details around it.
+pub const ESSENTIAL: u32 = 51;
+
 /// How wide the interval of what is timed again and again may be.
 pub const TIMED: f64 = 0.05;
 

@@ -279,6 +279,7 @@ fn defaults_of_settings_are_those_of_the_type() {
         repack: false,
         op_offload: false,
         cpu_moe: true,
+        tensor_split: "3/1".parse().unwrap(),
         ..Settings::default()
     };
     let fields = serde_json::to_value(&other).unwrap();

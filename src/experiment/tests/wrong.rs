@@ -154,6 +154,21 @@ x.toml:3:1: unknown key 'text' in [calibration.gptq]
   = help: llama.cpp quantizes the V cache only with flash_attention = \"on\" or \"auto\"",
     ),
     (
+        "[settings]\nflash_attention = \"off\"\nsplit_mode = [\"layer\", \"tensor\"]",
+        "x.toml:3:24: 'settings.split_mode' is tensor, but 'settings.flash_attention' is off
+  |
+3 | split_mode = [\"layer\", \"tensor\"]
+  |                        ^^^^^^^^
+  = help: llama.cpp divides tensors only with flash_attention = \"on\" or \"auto\"",
+    ),
+    (
+        "[settings]\ntensor_split = \"3:1\"",
+        "x.toml:2:16: 'settings.tensor_split': '3:1' is no division; write whole numbers like 3/1, one for each GPU
+  |
+2 | tensor_split = \"3:1\"
+  |                ^^^^^",
+    ),
+    (
         "[settings]\ncache_type_k = \"q80\"",
         "x.toml:2:16: 'settings.cache_type_k' is 'q80', which is no choice here
   |

@@ -6,8 +6,9 @@ use crate::experiment::recommend::{Order, Recommend as Asked};
 use crate::experiment::requirements::Requirements;
 use crate::host::WorkerMessage;
 use crate::orchestrator::scripted::Fault;
-use crate::orchestrator::strategy::Recommend;
+use crate::orchestrator::strategy::{Other, Recommend};
 use crate::results::recommendation::{Predicted, Recommendation, Status};
+use serde_json::json;
 
 const VARIANTS: [&str; 4] = ["F16", "Q8_0", "Q5_0", "Q4_0"];
 
@@ -86,11 +87,15 @@ fn a_recommendation_that_was_interrupted_goes_on() {
     assert!(Recommendation::of(&second.run).unwrap().chosen.is_some(), "{:?}", second.jobs);
 }
 
+fn threads(counts: &[u32]) -> Vec<Other> {
+    counts.iter().map(|&count| ("threads", json!(count))).collect()
+}
+
 #[test]
 fn what_only_speed_keeps_from_meeting_everything_is_tried_with_other_threads() {
     // 150 tokens a second by itself, 900 with six threads.
     let (mut harness, strategy) = asked(Order::Smallest, &[("min_generation_tps", 800.0)]);
-    let shown = harness.run_by(Box::new(strategy.adjusting(vec![6, 2])), nothing_goes_wrong);
+    let shown = harness.run_by(Box::new(strategy.adjusting(threads(&[6, 2]))), nothing_goes_wrong);
     let found = Recommendation::of(&shown.run).unwrap();
     let chosen = &shown.run.trials[found.chosen.unwrap()];
     assert_eq!(chosen.settings.threads, Some(6), "{:?}", shown.jobs);
@@ -99,6 +104,6 @@ fn what_only_speed_keeps_from_meeting_everything_is_tried_with_other_threads() {
     assert!(not_there.count() <= 4, "{:?}", shown.jobs);
     // What is too large is not tried with any.
     let (mut harness, strategy) = asked(Order::Smallest, &[("max_kld", 1e-9)]);
-    let shown = harness.run_by(Box::new(strategy.adjusting(vec![6, 2])), nothing_goes_wrong);
+    let shown = harness.run_by(Box::new(strategy.adjusting(threads(&[6, 2]))), nothing_goes_wrong);
     assert!(shown.run.trials.iter().all(|it| it.settings.threads.is_none()), "{:?}", shown.jobs);
 }

@@ -6,41 +6,25 @@
 //! each of them a look in the sense of `results::proof`. It ends when one is proved to meet everything and all others
 //! are shown not to, or to be no better; or when no step is left that would decide more.
 //!
-//! Where none meets everything and only speeds are in the way, other numbers of threads are tried: first with the variant
+//! Where none meets everything and only speeds are in the way, other settings are tried: first with the variant
 //! that comes closest, and, if it meets everything so, with those that would be better.
 
+use super::looks::{BELIEVED, CHUNKS, ROUNDS, next_of};
 use super::{
     Known, Step, Strategy, has_failed_reference, is_pointless, is_quality_over, reference_of,
     scored,
 };
 use crate::experiment::recommend::Order;
 use crate::experiment::requirements::MEMORY;
-use crate::experiment::settings::Settings;
 use crate::orchestrator::cost::{self, Costs};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
 use crate::results::metric::Metric;
 use crate::results::proof::{Finding, Proof, Unit};
 use crate::results::recommendation::{Assessment, Recommendation, Status};
 use crate::results::record::{Stage, TrialRecord};
+use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
-
-/// After how many rounds a speed is looked at.
-const ROUNDS: [u32; 8] = [2, 3, 4, 6, 8, 12, 16, 24];
-
-/// After how many chunks a divergence is looked at.
-const CHUNKS: [u32; 7] = [4, 8, 16, 32, 64, 128, 256];
-
-/// More than it seems to take: what is seen of a spread has an error, too.
-const MARGIN: f64 = 1.1;
-
-/// What is seen of a spread is believed from this look on, counted from 0: what seems to take so many times as much as the
-/// last look has is given up then, and what was looked at so often waits for what is easier.
-const BELIEVED: usize = 2;
-const HOPELESS: f64 = 4.0;
-
-/// A step takes so many times what was measured so far at most.
-const LARGEST_STEP: f64 = 4.0;
 
 /// How a divergence falls with the bits of a weight, in logarithms per bit: for the order alone.
 const LOSS_PER_BIT: f64 = -1.4;
@@ -48,6 +32,9 @@ const LOSS_PER_BIT: f64 = -1.4;
 const LOOKS_WELL: f64 = 0.1;
 const LOOKS_BAD: f64 = 0.9;
 const NOT_LOOKED_AT: f64 = 0.4;
+
+/// Share of the budget that what has to be decided under the settings asked for leaves to others.
+const KEPT: f64 = 0.3;
 
 /// Measures until the recommendation is proved, or the time is out.
 #[derive(Debug)]
@@ -61,12 +48,17 @@ pub struct Recommend {
     has_reference: bool,
     /// Parts of the text that were evaluated; once is enough, whatever came of it.
     texts: BTreeSet<(usize, u32)>,
-    /// Other numbers of threads, and whether they were tried with the nearest variant and with those that are better.
-    threads: Vec<u32>,
+    /// Other values of settings, and whether they were tried with the nearest variant and with those that are better.
+    others: Vec<Other>,
     adjusted: [bool; 2],
-    /// Trials under other settings that are to join: like which one, with how many threads.
-    joining: VecDeque<(usize, u32)>,
+    /// Seconds that are left for these while they were not tried.
+    kept: f64,
+    /// Trials under other settings that are to join: like which one, with what.
+    joining: VecDeque<(usize, Other)>,
 }
+
+/// Another value of a setting: its key and the value.
+pub type Other = (&'static str, Value);
 
 /// Visits that would decide something, what they take and how much they promise.
 struct Move {
@@ -85,16 +77,18 @@ impl Recommend {
             has_begun: false,
             has_reference: false,
             texts: BTreeSet::new(),
-            threads: Vec::new(),
+            others: Vec::new(),
             adjusted: [false; 2],
+            kept: 0.0,
             joining: VecDeque::new(),
         }
     }
 
-    /// The same, which tries other numbers of threads where nothing meets everything.
+    /// The same, which tries other settings where nothing meets everything.
     #[must_use]
-    pub fn adjusting(self, threads: Vec<u32>) -> Self {
-        Self { threads, ..self }
+    pub fn adjusting(self, others: Vec<Other>) -> Self {
+        let kept = if others.is_empty() { 0.0 } else { self.budget * KEPT };
+        Self { others, kept, ..self }
     }
 
     /// The next trial under other settings, once nothing else is left to decide.
@@ -102,9 +96,9 @@ impl Recommend {
         if self.joining.is_empty() && self.left(known) > 0.0 {
             self.joining = self.others(known).into();
         }
-        let (trial, threads) = self.joining.pop_front()?;
+        let (trial, (key, value)) = self.joining.pop_front()?;
         let own = &known.plan.trials[trial].settings;
-        let settings = Settings { threads: Some(threads), ..own.clone() };
+        let Ok(settings) = own.with(key, &value) else { return self.adjust(known) };
         let variant = known.plan.trials[trial].variant;
         let mut all = known.plan.trials.iter();
         if all.any(|it| it.variant == variant && it.settings == settings) {
@@ -113,7 +107,7 @@ impl Recommend {
         Some(Step::Add(Box::new(known.plan.under(known.experiment, trial, settings))))
     }
 
-    fn others(&mut self, known: &Known<'_>) -> Vec<(usize, u32)> {
+    fn others(&mut self, known: &Known<'_>) -> Vec<(usize, Other)> {
         let found = Recommendation::by(known.run, self.order);
         let slow = found.candidates.iter().filter(|it| is_only_slow(it));
         let slow: Vec<usize> = slow.map(|it| it.row).collect();
@@ -121,24 +115,27 @@ impl Recommend {
             None if !self.adjusted[0] => {
                 self.adjusted[0] = true;
                 let nearest = found.nearest.filter(|row| slow.contains(row));
-                let each = |row| self.threads.iter().map(move |&threads| (row, threads));
+                let each = |row| self.others.iter().map(move |other| (row, other.clone()));
                 nearest.or(slow.first().copied()).into_iter().flat_map(each).collect()
             }
             Some(chosen) if self.adjusted == [true, false] => {
                 self.adjusted[1] = true;
-                let Some(threads) = known.plan.trials[chosen].settings.threads else {
+                let own = &known.plan.trials[chosen].settings;
+                let is_its =
+                    |(key, value): &&Other| own.with(key, value).is_ok_and(|it| it == *own);
+                let Some(other) = self.others.iter().find(is_its).cloned() else {
                     return Vec::new();
                 };
                 let promise = Promise::of(known, &found);
                 let is_better = |&row: &usize| promise.of_row(row) > promise.of_row(chosen);
-                slow.into_iter().filter(is_better).map(|row| (row, threads)).collect()
+                slow.into_iter().filter(is_better).map(|row| (row, other.clone())).collect()
             }
             _ => Vec::new(),
         }
     }
 
     fn left(&self, known: &Known<'_>) -> f64 {
-        self.budget - known.run.active_seconds.unwrap_or(0.0)
+        self.budget - self.kept - known.run.active_seconds.unwrap_or(0.0)
     }
 
     /// The visits that decide most for their time about the most promising trial that is open.
@@ -397,7 +394,13 @@ impl Strategy for Recommend {
                 !is_done && !is_pointless(known, visit)
             });
             if self.next.is_empty() {
-                return self.adjust(known).unwrap_or(Step::Done);
+                let kept = std::mem::take(&mut self.kept);
+                match self.adjust(known) {
+                    Some(step) => return step,
+                    // Nothing is to be tried in that time.
+                    None if kept > 0.0 => {}
+                    None => return Step::Done,
+                }
             }
         }
     }
@@ -466,34 +469,4 @@ fn is_only_slow(candidate: &Assessment) -> bool {
 /// Rounds that a trial has been through.
 fn rounds_of(trial: &TrialRecord) -> u32 {
     trial.visits.iter().map(|visit| visit.round + 1).max().unwrap_or(0)
-}
-
-/// The next number of observations to look at: as many as it seems to take, of those that are looked at; `None`: there is no
-/// look left.
-fn next_of(looks: &[u32], done: u32, more: Option<u64>) -> Option<u32> {
-    let least = looks.iter().copied().find(|&look| look > done)?;
-    let Some(more) = more.filter(|_| done > 0) else { return Some(least) };
-    let needed = f64::from(done) + crate::units::to_f64(more) * MARGIN;
-    let most = looks.last().copied().map_or(0.0, f64::from);
-    if done >= looks[BELIEVED] && needed > HOPELESS * most {
-        return None;
-    }
-    let needed = needed.min(f64::from(done) * LARGEST_STEP);
-    let enough = looks.iter().copied().find(|&look| f64::from(look) >= needed);
-    Some(enough.or(looks.last().copied()).map_or(least, |enough| enough.max(least)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_look_is_as_far_as_it_seems_to_take() {
-        assert_eq!(next_of(&ROUNDS, 0, None), Some(2));
-        assert_eq!(next_of(&ROUNDS, 2, Some(1)), Some(4));
-        assert_eq!(next_of(&ROUNDS, 2, Some(100)), Some(8), "four times at most");
-        assert_eq!(next_of(&ROUNDS, 6, Some(200)), None, "hopeless");
-        assert_eq!(next_of(&ROUNDS, 24, Some(1)), None);
-        assert_eq!(next_of(&CHUNKS, 5, None), Some(8));
-    }
 }

@@ -186,7 +186,7 @@ fn color_changes_nothing_but_color() {
 }
 
 /// Forbids fields that the schema does not name, so that the test finds what is not documented.
-fn strict(schema: &mut Value) {
+pub(super) fn strict(schema: &mut Value) {
     if let Some(object) = schema.as_object_mut() {
         if object.contains_key("properties") {
             object.insert("additionalProperties".to_owned(), Value::Bool(false));

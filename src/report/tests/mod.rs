@@ -1,5 +1,6 @@
 //! Reports of made-up runs.
 
+mod compare;
 mod exact;
 mod formats;
 mod hostile;

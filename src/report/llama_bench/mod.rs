@@ -4,6 +4,8 @@
 //! Source: llama.cpp, tools/llama-bench/llama-bench.cpp (`test::get_fields`, `printer` and its kinds). Fields
 //! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
 
+pub(super) mod read;
+
 use super::json::push_line;
 use super::{RenderOptions, Renderer, terminal, unwritable};
 use crate::causes::Problem;
@@ -152,7 +154,7 @@ impl<'a> Row<'a> {
             ("no_kv_offload", json!(!settings.kv_offload)),
             ("flash_attn", json!(flash_attention)),
             ("devices", json!("auto")),
-            ("tensor_split", json!("0.00")),
+            ("tensor_split", json!(shares(settings))),
             ("tensor_buft_overrides", json!("none")),
             ("load_mode", json!(if settings.mmap { "mmap" } else { "none" })),
             // What `load_mode` was called before; versions of `compare-llama-bench.py` ask for either.
@@ -177,6 +179,13 @@ impl<'a> Row<'a> {
             ("samples_ts", json!(self.rates())),
         ]
     }
+}
+
+/// Shares of the GPUs with two digits, as llama-bench writes them.
+fn shares(settings: &Settings) -> String {
+    let shares = settings.tensor_split.shares();
+    let shares = if shares.is_empty() { &[0] } else { shares };
+    shares.iter().map(|share| format!("{share}.00")).collect::<Vec<_>>().join("/")
 }
 
 impl Serialize for Row<'_> {
@@ -237,6 +246,7 @@ fn markdown(rows: &[Row<'_>], run: &RunRecord) -> String {
         ("type_v", "type_v", 6, is_changed("ctv")),
         ("main_gpu", "main_gpu", 10, is_changed("mg")),
         ("sm", "split_mode", 6, is_changed("sm")),
+        ("ts", "tensor_split", 12, is_changed("ts")),
         ("nkvo", "no_kv_offload", 13, is_changed("nkvo")),
         ("fa", "flash_attn", 3, is_changed("fa")),
         ("test", "", 15, true),
