@@ -24,6 +24,7 @@ mod json;
 mod jsonl;
 mod limits;
 mod llama_bench;
+pub mod long;
 mod markdown;
 mod next;
 mod notes;
@@ -38,6 +39,7 @@ mod tasks;
 pub(crate) mod terminal;
 mod text;
 mod times;
+pub mod trend;
 mod types;
 mod why;
 

@@ -25,6 +25,8 @@ mod interruption;
 mod keeping;
 mod limits;
 mod lora;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod methods;
 mod mix;
 mod models;
