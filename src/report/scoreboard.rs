@@ -27,7 +27,7 @@ use crate::worker::protocol::Phase;
 pub enum Scoreboard {
     /// Single-board computers: system, CPU or GPU, generation, power
     Sbc,
-    /// Apple Silicon: F16, `Q8_0` and `Q4_0`, prompt and generation
+    /// Apple Silicon: prompt and generation in F16, 8 and 4 bits
     Apple,
     /// GPUs through CUDA: pp512, tg128
     Cuda,

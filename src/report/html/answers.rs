@@ -4,6 +4,7 @@ use crate::report::plot::{Scope, label, scopes};
 use crate::report::text::{list, sanitize, sanitize_lines};
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::Summary;
+use crate::statistics::sample::to_f64;
 use crate::units::significant;
 use crate::workload::measured::Response;
 use crate::workload::tasks::record::{KeptAnswer, TaskRecord};
@@ -19,6 +20,9 @@ const MOST_VARIANTS: usize = 12;
 
 /// Characters of an answer that are shown.
 const MOST_CHARACTERS: usize = 1500;
+
+/// Where more of the words differ nothing is marked: hardly any would not be.
+const HARDLY_SHARED: f64 = 0.6;
 
 /// A prompt with what was answered to it.
 #[derive(Serialize)]
@@ -186,20 +190,7 @@ fn compared(asked: Asked) -> Answer {
             same.push(name);
             continue;
         }
-        let diff = TextDiff::from_words(reference.as_str(), text.as_str());
-        let mut parts: Vec<Piece> = Vec::new();
-        for change in diff.iter_all_changes() {
-            let kind = match change.tag() {
-                ChangeTag::Equal => "same",
-                ChangeTag::Delete => "only_reference",
-                ChangeTag::Insert => "only_variant",
-            };
-            match parts.last_mut().filter(|last| last.kind == kind) {
-                Some(last) => last.text.push_str(change.value()),
-                None => parts.push(Piece { kind, text: change.value().to_owned() }),
-            }
-        }
-        let moved = f64::from(1.0 - diff.ratio());
+        let (moved, parts) = differences(&reference, &text);
         let measure = match kld {
             Some(kld) => format!("KLD {} nats", significant(kld, 3)),
             None => format!("{:.0} % other words", moved * 100.0),
@@ -234,6 +225,51 @@ fn compared(asked: Asked) -> Answer {
     }
 }
 
+/// The share of words that differ, and the text with them marked. What changed together is told together: words with
+/// nothing but space between them are one change.
+fn differences(reference: &str, text: &str) -> (f64, Vec<Piece>) {
+    let diff = TextDiff::from_words(reference, text);
+    let words = |tag: Option<ChangeTag>| {
+        let own = diff.iter_all_changes().filter(|it| tag.is_none_or(|tag| it.tag() == tag));
+        own.filter(|it| !it.value().trim().is_empty()).count()
+    };
+    let (all, same) = (words(None), words(Some(ChangeTag::Equal)));
+    // A shared word is one change, and stands in both texts.
+    let moved = if all == 0 { 0.0 } else { 1.0 - to_f64(2 * same) / to_f64(all + same) };
+    let mut parts: Vec<Piece> = Vec::new();
+    if moved > HARDLY_SHARED {
+        parts.push(Piece { kind: "same", text: text.to_owned() });
+        return (moved, parts);
+    }
+    let (mut gone, mut new) = (String::new(), String::new());
+    let mut tell = |gone: &mut String, new: &mut String, same: &str| {
+        let told =
+            [("only_reference", gone.as_str()), ("only_variant", new.as_str()), ("same", same)];
+        for (kind, text) in told.into_iter().filter(|(_, text)| !text.is_empty()) {
+            match parts.last_mut().filter(|last| last.kind == kind) {
+                Some(last) => last.text.push_str(text),
+                None => parts.push(Piece { kind, text: text.to_owned() }),
+            }
+        }
+        gone.clear();
+        new.clear();
+    };
+    for change in diff.iter_all_changes() {
+        let word = change.value();
+        match change.tag() {
+            ChangeTag::Delete => gone.push_str(word),
+            ChangeTag::Insert => new.push_str(word),
+            ChangeTag::Equal if word.trim().is_empty() && !(gone.is_empty() && new.is_empty()) => {
+                gone.push_str(word);
+                new.push_str(word);
+            }
+            ChangeTag::Equal => tell(&mut gone, &mut new, word),
+        }
+    }
+    tell(&mut gone, &mut new, "");
+    (moved, parts)
+}
+
 /// The beginning of a prompt, in a line.
 fn head(prompt: &str) -> String {
     const CHARACTERS: usize = 90;
@@ -253,4 +289,41 @@ fn cut(text: &str) -> String {
         let _ = write!(shown, "… ({all} characters; the whole is in the raw data)");
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(reference: &str, text: &str) -> String {
+        let (_, parts) = differences(reference, text);
+        let told = parts.into_iter().map(|Piece { kind, text }| match kind {
+            "only_reference" => format!("[-{text}-]"),
+            "only_variant" => format!("[+{text}+]"),
+            _ => text,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn words_that_changed_together_are_one_change() {
+        assert_eq!(
+            told("In autumn all the green leaves fade.", "In autumn all the old trees fade."),
+            "In autumn all the [-green leaves -][+old trees +]fade."
+        );
+        assert_eq!(told("the same", "the same"), "the same");
+    }
+
+    #[test]
+    fn of_texts_that_share_hardly_a_word_nothing_is_marked() {
+        assert_eq!(told("one two three four", "five six seven four"), "five six seven four");
+        assert_eq!(told("", "all new"), "all new");
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_and_says_so() {
+        let shown = cut(&"long ".repeat(10_000));
+        assert!(shown.ends_with("… (50000 characters; the whole is in the raw data)"), "{shown}");
+        assert!(shown.len() < 2000);
+    }
 }
