@@ -25,7 +25,7 @@ struct Weather {
 }
 
 const CALM: Weather =
-    Weather { runs: 0.02, drift: 0.01, rounds: 0.005, visits: 0.008, disturbed: 0.01 };
+    Weather { runs: 0.02, drift: 0.01, rounds: 0.005, visits: 0.006, disturbed: 0.01 };
 const RESTLESS: Weather =
     Weather { runs: 0.04, drift: 0.05, rounds: 0.02, visits: 0.02, disturbed: 0.03 };
 
