@@ -46,6 +46,7 @@ rm "$dist/crates.cdx.json"
 # The tarball.
 mkdir "$dist/$name"
 cp -r "$folder/." LICENSE README.md CHANGELOG.md target/portable/THIRD-PARTY.txt "$dist/$name/"
+cp -r docs/schema "$dist/$name/"
 tar --create --sort=name --format=gnu --mtime="@$date" --owner=0 --group=0 --numeric-owner \
     --mode='u=rwX,go=rX' --directory "$dist" "$name" | gzip --best --no-name >"$dist/$name.tar.gz"
 rm -r "${dist:?}/$name"
@@ -60,6 +61,8 @@ prefix=$dist/quantbench.data/data
 mkdir -p "$prefix/lib/quantbench" "$prefix/share/doc/quantbench"
 cp -r "$folder/lib" "$folder/backends" "$prefix/lib/quantbench/"
 cp LICENSE target/portable/THIRD-PARTY.txt "$prefix/share/doc/quantbench/"
+mkdir -p "$prefix/share/quantbench"
+cp -r docs/schema "$prefix/share/quantbench/"
 trap 'rm -f packaging/*.cdx.json' EXIT # maturin takes none from elsewhere
 cp "$dist/$name.cdx.json" packaging/
 wheel() { # platform

@@ -163,7 +163,8 @@ fn member(name: &str, store: Option<&Store>) -> Result<Member, Error> {
     Ok(of(store.load(run)?, variant))
 }
 
-fn of_file(path: &str) -> Result<RunRecord, Error> {
+/// The run that a file holds.
+pub(super) fn of_file(path: &str) -> Result<RunRecord, Error> {
     let unread = |source| Problem::because(format!("cannot read {path}"), source);
     let bytes = files::read_at_most(Path::new(path), LARGEST_FILE).map_err(unread)?;
     let bytes =

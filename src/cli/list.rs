@@ -48,20 +48,17 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let stored = runs.len();
     let runs: Vec<RunHeader> =
         runs.into_iter().filter(|run| arguments.selection.has(run)).collect();
+    let is_any_open = runs.iter().any(|run| run.finished.is_none());
+    let cache = is_any_open.then(Cache::open).and_then(Result::ok);
+    let is_under_way = |run: &str| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run));
     let text = match arguments.format {
         Format::Table if runs.is_empty() => {
             // An empty list is no error, but a person wants to know what would fill it.
             output::tell(&nothing(stored).to_string());
             return Ok(Outcome::Done);
         }
-        Format::Table => {
-            let is_any_open = runs.iter().any(|run| run.finished.is_none());
-            let cache = is_any_open.then(Cache::open).and_then(Result::ok);
-            let table =
-                table(&runs, |run| cache.as_ref().is_some_and(|it| is_under_way(it.root(), run)));
-            format!("{table}\n{HOW_TO_SHOW}\n")
-        }
-        Format::Json => json(&runs)?,
+        Format::Table => format!("{}\n{HOW_TO_SHOW}\n", table(&runs, is_under_way)),
+        Format::Json => json(&runs, is_under_way)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
@@ -78,7 +75,7 @@ pub(super) fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> 
         ("host", Left, &|run| several(&run.hosts)),
         ("took", Right, &|run| took(run).map_or_else(|| "-".to_owned(), format_seconds)),
         ("trials", Right, &|run| run.trials.to_string()),
-        ("state", Left, &|run| state(run, &is_under_way)),
+        ("state", Left, &|run| state_in_words(run, &is_under_way)),
         ("tags and note", Left, &|run| {
             let tags = run.annotations.tags.iter().cloned();
             let note =
@@ -103,17 +100,21 @@ fn several(names: &[String]) -> String {
     if more.is_empty() { first } else { format!("{first} +{}", more.len()) }
 }
 
-fn state(run: &RunHeader, is_under_way: impl Fn(&str) -> bool) -> String {
+fn state_in_words(run: &RunHeader, is_under_way: impl Fn(&str) -> bool) -> String {
     let failed = match run.failed {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    let state = match run.finished {
+    format!("{}{failed}", state(run, is_under_way))
+}
+
+/// Whether a run is done; `is_under_way` is asked if it is not.
+pub(super) fn state(run: &RunHeader, is_under_way: impl Fn(&str) -> bool) -> &'static str {
+    match run.finished {
         Some(_) => "done",
         None if is_under_way(&run.id) => "under way",
         None => "interrupted",
-    };
-    format!("{state}{failed}")
+    }
 }
 
 /// Seconds that a finished run took, pauses left out.
@@ -131,6 +132,7 @@ fn moment(at: OffsetDateTime) -> String {
 struct Listed<'a> {
     id: &'a str,
     name: &'a str,
+    state: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     started: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -145,10 +147,11 @@ struct Listed<'a> {
     visits: usize,
 }
 
-fn json(runs: &[RunHeader]) -> Result<String, Error> {
+fn json(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> Result<String, Error> {
     let runs = runs.iter().map(|run| Listed {
         id: &run.id,
         name: &run.name,
+        state: state(run, &is_under_way),
         started: run.started,
         finished: run.finished,
         active_seconds: run.active_seconds,
@@ -216,11 +219,13 @@ mod tests {
 
     #[test]
     fn a_list_for_programs_is_versioned() {
-        let document: serde_json::Value = serde_json::from_str(&json(&runs()).unwrap()).unwrap();
+        let document: serde_json::Value =
+            serde_json::from_str(&json(&runs(), |_| false).unwrap()).unwrap();
         assert_eq!(document["format"], "quantbench.list");
         assert_eq!(document["version"], 1);
         assert_eq!(document["runs"][0]["started"], "2026-11-23T10:43:00Z");
         assert!(document["runs"][1]["finished"].is_null());
+        assert_eq!(document["runs"][1]["state"], "interrupted");
         assert_eq!(document["runs"][0]["tags"], json!(["nightly", "x"]));
         assert_eq!(document["runs"][0]["models"][1], "qwen");
     }

@@ -12,6 +12,8 @@ pub mod import;
 pub mod inspect;
 pub mod list;
 mod making;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod merge;
 pub mod mix;
 pub mod models;
@@ -29,11 +31,13 @@ pub mod recommend;
 pub mod report;
 pub mod rm;
 pub mod run;
+pub mod schema;
 pub mod search;
 pub mod selection;
 mod session;
 pub mod show;
 pub mod tag;
+pub mod trend;
 pub mod tune;
 pub mod version;
 mod welcome;
@@ -114,9 +118,11 @@ enum Command {
     Merge(merge::Arguments),
     /// Ask the stored runs in SQL
     Query(query::Arguments),
+    /// Follow one figure over stored runs
+    Trend(trend::Arguments),
     /// Say what changed between two runs, and how sure that is
     Compare(compare::Arguments),
-    /// Compare classes of architecture by use case (--architectures)
+    /// Make a page of runs that any browser opens; also charts, Markdown, rows of scoreboards
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),
@@ -126,6 +132,11 @@ enum Command {
     Cache(cache::Arguments),
     /// Show what this machine can run models with, and what is missing
     Devices(devices::Arguments),
+    /// Answer assistants through standard input and output (Model Context Protocol)
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::Arguments),
+    /// Print the JSON schema of what commands print
+    Schema(schema::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
     /// Measure one variant for an orchestrator that talks through standard input and output
@@ -260,12 +271,16 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Trend(arguments) => trend::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments, &native::backend_devices()),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(arguments) => mcp::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         Command::Agent | Command::Worker | Command::Renderer => Ok(Outcome::Done),
     }

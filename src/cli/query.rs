@@ -3,23 +3,21 @@
 use super::output;
 use super::output::Destination;
 use super::selection::{Selection, nothing, store_to_read};
-use crate::causes::Problem;
 use crate::error::{Error, Outcome};
+use crate::report::long::csv;
 use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::{Column, Group, Table};
 use crate::report::terminal::{self, Look};
 use crate::results::long::{self, Value};
 use crate::results::query::Query;
-use crate::units::significant;
+use crate::units::{parse_within, significant};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 use strum::VariantArray as _;
-use time::UtcOffset;
-use time::format_description::well_known::Rfc3339;
 
 /// More rows help nobody on a screen.
 const ROWS_SHOWN: usize = 1000;
@@ -42,6 +40,9 @@ pub struct Arguments {
     /// Write the result to this file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Give no more rows than this; left out: 1000 in a table, all in other formats
+    #[arg(long, value_name = "N", value_parser = parse_within(1_usize..))]
+    pub rows: Option<usize>,
     /// Stop after this long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
@@ -64,7 +65,8 @@ pub enum Format {
 /// If the query is wrong or would write, takes too long, or no run is stored.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let Some(sql) = &arguments.sql else {
-        output::print(tables().as_bytes())?;
+        let text = if arguments.format == Format::Json { tables_json()? } else { tables() };
+        output::print(text.as_bytes())?;
         return Ok(Outcome::Done);
     };
     let query = Query::new(sql)?;
@@ -80,7 +82,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let record = if query.needs_records() { Some(store.load(&run.id)?) } else { None };
         query.add(run, record.as_ref())?;
     }
-    let most = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };
+    let usual = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };
+    let most = arguments.rows.unwrap_or(usual);
     let (mut titles, mut rows, mut is_cut) = (Vec::new(), Vec::new(), false);
     let take = |row| {
         is_cut = rows.len() >= most;
@@ -92,21 +95,31 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     query.run(arguments.timeout, |names| titles = names, take)?;
     let bytes = match arguments.format {
         Format::Table => table(&titles, &rows).into_bytes(),
-        Format::Csv => csv(&titles, &rows)?,
+        Format::Csv => csv(titles.iter().map(String::as_str), &rows)?,
         Format::Json => json(&titles, &rows)?.into_bytes(),
     };
     destination.write(&bytes)?;
     if is_cut {
-        output::tell(&format!("note: the first {ROWS_SHOWN} rows; --format csv has all"));
+        output::tell(&format!("note: the first {most} rows; there are more (--rows)"));
     }
     Ok(Outcome::Done)
+}
+
+/// What may be asked, for programs.
+fn tables_json() -> Result<String, Error> {
+    let column = |it: long::Column| json!({ "name": it.name, "kind": it.kind.to_string(), "meaning": it.meaning });
+    let tables = long::Table::VARIANTS.iter().map(|table| {
+        let columns: Vec<_> = table.columns().into_iter().map(column).collect();
+        json!({ "name": table.to_string(), "meaning": table.meaning(), "columns": columns })
+    });
+    output::json("quantbench.tables", json!({ "tables": tables.collect::<Vec<_>>() }))
 }
 
 /// What may be asked, as a person reads it.
 fn tables() -> String {
     let mut text = String::new();
     for table in long::Table::VARIANTS {
-        // `expect` is no help to anyone: writing to a string does not fail.
+        // Writing to a string does not fail.
         let _ = writeln!(text, "{table}: {}", table.meaning());
         let rows = table.columns().into_iter().map(|column| {
             [format!("  {}", column.name), column.kind.to_string(), column.meaning.to_owned()]
@@ -121,25 +134,14 @@ fn tables() -> String {
             'tg128_tokens_per_second' ORDER BY started\"\n"
 }
 
-/// A value as text: with all digits for files, or as people read it.
-fn text(value: &Value, digits: Option<usize>) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::Text(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Real(number) => match digits {
-            Some(digits) => {
-                let text = significant(*number, digits);
-                if text.contains('.') {
-                    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-                } else {
-                    text
-                }
-            }
-            None => number.to_string(),
-        },
-        Value::Bool(is) => is.to_string(),
-        Value::Time(at) => at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default(),
+/// A value as people read it.
+fn text(value: &Value) -> String {
+    let Value::Real(number) = value else { return sanitize(&value.to_string()) };
+    let text = significant(*number, DIGITS);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }
 
@@ -149,24 +151,12 @@ fn table(titles: &[String], rows: &[Vec<Value>]) -> String {
             matches!(row[position], Value::Integer(_) | Value::Real(_) | Value::Null)
         };
         let align = if rows.iter().all(is_number) { Right } else { Left };
-        let cells = rows.iter().map(|row| Some(sanitize(&text(&row[position], Some(DIGITS)))));
+        let cells = rows.iter().map(|row| Some(text(&row[position])));
         Column::of_words(&sanitize(title), align, cells.collect())
     };
     let columns = titles.iter().enumerate().map(column).collect();
     let groups = vec![Group { heading: String::new(), rows: (0..rows.len()).collect() }];
     terminal::text(&Table { columns, groups }, &Look::default())
-}
-
-fn csv(titles: &[String], rows: &[Vec<Value>]) -> Result<Vec<u8>, Problem> {
-    let failed = |source| Problem::because("the rows could not be written as CSV", source);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(titles).map_err(failed)?;
-    for row in rows {
-        writer.write_record(row.iter().map(|value| text(value, None))).map_err(failed)?;
-    }
-    writer.into_inner().map_err(|error| {
-        Problem::because("the rows could not be written as CSV", error.into_error())
-    })
 }
 
 fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
@@ -182,7 +172,7 @@ fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
         Value::Integer(number) => json!(number),
         Value::Real(number) => json!(number),
         Value::Bool(is) => json!(is),
-        other => json!(text(other, None)),
+        other => json!(other.to_string()),
     };
     let object =
         |row: &Vec<Value>| names.iter().cloned().zip(row.iter().map(value)).collect::<Map<_, _>>();
@@ -211,10 +201,6 @@ mod tests {
         Q4_0�[2J  12.3457  12.3457  5
         a,"b"                       5
         "#);
-        assert_eq!(
-            String::from_utf8(csv(&titles, &rows).unwrap()).unwrap(),
-            "variant,value,value,n\nQ4_0\u{1b}[2J,12.3456789,12.3456789,5\n\"a,\"\"b\"\"\",,,5\n"
-        );
         let document: serde_json::Value =
             serde_json::from_str(&json(&titles, &rows).unwrap()).unwrap();
         assert_eq!(document["columns"], json!(["variant", "value", "value_2", "n"]));

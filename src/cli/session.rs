@@ -66,7 +66,7 @@ impl Workers {
     }
 }
 
-fn runtime() -> Result<Runtime, Error> {
+pub(super) fn runtime() -> Result<Runtime, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("start the runtime"))
 }

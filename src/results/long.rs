@@ -12,7 +12,9 @@ use super::summary::{Row, Summary};
 use crate::units::to_f64;
 use crate::workload::Measurement;
 use std::collections::BTreeSet;
-use time::OffsetDateTime;
+use std::fmt;
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 /// What stands in a cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,21 @@ pub enum Value {
     Bool(bool),
     /// A moment.
     Time(OffsetDateTime),
+}
+
+/// As files have it: numbers with all their digits, nothing for what is not there.
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => Ok(()),
+            Self::Text(text) => formatter.write_str(text),
+            Self::Integer(number) => number.fmt(formatter),
+            Self::Real(number) => number.fmt(formatter),
+            Self::Bool(is) => is.fmt(formatter),
+            Self::Time(at) => formatter
+                .write_str(&at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()),
+        }
+    }
 }
 
 /// What stands in the cells of a column, where anything does.
@@ -64,7 +81,9 @@ type OfEstimate = fn(&OfFigure<'_>) -> Value;
 type OfSample = fn(&Sample<'_>) -> Value;
 
 /// A table of what runs measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::VariantArray, strum::Display)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::VariantArray, strum::Display, clap::ValueEnum,
+)]
 #[strum(serialize_all = "lowercase")]
 pub enum Table {
     /// A row per run.

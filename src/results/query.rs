@@ -15,8 +15,6 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter};
 use std::time::{Duration, Instant};
 use strum::VariantArray as _;
-use time::UtcOffset;
-use time::format_description::well_known::Rfc3339;
 
 /// Longest text that a query may make, bytes.
 const LONGEST_VALUE: i32 = 64 << 20;
@@ -186,9 +184,7 @@ impl ToSql for Value {
             Self::Real(number) => (*number).into(),
             Self::Bool(is) => (*is).into(),
             // As text, which SQLite's functions of dates read.
-            Self::Time(at) => {
-                at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default().into()
-            }
+            Self::Time(_) => self.to_string().into(),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 30] = [
     "run",
     "recommend",
     "plan",
@@ -27,12 +27,15 @@ const COMMANDS: [&str; 27] = [
     "export",
     "merge",
     "query",
+    "trend",
     "compare",
     "report",
     "inspect",
     "prompt",
     "cache",
     "devices",
+    "mcp",
+    "schema",
     "completions",
 ];
 

@@ -196,3 +196,146 @@ fn runs_are_asked_in_sql() {
         "nothing was deleted"
     );
 }
+
+#[test]
+fn a_figure_is_followed_over_runs() {
+    let world = World::new();
+    measure(&world);
+    measure(&world);
+    let table = world.run(&["trend", "tg4", "--variant", "Q8_0"]).expect(0).stdout;
+    assert!(
+        table.contains("tg4 (t/s)") && table.contains("local: ") && !table.contains("F16"),
+        "{table}"
+    );
+    for position in [0, 1] {
+        assert!(table.contains(&id_of(&world, position)), "{table}");
+    }
+    let json: Value =
+        serde_json::from_str(&world.run(&["trend", "file", "--format", "json"]).expect(0).stdout)
+            .unwrap();
+    assert_eq!(json["machines"][0]["series"][0]["points"].as_array().unwrap().len(), 2);
+    assert_eq!(json["metric"], "file_bytes");
+    let csv = world.run(&["trend", "kld", "--format", "csv", "-o", "kld.csv"]).expect(0).stdout;
+    assert!(
+        csv.is_empty() && fs::read_to_string(world.path("kld.csv")).unwrap().lines().count() == 3
+    );
+    world
+        .run(&["trend", "tg5"])
+        .expect_message(2, &["no run has a figure 'tg5'", "tg4_tokens_per_second"]);
+    world.run(&["trend", "tg4", "--variant", "Q9"]).expect_message(2, &["no variant called 'Q9'"]);
+    world.run(&["trend", "tg4", "--tag", "none"]).expect_message(2, &["none of the 2 stored runs"]);
+}
+
+#[test]
+fn figures_become_tables_for_data_frames() {
+    let world = World::new();
+    measure(&world);
+    for file in ["figures.parquet", "figures.csv"] {
+        world.run(&["export", "-o", file]).expect(0);
+    }
+    world.run(&["export", "--table", "samples", "-o", "samples.parquet"]).expect(0);
+    let parquet = fs::read(world.path("figures.parquet")).unwrap();
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    let csv = fs::read_to_string(world.path("figures.csv")).unwrap();
+    let counted =
+        world.run(&["query", "SELECT count(*) FROM figures", "--format", "csv"]).expect(0).stdout;
+    assert_eq!(csv.lines().count() - 1, counted.lines().nth(1).unwrap().parse::<usize>().unwrap());
+    world
+        .run(&["export", "--table", "runs", "-o", "x.json"])
+        .expect_message(2, &["--table is of Parquet and CSV"]);
+    world
+        .run(&["export", "--table", "nothing", "-o", "x.csv"])
+        .expect_message(2, &["figures", "samples"]);
+}
+
+/// In a Python of its own, so that nothing of the machine is changed.
+#[test]
+#[ignore = "fetches pandas, pyarrow and polars from PyPI (150 MB): cargo test … history -- --ignored"]
+fn pandas_and_polars_read_figures_in_one_line() {
+    let world = World::new();
+    measure(&world);
+    world.run(&["export", "-o", "runs.parquet"]).expect(0);
+    world.run(&["export", "--table", "samples", "-o", "samples.parquet"]).expect(0);
+    let run = |program: &std::path::Path, arguments: &[&str]| {
+        let ended = std::process::Command::new(program)
+            .args(arguments)
+            .current_dir(world.path("."))
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    };
+    run("python3".as_ref(), &["-m", "venv", "python"]);
+    let python = world.path("python/bin/python");
+    run(&python, &["-m", "pip", "install", "--quiet", "pandas", "pyarrow", "polars"]);
+    // The lines of the guide, as they stand there.
+    let guide = include_str!("../../docs/HISTORY.md");
+    let (_, lines) = guide.split_once("```python\n").unwrap();
+    let (lines, _) = lines.split_once("```").unwrap();
+    let [pandas, polars] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
+    let script = format!(
+        "import pandas, polars\n\
+         one = {pandas}\n\
+         other = {polars}\n\
+         assert list(one.index) == ['Q8_0'] and one.iloc[0, 0] > 0, one\n\
+         assert abs(other.item(0, 1) - one.iloc[0, 0]) < 1e-15, other\n\
+         figures = pandas.read_parquet('runs.parquet')\n\
+         assert str(figures['started'].dtype) == 'datetime64[us, UTC]', figures.dtypes\n\
+         assert figures['reference'].dtype == bool or figures['reference'].dtype == object\n\
+         assert polars.read_parquet('runs.parquet').shape == figures.shape\n\
+         assert pandas.read_parquet('samples.parquet')['value'].notna().all()\n"
+    );
+    world.write("frames.py", &script);
+    run(&python, &["frames.py"]);
+}
+
+#[test]
+fn what_programs_read_is_as_its_schema_says() {
+    let world = World::new();
+    measure(&world);
+    world.run(&["tag", "last", "x"]).expect(0);
+    world.run(&["export", "last", "-o", "board.json"]).expect(0);
+    world.run(&["rm", "last", "--yes"]).expect(0);
+    world.run(&["merge", "board.json"]).expect(0);
+    let names = world.run(&["schema"]).expect(0).stdout;
+    let figures = "SELECT variant, started, value, low FROM figures";
+    for (name, arguments) in [
+        ("run", vec!["show", "--format", "json"]),
+        ("list", vec!["list", "--format", "json"]),
+        ("query", vec!["query", figures, "--format", "json"]),
+        ("tables", vec!["query", "--format", "json"]),
+        ("trend", vec!["trend", "kld", "--format", "json"]),
+    ] {
+        assert!(names.lines().any(|it| it == name), "{names}");
+        let schema: Value =
+            serde_json::from_str(&world.run(&["schema", name]).expect(0).stdout).unwrap();
+        let mut compiler = boon::Compiler::new();
+        compiler.add_resource(name, strict(schema)).unwrap();
+        let mut schemas = boon::Schemas::new();
+        let compiled = compiler.compile(name, &mut schemas).unwrap();
+        let document: Value =
+            serde_json::from_str(&world.run(&arguments).expect(0).stdout).unwrap();
+        if let Err(error) = schemas.validate(&document, compiled) {
+            panic!("{name}: {error:#}");
+        }
+    }
+    world.run(&["schema", "nothing"]).expect_message(2, &["no schema 'nothing'", "list"]);
+}
+
+/// With nothing allowed that is not described.
+fn strict(mut schema: Value) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        let is_open =
+            object.contains_key("additionalProperties") || object.contains_key("patternProperties");
+        if object.contains_key("properties") && !is_open {
+            object.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
+        for value in object.values_mut() {
+            *value = strict(value.take());
+        }
+    } else if let Some(items) = schema.as_array_mut() {
+        for value in items {
+            *value = strict(value.take());
+        }
+    }
+    schema
+}

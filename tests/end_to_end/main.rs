@@ -25,6 +25,8 @@ mod interruption;
 mod keeping;
 mod limits;
 mod lora;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod methods;
 mod mix;
 mod models;
@@ -35,6 +37,7 @@ mod proxy;
 mod quantize;
 mod real;
 mod recommend;
+mod report;
 mod run;
 mod shapes;
 mod tasks;

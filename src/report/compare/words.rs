@@ -217,7 +217,7 @@ pub(super) fn is_missing(pair: &PairChange, figure: &FigureChange) -> bool {
 /// What would be surer: to measure in turns, where the earlier run says where its files are; else more runs.
 pub(super) fn advice(shown: &Shown<'_>) -> Option<String> {
     let Form::Runs { base, new, .. } = shown.comparison.form else { return None };
-    let Some(earlier) = shown.base.0.first() else { return None };
+    let earlier = shown.base.0.first()?;
     let has_files = earlier.run.trials.iter().any(|trial| trial.artifact.is_some());
     let in_turns = has_files.then(|| {
         let name = quoted(&sanitize(&earlier.name));

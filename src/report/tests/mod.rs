@@ -3,6 +3,7 @@
 mod compare;
 mod exact;
 mod formats;
+mod hostile;
 mod words;
 
 use super::{Format, RenderOptions, render};
