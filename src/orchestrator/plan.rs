@@ -13,7 +13,8 @@ use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 pub use crate::model::resolve::Origin;
-use crate::results::record::{Repeats, TrialRecord};
+use crate::results::record::TrialRecord;
+use crate::results::repeats::Repeats;
 use serde::Serialize;
 use std::sync::Arc;
 

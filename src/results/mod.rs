@@ -5,7 +5,7 @@
 //! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `baseline` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
 //! `annotations` (what people keep with it), `exchange` (runs as documents), `long` (as tables with a row per figure) and
-//! `query` (SQL over those), `trend` (one figure over runs), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other.
+//! `query` (SQL over those), `trend` (one figure over runs), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other, which may measure trials of others again (`repeats`).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
 pub mod annotations;
@@ -26,6 +26,7 @@ pub mod proof;
 pub mod query;
 pub mod recommendation;
 pub mod record;
+pub mod repeats;
 pub mod separation;
 pub mod spread;
 pub mod store;

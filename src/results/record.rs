@@ -1,9 +1,8 @@
-//! Records: what a run measured, as it is stored and as reports read it.
-//!
-//! Nothing here is computed from something else here; statistics over records live in `summary.rs`.
+//! Records: what a run measured, as it is stored and as reports read it; statistics over it live in `summary.rs`.
 
 use super::annotations::Annotations;
 use super::recommendation::Predicted;
+use super::repeats::Repeats;
 use crate::experiment::recommend::Recommend;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::resolved::{Keep, LeftOutModel};
@@ -46,8 +45,7 @@ pub struct RunRecord {
     /// When it ended; `None`: interrupted or under way.
     #[serde(with = "time::serde::rfc3339::option")]
     pub finished: Option<OffsetDateTime>,
-    /// Seconds that it was under way, without the time between an interruption and its resumption. `None` in
-    /// runs stored before this was kept.
+    /// Seconds under way, without what lay between an interruption and going on. `None` in runs stored before.
     #[serde(default)]
     pub active_seconds: Option<f64>,
     /// What it ran on, each machine in each of its states once, in the order in which they joined.
@@ -359,15 +357,6 @@ impl TrialRecord {
     }
 }
 
-/// Names a trial of an earlier run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Repeats {
-    /// The run.
-    pub run: String,
-    /// What the trial was called there.
-    pub label: String,
-}
-
 /// Why a trial, or one of its workloads, failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -499,8 +488,7 @@ impl PhaseUsage {
     }
 }
 
-/// One measurement of the drift control: the reference's first throughput test, measured again in every
-/// round to show drift of the machine.
+/// The reference's first throughput test, measured again in a round to show drift of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DriftControl {
     /// Round, from 0.

@@ -3,7 +3,7 @@
 use super::Shown;
 use crate::report::header::moment;
 use crate::report::numbers::Scale;
-use crate::report::text::{list, sanitize};
+use crate::report::text::{list, quoted, sanitize};
 use crate::results::change::gate::{GateOutcome, GateResult};
 use crate::results::change::{
     AnswersChange, Change, ChangeUnit, Comparison, Difference, FigureChange, Form, PairChange,
@@ -63,7 +63,7 @@ pub(super) fn differences(comparison: &Comparison) -> Vec<Difference> {
 /// Long texts without what they begin and end with alike.
 fn shortened(base: &str, new: &str) -> (String, String) {
     const LONG: usize = 40;
-    if base.chars().count().max(new.chars().count()) <= LONG {
+    if base == new || base.chars().count().max(new.chars().count()) <= LONG {
         return (base.to_owned(), new.to_owned());
     }
     let separators = [';', ','];
@@ -214,10 +214,19 @@ pub(super) fn is_missing(pair: &PairChange, figure: &FigureChange) -> bool {
     figure.base.is_none() || figure.new.is_none() || pair.failure.is_some()
 }
 
-/// What would be surer.
+/// What would be surer: to measure in turns, where the earlier run says where its files are; else more runs.
 pub(super) fn advice(shown: &Shown<'_>) -> Option<String> {
     let Form::Runs { base, new, .. } = shown.comparison.form else { return None };
-    (base < 3 || new < 3).then(|| "Surer: several runs of each, as A,B,C D,E,F.".to_owned())
+    let earlier = shown.base.0.first()?;
+    let has_files = earlier.run.trials.iter().any(|trial| trial.artifact.is_some());
+    let in_turns = has_files.then(|| {
+        let name = quoted(&sanitize(&earlier.name));
+        format!("measure both in turns, with 'quantbench run … --against {name}', while the earlier files are there")
+    });
+    let several =
+        (base < 3 || new < 3).then(|| "give several runs of each, as A,B,C D,E,F".to_owned());
+    let ways: Vec<String> = in_turns.into_iter().chain(several).collect();
+    (!ways.is_empty()).then(|| format!("Surer: {}.", ways.join("; or ")))
 }
 
 /// The value of a figure on either side, and its unit.

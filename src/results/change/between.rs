@@ -1,7 +1,7 @@
 //! Noise of what is timed: how much rounds of two trials differ within a run, and how much runs of the same differ.
 
 use super::Form;
-use super::evidence::is_memory;
+use super::evidence::{disturbance, is_memory};
 use super::partners::{Measured, Pair};
 use super::shift::{Scale, Shift};
 use crate::results::figure::Evidence;
@@ -82,7 +82,9 @@ impl<'a> Spreads<'a> {
         let others = others.iter().filter(|run| !is_member(run));
         let others = others.flat_map(|run| run.trials.iter().map(move |trial| (run, trial)));
         let others = others.filter(|(run, trial)| members().any(|it| is_same(it, run, trial)));
-        Self { rounds, others: others.map(|(run, trial)| Measured::of(run, trial)).collect() }
+        // What else disturbed them says nothing of how much others differ.
+        let others = others.map(|(run, trial)| Measured::of(run, trial));
+        Self { rounds, others: others.filter(|it| disturbance(it).is_none()).collect() }
     }
 
     /// How timed figures are compared.
