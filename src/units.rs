@@ -81,9 +81,15 @@ pub fn format_seconds(seconds: f64) -> String {
 /// # Errors
 /// A sentence that names the text and shows the accepted forms.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    text.parse::<ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|_| format!("'{text}' is not a size; write it like 3.5GiB, 512MiB or 4GB"))
+    let size = text.parse::<ByteSize>().map(|size| size.as_u64());
+    let size =
+        size.map_err(|_| format!("'{text}' is not a size; write it like 3.5GiB, 512MiB or 4GB"))?;
+    // Nobody means six bytes by 6.
+    let has_unit = text.contains(char::is_alphabetic);
+    if !has_unit && (1..1 << 20).contains(&size) {
+        return Err(format!("'{text}' has no unit; write it like {text}GiB or {text}MiB"));
+    }
+    Ok(size)
 }
 
 /// A reader of whole numbers within limits, for flags: what clap says of its own ranges is no sentence. Its error says

@@ -174,8 +174,16 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let run = Session::new_run(&experiment, &plan, id, started);
     let (experiment, plan) = (&experiment, &plan);
     let strategy = strategy(experiment);
-    let context =
-        RunContext { experiment, plan, run, resumed: false, began: started, store, strategy };
+    let context = RunContext {
+        experiment,
+        plan,
+        run,
+        resumed: false,
+        began: started,
+        store,
+        strategy,
+        other_build: None,
+    };
     let run = session.measure(context)?;
     if run.finished.is_none() {
         if is_kept {

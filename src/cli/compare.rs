@@ -7,7 +7,7 @@ use crate::files;
 use crate::report::compare::{CompareFormat, Shown};
 use crate::report::{RenderOptions, read};
 use crate::results::change::gate::{Gate, GateResult};
-use crate::results::change::{Comparison, Member, Side};
+use crate::results::change::{Comparison, Member, Part, Side};
 use crate::results::record::RunRecord;
 use crate::results::store::Store;
 use crate::units::parse_within;
@@ -26,8 +26,8 @@ pub struct Arguments {
     /// What was before: a stored run (its name, its beginning, or 'last'), a file that 'show --format json' or
     /// llama-bench (-o json, jsonl, csv) wrote, or RUN:VARIANT for one variant; several runs of the same as A,B,C
     pub base: String,
-    /// What is new, likewise
-    pub new: String,
+    /// What is new, likewise; left out: BASE is a run that was measured --against another
+    pub new: Option<String>,
     /// What may not get worse.
     #[command(flatten)]
     pub gates: Gates,
@@ -58,7 +58,10 @@ pub struct Gates {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let store = Store::open_existing()?;
     let base = side(&arguments.base, store.as_ref())?;
-    let new = side(&arguments.new, store.as_ref())?;
+    let (base, new) = match &arguments.new {
+        Some(new) => (base, side(new, store.as_ref())?),
+        None => of_one(base)?,
+    };
     let destination = Destination::open(arguments.output.as_deref())?;
     let others = others(store.as_ref(), &[&base, &new])?;
     let options = RenderOptions { columns: arguments.columns, color: may_color(&destination) };
@@ -94,6 +97,27 @@ pub(super) fn compare(
     Ok(Outcome::RequirementsUnmet)
 }
 
+/// What a run repeated of an earlier one, and what it measured besides.
+pub(super) fn sides_of_one(run: RunRecord) -> [Side; 2] {
+    let member = |run: RunRecord, part: Part| Member { name: run.id.clone(), run, part };
+    [Side(vec![member(run.clone(), Part::Repeated)]), Side(vec![member(run, Part::Own)])]
+}
+
+fn of_one(base: Side) -> Result<(Side, Side), Error> {
+    let name = base.name();
+    let mut members = base.0.into_iter().map(|member| member.run);
+    match (members.next(), members.next()) {
+        (Some(run), None) if run.trials.iter().any(|trial| trial.repeats.is_some()) => {
+            let [base, new] = sides_of_one(run);
+            Ok((base, new))
+        }
+        _ => Err(Problem::new(format!(
+            "{name} was not measured --against another run: name what to compare it with"
+        ))
+        .into()),
+    }
+}
+
 /// A side as it was written: one file, or a list.
 pub(super) fn side(text: &str, store: Option<&Store>) -> Result<Side, Error> {
     let whole = Path::new(text).is_file() || !text.contains(',');
@@ -107,7 +131,7 @@ fn member(name: &str, store: Option<&Store>) -> Result<Member, Error> {
     let of = |run: RunRecord, variant: Option<&str>| Member {
         name: name.to_owned(),
         run,
-        variant: variant.map(str::to_owned),
+        part: variant.map_or(Part::Own, |variant| Part::Variant(variant.to_owned())),
     };
     if Path::new(name).is_file() {
         return Ok(of(of_file(name)?, None));
@@ -139,7 +163,8 @@ fn member(name: &str, store: Option<&Store>) -> Result<Member, Error> {
     Ok(of(store.load(run)?, variant))
 }
 
-fn of_file(path: &str) -> Result<RunRecord, Error> {
+/// The run that a file holds.
+pub(super) fn of_file(path: &str) -> Result<RunRecord, Error> {
     let unread = |source| Problem::because(format!("cannot read {path}"), source);
     let bytes = files::read_at_most(Path::new(path), LARGEST_FILE).map_err(unread)?;
     let bytes =

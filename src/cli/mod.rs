@@ -122,7 +122,7 @@ enum Command {
     Trend(trend::Arguments),
     /// Say what changed between two runs, and how sure that is
     Compare(compare::Arguments),
-    /// Compare classes of architecture by use case (--architectures)
+    /// Make a page of runs that any browser opens; also charts, Markdown, rows of scoreboards
     Report(report::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),

@@ -2,12 +2,15 @@
 
 use super::plan;
 use super::run;
-use super::session::Session;
+use super::session::{AGENT_VARIABLE, Session};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::{Asked, Order, Purpose};
 use crate::experiment::requirements::Requirement;
 use crate::experiment::resolved::Experiment;
+use crate::hardware::energy::{EnergyZone, energy_zones};
+use crate::hardware::gpu::{Gpu, Gpus};
+use crate::hardware::root::SystemRoot;
 use crate::model::file_type::FileType;
 use crate::model::resolve::ResolveOptions;
 use crate::orchestrator::plan::Plan;
@@ -121,6 +124,7 @@ pub(super) fn foresee(
 ) -> Result<(Plan, Vec<Predicted>), Error> {
     let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
     compared_with_more(experiment, &plan)?;
+    energy_is_counted(experiment)?;
     let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
     let can_run = |at: usize| foreseen[at].does_not_fit.is_none();
     let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
@@ -156,6 +160,30 @@ fn compared_with_more(experiment: &Experiment, plan: &Plan) -> Result<(), Error>
             need.metric
         )))),
     }
+}
+
+/// Refuses a need that is about energy where nothing counts it: measuring would find that out too, at its end.
+fn energy_is_counted(experiment: &Experiment) -> Result<(), Error> {
+    let needs = &experiment.requirements.0;
+    let is_asked = needs.iter().any(|it| it.metric == Metric::JoulesPerToken.descriptor().name);
+    // Another machine's counters are not seen from here.
+    if !is_asked || std::env::var_os(AGENT_VARIABLE).is_some() {
+        return Ok(());
+    }
+    let root = SystemRoot::default();
+    let zones = energy_zones(&root);
+    let is_read = |it: &EnergyZone| it.counted && it.counter_microjoules.known().is_some();
+    let gpus = Gpus::read(&root).nvidia;
+    let tells = |gpu: &Gpu| !gpu.unreadable.iter().any(|it| it.what == "power");
+    if zones.known().is_some_and(|it| it.iter().any(is_read))
+        || gpus.known().is_some_and(|it| it.iter().any(tells))
+    {
+        return Ok(());
+    }
+    Err(Error::Problem(Problem::new(
+        "energy is asked for, and no counter of this machine can be read ('quantbench devices' says why); leave \
+         --max-energy out",
+    )))
 }
 
 /// Notes in a run that begins what was predicted.

@@ -1,11 +1,13 @@
 //! `quantbench run`: measure an experiment and print what it says.
 
+mod against;
 mod dry_run;
 pub(super) mod lock;
 pub(super) mod resume;
 
 pub use resume::RunError;
 
+use super::compare::{self, Gates};
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::recommend;
@@ -82,6 +84,16 @@ pub struct Arguments {
     /// failed
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
+    /// Measure the variants of this earlier run again, in turns with those asked for now, and show what changed: the run's
+    /// name, its beginning, 'last', or a file that 'show --format json' wrote
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["budget", "dry_run"])]
+    against: Option<String>,
+    /// Have another build of quantbench compute the earlier run's variants
+    #[arg(long, value_name = "PROGRAM", requires = "against")]
+    against_binary: Option<PathBuf>,
+    /// What may not get worse.
+    #[command(flatten)]
+    gates: Gates,
     /// How to show the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -145,6 +157,7 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     if !quiet {
         experiment.left_out.iter().for_each(|it| output::tell(&format!("note: {it}")));
     }
+    let format = against::format(arguments)?;
     let session = Session::open(quiet)?;
     if arguments.dry_run {
         return dry_run::run(&session, &experiment);
@@ -154,7 +167,11 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     let mut options = resolve_options(quiet);
     options.consent = needs::consent(quiet, arguments.yes);
     let plan = session.plan(&experiment, &options)?;
+    let earlier = against::Earlier::of(arguments, &store, &mut experiment)?;
     let (mut plan, predicted) = recommend::foresee(&session, &mut experiment, &options, plan)?;
+    if let Some(earlier) = &earlier {
+        earlier.join(&session, &experiment, &mut plan)?;
+    }
     // The models are known only now.
     destination.spare_inputs()?;
     let mut run = if arguments.resume {
@@ -178,7 +195,9 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     let store = Some(store);
     let strategy = strategy(&experiment);
     let (experiment, plan) = (&experiment, &plan);
-    let context = RunContext { experiment, plan, run, resumed, began, store, strategy };
+    let other_build = earlier.as_ref().and_then(against::Earlier::other_build);
+    let context =
+        RunContext { experiment, plan, run, resumed, began, store, strategy, other_build };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {
@@ -191,6 +210,14 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     }
     let color = output::may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
+    if earlier.is_some() {
+        let ended = outcome(&run);
+        let sides = compare::sides_of_one(run);
+        let [base, new] = &sides;
+        let compared =
+            compare::compare([base, new], &[], &arguments.gates, format, &options, destination)?;
+        return Ok(if ended == Outcome::Done { compared } else { ended });
+    }
     destination.write(&report::render(arguments.format, &run, &options)?)?;
     Ok(outcome(&run))
 }

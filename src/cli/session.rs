@@ -22,6 +22,7 @@ use crate::orchestrator::strategy::{Budgeted, Matrix, Recommend, Strategy};
 use crate::results::annotations::Annotations;
 use crate::results::record::{HostRecord, RunRecord};
 use crate::results::store::Store;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -70,9 +71,14 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
     runtime.map_err(system("start the runtime"))
 }
 
+/// Whether workers run on another machine.
+pub(super) fn is_elsewhere() -> bool {
+    std::env::var(AGENT_VARIABLE).is_ok_and(|command| !command.is_empty())
+}
+
 /// Names a command whose standard input and output lead to an agent, on which a run is measured instead of on this
 /// machine.
-const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
+pub(super) const AGENT_VARIABLE: &str = "QUANTBENCH_AGENT";
 
 /// The folder that a command works with.
 pub(super) struct Session {
@@ -92,6 +98,8 @@ pub(super) struct RunContext<'a> {
     pub(super) store: Option<Store>,
     /// Says what comes next.
     pub(super) strategy: Box<dyn Strategy>,
+    /// Another build whose workers compute some trials: the version of its engine, and its program.
+    pub(super) other_build: Option<(String, PathBuf)>,
 }
 
 impl Session {
@@ -146,6 +154,10 @@ impl Session {
         let named = std::env::var(AGENT_VARIABLE).ok().filter(|command| !command.is_empty());
         let Some(command) = named else {
             let Workers { runtime, host } = Workers::start()?;
+            let host = match context.other_build.clone() {
+                Some((version, program)) => host.with_other(version, program),
+                None => host,
+            };
             return runtime.block_on(self.measure_on(host, context));
         };
         let interrupt = Interrupt::listen().map_err(system("listen to signals"))?;
@@ -162,7 +174,7 @@ impl Session {
     ) -> Result<RunRecord, Error> {
         let environment = host.environment().await.map_err(Error::command)?;
         let host_record = HostRecord::new(host.name(), environment);
-        let RunContext { experiment, plan, run, resumed, began, store, strategy } = context;
+        let RunContext { experiment, plan, run, resumed, began, store, strategy, .. } = context;
         // That they cannot be read is no reason not to measure.
         let past = store.as_ref().and_then(|store| store.earlier(&run.name).ok());
         let mut past = past.flatten().map_or_else(Vec::new, |earlier| earlier.trials);

@@ -415,7 +415,16 @@ impl Tuning<'_> {
         plan.adopt(&run.trials);
         let _lock = RunLock::take(self.session.cache.root(), &run.id)?;
         let (plan, store) = (&plan, Some(Store::open()?));
-        let context = RunContext { experiment, plan, run, resumed, began, store, strategy };
+        let context = RunContext {
+            experiment,
+            plan,
+            run,
+            resumed,
+            began,
+            store,
+            strategy,
+            other_build: None,
+        };
         let run = self.session.measure(context)?;
         self.began = OffsetDateTime::now_utc();
         self.spent += run.active_seconds.unwrap_or(0.0);

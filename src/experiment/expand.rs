@@ -59,6 +59,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         settings,
         requirements: Requirements::default(),
         recommend: None,
+        against: None,
         workloads,
         rounds: *run.rounds,
         repetitions: *run.repetitions,

@@ -60,7 +60,17 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Experiment, Ex
             overrides.models.insert(0, path.display().to_string());
             built_in(&overrides)
         }
-        Some(file) => parse_as(&read(file)?, file, path.is_none(), overrides),
+        Some(file) => {
+            let bytes = read(file)?;
+            if !is_toml(file, &bytes) {
+                let message = format!(
+                    "{} is neither a model nor an experiment: give a GGUF, a folder or a name of a model, or a TOML file",
+                    file.display()
+                );
+                return Err(ExperimentError::Refused(message));
+            }
+            parse_as(&bytes, file, path.is_none(), overrides)
+        }
         None => built_in(overrides),
     }
 }
@@ -130,6 +140,12 @@ fn is_model(path: &Path) -> bool {
     let begun = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
     let is_named_so = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
     is_named_so || (begun.is_ok() && &magic == b"GGUF")
+}
+
+/// Whether a file says by its name or by what is in it that it is TOML: only then is its first mistake worth a word.
+fn is_toml(path: &Path, bytes: &[u8]) -> bool {
+    let is_named_so = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
+    is_named_so || std::str::from_utf8(bytes).is_ok_and(|text| DeTable::parse(text).is_ok())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {

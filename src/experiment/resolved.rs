@@ -12,6 +12,7 @@ use crate::model::quantization::Quantization;
 use crate::model::source::Source;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 use strum::{Display, VariantNames};
 
@@ -52,6 +53,9 @@ pub struct Experiment {
     /// How it recommends; `None`: everything is measured, or what says most in the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommend: Option<Recommend>,
+    /// The earlier run that is measured again in turns with this one, and the program that computes it; `None`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
@@ -124,9 +128,20 @@ impl Default for Experiment {
             keep: Keep::All,
             requirements: Requirements::default(),
             recommend: None,
+            against: None,
             left_out: Vec::new(),
         }
     }
+}
+
+/// What a run is measured against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Against {
+    /// The earlier run.
+    pub run: String,
+    /// The quantbench whose workers compute its trials; `None`: this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
 }
 
 impl Experiment {

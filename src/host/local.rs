@@ -49,6 +49,9 @@ const REAP_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct LocalHost {
     program: PathBuf,
+    /// Another build: the version of its engine, and its program.
+    other: Option<(String, PathBuf)>,
+    uses_other: bool,
     build: Build,
     interrupt: Interrupt,
 }
@@ -69,7 +72,13 @@ impl LocalHost {
 
     /// Workers run this program.
     pub fn with_program(program: PathBuf, build: Build, interrupt: Interrupt) -> Self {
-        Self { program, build, interrupt }
+        Self { program, other: None, uses_other: false, build, interrupt }
+    }
+
+    /// With workers of another build besides, for trials whose engine has this version.
+    #[must_use]
+    pub fn with_other(self, version: String, program: PathBuf) -> Self {
+        Self { other: Some((version, program)), ..self }
     }
 }
 
@@ -95,11 +104,18 @@ impl Host for LocalHost {
         &self.interrupt
     }
 
+    fn choose_build(&mut self, version: Option<&str>) {
+        self.uses_other =
+            self.other.as_ref().is_some_and(|(other, _)| Some(other.as_str()) == version);
+    }
+
     async fn start(&mut self, job: &Job) -> Result<LocalWorker, HostError> {
+        let other = self.other.as_ref().filter(|_| self.uses_other).map(|(_, program)| program);
+        let program = other.unwrap_or(&self.program);
         let failed = |source| {
-            Problem::because(format!("cannot start the worker {}", self.program.display()), source)
+            Problem::because(format!("cannot start the worker {}", program.display()), source)
         };
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(program);
         command
             .arg(WORKER_SUBCOMMAND)
             // Where a debugger is installed ggml has it print a backtrace on standard output, which is ours, before

@@ -40,6 +40,9 @@ pub trait Host {
     /// The host cannot start it at all.
     fn start(&mut self, job: &Job) -> impl Future<Output = Result<Self::Worker, HostError>>;
 
+    /// Says what computes the next job, where there are workers of several builds; `None`: this build.
+    fn choose_build(&mut self, _version: Option<&str>) {}
+
     /// The user's wish to stop.
     fn interrupt(&self) -> &Interrupt;
 

@@ -13,7 +13,7 @@ use crate::model::cache::{CalibrationKey, of_bytes};
 use crate::model::engine_name::EngineIdentity;
 use crate::model::quantization::Quantization;
 pub use crate::model::resolve::Origin;
-use crate::results::record::TrialRecord;
+use crate::results::record::{Repeats, TrialRecord};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub struct Variant {
     pub projector: Option<Artifact>,
     /// What changes it while it computes; the same for all its model's variants.
     pub adapters: Vec<Adapter>,
+    /// The trial of an earlier run that its only trial repeats.
+    pub repeats: Option<Repeats>,
 }
 
 impl Variant {
@@ -153,7 +155,30 @@ impl Plan {
             engine: variant.engine.clone(),
             is_reference: trial.is_reference,
             adapters: variant.adapters.clone(),
+            repeats: variant.repeats.clone(),
             ..TrialRecord::new(variant.model.clone(), variant.quantization, trial.settings.clone())
+        }
+    }
+
+    /// Takes in trials of an earlier run, each directly before the planned one (by its position) that it is the base of.
+    pub fn interleave(
+        &mut self,
+        experiment: &Experiment,
+        earlier: impl IntoIterator<Item = (usize, Variant, Settings)>,
+    ) {
+        let mut earlier: Vec<_> = earlier.into_iter().collect();
+        earlier.sort_by_key(|(position, ..)| std::cmp::Reverse(*position));
+        for (position, variant, settings) in earlier {
+            let model_position = self.trials[position].model_position;
+            let trial = PlannedTrial {
+                key: key_of(&variant, &settings, model_position, experiment),
+                model_position,
+                variant: self.variants.len(),
+                settings,
+                is_reference: false,
+            };
+            self.variants.push(variant);
+            self.trials.insert(position, trial);
         }
     }
 

@@ -135,6 +135,7 @@ pub fn plan_of(experiment: &Experiment, recorded: &RunRecord) -> Result<Plan, Pr
         let artifact =
             artifact.ok_or_else(|| Problem::new(format!("{} has no file", trial.label)))?;
         Ok(Variant {
+            repeats: None,
             model: trial.model.clone(),
             engine: trial.engine.clone(),
             quantization: trial.quantization,

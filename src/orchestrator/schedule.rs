@@ -78,6 +78,10 @@ pub fn schedule(experiment: &Experiment, plan: &Plan) -> Vec<PlannedVisit> {
     for round in 0..experiment.rounds {
         let before = visits.len();
         visits.extend(of(Purpose::Round(round)));
+        // Of two that are compared each goes first as often as the other.
+        if experiment.against.is_some() && round % 2 == 1 {
+            visits[before..].reverse();
+        }
         // With one round or one trial its own visits tell all there is to tell about drift.
         if let Some(trial) = control
             && visits.len() - before > 1

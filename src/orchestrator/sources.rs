@@ -53,6 +53,7 @@ pub fn variants_of(
         calibration: calibration.clone().filter(|_| quantization.method.is_calibrated()),
         projector: projector.clone(),
         adapters: adapters.clone(),
+        repeats: None,
     };
     Ok(variants.into_iter().map(planned).collect())
 }

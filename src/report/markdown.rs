@@ -85,7 +85,7 @@ fn cell(column: &Column, cell: &Cell) -> String {
     if cell.has(Mark::Best) { format!("**{text}**") } else { text }
 }
 
-fn legend(table: &Table) -> Option<String> {
+pub(super) fn legend(table: &Table) -> Option<String> {
     let unstable = format!("~: unstable, {}", unstable());
     let parts = [
         (table.has(Mark::Chosen), "→ best trade-off"),

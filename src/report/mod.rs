@@ -4,12 +4,14 @@
 //! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
 //! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
 //! `notes`, `limits`, `types`, `tasks`, `requirements` and `recommend` what is said in words. `architectures` is a
-//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. Uses `results`; used by the command line.
+//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. `plot` makes charts
+//! of runs, `html` pages that hold them; `card` and `scoreboard` are Markdown for others. Uses `results`; used by the command line.
 
 mod answers;
 pub mod architectures;
 mod budget;
 mod canvas;
+mod card;
 mod chart;
 mod columns;
 pub mod compare;
@@ -17,6 +19,7 @@ mod csv;
 mod domains;
 mod findings;
 mod header;
+mod html;
 mod json;
 mod jsonl;
 mod limits;
@@ -26,9 +29,11 @@ mod markdown;
 mod next;
 mod notes;
 mod numbers;
+mod plot;
 pub mod read;
 mod recommend;
 mod requirements;
+mod scoreboard;
 pub(crate) mod table;
 mod tasks;
 pub(crate) mod terminal;
@@ -42,10 +47,12 @@ mod why;
 mod tests;
 
 pub use answers::Answers;
+pub use card::Card;
 pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub(crate) use next::server_flags;
+pub use scoreboard::Scoreboard;
 pub(crate) use text::shorten;
 pub use text::{quoted, sanitize};
 pub use times::Times;
@@ -148,3 +155,51 @@ pub fn render(
 ) -> Result<Vec<u8>, Problem> {
     format.render(run, &Summary::of(run), options)
 }
+
+/// One HTML page with all that runs show, and their data.
+///
+/// # Errors
+/// Only if a value of a record has no form in JSON or CSV.
+pub fn page(runs: &[RunRecord]) -> Result<Vec<u8>, Problem> {
+    html::page(runs)
+}
+
+/// A run in Markdown that others read.
+pub fn card(run: &RunRecord, card: Card) -> String {
+    card::render(run, &Summary::of(run), card)
+}
+
+/// The row of a public scoreboard, with its evidence.
+///
+/// # Errors
+/// The run has nothing that belongs there.
+pub fn scoreboard(run: &RunRecord, board: Scoreboard) -> Result<String, Problem> {
+    scoreboard::render(run, &Summary::of(run), board)
+}
+
+/// A chart as a file of its own.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Short and plain, without the ending of a file.
+    pub name: String,
+    /// The SVG.
+    pub svg: String,
+}
+
+/// All charts of a run, each as an SVG that needs nothing else.
+///
+/// # Errors
+/// A chart could not be drawn.
+pub fn figures(run: &RunRecord) -> Result<Vec<Figure>, Problem> {
+    let chapters = plot::all(run, &Summary::of(run));
+    let plots = chapters.into_iter().flat_map(|chapter| chapter.plots);
+    let figure = |plot: plot::Plot| {
+        let svg = plot::svg::draw(&plot, plot::svg::Use::Alone)?;
+        Ok(Figure { name: plot.name, svg })
+    };
+    plots.map(figure).collect()
+}
+
+/// Draws figures as PNG, with the fonts of this machine.
+#[cfg(feature = "png")]
+pub use plot::png::Fonts;

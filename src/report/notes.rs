@@ -47,7 +47,7 @@ pub(super) fn notes(
 }
 
 /// What the chosen trial is.
-fn arrow(summary: &Summary) -> &'static str {
+pub(super) fn arrow(summary: &Summary) -> &'static str {
     match summary.recommendation.as_ref().map(|found| found.chosen) {
         None => "best trade-off",
         Some(Some(_)) => "recommended",
@@ -56,7 +56,7 @@ fn arrow(summary: &Summary) -> &'static str {
 }
 
 /// What the marks mean, as far as they occur.
-fn legend(summary: &Summary, shown: &Table) -> Option<String> {
+pub(super) fn legend(summary: &Summary, shown: &Table) -> Option<String> {
     let has_best = |cell: &Cell| cell.has(Mark::Best) && !cell.has(Mark::Unstable);
     let whose = if summary.models.len() > 1 { "best of its model" } else { "best" };
     let is_inapplicable = |cell: &Cell| cell.content == Content::Inapplicable;
@@ -94,7 +94,7 @@ pub(super) fn unstable() -> String {
 
 /// Models that the build could not measure; whatever else the stored experiment says, a run of another
 /// version is still shown.
-fn not_measured(run: &RunRecord) -> Vec<String> {
+pub(super) fn not_measured(run: &RunRecord) -> Vec<String> {
     let told = |LeftOutModel { model, reason }: &LeftOutModel| {
         format!("Model '{}' is left out: {}.", sanitize(model), sanitize(reason))
     };
@@ -133,7 +133,7 @@ pub(super) fn name(summary: &Summary, row: &Row) -> String {
 }
 
 /// Workloads that some trials could not do, each reason once.
-fn unmeasured(run: &RunRecord) -> Vec<String> {
+pub(super) fn unmeasured(run: &RunRecord) -> Vec<String> {
     let failed = run.trials.iter().flat_map(|trial| {
         let label = sanitize(&trial.label);
         trial.failed_workloads.iter().map(move |it| ((&trial.model, it), label.clone()))
@@ -145,9 +145,13 @@ fn unmeasured(run: &RunRecord) -> Vec<String> {
     grouped(failed).into_iter().map(told).collect()
 }
 
-/// What limits the figures: an unfinished run, too few rounds, drift, throttling, no energy, what
-/// quality rests on.
+/// What limits the figures, and what they rest on.
 pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    [cautions(run, summary), grounds(run, summary)].concat()
+}
+
+/// What to beware of: an unfinished run, too few rounds, drift, throttling.
+pub(super) fn cautions(run: &RunRecord, summary: &Summary) -> Vec<String> {
     let mut notes = Vec::new();
     if run.finished.is_none() {
         let rounds = match summary.rounds_planned {
@@ -184,6 +188,12 @@ pub(super) fn caveats(run: &RunRecord, summary: &Summary) -> Vec<String> {
         let signs: Vec<String> = summary.throttling.iter().map(|sign| sanitize(sign)).collect();
         notes.push(format!("While measuring, {}; speeds suffer from it.", list(&signs)));
     }
+    notes
+}
+
+/// What the figures rest on: the budget, the memory, the types, what quality is measured on, what tasks say, needs.
+pub(super) fn grounds(run: &RunRecord, summary: &Summary) -> Vec<String> {
+    let mut notes = Vec::new();
     notes.extend(super::budget::notes(run, summary));
     notes.extend(super::why::notes(run, summary));
     notes.extend(super::types::notes(run));
@@ -279,7 +289,7 @@ fn embeddings(run: &RunRecord) -> Option<String> {
 }
 
 /// The texts that quality is measured on, as the experiment names them; `text` in a run of another version.
-fn text_of(run: &RunRecord) -> String {
+pub(super) fn text_of(run: &RunRecord) -> String {
     let experiment = &run.experiment;
     let source = |of: &serde_json::Value, model: &str| {
         let source = of.pointer("/workloads/quality/source")?.as_str()?;

@@ -238,6 +238,9 @@ pub(super) fn status(found: &Recommendation, candidate: &Assessment) -> &'static
     }
 }
 
+/// A margin above this is not what makes a verdict marginal.
+const FAR: f64 = 0.25;
+
 /// `generation 23.1 t/s (22.8 to 23.4), 8 % short of 25 t/s`.
 fn finding(summary: &Summary, finding: &Finding) -> String {
     let Finding { requirement, metric, value, interval, proof, more, unit, is_predicted, .. } =
@@ -253,7 +256,11 @@ fn finding(summary: &Summary, finding: &Finding) -> String {
     let range = range.map(|it| format!(" ({} to {})", bare(&shown(it.low)), bare(&shown(it.high))));
     let limit = shown(requirement.limit);
     let margin = finding.margin().unwrap_or(0.0);
-    let percent = format!("{} %", significant(margin.abs() * 100.0, 2));
+    let percent = match margin.abs() {
+        share if share < 2.0 => format!("{} %", significant(share * 100.0, 2)),
+        share if share < 100.0 => format!("{} times", significant(share, 2)),
+        _ => "more than 100 times".to_owned(),
+    };
     let against = match (margin >= 0.0, requirement.bound) {
         (true, _) => format!("{percent} to spare"),
         (false, Bound::AtLeast) => format!("{percent} short of {limit}"),
@@ -268,6 +275,9 @@ fn finding(summary: &Summary, finding: &Finding) -> String {
                 Unit::Once => "visit",
             };
             format!(", marginal: would need about {}", count(*more, &format!("more {unit}")))
+        }
+        (Proof::Marginal, _) if margin.abs() > FAR => {
+            ", marginal: what was measured differs too much to tell".to_owned()
         }
         (Proof::Marginal, _) => ", marginal: too near to be told".to_owned(),
         (Proof::NotMeasured, _) => ", predicted".to_owned(),

@@ -6,15 +6,27 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// commands, and characters that turn the direction of writing become `�`; line ends and tabs
 /// become spaces. Names of files and messages of native code are not to be trusted with a terminal.
 pub fn sanitize(text: &str) -> String {
-    let directions = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
     let clean = text.chars().map(|character| match character {
         '\n' | '\r' | '\t' => ' ',
-        other if other.is_control() || directions.iter().any(|range| range.contains(&other)) => {
-            char::REPLACEMENT_CHARACTER
-        }
-        other => other,
+        other => shown(other),
     });
     clean.collect::<String>().trim().to_owned()
+}
+
+/// The same of text that keeps its lines and what they are indented by.
+pub(super) fn sanitize_lines(text: &str) -> String {
+    let clean = text.replace("\r\n", "\n").replace('\t', "    ");
+    let clean = clean.chars().map(|it| if it == '\n' { it } else { shown(it) });
+    clean.collect::<String>().trim_matches('\n').trim_end().to_owned()
+}
+
+/// A character as it may be shown.
+fn shown(character: char) -> char {
+    let directions = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
+    if character.is_control() || directions.iter().any(|range| range.contains(&character)) {
+        return char::REPLACEMENT_CHARACTER;
+    }
+    character
 }
 
 /// Width in columns.

@@ -224,6 +224,9 @@ pub struct TrialRecord {
     pub host: HostId,
     /// Whether quality is measured against this trial.
     pub is_reference: bool,
+    /// The trial of an earlier run that it repeats, so that the others are compared with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// The settings.
     pub settings: Settings,
     /// What changed it while it computed.
@@ -281,6 +284,7 @@ impl TrialRecord {
             engine: EngineIdentity::default(),
             host: HostId::default(),
             is_reference: false,
+            repeats: None,
             settings,
             adapters: Vec::new(),
             predicted: None,
@@ -353,6 +357,15 @@ impl TrialRecord {
             }
         }
     }
+}
+
+/// Names a trial of an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// The run.
+    pub run: String,
+    /// What the trial was called there.
+    pub label: String,
 }
 
 /// Why a trial, or one of its workloads, failed.

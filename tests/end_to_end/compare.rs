@@ -97,3 +97,130 @@ fn what_cannot_be_compared_is_told() {
         assert!(refused.stderr.contains(told), "{gate}: {refused:?}");
     }
 }
+
+#[test]
+fn an_earlier_run_is_measured_again_in_turns() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--quiet"]).expect(0);
+    let same = world.run(&["run", "--quiet", "--against", "last"]).expect(2);
+    assert!(
+        same.stderr.contains("nothing differs from run")
+            && same.stderr.contains("--against-binary"),
+        "{same:?}"
+    );
+    let settings = world.path("models.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    world.write("slower.toml", &format!("{text}[settings]\nubatch = 16\n"));
+    let arguments = ["run", "slower.toml", "--quiet", "--against", "last", "--fail-on", "kld +10%"];
+    let table = world.run(&arguments).expect(0).stdout;
+    for told in [
+        "measured again in",
+        "Both were measured in turns in one run",
+        "settings  defaults  ub=16",
+        "tiny F16 (defaults → ub=16)",
+        "held  'kld +10%'",
+    ] {
+        assert!(table.contains(told), "{told}: {table}");
+    }
+    // It can be shown again, and the run itself has both.
+    assert_eq!(
+        world.run(&["compare", "last"]).expect(0).stdout.lines().next(),
+        table.lines().next()
+    );
+    let json = world.run(&["show", "last", "--format", "json"]).expect(0).stdout;
+    let document: Value = serde_json::from_str(&json).unwrap();
+    let trials = document["run"]["trials"].as_array().unwrap();
+    let labels: Vec<&str> = trials.iter().map(|it| it["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["F16 (base)", "F16", "Q8_0 (base)", "Q8_0"]);
+    let first = |trial: &Value, round: usize| {
+        trial["visits"][round]["started"].as_str().unwrap().to_owned()
+    };
+    assert!(first(&trials[0], 0) < first(&trials[1], 0), "the base goes first in the first round");
+    assert!(first(&trials[0], 1) > first(&trials[1], 1), "and second in the second");
+}
+
+#[test]
+fn another_build_computes_the_earlier_variants() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--quiet"]).expect(0);
+    // The same program under another name is another build as far as anyone can tell.
+    let other = world.path("quantbench-before");
+    std::fs::copy(crate::world::program(), &other).unwrap();
+    let other = other.to_string_lossy().into_owned();
+    let arguments =
+        ["run", "--quiet", "--against", "last", "--against-binary", &other, "--format", "json"];
+    let ran = world.run(&arguments).expect(0);
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(document["form"]["kind"], "interleaved");
+    let engine = &document["differences"][0];
+    assert_eq!(engine["what"], "engine");
+    assert!(engine["base"].as_str().unwrap().ends_with("quantbench-before"), "{engine}");
+    for pair in document["pairs"].as_array().unwrap() {
+        for answers in pair["answers"].as_array().unwrap() {
+            assert_eq!(answers["changed"], 0, "{pair}");
+        }
+        let figures = pair["figures"].as_array().unwrap();
+        let perplexity = figures.iter().find(|it| it["figure"] == "perplexity").unwrap();
+        assert_eq!(perplexity["change"]["value"], 0.0);
+    }
+    let refused = |program: &str| {
+        world.run(&["run", "--against", "last", "--against-binary", program]).expect(2).stderr
+    };
+    assert!(refused("/bin/echo").contains("is no quantbench that can be measured with"));
+    assert!(refused("/nowhere").contains("is no quantbench that can be measured with"));
+}
+
+#[test]
+fn what_cannot_be_measured_against_is_told() {
+    let world = World::new();
+    measured(&world);
+    for (arguments, told) in [
+        (vec!["--against", "gone"], "no stored run is named 'gone'"),
+        (vec!["--against", "last", "--format", "csv"], "table, markdown or json"),
+        (vec!["--fail-on", "tg4 -5%"], "--against RUN"),
+        (vec!["--against", "last", "--keep", "none"], "leave --keep at 'all'"),
+        (vec!["--against", "last,last"], "takes one run"),
+        (vec!["--against-binary", "x"], "--against"),
+        (vec!["--against", "last", "--budget", "1min"], "cannot be used with"),
+    ] {
+        let refused = world.run(&[&["run", "--quiet"], &arguments[..]].concat()).expect(2);
+        assert!(refused.stderr.contains(told), "{arguments:?}: {refused:?}");
+    }
+    world.experiment("\"F16\", \"Q8_0\", \"Q4_0\"", "");
+    let json = world.run(&["show", "--format", "json"]).expect(0).stdout;
+    let mut document: Value = serde_json::from_str(&json).unwrap();
+    for trial in document["run"]["trials"].as_array_mut().unwrap() {
+        trial["artifact"]["path"] = "/gone.gguf".into();
+        trial["artifact"]["checksum"] = "00".into();
+    }
+    world.write("moved.json", &document.to_string());
+    let refused = world.run(&["run", "--quiet", "--against", "moved.json"]).expect(2);
+    assert!(refused.stderr.contains("is not there any more: /gone.gguf"), "{refused:?}");
+    let refused = world.run(&["compare", "last"]).expect(2);
+    assert!(refused.stderr.contains("was not measured --against another run"), "{refused:?}");
+}
+
+#[test]
+fn the_workflow_in_the_documents_has_flags_that_there_are() {
+    let document = include_str!("../../docs/COMPARE.md");
+    let (_, workflow) = document.split_once("```yaml").unwrap();
+    let (workflow, _) = workflow.split_once("```").unwrap();
+    assert!(!workflow.contains('\t'), "YAML has no tabs");
+    let help = World::new().run(&["run", "--help"]).expect(0).stdout;
+    let (_, commands) = workflow.split_once("quantbench run").unwrap();
+    let (commands, _) = commands.split_once("- name: Comment").unwrap();
+    let flags: Vec<&str> =
+        commands.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    assert!(flags.len() > 8, "{flags:?}");
+    for flag in flags {
+        assert!(help.contains(flag), "{flag}");
+    }
+    for gate in commands.split("--fail-on \"").skip(1) {
+        let (gate, _) = gate.split_once('"').unwrap();
+        let world = World::new();
+        let refused = world.run(&["compare", "a", "b", "--fail-on", gate]).expect(2);
+        assert!(refused.stderr.contains("'a' is no file"), "a gate that is read: {refused:?}");
+    }
+}

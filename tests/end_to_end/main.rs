@@ -37,6 +37,7 @@ mod proxy;
 mod quantize;
 mod real;
 mod recommend;
+mod report;
 mod run;
 mod shapes;
 mod tasks;

@@ -101,3 +101,21 @@ fn a_need_about_the_distance_from_a_reference_asks_for_one() {
     let alone = ["recommend", "tiny-F16.gguf", "--quant", "Q4_0", "--max-kld", "0.001", "--quiet"];
     world.run(&alone).expect_message(2, &["the most precise one here is Q4_0", "--quant"]);
 }
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_measured() {
+    let world = World::new();
+    world.write("notes.txt", "root:x:0:0:root:/root:/bin/bash\n");
+    for command in ["recommend", "plan", "run"] {
+        let said = world.run(&[command, "notes.txt"]).expect(2).stderr;
+        assert!(said.contains("notes.txt is neither a model nor an experiment"), "{said}");
+    }
+    let said = world.run(&["recommend", "tiny-F16.gguf", "--max-memory", "6"]).expect(2).stderr;
+    assert!(said.contains("'6' has no unit; write it like 6GiB"), "{said}");
+    let devices = world.run(&["devices"]).expect(0).stdout;
+    if devices.contains("no energy") && !devices.contains("NVIDIA") {
+        let flags = ["recommend", "tiny-F16.gguf", "--max-energy", "1", "--budget", "5s"];
+        let said = world.run(&flags).expect(2).stderr;
+        assert!(said.contains("no counter of this machine can be read"), "{said}");
+    }
+}

@@ -32,7 +32,7 @@ fn what_is_found_can_be_run_and_is_told_with_its_proof() {
     let run = world.run(&["run", "tuned.toml", "--rounds", "1", "--format", "json", "-q"]);
     let run = run.expect(0).run_record();
     assert_eq!(run["trials"][0]["settings"], tuned["settings"]);
-    let list = world.run(&["list"]).expect(0).stdout;
+    let list = world.run(&["list", "--format", "json"]).expect(0).stdout;
     assert!(list.contains("tune tiny-F16 for balanced"), "{list}");
 }
 

@@ -182,6 +182,7 @@ fn measured_after(
         let path = folder.join(label);
         std::fs::write(&path, serde_json::to_vec(parameters).unwrap()).unwrap();
         Variant {
+            repeats: None,
             model: "m".to_owned(),
             engine: EngineIdentity { name: EngineName::Toy, version: "1".to_owned() },
             quantization: label.parse().unwrap(),

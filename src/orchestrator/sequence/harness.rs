@@ -120,6 +120,7 @@ impl Harness {
         let source = self.folder.path().join("source-F16.gguf");
         fs::write(&source, file_named("F16")).unwrap();
         let variant = |model: &str, quantization: &Quantization| Variant {
+            repeats: None,
             model: model.to_owned(),
             engine: EngineIdentity::default(),
             quantization: *quantization,

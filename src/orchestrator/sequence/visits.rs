@@ -54,7 +54,11 @@ impl<H: Host> Benchmark<'_, H> {
         let rest = Rest { visits: &ahead, time: Costs::of(&self.known()).left(&ahead) };
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial, rest })?;
         let limits = self.limits();
-        let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await?;
+        let version = self.plan.variant_of(visit.trial).engine.version.clone();
+        self.host.choose_build(Some(&version));
+        let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await;
+        self.host.choose_build(None);
+        let run = run?;
         if run.ending == Ending::Done {
             inputs.succeeded(visit.purpose.stage(), &target);
         }

@@ -66,7 +66,7 @@ fn members(side: &Side) -> Vec<ShownMember<'_>> {
     let member = side.0.iter().map(|it| ShownMember {
         run: &it.run.id,
         name: &it.run.name,
-        variant: it.variant.as_deref(),
+        variant: it.part.variant(),
         started: it.run.started,
     });
     member.collect()

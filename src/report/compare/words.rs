@@ -7,7 +7,7 @@ use crate::report::text::{list, sanitize};
 use crate::results::change::gate::{GateOutcome, GateResult};
 use crate::results::change::{
     AnswersChange, Change, ChangeUnit, Comparison, Difference, FigureChange, Form, PairChange,
-    Side, Verdict,
+    Part, Side, Verdict,
 };
 use crate::statistics::estimate::Interval;
 use crate::units::{count, significant};
@@ -22,13 +22,22 @@ const MOST_NAMED: usize = 6;
 pub(super) fn side(side: &Side) -> String {
     let members = side.0.iter().map(|member| {
         let run = &member.run;
-        let variant = member.variant.as_ref().map(|it| format!(":{}", sanitize(it)));
+        let part = match &member.part {
+            Part::Own => String::new(),
+            Part::Variant(variant) => format!(":{}", sanitize(variant)),
+            Part::Repeated => {
+                let mut earlier = run.trials.iter().filter_map(|trial| trial.repeats.as_ref());
+                let of =
+                    earlier.next().map(|it| format!("{} measured again in ", sanitize(&it.run)));
+                return format!("{}{}", of.unwrap_or_default(), sanitize(&run.id));
+            }
+        };
         let when = match run.started.unix_timestamp() {
             0 => String::new(),
             _ => format!(", {}", moment(run.started)),
         };
         let (id, name) = (sanitize(&run.id), sanitize(&run.name));
-        format!("{id}{} ({name}{when})", variant.unwrap_or_default())
+        format!("{id}{part} ({name}{when})")
     });
     members.collect::<Vec<_>>().join(", ")
 }

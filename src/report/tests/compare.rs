@@ -4,12 +4,12 @@ use super::*;
 use crate::report::compare::{CompareFormat, Shown};
 use crate::report::{BenchFormat, read};
 use crate::results::change::gate::Gate;
-use crate::results::change::{Comparison, Member, Side, Verdict};
+use crate::results::change::{Comparison, Member, Part, Side, Verdict};
 use serde_json::Value;
 
 fn side(run: &RunRecord, variant: Option<&str>) -> Side {
-    let variant = variant.map(str::to_owned);
-    Side(vec![Member { name: run.id.clone(), run: run.clone(), variant }])
+    let part = variant.map_or(Part::Own, |variant| Part::Variant(variant.to_owned()));
+    Side(vec![Member { name: run.id.clone(), run: run.clone(), part }])
 }
 
 fn shown(base: &Side, new: &Side, gates: &[&str], format: CompareFormat) -> String {
@@ -103,7 +103,7 @@ fn what_was_exported_is_read_back() {
         let read = read::run("b", &bytes).unwrap();
         assert_eq!(read.trials.len(), 2, "{format:?}");
         // Their rows are of the same files, under the same settings.
-        let read = Member { name: "b".to_owned(), run: read, variant: None };
+        let read = Member { name: "b".to_owned(), run: read, part: Part::Own };
         let comparison =
             Comparison::of(&side(&base, None), &Side(vec![read]), &[], |_| false).unwrap();
         assert_eq!(comparison.pairs.len(), 2, "{format:?}");

@@ -6,9 +6,10 @@ use super::partners::{Measured, Pair};
 use super::shift::{Scale, Shift};
 use crate::results::figure::Evidence;
 use crate::results::metric::Metric;
-use crate::results::record::{RunRecord, TrialRecord};
+use crate::results::record::{RunRecord, TrialRecord, VisitRecord};
 use crate::results::spread::{DEVIATIONS, ERROR_OF_MEDIAN, LEAST_SPREAD, deviations, logarithms};
 use crate::statistics::sample::{Sample, to_f64};
+use crate::workload::measured::Response;
 use std::collections::BTreeMap;
 
 /// What is noisy in a way of its own.
@@ -50,6 +51,9 @@ const LENT_DEGREES: usize = 4;
 /// What a median of deviations is worth, in degrees of freedom of a standard deviation.
 const EFFICIENCY: f64 = 0.5;
 
+/// The error of Hodges and Lehmann's estimate over that of a mean, of normal noise.
+const ERROR_OF_LOCATION: f64 = 1.05;
+
 /// Half the width of a 95 % interval of normal noise, in standard errors.
 const NORMAL: f64 = 1.96;
 
@@ -65,10 +69,8 @@ impl<'a> Spreads<'a> {
     pub(super) fn of(pairs: &[Pair<'_>], others: &'a [RunRecord]) -> Self {
         let mut rounds: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
         for pair in pairs.iter().filter(|pair| pair.is_interleaved()) {
-            let (one, other) = (&pair.first(false).figures, &pair.first(true).figures);
-            for (&metric, figure) in one {
-                let partner = other.get(&metric).map(|it| &it.evidence);
-                if let Some(sample) = partner.and_then(|it| ratios(&figure.evidence, it))
+            for &metric in pair.first(false).figures.keys() {
+                if let Some(sample) = ratios(pair, metric)
                     && sample.len() > 1
                 {
                     rounds.entry(Kind::of(metric)).or_default().extend(deviations(&sample));
@@ -101,17 +103,13 @@ impl<'a> Spreads<'a> {
         }
     }
 
-    /// The shift of a figure that was measured in turns, by the median of its rounds' ratios.
+    /// The shift of a figure that was measured in turns, from its rounds' ratios.
     ///
-    /// A few rounds say little of their own spread. That of all figures of the kind, taken by the median of the deviations
-    /// so that disturbed rounds count no more than their number, is lent to each.
-    pub(super) fn interleaved(
-        &self,
-        metric: Metric,
-        base: &Evidence,
-        new: &Evidence,
-    ) -> Result<Shift, String> {
-        let sample = ratios(base, new).ok_or("no round has both")?;
+    /// By Hodges and Lehmann's estimate, which a disturbed round moves little, as it does a median, and which wastes hardly
+    /// more than a mean does. A few rounds say little of their own spread: that of all figures of the kind, taken by the
+    /// median of the deviations so that disturbed rounds count no more than their number, is lent to each.
+    pub(super) fn interleaved(&self, pair: &Pair<'_>, metric: Metric) -> Result<Shift, String> {
+        let sample = ratios(pair, metric).ok_or("no round has both")?;
         let n = sample.len();
         let own = sample.standard_deviation().ok_or(
             "it was measured in one round, which says nothing of how rounds differ; take 3 or more",
@@ -119,17 +117,15 @@ impl<'a> Spreads<'a> {
         let all = self.rounds.get(&Kind::of(metric)).map_or(&[][..], Vec::as_slice);
         let shared = Sample::new(all.iter().copied()).map_or(0.0, |it| DEVIATIONS * it.median());
         let shared = shared.max(LEAST_SPREAD);
-        // What the others know: a round of each figure is taken up by its median.
-        let of_others = all.len().saturating_sub(n) / n * (n - 1);
+        let of_others = to_f64(all.len().saturating_sub(n) / n * (n - 1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
-        let lent = ((to_f64(of_others) * EFFICIENCY) as usize).min(LENT_DEGREES);
+        let lent = ((of_others * EFFICIENCY) as usize).min(LENT_DEGREES);
         let (lent_degrees, own_degrees) = (to_f64(lent), to_f64(n - 1));
-        let variance = (lent_degrees * shared.powi(2)
-            + own_degrees * own.powi(2).max(LEAST_SPREAD.powi(2)))
+        let own = own.max(LEAST_SPREAD);
+        let variance = (lent_degrees * shared.powi(2) + own_degrees * own.powi(2))
             / (lent_degrees + own_degrees);
-        let of_median = if n > 2 { ERROR_OF_MEDIAN } else { 1.0 };
-        let error = of_median * (variance / to_f64(n)).sqrt();
-        Shift::from_error(Scale::Logarithm, sample.median(), error, lent + n - 1)
+        let error = ERROR_OF_LOCATION * (variance / to_f64(n)).sqrt();
+        Shift::from_error(Scale::Logarithm, location(&sample), error, lent + n - 1)
             .ok_or_else(|| "its rounds say nothing".to_owned())
     }
 
@@ -139,8 +135,7 @@ impl<'a> Spreads<'a> {
     /// documented spread stands in, and what the rounds within a run differ by comes on top of it.
     pub(super) fn between(&self, pair: &Pair<'_>, metric: Metric) -> Result<Shift, String> {
         let of_side = |is_new: bool| -> Vec<f64> {
-            let values = pair.side(is_new).iter().filter_map(|it| it.figures.get(&metric));
-            values.map(|figure| figure.estimate.value.ln()).filter(|it| it.is_finite()).collect()
+            pair.side(is_new).iter().filter_map(|it| of_run(it, metric)).collect()
         };
         let (base, new) = (of_side(false), of_side(true));
         let centre = |values: &[f64]| Sample::new(values.iter().copied()).map(|it| it.mean());
@@ -152,9 +147,7 @@ impl<'a> Spreads<'a> {
             // Where both sides are of the same trial, each further run is one observation all the same.
             let others = self.others.iter().filter(|it| it.is_same(pair.first(is_new)));
             let others = others.filter(|it| !(is_new && it.is_same(pair.first(false))));
-            let values = others.filter_map(|it| it.figures.get(&metric));
-            let mut group: Vec<f64> = values.map(|it| it.estimate.value.ln()).collect();
-            group.retain(|it| it.is_finite());
+            let mut group: Vec<f64> = others.filter_map(|it| of_run(it, metric)).collect();
             group.extend(own);
             let Some(sample) = Sample::new(group) else { continue };
             let deviation = sample.standard_deviation().unwrap_or(0.0);
@@ -188,31 +181,84 @@ fn is_same(one: &Measured<'_>, run: &RunRecord, trial: &TrialRecord) -> bool {
         && trial.failure.is_none()
 }
 
-/// Logarithms of how many times the base's each round is.
-fn ratios(base: &Evidence, new: &Evidence) -> Option<Sample> {
-    let (Evidence::Rounds(base), Evidence::Rounds(new)) = (base, new) else { return None };
-    let both = new.iter().filter_map(|(round, value)| Some((value / base.get(round)?).ln()));
+/// Hodges and Lehmann's estimate: the median of the means of every two observations, each with itself too.
+fn location(sample: &Sample) -> f64 {
+    let sorted = sample.sorted();
+    let means = (0..sorted.len()).flat_map(|one| {
+        (one..sorted.len()).map(move |other| f64::midpoint(sorted[one], sorted[other]))
+    });
+    Sample::new(means).map_or(f64::NAN, |means| means.median())
+}
+
+/// Logarithms of how many times the base's each round is; of a latency, over the prompts of the round.
+fn ratios(pair: &Pair<'_>, metric: Metric) -> Option<Sample> {
+    let by_round = |it: &Measured<'_>| match &it.figures.get(&metric)?.evidence {
+        Evidence::Rounds(rounds) => Some(rounds.clone()),
+        Evidence::Prompts { .. } => Some(latencies(it, metric)),
+        _ => None,
+    };
+    let (base, new) = (by_round(pair.first(false))?, by_round(pair.first(true))?);
+    let both = new.iter().filter_map(|(round, new)| Some((new / base.get(round)?).ln()));
     Sample::new(both)
+}
+
+/// The logarithm of a run's figure; of a latency the median over its rounds, so that one disturbed round is not the run's.
+fn of_run(measured: &Measured<'_>, metric: Metric) -> Option<f64> {
+    let figure = measured.figures.get(&metric)?;
+    let value = match figure.evidence {
+        Evidence::Prompts { .. } => {
+            Sample::new(latencies(measured, metric).into_values())?.median()
+        }
+        _ => figure.estimate.value,
+    };
+    Some(value.ln()).filter(|it| it.is_finite())
+}
+
+/// A quantile of latencies by the round in which they were measured.
+fn latencies(measured: &Measured<'_>, metric: Metric) -> BTreeMap<u32, f64> {
+    let probability = match metric {
+        Metric::Ttft90Seconds | Metric::Itl90Seconds => 0.9,
+        _ => 0.5,
+    };
+    let is_first = matches!(metric, Metric::TtftMedianSeconds | Metric::Ttft90Seconds);
+    let of_visit = |visit: &VisitRecord| {
+        let answers = visit.responses.iter();
+        let seconds: Vec<f64> = if is_first {
+            answers.filter_map(Response::ttft_seconds).collect()
+        } else {
+            answers.flat_map(Response::itl_seconds).collect()
+        };
+        Some((visit.round, Sample::new(seconds)?.quantile(probability)))
+    };
+    let rounds = measured.trial.visits.iter().filter_map(of_visit);
+    rounds.filter(|(_, seconds)| *seconds > 0.0).collect()
+}
+
+/// The logarithm of how many times the base's a quantile over prompts is, and its standard error over the prompts; `None`
+/// of what is over no prompts.
+fn of_prompts(pair: &Pair<'_>, metric: Metric) -> Result<Option<(f64, f64)>, String> {
+    let figure = |is_new| pair.first(is_new).figures.get(&metric);
+    let (Some(base), Some(new)) = (figure(false), figure(true)) else { return Ok(None) };
+    if !matches!(base.evidence, Evidence::Prompts { .. }) {
+        return Ok(None);
+    }
+    let ratio = new.ratio(base).map(|ratio| ratio.map(f64::ln));
+    let known = ratio.and_then(|ratio| Some((ratio.value, ratio.half_width()? / NORMAL)));
+    known.map(Some).ok_or_else(|| "fewer than 5 prompts were answered".to_owned())
 }
 
 /// Variance of a run's figure from what it was measured on again and again: of the median of its rounds, the mean over both
 /// sides, or of a quantile from what each prompt took in either run. 0 where there is one round.
 fn within(pair: &Pair<'_>, metric: Metric) -> Result<f64, String> {
-    let (one, other) =
-        (pair.first(false).figures.get(&metric), pair.first(true).figures.get(&metric));
-    if let (Some(one), Some(other)) = (one, other)
-        && let Evidence::Prompts { .. } = one.evidence
-    {
-        let ratio = other.ratio(one).and_then(|ratio| ratio.map(f64::ln).half_width());
-        let half = ratio.ok_or("fewer than 5 prompts were answered")?;
-        return Ok((half / NORMAL).powi(2) / 2.0);
+    if let Some((_, error)) = of_prompts(pair, metric)? {
+        return Ok(error.powi(2) / 2.0);
     }
-    let of_run = |it: &Measured<'_>| {
+    let of_median = |it: &Measured<'_>| {
         let Evidence::Rounds(rounds) = &it.figures.get(&metric)?.evidence else { return None };
         let sample = logarithms(rounds.values())?;
         let error = ERROR_OF_MEDIAN * sample.standard_deviation()?;
         Some(error.powi(2) / to_f64(sample.len()))
     };
-    let all = pair.base.iter().chain(&pair.new).filter_map(of_run);
+    let all = pair.base.iter().chain(&pair.new).filter_map(of_median);
     Ok(Sample::new(all).map_or(0.0, |it| it.mean()))
 }

@@ -1,7 +1,7 @@
 //! What else differs between two sides, and what that means for the comparison.
 
 use super::evidence::{disturbance, workloads};
-use super::partners::{Measured, Pair};
+use super::partners::{Measured, Pair, called};
 use crate::experiment::settings::Settings;
 use crate::results::each_once;
 use crate::results::record::{Environment, LOCAL};
@@ -52,7 +52,7 @@ const ASPECTS: &[Aspect] = &[
     Aspect { what: "prompts", of: prompts, meaning: "TTFT, ITL and the answers are of them" },
     Aspect { what: "rounds", of: |it| of_experiment(it, "rounds"), meaning: "the more, the surer" },
     Aspect { what: "repetitions", of: |it| of_experiment(it, "repetitions"), meaning: "the more, the surer" },
-    Aspect { what: "disturbed by", of: |it| disturbance(it.run).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
+    Aspect { what: "disturbed by", of: |it| disturbance(it).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
 ];
 
 /// What differs, and the names of what is known to be the same.
@@ -112,7 +112,7 @@ fn engine(measured: &Measured<'_>) -> String {
 fn file(measured: &Measured<'_>) -> String {
     let Some(artifact) = &measured.trial.artifact else { return String::new() };
     let checksum: String = artifact.checksum.chars().take(12).collect();
-    if checksum.is_empty() { checksum } else { format!("{} {checksum}", measured.trial.label) }
+    if checksum.is_empty() { checksum } else { format!("{} {checksum}", called(measured.trial)) }
 }
 
 /// Without threads, of which only what they came to counts.

@@ -44,8 +44,8 @@ impl Ways<'_, '_> {
             Found { metric, base: self.shown(metric, false), new: self.shown(metric, true), shift }
         });
         // The reference has none of what others are compared with it in.
-        let are_references = base.trial.is_reference && new.trial.is_reference;
-        found.filter(|it| !(are_references && it.metric.descriptor().is_comparison)).collect()
+        let is_reference = base.trial.is_reference || new.trial.is_reference;
+        found.filter(|it| !(is_reference && it.metric.descriptor().is_comparison)).collect()
     }
 
     /// The value of a figure on one side: of what is timed in several runs the mean, by logarithms as it is compared.
@@ -90,7 +90,6 @@ impl Ways<'_, '_> {
     }
 
     fn timed(&self, metric: Metric, base: &Figure, new: &Figure) -> Result<Shift, String> {
-        let is_interleaved = self.pair.is_interleaved();
         if let (Evidence::Prompts { ids, .. }, Evidence::Prompts { ids: others, .. }) =
             (&base.evidence, &new.evidence)
         {
@@ -98,21 +97,16 @@ impl Ways<'_, '_> {
             if ids != others {
                 return Err("other prompts were answered".to_owned());
             }
-            if is_interleaved {
-                let ratio = new.ratio(base).ok_or("other prompts were answered")?;
-                let few = "fewer than 5 prompts were answered";
-                return Shift::from_estimate(Scale::Logarithm, ratio.map(f64::ln), ratio.n - 1)
-                    .ok_or_else(|| few.to_owned());
-            }
-        } else if is_interleaved {
-            return self.spreads.interleaved(metric, &base.evidence, &new.evidence);
+        }
+        if self.pair.is_interleaved() {
+            return self.spreads.interleaved(self.pair, metric);
         }
         if let ([base], [new]) = (self.pair.base.as_slice(), self.pair.new.as_slice())
             && !is_memory(metric)
         {
             // One run does not tell by how much it was off.
             for (side, name) in [(base, "base"), (new, "new")] {
-                if let Some(sign) = disturbance(side.run) {
+                if let Some(sign) = disturbance(side) {
                     return Err(format!("while {name} was measured, {sign}"));
                 }
             }
@@ -157,9 +151,6 @@ pub(super) fn is_memory(metric: Metric) -> bool {
 
 /// Why a figure that the partner has is not there.
 fn missing(measured: &Measured<'_>, metric: Metric, side: &str) -> String {
-    if measured.trial.is_reference && metric.descriptor().is_comparison {
-        return format!("{side} is the reference itself");
-    }
     let of_metric = |phase: &Phase| match metric {
         Metric::Speed(test) => *phase == Phase::Speed(test),
         Metric::Task(column) => *phase == Phase::Task(column.task),
@@ -173,10 +164,28 @@ fn missing(measured: &Measured<'_>, metric: Metric, side: &str) -> String {
     )
 }
 
-/// What disturbed a run, so that one alone says nothing of speed.
-pub(super) fn disturbance(run: &RunRecord) -> Option<String> {
-    let signs = throttling(run);
-    signs.iter().find(|sign| sign.starts_with(OTHERS_TOOK)).or_else(|| signs.first()).cloned()
+/// Processor time that others may take besides what a worker leaves, per cent: that much any system takes itself.
+const SPARE_PERCENT: f64 = 5.0;
+
+/// What the sign of a hypervisor begins with, and up to which per cent that is the lot of any virtual machine.
+const WITHHELD: &str = "the hypervisor withheld";
+const MUCH_WITHHELD_PERCENT: f64 = 10.0;
+
+/// What disturbed a run, so that it alone says nothing of speed. Others that took no more of the processor than was left
+/// disturbed nothing.
+pub(super) fn disturbance(measured: &Measured<'_>) -> Option<String> {
+    let environment = measured.run.environment_of(measured.trial);
+    let cores = f64::from(environment.usable_cpus.unwrap_or(environment.logical_cpus).max(1));
+    let threads = measured.trial.facts.as_ref().map_or(cores, |facts| f64::from(facts.threads));
+    let left = (1.0 - threads / cores).max(0.0) * 100.0 + SPARE_PERCENT;
+    let is_harmless = |sign: &String| {
+        let percent = |beginning: &str| -> Option<f64> {
+            sign.strip_prefix(beginning)?.split_whitespace().next()?.parse().ok()
+        };
+        percent(OTHERS_TOOK).is_some_and(|it| it <= left)
+            || percent(WITHHELD).is_some_and(|it| it <= MUCH_WITHHELD_PERCENT)
+    };
+    throttling(measured.run).into_iter().find(|sign| !is_harmless(sign))
 }
 
 /// Whether two texts are the same, chunk by chunk.

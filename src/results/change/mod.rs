@@ -5,6 +5,8 @@
 //! `between` how much runs of the same differ, `answers` which answers changed, `gate` what may not get worse.
 
 mod answers;
+#[cfg(test)]
+mod bars;
 mod between;
 mod differs;
 mod evidence;
@@ -17,7 +19,8 @@ mod tests;
 
 pub use answers::AnswersChange;
 pub use differs::Difference;
-pub use side::{Member, Side};
+pub use partners::positions as partners_of;
+pub use side::{Member, Part, Side};
 
 use super::metric::{Better, ESSENTIAL, Metric};
 use super::record::RunRecord;
@@ -25,7 +28,7 @@ use crate::causes::Problem;
 use crate::statistics::estimate::Interval;
 use between::Spreads;
 use evidence::Ways;
-use partners::{Pair, Partners};
+use partners::{Pair, Partners, called};
 use serde::Serialize;
 use shift::Shift;
 
@@ -220,7 +223,7 @@ impl Comparison {
         let name = |pair: &Pair<'_>, is_new: bool| {
             let trial = pair.first(is_new).trial;
             let settings = pair.first(is_new && !pair.is_under_same()).trial.settings.to_string();
-            TrialName { model: trial.model.clone(), label: trial.label.clone(), settings }
+            TrialName { model: trial.model.clone(), label: called(trial).to_owned(), settings }
         };
         let pairs = pairs.iter().zip(figures).map(|(pair, figures)| PairChange {
             base: name(pair, false),

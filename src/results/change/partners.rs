@@ -133,7 +133,7 @@ impl<'a> Traits<'a> {
         settings.threads = settings.threads.or(threads);
         Self {
             model: &trial.model,
-            label: Some(trial.label.as_str()).filter(|_| !bare),
+            label: Some(called(trial)).filter(|_| !bare),
             checksum: trial.artifact.as_ref().map(|artifact| artifact.checksum.as_str()),
             content: facts.map(|facts| (facts.parameters, facts.tensor_bytes)),
             settings,
@@ -152,6 +152,20 @@ impl<'a> Traits<'a> {
     fn is_of_same_file(&self, other: &Self) -> bool {
         self.checksum.is_some() && self.checksum == other.checksum
     }
+}
+
+/// What a trial is called; of one that repeats another, what that was.
+pub(super) fn called(trial: &TrialRecord) -> &str {
+    trial.repeats.as_ref().map_or(&trial.label, |repeats| &repeats.label)
+}
+
+/// Positions of partners in two lists of trials, in the order of the first.
+pub fn positions(one: &[TrialRecord], other: &[TrialRecord]) -> Vec<(usize, usize)> {
+    matches(&all_traits(one), &all_traits(other))
+}
+
+fn all_traits(trials: &[TrialRecord]) -> Vec<Traits<'_>> {
+    trials.iter().map(|trial| Traits::of(trial, false)).collect()
 }
 
 type Rule = fn(&Traits<'_>, &Traits<'_>) -> bool;

@@ -11,8 +11,29 @@ pub struct Member {
     pub name: String,
     /// The run.
     pub run: RunRecord,
-    /// The variant that is meant of it, by its label; `None`: all.
-    pub variant: Option<String>,
+    /// What is meant of it.
+    pub part: Part,
+}
+
+/// What is meant of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What it measured, but for what it repeated of an earlier run.
+    Own,
+    /// What it repeated of an earlier run.
+    Repeated,
+    /// The variant of this label.
+    Variant(String),
+}
+
+impl Part {
+    /// The variant that is named, if one is.
+    pub fn variant(&self) -> Option<&str> {
+        match self {
+            Self::Variant(variant) => Some(variant),
+            Self::Own | Self::Repeated => None,
+        }
+    }
 }
 
 /// One side of a comparison: at least one run; of several, each is one observation.
@@ -27,14 +48,18 @@ impl Side {
 
     /// Whether one variant is meant.
     pub(super) fn names_variant(&self) -> bool {
-        self.0.iter().all(|member| member.variant.is_some())
+        self.0.iter().all(|member| member.part.variant().is_some())
     }
 }
 
 impl Member {
     /// Whether a trial is of the variant, which is named by its label, its quantization or `model/label`.
     fn is_meant(&self, trial: &TrialRecord) -> bool {
-        let Some(variant) = &self.variant else { return true };
+        let variant = match &self.part {
+            Part::Own => return trial.repeats.is_none(),
+            Part::Repeated => return trial.repeats.is_some(),
+            Part::Variant(variant) => variant,
+        };
         let label = &trial.label;
         let names = [
             label.clone(),
@@ -49,13 +74,13 @@ impl Member {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn trials(&self) -> Result<Vec<&TrialRecord>, Problem> {
+    pub fn trials(&self) -> Result<Vec<&TrialRecord>, Problem> {
         let trials: Vec<&TrialRecord> =
             self.run.trials.iter().filter(|trial| self.is_meant(trial)).collect();
         if !trials.is_empty() {
             return Ok(trials);
         }
-        let Some(variant) = &self.variant else {
+        let Some(variant) = self.part.variant() else {
             return Err(Problem::new(format!("run {} holds no trial", self.run.id)));
         };
         let labels = each_once(self.run.trials.iter().map(|trial| trial.label.clone()));

@@ -24,13 +24,13 @@ fn run(seed: u64) -> RunRecord {
 
 fn side(runs: &[&RunRecord]) -> Side {
     let member =
-        |run: &&RunRecord| Member { name: run.id.clone(), run: (*run).clone(), variant: None };
+        |run: &&RunRecord| Member { name: run.id.clone(), run: (*run).clone(), part: Part::Own };
     Side(runs.iter().map(member).collect())
 }
 
 fn variant(run: &RunRecord, variant: &str) -> Side {
-    let variant = Some(variant.to_owned());
-    Side(vec![Member { name: run.id.clone(), run: run.clone(), variant }])
+    let part = Part::Variant(variant.to_owned());
+    Side(vec![Member { name: run.id.clone(), run: run.clone(), part }])
 }
 
 fn compared(base: &Side, new: &Side) -> Comparison {

@@ -33,6 +33,7 @@ struct World {
 
 fn variant() -> Variant {
     Variant {
+        repeats: None,
         model: "m".to_owned(),
         engine: EngineIdentity::default(),
         quantization: "F16".parse().unwrap(),
