@@ -66,6 +66,10 @@ test-browser: ## tests of pages of `report` in Chromium, which Debian's package 
 test-disks: ## tests on full and read-only disks, as a user who may mount
 	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end disk -- --include-ignored
 
+.PHONY: test-frames
+test-frames: ## pandas and polars read what export writes; fetches both (150 MB)
+	$(TOOLS) cargo test $(CARGO_FLAGS) --test end_to_end frames -- --include-ignored
+
 .PHONY: vendor
 vendor: ## a complete source tree of all dependencies, for building without a network
 	mkdir -p vendor .cargo

@@ -25,6 +25,8 @@ for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
 done
 export RUSTFLAGS
 export CFLAGS="${CFLAGS:-} $mapped" CXXFLAGS="${CXXFLAGS:-} $mapped"
+# A crate draws a number when it is compiled: the same one, so that the same sources make the same bytes.
+export CONST_RANDOM_SEED=quantbench
 cargo build --release --locked --features portable --target-dir "$target"
 
 built=$(ls -td "$target"/release/build/llama-cpp-sys-2-*/out/backends | head -n 1)

@@ -20,7 +20,7 @@ use time::macros::format_description;
 
 /// Columns of a name, and of a note.
 const NAME_COLUMNS: usize = 24;
-const NOTE_COLUMNS: usize = 40;
+const NOTE_COLUMNS: usize = 60;
 
 const HOW_TO_SHOW: &str =
     "'quantbench show RUN' shows one; the beginning or the end of its name or 'last' will do.";
@@ -90,7 +90,10 @@ pub(super) fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> 
         Column::of_words(title, align, runs.iter().map(|run| Some(of(run))).collect())
     });
     let rows = Group { heading: String::new(), rows: (0..runs.len()).collect() };
-    terminal::text(&Table { columns: columns.collect(), groups: vec![rows] }, &Look::default())
+    // What a person wrote is wrapped where there is a terminal.
+    let terminal = console::Term::stdout().size_checked().filter(|_| is_any_kept);
+    let look = Look { columns: terminal.map(|(_, columns)| columns.into()), ..Look::default() };
+    terminal::text(&Table { columns: columns.collect(), groups: vec![rows] }, &look)
 }
 
 /// Names in one cell: the first, and how many more.

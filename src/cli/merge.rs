@@ -49,6 +49,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             Problem::because(format!("nothing was taken from {}", file.display()), error)
         })?;
         output::print(in_words(&file.display().to_string(), &merged).as_bytes())?;
+        if arguments.host.is_none() && merged.1.iter().any(|it| it.fate == Fate::Added) {
+            output::tell(&format!(
+                "note: '{}' is what its file is called; --host names it otherwise",
+                merged.0
+            ));
+        }
     }
     Ok(Outcome::Done)
 }

@@ -99,9 +99,12 @@ impl Selection {
 pub(super) fn nothing(stored: usize) -> Problem {
     Problem::new(match stored {
         0 => NO_RUN.to_owned(),
-        1 => "the run that is stored is none of those; 'quantbench list' shows it".to_owned(),
+        1 => "the run that is stored does not meet these conditions; 'quantbench list' shows it"
+            .to_owned(),
         stored => {
-            format!("none of the {stored} stored runs is one of those; 'quantbench list' shows all")
+            format!(
+                "none of the {stored} stored runs meets these conditions; 'quantbench list' shows all"
+            )
         }
     })
 }

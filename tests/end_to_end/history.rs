@@ -44,8 +44,7 @@ fn runs_are_found_by_what_they_are_and_by_what_a_person_called_them() {
     {
         let ended = world.run(&["list", not_found[0], not_found[1]]).expect(0);
         assert!(
-            ended.stdout.is_empty()
-                && ended.stderr.contains("the run that is stored is none of those"),
+            ended.stdout.is_empty() && ended.stderr.contains("does not meet these conditions"),
             "{not_found:?}"
         );
         let json =
@@ -67,7 +66,9 @@ fn a_run_is_removed_only_when_that_is_meant() {
     measure(&world);
     world.run(&["rm"]).expect_message(2, &["which runs?"]);
     world.run(&["rm", "last"]).expect_message(2, &["1 run would be removed", "--yes"]);
-    world.run(&["rm", "--tag", "scratch", "--yes"]).expect_message(2, &["is none of those"]);
+    world
+        .run(&["rm", "--tag", "scratch", "--yes"])
+        .expect_message(2, &["does not meet these conditions"]);
     assert_eq!(world.run(&["rm", "last", "--yes"]).expect(0).stdout, "removed 1 run\n");
     assert!(world.run(&["list"]).expect(0).stderr.contains("no run is stored yet"));
     // A run that another process is at, as `run` locks it.
@@ -184,7 +185,9 @@ fn runs_are_asked_in_sql() {
     assert_eq!(fs::read_to_string(world.path("rows.csv")).unwrap().lines().count(), 3);
     world.run(&["query", "DELETE FROM runs"]).expect_message(2, &["SELECT is all that is allowed"]);
     world.run(&["query", "SELECT * FROM figure"]).expect_message(2, &["no such table: figure"]);
-    world.run(&["query", sql, "--tag", "none"]).expect_message(2, &["none of those"]);
+    world
+        .run(&["query", sql, "--tag", "none"])
+        .expect_message(2, &["does not meet these conditions"]);
     let endless =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     world
@@ -250,8 +253,8 @@ fn figures_become_tables_for_data_frames() {
 
 /// In a Python of its own, so that nothing of the machine is changed.
 #[test]
-#[ignore = "fetches pandas, pyarrow and polars from PyPI (150 MB): cargo test … history -- --ignored"]
-fn pandas_and_polars_read_figures_in_one_line() {
+#[ignore = "fetches pandas, pyarrow and polars from PyPI (150 MB): make test-frames"]
+fn data_frames_of_pandas_and_polars_read_figures_in_one_line() {
     let world = World::new();
     measure(&world);
     world.run(&["export", "-o", "runs.parquet"]).expect(0);

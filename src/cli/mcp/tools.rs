@@ -86,7 +86,11 @@ const TOOLS: [Spec; 9] = [
         schema: schema_for_type::<Two>,
         call: |input| {
             let Two { base, new } = read(input)?;
-            Ok(command("compare", Vec::new(), &[stored_run(&base)?, stored_run(&new)?]))
+            Ok(command(
+                "compare",
+                vec!["--columns=160".to_owned()],
+                &[stored_run(&base)?, stored_run(&new)?],
+            ))
         },
     },
     Spec {
