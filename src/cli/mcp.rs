@@ -241,7 +241,10 @@ async fn command(words: &[String], more: &[&str]) -> Result<String, String> {
 
 fn cut(text: String) -> String {
     match text.char_indices().nth(LONGEST_TEXT) {
-        Some((end, _)) => format!("{}\n… the structured content has all of it", &text[..end]),
+        Some((end, _)) => format!(
+            "{}\n… the structured content has the rest; \"is_cut\" in it says whether there were more rows",
+            &text[..end]
+        ),
         None => text,
     }
 }

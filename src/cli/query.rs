@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let bytes = match arguments.format {
         Format::Table => table(&titles, &rows).into_bytes(),
         Format::Csv => csv(titles.iter().map(String::as_str), &rows)?,
-        Format::Json => json(&titles, &rows)?.into_bytes(),
+        Format::Json => json(&titles, &rows, is_cut)?.into_bytes(),
     };
     destination.write(&bytes)?;
     if is_cut {
@@ -159,7 +159,7 @@ fn table(titles: &[String], rows: &[Vec<Value>]) -> String {
     terminal::text(&Table { columns, groups }, &Look::default())
 }
 
-fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
+fn json(titles: &[String], rows: &[Vec<Value>], is_cut: bool) -> Result<String, Error> {
     // An object holds a name once.
     let mut names: Vec<String> = Vec::new();
     for title in titles {
@@ -177,7 +177,7 @@ fn json(titles: &[String], rows: &[Vec<Value>]) -> Result<String, Error> {
     let object =
         |row: &Vec<Value>| names.iter().cloned().zip(row.iter().map(value)).collect::<Map<_, _>>();
     let rows: Vec<_> = rows.iter().map(object).collect();
-    output::json("quantbench.query", json!({ "columns": names, "rows": rows }))
+    output::json("quantbench.query", json!({ "columns": names, "is_cut": is_cut, "rows": rows }))
 }
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ mod tests {
         a,"b"                       5
         "#);
         let document: serde_json::Value =
-            serde_json::from_str(&json(&titles, &rows).unwrap()).unwrap();
+            serde_json::from_str(&json(&titles, &rows, false).unwrap()).unwrap();
         assert_eq!(document["columns"], json!(["variant", "value", "value_2", "n"]));
         assert_eq!(document["rows"][0]["value_2"], json!(12.345_678_9));
         assert_eq!(

@@ -25,7 +25,7 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Memory that it may take at its peak, such as 2GiB: of the process and of GPUs, for --context and --parallel
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = NEEDS)]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = NEEDS)]
     max_memory: Option<u64>,
     /// Tokens a second that it has to generate at least
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = positive, help_heading = NEEDS)]
@@ -65,6 +65,10 @@ const NEEDS: &str = "What you need";
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|it| it.is_finite() && *it > 0.0);
     number.ok_or_else(|| "no number above 0".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).and_then(|it| if it > 0 { Ok(it) } else { Err("no size above 0".to_owned()) })
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -111,6 +115,12 @@ impl Arguments {
 /// # Errors
 /// As those of [`run::run`].
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
+    if arguments.run.against.is_some() {
+        return Err(Error::Problem(Problem::new(
+            "--against measures an earlier run again beside what 'quantbench run' is asked for; recommend decides by itself \
+             what is measured",
+        )));
+    }
     run::execute(&arguments.run, Some(arguments.asked()))
 }
 

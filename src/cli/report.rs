@@ -72,15 +72,19 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Destination::open(arguments.output.as_deref())?.write(text.as_bytes())?;
         return Ok(Outcome::Done);
     }
-    let mut has_figures =
+    let has_svg =
         write_figures(&runs, arguments.svg.as_deref(), "svg", |svg| Ok(svg.as_bytes().to_vec()))?;
     #[cfg(feature = "png")]
-    if arguments.png.is_some() {
-        let fonts = report::Fonts::find()?;
-        has_figures |=
-            write_figures(&runs, arguments.png.as_deref(), "png", |svg| fonts.render(svg))?;
-    }
-    if has_figures && arguments.output.is_none() {
+    let has_png = match &arguments.png {
+        Some(folder) => {
+            let fonts = report::Fonts::find()?;
+            write_figures(&runs, Some(folder.as_path()), "png", |svg| fonts.render(svg))?
+        }
+        None => false,
+    };
+    #[cfg(not(feature = "png"))]
+    let has_png = false;
+    if (has_svg || has_png) && arguments.output.is_none() {
         return Ok(Outcome::Done);
     }
     let path = arguments.output.clone().unwrap_or_else(|| PAGE.into());

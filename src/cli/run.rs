@@ -87,7 +87,7 @@ pub struct Arguments {
     /// Measure the variants of this earlier run again, in turns with those asked for now, and show what changed: the run's
     /// name, its beginning, 'last', or a file that 'show --format json' wrote
     #[arg(long, value_name = "RUN", conflicts_with_all = ["budget", "dry_run"])]
-    against: Option<String>,
+    pub(super) against: Option<String>,
     /// Have another build of quantbench compute the earlier run's variants
     #[arg(long, value_name = "PROGRAM", requires = "against")]
     against_binary: Option<PathBuf>,

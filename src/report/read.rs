@@ -122,7 +122,8 @@ fn of_lines(name: &str, lines: Vec<Fields>) -> Result<RunRecord, Problem> {
             id: line.run.clone(),
             name: line.name,
             started: line.started,
-            finished: None,
+            // A line does not say so.
+            finished: Some(line.started),
             active_seconds: None,
             hosts: Vec::new(),
             requirements: crate::experiment::requirements::Requirements::default(),

@@ -262,22 +262,28 @@ fn evidence(run: &RunRecord, summary: &Summary) -> Result<String, Problem> {
         let rate = rate
             .map(|rate| format!(", memory measured at {} GB/s", significant(rate / 1e9, 3)))
             .unwrap_or_default();
-        lines.push(format!(
-            "- machine: {}, {} of {} logical, {}{governor}{rate}",
-            cell(&it.cpu),
-            count(it.physical_cores, "core"),
-            it.logical_cpus,
-            format_bytes(it.memory_bytes)
-        ));
+        // What a file of another program does not say is left out.
+        let cores = (it.physical_cores > 0).then(|| {
+            format!(", {} of {} logical", count(it.physical_cores, "core"), it.logical_cpus)
+        });
+        let memory = (it.memory_bytes > 0).then(|| format!(", {}", format_bytes(it.memory_bytes)));
+        let [cores, memory] = [cores, memory].map(Option::unwrap_or_default);
+        lines.push(format!("- machine: {}{cores}{memory}{governor}{rate}", cell(&it.cpu)));
         lines.extend(it.gpus.iter().map(|gpu| format!("- GPU: {}", cell(gpu))));
-        lines.push(format!("- system: {}", cell(&it.operating_system)));
+        if !it.operating_system.is_empty() {
+            lines.push(format!("- system: {}", cell(&it.operating_system)));
+        }
         lines.push(format!("- engine: {}; {}", cell(&it.engines_in_words()), cell(&it.build)));
-        lines.push(format!(
-            "- measured by: quantbench {}, run {}, {} of every trial, interleaved",
-            cell(&it.quantbench),
-            cell(&run.id),
-            count(summary.rounds_done, "round")
-        ));
+        lines.push(if it.quantbench.is_empty() {
+            format!("- measured by: llama-bench, {}", cell(&run.id))
+        } else {
+            format!(
+                "- measured by: quantbench {}, run {}, {} of every trial, interleaved",
+                cell(&it.quantbench),
+                cell(&run.id),
+                count(summary.rounds_done, "round")
+            )
+        });
     }
     for trial in &run.trials {
         let Some(artifact) = &trial.artifact else { continue };
@@ -302,7 +308,9 @@ fn evidence(run: &RunRecord, summary: &Summary) -> Result<String, Problem> {
     lines.extend(commands.into_iter().filter(|line| !line.starts_with('#')));
     lines.extend(["```".to_owned(), String::new()]);
     let table = BenchFormat::Md.render(run, summary, &RenderOptions::default())?;
-    lines.push(String::from_utf8_lossy(&table).trim_end().to_owned());
+    // Its last line names a build in llama-bench's way; which engine it was stands above.
+    let table = String::from_utf8_lossy(&table);
+    lines.extend(table.lines().filter(|line| line.starts_with('|')).map(str::to_owned));
     lines.extend([String::new(), "</details>".to_owned(), String::new()]);
     Ok(lines.join("\n"))
 }

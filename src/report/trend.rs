@@ -57,6 +57,20 @@ pub fn text(trend: &Trend, columns: usize) -> String {
             "",
         ));
     }
+    let mut all = trend.machines.iter().flat_map(|it| &it.series).flat_map(|it| &it.points);
+    if let Some(other) = all.find(|it| it.over_changed) {
+        let over = other.over.as_deref().unwrap_or_default();
+        lines.push(String::new());
+        lines.extend(wrap(
+            &format!(
+                "Over other text, or more or less of it (in {}: {}), a figure is another one: such runs are not compared with the first.",
+                sanitize(&other.run),
+                sanitize(over)
+            ),
+            columns,
+            "",
+        ));
+    }
     lines.push(String::new());
     lines.extend(wrap(
         "Intervals (95 %) are of each run alone: between runs a machine drifts, which they do not show.",
@@ -87,7 +101,10 @@ fn table(series: &Series, scale: Scale, columns: usize) -> Table {
         column("run", Left, &|_, point| sanitize(&point.run)),
         column("begun", Left, &|_, point| moment(point.started).replace(" UTC", "")),
         column("value", Right, &|_, point| value(point, scale)),
-        column("to first", Right, &|position, point| change(position, point.estimate.value, first)),
+        column("to first", Right, &|position, point| match &point.over {
+            Some(_) if point.over_changed => "other text".to_owned(),
+            _ => change(position, point.estimate.value, first),
+        }),
         column("engine", Left, &|position, point| engine(position, point)),
     ];
     let room = columns.saturating_sub(BESIDE).min(*STRIP.end());
@@ -189,6 +206,7 @@ pub fn csv(trend: &Trend) -> Result<Vec<u8>, Problem> {
         engine: String,
         engine_changed: bool,
         file_changed: bool,
+        over: Option<&'a str>,
         value: f64,
         low: Option<f64>,
         high: Option<f64>,
@@ -213,6 +231,7 @@ pub fn csv(trend: &Trend) -> Result<Vec<u8>, Problem> {
                     engine: sanitize(&point.engine),
                     engine_changed: point.engine_changed,
                     file_changed: point.file_changed,
+                    over: point.over.as_deref(),
                     value: point.estimate.value,
                     low: interval.map(|it| it.low),
                     high: interval.map(|it| it.high),

@@ -2,10 +2,12 @@
 //! series, also where both call themselves `local`.
 
 use super::metric::Metric;
-use super::record::{Environment, RunRecord, TrialRecord};
+use super::proof::stage_of;
+use super::record::{Environment, RunRecord, Stage, TrialRecord};
 use super::summary::Summary;
 use crate::causes::Problem;
 use crate::statistics::estimate::Estimate;
+use crate::units::count;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
@@ -79,6 +81,10 @@ pub struct Point {
     pub file_changed: bool,
     /// The file's SHA-256; `None`: not known.
     pub checksum: Option<String>,
+    /// What it is over, where runs may look at more or less of it; `None`: it is of nothing of the kind.
+    pub over: Option<String>,
+    /// Whether that is something else than at the first point: they are not compared.
+    pub over_changed: bool,
     /// The figure.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -113,7 +119,7 @@ impl Trend {
                 for metric in meant.iter().filter(|_| is_meant) {
                     let Some(figure) = row.figures.get(metric) else { continue };
                     found.insert(*metric);
-                    points.push(place(&run, trial, figure.estimate));
+                    points.push(place(&run, trial, *metric, figure.estimate));
                 }
             }
         }
@@ -152,6 +158,7 @@ impl Trend {
                     point.engine_changed = before.engine != point.engine;
                     point.file_changed = before.checksum != point.checksum;
                 }
+                point.over_changed = known.points.first().is_some_and(|it| it.over != point.over);
                 known.points.push(point);
             }
             None => all.push(Series { points: vec![point], ..series }),
@@ -159,7 +166,12 @@ impl Trend {
     }
 }
 
-fn place(run: &RunRecord, trial: &TrialRecord, estimate: Estimate) -> (Identity, Series, Point) {
+fn place(
+    run: &RunRecord,
+    trial: &TrialRecord,
+    metric: Metric,
+    estimate: Estimate,
+) -> (Identity, Series, Point) {
     let point = Point {
         run: run.id.clone(),
         started: run.started,
@@ -167,6 +179,8 @@ fn place(run: &RunRecord, trial: &TrialRecord, estimate: Estimate) -> (Identity,
         engine_changed: false,
         file_changed: false,
         checksum: trial.artifact.as_ref().map(|artifact| artifact.checksum.clone()),
+        over: over(run, trial, metric, estimate.n),
+        over_changed: false,
         estimate,
     };
     let series = Series {
@@ -176,6 +190,22 @@ fn place(run: &RunRecord, trial: &TrialRecord, estimate: Estimate) -> (Identity,
         points: Vec::new(),
     };
     (identity(&trial.host.name, run.environment_of(trial)), series, point)
+}
+
+/// How much of which text, or how many questions, a figure is over.
+fn over(run: &RunRecord, trial: &TrialRecord, metric: Metric, n: usize) -> Option<String> {
+    match stage_of(metric) {
+        Stage::Rounds => None,
+        Stage::Tasks => Some(count(n, "question")),
+        Stage::Quality => {
+            let plan = run.experiment.get("workloads").and_then(|it| it.get("quality"));
+            let source = plan.and_then(|it| it.get("source")).and_then(serde_json::Value::as_str);
+            let context = trial.quality.as_ref().map(|it| it.context).filter(|it| *it > 0);
+            let context = context.map(|it| format!(" of {it} tokens")).unwrap_or_default();
+            let source = source.map(|it| format!(" of {it}")).unwrap_or_default();
+            Some(format!("{}{context}{source}", count(n, "chunk")))
+        }
+    }
 }
 
 fn identity(host: &str, environment: &Environment) -> Identity {

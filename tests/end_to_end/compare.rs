@@ -105,7 +105,7 @@ fn an_earlier_run_is_measured_again_in_turns() {
     world.run(&["run", "--quiet"]).expect(0);
     let same = world.run(&["run", "--quiet", "--against", "last"]).expect(2);
     assert!(
-        same.stderr.contains("nothing differs from run")
+        same.stderr.contains("nothing that both measure differs from run")
             && same.stderr.contains("--against-binary"),
         "{same:?}"
     );
@@ -117,7 +117,7 @@ fn an_earlier_run_is_measured_again_in_turns() {
     for told in [
         "measured again in",
         "Both were measured in turns in one run",
-        "settings  defaults  ub=16",
+        "settings: defaults → ub=16",
         "tiny F16 (defaults → ub=16)",
         "held  'kld +10%'",
     ] {

@@ -60,14 +60,14 @@ fn a_budget_decides_and_a_change_that_is_offered_is_enough() {
     assert_eq!(result(&plan("65536", "f16", "host=2GiB").expect(0))["verdict"], "fits");
     let none = result(&plan("65536", "f16", "host=10MiB").expect(1));
     assert_eq!((&none["verdict"], &none["of"]), (&json!("does_not_fit"), &json!("host")));
-    let with = result(&plan("65536", "f16,q4_0", "host=220MiB").expect(1));
+    let with = result(&plan("65536", "f16,q4_0", "host=240MiB").expect(1));
     assert_eq!(with["with"][0], json!({ "cache_type": "q4_0" }), "{with}");
     let context = with["with"][1]["context"].as_u64().unwrap();
     assert!((512..65_536).contains(&context), "{with}");
-    plan("65536", "q4_0", "host=220MiB").expect(0);
+    plan("65536", "q4_0", "host=240MiB").expect(0);
     // The process takes a MiB more or less from one time to the next; a step of 16 KiB a token is far more.
-    plan(&(context - 512).to_string(), "f16", "host=220MiB").expect(0);
-    plan(&(context + 2048).to_string(), "f16", "host=220MiB").expect(1);
+    plan(&(context - 512).to_string(), "f16", "host=240MiB").expect(0);
+    plan(&(context + 2048).to_string(), "f16", "host=240MiB").expect(1);
     let several =
         world.run(&["plan", "demo", "--quant", "Q8_0", "--parallel", "4", "--format", "json"]);
     let alone = world.run(&["plan", "demo", "--quant", "Q8_0", "--format", "json"]);

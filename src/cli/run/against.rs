@@ -140,7 +140,7 @@ impl Earlier {
             ))
             .into()),
             (0, _) => Err(Problem::new(format!(
-                "nothing differs from run {run}: the same files under the same settings, computed by this build; to compare \
+                "nothing that both measure differs from run {run}: the same files under the same settings, computed by this build; to compare \
                  two builds give the other one as --against-binary PROGRAM"
             ))
             .into()),

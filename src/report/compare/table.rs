@@ -23,18 +23,13 @@ pub(super) fn render(shown: &Shown<'_>, options: &RenderOptions) -> String {
     for (name, side) in [("base", shown.base), ("new ", shown.new)] {
         lines.extend(wrap(&format!("{name}  {}", words::side(side)), options.columns, "      "));
     }
-    let look = Look { color: options.color, columns: Some(options.columns), ..Look::default() };
     lines.push(String::new());
     lines.push("What differs".to_owned());
     let differences = words::differences(comparison);
-    let rows = differences
-        .into_iter()
-        .map(|it| [it.what.to_owned(), it.base, it.new, it.meaning.to_owned()]);
-    let titles = [("", Left), ("base", Left), ("new", Left), ("what that means", Left)];
-    let table = Table::of_words(titles, rows);
-    if table.cells().next().is_some() {
-        lines.extend(draw(&table, &look));
-    } else {
+    for difference in &differences {
+        lines.extend(wrap(&words::difference(difference), options.columns, "    "));
+    }
+    if differences.is_empty() {
         lines.push("Nothing that is known of.".to_owned());
     }
     say(&mut lines, words::alike(comparison).into_iter().collect());

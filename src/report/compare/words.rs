@@ -37,7 +37,8 @@ pub(super) fn side(side: &Side) -> String {
             _ => format!(", {}", moment(run.started)),
         };
         let (id, name) = (sanitize(&run.id), sanitize(&run.name));
-        format!("{id}{part} ({name}{when})")
+        let state = if run.finished.is_none() { ", not finished" } else { "" };
+        format!("{id}{part} ({name}{when}{state})")
     });
     members.collect::<Vec<_>>().join(", ")
 }
@@ -58,6 +59,17 @@ pub(super) fn differences(comparison: &Comparison) -> Vec<Difference> {
         }
     }
     shown
+}
+
+/// `engine: llama.cpp 0.6.0 → llama.cpp 0.7.0; speed, memory and answers may all change with it`.
+pub(super) fn difference(difference: &Difference) -> String {
+    let Difference { what, base, new, meaning } = difference;
+    let both = match (base == new, new.as_str()) {
+        (true, _) => format!("{base} (both)"),
+        (false, "") => base.clone(),
+        (false, new) => format!("{base} → {new}"),
+    };
+    format!("{what}: {both}; {meaning}")
 }
 
 /// Long texts without what they begin and end with alike.

@@ -50,6 +50,7 @@ const ASPECTS: &[Aspect] = &[
     Aspect { what: "reference", of: reference, meaning: "divergence is measured from it" },
     Aspect { what: "text", of: text, meaning: "perplexity and divergence are over it" },
     Aspect { what: "prompts", of: prompts, meaning: "TTFT, ITL and the answers are of them" },
+    Aspect { what: "tests", of: tests, meaning: "speeds of other tests have no partner, and peak memory is of all of them" },
     Aspect { what: "rounds", of: |it| of_experiment(it, "rounds"), meaning: "the more, the surer" },
     Aspect { what: "repetitions", of: |it| of_experiment(it, "repetitions"), meaning: "the more, the surer" },
     Aspect { what: "disturbed by", of: |it| disturbance(it).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
@@ -179,6 +180,12 @@ fn text(measured: &Measured<'_>) -> String {
     let chunks = plan.get("chunks").filter(|it| !it.is_null()).map(Value::to_string);
     let chunks = chunks.unwrap_or_else(|| "all".to_owned());
     format!("{source} ({checksum}), {chunks} chunks of {context} tokens")
+}
+
+fn tests(measured: &Measured<'_>) -> String {
+    let plan = workloads(measured.run, &measured.trial.model).and_then(|it| it.get("speed"));
+    let tests = plan.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    tests.collect::<Vec<_>>().join(" ")
 }
 
 fn prompts(measured: &Measured<'_>) -> String {

@@ -267,12 +267,19 @@ impl Gate {
         }
         names.extend([FLIPS, ANSWERS].map(str::to_owned));
         let candidates = names.iter().map(String::as_str).chain(SHORT.map(|(short, _)| short));
-        let meant = nearest(&self.name, candidates).map(|near| format!("did you mean '{near}'? "));
+        let near = nearest(&self.name, candidates);
+        let meant = match near {
+            Some(near) if near.eq_ignore_ascii_case(&self.name) => {
+                "a reference has no distance from itself; ".to_owned()
+            }
+            Some(near) => format!("did you mean '{near}'? "),
+            None => String::new(),
+        };
         Problem::new(format!(
-            "the gate '{}' is on '{}', which neither side measured; {}figures here are {}",
+            "the gate '{}' is on '{}', which was not measured on both sides; {}figures here are {}",
             self.text,
             self.name,
-            meant.unwrap_or_default(),
+            meant,
             names.join(", ")
         ))
     }

@@ -66,6 +66,16 @@ impl Shift {
         Self { degrees: self.degrees.filter(|_| !is_same), ..self }
     }
 
+    /// The same with an interval that is wider by a fraction of the base at both ends, whatever its noise; it has some.
+    pub(super) fn widened(self, fraction: f64) -> Self {
+        let by = match self.scale {
+            Scale::Logarithm => fraction.ln_1p(),
+            Scale::Fraction | Scale::Points(_) | Scale::Plain => fraction,
+        };
+        let Interval { low, high } = self.interval;
+        Self { interval: Interval { low: low - by, high: high + by }, ..self }
+    }
+
     /// Whether it has no noise.
     pub(super) fn is_exact(&self) -> bool {
         self.degrees.is_none()
