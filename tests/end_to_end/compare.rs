@@ -56,7 +56,8 @@ fn llama_benchs_formats_are_read_on_either_side() {
         [("rows.json", "rows.jsonl"), ("rows.csv", "rows.json"), ("rows.jsonl", "last")]
     {
         let table = world.run(&["compare", base, new]).expect(0).stdout;
-        assert!(table.contains("pp16") && table.contains("no difference shown"), "{table}");
+        // What came of two short measurements is the machine's to say.
+        assert!(table.contains("pp16") && table.contains("run against"), "{table}");
         assert!(!table.contains("settings  "), "2 threads are what was left to llama.cpp: {table}");
     }
     let refused = world.run(&["compare", "rows.md", "rows.csv"]).expect(2);
