@@ -279,8 +279,8 @@ fn data_frames_of_pandas_and_polars_read_figures_in_one_line() {
         "import pandas, polars\n\
          one = {pandas}\n\
          other = {polars}\n\
-         assert list(one.index) == ['Q8_0'] and one.iloc[0, 0] > 0, one\n\
-         assert abs(other.item(0, 1) - one.iloc[0, 0]) < 1e-15, other\n\
+         assert list(one.index.get_level_values('variant')) == ['Q8_0'] and one.iloc[0, 0] > 0, one\n\
+         assert abs(other.item(0, 3) - one.iloc[0, 0]) < 1e-15, other\n\
          figures = pandas.read_parquet('runs.parquet')\n\
          assert str(figures['started'].dtype) == 'datetime64[us, UTC]', figures.dtypes\n\
          assert figures['reference'].dtype == bool or figures['reference'].dtype == object\n\
