@@ -46,8 +46,8 @@ pub struct Arguments {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Gates {
     /// End with exit code 1 if a figure is shown to be worse by more than this: 'tg128 -5%', 'kld +10%', or 'flips 1%'
-    /// for answers that changed (repeatable)
-    #[arg(long = "fail-on", value_name = "FIGURE ±N%")]
+    /// for answers that turned from right to wrong; several may follow, or the flag be repeated
+    #[arg(long = "fail-on", value_name = "FIGURE ±N%", num_args = 1..)]
     pub fail_on: Vec<Gate>,
 }
 

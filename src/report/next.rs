@@ -33,6 +33,10 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     if matches!(source(run, trial), Some(Source::Shape(_))) {
         return None;
     }
+    // What was refused is not to be served so.
+    if trial.failure.is_some() {
+        return None;
+    }
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));

@@ -10,6 +10,7 @@ use super::table::{Column, Group, Table};
 use super::terminal::{self, Look};
 use super::text::{list, sanitize, shorten, wrap};
 use crate::causes::Problem;
+use crate::results::each_once;
 use crate::results::trend::{Identity, Point, Series, Trend};
 use crate::statistics::estimate::Interval;
 use crate::units::{count, format_bytes};
@@ -70,6 +71,12 @@ pub fn text(trend: &Trend, columns: usize) -> String {
             columns,
             "",
         ));
+    }
+    let all = trend.machines.iter().flat_map(|it| &it.series).flat_map(|it| &it.points);
+    let doubts = all.filter_map(|it| Some((sanitize(&it.run), it.doubt.as_deref()?)));
+    for (run, doubt) in each_once(doubts) {
+        lines.push(String::new());
+        lines.extend(wrap(&format!("{run} says little: {}.", sanitize(doubt)), columns, "  "));
     }
     lines.push(String::new());
     lines.extend(wrap(
@@ -207,6 +214,7 @@ pub fn csv(trend: &Trend) -> Result<Vec<u8>, Problem> {
         engine_changed: bool,
         file_changed: bool,
         over: Option<&'a str>,
+        doubt: Option<&'a str>,
         value: f64,
         low: Option<f64>,
         high: Option<f64>,
@@ -232,6 +240,7 @@ pub fn csv(trend: &Trend) -> Result<Vec<u8>, Problem> {
                     engine_changed: point.engine_changed,
                     file_changed: point.file_changed,
                     over: point.over.as_deref(),
+                    doubt: point.doubt.as_deref(),
                     value: point.estimate.value,
                     low: interval.map(|it| it.low),
                     high: interval.map(|it| it.high),

@@ -1,6 +1,7 @@
 //! One figure over runs in time: by machine, then by variant and settings. Runs of different machines are never in one
 //! series, also where both call themselves `local`.
 
+use super::change::evidence::disturbance;
 use super::metric::Metric;
 use super::proof::stage_of;
 use super::record::{Environment, RunRecord, Stage, TrialRecord};
@@ -85,6 +86,8 @@ pub struct Point {
     pub over: Option<String>,
     /// Whether that is something else than at the first point: they are not compared.
     pub over_changed: bool,
+    /// Why a timed figure says little: what else the machine did, or that the run has not ended.
+    pub doubt: Option<String>,
     /// The figure.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -181,6 +184,7 @@ fn place(
         checksum: trial.artifact.as_ref().map(|artifact| artifact.checksum.clone()),
         over: over(run, trial, metric, estimate.n),
         over_changed: false,
+        doubt: (stage_of(metric) == Stage::Rounds).then(|| doubt(run, trial)).flatten(),
         estimate,
     };
     let series = Series {
@@ -190,6 +194,11 @@ fn place(
         points: Vec::new(),
     };
     (identity(&trial.host.name, run.environment_of(trial)), series, point)
+}
+
+fn doubt(run: &RunRecord, trial: &TrialRecord) -> Option<String> {
+    let is_open = run.finished.is_none().then(|| "it has not ended".to_owned());
+    disturbance(run, trial).or(is_open)
 }
 
 /// How much of which text, or how many questions, a figure is over.
@@ -307,6 +316,25 @@ mod tests {
         let marks: Vec<_> = points.iter().map(|it| (it.engine_changed, it.file_changed)).collect();
         assert_eq!(trend.machines.len(), 1);
         assert_eq!(marks, [(false, false), (true, false), (false, true)]);
+    }
+
+    #[test]
+    fn figures_over_more_or_less_of_a_text_are_told_apart_and_so_are_runs_that_say_little() {
+        let mut runs = [run(1), run(2), run(3)];
+        for trial in &mut runs[1].trials {
+            let quality = trial.quality.as_mut().unwrap();
+            quality.chunk_nll.truncate(2);
+            quality.chunks = 2;
+        }
+        runs[2].finished = None;
+        let told = |trend: &Trend| -> Vec<(bool, bool)> {
+            let points = trend.machines[0].series[0].points.iter();
+            points.map(|it| (it.over_changed, it.doubt.is_some())).collect()
+        };
+        let text = trend("perplexity", &runs);
+        assert_eq!(told(&text), [(false, false), (true, false), (false, false)]);
+        let speed = trend("tg128", &runs);
+        assert_eq!(told(&speed), [(false, false), (false, false), (false, true)]);
     }
 
     #[test]

@@ -33,6 +33,8 @@ fn a_gate_that_fails_ends_with_1_and_a_reason() {
     measured(&world);
     let arguments = ["compare", "last:F16", "last:Q8_0", "--fail-on", "file +1%"];
     world.run(&arguments).expect(0);
+    let several = ["compare", "last:F16", "last:Q8_0", "--fail-on", "file +1%", "kld +900%"];
+    assert!(world.run(&several).expect(2).stderr.contains("a reference has no distance"));
     let arguments = ["compare", "last:Q8_0", "last:F16", "--fail-on", "file +1%"];
     let failed = world.run(&arguments).expect(1);
     assert!(failed.stdout.contains("FAILED  'file +1%': file of tiny Q8_0 → F16"), "{failed:?}");

@@ -373,6 +373,8 @@ fn without_raw_values(mut document: Value) -> Value {
             run.remove(raw);
         }
     }
+    // Without them it is another document than `show --format json` prints.
+    document["format"] = "quantbench.show".into();
     document
 }
 
@@ -450,7 +452,7 @@ mod tests {
         let document = json!({"run": {"id": "a", "trials": [1]}, "summary": {"rows": []}});
         assert_eq!(
             without_raw_values(document),
-            json!({"run": {"id": "a"}, "summary": {"rows": []}})
+            json!({"format": "quantbench.show", "run": {"id": "a"}, "summary": {"rows": []}})
         );
     }
 }

@@ -84,7 +84,10 @@ impl<'a> Spreads<'a> {
         let others = others.filter(|(run, trial)| members().any(|it| is_same(it, run, trial)));
         // What else disturbed them says nothing of how much others differ.
         let others = others.map(|(run, trial)| Measured::of(run, trial));
-        Self { rounds, others: others.filter(|it| disturbance(it).is_none()).collect() }
+        Self {
+            rounds,
+            others: others.filter(|it| disturbance(it.run, it.trial).is_none()).collect(),
+        }
     }
 
     /// How timed figures are compared.

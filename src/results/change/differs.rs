@@ -53,7 +53,7 @@ const ASPECTS: &[Aspect] = &[
     Aspect { what: "tests", of: tests, meaning: "speeds of other tests have no partner, and peak memory is of all of them" },
     Aspect { what: "rounds", of: |it| of_experiment(it, "rounds"), meaning: "the more, the surer" },
     Aspect { what: "repetitions", of: |it| of_experiment(it, "repetitions"), meaning: "the more, the surer" },
-    Aspect { what: "disturbed by", of: |it| disturbance(it).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
+    Aspect { what: "disturbed by", of: |it| disturbance(it.run, it.trial).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
 ];
 
 /// What differs, and the names of what is known to be the same.

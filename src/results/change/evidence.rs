@@ -118,7 +118,7 @@ impl Ways<'_, '_> {
         {
             // One run does not tell by how much it was off.
             for (side, name) in [(base, "base"), (new, "new")] {
-                if let Some(sign) = disturbance(side) {
+                if let Some(sign) = disturbance(side.run, side.trial) {
                     return Err(format!("while {name} was measured, {sign}"));
                 }
             }
@@ -197,10 +197,10 @@ const MUCH_WITHHELD_PERCENT: f64 = 10.0;
 
 /// What disturbed a run, so that it alone says nothing of speed. Others that took no more of the processor than was left
 /// disturbed nothing.
-pub(super) fn disturbance(measured: &Measured<'_>) -> Option<String> {
-    let environment = measured.run.environment_of(measured.trial);
+pub(in crate::results) fn disturbance(run: &RunRecord, trial: &TrialRecord) -> Option<String> {
+    let environment = run.environment_of(trial);
     let cores = f64::from(environment.usable_cpus.unwrap_or(environment.logical_cpus).max(1));
-    let threads = measured.trial.facts.as_ref().map_or(cores, |facts| f64::from(facts.threads));
+    let threads = trial.facts.as_ref().map_or(cores, |facts| f64::from(facts.threads));
     let left = (1.0 - threads / cores).max(0.0) * 100.0 + SPARE_PERCENT;
     let is_harmless = |sign: &String| {
         let percent = |beginning: &str| -> Option<f64> {
@@ -209,7 +209,7 @@ pub(super) fn disturbance(measured: &Measured<'_>) -> Option<String> {
         percent(OTHERS_TOOK).is_some_and(|it| it <= left)
             || percent(WITHHELD).is_some_and(|it| it <= MUCH_WITHHELD_PERCENT)
     };
-    throttling(measured.run).into_iter().find(|sign| !is_harmless(sign))
+    throttling(run).into_iter().find(|sign| !is_harmless(sign))
 }
 
 /// Whether two texts are the same, chunk by chunk.

@@ -9,7 +9,7 @@ mod answers;
 mod bars;
 mod between;
 mod differs;
-mod evidence;
+pub(in crate::results) mod evidence;
 pub mod gate;
 mod partners;
 mod shift;
