@@ -1,10 +1,9 @@
-//! How a chart is drawn with characters.
+//! How a plot of points is drawn with characters.
 //!
 //! Own code, since the plotting crates for terminals draw curves and have no labels at points.
 
-use super::chart::{Axis, Chart, Point, Rank};
+use super::plot::{Axis, Colour, Draw, Plot, Series};
 use super::text::{NO_BREAK_SPACE, list, shorten, width, wrap};
-use strum::VariantArray as _;
 use unicode_width::UnicodeWidthChar;
 
 /// Rows of the plotting area, for few points and for many.
@@ -22,45 +21,62 @@ const NARROWEST_PLOT: usize = 30;
 /// Columns of a label.
 const WIDEST_LABEL: usize = 24;
 
-/// The lines of a chart; `None` where it has no room.
-pub(super) fn draw(chart: &Chart, columns: usize) -> Option<Vec<String>> {
-    let Chart { title, x, y, points } = chart;
+/// Fewer points show nothing that the table does not.
+const POINTS_AT_LEAST: usize = 3;
+
+/// Values that are named along the x axis.
+const COLUMNS_NAMED: usize = 8;
+
+/// The lines of a plot of points; `None` where it has no room, or too few points.
+pub(super) fn draw(plot: &Plot, columns: usize) -> Option<Vec<String>> {
+    let panel = plot.panels.first()?;
+    let (x, y) = (&plot.x, &panel.y);
+    // What lies on top elsewhere comes first here: that is the order in which labels find their place.
+    let series = panel.series.iter().rev().filter(|it| it.draw == Draw::Points);
+    let series: Vec<&Series> = series.collect();
+    let count: usize = series.iter().map(|it| it.spots.len()).sum();
+    if count < POINTS_AT_LEAST {
+        return None;
+    }
     let columns = columns.min(WIDEST);
-    let margin = y.ticks.iter().map(|(_, text)| width(text)).max().unwrap_or(1) + 1;
-    let height = HEIGHTS[usize::from(points.len() >= MANY_POINTS)];
+    let height = HEIGHTS[usize::from(count >= MANY_POINTS)];
+    let named = |axis: &Axis, most| -> Vec<(f64, String)> {
+        axis.ticks(most).into_iter().map(|value| (axis.position(value), axis.name(value))).collect()
+    };
+    let ticks = named(y, height / 3);
+    let margin = ticks.iter().map(|(_, text)| width(text)).max().unwrap_or(1) + 1;
     let room = columns.checked_sub(margin + 2).filter(|room| *room >= NARROWEST_PLOT)?;
     let mut canvas = Canvas::new(room, height);
-    let unplaced = plot(&mut canvas, chart);
+    let unplaced = place(&mut canvas, [x, y], &series);
 
-    let mut lines = wrap(title, columns, "  ");
+    let mut lines =
+        wrap(&format!("{}: {} over {}", plot.title, y.title(), x.title()), columns, "  ");
     for (row, content) in canvas.lines().enumerate() {
-        let tick = y.ticks.iter().find(|(value, _)| canvas.row(y.position(*value)) == row);
+        let tick = ticks.iter().find(|(position, _)| canvas.row(*position) == row);
         let (text, edge) = tick.map_or(("", '│'), |(_, text)| (text.as_str(), '┤'));
         lines.push(format!("{text:>margin$}{edge}{content}"));
     }
-    lines.extend(horizontal_axis(&canvas, x, margin));
-    lines.extend(wrap(&legend(points, &unplaced), columns, "  "));
+    lines.extend(horizontal_axis(&canvas, &named(x, COLUMNS_NAMED), margin));
+    lines.extend(wrap(&legend(&series, &unplaced), columns, "  "));
     Some(lines)
 }
 
-fn symbol(rank: Rank) -> char {
-    match rank {
-        Rank::Chosen => '◆',
-        Rank::OnFront => '●',
-        Rank::Beaten => '○',
-        Rank::Incomplete => '+',
+/// What stands for a colour where there is none.
+fn symbol(colour: Colour) -> char {
+    match colour {
+        Colour::Blue => '◆',
+        Colour::Ink => '■',
+        Colour::Sky => '●',
+        Colour::Grey => '○',
+        _ => '+',
     }
 }
 
-fn label(point: &Point) -> String {
-    let less = if point.is_less { " (less)" } else { "" };
-    format!("{}{less}", shorten(&point.label, WIDEST_LABEL))
-}
-
-fn legend(points: &[Point], unplaced: &[String]) -> String {
-    let occurs = |rank: &Rank| points.iter().any(|point| point.rank == *rank);
-    let told = |rank: Rank| format!("{} {rank}", symbol(rank)).replace(' ', NO_BREAK_SPACE);
-    let mut parts: Vec<String> = Rank::VARIANTS.iter().copied().filter(occurs).map(told).collect();
+fn legend(series: &[&Series], unplaced: &[String]) -> String {
+    let named = series.iter().filter(|it| !it.name.is_empty());
+    let told =
+        named.map(|it| format!("{} {}", symbol(it.colour), it.name).replace(' ', NO_BREAK_SPACE));
+    let mut parts: Vec<String> = told.collect();
     if !unplaced.is_empty() {
         parts.push(format!("no room to name {}", list(unplaced)));
     }
@@ -68,7 +84,7 @@ fn legend(points: &[Point], unplaced: &[String]) -> String {
 }
 
 /// What is drawn in one cell: all points that fall there.
-struct Spot {
+struct Mark {
     column: usize,
     row: usize,
     symbol: char,
@@ -76,40 +92,37 @@ struct Spot {
 }
 
 /// Draws points, then labels where there is room; returns the labels that found none.
-fn plot(canvas: &mut Canvas, chart: &Chart) -> Vec<String> {
-    let mut spots: Vec<Spot> = Vec::new();
-    for point in &chart.points {
-        let column = canvas.column(chart.x.position(point.x));
-        let row = canvas.row(chart.y.position(point.y));
-        match spots.iter_mut().find(|spot| (spot.column, spot.row) == (column, row)) {
-            Some(spot) => spot.labels.push(label(point)),
-            None => {
-                spots.push(Spot {
-                    column,
-                    row,
-                    symbol: symbol(point.rank),
-                    labels: vec![label(point)],
-                });
-            }
+fn place(canvas: &mut Canvas, [x, y]: [&Axis; 2], series: &[&Series]) -> Vec<String> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for (of, spot) in series.iter().flat_map(|it| it.spots.iter().map(move |spot| (it, spot))) {
+        let column = canvas.column(x.position(spot.x));
+        let row = canvas.row(y.position(spot.y));
+        let label = Some(shorten(&spot.label, WIDEST_LABEL)).filter(|it| !it.is_empty());
+        let same = marks.iter_mut().find(|mark| (mark.column, mark.row) == (column, row));
+        if let Some(mark) = same {
+            mark.labels.extend(label);
+        } else {
+            let labels = label.into_iter().collect();
+            marks.push(Mark { column, row, symbol: symbol(of.colour), labels });
         }
     }
-    for spot in &spots {
-        canvas.put(spot.column, spot.row, &spot.symbol.to_string());
+    for mark in &marks {
+        canvas.put(mark.column, mark.row, &mark.symbol.to_string());
     }
     let mut unplaced = Vec::new();
-    for spot in spots {
-        if !canvas.label(spot.column, spot.row, &spot.labels.join(", ")) {
-            unplaced.extend(spot.labels);
+    for mark in marks.into_iter().filter(|mark| !mark.labels.is_empty()) {
+        if !canvas.label(mark.column, mark.row, &mark.labels.join(", ")) {
+            unplaced.extend(mark.labels);
         }
     }
     unplaced
 }
 
-fn horizontal_axis(canvas: &Canvas, axis: &Axis, margin: usize) -> [String; 2] {
+fn horizontal_axis(canvas: &Canvas, ticks: &[(f64, String)], margin: usize) -> [String; 2] {
     let mut line: Vec<char> = vec!['─'; canvas.columns];
     let mut numbers = Canvas::new(canvas.columns, 1);
-    for (value, text) in &axis.ticks {
-        let column = canvas.column(axis.position(*value));
+    for (position, text) in ticks {
+        let column = canvas.column(*position);
         line[column] = '┬';
         let latest = canvas.columns.saturating_sub(text.len());
         let start = column.saturating_sub(text.len() / 2).min(latest);
@@ -212,13 +225,21 @@ fn scaled(position: f64, cells: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::chart;
+    use crate::report::plot;
     use crate::results::made_up::{LADDER, MadeUp, Truth};
     use crate::results::summary::Summary;
     use proptest::prelude::*;
 
-    /// Points that a chart needs.
-    const POINTS_AT_LEAST: usize = 3;
+    #[test]
+    fn absurd_figures_are_not_drawn_rather_than_drawn_wrongly() {
+        let mut run = MadeUp { variants: LADDER[..5].to_vec(), ..MadeUp::default() }.run();
+        for (trial, kld) in run.trials[1..].iter_mut().zip([1e300, 1e-300, f64::MAX, 1.0]) {
+            let divergence = trial.quality.as_mut().unwrap().divergence.as_mut().unwrap();
+            divergence.kld.mean = kld;
+            divergence.chunk_kld.clear();
+        }
+        assert_eq!(plot::divergence_over_size(&run, &Summary::of(&run)), []);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
@@ -235,10 +256,11 @@ mod tests {
                 ..LADDER[1 + index % 11]
             }));
             let made_up = MadeUp { variants, rounds: 1, prompts: 0, ..MadeUp::default() };
-            let summary = Summary::of(&made_up.run());
+            let run = made_up.run();
+            let summary = Summary::of(&run);
             let points = summary.rows.len() - 1;
-            let charts = chart::of(&summary);
-            let lines = charts.first().and_then(|chart| draw(chart, columns));
+            let plots = plot::divergence_over_size(&run, &summary);
+            let lines = plots.first().and_then(|plot| draw(plot, columns));
             // The longest number at the axis is 1000000000.
             let has_room = columns >= NARROWEST_PLOT + 13;
             prop_assert!(lines.is_some() || points < POINTS_AT_LEAST || !has_room);

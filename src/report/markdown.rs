@@ -9,7 +9,7 @@ use super::notes::{caveats, failures, unstable, unstable_throughout};
 use super::table::{Align, Cell, Column, Group, Mark, Shows, Table};
 use super::terminal::suffix;
 use super::text::{sanitize, shorten};
-use super::{canvas, chart};
+use super::{canvas, plot};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use crate::units::count;
@@ -46,8 +46,8 @@ pub(super) fn render(run: &RunRecord, summary: &Summary) -> String {
         // Sanitized paths hold no line ends, so nothing ends the block early.
         paragraphs.push(format!("```sh\n{}\n```", commands.join("\n")));
     }
-    for chart in chart::of(summary) {
-        if let Some(chart) = canvas::draw(&chart, CHART_COLUMNS) {
+    for plot in plot::divergence_over_size(run, summary) {
+        if let Some(chart) = canvas::draw(&plot, CHART_COLUMNS) {
             let lines: Vec<&str> = chart.iter().map(|line| line.trim_end()).collect();
             // Nothing in a chart can end the block: names hold no line ends any more.
             paragraphs.push(format!("```text\n{}\n```", lines.join("\n")));

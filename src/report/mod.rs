@@ -1,18 +1,17 @@
 //! Reports: one small file per output format behind one trait.
 //!
 //! A report turns a run's record and its summary into bytes; it measures, stores and prints nothing.
-//! `table` and `chart` are what is shown as values: `columns` makes the comparison's table, `terminal` and
-//! `markdown` draw any table, `canvas` draws a chart. `numbers` says how figures are written, `findings`,
+//! `table` and `plot` are what is shown as values: `columns` makes the comparison's table, `terminal` and `markdown` draw
+//! any table; `plot` makes the charts of a run, which `canvas` draws with characters and `plot::svg` as SVG. `numbers` says how figures are written, `findings`,
 //! `notes`, `limits`, `types`, `tasks`, `requirements` and `recommend` what is said in words. `architectures` is a
-//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. `plot` makes charts
-//! of runs, `html` pages that hold them; `card` and `scoreboard` are Markdown for others. Uses `results`; used by the command line.
+//! comparison of its own, `compare/` shows runs beside each other, and `read` reads back what was written. `html` makes
+//! pages that hold both; `card` and `scoreboard` are Markdown for others. Uses `results`; used by the command line.
 
 mod answers;
 pub mod architectures;
 mod budget;
 mod canvas;
 mod card;
-mod chart;
 mod columns;
 pub mod compare;
 mod csv;

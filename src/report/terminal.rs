@@ -7,7 +7,7 @@ use super::next::{Next, next};
 use super::notes::notes;
 use super::table::{Align, Cell, Column, Content, Mark, Shows, Table};
 use super::text::{shorten, width, wrap};
-use super::{RenderOptions, canvas, chart, recommend};
+use super::{RenderOptions, canvas, plot, recommend};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
 use comfy_table::{
@@ -73,8 +73,8 @@ pub(super) fn render(run: &RunRecord, summary: &Summary, options: &RenderOptions
         // Whole, so that it can be copied.
         lines.extend(commands.iter().map(|command| format!("$ {command}")));
     }
-    for chart in chart::of(summary) {
-        if let Some(chart) = canvas::draw(&chart, options.columns) {
+    for plot in plot::divergence_over_size(run, summary) {
+        if let Some(chart) = canvas::draw(&plot, options.columns) {
             lines.push(String::new());
             lines.extend(chart);
         }

@@ -53,7 +53,7 @@ impl Axis {
         Self::Numbers { title: title.into(), low, high, is_log: false }
     }
 
-    pub(super) fn title(&self) -> &str {
+    pub(in crate::report) fn title(&self) -> &str {
         match self {
             Self::Numbers { title, .. } => title,
             Self::Rows(_) => "",
@@ -68,7 +68,7 @@ impl Axis {
     }
 
     /// The values to name.
-    pub(super) fn ticks(&self, most: usize) -> Vec<f64> {
+    pub(in crate::report) fn ticks(&self, most: usize) -> Vec<f64> {
         match self {
             Self::Rows(names) => (0..names.len()).map(row).collect(),
             Self::Numbers { low, high, is_log: true, .. } => logarithmic(*low, *high, most),
@@ -76,7 +76,7 @@ impl Axis {
         }
     }
 
-    pub(super) fn name(&self, value: f64) -> String {
+    pub(in crate::report) fn name(&self, value: f64) -> String {
         match self {
             Self::Rows(names) => {
                 let at = (0..names.len()).find(|&at| (row(at) - value).abs() < 0.25);
@@ -107,7 +107,7 @@ impl Axis {
     }
 
     /// Where a value stands: 0 to 1.
-    fn position(&self, value: f64) -> f64 {
+    pub(in crate::report) fn position(&self, value: f64) -> f64 {
         match self {
             // Half a row of room at each end; the first row is on top.
             Self::Rows(names) => 1.0 - (value + 0.5) / row(names.len().max(1)),

@@ -177,6 +177,12 @@ pub(super) struct Chapter {
     pub(super) plots: Vec<Plot>,
 }
 
+/// Divergence over size, for each model and machine that has it.
+pub(super) fn divergence_over_size(run: &RunRecord, summary: &Summary) -> Vec<Plot> {
+    let scopes = scopes(run, summary);
+    scopes.iter().filter_map(|scope| size::divergence(summary, scope)).collect()
+}
+
 /// Everything that a run can show, chapter by chapter; what it did not measure is not there.
 pub(super) fn all(run: &RunRecord, summary: &Summary) -> Vec<Chapter> {
     type Maker = fn(&RunRecord, &Summary, &Scope) -> Vec<Plot>;

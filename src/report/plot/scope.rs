@@ -100,10 +100,13 @@ pub(super) enum Rank {
     Chosen,
     Reference,
     OnFront,
-    Other,
+    Beaten,
+    /// Not judged, because not all of it was measured.
+    Incomplete,
 }
 
-const RANKS: [Rank; 4] = [Rank::Chosen, Rank::Reference, Rank::OnFront, Rank::Other];
+const RANKS: [Rank; 5] =
+    [Rank::Chosen, Rank::Reference, Rank::OnFront, Rank::Beaten, Rank::Incomplete];
 
 pub(super) fn rank(summary: &Summary, row: usize) -> Rank {
     if summary.is_chosen(row) {
@@ -112,8 +115,10 @@ pub(super) fn rank(summary: &Summary, row: usize) -> Rank {
         Rank::Reference
     } else if summary.is_on_front(row) {
         Rank::OnFront
+    } else if summary.models.iter().any(|it| it.front.beaten.iter().any(|it| it.row == row)) {
+        Rank::Beaten
     } else {
-        Rank::Other
+        Rank::Incomplete
     }
 }
 
@@ -132,7 +137,8 @@ pub(super) fn ranked(summary: &Summary, draw: Draw, spots: &[(usize, Spot)]) -> 
             Rank::Chosen => (arrow(summary), Colour::Blue),
             Rank::Reference => ("reference", Colour::Ink),
             Rank::OnFront => ("on the Pareto front", Colour::Sky),
-            Rank::Other => ("others", Colour::Grey),
+            Rank::Beaten => ("beaten by another", Colour::Grey),
+            Rank::Incomplete => ("not measured in full", Colour::Orange),
         };
         if !own.is_empty() {
             series.push(Series { name: name.to_owned(), colour, draw, spots: own });
@@ -140,7 +146,7 @@ pub(super) fn ranked(summary: &Summary, draw: Draw, spots: &[(usize, Spot)]) -> 
     }
     // Where all are alike the colour says nothing.
     if let [only] = series.as_mut_slice()
-        && only.colour == Colour::Grey
+        && matches!(only.colour, Colour::Grey | Colour::Orange)
     {
         (only.name, only.colour) = (String::new(), Colour::Blue);
     }

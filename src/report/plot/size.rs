@@ -3,6 +3,7 @@
 use super::scope::{between, estimate, label, ranked, span, table};
 use super::{Axis, Colour, Draw, Plot, Scope, Series, Spot};
 use crate::report::numbers::Scale;
+use crate::report::text::sanitize;
 use crate::results::metric::{Better, Metric};
 use crate::results::record::RunRecord;
 use crate::results::summary::Summary;
@@ -16,9 +17,14 @@ const POINTS_AT_LEAST: usize = 2;
 
 pub(super) fn plots(_: &RunRecord, summary: &Summary, scope: &Scope) -> Vec<Plot> {
     let speed = summary.generation.map(Metric::Speed);
-    let divergence = over_size(summary, scope, Metric::Kld, "divergence-over-size");
+    let divergence = divergence(summary, scope);
     let speed = speed.and_then(|metric| over_size(summary, scope, metric, "speed-over-size"));
     divergence.into_iter().chain(speed).collect()
+}
+
+/// Divergence over size.
+pub(super) fn divergence(summary: &Summary, scope: &Scope) -> Option<Plot> {
+    over_size(summary, scope, Metric::Kld, "divergence-over-size")
 }
 
 fn over_size(summary: &Summary, scope: &Scope, metric: Metric, name: &str) -> Option<Plot> {
@@ -54,7 +60,11 @@ fn over_size(summary: &Summary, scope: &Scope, metric: Metric, name: &str) -> Op
             range.unwrap_or_default()
         );
         let x = size * size_scale.factor;
-        (row, Spot { x, y: drawn, span, label: name, tip, ..Spot::default() })
+        // These are of one setting, and where one lies lower than it is drawn, its name says so.
+        let less = if is_divergence && value.value < FLOOR { " (less)" } else { "" };
+        let own = sanitize(&summary.rows[row].label);
+        let label = if is_divergence { format!("{own}{less}") } else { name };
+        (row, Spot { x, y: drawn, span, label, tip, ..Spot::default() })
     });
     let spots: Vec<(usize, Spot)> = spots.collect();
     let x = Axis::logarithmic(format!("file size ({size_unit})"), spots.iter().map(|it| it.1.x))?;
