@@ -1,4 +1,4 @@
-//! Costs: how long visits will take, to go by those that are over.
+//! Costs: how long visits will take, to go by those that are over, by an earlier run, or by what is predicted.
 
 use super::event::TimeLeft;
 use super::plan::Plan;
@@ -8,35 +8,43 @@ use crate::experiment::workloads::Stage;
 use crate::results::record::{OtherWork, PhaseUsage, RunRecord, StageRecord, TrialRecord};
 use crate::workload::Phase;
 
+/// What is left of a run to measure, seconds, where all of it is known.
+pub fn seconds(known: &Known<'_>, ahead: &[PlannedVisit]) -> Option<f64> {
+    Costs::of(known).left(ahead).filter(|left| !left.is_guess).map(|left| left.seconds)
+}
+
 /// What visits to each trial of a plan take, seconds.
 #[derive(Debug)]
 pub(super) struct Costs<'a> {
     known: Known<'a>,
-    seen: Vec<Seen>,
-    /// The same of the trial in an earlier run.
+    seen: Vec<Spent>,
+    /// Of the trial in an earlier run, else what is predicted.
+    expected: Vec<Option<Spent>>,
+    /// The trial in an earlier run.
     past: Vec<Option<&'a TrialRecord>>,
-    /// How many times as long as then what both runs did takes now: the machine may have been busy.
+    /// How many times as long as expected what was seen took: the machine may have been busy then, or be now.
     pace: f64,
 }
 
-/// What visits to a trial took, seconds; `None`: there was none.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+/// What visits to a trial take, seconds; `None`: not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
     /// To start a worker and load.
-    load: Option<f64>,
+    pub load: Option<f64>,
     /// To evaluate a chunk of the text.
-    chunk: Option<f64>,
-    tasks: Option<f64>,
+    pub chunk: Option<f64>,
+    /// To answer the questions of tasks.
+    pub tasks: Option<f64>,
     /// A visit of a round.
-    round: Option<f64>,
+    pub round: Option<f64>,
     /// A visit for quality, on the whole.
-    evaluated: Option<f64>,
+    pub evaluated: Option<f64>,
     /// The first throughput test of one.
-    control: Option<f64>,
+    pub control: Option<f64>,
 }
 
-impl Seen {
-    fn of(trial: &TrialRecord) -> Self {
+impl Spent {
+    pub(super) fn of(trial: &TrialRecord) -> Self {
         let stages = |stage: Stage| trial.stages.iter().filter(move |it| it.stage == stage);
         let quality = || stages(Stage::Quality).map(|it| it.usage.as_slice());
         let visits = || trial.visits.iter().map(|it| it.usage.as_slice());
@@ -58,9 +66,9 @@ impl Seen {
     }
 }
 
-/// What both runs did, now over then; 1 if there is nothing.
-fn pace(seen: &[Seen], past: &[Option<&TrialRecord>]) -> f64 {
-    let pairs = seen.iter().zip(past).filter_map(|(now, then)| Some((now, Seen::of((*then)?))));
+/// What was seen over what was expected of it; 1 if there is nothing.
+fn pace(seen: &[Spent], expected: &[Option<Spent>]) -> f64 {
+    let pairs = seen.iter().zip(expected).filter_map(|(now, then)| Some((now, (*then)?)));
     let parts = pairs.flat_map(|(now, then)| {
         [(now.chunk, then.chunk), (now.tasks, then.tasks), (now.round, then.round)]
     });
@@ -82,12 +90,15 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 impl<'a> Costs<'a> {
     pub(super) fn of(known: &Known<'a>) -> Self {
-        let Known { run, past, .. } = *known;
+        let Known { run, past, foreseen, .. } = *known;
         let of_past = |trial: &TrialRecord| past.iter().find(|it| it.key == trial.key);
-        let seen: Vec<Seen> = run.trials.iter().map(Seen::of).collect();
+        let seen: Vec<Spent> = run.trials.iter().map(Spent::of).collect();
         let past: Vec<Option<&TrialRecord>> = run.trials.iter().map(of_past).collect();
-        let pace = pace(&seen, &past);
-        Self { known: *known, seen, past, pace }
+        let foreseen = foreseen.iter().copied().chain(std::iter::repeat(None));
+        let expected = past.iter().zip(foreseen).map(|(past, it)| past.map(Spent::of).or(it));
+        let expected: Vec<Option<Spent>> = expected.collect();
+        let pace = pace(&seen, &expected);
+        Self { known: *known, seen, expected, past, pace }
     }
 
     /// What a visit takes, a pause before it included; `None` if none of its kind was seen.
@@ -114,7 +125,7 @@ impl<'a> Costs<'a> {
         let costs: Vec<Option<f64>> = ahead.iter().map(|&visit| self.visit(visit)).collect();
         let usual = mean(costs.iter().flatten().copied()).or_else(|| {
             let parts =
-                |seen: &Seen| seen.evaluated.into_iter().chain(seen.round).chain(seen.tasks);
+                |seen: &Spent| seen.evaluated.into_iter().chain(seen.round).chain(seen.tasks);
             mean(self.seen.iter().flat_map(parts))
         });
         let Known { experiment, run, .. } = self.known;
@@ -160,13 +171,13 @@ impl<'a> Costs<'a> {
 
     /// What was seen of the trial itself, in this run or an earlier one, or of the one of the same model whose file is
     /// nearest in size.
-    fn seconds(&self, trial: usize, of: impl Fn(&Seen) -> Option<f64>) -> Option<f64> {
+    fn seconds(&self, trial: usize, of: impl Fn(&Spent) -> Option<f64>) -> Option<f64> {
         let Known { plan, run, .. } = self.known;
         let model = plan.trials[trial].model_position;
         let size = |trial: usize| file_size(run, plan, trial);
         let own = size(trial);
-        let past = || Some(of(&Seen::of(self.past[trial]?))? * self.pace);
-        if let Some(seconds) = of(&self.seen[trial]).or_else(past) {
+        let expected = || Some(of(&self.expected[trial]?)? * self.pace);
+        if let Some(seconds) = of(&self.seen[trial]).or_else(expected) {
             return Some(seconds);
         }
         let seen = self.seen.iter().enumerate().filter_map(|(at, seen)| Some((at, of(seen)?)));
