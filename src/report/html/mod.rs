@@ -129,8 +129,8 @@ struct Chart {
     reading: String,
     svg: Value,
     table: Words,
-    /// All of it as HTML, packed; empty: it is not.
-    packed: String,
+    /// All of it as HTML, packed; undefined: it is not.
+    packed: Value,
 }
 
 #[derive(Serialize)]
@@ -189,7 +189,8 @@ fn pack(environment: &Environment<'_>, part: &mut Part) -> Result<(), minijinja:
     for chapter in part.chapters.iter_mut().filter(|it| it.folded && it.plots.len() >= PACKED) {
         for chart in &mut chapter.plots {
             let html = template.render(Serde(&Folded { it: chart, run: &part.id }))?;
-            chart.packed = data::packed(&html).unwrap_or_default();
+            // Base 64 has no letter that means something in HTML.
+            chart.packed = data::packed(&html).map_or(Value::UNDEFINED, Value::from_safe_string);
             (chart.svg, chart.table) = (Value::UNDEFINED, Words::default());
         }
     }
@@ -325,7 +326,7 @@ fn chart(plot: &Plot) -> Result<Chart, Problem> {
         reading: plot.reading.clone(),
         svg: Value::from_safe_string(svg::draw(plot, svg::Use::InPage)?),
         table: Words::of(&plot.table),
-        packed: String::new(),
+        packed: Value::UNDEFINED,
     })
 }
 
