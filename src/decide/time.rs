@@ -5,7 +5,7 @@ use super::work::Work;
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::{AnswersPlan, LatencyPlan, QualityPlan, SpeedTest, Workloads};
 use crate::hardware::rates::ComputeRates;
-use crate::orchestrator::cost::Spent;
+use crate::orchestrator::cost::{Spent, TOKEN_BYTES};
 use crate::units::to_f64;
 
 /// To start a worker, seconds.
@@ -18,9 +18,6 @@ const READ: f64 = 0.4e9;
 
 /// To score one of the vocabulary's probabilities for one token, seconds of one thread.
 const SCORED: f64 = 2.5e-9;
-
-/// Bytes of text that a token stands for.
-const TOKEN_BYTES: f64 = 4.0;
 
 /// Tokens that a chat template adds to a prompt.
 const TEMPLATE_TOKENS: f64 = 30.0;
