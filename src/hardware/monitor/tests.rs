@@ -5,7 +5,7 @@ use crate::hardware::gpu::{GpuReading, GpuSource};
 use crate::hardware::process::ProcessFiles;
 use crate::hardware::root::SystemRoot;
 use crate::hardware::root::fixture::Tree;
-use crate::hardware::timeline::Trace;
+use crate::hardware::timeline::{Column, Trace};
 use std::process::{Child, Command, Stdio};
 
 /// What the burning child allocates, bytes.
@@ -70,7 +70,7 @@ fn a_child_that_burns_and_allocates_is_seen_to_do_so() {
     assert!(usage.samples > 1 && usage.seconds >= 0.5, "{usage:?}");
     assert!(usage.machine_cpu.unwrap() > 0.0, "{usage:?}");
     let Trace { seconds, cpu_cores, rss_mebibytes, .. } = &timeline.worker;
-    assert!(seconds.len() > 3 && seconds.is_sorted(), "{timeline:?}");
+    assert!(seconds.len() > 1 && seconds.is_sorted(), "{timeline:?}");
     assert!(cpu_cores.iter().flatten().any(|&cores| cores > 0.3), "{timeline:?}");
     let allocated = f64::from(u32::try_from(ALLOCATION >> 20).unwrap());
     assert!(rss_mebibytes.iter().flatten().any(|&it| it > allocated), "{timeline:?}");
@@ -183,12 +183,12 @@ fn every_instrument_finds_its_way_into_the_right_phase() {
     watch.change_phase(None, Instant::now());
 
     let Watched { phases, timeline } = watch.watched();
-    // All within a moment, it is one point.
-    assert_eq!(
-        (&timeline.processor.mhz, &timeline.processor.celsius),
-        (&vec![Some(2000.0)], &vec![Some(70.0)])
-    );
-    assert_eq!(timeline.gpus[0].trace.watts, [Some(50.0)]);
+    // One point or several, as fast as the machine is.
+    let highest = |column: &Column| column.iter().flatten().copied().reduce(f64::max);
+    let Trace { mhz, celsius, .. } = &timeline.processor;
+    assert!(mhz.contains(&Some(2000.0)), "{timeline:?}");
+    assert_eq!(highest(celsius), Some(70.0));
+    assert_eq!(highest(&timeline.gpus[0].trace.watts), Some(50.0));
     assert!(timeline.worker.is_empty(), "there is no process 7");
     let [(_, first), (_, second)] = &phases[..] else { panic!("two phases were recorded") };
     assert_eq!(first.machine_cpu, Some(0.5));
