@@ -44,6 +44,8 @@ pub struct Spent {
     pub load: Option<f64>,
     /// To evaluate a chunk of the text.
     pub chunk: Option<f64>,
+    /// The same of a reference that answers a prompt first.
+    pub answered: Option<f64>,
     /// To answer the questions of tasks.
     pub tasks: Option<f64>,
     /// A visit of a round.
@@ -67,8 +69,8 @@ impl Spent {
         let tested = |phase: &Phase| Some(phase) == control.as_ref();
         Self {
             load: mean(quality().chain(visits()).map(|usage| sum(usage, is_load))),
-            // A reference that answers prompts first takes its time for that.
             chunk: trial.chunk_seconds().filter(|_| !answers),
+            answered: trial.chunk_seconds().filter(|_| answers),
             tasks: mean(stages(Stage::Tasks).map(|it: &StageRecord| sum(&it.usage, |_| true))),
             round: mean(visits().map(|usage| sum(usage, |_| true))),
             evaluated: mean(quality().map(|usage| sum(usage, |_| true))),
@@ -81,7 +83,8 @@ impl Spent {
 fn pace(seen: &[Spent], expected: &[Option<Spent>]) -> f64 {
     let pairs = seen.iter().zip(expected).filter_map(|(now, then)| Some((now, (*then)?)));
     let parts = pairs.flat_map(|(now, then)| {
-        [(now.chunk, then.chunk), (now.tasks, then.tasks), (now.round, then.round)]
+        let chunks = (now.answered.or(now.chunk), then.answered.or(then.chunk));
+        [chunks, (now.tasks, then.tasks), (now.round, then.round)]
     });
     let ratios: Vec<f64> = parts
         .filter_map(|(now, then)| Some(now? / then?))
@@ -114,10 +117,19 @@ impl<'a> Costs<'a> {
 
     /// What a visit takes, a pause before it included; `None` if none of its kind was seen.
     pub(super) fn visit(&self, visit: PlannedVisit) -> Option<f64> {
+        self.visit_by(visit, self.chunk(visit.trial))
+    }
+
+    /// The same, where no variant was evaluated yet as if it took as long as the reference.
+    pub(super) fn visit_at_most(&self, visit: PlannedVisit) -> Option<f64> {
+        self.visit_by(visit, self.chunk_at_most(visit.trial))
+    }
+
+    fn visit_by(&self, visit: PlannedVisit, chunk: Option<f64>) -> Option<f64> {
         let trial = visit.trial;
         let load = || self.seconds(trial, |seen| seen.load);
         let own = match visit.purpose {
-            Purpose::Quality { until } => load()? + self.chunk(trial)? * self.chunks(trial, until),
+            Purpose::Quality { until } => load()? + chunk? * self.chunks(trial, until),
             Purpose::Tasks => self.seconds(trial, |seen| seen.tasks)?,
             Purpose::Round(_) => self.seconds(trial, |seen| seen.round)?,
             Purpose::DriftControl(_) => load()? + self.seconds(trial, |seen| seen.control)?,
@@ -128,6 +140,11 @@ impl<'a> Costs<'a> {
     /// What all these visits take.
     pub(super) fn all(&self, visits: &[PlannedVisit]) -> Option<f64> {
         visits.iter().map(|&visit| self.visit(visit)).sum()
+    }
+
+    /// What those of these visits take at most of which that is known.
+    pub(super) fn known(&self, visits: impl Iterator<Item = PlannedVisit>) -> f64 {
+        visits.filter_map(|visit| self.visit_at_most(visit)).sum()
     }
 
     /// What is left to do: these visits, and as much more of the text as variants will need that are not precise after
@@ -190,7 +207,13 @@ impl<'a> Costs<'a> {
 
     /// What a chunk of the text takes.
     pub(super) fn chunk(&self, trial: usize) -> Option<f64> {
-        self.seconds(trial, |seen| seen.chunk)
+        let is_reference = self.known.plan.trials[trial].is_reference;
+        self.seconds(trial, |seen| seen.answered.filter(|_| is_reference).or(seen.chunk))
+    }
+
+    /// The same; to evaluate an answer takes no longer than to write it as well.
+    pub(super) fn chunk_at_most(&self, trial: usize) -> Option<f64> {
+        self.chunk(trial).or_else(|| self.seconds(trial, |seen| seen.answered))
     }
 
     /// What was seen of the trial itself, in this run or an earlier one, or of the one of the same model whose file is

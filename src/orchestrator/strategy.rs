@@ -81,7 +81,7 @@ impl Strategy for Matrix {
             if let Some(model) = self.compared
                 && !left.front().is_some_and(|next| is_quality_of(known, *next, model))
             {
-                let further = further_step(known, model);
+                let further = further_step(known, model, waiting(known, model).collect());
                 if further.is_empty() {
                     self.compared = None;
                 }
@@ -196,10 +196,9 @@ fn scored(known: &Known<'_>, trial: usize) -> u32 {
     known.run.trials[trial].quality.as_ref().map_or(0, |quality| quality.chunks)
 }
 
-/// More of the text for a model's variants that are not precise yet: as far as the reference was evaluated; else the
-/// reference and they, up to where the last of them will be, to go by what they scored so far.
-fn further_step(known: &Known<'_>, model: usize) -> Vec<PlannedVisit> {
-    let mut trials: Vec<usize> = waiting(known, model).collect();
+/// More of the text for these variants of a model, which are not precise yet: as far as the reference was evaluated; else
+/// the reference and they, up to where the last of them will be, to go by what they scored so far.
+fn further_step(known: &Known<'_>, model: usize, mut trials: Vec<usize>) -> Vec<PlannedVisit> {
     let Some(reference) = trials.first().and_then(|&trial| reference_of(known, trial)) else {
         return Vec::new();
     };

@@ -4,6 +4,7 @@ use super::exact::{measured_by, variants};
 use super::harness::{Harness, Shown, nothing_goes_wrong, nth};
 use super::*;
 use crate::engine::toy::Parameters;
+use crate::experiment::workloads::{AnswersPlan, PlannedPrompt};
 use crate::host::WorkerMessage;
 use crate::orchestrator::scripted::Fault;
 use crate::orchestrator::strategy::Budgeted;
@@ -40,10 +41,13 @@ fn with_time_enough_everything_is_measured_until_nothing_would_change() {
         // What visits cost.
         reference("0..4"),
         speed(&all[..1]),
-        // Something of each.
+        // What can be compared.
         reference("4..10"),
-        quality("0..10", &all[1..]),
-        speed(&all[1..]),
+        quality("0..10", &all[1..2]),
+        speed(&all[1..2]),
+        // Something of each.
+        quality("0..10", &all[2..]),
+        speed(&all[2..]),
         // Intervals.
         speed(&all),
         speed(&all),
@@ -102,7 +106,7 @@ fn the_budget_is_kept_to_the_tick() {
     });
     let mut random = fastrand::Rng::with_seed(7);
     let text: String = (0..8 * 200).map(|_| random.lowercase()).collect();
-    let mut visits = Vec::new();
+    let mut rounds = Vec::new();
     for milliseconds in [1000, 1500, 2000, 3000, 5000, 20_000] {
         let budget = Duration::from_millis(milliseconds);
         let run = measured_by(Box::new(Budgeted::new(budget)), &variants, |experiment| {
@@ -114,8 +118,42 @@ fn the_budget_is_kept_to_the_tick() {
         let spent = run.active_seconds.unwrap();
         assert!(spent <= budget.as_secs_f64(), "{spent} s of {budget:?}");
         assert!(run.finished.is_some());
-        let count: usize = run.trials.iter().map(|it| it.visits.len() + it.stages.len()).sum();
-        visits.push(count);
+        let count: usize = run.trials.iter().map(|it| it.visits.len()).sum();
+        rounds.push(count);
     }
-    assert!(visits.is_sorted() && visits[0] < visits[5], "more time, more visits: {visits:?}");
+    assert!(rounds.is_sorted() && rounds[0] < rounds[5], "more time, more rounds: {rounds:?}");
+}
+
+#[test]
+fn a_pair_that_can_be_compared_comes_before_more_answers() {
+    let variants = variants().map(|(label, it)| {
+        let odd = Some(if label == "F16" { 0.5 } else { 0.47 });
+        let template = Some("{{ messages[0].content }}".to_owned());
+        (label, Parameters { odd, template, ..it })
+    });
+    let prompt = |at: u8| PlannedPrompt {
+        domain: "prose".to_owned(),
+        text: format!("why {}{}", char::from(b'a' + at % 26), char::from(b'a' + at / 26)),
+    };
+    for milliseconds in [100, 200, 800, 1000, 1200, 1400, 1600, 1800, 2000, 3000, 10_000] {
+        let budget = Duration::from_millis(milliseconds);
+        let run = measured_by(Box::new(Budgeted::new(budget)), &variants, |experiment| {
+            experiment.budget = Some(budget);
+            let quality = experiment.workloads.quality.as_mut().unwrap();
+            let prompts = (0..100).map(prompt).collect();
+            quality.answers = Some(AnswersPlan { prompts, max_tokens: 6, or_text: false });
+            quality.precision = Some(0.01);
+        });
+        let chunks = run.trials[0].quality.as_ref().unwrap().chunks;
+        let is_whole = |it: &TrialRecord| it.quality.is_some() && !it.visits.is_empty();
+        let are_compared = run.trials.iter().all(is_whole);
+        let told = format!("{budget:?}: {chunks} chunks, {:?} s", run.active_seconds);
+        assert!(are_compared || chunks <= 4, "{told}");
+        // Two rounds and a few chunks take 1.5 s.
+        assert_eq!(are_compared, milliseconds >= 1600, "{told}");
+        // What the first two visits take nothing tells.
+        // Nor that one answer is longer than another.
+        let is_kept = run.active_seconds.unwrap() <= budget.as_secs_f64() * 1.01;
+        assert_eq!(is_kept, milliseconds >= 800, "{told}");
+    }
 }

@@ -1,13 +1,14 @@
 //! What says most in a given time.
 //!
-//! First of all the reference is visited, which tells what visits cost. Then every trial gets a part of the text, its
-//! tasks and a round; of a model too large for that, one trial after the other gets all three. What time is left goes
-//! to what is not known yet: rounds for all until speeds have intervals, text for divergences that are not precise,
-//! rounds for speeds that are not told apart. No visit is begun that does not fit.
+//! First of all the reference is visited, which tells what visits cost. Then one variant gets what it takes to be compared
+//! with it: a part of the text, a round and its tasks. Then every trial gets the same; of a model too large for that, one
+//! trial after the other. What time is left goes to what is not known yet: rounds for all until speeds have intervals, text
+//! for divergences that are not precise, rounds for speeds that are not told apart. No visit is begun that is known not to
+//! fit.
 
 use super::{
     Known, Step, Strategy, further_step, is_pointless, is_quality_over, is_stored, reference_of,
-    scored,
+    scored, waiting,
 };
 use crate::orchestrator::cost::{self, Costs};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose};
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// Chunks of the text that tell what a chunk costs.
 const PILOT_CHUNKS: u32 = 4;
+
+/// One alone has no spread.
+const FEWEST_CHUNKS: u32 = 2;
 
 /// From this many rounds on a median has an interval that says something.
 const FEWEST_ROUNDS: u32 = 3;
@@ -43,6 +47,7 @@ pub struct Budgeted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Pilot,
+    Pair,
     Each,
     Rounds,
     Undecided,
@@ -61,7 +66,7 @@ impl Budgeted {
     /// A visit whose cost is not known yet is one of the first.
     fn fits(&self, known: &Known<'_>, visit: PlannedVisit) -> bool {
         let left = self.left(known);
-        Costs::of(known).visit(visit).map_or(left > 0.0, |seconds| seconds <= left)
+        Costs::of(known).visit_at_most(visit).map_or(left > 0.0, |seconds| seconds <= left)
     }
 
     /// The visits of the next part in which there is something to do.
@@ -69,7 +74,8 @@ impl Budgeted {
         loop {
             let part = self.part;
             let mut batch = match part {
-                Part::Pilot => pilot(known),
+                Part::Pilot => pilot(known, self.pilot_chunks(known)),
+                Part::Pair => self.pair(known),
                 Part::Each => self.each(known),
                 Part::Rounds => rounds(known),
                 Part::Undecided => self.undecided(known),
@@ -79,7 +85,8 @@ impl Budgeted {
                 is_there && !is_pointless(known, visit) && self.fits(known, visit)
             });
             self.part = match part {
-                Part::Pilot => Part::Each,
+                Part::Pilot => Part::Pair,
+                Part::Pair => Part::Each,
                 Part::Each => Part::Rounds,
                 Part::Rounds if batch.is_empty() => Part::Undecided,
                 Part::Rounds | Part::Undecided => part,
@@ -90,15 +97,37 @@ impl Budgeted {
         }
     }
 
+    /// Chunks that tell what one costs: fewer where it is known that two trials would have no time for a round.
+    fn pilot_chunks(&self, known: &Known<'_>) -> u32 {
+        let costs = Costs::of(known);
+        let pairs = pairs(known);
+        let left = self.left(known) - of_rows(known, &costs, &pairs);
+        let affordable = chunks_within(known, left, &costs, &pairs, PILOT_CHUNKS);
+        affordable.filter(|&it| it >= FEWEST_CHUNKS).unwrap_or(PILOT_CHUNKS)
+    }
+
+    /// What it takes to compare one variant with its reference.
+    fn pair(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
+        let pairs = pairs(known);
+        let chunks = self.chunks_of(known, &pairs, FEWEST_CHUNKS);
+        let stages = [Stage::Quality, Stage::Rounds, Stage::Tasks];
+        let of_trial = |trial: usize| {
+            stages.into_iter().filter_map(move |it| first_visit(known, trial, it, chunks))
+        };
+        pairs.into_iter().flat_map(of_trial).collect()
+    }
+
     /// A part of the text, the tasks and a round for every trial.
     fn each(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
         let costs = Costs::of(known);
-        let chunks = self.chunks_of_each(known, &costs);
         let order = order(known);
+        let chunks = self.chunks_of(known, &order, PILOT_CHUNKS);
+        // A reference was evaluated as far as the first of its variants.
+        let is_evaluated =
+            |trial: usize| reference_of(known, trial) == Some(trial) && scored(known, trial) > 0;
         let of_stage = |stage: Stage| {
-            let visits =
-                order.iter().filter_map(move |&trial| first_visit(known, trial, stage, chunks));
-            visits.collect::<Vec<_>>()
+            let asked = order.iter().filter(|&&it| stage != Stage::Quality || !is_evaluated(it));
+            asked.filter_map(|&it| first_visit(known, it, stage, chunks)).collect::<Vec<_>>()
         };
         let stages = [Stage::Quality, Stage::Tasks, Stage::Rounds];
         let by_stage = stages.map(of_stage).concat();
@@ -112,29 +141,24 @@ impl Budgeted {
         by_trial
     }
 
-    /// As many chunks as it takes to stop, or fewer where half of the time would not do for them.
-    fn chunks_of_each(&self, known: &Known<'_>, costs: &Costs<'_>) -> u32 {
+    /// As many chunks for each of these trials as it takes to stop, or fewer where half of the time would not do for them,
+    /// or what their rounds and tasks leave of it. Where that is less than `least`, not all will have them.
+    fn chunks_of(&self, known: &Known<'_>, trials: &[usize], least: u32) -> u32 {
         let workloads = known.experiment.all_workloads();
         let domains = workloads.filter_map(|it| it.quality.as_ref()).map(|it| it.domains.len());
         let most = u32::try_from(fewest_chunks(domains.max().unwrap_or(0))).unwrap_or(u32::MAX);
-        let each: f64 = (0..known.plan.trials.len()).filter_map(|trial| costs.chunk(trial)).sum();
-        if each <= 0.0 {
-            return most;
-        }
-        let affordable = self.left(known).max(0.0) / 2.0 / each;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a small count"
-        )]
-        let affordable = affordable as u32;
-        affordable.clamp(PILOT_CHUNKS.min(most), most)
+        let costs = Costs::of(known);
+        let left = self.left(known);
+        let left = (left / 2.0).min(left - of_rows(known, &costs, trials));
+        let affordable = chunks_within(known, left, &costs, trials, most);
+        let affordable = affordable.map(|it| if it < least { PILOT_CHUNKS } else { it });
+        affordable.unwrap_or(most).min(most)
     }
 
     /// Text for divergences that are not precise, else one more round for speeds that are not told apart.
     fn undecided(&self, known: &Known<'_>) -> Vec<PlannedVisit> {
         let text = (0..known.experiment.models.len())
-            .flat_map(|model| self.affordable(known, further_step(known, model)))
+            .flat_map(|model| self.affordable(known, further_text(known, model)))
             .collect::<Vec<_>>();
         if !text.is_empty() {
             return text;
@@ -246,6 +270,61 @@ fn order(known: &Known<'_>) -> Vec<usize> {
     (0..experiment.models.len()).flat_map(of_model).collect()
 }
 
+/// Of each model the reference and the first of its variants whose files are there.
+fn pairs(known: &Known<'_>) -> Vec<usize> {
+    let Known { plan, experiment, run, .. } = known;
+    let can_run = |&trial: &usize| {
+        run.trials[trial].artifact.is_some() && run.trials[trial].failure.is_none()
+    };
+    let order: Vec<usize> = order(known).into_iter().filter(can_run).collect();
+    let first = |model: usize, is_reference: bool| {
+        let of_kind = |trial: &&usize| {
+            let planned = &plan.trials[**trial];
+            planned.model_position == model && planned.is_reference == is_reference
+        };
+        order.iter().find(of_kind).copied()
+    };
+    let of_model = |model| [first(model, true), first(model, false)].into_iter().flatten();
+    (0..experiment.models.len()).flat_map(of_model).collect()
+}
+
+/// Seconds that these trials take besides the text, as far as that is known.
+fn of_rows(known: &Known<'_>, costs: &Costs<'_>, trials: &[usize]) -> f64 {
+    let stages = [Stage::Quality, Stage::Tasks, Stage::Rounds];
+    let visits = trials.iter().flat_map(|&trial| {
+        stages.into_iter().filter_map(move |stage| first_visit(known, trial, stage, 0))
+    });
+    costs.known(visits)
+}
+
+/// Chunks up to which all of these trials can be evaluated in this time, `most` at most; `None`: not known.
+fn chunks_within(
+    known: &Known<'_>,
+    seconds: f64,
+    costs: &Costs<'_>,
+    trials: &[usize],
+    most: u32,
+) -> Option<u32> {
+    let each = |&trial: &usize| Some((scored(known, trial), costs.chunk_at_most(trial)?));
+    let each: Vec<(u32, f64)> = trials.iter().filter_map(each).collect();
+    let all = |until: u32| -> f64 {
+        each.iter().map(|&(from, chunk)| chunk * f64::from(until.saturating_sub(from))).sum()
+    };
+    let fits = |&until: &u32| all(until) <= seconds;
+    let is_known = each.iter().any(|&(_, chunk)| chunk > 0.0);
+    is_known.then(|| (1..=most).take_while(fits).last().unwrap_or(0))
+}
+
+/// More of the text for a model's variants, for those only that have a speed if any two trials have: others cannot be
+/// compared, whatever is known of their divergence.
+fn further_text(known: &Known<'_>, model: usize) -> Vec<PlannedVisit> {
+    let has_speed = |&trial: &usize| !known.run.trials[trial].visits.is_empty();
+    let of_model = |&trial: &usize| known.plan.trials[trial].model_position == model;
+    let with_speed = (0..known.plan.trials.len()).filter(of_model).filter(has_speed).count();
+    let waiting = waiting(known, model).filter(|trial| with_speed < 2 || has_speed(trial));
+    further_step(known, model, waiting.collect())
+}
+
 /// The middle, then the middles of the halves, and so on.
 fn middles_first(ladder: &[usize]) -> Vec<usize> {
     let mut order = Vec::new();
@@ -299,11 +378,11 @@ fn within_reference(known: &Known<'_>, visit: PlannedVisit) -> Option<PlannedVis
 }
 
 /// The references, on a few chunks and in a round.
-fn pilot(known: &Known<'_>) -> Vec<PlannedVisit> {
+fn pilot(known: &Known<'_>, chunks: u32) -> Vec<PlannedVisit> {
     let references = (0..known.plan.trials.len()).filter(|&it| reference_of(known, it) == Some(it));
     let stages = [Stage::Quality, Stage::Rounds];
     let of_reference = |trial: usize| {
-        let visit = move |stage| match first_visit(known, trial, stage, PILOT_CHUNKS) {
+        let visit = move |stage| match first_visit(known, trial, stage, chunks) {
             // An earlier process wrote what others are to be compared with: it is gone.
             None if stage == Stage::Quality && scored(known, trial) > 0 => {
                 let purpose = Purpose::Quality { until: Some(scored(known, trial)) };
