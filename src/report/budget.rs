@@ -18,19 +18,33 @@ const TOO_MANY: u64 = 200;
 /// Nothing for a run without a budget.
 pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     let Some(budget) = run.stored_experiment().budget else { return Vec::new() };
+    if summary.rows.iter().all(|row| row.failure.is_some()) {
+        // No time would change that.
+        return Vec::new();
+    }
     if summary.recommendation.is_some() {
         // What was not measured decides nothing; why is told with the recommendation.
         return Vec::new();
     }
     let mut notes = Vec::new();
     if run.finished.is_some() {
-        let spent = run.active_seconds.map(format_seconds).unwrap_or_default();
-        let budget = format_seconds(budget.as_secs_f64());
-        notes.push(format!("Measured within a budget of {budget}, of which {spent} were used."));
+        notes.push(spent(budget.as_secs_f64(), run.active_seconds.unwrap_or_default()));
     }
     notes.extend(not_measured(run, summary));
     notes.extend(level(run, summary));
     notes
+}
+
+/// A visit is begun that nothing tells the cost of, and one may take longer than it was expected to.
+fn spent(budget: f64, seconds: f64) -> String {
+    let [told, used] = [budget, seconds].map(format_seconds);
+    if seconds <= budget || told == used {
+        return format!("Measured within a budget of {told}, of which {used} were used.");
+    }
+    let over = format_seconds(seconds - budget);
+    format!(
+        "Measured in {used}, {over} over the budget of {told}: what a visit takes is known once one of its kind was made."
+    )
 }
 
 /// Trials that lack what others have.
@@ -45,7 +59,9 @@ fn not_measured(run: &RunRecord, summary: &Summary) -> Vec<String> {
     if !not_made.is_empty() {
         notes.push(format!("Not made for want of time: {} (a larger --budget).", list(&not_made)));
     }
-    if speed.is_none() && asks_for_speed(run) {
+    // A model too small for the tests has rounds and no speed.
+    let has_rounds = run.trials.iter().any(|trial| !trial.visits.is_empty());
+    if speed.is_none() && asks_for_speed(run) && !has_rounds {
         notes.push("Not measured for want of time: speed (a larger --budget).".to_owned());
     }
     let lacking = |metric: Metric| -> Vec<String> {
@@ -126,6 +142,8 @@ fn round_seconds(trial: &TrialRecord) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::results::made_up::MadeUp;
+    use crate::results::record::Failure;
+    use crate::workload::Phase;
     use serde_json::json;
 
     fn told(run: &RunRecord) -> Vec<String> {
@@ -135,12 +153,48 @@ mod tests {
     fn within_ten_minutes() -> RunRecord {
         let mut run = MadeUp::default().run();
         run.experiment = json!({ "budget": { "secs": 600, "nanos": 0 } });
+        run.active_seconds = Some(590.0);
         run
     }
 
     #[test]
     fn a_run_without_a_budget_says_nothing_of_it() {
         assert_eq!(told(&MadeUp::default().run()), [""; 0]);
+    }
+
+    #[test]
+    fn a_budget_that_was_not_kept_is_told_as_that() {
+        let mut run = within_ten_minutes();
+        run.active_seconds = Some(703.0);
+        let told = told(&run);
+        assert!(
+            told[0].starts_with("Measured in 11 min 43 s, 1 min 43 s over the budget of 10 min"),
+            "{told:?}"
+        );
+        run.active_seconds = Some(600.0);
+        assert!(self::told(&run)[0].contains("within a budget"), "{:?}", self::told(&run));
+    }
+
+    #[test]
+    fn a_round_without_a_test_lacked_no_time() {
+        let mut run = within_ten_minutes();
+        run.experiment["workloads"] = json!({ "speed": ["pp512"] });
+        for visit in run.trials.iter_mut().flat_map(|trial| &mut trial.visits) {
+            visit.speed.clear();
+        }
+        assert!(!told(&run).concat().contains("want of time: speed"), "{:?}", told(&run));
+    }
+
+    #[test]
+    fn of_what_failed_no_want_of_time_is_told() {
+        let mut run = within_ten_minutes();
+        run.experiment["workloads"] = json!({ "speed": ["tg128"] });
+        for trial in &mut run.trials {
+            (trial.quality, trial.visits) = (None, Vec::new());
+            let reason = "it has no weights".to_owned();
+            trial.failure = Some(Failure { phase: Phase::Load, reason });
+        }
+        assert_eq!(told(&run), [""; 0]);
     }
 
     #[test]
