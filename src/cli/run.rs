@@ -25,6 +25,7 @@ use crate::report::{self, Format, RenderOptions};
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
+use crate::results::{each_once, grouped};
 use crate::units::parse_within;
 use clap::Args;
 use std::path::PathBuf;
@@ -215,6 +216,11 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
         output::tell(&resume);
         return Ok(Outcome::Interrupted);
     }
+    if let Some(problem) = none_loaded(&run) {
+        // A run that holds nothing is in the way of those that do.
+        Store::open()?.remove(&run.id)?;
+        return Err(problem.into());
+    }
     let color = output::may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
     if earlier.is_some() {
@@ -227,6 +233,20 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     }
     destination.write(&report::render(arguments.format, &run, &options)?)?;
     Ok(outcome(&run))
+}
+
+/// Why not a single variant could be loaded, each cause once; `None` if one was.
+fn none_loaded(run: &RunRecord) -> Option<Problem> {
+    let failed = run.trials.iter().map(|trial| {
+        let failure = trial.failure.as_ref().filter(|_| trial.facts.is_none())?;
+        Some(((&trial.model, &failure.reason), trial.label.as_str()))
+    });
+    let causes = grouped(failed.collect::<Option<Vec<_>>>()?);
+    let told = causes.into_iter().map(|((model, reason), labels)| {
+        format!("cannot measure {} of {model}: {reason}", each_once(labels).join(", "))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| Problem::new(told.join("\n")))
 }
 
 fn refuse_draft(draft: Option<&str>) -> Result<(), Error> {
