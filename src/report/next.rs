@@ -3,11 +3,17 @@
 use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
 use crate::model::adapter::Adapter;
+use crate::model::architecture::ArchitectureClass;
 use crate::model::source::Source;
+use crate::results::each_once;
+use crate::results::metric::Metric;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::{ModelSummary, Summary};
 use crate::units::format_bytes;
 use serde::Deserialize;
+
+/// Times the time that was too short.
+const MORE_TIME: f64 = 3.0;
 
 /// One sentence and the commands that it announces.
 pub(super) struct Next {
@@ -15,17 +21,51 @@ pub(super) struct Next {
     pub(super) commands: Vec<String>,
 }
 
-/// How the best trade-off of each model is put to use.
+/// How the best trade-off of each model is put to use, or what would tell which it is.
 pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
-    let chosen = summary.models.iter().filter_map(chosen);
-    chosen.filter_map(|row| of_trial(run, run.trials.get(row)?)).collect()
+    let of_model = |model: &ModelSummary| match chosen(summary, model) {
+        Some(row) => of_trial(run, run.trials.get(row)?),
+        None => more_time(run, summary, model),
+    };
+    summary.models.iter().filter_map(of_model).collect()
 }
 
-/// The best trade-off; of a model with one variant, that.
-fn chosen(model: &ModelSummary) -> Option<usize> {
-    let mut rows = model.groups.iter().flat_map(|group| &group.rows);
-    let only = rows.next().filter(|_| rows.next().is_none()).copied();
-    model.choice.as_ref().map(|choice| choice.row).or(only)
+/// The best trade-off; of a model with one variant, that; of an encoder the smallest that embeds as the best do.
+fn chosen(summary: &Summary, model: &ModelSummary) -> Option<usize> {
+    let rows = || model.groups.iter().flat_map(|group| &group.rows).copied();
+    let only = rows().next().filter(|_| rows().count() == 1);
+    let is_level = |&row: &usize| summary.rows[row].best.contains(&Metric::EmbeddingCosine);
+    let bytes = |&row: &usize| {
+        let bytes = summary.rows[row].value(Metric::FileBytes).unwrap_or(f64::INFINITY);
+        // Positive numbers are ordered as their bits are.
+        bytes.to_bits()
+    };
+    let embeds = || rows().filter(is_level).min_by_key(bytes);
+    model.choice.as_ref().map(|choice| choice.row).or(only).or_else(embeds)
+}
+
+/// What measures the rest of a model that had no time for a pair of variants.
+fn more_time(run: &RunRecord, summary: &Summary, model: &ModelSummary) -> Option<Next> {
+    let experiment = run.stored_experiment();
+    let budget = experiment.budget.filter(|_| summary.recommendation.is_none())?;
+    let rows = || model.groups.iter().flat_map(|group| &group.rows).copied();
+    let sound = || rows().filter(|&row| summary.rows[row].failure.is_none());
+    if sound().count() < 2 {
+        return None;
+    }
+    let source = quoted(&sanitize(&source(run, run.trials.get(sound().next()?)?)?.to_string()));
+    let names = each_once(sound().map(|row| run.trials[row].quantization.to_string()));
+    let spent = run.active_seconds.unwrap_or_default().max(budget.as_secs_f64());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few minutes")]
+    let minutes = (spent * MORE_TIME / 60.0).ceil() as u64;
+    let models = run.experiment.get("models")?.as_array()?;
+    let own = models.iter().find(|it| it.get("name").is_some_and(|name| *name == model.name))?;
+    let is_requantized = own.get("allow_requantize").and_then(serde_json::Value::as_bool);
+    let flag = if is_requantized == Some(true) { " --allow-requantize" } else { "" };
+    let names = quoted(&sanitize(&names.join(",")));
+    let command = format!("quantbench {source} --quant {names}{flag} --budget {minutes}min");
+    let sentence = format!("To compare them in more time ({}):", sanitize(&model.name));
+    Some(Next { sentence, commands: vec![command] })
 }
 
 fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
@@ -55,7 +95,12 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
         let scaled = trial.adapters.iter().map(scaled);
         scaled.flat_map(|adapter| [" ", flag, " ", &adapter].map(str::to_owned)).collect()
     };
-    let flags = server_flags(&trial.settings) + &with("--lora-scaled");
+    let class = trial.facts.as_ref().map(|facts| facts.class);
+    let is_encoder = class == Some(ArchitectureClass::EncoderOnly);
+    let embeds = if is_encoder { " --embedding" } else { "" };
+    let flags = server_flags(&trial.settings) + &with("--lora-scaled") + embeds;
+    // Ollama's command line generates.
+    let servers = if is_encoder { "llama.cpp" } else { "llama.cpp, Ollama" };
     if artifact.deleted && !is_made {
         let hub = hub_name(run, trial)?;
         let (word, label) =
@@ -63,9 +108,15 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
         let serve = format!("llama-server -hf {}{flags}", quoted(&format!("{hub}:{word}")));
         let model = sanitize(&trial.model);
         let sentence = format!(
-            "{word} of {model} ({size}) was not kept; to fetch and serve it (llama.cpp, Ollama):"
+            "{word} of {model} ({size}) was not kept; to fetch and serve it ({servers}), and to measure it again:"
         );
-        return Some(Next { sentence, commands: vec![serve, format!("ollama run {label}")] });
+        let again = format!("quantbench {}", quoted(&format!("{hub}:{word}")));
+        let commands = if is_encoder {
+            vec![serve, again]
+        } else {
+            vec![serve, format!("ollama run {label}"), again]
+        };
+        return Some(Next { sentence, commands });
     }
     let (sentence, file, mut commands) = if is_made && artifact.deleted {
         let file = format!("{name}.gguf");
@@ -91,9 +142,9 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
         let name = quoted(&name.to_lowercase());
         format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
     };
-    commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty()));
+    commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty() && !is_encoder));
     commands.push(format!("quantbench {}{}", quoted(&file), with("--lora")));
-    let sentence = format!("{sentence} (llama.cpp, Ollama), and to measure it again{place}:");
+    let sentence = format!("{sentence} ({servers}), and to measure it again{place}:");
     Some(Next { sentence, commands })
 }
 
@@ -144,6 +195,25 @@ mod tests {
     use crate::results::made_up::MadeUp;
 
     #[test]
+    fn of_a_run_without_a_pair_more_time_is_advised() {
+        let mut run = MadeUp::default().run();
+        run.trials.truncate(3);
+        run.trials.iter_mut().skip(1).for_each(|trial| trial.visits.clear());
+        let told = |run: &RunRecord| next(run, &Summary::of(run)).pop().map(|it| it.commands);
+        let models = serde_json::json!([{
+            "name": "llama-3.2-1b", "allow_requantize": true, "source": Source::Demo,
+        }]);
+        run.experiment = serde_json::json!({ "models": models });
+        assert_eq!(told(&run), None, "time was not short");
+        run.experiment["budget"] = serde_json::json!({ "secs": 100, "nanos": 0 });
+        run.active_seconds = Some(101.0);
+        let names: Vec<String> = run.trials.iter().map(|it| it.quantization.to_string()).collect();
+        let names = names.join(",");
+        let expected = format!("quantbench demo --quant {names} --allow-requantize --budget 6min");
+        assert_eq!(told(&run), Some(vec![expected]));
+    }
+
+    #[test]
     fn the_chosen_file_is_named_with_what_to_type() {
         let settings = Settings {
             threads: Some(4),
@@ -186,6 +256,7 @@ mod tests {
         run.trials[chosen].artifact.as_mut().unwrap().deleted = true;
         let fetch = "llama-server -hf unsloth/Llama-GGUF:Q4_K_M -t 4 -fa on -ctk q8_0 --no-mmap";
         assert_eq!(commands(&run)[0], fetch);
+        assert_eq!(commands(&run)[2], "quantbench unsloth/Llama-GGUF:Q4_K_M");
         run.trials[chosen].artifact.as_mut().unwrap().quantize_seconds = Some(1.0);
         assert_eq!(
             commands(&run)[0],
