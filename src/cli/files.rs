@@ -10,6 +10,7 @@ use crate::model::memory::kv_bytes;
 use crate::model::repository::{self, NamedVariant};
 use crate::model::resolve;
 use crate::model::source::Source;
+use crate::orchestrator::display::of_files;
 use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
@@ -57,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let message = format!("{source} is no repository; 'quantbench inspect' shows a file");
         return Err(Problem::new(message).into());
     };
-    let options = HubOptions::from_environment();
+    let options = HubOptions { progress: of_files(false), ..HubOptions::from_environment() };
     let held = api::repository(repository, revision.as_deref(), &options)?;
     let variants = repository::variants(&held);
     if variants.is_empty() {

@@ -4,6 +4,7 @@ use super::output::{self, Format};
 use crate::error::{Error, Outcome};
 use crate::model::hub::HubOptions;
 use crate::model::hub::api::{self, Found};
+use crate::orchestrator::display::of_files;
 use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
@@ -31,7 +32,8 @@ pub struct Arguments {
 /// The hub cannot be reached or gives nonsense.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let words = arguments.words.join(" ");
-    let found = api::search(&words, arguments.limit, &HubOptions::from_environment())?;
+    let options = HubOptions { progress: of_files(false), ..HubOptions::from_environment() };
+    let found = api::search(&words, arguments.limit, &options)?;
     let text = match arguments.format {
         Format::Table if found.is_empty() => {
             output::tell(&format!(

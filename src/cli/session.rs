@@ -34,7 +34,9 @@ use tokio::runtime::{self, Runtime};
 pub(super) fn resolve_options(quiet: bool) -> ResolveOptions {
     let most_bytes = usable_memory().unwrap_or(u64::MAX);
     let progress = display::of_files(quiet);
-    ResolveOptions { most_bytes, progress, ..ResolveOptions::from_environment() }
+    let mut options = ResolveOptions::from_environment();
+    options.hub.progress = progress.clone();
+    ResolveOptions { most_bytes, progress, ..options }
 }
 
 /// Memory that a model may take here, bytes: a tenth is left to others.

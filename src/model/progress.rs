@@ -2,6 +2,7 @@
 
 use crate::units::{format_bytes, to_f64};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// What is told of some work while it is done.
@@ -41,6 +42,12 @@ type Listener = dyn Fn(&str, &Progress) + Send + Sync;
 /// Told about progress; by default nobody listens.
 #[derive(Clone, Default)]
 pub struct ProgressSink(Option<Arc<Listener>>);
+
+impl fmt::Debug for ProgressSink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ProgressSink")
+    }
+}
 
 impl ProgressSink {
     /// A sink that calls `listener`, often: it has to be quick.

@@ -81,7 +81,7 @@ impl fmt::Debug for Token {
 }
 
 /// How the hub is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct HubOptions {
     /// Where the hub is; `None`: `HF_ENDPOINT` is no address.
     pub endpoint: Option<Endpoint>,
@@ -97,6 +97,8 @@ pub struct HubOptions {
     pub connections: usize,
     /// Bytes that one of them asks for at a time; a file of two such pieces is a large one.
     pub piece_bytes: u64,
+    /// Hears that the hub asks to wait.
+    pub progress: ProgressSink,
 }
 
 impl HubOptions {
@@ -131,6 +133,7 @@ impl HubOptions {
             patience: Duration::from_mins(1),
             connections: CONNECTIONS,
             piece_bytes: PIECE_BYTES,
+            progress: ProgressSink::default(),
         }
     }
 }

@@ -8,15 +8,15 @@ use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header};
 use super::{HubError, HubFile, HubOptions, Token};
 use crate::causes::Problem;
 use crate::model::cache::of_reader;
-use crate::model::progress::ProgressSink;
+use crate::model::progress::{Progress, ProgressSink};
 use crate::model::source::ESCAPED;
-use crate::units::format_bytes;
+use crate::units::{format_bytes, format_seconds};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use ureq::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
@@ -25,6 +25,9 @@ const PATH: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// A renamed repository takes one redirect, storage another.
 const MOST_REDIRECTS: u32 = 10;
+
+/// A shorter pause is not worth a word.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// A file whose length nobody names is a small text that is compressed on its way.
 const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
@@ -168,6 +171,7 @@ impl<'a> Remote<'a> {
             let request = request.config().timeout_recv_response(Some(left)).build();
             let response = request.call().map_err(|error| self.unreachable(error))?;
             if let Some(pause) = asked_to_wait(&response).filter(|_| waits < MOST_WAITS) {
+                self.tell_pause(pause);
                 std::thread::sleep(pause);
                 (waits, began) = (waits + 1, Instant::now());
                 continue;
@@ -187,6 +191,15 @@ impl<'a> Remote<'a> {
             }
         }
         Err(self.wrong_answer("it redirects in circles"))
+    }
+
+    /// A pause that somebody would wonder about is told before it begins.
+    fn tell_pause(&self, pause: Duration) {
+        if pause >= LONG_PAUSE {
+            let (endpoint, length) = (self.endpoint, format_seconds(pause.as_secs_f64()));
+            let note = format!("{endpoint} is asked too often and says to wait {length}");
+            self.options.progress.say(self.file.repository, &Progress::Note(note));
+        }
     }
 
     fn check_status(&self, response: &Response<Body>, is_within: bool) -> Result<(), HubError> {
@@ -460,7 +473,13 @@ pub(super) fn slow(file: &str, received: u64) -> HubError {
 }
 
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
-    let message =
-        format!("cannot {action} {}; set HF_HOME to a folder you can write to", path.display());
-    move |source| Problem::because(message.clone(), source)
+    let what = format!("cannot {action} {}", path.display());
+    move |source| {
+        if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            let message =
+                format!("{what}: no space is left; free some or set HF_HOME to another disk");
+            return Problem::new(message);
+        }
+        Problem::because(format!("{what}; set HF_HOME to a folder you can write to"), source)
+    }
 }

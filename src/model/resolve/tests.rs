@@ -30,6 +30,7 @@ impl Place {
             patience: Duration::from_secs(5),
             connections: 1,
             piece_bytes: 32 << 20,
+            progress: crate::model::progress::ProgressSink::default(),
         };
         let options = ResolveOptions { hub, ..ResolveOptions::from_environment() };
         Self { folder, cache, options }

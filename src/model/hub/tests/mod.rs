@@ -124,6 +124,7 @@ pub(crate) fn options(endpoint: &str, folder: &tempfile::TempDir) -> HubOptions 
         patience: Duration::from_secs(20),
         connections: 8,
         piece_bytes: 32 << 20,
+        progress: crate::model::progress::ProgressSink::default(),
     }
 }
 
@@ -474,11 +475,26 @@ fn a_hub_that_is_asked_too_often_is_asked_again_when_it_says() {
             return serve(request);
         }
         *left -= 1;
-        response("429 Too Many Requests", &[("retry-after", "0"), ("content-length", "0")], b"")
+        let wait = if *left == 0 { "1" } else { "0" };
+        response("429 Too Many Requests", &[("retry-after", wait), ("content-length", "0")], b"")
     });
-    let path = get(&options(&server.address, &folder)).unwrap();
+    let told: std::sync::Arc<Mutex<Vec<String>>> = std::sync::Arc::default();
+    let heard = std::sync::Arc::clone(&told);
+    let progress = ProgressSink::new(move |what, progress| {
+        heard.lock().unwrap().push(format!("{what}: {progress:?}"));
+    });
+    let path = get(&HubOptions { progress, ..options(&server.address, &folder) }).unwrap();
+    let told = told.lock().unwrap().join("\n");
+    assert_eq!(told.matches("says to wait 1").count(), 1, "the one of a second: {told}");
     assert_eq!(std::fs::read(path).unwrap(), b"content");
     assert_eq!(server.requests().len(), 4, "two refused, facts, content");
+
+    let full = super::transfer::io_error("write", std::path::Path::new("a.part"));
+    let error = full(std::io::ErrorKind::StorageFull.into()).to_string();
+    assert_eq!(
+        error,
+        "cannot write a.part: no space is left; free some or set HF_HOME to another disk"
+    );
 
     let patient = Server::start(|_| {
         response("429 Too Many Requests", &[("retry-after", "3600"), ("content-length", "0")], b"")
