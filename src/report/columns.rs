@@ -107,10 +107,11 @@ fn figures(summary: &Summary, metric: Metric) -> Column {
     Column { shows, title, unit, scale, importance, is_unstable, cells }
 }
 
-/// Where all figures of a column are unstable no single one is marked.
+/// Where all figures of a column are unstable no single one is marked, nor the only one where others have none.
 fn told_once(cells: &mut [Cell]) -> bool {
     let figures = || cells.iter().filter(|cell| matches!(cell.content, Content::Figure(_)));
-    let is_all = figures().count() > 1 && figures().all(|cell| cell.has(Mark::Unstable));
+    let has_some = cells.len() > 1 && figures().next().is_some();
+    let is_all = has_some && figures().all(|cell| cell.has(Mark::Unstable));
     if is_all {
         for cell in cells {
             cell.marks.remove(&Mark::Unstable);

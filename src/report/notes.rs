@@ -239,7 +239,8 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let early = qualities()
         .any(|quality| quality.divergence.as_ref().is_some_and(|found| found.stopped_early));
     let early = match (early, least == most) {
-        (false, _) => "",
+        (false, true) => "",
+        (false, false) => "; each PPL is over the first chunks that all variants scored",
         (true, true) => ", ended once the KLD was as precise as asked",
         (true, false) => {
             ", ended once the KLD was as precise as asked; each PPL is over the first chunks that all \

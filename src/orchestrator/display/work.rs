@@ -60,6 +60,7 @@ impl Work {
             Progress::Memory(parts) => {
                 vec![format!("{subject}: {phase} {}", reason::of_memory(parts))]
             }
+            Progress::Note(text) if text == subject => vec![format!("note: {subject}")],
             Progress::Note(text) => {
                 vec![format!("note: {subject}: {}", reason::of_message(text))]
             }
