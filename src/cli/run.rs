@@ -21,6 +21,7 @@ use crate::experiment::{self, Overrides};
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::SequenceError;
 use crate::orchestrator::strategy::{Known, Matrix, Strategy as _};
+use crate::report::compare::CompareFormat;
 use crate::report::{self, Format, RenderOptions};
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::store::Store;
@@ -216,6 +217,17 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
         output::tell(&resume);
         return Ok(Outcome::Interrupted);
     }
+    let compared = earlier.is_some().then_some(format);
+    conclude(arguments, run, compared, destination)
+}
+
+/// Shows a run that has ended: what changed, in the given format, or all of it.
+fn conclude(
+    arguments: &Arguments,
+    run: RunRecord,
+    compared: Option<CompareFormat>,
+    destination: Destination,
+) -> Result<Outcome, Error> {
     if let Some(problem) = none_loaded(&run) {
         // A run that holds nothing is in the way of those that do.
         Store::open()?.remove(&run.id)?;
@@ -223,7 +235,7 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     }
     let color = output::may_color(&destination);
     let options = RenderOptions { columns: arguments.columns, color };
-    if earlier.is_some() {
+    if let Some(format) = compared {
         let ended = outcome(&run);
         let sides = compare::sides_of_one(run);
         let [base, new] = &sides;

@@ -199,7 +199,7 @@ fn what_a_repository_does_not_hold_is_said_with_where_it_is() {
     let no_model = Hub::with(vec![("m-Q4_0.gguf".to_owned(), b"bytes".to_vec())], &json!({}));
     no_model
         .run(&world, &["run", "--model", "owner/tiny-GGUF"])
-        .expect_message(3, &["Q4_0 failed in fetch", "is no GGUF"]);
+        .expect_message(2, &["cannot measure Q4_0 of tiny", "is no GGUF"]);
     let base = json!({ "base_model": ["owner/base"] });
     let tiny = "owner/tiny-GGUF";
     let weights = &["config.json", "model.safetensors"];

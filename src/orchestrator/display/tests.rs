@@ -148,6 +148,8 @@ fn what_a_worker_tells_of_a_file_stays_in_the_log() {
     );
     let note = Progress::Note("half of it\nwas rounded without".to_owned());
     assert_eq!(tell(Event::Progress(note)), ["note: gptq:Q4_0: half of it was rounded without"]);
+    let begun = Progress::Note("gptq:Q4_0".to_owned());
+    assert_eq!(tell(Event::Progress(begun)), ["note: gptq:Q4_0"]);
     let report = MethodReport { chosen: 2, kept: Vec::new() };
     assert_eq!(
         tell(Event::Made(Made::Variant(report))),
