@@ -50,7 +50,9 @@ fn more_time(run: &RunRecord, summary: &Summary, model: &ModelSummary) -> Option
     let budget = experiment.budget.filter(|_| summary.recommendation.is_none())?;
     let rows = || model.groups.iter().flat_map(|group| &group.rows).copied();
     let sound = || rows().filter(|&row| summary.rows[row].failure.is_none());
-    if sound().count() < 2 {
+    let class = model.facts.as_ref().map(|facts| facts.class);
+    let is_short = sound().any(|row| run.trials[row].visits.is_empty());
+    if sound().count() < 2 || !is_short || class != Some(ArchitectureClass::DecoderOnly) {
         return None;
     }
     let source = quoted(&sanitize(&source(run, run.trials.get(sound().next()?)?)?.to_string()));
