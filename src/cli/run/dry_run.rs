@@ -20,6 +20,7 @@ use crate::quantize::jobs::PlannedVariant;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
+use crate::results::store::Store;
 use crate::units::{count, format_bytes};
 use crate::workload;
 use crate::workload::measured::ModelFacts;
@@ -90,15 +91,20 @@ fn time(
     }
     let foreseen = foreseen::spent(experiment, plan, &session.cache, options);
     let run = Session::new_run(experiment, plan, String::new(), OffsetDateTime::now_utc());
-    let known = Known { experiment, plan, run: &run, past: &[], foreseen: &foreseen };
+    // That it cannot be read is no reason not to say what is known.
+    let earlier = Store::open().ok().and_then(|it| it.earlier(&experiment.name).ok().flatten());
+    let past = earlier.map_or_else(Vec::new, |earlier| earlier.trials);
+    let known = Known { experiment, plan, run: &run, past: &past, foreseen: &foreseen };
     match cost::seconds(&known, &schedule(experiment, plan)) {
         Some(seconds) => format!(
-            "time: about {} to measure, by this machine's profile; files that are made not counted",
+            "time: about {} to measure; files that are made not counted",
             roughly(Duration::from_secs_f64(seconds))
         ),
-        None => "time: known once something was measured, or by the machine's profile \
-                 ('quantbench devices --measure', 20 s once; not of GPUs, tasks and several sequences)"
-            .to_owned(),
+        None => {
+            "time: known after an earlier run, or by the machine's profile ('quantbench devices \
+                 --measure', 20 s once; not of GPUs, tasks and several sequences)"
+                .to_owned()
+        }
     }
 }
 
