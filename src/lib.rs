@@ -10,6 +10,7 @@ pub mod statistics;
 pub mod metrics;
 pub mod dataset;
 pub mod model;
+pub mod onnx;
 pub mod prompt;
 pub mod retrieval;
 pub mod experiment;

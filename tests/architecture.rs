@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "units",
     "files",
     "causes",
@@ -17,6 +17,7 @@ const ORDER: [&str; 23] = [
     "metrics",
     "dataset",
     "model",
+    "onnx",
     "prompt",
     "retrieval",
     "experiment",
