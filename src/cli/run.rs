@@ -13,6 +13,7 @@ use super::output::{self, Destination};
 use super::recommend;
 use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
+use crate::engine::onnxruntime::library;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::Asked;
 use crate::experiment::resolved::Keep;
@@ -49,6 +50,12 @@ pub struct Arguments {
     /// A low-rank adapter that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<String>,
+    /// The same model as ONNX, measured beside its GGUFs: a folder, a file or owner/name (repeatable)
+    #[arg(long, value_name = "SOURCE")]
+    onnx: Vec<String>,
+    /// The library of ONNX Runtime; left out: ORT_DYLIB_PATH, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
     /// Refused: what a draft model gains is not measured
     #[arg(long, value_name = "MODEL", hide = true)]
     draft: Option<String>,
@@ -121,6 +128,7 @@ impl Arguments {
             rounds: self.rounds,
             repetitions: self.repetitions,
             lora: self.lora.clone(),
+            onnx: self.onnx.clone(),
             keep: self.keep,
             budget: self.budget,
         }
@@ -149,6 +157,9 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
         return Err(Error::Problem(Problem::new(format!(
             "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
         ))));
+    }
+    if let Some(path) = &arguments.onnxruntime {
+        library::choose(path);
     }
     let began = OffsetDateTime::now_utc();
     let overrides = arguments.overrides(asked);

@@ -1,5 +1,5 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions --budget --lora --keep`.
+//! --allow-requantize --rounds --repetitions --budget --lora --onnx --keep`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
@@ -42,6 +42,8 @@ pub struct Overrides {
     pub repetitions: Option<u32>,
     /// `--lora`: adapters of every model, instead of the file's.
     pub lora: Vec<String>,
+    /// `--onnx`: where the model is as ONNX, instead of what the file says.
+    pub onnx: Vec<String>,
     /// `--keep`.
     pub keep: Option<Keep>,
     /// `--budget`.
@@ -97,6 +99,7 @@ pub(crate) fn apply(
         model.allow_requantize |= overrides.allow_requantize;
     }
     adapt(&mut experiment, &overrides.lora)?;
+    add_onnx(&mut experiment, &overrides.onnx)?;
     if !overrides.quantizations.is_empty() {
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
@@ -140,6 +143,34 @@ fn adapt(experiment: &mut Experiment, lora: &[String]) -> Result<(), ExperimentE
     let adapters = adapters.map_err(|wrong| ExperimentError::Refused(format!("--lora {wrong}")))?;
     if !adapters.is_empty() {
         experiment.models.iter_mut().for_each(|model| model.adapters.clone_from(&adapters));
+    }
+    Ok(())
+}
+
+/// Tells where the only model is as ONNX.
+fn add_onnx(experiment: &mut Experiment, onnx: &[String]) -> Result<(), ExperimentError> {
+    if onnx.is_empty() {
+        return Ok(());
+    }
+    let refused = |message: String| ExperimentError::Refused(format!("--onnx {message}"));
+    let read = |text: &String| match Source::parse(text, Path::new("")) {
+        Ok(source) if source.may_hold_onnx() => Ok(source),
+        Ok(_) => Err(refused(format!(
+            "is '{text}', which holds no ONNX: write a folder, an .onnx file or a repository"
+        ))),
+        Err(error) => Err(refused(error.to_string())),
+    };
+    let sources = onnx.iter().map(read).collect::<Result<Vec<Source>, _>>()?;
+    match experiment.models.as_mut_slice() {
+        [model] => model.onnx = sources,
+        models => {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            let message = format!(
+                "is of one model, and there are {}: name it with --model, or write onnx = [\"FOLDER\"] under one of them",
+                names.join(", ")
+            );
+            return Err(refused(message));
+        }
     }
     Ok(())
 }

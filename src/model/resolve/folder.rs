@@ -1,5 +1,6 @@
 //! A folder of ready variants of one model, or of a checkpoint that becomes one.
 
+use super::onnx;
 use super::{PICKLES, ReadyVariant, ResolveOptions, Resolved, checksum, look, what_else};
 use crate::causes::Problem;
 use crate::model::cache::Cache;
@@ -29,6 +30,9 @@ pub(super) fn resolve(
         if convert::is_converted(folder) {
             let (path, checksum) = convert::gguf_of(folder, name, cache, options)?;
             return super::single(path.clone(), super::read_model(&path)?, checksum);
+        }
+        if onnx::is_there(folder) {
+            return onnx::folder(folder, cache, options);
         }
         let instead = checkpoint_in(folder);
         return Err(Problem::new(format!(

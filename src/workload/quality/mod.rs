@@ -309,7 +309,7 @@ impl Evaluation {
         let longest = self.most(|chunk| chunk.scored_from + chunk.room);
         let chunks = self.chunks_now();
         let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
-        if model.engine().uses_gpu(settings) {
+        if !model.engine().divides_threads(settings) {
             let side_by_side = (settings.batch / longest.max(1)).clamp(1, chunks.max(1));
             return Ok(vec![Stream::open(model, settings, longest, side_by_side, threads)?]);
         }

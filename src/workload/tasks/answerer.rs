@@ -161,7 +161,7 @@ pub(super) fn run(
         let settings = Settings { threads: Some(threads), ..settings.clone() };
         BatchedContext::open(model, &settings, *shape, ContextPurpose::Shared)
     };
-    let mut contexts = if model.engine().uses_gpu(settings) {
+    let mut contexts = if !model.engine().divides_threads(settings) {
         vec![open(threads)?]
     } else {
         let most = u32::try_from(questions.len()).unwrap_or(u32::MAX).max(1);
