@@ -229,6 +229,11 @@ impl Source {
         let file = match self {
             Self::Demo => return "demo".to_owned(),
             Self::Shape(shape) => return shape.default_name(),
+            // Graphs are called after what they are stored as; their folder is called after the model.
+            Self::File(path) if is_onnx(path) => {
+                let folder = folder_of_graph(path);
+                return Self::Directory(folder).default_name();
+            }
             Self::Directory(path) => {
                 // A trailing `.` or `..` has no name; the folder it leads to has.
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -252,6 +257,14 @@ impl Source {
         let stem = super::split::stem(&file);
         if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
     }
+}
+
+/// The folder of the model that a graph is of: above `onnx/`, where the graph lies there.
+fn folder_of_graph(path: &Path) -> PathBuf {
+    let folder = crate::files::folder_of(path);
+    let is_below = folder.file_name().is_some_and(|name| name == "onnx");
+    let above = folder.parent().filter(|_| is_below);
+    above.map_or_else(|| folder.to_owned(), |above| above.join(""))
 }
 
 /// Whether a file's name says that it is an ONNX graph.
