@@ -58,6 +58,7 @@ pub fn main() -> ExitCode {
         Job::PredictMemory(job) => {
             visit::predict_memory(tools(engine::start(job.engine).as_ref()), job)
         }
+        Job::ExportOnnx(job) => making::export_onnx(Backend::initialise(), job, &reporter),
         Job::PlanTypes(job) => making::plan_types(Backend::initialise(), job, &reporter),
     };
     if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
