@@ -4,7 +4,7 @@ use super::making::{self, NoFile, Workshop};
 use super::output::{self, tell};
 use crate::causes::{Problem, in_words};
 use crate::error::{Error, Outcome};
-use crate::files::{self, Unfinished};
+use crate::files::Unfinished;
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Tokens};

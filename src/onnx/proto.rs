@@ -240,7 +240,7 @@ message! {
         /// Whether the data lies in another file (1).
         pub data_location: Option<i32> = maybe int32, 14;
         /// Data that was left in the file when the graph was read. Not a field of ONNX: none is written.
-        pub left: Option<Left> = maybe message, 100000;
+        pub left: Option<Left> = maybe message, 100_000;
     }
 }
 

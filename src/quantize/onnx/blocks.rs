@@ -1,6 +1,6 @@
-//! Blocks of ggml's formats as blocks of MatMulNBits, without rounding them again.
+//! Blocks of ggml's formats as blocks of `MatMulNBits`, without rounding them again.
 //!
-//! Both store whole numbers with a scale per block; MatMulNBits computes (number − zero point) × scale. A format is known
+//! Both store whole numbers with a scale per block; `MatMulNBits` computes (number − zero point) × scale. A format is known
 //! here if its steps are even and no shorter than 16 weights. Layouts: ggml-quants.c of ggml 0.26, `dequantize_row_*`.
 
 use super::weight::{BlockForm, ZeroPoints};
@@ -10,7 +10,7 @@ use half::f16;
 /// How blocks of a format of ggml are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
-    /// Bits of a weight in MatMulNBits, which has 4 and 8.
+    /// Bits of a weight in `MatMulNBits`, which has 4 and 8.
     pub(super) bits: u8,
     /// Weights that share a scale.
     pub(super) block: usize,
@@ -119,7 +119,7 @@ fn fifth_bits(numbers: &mut [u8; 32], bits: &[u8]) {
     }
 }
 
-/// A super-block of Q6_K: 128 bytes of low halves, 64 of upper bits, 16 scales, the scale of scales.
+/// A super-block of `Q6_K`: 128 bytes of low halves, 64 of upper bits, 16 scales, the scale of scales.
 fn six_bits(bytes: &[u8], packed: &mut Packed) {
     let mut numbers = [0_u8; 256];
     for (at, number) in numbers.iter_mut().enumerate() {
@@ -135,7 +135,7 @@ fn six_bits(bytes: &[u8], packed: &mut Packed) {
     }
 }
 
-/// A super-block of Q4_K or Q5_K: scales of scales and of minimums, eight of each in 6 bits, then the weights.
+/// A super-block of `Q4_K` or `Q5_K`: scales of scales and of minimums, eight of each in 6 bits, then the weights.
 fn with_minimums(
     bytes: &[u8],
     weights: &[u8],

@@ -1,8 +1,8 @@
 //! The graph of a decoder, with the inputs and outputs of optimum's layout.
 //!
-//! Attention is ONNX Runtime's GroupQueryAttention, which appends to the cache by itself and can do so in place; the same
+//! Attention is ONNX Runtime's `GroupQueryAttention`, which appends to the cache by itself and can do so in place; the same
 //! graph from ONNX's own operators copies the whole cache for every token. Norms are joined with the additions before
-//! them (SkipSimplifiedLayerNormalization), but for the first one, which has none and is spelled out.
+//! them (`SkipSimplifiedLayerNormalization`), but for the first one, which has none and is spelled out.
 
 use super::forms::Forms;
 use super::graph::{Axis, Builder, Parameter, int, value};
@@ -87,7 +87,7 @@ impl Decoder<'_> {
         let network = self.network;
         let shared = self.shared(rope_factors);
         let table = self.embedding();
-        let mut stream = self.graph.rows("embedding", "input_ids", table);
+        let mut stream = self.graph.rows("embedding", "input_ids", table.clone());
         let mut normed =
             self.first_norm(&stream, "model.layers.0.input_layernorm", "blk.0.attn_norm");
         for layer in 0..network.layers {
@@ -104,7 +104,7 @@ impl Decoder<'_> {
             };
             (normed, stream) = self.norm(&stream, &fed, &name, &weight);
         }
-        let output = self.output()?;
+        let output = self.output(&table)?;
         self.graph.linear("logits", &normed, output);
         let (inputs, outputs) = self.values();
         Ok(std::mem::take(&mut self.graph).finish(inputs, outputs))
@@ -308,10 +308,10 @@ impl Decoder<'_> {
         Weight { name, tensor, rows, columns, heads: None, form }
     }
 
-    /// The output; its own weights, or the embedding's. Whole numbers of MatMulInteger are in another order than those
+    /// The output; its own weights, or the embedding's. Whole numbers of `MatMulInteger` are in another order than those
     /// that rows are taken from.
-    fn output(&mut self) -> Result<Weight, Problem> {
-        let table = self.embedding();
+    fn output(&mut self, table: &Weight) -> Result<Weight, Problem> {
+        let table = table.clone();
         if self.network.tied && !self.forms.is_dynamic() {
             return Ok(table);
         }

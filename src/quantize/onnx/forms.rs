@@ -75,7 +75,7 @@ impl Forms {
 
     /// Of the embedding, whose rows are taken; it may be the output as well.
     pub(super) fn table(&mut self, format: GgmlType, network: &Network) -> Form {
-        if !self.target.rounds() || network.width % BLOCK != 0 {
+        if !self.target.rounds() || !network.width.is_multiple_of(BLOCK) {
             return Form::Table(self.element());
         }
         self.eight_bits(format, true)
@@ -89,7 +89,7 @@ impl Forms {
         }
     }
 
-    /// Eight bits, or what is there; a table has no zero points, which GatherBlockQuantized has as whole numbers only.
+    /// Eight bits, or what is there; a table has no zero points, which `GatherBlockQuantized` has as whole numbers only.
     fn eight_bits(&mut self, format: GgmlType, is_table: bool) -> Form {
         match blocks::known(format) {
             Some(known) if !(is_table && known.has_zero_points) => self.take(known, is_table),

@@ -8,7 +8,7 @@ use crate::onnx::proto::{
 };
 use std::collections::HashMap;
 
-/// MatMulNBits' `accuracy_level` that is asked for: activations are rounded to 8 bits in blocks of 32, as llama.cpp does it.
+/// `MatMulNBits`'s `accuracy_level` that is asked for: activations are rounded to 8 bits in blocks of 32, as llama.cpp does it.
 const ACCURACY_LEVEL: i64 = 4;
 
 /// A parameter of a node.

@@ -24,6 +24,7 @@ use crate::causes::Problem;
 use crate::engine::llama::backend::Backend;
 use crate::engine::llama::blocks as ggml;
 use crate::engine::llama::gguf_file::GgufInput;
+use crate::onnx::proto::Tensor;
 use crate::onnx::recipe::Recipe;
 use crate::onnx::writing::{MOST_INSIDE, Writer};
 use crate::quantize::fraction;
@@ -61,13 +62,10 @@ pub fn export(
     let decoder::Planned { mut model, weights, notes } =
         decoder::plan(header, &network, factors.as_deref(), job.target, job.allow_requantize)?;
     let tensors: Vec<_> = weights.iter().flat_map(weight::Weight::tensors).collect();
-    let bytes = tensors.iter().filter_map(|tensor| tensor.bytes()).fold(0, u64::saturating_add);
+    let bytes = tensors.iter().filter_map(Tensor::bytes).fold(0, u64::saturating_add);
     let is_split = bytes > job.most_inside.unwrap_or(MOST_INSIDE);
     let location = format!("{}_data", job.target.file_name());
-    let data = match is_split {
-        true => Some((create(&job.data.path)?, location.as_str())),
-        false => None,
-    };
+    let data = if is_split { Some((create(&job.data.path)?, location.as_str())) } else { None };
     let mut writer = Writer::create(&model, tensors.clone(), create(&job.output.path)?, data)?;
     for (done, weight) in weights.iter().enumerate() {
         for (tensor, data) in weight.tensors().iter().zip(weight.data(&input)?) {

@@ -126,7 +126,7 @@ impl Network {
                 return Err(Problem::new(format!("the model has '{key}', which is not exported")));
             }
         }
-        if self.head < 2 || self.head % 2 == 1 || self.heads % self.key_value_heads != 0 {
+        if self.head < 2 || self.head % 2 == 1 || !self.heads.is_multiple_of(self.key_value_heads) {
             return Err(Problem::new(format!(
                 "the model has {} heads of {} and {} for keys and values, which cannot be",
                 self.heads, self.head, self.key_value_heads

@@ -15,11 +15,11 @@ pub enum Target {
     Fp32,
     /// 16 bits, floating point, and so are activations and the key-value cache
     Fp16,
-    /// 8 bits in blocks of 32, as Q8_0: MatMulNBits
+    /// 8 bits in blocks of 32: MatMulNBits
     Int8,
     /// 8 bits, a scale per row, and activations rounded by the range that each has: MatMulInteger
     Int8Dynamic,
-    /// 4 bits in blocks of 32, as Q4_0, with the embedding and the output in 8 bits: MatMulNBits
+    /// 4 bits in blocks of 32, and 8 bits for the embedding and the output: MatMulNBits
     Int4,
     /// The same with zero points, scales searched for as K-quants do
     Int4Kquant,

@@ -23,11 +23,11 @@ pub(super) enum Form {
     Vector(Element),
     /// Rows as they are, floating point.
     Table(Element),
-    /// Columns first, floating point: what MatMul wants.
+    /// Columns first, floating point: what `MatMul` wants.
     Transposed(Element),
-    /// Rows in blocks with a scale each: what MatMulNBits wants.
+    /// Rows in blocks with a scale each: what `MatMulNBits` wants.
     Blocks(BlockForm),
-    /// Columns first, whole numbers with a scale per row: what MatMulInteger wants.
+    /// Columns first, whole numbers with a scale per row: what `MatMulInteger` wants.
     Dynamic,
 }
 
