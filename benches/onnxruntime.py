@@ -112,7 +112,7 @@ source = {json.dumps(str(Path(arguments.graph).resolve()))}
     environment["ORT_DYLIB_PATH"] = str(found[0])
     command = [arguments.quantbench, "run", str(experiment), "--format", "json", "--quiet"]
     run = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
-    figures = run["trials"][0]["figures"]
+    figures = run["summary"]["rows"][0]["figures"]
     return [figures[name]["value"] for name in ("pp512_tokens_per_second", "tg128_tokens_per_second")]
 
 

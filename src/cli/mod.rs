@@ -20,6 +20,7 @@ pub mod models;
 mod native;
 mod needs;
 pub mod note;
+pub mod onnx;
 mod output;
 pub mod plan;
 mod profile;
@@ -96,6 +97,8 @@ enum Command {
     Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
     Import(import::Arguments),
+    /// Write a model as ONNX files
+    Onnx(onnx::Arguments),
     /// Find repositories of GGUFs on the Hugging Face hub
     Search(search::Arguments),
     /// List what a repository holds and what of it fits this machine
@@ -262,6 +265,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Files(arguments) => files::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),

@@ -139,6 +139,11 @@ impl ArtifactRef {
         Self { name: format!("{stem}.gguf"), ..output }
     }
 
+    /// One of several files that a job makes, by a name of its own.
+    pub fn output_named(name: &str, path: &Path) -> Self {
+        Self { name: name.to_owned(), ..Self::new(RefKind::Output, name.to_owned(), path) }
+    }
+
     /// A file that one job writes and another reads, on one machine. Its content is not known beforehand, and what is
     /// as large as the log-probabilities of a text is not read once more for a checksum: it goes by a name.
     pub fn place(name: &str, path: &Path) -> Self {

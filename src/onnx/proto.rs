@@ -1,137 +1,203 @@
 //! The messages of an ONNX file, with the fields that are read or written here.
 //!
-//! Names and numbers: onnx.proto of ONNX 1.19. A field that ONNX tells present from zero is an `Option`.
+//! Names and numbers: onnx.proto of ONNX 1.19. A field that ONNX tells present from zero is an `Option`. prost's own derive
+//! would do what `message` does here, and brings build dependencies that have llama.cpp compiled anew.
 
-use prost::{Enumeration, Message, Oneof};
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message};
+use strum::FromRepr;
 
-/// A file.
-#[derive(Clone, PartialEq, Message)]
-pub struct Model {
-    /// The version of the format.
-    #[prost(int64, tag = "1")]
-    pub ir_version: i64,
-    /// The program that wrote it.
-    #[prost(string, tag = "2")]
-    pub producer_name: String,
-    /// That program's version.
-    #[prost(string, tag = "3")]
-    pub producer_version: String,
-    /// What is computed.
-    #[prost(message, optional, tag = "7")]
-    pub graph: Option<Graph>,
-    /// The sets that operators are taken from.
-    #[prost(message, repeated, tag = "8")]
-    pub opset_import: Vec<OperatorSet>,
-    /// What the writer had to say.
-    #[prost(message, repeated, tag = "14")]
-    pub metadata: Vec<Entry>,
+/// Whether a value is the one that is not written.
+fn is_absent<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
-/// A set of operators; the domain of ONNX's own is empty.
-#[derive(Clone, PartialEq, Message)]
-pub struct OperatorSet {
-    /// Whose operators.
-    #[prost(string, tag = "1")]
-    pub domain: String,
-    /// Which version of them.
-    #[prost(int64, tag = "2")]
-    pub version: i64,
+/// A message with its fields: name, type, and how and under which number it stands in a file.
+macro_rules! message {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident {
+            $($(#[$of_field:meta])* pub $field:ident: $kind:ty = $how:ident $what:ident, $tag:literal;)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name {
+            $($(#[$of_field])* pub $field: $kind,)*
+        }
+
+        impl Message for $name {
+            fn encode_raw(&self, buffer: &mut impl BufMut) {
+                $(put!(buffer, self.$field, $how $what, $tag);)*
+            }
+
+            fn merge_field(
+                &mut self,
+                tag: u32,
+                wire: WireType,
+                buffer: &mut impl Buf,
+                context: DecodeContext,
+            ) -> Result<(), DecodeError> {
+                match tag {
+                    $($tag => take!(wire, self.$field, buffer, context, $how $what),)*
+                    _ => encoding::skip_field(wire, tag, buffer, context),
+                }
+            }
+
+            fn encoded_len(&self) -> usize {
+                0 $(+ length!(self.$field, $how $what, $tag))*
+            }
+
+            fn clear(&mut self) {
+                *self = Self::default();
+            }
+        }
+    };
 }
 
-/// A text under a name.
-#[derive(Clone, PartialEq, Message)]
-pub struct Entry {
-    /// The name.
-    #[prost(string, tag = "1")]
-    pub key: String,
-    /// The text.
-    #[prost(string, tag = "2")]
-    pub value: String,
+macro_rules! put {
+    ($buffer:expr, $field:expr, one $what:ident, $tag:expr) => {
+        if !is_absent(&$field) {
+            encoding::$what::encode($tag, &$field, $buffer);
+        }
+    };
+    ($buffer:expr, $field:expr, maybe $what:ident, $tag:expr) => {
+        if let Some(value) = &$field {
+            encoding::$what::encode($tag, value, $buffer);
+        }
+    };
+    ($buffer:expr, $field:expr, many $what:ident, $tag:expr) => {
+        encoding::$what::encode_repeated($tag, &$field, $buffer);
+    };
 }
 
-/// Nodes between inputs, weights and outputs; also the branch of a node.
-#[derive(Clone, PartialEq, Message)]
-pub struct Graph {
-    /// In the order in which they can be computed.
-    #[prost(message, repeated, tag = "1")]
-    pub node: Vec<Node>,
-    /// Its name.
-    #[prost(string, tag = "2")]
-    pub name: String,
-    /// Weights and other constants.
-    #[prost(message, repeated, tag = "5")]
-    pub initializer: Vec<Tensor>,
-    /// What is given to it.
-    #[prost(message, repeated, tag = "11")]
-    pub input: Vec<ValueInfo>,
-    /// What it gives.
-    #[prost(message, repeated, tag = "12")]
-    pub output: Vec<ValueInfo>,
+macro_rules! take {
+    ($wire:expr, $field:expr, $buffer:expr, $context:expr, one $what:ident) => {
+        encoding::$what::merge($wire, &mut $field, $buffer, $context)
+    };
+    ($wire:expr, $field:expr, $buffer:expr, $context:expr, maybe $what:ident) => {
+        encoding::$what::merge($wire, $field.get_or_insert_default(), $buffer, $context)
+    };
+    ($wire:expr, $field:expr, $buffer:expr, $context:expr, many $what:ident) => {
+        encoding::$what::merge_repeated($wire, &mut $field, $buffer, $context)
+    };
 }
 
-/// An operator with its inputs and outputs.
-#[derive(Clone, PartialEq, Message)]
-pub struct Node {
-    /// Names of values; empty: an input that is left out.
-    #[prost(string, repeated, tag = "1")]
-    pub input: Vec<String>,
-    /// Names of values; empty: an output that nobody wants.
-    #[prost(string, repeated, tag = "2")]
-    pub output: Vec<String>,
-    /// Its name.
-    #[prost(string, tag = "3")]
-    pub name: String,
-    /// The operator.
-    #[prost(string, tag = "4")]
-    pub op_type: String,
-    /// Its parameters.
-    #[prost(message, repeated, tag = "5")]
-    pub attribute: Vec<Attribute>,
-    /// The set that the operator is of.
-    #[prost(string, tag = "7")]
-    pub domain: String,
+macro_rules! length {
+    ($field:expr, one $what:ident, $tag:expr) => {
+        if is_absent(&$field) { 0 } else { encoding::$what::encoded_len($tag, &$field) }
+    };
+    ($field:expr, maybe $what:ident, $tag:expr) => {
+        $field.as_ref().map_or(0, |value| encoding::$what::encoded_len($tag, value))
+    };
+    ($field:expr, many $what:ident, $tag:expr) => {
+        encoding::$what::encoded_len_repeated($tag, &$field)
+    };
 }
 
-/// A parameter of an operator.
-#[derive(Clone, PartialEq, Message)]
-pub struct Attribute {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// A number.
-    #[prost(float, optional, tag = "2")]
-    pub f: Option<f32>,
-    /// A whole number.
-    #[prost(int64, optional, tag = "3")]
-    pub i: Option<i64>,
-    /// A text.
-    #[prost(bytes = "vec", optional, tag = "4")]
-    pub s: Option<Vec<u8>>,
-    /// A tensor.
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<Tensor>,
-    /// A branch.
-    #[prost(message, optional, tag = "6")]
-    pub g: Option<Graph>,
-    /// Numbers.
-    #[prost(float, repeated, packed = "false", tag = "7")]
-    pub floats: Vec<f32>,
-    /// Whole numbers.
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    pub ints: Vec<i64>,
-    /// Tensors.
-    #[prost(message, repeated, tag = "10")]
-    pub tensors: Vec<Tensor>,
-    /// Branches.
-    #[prost(message, repeated, tag = "11")]
-    pub graphs: Vec<Graph>,
-    /// Which of the fields holds the value.
-    #[prost(enumeration = "AttributeKind", tag = "20")]
-    pub kind: i32,
+message! {
+    /// A file.
+    pub struct Model {
+        /// The version of the format.
+        pub ir_version: i64 = one int64, 1;
+        /// The program that wrote it.
+        pub producer_name: String = one string, 2;
+        /// That program's version.
+        pub producer_version: String = one string, 3;
+        /// What is computed.
+        pub graph: Option<Graph> = maybe message, 7;
+        /// The sets that operators are taken from.
+        pub opset_import: Vec<OperatorSet> = many message, 8;
+        /// What the writer had to say.
+        pub metadata: Vec<Entry> = many message, 14;
+    }
+}
+
+message! {
+    /// A set of operators; the domain of ONNX's own is empty.
+    pub struct OperatorSet {
+        /// Whose operators.
+        pub domain: String = one string, 1;
+        /// Which version of them.
+        pub version: i64 = one int64, 2;
+    }
+}
+
+message! {
+    /// A text under a name.
+    pub struct Entry {
+        /// The name.
+        pub key: String = one string, 1;
+        /// The text.
+        pub value: String = one string, 2;
+    }
+}
+
+message! {
+    /// Nodes between inputs, weights and outputs; also the branch of a node.
+    pub struct Graph {
+        /// In the order in which they can be computed.
+        pub node: Vec<Node> = many message, 1;
+        /// Its name.
+        pub name: String = one string, 2;
+        /// Weights and other constants.
+        pub initializer: Vec<Tensor> = many message, 5;
+        /// What is given to it.
+        pub input: Vec<ValueInfo> = many message, 11;
+        /// What it gives.
+        pub output: Vec<ValueInfo> = many message, 12;
+    }
+}
+
+message! {
+    /// An operator with its inputs and outputs.
+    pub struct Node {
+        /// Names of values; empty: an input that is left out.
+        pub input: Vec<String> = many string, 1;
+        /// Names of values; empty: an output that nobody wants.
+        pub output: Vec<String> = many string, 2;
+        /// Its name.
+        pub name: String = one string, 3;
+        /// The operator.
+        pub op_type: String = one string, 4;
+        /// Its parameters.
+        pub attribute: Vec<Attribute> = many message, 5;
+        /// The set that the operator is of.
+        pub domain: String = one string, 7;
+    }
+}
+
+message! {
+    /// A parameter of an operator.
+    pub struct Attribute {
+        /// Its name.
+        pub name: String = one string, 1;
+        /// A number.
+        pub f: Option<f32> = maybe float, 2;
+        /// A whole number.
+        pub i: Option<i64> = maybe int64, 3;
+        /// A text.
+        pub s: Option<Vec<u8>> = maybe bytes, 4;
+        /// A tensor.
+        pub t: Option<Tensor> = maybe message, 5;
+        /// A branch.
+        pub g: Option<Graph> = maybe message, 6;
+        /// Numbers.
+        pub floats: Vec<f32> = many float, 7;
+        /// Whole numbers.
+        pub ints: Vec<i64> = many int64, 8;
+        /// Tensors.
+        pub tensors: Vec<Tensor> = many message, 10;
+        /// Branches.
+        pub graphs: Vec<Graph> = many message, 11;
+        /// Which of the fields holds the value.
+        pub kind: i32 = one int32, 20;
+    }
 }
 
 /// Which field of an attribute holds its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enumeration)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRepr)]
 #[repr(i32)]
 pub enum AttributeKind {
     /// Not said.
@@ -152,57 +218,46 @@ pub enum AttributeKind {
     Ints = 7,
 }
 
-/// An array of numbers. Its data stands in one of several fields, or in another file.
-#[derive(Clone, PartialEq, Message)]
-pub struct Tensor {
-    /// Its shape, the last dimension contiguous.
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    pub dims: Vec<i64>,
-    /// Type of the numbers, an [`Element`].
-    #[prost(enumeration = "Element", tag = "2")]
-    pub data_type: i32,
-    /// Data of type f32.
-    #[prost(float, repeated, tag = "4")]
-    pub float_data: Vec<f32>,
-    /// Data of types of 32 bits and less.
-    #[prost(int32, repeated, tag = "5")]
-    pub int32_data: Vec<i32>,
-    /// Data of type i64.
-    #[prost(int64, repeated, tag = "7")]
-    pub int64_data: Vec<i64>,
-    /// Its name.
-    #[prost(string, tag = "8")]
-    pub name: String,
-    /// Data as bytes, little-endian.
-    #[prost(bytes = "vec", optional, tag = "9")]
-    pub raw_data: Option<Vec<u8>>,
-    /// `location`, `offset` and `length` of the data in another file.
-    #[prost(message, repeated, tag = "13")]
-    pub external_data: Vec<Entry>,
-    /// Whether the data lies in another file (1).
-    #[prost(int32, optional, tag = "14")]
-    pub data_location: Option<i32>,
-    /// Data that was left in the file when the graph was read. Not a field of ONNX: none is written.
-    #[prost(message, optional, tag = "100000")]
-    pub left: Option<Left>,
+message! {
+    /// An array of numbers. Its data stands in one of several fields, or in another file.
+    pub struct Tensor {
+        /// Its shape, the last dimension contiguous.
+        pub dims: Vec<i64> = many int64, 1;
+        /// Type of the numbers, an [`Element`].
+        pub data_type: i32 = one int32, 2;
+        /// Data of type f32.
+        pub float_data: Vec<f32> = many float, 4;
+        /// Data of types of 32 bits and less.
+        pub int32_data: Vec<i32> = many int32, 5;
+        /// Data of type i64.
+        pub int64_data: Vec<i64> = many int64, 7;
+        /// Its name.
+        pub name: String = one string, 8;
+        /// Data as bytes, little-endian.
+        pub raw_data: Option<Vec<u8>> = maybe bytes, 9;
+        /// `location`, `offset` and `length` of the data in another file.
+        pub external_data: Vec<Entry> = many message, 13;
+        /// Whether the data lies in another file (1).
+        pub data_location: Option<i32> = maybe int32, 14;
+        /// Data that was left in the file when the graph was read. Not a field of ONNX: none is written.
+        pub left: Option<Left> = maybe message, 100_000;
+    }
 }
 
-/// Where the data of a tensor lies in the file that its graph was read from.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct Left {
-    /// The field that it is: 4, 5, 7, 9, 10 or 11.
-    #[prost(uint32, tag = "1")]
-    pub field: u32,
-    /// Its first byte.
-    #[prost(uint64, tag = "2")]
-    pub offset: u64,
-    /// Bytes.
-    #[prost(uint64, tag = "3")]
-    pub length: u64,
+message! {
+    /// Where the data of a tensor lies in the file that its graph was read from.
+    pub struct Left {
+        /// The field that it is: 4, 5, 7, 9, 10 or 11.
+        pub field: u32 = one uint32, 1;
+        /// Its first byte.
+        pub offset: u64 = one uint64, 2;
+        /// Bytes.
+        pub length: u64 = one uint64, 3;
+    }
 }
 
 /// Types of numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromRepr)]
 #[repr(i32)]
 pub enum Element {
     /// Not said.
@@ -261,59 +316,76 @@ pub enum Element {
     Int2 = 26,
 }
 
-/// A value that goes into a graph or comes out.
-#[derive(Clone, PartialEq, Message)]
-pub struct ValueInfo {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Its type.
-    #[prost(message, optional, tag = "2")]
-    pub kind: Option<ValueKind>,
+message! {
+    /// A value that goes into a graph or comes out.
+    pub struct ValueInfo {
+        /// Its name.
+        pub name: String = one string, 1;
+        /// Its type.
+        pub kind: Option<ValueKind> = maybe message, 2;
+    }
 }
 
-/// The type of a value; `tensor` is absent for sequences and maps.
-#[derive(Clone, PartialEq, Message)]
-pub struct ValueKind {
-    /// Numbers of one type.
-    #[prost(message, optional, tag = "1")]
-    pub tensor: Option<TensorKind>,
+message! {
+    /// The type of a value; `tensor` is absent for sequences and maps.
+    pub struct ValueKind {
+        /// Numbers of one type.
+        pub tensor: Option<TensorKind> = maybe message, 1;
+    }
 }
 
-/// Type and shape of a tensor.
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorKind {
-    /// Type of the numbers, an [`Element`].
-    #[prost(enumeration = "Element", tag = "1")]
-    pub element: i32,
-    /// Absent: any shape.
-    #[prost(message, optional, tag = "2")]
-    pub shape: Option<Shape>,
+message! {
+    /// Type and shape of a tensor.
+    pub struct TensorKind {
+        /// Type of the numbers, an [`Element`].
+        pub element: i32 = one int32, 1;
+        /// Absent: any shape.
+        pub shape: Option<Shape> = maybe message, 2;
+    }
 }
 
-/// A shape.
-#[derive(Clone, PartialEq, Message)]
-pub struct Shape {
-    /// Its dimensions.
-    #[prost(message, repeated, tag = "1")]
-    pub dim: Vec<Dimension>,
+message! {
+    /// A shape.
+    pub struct Shape {
+        /// Its dimensions.
+        pub dim: Vec<Dimension> = many message, 1;
+    }
 }
 
-/// A dimension.
-#[derive(Clone, PartialEq, Message)]
-pub struct Dimension {
-    /// Absent: any length.
-    #[prost(oneof = "Length", tags = "1, 2")]
-    pub length: Option<Length>,
+message! {
+    /// A dimension; neither: any length.
+    pub struct Dimension {
+        /// Its length, where that is fixed.
+        pub fixed: Option<i64> = maybe int64, 1;
+        /// The name of its length, where that is free.
+        pub named: Option<String> = maybe string, 2;
+    }
 }
 
-/// The length of a dimension.
-#[derive(Clone, PartialEq, Eq, Oneof)]
-pub enum Length {
-    /// Fixed.
-    #[prost(int64, tag = "1")]
-    Fixed(i64),
-    /// Free, under a name.
-    #[prost(string, tag = "2")]
-    Named(String),
+impl From<Element> for i32 {
+    fn from(element: Element) -> Self {
+        element as Self
+    }
+}
+
+impl From<AttributeKind> for i32 {
+    fn from(kind: AttributeKind) -> Self {
+        kind as Self
+    }
+}
+
+impl Tensor {
+    /// Type of its numbers; `Undefined` also for one that is not known here.
+    #[must_use]
+    pub fn data_type(&self) -> Element {
+        Element::from_repr(self.data_type).unwrap_or(Element::Undefined)
+    }
+}
+
+impl TensorKind {
+    /// Type of the numbers; `Undefined` also for one that is not known here.
+    #[must_use]
+    pub fn element(&self) -> Element {
+        Element::from_repr(self.element).unwrap_or(Element::Undefined)
+    }
 }

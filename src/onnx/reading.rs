@@ -286,7 +286,7 @@ mod tests {
         let left = graph.initializer[0].left.take().unwrap();
         assert_eq!((left.field, left.length), (9, 100_000));
         let start = usize::try_from(left.offset).unwrap();
-        assert_eq!(bytes[start..start + 100_000], [7; 100_000]);
+        assert_eq!(bytes[start..start + 100_000], *vec![7; 100_000]);
         assert_ne!(bytes[start - 1], 7);
         graph.initializer[0].raw_data = Some(vec![7; 100_000]);
         let inner = &mut graph.node[0].attribute[0].g.as_mut().unwrap().initializer[0];

@@ -19,7 +19,7 @@ pub enum Stored {
     F16,
     /// 16 bits, of which 8 are the exponent.
     Bf16,
-    /// In blocks that have a scale each: MatMulNBits, GatherBlockQuantized, QMoE.
+    /// In blocks that have a scale each: `MatMulNBits`, `GatherBlockQuantized`, `QMoE`.
     Blocks {
         /// Bits of a weight, without its share of the scale.
         bits: u8,
@@ -27,27 +27,27 @@ pub enum Stored {
         block: u32,
         /// No zero points: blocks reach as far below zero as above.
         symmetric: bool,
-        /// MatMulNBits' `accuracy_level`: 4 rounds the activations to 8 bits, 1 is f32; 0 leaves it to the library.
+        /// `MatMulNBits`'s `accuracy_level`: 4 rounds the activations to 8 bits, 1 is f32; 0 leaves it to the library.
         accuracy_level: u8,
     },
-    /// In blocks of 4-bit floating point: MatMulBnb4.
+    /// In blocks of 4-bit floating point: `MatMulBnb4`.
     Bnb4 {
         /// Weights of a block.
         block: u32,
         /// NF4; else FP4.
         normal: bool,
     },
-    /// Whole numbers, and activations are rounded to 8 bits by the range that each has: MatMulInteger.
+    /// Whole numbers, and activations are rounded to 8 bits by the range that each has: `MatMulInteger`.
     DynamicInt {
         /// Bits of a weight.
         bits: u8,
     },
-    /// Whole numbers, and activations are rounded to a range that was fixed when the file was made: QLinear, QDQ.
+    /// Whole numbers, and activations are rounded to a range that was fixed when the file was made: `QLinear`, QDQ.
     StaticInt {
         /// Bits of a weight.
         bits: u8,
     },
-    /// Whole numbers that are made floating point before they are multiplied: DequantizeLinear.
+    /// Whole numbers that are made floating point before they are multiplied: `DequantizeLinear`.
     WeightOnlyInt {
         /// Bits of a weight.
         bits: u8,
@@ -124,6 +124,16 @@ impl Stored {
         !matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
     }
 
+    /// Without what is said of how it is multiplied.
+    const fn bits(self) -> Self {
+        match self {
+            Self::Blocks { bits, block, symmetric, .. } => {
+                Self::Blocks { bits, block, symmetric, accuracy_level: 0 }
+            }
+            other => other,
+        }
+    }
+
     /// How a tensor of numbers is stored that no operator for whole numbers takes; `None` for what is no weight.
     fn plain(element: Element) -> Option<Self> {
         match element {
@@ -170,10 +180,11 @@ impl fmt::Display for Recipe {
         write!(formatter, "{main}")?;
         let all: u64 = self.shares.iter().map(|share| share.weights).fold(0, u64::saturating_add);
         let mut others: Vec<(Stored, u64)> = Vec::new();
-        for share in self.shares.iter().filter(|share| share.stored != main) {
-            match others.iter_mut().find(|(stored, _)| *stored == share.stored) {
+        for share in self.shares.iter().filter(|share| share.stored.bits() != main.bits()) {
+            let stored = share.stored.bits();
+            match others.iter_mut().find(|(known, _)| *known == stored) {
                 Some((_, weights)) => *weights = weights.saturating_add(share.weights),
-                None => others.push((share.stored, share.weights)),
+                None => others.push((stored, share.weights)),
             }
         }
         for (stored, weights) in others {
@@ -250,7 +261,7 @@ impl<'a> Finder<'a> {
     }
 
     /// The tensor that a node has for an input.
-    fn input(&self, node: &Node, index: usize, scopes: &Scopes<'a>) -> Option<usize> {
+    fn input(node: &Node, index: usize, scopes: &Scopes<'a>) -> Option<usize> {
         let name = node.input.get(index).filter(|name| !name.is_empty())?;
         scopes.iter().rev().find_map(|scope| scope.get(name.as_str())).copied()
     }
@@ -273,14 +284,14 @@ impl<'a> Finder<'a> {
         // The weight's input, its scales and zero points, and how it is stored.
         let (weight, parts, stored): (usize, &[usize], Stored) = match node.op_type.as_str() {
             "Gather" => {
-                if let Some(at) = self.input(node, 0, scopes) {
+                if let Some(at) = Self::input(node, 0, scopes) {
                     self.tensors[at].is_table = true;
                 }
                 return;
             }
             "MatMulNBits" if is_contrib => (1, &[2, 3, 4], blocks(bits(4), 3)),
             "GatherBlockQuantized" if is_contrib => {
-                if let Some(at) = self.input(node, 0, scopes) {
+                if let Some(at) = Self::input(node, 0, scopes) {
                     self.tensors[at].is_table = true;
                 }
                 (0, &[2, 3], blocks(bits(4), 3))
@@ -297,7 +308,7 @@ impl<'a> Finder<'a> {
                 (3, &[4, 5], Stored::StaticInt { bits: 8 })
             }
             "DequantizeLinear" => {
-                let Some(at) = self.input(node, 0, scopes) else { return };
+                let Some(at) = Self::input(node, 0, scopes) else { return };
                 let bits = self.tensors[at].tensor.data_type().bits().unwrap_or(8);
                 let block = Some(attribute("block_size", 0)).filter(|&block| block > 0);
                 (0, &[1, 2], self.rounded(u8::try_from(bits).unwrap_or(8), block))
@@ -334,7 +345,7 @@ impl<'a> Finder<'a> {
         stored: Stored,
         scopes: &Scopes<'a>,
     ) {
-        let Some(weight) = self.input(node, weight, scopes) else { return };
+        let Some(weight) = Self::input(node, weight, scopes) else { return };
         let mut bytes = self.tensors[weight].tensor.bytes().unwrap_or(0);
         let bits = match stored {
             Stored::Blocks { bits, .. }
@@ -351,7 +362,7 @@ impl<'a> Finder<'a> {
             return;
         }
         for &part in parts {
-            let Some(part) = self.input(node, part, scopes) else { continue };
+            let Some(part) = Self::input(node, part, scopes) else { continue };
             if part != weight && !self.tensors[part].is_part {
                 self.tensors[part].is_part = true;
                 bytes = bytes.saturating_add(self.tensors[part].tensor.bytes().unwrap_or(0));

@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
             Ok(engine) => visit::predict_memory(tools(engine.as_ref()), job),
             Err(error) => Err(error.into()),
         },
+        Job::ExportOnnx(job) => making::export_onnx(Backend::initialise(), job, &reporter),
         Job::PlanTypes(job) => making::plan_types(Backend::initialise(), job, &reporter),
     };
     if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

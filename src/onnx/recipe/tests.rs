@@ -23,7 +23,7 @@ fn node(op: &str, domain: &str, inputs: &[&str], numbers: &[(&str, i64)]) -> Nod
 }
 
 fn recipe(initializer: Vec<Tensor>, node: Vec<Node>) -> Recipe {
-    let graph = Graph { initializer, node, ..Graph::default() };
+    let graph = Graph { node, initializer, ..Graph::default() };
     Recipe::of(&Model { graph: Some(graph), ..Model::default() })
 }
 
