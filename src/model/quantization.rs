@@ -90,16 +90,19 @@ const fn onnx(name: &'static str, nearest: &'static str) -> OnnxType {
     OnnxType { name, nearest }
 }
 
-static ONNX: [OnnxType; 12] = [
+static ONNX: [OnnxType; 15] = [
     onnx("onnx-fp32", "F32"),
     onnx("onnx-fp16", "F16"),
     onnx("onnx-bf16", "BF16"),
     onnx("onnx-int8", "Q8_0"),
     onnx("onnx-int8-static", "Q8_0"),
     onnx("onnx-int8-dynamic", "Q8_0"),
+    onnx("onnx-int8-asym", "Q8_0"),
+    onnx("onnx-int4-asym", "Q4_1"),
     onnx("onnx-int4", "Q4_0"),
     onnx("onnx-nf4", "Q4_0"),
     onnx("onnx-fp4", "Q4_0"),
+    onnx("onnx-int2-asym", "Q2_K"),
     onnx("onnx-int2", "Q2_K"),
     onnx("onnx-int1", "IQ1_S"),
     // A graph whose file cannot be read, or without weights that are known.
@@ -117,6 +120,13 @@ impl Label {
             Some(Stored::StaticInt { bits: 8.. }) => "onnx-int8-static",
             Some(Stored::Bnb4 { normal: true, .. }) => "onnx-nf4",
             Some(Stored::Bnb4 { normal: false, .. }) => "onnx-fp4",
+            // With zero points.
+            Some(Stored::Blocks { bits, symmetric: false, .. }) => match bits {
+                8 => "onnx-int8-asym",
+                4 => "onnx-int4-asym",
+                2 => "onnx-int2-asym",
+                _ => UNKNOWN,
+            },
             Some(
                 Stored::Blocks { bits, .. }
                 | Stored::WeightOnlyInt { bits, .. }

@@ -31,6 +31,7 @@ mod methods;
 mod mix;
 mod models;
 mod not_models;
+mod onnxruntime;
 mod pictures;
 mod plan;
 mod proxy;
