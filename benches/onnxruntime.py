@@ -100,8 +100,6 @@ cold_load = false
 enabled = false
 [workloads.latency]
 enabled = false
-[workloads.tokenization]
-enabled = false
 [[models]]
 source = {json.dumps(str(Path(arguments.graph).resolve()))}
 """

@@ -9,8 +9,9 @@ use super::reader::nearest;
 use super::recommend::{self, Asked};
 use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
+use crate::model::engine_name::EngineName;
 use crate::model::quantization::Quantization;
-use crate::model::resolve::quantizations_in;
+use crate::model::resolve::{onnx_quantizations, quantizations_in};
 use crate::model::source::{Source, SourceError};
 use std::path::Path;
 use std::time::Duration;
@@ -264,7 +265,10 @@ fn replace_quantizations(
     for model in &mut experiment.models {
         // In a folder of ready variants the list chooses; nothing is made.
         let made = if model.source.holds_variants() { &[] } else { quantizations };
-        for &quantization in made {
+        // What is ONNX is there already; whether it is, is seen when it is looked for.
+        let is_made =
+            |it: &&Quantization| model.onnx.is_empty() || it.engine() != EngineName::OnnxRuntime;
+        for &quantization in made.iter().filter(is_made) {
             if let Some((reason, remedy)) = not_makeable(&model.source, quantization) {
                 let message = format!("--quant {quantization}: {reason}; {remedy}");
                 return Err(ExperimentError::Refused(message));
@@ -330,6 +334,10 @@ fn filter(
         // To choose among what a folder holds, it has to be known.
         if let (Source::Directory(folder), true) = (&model.source, model.quantizations.is_empty()) {
             model.quantizations = quantizations_in(folder);
+        }
+        let is_onnx = |it: &Quantization| it.engine() == EngineName::OnnxRuntime;
+        if !model.quantizations.is_empty() && !model.quantizations.iter().any(is_onnx) {
+            model.quantizations.extend(model.onnx.iter().flat_map(onnx_quantizations));
         }
     }
     let (only_models, only) = sort_names("--only", only, experiment)?;

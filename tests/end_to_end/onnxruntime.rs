@@ -14,8 +14,6 @@ threads = 1
 speed = ["pp16", "tg4"]
 [workloads.latency]
 enabled = false
-[workloads.tokenization]
-enabled = false
 [workloads.quality]
 text = "demo"
 chunks = 4
@@ -110,5 +108,8 @@ fn what_is_not_done_with_onnx_is_refused_by_name() {
     let two = ["run", "models.toml", "--onnx", "models.toml"];
     world.run(&two).expect_message(2, &["--onnx is 'models.toml', which holds no ONNX"]);
     let made = ["run", "--model", "demo", "--quant", "onnx-int8", "--rounds", "1"];
-    world.run(&made).expect_message(2, &["cannot make onnx-int8", "--onnx FOLDER"]);
+    world.run(&made).expect_message(2, &["onnx-int8 is not among", "which are onnx-int4"]);
+    let only = ["run", "models.toml", "--only", "onnx-int4", "--dry-run"];
+    let shown = world.run(&only).expect(0).stdout;
+    assert!(shown.contains("onnx-int4"), "{shown}");
 }

@@ -7,6 +7,7 @@ use crate::model::cache::Cache;
 use crate::model::convert;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
+use crate::model::source::Source;
 use crate::model::split;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,9 @@ pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
         candidates(folder).unwrap_or_default().into_iter().filter_map(stored).collect();
     found.sort_by_key(|quantization| quantization.precision_rank());
     found.dedup();
+    if found.is_empty() {
+        return onnx::quantizations_of(&Source::Directory(folder.to_owned()));
+    }
     found
 }
 

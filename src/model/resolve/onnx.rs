@@ -153,6 +153,25 @@ pub(super) fn fetched(
     resolved(&graphs, cache, options)
 }
 
+/// How the graphs are stored that a source of this machine has, from most to fewest bits. Those that cannot be read are
+/// left out: resolving will tell of them.
+pub fn quantizations_of(source: &Source) -> Vec<Quantization> {
+    let graphs = match source {
+        Source::File(path) => vec![path.clone()],
+        Source::Directory(path) => graphs(path),
+        _ => Vec::new(),
+    };
+    let models = graphs.iter().filter_map(|path| crate::onnx::read(path).ok());
+    let stored = models.filter(is_language_model).map(|model| Quantization {
+        label: Label::onnx(Recipe::of(&model).main()),
+        method: Method::Rtn,
+    });
+    let mut found: Vec<Quantization> = stored.collect();
+    found.sort_by_key(|quantization| (quantization.precision_rank(), *quantization));
+    found.dedup();
+    found
+}
+
 /// Whether a folder has graphs.
 pub(super) fn is_there(folder: &Path) -> bool {
     !graphs(folder).is_empty()
