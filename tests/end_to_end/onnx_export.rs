@@ -38,7 +38,10 @@ fn a_model_becomes_a_folder_of_graphs() {
     let ended = export(&world, CHAT, "fp32,int4,int4,int8-dynamic", &[]).expect(0);
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines[1].starts_with("made/graphs/onnx/model_q4.onnx  INT4 block 32 symmetric"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("made/graphs/onnx/model_q4.onnx  INT4 block 32 symmetric"),
+        "{lines:?}"
+    );
     let folder = world.path("made/graphs");
     let expected = [
         "config.json",
@@ -86,7 +89,8 @@ fn what_cannot_be_exported_leaves_nothing() {
     let quantize = ["quantize", CHAT, "--to", "Q4_0", "-o", "q4.gguf", "--quiet"];
     world.run(&quantize).expect(0);
     let again = "would round a second time";
-    export(&world, "q4.gguf", "int8-dynamic", &[]).expect_message(2, &[again, "--allow-requantize"]);
+    export(&world, "q4.gguf", "int8-dynamic", &[])
+        .expect_message(2, &[again, "--allow-requantize"]);
     assert!(!world.path("made").exists());
     let taken = export(&world, "q4.gguf", "int4", &[]).expect(0);
     assert!(taken.stderr.contains("they are not rounded again"), "{}", taken.stderr);
@@ -101,7 +105,10 @@ fn what_cannot_be_exported_leaves_nothing() {
 #[ignore = "needs a Python with onnx, onnxruntime and tokenizers; QUANTBENCH_TEST_PYTHON names it"]
 fn onnx_runtime_computes_what_llama_cpp_computes() {
     let python = std::env::var("QUANTBENCH_TEST_PYTHON").unwrap_or_default();
-    assert_ne!(python, "", "set QUANTBENCH_TEST_PYTHON to a Python with onnx, onnxruntime and tokenizers");
+    assert_ne!(
+        python, "",
+        "set QUANTBENCH_TEST_PYTHON to a Python with onnx, onnxruntime and tokenizers"
+    );
     let world = World::new();
     let text = format!("{FOLDER}/texts/evaluation.txt");
     world.write(
@@ -118,7 +125,8 @@ fn onnx_runtime_computes_what_llama_cpp_computes() {
     export(&world, DEMO, "fp32,fp16,int8,int8-dynamic,int4,int4-kquant", &[]).expect(0);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/onnx_export.py");
     let folder = world.path("made/graphs");
-    let output = Command::new(&python).arg(script).arg(&folder).args([&text, "16"]).output().unwrap();
+    let output =
+        Command::new(&python).arg(script).arg(&folder).args([&text, "16"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     // By how much the perplexity may be above llama.cpp's, and at least is.

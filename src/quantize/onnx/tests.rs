@@ -62,8 +62,8 @@ fn a_graph_says_what_was_asked_for() {
     for (target, expected) in [
         (Target::Fp16, "F16"),
         (Target::Int8, "INT8 block 32 symmetric accuracy 4"),
-        (Target::Int8Dynamic, "dynamic INT8 + 10 % INT8 block 32 symmetric"),
-        (Target::Int4, "INT4 block 32 symmetric accuracy 4 + 10 % INT8 block 32 symmetric"),
+        (Target::Int8Dynamic, "dynamic INT8 + 9 % INT8 block 32 symmetric"),
+        (Target::Int4, "INT4 block 32 symmetric accuracy 4 + 9 % INT8 block 32 symmetric"),
     ] {
         let (folder, report) = exported(&path, target, None).unwrap();
         assert!(words(&report).starts_with(expected), "{target}: {}", words(&report));
@@ -156,7 +156,7 @@ fn a_header_that_contradicts_itself_is_refused() {
         ("llama.block_count", Value::Unsigned(5), "'blk.4.attn_norm.weight' is missing"),
         ("llama.attention.head_count", Value::Unsigned(0), "does not say 'attention.head_count'"),
         ("llama.attention.head_count_kv", Value::Unsigned(3), "which cannot be"),
-        ("llama.embedding_length", Value::Unsigned(128), "what its model says needs"),
+        ("llama.feed_forward_length", Value::Unsigned(128), "what its model says needs"),
         ("llama.rope.scaling.type", Value::Text("yarn".to_owned()), "'yarn', which is not"),
         ("llama.rope.dimension_count", Value::Unsigned(32), "turns a part of each head"),
         ("llama.attention.sliding_window", Value::Unsigned(512), "sliding_window"),
