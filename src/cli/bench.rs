@@ -182,6 +182,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         began: started,
         store,
         strategy,
+        foreseen: Vec::new(),
         other_build: None,
     };
     let run = session.measure(context)?;

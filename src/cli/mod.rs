@@ -8,6 +8,7 @@ pub mod completions;
 pub mod devices;
 pub mod export;
 pub mod files;
+mod foreseen;
 pub mod import;
 pub mod inspect;
 pub mod list;

@@ -8,6 +8,7 @@ pub(super) mod resume;
 pub use resume::RunError;
 
 use super::compare::{self, Gates};
+use super::foreseen;
 use super::needs::{self, Scene};
 use super::output::{self, Destination};
 use super::recommend;
@@ -153,11 +154,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 
 /// The same for a recommendation, if one is asked for.
 pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Outcome, Error> {
-    if let Some(draft) = &arguments.draft {
-        return Err(Error::Problem(Problem::new(format!(
-            "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
-        ))));
-    }
+    refuse_draft(arguments.draft.as_deref())?;
     if let Some(path) = &arguments.onnxruntime {
         library::choose(path);
     }
@@ -192,7 +189,7 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     };
     recommend::note(&mut run, predicted);
     plan.adopt(&run.trials);
-    let known = Known { experiment: &experiment, plan: &plan, run: &run, past: &[] };
+    let known = Known { experiment: &experiment, plan: &plan, run: &run, past: &[], foreseen: &[] };
     let ahead = Matrix::default().ahead(&known);
     let can_run =
         |it: &TrialRecord| it.predicted.as_ref().is_none_or(|it| it.does_not_fit.is_none());
@@ -205,10 +202,20 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     let (resumed, run_id) = (arguments.resume, run.id.clone());
     let store = Some(store);
     let strategy = strategy(&experiment);
+    let foreseen = foreseen::spent(&experiment, &plan, &session.cache, &options);
     let (experiment, plan) = (&experiment, &plan);
     let other_build = earlier.as_ref().and_then(against::Earlier::other_build);
-    let context =
-        RunContext { experiment, plan, run, resumed, began, store, strategy, other_build };
+    let context = RunContext {
+        experiment,
+        plan,
+        run,
+        resumed,
+        began,
+        store,
+        strategy,
+        foreseen,
+        other_build,
+    };
     let resume = resume::how_to_resume(&run_id, std::env::args());
     let run = session.measure(context).inspect_err(|error| {
         if is_host_lost(error) {
@@ -231,6 +238,14 @@ pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Out
     }
     destination.write(&report::render(arguments.format, &run, &options)?)?;
     Ok(outcome(&run))
+}
+
+fn refuse_draft(draft: Option<&str>) -> Result<(), Error> {
+    draft.map_or(Ok(()), |draft| {
+        Err(Error::Problem(Problem::new(format!(
+            "--draft {draft}: draft models are not measured; measure {draft} as a model of its own"
+        ))))
+    })
 }
 
 /// Whether the run can go on as soon as its host is there again.

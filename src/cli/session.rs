@@ -13,6 +13,7 @@ use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
+use crate::orchestrator::cost::Spent;
 use crate::orchestrator::display;
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::plan::{Plan, Variant};
@@ -98,6 +99,8 @@ pub(super) struct RunContext<'a> {
     pub(super) store: Option<Store>,
     /// Says what comes next.
     pub(super) strategy: Box<dyn Strategy>,
+    /// What visits to each trial are predicted to take.
+    pub(super) foreseen: Vec<Option<Spent>>,
     /// Another build whose workers compute some trials: the version of its engine, and its program.
     pub(super) other_build: Option<(String, PathBuf)>,
 }
@@ -174,7 +177,8 @@ impl Session {
     ) -> Result<RunRecord, Error> {
         let environment = host.environment().await.map_err(Error::command)?;
         let host_record = HostRecord::new(host.name(), environment);
-        let RunContext { experiment, plan, run, resumed, began, store, strategy, .. } = context;
+        let RunContext { experiment, plan, run, resumed, began, store, strategy, foreseen, .. } =
+            context;
         // That they cannot be read is no reason not to measure.
         let past = store.as_ref().and_then(|store| store.earlier(&run.name).ok());
         let mut past = past.flatten().map_or_else(Vec::new, |earlier| earlier.trials);
@@ -198,6 +202,7 @@ impl Session {
             run,
             resumed,
             past,
+            foreseen,
             noted: began,
         };
         Ok(benchmark.run().await?)

@@ -431,6 +431,7 @@ impl Tuning<'_> {
             began,
             store,
             strategy,
+            foreseen: Vec::new(),
             other_build: None,
         };
         let run = self.session.measure(context)?;

@@ -8,6 +8,7 @@ pub mod fit;
 pub mod place;
 pub mod rating;
 pub mod speed;
+pub mod time;
 pub mod work;
 
 #[cfg(test)]

@@ -289,6 +289,9 @@ impl<'a> Finder<'a> {
                 }
                 return;
             }
+            // Cosines and sines of positions are no weights.
+            "RotaryEmbedding" if is_contrib => return self.leave_out(node, &[2, 3], scopes),
+            "GroupQueryAttention" if is_contrib => return self.leave_out(node, &[7, 8], scopes),
             "MatMulNBits" if is_contrib => (1, &[2, 3, 4], blocks(bits(4), 3)),
             "GatherBlockQuantized" if is_contrib => {
                 if let Some(at) = Self::input(node, 0, scopes) {
@@ -324,6 +327,15 @@ impl<'a> Finder<'a> {
             _ => return,
         };
         self.claim(node, weight, parts, stored, scopes);
+    }
+
+    /// Leaves out what a node has for some inputs.
+    fn leave_out(&mut self, node: &Node, inputs: &[usize], scopes: &Scopes<'a>) {
+        for &input in inputs {
+            if let Some(at) = Self::input(node, input, scopes) {
+                self.tensors[at].is_part = true;
+            }
+        }
     }
 
     /// How whole numbers are stored that are made floating point before use.

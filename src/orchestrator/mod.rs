@@ -5,7 +5,7 @@
 //! through the traits of `host`, whoever listens through the events of `event`. Uses everything that measures or
 //! records; used by the command line only.
 
-mod cost;
+pub mod cost;
 pub mod worker_run;
 pub mod display;
 pub mod event;

@@ -48,8 +48,13 @@ impl Replay<'_> {
             ..self.recorded.clone()
         };
         loop {
-            let known =
-                Known { experiment: self.experiment, plan: self.plan, run: &run, past: &[] };
+            let known = Known {
+                experiment: self.experiment,
+                plan: self.plan,
+                run: &run,
+                past: &[],
+                foreseen: &[],
+            };
             match strategy.next(&known) {
                 Step::Visit(visit) => self.visit(&mut run, visit),
                 // What was not recorded cannot be played.

@@ -14,6 +14,7 @@
 //!
 //! The worker's page of the same sequence is `src/worker/visit.rs`.
 
+use super::cost::Spent;
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::maker::{Maker, NotMade};
 use super::plan::{Plan, PlannedTrial};
@@ -54,6 +55,8 @@ pub struct Benchmark<'a, H: Host> {
     pub resumed: bool,
     /// Trials of earlier runs on the same machine, which tell how long this one will take.
     pub past: Vec<TrialRecord>,
+    /// What visits to each trial are predicted to take.
+    pub foreseen: Vec<Option<Spent>>,
     /// Up to when the time that the run has been under way is noted: when it begins or goes on, now.
     pub noted: OffsetDateTime,
 }
@@ -103,13 +106,13 @@ impl<H: Host> Benchmark<'_, H> {
     }
 
     fn known(&self) -> Known<'_> {
-        let Self { experiment, plan, run, past, .. } = self;
-        Known { experiment, plan, run, past }
+        let Self { experiment, plan, run, past, foreseen, .. } = self;
+        Known { experiment, plan, run, past, foreseen }
     }
 
     fn next_step(&mut self) -> Step {
-        let Self { experiment, plan, run, past, .. } = self;
-        self.strategy.next(&Known { experiment, plan, run, past })
+        let Self { experiment, plan, run, past, foreseen, .. } = self;
+        self.strategy.next(&Known { experiment, plan, run, past, foreseen })
     }
 
     /// Whether the file of a trial is still to be made, by a strategy that makes only what it visits.

@@ -13,6 +13,7 @@ pub mod tuning;
 pub use budgeted::Budgeted;
 pub use recommend::{Other, Recommend};
 
+use super::cost::Spent;
 use super::plan::{Plan, PlannedTrial};
 use super::schedule::{PlannedVisit, Purpose, schedule};
 use crate::experiment::resolved::Experiment;
@@ -31,6 +32,8 @@ pub struct Known<'a> {
     pub run: &'a RunRecord,
     /// Trials of earlier runs on the same machine, of which the same was measured.
     pub past: &'a [TrialRecord],
+    /// What visits to each trial are predicted to take; it may end before the trials do.
+    pub foreseen: &'a [Option<Spent>],
 }
 
 /// What is done next.

@@ -38,7 +38,7 @@ const SHORT_WARM_UP: u32 = 32;
 
 /// What comes first costs once: page faults of buffers, up to a few milliseconds. A prompt that takes longer than this is
 /// not read for that alone.
-pub(super) const LONGEST_WARM_UP: Duration = Duration::from_millis(500);
+pub const LONGEST_WARM_UP: Duration = Duration::from_millis(500);
 
 /// A throughput test, after one warm-up that is not counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

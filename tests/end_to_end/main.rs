@@ -31,6 +31,7 @@ mod methods;
 mod mix;
 mod models;
 mod not_models;
+mod onnx_export;
 mod onnxruntime;
 mod pictures;
 mod plan;

@@ -1,5 +1,6 @@
 //! `quantbench run --dry-run`: the trials of an experiment and the disk they take, nothing measured.
 
+use crate::cli::foreseen;
 use crate::cli::native;
 use crate::cli::needs::{Needs, Scene, Sizes};
 use crate::cli::output;
@@ -10,8 +11,11 @@ use crate::experiment::workloads::Workloads;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveOptions;
 use crate::model::stored_types::StoredTypes;
+use crate::orchestrator::cost;
+use crate::orchestrator::display::roughly;
 use crate::orchestrator::plan::{Origin, Plan};
 use crate::orchestrator::schedule::schedule;
+use crate::orchestrator::strategy::Known;
 use crate::quantize::jobs::PlannedVariant;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
@@ -22,6 +26,8 @@ use crate::workload::measured::ModelFacts;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Prints the trials of an experiment. No file is fetched: one that is named must be there, of a repository only
 /// its list is read and how a file begins.
@@ -66,8 +72,34 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         at_most: files.iter().any(|file| file.state == State::AtMost),
     };
     let needs = Needs::of(scene, &sizes, scene.keep()).in_words();
-    output::print(text(experiment, &plan, &files, measured, &needs).as_bytes())?;
+    let time = time(session, experiment, &plan, &options);
+    let told = [needs, time].join("\n");
+    output::print(text(experiment, &plan, &files, measured, &told).as_bytes())?;
     Ok(Outcome::Done)
+}
+
+/// How long measuring will take, in a line.
+fn time(
+    session: &Session,
+    experiment: &Experiment,
+    plan: &Plan,
+    options: &ResolveOptions,
+) -> String {
+    if let Some(budget) = experiment.budget {
+        return format!("time: {}, the budget", roughly(budget));
+    }
+    let foreseen = foreseen::spent(experiment, plan, &session.cache, options);
+    let run = Session::new_run(experiment, plan, String::new(), OffsetDateTime::now_utc());
+    let known = Known { experiment, plan, run: &run, past: &[], foreseen: &foreseen };
+    match cost::seconds(&known, &schedule(experiment, plan)) {
+        Some(seconds) => format!(
+            "time: about {} to measure, by this machine's profile; files that are made not counted",
+            roughly(Duration::from_secs_f64(seconds))
+        ),
+        None => "time: known once something was measured, or by the machine's profile \
+                 ('quantbench devices --measure', 20 s once; not of GPUs, tasks and several sequences)"
+            .to_owned(),
+    }
 }
 
 /// Where a variant's file is.

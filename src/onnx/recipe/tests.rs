@@ -35,10 +35,12 @@ fn blocks_are_told_with_their_scales_beside_what_stayed_in_floating_point() {
         tensor("w_scales", Element::Float, &[512]),
         tensor("norm", Element::Float, &[64]),
         tensor("shape", Element::Int64, &[2]),
+        tensor("cosines", Element::Float, &[1000, 32]),
     ];
     let numbers = [("K", 64), ("N", 256), ("bits", 4), ("block_size", 32), ("accuracy_level", 4)];
     let nodes = vec![
         node("Gather", "", &["embedding", "input_ids"], &[]),
+        node("RotaryEmbedding", CONTRIB, &["x", "position_ids", "cosines", "cosines"], &[]),
         node("MatMulNBits", CONTRIB, &["x", "w", "w_scales"], &numbers),
     ];
     let recipe = recipe(tensors, nodes);

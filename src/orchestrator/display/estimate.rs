@@ -15,7 +15,7 @@ pub(super) fn left(length: Duration, fraction: f64) -> String {
 }
 
 /// An estimate, without digits that it cannot have.
-pub(super) fn roughly(length: Duration) -> String {
+pub fn roughly(length: Duration) -> String {
     let seconds = length.as_secs_f64().ceil();
     if seconds < 100.0 { format!("{seconds} s") } else { format_seconds(seconds) }
 }

@@ -13,6 +13,7 @@ mod screen;
 mod tests;
 mod work;
 
+pub use estimate::roughly;
 pub use work::{WorkDisplay, of_files};
 
 use super::event::Listener;

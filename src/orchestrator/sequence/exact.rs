@@ -13,6 +13,7 @@ use crate::host::{Exit, HostError, Worker, WorkerMessage};
 use crate::model::architecture::ArchitectureClass;
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::{EngineIdentity, EngineName};
+use crate::orchestrator::cost::Spent;
 use crate::orchestrator::plan::{Origin, Variant};
 use crate::orchestrator::strategy::Matrix;
 use crate::results::metric::Metric;
@@ -142,7 +143,7 @@ pub(super) fn measured_by(
     variants: &[(&str, Parameters)],
     change: impl FnOnce(&mut Experiment),
 ) -> RunRecord {
-    measured_after(Vec::new(), strategy, variants, change).0
+    measured_after((Vec::new(), Vec::new()), strategy, variants, change).0
 }
 
 /// Hears how long the rest will take, at each visit.
@@ -160,9 +161,10 @@ impl Listener for Announced {
     }
 }
 
-/// After trials of an earlier run; and how long the rest would take, seconds, as it was known at each visit.
+/// After trials of an earlier run, or as it is foreseen; and how long the rest would take, seconds, as it was known at
+/// each visit.
 fn measured_after(
-    past: Vec<TrialRecord>,
+    (past, foreseen): (Vec<TrialRecord>, Vec<Option<Spent>>),
     strategy: Box<dyn Strategy>,
     variants: &[(&str, Parameters)],
     change: impl FnOnce(&mut Experiment),
@@ -227,6 +229,7 @@ fn measured_after(
         run,
         resumed: false,
         past,
+        foreseen,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(benchmark.run()).unwrap();
@@ -442,7 +445,7 @@ fn the_time_of_a_run_that_was_made_before_is_announced_before_it_begins() {
         (label, Parameters { odd, ..it })
     });
     let matrix = || Box::new(Matrix::default());
-    let (first, told) = measured_after(Vec::new(), matrix(), &variants, text);
+    let (first, told) = measured_after((Vec::new(), Vec::new()), matrix(), &variants, text);
     // The first time it is known once a visit of a round is over.
     assert!(told[0].is_none() && told.iter().any(Option::is_some), "{told:?}");
     // Whatever kept the machine busy then, it is known after a visit.
@@ -454,10 +457,24 @@ fn the_time_of_a_run_that_was_made_before_is_announced_before_it_begins() {
             phase.end_seconds = phase.end_seconds.map(|end| end * 10.0);
         }
     }
-    let (second, told) = measured_after(first.trials, matrix(), &variants, text);
+    // A first run is announced as it is foreseen, here to take thrice as long as it does; a visit corrects that.
+    let thrice = |seconds: Option<f64>| seconds.map(|it| 3.0 * it);
+    let foreseen = first.trials.iter().map(|trial| {
+        let Spent { load, chunk, round, control, .. } = Spent::of(trial);
+        let [load, chunk, round, control] = [load, chunk, round, control].map(thrice);
+        Some(Spent { load, chunk, round, control, ..Spent::default() })
+    });
+    let (_, told_first) =
+        measured_after((Vec::new(), foreseen.collect()), matrix(), &variants, text);
+    let (second, told) = measured_after((first.trials, Vec::new()), matrix(), &variants, text);
     let took = second.active_seconds.unwrap();
     let is_right = |announced: f64| (announced / took - 1.0).abs() < 0.25;
     assert!(told[0].is_some_and(is_right), "{told:?}, {took} s taken");
-    let (_, told) = measured_after(slow, matrix(), &variants, text);
+    let [first, second] = [0, 1].map(|at| told_first[at].unwrap_or_default());
+    assert!(
+        is_right(first / 3.0) && (0.8..1.2).contains(&(3.0 * second / first)),
+        "{told_first:?}"
+    );
+    let (_, told) = measured_after((slow, Vec::new()), matrix(), &variants, text);
     assert!(told[1].is_some_and(is_right), "{told:?}, {took} s taken");
 }

@@ -222,6 +222,7 @@ impl Harness {
             run,
             resumed,
             past: Vec::new(),
+            foreseen: Vec::new(),
             noted: stage.now(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

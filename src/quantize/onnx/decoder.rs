@@ -74,6 +74,16 @@ struct Decoder<'a> {
     graph: Builder,
 }
 
+/// A matrix of a layer: its name there and in the GGUF.
+struct Matrix {
+    part: &'static str,
+    tensor: &'static str,
+    rows: usize,
+    columns: usize,
+    /// In how many heads its rows come in pairs; `None`: they do not.
+    heads: Option<usize>,
+}
+
 /// Values that all layers use.
 struct Shared {
     lengths: String,
@@ -174,16 +184,15 @@ impl Decoder<'_> {
 
     fn attention(&mut self, layer: usize, input: &str, shared: &Shared) -> Result<String, Problem> {
         let Network { heads, key_value_heads, head, width, .. } = *self.network;
-        let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}");
-        let tensor = |part: &str| format!("blk.{layer}.attn_{part}.weight");
-        let mut project = |part: &str, own: &str, rows: usize, turned: Option<usize>| {
-            let (name, tensor) = (name(part), tensor(own));
-            let weight = self.matrix(&name, &tensor, rows, width, turned)?;
-            Ok::<_, Problem>(self.graph.linear(&name, input, weight))
-        };
-        let query = project("q_proj", "q", heads * head, Some(heads))?;
-        let key = project("k_proj", "k", key_value_heads * head, Some(key_value_heads))?;
-        let values = project("v_proj", "v", key_value_heads * head, None)?;
+        let of_input =
+            |part, tensor, rows, heads| Matrix { part, tensor, rows, columns: width, heads };
+        let query = of_input("self_attn.q_proj", "attn_q", heads * head, Some(heads));
+        let keys = key_value_heads * head;
+        let key = of_input("self_attn.k_proj", "attn_k", keys, Some(key_value_heads));
+        let values = of_input("self_attn.v_proj", "attn_v", keys, None);
+        let query = self.project(layer, input, query)?;
+        let key = self.project(layer, input, key)?;
+        let values = self.project(layer, input, values)?;
         let mut turn = |input: &str, heads: usize| {
             let inputs = [input, "position_ids", &shared.cosines, &shared.sines];
             let heads = [("num_heads", Parameter::Int(int(heads)))];
@@ -194,7 +203,7 @@ impl Decoder<'_> {
         let (past_key, past_value) =
             (cache("past_key_values", "key"), cache("past_key_values", "value"));
         let (present_key, present_value) = (cache("present", "key"), cache("present", "value"));
-        let attention = name("attention");
+        let attention = format!("model.layers.{layer}.self_attn.attention");
         let inputs =
             [query.as_str(), &key, &values, &past_key, &past_value, &shared.lengths, &shared.total];
         let parameters = [
@@ -203,36 +212,36 @@ impl Decoder<'_> {
         ];
         let outputs = [attention.as_str(), &present_key, &present_value];
         self.graph.wide("GroupQueryAttention", &attention, &inputs, &outputs, &parameters);
-        let (name, tensor) = (name("o_proj"), tensor("output"));
-        let weight = self.matrix(&name, &tensor, width, heads * head, None)?;
-        Ok(self.graph.linear(&name, &attention, weight))
+        let (part, tensor, columns) = ("self_attn.o_proj", "attn_output", heads * head);
+        let output = Matrix { part, tensor, rows: width, columns, heads: None };
+        self.project(layer, &attention, output)
     }
 
     fn feed_forward(&mut self, layer: usize, input: &str) -> Result<String, Problem> {
         let Network { width, feed_forward, .. } = *self.network;
-        let mut project = |input: &str, part: &str, rows: usize, columns: usize| {
-            let name = format!("model.layers.{layer}.mlp.{part}_proj");
-            let tensor = format!("blk.{layer}.ffn_{part}.weight");
-            let weight = self.matrix(&name, &tensor, rows, columns, None)?;
-            let output = self.graph.linear(&name, input, weight);
-            if part != "gate" {
-                return Ok::<_, Problem>(output);
-            }
-            // SiLU; ONNX Runtime joins the two.
-            let sigmoid = self.graph.node("Sigmoid", &format!("{name}/sigmoid"), &[&output], &[]);
-            Ok(self.graph.node("Mul", &format!("{name}/silu"), &[&output, &sigmoid], &[]))
-        };
-        let gate = project(input, "gate", feed_forward, width)?;
-        let up = project(input, "up", feed_forward, width)?;
-        let name = format!("model.layers.{layer}.mlp.gated");
-        let gated = self.graph.node("Mul", &name, &[&gate, &up], &[]);
-        let mut project = |input: &str| {
-            let name = format!("model.layers.{layer}.mlp.down_proj");
-            let tensor = format!("blk.{layer}.ffn_down.weight");
-            let weight = self.matrix(&name, &tensor, width, feed_forward, None)?;
-            Ok(self.graph.linear(&name, input, weight))
-        };
-        project(&gated)
+        let matrix =
+            |part, tensor, rows, columns| Matrix { part, tensor, rows, columns, heads: None };
+        let gate = matrix("mlp.gate_proj", "ffn_gate", feed_forward, width);
+        let gate = self.project(layer, input, gate)?;
+        let up = matrix("mlp.up_proj", "ffn_up", feed_forward, width);
+        let up = self.project(layer, input, up)?;
+        // SiLU; ONNX Runtime joins the two.
+        let sigmoid = self.graph.node("Sigmoid", &format!("{gate}/sigmoid"), &[&gate], &[]);
+        let silu = self.graph.node("Mul", &format!("{gate}/silu"), &[&gate, &sigmoid], &[]);
+        let gated = format!("model.layers.{layer}.mlp.gated");
+        let gated = self.graph.node("Mul", &gated, &[&silu, &up], &[]);
+        self.project(layer, &gated, matrix("mlp.down_proj", "ffn_down", width, feed_forward))
+    }
+
+    /// Multiplies with a matrix of a layer.
+    fn project(&mut self, layer: usize, input: &str, matrix: Matrix) -> Result<String, Problem> {
+        let Matrix { part, tensor, rows, columns, heads } = matrix;
+        let output = format!("model.layers.{layer}.{part}");
+        let tensor = format!("blk.{layer}.{tensor}.weight");
+        let form = self.forms.matrix(&tensor, self.format(&tensor))?;
+        let name = format!("{output}.weight");
+        let weight = Weight { name, tensor, rows, columns, heads, form };
+        Ok(self.graph.linear(&output, input, weight))
     }
 
     /// A norm of what a layer adds to the stream: itself, and the stream then.
@@ -280,19 +289,6 @@ impl Decoder<'_> {
             heads: None,
             form,
         })
-    }
-
-    fn matrix(
-        &mut self,
-        name: &str,
-        tensor: &str,
-        rows: usize,
-        columns: usize,
-        heads: Option<usize>,
-    ) -> Result<Weight, Problem> {
-        let form = self.forms.matrix(tensor, self.format(tensor))?;
-        let (name, tensor) = (format!("{name}.weight"), tensor.to_owned());
-        Ok(Weight { name, tensor, rows, columns, heads, form })
     }
 
     fn format(&self, tensor: &str) -> GgmlType {

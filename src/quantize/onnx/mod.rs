@@ -11,6 +11,8 @@ mod graph;
 mod network;
 mod search;
 mod target;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tokenizer;
 mod weight;

@@ -107,7 +107,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(5);
         let weights: Vec<f32> = (0..256 * 64).map(|_| normal(&mut random)).collect();
         let searched = error(&weights, &values(&searched(&weights, 256)));
-        for (name, share) in [("Q4_0", 0.85), ("Q4_1", 0.95)] {
+        for (name, share) in [("Q4_0", 0.85), ("Q4_1", 1.0)] {
             let format = GgmlType::from_name(name).unwrap();
             let rounded = ggml::rounded(format, &weights, 256, None).unwrap();
             let error = error(&weights, &rounded);

@@ -1,13 +1,12 @@
 //! The files beside the graphs: what the model is, its tokenizer, how it is talked to.
 
 use super::network::Network;
-use super::target::Target;
 use super::tokenizer::{special, tokenizer};
 use crate::causes::Problem;
 use crate::model::gguf::{Header, Tokens};
 use serde_json::{Map, Value as Json, json};
 
-/// Files by their names, for a model in these targets.
+/// Files by their names.
 ///
 /// # Errors
 /// The tokenizer is none that is exported.
@@ -55,7 +54,6 @@ fn of_tokens(header: &Header, tokens: &Tokens) -> Map<String, Json> {
 
 /// `config.json`, with the names of transformers.
 fn configuration(header: &Header, network: &Network, tokens: &Tokens) -> Json {
-    let halves = [Target::Fp16.file_name(), "fp16"];
     let mut map = of_tokens(header, tokens);
     let scaling = match network.rope_factor {
         1.0 => Json::Null,
@@ -81,7 +79,7 @@ fn configuration(header: &Header, network: &Network, tokens: &Tokens) -> Json {
         "rope_theta": short(network.rope_base),
         "tie_word_embeddings": network.tied,
         "torch_dtype": "float32",
-        "transformers.js_config": {"kv_cache_dtype": {halves[1]: "float16"}},
+        "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}},
         "use_cache": true,
         "vocab_size": network.vocabulary,
     });

@@ -13,6 +13,8 @@ use rayon::prelude::*;
 
 /// Rows that are worked on at once.
 const ROWS: usize = 64;
+/// What is said of a weight that cannot be rounded.
+const NOT_FINITE: &str = "has a weight that is not a finite number";
 /// The largest whole number of 8 bits that weights are rounded to.
 const MOST_INT8: f32 = 127.0;
 
@@ -153,6 +155,7 @@ impl Weight {
             Form::Dynamic => {
                 let (mut codes, mut scales) = (Vec::new(), Vec::new());
                 for part in source.each(|values| whole_numbers(&values, self.columns))? {
+                    let part = part.ok_or_else(|| failed(NOT_FINITE))?;
                     codes.extend(part.0);
                     scales.extend(part.1);
                 }
@@ -179,7 +182,7 @@ impl Weight {
                     })?,
                     BlockSource::Searched => source.each(|values| {
                         if !values.iter().all(|value| value.is_finite()) {
-                            return Err(failed("has a weight that is not a finite number"));
+                            return Err(failed(NOT_FINITE));
                         }
                         let (values, columns) = padded(values, self.columns, form.block);
                         Ok(search::searched(&values, columns))
@@ -278,9 +281,12 @@ fn padded(values: Vec<f32>, columns: usize, block: usize) -> (Vec<f32>, usize) {
     (rows, whole)
 }
 
-/// Rows as whole numbers from -127 to 127, with their scales.
+/// Rows as whole numbers from -127 to 127, with their scales; `None` if one is not finite.
 #[expect(clippy::cast_possible_truncation, reason = "the numbers are at most 127")]
-fn whole_numbers(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
+fn whole_numbers(values: &[f32], columns: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+    if !values.iter().all(|value| value.is_finite()) {
+        return None;
+    }
     let (mut codes, mut scales) = (Vec::with_capacity(values.len()), Vec::new());
     for row in values.chunks_exact(columns) {
         let largest = row.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
@@ -289,7 +295,7 @@ fn whole_numbers(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
         codes.extend(row.iter().map(|value| (value * inverse).round() as i8));
         scales.push(scale);
     }
-    (codes, scales)
+    Some((codes, scales))
 }
 
 #[cfg(test)]
@@ -311,7 +317,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_reach_as_far_as_the_largest_weight_of_a_row() {
-        let (codes, scales) = whole_numbers(&[0.5, -1.0, 0.0, 0.0, 254.0, 1.0], 2);
+        let (codes, scales) = whole_numbers(&[0.5, -1.0, 0.0, 0.0, 254.0, 1.0], 2).unwrap();
+        assert_eq!(whole_numbers(&[f32::NAN, 1.0], 2), None);
         assert_eq!(codes, [64, -127, 0, 0, 127, 1]);
         assert_eq!(scales, [1.0 / 127.0, 0.0, 2.0]);
     }

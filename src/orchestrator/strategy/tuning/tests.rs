@@ -71,7 +71,13 @@ impl World {
     }
 
     fn known(&self) -> Known<'_> {
-        Known { experiment: &self.experiment, plan: &self.plan, run: &self.run, past: &[] }
+        Known {
+            experiment: &self.experiment,
+            plan: &self.plan,
+            run: &self.run,
+            past: &[],
+            foreseen: &[],
+        }
     }
 
     fn visit(&mut self, visit: PlannedVisit) {
