@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Threads to compute with [as llama-bench chooses]; what was measured with others is kept
     #[arg(long, value_name = "N", requires = "measure", value_parser = parse_within(1_u32..=512))]
     pub threads: Option<u32>,
-    /// The library of ONNX Runtime; left out: ORT_DYLIB_PATH, else an installed wheel's, else the system's
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
     #[arg(long, value_name = "PATH")]
     pub onnxruntime: Option<PathBuf>,
     /// How to show it.

@@ -54,7 +54,7 @@ pub struct Arguments {
     /// The same model as ONNX, measured beside its GGUFs: a folder, a file or owner/name (repeatable)
     #[arg(long, value_name = "SOURCE")]
     onnx: Vec<String>,
-    /// The library of ONNX Runtime; left out: ORT_DYLIB_PATH, else an installed wheel's, else the system's
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
     #[arg(long, value_name = "PATH")]
     onnxruntime: Option<PathBuf>,
     /// Refused: what a draft model gains is not measured
@@ -117,6 +117,14 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// What is done before anything is read.
+    fn take_first(&self) -> Result<(), Error> {
+        if let Some(path) = &self.onnxruntime {
+            library::choose(path);
+        }
+        refuse_draft(self.draft.as_deref())
+    }
+
     fn overrides(&self, recommend: Option<Asked>) -> Overrides {
         Overrides {
             recommend,
@@ -154,10 +162,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 
 /// The same for a recommendation, if one is asked for.
 pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Outcome, Error> {
-    refuse_draft(arguments.draft.as_deref())?;
-    if let Some(path) = &arguments.onnxruntime {
-        library::choose(path);
-    }
+    arguments.take_first()?;
     let began = OffsetDateTime::now_utc();
     let overrides = arguments.overrides(asked);
     let mut experiment = experiment::load(arguments.file.as_deref(), &overrides)?;

@@ -80,6 +80,7 @@ pub enum GraphOptimization {
 }
 
 impl GraphOptimization {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_all(&self) -> bool {
         *self == Self::All
     }

@@ -14,7 +14,7 @@ const IN_PLACE: &str = "GroupQueryAttention";
 #[derive(Debug, Clone)]
 pub(super) struct GraphFacts {
     pub(super) recipe: Recipe,
-    /// Positions that there are turns (RoPE) for; `None`: any.
+    /// Positions that there are turns (`RoPE`) for; `None`: any.
     pub(super) positions: Option<u32>,
     /// Whether a cache as long as the context may be given as past and as present: attention writes into it, and nothing
     /// else looks at its length.

@@ -281,7 +281,8 @@ fn newest_in(folder: &Path) -> Option<PathBuf> {
     let libraries = files.filter_map(|file| {
         let name = file.file_name().to_string_lossy().into_owned();
         let is_one = name.starts_with("libonnxruntime.so")
-            || name.starts_with("libonnxruntime.") && name.ends_with(".dylib");
+            || name.starts_with("libonnxruntime.")
+                && file.path().extension().is_some_and(|end| end == "dylib");
         let numbers = in_name(&name).unwrap_or_default();
         let numbers: Vec<u32> = numbers.split('.').filter_map(|it| it.parse().ok()).collect();
         is_one.then(|| (numbers, file.path()))

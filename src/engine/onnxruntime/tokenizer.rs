@@ -42,9 +42,9 @@ pub(super) struct Tokenizer {
 enum Spelling {
     /// A character for every byte (GPT-2).
     Bytes,
-    /// `▁` for a space, and `<0xFF>` for a byte (SentencePiece).
+    /// `▁` for a space, and `<0xFF>` for a byte (`SentencePiece`).
     Pieces,
-    /// `##` before what goes on a word (WordPiece).
+    /// `##` before what goes on a word (`WordPiece`).
     Words,
 }
 

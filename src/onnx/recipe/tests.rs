@@ -1,3 +1,5 @@
+//! Recipes of graphs that are written down here.
+
 use super::super::proto::Attribute;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! What an export writes, and what it refuses.
+
 use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};
