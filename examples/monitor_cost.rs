@@ -28,7 +28,7 @@ fn main() {
         std::thread::sleep(Duration::from_secs(seconds));
         let (wall, used) = (begun.elapsed().as_secs_f64(), cpu_seconds() - before);
         let usage = monitor.finish();
-        let samples = usage.first().map_or(0, |(_, usage)| usage.samples);
+        let samples = usage.phases.first().map_or(0, |(_, usage)| usage.samples);
         println!(
             "every {interval:?}, {gpus} GPUs: {:.3} % of one core ({samples} looks in {wall:.0} s, {:.0} µs each)",
             100.0 * used / wall,

@@ -57,15 +57,37 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             output::tell(&nothing(stored).to_string());
             return Ok(Outcome::Done);
         }
-        Format::Table => format!("{}\n{HOW_TO_SHOW}\n", table(&runs, is_under_way)),
+        Format::Table => {
+            let (table, left_out) = shown(&runs, is_under_way);
+            let left_out = if left_out.is_empty() {
+                String::new()
+            } else {
+                format!(" Left out to fit: {} (--format json has all).", left_out.join(", "))
+            };
+            format!("{table}\n{HOW_TO_SHOW}{left_out}\n")
+        }
         Format::Json => json(&runs, is_under_way)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
 }
 
-/// `is_under_way` is asked of runs that have not finished, by their names.
-pub(super) fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> String {
+/// The runs for the terminal that there is, and what found no room in it.
+pub(super) fn shown(
+    runs: &[RunHeader],
+    is_under_way: impl Fn(&str) -> bool,
+) -> (String, Vec<String>) {
+    let terminal = console::Term::stdout().size_checked();
+    table(runs, is_under_way, terminal.map(|(_, columns)| columns.into()))
+}
+
+/// `is_under_way` is asked of runs that have not finished, by their names; `width` are the columns of the terminal, if it
+/// is one. What found no room in it is named.
+fn table(
+    runs: &[RunHeader],
+    is_under_way: impl Fn(&str) -> bool,
+    width: Option<usize>,
+) -> (String, Vec<String>) {
     type Field<'a> = &'a dyn Fn(&RunHeader) -> String;
     let columns: [(&str, Align, Field<'_>); 9] = [
         ("run", Left, &|run| sanitize(&run.id)),
@@ -89,12 +111,29 @@ pub(super) fn table(runs: &[RunHeader], is_under_way: impl Fn(&str) -> bool) -> 
     let columns = columns.map(|(title, align, of)| {
         Column::of_words(title, align, runs.iter().map(|run| Some(of(run))).collect())
     });
-    let rows = Group { heading: String::new(), rows: (0..runs.len()).collect() };
+    let mut columns: Vec<Column> = columns.collect();
+    for (column, importance) in columns.iter_mut().zip(IMPORTANCE) {
+        column.importance = importance;
+    }
     // What a person wrote is wrapped where there is a terminal.
-    let terminal = console::Term::stdout().size_checked().filter(|_| is_any_kept);
-    let look = Look { columns: terminal.map(|(_, columns)| columns.into()), ..Look::default() };
-    terminal::text(&Table { columns: columns.collect(), groups: vec![rows] }, &look)
+    let kept = if is_any_kept { columns.pop() } else { None };
+    let rows = Group { heading: String::new(), rows: (0..runs.len()).collect() };
+    let table = Table { columns, groups: vec![rows] };
+    // The line below the titles is one longer.
+    let wrapped = width.filter(|_| is_any_kept).map(|width| width.saturating_sub(1));
+    let look = Look { columns: wrapped, ..Look::default() };
+    let room = width
+        .map_or(usize::MAX, |width| width.saturating_sub(if is_any_kept { NOTE_ROOM } else { 0 }));
+    let (mut table, left_out) = terminal::fit(table, &Look::default(), room);
+    table.columns.extend(kept);
+    (terminal::text(&table, &look), left_out.names)
 }
+
+/// Of the columns of the list in their order: the highest stay longest.
+const IMPORTANCE: [u32; 9] = [100, 8, 5, 6, 2, 4, 3, 7, 1];
+
+/// Columns that tags and notes are given at least.
+const NOTE_ROOM: usize = 20;
 
 /// Names in one cell: the first, and how many more.
 fn several(names: &[String]) -> String {
@@ -211,13 +250,25 @@ mod tests {
 
     #[test]
     fn a_list_says_what_became_of_each_run() {
-        insta::assert_snapshot!(table(&runs(), |run| run == "going-on"), @r"
+        let (wide, left_out) = table(&runs(), |run| run == "going-on", None);
+        assert!(left_out.is_empty());
+        insta::assert_snapshot!(wide, @r"
         run              model            experiment  begun (UTC)       host          took  trials  state           tags and note
         ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
         2026-11-23-k3f9  llama-3.2-1b +1  laptop�[2J  2026-11-23 10:43  local  21 min 00 s      12  done, 1 failed  nightly · x · after the update of the driver �[2J
         2026-11-22-bcdf  -                千问        2026-11-23 10:43  local            -      12  interrupted
         going-on         -                千问        2026-11-23 10:43  agent            -      12  under way
         ");
+    }
+
+    #[test]
+    fn a_list_fits_its_terminal_and_says_what_found_no_room() {
+        for width in [40, 60, 80, 100] {
+            let (text, left_out) = table(&runs(), |_| false, Some(width));
+            let widest = text.lines().map(console::measure_text_width).max().unwrap();
+            assert!(widest <= width, "{width}:\n{text}");
+            assert!(text.contains("2026-11-23-k3f9") && !left_out.is_empty(), "{width}:\n{text}");
+        }
     }
 
     #[test]

@@ -233,6 +233,8 @@ async fn command(words: &[String], more: &[&str]) -> Result<String, String> {
         .map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match ended.status.code() {
+        // Where there is nothing to show, why.
+        Some(0) if ended.stdout.is_empty() => Ok(text(&ended.stderr).trim().to_owned()),
         // 1 and 3 are answers, too: nothing fits, something failed.
         Some(0 | 1 | 3) if !ended.stdout.is_empty() => Ok(text(&ended.stdout)),
         _ => Err(text(&ended.stderr).trim().to_owned()),

@@ -65,6 +65,12 @@ fn merge(store: &Store, path: &Path, host: Option<&str>) -> Result<(String, Vec<
     let mut beginning = Vec::new();
     let unreadable = |source| Problem::because("it cannot be read", source);
     (&mut file).take(SQLITE.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+    if let Some(what) = no_runs(&beginning) {
+        return Err(Problem::new(format!(
+            "it is {what}, of which no run can be made again; on the machine that has the runs, 'quantbench export -o \
+             runs.jsonl' writes what 'merge' reads, as is its store (runs.sqlite)"
+        )));
+    }
     let host = host.map_or_else(|| host_of(path), |host| Ok(host.to_owned()))?;
     let source =
         Source { name: sanitize(&path.display().to_string()), host, at: OffsetDateTime::now_utc() };
@@ -80,6 +86,26 @@ fn merge(store: &Store, path: &Path, host: Option<&str>) -> Result<(String, Vec<
         store.merge(exchange::read(&text)?.into_iter().map(Ok), &source)?
     };
     Ok((source.host, merged))
+}
+
+/// What a file is that may be taken for runs by its name, by what it begins with; `None`: it may hold runs.
+fn no_runs(beginning: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (b"PAR1", "a table of figures (Parquet)"),
+        (b"ARROW1", "a table of figures (Arrow)"),
+        (b"GGUF", "a model (GGUF)"),
+        (b"<!doctype", "a page (HTML)"),
+        (b"<html", "a page (HTML)"),
+        (b"PK\x03\x04", "an archive (zip)"),
+    ];
+    let begins = |(magic, _): &&(&[u8], &str)| {
+        beginning.get(..magic.len()).is_some_and(|it| it.eq_ignore_ascii_case(magic))
+    };
+    let known = KINDS.iter().find(begins).map(|(_, what)| *what);
+    // Runs are JSON objects, and no name of a column begins with a brace.
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let word = beginning.iter().position(|byte| !is_name(byte)).filter(|length| *length > 0);
+    known.or_else(|| (beginning.get(word?) == Some(&b',')).then_some("a table (CSV)"))
 }
 
 /// What a machine is called whose runs are in a file: `board` for `board.sqlite`.

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::output::Destination;
-use super::selection::{Selection, nothing, store_to_read};
+use super::selection::{Selection, nothing};
 use crate::error::{Error, Outcome};
 use crate::report::long::csv;
 use crate::report::sanitize;
@@ -11,6 +11,7 @@ use crate::report::table::{Column, Group, Table};
 use crate::report::terminal::{self, Look};
 use crate::results::long::{self, Value};
 use crate::results::query::Query;
+use crate::results::store::Store;
 use crate::units::{parse_within, significant};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
@@ -62,7 +63,7 @@ pub enum Format {
 /// Asks the stored runs.
 ///
 /// # Errors
-/// If the query is wrong or would write, takes too long, or no run is stored.
+/// If the query is wrong or would write, or takes too long.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
     let Some(sql) = &arguments.sql else {
         let text = if arguments.format == Format::Json { tables_json()? } else { tables() };
@@ -70,16 +71,18 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         return Ok(Outcome::Done);
     };
     let query = Query::new(sql)?;
-    let store = store_to_read()?;
-    let all = store.list()?;
+    let destination = Destination::open(arguments.output.as_deref())?;
+    let store = Store::open_existing()?;
+    let all = store.as_ref().map(Store::list).transpose()?.unwrap_or_default();
     let runs: Vec<_> = all.iter().filter(|run| arguments.selection.has(run)).collect();
     if runs.is_empty() {
-        return Err(nothing(all.len()).into());
+        // Of no runs the answer is one too, but a person wants to know why it is empty.
+        output::tell(&format!("note: {}", nothing(all.len())));
     }
-    let destination = Destination::open(arguments.output.as_deref())?;
     // As they were begun.
     for run in runs.into_iter().rev() {
-        let record = if query.needs_records() { Some(store.load(&run.id)?) } else { None };
+        let record = store.as_ref().filter(|_| query.needs_records());
+        let record = record.map(|store| store.load(&run.id)).transpose()?;
         query.add(run, record.as_ref())?;
     }
     let usual = if arguments.format == Format::Table { ROWS_SHOWN } else { usize::MAX };

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             );
             return Err(Problem::new(message).into());
         }
-        output::tell(list::table(&runs, |_| false).trim_end());
+        output::tell(list::shown(&runs, |_| false).0.trim_end());
         if !output::ask(&format!("\nremove {what} for good? [y/N]"), false) {
             return Err(Problem::new("nothing was removed, as you wish").into());
         }

@@ -6,13 +6,20 @@ use crate::error::{Error, Outcome};
 use clap::Args;
 
 /// The schemas of docs/schema, which packages have, too; each has its version in its `$id`.
-const SCHEMAS: [(&str, &str); 6] = [
+const SCHEMAS: [(&str, &str); 13] = [
     ("run", include_str!("../../docs/schema/run.json")),
+    ("trial", include_str!("../../docs/schema/trial.json")),
     ("compare", include_str!("../../docs/schema/compare.json")),
+    ("devices", include_str!("../../docs/schema/devices.json")),
+    ("inspect", include_str!("../../docs/schema/inspect.json")),
     ("list", include_str!("../../docs/schema/list.json")),
+    ("plan", include_str!("../../docs/schema/plan.json")),
     ("query", include_str!("../../docs/schema/query.json")),
+    ("recommendation", include_str!("../../docs/schema/recommendation.json")),
+    ("status", include_str!("../../docs/schema/status.json")),
     ("tables", include_str!("../../docs/schema/tables.json")),
     ("trend", include_str!("../../docs/schema/trend.json")),
+    ("tune", include_str!("../../docs/schema/tune.json")),
 ];
 
 /// Flags of `quantbench schema`.

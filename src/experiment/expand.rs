@@ -56,6 +56,7 @@ pub(crate) fn expand(file: &ExperimentFile, expansion: &mut Expansion<'_>) -> Ex
         name: name.to_owned(),
         models,
         left_out,
+        written: None,
         settings,
         requirements: Requirements::default(),
         recommend: None,

@@ -8,6 +8,7 @@ use super::overrides::{self, Overrides};
 use super::recommend::Order;
 use super::resolved::Experiment;
 use super::workloads::Workloads;
+use super::written::Written;
 use crate::model::source::{Source, SourceError};
 use crate::units::format_bytes;
 use std::io::Read;
@@ -187,7 +188,10 @@ fn interpret(
             .on_text(source)
             .map_err(|error| ExperimentError::Refused(format!("--calibration: {error}")))?;
     }
-    let experiment = expand(&file, &mut expansion);
+    let mut experiment = expand(&file, &mut expansion);
+    let written = Written::of(&file, origin.base, &experiment.models);
+    let other_calibration = overrides.calibration.is_some();
+    experiment.written = Some(Written { other_calibration, ..written });
     if !expansion.problems.is_empty() {
         return invalid(expansion.problems);
     }

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod tasks;
 pub mod tuning;
 pub mod workloads;
+pub mod written;
 
 pub use diagnostic::Diagnostics;
 pub use load::{ExperimentError, built_in, load, parse};

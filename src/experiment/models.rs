@@ -29,7 +29,7 @@ pub(crate) fn expand(
     }
     check_seeing(file, &mut expansion.problems);
     let mut plans: Vec<ModelPlan> = Vec::new();
-    for model in file.models().iter().filter(|model| is_built_in(model)) {
+    for model in built_in(file) {
         let Some(plan) = expand_one(model, file, expansion) else {
             continue;
         };
@@ -307,6 +307,11 @@ fn check_seeing(file: &ExperimentFile, problems: &mut Vec<Problem>) {
             "name the model's projector in its [[models]]: mmproj = \"path/to/mmproj.gguf\"",
         ));
     }
+}
+
+/// The models of a file that this build can measure.
+pub(super) fn built_in(file: &ExperimentFile) -> impl Iterator<Item = &Located<ModelFile>> {
+    file.models().iter().filter(|model| is_built_in(model))
 }
 
 /// Whether this build can measure a model.

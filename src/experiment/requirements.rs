@@ -100,6 +100,20 @@ impl Requirement {
         Some(Self { metric: metric.to_owned(), bound, limit: limit * factor })
     }
 
+    /// The key of `[requirements]` that asks for it, and its value.
+    pub(super) fn key(&self) -> (String, f64) {
+        let of_bound = match self.bound {
+            Bound::AtMost => "max_",
+            Bound::AtLeast => "min_",
+        };
+        let short = SHORT.iter().find_map(|&(key, metric, factor)| {
+            let limit = self.limit / factor;
+            let is_it = Self::of(key, limit).as_ref() == Some(self);
+            (is_it && metric == self.metric).then(|| (key.to_owned(), limit))
+        });
+        short.unwrap_or_else(|| (format!("{of_bound}{}", self.metric), self.limit))
+    }
+
     /// Whether it asks for better figures, and not for worse ones.
     fn fits(&self, better: Better) -> bool {
         (better == Better::Lower) == (self.bound == Bound::AtMost)

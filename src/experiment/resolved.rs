@@ -7,6 +7,7 @@ use super::recommend::Recommend;
 use super::requirements::Requirements;
 use super::settings::Settings;
 use super::workloads::Workloads;
+use super::written::Written;
 use crate::model::adapter::AdapterSource;
 use crate::model::quantization::Quantization;
 use crate::model::source::Source;
@@ -59,6 +60,9 @@ pub struct Experiment {
     /// Models of the file that this build cannot measure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOutModel>,
+    /// What of the file it was read from is not in the other fields; `None`: of no file, or of a version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
 }
 
 /// Which of the files stay that are fetched or made for a run. Where not all do, the variants are measured one
@@ -130,6 +134,7 @@ impl Default for Experiment {
             recommend: None,
             against: None,
             left_out: Vec::new(),
+            written: None,
         }
     }
 }

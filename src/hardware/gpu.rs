@@ -165,6 +165,8 @@ pub(super) struct GpuReading {
     pub(super) energy_joules: Option<f64>,
     /// Temperature, °C.
     pub(super) celsius: Option<f64>,
+    /// Clock of its compute units, MHz.
+    pub(super) mhz: Option<f64>,
     /// Why its clock is held down, in words.
     pub(super) throttling: Vec<&'static str>,
 }

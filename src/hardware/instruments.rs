@@ -2,7 +2,7 @@
 //! and the GPUs.
 
 use crate::hardware::cgroup::Groups;
-use crate::hardware::energy::EnergyMeter;
+use crate::hardware::energy::{EnergyMeter, EnergyReading};
 use crate::hardware::gpu::{GpuBaseline, GpuReading, GpuSource};
 use crate::hardware::nvml::NvmlSource;
 use crate::hardware::process::{ProcessFiles, ProcessReading, machine_load};
@@ -76,11 +76,9 @@ impl Instruments {
     }
 
     /// Looks at the processor's sensors, and at the energy counters before they start again.
-    pub(super) fn sensors(&mut self) -> SensorReading {
-        if let Some(energy) = &mut self.energy {
-            energy.read();
-        }
-        self.sensors.read()
+    pub(super) fn sensors(&mut self) -> (SensorReading, Option<EnergyReading>) {
+        let energy = self.energy.as_mut().map(EnergyMeter::read);
+        (self.sensors.read(), energy)
     }
 
     /// Looks at the GPUs; none if there are none.

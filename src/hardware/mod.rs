@@ -18,6 +18,7 @@ pub mod probe;
 pub mod processor;
 pub mod rates;
 pub mod root;
+pub mod timeline;
 pub mod usage;
 
 mod elsewhere;
@@ -25,4 +26,5 @@ mod instruments;
 mod nvml;
 mod process;
 mod recorder;
+mod seen;
 mod sensors;

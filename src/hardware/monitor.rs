@@ -1,4 +1,4 @@
-//! The monitor: looks at a worker and its machine from a thread of its own, one record per phase.
+//! The monitor: looks at a worker and its machine from a thread of its own, one record per phase and one over time.
 //!
 //! It must not disturb what it watches: every look at the worker costs two reads of open files,
 //! counters are read only where phases meet, and dearer sensors are read as seldom as their cost
@@ -6,7 +6,10 @@
 
 use crate::hardware::instruments::Instruments;
 use crate::hardware::recorder::{ClockHistory, PhaseRecorder};
+use crate::hardware::seen::Seen;
+use crate::hardware::timeline::Timeline;
 use crate::hardware::usage::Usage;
+use serde::{Deserialize, Serialize};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,7 +32,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Monitor<P> {
     messages: Sender<Message<P>>,
     thread: Option<JoinHandle<()>>,
-    results: Receiver<Vec<(P, Usage)>>,
+    results: Receiver<Watched<P>>,
+}
+
+/// What a monitor saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watched<P> {
+    /// What each phase used, in order.
+    pub phases: Vec<(P, Usage)>,
+    /// What was seen over time; it begins with the first phase.
+    pub timeline: Timeline,
+}
+
+impl<P> Default for Watched<P> {
+    /// Nothing.
+    fn default() -> Self {
+        Self { phases: Vec::new(), timeline: Timeline::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -63,20 +82,20 @@ impl<P: Send + 'static> Monitor<P> {
         let _ = self.messages.send(Message::Begin(label, Instant::now()));
     }
 
-    /// Ends the last phase and gives the records of all phases, in order.
+    /// Ends the last phase and gives what was seen.
     ///
-    /// They are lost (none are given) if a device has not answered for ten seconds.
+    /// It is lost (nothing is given) if a device has not answered for ten seconds.
     #[must_use]
-    pub fn finish(mut self) -> Vec<(P, Usage)> {
+    pub fn finish(mut self) -> Watched<P> {
         let _ = self.messages.send(Message::Finish(Instant::now()));
-        let Ok(records) = self.results.recv_timeout(PATIENCE) else {
+        let Ok(watched) = self.results.recv_timeout(PATIENCE) else {
             tracing::warn!("the hardware monitor does not answer; its records are lost");
-            return Vec::new();
+            return Watched::default();
         };
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        records
+        watched
     }
 }
 
@@ -86,6 +105,7 @@ struct Watch<P> {
     interval: Duration,
     phase: Option<(P, PhaseRecorder)>,
     finished: Vec<(P, Usage)>,
+    seen: Seen,
     next_look: Instant,
     sensors: Cadence,
     gpus: Cadence,
@@ -95,9 +115,11 @@ struct Watch<P> {
 impl<P> Watch<P> {
     fn new(instruments: Instruments, interval: Duration) -> Self {
         let now = Instant::now();
+        let interval = interval.max(Duration::from_millis(1));
         Self {
+            seen: Seen::new(interval, &instruments.subject),
             instruments,
-            interval: interval.max(Duration::from_millis(1)),
+            interval,
             phase: None,
             finished: Vec::new(),
             next_look: now,
@@ -107,7 +129,7 @@ impl<P> Watch<P> {
         }
     }
 
-    fn run(mut self, inbox: &Receiver<Message<P>>) -> Vec<(P, Usage)> {
+    fn run(mut self, inbox: &Receiver<Message<P>>) -> Watched<P> {
         loop {
             let message = if self.phase.is_some() {
                 inbox.recv_timeout(self.next_look.saturating_duration_since(Instant::now()))
@@ -118,12 +140,16 @@ impl<P> Watch<P> {
                 Ok(Message::Begin(label, at)) => self.change_phase(Some(label), at),
                 Ok(Message::Finish(at)) => {
                     self.change_phase(None, at);
-                    return self.finished;
+                    return self.watched();
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
-                Err(RecvTimeoutError::Disconnected) => return self.finished,
+                Err(RecvTimeoutError::Disconnected) => return self.watched(),
             }
         }
+    }
+
+    fn watched(self) -> Watched<P> {
+        Watched { phases: self.finished, timeline: self.seen.timeline(&self.instruments.subject) }
     }
 
     /// Ends the phase under way and begins the next; one reading of the counters serves both.
@@ -132,6 +158,11 @@ impl<P> Watch<P> {
             self.sense();
         }
         let counters = self.instruments.counters();
+        if self.phase.is_some() || next.is_some() {
+            self.seen.begin(at);
+            self.seen.add_process(counters.at, counters.process);
+            self.seen.add_gpus(counters.at, &self.instruments.subject, &counters.gpus);
+        }
         if let Some((label, recorder)) = self.phase.take() {
             let usage = recorder.finish(at, &counters, &self.instruments.subject);
             self.finished.push((label, usage));
@@ -148,6 +179,7 @@ impl<P> Watch<P> {
         let process = self.instruments.process();
         if let Some((_, recorder)) = &mut self.phase {
             recorder.add_process(at, process);
+            self.seen.add_process(at, process);
         }
         if self.sensors.due(at) {
             let before = self.instruments.own_cpu_time();
@@ -159,15 +191,17 @@ impl<P> Watch<P> {
             let readings = self.instruments.gpus();
             if let Some((_, recorder)) = &mut self.phase {
                 recorder.add_gpus(&self.instruments.subject, &readings);
+                self.seen.add_gpus(at, &self.instruments.subject, &readings);
             }
             self.gpus.done(at, self.instruments.own_cpu_time().saturating_sub(before));
         }
     }
 
     fn sense(&mut self) {
-        let reading = self.instruments.sensors();
+        let (reading, energy) = self.instruments.sensors();
         if let Some((_, recorder)) = &mut self.phase {
             recorder.add_sensors(&reading, &mut self.clocks);
+            self.seen.add_sensors(Instant::now(), &reading, energy);
         }
     }
 }

@@ -143,6 +143,7 @@ fn read_device(device: &Device<'_>) -> GpuReading {
         power_watts: device.power_usage().ok().map(watts),
         energy_joules: device.total_energy_consumption().ok().map(joules),
         celsius: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
+        mhz: device.clock_info(Clock::SM).ok().map(f64::from),
         throttling: device.current_throttle_reasons().map(throttling).unwrap_or_default(),
     }
 }

@@ -5,9 +5,8 @@ use super::interrupt::Interrupt;
 use super::lines::{Line, Lines};
 use super::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::causes::Problem;
-use crate::hardware::monitor::Monitor;
+use crate::hardware::monitor::{Monitor, Watched};
 use crate::hardware::probe::Machine;
-use crate::hardware::usage::Usage;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::results::record::{Environment, LOCAL};
 use crate::worker::hello::Hello;
@@ -227,7 +226,7 @@ impl Worker for LocalWorker {
         }
     }
 
-    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+    async fn usage(&mut self) -> Watched<Phase> {
         self.monitor.take().map(Monitor::finish).unwrap_or_default()
     }
 

@@ -12,7 +12,7 @@ pub mod local;
 pub mod profile;
 
 use crate::causes::Problem;
-use crate::hardware::usage::Usage;
+use crate::hardware::monitor::Watched;
 use crate::results::record::Environment;
 use crate::worker::protocol::{Event, Job, Phase};
 use interrupt::Interrupt;
@@ -73,8 +73,8 @@ pub trait Worker {
     /// Waits for what comes next from the worker, at most `limit` long.
     fn next(&mut self, limit: Duration) -> impl Future<Output = WorkerMessage>;
 
-    /// Stops watching and returns what each phase used, in order.
-    fn usage(&mut self) -> impl Future<Output = Vec<(Phase, Usage)>>;
+    /// Stops watching and returns what was seen.
+    fn usage(&mut self) -> impl Future<Output = Watched<Phase>>;
 
     /// Ends the process at once and waits until it is gone.
     fn kill(&mut self) -> impl Future<Output = Exit>;

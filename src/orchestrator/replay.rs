@@ -224,6 +224,7 @@ pub fn first_chunks(whole: &Quality, chunks: u32) -> Quality {
     part.perplexity.mean = mean(&part.chunk_nll).exp();
     if let Some(divergence) = &mut part.divergence {
         divergence.chunk_kld.truncate(count);
+        divergence.chunk_top_token_agreement.truncate(count);
         divergence.kld = MeanWithError { mean: mean(&divergence.chunk_kld), standard_error: 0.0 };
     }
     part

@@ -5,6 +5,7 @@
 //! line that says what was asked for; a test of the sequence compares these lines.
 
 use crate::causes::Problem;
+use crate::hardware::monitor::Watched;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::{Interrupt, Raise};
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
@@ -149,9 +150,10 @@ impl Worker for ScriptedWorker {
     }
 
     /// Every phase used 1 GiB.
-    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+    async fn usage(&mut self) -> Watched<Phase> {
         let usage = Usage { max_rss_bytes: Some(1 << 30), ..Usage::default() };
-        self.phases.drain(..).map(|phase| (phase, usage.clone())).collect()
+        let phases = self.phases.drain(..).map(|phase| (phase, usage.clone()));
+        Watched { phases: phases.collect(), ..Watched::default() }
     }
 
     async fn kill(&mut self) -> Exit {
@@ -371,6 +373,7 @@ fn measured_quality(job: &QualityJob, variant: &str, compared: bool) -> Quality 
             delta_p_rms: figure(0.01),
             log_perplexity_ratio: figure(0.002),
             chunk_kld: (0..chunks).map(kld).collect(),
+            chunk_top_token_agreement: vec![0.95; chunks as usize],
             stopped_early: chunks == precise_after(variant) && chunks < available,
             kld_error_bound: 0.0,
         }),

@@ -6,6 +6,7 @@
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
+use crate::hardware::monitor::Watched;
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::quantize::jobs::PlannedVariant;
 use crate::results::record::{Failure, PhaseUsage, VisitRecord};
@@ -115,18 +116,19 @@ pub async fn run_worker<H: Host>(
         }
     };
     begun_at.push((host.now() - started).as_seconds_f64());
-    let usage = worker.usage().await;
-    let watched = usage.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
+    let Watched { phases, timeline } = worker.usage().await;
+    let watched = phases.iter().filter_map(|(_, usage)| usage.max_rss_bytes).max();
     run.visit.peak_rss_bytes = run.visit.peak_rss_bytes.max(watched);
     // A phase ends when the next one begins. There is one time more than phases, or no usage at all.
     let times = begun_at.windows(2);
-    let used = usage.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
+    let used = phases.into_iter().zip(times).map(|((phase, usage), times)| PhaseUsage {
         phase,
         begin_seconds: Some(times[0]),
         end_seconds: Some(times[1]),
         usage,
     });
     run.visit.usage = used.collect();
+    run.visit.timeline = timeline;
     run.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,

@@ -89,16 +89,16 @@ pub(super) fn name_columns(options: &RenderOptions) -> usize {
 }
 
 /// What was left out to fit, and how wide all of it would be.
-pub(super) struct LeftOut {
+pub(crate) struct LeftOut {
     /// Titles of the columns.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Columns of a terminal that shows all.
-    pub(super) columns_for_all: usize,
+    pub(crate) columns_for_all: usize,
 }
 
 /// The columns that fit, most important first, in their order. Name, size, and what decides (speed,
 /// divergence) stay even where they do not fit.
-fn fit(table: Table, look: &Look, columns: usize) -> (Table, LeftOut) {
+pub(crate) fn fit(table: Table, look: &Look, columns: usize) -> (Table, LeftOut) {
     let widths: Vec<usize> =
         table.columns.iter().map(|column| Drawn::of(column, look).width + GAP).collect();
     // The last column's gap is not shown, but its mark is.

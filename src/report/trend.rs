@@ -3,6 +3,7 @@
 //! A strip and no plane of points: each run stands on a line of its own with its name, so that none hides another, and
 //! intervals lie above each other to be compared.
 
+use super::columns::INDISPENSABLE;
 use super::header::moment;
 use super::numbers::Scale;
 use super::table::Align::{Left, Right};
@@ -40,6 +41,7 @@ pub fn text(trend: &Trend, columns: usize) -> String {
     let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
     let title = format!("{}{unit}: {}{better}", metric.label(), descriptor.definition);
     let mut lines = wrap(&title, columns, "  ");
+    let mut left_out = Vec::new();
     for machine in &trend.machines {
         lines.push(String::new());
         lines.extend(wrap(&in_words(&machine.identity), columns, "  "));
@@ -47,8 +49,17 @@ pub fn text(trend: &Trend, columns: usize) -> String {
             let Series { model, variant, settings, .. } = series;
             let name = [model, variant, settings].map(|part| sanitize(part)).join(" ");
             lines.extend([String::new(), shorten(name.trim(), columns)]);
-            lines.extend(terminal::draw(&table(series, scale, columns), &Look::default()));
+            let look = Look::default();
+            let (table, out) = terminal::fit(table(series, scale, columns), &look, columns);
+            lines.extend(terminal::draw(&table, &look));
+            left_out.extend(out.names);
         }
+    }
+    if !left_out.is_empty() {
+        lines.push(String::new());
+        let names = list(&each_once(left_out));
+        let told = format!("Left out to fit {columns} columns: {names} (--columns shows them).");
+        lines.extend(wrap(&told, columns, ""));
     }
     if trend.machines.len() > 1 {
         lines.push(String::new());
@@ -120,6 +131,11 @@ fn table(series: &Series, scale: Scale, columns: usize) -> Table {
         let gap = room.saturating_sub(ends.0.len() + ends.1.len());
         let title = format!("{}{}{}", ends.0, " ".repeat(gap), ends.1);
         shown.push(column(&title, Left, &|_, point| strip(point, range, room)));
+    }
+    // Run, begun, value, to first, engine, strip: the highest stay longest.
+    let importance = [INDISPENSABLE, 2, INDISPENSABLE, 4, 3, 1];
+    for (column, importance) in shown.iter_mut().zip(importance) {
+        column.importance = importance;
     }
     let rows = Group { heading: String::new(), rows: (0..points.len()).collect() };
     Table { columns: shown, groups: vec![rows] }
@@ -289,6 +305,13 @@ mod tests {
         insta::assert_snapshot!(text(&trend(), 110));
         let narrow = text(&trend(), 72);
         assert!(!narrow.contains('●'), "{narrow}");
+        for columns in [40, 50, 60, 72] {
+            let narrow = text(&trend(), columns);
+            let widest = narrow.lines().map(crate::report::text::width).max().unwrap();
+            assert!(widest <= columns, "{columns}:\n{narrow}");
+            assert!(narrow.contains("2026-11-21-k3f1"), "{narrow}");
+            assert!(columns > 50 || narrow.contains("Left out to fit"), "{narrow}");
+        }
     }
 
     #[test]

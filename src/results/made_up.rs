@@ -10,6 +10,7 @@ use super::record::{
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
+use crate::hardware::timeline::{GpuTrace, Timeline, Trace};
 use crate::hardware::usage::{GpuUsage, Usage};
 use crate::metrics::TaskMetric;
 use crate::model::architecture::ArchitectureClass;
@@ -266,12 +267,54 @@ impl MadeUp {
                 end_seconds: Some(14.5),
                 usage: self.usage(noise, bytes),
             }],
+            timeline: self.timeline(bytes, 6),
             peak_rss_bytes: Some(whole(if self.gpu {
                 6.1e8
             } else {
                 noise.around(bytes + 3.1e8, 0.001)
             })),
             ..VisitRecord::new(started() + Duration::seconds(i64::from(round) * 60))
+        }
+    }
+
+    /// What a monitor saw of the five seconds, in so many points.
+    pub(crate) fn timeline(&self, bytes: f64, points: u32) -> Timeline {
+        let steps = f64::from(points - 1);
+        let column = |of: &dyn Fn(f64) -> f64| -> Vec<Option<f64>> {
+            (0..points).map(|at| Some((of(f64::from(at) / steps) * 10.0).round() / 10.0)).collect()
+        };
+        let seconds =
+            || (0..points).map(|at| (f64::from(at) / steps * 500.0).round() / 100.0).collect();
+        let memory = bytes / 1_048_576.0 + 300.0;
+        let cores = if self.gpu { 1.0 } else { 7.9 };
+        let mut cpu_cores = column(&|at| cores + (at * 20.0).sin() * 0.3);
+        cpu_cores[0] = None;
+        Timeline {
+            worker: Trace {
+                seconds: seconds(),
+                cpu_cores,
+                rss_mebibytes: column(&|at| memory * (0.2 + at * 4.0).min(1.0)),
+                ..Trace::default()
+            },
+            processor: Trace {
+                seconds: seconds(),
+                mhz: column(&|at| 3300.0 - at * 250.0),
+                celsius: column(&|at| 48.0 + at * 31.0),
+                watts: column(&|at| 28.0 - at * 4.0),
+                ..Trace::default()
+            },
+            gpus: Vec::from_iter(self.gpu.then(|| GpuTrace {
+                name: "0: NVIDIA H200".to_owned(),
+                trace: Trace {
+                    seconds: seconds(),
+                    utilization: column(&|at| (at * 9.0).min(1.0)),
+                    memory_mebibytes: column(&|_| memory + 300.0),
+                    mhz: column(&|at| 1980.0 - at * 30.0),
+                    celsius: column(&|at| 38.0 + at * 14.0),
+                    watts: column(&|at| 120.0 + (at * 8.0).min(1.0) * 190.0),
+                    ..Trace::default()
+                },
+            })),
         }
     }
 
@@ -354,6 +397,8 @@ fn quality(noise: &mut Noise, truth: Truth) -> Quality {
             delta_p_rms: with_error(kld.sqrt() / 3.0, kld.sqrt() / 90.0),
             log_perplexity_ratio: with_error(kld * 0.9, kld * 0.05),
             chunk_kld,
+            // As in runs that were stored before it was kept.
+            chunk_top_token_agreement: Vec::new(),
             stopped_early: false,
             kld_error_bound: 0.0,
         }),

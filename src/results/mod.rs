@@ -4,7 +4,7 @@
 //! out of `metric` (what a column shows), `figure` (a value with what a comparison needs), `extract`
 //! (from record to figures), `task_figure` (those of tasks), `format_test` (formats of a task against each other), `baseline` (with the reference), `verdict` (against the requirements), `proof` (the same
 //! with confidence, out of `spread`) and `recommendation` (what that comes to),
-//! `annotations` (what people keep with it), `exchange` (runs as documents), `long` (as tables with a row per figure) and
+//! `other_time` (what a trial took besides its visits), `annotations` (what people keep with it), `exchange` (runs as documents), `long` (as tables with a row per figure) and
 //! `query` (SQL over those), `trend` (one figure over runs), `gain` (how much faster other settings are), `choice` (the best trade-off) and `judge` (all of it for one model); `change/` compares runs with each other, which may measure trials of others again (`repeats`).
 //! Uses everything that describes or measures; used by the orchestrator (to store) and by `report`.
 
@@ -22,6 +22,7 @@ mod judge;
 pub mod long;
 #[cfg(test)]
 pub(crate) mod made_up;
+mod other_time;
 pub mod proof;
 pub mod query;
 pub mod recommendation;

@@ -1,6 +1,7 @@
 //! Records: what a run measured, as it is stored and as reports read it; statistics over it live in `summary.rs`.
 
 use super::annotations::Annotations;
+pub use super::other_time::{OtherTime, OtherWork};
 use super::recommendation::Predicted;
 use super::repeats::Repeats;
 use crate::experiment::recommend::Recommend;
@@ -11,6 +12,7 @@ use crate::experiment::workloads::SpeedTest;
 pub use crate::experiment::workloads::Stage;
 use crate::hardware::bandwidth::ReadRate;
 use crate::hardware::rates::ComputeRates;
+use crate::hardware::timeline::Timeline;
 use crate::hardware::usage::Usage;
 use crate::model::adapter::Adapter;
 use crate::model::artifact::Artifact;
@@ -334,9 +336,9 @@ impl TrialRecord {
             self.visits.push(visit);
             return;
         }
-        let VisitRecord { started, measured, usage, peak_rss_bytes, .. } = visit;
+        let VisitRecord { started, measured, usage, timeline, peak_rss_bytes, .. } = visit;
         self.stages.retain(|known| known.stage != stage || stage == Stage::Quality);
-        self.stages.push(StageRecord { stage, started, measured, usage, peak_rss_bytes });
+        self.stages.push(StageRecord { stage, started, measured, usage, timeline, peak_rss_bytes });
     }
 
     /// Adds what something besides its visits took.
@@ -387,6 +389,9 @@ pub struct VisitRecord {
     pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
+    /// What was seen over time, counted from the beginning of the first phase; empty in runs stored before this was kept.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
     /// Peak resident memory of the worker, bytes.
     pub peak_rss_bytes: Option<u64>,
     /// Proportional share of resident memory at the end, bytes.
@@ -405,6 +410,7 @@ impl VisitRecord {
             responses: Vec::new(),
             measured: Vec::new(),
             usage: Vec::new(),
+            timeline: Timeline::default(),
             peak_rss_bytes: None,
             pss_bytes: None,
         }
@@ -431,27 +437,11 @@ pub struct StageRecord {
     pub measured: Vec<Measurement>,
     /// Usage per phase.
     pub usage: Vec<PhaseUsage>,
+    /// What was seen over time, counted from the beginning of the first phase; empty in runs stored before this was kept.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
     /// Peak resident memory of the worker, bytes.
     pub peak_rss_bytes: Option<u64>,
-}
-
-/// How long something took that is no visit of the trial.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct OtherTime {
-    /// What.
-    pub work: OtherWork,
-    /// Seconds, over the whole run.
-    pub seconds: f64,
-}
-
-/// What is done for a trial besides visiting it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OtherWork {
-    /// Its file is found, fetched or made. The first trial of several of one variant has it.
-    File,
-    /// Visits as the drift control.
-    DriftControl,
 }
 
 /// The repetitions of one throughput test within one visit.

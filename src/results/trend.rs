@@ -47,10 +47,20 @@ pub struct Identity {
     pub cpu: String,
     /// Physical cores.
     pub cores: u32,
-    /// Its memory, to the nearest GiB, in bytes.
+    /// Its memory in the first of its runs, bytes.
     pub memory_bytes: u64,
     /// Its GPUs, without their driver.
     pub gpus: Vec<String>,
+}
+
+impl Identity {
+    /// Whether both are one machine. What the system keeps for itself of its memory changes with its version.
+    fn is_same(&self, other: &Self) -> bool {
+        const GIBIBYTE: u64 = 1 << 30;
+        let coarse =
+            |it: &Self| Self { memory_bytes: it.memory_bytes.div_ceil(GIBIBYTE), ..it.clone() };
+        coarse(self) == coarse(other)
+    }
 }
 
 /// One variant under one set of settings.
@@ -146,10 +156,12 @@ impl Trend {
 
     fn add(&mut self, identity: Identity, series: Series, mut point: Point) {
         let position =
-            self.machines.iter().position(|it| it.identity == identity).unwrap_or_else(|| {
-                self.machines.push(Machine { identity, series: Vec::new() });
-                self.machines.len() - 1
-            });
+            self.machines.iter().position(|it| it.identity.is_same(&identity)).unwrap_or_else(
+                || {
+                    self.machines.push(Machine { identity, series: Vec::new() });
+                    self.machines.len() - 1
+                },
+            );
         let all = &mut self.machines[position].series;
         let is_same = |it: &&mut Series| {
             (&it.model, &it.variant, &it.settings)
@@ -218,14 +230,12 @@ fn over(run: &RunRecord, trial: &TrialRecord, metric: Metric, n: usize) -> Optio
 }
 
 fn identity(host: &str, environment: &Environment) -> Identity {
-    const GIBIBYTE: u64 = 1 << 30;
     let without_driver = |gpu: &String| gpu.split(" (driver").next().unwrap_or_default().to_owned();
     Identity {
         host: host.to_owned(),
         cpu: environment.cpu.clone(),
         cores: environment.physical_cores,
-        // What the system keeps for itself of it changes with its version.
-        memory_bytes: environment.memory_bytes.div_ceil(GIBIBYTE) * GIBIBYTE,
+        memory_bytes: environment.memory_bytes,
         gpus: environment.gpus.iter().map(without_driver).collect(),
     }
 }

@@ -187,6 +187,7 @@ impl Scores {
             },
             log_perplexity_ratio: self.over_chunks(|chunk| chunk.log_ratio),
             chunk_kld: self.chunks.iter().map(|chunk| chunk.kld).collect(),
+            chunk_top_token_agreement: self.chunks.iter().map(|chunk| chunk.same_top).collect(),
             stopped_early,
             kld_error_bound: self.error_bound_sum / to_f64(self.kld.len()),
         })
@@ -253,6 +254,7 @@ mod tests {
         // Chunk means 0.2 and 0.4: standard deviation 0.1414…, over √2.
         assert!((divergence.kld.standard_error - 0.1).abs() < 1e-12);
         assert!((divergence.top_token_agreement.mean - 0.75).abs() < 1e-12);
+        assert_eq!(divergence.chunk_top_token_agreement, [0.5, 1.0]);
     }
 
     #[test]

@@ -372,6 +372,10 @@ pub struct Divergence {
     pub log_perplexity_ratio: MeanWithError,
     /// Mean KLD of each chunk, nats, in order.
     pub chunk_kld: Vec<f64>,
+    /// Fraction of each chunk's positions whose most probable token is the reference's, in order; empty in runs stored
+    /// before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunk_top_token_agreement: Vec<f64>,
     /// Whether evaluation ended early because the asked precision was reached.
     pub stopped_early: bool,
     /// Upper bound of the error in the mean KLD from a reference that was not kept whole, nats.

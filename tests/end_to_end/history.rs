@@ -1,5 +1,6 @@
 //! Stored runs as a history: found, tagged, noted, removed, carried to other machines, asked in SQL.
 
+use crate::schemas;
 use crate::world::World;
 use serde_json::Value;
 use std::fs;
@@ -135,22 +136,35 @@ fn what_is_no_run_is_refused_and_changes_nothing() {
     world.write("newer.json", &whole.replacen("\"version\": 3", "\"version\": 99", 1));
     world.write("other.json", "{\"format\": \"quantbench.list\", \"version\": 1}");
     fs::copy(world.path("tiny-F16.gguf"), world.path("model.json")).unwrap();
+    fs::copy(world.path("tiny-F16.gguf"), world.path("model.gguf")).unwrap();
+    for file in ["runs.parquet", "runs.csv"] {
+        world.run(&["export", "last", "-o", file]).expect(0);
+    }
+    world.run(&["report", "last", "-o", "page.html"]).expect(0);
     world.write("broken.sqlite", "SQLite format 3\0 and then nothing of the kind");
     for (file, reason) in [
         ("cut.json", "EOF"),
         ("named.json", "cannot be the name of a run"),
         ("newer.json", "update quantbench"),
         ("other.json", "'quantbench.list', which is no run"),
-        ("model.json", "neither a store nor a run"),
+        ("model.json", "a model (GGUF)"),
         ("broken.sqlite", "no database"),
         ("nowhere.json", "No such file"),
         (".", "folder"),
+        ("runs.parquet", "a table of figures (Parquet)"),
+        ("runs.csv", "a table (CSV)"),
+        ("page.html", "a page (HTML)"),
+        ("model.gguf", "a model (GGUF)"),
     ] {
         world
             .run(&["merge", file, "--host", "x"])
             .expect_message(2, &["nothing was taken from", file, reason]);
     }
     assert_eq!(world.run(&["list", "--format", "json"]).expect(0).stdout, before);
+    // What it is comes before whose it is, and what would do is told.
+    world
+        .run(&["merge", "runs.parquet"])
+        .expect_message(2, &["Parquet", "quantbench export -o runs.jsonl"]);
     // What is imported is another thing; whoever means this is told so.
     world.run(&["import", "whole.json"]).expect_message(2, &["quantbench merge whole.json"]);
     world
@@ -164,7 +178,9 @@ fn what_is_no_run_is_refused_and_changes_nothing() {
 #[test]
 fn runs_are_asked_in_sql() {
     let world = World::new();
-    world.run(&["query", "SELECT 1"]).expect_message(2, &["no run is stored yet"]);
+    let counted = world.run(&["query", "SELECT count(*) FROM runs", "--format", "csv"]).expect(0);
+    assert!(counted.stdout.ends_with("\n0\n"), "{counted:?}");
+    assert!(counted.stderr.contains("no run is stored yet"), "{counted:?}");
     let overview = world.run(&["query"]).expect(0).stdout;
     assert!(
         overview.contains("figures: a row per figure") && overview.contains("engine_version"),
@@ -185,9 +201,9 @@ fn runs_are_asked_in_sql() {
     assert_eq!(fs::read_to_string(world.path("rows.csv")).unwrap().lines().count(), 3);
     world.run(&["query", "DELETE FROM runs"]).expect_message(2, &["SELECT is all that is allowed"]);
     world.run(&["query", "SELECT * FROM figure"]).expect_message(2, &["no such table: figure"]);
-    world
-        .run(&["query", sql, "--tag", "none"])
-        .expect_message(2, &["does not meet these conditions"]);
+    let none = world.run(&["query", sql, "--tag", "none", "--format", "csv"]).expect(0);
+    assert_eq!(none.stdout, "variant,metric,value\n");
+    assert!(none.stderr.contains("does not meet these conditions"), "{none:?}");
     let endless =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     world
@@ -299,46 +315,36 @@ fn what_programs_read_is_as_its_schema_says() {
     world.run(&["export", "last", "-o", "board.json"]).expect(0);
     world.run(&["rm", "last", "--yes"]).expect(0);
     world.run(&["merge", "board.json"]).expect(0);
-    let names = world.run(&["schema"]).expect(0).stdout;
     let figures = "SELECT variant, started, value, low FROM figures";
-    for (name, arguments) in [
-        ("run", vec!["show", "--format", "json"]),
-        ("list", vec!["list", "--format", "json"]),
-        ("query", vec!["query", figures, "--format", "json"]),
-        ("tables", vec!["query", "--format", "json"]),
-        ("trend", vec!["trend", "kld", "--format", "json"]),
+    for arguments in [
+        vec!["show", "--format", "json"],
+        vec!["show", "--format", "jsonl"],
+        vec!["list", "--format", "json"],
+        vec!["query", figures, "--format", "json"],
+        vec!["query", "--format", "json"],
+        vec!["trend", "kld", "--format", "json"],
+        vec!["inspect", "tiny-F16.gguf", "--format", "json"],
+        vec![
+            "plan",
+            "tiny-F16.gguf",
+            "--format",
+            "json",
+            "--context",
+            "64",
+            "--target",
+            "here,4GiB@17GB/s",
+        ],
+        vec!["plan", "tiny-F16.gguf", "--format", "json", "--budget", "host=1MiB"],
+        vec!["devices", "--format", "json"],
     ] {
-        assert!(names.lines().any(|it| it == name), "{names}");
-        let schema: Value =
-            serde_json::from_str(&world.run(&["schema", name]).expect(0).stdout).unwrap();
-        let mut compiler = boon::Compiler::new();
-        compiler.add_resource(name, strict(schema)).unwrap();
-        let mut schemas = boon::Schemas::new();
-        let compiled = compiler.compile(name, &mut schemas).unwrap();
-        let document: Value =
-            serde_json::from_str(&world.run(&arguments).expect(0).stdout).unwrap();
-        if let Err(error) = schemas.validate(&document, compiled) {
-            panic!("{name}: {error:#}");
-        }
+        let printed = world.run(&arguments).stdout;
+        assert!(!printed.is_empty(), "{arguments:?}");
+        // Each line of JSONL is a document.
+        let documents = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+        documents.for_each(|document| schemas::check(&world, &document.unwrap()));
     }
+    let mut wrong = world.run(&["list", "--format", "json"]).expect(0).json();
+    wrong["runs"][0]["new"] = Value::Null;
+    assert!(schemas::wrong(&world, &wrong).is_some(), "what is not described is found");
     world.run(&["schema", "nothing"]).expect_message(2, &["no schema 'nothing'", "list"]);
-}
-
-/// With nothing allowed that is not described.
-fn strict(mut schema: Value) -> Value {
-    if let Some(object) = schema.as_object_mut() {
-        let is_open =
-            object.contains_key("additionalProperties") || object.contains_key("patternProperties");
-        if object.contains_key("properties") && !is_open {
-            object.insert("additionalProperties".to_owned(), Value::Bool(false));
-        }
-        for value in object.values_mut() {
-            *value = strict(value.take());
-        }
-    } else if let Some(items) = schema.as_array_mut() {
-        for value in items {
-            *value = strict(value.take());
-        }
-    }
-    schema
 }

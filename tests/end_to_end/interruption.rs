@@ -90,6 +90,42 @@ fn ctrl_c_and_sigterm_keep_what_was_measured_and_say_how_to_go_on() {
     }
 }
 
+/// That names the earlier run as the last one, which by then is the interrupted run itself.
+#[test]
+fn a_run_against_an_earlier_one_goes_on_with_the_command_that_is_told() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    world.run(&["run", "--quiet"]).expect(0);
+    let earlier = stored(&world)["id"].clone();
+    let other = fs::read_to_string(world.path("models.toml")).unwrap();
+    world.write("slower.toml", &format!("{other}\n[settings]\nubatch = 16\n"));
+    let arguments = ["run", "slower.toml", "--against", "last", "--format", "json"];
+    let mut command = world.process(&arguments);
+    command
+        .env("QUANTBENCH_WORKER", worker("faulty.sh"))
+        .env("REAL_WORKER", program())
+        .env("FAULT", "endless")
+        .env("FAULT_AT", "there was a model");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let_it_measure(&world, child.id());
+    signal("-INT", child.id());
+    let (code, said) = finish(child);
+    assert_eq!(code, Some(130), "{said}");
+    let before = stored(&world);
+    assert_ne!(before["id"], earlier);
+    let resumed = world.run(&[&arguments[..], &["--quiet", "--resume"]].concat()).expect(0).json();
+    assert_eq!(resumed["form"]["kind"], "interleaved");
+    let after = stored(&world);
+    assert_eq!((&after["id"], &after["experiment"]["against"]["run"]), (&before["id"], &earlier));
+    for (trial, before) in
+        after["trials"].as_array().unwrap().iter().zip(before["trials"].as_array().unwrap())
+    {
+        assert_eq!(trial["label"], before["label"]);
+        assert_eq!(trial["visits"].as_array().unwrap().len(), 2);
+        assert_eq!(trial["visits"][0], before["visits"][0], "it is not measured again");
+    }
+}
+
 #[test]
 fn kill_9_leaves_no_worker_behind_and_loses_only_the_visit_under_way() {
     let world = World::new();

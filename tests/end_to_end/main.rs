@@ -40,6 +40,7 @@ mod real;
 mod recommend;
 mod report;
 mod run;
+mod schemas;
 mod shapes;
 mod tasks;
 mod templates;

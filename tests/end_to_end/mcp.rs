@@ -1,5 +1,6 @@
 //! What assistants ask, through the protocol's own client.
 
+use crate::schemas;
 use crate::world::{PATIENCE, World, wait_until};
 use rmcp::ServiceExt as _;
 use rmcp::model::{CallToolRequestParams, CallToolResult};
@@ -95,11 +96,13 @@ fn an_assistant_reads_what_was_planned_and_measured() {
 
         let status = call(client, "run_status", json!({})).await.unwrap();
         let status = status.structured_content.unwrap();
+        schemas::check(&world, &status);
         assert_eq!((&status["state"], &status["rounds_done"]), (&json!("done"), &json!(1)));
 
         let needs = json!({"max_memory": "8GiB", "prefer": "smallest"});
         let recommended = call(client, "recommend", needs).await.unwrap();
         let found = recommended.structured_content.as_ref().unwrap();
+        schemas::check(&world, found);
         assert_eq!(found["variants"], json!(["F16", "Q8_0"]));
         assert_eq!(found["recommendation"]["candidates"].as_array().unwrap().len(), 2);
         assert!(text(&recommended).contains("memory"), "{}", text(&recommended));
@@ -131,6 +134,13 @@ fn what_an_assistant_may_not_do_is_refused_and_told() {
         assert!(refused("run", json!({"model": "tiny-F16.gguf"})).await.contains("--allow-run"));
         assert!(refused("erase", json!({})).await.contains("no tool 'erase'"));
         assert!(refused("show", json!({})).await.contains("no run is stored yet"));
+        // Of no runs a list is empty, and no error.
+        let listed = call(client, "list", json!({})).await.unwrap();
+        assert_eq!(listed.structured_content.as_ref().unwrap()["runs"], json!([]));
+        assert!(text(&listed).contains("no run is stored yet"), "{}", text(&listed));
+        let counted = call(client, "query", json!({"sql": "SELECT count(*) AS n FROM runs"}));
+        let counted = counted.await.unwrap().structured_content.unwrap();
+        assert_eq!(counted["rows"], json!([{"n": 0}]));
         let gone = refused("plan", json!({"model": "--help"})).await;
         assert!(gone.contains("--help") && !gone.contains("Usage"), "{gone}");
         assert!(refused("query", json!({"sql": "DELETE FROM runs"})).await.contains("SELECT"));

@@ -46,6 +46,49 @@ fn a_run_becomes_a_page_and_charts() {
     assert!(svg.starts_with("<svg xmlns=") && svg.contains("<title>Memory</title>"));
 }
 
+/// From wherever it lies: all that it names is found.
+#[test]
+fn the_experiment_on_a_page_measures_the_same_again() {
+    let world = World::new();
+    world.experiment("\"F16\", \"Q8_0\"", "");
+    let experiment = fs::read_to_string(world.path("models.toml")).unwrap();
+    let task = "[[workloads.tasks]]\nname = \"next\"\nkind = \"text-generation\"\ndataset = \"q.jsonl\"\n\
+                fields = { gold = \"a\" }\ntemplate = \"{{ q }}\"\n";
+    world.write("models.toml", &experiment.replace("[[models]]", &format!("{task}[[models]]")));
+    world.write("q.jsonl", "{\"q\": \"once upon\", \"a\": \" a time\"}\n");
+    let first = world.run(&["run", "--quiet", "--format", "json"]).expect(0).run_record();
+    world.run(&["report"]).expect(0);
+    let page = fs::read_to_string(world.path("report.html")).unwrap();
+    let (_, file) =
+        page.split_once("The experiment, as a file</summary><pre tabindex=\"0\"><bdi>").unwrap();
+    let (file, _) = file.split_once("</bdi>").unwrap();
+    let file = file.replace("&quot;", "\"").replace("&#x2f;", "/").replace("&#x27;", "'");
+    let file = file.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    world.write("elsewhere/again.toml", &file);
+    let again = world.run(&["run", "elsewhere/again.toml", "--quiet", "--format", "json"]);
+    let again = again.expect(0).run_record();
+    for (one, other) in
+        first["trials"].as_array().unwrap().iter().zip(again["trials"].as_array().unwrap())
+    {
+        assert_eq!(one["artifact"]["checksum"], other["artifact"]["checksum"]);
+        assert_eq!(one["settings"], other["settings"]);
+        assert_eq!(one["quality"]["chunk_nll"], other["quality"]["chunk_nll"]);
+        assert_eq!(one["tasks"][0]["scores"], other["tasks"][0]["scores"]);
+        assert_eq!(
+            one["visits"].as_array().unwrap().len(),
+            other["visits"].as_array().unwrap().len()
+        );
+        // The monitor was there all the time.
+        let seen = &other["visits"][0]["timeline"]["worker"];
+        assert!(seen["rss_mebibytes"].as_array().is_some_and(|it| !it.is_empty()), "{seen}");
+    }
+    assert_eq!(
+        first["trials"].as_array().unwrap().len(),
+        again["trials"].as_array().unwrap().len()
+    );
+}
+
 #[cfg(feature = "png")]
 #[test]
 fn charts_are_pixels_where_there_is_a_font() {

@@ -1,5 +1,6 @@
 //! Settings are searched, proved against the defaults, and written so that others can take them.
 
+use crate::schemas;
 use crate::world::{World, children, program, wait_until, worker};
 use serde_json::Value;
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ const QUICK: [&str; 6] = ["--budget", "8s", "--format", "json", "-q", "-y"];
 fn tune(world: &World, flags: &[&str]) -> Value {
     let tuned = world.run(&[&["tune", "tiny-F16.gguf"], flags, &QUICK].concat()).expect(0).json();
     assert_eq!(tuned["format"], "quantbench.tune", "{tuned}");
+    schemas::check(world, &tuned);
     tuned
 }
 

@@ -75,6 +75,10 @@ impl Earlier {
                 Problem::new(format!("--against takes one run, and '{name}' is several")).into()
             );
         };
+        let member = match begun(arguments, store, experiment, &member)? {
+            Some(earlier) => side(&earlier, Some(store))?.0.pop().unwrap_or(member),
+            None => member,
+        };
         let build = arguments.against_binary.as_deref().map(OtherBuild::of).transpose()?;
         let program = build.as_ref().map(|build| build.program.clone());
         experiment.against = Some(Against { run: member.run.id.clone(), program });
@@ -186,6 +190,23 @@ impl Earlier {
         }
         Ok(artifact.clone())
     }
+}
+
+/// What the run is against that is gone on with, where `named` is that run itself: by now it is the last one.
+fn begun(
+    arguments: &Arguments,
+    store: &Store,
+    experiment: &Experiment,
+    named: &Member,
+) -> Result<Option<String>, Error> {
+    if !arguments.resume {
+        return Ok(None);
+    }
+    let open = store.latest_unfinished(&experiment.name)?;
+    let open = open.filter(|open| open.id == named.run.id);
+    let earlier =
+        open.and_then(|open| Some(open.experiment.pointer("/against/run")?.as_str()?.to_owned()));
+    Ok(earlier)
 }
 
 /// The checksum of a variant's file, if it is known before it is made.

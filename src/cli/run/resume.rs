@@ -73,9 +73,10 @@ pub(in crate::cli) fn difference(
     experiment: &Value,
     plan: &Plan,
 ) -> Option<String> {
-    let stored = brought_up_to_date(run.experiment.clone());
-    if stored != *experiment {
-        let place = first_difference(&stored, experiment, "");
+    let [stored, experiment] =
+        [brought_up_to_date(run.experiment.clone()), without_origin(experiment.clone())];
+    if stored != experiment {
+        let place = first_difference(&stored, &experiment, "");
         return Some(match place {
             Some(place) => format!("the experiment differs at '{place}'"),
             None => "the experiment differs".to_owned(),
@@ -91,8 +92,17 @@ pub(in crate::cli) fn difference(
     None
 }
 
+/// An experiment without where it was read from: the same texts and questions may lie elsewhere.
+fn without_origin(mut experiment: Value) -> Value {
+    if let Some(entries) = experiment.as_object_mut() {
+        entries.remove("written");
+    }
+    experiment
+}
+
 /// An experiment as it would be stored today: requirements were fields before they were a list.
-fn brought_up_to_date(mut experiment: Value) -> Value {
+fn brought_up_to_date(experiment: Value) -> Value {
+    let mut experiment = without_origin(experiment);
     if let Some(stored) = experiment.get_mut("requirements")
         && let Ok(read) = serde_json::from_value::<Requirements>(stored.clone())
         && let Ok(new) = serde_json::to_value(read)

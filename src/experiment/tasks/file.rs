@@ -5,11 +5,11 @@ use super::plan::UseCase;
 use crate::experiment::reader::{Located, Many};
 use crate::metrics::TaskMetric;
 use crate::prompt::choice::FormatChoice;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One `[[workloads.tasks]]` table.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaskFile {
     /// Keys whose values are wrong; each is reported already.
     pub wrong: Many<String>,
@@ -35,7 +35,7 @@ pub(crate) struct TaskFile {
 }
 
 /// `fields`: where in an example things are.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FieldsFile {
     pub id: Option<Located<String>>,
     pub each: Option<Located<String>>,

@@ -5,6 +5,7 @@ use crate::hardware::gpu::{GpuReading, GpuSource};
 use crate::hardware::process::ProcessFiles;
 use crate::hardware::root::SystemRoot;
 use crate::hardware::root::fixture::Tree;
+use crate::hardware::timeline::{Column, Trace};
 use std::process::{Child, Command, Stdio};
 
 /// What the burning child allocates, bytes.
@@ -59,14 +60,20 @@ fn a_child_that_burns_and_allocates_is_seen_to_do_so() {
         let monitor = Monitor::start(burner.pid(), Duration::from_millis(20));
         monitor.begin("burn");
         half_a_second();
-        let (label, usage) = monitor.finish().pop()?;
+        let mut watched = monitor.finish();
+        let (label, usage) = watched.phases.pop()?;
         assert_eq!(label, "burn");
-        usage.cpu_cores_used.is_some_and(|cores| cores > 0.5).then_some(usage)
+        usage.cpu_cores_used.is_some_and(|cores| cores > 0.5).then_some((usage, watched.timeline))
     });
-    let usage = burning.expect("the child never used half a core");
+    let (usage, timeline) = burning.expect("the child never used half a core");
     assert!(usage.max_rss_bytes.unwrap() > ALLOCATION, "{usage:?}");
     assert!(usage.samples > 1 && usage.seconds >= 0.5, "{usage:?}");
     assert!(usage.machine_cpu.unwrap() > 0.0, "{usage:?}");
+    let Trace { seconds, cpu_cores, rss_mebibytes, .. } = &timeline.worker;
+    assert!(seconds.len() > 1 && seconds.is_sorted(), "{timeline:?}");
+    assert!(cpu_cores.iter().flatten().any(|&cores| cores > 0.3), "{timeline:?}");
+    let allocated = f64::from(u32::try_from(ALLOCATION >> 20).unwrap());
+    assert!(rss_mebibytes.iter().flatten().any(|&it| it > allocated), "{timeline:?}");
 }
 
 #[test]
@@ -81,7 +88,8 @@ fn phases_keep_their_own_records() {
     monitor.begin("rest");
     half_a_second();
     kill_process(pid, Signal::CONT).unwrap();
-    let records = monitor.finish();
+    let Watched { phases: records, timeline } = monitor.finish();
+    assert!(timeline.worker.seconds.last().is_some_and(|&last| last > 0.9), "both are in it");
     assert_eq!(records.iter().map(|(label, _)| *label).collect::<Vec<_>>(), ["burn", "rest"]);
     let [burn, rest] = [0, 1].map(|index| records[index].1.cpu_cores_used.unwrap());
     assert!(rest < burn / 2.0, "{rest} is not much less than {burn}");
@@ -99,7 +107,7 @@ fn a_worker_that_vanishes_in_the_middle_is_no_error() {
     half_a_second();
     monitor.begin("gone");
     half_a_second();
-    let records = monitor.finish();
+    let records = monitor.finish().phases;
     assert!(records[0].1.max_rss_bytes.unwrap() > ALLOCATION, "{records:?}");
     assert!(records[0].1.cpu_cores_used.unwrap() > 0.0, "{records:?}");
     assert_eq!(records[1].1.cpu_cores_used, None);
@@ -111,14 +119,15 @@ fn a_worker_that_vanishes_in_the_middle_is_no_error() {
 fn a_worker_that_never_was_has_records_without_figures() {
     let monitor = Monitor::start(u32::MAX, Duration::ZERO);
     monitor.begin("nothing");
-    let records = monitor.finish();
+    let Watched { phases: records, timeline } = monitor.finish();
+    assert!(timeline.worker.is_empty());
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].1.cpu_cores_used, records[0].1.max_rss_bytes), (None, None));
 }
 
 #[test]
 fn a_monitor_without_phases_has_no_records_and_one_that_is_dropped_ends() {
-    assert!(Monitor::<u8>::start(std::process::id(), INTERVAL).finish().is_empty());
+    assert_eq!(Monitor::<u8>::start(std::process::id(), INTERVAL).finish(), Watched::default());
     let mut monitor = Monitor::start(std::process::id(), INTERVAL);
     monitor.begin(1);
     let thread = monitor.thread.take().unwrap();
@@ -173,7 +182,15 @@ fn every_instrument_finds_its_way_into_the_right_phase() {
     tree.write(THERMOMETER, "-5");
     watch.change_phase(None, Instant::now());
 
-    let [(_, first), (_, second)] = &watch.finished[..] else { panic!("two phases were recorded") };
+    let Watched { phases, timeline } = watch.watched();
+    // One point or several, as fast as the machine is.
+    let highest = |column: &Column| column.iter().flatten().copied().reduce(f64::max);
+    let Trace { mhz, celsius, .. } = &timeline.processor;
+    assert!(mhz.contains(&Some(2000.0)), "{timeline:?}");
+    assert_eq!(highest(celsius), Some(70.0));
+    assert_eq!(highest(&timeline.gpus[0].trace.watts), Some(50.0));
+    assert!(timeline.worker.is_empty(), "there is no process 7");
+    let [(_, first), (_, second)] = &phases[..] else { panic!("two phases were recorded") };
     assert_eq!(first.machine_cpu, Some(0.5));
     assert_eq!(first.cpu_energy_joules, Some(3.0));
     assert_eq!((first.min_cpu_mhz, first.max_cpu_celsius), (Some(2000.0), Some(70.0)));

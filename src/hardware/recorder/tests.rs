@@ -228,6 +228,7 @@ fn gpu_figures_are_means_highs_and_a_difference() {
         power_watts: Some(watts),
         energy_joules: Some(joules),
         celsius: Some(celsius),
+        mhz: None,
         throttling: Vec::new(),
     };
     let idle = reading(0.9, 10, 500.0, 1000.0, 99.0, None);

@@ -3,7 +3,7 @@
 use super::{CHUNK, LINE_LIMIT, Message, Reply, Request};
 use crate::causes::{Problem, in_words};
 use crate::files;
-use crate::hardware::usage::Usage;
+use crate::hardware::monitor::Watched;
 use crate::host::interrupt::Interrupt;
 use crate::host::lines::{Line, Lines};
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
@@ -179,10 +179,10 @@ impl Worker for AgentWorker {
         said
     }
 
-    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+    async fn usage(&mut self) -> Watched<Phase> {
         match self.connection.lock().await.ask(&Request::Usage).await {
-            Ok(Reply::Usage(usage)) => usage,
-            _ => Vec::new(),
+            Ok(Reply::Usage(watched)) => *watched,
+            _ => Watched::default(),
         }
     }
 

@@ -14,7 +14,7 @@ pub use client::AgentHost;
 pub use server::main;
 
 use super::{Exit, WorkerMessage};
-use crate::hardware::usage::Usage;
+use crate::hardware::monitor::Watched;
 use crate::model::artifact::ArtifactRef;
 use crate::results::record::Environment;
 use crate::worker::protocol::{Job, Phase};
@@ -64,7 +64,7 @@ enum Reply {
     Done,
     Environment(Box<Environment>),
     Has(bool),
-    Usage(Vec<(Phase, Usage)>),
+    Usage(Box<Watched<Phase>>),
     Exit(Exit),
     /// So many bytes of the file, behind this line; 0: it ends.
     Chunk(usize),

@@ -134,8 +134,8 @@ impl<W: AsyncWrite + Unpin> Agent<W> {
                 Reply::Done
             }
             Request::Usage => Reply::Usage(match &mut self.worker {
-                Some(worker) => worker.usage().await,
-                None => Vec::new(),
+                Some(worker) => worker.usage().await.into(),
+                None => Box::default(),
             }),
             Request::Kill => Reply::Exit(match &mut self.worker.take() {
                 Some(worker) => worker.kill().await,

@@ -57,8 +57,11 @@ async fn a_worker_beyond_a_pipe_is_heard_watched_and_ended() {
         assert_eq!(worker.next(PATIENCE).await, WorkerMessage::Event(Box::new(phase)));
         assert!(matches!(worker.next(PATIENCE).await, WorkerMessage::Event(_)));
         assert_eq!(worker.next(Duration::from_millis(50)).await, WorkerMessage::Silence);
-        let phases: Vec<Phase> = worker.usage().await.into_iter().map(|(phase, _)| phase).collect();
+        let watched = worker.usage().await;
+        let phases: Vec<Phase> = watched.phases.into_iter().map(|(phase, _)| phase).collect();
         assert_eq!(phases, [Phase::Start, Phase::Load]);
+        // What was seen over time comes from there, too.
+        assert!(watched.timeline.worker.rss_mebibytes.iter().flatten().any(|&it| it > 0.0));
         assert_eq!(worker.kill().await.signal, Some(9));
         assert_eq!(worker.kill().await, Exit::default());
     })

@@ -245,6 +245,7 @@ mod tests {
     use super::*;
     use crate::experiment::resolved::ModelPlan;
     use crate::experiment::workloads::{LatencyPlan, Sampling};
+    use crate::hardware::timeline::Timeline;
     use crate::hardware::usage::Usage;
     use crate::model::source::Source;
     use crate::prompt::choice::FormatChoice;
@@ -281,6 +282,7 @@ mod tests {
                     used(Phase::Load, 0.2),
                     used(Phase::Quality, 160.0),
                 ],
+                timeline: Timeline::default(),
                 peak_rss_bytes: None,
             }];
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::engine::clock::Clock as _;
 use crate::engine::toy::{BEGIN, ManualClock, Parameters, Toy, VOCABULARY, token_of};
 use crate::experiment::workloads::TokenizationPlan;
+use crate::hardware::monitor::Watched;
 use crate::hardware::usage::Usage;
 use crate::host::interrupt::Interrupt;
 use crate::host::local::parse_message;
@@ -115,14 +116,14 @@ impl Worker for ToyWorker {
         message
     }
 
-    async fn usage(&mut self) -> Vec<(Phase, Usage)> {
+    async fn usage(&mut self) -> Watched<Phase> {
         let ends = self.phases.iter().skip(1).map(|&(_, start)| start).chain([self.now]);
         let lengths = self.phases.iter().zip(ends).map(|((phase, start), end)| {
             let seconds = end.saturating_sub(*start).as_secs_f64();
             let cpu_energy_joules = Some(seconds * WATTS);
             (phase.clone(), Usage { seconds, cpu_energy_joules, ..Usage::default() })
         });
-        lengths.collect()
+        Watched { phases: lengths.collect(), ..Watched::default() }
     }
 
     async fn kill(&mut self) -> Exit {

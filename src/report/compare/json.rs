@@ -101,6 +101,7 @@ struct ShownFigure<'a> {
     change: Option<ShownChange>,
     verdict: &'static str,
     why: Option<&'a str>,
+    common_chunks: Option<usize>,
 }
 
 impl<'a> From<&'a FigureChange> for ShownFigure<'a> {
@@ -112,6 +113,7 @@ impl<'a> From<&'a FigureChange> for ShownFigure<'a> {
             change: figure.change.map(ShownChange::from),
             verdict: figure.verdict.words(),
             why: figure.why.as_deref(),
+            common_chunks: figure.common_chunks,
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{Shown, words};
 use crate::report::RenderOptions;
+use crate::report::columns::INDISPENSABLE;
 use crate::report::table::Align::{Left, Right};
-use crate::report::table::{Column, Group, Table};
-use crate::report::terminal::{Look, draw};
-use crate::report::text::{sanitize, wrap};
-use crate::results::change::{FigureChange, PairChange};
+use crate::report::table::{Cell, Column, Content, Group, Table};
+use crate::report::terminal::{Look, draw, fit};
+use crate::report::text::{list, sanitize, shorten, wrap};
+use crate::results::change::{FigureChange, PairChange, Verdict};
 
 /// Lines of prose longer than this are hard to read.
 const WIDEST_PROSE: usize = 100;
@@ -37,13 +38,14 @@ pub(super) fn render(shown: &Shown<'_>, options: &RenderOptions) -> String {
     say(&mut lines, words::outcome(comparison));
     say(&mut lines, words::form(comparison));
     let look = Look { color: options.color, ..Look::default() };
-    let table = figures(shown);
+    let (table, note) = fitted(figures(shown), &look, options.columns);
     if table.cells().next().is_some() {
         lines.push(String::new());
         if let [only] = table.groups.as_slice() {
             lines.push(only.heading.clone());
         }
         lines.extend(draw(&table, &look));
+        say(&mut lines, note.into_iter().collect());
     }
     let table = answers(shown);
     if table.cells().next().is_some() {
@@ -69,6 +71,47 @@ pub(super) fn render(shown: &Shown<'_>, options: &RenderOptions) -> String {
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
     format!("{}\n", lines.join("\n").trim_end())
 }
+
+/// The columns of figures that fit, with fewer words in them where not all do, and what is said of those left out.
+fn fitted(mut table: Table, look: &Look, columns: usize) -> (Table, Option<String>) {
+    /// Of figure, unit, base, new, change, interval, verdict: the highest stay longest.
+    const IMPORTANCE: [u32; 7] =
+        [INDISPENSABLE, 1, 2, 3, INDISPENSABLE, INDISPENSABLE, INDISPENSABLE];
+    for (column, importance) in table.columns.iter_mut().zip(IMPORTANCE) {
+        column.importance = importance;
+    }
+    let (_, left_out) = fit(table.clone(), look, columns);
+    if left_out.names.is_empty() {
+        return (table, None);
+    }
+    if let Some(verdicts) = table.columns.last_mut() {
+        for cell in &mut verdicts.cells {
+            if cell.content == Content::Text(Verdict::NoDifference.words().to_owned()) {
+                *cell = Cell::text(NONE_SHOWN);
+            }
+        }
+    }
+    if let Some(names) = table.columns.first_mut() {
+        for cell in &mut names.cells {
+            if let Content::Text(name) = &cell.content {
+                *cell = Cell::text(shorten(name, NAME_COLUMNS));
+            }
+        }
+    }
+    let all = left_out.columns_for_all;
+    let (table, left_out) = fit(table, look, columns);
+    let left_out = (!left_out.names.is_empty()).then(|| {
+        format!(
+            "Left out to fit {columns} columns: {} (--columns {all} shows all).",
+            list(&left_out.names)
+        )
+    });
+    (table, left_out)
+}
+
+/// "No difference shown" where there is little room, and columns of a name.
+const NONE_SHOWN: &str = "none shown";
+const NAME_COLUMNS: usize = 16;
 
 /// A row of a figure, as text.
 pub(super) fn row(figure: &FigureChange) -> [String; 7] {

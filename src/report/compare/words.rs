@@ -18,6 +18,10 @@ const MOST_OF_A_KIND: usize = 3;
 /// More figures are counted, not named in a sentence.
 const MOST_NAMED: usize = 6;
 
+/// From this change on, per cent, it is told as a factor; and from that one on the factor is not told.
+const MANY_TIMES: f64 = 900.0;
+const MOST_TIMES: f64 = 1e5;
+
 /// The runs of a side: `2026-11-30-k3f9 (nightly, 2026-11-30 10:43 UTC)`.
 pub(super) fn side(side: &Side) -> String {
     let members = side.0.iter().map(|member| {
@@ -215,6 +219,25 @@ pub(super) fn left_out(comparison: &Comparison) -> Vec<String> {
             None => missing.push((why, vec![label])),
         }
     }
+    let mut common: Vec<(usize, Vec<String>)> = Vec::new();
+    for (_, figure) in comparison.figures() {
+        let Some(chunks) = figure.common_chunks else { continue };
+        let label = figure.metric.label();
+        match common.iter_mut().find(|(known, _)| *known == chunks) {
+            Some((_, labels)) if labels.contains(&label) => {}
+            Some((_, labels)) => labels.push(label),
+            None => common.push((chunks, vec![label])),
+        }
+    }
+    for (chunks, labels) in common {
+        told.push(format!(
+            "One side went through more of the text: {} here {} over the {} that both have, not over all of a run as in \
+             'quantbench show'.",
+            list(&labels),
+            if labels.len() == 1 { "is" } else { "are" },
+            count(chunks, "chunk"),
+        ));
+    }
     for (why, labels) in missing {
         told.push(format!("Cannot be compared, since {}: {}.", sanitize(&why), list(&labels)));
     }
@@ -260,6 +283,12 @@ pub(super) fn interval(change: &Change) -> String {
         return if change.value == 0.0 { "the same".to_owned() } else { "exact".to_owned() };
     }
     let Interval { low, high } = change.interval;
+    if change.unit == ChangeUnit::Relative && high * 100.0 >= MANY_TIMES {
+        // As factors on both sides: a loss in per cent beside a multiple says nothing.
+        let most = high * 100.0 >= MOST_TIMES;
+        let high = if most { "more than 1000".to_owned() } else { significant(high + 1.0, 2) };
+        return format!("{} to {high} times", significant((low + 1.0).max(0.0), 2));
+    }
     format!("{} to {}", signed(low, change.unit, false), signed(high, change.unit, true))
 }
 
@@ -273,8 +302,10 @@ fn signed(value: f64, unit: ChangeUnit, with_unit: bool) -> String {
     let text = match (unit, value.abs()) {
         (ChangeUnit::Absolute, _) => format!("{value:+.5}"),
         (_, 0.0) => "0".to_owned(),
-        (ChangeUnit::Relative, size) if size >= 1e5 => return "more than 1000 times".to_owned(),
-        (ChangeUnit::Relative, size) if size >= 900.0 => {
+        (ChangeUnit::Relative, size) if size >= MOST_TIMES => {
+            return "more than 1000 times".to_owned();
+        }
+        (ChangeUnit::Relative, size) if size >= MANY_TIMES => {
             return format!("{} times", significant(value / 100.0 + 1.0, 2));
         }
         (_, size) if size < 0.01 => "<0.01".to_owned(),

@@ -179,6 +179,9 @@ fn tasks(run: &RunRecord, summary: &Summary, scope: &Scope) -> Vec<Asked> {
     run.trials[reference].tasks.iter().flat_map(of_task).collect()
 }
 
+/// What the measure of answers is that have no divergence.
+pub(super) const OTHER_WORDS: &str = "Other words are, of all words of both answers, the part that the other answer does not have in the same order.";
+
 fn compared(asked: Asked) -> Answer {
     let Asked { source, head, prompt, reference: (reference_name, reference), others } = asked;
     let reference = cut(&reference);

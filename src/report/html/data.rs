@@ -32,7 +32,7 @@ impl Data {
 }
 
 /// Gzip in base 64; writing into memory does not fail.
-fn packed(json: &str) -> Option<String> {
+pub(super) fn packed(json: &str) -> Option<String> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(json.as_bytes()).ok()?;
     Some(STANDARD.encode(encoder.finish().ok()?))

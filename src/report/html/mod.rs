@@ -35,16 +35,20 @@ use minijinja::{Environment, Value};
 use serde::Serialize;
 use table::{Comparison, Words};
 
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("page.html", include_str!("page.html")),
     ("run.html", include_str!("run.html")),
     ("parts.html", include_str!("parts.html")),
+    ("chart.html", "{%- from \"parts.html\" import chart -%}{{ chart(it, run, false) }}"),
 ];
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// From so many plots on a chapter is folded: each is drawn when it is opened.
 const FOLDED: usize = 9;
+
+/// From so many on what is folded is packed, too: a page of a hundred trials stays small.
+const PACKED: usize = 20;
 
 #[derive(Serialize)]
 struct Page {
@@ -76,6 +80,7 @@ struct Part {
     chapters: Vec<Chapter>,
     answers: Vec<answers::Answer>,
     answers_note: String,
+    other_words: &'static str,
     hosts: Vec<environment::Host>,
     recipes: Vec<recipes::Recipe>,
     recipe_note: String,
@@ -124,6 +129,8 @@ struct Chart {
     reading: String,
     svg: Value,
     table: Words,
+    /// All of it as HTML, packed; undefined: it is not.
+    packed: Value,
 }
 
 #[derive(Serialize)]
@@ -140,8 +147,13 @@ struct Definition {
 pub(super) fn page(runs: &[RunRecord]) -> Result<Vec<u8>, Problem> {
     let summaries: Vec<Summary> = runs.iter().map(Summary::of).collect();
     let shown: Vec<(&RunRecord, &Summary)> = runs.iter().zip(&summaries).collect();
+    let mut environment = Environment::new();
+    for (name, source) in TEMPLATES {
+        environment.add_template(name, source).map_err(template_problem)?;
+    }
     let parts = shown.iter().enumerate().map(|(at, (run, summary))| part(at, run, summary));
-    let parts = parts.collect::<Result<Vec<Part>, Problem>>()?;
+    let mut parts = parts.collect::<Result<Vec<Part>, Problem>>()?;
+    parts.iter_mut().try_for_each(|part| pack(&environment, part)).map_err(template_problem)?;
     let title = match runs {
         [only] => sanitize(&only.name),
         several => format!("{} runs", several.len()),
@@ -159,13 +171,30 @@ pub(super) fn page(runs: &[RunRecord]) -> Result<Vec<u8>, Problem> {
         runs: parts,
         definitions: metrics.into_iter().map(definition).collect(),
     };
-    let mut environment = Environment::new();
-    for (name, source) in TEMPLATES {
-        environment.add_template(name, source).map_err(template_problem)?;
-    }
     let template = environment.get_template("page.html").map_err(template_problem)?;
     let html = template.render(Serde(&page)).map_err(template_problem)?;
     Ok(html.into_bytes())
+}
+
+/// A chart alone, as its summary has its title.
+#[derive(Serialize)]
+struct Folded<'a> {
+    it: &'a Chart,
+    run: &'a str,
+}
+
+/// Packs the charts of chapters that are folded and have many.
+fn pack(environment: &Environment<'_>, part: &mut Part) -> Result<(), minijinja::Error> {
+    let template = environment.get_template("chart.html")?;
+    for chapter in part.chapters.iter_mut().filter(|it| it.folded && it.plots.len() >= PACKED) {
+        for chart in &mut chapter.plots {
+            let html = template.render(Serde(&Folded { it: chart, run: &part.id }))?;
+            // Base 64 has no letter that means something in HTML.
+            chart.packed = data::packed(&html).map_or(Value::UNDEFINED, Value::from_safe_string);
+            (chart.svg, chart.table) = (Value::UNDEFINED, Words::default());
+        }
+    }
+    Ok(())
 }
 
 fn template_problem(source: minijinja::Error) -> Problem {
@@ -206,6 +235,7 @@ fn part(at: usize, run: &RunRecord, summary: &Summary) -> Result<Part, Problem> 
         chapters: chapters(run, summary)?,
         answers,
         answers_note,
+        other_words: answers::OTHER_WORDS,
         hosts: environment::hosts(run),
         recipes: recipes::of(run, summary),
         recipe_note: recipes::note(run),
@@ -296,6 +326,7 @@ fn chart(plot: &Plot) -> Result<Chart, Problem> {
         reading: plot.reading.clone(),
         svg: Value::from_safe_string(svg::draw(plot, svg::Use::InPage)?),
         table: Words::of(&plot.table),
+        packed: Value::UNDEFINED,
     })
 }
 

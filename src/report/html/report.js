@@ -113,9 +113,22 @@
   });
 
   // What is large is made when it is opened.
-  const unfold = fold => {
+  const unpacked = text => {
+    const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const unfold = async fold => {
     const template = fold.querySelector("template");
-    if (template) template.replaceWith(template.content);
+    if (!template || template.dataset.open) return;
+    template.dataset.open = "yes";
+    if (template.dataset.packed) {
+      try {
+        template.innerHTML = await unpacked(template.dataset.packed);
+      } catch {
+        template.innerHTML = "<p>This browser cannot unpack the chart: use a newer one</p>";
+      }
+    }
+    template.replaceWith(template.content);
   };
   all("details.folded").forEach(fold => fold.addEventListener("toggle", () => unfold(fold)));
   addEventListener("beforeprint", () => all("details.folded[open]").forEach(unfold));
@@ -124,8 +137,7 @@
   const stored = async id => {
     const element = document.getElementById(id);
     if (element.type !== "application/gzip") return element.textContent;
-    const bytes = Uint8Array.from(atob(element.textContent), letter => letter.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    return unpacked(element.textContent);
   };
   for (const button of all("[data-from]")) button.addEventListener("click", async () => {
     let text;

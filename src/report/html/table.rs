@@ -176,7 +176,7 @@ fn cell(column: &Column, cell: &Cell) -> Shown {
 }
 
 /// A table of words, such as that of a chart.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Words {
     columns: Vec<Title>,
     rows: Vec<Vec<String>>,

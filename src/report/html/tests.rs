@@ -2,6 +2,7 @@
 
 use super::page;
 use crate::experiment::settings::Settings;
+use crate::hardware::timeline::Timeline;
 use crate::metrics::TaskMetric;
 use crate::results::made_up::{MadeUp, answered, fail, speed_test};
 use crate::results::record::{RunRecord, SpeedRecord};
@@ -101,8 +102,12 @@ fn data(page: &str) -> serde_json::Value {
     if text.starts_with('{') {
         return serde_json::from_str(text).unwrap();
     }
+    serde_json::from_str(&unpacked(text)).unwrap()
+}
+
+fn unpacked(text: &str) -> String {
     let packed = STANDARD.decode(text).unwrap();
-    serde_json::from_reader(flate2::read::GzDecoder::new(packed.as_slice())).unwrap()
+    std::io::read_to_string(flate2::read::GzDecoder::new(packed.as_slice())).unwrap()
 }
 
 #[test]
@@ -162,7 +167,6 @@ fn every_chapter_has_its_charts_and_what_was_not_measured_leaves_no_hole() {
         "Tokens of the answers to",
         "Divergence by domain",
         "Task arc (acc)",
-        "GPU power (W, mean)",
         "Why do leaves change colour?",
         "<del>green fades.</del>",
         "quantbench bench -m llama-3.2-1b-Q4_K_M.gguf -p 512 -n 128",
@@ -170,6 +174,20 @@ fn every_chapter_has_its_charts_and_what_was_not_measured_leaves_no_hole() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    assert!(
+        !page.contains("Divergence over size</bdi></summary>"),
+        "what is in sight has its title once"
+    );
+    // One variant beside the reference is enough for a point.
+    let mut two = rich(1);
+    two.trials.truncate(2);
+    assert!(text(&[two]).contains("Divergence over size"));
+    let small = text(&[rich(1)]);
+    let folded = small.split_once("<bdi>Hardware while F16").unwrap().1;
+    let (chart, _) = folded.split_once("</template>").unwrap();
+    assert!(!chart.contains("<h4>"), "a folded chart has its title in its summary alone");
+    assert!(chart.contains("GPU power (W)") && chart.contains("processor clock (MHz)"), "{chart}");
+    assert!(page.contains("in the same order."), "other words are defined");
     let plain = text(&[MadeUp { quality: false, prompts: 0, ..MadeUp::default() }.run()]);
     for part in ["<h3>Latency", "<h3>Quality", "<h3>Answers", "Energy per", "Tokens of"] {
         assert!(!plain.contains(part), "{part}");
@@ -190,6 +208,20 @@ fn runs_of_one_model_stand_side_by_side_machine_by_machine() {
     assert!(!text(&[one, board]).contains("id=\"together\""));
 }
 
+/// Of every instrument as many points as are kept, and no two alike.
+fn restless() -> Timeline {
+    let mut timeline = MadeUp { gpu: true, ..MadeUp::default() }.timeline(1e9, 240);
+    let Timeline { worker, processor, gpus } = &mut timeline;
+    for trace in [worker, processor].into_iter().chain(gpus.iter_mut().map(|gpu| &mut gpu.trace)) {
+        for column in [&mut trace.cpu_cores, &mut trace.watts, &mut trace.celsius, &mut trace.mhz] {
+            for value in column.iter_mut().flatten() {
+                *value = ((*value + fastrand::f64()) * 10.0).round() / 10.0;
+            }
+        }
+    }
+    timeline
+}
+
 #[test]
 fn a_hundred_trials_are_a_small_file() {
     let mut run = rich(9);
@@ -198,6 +230,7 @@ fn a_hundred_trials_are_a_small_file() {
     // As much of the monitor as a real visit has.
     for visit in run.trials.iter_mut().flat_map(|trial| &mut trial.visits) {
         visit.usage = (0..10).flat_map(|_| visit.usage.clone()).collect();
+        visit.timeline = restless();
     }
     let page = page(&[run]).unwrap();
     if let Some(path) = std::env::var_os("QUANTBENCH_TEST_PAGE") {
@@ -208,6 +241,11 @@ fn a_hundred_trials_are_a_small_file() {
         100
     );
     assert!(page.len() < 6_000_000, "{}", page.len());
+    // Of so many trials the charts that are folded are packed.
+    let page = String::from_utf8(page).unwrap();
+    let (_, chart) = page.split_once("<template data-packed=\"").unwrap();
+    let chart = unpacked(chart.split_once('"').unwrap().0);
+    assert!(chart.contains("GPU power (W)") && chart.contains("As a table"), "{chart}");
 }
 
 #[cfg(feature = "png")]

@@ -12,22 +12,30 @@ use crate::results::summary::Summary;
 /// the room of those that matter.
 const FLOOR: f64 = 1e-5;
 
-/// Below this many points a chart shows nothing that the table does not.
+/// Below this many points a chart of speed shows nothing that the table does not. Of divergence the reference is one more
+/// end, though it has no point.
 const POINTS_AT_LEAST: usize = 2;
 
 pub(super) fn plots(_: &RunRecord, summary: &Summary, scope: &Scope) -> Vec<Plot> {
     let speed = summary.generation.map(Metric::Speed);
     let divergence = divergence(summary, scope);
-    let speed = speed.and_then(|metric| over_size(summary, scope, metric, "speed-over-size"));
+    let speed = speed
+        .and_then(|metric| over_size(summary, scope, metric, "speed-over-size", POINTS_AT_LEAST));
     divergence.into_iter().chain(speed).collect()
 }
 
 /// Divergence over size.
 pub(super) fn divergence(summary: &Summary, scope: &Scope) -> Option<Plot> {
-    over_size(summary, scope, Metric::Kld, "divergence-over-size")
+    over_size(summary, scope, Metric::Kld, "divergence-over-size", 1)
 }
 
-fn over_size(summary: &Summary, scope: &Scope, metric: Metric, name: &str) -> Option<Plot> {
+fn over_size(
+    summary: &Summary,
+    scope: &Scope,
+    metric: Metric,
+    name: &str,
+    points_at_least: usize,
+) -> Option<Plot> {
     let is_divergence = metric == Metric::Kld;
     // Divergence hardly depends on settings.
     let rows = if is_divergence { scope.alike(summary) } else { scope.rows.clone() };
@@ -39,7 +47,7 @@ fn over_size(summary: &Summary, scope: &Scope, metric: Metric, name: &str) -> Op
         is_shown.then_some((row, size, value))
     });
     let values: Vec<_> = values.collect();
-    if values.len() < POINTS_AT_LEAST {
+    if values.len() < points_at_least {
         return None;
     }
     let sizes: Vec<f64> = values.iter().map(|it| it.1).collect();

@@ -46,6 +46,41 @@ fn two_runs_and_two_variants_are_told_apart() {
 }
 
 #[test]
+fn a_comparison_fits_its_terminal_and_says_what_found_no_room() {
+    let (base, new) = two_runs();
+    let (base, new) = (side(&base, None), side(&new, None));
+    let comparison = Comparison::of(&base, &new, &[], |_| false).unwrap();
+    let shown = Shown { base: &base, new: &new, comparison: &comparison, gates: &[] };
+    let at = |columns: usize| {
+        let options = RenderOptions { columns, color: false };
+        String::from_utf8(shown.render(CompareFormat::Table, &options).unwrap()).unwrap()
+    };
+    for columns in [60, 72, 80, 100] {
+        let text = at(columns);
+        assert!(widest(&text) <= columns, "{columns}:\n{text}");
+    }
+    let narrow = at(60);
+    assert!(narrow.contains("95 % interval") && narrow.contains("none shown"), "{narrow}");
+    assert!(narrow.contains("Left out to fit 60 columns: unit and base"), "{narrow}");
+    assert!(!at(120).contains("Left out"), "{}", at(120));
+}
+
+#[test]
+fn a_multiple_has_an_interval_of_multiples() {
+    let (base, mut new) = two_runs();
+    let divergence = new.trials[1].quality.as_mut().unwrap().divergence.as_mut().unwrap();
+    for (chunk, kld) in divergence.chunk_kld.iter_mut().enumerate() {
+        *kld *= if chunk % 9 == 0 { 200.0 } else { 1.0 };
+    }
+    let text = shown(&side(&base, None), &side(&new, None), &[], CompareFormat::Table);
+    let line = text.lines().find(|line| line.starts_with("KLD")).unwrap();
+    assert!(line.contains(" times"), "{line}");
+    let (_, interval) = line.split_once(" times").unwrap();
+    let (low, rest) = interval.trim().split_once(" to ").unwrap();
+    assert!(low.parse::<f64>().unwrap() >= 0.0 && rest.contains("times"), "{line}");
+}
+
+#[test]
 fn json_is_what_its_schema_says() {
     let mut schema: Value =
         serde_json::from_str(include_str!("../../../docs/schema/compare.json")).unwrap();

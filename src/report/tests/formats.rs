@@ -223,6 +223,35 @@ fn json_is_what_its_schema_says_and_nothing_else() {
     assert!(schemas.validate(&broken, compiled).is_err(), "the schema must be able to fail");
 }
 
+/// The schema of a line has the definitions of the schema of a run.
+#[test]
+fn a_line_of_jsonl_is_described_as_the_run_is() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/trial.json");
+    let read = |path: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (mut line, run) = (read(path), read(&path.replace("trial.json", "run.json")));
+    if std::env::var_os("UPDATE").is_some() {
+        line["$defs"] = run["$defs"].clone();
+        std::fs::write(path, serde_json::to_string_pretty(&line).unwrap() + "\n").unwrap();
+    }
+    let same = line["$defs"] == run["$defs"];
+    assert!(same, "docs/schema/trial.json is stale; UPDATE=1 cargo test --lib jsonl writes it");
+    strict(&mut line);
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource("trial.json", line).unwrap();
+    let mut schemas = boon::Schemas::new();
+    let compiled = compiler.compile("trial.json", &mut schemas).unwrap();
+    for (what, run) in all_runs() {
+        for line in show(Format::Jsonl, &run, 100).lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            if let Err(error) = schemas.validate(&line, compiled) {
+                panic!("{what}: {error:#}");
+            }
+        }
+    }
+}
+
 #[test]
 fn jsonl_has_a_line_per_trial_that_reads_back() {
     for (what, run) in all_runs() {

@@ -51,7 +51,7 @@ const ASPECTS: &[Aspect] = &[
     Aspect { what: "text", of: text, meaning: "perplexity and divergence are over it" },
     Aspect { what: "prompts", of: prompts, meaning: "TTFT, ITL and the answers are of them" },
     Aspect { what: "tests", of: tests, meaning: "speeds of other tests have no partner, and peak memory is of all of them" },
-    Aspect { what: "rounds", of: |it| of_experiment(it, "rounds"), meaning: "the more, the surer" },
+    Aspect { what: "rounds", of: rounds, meaning: "the more, the surer" },
     Aspect { what: "repetitions", of: |it| of_experiment(it, "repetitions"), meaning: "the more, the surer" },
     Aspect { what: "disturbed by", of: |it| disturbance(it.run, it.trial).unwrap_or_default(), meaning: "speeds of that run suffer from it: measure again" },
 ];
@@ -197,6 +197,17 @@ fn prompts(measured: &Measured<'_>) -> String {
     let text: String = parts.into_iter().flatten().collect();
     let checksum: String = crate::model::cache::of_bytes(text.as_bytes()).chars().take(6).collect();
     format!("{source} ({checksum})")
+}
+
+/// Rounds that were made, and how many were asked for where that is more.
+fn rounds(measured: &Measured<'_>) -> String {
+    let made = each_once(measured.trial.visits.iter().map(|visit| visit.round)).len();
+    let asked = measured.run.experiment.get("rounds").and_then(Value::as_u64);
+    match asked {
+        _ if made == 0 => String::new(),
+        Some(asked) if asked > made as u64 => format!("{made} of {asked}"),
+        _ => made.to_string(),
+    }
 }
 
 fn of_experiment(measured: &Measured<'_>, key: &str) -> String {

@@ -41,7 +41,9 @@ impl Ways<'_, '_> {
                 (None, _) => Err(missing(base, metric, "base")),
                 (_, None) => Err(missing(new, metric, "new")),
             };
-            Found { metric, base: self.shown(metric, false), new: self.shown(metric, true), shift }
+            let common_chunks = shift.is_ok().then(|| self.common_chunks(metric)).flatten();
+            let (base, new) = (self.shown(metric, false), self.shown(metric, true));
+            Found { metric, base, new, shift, common_chunks }
         });
         // The reference has none of what others are compared with it in.
         let is_reference = base.trial.is_reference || new.trial.is_reference;
@@ -52,6 +54,12 @@ impl Ways<'_, '_> {
     fn shown(&self, metric: Metric, is_new: bool) -> Option<f64> {
         let side = self.pair.side(is_new);
         let first = side[0].figures.get(&metric)?;
+        if metric == Metric::TopTokenAgreement
+            && let Some(common) = self.common_chunks(metric)
+        {
+            let chunks = top_tokens(self.pair.first(is_new)).get(..common)?;
+            return Sample::new(chunks.iter().copied()).map(|it| it.mean());
+        }
         if let Evidence::Chunks { values, exponential } = &first.evidence
             && let Evidence::Chunks { values: others, .. } =
                 &self.pair.first(!is_new).figures.get(&metric)?.evidence
@@ -70,6 +78,18 @@ impl Ways<'_, '_> {
         Sample::new(logarithms).map(|it| it.mean().exp())
     }
 
+    /// How many chunks of the text both sides have, where one has more and the figure is of those alone.
+    fn common_chunks(&self, metric: Metric) -> Option<usize> {
+        let (one, other) = (self.pair.first(false), self.pair.first(true));
+        let kept = |it: &Measured<'_>| match (metric, &it.figures.get(&metric)?.evidence) {
+            (Metric::TopTokenAgreement, _) => Some(top_tokens(it).len()).filter(|count| *count > 0),
+            (_, Evidence::Chunks { values, .. }) => Some(values.len()),
+            _ => None,
+        };
+        let (one, other) = (kept(one)?, kept(other)?);
+        (one != other).then_some(one.min(other))
+    }
+
     fn shift(&self, metric: Metric, base: &Figure, new: &Figure) -> Result<Shift, String> {
         let (one, other) = (self.pair.first(false), self.pair.first(true));
         let unknown = || "its noise is not known".to_owned();
@@ -84,6 +104,21 @@ impl Ways<'_, '_> {
             (Evidence::Questions(_), Evidence::Questions(_)) => self.questions(metric, base, new),
             _ => {
                 let text = same_text(one, other, metric)?;
+                let (tops, others) = (top_tokens(one), top_tokens(other));
+                let is_by_chunk = !tops.is_empty() && !others.is_empty() && text == Texts::Same;
+                if metric == Metric::TopTokenAgreement && is_by_chunk {
+                    return by_points(tops, others).ok_or_else(unknown);
+                }
+                let chunks = |it: &Measured<'_>| it.trial.quality.as_ref().map(|it| it.chunks);
+                if let (Evidence::IntervalOnly, Some(one), Some(other)) =
+                    (&base.evidence, chunks(one), chunks(other))
+                    && one != other
+                    && metric.descriptor().is_comparison
+                {
+                    return Err(format!(
+                        "it is over {one} chunks of the text in base and {other} in new, and was not kept by chunk"
+                    ));
+                }
                 of_text(metric, base, new, text).ok_or_else(unknown)
             }
         }
@@ -317,6 +352,23 @@ fn independent(base: Estimate, new: Estimate) -> Option<Estimate> {
         high: value + (own.high - new.value).hypot(base.value - others.low),
     };
     Some(Estimate { value, interval: Some(interval), n: new.n.min(base.n) })
+}
+
+/// The part of each chunk's tokens that are the reference's; empty where that was not kept.
+fn top_tokens<'r>(measured: &Measured<'r>) -> &'r [f64] {
+    let divergence = measured.trial.quality.as_ref().and_then(|it| it.divergence.as_ref());
+    divergence.map_or(&[], |it| &it.chunk_top_token_agreement)
+}
+
+/// By how many points a share moved, over the chunks that both have.
+fn by_points(base: &[f64], new: &[f64]) -> Option<Shift> {
+    let scale = Scale::Points(100.0);
+    let differences: Vec<f64> = new.iter().zip(base).map(|(new, base)| new - base).collect();
+    if differences.iter().all(|it| *it == 0.0) {
+        return Shift::exact(scale, 0.0);
+    }
+    let estimate = mean_estimate(&Sample::new(differences)?);
+    Shift::from_estimate(scale, estimate, estimate.n.saturating_sub(1))
 }
 
 /// By what fraction the mean over the same chunks moved. Where the chunks are hard for one they are for the other, which

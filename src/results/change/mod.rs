@@ -129,6 +129,8 @@ pub struct FigureChange {
     pub verdict: Verdict,
     /// Why it cannot be compared.
     pub why: Option<String>,
+    /// Chunks of the text that both sides have and it is over, where one side has more.
+    pub common_chunks: Option<usize>,
 }
 
 /// By how much a figure changed.
@@ -190,6 +192,7 @@ struct Found {
     base: Option<f64>,
     new: Option<f64>,
     shift: Result<Shift, String>,
+    common_chunks: Option<usize>,
 }
 
 impl Comparison {
@@ -254,7 +257,7 @@ impl Comparison {
 impl Found {
     /// With the interval that holds together with those of so many figures.
     fn judged(self, among: usize) -> FigureChange {
-        let Self { metric, base, new, shift } = self;
+        let Self { metric, base, new, shift, common_chunks } = self;
         let (change, why) = match shift {
             Ok(shift) => (Some(shift.change(among)), None),
             Err(why) => (None, Some(why)),
@@ -269,6 +272,6 @@ impl Found {
                 None => Verdict::NoDifference,
             }
         });
-        FigureChange { metric, base, new, change, verdict, why }
+        FigureChange { metric, base, new, change, verdict, why, common_chunks }
     }
 }

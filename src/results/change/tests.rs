@@ -212,6 +212,45 @@ fn a_change_of_divergence_shows_chunk_by_chunk() {
 }
 
 #[test]
+fn where_one_side_ended_early_all_is_over_the_chunks_that_both_have() {
+    let (mut base, mut new) = (run(1), run(2));
+    for (run, chunks) in [(&mut base, 40), (&mut new, 10)] {
+        for trial in &mut run.trials {
+            let quality = trial.quality.as_mut().unwrap();
+            quality.chunks = chunks;
+            quality.chunk_nll.truncate(chunks as usize);
+            let Some(divergence) = &mut quality.divergence else { continue };
+            divergence.chunk_kld.truncate(chunks as usize);
+            // The first ten chunks are easier than those that come after them.
+            let share = |chunk| if chunk < 10 { 0.9 } else { 0.5 };
+            divergence.chunk_top_token_agreement = (0..chunks).map(share).collect();
+            divergence.top_token_agreement.mean = if chunks == 10 { 0.9 } else { 0.6 };
+        }
+    }
+    let compare = |base: &RunRecord, new: &RunRecord, metric: Metric| {
+        of(&compared(&side(&[base]), &side(&[new])), metric).pop().unwrap()
+    };
+    let same_top = compare(&base, &new, Metric::TopTokenAgreement);
+    assert_eq!((same_top.verdict, same_top.common_chunks), (Verdict::NoDifference, Some(10)));
+    assert!((same_top.base.unwrap() - 0.9).abs() < 1e-12, "{same_top:?}");
+    assert_eq!(compare(&base, &new, Metric::Perplexity).common_chunks, Some(10));
+    let again = RunRecord { id: "2026-11-24-0009".to_owned(), ..base.clone() };
+    assert_eq!(compare(&base, &again, Metric::Perplexity).common_chunks, None);
+    let last = |run: &mut RunRecord, change: fn(&mut Vec<f64>)| {
+        let quality = run.trials[2].quality.as_mut().unwrap();
+        change(&mut quality.divergence.as_mut().unwrap().chunk_top_token_agreement);
+    };
+    last(&mut new, |chunks| chunks[3] = 0.2);
+    let worse = compare(&base, &new, Metric::TopTokenAgreement);
+    assert!((worse.change.unwrap().value + 7.0).abs() < 1e-9, "in points: {worse:?}");
+    // Of runs stored before it was kept by chunk nothing can be said.
+    last(&mut new, Vec::clear);
+    let unknown = compare(&base, &new, Metric::TopTokenAgreement);
+    assert_eq!(unknown.verdict, Verdict::Incomparable);
+    assert!(unknown.why.unwrap().contains("over 40 chunks of the text in base and 10 in new"));
+}
+
+#[test]
 fn a_disturbed_run_alone_says_nothing_of_speed_but_of_quality() {
     let (base, mut new) = (run(1), run(2));
     let usage = &mut new.trials[0].visits[0].usage[0].usage;
