@@ -75,6 +75,7 @@ struct Decoder<'a> {
 }
 
 /// A matrix of a layer: its name there and in the GGUF.
+#[derive(Clone, Copy)]
 struct Matrix {
     part: &'static str,
     tensor: &'static str,
