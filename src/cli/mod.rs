@@ -173,9 +173,8 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
     let is_command = CommandLine::command().get_subcommands().any(|it| it.get_name() == first);
-    let lower = first.to_ascii_lowercase();
-    let is_path =
-        first.contains(['/', ':']) || lower.ends_with(".gguf") || lower.ends_with(".onnx");
+    let ends = |end: &str| first.to_ascii_lowercase().ends_with(end);
+    let is_path = first.contains(['/', ':']) || ends(".gguf") || ends(".onnx");
     let is_model = is_path || Source::parse(first, Path::new("")).is_ok();
     if is_flag || is_command || first == "help" || !is_model {
         return arguments;

@@ -1,6 +1,7 @@
 //! Artifacts: variant files that are present on disk, and what jobs call their files.
 
 use super::cache::{of_bytes, of_texts};
+use super::source::is_onnx;
 use super::split::all_parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,10 @@ impl Artifact {
 
     /// As a job reads it.
     pub fn as_input(&self) -> ArtifactRef {
+        // Much of what is read lies beside a graph: it goes by its path and cannot be sent.
+        if is_onnx(&self.path) {
+            return ArtifactRef::here(&self.path);
+        }
         ArtifactRef::input(&self.checksum, &self.path, self.file_bytes)
     }
 }
