@@ -199,6 +199,7 @@ pub(super) fn grounds(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes.extend(super::budget::notes(run, summary));
     notes.extend(super::why::notes(run, summary));
     notes.extend(super::types::notes(run));
+    notes.extend(super::engines::notes(run));
     notes.extend(super::limits::notes(run));
     notes.extend(rounded_reference(run));
     notes.extend(quality(run, summary));

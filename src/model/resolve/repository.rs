@@ -1,8 +1,8 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
 use super::{
-    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, no_model, read_model,
-    stored_as, what_else,
+    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, no_model, onnx,
+    read_model, stored_as, what_else,
 };
 use crate::causes::Problem;
 use crate::files::{self, Room};
@@ -57,6 +57,11 @@ pub(super) fn resolve(
     let found = repository::variants(&repository);
     if found.is_empty() {
         let paths = repository.files.iter().map(|file| file.path.as_str());
+        if onnx::is_in(&repository)
+            && (wanted.variant.is_some() || !convert::is_checkpoint(paths.clone()))
+        {
+            return onnx::fetched(&repository, wanted.variant, cache, options);
+        }
         if wanted.variant.is_none() && convert::is_checkpoint(paths) {
             return converted(&repository, cache, options);
         }
@@ -305,7 +310,7 @@ fn converted(
 }
 
 /// Of weights that have to be converted all have to be there at a time.
-fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> Result<(), Problem> {
+pub(super) fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> Result<(), Problem> {
     let folder = &options.hub.cache;
     match Room::of(folder).free {
         Some(free) if free < bytes => Err(Problem::new(format!(
