@@ -1,3 +1,5 @@
+//! Recipes of graphs that are made up.
+
 use super::super::proto::Attribute;
 use super::*;
 

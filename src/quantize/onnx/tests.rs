@@ -1,3 +1,5 @@
+//! Models as ONNX files: what graphs say, what is taken over, what is refused.
+
 use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};
