@@ -1,4 +1,4 @@
-//! Recipes of graphs that are written down here.
+//! Recipes of graphs that are made up.
 
 use super::super::proto::Attribute;
 use super::*;

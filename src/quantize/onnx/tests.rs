@@ -1,4 +1,4 @@
-//! What an export writes, and what it refuses.
+//! Models as ONNX files: what graphs say, what is taken over, what is refused.
 
 use super::*;
 use crate::model::artifact::ArtifactRef;
