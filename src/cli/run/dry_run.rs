@@ -8,12 +8,13 @@ use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveOptions;
 use crate::model::stored_types::StoredTypes;
 use crate::orchestrator::cost;
 use crate::orchestrator::display::roughly;
-use crate::orchestrator::plan::{Origin, Plan};
+use crate::orchestrator::plan::{Origin, Plan, Variant};
 use crate::orchestrator::schedule::schedule;
 use crate::orchestrator::strategy::Known;
 use crate::quantize::jobs::PlannedVariant;
@@ -41,6 +42,9 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         .iter()
         .map(|variant| {
             let (state, bytes, made_of) = match &variant.origin {
+                Origin::Ready(artifact) if is_onnx(variant) => {
+                    (State::Ready, artifact.file_bytes, None)
+                }
                 Origin::Ready(artifact) => {
                     let header = Header::read(&artifact.path)?;
                     let types = Some(StoredTypes::of(&header));
@@ -250,11 +254,13 @@ fn measured(
             Origin::Make { input, remote, .. } => (input, remote.as_ref()),
         };
         let header = match remote.filter(|_| !path.exists()) {
-            None => Header::read(path)?,
-            Some(remote) => remote.header(&options.hub)?,
+            // What a graph is of is known once it is loaded; most continue texts.
+            None if is_onnx(variant) => None,
+            None => Some(Header::read(path)?),
+            Some(remote) => Some(remote.header(&options.hub)?),
         };
         let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
-        let names = names(workloads, &header, variant.projector.is_some());
+        let names = names(workloads, header.as_ref(), variant.projector.is_some());
         match measured.iter_mut().find(|(_, others)| *others == names) {
             Some((models, _)) => models.push(model.name.clone()),
             None => measured.push((vec![model.name.clone()], names)),
@@ -263,10 +269,15 @@ fn measured(
     Ok(measured)
 }
 
+fn is_onnx(variant: &Variant) -> bool {
+    variant.engine.name == EngineName::OnnxRuntime
+}
+
 /// The names of the workloads that apply to a model.
-fn names(workloads: &Workloads, header: &Header, sees: bool) -> Vec<String> {
-    let class = header.architecture_class();
-    let context = header.context_length().and_then(|tokens| u32::try_from(tokens).ok());
+fn names(workloads: &Workloads, header: Option<&Header>, sees: bool) -> Vec<String> {
+    let class = header.map(Header::architecture_class).unwrap_or_default();
+    let context = header.and_then(Header::context_length);
+    let context = context.and_then(|tokens| u32::try_from(tokens).ok());
     let facts =
         ModelFacts { class, context_length: context.unwrap_or(u32::MAX), ..ModelFacts::default() };
     let mut names = vec!["load".to_owned()];
