@@ -9,6 +9,7 @@ pub mod causes;
 pub mod statistics;
 pub mod metrics;
 pub mod dataset;
+pub mod onnx;
 pub mod model;
 pub mod prompt;
 pub mod retrieval;

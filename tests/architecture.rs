@@ -9,13 +9,14 @@ use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "units",
     "files",
     "causes",
     "statistics",
     "metrics",
     "dataset",
+    "onnx",
     "model",
     "prompt",
     "retrieval",

@@ -4,6 +4,8 @@
 use super::output::{self, Format};
 use super::{native, profile};
 use crate::engine::Device;
+use crate::engine::error::EngineError;
+use crate::engine::onnxruntime::library::{self, Library};
 use crate::error::{Error, Outcome};
 use crate::hardware::finding::Finding;
 use crate::hardware::gpu::Gpu;
@@ -12,12 +14,14 @@ use crate::hardware::probe::Machine;
 use crate::hardware::processor::{Cache, Processor};
 use crate::hardware::rates::TypeRate;
 use crate::host::profile::Profile;
+use crate::model::engine_name::EngineName;
 use crate::report::table::Align::Left;
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
 use crate::units::{count, format_bytes, parse_within, significant};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Widest line of the table.
 const WIDTH: usize = 100;
@@ -31,9 +35,45 @@ pub struct Arguments {
     /// Threads to compute with [as llama-bench chooses]; what was measured with others is kept
     #[arg(long, value_name = "N", requires = "measure", value_parser = parse_within(1_u32..=512))]
     pub threads: Option<u32>,
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    pub onnxruntime: Option<PathBuf>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// The library of ONNX Runtime that is found, with its version, or why none can be used.
+struct OnnxRuntime(Result<(Library, String), String>);
+
+impl OnnxRuntime {
+    fn find() -> Self {
+        if !cfg!(feature = "onnx") {
+            return Self(Err(EngineError::NotBuilt(EngineName::OnnxRuntime).to_string()));
+        }
+        let found = library::find();
+        let found = found.and_then(|library| library.version().map(|version| (library, version)));
+        Self(found.map_err(|error| error.to_string()))
+    }
+
+    fn json(&self) -> Value {
+        match &self.0 {
+            Ok((Library { path, place }, version)) => {
+                json!({ "version": version, "path": path, "named_by": place.to_string() })
+            }
+            Err(reason) => json!({ "reason": reason }),
+        }
+    }
+
+    fn rows(&self, sheet: &mut Sheet) {
+        match &self.0 {
+            Ok((Library { path, place }, version)) => {
+                sheet.section("ONNX Runtime");
+                sheet.row("library", format!("{version}, {} ({place})", path.display()));
+            }
+            Err(reason) => sheet.missing("ONNX Runtime", reason),
+        }
+    }
 }
 
 /// Probes this machine and prints what it found.
@@ -41,6 +81,10 @@ pub struct Arguments {
 /// # Errors
 /// Standard output does not take it.
 pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error> {
+    if let Some(path) = &arguments.onnxruntime {
+        library::choose(path);
+    }
+    let onnxruntime = OnnxRuntime::find();
     let machine = Machine::probe();
     let profile = if arguments.measure {
         let threads = arguments.threads.unwrap_or_else(native::default_threads);
@@ -55,8 +99,8 @@ pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error>
     let terminal = console::Term::stdout().size_checked();
     let width = terminal.map_or(WIDTH, |(_, columns)| usize::from(columns).min(WIDTH));
     let text = match arguments.format {
-        Format::Table => table(&machine, backends, profile.as_ref(), width),
-        Format::Json => json(&machine, backends, profile.as_ref())?,
+        Format::Table => table(&machine, backends, &onnxruntime, profile.as_ref(), width),
+        Format::Json => json(&machine, backends, &onnxruntime, profile.as_ref())?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
@@ -65,9 +109,10 @@ pub fn run(arguments: &Arguments, backends: &[Device]) -> Result<Outcome, Error>
 fn json(
     machine: &Machine,
     backends: &[Device],
+    onnxruntime: &OnnxRuntime,
     profile: Option<&Profile>,
 ) -> Result<String, Error> {
-    let found = json!({ "machine": machine, "backends": backends, "measured": profile });
+    let found = json!({ "machine": machine, "backends": backends, "onnxruntime": onnxruntime.json(), "measured": profile });
     output::json("quantbench.devices", found)
 }
 
@@ -131,6 +176,7 @@ fn layout<const N: usize>(rows: Vec<[String; N]>, width: usize) -> String {
 fn table(
     machine: &Machine,
     backends: &[Device],
+    onnxruntime: &OnnxRuntime,
     profile: Option<&Profile>,
     width: usize,
 ) -> String {
@@ -145,6 +191,7 @@ fn table(
     profile_rows(&mut sheet, profile);
     gpu_rows(&mut sheet, machine);
     backend_rows(&mut sheet, backends);
+    onnxruntime.rows(&mut sheet);
     power_rows(&mut sheet, machine);
     limit_rows(&mut sheet, machine);
     disk_rows(&mut sheet, machine);

@@ -115,16 +115,30 @@ impl Workshop {
         task: Task<'_>,
         product: Product,
     ) -> Result<Option<Done>, Error> {
+        let Some(Finished { made, seconds }) =
+            self.attempt(subject, action, task, product.path())?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Done { made, bytes: product.finish()?, seconds }))
+    }
+
+    /// Has files made that the caller gives their names; `output` is named in what is said of a full disk.
+    pub(super) fn attempt(
+        &mut self,
+        subject: &str,
+        action: &str,
+        task: Task<'_>,
+        output: &Path,
+    ) -> Result<Option<Finished>, Error> {
         let mut display = WorkDisplay::new(subject, self.quiet);
         let Workers { runtime, host } = &mut self.workers;
         let mut maker = Maker { host, limits: LIMITS, listener: &mut display };
         let keeps = task.is_resumable();
-        let made = runtime.block_on(maker.make(task, product.path()));
+        let made = runtime.block_on(maker.make(task, output));
         drop(display);
         match made {
-            Ok(Finished { made, seconds }) => {
-                Ok(Some(Done { made, bytes: product.finish()?, seconds }))
-            }
+            Ok(finished) => Ok(Some(finished)),
             Err(NotMade::Interrupted) => {
                 let kept = "What is done so far is kept: the same command goes on from there.";
                 output::tell(if keeps { kept } else { "Interrupted: no file was written." });

@@ -21,6 +21,7 @@ pub mod models;
 mod native;
 mod needs;
 pub mod note;
+pub mod onnx;
 mod output;
 pub mod plan;
 mod profile;
@@ -97,6 +98,8 @@ enum Command {
     Calibrate(calibrate::Arguments),
     /// Write a GPTQ or AWQ checkpoint as a GGUF, without rounding its weights again
     Import(import::Arguments),
+    /// Write a model as ONNX files
+    Onnx(onnx::Arguments),
     /// Find repositories of GGUFs on the Hugging Face hub
     Search(search::Arguments),
     /// List what a repository holds and what of it fits this machine
@@ -170,7 +173,8 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else { return arguments };
     let is_flag = first.starts_with('-');
     let is_command = CommandLine::command().get_subcommands().any(|it| it.get_name() == first);
-    let is_path = first.contains(['/', ':']) || first.to_ascii_lowercase().ends_with(".gguf");
+    let ends = |end: &str| first.to_ascii_lowercase().ends_with(end);
+    let is_path = first.contains(['/', ':']) || ends(".gguf") || ends(".onnx");
     let is_model = is_path || Source::parse(first, Path::new("")).is_ok();
     if is_flag || is_command || first == "help" || !is_model {
         return arguments;
@@ -261,6 +265,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Mix(arguments) => mix::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Onnx(arguments) => onnx::run(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Files(arguments) => files::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),

@@ -20,6 +20,7 @@ use crate::experiment::settings::{CacheType, Settings, SplitMode, TensorSplit};
 use crate::experiment::{self, Overrides};
 use crate::hardware::probe::Machine;
 use crate::model::artifact::ArtifactRef;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::ResolveOptions;
@@ -253,6 +254,9 @@ fn plan(
     all_logits: bool,
 ) -> Planned {
     let known = path.map_err(Clone::clone).and_then(|path| {
+        if variant.engine.name == EngineName::OnnxRuntime {
+            return Err("the memory that ONNX Runtime takes is measured, not predicted".to_owned());
+        }
         let header = Header::read(path).map_err(|error| error.to_string())?;
         Ok((path, header))
     });

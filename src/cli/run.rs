@@ -14,6 +14,7 @@ use super::output::{self, Destination};
 use super::recommend;
 use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
+use crate::engine::onnxruntime::library;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::Asked;
 use crate::experiment::resolved::Keep;
@@ -52,6 +53,12 @@ pub struct Arguments {
     /// A low-rank adapter that llama.cpp applies to every variant, a GGUF, and how strongly: 1 if left out (repeatable)
     #[arg(long, value_name = "FILE[:SCALE]")]
     lora: Vec<String>,
+    /// The same model as ONNX, measured beside its GGUFs: a folder, a file or owner/name (repeatable)
+    #[arg(long, value_name = "SOURCE")]
+    onnx: Vec<String>,
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
     /// Refused: what a draft model gains is not measured
     #[arg(long, value_name = "MODEL", hide = true)]
     draft: Option<String>,
@@ -112,6 +119,14 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// What is done before anything is read.
+    fn take_first(&self) -> Result<(), Error> {
+        if let Some(path) = &self.onnxruntime {
+            library::choose(path);
+        }
+        refuse_draft(self.draft.as_deref())
+    }
+
     fn overrides(&self, recommend: Option<Asked>) -> Overrides {
         Overrides {
             recommend,
@@ -124,6 +139,7 @@ impl Arguments {
             rounds: self.rounds,
             repetitions: self.repetitions,
             lora: self.lora.clone(),
+            onnx: self.onnx.clone(),
             keep: self.keep,
             budget: self.budget,
         }
@@ -148,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 
 /// The same for a recommendation, if one is asked for.
 pub(super) fn execute(arguments: &Arguments, asked: Option<Asked>) -> Result<Outcome, Error> {
-    refuse_draft(arguments.draft.as_deref())?;
+    arguments.take_first()?;
     let began = OffsetDateTime::now_utc();
     let overrides = arguments.overrides(asked);
     let mut experiment = experiment::load(arguments.file.as_deref(), &overrides)?;

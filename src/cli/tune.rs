@@ -25,6 +25,7 @@ use crate::experiment::resolved::{Experiment, ModelPlan};
 use crate::experiment::tuning::{Goal, Machine, Space, Use};
 use crate::experiment::workloads::Workloads;
 use crate::model::architecture::ArchitectureClass;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
 use crate::model::resolve::ResolveOptions;
@@ -183,6 +184,13 @@ impl Subject {
                 .into());
             }
         };
+        if variant.engine.name == EngineName::OnnxRuntime {
+            return Err(Problem::new(format!(
+                "{model} is ONNX, and settings of llama.cpp are tuned; measure those of ONNX Runtime with 'quantbench run' and \
+                 settings = {{ threads = [1, 2], spinning = [true, false] }} in an experiment"
+            ))
+            .into());
+        }
         let outlines = Outlines::of(std::slice::from_ref(&variant), &session.cache, &options)?;
         let path = outlines.paths.first().cloned();
         let path = path.unwrap_or_else(|| Err("it is not there".to_owned()));

@@ -1,6 +1,7 @@
 //! `quantbench --version`: what this program is and, on request, what it was built from.
 
 use super::output;
+use crate::engine::onnxruntime::library;
 use crate::error::{Error, Outcome};
 use crate::host::environment::Build;
 use crate::host::interrupt::Interrupt;
@@ -56,11 +57,15 @@ pub(super) fn local_host(interrupt: Interrupt) -> std::io::Result<LocalHost> {
 #[must_use]
 pub fn engine(name: EngineName) -> EngineIdentity {
     let version = match name {
-        EngineName::LlamaCpp => PARTS[1].1,
+        EngineName::LlamaCpp => PARTS[1].1.to_owned(),
+        // Where there is none, or none that can be used, its trials say why.
+        EngineName::OnnxRuntime => {
+            library::find().and_then(|found| found.version()).unwrap_or_default()
+        }
         #[cfg(test)]
-        EngineName::Toy => "1",
+        EngineName::Toy => "1".to_owned(),
     };
-    EngineIdentity { name, version: version.to_owned() }
+    EngineIdentity { name, version }
 }
 
 /// What makes variants: another version of llama.cpp may round otherwise.

@@ -1,5 +1,7 @@
 //! Errors of engines, with the engine's own words where it gave any.
 
+use super::onnxruntime::library::LibraryError;
+use crate::model::engine_name::EngineName;
 use std::path::PathBuf;
 
 /// Why an engine could not do what it was asked.
@@ -25,7 +27,7 @@ pub enum EngineError {
         reason: String,
     },
     /// No context could be made for a model.
-    #[error("llama.cpp cannot make a context of {context} tokens: {reason}")]
+    #[error("no context of {context} tokens can be made: {reason}")]
     Context {
         /// Tokens of context asked for.
         context: u32,
@@ -55,13 +57,13 @@ pub enum EngineError {
         capacity: usize,
     },
     /// There is no output for a position.
-    #[error("llama.cpp has no logits for output {index}")]
+    #[error("there are no logits for output {index}")]
     NoLogits {
         /// The output asked for.
         index: i32,
     },
     /// There is no embedding of a sequence.
-    #[error("llama.cpp has no embedding of sequence {sequence}")]
+    #[error("there is no embedding of sequence {sequence}")]
     NoEmbedding {
         /// The sequence asked for.
         sequence: i32,
@@ -118,10 +120,36 @@ pub enum EngineError {
     /// The sampler could not be made.
     #[error("there is no memory for a sampler")]
     NoSampler,
+    /// Something that needs more words than the others have.
+    #[error("{engine} cannot {action}: {reason}")]
+    Failed {
+        /// Which engine.
+        engine: EngineName,
+        /// What was to be done.
+        action: String,
+        /// Why not, in the engine's words where it has some.
+        reason: String,
+    },
+    /// A setting is another engine's.
+    #[error("{engine} has no setting '{setting}': {reason}")]
+    Setting {
+        /// Which engine has it not.
+        engine: EngineName,
+        /// Its key.
+        setting: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// There is no library of the engine, or none that can be used.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// This build is without it.
+    #[error("this build is without {0}: its feature is switched off")]
+    NotBuilt(EngineName),
     /// The engine, or this build of it, cannot do it at all.
     #[error("this engine cannot {0}")]
     Unsupported(&'static str),
     /// The state of a context could not be saved or restored.
-    #[error("llama.cpp cannot {0} the state of a context")]
+    #[error("the state of a context cannot be {0}d")]
     State(&'static str),
 }

@@ -1,7 +1,7 @@
 //! Engines: what computes a model. `mod.rs` is all that workloads know of one.
 //!
-//! [`llama`] is llama.cpp; [`toy`], in tests, is a model in plain Rust whose probabilities and times
-//! are known exactly. An engine runs in the worker process: native code may abort, and then only a
+//! [`llama`] is llama.cpp, [`onnxruntime`] is ONNX Runtime; [`toy`], in tests, is a model in plain Rust whose
+//! probabilities and times are known exactly. An engine runs in the worker process: native code may abort, and then only a
 //! trial is lost. Uses `experiment::settings`, `prompt` and `model`; used by `workload`, `quantize`,
 //! `mix` and `worker`. Another engine is another folder here that implements the traits below.
 
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod error;
 pub mod llama;
 pub mod memory;
+pub mod onnxruntime;
 pub mod picture;
 pub mod streams;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::experiment::workloads::Sampling;
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::engine_name::EngineName;
 use crate::model::gguf::SpecialTokens;
+use crate::model::split::all_parts;
 use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
 use batch::Batch;
@@ -30,7 +32,7 @@ use memory::BufferMemory;
 use picture::{EncodedPicture, PictureExtent};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What computes models.
 pub trait Engine: Debug + Send + Sync {
@@ -49,8 +51,18 @@ pub trait Engine: Debug + Send + Sync {
         settings.gpu_layers != 0 && self.devices().into_iter().any(is_gpu)
     }
 
+    /// Whether contexts of one model evaluate side by side, each with threads of its own.
+    fn divides_threads(&self, settings: &Settings) -> bool {
+        !self.uses_gpu(settings)
+    }
+
     /// Threads that are used where the settings name no number.
     fn default_threads(&self) -> u32;
+
+    /// The files of a model, of which `path` is the first: what is dropped from the page cache before a cold load.
+    fn files(&self, path: &Path) -> Vec<PathBuf> {
+        all_parts(path)
+    }
 
     /// Loads a model (its first file, if it is split).
     ///
@@ -65,12 +77,18 @@ pub trait Engine: Debug + Send + Sync {
 }
 
 /// Starts the engine of this name, for the life of the process.
-#[must_use]
-pub fn start(name: EngineName) -> Box<dyn Engine> {
+///
+/// # Errors
+/// Its library is not there or cannot be used, or this build is without it.
+pub fn start(name: EngineName) -> Result<Box<dyn Engine>, EngineError> {
     match name {
-        EngineName::LlamaCpp => Box::new(llama::backend::Backend::initialise()),
+        EngineName::LlamaCpp => Ok(Box::new(llama::backend::Backend::initialise())),
+        #[cfg(feature = "onnx")]
+        EngineName::OnnxRuntime => Ok(Box::new(onnxruntime::Runtime::start()?)),
+        #[cfg(not(feature = "onnx"))]
+        EngineName::OnnxRuntime => Err(EngineError::NotBuilt(name)),
         #[cfg(test)]
-        EngineName::Toy => Box::new(toy::Toy::default()),
+        EngineName::Toy => Ok(Box::new(toy::Toy::default())),
     }
 }
 
@@ -116,6 +134,16 @@ impl LoadExtent {
     pub const MEMORY_PLAN: Self = Self::MemoryPlan { experts_on_host: false };
 }
 
+/// What becomes of a cache of keys and values when a token is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheUse {
+    /// The token's are written behind those that are there.
+    InPlace,
+    /// All are written anew, so that each token costs more than the one before.
+    Copied,
+}
+
 /// A loaded model: weights with their vocabulary. Several contexts may evaluate it at the same time.
 pub trait Model: Debug + Send + Sync {
     /// What computes it.
@@ -149,6 +177,16 @@ pub trait Model: Debug + Send + Sync {
     /// The types that its weights are stored in; `None` if the engine does not tell.
     fn stored_types(&self) -> Option<StoredTypes> {
         None
+    }
+
+    /// What becomes of its cache when a token is added; `None`: it has none, or the engine does not tell.
+    fn cache_use(&self) -> Option<CacheUse> {
+        None
+    }
+
+    /// Whether sequences of a batch are evaluated side by side; if not, one after the other.
+    fn evaluates_side_by_side(&self) -> bool {
+        true
     }
 
     /// The model's own chat template, with the texts of the tokens that it may name; `None` if it has

@@ -55,6 +55,7 @@ pub(crate) struct ModelFile {
     pub source: Option<Located<String>>,
     pub mmproj: Option<Located<String>>,
     pub lora: Option<Many<String>>,
+    pub onnx: Option<Many<String>>,
     pub quantizations: Option<Many<Quantization>>,
     pub reference: Option<Located<Quantization>>,
     /// The experiment's, with keys of its own in place of theirs.

@@ -139,8 +139,12 @@ fn is_model(path: &Path) -> bool {
     }
     let mut magic = [0; 4];
     let begun = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    let is_named_so = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
-    is_named_so || (begun.is_ok() && &magic == b"GGUF")
+    is_named_as_model(path) || (begun.is_ok() && &magic == b"GGUF")
+}
+
+fn is_named_as_model(path: &Path) -> bool {
+    let is_one = |end: &str| ["gguf", "onnx"].iter().any(|it| end.eq_ignore_ascii_case(it));
+    path.extension().and_then(|end| end.to_str()).is_some_and(is_one)
 }
 
 /// Whether a file says by its name or by what is in it that it is TOML: only then is its first mistake worth a word.
@@ -150,8 +154,7 @@ fn is_toml(path: &Path, bytes: &[u8]) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ExperimentError> {
-    let is_gguf = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
-    if is_gguf && !path.exists() {
+    if is_named_as_model(path) && !path.exists() {
         return Err(ExperimentError::Refused(format!("there is no model file {}", path.display())));
     }
     let unreadable = |source| ExperimentError::Unreadable { path: path.to_owned(), source };

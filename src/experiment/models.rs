@@ -11,6 +11,7 @@ use super::workloads;
 use crate::dataset::picture;
 use crate::model::adapter::AdapterSource;
 use crate::model::convert;
+use crate::model::engine_name::EngineName;
 use crate::model::file_type::FileType;
 use crate::model::gguf::Header;
 use crate::model::quantization::{Quantization, USUAL};
@@ -83,6 +84,8 @@ fn expand_one(
         || default_quantizations(&source),
         |list| list.iter().map(|located| located.value).collect(),
     );
+    let onnx = onnx(model, expansion);
+    let Expansion { problems, .. } = expansion;
     let reference = model.reference.as_ref().or(file.reference.as_ref());
     let reference = reference.and_then(|written| read_reference(written, &quantizations, problems));
     let name = model_name(model, &source, problems);
@@ -92,6 +95,7 @@ fn expand_one(
         settings: model.settings.as_ref().map(|settings| combinations(settings, problems)),
         projector: projector(model, expansion),
         adapters: adapters(model, expansion),
+        onnx,
         workloads: model
             .workloads
             .as_ref()
@@ -204,7 +208,11 @@ fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mu
         return;
     }
     let own = own_type(source).map(Quantization::from);
-    for written in list.iter().filter(|written| Some(written.value) != own) {
+    // What is ONNX is there already; whether it is, is seen when it is looked for.
+    let is_made = |written: &&Located<Quantization>| {
+        Some(written.value) != own && written.value.engine() != EngineName::OnnxRuntime
+    };
+    for written in list.iter().filter(is_made) {
         if let Some((reason, remedy)) = not_makeable(source, written.value) {
             let problem =
                 Problem::new(written.span.clone(), format!("'{}': {reason}", written.key));
@@ -220,7 +228,11 @@ fn check_makeable(list: &[Located<Quantization>], source: &Source, problems: &mu
 /// Rounding what was rounded before adds up errors. A file on the hub is looked at when it is fetched.
 fn check_precision(list: &[Located<Quantization>], source: &Source, problems: &mut Vec<Problem>) {
     let (Source::File(path), Some(own)) = (source, own_type(source)) else { return };
-    let other = list.iter().find(|written| written.value.label != own.into());
+    let is_other = |written: &&Located<Quantization>| {
+        let is_onnx = written.value.engine() == EngineName::OnnxRuntime;
+        written.value.label != own.into() && !is_onnx
+    };
+    let other = list.iter().find(is_other);
     if let (Some(written), false) = (other, own.is_float()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         problems.push(
@@ -241,7 +253,8 @@ fn read_reference(
     problems: &mut Vec<Problem>,
 ) -> Option<Quantization> {
     let value = written.value;
-    if quantizations.is_empty() || quantizations.contains(&value) {
+    let is_onnx = value.engine() == EngineName::OnnxRuntime;
+    if quantizations.is_empty() || quantizations.contains(&value) || is_onnx {
         return Some(value);
     }
     let names: Vec<String> = quantizations.iter().map(ToString::to_string).collect();
@@ -280,6 +293,24 @@ fn adapters(model: &ModelFile, expansion: &mut Expansion<'_>) -> Vec<AdapterSour
         }
     }
     adapters
+}
+
+/// Where the model is as ONNX.
+fn onnx(model: &ModelFile, expansion: &mut Expansion<'_>) -> Vec<Source> {
+    let Expansion { origin, problems } = expansion;
+    let mut sources = Vec::new();
+    for written in model.onnx.as_deref().into_iter().flatten() {
+        match Source::parse(&written.value, origin.base) {
+            Ok(source) if source.may_hold_onnx() => sources.push(source),
+            Ok(_) => problems.push(
+                written
+                    .problem(format!("is '{}', which holds no ONNX", written.value))
+                    .help("write a folder, an .onnx file or a repository"),
+            ),
+            Err(error) => problems.push(written.problem(error)),
+        }
+    }
+    sources
 }
 
 /// The task, if it shows pictures.

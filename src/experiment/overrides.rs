@@ -1,5 +1,5 @@
 //! What the command line changes about an experiment: `--model --quant --only --skip
-//! --allow-requantize --rounds --repetitions --budget --lora --keep`.
+//! --allow-requantize --rounds --repetitions --budget --lora --onnx --keep`.
 
 use super::calibration::CalibrationChoice;
 use super::keys::RUN;
@@ -9,8 +9,9 @@ use super::reader::nearest;
 use super::recommend::{self, Asked};
 use super::resolved::{Experiment, Keep, LeftOutModel, ModelPlan};
 use crate::model::adapter::AdapterSource;
+use crate::model::engine_name::EngineName;
 use crate::model::quantization::Quantization;
-use crate::model::resolve::quantizations_in;
+use crate::model::resolve::{onnx_quantizations, quantizations_in};
 use crate::model::source::{Source, SourceError};
 use std::path::Path;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Overrides {
     pub repetitions: Option<u32>,
     /// `--lora`: adapters of every model, instead of the file's.
     pub lora: Vec<String>,
+    /// `--onnx`: where the model is as ONNX, instead of what the file says.
+    pub onnx: Vec<String>,
     /// `--keep`.
     pub keep: Option<Keep>,
     /// `--budget`.
@@ -97,6 +100,7 @@ pub(crate) fn apply(
         model.allow_requantize |= overrides.allow_requantize;
     }
     adapt(&mut experiment, &overrides.lora)?;
+    add_onnx(&mut experiment, &overrides.onnx)?;
     if !overrides.quantizations.is_empty() {
         replace_quantizations(&mut experiment, &overrides.quantizations)?;
     }
@@ -140,6 +144,34 @@ fn adapt(experiment: &mut Experiment, lora: &[String]) -> Result<(), ExperimentE
     let adapters = adapters.map_err(|wrong| ExperimentError::Refused(format!("--lora {wrong}")))?;
     if !adapters.is_empty() {
         experiment.models.iter_mut().for_each(|model| model.adapters.clone_from(&adapters));
+    }
+    Ok(())
+}
+
+/// Tells where the only model is as ONNX.
+fn add_onnx(experiment: &mut Experiment, onnx: &[String]) -> Result<(), ExperimentError> {
+    if onnx.is_empty() {
+        return Ok(());
+    }
+    let refused = |message: String| ExperimentError::Refused(format!("--onnx {message}"));
+    let read = |text: &String| match Source::parse(text, Path::new("")) {
+        Ok(source) if source.may_hold_onnx() => Ok(source),
+        Ok(_) => Err(refused(format!(
+            "is '{text}', which holds no ONNX: write a folder, an .onnx file or a repository"
+        ))),
+        Err(error) => Err(refused(error.to_string())),
+    };
+    let sources = onnx.iter().map(read).collect::<Result<Vec<Source>, _>>()?;
+    match experiment.models.as_mut_slice() {
+        [model] => model.onnx = sources,
+        models => {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            let message = format!(
+                "is of one model, and there are {}: name it with --model, or write onnx = [\"FOLDER\"] under one of them",
+                names.join(", ")
+            );
+            return Err(refused(message));
+        }
     }
     Ok(())
 }
@@ -233,7 +265,10 @@ fn replace_quantizations(
     for model in &mut experiment.models {
         // In a folder of ready variants the list chooses; nothing is made.
         let made = if model.source.holds_variants() { &[] } else { quantizations };
-        for &quantization in made {
+        // What is ONNX is there already; whether it is, is seen when it is looked for.
+        let is_made =
+            |it: &&Quantization| model.onnx.is_empty() || it.engine() != EngineName::OnnxRuntime;
+        for &quantization in made.iter().filter(is_made) {
             if let Some((reason, remedy)) = not_makeable(&model.source, quantization) {
                 let message = format!("--quant {quantization}: {reason}; {remedy}");
                 return Err(ExperimentError::Refused(message));
@@ -299,6 +334,10 @@ fn filter(
         // To choose among what a folder holds, it has to be known.
         if let (Source::Directory(folder), true) = (&model.source, model.quantizations.is_empty()) {
             model.quantizations = quantizations_in(folder);
+        }
+        let is_onnx = |it: &Quantization| it.engine() == EngineName::OnnxRuntime;
+        if !model.quantizations.is_empty() && !model.quantizations.iter().any(is_onnx) {
+            model.quantizations.extend(model.onnx.iter().flat_map(onnx_quantizations));
         }
     }
     let (only_models, only) = sort_names("--only", only, experiment)?;

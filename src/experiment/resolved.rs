@@ -206,6 +206,9 @@ pub struct ModelPlan {
     pub name: String,
     /// Where its file comes from.
     pub source: Source,
+    /// Where the same model is as ONNX.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub onnx: Vec<Source>,
     /// Variants to make from the source, in the order given. Empty if the source is a folder of
     /// ready variants: then each file in it is one.
     pub quantizations: Vec<Quantization>,
@@ -235,6 +238,7 @@ impl ModelPlan {
         Self {
             name,
             source,
+            onnx: Vec::new(),
             quantizations: Vec::new(),
             projector: None,
             adapters: Vec::new(),

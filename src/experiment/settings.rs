@@ -65,6 +65,27 @@ pub enum SplitMode {
     Tensor,
 }
 
+/// How far ONNX Runtime rewrites a graph when it is loaded, in its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[derive(VariantNames, Display, ValueEnum)]
+#[strum(serialize_all = "lowercase")]
+#[expect(missing_docs, reason = "ONNX Runtime's own names")]
+pub enum GraphOptimization {
+    Disable,
+    Basic,
+    Extended,
+    #[default]
+    All,
+}
+
+impl GraphOptimization {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
 /// Shares of the GPUs, in the order of the devices, as llama-bench writes them: `3/1`. None: as the engine divides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -167,6 +188,12 @@ pub struct Settings {
     /// Whether the weights of experts stay on the host, whatever else is on a GPU.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cpu_moe: bool,
+    /// Whether ONNX Runtime's threads wait for work in a loop, which is faster and keeps processors busy.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub spinning: bool,
+    /// How far ONNX Runtime rewrites the graph.
+    #[serde(default, skip_serializing_if = "GraphOptimization::is_all")]
+    pub graph_optimization: GraphOptimization,
 }
 
 // Keys that came later are not written where they have their defaults: trials of stored runs stay the same.
@@ -199,6 +226,8 @@ impl Default for Settings {
             repack: true,
             op_offload: true,
             cpu_moe: false,
+            spinning: true,
+            graph_optimization: GraphOptimization::All,
         }
     }
 }
@@ -255,6 +284,9 @@ impl Settings {
                 ("mmap", u8::from(of.mmap).to_string()),
                 ("repack", u8::from(of.repack).to_string()),
                 ("nopo", u8::from(!of.op_offload).to_string()),
+                // llama-bench has none: these are ONNX Runtime's.
+                ("spin", u8::from(of.spinning).to_string()),
+                ("opt", of.graph_optimization.to_string()),
             ]
         };
         let values = values(self).into_iter().zip(values(&Self::default()));

@@ -5,6 +5,7 @@ use super::interrupt::Interrupt;
 use super::lines::{Line, Lines};
 use super::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::causes::Problem;
+use crate::engine::onnxruntime::library;
 use crate::hardware::monitor::{Monitor, Watched};
 use crate::hardware::probe::Machine;
 use crate::model::hub::SECRET_VARIABLES;
@@ -124,6 +125,9 @@ impl Host for LocalHost {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(library) = library::chosen() {
+            command.env(library::VARIABLE, library);
+        }
         for name in SECRET_VARIABLES {
             command.env_remove(name);
         }

@@ -1,6 +1,7 @@
 //! Artifacts: variant files that are present on disk, and what jobs call their files.
 
 use super::cache::{of_bytes, of_texts};
+use super::source::is_onnx;
 use super::split::all_parts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,10 @@ impl Artifact {
 
     /// As a job reads it.
     pub fn as_input(&self) -> ArtifactRef {
+        // Much of what is read lies beside a graph: it goes by its path and cannot be sent.
+        if is_onnx(&self.path) {
+            return ArtifactRef::here(&self.path);
+        }
         ArtifactRef::input(&self.checksum, &self.path, self.file_bytes)
     }
 }
@@ -137,6 +142,11 @@ impl ArtifactRef {
         // What tells here that it is not whole yet would mean nothing where it is kept.
         let stem = output.name.split('.').find(|part| !part.is_empty()).unwrap_or("made");
         Self { name: format!("{stem}.gguf"), ..output }
+    }
+
+    /// One of several files that a job makes, by a name of its own.
+    pub fn output_named(name: &str, path: &Path) -> Self {
+        Self { name: name.to_owned(), ..Self::new(RefKind::Output, name.to_owned(), path) }
     }
 
     /// A file that one job writes and another reads, on one machine. Its content is not known beforehand, and what is

@@ -11,6 +11,9 @@ pub enum EngineName {
     #[default]
     #[serde(rename = "llama.cpp")]
     LlamaCpp,
+    /// ONNX Runtime.
+    #[serde(rename = "onnxruntime")]
+    OnnxRuntime,
     /// The model of the tests.
     #[cfg(test)]
     Toy,
@@ -20,6 +23,7 @@ impl fmt::Display for EngineName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::LlamaCpp => "llama.cpp",
+            Self::OnnxRuntime => "ONNX Runtime",
             #[cfg(test)]
             Self::Toy => "toy",
         })

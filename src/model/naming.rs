@@ -6,7 +6,7 @@ use crate::model::file_type::FileType;
 use std::path::Path;
 
 /// What separates the words of a file name.
-const SEPARATORS: [char; 3] = ['-', '.', ' '];
+pub const SEPARATORS: [char; 3] = ['-', '.', ' '];
 
 /// The publisher's recipe in the name of a file: `UD-Q4_K_XL` in `m-UD-Q4_K_XL-00001-of-00002.gguf`.
 pub fn published_in(path: &Path) -> Option<Label> {

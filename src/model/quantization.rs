@@ -4,9 +4,13 @@ pub use super::method::Method;
 
 use super::engine_name::EngineName;
 use super::file_type::{FileType, UnknownFileType};
+use crate::onnx::recipe::Stored;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// What an ONNX file is called of whose weights nothing is known.
+const UNKNOWN: &str = "onnx-unknown";
 
 /// What is measured below floating point numbers if nobody says what.
 pub const USUAL: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
@@ -18,6 +22,8 @@ pub enum Label {
     FileType(FileType),
     /// A recipe of those who publish GGUFs for llama.cpp. Only ready files have it.
     Published(&'static Published),
+    /// How most weights of an ONNX graph are stored. Only ready files have it.
+    Onnx(&'static OnnxType),
     /// The only one of the engine of the tests.
     #[cfg(test)]
     Toy,
@@ -72,12 +78,78 @@ static PUBLISHED: [Published; 32] = [
     published("UD-TQ1_0", "TQ1_0"),
 ];
 
+/// How most weights of an ONNX graph are stored, in a word; its recipe tells more.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OnnxType {
+    name: &'static str,
+    /// The file type of llama.cpp with about as many bits.
+    nearest: &'static str,
+}
+
+const fn onnx(name: &'static str, nearest: &'static str) -> OnnxType {
+    OnnxType { name, nearest }
+}
+
+static ONNX: [OnnxType; 15] = [
+    onnx("onnx-fp32", "F32"),
+    onnx("onnx-fp16", "F16"),
+    onnx("onnx-bf16", "BF16"),
+    onnx("onnx-int8", "Q8_0"),
+    onnx("onnx-int8-static", "Q8_0"),
+    onnx("onnx-int8-dynamic", "Q8_0"),
+    onnx("onnx-int8-asym", "Q8_0"),
+    onnx("onnx-int4-asym", "Q4_1"),
+    onnx("onnx-int4", "Q4_0"),
+    onnx("onnx-nf4", "Q4_0"),
+    onnx("onnx-fp4", "Q4_0"),
+    onnx("onnx-int2-asym", "Q2_K"),
+    onnx("onnx-int2", "Q2_K"),
+    onnx("onnx-int1", "IQ1_S"),
+    // A graph whose file cannot be read, or without weights that are known.
+    onnx("onnx-unknown", "IQ1_S"),
+];
+
 impl Label {
+    /// How weights of a graph are stored.
+    pub fn onnx(stored: Option<Stored>) -> Self {
+        let name = match stored {
+            Some(Stored::F64 | Stored::F32) => "onnx-fp32",
+            Some(Stored::F16) => "onnx-fp16",
+            Some(Stored::Bf16) => "onnx-bf16",
+            Some(Stored::DynamicInt { .. }) => "onnx-int8-dynamic",
+            Some(Stored::StaticInt { bits: 8.. }) => "onnx-int8-static",
+            Some(Stored::Bnb4 { normal: true, .. }) => "onnx-nf4",
+            Some(Stored::Bnb4 { normal: false, .. }) => "onnx-fp4",
+            // With zero points.
+            Some(Stored::Blocks { bits, symmetric: false, .. }) => match bits {
+                8 => "onnx-int8-asym",
+                4 => "onnx-int4-asym",
+                2 => "onnx-int2-asym",
+                _ => UNKNOWN,
+            },
+            Some(
+                Stored::Blocks { bits, .. }
+                | Stored::WeightOnlyInt { bits, .. }
+                | Stored::StaticInt { bits },
+            ) => match bits {
+                8 => "onnx-int8",
+                4 => "onnx-int4",
+                2 => "onnx-int2",
+                1 => "onnx-int1",
+                _ => UNKNOWN,
+            },
+            None => UNKNOWN,
+        };
+        let unknown = &ONNX[ONNX.len() - 1];
+        Self::Onnx(ONNX.iter().find(|it| it.name == name).unwrap_or(unknown))
+    }
+
     /// The name, without the engine's.
     pub fn name(self) -> &'static str {
         match self {
             Self::FileType(file_type) => file_type.name(),
             Self::Published(published) => published.name,
+            Self::Onnx(onnx) => onnx.name,
             #[cfg(test)]
             Self::Toy => "exact",
         }
@@ -87,6 +159,7 @@ impl Label {
     pub fn engine(self) -> EngineName {
         match self {
             Self::FileType(_) | Self::Published(_) => EngineName::LlamaCpp,
+            Self::Onnx(_) => EngineName::OnnxRuntime,
             #[cfg(test)]
             Self::Toy => EngineName::Toy,
         }
@@ -97,6 +170,7 @@ impl Label {
         match self {
             Self::FileType(file_type) => Some(file_type),
             Self::Published(published) => published.nearest.parse().ok(),
+            Self::Onnx(onnx) => onnx.nearest.parse().ok(),
             #[cfg(test)]
             Self::Toy => None,
         }
@@ -153,6 +227,9 @@ impl FromStr for Label {
         if let Some(published) = PUBLISHED.iter().find(|it| it.name.eq_ignore_ascii_case(name)) {
             return Ok(Self::Published(published));
         }
+        if let Some(onnx) = ONNX.iter().find(|it| it.name.eq_ignore_ascii_case(name)) {
+            return Ok(Self::Onnx(onnx));
+        }
         #[cfg(test)]
         if name == Self::Toy.name() {
             return Ok(Self::Toy);
@@ -183,7 +260,7 @@ impl Quantization {
     pub fn file_type(self) -> Option<FileType> {
         match self.label {
             Label::FileType(file_type) => Some(file_type),
-            Label::Published(_) => None,
+            Label::Published(_) | Label::Onnx(_) => None,
             #[cfg(test)]
             Label::Toy => None,
         }
@@ -196,10 +273,19 @@ impl Quantization {
     pub fn to_make(self) -> Result<FileType, NotMade> {
         self.file_type().ok_or_else(|| NotMade {
             label: self.label.name(),
-            reason: "it is a recipe of those who publish GGUFs, known to them only",
-            remedy: match self.label.nearest() {
-                Some(nearest) => format!("measure a ready file of it, or make '{nearest}'"),
-                None => "measure a ready file of it".to_owned(),
+            reason: match self.label {
+                Label::Onnx(_) => "runs measure ONNX files that are there",
+                _ => "it is a recipe of those who publish GGUFs, known to them only",
+            },
+            remedy: match (self.label, self.label.nearest()) {
+                (Label::Onnx(_), _) => {
+                    "name the folder that has one with onnx = [\"FOLDER\"] or --onnx FOLDER"
+                        .to_owned()
+                }
+                (_, Some(nearest)) => {
+                    format!("measure a ready file of it, or make '{nearest}'")
+                }
+                (_, None) => "measure a ready file of it".to_owned(),
             },
         })
     }
@@ -213,7 +299,11 @@ impl Quantization {
     /// Whether weights are plain floating point numbers: what others are made from, and what quality
     /// is measured against.
     pub fn is_float(self) -> bool {
-        self.file_type().is_some_and(FileType::is_float)
+        let onnx = match self.label {
+            Label::Onnx(_) => self.label.nearest(),
+            _ => None,
+        };
+        self.file_type().or(onnx).is_some_and(FileType::is_float)
     }
 
     /// Rank in descending order of precision: 0 is F32. Used to choose the reference.
@@ -268,7 +358,8 @@ mod tests {
     #[test]
     fn every_label_is_read_as_it_is_written() {
         let file_types = FileType::all().map(Label::FileType);
-        for label in file_types.chain(PUBLISHED.iter().map(Label::Published)).chain([Label::Toy]) {
+        let ready = PUBLISHED.iter().map(Label::Published).chain(ONNX.iter().map(Label::Onnx));
+        for label in file_types.chain(ready).chain([Label::Toy]) {
             let text = Quantization { label, method: Method::Rtn }.to_string();
             assert_eq!(text.parse::<Quantization>().unwrap().label, label, "{text}");
         }
@@ -289,6 +380,27 @@ mod tests {
     fn another_engine_has_labels_of_its_own() {
         let toy: Quantization = "exact".parse().unwrap();
         assert_eq!((toy.engine(), toy.file_type()), (EngineName::Toy, None));
+    }
+
+    #[test]
+    fn graphs_are_named_by_how_most_weights_are_stored() {
+        let blocks = |bits| Stored::Blocks { bits, block: 32, symmetric: true, accuracy_level: 4 };
+        for (stored, name) in [
+            (Some(Stored::F32), "onnx-fp32"),
+            (Some(blocks(4)), "onnx-int4"),
+            (Some(blocks(8)), "onnx-int8"),
+            (Some(Stored::DynamicInt { bits: 8 }), "onnx-int8-dynamic"),
+            (Some(Stored::StaticInt { bits: 8 }), "onnx-int8-static"),
+            (Some(Stored::Bnb4 { block: 64, normal: true }), "onnx-nf4"),
+            (Some(blocks(3)), "onnx-unknown"),
+            (None, "onnx-unknown"),
+        ] {
+            assert_eq!(Label::onnx(stored).name(), name);
+        }
+        let float: Quantization = "onnx-fp16".parse().unwrap();
+        assert!(float.is_float() && float.engine() == EngineName::OnnxRuntime);
+        let error = float.to_make().unwrap_err().to_string();
+        assert!(error.contains("onnx = "), "{error}");
     }
 
     #[test]

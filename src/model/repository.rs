@@ -105,10 +105,14 @@ impl RemoteVariant {
 impl NamedVariant {
     /// What it is called: its quantization, or the stem of its name.
     pub fn label(&self) -> String {
+        self.quantization.map_or_else(|| self.stem(), |quantization| quantization.to_string())
+    }
+
+    /// Its file's name without what follows from its being one.
+    pub fn stem(&self) -> String {
         let path = Path::new(self.remote.path());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        self.quantization
-            .map_or_else(|| split::stem(&name).to_owned(), |quantization| quantization.to_string())
+        split::stem(&name).to_owned()
     }
 
     /// What is written behind a repository's name to choose it.
@@ -119,6 +123,13 @@ impl NamedVariant {
     /// Whether it is what `word` chooses.
     pub fn is_called(&self, word: &str) -> bool {
         [self.label(), self.word()].iter().any(|own| own.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether its file's name is or ends in these words: `i1-IQ4_XS` of `L3.i1-IQ4_XS.gguf`.
+    pub fn is_filed_as(&self, words: &str) -> bool {
+        let (stem, words) = (self.stem().to_ascii_lowercase(), words.to_ascii_lowercase());
+        let before = stem.strip_suffix(&words);
+        before.is_some_and(|before| before.is_empty() || before.ends_with(naming::SEPARATORS))
     }
 }
 
@@ -249,6 +260,18 @@ mod tests {
         ] {
             assert_eq!(labels(&[path]), [label], "{path}");
         }
+    }
+
+    #[test]
+    fn a_file_is_chosen_by_the_end_of_its_name_too() {
+        let found = variants(&repository(&["L3.i1-IQ4_XS.gguf", "Two-1B-Q4_0.gguf"]));
+        let chosen = |words: &str| {
+            let filed = found.iter().filter(|it| it.is_filed_as(words));
+            filed.map(NamedVariant::label).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen("i1-IQ4_XS"), ["imatrix:IQ4_XS"]);
+        assert_eq!(chosen("two-1b-q4_0"), ["Q4_0"]);
+        assert_eq!(chosen("B-Q4_0"), [""; 0]);
     }
 
     #[test]

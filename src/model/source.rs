@@ -18,7 +18,7 @@ pub(super) const ESCAPED: &AsciiSet =
 pub enum Source {
     /// The model compiled into the binary.
     Demo,
-    /// A GGUF file, or the first part of a split one.
+    /// A GGUF file, or the first part of a split one; or an ONNX graph.
     File(PathBuf),
     /// A folder of ready variants of one model.
     Directory(PathBuf),
@@ -137,7 +137,7 @@ pub enum SourceError {
 }
 
 /// Names that end so are those of files.
-const FILES: [&str; 7] = ["gguf", "toml", "json", "jsonl", "txt", "safetensors", "bin"];
+const FILES: [&str; 8] = ["gguf", "onnx", "toml", "json", "jsonl", "txt", "safetensors", "bin"];
 
 /// What stands before Ollama's names.
 const OLLAMA: &str = "ollama:";
@@ -204,14 +204,22 @@ impl Source {
         }
     }
 
+    /// Whether it may hold a model as ONNX.
+    pub fn may_hold_onnx(&self) -> bool {
+        match self {
+            Self::Directory(_) | Self::Repository { .. } => true,
+            Self::File(path) => is_onnx(path),
+            Self::Demo | Self::Hub { .. } | Self::Ollama(_) | Self::Shape(_) => false,
+        }
+    }
+
     /// Whether it holds ready variants, of which a list of quantizations chooses.
     pub fn holds_variants(&self) -> bool {
         match self {
             Self::Directory(folder) => !super::convert::is_converted(folder),
             Self::Repository { .. } => true,
-            Self::Demo | Self::File(_) | Self::Hub { .. } | Self::Ollama(_) | Self::Shape(_) => {
-                false
-            }
+            Self::File(path) => is_onnx(path),
+            Self::Demo | Self::Hub { .. } | Self::Ollama(_) | Self::Shape(_) => false,
         }
     }
 
@@ -221,6 +229,11 @@ impl Source {
         let file = match self {
             Self::Demo => return "demo".to_owned(),
             Self::Shape(shape) => return shape.default_name(),
+            // Graphs are called after what they are stored as; their folder is called after the model.
+            Self::File(path) if is_onnx(path) => {
+                let folder = folder_of_graph(path);
+                return Self::Directory(folder).default_name();
+            }
             Self::Directory(path) => {
                 // A trailing `.` or `..` has no name; the folder it leads to has.
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -244,6 +257,19 @@ impl Source {
         let stem = super::split::stem(&file);
         if stem.is_empty() { "model".to_owned() } else { stem.to_owned() }
     }
+}
+
+/// The folder of the model that a graph is of: above `onnx/`, where the graph lies there.
+fn folder_of_graph(path: &Path) -> PathBuf {
+    let folder = crate::files::folder_of(path);
+    let is_below = folder.file_name().is_some_and(|name| name == "onnx");
+    let above = folder.parent().filter(|_| is_below);
+    above.map_or_else(|| folder.to_owned(), |above| above.join(""))
+}
+
+/// Whether a file's name says that it is an ONNX graph.
+pub(super) fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
 }
 
 fn expand_home(text: &str) -> PathBuf {

@@ -166,6 +166,7 @@ fn describe(job: &Job) -> String {
     match job {
         Job::Quantize(job) => format!("make {}", job.file_type),
         Job::Import(_) => "import".to_owned(),
+        Job::ExportOnnx(job) => format!("export {}", job.target),
         Job::Mix(_) | Job::ApplyRecipe(_) => "mix".to_owned(),
         Job::PredictMemory(_) | Job::PlanTypes(_) => "predict".to_owned(),
         Job::Calibrate(_) => "calibrate".to_owned(),
@@ -243,7 +244,9 @@ fn play(job: &Job) -> Vec<Event> {
             let _ = fs::write(&job.output.path, file_named(job.file_type.name()));
         }
         Job::Visit(visit) => play_visit(visit, &mut events),
-        Job::Import(_) | Job::ApplyRecipe(_) => events.push(Event::Phase(Phase::Quantize)),
+        Job::Import(_) | Job::ExportOnnx(_) | Job::ApplyRecipe(_) => {
+            events.push(Event::Phase(Phase::Quantize));
+        }
         Job::Mix(_) => events.push(Event::Phase(Phase::Mix)),
         Job::Calibrate(job) => {
             events.push(Event::Phase(Phase::Calibrate));

@@ -6,8 +6,8 @@ use crate::experiment::default_quantizations;
 use crate::experiment::resolved::ModelPlan;
 use crate::model::cache::Cache;
 use crate::model::engine_name::{EngineIdentity, EngineName};
-use crate::model::quantization::Method;
-use crate::model::resolve::{self, Making, ResolveOptions};
+use crate::model::quantization::{Method, Quantization};
+use crate::model::resolve::{self, Making, ReadyVariant, ResolveOptions, Resolved};
 use crate::model::source::Source;
 use std::sync::Arc;
 
@@ -40,7 +40,13 @@ pub fn variants_of(
         }
         _ => model.quantizations.clone(),
     };
-    let variants = resolve::variants(&resolved, &quantizations, making)?;
+    let variants = if model.onnx.is_empty() {
+        resolve::variants(&resolved, &quantizations, making)?
+    } else {
+        let onnx = model.onnx.iter().map(|source| resolve::onnx_in(source, cache, options));
+        let onnx = onnx.collect::<Result<Vec<_>, _>>()?.concat();
+        with_onnx(&resolved, onnx, &quantizations, making)?
+    };
     let adapters = resolve::adapters(&model.adapters, &resolved, cache, options)?;
     let projector = model.projector.as_ref();
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
@@ -56,4 +62,24 @@ pub fn variants_of(
         repeats: None,
     };
     Ok(variants.into_iter().map(planned).collect())
+}
+
+/// The variants of a model that is there as ONNX, too. Those that are named choose among both; where none of them is
+/// ONNX, all that is ONNX is measured.
+fn with_onnx(
+    resolved: &Resolved,
+    onnx: Vec<ReadyVariant>,
+    quantizations: &[Quantization],
+    making: Making<'_>,
+) -> Result<Vec<resolve::Variant>, Problem> {
+    let (named, others): (Vec<_>, Vec<_>) =
+        quantizations.iter().partition(|it| it.engine() == EngineName::OnnxRuntime);
+    let mut variants = if others.is_empty() && !named.is_empty() {
+        Vec::new()
+    } else {
+        resolve::variants(resolved, &others, making)?
+    };
+    let onnx = Resolved { source: None, ready: onnx };
+    variants.extend(resolve::variants(&onnx, &named, making)?);
+    Ok(variants)
 }

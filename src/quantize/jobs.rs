@@ -7,6 +7,7 @@ use crate::model::file_type::FileType;
 use crate::model::quantization::{Method, Quantization};
 use crate::model::stored_types::StoredTypes;
 use crate::quantize::import::CheckpointKind;
+use crate::quantize::onnx::Target;
 use serde::{Deserialize, Serialize};
 
 /// Make one quantized file.
@@ -65,6 +66,24 @@ pub struct ImportJob {
     pub base: ArtifactRef,
     /// Where to write; the caller chose a temporary name.
     pub output: ArtifactRef,
+}
+
+/// Write a model as an ONNX file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportJob {
+    /// The model (first part, if split).
+    pub input: ArtifactRef,
+    /// How its weights are stored.
+    pub target: Target,
+    /// Round weights that are quantized already.
+    pub allow_requantize: bool,
+    /// Where to write the graph; the caller chose a temporary name.
+    pub output: ArtifactRef,
+    /// Where to write weights that do not fit in it.
+    pub data: ArtifactRef,
+    /// Bytes of weights that go into the graph; `None`: as many as the format allows.
+    #[serde(default)]
+    pub most_inside: Option<u64>,
 }
 
 /// Make the importance matrix of a model from a text.

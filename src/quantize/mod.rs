@@ -14,6 +14,7 @@ mod graph;
 pub mod import;
 pub mod importance;
 pub mod jobs;
+pub mod onnx;
 mod provenance;
 pub mod rtn;
 mod streams;

@@ -1,7 +1,9 @@
 //! What stands above a comparison: which run, when, on what.
 
 use super::text::{NO_BREAK_SPACE, sanitize};
+use crate::model::engine_name::EngineIdentity;
 use crate::results::annotations::Annotations;
+use crate::results::each_once;
 use crate::results::record::{HostRecord, LOCAL, RunRecord};
 use crate::units::{count, format_bytes, format_seconds};
 use time::OffsetDateTime;
@@ -16,7 +18,13 @@ pub(super) fn header(run: &RunRecord) -> Vec<String> {
         of_run.push(format_seconds(run.active_seconds.unwrap_or(whole)));
     }
     let is_named = run.hosts.len() > 1 || run.hosts.iter().any(|host| host.id.name != LOCAL);
-    let machines = run.hosts.iter().map(|host| machine(host, is_named));
+    let machines = run.hosts.iter().map(|host| {
+        // An engine that is no part of the build is known by its trials.
+        let own = &host.environment.engines;
+        let others = run.trials.iter().map(|trial| &trial.engine);
+        let others = others.filter(|it| !own.iter().any(|own| own.name == it.name));
+        [machine(host, is_named), each_once(others.map(engine))].concat()
+    });
     let kept = Some(kept(run)).filter(|kept| !kept.is_empty());
     [of_run].into_iter().chain(kept).chain(machines).map(on_one_line).collect()
 }
@@ -53,12 +61,14 @@ fn machine(host: &HostRecord, is_named: bool) -> Vec<String> {
     }
     of_machine.extend(environment.gpus.iter().map(|gpu| sanitize(gpu)));
     of_machine.push(sanitize(&environment.operating_system));
-    // The version alone; package and commit are in the other formats.
-    of_machine.extend(environment.engines.iter().map(|engine| {
-        let version = engine.version.split(" (").next().unwrap_or_default();
-        sanitize(&format!("{} {version}", engine.name))
-    }));
+    of_machine.extend(environment.engines.iter().map(engine));
     of_machine
+}
+
+/// An engine with its version alone; package and commit are in the other formats.
+fn engine(engine: &EngineIdentity) -> String {
+    let version = engine.version.split(" (").next().unwrap_or_default();
+    sanitize(&format!("{} {version}", engine.name)).trim_end().to_owned()
 }
 
 fn on_one_line(mut parts: Vec<String>) -> String {

@@ -16,6 +16,7 @@ mod columns;
 pub mod compare;
 mod csv;
 mod domains;
+mod engines;
 mod findings;
 mod header;
 mod html;

@@ -4,6 +4,7 @@ use super::text::{quoted, sanitize};
 use crate::experiment::settings::Settings;
 use crate::model::adapter::Adapter;
 use crate::model::architecture::ArchitectureClass;
+use crate::model::engine_name::EngineName;
 use crate::model::source::Source;
 use crate::results::each_once;
 use crate::results::metric::Metric;
@@ -79,6 +80,9 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     if trial.failure.is_some() {
         return None;
     }
+    if trial.engine.name == EngineName::OnnxRuntime {
+        return of_onnx(trial);
+    }
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
@@ -150,6 +154,19 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     Some(Next { sentence, commands })
 }
 
+/// Whoever serves ONNX has its own way; the file is named, and how it is measured again.
+fn of_onnx(trial: &TrialRecord) -> Option<Next> {
+    let artifact = trial.artifact.as_ref()?;
+    let path = sanitize(&artifact.path.to_string_lossy());
+    let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
+    let size = format_bytes(artifact.file_bytes);
+    let sentence = format!(
+        "{label} of {model} ({size}) is {path}, for ONNX Runtime {}; to measure it again:",
+        trial.engine.version
+    );
+    Some(Next { sentence, commands: vec![format!("quantbench run {}", quoted(&path))] })
+}
+
 /// An adapter with how strongly it is applied, as llama-server and quantbench read it.
 fn scaled(adapter: &Adapter) -> String {
     let path = sanitize(&adapter.file.path.to_string_lossy());
@@ -185,6 +202,8 @@ pub(crate) fn server_flags(settings: &Settings) -> String {
         "repack" => " --no-repack".to_owned(),
         "nopo" => " --no-op-offload".to_owned(),
         "cmoe" => " --cpu-moe".to_owned(),
+        // ONNX Runtime's.
+        "spin" | "opt" => String::new(),
         flag => format!(" -{flag} {value}"),
     };
     settings.changed().into_iter().map(flag).collect()

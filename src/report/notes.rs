@@ -12,6 +12,8 @@ use crate::results::record::{BENCH, Failure, RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::results::{each_once, grouped};
 use crate::units::{count, significant};
+use crate::workload::measured::Quality;
+use serde_json::Value;
 
 /// A change of the drift control below this is not worth a word, however certain it is.
 const DRIFT_WORTH_A_NOTE: f64 = 0.02;
@@ -197,6 +199,7 @@ pub(super) fn grounds(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes.extend(super::budget::notes(run, summary));
     notes.extend(super::why::notes(run, summary));
     notes.extend(super::types::notes(run));
+    notes.extend(super::engines::notes(run));
     notes.extend(super::limits::notes(run));
     notes.extend(rounded_reference(run));
     notes.extend(quality(run, summary));
@@ -247,6 +250,17 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
              variants scored"
         }
     };
+    let limit = run.experiment.pointer("/workloads/quality/chunks").and_then(Value::as_u64);
+    let is_cut = |quality: &Quality| {
+        let is_early = quality.divergence.as_ref().is_some_and(|it| it.stopped_early);
+        !is_early
+            && quality.chunks < quality.chunks_available
+            && limit == Some(u64::from(quality.chunks))
+    };
+    let cut = limit.filter(|_| qualities().any(is_cut));
+    let cut = cut.map_or_else(String::new, |limit| {
+        format!(", {limit} chunks of it at most, as the experiment says (chunks)")
+    });
     let bound = qualities()
         .filter_map(|quality| quality.divergence.as_ref())
         .map(|found| found.kld_error_bound)
@@ -261,7 +275,7 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let few = widths.any(|width| width > KLD_UNSURE);
     let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
-    Some(format!("PPL and KLD over {range}{tokens} of {text}{early}{few}{bound}."))
+    Some(format!("PPL and KLD over {range}{tokens} of {text}{cut}{early}{few}{bound}."))
 }
 
 /// A reference that lost something itself.

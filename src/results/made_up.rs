@@ -218,6 +218,7 @@ impl MadeUp {
                 vocabulary: 128_256,
                 threads: 8,
                 mmap: true,
+                cache: None,
                 backends: vec![if self.gpu { "CUDA" } else { "CPU" }.to_owned()],
                 devices: if self.gpu { vec!["CUDA0".to_owned()] } else { Vec::new() },
             }),

@@ -13,7 +13,9 @@ use crate::model::progress::Progress;
 use crate::model::quantization::Method;
 use crate::model::size;
 use crate::model::stored_types::StoredTypes;
-use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
+use crate::quantize::jobs::{
+    CalibrateJob, ExportJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob,
+};
 use crate::quantize::{self, importance};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -93,6 +95,18 @@ pub(super) fn import(
     if let Some(note) = note? {
         reporter.progress(Progress::Note(note));
     }
+    Ok(())
+}
+
+/// Writes a model as an ONNX file.
+pub(super) fn export_onnx(
+    backend: Backend,
+    job: &ExportJob,
+    reporter: &Reporter,
+) -> Result<(), AnyError> {
+    reporter.send(&Event::Phase(Phase::Quantize));
+    let report = quantize::onnx::export(backend, job, |done| reporter.fraction(done, ""))?;
+    reporter.send(&Event::Made(Made::Onnx(report)));
     Ok(())
 }
 

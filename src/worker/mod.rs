@@ -54,10 +54,15 @@ pub fn main() -> ExitCode {
         Job::Calibrate(job) => making::calibrate(Backend::initialise(), job, &reporter),
         Job::Mix(job) => making::mix(Backend::initialise(), job, &reporter),
         Job::ApplyRecipe(job) => making::apply_recipe(Backend::initialise(), job, &reporter),
-        Job::Visit(job) => visit::run(tools(engine::start(job.engine).as_ref()), job),
-        Job::PredictMemory(job) => {
-            visit::predict_memory(tools(engine::start(job.engine).as_ref()), job)
-        }
+        Job::Visit(job) => match engine::start(job.engine) {
+            Ok(engine) => visit::run(tools(engine.as_ref()), job),
+            Err(error) => Err(error.into()),
+        },
+        Job::PredictMemory(job) => match engine::start(job.engine) {
+            Ok(engine) => visit::predict_memory(tools(engine.as_ref()), job),
+            Err(error) => Err(error.into()),
+        },
+        Job::ExportOnnx(job) => making::export_onnx(Backend::initialise(), job, &reporter),
         Job::PlanTypes(job) => making::plan_types(Backend::initialise(), job, &reporter),
     };
     if finish(result, &reporter) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -10,7 +10,10 @@ use crate::model::artifact::ArtifactRef;
 use crate::model::progress::Progress;
 use crate::quantize::MethodReport;
 use crate::quantize::importance::CalibrationReport;
-use crate::quantize::jobs::{CalibrateJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob};
+use crate::quantize::jobs::{
+    CalibrateJob, ExportJob, ImportJob, PlanTypesJob, PlannedVariant, QuantizeJob,
+};
+use crate::quantize::onnx::ExportReport;
 use crate::workload::Measurement;
 pub use crate::workload::Phase;
 use crate::workload::jobs::{PredictJob, VisitJob};
@@ -27,6 +30,8 @@ pub enum Job {
     Quantize(Box<QuantizeJob>),
     /// Write a GPTQ or AWQ checkpoint as a GGUF.
     Import(ImportJob),
+    /// Write a model as an ONNX file.
+    ExportOnnx(ExportJob),
     /// Choose a type for every tensor, and write the file.
     Mix(Box<MixJob>),
     /// Write a file with the types of a recipe.
@@ -47,6 +52,7 @@ impl Job {
         match self {
             Self::Quantize(job) => job.files_mut(),
             Self::Import(job) => vec![&mut job.checkpoint, &mut job.base, &mut job.output],
+            Self::ExportOnnx(job) => vec![&mut job.input, &mut job.output, &mut job.data],
             Self::Mix(job) => job.files_mut(),
             Self::ApplyRecipe(job) => job.files_mut(),
             Self::Calibrate(job) => vec![&mut job.model, &mut job.output],
@@ -103,6 +109,8 @@ pub enum Made {
     Importance(CalibrationReport),
     /// A mix.
     Mix(Box<MixReport>),
+    /// An ONNX file.
+    Onnx(ExportReport),
 }
 
 /// What a worker reports, in the order in which it happens.

@@ -8,7 +8,6 @@ use crate::engine::error::EngineError;
 use crate::engine::{ContextPurpose, ContextShape, LoadExtent, Model};
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
-use crate::model::split::all_parts;
 use crate::workload::applicability::Applies;
 use crate::workload::jobs::{MemoryQuestion, PredictJob, VisitJob};
 use crate::workload::measured::{LoadSample, ModelFacts, PredictedMemory};
@@ -19,7 +18,7 @@ pub(super) fn run(tools: Tools<'_>, job: &VisitJob) -> Result<(), AnyError> {
     let Tools { engine, clock, reporter } = tools;
     if job.cold_load {
         reporter.send(&Event::Phase(Phase::ColdLoad));
-        for part in all_parts(&job.model.path) {
+        for part in engine.files(&job.model.path) {
             page_cache::drop_file(&part)?;
         }
         load(tools, job, true)?;
@@ -90,6 +89,7 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
         vocabulary: u32::try_from(model.vocabulary_size()).unwrap_or(u32::MAX),
         threads: settings.threads.unwrap_or_else(|| model.engine().default_threads()),
         mmap: settings.mmap,
+        cache: model.cache_use(),
         backends,
         devices: devices
             .iter()

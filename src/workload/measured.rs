@@ -2,6 +2,7 @@
 //!
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
+pub use crate::engine::CacheUse;
 pub use crate::engine::memory::BufferMemory;
 use crate::experiment::workloads::{RateUnit, SpeedTest};
 use crate::model::architecture::{ArchitectureClass, Experts};
@@ -47,6 +48,9 @@ pub struct ModelFacts {
     pub threads: u32,
     /// Whether the file was memory-mapped.
     pub mmap: bool,
+    /// What becomes of its cache when a token is added, where the engine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
     /// Back ends in use, such as `CPU` or `CUDA`.
     pub backends: Vec<String>,
     /// Names of the devices that hold layers.

@@ -19,6 +19,9 @@ const HEADER_BYTES: u64 = HEADER_LENGTH as u64;
 /// Below this many tokens per position the error bound says nothing useful.
 const SMALLEST_TOP: u32 = 64;
 
+/// Vocabularies that differ by less than this part of them differ in what fills them up.
+const PADDING: u32 = 16;
+
 /// Why a reference file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
@@ -40,6 +43,9 @@ pub enum ReferenceError {
         /// What differs.
         reason: String,
     },
+    /// The variant reads texts as other tokens than the reference, so that there is nothing to compare.
+    #[error("{0}")]
+    OtherTokens(String),
     /// Not even a small part of each row fits the budget.
     #[error(
         "the reference's log-probabilities need at least {needed_bytes} bytes for {rows} tokens, but \
@@ -139,7 +145,7 @@ impl Writer {
     pub fn reopen(path: &Path, shape: ReferenceShape) -> Result<Self, ReferenceError> {
         let failed = |source| io("write", path, source);
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        let top = read_header(&mut file, path, shape)?;
+        let (_, top) = read_header(&mut file, path, shape)?;
         // Until it is complete again it is no reference.
         file.seek(SeekFrom::Start(0))
             .and_then(|_| file.write_all(&[0; MAGIC.len()]))
@@ -225,8 +231,15 @@ impl Reader {
     /// When the file is missing, incomplete or belongs to another model or text.
     pub fn open(path: &Path, shape: ReferenceShape) -> Result<Self, ReferenceError> {
         let mut file = File::open(path).map_err(|source| io("read", path, source))?;
-        let top = read_header(&mut file, path, shape)?;
+        let (vocabulary, top) = read_header(&mut file, path, shape)?;
+        let shape = ReferenceShape { vocabulary, ..shape };
         Ok(Self { file: Mutex::new(file), path: path.to_owned(), shape, top })
+    }
+
+    /// Tokens in the reference's vocabulary: it may be filled up to another number than that of a variant.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.shape.vocabulary as usize
     }
 
     /// So many rows from `first` on.
@@ -249,12 +262,13 @@ impl Reader {
     }
 }
 
-/// Reads the header of a file that must belong to `shape`; returns how many tokens of each row it keeps.
+/// Reads the header of a file that must belong to `shape`; returns its vocabulary, and how many tokens of each
+/// row it keeps.
 fn read_header(
     file: &mut File,
     path: &Path,
     shape: ReferenceShape,
-) -> Result<Option<u32>, ReferenceError> {
+) -> Result<(u32, Option<u32>), ReferenceError> {
     let mut header = [0_u8; HEADER_LENGTH];
     file.read_exact(&mut header).map_err(|source| io("read", path, source))?;
     let (words, _) = header[MAGIC.len()..].as_chunks::<4>();
@@ -265,19 +279,23 @@ fn read_header(
     if header[..8] != MAGIC {
         return Err(mismatch(path, "it is incomplete or of another kind"));
     }
-    if found.vocabulary != shape.vocabulary {
-        let reason = format!(
+    let cut = found.vocabulary.abs_diff(shape.vocabulary);
+    let is_padding = cut <= found.vocabulary.max(shape.vocabulary) / PADDING && top.is_none();
+    if cut > 0 && !is_padding {
+        return Err(ReferenceError::OtherTokens(format!(
             "the reference has {} tokens in its vocabulary, this variant {}",
             found.vocabulary, shape.vocabulary
-        );
-        return Err(mismatch(path, reason));
+        )));
     }
-    if found != shape || top.is_some_and(|top| top > found.vocabulary) {
+    if (found.rows, found.tokens_checksum) != (shape.rows, shape.tokens_checksum) {
         let reason =
             "the reference was evaluated on other tokens: text, context or tokenizer differ";
-        return Err(mismatch(path, reason));
+        return Err(ReferenceError::OtherTokens(reason.to_owned()));
     }
-    Ok(top)
+    if top.is_some_and(|top| top > found.vocabulary) {
+        return Err(mismatch(path, "it is of another kind"));
+    }
+    Ok((found.vocabulary, top))
 }
 
 /// A thread that panicked left the file whole: every access begins with a seek.

@@ -12,7 +12,7 @@
 
 use super::applicability::{self, Applies};
 use super::jobs::Target;
-use super::measured::{ModelFacts, SpeedSample};
+use super::measured::{LeftOut, ModelFacts, SpeedSample};
 use super::{Measurement, Phase, Progress, Visit, Workload, WorkloadError};
 use crate::engine::batch::Batch;
 use crate::engine::clock::Clock;
@@ -75,6 +75,11 @@ impl Workload for SpeedJob {
     fn run(&self, visit: &Visit<'_>) -> Result<Vec<BufferMemory>, WorkloadError> {
         let test = self.test;
         let Visit { model, settings, clock, .. } = *visit;
+        if test.sequences > 1 && !test.embeds && !model.evaluates_side_by_side() {
+            let reason = "its sequences would be evaluated one after the other".to_owned();
+            visit.leave_out(LeftOut { what: test.to_string(), reason });
+            return Ok(Vec::new());
+        }
         let run = run(model, settings, self, clock, &mut visit.progress())
             .map_err(|error| WorkloadError::visit(&error))?;
         for sample in run.samples {

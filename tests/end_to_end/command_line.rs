@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "run",
     "recommend",
     "plan",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 30] = [
     "mix",
     "calibrate",
     "import",
+    "onnx",
     "search",
     "files",
     "models",
@@ -81,6 +82,7 @@ fn the_reference_names_the_flags_of_every_command_and_no_others() {
             let parts: &[&str] = match command {
                 "prompt" => &["list", "render", "detect"],
                 "cache" => &["list", "clean"],
+                "onnx" => &["export"],
                 _ => &[""],
             };
             for part in parts {

@@ -31,6 +31,8 @@ mod methods;
 mod mix;
 mod models;
 mod not_models;
+mod onnx_export;
+mod onnxruntime;
 mod pictures;
 mod plan;
 mod proxy;

@@ -108,9 +108,18 @@ fn backends() -> Vec<Device> {
     }]
 }
 
+fn wheel() -> OnnxRuntime {
+    let path = PathBuf::from("/venv/onnxruntime/capi/libonnxruntime.so.1.32.0");
+    OnnxRuntime(Ok((Library { path, place: library::Place::Wheel }, "1.32.0".to_owned())))
+}
+
+fn nothing() -> OnnxRuntime {
+    OnnxRuntime(Err(library::LibraryError::None.to_string()))
+}
+
 #[test]
 fn a_well_equipped_machine_fills_the_page() {
-    insta::assert_snapshot!(table(&workstation(), &backends(), Some(&measured()), WIDTH));
+    insta::assert_snapshot!(table(&workstation(), &backends(), &wheel(), Some(&measured()), WIDTH));
 }
 
 #[test]
@@ -119,7 +128,7 @@ fn a_machine_that_tells_nothing_says_why_for_everything() {
     // Without any source, the number of processors is this machine's.
     machine.processor.logical_cpus = 2;
     machine.processor.architecture = "x86_64".to_owned();
-    insta::assert_snapshot!(table(&machine, &[], None, WIDTH));
+    insta::assert_snapshot!(table(&machine, &[], &nothing(), None, WIDTH));
 }
 
 #[test]
@@ -130,7 +139,7 @@ fn no_line_is_wider_than_asked() {
     machine.memory.modules = Finding::Missing(long.clone());
     machine.operating_system = long;
     for width in [100, 60] {
-        let text = table(&machine, &backends(), None, width);
+        let text = table(&machine, &backends(), &wheel(), None, width);
         let widest = text.lines().map(UnicodeWidthStr::width).max();
         assert!(widest <= Some(width), "{widest:?} columns instead of {width}:\n{text}");
     }
@@ -140,7 +149,7 @@ fn no_line_is_wider_than_asked() {
 fn json_has_a_version_and_gives_the_same_machine_back() {
     let machine = workstation();
     let document: serde_json::Value =
-        serde_json::from_str(&json(&machine, &backends(), None).unwrap()).unwrap();
+        serde_json::from_str(&json(&machine, &backends(), &wheel(), None).unwrap()).unwrap();
     assert_eq!(
         (&document["format"], &document["version"]),
         (&"quantbench.devices".into(), &1.into())

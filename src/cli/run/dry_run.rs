@@ -8,18 +8,20 @@ use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveOptions;
 use crate::model::stored_types::StoredTypes;
 use crate::orchestrator::cost;
 use crate::orchestrator::display::roughly;
-use crate::orchestrator::plan::{Origin, Plan};
+use crate::orchestrator::plan::{Origin, Plan, Variant};
 use crate::orchestrator::schedule::schedule;
 use crate::orchestrator::strategy::Known;
 use crate::quantize::jobs::PlannedVariant;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
+use crate::results::store::Store;
 use crate::units::{count, format_bytes};
 use crate::workload;
 use crate::workload::measured::ModelFacts;
@@ -40,6 +42,9 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         .iter()
         .map(|variant| {
             let (state, bytes, made_of) = match &variant.origin {
+                Origin::Ready(artifact) if is_onnx(variant) => {
+                    (State::Ready, artifact.file_bytes, None)
+                }
                 Origin::Ready(artifact) => {
                     let header = Header::read(&artifact.path)?;
                     let types = Some(StoredTypes::of(&header));
@@ -90,15 +95,20 @@ fn time(
     }
     let foreseen = foreseen::spent(experiment, plan, &session.cache, options);
     let run = Session::new_run(experiment, plan, String::new(), OffsetDateTime::now_utc());
-    let known = Known { experiment, plan, run: &run, past: &[], foreseen: &foreseen };
+    // That it cannot be read is no reason not to say what is known.
+    let earlier = Store::open().ok().and_then(|it| it.earlier(&experiment.name).ok().flatten());
+    let past = earlier.map_or_else(Vec::new, |earlier| earlier.trials);
+    let known = Known { experiment, plan, run: &run, past: &past, foreseen: &foreseen };
     match cost::seconds(&known, &schedule(experiment, plan)) {
         Some(seconds) => format!(
-            "time: about {} to measure, by this machine's profile; files that are made not counted",
+            "time: about {} to measure; files that are made not counted",
             roughly(Duration::from_secs_f64(seconds))
         ),
-        None => "time: known once something was measured, or by the machine's profile \
-                 ('quantbench devices --measure', 20 s once; not of GPUs, tasks and several sequences)"
-            .to_owned(),
+        None => {
+            "time: known after an earlier run, or by the machine's profile ('quantbench devices \
+                 --measure', 20 s once; not of GPUs, tasks and several sequences)"
+                .to_owned()
+        }
     }
 }
 
@@ -244,11 +254,13 @@ fn measured(
             Origin::Make { input, remote, .. } => (input, remote.as_ref()),
         };
         let header = match remote.filter(|_| !path.exists()) {
-            None => Header::read(path)?,
-            Some(remote) => remote.header(&options.hub)?,
+            // What a graph is of is known once it is loaded; most continue texts.
+            None if is_onnx(variant) => None,
+            None => Some(Header::read(path)?),
+            Some(remote) => Some(remote.header(&options.hub)?),
         };
         let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
-        let names = names(workloads, &header, variant.projector.is_some());
+        let names = names(workloads, header.as_ref(), variant.projector.is_some());
         match measured.iter_mut().find(|(_, others)| *others == names) {
             Some((models, _)) => models.push(model.name.clone()),
             None => measured.push((vec![model.name.clone()], names)),
@@ -257,10 +269,15 @@ fn measured(
     Ok(measured)
 }
 
+fn is_onnx(variant: &Variant) -> bool {
+    variant.engine.name == EngineName::OnnxRuntime
+}
+
 /// The names of the workloads that apply to a model.
-fn names(workloads: &Workloads, header: &Header, sees: bool) -> Vec<String> {
-    let class = header.architecture_class();
-    let context = header.context_length().and_then(|tokens| u32::try_from(tokens).ok());
+fn names(workloads: &Workloads, header: Option<&Header>, sees: bool) -> Vec<String> {
+    let class = header.map(Header::architecture_class).unwrap_or_default();
+    let context = header.and_then(Header::context_length);
+    let context = context.and_then(|tokens| u32::try_from(tokens).ok());
     let facts =
         ModelFacts { class, context_length: context.unwrap_or(u32::MAX), ..ModelFacts::default() };
     let mut names = vec!["load".to_owned()];

@@ -54,15 +54,8 @@ impl Engine for Backend {
         devices::list(*self)
     }
 
-    /// The number that llama-bench uses when none is given, or as many as this process has processors
-    /// (affinity) and processor time (control group) for, if that is less: llama.cpp's threads wait for
-    /// each other, so one without a processor holds up all.
     fn default_threads(&self) -> u32 {
-        // SAFETY: takes and keeps nothing.
-        let threads = unsafe { shim::quantbench_default_threads() };
-        let threads = u32::try_from(threads).unwrap_or(1);
-        let allowed = std::thread::available_parallelism().map_or(usize::MAX, Into::into);
-        threads.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
+        default_threads()
     }
 
     fn load(
@@ -73,6 +66,17 @@ impl Engine for Backend {
     ) -> Result<Box<dyn engine::Model>, EngineError> {
         Ok(Box::new(Model::load(*self, path, settings, extent)?))
     }
+}
+
+/// The number that llama-bench uses when none is given, or as many as this process has processors
+/// (affinity) and processor time (control group) for, if that is less: an engine's threads wait for
+/// each other, so one without a processor holds up all.
+pub fn default_threads() -> u32 {
+    // SAFETY: takes and keeps nothing.
+    let threads = unsafe { shim::quantbench_default_threads() };
+    let threads = u32::try_from(threads).unwrap_or(1);
+    let allowed = std::thread::available_parallelism().map_or(usize::MAX, Into::into);
+    threads.min(u32::try_from(allowed).unwrap_or(u32::MAX)).max(1)
 }
 
 /// In the portable build back ends are modules: in `backends/` beside the executable, where packages put it, beside the

@@ -8,6 +8,7 @@ use crate::engine::error::EngineError;
 use crate::engine::{self, ContextPurpose, ContextShape, Engine, LoadExtent};
 use crate::experiment::settings::{Settings, SplitMode};
 use crate::model::architecture::{ArchitectureClass, Experts};
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::{Header, SpecialTokens, Value};
 use crate::model::stored_types::StoredTypes;
 use crate::prompt::piece::Prompt;
@@ -53,6 +54,7 @@ impl Model {
         settings: &Settings,
         extent: LoadExtent,
     ) -> Result<Self, EngineError> {
+        check(settings)?;
         let c_path = to_c_string(&path.to_string_lossy())?;
         // SAFETY: returns a plain struct.
         let mut parameters = unsafe { sys::llama_model_default_params() };
@@ -370,6 +372,25 @@ impl engine::Model for Model {
         settings: &Settings,
     ) -> Result<Box<dyn engine::Projector + '_>, EngineError> {
         Ok(Box::new(super::projector::Projector::load(self, path, settings)?))
+    }
+}
+
+/// Refuses settings that only ONNX Runtime has.
+fn check(settings: &Settings) -> Result<(), EngineError> {
+    let usual = Settings::default();
+    let refused = [
+        ("spinning", settings.spinning != usual.spinning, "its threads wait as they like"),
+        (
+            "graph_optimization",
+            settings.graph_optimization != usual.graph_optimization,
+            "it builds graphs itself",
+        ),
+    ];
+    match refused.into_iter().find(|(_, is_set, _)| *is_set) {
+        None => Ok(()),
+        Some((setting, _, reason)) => {
+            Err(EngineError::Setting { engine: EngineName::LlamaCpp, setting, reason })
+        }
     }
 }
 

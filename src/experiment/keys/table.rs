@@ -9,7 +9,9 @@ use super::Kind::{
 use super::{Key, Kind, Table};
 use crate::experiment::parameters::Matching;
 use crate::experiment::resolved::Keep;
-use crate::experiment::settings::{CacheType, FlashAttention, SplitMode, TensorSplit};
+use crate::experiment::settings::{
+    CacheType, FlashAttention, GraphOptimization, SplitMode, TensorSplit,
+};
 use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
 use crate::prompt::choice::FormatChoice;
@@ -142,6 +144,11 @@ pub static SETTINGS: Table = Table::new(
         Key::new("op_offload", Flag,
             "compute large products of weights on the host on a GPU").default("true").swept(),
         Key::new("cpu_moe", Flag, "keep the weights of experts on the host").default("false").swept(),
+        Key::new("spinning", Flag,
+            "of ONNX Runtime (docs/ONNX.md): threads wait for work in a loop").default("true").swept(),
+        Key::new("graph_optimization", Choice("no choice here", GraphOptimization::VARIANTS),
+            "of ONNX Runtime: how far it rewrites the graph: \"disable\", \"basic\", \"extended\", \"all\"")
+            .default("\"all\"").swept(),
     ],
 );
 
@@ -210,6 +217,9 @@ static MODELS: Table = Table {
                  network with generated weights, of which speed and memory are measured; \"ollama:name:tag\" a model that Ollama has on this \
                  machine.").shown("\"demo\""),
             Key::new("name", Text, "left out: the file's name").example("\"demo\""),
+            Key::new("onnx", Text,
+                "the same model as ONNX, measured beside its GGUFs (docs/ONNX.md): folders, files or repositories, all of \
+                 whose graphs are variants unless `quantizations` names some (\"onnx-int4\")").many().not_shown(),
             Key::new("quantizations", QUANTIZATION,
                 "instead of the list above; [] takes the file as it is")
                 .many().alias("variants").example("[\"Q8_0\", \"Q4_K_M\"]"),

@@ -13,6 +13,7 @@ mod tensor;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod value;
 mod vocabulary;
 
@@ -20,6 +21,7 @@ pub use error::GgufError;
 pub use ggml_type::GgmlType;
 pub use raw::{LONGEST_HEADER, RawKey, header_bytes, laid_out};
 pub use tensor::{Tensor, size};
+pub use tokens::Tokens;
 pub use value::{Value, ValueKind};
 pub use vocabulary::{SpecialTokens, marks_chat};
 

@@ -1,11 +1,13 @@
 //! A folder of ready variants of one model, or of a checkpoint that becomes one.
 
+use super::onnx;
 use super::{PICKLES, ReadyVariant, ResolveOptions, Resolved, checksum, look, what_else};
 use crate::causes::Problem;
 use crate::model::cache::Cache;
 use crate::model::convert;
 use crate::model::gguf::{Header, Value};
 use crate::model::quantization::Quantization;
+use crate::model::source::Source;
 use crate::model::split;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,9 @@ pub(super) fn resolve(
         if convert::is_converted(folder) {
             let (path, checksum) = convert::gguf_of(folder, name, cache, options)?;
             return super::single(path.clone(), super::read_model(&path)?, checksum);
+        }
+        if onnx::is_there(folder) {
+            return onnx::folder(folder, cache, options);
         }
         let instead = checkpoint_in(folder);
         return Err(Problem::new(format!(
@@ -69,6 +74,9 @@ pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
         candidates(folder).unwrap_or_default().into_iter().filter_map(stored).collect();
     found.sort_by_key(|quantization| quantization.precision_rank());
     found.dedup();
+    if found.is_empty() {
+        return onnx::quantizations_of(&Source::Directory(folder.to_owned()));
+    }
     found
 }
 

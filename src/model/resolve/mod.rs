@@ -4,6 +4,7 @@
 mod adapter;
 mod folder;
 mod kind;
+mod onnx;
 #[cfg(test)]
 mod tests;
 mod repository;
@@ -14,6 +15,8 @@ pub use adapter::adapters;
 pub use folder::{checkpoint_in, quantizations_in};
 pub use repository::{fetch, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};
+
+pub use onnx::{in_source as onnx_in, quantizations_of as onnx_quantizations};
 
 use kind::what_else;
 
@@ -26,7 +29,7 @@ use super::naming;
 use super::progress::ProgressSink;
 use super::quantization::{Method, Quantization};
 use super::repository::RemoteVariant;
-use super::source::Source;
+use super::source::{Source, is_onnx};
 use super::split;
 use super::stores;
 use crate::causes::Problem;
@@ -141,6 +144,7 @@ pub fn resolve(
             let header = Header::read(&path)?;
             single(path, header, checksum)
         }
+        Source::File(path) if is_onnx(path) => onnx::file(path, cache, options),
         Source::File(path) => local(path, cache, options),
         Source::Directory(path) => folder::resolve(path, &source.default_name(), cache, options),
         Source::Repository { repository, revision, variant } => {

@@ -1,8 +1,8 @@
 //! A repository of ready variants: nothing of it is fetched before it is needed.
 
 use super::{
-    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, no_model, read_model,
-    stored_as, what_else,
+    PICKLES, ReadyVariant, ResolveOptions, Resolved, SourceFile, folder, no_model, onnx,
+    read_model, stored_as, what_else,
 };
 use crate::causes::Problem;
 use crate::files::{self, Room};
@@ -57,6 +57,11 @@ pub(super) fn resolve(
     let found = repository::variants(&repository);
     if found.is_empty() {
         let paths = repository.files.iter().map(|file| file.path.as_str());
+        if onnx::is_in(&repository)
+            && (wanted.variant.is_some() || !convert::is_checkpoint(paths.clone()))
+        {
+            return onnx::fetched(&repository, wanted.variant, cache, options);
+        }
         if wanted.variant.is_none() && convert::is_checkpoint(paths) {
             return converted(&repository, cache, options);
         }
@@ -65,7 +70,7 @@ pub(super) fn resolve(
     let chosen = choose(wanted, found)?;
     let ready = chosen.iter().map(|one| ready(one, options));
     let mut ready = ready.collect::<Result<Vec<ReadyVariant>, Problem>>()?;
-    if ready.len() > 1 {
+    if wanted.variant.is_none() && ready.len() > 1 {
         mark_defaults(&mut ready, options);
     }
     let name = |one: &NamedVariant| one.remote.path().rsplit('/').next().map(str::to_owned);
@@ -165,14 +170,22 @@ pub(super) fn file(
 
 /// Those that are meant: the one that is named, or all that may be asked for.
 fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVariant>, Problem> {
-    let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
     let Some(variant) = wanted.variant else { return Ok(found) };
-    let chosen: Vec<NamedVariant> =
-        found.into_iter().filter(|one| one.is_called(variant)).collect();
+    let is_called = found.iter().any(|one| one.is_called(variant));
+    let is_meant = |one: &NamedVariant| {
+        if is_called { one.is_called(variant) } else { one.is_filed_as(variant) }
+    };
+    let all: Vec<String> = found.iter().map(NamedVariant::label).collect();
+    // Two of one quantization are told apart by their files.
+    let names = found.iter().map(|one| {
+        let is_only = all.iter().filter(|label| **label == one.label()).count() == 1;
+        if is_only { one.label() } else { one.stem() }
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
     if chosen.is_empty() {
         let repository = wanted.repository;
-        let labels = labels.join(", ");
-        return Err(Problem::new(format!("{repository} has no {variant}; it has {labels}")));
+        return Err(Problem::new(format!("{repository} has no {variant}; it has {names}")));
     }
     Ok(chosen)
 }
@@ -297,7 +310,7 @@ fn converted(
 }
 
 /// Of weights that have to be converted all have to be there at a time.
-fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> Result<(), Problem> {
+pub(super) fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> Result<(), Problem> {
     let folder = &options.hub.cache;
     match Room::of(folder).free {
         Some(free) if free < bytes => Err(Problem::new(format!(

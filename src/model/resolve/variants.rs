@@ -85,7 +85,8 @@ pub fn variants(
         if variants.is_empty() {
             let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
             return Err(Problem::new(format!(
-                "none of the usual variants fits this machine; name those that are meant with --quant, of {}",
+                "none of the usual variants is there and fits this machine; name the one that is meant behind the \
+                 repository's name and a colon, of {}",
                 labels.join(", ")
             )));
         }

@@ -62,7 +62,7 @@ pub fn run(
     let seconds = start.elapsed().as_secs_f64();
     let mut quality = comparison.scores.quality(available, stopped_early, seconds);
     quality.reference_store = reference_store;
-    Ok(QualityRun { quality, memory })
+    Ok(QualityRun { quality, memory, left_out: None })
 }
 
 struct Comparison<'model> {

@@ -281,6 +281,9 @@ impl Workload for QualityJob {
             }
         };
         observer.measured(Measurement::Quality(run.quality));
+        if let Some(left_out) = run.left_out {
+            visit.leave_out(left_out);
+        }
         Ok(run.memory)
     }
 }

@@ -21,7 +21,7 @@ pub use job::{QualityJob, QualityPart, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
-use super::measured::{Divergence, DomainChunks, Quality, ReferenceStore};
+use super::measured::{Divergence, DomainChunks, LeftOut, Quality, ReferenceStore};
 use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
 use super::tasks::TaskError;
 use crate::engine::error::EngineError;
@@ -146,6 +146,8 @@ pub struct QualityRun {
     pub quality: Quality,
     /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
+    /// What is not as it was asked for.
+    pub left_out: Option<LeftOut>,
 }
 
 /// Measures perplexity and, with a reference to read, divergence.
@@ -182,7 +184,7 @@ pub fn run(
         let (chunks, klds) = (&evaluation.chunks, &divergence.chunk_kld);
         quality.worst_answers = answers::worst(model, settings, along, chunks, klds)?;
     }
-    Ok(QualityRun { quality, memory })
+    Ok(QualityRun { quality, memory, left_out: evaluation.left_out })
 }
 
 /// One text, compared with the reference again and again while the model's weights change in between.
@@ -228,6 +230,8 @@ struct Evaluation {
     /// The chunks that are evaluated now.
     part: Range<u32>,
     sink: Sink,
+    /// What is not as it was asked for.
+    left_out: Option<LeftOut>,
     /// Chunks that there are, whether they were asked for or not.
     available: usize,
     precision: Option<f64>,
@@ -248,6 +252,8 @@ impl Evaluation {
             return Err(QualityError::ContextTooShort(context));
         }
         let mut chunked = Chunked::new(model, request)?;
+        // Of the whole text, however little of it is evaluated.
+        let tokens_checksum = checksum(&chunked.chunks);
         let available = chunked.chunks.len();
         if available < 2 {
             return Err(QualityError::TextTooShort { tokens: chunked.text_tokens, context });
@@ -262,11 +268,8 @@ impl Evaluation {
             answers::write(model, settings, along, &mut chunks[now], progress)?;
         }
         let vocabulary = model.vocabulary_size();
-        let shape = ReferenceShape {
-            vocabulary: to_u32(vocabulary),
-            rows,
-            tokens_checksum: checksum(&chunks),
-        };
+        let shape = ReferenceShape { vocabulary: to_u32(vocabulary), rows, tokens_checksum };
+        let mut left_out = None;
         let sink = match request.reference {
             Reference::None => Sink::None,
             Reference::Write { path, .. } if part.start > 0 => {
@@ -275,10 +278,31 @@ impl Evaluation {
             Reference::Write { path, budget_bytes } => {
                 Sink::Write(Writer::create(path, shape, budget_bytes)?)
             }
-            Reference::Read { path } => Sink::Read(Reader::open(path, shape)?),
+            Reference::Read { path } => match Reader::open(path, shape) {
+                Ok(reader) => {
+                    left_out = filled_up(vocabulary, reader.vocabulary());
+                    Sink::Read(reader)
+                }
+                // What it makes of the text by itself is worth knowing.
+                Err(ReferenceError::OtherTokens(reason)) => {
+                    left_out = Some(LeftOut { what: "divergence".to_owned(), reason });
+                    Sink::None
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
         let precision = request.precision;
-        Ok(Self { chunks, domains, vocabulary, context, part, sink, available, precision })
+        Ok(Self {
+            chunks,
+            domains,
+            vocabulary,
+            context,
+            part,
+            sink,
+            left_out,
+            available,
+            precision,
+        })
     }
 
     /// The most that any chunk has of something.
@@ -309,7 +333,7 @@ impl Evaluation {
         let longest = self.most(|chunk| chunk.scored_from + chunk.room);
         let chunks = self.chunks_now();
         let threads = settings.threads.unwrap_or_else(|| model.engine().default_threads()).max(1);
-        if model.engine().uses_gpu(settings) {
+        if !model.engine().divides_threads(settings) {
             let side_by_side = (settings.batch / longest.max(1)).clamp(1, chunks.max(1));
             return Ok(vec![Stream::open(model, settings, longest, side_by_side, threads)?]);
         }
@@ -399,6 +423,16 @@ impl Evaluation {
         }
         Ok(quality)
     }
+}
+
+/// Says that logits which only fill a vocabulary up are not compared.
+fn filled_up(own: usize, reference: usize) -> Option<LeftOut> {
+    let reason =
+        || format!("the vocabulary of one is filled up: {own} tokens, the reference {reference}");
+    (own != reference).then(|| LeftOut {
+        what: format!("{} in the comparison", count(own.abs_diff(reference), "token")),
+        reason: reason(),
+    })
 }
 
 fn to_u32(count: usize) -> u32 {

@@ -35,6 +35,10 @@ pub(super) fn score_chunk(
             scores
         }
         Sink::Read(reader) => match reader.rows(first_row, following.len())? {
+            Rows::Whole(mut reference) if reader.vocabulary() != vocabulary => rows
+                .zip(reference.par_chunks_mut(reader.vocabulary()))
+                .map(|((row, &token), reference)| score_common(row, token, reference))
+                .collect(),
             Rows::Whole(reference) => rows
                 .zip(reference.par_chunks(vocabulary))
                 .map(|((row, &token), reference)| score_against(row, token, reference))
@@ -81,6 +85,14 @@ pub(in crate::workload) fn score_against(row: &[f32], token: i32, reference: &[f
     }
 }
 
+/// As [`score_against`], over the tokens that both have.
+fn score_common(row: &[f32], token: i32, reference: &mut [f32]) -> TokenScore {
+    let common = row.len().min(reference.len());
+    let reference = &mut reference[..common];
+    log_softmax(reference);
+    score_against(&row[..common], token, reference)
+}
+
 fn score_against_top(row: &[f32], token: i32, reference: &TopRow) -> TokenScore {
     let (nll, normaliser) = nll(row, token);
     let bounded = reference.divergence(row, normaliser);
@@ -106,6 +118,20 @@ mod tests {
         assert_eq!(score_in_place(&mut row, 2), alone);
         let total: f32 = row.iter().map(|log_p| log_p.exp()).sum();
         assert!((total - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_fills_a_vocabulary_up_is_left_out_of_a_comparison() {
+        let whole = [0.25_f32, 3.5, -1.0, 0.125];
+        let mut reference = [whole.as_slice(), &[-2.0, -3.0]].concat();
+        log_softmax(&mut reference);
+        let score = score_common(&whole, 2, &mut reference);
+        let comparison = score.comparison.unwrap();
+        assert!(comparison.kld.abs() < 1e-6 && comparison.same_top, "{comparison:?}");
+        assert!((score.nll - comparison.reference_nll).abs() < 1e-6);
+        let mut short = whole[..3].to_vec();
+        log_softmax(&mut short);
+        assert!(score_common(&whole, 2, &mut short).comparison.unwrap().kld.abs() < 1e-6);
     }
 
     #[test]

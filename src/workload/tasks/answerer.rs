@@ -161,11 +161,11 @@ pub(super) fn run(
         let settings = Settings { threads: Some(threads), ..settings.clone() };
         BatchedContext::open(model, &settings, *shape, ContextPurpose::Shared)
     };
-    let mut contexts = if model.engine().uses_gpu(settings) {
-        vec![open(threads)?]
-    } else {
+    let mut contexts = if model.engine().divides_threads(settings) {
         let most = u32::try_from(questions.len()).unwrap_or(u32::MAX).max(1);
         streams::open(threads, most, model.tensor_bytes(), open, |first| first.context.own_bytes())?
+    } else {
+        vec![open(threads)?]
     };
     let mut memory = Vec::new();
     for batched in &contexts {

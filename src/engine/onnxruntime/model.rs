@@ -1,0 +1,228 @@
+//! Models: a session with its tokenizer and what lies beside it.
+
+use super::context::DecoderContext;
+use super::encoder::EncoderContext;
+use super::files::Beside;
+use super::graph::GraphFacts;
+use super::layout::{Layout, Output, Port};
+use super::runtime::Runtime;
+use super::tokenizer::Tokenizer;
+use super::{failed, settings};
+use crate::causes;
+use crate::engine::error::EngineError;
+use crate::engine::{CacheUse, Context, ContextPurpose, ContextShape, Engine, Model};
+use crate::experiment::settings::Settings;
+use crate::model::architecture::ArchitectureClass;
+use crate::model::gguf::SpecialTokens;
+use crate::onnx::recipe::Role;
+use crate::prompt::piece::Prompt;
+use crate::units::format_count;
+use ort::session::Session;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Rows of logits beyond the tokenizer's tokens that are taken for filling up: this part of them, or so many.
+const MOST_PADDING: (usize, usize) = (16, 128);
+
+/// A loaded model.
+#[derive(Debug)]
+pub(super) struct OnnxModel {
+    runtime: Runtime,
+    path: PathBuf,
+    session: Mutex<Session>,
+    pub(super) layout: Layout,
+    pub(super) graph: GraphFacts,
+    pub(super) beside: Beside,
+    tokenizer: Tokenizer,
+    ends: Vec<i32>,
+    context_length: u32,
+}
+
+impl OnnxModel {
+    /// # Errors
+    /// The graph cannot be read or loaded, is not understood, or does not go with the files beside it.
+    pub(super) fn load(
+        runtime: &Runtime,
+        path: &Path,
+        settings: &Settings,
+    ) -> Result<Self, EngineError> {
+        let wrong =
+            |reason: &dyn std::fmt::Display| failed(format!("load {}", path.display()), reason);
+        let threads = settings.threads.unwrap_or_else(|| runtime.default_threads());
+        let graph = GraphFacts::read(path).map_err(|error| wrong(&causes::in_words(&error)))?;
+        let beside = Beside::read(path).map_err(|reason| wrong(&reason))?;
+        let tokenizer = Tokenizer::read(&beside.tokenizer_file())?;
+        let mut builder = settings::builder(&runtime.environment, settings, threads)?;
+        let session = builder.commit_from_file(path).map_err(|error| wrong(&error))?;
+        let ports = |all: &[ort::value::Outlet]| -> Vec<Port> {
+            all.iter().map(|it| Port::of(it.name(), it.dtype())).collect()
+        };
+        let layout = Layout::of(&ports(session.inputs()), &ports(session.outputs()));
+        let layout = layout.map_err(|reason| wrong(&reason))?;
+        check_vocabulary(&layout.output, tokenizer.size()).map_err(|reason| wrong(&reason))?;
+        let context_length = beside.context_length().ok_or_else(|| {
+            wrong(&"no config.json or genai_config.json beside it says how long a text may be (max_position_embeddings)")
+        })?;
+        let ends = tokenizer.ends(&beside);
+        let (runtime, path, session) = (runtime.clone(), path.to_owned(), Mutex::new(session));
+        Ok(Self { runtime, path, session, layout, graph, beside, tokenizer, ends, context_length })
+    }
+
+    /// The session, for as long as nobody else evaluates.
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wrong(&self, reason: &dyn std::fmt::Display) -> EngineError {
+        failed(format!("load {}", self.path.display()), reason)
+    }
+}
+
+/// Logits may be filled up to a round number; but a graph with fewer of them than tokens, or many more, is of another model.
+fn check_vocabulary(output: &Output, tokens: usize) -> Result<(), String> {
+    let Output::Logits { width, .. } = *output else { return Ok(()) };
+    let (part, few) = MOST_PADDING;
+    let fits = width >= tokens && width - tokens <= (tokens / part).max(few);
+    if fits {
+        return Ok(());
+    }
+    Err(format!(
+        "it has logits for {width} tokens and the tokenizer beside it {tokens}: they are of different models"
+    ))
+}
+
+impl Model for OnnxModel {
+    fn engine(&self) -> &dyn Engine {
+        &self.runtime
+    }
+
+    fn description(&self) -> String {
+        let family = self.beside.family().unwrap_or("model");
+        format!("{family} {} {}", format_count(self.parameters()), self.graph.recipe)
+    }
+
+    fn class(&self) -> ArchitectureClass {
+        match self.layout.output {
+            Output::Logits { .. } => ArchitectureClass::DecoderOnly,
+            Output::Hidden { .. } | Output::Embedding { .. } => ArchitectureClass::EncoderOnly,
+        }
+    }
+
+    fn parameters(&self) -> u64 {
+        self.graph.sum(|share| share.weights)
+    }
+
+    /// All but the tables that rows are taken from.
+    fn bytes_per_token(&self) -> Option<u64> {
+        Some(self.graph.sum(|share| if share.role == Role::Embedding { 0 } else { share.bytes }))
+    }
+
+    fn chat_template(&self) -> Result<Option<(String, SpecialTokens)>, EngineError> {
+        let template = self.beside.chat_template().map_err(|reason| self.wrong(&reason))?;
+        Ok(template.map(|template| (template, self.tokenizer.special(&self.beside))))
+    }
+
+    fn tensor_bytes(&self) -> u64 {
+        self.graph.sum(|share| share.bytes)
+    }
+
+    fn context_length(&self) -> u32 {
+        self.context_length
+    }
+
+    fn learnt_positions(&self) -> Option<u32> {
+        self.graph.positions
+    }
+
+    fn cache_use(&self) -> Option<CacheUse> {
+        let shares = self.graph.shares_caches;
+        let used = if shares { CacheUse::InPlace } else { CacheUse::Copied };
+        (!self.layout.caches.is_empty()).then_some(used)
+    }
+
+    fn evaluates_side_by_side(&self) -> bool {
+        false
+    }
+
+    fn layers(&self) -> u32 {
+        u32::try_from(self.layout.layers().max(self.beside.layers())).unwrap_or(u32::MAX)
+    }
+
+    fn embedding_width(&self) -> usize {
+        self.layout.output.width()
+    }
+
+    /// As many as there are logits: GGUFs count tokens that fill up, too.
+    fn vocabulary_size(&self) -> usize {
+        match self.layout.output {
+            Output::Logits { width, .. } => width,
+            Output::Hidden { .. } | Output::Embedding { .. } => self.tokenizer.size(),
+        }
+    }
+
+    fn beginning_token(&self) -> Option<i32> {
+        self.tokenizer.beginning()
+    }
+
+    fn any_beginning_token(&self) -> Option<i32> {
+        let named = || self.beside.named_token("bos_token").and_then(|it| self.tokenizer.token(it));
+        self.tokenizer.beginning().or_else(|| self.beside.beginning()).or_else(named)
+    }
+
+    fn decoder_start_token(&self) -> Option<i32> {
+        None
+    }
+
+    fn ends_generation(&self, token: i32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    fn token_bytes(&self, token: i32) -> Vec<u8> {
+        self.tokenizer.bytes(token)
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<i32>, EngineError> {
+        self.tokenizer.tokens(text, add_special, parse_special)
+    }
+
+    fn tokenize_rest(&self, rest: &Prompt) -> Result<Vec<i32>, EngineError> {
+        self.tokenizer.rest(rest)
+    }
+
+    fn context(
+        &self,
+        _settings: &Settings,
+        shape: ContextShape,
+        purpose: ContextPurpose,
+    ) -> Result<Box<dyn Context + '_>, EngineError> {
+        match (self.class(), purpose) {
+            (ArchitectureClass::EncoderOnly, _) => Ok(Box::new(EncoderContext::new(self, shape)?)),
+            (_, ContextPurpose::Embeddings) => {
+                Err(EngineError::Unsupported("embed texts with a decoder"))
+            }
+            _ => Ok(Box::new(DecoderContext::new(self, shape, purpose)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_may_be_filled_up_but_not_of_another_model() {
+        let logits = |width| Output::Logits { name: "logits".to_owned(), width };
+        for (width, tokens) in [(4096, 4096), (151_936, 151_665), (32_064, 32_011), (64, 60)] {
+            assert_eq!(check_vocabulary(&logits(width), tokens), Ok(()), "{width} {tokens}");
+        }
+        for (width, tokens) in [(32_000, 49_152), (151_936, 49_152)] {
+            let error = check_vocabulary(&logits(width), tokens).unwrap_err();
+            assert!(error.contains(&format!("{width} tokens")), "{error}");
+        }
+    }
+}

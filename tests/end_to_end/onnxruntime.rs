@@ -1,0 +1,115 @@
+//! ONNX Runtime beside llama.cpp. What needs its library is ignored where it is not installed; the rest is what a run says
+//! without one.
+
+use crate::world::World;
+use serde_json::Value;
+
+const EXPERIMENT: &str = r#"
+[experiment]
+rounds = 1
+repetitions = 1
+[settings]
+threads = 1
+[workloads]
+speed = ["pp16", "tg4"]
+[workloads.latency]
+enabled = false
+[workloads.quality]
+text = "demo"
+chunks = 4
+[[models]]
+source = "demo"
+quantizations = ["F16"]
+onnx = ["graphs"]
+"#;
+
+/// A world with the demo as GGUF and as ONNX.
+fn world(targets: &str) -> World {
+    let world = World::new();
+    world.write("models.toml", EXPERIMENT);
+    world.run(&["onnx", "export", "demo", "-o", "graphs", "--to", targets]).expect(0);
+    world
+}
+
+/// The trial of a label.
+fn trial<'r>(run: &'r Value, label: &str) -> &'r Value {
+    let trials = run["trials"].as_array().unwrap();
+    trials.iter().find(|trial| trial["label"] == label).unwrap_or_else(|| panic!("no {label}"))
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn both_engines_compute_the_same_from_the_same_weights() {
+    let world = world("fp32,int4");
+    let run = ["run", "models.toml", "--quiet", "--format", "json"];
+    let run = world.run(&run).expect(0).run_record();
+    let (gguf, reference) = (trial(&run, "F16"), trial(&run, "onnx-fp32"));
+    assert_eq!(reference["is_reference"], true, "F32 is more precise than F16");
+    assert_eq!(reference["engine"]["name"], "onnxruntime");
+    assert_eq!(reference["facts"]["cache"], "in_place");
+    let perplexity = |trial: &Value| trial["quality"]["perplexity"]["mean"].as_f64().unwrap();
+    assert!((perplexity(gguf) / perplexity(reference) - 1.0).abs() < 1e-4);
+    let kld = |trial: &Value| trial["quality"]["divergence"]["kld"]["mean"].as_f64().unwrap();
+    assert!(kld(gguf) < 1e-5, "{}", kld(gguf));
+    assert!((0.05..0.5).contains(&kld(trial(&run, "onnx-int4"))));
+    let shown = world.run(&["show"]).expect(0).stdout.replace("\n    ", " ");
+    assert!(shown.contains("Between engines: F16 of llama.cpp diverges from onnx-fp32"), "{shown}");
+    assert!(shown.contains("ONNX Runtime 1."), "{shown}");
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn what_is_wrong_with_a_graph_is_told_and_the_others_are_measured() {
+    let world = world("fp32,int4");
+    let graph = std::fs::read(world.path("graphs/onnx/model_q4.onnx")).unwrap();
+    std::fs::write(world.path("graphs/onnx/cut.onnx"), &graph[..graph.len() / 2]).unwrap();
+    std::fs::write(world.path("graphs/onnx/text.onnx"), "no graph").unwrap();
+    let run = ["run", "models.toml", "--quiet", "--format", "json"];
+    let run = world.run(&run).expect(3).run_record();
+    for (label, reason) in [("cut", "is cut off"), ("text", "no ONNX file")] {
+        let told = trial(&run, label)["failure"]["reason"].as_str().unwrap();
+        assert!(told.contains(reason), "{told}");
+    }
+    for label in ["F16", "onnx-fp32", "onnx-int4"] {
+        assert!(trial(&run, label)["failure"].is_null(), "{label}");
+    }
+    // A tokenizer of another model.
+    let path = world.path("graphs/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for token in 4096..9000 {
+        tokenizer["model"]["vocab"][format!("other{token}")] = token.into();
+    }
+    std::fs::write(path, serde_json::to_vec(&tokenizer).unwrap()).unwrap();
+    let run = ["run", "models.toml", "--quiet", "--quant", "F16,onnx-int4", "--format", "json"];
+    let run = world.run(&run).expect(3).run_record();
+    let told = trial(&run, "onnx-int4")["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("logits for 4096 tokens and the tokenizer beside it 9000"), "{told}");
+}
+
+#[test]
+fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
+    let world = world("int4");
+    let run = ["run", "models.toml", "--quiet", "--format", "json", "--onnxruntime", "models.toml"];
+    let run = world.run(&run).expect(3).run_record();
+    assert!(trial(&run, "F16")["failure"].is_null());
+    let told = trial(&run, "onnx-int4")["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("no library of ONNX Runtime") && told.contains("pip install"), "{told}");
+    let devices = world.run(&["devices", "--onnxruntime", "none.so"]).expect(0).stdout;
+    assert!(devices.contains("that --onnxruntime"), "{devices}");
+}
+
+#[test]
+fn what_is_not_done_with_onnx_is_refused_by_name() {
+    let world = world("int4");
+    let graph = "graphs/onnx/model_q4.onnx";
+    world.run(&["tune", graph]).expect_message(2, &["is ONNX", "settings of llama.cpp are tuned"]);
+    let plan = world.run(&["plan", graph]).stdout;
+    assert!(plan.contains("measured, not predicted"), "{plan}");
+    let two = ["run", "models.toml", "--onnx", "models.toml"];
+    world.run(&two).expect_message(2, &["--onnx is 'models.toml', which holds no ONNX"]);
+    let made = ["run", "--model", "demo", "--quant", "onnx-int8", "--rounds", "1"];
+    world.run(&made).expect_message(2, &["onnx-int8 is not among", "which are onnx-int4"]);
+    let only = ["run", "models.toml", "--only", "onnx-int4", "--dry-run"];
+    let shown = world.run(&only).expect(0).stdout;
+    assert!(shown.contains("onnx-int4"), "{shown}");
+}
