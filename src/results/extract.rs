@@ -13,7 +13,7 @@ use crate::statistics::interval::{from_standard_error, mean_estimate, median_est
 use crate::statistics::sample::Sample;
 use crate::units::to_f64;
 use crate::workload::measured::{
-    BufferMemory, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
+    BufferMemory, COMPARED_BY_TOKENS, EmbeddingQuality, MeanWithError, Quality, SpeedSample,
 };
 use crate::workload::tasks::record::{ScoreRecord, TaskRecord};
 use crate::workload::{Measurement, Phase};
@@ -43,7 +43,8 @@ pub(super) fn figures(trial: &TrialRecord) -> BTreeMap<Metric, Figure> {
     }
     add_latency(trial, &mut add);
     add_usage(trial, &mut add);
-    if let Some(quality) = &trial.quality {
+    let is_left_out = trial.left_out.iter().any(|it| it.what == COMPARED_BY_TOKENS);
+    if let Some(quality) = trial.quality.as_ref().filter(|_| !is_left_out) {
         add_quality(quality, class_of(trial), &mut add);
     }
     if let Some(quality) = &trial.embedding_quality {

@@ -9,7 +9,7 @@ use super::verdict::Standing;
 use crate::experiment::requirements::Requirements;
 use crate::experiment::settings::Settings;
 use crate::worker::protocol::Phase;
-use crate::workload::measured::SpeedSample;
+use crate::workload::measured::{COMPARED_BY_TOKENS, LeftOut, SpeedSample};
 
 fn row<'a>(summary: &'a Summary, label: &str) -> &'a Row {
     summary.rows.iter().find(|row| row.label == label).unwrap()
@@ -41,6 +41,20 @@ fn figures_are_those_that_were_made_up() {
     assert_eq!(row.value(Metric::DeviceBytes), None, "no GPU, no device memory");
     assert_eq!(row.value(Metric::JoulesPerToken), None, "unreadable energy is not 0");
     assert_eq!((summary.rounds_done, summary.rounds_planned), (5, Some(5)));
+}
+
+#[test]
+fn perplexity_over_other_tokens_is_compared_with_none() {
+    let mut run = MadeUp::default().run();
+    let other = run.trials.iter_mut().find(|trial| trial.label == "Q4_K_M").unwrap();
+    other.quality.as_mut().unwrap().divergence = None;
+    let (what, reason) = (COMPARED_BY_TOKENS.to_owned(), "its tokens differ".to_owned());
+    other.left_out.push(LeftOut { what, reason });
+    let summary = Summary::of(&run);
+    for metric in [Metric::Kld, Metric::Perplexity, Metric::PerplexityIncrease] {
+        assert_eq!(row(&summary, "Q4_K_M").value(metric), None);
+        assert!(row(&summary, "Q8_0").value(metric).is_some());
+    }
 }
 
 #[test]

@@ -98,6 +98,10 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// What is left out of a variant that reads texts as other tokens than the reference: the same perplexity is of another
+/// amount of text there.
+pub const COMPARED_BY_TOKENS: &str = "divergence and perplexity";
+
 /// One load of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadSample {

@@ -21,7 +21,9 @@ pub use job::{QualityJob, QualityPart, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;
-use super::measured::{Divergence, DomainChunks, LeftOut, Quality, ReferenceStore};
+use super::measured::{
+    COMPARED_BY_TOKENS, Divergence, DomainChunks, LeftOut, Quality, ReferenceStore,
+};
 use super::reference::{Reader, ReferenceError, ReferenceShape, Writer};
 use super::tasks::TaskError;
 use crate::engine::error::EngineError;
@@ -285,7 +287,7 @@ impl Evaluation {
                 }
                 // What it makes of the text by itself is worth knowing.
                 Err(ReferenceError::OtherTokens(reason)) => {
-                    left_out = Some(LeftOut { what: "divergence".to_owned(), reason });
+                    left_out = Some(LeftOut { what: COMPARED_BY_TOKENS.to_owned(), reason });
                     Sink::None
                 }
                 Err(error) => return Err(error.into()),
