@@ -96,7 +96,8 @@ fn time(
     let foreseen = foreseen::spent(experiment, plan, &session.cache, options);
     let run = Session::new_run(experiment, plan, String::new(), OffsetDateTime::now_utc());
     // That it cannot be read is no reason not to say what is known.
-    let earlier = Store::open().ok().and_then(|it| it.earlier(&experiment.name).ok().flatten());
+    let earlier = Store::open_existing().ok().flatten();
+    let earlier = earlier.and_then(|it| it.earlier(&experiment.name).ok().flatten());
     let past = earlier.map_or_else(Vec::new, |earlier| earlier.trials);
     let known = Known { experiment, plan, run: &run, past: &past, foreseen: &foreseen };
     match cost::seconds(&known, &schedule(experiment, plan)) {

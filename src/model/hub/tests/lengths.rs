@@ -57,3 +57,13 @@ fn a_file_larger_than_the_disk_is_not_begun() {
     assert!(error.to_string().contains(" has 8185452 TiB, but the disk with"), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
+
+#[test]
+fn a_full_disk_is_told_as_the_cause() {
+    let full = crate::model::hub::transfer::io_error("write", std::path::Path::new("a.part"));
+    let error = full(std::io::ErrorKind::StorageFull.into()).to_string();
+    assert_eq!(
+        error,
+        "cannot write a.part: no space is left; free some or set HF_HOME to another disk"
+    );
+}
