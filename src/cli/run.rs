@@ -24,11 +24,12 @@ use crate::orchestrator::event::SequenceError;
 use crate::orchestrator::strategy::{Known, Matrix, Strategy as _};
 use crate::report::compare::CompareFormat;
 use crate::report::{self, Format, RenderOptions};
-use crate::results::record::{RunRecord, TrialRecord};
+use crate::results::record::{Failure, RunRecord, TrialRecord};
 use crate::results::store::Store;
 use crate::results::summary::Summary;
 use crate::results::{each_once, grouped};
 use crate::units::parse_within;
+use crate::workload::Phase;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -266,7 +267,12 @@ fn conclude(
 /// Why not a single variant could be loaded, each cause once; `None` if one was.
 fn none_loaded(run: &RunRecord) -> Option<Problem> {
     let failed = run.trials.iter().map(|trial| {
-        let failure = trial.failure.as_ref().filter(|_| trial.facts.is_none())?;
+        // What a worker dies of may be anything: that is a trial to look at.
+        let is_of_file = |it: &&Failure| {
+            let died = it.reason.starts_with("the worker ");
+            matches!(it.phase, Phase::Fetch | Phase::Start | Phase::Load) && !died
+        };
+        let failure = trial.failure.as_ref().filter(is_of_file)?;
         Some(((&trial.model, &failure.reason), trial.label.as_str()))
     });
     let causes = grouped(failed.collect::<Option<Vec<_>>>()?);
