@@ -6,14 +6,15 @@ use super::session::{AGENT_VARIABLE, Session};
 use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::recommend::{Asked, Order, Purpose};
-use crate::experiment::requirements::Requirement;
+use crate::experiment::requirements::{MEMORY, Requirement};
 use crate::experiment::resolved::Experiment;
 use crate::hardware::energy::{EnergyZone, energy_zones};
 use crate::hardware::gpu::{Gpu, Gpus};
 use crate::hardware::root::SystemRoot;
+use crate::model::engine_name::EngineName;
 use crate::model::file_type::FileType;
 use crate::model::resolve::ResolveOptions;
-use crate::orchestrator::plan::Plan;
+use crate::orchestrator::plan::{Plan, Variant};
 use crate::results::metric::Metric;
 use crate::results::recommendation::Predicted;
 use crate::results::record::RunRecord;
@@ -135,6 +136,7 @@ pub(super) fn foresee(
     let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
     compared_with_more(experiment, &plan)?;
     energy_is_counted(experiment)?;
+    memory_is_predicted(experiment, &plan)?;
     let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
     let can_run = |at: usize| foreseen[at].does_not_fit.is_none();
     let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
@@ -168,6 +170,20 @@ fn compared_with_more(experiment: &Experiment, plan: &Plan) -> Result<(), Error>
              name one with --quant (such as F16,{own}), or take a source that is not quantized, or ask for speed and \
              memory alone",
             need.metric
+        )))),
+    }
+}
+
+/// Refuses a limit on memory where an engine does not tell what a context will take: what its tests fill says too little.
+fn memory_is_predicted(experiment: &Experiment, plan: &Plan) -> Result<(), Error> {
+    let is_asked = experiment.requirements.0.iter().any(|it| it.metric == MEMORY);
+    let tells_nothing = |it: &&Variant| it.engine.name == EngineName::OnnxRuntime;
+    match plan.variants.iter().find(tells_nothing).filter(|_| is_asked) {
+        None => Ok(()),
+        Some(variant) => Err(Error::Problem(Problem::new(format!(
+            "a limit on memory is asked for, and ONNX Runtime does not tell what {} takes for a context before it is \
+             filled; leave --max-memory out and measure at that depth (tg128@d4096), or leave ONNX out",
+            variant.label
         )))),
     }
 }

@@ -194,6 +194,7 @@ fn seconds(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::rates;
     use super::*;
 
     fn work() -> Work {
@@ -202,21 +203,6 @@ mod tests {
                 .join("demo/model/quantbench-demo-F16.gguf"),
         );
         Work::of(&header.unwrap()).unwrap()
-    }
-
-    fn rates(spread: f64) -> ComputeRates {
-        let spread = |value: f64| Rate { value, low: value * (1.0 - spread), high: value };
-        let rate = TypeRate { generation: spread(10e9), prompt: spread(100e9) };
-        ComputeRates {
-            threads: 1,
-            types: [("F16".to_owned(), rate)].into(),
-            layer_seconds: 1e-5,
-            element_seconds: 1e-9,
-            generation_attention: 6e-10,
-            generation_keys: 8e-10,
-            prompt_attention: 1e-10,
-            seconds: 10.0,
-        }
     }
 
     fn of(test: &str, spread: f64) -> Prediction {

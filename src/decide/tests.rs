@@ -7,12 +7,29 @@ use crate::experiment::settings::{CacheType, Settings};
 use crate::hardware::cgroup::Limits;
 use crate::hardware::finding::Finding;
 use crate::hardware::memory::Memory;
+use crate::hardware::rates::{ComputeRates, Rate, TypeRate};
 use crate::units::parse_bytes;
 use crate::workload::jobs::MemoryQuestion;
 use crate::workload::measured::{BufferMemory, PredictedMemory};
 use std::cell::Cell;
 
 const MIB: u64 = 1 << 20;
+
+/// Of one thread and F16 alone, its repetitions that far apart.
+pub(super) fn rates(spread: f64) -> ComputeRates {
+    let spread = |value: f64| Rate { value, low: value * (1.0 - spread), high: value };
+    let rate = TypeRate { generation: spread(10e9), prompt: spread(100e9) };
+    ComputeRates {
+        threads: 1,
+        types: [("F16".to_owned(), rate)].into(),
+        layer_seconds: 1e-5,
+        element_seconds: 1e-9,
+        generation_attention: 6e-10,
+        generation_keys: 8e-10,
+        prompt_attention: 1e-10,
+        seconds: 10.0,
+    }
+}
 
 fn memory(available: u64) -> Memory {
     let none = || "not asked".to_owned();

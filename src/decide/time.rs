@@ -66,8 +66,15 @@ impl Variant {
         let round = load + cold + tests.iter().sum::<f64>() + latency / rounds;
         let quality = workloads.quality.as_ref();
         let chunk = quality.map(|plan| self.chunk(rates, plan, is_reference)).transpose()?;
-        let control = tests.first().copied();
-        Ok(Spent { load: Some(load), chunk, round: Some(round), control, ..Spent::default() })
+        let answers = is_reference && quality.is_some_and(|plan| plan.answers.is_some());
+        Ok(Spent {
+            load: Some(load),
+            chunk: chunk.filter(|_| !answers),
+            answered: chunk.filter(|_| answers),
+            round: Some(round),
+            control: tests.first().copied(),
+            ..Spent::default()
+        })
     }
 
     /// A token of a test, seconds.
@@ -166,8 +173,8 @@ fn prompt_tokens(plan: &AnswersPlan) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::rates;
     use super::*;
-    use crate::hardware::rates::{Rate, TypeRate};
     use crate::model::gguf::Header;
 
     /// The demo model's variant, and its experiment with these speed tests alone.
@@ -176,18 +183,7 @@ mod tests {
         let header = Header::read(std::path::Path::new(path)).unwrap();
         let work = Work::of(&header).unwrap();
         let variant = Variant { work, bytes: 3_000_000, vocabulary: header.vocabulary().unwrap() };
-        let rate = |value| Rate { value, low: value, high: value };
-        let rates = ComputeRates {
-            threads: 1,
-            types: [("F16".to_owned(), TypeRate { generation: rate(10e9), prompt: rate(100e9) })]
-                .into(),
-            layer_seconds: 1e-5,
-            element_seconds: 1e-9,
-            generation_attention: 6e-10,
-            generation_keys: 8e-10,
-            prompt_attention: 1e-10,
-            seconds: 10.0,
-        };
+        let rates = rates(0.0);
         let overrides = crate::experiment::Overrides::default();
         let mut experiment = crate::experiment::load(None, &overrides).unwrap();
         experiment.workloads.speed = speed.iter().map(|it| it.parse().unwrap()).collect();
@@ -234,7 +230,8 @@ mod tests {
         let mut scene = scene(&[]);
         let quality = scene.1.workloads.quality.as_mut().unwrap();
         quality.answers = Some(AnswersPlan::standard(true));
-        let [own, other] = [true, false].map(|it| spent(&scene, it).chunk.unwrap());
+        let own = spent(&scene, true).answered.unwrap();
+        let other = spent(&scene, false).chunk.unwrap();
         assert!(own > other, "{own} {other}");
     }
 

@@ -103,6 +103,8 @@ fn what_is_not_done_with_onnx_is_refused_by_name() {
     let world = world("int4");
     let graph = "graphs/onnx/model_q4.onnx";
     world.run(&["tune", graph]).expect_message(2, &["is ONNX", "settings of llama.cpp are tuned"]);
+    let limited = ["recommend", "models.toml", "--max-memory", "1GiB"];
+    world.run(&limited).expect_message(2, &["onnx-int4 takes for a context", "leave --max-memory"]);
     let plan = world.run(&["plan", graph]).stdout;
     assert!(plan.contains("measured, not predicted"), "{plan}");
     let two = ["run", "models.toml", "--onnx", "models.toml"];
