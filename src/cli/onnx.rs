@@ -172,11 +172,11 @@ fn export(arguments: &ExportArguments) -> Result<Outcome, Error> {
 
 /// What is said of a file: its name, how its weights are stored, its bytes, how long it took.
 fn line(path: &Path, report: &ExportReport, bytes: u64, seconds: f64) -> String {
-    let bits = report.recipe.bits_per_weight();
+    let bits = report.storage.bits_per_weight();
     let bits = bits.map(|bits| format!("{} bits per weight", significant(bits, 3)));
     let parts = [
         Some(path.display().to_string()),
-        Some(report.recipe.to_string()),
+        Some(report.storage.to_string()),
         bits,
         Some(format_bytes(bytes)),
         Some(format_seconds(seconds)),

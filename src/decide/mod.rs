@@ -2,7 +2,7 @@
 //!
 //! `place` is memory that a model may take, here or on a target (`targets.toml`); `fit` is what a model needs, as the
 //! engine predicts it, and the verdict; whoever calls hands in what predicts. `work` is what a model computes, `speed` how
-//! fast that will be with the rates that `rating` has workers measure once. Nothing is printed here.
+//! fast that will be with the rates that `rating` has workers measure once, `time` how long visits will take by that. Nothing is printed here.
 
 pub mod fit;
 pub mod place;

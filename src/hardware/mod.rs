@@ -1,5 +1,5 @@
-//! Hardware: what the machine is (`probe`), what it is doing while a worker runs (`monitor`), and how fast it reads memory
-//! (`bandwidth`) and computes (`rates`, which the orchestrator has workers measure).
+//! Hardware: what the machine is (`probe`), what it is doing while a worker runs (`monitor`, and over
+//! time `timeline`), and how fast it reads memory (`bandwidth`) and computes (`rates`, which the orchestrator has workers measure).
 //!
 //! Uses no other module. The orchestrator monitors workers with it, `quantbench devices` shows what it
 //! finds. Everything that reads `/proc` or `/sys` goes through [`root::SystemRoot`], so tests run on

@@ -4,7 +4,7 @@ pub use super::method::Method;
 
 use super::engine_name::EngineName;
 use super::file_type::{FileType, UnknownFileType};
-use crate::onnx::recipe::Stored;
+use crate::onnx::storage::Stored;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -78,7 +78,7 @@ static PUBLISHED: [Published; 32] = [
     published("UD-TQ1_0", "TQ1_0"),
 ];
 
-/// How most weights of an ONNX graph are stored, in a word; its recipe tells more.
+/// How most weights of an ONNX graph are stored, in a word; its storage tells more.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OnnxType {
     name: &'static str,

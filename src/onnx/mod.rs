@@ -1,12 +1,12 @@
 //! ONNX files: the graph as data, read without its weights and written with them; knows no engine.
 //!
-//! `proto` has the messages, `reading` a file's graph, `external` the files that hold its weights, `recipe` what it says of
+//! `proto` has the messages, `reading` a file's graph, `external` the files that hold its weights, `storage` what it says of
 //! how they are stored, `writing` files whose weights come one after the other.
 
 pub mod external;
 pub mod proto;
 mod reading;
-pub mod recipe;
+pub mod storage;
 pub mod writing;
 
 pub use reading::read;

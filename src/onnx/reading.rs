@@ -341,7 +341,7 @@ mod tests {
                 bytes.truncate(random.usize(..bytes.len()));
             }
             if let Ok(model) = read_bytes(&bytes) {
-                let _ = super::super::recipe::Recipe::of(&model);
+                let _ = super::super::storage::Storage::of(&model);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::units::significant;
 
 /// Notes about engines; none of runs of llama.cpp alone.
 pub(super) fn notes(run: &RunRecord) -> Vec<String> {
-    let mut notes = each_once(onnx(run).filter_map(recipe));
+    let mut notes = each_once(onnx(run).filter_map(storage));
     notes.extend(caches(run));
     notes.extend(rounded_activations(run));
     notes.extend(floors(run));
@@ -22,7 +22,7 @@ fn onnx(run: &RunRecord) -> impl Iterator<Item = &TrialRecord> {
 }
 
 /// `onnx-int4: llama 7.5 M INT4 block 32 symmetric …`.
-fn recipe(trial: &TrialRecord) -> Option<String> {
+fn storage(trial: &TrialRecord) -> Option<String> {
     let description = sanitize(&trial.facts.as_ref()?.description);
     Some(format!("{}: {description}.", sanitize(&trial.label)))
 }

@@ -2,7 +2,7 @@
 
 use crate::world::{Ended, World};
 use quantbench::onnx::read;
-use quantbench::onnx::recipe::{Recipe, Stored};
+use quantbench::onnx::storage::{Storage, Stored};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn a_model_becomes_a_folder_of_graphs() {
         "tokenizer_config.json",
     ];
     assert_eq!(files(&folder), expected);
-    let main = |name: &str| Recipe::of(&read(&folder.join("onnx").join(name)).unwrap()).main();
+    let main = |name: &str| Storage::of(&read(&folder.join("onnx").join(name)).unwrap()).main();
     assert_eq!(main("model.onnx"), Some(Stored::F32));
     assert_eq!(main("model_quantized.onnx"), Some(Stored::DynamicInt { bits: 8 }));
     // Another graph goes beside those that are there; one that is there stays.

@@ -2,7 +2,7 @@
 
 use crate::causes::Problem;
 use crate::onnx::proto::{Graph, Node};
-use crate::onnx::recipe::{Recipe, Share};
+use crate::onnx::storage::{Share, Storage};
 use crate::onnx::{CONTRIB, external};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const IN_PLACE: &str = "GroupQueryAttention";
 /// What a file says of its graph.
 #[derive(Debug, Clone)]
 pub(super) struct GraphFacts {
-    pub(super) recipe: Recipe,
+    pub(super) storage: Storage,
     /// Positions that there are turns (`RoPE`) for; `None`: any.
     pub(super) positions: Option<u32>,
     /// Whether a cache as long as the context may be given as past and as present: attention writes into it, and nothing
@@ -29,14 +29,14 @@ impl GraphFacts {
     pub(super) fn read(path: &Path) -> Result<Self, Problem> {
         let model = crate::onnx::read(path)?;
         external::files(path, &model)?;
-        let recipe = Recipe::of(&model);
+        let storage = Storage::of(&model);
         let graph = model.graph.unwrap_or_default();
-        Ok(Self { recipe, positions: positions(&graph), shares_caches: shares_caches(&graph) })
+        Ok(Self { storage, positions: positions(&graph), shares_caches: shares_caches(&graph) })
     }
 
     /// What all weights come to.
     pub(super) fn sum(&self, of: impl Fn(&Share) -> u64) -> u64 {
-        self.recipe.shares.iter().map(of).fold(0, u64::saturating_add)
+        self.storage.shares.iter().map(of).fold(0, u64::saturating_add)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::{CacheUse, Context, ContextPurpose, ContextShape, Engine, Mod
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::SpecialTokens;
-use crate::onnx::recipe::Role;
+use crate::onnx::storage::Role;
 use crate::prompt::piece::Prompt;
 use crate::units::format_count;
 use ort::session::Session;
@@ -98,7 +98,7 @@ impl Model for OnnxModel {
 
     fn description(&self) -> String {
         let family = self.beside.family().unwrap_or("model");
-        format!("{family} {} {}", format_count(self.parameters()), self.graph.recipe)
+        format!("{family} {} {}", format_count(self.parameters()), self.graph.storage)
     }
 
     fn class(&self) -> ArchitectureClass {

@@ -16,7 +16,7 @@ use crate::model::quantization::{Label, Method, Quantization};
 use crate::model::source::{Source, is_onnx};
 use crate::onnx::external;
 use crate::onnx::proto::Model;
-use crate::onnx::recipe::Recipe;
+use crate::onnx::storage::Storage;
 use crate::units::format_bytes;
 use std::path::{Path, PathBuf};
 
@@ -163,7 +163,7 @@ pub fn quantizations_of(source: &Source) -> Vec<Quantization> {
     };
     let models = graphs.iter().filter_map(|path| crate::onnx::read(path).ok());
     let stored = models.filter(is_language_model).map(|model| Quantization {
-        label: Label::onnx(Recipe::of(&model).main()),
+        label: Label::onnx(Storage::of(&model).main()),
         method: Method::Rtn,
     });
     let mut found: Vec<Quantization> = stored.collect();
@@ -235,13 +235,13 @@ fn resolved(
             OUTPUTS.map(|name| format!("'{name}'")).join(", ")
         )));
     }
-    let recipes: Vec<Recipe> =
-        found.iter().map(|it| it.model.as_ref().map(Recipe::of).unwrap_or_default()).collect();
+    let storages: Vec<Storage> =
+        found.iter().map(|it| it.model.as_ref().map(Storage::of).unwrap_or_default()).collect();
     let mut ready = Vec::new();
-    for (found, recipe) in found.iter().zip(&recipes) {
-        ready.push(variant(found, recipe, cache, options)?);
+    for (found, storage) in found.iter().zip(&storages) {
+        ready.push(variant(found, storage, cache, options)?);
     }
-    distinguish(&mut ready, &recipes, &found);
+    distinguish(&mut ready, &storages, &found);
     ready.sort_by_key(|variant| variant.quantization.precision_rank());
     Ok(Resolved { source: None, ready })
 }
@@ -254,12 +254,12 @@ fn is_language_model(model: &Model) -> bool {
 
 fn variant(
     found: &Found<'_>,
-    recipe: &Recipe,
+    storage: &Storage,
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<ReadyVariant, Problem> {
     let Found { path, model } = found;
-    let quantization = Quantization { label: Label::onnx(recipe.main()), method: Method::Rtn };
+    let quantization = Quantization { label: Label::onnx(storage.main()), method: Method::Rtn };
     let label = match model {
         Some(_) => quantization.to_string(),
         None => stem(path),
@@ -287,16 +287,16 @@ fn beside(path: &Path) -> Vec<PathBuf> {
     all.filter(|path| path.is_file()).collect()
 }
 
-/// Two variants with one label are called by their recipes, or else by their files' names.
-fn distinguish(ready: &mut [ReadyVariant], recipes: &[Recipe], found: &[Found<'_>]) {
+/// Two variants with one label are called by how they store their weights, or else by their files' names.
+fn distinguish(ready: &mut [ReadyVariant], storages: &[Storage], found: &[Found<'_>]) {
     let names = |ready: &[ReadyVariant]| -> Vec<String> {
         ready.iter().map(|variant| variant.label.clone()).collect()
     };
     let is_taken = |labels: &[String], own: &str| labels.iter().filter(|it| *it == own).count() > 1;
     let labels = names(ready);
-    for (variant, recipe) in ready.iter_mut().zip(recipes) {
+    for (variant, storage) in ready.iter_mut().zip(storages) {
         if is_taken(&labels, &variant.label) {
-            variant.label = format!("{} ({recipe})", variant.label);
+            variant.label = format!("{} ({storage})", variant.label);
         }
     }
     let labels = names(ready);

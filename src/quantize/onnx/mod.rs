@@ -27,7 +27,7 @@ use crate::engine::llama::backend::Backend;
 use crate::engine::llama::blocks as ggml;
 use crate::engine::llama::gguf_file::GgufInput;
 use crate::onnx::proto::Tensor;
-use crate::onnx::recipe::Recipe;
+use crate::onnx::storage::Storage;
 use crate::onnx::writing::{MOST_INSIDE, Writer};
 use crate::quantize::fraction;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportReport {
     /// How the weights are stored, as the graph says it.
-    pub recipe: Recipe,
+    pub storage: Storage,
     /// Weights lie in a file beside the graph.
     pub is_split: bool,
     /// What the user should know.
@@ -79,7 +79,7 @@ pub fn export(
     if let Some(graph) = &mut model.graph {
         graph.initializer.extend(tensors);
     }
-    Ok(ExportReport { recipe: Recipe::of(&model), is_split, notes })
+    Ok(ExportReport { storage: Storage::of(&model), is_split, notes })
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>, Problem> {

@@ -53,9 +53,9 @@ fn rounded(name: &str) -> (TempDir, std::path::PathBuf) {
     (folder, path)
 }
 
-/// The words of a recipe, without its last per cent.
+/// How weights are stored, in words without the last per cent.
 fn words(report: &ExportReport) -> String {
-    report.recipe.to_string()
+    report.storage.to_string()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_graph_says_what_was_asked_for() {
         assert_eq!(report.notes, Vec::<String>::new());
         let graph = folder.path().join(target.file_name());
         let read = read(&graph).unwrap();
-        assert_eq!(Recipe::of(&read), report.recipe, "{target}");
+        assert_eq!(Storage::of(&read), report.storage, "{target}");
         assert_eq!(external::files(&graph, &read).unwrap(), []);
     }
 }

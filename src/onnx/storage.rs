@@ -85,12 +85,12 @@ pub struct Share {
 
 /// How the weights of a graph are stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct Storage {
     /// Matrices first, by number of weights, then the rest.
     pub shares: Vec<Share>,
 }
 
-impl Recipe {
+impl Storage {
     /// Reads it off a graph.
     #[must_use]
     pub fn of(model: &Model) -> Self {
@@ -99,7 +99,7 @@ impl Recipe {
             Finder { tensors: Vec::new(), found: HashMap::new(), rounds: Rounds::default() };
         finder.rounds.look(graph);
         finder.graph(graph, &mut Vec::new());
-        finder.recipe()
+        finder.storage()
     }
 
     /// How most weights of matrices are stored; `None` without weights.
@@ -173,7 +173,7 @@ impl fmt::Display for Stored {
     }
 }
 
-impl fmt::Display for Recipe {
+impl fmt::Display for Storage {
     /// How matrices are stored, and what of the weights is stored in another way, in per cent.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(main) = self.main() else { return formatter.write_str("no weights") };
@@ -383,7 +383,7 @@ impl<'a> Finder<'a> {
         self.found.insert(weight, (stored, weights, bytes));
     }
 
-    fn recipe(self) -> Recipe {
+    fn storage(self) -> Storage {
         let mut shares: Vec<Share> = Vec::new();
         for (at, candidate) in self.tensors.iter().enumerate() {
             let tensor = candidate.tensor;
@@ -411,7 +411,7 @@ impl<'a> Finder<'a> {
             }
         }
         shares.sort_by_key(|share| (share.role, std::cmp::Reverse(share.weights)));
-        Recipe { shares }
+        Storage { shares }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recipes of graphs that are made up.
+//! How graphs that are made up store their weights.
 
 use super::super::proto::Attribute;
 use super::*;
@@ -24,9 +24,9 @@ fn node(op: &str, domain: &str, inputs: &[&str], numbers: &[(&str, i64)]) -> Nod
     }
 }
 
-fn recipe(initializer: Vec<Tensor>, node: Vec<Node>) -> Recipe {
+fn storage(initializer: Vec<Tensor>, node: Vec<Node>) -> Storage {
     let graph = Graph { node, initializer, ..Graph::default() };
-    Recipe::of(&Model { graph: Some(graph), ..Model::default() })
+    Storage::of(&Model { graph: Some(graph), ..Model::default() })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn blocks_are_told_with_their_scales_beside_what_stayed_in_floating_point() {
         node("RotaryEmbedding", CONTRIB, &["x", "position_ids", "cosines", "cosines"], &[]),
         node("MatMulNBits", CONTRIB, &["x", "w", "w_scales"], &numbers),
     ];
-    let recipe = recipe(tensors, nodes);
+    let storage = storage(tensors, nodes);
     let stored = Stored::Blocks { bits: 4, block: 32, symmetric: true, accuracy_level: 4 };
     let share = |stored, role, weights, bytes| Share { stored, role, tensors: 1, weights, bytes };
     let expected = [
@@ -53,9 +53,9 @@ fn blocks_are_told_with_their_scales_beside_what_stayed_in_floating_point() {
         share(Stored::F32, Role::Embedding, 6400, 25_600),
         share(Stored::F32, Role::Vector, 64, 256),
     ];
-    assert_eq!(recipe.shares, expected);
-    assert_eq!(recipe.to_string(), "INT4 block 32 symmetric accuracy 4 + 28 % F32");
-    let bits = recipe.bits_per_weight().unwrap();
+    assert_eq!(storage.shares, expected);
+    assert_eq!(storage.to_string(), "INT4 block 32 symmetric accuracy 4 + 28 % F32");
+    let bits = storage.bits_per_weight().unwrap();
     assert!((bits - 36_096.0 * 8.0 / 22_848.0).abs() < 1e-9, "{bits}");
 }
 
@@ -63,7 +63,7 @@ fn blocks_are_told_with_their_scales_beside_what_stayed_in_floating_point() {
 fn the_two_kinds_of_int8_are_told_apart() {
     let weights =
         || vec![tensor("w", Element::Int8, &[64, 64]), tensor("s", Element::Float, &[64])];
-    let dynamic = recipe(
+    let dynamic = storage(
         weights(),
         vec![
             node("DynamicQuantizeLinear", "", &["x"], &[]),
@@ -72,11 +72,12 @@ fn the_two_kinds_of_int8_are_told_apart() {
     );
     assert_eq!(dynamic.main(), Some(Stored::DynamicInt { bits: 8 }));
     let dequantize = || node("DequantizeLinear", "", &["w", "s"], &[]);
-    let only = recipe(weights(), vec![dequantize()]);
+    let only = storage(weights(), vec![dequantize()]);
     assert_eq!(only.main(), Some(Stored::WeightOnlyInt { bits: 8, block: None }));
-    let fixed = recipe(weights(), vec![node("QuantizeLinear", "", &["x", "s"], &[]), dequantize()]);
+    let fixed =
+        storage(weights(), vec![node("QuantizeLinear", "", &["x", "s"], &[]), dequantize()]);
     assert_eq!(fixed.main(), Some(Stored::StaticInt { bits: 8 }));
-    let blocks = recipe(
+    let blocks = storage(
         vec![tensor("w", Element::Int4, &[64, 64]), tensor("s", Element::Float, &[2, 64])],
         vec![node("DequantizeLinear", "", &["w", "s"], &[("block_size", 32)])],
     );
@@ -92,7 +93,7 @@ fn an_embedding_that_is_the_larger_part_does_not_name_the_file() {
     ];
     let nodes =
         vec![node("Gather", "", &["embedding", "x"], &[]), node("MatMul", "", &["y", "w"], &[])];
-    assert_eq!(recipe(tensors, nodes).main(), Some(Stored::F16));
+    assert_eq!(storage(tensors, nodes).main(), Some(Stored::F16));
 }
 
 #[test]
@@ -114,8 +115,8 @@ fn weights_in_branches_and_in_constants_are_seen() {
     let attribute =
         Attribute { name: "else_branch".to_owned(), g: Some(branch), ..Attribute::default() };
     let both = Node { attribute: vec![attribute], ..node("If", "", &["c"], &[]) };
-    let recipe = recipe(Vec::new(), vec![constant, both]);
-    let stored: Vec<Stored> = recipe.shares.iter().map(|share| share.stored).collect();
+    let storage = storage(Vec::new(), vec![constant, both]);
+    let stored: Vec<Stored> = storage.shares.iter().map(|share| share.stored).collect();
     assert_eq!(stored, [Stored::DynamicInt { bits: 8 }, Stored::F32]);
 }
 
@@ -134,7 +135,7 @@ fn dimensions_that_cannot_be_count_nothing() {
         ),
         node("MatMul", "", &["x", "negative"], &[]),
     ];
-    let recipe = recipe(tensors, nodes);
-    assert_eq!(recipe.shares.len(), 1);
-    assert_eq!(recipe.shares[0].bytes, 0);
+    let storage = storage(tensors, nodes);
+    assert_eq!(storage.shares.len(), 1);
+    assert_eq!(storage.shares[0].bytes, 0);
 }
