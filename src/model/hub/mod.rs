@@ -55,6 +55,13 @@ const LONGEST_TOKEN_FILE: u64 = 64 << 10;
 /// Why a file of the hub could not be had.
 pub type HubError = Problem;
 
+/// Whether an error of a request is that no answer came.
+pub fn is_unreachable(error: &HubError) -> bool {
+    use std::error::Error as _;
+    let cause = error.source();
+    cause.is_some_and(|cause| cause.is::<ureq::Error>() || cause.is::<std::io::Error>())
+}
+
 /// A secret; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);

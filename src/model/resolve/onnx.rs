@@ -4,7 +4,7 @@
 //! onnxruntime-genai (`genai_config.json`, `model.onnx`). A graph whose file cannot be read stays a variant: its trial fails
 //! with the reason, and the others are measured.
 
-use super::repository::check_space;
+use super::repository::{check_space, fetched_before};
 use super::{ReadyVariant, ResolveOptions, Resolved};
 use crate::causes::Problem;
 use crate::files;
@@ -70,11 +70,8 @@ fn of_repository(
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
     if options.hub.offline {
-        let there = hub::snapshot(name, revision.unwrap_or("main"), &options.hub);
-        let none = || {
-            Problem::new(format!("nothing of {name} is in the hub cache, and offline mode is on"))
-        };
-        return folder(&there.ok_or_else(none)?, cache, options);
+        let there = fetched_before(name, revision, &options.hub)?;
+        return folder(&there, cache, options);
     }
     fetched(&api::repository(name, revision, &options.hub)?, variant, cache, options)
 }
