@@ -145,6 +145,12 @@ impl HubOptions {
     }
 }
 
+/// The variable that says where the hub's own tools keep files.
+pub fn cache_variable() -> &'static str {
+    let is_set = std::env::var("HF_HUB_CACHE").is_ok_and(|value| !value.trim().is_empty());
+    if is_set { "HF_HUB_CACHE" } else { "HF_HOME" }
+}
+
 /// A file on the hub.
 #[derive(Debug, Clone, Copy)]
 pub struct HubFile<'a> {

@@ -357,10 +357,11 @@ pub(super) fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> R
     let folder = &options.hub.cache;
     match Room::of(folder).free {
         Some(free) if free < bytes => Err(Problem::new(format!(
-            "{name} has {} to download, but the disk with {} has {} free; free some or set HF_HOME to another disk",
+            "{name} has {} to download, but the disk with {} has {} free; free some or set {} to another disk",
             format_bytes(bytes),
             folder.display(),
-            format_bytes(free)
+            format_bytes(free),
+            hub::cache_variable()
         ))),
         _ => Ok(()),
     }
