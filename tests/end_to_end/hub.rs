@@ -214,11 +214,26 @@ fn variants_of_one_name_are_called_by_their_files() {
     let world = World::new();
     world.ready_variants("Q4_0");
     let content = fs::read(world.path("variants/tiny-Q4_0.gguf")).unwrap();
-    let files = ["one-Q4_0.gguf", "two-Q4_0.gguf"].map(|name| (name.to_owned(), content.clone()));
-    let hub = Hub::with(files.to_vec(), &json!({}));
+    let file = |name: &str| (name.to_owned(), content.clone());
+    let mut files = vec![file("one-Q4_0.gguf"), file("two-Q4_0.gguf")];
+    *files[1].1.last_mut().unwrap() ^= 1;
+    let hub = Hub::with(files.clone(), &json!({}));
     let plan = ["run", "--model", "owner/tiny-GGUF", "--quant", "Q4_0", "--dry-run"];
-    let plan = hub.run(&world, &plan).expect(0).stdout;
-    assert!(plan.contains("one-Q4_0") && plan.contains("two-Q4_0"), "{plan}");
+    let shown = hub.run(&world, &plan).expect(0).stdout;
+    assert!(shown.contains("one-Q4_0") && shown.contains("two-Q4_0"), "{shown}");
+    // What differs by name alone is measured once.
+    files[1].1 = content.clone();
+    let hub = Hub::with(files, &json!({}));
+    let said = "two-Q4_0.gguf: the same file as one-Q4_0.gguf, which is measured once";
+    let shown = hub.run(&world, &plan).expect_message(0, &[said]).stdout;
+    assert!(shown.contains("1 trial") && !shown.contains("two-Q4_0"), "{shown}");
+    let folder = world.path("twice");
+    fs::create_dir(&folder).unwrap();
+    for name in ["one-Q4_0.gguf", "two-Q4_0.gguf"] {
+        fs::write(folder.join(name), &content).unwrap();
+    }
+    let shown = world.run(&["run", "twice", "--dry-run"]).expect_message(0, &[said]).stdout;
+    assert!(shown.contains("1 trial"), "{shown}");
 }
 
 #[test]
