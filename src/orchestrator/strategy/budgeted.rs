@@ -77,7 +77,7 @@ impl Budgeted {
                 Part::Pilot => pilot(known, self.pilot_chunks(known)),
                 Part::Pair => self.pair(known),
                 Part::Each => self.each(known),
-                Part::Rounds => rounds(known),
+                Part::Rounds => rounds(known, self.left(known)),
                 Part::Undecided => self.undecided(known),
             };
             batch.retain(|&visit| {
@@ -401,8 +401,29 @@ fn rounds_begun(known: &Known<'_>) -> u32 {
     visits.map(|visit| visit.round + 1).max().unwrap_or(0)
 }
 
-/// One more round for all, as long as there are too few for an interval.
-fn rounds(known: &Known<'_>) -> Vec<PlannedVisit> {
+/// One more round for all, as long as there are too few for an interval. Where there is no time for all, that begins with
+/// the best trade-offs and those that come next to them.
+fn rounds(known: &Known<'_>, left: f64) -> Vec<PlannedVisit> {
+    let visits = round_of_all(known);
+    if Costs::of(known).all(&visits).is_none_or(|all| all <= left) {
+        return visits;
+    }
+    let summary = Summary::of(known.run);
+    let rank = |visit: &PlannedVisit| {
+        let models = summary.models.iter();
+        let rank = models.filter_map(|model| {
+            let choice = model.choice.as_ref()?;
+            let next = choice.equals.iter().copied().chain(model.closer).chain(model.smaller);
+            std::iter::once(choice.row).chain(next).position(|row| row == visit.trial)
+        });
+        rank.min().unwrap_or(usize::MAX)
+    };
+    let mut visits = visits;
+    visits.sort_by_key(rank);
+    visits
+}
+
+fn round_of_all(known: &Known<'_>) -> Vec<PlannedVisit> {
     let round = rounds_begun(known);
     let trials = 0..known.plan.trials.len();
     let has_rounds = |&trial: &usize| {
