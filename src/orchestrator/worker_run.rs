@@ -46,6 +46,8 @@ pub enum Ending {
     Failed(Failure),
     /// The user wants to stop.
     Interrupted,
+    /// Its time was over in a phase; what it had measured stays.
+    Cut(Phase),
 }
 
 /// Limits of one worker's run.
@@ -53,6 +55,8 @@ pub enum Ending {
 pub struct Limits {
     /// How long a worker may be silent.
     pub silence: Duration,
+    /// When it is ended, however far it is.
+    pub until: Option<OffsetDateTime>,
     /// Memory of the machine, bytes, to explain why a worker was killed.
     pub machine_bytes: Option<u64>,
 }
@@ -84,7 +88,15 @@ pub async fn run_worker<H: Host>(
     // Seconds since the start at which phases began.
     let mut begun_at = vec![(host.now() - started).as_seconds_f64()];
     let last = loop {
-        match worker.next(limits.silence).await {
+        let left = limits.until.map(|until| until - host.now());
+        if left.is_some_and(|left| !left.is_positive()) {
+            worker.kill().await;
+            break Last::Cut;
+        }
+        let left = left.and_then(|left| Duration::try_from(left).ok());
+        let patience = left.map_or(limits.silence, |left| left.min(limits.silence));
+        match worker.next(patience).await {
+            WorkerMessage::Silence if patience < limits.silence => {}
             WorkerMessage::Event(event) => {
                 // A worker's own first phase is the one that began when it was started.
                 if let Event::Phase(begun) = &*event
@@ -132,6 +144,7 @@ pub async fn run_worker<H: Host>(
     run.ending = match last {
         Last::Done => Ending::Done,
         Last::Interrupted => Ending::Interrupted,
+        Last::Cut => Ending::Cut(phase),
         Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
         Last::Exit(exit) => {
             let memory = MemoryAtEnd {
@@ -153,6 +166,7 @@ enum Last {
     Reason(String),
     Exit(Exit),
     Interrupted,
+    Cut,
 }
 
 impl WorkerRun {

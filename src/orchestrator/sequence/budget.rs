@@ -8,6 +8,7 @@ use crate::experiment::workloads::{AnswersPlan, PlannedPrompt};
 use crate::host::WorkerMessage;
 use crate::orchestrator::scripted::Fault;
 use crate::orchestrator::strategy::Budgeted;
+use crate::results::summary::Summary;
 
 fn within(seconds: u64) -> (Harness, Box<Budgeted>) {
     let budget = Duration::from_secs(seconds);
@@ -69,6 +70,38 @@ fn with_too_little_time_whole_rows_are_measured() {
     let is_whole: Vec<bool> =
         run.trials.iter().map(|it| it.quality.is_some() && !it.visits.is_empty()).collect();
     assert!(is_whole[0] && is_whole[1] && !is_whole[3], "{is_whole:?}: {:?}", shown.jobs);
+}
+
+#[test]
+fn a_visit_that_goes_a_tenth_beyond_the_budget_is_ended_there_and_what_was_measured_stays() {
+    let (mut harness, strategy) = within(40);
+    let stall = Fault::After(3, WorkerMessage::Silence);
+    let shown = harness.run_by(strategy, nth(1, "F16 tg4×2", stall));
+    let (run, first) = (&shown.run, &shown.run.trials[0]);
+    let spent = run.active_seconds.unwrap();
+    assert!((44.0..=45.0).contains(&spent), "{spent}: {:?}", shown.jobs);
+    assert_eq!(shown.jobs.last().unwrap(), "F16 tg4×2", "nothing is begun after it");
+    assert!(run.finished.is_some() && first.failure.is_none() && first.quality.is_some());
+    assert!(first.left_out[0].reason.starts_with("the budget was exceeded"), "{first:?}");
+}
+
+#[test]
+fn with_too_little_time_for_a_round_of_all_the_best_are_measured_again_first() {
+    for seconds in 60..200 {
+        let shown = measured_within(seconds);
+        let jobs: Vec<&String> = shown.jobs.iter().filter(|job| job.contains("tg4")).collect();
+        // The first round is there, and the second is not for all.
+        if !(5..=7).contains(&jobs.len()) {
+            continue;
+        }
+        let summary = Summary::of(&shown.run);
+        let chosen = summary.models[0].choice.as_ref().unwrap().row;
+        assert_ne!(chosen, 0, "the first would come first anyway");
+        let label = &summary.rows[chosen].label;
+        assert_eq!(jobs[4], &format!("{label} tg4×2"), "{seconds} s: {jobs:?}");
+        return;
+    }
+    panic!("no time is too short for the second round alone");
 }
 
 #[test]
