@@ -33,13 +33,15 @@ pub(super) fn text<const N: usize>(
     };
     let title = table.columns[names.column].title.clone();
     let full = table.columns[names.column].clone();
-    cut(&mut table, names.column, names.least);
+    // On a narrow terminal something else is to be seen, too.
+    let least = names.least.min(width * 7 / 10);
+    cut(&mut table, names.column, least);
     let (mut table, left_out) = terminal::fit(table, &look, width);
     let mut was_cut = false;
     if let Some(column) = table.columns.iter().position(|column| column.title == title) {
         // What is left of the terminal is theirs.
         let others = terminal::fit(table.clone(), &look, usize::MAX).1.columns_for_all;
-        let room = names.least + width.saturating_sub(others);
+        let room = least + width.saturating_sub(others);
         table.columns[column].cells.clone_from(&full.cells);
         cut(&mut table, column, room);
         was_cut = table.columns[column].cells != full.cells;

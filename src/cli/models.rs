@@ -89,7 +89,7 @@ fn table(models: &[Listed], left_out: &[String], width: Option<usize>) -> String
 const IMPORTANCE: [u32; 4] = [100, 3, 2, 1];
 
 /// Models are cut where nothing else can be left out.
-const NAMES: Names = Names { column: 0, least: 60 };
+const NAMES: Names = Names { column: 0, least: 70 };
 
 #[cfg(test)]
 mod tests {
