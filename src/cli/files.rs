@@ -24,7 +24,7 @@ use std::path::Path;
 /// Flags of `quantbench files`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A repository on the Hugging Face hub: owner/name, owner/name@revision, or owner/name:Q4_K_M for one variant
+    /// A repository on the Hugging Face hub: owner/name, owner/name@revision; with a colon and a quantization, one variant
     pub model: String,
     /// Tokens of context that have to fit
     #[arg(short, long, value_name = "TOKENS", default_value_t = 4096)]

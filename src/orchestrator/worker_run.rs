@@ -61,6 +61,16 @@ pub struct Limits {
     pub machine_bytes: Option<u64>,
 }
 
+impl Limits {
+    /// How long a worker is waited for from `now` on; `None`: its time is over.
+    fn patience(&self, now: OffsetDateTime) -> Option<Duration> {
+        let Some(until) = self.until else { return Some(self.silence) };
+        let left = until - now;
+        let left = Duration::try_from(left).ok().filter(|left| !left.is_zero())?;
+        Some(left.min(self.silence))
+    }
+}
+
 /// Starts a worker for a job, watches it, and listens until it ends.
 ///
 /// # Errors
@@ -88,13 +98,10 @@ pub async fn run_worker<H: Host>(
     // Seconds since the start at which phases began.
     let mut begun_at = vec![(host.now() - started).as_seconds_f64()];
     let last = loop {
-        let left = limits.until.map(|until| until - host.now());
-        if left.is_some_and(|left| !left.is_positive()) {
+        let Some(patience) = limits.patience(host.now()) else {
             worker.kill().await;
             break Last::Cut;
-        }
-        let left = left.and_then(|left| Duration::try_from(left).ok());
-        let patience = left.map_or(limits.silence, |left| left.min(limits.silence));
+        };
         match worker.next(patience).await {
             WorkerMessage::Silence if patience < limits.silence => {}
             WorkerMessage::Event(event) => {
@@ -141,19 +148,11 @@ pub async fn run_worker<H: Host>(
     });
     run.visit.usage = used.collect();
     run.visit.timeline = timeline;
-    run.ending = match last {
-        Last::Done => Ending::Done,
-        Last::Interrupted => Ending::Interrupted,
-        Last::Cut => Ending::Cut(phase),
-        Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
-        Last::Exit(exit) => {
-            let memory = MemoryAtEnd {
-                peak_rss_bytes: run.visit.peak_rss_bytes,
-                machine_bytes: limits.machine_bytes,
-            };
-            Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
-        }
+    let memory = MemoryAtEnd {
+        peak_rss_bytes: run.visit.peak_rss_bytes,
+        machine_bytes: limits.machine_bytes,
     };
+    run.ending = last.ending(phase, memory);
     // A worker that has said its last word has nothing left to do; it is not waited for as long as
     // a phase may last, for a hang while it tears down native code would look like a long phase.
     worker.kill().await;
@@ -167,6 +166,20 @@ enum Last {
     Exit(Exit),
     Interrupted,
     Cut,
+}
+
+impl Last {
+    fn ending(self, phase: Phase, memory: MemoryAtEnd) -> Ending {
+        match self {
+            Self::Done => Ending::Done,
+            Self::Interrupted => Ending::Interrupted,
+            Self::Cut => Ending::Cut(phase),
+            Self::Reason(reason) => Ending::Failed(Failure { phase, reason }),
+            Self::Exit(exit) => {
+                Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
+            }
+        }
+    }
 }
 
 impl WorkerRun {

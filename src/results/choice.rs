@@ -218,7 +218,7 @@ pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<C
     Some(Choice { row: chosen.row, equals: others.collect(), rests_on_single_speeds })
 }
 
-fn smallest<'a>(candidates: Vec<&'a Candidate>) -> Option<&'a Candidate> {
+fn smallest(candidates: Vec<&Candidate>) -> Option<&Candidate> {
     let size = |candidate: &Candidate| {
         candidate.size.as_ref().map_or(f64::INFINITY, |size| size.estimate.value)
     };
