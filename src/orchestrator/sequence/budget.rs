@@ -8,7 +8,6 @@ use crate::experiment::workloads::{AnswersPlan, PlannedPrompt};
 use crate::host::WorkerMessage;
 use crate::orchestrator::scripted::Fault;
 use crate::orchestrator::strategy::Budgeted;
-use crate::results::summary::Summary;
 
 fn within(seconds: u64) -> (Harness, Box<Budgeted>) {
     let budget = Duration::from_secs(seconds);
@@ -83,25 +82,6 @@ fn a_visit_that_goes_a_tenth_beyond_the_budget_is_ended_there_and_what_was_measu
     assert_eq!(shown.jobs.last().unwrap(), "F16 tg4×2", "nothing is begun after it");
     assert!(run.finished.is_some() && first.failure.is_none() && first.quality.is_some());
     assert!(first.left_out[0].reason.starts_with("the budget was exceeded"), "{first:?}");
-}
-
-#[test]
-fn with_too_little_time_for_a_round_of_all_the_best_are_measured_again_first() {
-    for seconds in 60..200 {
-        let shown = measured_within(seconds);
-        let jobs: Vec<&String> = shown.jobs.iter().filter(|job| job.contains("tg4")).collect();
-        // The first round is there, and the second is not for all.
-        if !(5..=7).contains(&jobs.len()) {
-            continue;
-        }
-        let summary = Summary::of(&shown.run);
-        let chosen = summary.models[0].choice.as_ref().unwrap().row;
-        assert_ne!(chosen, 0, "the first would come first anyway");
-        let label = &summary.rows[chosen].label;
-        assert_eq!(jobs[4], &format!("{label} tg4×2"), "{seconds} s: {jobs:?}");
-        return;
-    }
-    panic!("no time is too short for the second round alone");
 }
 
 #[test]

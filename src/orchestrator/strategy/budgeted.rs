@@ -408,7 +408,11 @@ fn rounds(known: &Known<'_>, left: f64) -> Vec<PlannedVisit> {
     if Costs::of(known).all(&visits).is_none_or(|all| all <= left) {
         return visits;
     }
-    let summary = Summary::of(known.run);
+    best_first(&Summary::of(known.run), visits)
+}
+
+/// The best trade-offs' visits, then those of what may be as good, diverges less or is smaller, then the others.
+fn best_first(summary: &Summary, mut visits: Vec<PlannedVisit>) -> Vec<PlannedVisit> {
     let rank = |visit: &PlannedVisit| {
         let models = summary.models.iter();
         let rank = models.filter_map(|model| {
@@ -418,7 +422,6 @@ fn rounds(known: &Known<'_>, left: f64) -> Vec<PlannedVisit> {
         });
         rank.min().unwrap_or(usize::MAX)
     };
-    let mut visits = visits;
     visits.sort_by_key(rank);
     visits
 }
@@ -437,6 +440,20 @@ fn round_of_all(known: &Known<'_>) -> Vec<PlannedVisit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn of_a_round_without_time_for_all_the_best_comes_first_and_what_is_next_to_it() {
+        let summary = Summary::of(&MadeUp::default().run());
+        let model = &summary.models[0];
+        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(1) };
+        let sorted = best_first(&summary, (0..summary.rows.len()).map(visit).collect());
+        let order: Vec<usize> = sorted.iter().map(|visit| visit.trial).collect();
+        let best =
+            [model.choice.as_ref().unwrap().row, model.closer.unwrap(), model.smaller.unwrap()];
+        assert_eq!(order[..3], best);
+        assert!(best[0] > 0 && order.len() == summary.rows.len() && order[3] == 0, "{order:?}");
+    }
 
     #[test]
     fn a_ladder_is_climbed_from_its_middle() {
