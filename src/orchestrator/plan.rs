@@ -216,7 +216,9 @@ fn reference_position(
         let best = ranked.min_by_key(|(_, it)| (!is_given(it), it.quantization.precision_rank()));
         return Ok(best.map(|(position, _)| position));
     };
-    let named = variants.iter().position(|variant| variant.quantization == reference);
+    let is_named = |it: &Variant| it.quantization == reference;
+    let meets = |it: &Variant| it.quantization.meets(reference);
+    let named = variants.iter().position(is_named).or_else(|| variants.iter().position(meets));
     named.map(Some).ok_or_else(|| {
         let present: Vec<String> =
             variants.iter().map(|variant| variant.quantization.to_string()).collect();
