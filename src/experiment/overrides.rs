@@ -154,7 +154,7 @@ fn add_onnx(experiment: &mut Experiment, onnx: &[String]) -> Result<(), Experime
         return Ok(());
     }
     let refused = |message: String| ExperimentError::Refused(format!("--onnx {message}"));
-    let read = |text: &String| match Source::parse(text, Path::new("")) {
+    let read = |text: &String| match Source::parse_onnx(text, Path::new("")) {
         Ok(source) if source.may_hold_onnx() => Ok(source),
         Ok(_) => Err(refused(format!(
             "is '{text}', which holds no ONNX: write a folder, an .onnx file or a repository"

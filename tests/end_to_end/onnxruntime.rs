@@ -66,7 +66,9 @@ fn what_is_wrong_with_a_graph_is_told_and_the_others_are_measured() {
     std::fs::write(world.path("graphs/onnx/text.onnx"), "no graph").unwrap();
     let run = ["run", "models.toml", "--quiet", "--format", "json"];
     let run = world.run(&run).expect(3).run_record();
-    for (label, reason) in [("cut", "is cut off"), ("text", "no ONNX file")] {
+    for (label, reason) in
+        [("onnx-unknown/cut", "is cut off"), ("onnx-unknown/text", "no ONNX file")]
+    {
         let told = trial(&run, label)["failure"]["reason"].as_str().unwrap();
         assert!(told.contains(reason), "{told}");
     }
@@ -96,6 +98,28 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     assert!(told.contains("no library of ONNX Runtime") && told.contains("pip install"), "{told}");
     let devices = world.run(&["devices", "--onnxruntime", "none.so"]).expect(0).stdout;
     assert!(devices.contains("that --onnxruntime"), "{devices}");
+    assert_eq!(trial(&run, "F16")["is_reference"], true);
+    let rows = world.run(&["show", "--format", "llama-bench"]).expect(0).stdout;
+    assert_eq!(rows.lines().count(), 2, "those of ONNX are left out: {rows}");
+    std::fs::rename(world.path("graphs"), world.path("demo")).unwrap();
+    let demo =
+        ["run", "--model", "demo", "--onnx", "demo", "--quant", "F16,onnx-int4", "--dry-run"];
+    let shown = world.run(&demo).expect(0).stdout;
+    assert!(shown.contains("onnx-int4"), "{shown}");
+    let none = [
+        "run",
+        "models.toml",
+        "--onnxruntime",
+        "demo",
+        "--onnx",
+        "demo",
+        "--quiet",
+        "--format",
+        "json",
+    ];
+    let run = world.run(&none).expect(3).run_record();
+    let told = trial(&run, "onnx-int4")["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("demo, the library") && told.contains("--onnxruntime"), "{told}");
 }
 
 #[test]
