@@ -114,6 +114,7 @@ impl OnnxLabel {
     }
 
     /// With a graph's own name behind it. What would have to be quoted on a command line becomes `-`.
+    #[must_use]
     pub fn named(self, name: &str) -> Self {
         let name = name.chars().take(LONGEST_NAME).map(|c| if is_plain(c) { c } else { '-' });
         let name: String = name.collect();
@@ -150,14 +151,12 @@ fn is_plain(c: char) -> bool {
 fn kept(text: String) -> &'static str {
     static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    match kept.get(text.as_str()) {
-        Some(known) => known,
-        None => {
-            let text: &'static str = text.leak();
-            kept.insert(text);
-            text
-        }
+    if let Some(known) = kept.get(text.as_str()) {
+        return known;
     }
+    let text: &'static str = text.leak();
+    kept.insert(text);
+    text
 }
 
 #[cfg(test)]

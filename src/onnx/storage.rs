@@ -364,9 +364,10 @@ impl<'a> Finder<'a> {
         let bits = tensor.data_type().bits().and_then(|bits| u8::try_from(bits).ok()).unwrap_or(8);
         let block = node.number("block_size").and_then(|it| u32::try_from(it).ok());
         let block = block.filter(|&block| block > 0);
-        let stored = match is_table {
-            true => Stored::WeightOnlyInt { bits, block },
-            false => self.rounded(bits, block),
+        let stored = if is_table {
+            Stored::WeightOnlyInt { bits, block }
+        } else {
+            self.rounded(bits, block)
         };
         self.claim(node, Some(at), &[1, 2], stored, scopes);
         self.made_from.extend(node.output.first().map(|name| (name.as_str(), at)));

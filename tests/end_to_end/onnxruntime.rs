@@ -101,7 +101,7 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     assert_eq!(trial(&run, "F16")["is_reference"], true);
     let rows = world.run(&["show", "--format", "llama-bench"]).expect(0).stdout;
     assert_eq!(rows.lines().count(), 2, "those of ONNX are left out: {rows}");
-    std::fs::rename(world.path("graphs"), world.path("demo")).unwrap();
+    world.run(&["onnx", "export", "demo", "-o", "demo", "--to", "int4"]).expect(0);
     let demo =
         ["run", "--model", "demo", "--onnx", "demo", "--quant", "F16,onnx-int4", "--dry-run"];
     let shown = world.run(&demo).expect(0).stdout;
@@ -131,6 +131,11 @@ fn what_is_not_done_with_onnx_is_refused_by_name() {
     world.run(&limited).expect_message(2, &["onnx-int4 takes for a context", "leave --max-memory"]);
     let plan = world.run(&["plan", graph]).stdout;
     assert!(plan.contains("measured, not predicted"), "{plan}");
+    let shown = world.run(&["inspect", graph]).expect(0).stdout;
+    for part in ["INT4 block 32 symmetric", "com.microsoft 1", "input_ids Int64", "logits Float"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    world.run(&["inspect", graph, "--format", "json"]).expect_message(2, &["a table alone"]);
     let two = ["run", "models.toml", "--onnx", "models.toml"];
     world.run(&two).expect_message(2, &["--onnx is 'models.toml', which holds no ONNX"]);
     let made = ["run", "--model", "demo", "--quant", "onnx-int8", "--rounds", "1"];

@@ -233,13 +233,11 @@ impl Found {
     fn at(path: PathBuf) -> Result<Self, (PathBuf, String)> {
         let model = crate::onnx::read(&path).ok();
         let reason = model.as_ref().and_then(|it| Names::beside(&path).no_language_model(it));
-        match reason {
-            Some(reason) => Err((path, reason)),
-            None => {
-                let storage = model.as_ref().map(Storage::of).unwrap_or_default();
-                Ok(Self { path, model, storage })
-            }
+        if let Some(reason) = reason {
+            return Err((path, reason));
         }
+        let storage = model.as_ref().map(Storage::of).unwrap_or_default();
+        Ok(Self { path, model, storage })
     }
 
     fn label(&self) -> OnnxLabel {
@@ -405,7 +403,7 @@ mod tests {
         let mut sorted = expected.to_vec();
         sorted.sort_unstable();
         assert_eq!(named, sorted);
-        let note = heard.try_iter().collect::<Vec<_>>().join("");
+        let note = heard.try_iter().collect::<String>();
         assert!(note.contains("vision_encoder.onnx: passed over"), "{note}");
         assert!(note.contains("none of its inputs is 'input_ids'"), "{note}");
         let key = |_| None;

@@ -158,7 +158,7 @@ fn a_table_of_whole_numbers_counts_and_names_a_graph_in_floating_point() {
     for nodes in [gathered, whole] {
         let tensors =
             [&[matrix(), tensor("table", Element::Int8, &[100, 64])], &scales[..]].concat();
-        let storage = storage(tensors, [&nodes[..], &[rounds.clone()]].concat());
+        let storage = storage(tensors, [&nodes[..], std::slice::from_ref(&rounds)].concat());
         let table = Stored::WeightOnlyInt { bits: 8, block: None };
         let share =
             Share { stored: table, role: Role::Embedding, tensors: 1, weights: 6400, bytes: 6405 };

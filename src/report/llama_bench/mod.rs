@@ -2,7 +2,7 @@
 //! `compare-llama-bench.py` among them.
 //!
 //! Source: llama.cpp, tools/llama-bench/llama-bench.cpp (`test::get_fields`, `printer` and its kinds). Fields
-//! that quantbench leaves at llama.cpp's defaults have llama-bench's default values. Trials of other engines have no row.
+//! that quantbench leaves at llama.cpp's defaults have llama-bench's default values. Trials of ONNX Runtime have no row.
 
 pub(super) mod read;
 
@@ -48,8 +48,9 @@ impl Renderer for BenchFormat {
         summary: &Summary,
         options: &RenderOptions,
     ) -> Result<Vec<u8>, Problem> {
-        let is_own = |trial: &&TrialRecord| trial.engine.name == EngineName::LlamaCpp;
-        if *self != Self::Table && !run.trials.iter().any(|trial| is_own(&trial)) {
+        let is_own = |trial: &&TrialRecord| trial.engine.name != EngineName::OnnxRuntime;
+        let has_own = run.trials.is_empty() || run.trials.iter().any(|trial| is_own(&trial));
+        if *self != Self::Table && !has_own {
             return Err(Problem::new(
                 "llama-bench's formats have llama.cpp's settings, and nothing here was computed by llama.cpp; take another \
                  format, such as csv or jsonl",
