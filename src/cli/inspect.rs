@@ -1,5 +1,6 @@
-//! `quantbench inspect FILE`: what a GGUF says about itself, and the memory it will take.
+//! `quantbench inspect FILE`: what a GGUF says about itself, and the memory it will take; what an ONNX graph says.
 
+mod graph;
 mod report;
 mod table;
 #[cfg(test)]
@@ -7,6 +8,7 @@ mod tests;
 
 use super::output::{self, Format};
 use super::session::resolve_options;
+use crate::causes::Problem;
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::{CacheType, Settings};
 use crate::model::artifact::ArtifactRef;
@@ -28,7 +30,7 @@ const CONTEXTS: [u32; 5] = [512, 2048, 8192, 32_768, 131_072];
 /// Flags of `quantbench inspect`.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
-    /// A GGUF file, any part of a split one, `hf://owner/name/file.gguf`, `ollama:name`,
+    /// A GGUF file, any part of a split one, an ONNX file, `hf://owner/name/file.gguf`, `ollama:name`,
     /// `shape:name`, or `demo`
     #[arg(value_name = "FILE")]
     pub source: String,
@@ -90,6 +92,16 @@ pub enum InspectError {
 /// # Errors
 /// The file cannot be had or is no whole GGUF, or standard output does not take the result.
 pub fn run(arguments: &Arguments, predict: &Predict<'_>) -> Result<Outcome, Error> {
+    if let Some(path) = graph_of(&arguments.source) {
+        if arguments.format == Format::Json {
+            return Err(Problem::new(
+                "of an ONNX graph there is a table alone; leave --format out",
+            )
+            .into());
+        }
+        output::print(graph::render(&path)?.as_bytes())?;
+        return Ok(Outcome::Done);
+    }
     let (path, header) = read(&arguments.source)?;
     let memory = memory(&path, &header, arguments, predict);
     let text = match arguments.format {
@@ -98,6 +110,14 @@ pub fn run(arguments: &Arguments, predict: &Predict<'_>) -> Result<Outcome, Erro
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
+}
+
+/// The ONNX file that is named.
+fn graph_of(source: &str) -> Option<PathBuf> {
+    match Source::parse(source, Path::new("")) {
+        Ok(Source::File(path)) if Source::File(path.clone()).may_hold_onnx() => Some(path),
+        _ => None,
+    }
 }
 
 fn read(source: &str) -> Result<(PathBuf, Header), Error> {

@@ -300,7 +300,7 @@ fn onnx(model: &ModelFile, expansion: &mut Expansion<'_>) -> Vec<Source> {
     let Expansion { origin, problems } = expansion;
     let mut sources = Vec::new();
     for written in model.onnx.as_deref().into_iter().flatten() {
-        match Source::parse(&written.value, origin.base) {
+        match Source::parse_onnx(&written.value, origin.base) {
             Ok(source) if source.may_hold_onnx() => sources.push(source),
             Ok(_) => problems.push(
                 written

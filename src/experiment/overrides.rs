@@ -154,7 +154,7 @@ fn add_onnx(experiment: &mut Experiment, onnx: &[String]) -> Result<(), Experime
         return Ok(());
     }
     let refused = |message: String| ExperimentError::Refused(format!("--onnx {message}"));
-    let read = |text: &String| match Source::parse(text, Path::new("")) {
+    let read = |text: &String| match Source::parse_onnx(text, Path::new("")) {
         Ok(source) if source.may_hold_onnx() => Ok(source),
         Ok(_) => Err(refused(format!(
             "is '{text}', which holds no ONNX: write a folder, an .onnx file or a repository"
@@ -305,7 +305,8 @@ fn sort_names(
         let quantization = name.parse::<Quantization>().ok().filter(|quantization| {
             experiment.models.iter().any(|model| {
                 // What a file on the hub holds is seen when it is fetched.
-                model.quantizations.is_empty() || model.quantizations.contains(quantization)
+                model.quantizations.is_empty()
+                    || model.quantizations.iter().any(|own| is_called(*own, *quantization))
             })
         });
         if let Some(model) = experiment.models.iter().find(|model| same(&model.name, name)) {
@@ -337,7 +338,7 @@ fn filter(
         }
         let is_onnx = |it: &Quantization| it.engine() == EngineName::OnnxRuntime;
         if !model.quantizations.is_empty() && !model.quantizations.iter().any(is_onnx) {
-            model.quantizations.extend(model.onnx.iter().flat_map(onnx_quantizations));
+            model.quantizations.extend(onnx_quantizations(&model.onnx));
         }
     }
     let (only_models, only) = sort_names("--only", only, experiment)?;
@@ -373,8 +374,10 @@ fn keep_variants(
             only.iter().copied().filter(|quantization| !skip.contains(quantization)).collect();
         return only.is_empty() || !model.quantizations.is_empty();
     }
+    let is_in =
+        |names: &[Quantization], own: &Quantization| names.iter().any(|it| is_called(*own, *it));
     let is_asked_for = |quantization: &Quantization| {
-        (only.is_empty() || only.contains(quantization)) && !skip.contains(quantization)
+        (only.is_empty() || is_in(only, quantization)) && !is_in(skip, quantization)
     };
     if !model.quantizations.iter().any(is_asked_for) {
         return false;
@@ -386,10 +389,15 @@ fn keep_variants(
             let by_rank = |one: &Quantization| one.precision_rank();
             model.quantizations.iter().copied().min_by_key(by_rank)
         })
-        .filter(|reference| keeps_reference && !skip.contains(reference));
+        .filter(|reference| keeps_reference && !is_in(skip, reference));
     model.quantizations.retain(|one| is_asked_for(one) || reference == Some(*one));
     model.reference = model.reference.filter(|one| model.quantizations.contains(one));
     true
+}
+
+/// Whether a name is a quantization's; that of a storage is the name of all graphs that are stored so.
+fn is_called(own: Quantization, name: Quantization) -> bool {
+    own == name || own.engine() == EngineName::OnnxRuntime && own.meets(name)
 }
 
 fn known_names(experiment: &Experiment) -> Vec<String> {

@@ -16,6 +16,7 @@ pub mod hub;
 pub mod memory;
 pub mod method;
 pub mod naming;
+pub mod onnx_label;
 pub mod progress;
 pub mod quantization;
 pub mod repository;

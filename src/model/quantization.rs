@@ -4,13 +4,10 @@ pub use super::method::Method;
 
 use super::engine_name::EngineName;
 use super::file_type::{FileType, UnknownFileType};
-use crate::onnx::storage::Stored;
+use super::onnx_label::OnnxLabel;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-
-/// What an ONNX file is called of whose weights nothing is known.
-const UNKNOWN: &str = "onnx-unknown";
 
 /// What is measured below floating point numbers if nobody says what.
 pub const USUAL: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"];
@@ -23,7 +20,7 @@ pub enum Label {
     /// A recipe of those who publish GGUFs for llama.cpp. Only ready files have it.
     Published(&'static Published),
     /// How most weights of an ONNX graph are stored. Only ready files have it.
-    Onnx(&'static OnnxType),
+    Onnx(OnnxLabel),
     /// The only one of the engine of the tests.
     #[cfg(test)]
     Toy,
@@ -78,78 +75,13 @@ static PUBLISHED: [Published; 32] = [
     published("UD-TQ1_0", "TQ1_0"),
 ];
 
-/// How most weights of an ONNX graph are stored, in a word; its storage tells more.
-#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OnnxType {
-    name: &'static str,
-    /// The file type of llama.cpp with about as many bits.
-    nearest: &'static str,
-}
-
-const fn onnx(name: &'static str, nearest: &'static str) -> OnnxType {
-    OnnxType { name, nearest }
-}
-
-static ONNX: [OnnxType; 15] = [
-    onnx("onnx-fp32", "F32"),
-    onnx("onnx-fp16", "F16"),
-    onnx("onnx-bf16", "BF16"),
-    onnx("onnx-int8", "Q8_0"),
-    onnx("onnx-int8-static", "Q8_0"),
-    onnx("onnx-int8-dynamic", "Q8_0"),
-    onnx("onnx-int8-asym", "Q8_0"),
-    onnx("onnx-int4-asym", "Q4_1"),
-    onnx("onnx-int4", "Q4_0"),
-    onnx("onnx-nf4", "Q4_0"),
-    onnx("onnx-fp4", "Q4_0"),
-    onnx("onnx-int2-asym", "Q2_K"),
-    onnx("onnx-int2", "Q2_K"),
-    onnx("onnx-int1", "IQ1_S"),
-    // A graph whose file cannot be read, or without weights that are known.
-    onnx("onnx-unknown", "IQ1_S"),
-];
-
 impl Label {
-    /// How weights of a graph are stored.
-    pub fn onnx(stored: Option<Stored>) -> Self {
-        let name = match stored {
-            Some(Stored::F64 | Stored::F32) => "onnx-fp32",
-            Some(Stored::F16) => "onnx-fp16",
-            Some(Stored::Bf16) => "onnx-bf16",
-            Some(Stored::DynamicInt { .. }) => "onnx-int8-dynamic",
-            Some(Stored::StaticInt { bits: 8.. }) => "onnx-int8-static",
-            Some(Stored::Bnb4 { normal: true, .. }) => "onnx-nf4",
-            Some(Stored::Bnb4 { normal: false, .. }) => "onnx-fp4",
-            // With zero points.
-            Some(Stored::Blocks { bits, symmetric: false, .. }) => match bits {
-                8 => "onnx-int8-asym",
-                4 => "onnx-int4-asym",
-                2 => "onnx-int2-asym",
-                _ => UNKNOWN,
-            },
-            Some(
-                Stored::Blocks { bits, .. }
-                | Stored::WeightOnlyInt { bits, .. }
-                | Stored::StaticInt { bits },
-            ) => match bits {
-                8 => "onnx-int8",
-                4 => "onnx-int4",
-                2 => "onnx-int2",
-                1 => "onnx-int1",
-                _ => UNKNOWN,
-            },
-            None => UNKNOWN,
-        };
-        let unknown = &ONNX[ONNX.len() - 1];
-        Self::Onnx(ONNX.iter().find(|it| it.name == name).unwrap_or(unknown))
-    }
-
     /// The name, without the engine's.
     pub fn name(self) -> &'static str {
         match self {
             Self::FileType(file_type) => file_type.name(),
             Self::Published(published) => published.name,
-            Self::Onnx(onnx) => onnx.name,
+            Self::Onnx(onnx) => onnx.name(),
             #[cfg(test)]
             Self::Toy => "exact",
         }
@@ -170,7 +102,7 @@ impl Label {
         match self {
             Self::FileType(file_type) => Some(file_type),
             Self::Published(published) => published.nearest.parse().ok(),
-            Self::Onnx(onnx) => onnx.nearest.parse().ok(),
+            Self::Onnx(onnx) => onnx.nearest(),
             #[cfg(test)]
             Self::Toy => None,
         }
@@ -227,7 +159,7 @@ impl FromStr for Label {
         if let Some(published) = PUBLISHED.iter().find(|it| it.name.eq_ignore_ascii_case(name)) {
             return Ok(Self::Published(published));
         }
-        if let Some(onnx) = ONNX.iter().find(|it| it.name.eq_ignore_ascii_case(name)) {
+        if let Some(onnx) = OnnxLabel::read(name) {
             return Ok(Self::Onnx(onnx));
         }
         #[cfg(test)]
@@ -290,10 +222,14 @@ impl Quantization {
         })
     }
 
-    /// Whether it is what is asked for: a plain name is met by any method.
+    /// Whether it is what is asked for: a plain name is met by any method, and by any of several graphs.
     pub fn meets(self, wanted: Self) -> bool {
         let by_any = wanted.method == Method::Rtn;
-        self.label == wanted.label && (by_any || self.method == wanted.method)
+        let is_stored_so = match (self.label, wanted.label) {
+            (Label::Onnx(own), Label::Onnx(wanted)) => own.meets(wanted),
+            (own, wanted) => own == wanted,
+        };
+        is_stored_so && (by_any || self.method == wanted.method)
     }
 
     /// Whether weights are plain floating point numbers: what others are made from, and what quality
@@ -358,7 +294,7 @@ mod tests {
     #[test]
     fn every_label_is_read_as_it_is_written() {
         let file_types = FileType::all().map(Label::FileType);
-        let ready = PUBLISHED.iter().map(Label::Published).chain(ONNX.iter().map(Label::Onnx));
+        let ready = PUBLISHED.iter().map(Label::Published).chain(OnnxLabel::all().map(Label::Onnx));
         for label in file_types.chain(ready).chain([Label::Toy]) {
             let text = Quantization { label, method: Method::Rtn }.to_string();
             assert_eq!(text.parse::<Quantization>().unwrap().label, label, "{text}");
@@ -383,20 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn graphs_are_named_by_how_most_weights_are_stored() {
-        let blocks = |bits| Stored::Blocks { bits, block: 32, symmetric: true, accuracy_level: 4 };
-        for (stored, name) in [
-            (Some(Stored::F32), "onnx-fp32"),
-            (Some(blocks(4)), "onnx-int4"),
-            (Some(blocks(8)), "onnx-int8"),
-            (Some(Stored::DynamicInt { bits: 8 }), "onnx-int8-dynamic"),
-            (Some(Stored::StaticInt { bits: 8 }), "onnx-int8-static"),
-            (Some(Stored::Bnb4 { block: 64, normal: true }), "onnx-nf4"),
-            (Some(blocks(3)), "onnx-unknown"),
-            (None, "onnx-unknown"),
-        ] {
-            assert_eq!(Label::onnx(stored).name(), name);
-        }
+    fn graphs_are_there_or_not() {
         let float: Quantization = "onnx-fp16".parse().unwrap();
         assert!(float.is_float() && float.engine() == EngineName::OnnxRuntime);
         let error = float.to_make().unwrap_err().to_string();

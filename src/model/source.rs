@@ -204,6 +204,15 @@ impl Source {
         }
     }
 
+    /// Reads where a model is as ONNX: there is no demo of that, so that a folder may be called so.
+    ///
+    /// # Errors
+    /// As [`Source::parse`].
+    pub fn parse_onnx(text: &str, base: &Path) -> Result<Self, SourceError> {
+        let path = base.join(expand_home(text));
+        if path.is_dir() { Ok(Self::Directory(path)) } else { Self::parse(text, base) }
+    }
+
     /// Whether it may hold a model as ONNX.
     pub fn may_hold_onnx(&self) -> bool {
         match self {

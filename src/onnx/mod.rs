@@ -1,9 +1,10 @@
 //! ONNX files: the graph as data, read without its weights and written with them; knows no engine.
 //!
 //! `proto` has the messages, `reading` a file's graph, `external` the files that hold its weights, `storage` what it says of
-//! how they are stored, `writing` files whose weights come one after the other.
+//! how they are stored, `names` what its inputs and outputs are called, `writing` files whose weights come one after the other.
 
 pub mod external;
+pub mod names;
 pub mod proto;
 mod reading;
 pub mod storage;

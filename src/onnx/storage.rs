@@ -95,8 +95,12 @@ impl Storage {
     #[must_use]
     pub fn of(model: &Model) -> Self {
         let Some(graph) = &model.graph else { return Self::default() };
-        let mut finder =
-            Finder { tensors: Vec::new(), found: HashMap::new(), rounds: Rounds::default() };
+        let mut finder = Finder {
+            tensors: Vec::new(),
+            made_from: HashMap::new(),
+            found: HashMap::new(),
+            rounds: Rounds::default(),
+        };
         finder.rounds.look(graph);
         finder.graph(graph, &mut Vec::new());
         finder.storage()
@@ -106,6 +110,17 @@ impl Storage {
     #[must_use]
     pub fn main(&self) -> Option<Stored> {
         self.shares.first().map(|share| share.stored)
+    }
+
+    /// How a graph is called by: as most weights of matrices are stored; where those are floating point and another part
+    /// (1 % or more) is not, such as an embedding, as that part is. `None` without weights.
+    #[must_use]
+    pub fn named_by(&self) -> Option<Stored> {
+        let main = self.main()?;
+        let all = self.shares.iter().map(|share| share.weights).fold(0, u64::saturating_add);
+        let counts = |it: &&Share| it.stored.is_quantized() && it.weights >= all.div_ceil(100);
+        let part = self.shares.iter().filter(counts).max_by_key(|share| share.weights);
+        Some(part.filter(|_| !main.is_quantized()).map_or(main, |share| share.stored))
     }
 
     /// Bits per weight over everything; `None` without weights.
@@ -220,6 +235,7 @@ fn branches(node: &Node) -> impl Iterator<Item = &Graph> {
 }
 
 /// A tensor that may be a weight.
+#[derive(Clone, Copy)]
 struct Candidate<'a> {
     tensor: &'a Tensor,
     /// Rows are taken from it.
@@ -230,6 +246,8 @@ struct Candidate<'a> {
 
 struct Finder<'a> {
     tensors: Vec<Candidate<'a>>,
+    /// The tensors whose rows, or numbers as floating point, have these names.
+    made_from: HashMap<&'a str, usize>,
     /// How quantized tensors are stored, with their weights and bytes, by their index.
     found: HashMap<usize, (Stored, u64, u64)>,
     rounds: Rounds,
@@ -266,7 +284,13 @@ impl<'a> Finder<'a> {
         scopes.iter().rev().find_map(|scope| scope.get(name.as_str())).copied()
     }
 
-    fn node(&mut self, node: &Node, scopes: &Scopes<'a>) {
+    /// The same, or the tensor that an input was made from.
+    fn origin(&self, node: &Node, index: usize, scopes: &Scopes<'a>) -> Option<usize> {
+        let made = || self.made_from.get(node.input.get(index)?.as_str()).copied();
+        Self::input(node, index, scopes).or_else(made)
+    }
+
+    fn node(&mut self, node: &'a Node, scopes: &Scopes<'a>) {
         let is_contrib = node.domain == CONTRIB;
         let attribute = |name: &str, otherwise: u32| {
             node.number(name).and_then(|it| u32::try_from(it).ok()).unwrap_or(otherwise)
@@ -283,12 +307,7 @@ impl<'a> Finder<'a> {
         };
         // The weight's input, its scales and zero points, and how it is stored.
         let (weight, parts, stored): (usize, &[usize], Stored) = match node.op_type.as_str() {
-            "Gather" => {
-                if let Some(at) = Self::input(node, 0, scopes) {
-                    self.tensors[at].is_table = true;
-                }
-                return;
-            }
+            "Gather" => return self.table(node, scopes),
             // Cosines and sines of positions are no weights.
             "RotaryEmbedding" if is_contrib => return self.leave_out(node, &[2, 3], scopes),
             "GroupQueryAttention" if is_contrib => return self.leave_out(node, &[7, 8], scopes),
@@ -310,23 +329,48 @@ impl<'a> Finder<'a> {
             "QLinearMatMul" | "QLinearConv" | "QGemm" => {
                 (3, &[4, 5], Stored::StaticInt { bits: 8 })
             }
-            "DequantizeLinear" => {
-                let Some(at) = Self::input(node, 0, scopes) else { return };
-                let bits = self.tensors[at].tensor.data_type().bits().unwrap_or(8);
-                let block = Some(attribute("block_size", 0)).filter(|&block| block > 0);
-                (0, &[1, 2], self.rounded(u8::try_from(bits).unwrap_or(8), block))
-            }
+            "DequantizeLinear" => return self.dequantized(node, scopes),
             "QMoE" if is_contrib => {
                 let bits = u8::try_from(attribute("expert_weight_bits", 4)).unwrap_or(0);
                 for (weight, scale) in [(2, 3), (5, 6), (8, 9)] {
                     let stored = blocks(bits, scale + 8);
+                    let weight = Self::input(node, weight, scopes);
                     self.claim(node, weight, &[scale, scale + 8], stored, scopes);
                 }
                 return;
             }
             _ => return,
         };
+        let weight = Self::input(node, weight, scopes);
         self.claim(node, weight, parts, stored, scopes);
+    }
+
+    /// A table of which a node takes rows: nothing is rounded for it.
+    fn table(&mut self, node: &'a Node, scopes: &Scopes<'a>) {
+        let Some(at) = self.origin(node, 0, scopes) else { return };
+        self.tensors[at].is_table = true;
+        if let Some((stored, ..)) = self.found.get_mut(&at)
+            && let Stored::DynamicInt { bits } | Stored::StaticInt { bits } = *stored
+        {
+            *stored = Stored::WeightOnlyInt { bits, block: None };
+        }
+        self.made_from.extend(node.output.first().map(|name| (name.as_str(), at)));
+    }
+
+    /// Whole numbers that a node makes floating point: a weight, or rows of a table.
+    fn dequantized(&mut self, node: &'a Node, scopes: &Scopes<'a>) {
+        let Some(at) = self.origin(node, 0, scopes) else { return };
+        let Candidate { tensor, is_table, .. } = self.tensors[at];
+        let bits = tensor.data_type().bits().and_then(|bits| u8::try_from(bits).ok()).unwrap_or(8);
+        let block = node.number("block_size").and_then(|it| u32::try_from(it).ok());
+        let block = block.filter(|&block| block > 0);
+        let stored = if is_table {
+            Stored::WeightOnlyInt { bits, block }
+        } else {
+            self.rounded(bits, block)
+        };
+        self.claim(node, Some(at), &[1, 2], stored, scopes);
+        self.made_from.extend(node.output.first().map(|name| (name.as_str(), at)));
     }
 
     /// Leaves out what a node has for some inputs.
@@ -352,12 +396,12 @@ impl<'a> Finder<'a> {
     fn claim(
         &mut self,
         node: &Node,
-        weight: usize,
+        weight: Option<usize>,
         parts: &[usize],
         stored: Stored,
         scopes: &Scopes<'a>,
     ) {
-        let Some(weight) = Self::input(node, weight, scopes) else { return };
+        let Some(weight) = weight else { return };
         let mut bytes = self.tensors[weight].tensor.bytes().unwrap_or(0);
         let bits = match stored {
             Stored::Blocks { bits, .. }

@@ -55,6 +55,13 @@ impl Variant {
         }
     }
 
+    /// Rank among the variants that quality may be measured against. What is made of a file knows no more than the file, and
+    /// takes longer where it is larger.
+    pub fn reference_rank(&self) -> (bool, usize) {
+        let is_made = matches!(self.origin, Origin::Make { .. });
+        (is_made || !self.quantization.is_float(), self.quantization.precision_rank())
+    }
+
     fn calibration_key(&self) -> Option<&CalibrationKey> {
         match &self.origin {
             Origin::Ready(_) | Origin::Remote(..) => None,
@@ -209,14 +216,12 @@ fn reference_position(
     variants: &[Variant],
 ) -> Result<Option<usize>, Problem> {
     let Some(reference) = named else {
-        // What is made of a file knows no more than the file, and takes longer where it is larger.
-        let is_given =
-            |it: &Variant| !matches!(it.origin, Origin::Make { .. }) && it.quantization.is_float();
-        let ranked = variants.iter().enumerate();
-        let best = ranked.min_by_key(|(_, it)| (!is_given(it), it.quantization.precision_rank()));
+        let best = variants.iter().enumerate().min_by_key(|(_, it)| it.reference_rank());
         return Ok(best.map(|(position, _)| position));
     };
-    let named = variants.iter().position(|variant| variant.quantization == reference);
+    let is_named = |it: &Variant| it.quantization == reference;
+    let meets = |it: &Variant| it.quantization.meets(reference);
+    let named = variants.iter().position(is_named).or_else(|| variants.iter().position(meets));
     named.map(Some).ok_or_else(|| {
         let present: Vec<String> =
             variants.iter().map(|variant| variant.quantization.to_string()).collect();

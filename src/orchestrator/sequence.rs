@@ -71,6 +71,7 @@ impl<H: Host> Benchmark<'_, H> {
         if !self.run.hosts.iter().any(|known| known.id == self.host_record.id) {
             self.run.hosts.push(self.host_record.clone());
         }
+        self.take_stored_references();
         let ahead = self.strategy.ahead(&self.known());
         let variants = each_once(ahead.iter().map(|it| self.plan.trials[it.trial].variant));
         self.listener.on_event(&BenchmarkEvent::RunBegan {
@@ -82,6 +83,7 @@ impl<H: Host> Benchmark<'_, H> {
         let mut keeping = self.prepare(variants).await?;
         let mut inputs = Inputs::new(self.cache);
         while !self.host.is_interrupted() {
+            self.replace_lost_references()?;
             match self.next_step() {
                 Step::Done => {
                     self.keep_what_stays(&mut keeping).await?;
@@ -199,6 +201,7 @@ impl<H: Host> Benchmark<'_, H> {
 }
 
 mod keeping;
+mod reference;
 mod visits;
 
 #[cfg(test)]

@@ -45,8 +45,7 @@ pub fn variants_of(
     let variants = if model.onnx.is_empty() {
         resolve::variants(&resolved, &quantizations, making)?
     } else {
-        let onnx = model.onnx.iter().map(|source| resolve::onnx_in(source, cache, options));
-        let onnx = onnx.collect::<Result<Vec<_>, _>>()?.concat();
+        let onnx = resolve::onnx_in(&model.onnx, cache, options)?;
         with_onnx(&resolved, onnx, &quantizations, making)?
     };
     let variants = each_file_once(variants, &options.progress);

@@ -72,10 +72,17 @@ pub struct Matrix {
     left: Option<VecDeque<PlannedVisit>>,
     /// The model whose quality is under way.
     compared: Option<usize>,
+    /// The references by which that was planned.
+    references: Vec<usize>,
 }
 
 impl Strategy for Matrix {
     fn next(&mut self, known: &Known<'_>) -> Step {
+        let references = references(known);
+        if self.references != references {
+            // Another one is in the place of one that could not be computed: it goes first.
+            *self = Self { references, ..Self::default() };
+        }
         let left = self.left.get_or_insert_with(|| remaining_visits(known).into());
         loop {
             if let Some(model) = self.compared
@@ -184,6 +191,11 @@ fn reference_of(known: &Known<'_>, trial: usize) -> Option<usize> {
     let trials = &known.plan.trials;
     let model = trials[trial].model_position;
     trials.iter().position(|trial| trial.model_position == model && trial.is_reference)
+}
+
+fn references(known: &Known<'_>) -> Vec<usize> {
+    let trials = known.plan.trials.iter().enumerate();
+    trials.filter(|(_, trial)| trial.is_reference).map(|(at, _)| at).collect()
 }
 
 fn has_failed_reference(known: &Known<'_>, trial: usize) -> bool {

@@ -4,6 +4,7 @@
 use super::text::{list, sanitize};
 use crate::engine::CacheUse;
 use crate::model::engine_name::EngineName;
+use crate::model::quantization::Quantization;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::{each_once, grouped};
 use crate::units::significant;
@@ -47,7 +48,8 @@ fn caches(run: &RunRecord) -> Vec<String> {
 
 /// "INT8" is two things in ONNX.
 fn rounded_activations(run: &RunRecord) -> Option<String> {
-    let rounds = |trial: &&TrialRecord| trial.quantization.label.name() == "onnx-int8-dynamic";
+    let dynamic = "onnx-int8-dynamic".parse::<Quantization>().ok()?;
+    let rounds = |trial: &&TrialRecord| trial.quantization.meets(dynamic);
     let labels = each_once(onnx(run).filter(rounds).map(|trial| sanitize(&trial.label)));
     (!labels.is_empty()).then(|| {
         format!(

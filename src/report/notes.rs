@@ -201,6 +201,7 @@ pub(super) fn grounds(run: &RunRecord, summary: &Summary) -> Vec<String> {
     notes.extend(super::types::notes(run));
     notes.extend(super::engines::notes(run));
     notes.extend(super::limits::notes(run));
+    notes.extend(stand_ins(run));
     notes.extend(rounded_reference(run));
     notes.extend(quality(run, summary));
     notes.extend(embeddings(run));
@@ -276,6 +277,18 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
     Some(format!("PPL and KLD over {range}{tokens} of {text}{cut}{early}{few}{bound}."))
+}
+
+/// A reference in the place of one that could not be computed.
+fn stand_ins(run: &RunRecord) -> Vec<String> {
+    let told = run.trials.iter().filter_map(|trial| {
+        let lost = sanitize(trial.stands_in_for.as_ref()?);
+        let (label, model) = (sanitize(&trial.label), sanitize(&trial.model));
+        Some(format!(
+            "{lost} could not be computed: {label}, the next most precise, is the reference of {model} instead."
+        ))
+    });
+    each_once(told)
 }
 
 /// A reference that lost something itself.

@@ -224,6 +224,9 @@ pub struct TrialRecord {
     pub host: HostId,
     /// Whether quality is measured against this trial.
     pub is_reference: bool,
+    /// The label of the reference that could not be computed, in whose place it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_in_for: Option<String>,
     /// The trial of an earlier run that it repeats, so that the others are compared with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
@@ -284,6 +287,7 @@ impl TrialRecord {
             engine: EngineIdentity::default(),
             host: HostId::default(),
             is_reference: false,
+            stands_in_for: None,
             repeats: None,
             settings,
             adapters: Vec::new(),

@@ -66,7 +66,9 @@ fn what_is_wrong_with_a_graph_is_told_and_the_others_are_measured() {
     std::fs::write(world.path("graphs/onnx/text.onnx"), "no graph").unwrap();
     let run = ["run", "models.toml", "--quiet", "--format", "json"];
     let run = world.run(&run).expect(3).run_record();
-    for (label, reason) in [("cut", "is cut off"), ("text", "no ONNX file")] {
+    for (label, reason) in
+        [("onnx-unknown/cut", "is cut off"), ("onnx-unknown/text", "no ONNX file")]
+    {
         let told = trial(&run, label)["failure"]["reason"].as_str().unwrap();
         assert!(told.contains(reason), "{told}");
     }
@@ -96,6 +98,28 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     assert!(told.contains("no library of ONNX Runtime") && told.contains("pip install"), "{told}");
     let devices = world.run(&["devices", "--onnxruntime", "none.so"]).expect(0).stdout;
     assert!(devices.contains("that --onnxruntime"), "{devices}");
+    assert_eq!(trial(&run, "F16")["is_reference"], true);
+    let rows = world.run(&["show", "--format", "llama-bench"]).expect(0).stdout;
+    assert_eq!(rows.lines().count(), 2, "those of ONNX are left out: {rows}");
+    world.run(&["onnx", "export", "demo", "-o", "demo", "--to", "int4"]).expect(0);
+    let demo =
+        ["run", "--model", "demo", "--onnx", "demo", "--quant", "F16,onnx-int4", "--dry-run"];
+    let shown = world.run(&demo).expect(0).stdout;
+    assert!(shown.contains("onnx-int4"), "{shown}");
+    let none = [
+        "run",
+        "models.toml",
+        "--onnxruntime",
+        "demo",
+        "--onnx",
+        "demo",
+        "--quiet",
+        "--format",
+        "json",
+    ];
+    let run = world.run(&none).expect(3).run_record();
+    let told = trial(&run, "onnx-int4")["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("demo, the library") && told.contains("--onnxruntime"), "{told}");
 }
 
 #[test]
@@ -107,6 +131,11 @@ fn what_is_not_done_with_onnx_is_refused_by_name() {
     world.run(&limited).expect_message(2, &["onnx-int4 takes for a context", "leave --max-memory"]);
     let plan = world.run(&["plan", graph]).stdout;
     assert!(plan.contains("measured, not predicted"), "{plan}");
+    let shown = world.run(&["inspect", graph]).expect(0).stdout;
+    for part in ["INT4 block 32 symmetric", "com.microsoft 1", "input_ids Int64", "logits Float"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    world.run(&["inspect", graph, "--format", "json"]).expect_message(2, &["a table alone"]);
     let two = ["run", "models.toml", "--onnx", "models.toml"];
     world.run(&two).expect_message(2, &["--onnx is 'models.toml', which holds no ONNX"]);
     let made = ["run", "--model", "demo", "--quant", "onnx-int8", "--rounds", "1"];

@@ -1,6 +1,7 @@
 //! What a graph's file says before it is loaded: its weights, and whether its caches can be shared.
 
 use crate::causes::Problem;
+use crate::onnx::names::Names;
 use crate::onnx::proto::{Graph, Node};
 use crate::onnx::storage::{Share, Storage};
 use crate::onnx::{CONTRIB, external};
@@ -19,6 +20,8 @@ pub(super) struct GraphFacts {
     /// Whether a cache as long as the context may be given as past and as present: attention writes into it, and nothing
     /// else looks at its length.
     pub(super) shares_caches: bool,
+    /// What its inputs and outputs are called.
+    pub(super) names: Names,
 }
 
 impl GraphFacts {
@@ -31,7 +34,9 @@ impl GraphFacts {
         external::files(path, &model)?;
         let storage = Storage::of(&model);
         let graph = model.graph.unwrap_or_default();
-        Ok(Self { storage, positions: positions(&graph), shares_caches: shares_caches(&graph) })
+        let names = Names::beside(path);
+        let shares_caches = shares_caches(&graph, &names);
+        Ok(Self { storage, positions: positions(&graph), shares_caches, names })
     }
 
     /// What all weights come to.
@@ -64,7 +69,7 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, Problem> {
 }
 
 /// Whether every cache is read by one attention alone, which writes in place what comes out.
-fn shares_caches(graph: &Graph) -> bool {
+fn shares_caches(graph: &Graph, names: &Names) -> bool {
     let mut readers: HashMap<&str, Vec<(&Node, usize)>> = HashMap::new();
     let mut writers: HashMap<&str, &Node> = HashMap::new();
     for node in &graph.node {
@@ -80,7 +85,8 @@ fn shares_caches(graph: &Graph) -> bool {
         }
     }
     let is_attention = |node: &Node| node.op_type == IN_PLACE && node.domain == CONTRIB;
-    let mut pasts = graph.input.iter().filter(|input| input.name.starts_with("past")).peekable();
+    let is_past = |name: &str| names.input(name).starts_with("past");
+    let mut pasts = graph.input.iter().filter(|input| is_past(&input.name)).peekable();
     pasts.peek().is_some()
         && pasts.all(|past| {
             let Some(&[(reader, place)]) = readers.get(past.name.as_str()).map(Vec::as_slice)
@@ -128,6 +134,7 @@ mod tests {
 
     #[test]
     fn caches_are_shared_where_attention_alone_looks_at_them() {
+        let shares_caches = |graph: &Graph| shares_caches(graph, &Names::default());
         assert!(shares_caches(&graph(IN_PLACE, &["mask"])));
         assert!(!shares_caches(&graph("MultiHeadAttention", &["mask"])));
         assert!(!shares_caches(&graph(IN_PLACE, &["past.0.key"])), "their length is looked at");

@@ -1,14 +1,17 @@
 //! What a graph is given and gives: its inputs and outputs by their names, types and shapes.
 //!
-//! Two layouts are understood, which share their names: that of optimum and onnx-community, and that of
-//! onnxruntime-genai. A graph with anything else is refused by the name of what is not known.
+//! Two layouts are understood: that of optimum and onnx-community, and that of onnxruntime-genai, whose names may be
+//! others ([`Names`]). A graph with anything else is refused by the name of what is not known.
 
+use crate::onnx::names::Names;
 use ort::value::{TensorElementType, ValueType};
 
 /// An input or an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) name: String,
+    /// What it is called usually.
+    usual: String,
     /// `None`: it is no tensor.
     pub(super) kind: Option<TensorElementType>,
     /// -1: as large as the input makes it.
@@ -16,14 +19,21 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn of(name: &str, kind: &ValueType) -> Self {
-        let name = name.to_owned();
-        match kind {
-            ValueType::Tensor { ty, shape, .. } => {
-                Self { name, kind: Some(*ty), dimensions: shape.iter().copied().collect() }
-            }
-            _ => Self { name, kind: None, dimensions: Vec::new() },
-        }
+    pub(super) fn input(names: &Names, name: &str, kind: &ValueType) -> Self {
+        Self::of(name, &names.input(name), kind)
+    }
+
+    pub(super) fn output(names: &Names, name: &str, kind: &ValueType) -> Self {
+        Self::of(name, &names.output(name), kind)
+    }
+
+    fn of(name: &str, usual: &str, kind: &ValueType) -> Self {
+        let (name, usual) = (name.to_owned(), usual.to_owned());
+        let (kind, dimensions) = match kind {
+            ValueType::Tensor { ty, shape, .. } => (Some(*ty), shape.iter().copied().collect()),
+            _ => (None, Vec::new()),
+        };
+        Self { name, usual, kind, dimensions }
     }
 
     fn is_whole(&self) -> bool {
@@ -157,17 +167,17 @@ impl Layout {
 
 /// What an input is for; `None`: it is a cache.
 fn role_of(input: &Port) -> Result<Option<Role>, String> {
-    let Port { name, dimensions, .. } = input;
-    let role = match name.as_str() {
+    let Port { name, usual, dimensions, .. } = input;
+    let role = match usual.as_str() {
         "input_ids" => Role::Tokens,
         "attention_mask" => Role::Mask,
         "position_ids" => Role::Positions,
         "token_type_ids" => Role::Segments,
         "use_cache_branch" => Role::UseCache,
         "num_logits_to_keep" => Role::LogitsToKeep,
-        name if name.starts_with("past") => return Ok(None),
-        name => {
-            let hint = match name {
+        usual if usual.starts_with("past") => return Ok(None),
+        _ => {
+            let hint = match name.as_str() {
                 "block_table" | "block_tables" | "slot_mapping" | "cumulative_sequence_length" => {
                     ": caches in pages are not filled here"
                 }
@@ -205,10 +215,11 @@ fn role_of(input: &Port) -> Result<Option<Role>, String> {
 /// A cache with the output that takes its place.
 fn cache_of(input: &Port, outputs: &[Port]) -> Result<CachePort, String> {
     let past = &input.name;
-    let rest = past.strip_prefix("past_key_values").or_else(|| past.strip_prefix("past"));
+    let usual = &input.usual;
+    let rest = usual.strip_prefix("past_key_values").or_else(|| usual.strip_prefix("past"));
     let present = format!("present{}", rest.unwrap_or_default());
     let output = outputs.iter().find(|output| {
-        output.name == present || output.name.strip_prefix("present_key_values") == rest
+        output.usual == present || output.usual.strip_prefix("present_key_values") == rest
     });
     let output =
         output.ok_or_else(|| format!("its input '{past}' has no output '{present}' beside it"))?;
@@ -237,7 +248,7 @@ fn cache_of(input: &Port, outputs: &[Port]) -> Result<CachePort, String> {
 
 /// What is taken of what a graph gives.
 fn output_of(outputs: &[Port]) -> Result<Output, String> {
-    let find = |name: &str| outputs.iter().find(|output| output.name == name);
+    let find = |name: &str| outputs.iter().find(|output| output.usual == name);
     let width = |output: &Port| output.dimensions.last().and_then(|&it| usize::try_from(it).ok());
     let of = |output: &Port, rank: usize| {
         if !output.is_real() || output.dimensions.len() != rank {
@@ -279,7 +290,8 @@ mod tests {
     use super::*;
 
     fn port(name: &str, kind: TensorElementType, dimensions: &[i64]) -> Port {
-        Port { name: name.to_owned(), kind: Some(kind), dimensions: dimensions.to_vec() }
+        let (name, usual) = (name.to_owned(), name.to_owned());
+        Port { name, usual, kind: Some(kind), dimensions: dimensions.to_vec() }
     }
 
     fn whole(name: &str) -> Port {
@@ -308,6 +320,18 @@ mod tests {
         let optimum = [&[whole("position_ids"), keep], genai.as_slice()].concat();
         let layout = Layout::of(&optimum, &outputs).unwrap();
         assert!(layout.has(Role::Positions) && layout.has(Role::LogitsToKeep));
+    }
+
+    #[test]
+    fn other_names_are_those_that_a_file_gives() {
+        let of = |own: &str, port: Port| Port { name: own.to_owned(), ..port };
+        let inputs =
+            [of("tokens", whole("input_ids")), of("cache_k_0", cache("past_key_values.0.key"))];
+        let outputs = [of("scores", logits()), of("new_k_0", cache("present.0.key"))];
+        let layout = Layout::of(&inputs, &outputs).unwrap();
+        assert_eq!((layout.inputs[0].0.name.as_str(), layout.output.name()), ("tokens", "scores"));
+        let found = (layout.caches[0].past.as_str(), layout.caches[0].present.as_str());
+        assert_eq!(found, ("cache_k_0", "new_k_0"));
     }
 
     #[test]

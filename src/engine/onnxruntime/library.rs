@@ -30,6 +30,9 @@ static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
 
 /// Takes what the user chose; workers get it through the environment.
 pub fn choose(path: &Path) {
+    // Of a folder the library in it is meant.
+    let inside = newest_in(path);
+    let path = inside.as_deref().unwrap_or(path);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // The command line is read once.
     let _ = CHOSEN.set(absolute);
@@ -82,7 +85,10 @@ pub enum LibraryError {
     )]
     None,
     /// The file cannot be read.
-    #[error("cannot read {}, the library of ONNX Runtime that {place} names: {reason}", path.display())]
+    #[error(
+        "cannot read {}, the library of ONNX Runtime that {} names: {reason}",
+        path.display(), given(*place)
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -110,6 +116,16 @@ pub enum LibraryError {
         /// Its version.
         version: String,
     },
+}
+
+/// What a user may have written. Workers get what the flag named by the variable.
+const fn given(place: Place) -> &'static str {
+    match place {
+        Place::Flag => "--onnxruntime",
+        Place::Variable => "--onnxruntime or ORT_DYLIB_PATH",
+        Place::Wheel => "an installed wheel",
+        Place::System => "the system",
+    }
 }
 
 /// Finds the library: what the user chose, else an installed wheel, else the system's.
@@ -140,9 +156,13 @@ impl Library {
     pub fn check(&self) -> Result<(), LibraryError> {
         let path = &self.path;
         let mut start = Vec::new();
-        let read = files::open(path).and_then(|file| file.take(START).read_to_end(&mut start));
-        read.map_err(|error| self.unreadable(&error))?;
-        match not_loadable(&start) {
+        let read = files::open(path).and_then(|file| {
+            let bytes = file.metadata()?.len();
+            file.take(START).read_to_end(&mut start)?;
+            Ok(bytes)
+        });
+        let bytes = read.map_err(|error| self.unreadable(&error))?;
+        match not_loadable(&start).or_else(|| cut_off(&start, bytes)) {
             None => Ok(()),
             Some(reason) => Err(self.other(reason)),
         }
@@ -198,6 +218,21 @@ fn not_loadable(bytes: &[u8]) -> Option<String> {
     }
     let is_mach = MACH.iter().any(|magic| start.starts_with(magic));
     (!is_mach).then(|| "it is no shared library".to_owned())
+}
+
+/// Whether a library for Linux ends before its table of sections, which is the last of it.
+fn cut_off(start: &[u8], bytes: u64) -> Option<String> {
+    if !start.starts_with(b"\x7fELF\x02") {
+        return None;
+    }
+    let number = |at: usize| {
+        let pair = start.get(at..at + 2).and_then(|it| it.try_into().ok());
+        u64::from(pair.map_or(0, u16::from_le_bytes))
+    };
+    let offset =
+        start.get(0x28..0x30).and_then(|it| it.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let end = offset.saturating_add(number(0x3a) * number(0x3c));
+    (end > bytes).then(|| format!("it is cut off: it has {bytes} bytes of {end}"))
 }
 
 /// The version that stands at the symbols of a library for Linux.
@@ -335,7 +370,16 @@ mod tests {
         assert!(error.contains("ONNX Runtime 1.19.2, and 1.21 is the oldest"), "{error}");
         let missing = Library { path: PathBuf::from("/no/x.so"), place: Place::Variable };
         let error = missing.version().unwrap_err().to_string();
-        assert!(error.contains("that ORT_DYLIB_PATH names"), "{error}");
+        assert!(error.contains("that --onnxruntime or ORT_DYLIB_PATH names"), "{error}");
+        let mut cut = library(own_machine(), b"\0VERS_1.32.0\0");
+        cut[4] = 2;
+        cut.resize(100, 0);
+        for (end, is_cut) in [(101_u64, true), (100, false)] {
+            cut[0x28..0x30].copy_from_slice(&end.to_le_bytes());
+            cut[0x3a..0x40].fill(0);
+            let version = version_of("libonnxruntime.so.1.32.0", &cut);
+            assert_eq!(version.is_err_and(|it| it.contains("it is cut off")), is_cut);
+        }
     }
 
     #[test]

@@ -54,10 +54,10 @@ impl OnnxModel {
         let tokenizer = Tokenizer::read(&beside.tokenizer_file())?;
         let mut builder = settings::builder(&runtime.environment, settings, threads)?;
         let session = builder.commit_from_file(path).map_err(|error| wrong(&error))?;
-        let ports = |all: &[ort::value::Outlet]| -> Vec<Port> {
-            all.iter().map(|it| Port::of(it.name(), it.dtype())).collect()
-        };
-        let layout = Layout::of(&ports(session.inputs()), &ports(session.outputs()));
+        let names = &graph.names;
+        let inputs = session.inputs().iter().map(|it| Port::input(names, it.name(), it.dtype()));
+        let outputs = session.outputs().iter().map(|it| Port::output(names, it.name(), it.dtype()));
+        let layout = Layout::of(&inputs.collect::<Vec<_>>(), &outputs.collect::<Vec<_>>());
         let layout = layout.map_err(|reason| wrong(&reason))?;
         check_vocabulary(&layout.output, tokenizer.size()).map_err(|reason| wrong(&reason))?;
         let context_length = beside.context_length().ok_or_else(|| {

@@ -75,7 +75,7 @@ pub fn quantizations_in(folder: &Path) -> Vec<Quantization> {
     found.sort_by_key(|quantization| quantization.precision_rank());
     found.dedup();
     if found.is_empty() {
-        return onnx::quantizations_of(&Source::Directory(folder.to_owned()));
+        return onnx::quantizations_of(&[Source::Directory(folder.to_owned())]);
     }
     found
 }

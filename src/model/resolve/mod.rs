@@ -16,7 +16,7 @@ pub use folder::{checkpoint_in, quantizations_in};
 pub use repository::{choose, fetch, held, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};
 
-pub use onnx::{in_source as onnx_in, quantizations_of as onnx_quantizations};
+pub use onnx::{in_sources as onnx_in, quantizations_of as onnx_quantizations};
 
 use kind::what_else;
 

@@ -2,7 +2,7 @@
 //!
 //! Layouts: that of optimum and onnx-community (`config.json`, `tokenizer.json`, `onnx/model*.onnx`), and that of
 //! onnxruntime-genai (`genai_config.json`, `model.onnx`). A graph whose file cannot be read stays a variant: its trial fails
-//! with the reason, and the others are measured.
+//! with the reason, and the others are measured. One that is of no language model is passed over with a note.
 
 use super::repository::{check_space, fetched_before};
 use super::{ReadyVariant, ResolveOptions, Resolved};
@@ -12,9 +12,12 @@ use crate::model::artifact::Artifact;
 use crate::model::cache::{Cache, of_texts};
 use crate::model::hub::api::{self, RemoteFile, Repository};
 use crate::model::hub::{self, HubFile, RepoType};
+use crate::model::onnx_label::OnnxLabel;
+use crate::model::progress::Progress;
 use crate::model::quantization::{Label, Method, Quantization};
 use crate::model::source::{Source, is_onnx};
 use crate::onnx::external;
+use crate::onnx::names::Names;
 use crate::onnx::proto::Model;
 use crate::onnx::storage::Storage;
 use crate::units::format_bytes;
@@ -35,45 +38,37 @@ const BESIDE: [&str; 8] = [
 /// What is measured of a repository if nobody says what: of those that are stored alike, one.
 const USUAL: [&str; 4] = ["", "fp16", "quantized", "q4"];
 
-/// What a graph of a language model is given.
-const TOKENS: &str = "input_ids";
-
-/// What a graph of a language model gives.
-const OUTPUTS: [&str; 4] =
-    ["logits", "last_hidden_state", "sentence_embedding", "token_embeddings"];
-
-/// The variants that a source has of a model as ONNX.
+/// The variants that sources have of a model as ONNX.
 ///
 /// # Errors
-/// It has none, or it cannot be read.
-pub fn in_source(
-    source: &Source,
+/// One has none, or it cannot be read.
+pub fn in_sources(
+    sources: &[Source],
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Vec<ReadyVariant>, Problem> {
-    let resolved = match source {
-        Source::File(path) => file(path, cache, options)?,
-        Source::Directory(path) => folder(path, cache, options)?,
-        Source::Repository { repository, revision, variant } => {
-            of_repository(repository, revision.as_deref(), variant.as_deref(), cache, options)?
-        }
-        other => return Err(Problem::new(format!("{other} holds no ONNX"))),
-    };
-    Ok(resolved.ready)
+    let mut graphs: Vec<PathBuf> = Vec::new();
+    for source in sources {
+        let own = graphs_of(source, options)?;
+        graphs.extend(own.into_iter().filter(|it| !graphs.contains(it)).collect::<Vec<_>>());
+    }
+    Ok(resolved(&graphs, cache, options)?.ready)
 }
 
-fn of_repository(
-    name: &str,
-    revision: Option<&str>,
-    variant: Option<&str>,
-    cache: &Cache,
-    options: &ResolveOptions,
-) -> Result<Resolved, Problem> {
-    if options.hub.offline {
-        let there = fetched_before(name, revision, &options.hub)?;
-        return folder(&there, cache, options);
+fn graphs_of(source: &Source, options: &ResolveOptions) -> Result<Vec<PathBuf>, Problem> {
+    match source {
+        Source::File(path) => readable(path),
+        Source::Directory(path) => in_folder(path),
+        Source::Repository { repository, revision, variant } => {
+            let (revision, variant) = (revision.as_deref(), variant.as_deref());
+            if options.hub.offline {
+                return in_folder(&fetched_before(repository, revision, &options.hub)?);
+            }
+            let repository = api::repository(repository, revision, &options.hub)?;
+            fetched_graphs(&repository, variant, options)
+        }
+        other => Err(Problem::new(format!("{other} holds no ONNX"))),
     }
-    fetched(&api::repository(name, revision, &options.hub)?, variant, cache, options)
 }
 
 /// Whether a repository has graphs.
@@ -97,6 +92,14 @@ pub(super) fn fetched(
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
+    resolved(&fetched_graphs(repository, variant, options)?, cache, options)
+}
+
+fn fetched_graphs(
+    repository: &Repository,
+    variant: Option<&str>,
+    options: &ResolveOptions,
+) -> Result<Vec<PathBuf>, Problem> {
     let Repository { name, commit, files, .. } = repository;
     let graphs = || files.iter().filter_map(|file| Some((word_of(&file.path)?, file)));
     let is_asked = |word: &str| match variant {
@@ -146,27 +149,20 @@ pub(super) fn fetched(
         hub::fetch(file, &options.hub, &options.progress)?;
     }
     hub::point(name, repository.revision.as_deref(), commit, &options.hub)?;
-    let graphs: Vec<PathBuf> = asked.iter().map(|file| place(file)).collect();
-    resolved(&graphs, cache, options)
+    Ok(asked.iter().map(|file| place(file)).collect())
 }
 
-/// How the graphs are stored that a source of this machine has, from most to fewest bits. Those that cannot be read are
-/// left out: resolving will tell of them.
-pub fn quantizations_of(source: &Source) -> Vec<Quantization> {
-    let graphs = match source {
+/// The quantizations of the graphs that sources on this machine have, from most to fewest bits.
+pub fn quantizations_of(sources: &[Source]) -> Vec<Quantization> {
+    let graphs = sources.iter().flat_map(|source| match source {
         Source::File(path) => vec![path.clone()],
         Source::Directory(path) => graphs(path),
         _ => Vec::new(),
-    };
-    let models = graphs.iter().filter_map(|path| crate::onnx::read(path).ok());
-    let stored = models.filter(is_language_model).map(|model| Quantization {
-        label: Label::onnx(Storage::of(&model).main()),
-        method: Method::Rtn,
     });
-    let mut found: Vec<Quantization> = stored.collect();
-    found.sort_by_key(|quantization| (quantization.precision_rank(), *quantization));
-    found.dedup();
-    found
+    let found: Vec<Found> = graphs.filter_map(|path| Found::at(path).ok()).collect();
+    let mut all = named(&found);
+    all.sort_by_key(|quantization| (quantization.precision_rank(), *quantization));
+    all
 }
 
 /// Whether a folder has graphs.
@@ -180,9 +176,7 @@ pub(super) fn file(
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
-    files::open(path)
-        .map_err(|error| Problem::because(format!("cannot read {}", path.display()), error))?;
-    resolved(&[path.to_owned()], cache, options)
+    resolved(&readable(path)?, cache, options)
 }
 
 /// Every graph of a folder that is of a language model.
@@ -191,11 +185,21 @@ pub(super) fn folder(
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
+    resolved(&in_folder(folder)?, cache, options)
+}
+
+fn readable(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    files::open(path)
+        .map_err(|error| Problem::because(format!("cannot read {}", path.display()), error))?;
+    Ok(vec![path.to_owned()])
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let graphs = graphs(folder);
     if graphs.is_empty() {
         return Err(Problem::new(format!("{} has no ONNX file in it", folder.display())));
     }
-    resolved(&graphs, cache, options)
+    Ok(graphs)
 }
 
 /// The ONNX files of a folder and of `onnx/` in it, by name.
@@ -210,10 +214,35 @@ fn graphs(folder: &Path) -> Vec<PathBuf> {
     graphs
 }
 
-/// A graph's file and what it says; `None`: it cannot be read.
-struct Found<'a> {
-    path: &'a Path,
+/// A graph's file and what it says.
+struct Found {
+    path: PathBuf,
+    /// `None`: it cannot be read.
     model: Option<Model>,
+    storage: Storage,
+}
+
+impl Found {
+    /// Reads a file; why it is none of a language model, if it is none.
+    fn at(path: PathBuf) -> Result<Self, (PathBuf, String)> {
+        let model = crate::onnx::read(&path).ok();
+        let reason = model.as_ref().and_then(|it| Names::beside(&path).no_language_model(it));
+        if let Some(reason) = reason {
+            return Err((path, reason));
+        }
+        let storage = model.as_ref().map(Storage::of).unwrap_or_default();
+        Ok(Self { path, model, storage })
+    }
+
+    fn label(&self) -> OnnxLabel {
+        OnnxLabel::of(self.storage.named_by())
+    }
+
+    /// The folder of its model and its own name: `smollm2.model_q4`.
+    fn long_name(&self) -> String {
+        let folder = Source::File(self.path.clone()).default_name();
+        format!("{folder}.{}", stem(&self.path))
+    }
 }
 
 fn resolved(
@@ -221,58 +250,73 @@ fn resolved(
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
-    let all = graphs.iter().map(|path| Found { path, model: crate::onnx::read(path).ok() });
+    let (mut found, mut others) = (Vec::new(), Vec::new());
+    for graph in graphs {
+        match Found::at(graph.clone()) {
+            Ok(graph) => found.push(graph),
+            Err(other) => others.push(other),
+        }
+    }
+    if let (true, Some((path, reason))) = (found.is_empty(), others.first()) {
+        let path = path.display();
+        return Err(Problem::new(format!("{path} is no graph of a language model: {reason}")));
+    }
     // Parts of a model that are several graphs lie beside those that are whole.
-    let found: Vec<Found<'_>> =
-        all.filter(|it| it.model.as_ref().is_none_or(is_language_model)).collect();
-    if found.is_empty() {
-        let first = graphs.first().map(|path| path.display().to_string()).unwrap_or_default();
-        return Err(Problem::new(format!(
-            "{first} is no graph of a language model: none of its inputs is '{TOKENS}', or none of its outputs {}",
-            OUTPUTS.map(|name| format!("'{name}'")).join(", ")
-        )));
+    for (path, reason) in others {
+        let note = format!("passed over, for it is no graph of a language model: {reason}");
+        options.progress.say(&path.display().to_string(), &Progress::Note(note));
     }
-    let storages: Vec<Storage> =
-        found.iter().map(|it| it.model.as_ref().map(Storage::of).unwrap_or_default()).collect();
     let mut ready = Vec::new();
-    for (found, storage) in found.iter().zip(&storages) {
-        ready.push(variant(found, storage, cache, options)?);
+    for (found, quantization) in found.iter().zip(named(&found)) {
+        ready.push(variant(found, quantization, cache, options)?);
     }
-    distinguish(&mut ready, &storages, &found);
     ready.sort_by_key(|variant| variant.quantization.precision_rank());
     Ok(Resolved { source: None, ready })
 }
 
-fn is_language_model(model: &Model) -> bool {
-    let Some(graph) = &model.graph else { return false };
-    graph.input.iter().any(|input| input.name == TOKENS)
-        && graph.output.iter().any(|output| OUTPUTS.contains(&output.name.as_str()))
+/// What graphs are called: how they are stored. Of several that are stored alike, and of those that cannot be read, the
+/// name of the file is behind it; of several with one name the folder's too, or else a number.
+fn named(found: &[Found]) -> Vec<Quantization> {
+    let count =
+        |labels: &[OnnxLabel], own: OnnxLabel| labels.iter().filter(|it| **it == own).count();
+    let mut labels: Vec<OnnxLabel> = found.iter().map(Found::label).collect();
+    let names: [&dyn Fn(usize) -> String; 3] =
+        [&|at| stem(&found[at].path), &|at| found[at].long_name(), &|at| {
+            format!("{}.{}", found[at].long_name(), at + 1)
+        }];
+    for (nth, name) in names.iter().enumerate() {
+        let before = labels.clone();
+        for (at, label) in labels.iter_mut().enumerate() {
+            let is_unknown = nth == 0 && label.is_unknown();
+            if is_unknown || count(&before, *label) > 1 {
+                *label = found[at].label().named(&name(at));
+            }
+        }
+    }
+    let quantization = |label| Quantization { label: Label::Onnx(label), method: Method::Rtn };
+    labels.into_iter().map(quantization).collect()
 }
 
 fn variant(
-    found: &Found<'_>,
-    storage: &Storage,
+    found: &Found,
+    quantization: Quantization,
     cache: &Cache,
     options: &ResolveOptions,
 ) -> Result<ReadyVariant, Problem> {
-    let Found { path, model } = found;
-    let quantization = Quantization { label: Label::onnx(storage.main()), method: Method::Rtn };
-    let label = match model {
-        Some(_) => quantization.to_string(),
-        None => stem(path),
-    };
+    let Found { path, model, .. } = found;
+    let label = quantization.to_string();
     // Weights that are missing are for the trial to tell.
     let weights = model.as_ref().and_then(|model| external::files(path, model).ok());
     let weights = weights.unwrap_or_default();
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let bytes = weights.iter().map(|(file, _)| size(file)).fold(size(path), u64::saturating_add);
-    let mut all = vec![path.to_path_buf()];
+    let mut all = vec![path.clone()];
     all.extend(weights.into_iter().map(|(file, _)| file));
     all.extend(beside(path));
     let checksums = all.iter().map(|file| super::checksum(file, cache, options));
     let checksums = checksums.collect::<Result<Vec<_>, _>>()?;
     let checksum = of_texts(checksums.iter().map(String::as_str));
-    let artifact = Artifact::found(path.to_path_buf(), checksum, bytes);
+    let artifact = Artifact::found(path.clone(), checksum, bytes);
     Ok(ReadyVariant { artifact, quantization, label, remote: None, by_default: true })
 }
 
@@ -284,26 +328,6 @@ fn beside(path: &Path) -> Vec<PathBuf> {
     all.filter(|path| path.is_file()).collect()
 }
 
-/// Two variants with one label are called by how they store their weights, or else by their files' names.
-fn distinguish(ready: &mut [ReadyVariant], storages: &[Storage], found: &[Found<'_>]) {
-    let names = |ready: &[ReadyVariant]| -> Vec<String> {
-        ready.iter().map(|variant| variant.label.clone()).collect()
-    };
-    let is_taken = |labels: &[String], own: &str| labels.iter().filter(|it| *it == own).count() > 1;
-    let labels = names(ready);
-    for (variant, storage) in ready.iter_mut().zip(storages) {
-        if is_taken(&labels, &variant.label) {
-            variant.label = format!("{} ({storage})", variant.label);
-        }
-    }
-    let labels = names(ready);
-    for (variant, found) in ready.iter_mut().zip(found) {
-        if is_taken(&labels, &variant.label) {
-            variant.label = stem(found.path);
-        }
-    }
-}
-
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -311,6 +335,86 @@ fn stem(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::resolve::{Making, variants};
+    use crate::onnx::proto::{Graph, Node, Tensor, ValueInfo};
+    use prost::Message as _;
+
+    /// A graph that is given and gives what is named.
+    fn write(path: &Path, input: &str, output: &str, weights: i32) {
+        let value = |name: &str| ValueInfo { name: name.to_owned(), ..ValueInfo::default() };
+        let weights = Tensor {
+            name: "w".to_owned(),
+            dims: vec![4, 4],
+            data_type: weights,
+            raw_data: Some(vec![0; 64]),
+            ..Tensor::default()
+        };
+        let graph = Graph {
+            node: vec![Node { op_type: "MatMul".to_owned(), ..Node::default() }],
+            initializer: vec![weights],
+            input: vec![value(input)],
+            output: vec![value(output)],
+            ..Graph::default()
+        };
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let model = Model { ir_version: 10, graph: Some(graph), ..Model::default() };
+        std::fs::write(path, model.encode_to_vec()).unwrap();
+    }
+
+    #[test]
+    fn graphs_that_are_stored_alike_have_names_of_their_own_that_choose_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a/onnx/model.onnx", "a/onnx/again.onnx", "b/model.onnx", "b/x/b/model.onnx"] {
+            write(&path(name), "input_ids", "logits", 1);
+        }
+        write(&path("a/onnx/model_fp16.onnx"), "input_ids", "logits", 10);
+        write(&path("a/onnx/vision_encoder.onnx"), "pixel_values", "image_features", 1);
+        std::fs::write(path("b/cut.onnx"), "cut").unwrap();
+        let sources = ["a", "b", "b/x/b"].map(|name| Source::Directory(path(name)));
+        let cache = Cache::at(&path("cache")).unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        let progress = crate::model::progress::ProgressSink::new(move |what, progress| {
+            if let Progress::Note(note) = progress {
+                told.send(format!("{what}: {note}")).unwrap();
+            }
+        });
+        let options = ResolveOptions { progress, ..ResolveOptions::from_environment() };
+        let ready = in_sources(&sources, &cache, &options).unwrap();
+        let labels: Vec<&str> = ready.iter().map(|it| it.label.as_str()).collect();
+        let expected = [
+            "onnx-fp32/again",
+            "onnx-fp32/a.model",
+            "onnx-fp32/b.model.5",
+            "onnx-fp32/b.model.6",
+            "onnx-fp16",
+            "onnx-unknown/cut",
+        ];
+        assert_eq!(labels, expected);
+        let mut named: Vec<String> =
+            quantizations_of(&sources).iter().map(ToString::to_string).collect();
+        named.sort();
+        let mut sorted = expected.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(named, sorted);
+        let note = heard.try_iter().collect::<String>();
+        assert!(note.contains("vision_encoder.onnx: passed over"), "{note}");
+        assert!(note.contains("none of its inputs is 'input_ids'"), "{note}");
+        let key = |_| None;
+        let making = Making { allow_requantize: false, maker: "", calibration: &key };
+        let resolved = Resolved { source: None, ready };
+        let chosen = |asked: &str| -> Result<Vec<String>, String> {
+            let asked: Vec<Quantization> = asked.split(' ').map(|it| it.parse().unwrap()).collect();
+            let chosen = variants(&resolved, &asked, making).map_err(|error| error.to_string())?;
+            Ok(chosen.into_iter().map(|it| it.label).collect())
+        };
+        for label in expected {
+            assert_eq!(chosen(label).unwrap(), [label]);
+        }
+        assert_eq!(chosen("onnx-fp32 onnx-fp32/again").unwrap().len(), 4);
+        // What cannot be read may be what is asked for.
+        assert_eq!(chosen("onnx-fp16 onnx-int4").unwrap(), ["onnx-fp16", "onnx-unknown/cut"]);
+    }
 
     #[test]
     fn names_of_graphs_say_what_to_choose_them_by() {

@@ -5,7 +5,7 @@ use crate::causes::Problem;
 use crate::model::artifact::Artifact;
 use crate::model::cache::{CalibrationKey, VariantKey};
 use crate::model::file_type::FileType;
-use crate::model::quantization::{Method, Quantization};
+use crate::model::quantization::{Label, Method, Quantization};
 use crate::model::repository::RemoteVariant;
 use crate::model::size;
 use std::path::PathBuf;
@@ -96,13 +96,29 @@ pub fn variants(
     for &wanted in quantizations {
         let ready: Vec<&ReadyVariant> =
             resolved.ready.iter().filter(|ready| ready.quantization.meets(wanted)).collect();
+        let ready = if ready.is_empty() { may_be(resolved, wanted) } else { ready };
         if ready.is_empty() {
             variants.push(make(resolved, wanted, making)?);
         } else {
             variants.extend(ready.into_iter().map(Variant::from));
         }
     }
+    let mut once: Vec<Variant> = Vec::new();
+    variants.retain(|it| {
+        !once.contains(it) && {
+            once.push(it.clone());
+            true
+        }
+    });
     Ok(variants)
+}
+
+/// Graphs that may be what is asked for: they cannot be read, which their trials will tell.
+fn may_be(resolved: &Resolved, wanted: Quantization) -> Vec<&ReadyVariant> {
+    let Label::Onnx(_) = wanted.label else { return Vec::new() };
+    let is_unknown =
+        |it: &&ReadyVariant| matches!(it.quantization.label, Label::Onnx(own) if own.is_unknown());
+    resolved.ready.iter().filter(is_unknown).collect()
 }
 
 fn make(resolved: &Resolved, wanted: Quantization, making: Making<'_>) -> Result<Variant, Problem> {

@@ -139,3 +139,44 @@ fn dimensions_that_cannot_be_count_nothing() {
     assert_eq!(storage.shares.len(), 1);
     assert_eq!(storage.shares[0].bytes, 0);
 }
+
+#[test]
+fn a_table_of_whole_numbers_counts_and_names_a_graph_in_floating_point() {
+    let scales = [tensor("scales", Element::Float, &[]), tensor("zeros", Element::Int8, &[])];
+    let matrix = || tensor("w", Element::Float, &[64, 64]);
+    let with = |node: Node, output: &str| Node { output: vec![output.to_owned()], ..node };
+    let gathered = [
+        with(node("Gather", "", &["table", "input_ids"], &[]), "rows"),
+        node("DequantizeLinear", "", &["rows", "scales", "zeros"], &[]),
+    ];
+    let whole = [
+        with(node("DequantizeLinear", "", &["table", "scales", "zeros"], &[]), "floats"),
+        node("Gather", "", &["floats", "input_ids"], &[]),
+    ];
+    // Elsewhere activations are rounded, but none is for a table.
+    let rounds = node("DynamicQuantizeLinear", "", &["x"], &[]);
+    for nodes in [gathered, whole] {
+        let tensors =
+            [&[matrix(), tensor("table", Element::Int8, &[100, 64])], &scales[..]].concat();
+        let storage = storage(tensors, [&nodes[..], std::slice::from_ref(&rounds)].concat());
+        let table = Stored::WeightOnlyInt { bits: 8, block: None };
+        let share =
+            Share { stored: table, role: Role::Embedding, tensors: 1, weights: 6400, bytes: 6405 };
+        assert_eq!(storage.shares[1], share);
+        assert_eq!((storage.main(), storage.named_by()), (Some(Stored::F32), Some(table)));
+    }
+    let blocks = node(
+        "GatherBlockQuantized",
+        CONTRIB,
+        &["table", "ids", "scales"],
+        &[("bits", 4), ("block_size", 32)],
+    );
+    let tensors = vec![matrix(), tensor("table", Element::Uint8, &[100, 32]), scales[0].clone()];
+    let found = storage(tensors, vec![blocks]);
+    let stored = Stored::Blocks { bits: 4, block: 32, symmetric: true, accuracy_level: 0 };
+    assert_eq!(found.named_by(), Some(stored));
+    assert_eq!(found.to_string(), "F32 + 61 % INT4 block 32 symmetric");
+    let few = vec![matrix(), tensor("table", Element::Uint8, &[1, 16]), scales[0].clone()];
+    let blocks = node("GatherBlockQuantized", CONTRIB, &["table", "ids", "scales"], &[("bits", 4)]);
+    assert_eq!(storage(few, vec![blocks]).named_by(), Some(Stored::F32));
+}

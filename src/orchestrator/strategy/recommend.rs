@@ -44,8 +44,8 @@ pub struct Recommend {
     budget: f64,
     next: VecDeque<PlannedVisit>,
     has_begun: bool,
-    /// Whether this process has evaluated the reference, whose answers are not kept longer.
-    has_reference: bool,
+    /// The reference that this process has evaluated; its answers are not kept longer.
+    evaluated: Option<usize>,
     /// Parts of the text that were evaluated; once is enough, whatever came of it.
     texts: BTreeSet<(usize, u32)>,
     /// Other values of settings, and whether they were tried with the nearest variant and with those that are better.
@@ -75,7 +75,7 @@ impl Recommend {
             budget: budget.as_secs_f64(),
             next: VecDeque::new(),
             has_begun: false,
-            has_reference: false,
+            evaluated: None,
             texts: BTreeSet::new(),
             others: Vec::new(),
             adjusted: [false; 2],
@@ -359,7 +359,7 @@ impl Recommend {
         if until <= scored(known, row) {
             return None;
         }
-        let first = (!self.has_reference || (until > has && !is_whole))
+        let first = (self.evaluated != Some(reference) || (until > has && !is_whole))
             .then(|| visit(reference, until.max(has)));
         Some(first.into_iter().chain([visit(row, until)]).collect())
     }
@@ -372,7 +372,7 @@ impl Strategy for Recommend {
             while let Some(visit) = self.next.pop_front() {
                 // More of the text than there is.
                 let is_over = matches!(visit.purpose, Purpose::Quality { .. })
-                    && self.has_reference
+                    && self.evaluated.is_some()
                     && is_quality_over(known, visit.trial);
                 let is_new = match visit.purpose {
                     Purpose::Quality { until: Some(until) } => {
@@ -382,8 +382,9 @@ impl Strategy for Recommend {
                 };
                 if !is_pointless(known, visit) && !is_over && is_new {
                     let is_reference = known.plan.trials[visit.trial].is_reference;
-                    self.has_reference |=
-                        is_reference && matches!(visit.purpose, Purpose::Quality { .. });
+                    if is_reference && matches!(visit.purpose, Purpose::Quality { .. }) {
+                        self.evaluated = Some(visit.trial);
+                    }
                     return Step::Visit(visit);
                 }
             }

@@ -2,7 +2,7 @@
 //! `compare-llama-bench.py` among them.
 //!
 //! Source: llama.cpp, tools/llama-bench/llama-bench.cpp (`test::get_fields`, `printer` and its kinds). Fields
-//! that quantbench leaves at llama.cpp's defaults have llama-bench's default values.
+//! that quantbench leaves at llama.cpp's defaults have llama-bench's default values. Trials of ONNX Runtime have no row.
 
 pub(super) mod read;
 
@@ -11,6 +11,7 @@ use super::{RenderOptions, Renderer, terminal, unwritable};
 use crate::causes::Problem;
 use crate::experiment::settings::{FlashAttention, Settings};
 use crate::experiment::workloads::SpeedTest;
+use crate::model::engine_name::EngineName;
 use crate::results::grouped;
 use crate::results::record::{Environment, RunRecord, TrialRecord};
 use crate::results::summary::Summary;
@@ -47,7 +48,16 @@ impl Renderer for BenchFormat {
         summary: &Summary,
         options: &RenderOptions,
     ) -> Result<Vec<u8>, Problem> {
-        let rows = || run.trials.iter().flat_map(|trial| rows(run.environment_of(trial), trial));
+        let is_own = |trial: &&TrialRecord| trial.engine.name != EngineName::OnnxRuntime;
+        let has_own = run.trials.is_empty() || run.trials.iter().any(|trial| is_own(&trial));
+        if *self != Self::Table && !has_own {
+            return Err(Problem::new(
+                "llama-bench's formats have llama.cpp's settings, and nothing here was computed by llama.cpp; take another \
+                 format, such as csv or jsonl",
+            ));
+        }
+        let own = || run.trials.iter().filter(is_own);
+        let rows = || own().flat_map(|trial| rows(run.environment_of(trial), trial));
         match self {
             Self::Table => Ok(terminal::render(run, summary, options).into_bytes()),
             Self::Md => Ok(markdown(&rows().collect::<Vec<_>>(), run).into_bytes()),
