@@ -5,7 +5,7 @@ Absolute times drift on shared machines; every figure printed here is a ratio of
 one after the other, or a comparison of values that must be equal.
 
     benches/against_llama_cpp.py --llama-cpp FOLDER [--only speed,values,quality,ladder,overhead,verdict]
-                                 [--model F16.gguf] [--text FILE]
+                                 [--model F16.gguf] [--text FILE] [--side-by-side]
 
 FOLDER holds llama-bench, llama-perplexity and llama-quantize, built from the llama.cpp that
 vendor/UPSTREAM.toml names (or near it) with GGML_NATIVE=ON. Nothing is kept but what is printed.
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,7 @@ class Bench:
     def __init__(self, llama_cpp: Path, folder: Path, threads: int, model: Path, text: Path, chunks: int):
         self.llama_cpp, self.folder, self.threads = llama_cpp, folder, threads
         self.model, self.text, self.chunks = model, text, chunks
+        self.cores: dict[bool, str] = {}  # of quantbench and of the others, where both run at once
         self.environment = dict(
             os.environ,
             QUANTBENCH_CACHE=str(folder / "cache"),
@@ -53,6 +55,8 @@ class Bench:
     def run(self, command: list, accept=(0,)) -> tuple[str, float]:
         """Runs a command; returns what it printed and its seconds."""
         start = time.monotonic()
+        if self.cores:
+            command = ["taskset", "-c", self.cores[command[0] == QUANTBENCH], *command]
         result = subprocess.run(
             [str(part) for part in command], env=self.environment, capture_output=True, text=True
         )
@@ -284,6 +288,7 @@ def their_figures(bench: Bench) -> tuple[dict, dict]:
             command += ["--kl-divergence", "--kl-divergence-base", base, "--chunks", bench.chunks]
         output, took = bench.run(command)
         seconds["llama-perplexity"] += took
+        print(f"  {name}: {sum(seconds.values()):.1f} s so far", file=sys.stderr, flush=True)
         if name != "F16":
             kld = re.search(r"Mean\s+KLD:\s*([-\d.e]+)\s*±\s*([\d.e-]+)", output)
             found["KLD"][name] = (float(kld[1]), float(kld[2]))
@@ -295,12 +300,14 @@ def verdict(bench: Bench, text: Path | None) -> None:
     """Time to the finished table and ranking, ours by default against the pipeline."""
     print(f"## Verdict: quantbench run by default / llama-quantize + llama-bench + llama-perplexity ({bench.chunks} chunks)")
     subprocess.run(["rm", "-rf", bench.folder / "cache"], check=True)
-    report, ours = our_run(bench, default_experiment(bench, text))
-    print(f"ours {ours:.1f} s")
-    times, _ = bench.run([QUANTBENCH, "show", "last", "--times"])
-    print(times)
-    own = our_figures(find_trials(report))
-    theirs, seconds = their_figures(bench)
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(their_figures, bench) if bench.cores else None
+        report, ours = our_run(bench, default_experiment(bench, text))
+        print(f"ours {ours:.1f} s")
+        times, _ = bench.run([QUANTBENCH, "show", "last", "--times"])
+        print(times, flush=True)
+        own = our_figures(find_trials(report))
+        theirs, seconds = pending.result() if pending else their_figures(bench)
     total = sum(seconds.values())
     parts = ", ".join(f"{tool} {took:.1f} s" for tool, took in seconds.items())
     print(f"theirs {total:.1f} s ({parts}); ours / theirs {ours / total:.3f}")
@@ -358,12 +365,20 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100, help="of verdict: chunks that llama-perplexity scores")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--side-by-side", action="store_true",
+                        help="of verdict: both at once, each on half of the cores and in the same disturbances")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         text = arguments.text.resolve() if arguments.text else TEXT
         model = arguments.model.resolve()
         bench = Bench(Path(arguments.llama_cpp), folder, arguments.threads, model, text, arguments.chunks)
+        if arguments.side_by_side:
+            cores = sorted(os.sched_getaffinity(0))
+            half = len(cores) // 2
+            if arguments.only != "verdict" or half < arguments.threads:
+                sys.exit(f"--side-by-side is of verdict, with at most {half} --threads here")
+            bench.cores = {True: ",".join(map(str, cores[:half])), False: ",".join(map(str, cores[half:]))}
         for part in arguments.only.split(","):
             if part == "speed":
                 speed(bench, 2 * arguments.pairs)
