@@ -17,7 +17,7 @@ fi
 
 # No path of this machine in what is given to others: another folder makes the same bytes.
 # RUSTFLAGS without target-cpu overrides .cargo/config.toml.
-RUSTFLAGS="--remap-path-prefix=$PWD=/quantbench"
+RUSTFLAGS="-C strip=symbols --remap-path-prefix=$PWD=/quantbench"
 mapped="-ffile-prefix-map=$PWD=/quantbench"
 for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$crates=/crates"
@@ -37,6 +37,9 @@ cp "$target/release/quantbench" "$folder/"
 cp -L "${built%/backends}"/lib/lib*.so.[0-9] "$folder/lib/" 2>/dev/null ||
     cp -L "${built%/backends}"/lib/lib*.[0-9].dylib "$folder/lib/"
 cp "$built"/* "$folder/backends/"
+if [ "$(uname)" = Linux ]; then
+    strip --strip-unneeded "$folder"/lib/* "$folder"/backends/*
+fi
 openmp=$("${CC:-cc}" -print-file-name=libgomp.so.1)
 if [ -e "$openmp" ]; then
     cp -L "$openmp" "$folder/lib/"

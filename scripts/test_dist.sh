@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs each package of `make dist` where nothing else is (no HOME, no environment, PATH of /usr/bin:/bin) and
+# Installs each package of `make dist` where nothing else is (no HOME, no environment, PATH of /usr/bin:/bin; the image) and
 # measures two variants of the demo model with it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -69,5 +69,18 @@ if command -v dpkg >/dev/null; then
     measures deb "$place/deb/usr/bin/quantbench"
 else
     echo "deb: skipped, there is no dpkg"
+fi
+# The image, where podman is and has its base or can fetch it.
+base=$(sed -n 's/^FROM //p' packaging/Containerfile)
+if command -v podman >/dev/null && { podman image exists "$base" || podman pull --quiet "$base"; } >/dev/null 2>&1; then
+    podman build --quiet -f packaging/Containerfile -t quantbench-test-dist "$dist" >/dev/null
+    trap 'podman rmi --force quantbench-test-dist >/dev/null; rm -rf "$place"' EXIT
+    mkdir "$place/image"
+    printf '#!/bin/sh\nexec %s run --rm quantbench-test-dist "$@"\n' "$(command -v podman)" >"$place/image/quantbench"
+    chmod +x "$place/image/quantbench"
+    clean() { "${@:2}"; } # the image has an environment of its own, and podman needs this one
+    measures image "$place/image/quantbench"
+else
+    echo "image: skipped, there is no podman, or no $base for it"
 fi
 echo "$passed passed, 0 failed"

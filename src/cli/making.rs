@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A worker that reports no progress for longer is ended.
-const LIMITS: Limits = Limits { silence: Duration::from_mins(10), machine_bytes: None };
+const LIMITS: Limits =
+    Limits { silence: Duration::from_mins(10), until: None, machine_bytes: None };
 
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod devices;
 pub mod export;
 pub mod files;
+mod fitted;
 mod foreseen;
 pub mod import;
 pub mod inspect;
@@ -45,6 +46,7 @@ pub mod version;
 mod welcome;
 
 use crate::error::{Error, Outcome};
+use crate::host::interrupt;
 use crate::model::source::{SHAPE, Source};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -249,7 +251,8 @@ fn run_command(arguments: &[OsString]) -> ExitCode {
             if let Some(message) = error.message() {
                 output::tell(&message);
             }
-            error.outcome().into()
+            let is_interrupted = interrupt::was_raised();
+            if is_interrupted { Outcome::Interrupted } else { error.outcome() }.into()
         }
     }
 }

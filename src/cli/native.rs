@@ -61,7 +61,7 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
     let (interrupt, _raise) = Interrupt::new();
     let workers = Workers::until(interrupt).map_err(|error| causes::in_words(&error))?;
     let Workers { runtime, mut host } = workers;
-    let limits = Limits { silence: PATIENCE, machine_bytes: None };
+    let limits = Limits { silence: PATIENCE, until: None, machine_bytes: None };
     // A prediction takes a moment: nobody hears of it.
     let mut nobody: Vec<Box<dyn Listener>> = Vec::new();
     let report = runtime.block_on(run_worker(&mut host, job, limits, &mut nobody));
@@ -69,7 +69,7 @@ fn ask(job: &Job) -> Result<WorkerRun, String> {
     match std::mem::replace(&mut report.ending, Ending::Done) {
         Ending::Done => Ok(report),
         Ending::Failed(failure) => Err(failure.reason),
-        Ending::Interrupted => Err("interrupted".to_owned()),
+        Ending::Interrupted | Ending::Cut(_) => Err("interrupted".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::experiment::resolved::{Experiment, Keep};
 use crate::files::Room;
 use crate::model::cache::{Cache, PassingFile};
-use crate::model::hub::HubOptions;
+use crate::model::hub::{self, HubOptions};
 use crate::model::repository::RemoteVariant;
 use crate::model::resolve::Consent;
 use crate::orchestrator::plan::{Origin, Plan};
@@ -81,9 +81,8 @@ pub(super) struct Needs {
 
 #[derive(Debug, PartialEq)]
 struct Disk {
-    /// A folder on it, and the variable that names another.
-    folder: PathBuf,
-    variable: &'static str,
+    /// The folders on it that get files, and the variables that name others.
+    folders: Vec<(PathBuf, &'static str)>,
     /// `None`: the system does not tell.
     free: Option<u64>,
     peak: u64,
@@ -167,25 +166,17 @@ impl Scene<'_> {
 impl Needs {
     pub(super) fn of(scene: Scene<'_>, sizes: &Sizes, keep: Keep) -> Self {
         let coming: Vec<Coming> = scene.coming(sizes).into_values().collect();
-        let [hub, cache] = [scene.hub.cache.as_path(), scene.cache.root()].map(Room::of);
-        let disk = |is_on: &dyn Fn(&Coming) -> bool, room: Room, folder: &Path, variable| {
-            let on: Vec<Coming> = coming.iter().copied().filter(is_on).collect();
-            let used = |step: usize| used(&on, step, keep);
-            let peak = (0..scene.order.len()).map(used).max().unwrap_or(0);
-            let end = used(scene.order.len());
-            Disk { folder: folder.to_owned(), variable, free: room.free, peak: peak.max(end), end }
-        };
-        let in_cache = |it: &Coming| it.place == Place::Cache;
-        let in_hub = |it: &Coming| it.place == Place::Hub;
-        let mut disks = if hub.device == cache.device {
-            vec![disk(&|_| true, cache, scene.cache.root(), "QUANTBENCH_CACHE")]
-        } else {
-            vec![
-                disk(&in_hub, hub, &scene.hub.cache, "HF_HOME"),
-                disk(&in_cache, cache, scene.cache.root(), "QUANTBENCH_CACHE"),
-            ]
-        };
+        let folders = [
+            (Place::Hub, scene.hub.cache.as_path(), hub::cache_variable()),
+            (Place::Cache, scene.cache.root(), "QUANTBENCH_CACHE"),
+        ];
+        let folders = folders.map(|(place, folder, variable)| {
+            (Room::of(folder), Folder { place, path: folder.to_owned(), variable })
+        });
+        let steps = scene.order.len();
+        let mut disks = on_disks(folders, &coming, |files, step| used(files, step, keep), steps);
         disks.retain(|disk| disk.peak > 0);
+        let in_cache = |it: &Coming| it.place == Place::Cache;
         let download = coming.iter().fold(0, |sum: u64, it| sum.saturating_add(it.download));
         Self {
             download,
@@ -201,7 +192,8 @@ impl Needs {
             bytes => format!("{} to download", format_bytes(bytes)),
         };
         let bound = if self.at_most { "at most " } else { "" };
-        let disks = self.disks.iter().map(|Disk { folder, free, peak, end, .. }| {
+        let disks = self.disks.iter().map(|disk| {
+            let Disk { free, peak, end, .. } = disk;
             let free = free.map_or_else(String::new, |free| {
                 format!(", which has {} free", format_bytes(free))
             });
@@ -209,7 +201,7 @@ impl Needs {
                 "{bound}{} of disk at the peak and {} at the end on the disk with {}{free}",
                 format_bytes(*peak),
                 format_bytes(*end),
-                folder.display()
+                disk.folders()
             )
         });
         let mut parts: Vec<String> = vec![download];
@@ -223,6 +215,48 @@ impl Needs {
     fn short(&self) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.free.is_some_and(|free| free < disk.peak))
     }
+}
+
+impl Disk {
+    /// The folders in words.
+    fn folders(&self) -> String {
+        let paths = self.folders.iter().map(|(path, _)| path.display().to_string());
+        paths.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// A folder that gets files.
+struct Folder {
+    place: Place,
+    path: PathBuf,
+    variable: &'static str,
+}
+
+/// What files take on each disk; folders that get none are not named.
+fn on_disks(
+    folders: [(Room, Folder); 2],
+    coming: &[Coming],
+    used: impl Fn(&[Coming], usize) -> u64,
+    steps: usize,
+) -> Vec<Disk> {
+    let gets_files =
+        |(_, folder): &(Room, Folder)| coming.iter().any(|file| file.place == folder.place);
+    let mut disks: Vec<(Room, Vec<Folder>)> = Vec::new();
+    for (room, folder) in folders.into_iter().filter(gets_files) {
+        match disks.iter_mut().find(|(known, _)| known.device == room.device) {
+            Some((_, on_it)) => on_it.push(folder),
+            None => disks.push((room, vec![folder])),
+        }
+    }
+    let disk = |(room, on_it): (Room, Vec<Folder>)| {
+        let is_on = |file: &&Coming| on_it.iter().any(|folder| folder.place == file.place);
+        let files: Vec<Coming> = coming.iter().filter(is_on).copied().collect();
+        let peak = (0..=steps).map(|step| used(&files, step)).max().unwrap_or(0);
+        let end = used(&files, steps);
+        let folders = on_it.into_iter().map(|folder| (folder.path, folder.variable)).collect();
+        Disk { folders, free: room.free, peak, end }
+    };
+    disks.into_iter().map(disk).collect()
 }
 
 /// Bytes that files take while the variant of a step is measured; after the last step, at the end.
@@ -253,16 +287,19 @@ pub(super) fn announce(scene: Scene<'_>, quiet: bool, yes: bool) -> Result<(), E
         sizes = Sizes::exact(scene.plan);
         needs = Needs::of(scene, &sizes, keep);
     }
-    if let Some(Disk { folder, variable, free, peak, .. }) = needs.short() {
+    if let Some(disk) = needs.short() {
+        let Disk { free, peak, folders, .. } = disk;
+        let variables: Vec<&str> = folders.iter().map(|(_, variable)| *variable).collect();
         let one_by_one = Needs::of(scene, &sizes, Keep::None);
         let fits = keep != Keep::None && one_by_one.short().is_none();
         let advice = if fits { ", measure one after the other with --keep none" } else { "" };
         return Err(Error::Problem(Problem::new(format!(
-            "the run needs up to {} of disk, but the disk with {} has {} free; free some{advice}, or set {variable} to \
+            "the run needs up to {} of disk, but the disk with {} has {} free; free some{advice}, or set {} to \
              another disk",
             format_bytes(*peak),
-            folder.display(),
-            format_bytes(free.unwrap_or(0))
+            disk.folders(),
+            format_bytes(free.unwrap_or(0)),
+            variables.join(" or ")
         ))));
     }
     if !quiet && (needs.download > 0 || !needs.disks.is_empty()) {
@@ -300,6 +337,33 @@ mod tests {
 
     fn file(bytes: u64, during: (usize, usize), model: Option<usize>) -> Coming {
         Coming { place: Place::Cache, bytes, download: 0, during, model }
+    }
+
+    #[test]
+    fn every_disk_is_named_by_the_folders_that_get_files_there() {
+        let fetched = Coming { place: Place::Hub, ..file(100, (0, 1), None) };
+        let made = file(50, (0, 0), Some(0));
+        let told = |devices: [u64; 2], coming: &[Coming]| -> Vec<(String, u64)> {
+            let folder = |at: usize, place, path: &str, variable| {
+                let room = Room { device: devices[at], free: Some(7) };
+                (room, Folder { place, path: PathBuf::from(path), variable })
+            };
+            let folders = [
+                folder(0, Place::Hub, "/hub", "HF_HOME"),
+                folder(1, Place::Cache, "/cache", "QUANTBENCH_CACHE"),
+            ];
+            let disks = on_disks(folders, coming, |files, step| used(files, step, Keep::All), 2);
+            disks.iter().map(|disk| (disk.folders(), disk.peak)).collect()
+        };
+        let told_of = |devices, coming: &[Coming], expected: &[(&str, u64)]| {
+            let expected: Vec<(String, u64)> =
+                expected.iter().map(|(name, peak)| ((*name).to_owned(), *peak)).collect();
+            assert_eq!(told(devices, coming), expected);
+        };
+        told_of([1, 1], &[fetched, made], &[("/hub and /cache", 150)]);
+        told_of([1, 2], &[fetched, made], &[("/hub", 100), ("/cache", 50)]);
+        told_of([1, 1], &[fetched], &[("/hub", 100)]);
+        told_of([1, 1], &[made], &[("/cache", 50)]);
     }
 
     #[test]

@@ -26,18 +26,18 @@ pub struct Arguments {
     pub format: Format,
 }
 
-/// Lists repositories with GGUFs, those that are fetched most first.
+/// Lists repositories with GGUFs, best matches first.
 ///
 /// # Errors
 /// The hub cannot be reached or gives nonsense.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
-    let words = arguments.words.join(" ");
     let options = HubOptions { progress: of_files(false), ..HubOptions::from_environment() };
-    let found = api::search(&words, arguments.limit, &options)?;
+    let found = api::search(&arguments.words, arguments.limit, &options)?;
     let text = match arguments.format {
         Format::Table if found.is_empty() => {
             output::tell(&format!(
-                "no repository with GGUFs is found by '{words}'; try fewer words"
+                "no repository with GGUFs is found by '{}'; try fewer words",
+                arguments.words.join(" ")
             ));
             return Ok(Outcome::Done);
         }

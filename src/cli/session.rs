@@ -13,6 +13,7 @@ use crate::host::local::LocalHost;
 use crate::model::cache::Cache;
 use crate::model::hub::SECRET_VARIABLES;
 use crate::model::resolve::ResolveOptions;
+use crate::model::stop::{Heard, Stop};
 use crate::orchestrator::cost::Spent;
 use crate::orchestrator::display;
 use crate::orchestrator::event::Listener;
@@ -36,7 +37,11 @@ pub(super) fn resolve_options(quiet: bool) -> ResolveOptions {
     let progress = display::of_files(quiet);
     let mut options = ResolveOptions::from_environment();
     options.hub.progress = progress.clone();
-    ResolveOptions { most_bytes, progress, ..options }
+    let stop = Stop::new(|| {
+        let interrupt = Interrupt::listen().ok()?;
+        Some(Box::new(move || interrupt.is_raised()) as Heard)
+    });
+    ResolveOptions { most_bytes, progress, stop, ..options }
 }
 
 /// Memory that a model may take here, bytes: a tenth is left to others.

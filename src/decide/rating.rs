@@ -223,12 +223,12 @@ impl<H: Host> Rater<'_, H> {
         job: &Job,
         listener: &mut dyn Listener,
     ) -> Result<Option<WorkerRun>, String> {
-        let limits = Limits { silence: PATIENCE, machine_bytes: None };
+        let limits = Limits { silence: PATIENCE, until: None, machine_bytes: None };
         let run = run_worker(self.host, job, limits, listener).await;
         let mut run = run.map_err(|error| causes::in_words(&error))?;
         match std::mem::replace(&mut run.ending, Ending::Done) {
             Ending::Done => Ok(Some(run)),
-            Ending::Interrupted => Ok(None),
+            Ending::Interrupted | Ending::Cut(_) => Ok(None),
             Ending::Failed(failure) => Err(failure.reason),
         }
     }

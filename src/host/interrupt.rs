@@ -4,12 +4,22 @@
 //! program computes a checksum or downloads a file.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Exit code of a program that the user stopped.
 pub const INTERRUPTED_EXIT_CODE: u8 = 130;
+
+/// What the signals of this process raise, once somebody listens.
+static SIGNALS: Mutex<Option<Raise>> = Mutex::new(None);
+
+/// Whether the user has stopped this program.
+pub fn was_raised() -> bool {
+    let signals = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    signals.as_ref().is_some_and(|Raise(sender)| *sender.borrow())
+}
 
 /// Tells whether the user wants to stop, and waits for it.
 #[derive(Debug, Clone)]
@@ -36,12 +46,23 @@ impl Interrupt {
     }
 
     /// Listens to Ctrl-C, SIGTERM and SIGHUP. The first asks the program to stop, the second ends it at
-    /// once.
+    /// once; so does the first where nobody is left who listens.
     ///
     /// # Errors
     /// The system gave no thread or no signal handler.
     pub fn listen() -> io::Result<Self> {
-        let (interrupt, raise) = Self::new();
+        let mut signals = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let Raise(sender) = match &*signals {
+            Some(heard) => heard,
+            None => signals.insert(Self::hear()?),
+        };
+        Ok(Self { raised: sender.subscribe() })
+    }
+
+    /// What the signals raise.
+    fn hear() -> io::Result<Raise> {
+        let (_, raise) = Self::new();
+        let raised = raise.clone();
         // The handlers are in place before this function returns.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
@@ -57,11 +78,13 @@ impl Interrupt {
             runtime.block_on(async {
                 any_of(&mut signals).await;
                 raise.raise();
-                any_of(&mut signals).await;
+                if raise.0.receiver_count() > 0 {
+                    any_of(&mut signals).await;
+                }
                 std::process::exit(i32::from(INTERRUPTED_EXIT_CODE));
             });
         })?;
-        Ok(interrupt)
+        Ok(raised)
     }
 
     /// Whether the user wants to stop.

@@ -26,5 +26,6 @@ pub mod size;
 pub mod source;
 pub mod split;
 pub mod stored_types;
+pub mod stop;
 pub mod stores;
 pub mod text;

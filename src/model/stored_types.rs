@@ -20,6 +20,9 @@ const SMALL_BLOCK: u64 = 32;
 /// Types that llama.cpp puts in place of others.
 const FALLBACKS: [&str; 5] = ["Q8_0", "Q5_1", "Q5_0", "Q4_0", "IQ4_NL"];
 
+/// What llama.cpp gives outputs in most file types, and what it puts in place of that.
+const OF_OUTPUTS: (&str, &str) = ("Q6_K", "Q8_0");
+
 /// The types of a file's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTypes {
@@ -108,6 +111,21 @@ impl StoredTypes {
     }
 }
 
+impl StoredTypes {
+    /// What types were replaced of a file of this type. Types of small blocks have K-quants for single tensors, which are
+    /// what rows do not fill; of all others the file type is the name.
+    pub fn replaced(&self, file_type: FileType) -> String {
+        let has_small_blocks =
+            main_format(file_type).is_some_and(|named| named.block_weights() <= SMALL_BLOCK);
+        let is_only = self.substituted.iter().all(|it| it.format == OF_OUTPUTS.1);
+        match (has_small_blocks && self.block == SUPER_BLOCK, is_only) {
+            (true, true) => OF_OUTPUTS.0.to_owned(),
+            (true, false) => "K-quants".to_owned(),
+            (false, _) => file_type.name().to_owned(),
+        }
+    }
+}
+
 /// A weight that llama.cpp rounds: what has one dimension, and norms, are kept as they are.
 fn is_matrix(tensor: &Tensor) -> bool {
     let columns_only = tensor.dimensions.iter().skip(1).all(|&size| size == 1);
@@ -175,6 +193,23 @@ mod tests {
         assert!(told.unwrap().ends_with("none is TQ2_0"));
         assert_eq!(others.checksum, types.checksum);
         assert_ne!(super::tests::types("Q2_K", tensors("Q4_K")).0.checksum, types.checksum);
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_what_the_file_is_called_after_where_rows_fill_that() {
+        let replaced = |file_type: &str, row: u64, format: &str| {
+            let tensors = vec![
+                tensor("token_embd.weight", row, format),
+                tensor("blk.0.attn_q.weight", 32, file_type),
+            ];
+            let types = types(file_type, tensors).0;
+            assert_eq!(types.substituted.len(), 1, "{file_type}");
+            types.replaced(file_type.parse().unwrap())
+        };
+        assert_eq!(replaced("Q4_1", 576, "Q8_0"), "Q6_K");
+        assert_eq!(replaced("Q4_1", 576, "Q5_1"), "K-quants");
+        assert_eq!(replaced("Q4_1", 100, "F16"), "Q4_1");
+        assert_eq!(replaced("Q2_K", 576, "Q8_0"), "Q2_K");
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl<H: Host> Maker<'_, H> {
                 let seconds = (self.host.now() - started).as_seconds_f64();
                 Ok(Finished { made: report.made, seconds })
             }
-            Ending::Interrupted => Err(NotMade::Interrupted),
+            Ending::Interrupted | Ending::Cut(_) => Err(NotMade::Interrupted),
             Ending::Failed(Failure { phase, reason }) => {
                 let reason = reason::of_writing(reason, output);
                 Err(NotMade::Failed(Failure { phase, reason }))
@@ -329,7 +329,7 @@ mod tests {
         let cache = Cache::at(&folder.path().join("cache")).unwrap();
         let (mut host, stage) = ScriptedHost::new(fault);
         let mut listener: Vec<Box<dyn Listener>> = Vec::new();
-        let limits = Limits { silence: Duration::from_secs(1), machine_bytes: None };
+        let limits = Limits { silence: Duration::from_secs(1), until: None, machine_bytes: None };
         let mut maker = Maker { host: &mut host, limits, listener: &mut listener };
         let plan = CalibrationPlan {
             text: "words".to_owned(),

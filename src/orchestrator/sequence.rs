@@ -194,6 +194,7 @@ impl<H: Host> Benchmark<'_, H> {
         let memory_bytes = self.host_record.environment.memory_bytes;
         Limits {
             silence: self.experiment.phase_limit,
+            until: None,
             machine_bytes: Some(memory_bytes).filter(|&bytes| bytes > 0),
         }
     }

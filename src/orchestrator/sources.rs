@@ -4,10 +4,12 @@ use super::plan::Variant;
 use crate::causes::Problem;
 use crate::experiment::default_quantizations;
 use crate::experiment::resolved::ModelPlan;
+use crate::model::artifact::Artifact;
 use crate::model::cache::Cache;
 use crate::model::engine_name::{EngineIdentity, EngineName};
+use crate::model::progress::{Progress, ProgressSink};
 use crate::model::quantization::{Method, Quantization};
-use crate::model::resolve::{self, Making, ReadyVariant, ResolveOptions, Resolved};
+use crate::model::resolve::{self, Making, Origin, ReadyVariant, ResolveOptions, Resolved};
 use crate::model::source::Source;
 use std::sync::Arc;
 
@@ -46,6 +48,7 @@ pub fn variants_of(
         let onnx = resolve::onnx_in(&model.onnx, cache, options)?;
         with_onnx(&resolved, onnx, &quantizations, making)?
     };
+    let variants = each_file_once(variants, &options.progress);
     let adapters = resolve::adapters(&model.adapters, &resolved, cache, options)?;
     let projector = model.projector.as_ref();
     let projector = projector.map(|it| resolve::projector(it, cache, options)).transpose()?;
@@ -61,6 +64,39 @@ pub fn variants_of(
         repeats: None,
     };
     Ok(variants.into_iter().map(planned).collect())
+}
+
+/// Of files with the same content the first stays; the others are told.
+fn each_file_once(
+    variants: Vec<resolve::Variant>,
+    progress: &ProgressSink,
+) -> Vec<resolve::Variant> {
+    let mut kept: Vec<resolve::Variant> = Vec::new();
+    for variant in variants {
+        let same = file_of(&variant).and_then(|file| {
+            let others = kept.iter().filter_map(file_of);
+            let same =
+                |other: &&Artifact| other.checksum == file.checksum && other.path != file.path;
+            others.into_iter().find(same).map(|other| (file, other))
+        });
+        if let Some((file, other)) = same {
+            let [name, other] = [file, other]
+                .map(|it| it.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            let told = format!("the same file as {other}, which is measured once");
+            progress.say(&name, &Progress::Note(told));
+            continue;
+        }
+        kept.push(variant);
+    }
+    kept
+}
+
+/// The file of a variant that is not made.
+fn file_of(variant: &resolve::Variant) -> Option<&Artifact> {
+    match &variant.origin {
+        Origin::Ready(artifact) | Origin::Remote(artifact, _) => Some(artifact),
+        Origin::Make { .. } => None,
+    }
 }
 
 /// The variants of a model that is there as ONNX, too. Those that are named choose among both; where none of them is

@@ -50,7 +50,7 @@ fn listen_to(worker: &str, silence: Duration) -> WorkerRun {
 
 fn run(host: &mut LocalHost, job: &Job, silence: Duration) -> WorkerRun {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let limits = Limits { silence, machine_bytes: None };
+    let limits = Limits { silence, until: None, machine_bytes: None };
     runtime.block_on(run_worker(host, job, limits, &mut Nobody)).unwrap()
 }
 

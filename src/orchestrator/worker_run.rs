@@ -46,6 +46,8 @@ pub enum Ending {
     Failed(Failure),
     /// The user wants to stop.
     Interrupted,
+    /// Its time was over in a phase; what it had measured stays.
+    Cut(Phase),
 }
 
 /// Limits of one worker's run.
@@ -53,8 +55,20 @@ pub enum Ending {
 pub struct Limits {
     /// How long a worker may be silent.
     pub silence: Duration,
+    /// When it is ended, however far it is.
+    pub until: Option<OffsetDateTime>,
     /// Memory of the machine, bytes, to explain why a worker was killed.
     pub machine_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// How long a worker is waited for from `now` on; `None`: its time is over.
+    fn patience(&self, now: OffsetDateTime) -> Option<Duration> {
+        let Some(until) = self.until else { return Some(self.silence) };
+        let left = until - now;
+        let left = Duration::try_from(left).ok().filter(|left| !left.is_zero())?;
+        Some(left.min(self.silence))
+    }
 }
 
 /// Starts a worker for a job, watches it, and listens until it ends.
@@ -84,7 +98,12 @@ pub async fn run_worker<H: Host>(
     // Seconds since the start at which phases began.
     let mut begun_at = vec![(host.now() - started).as_seconds_f64()];
     let last = loop {
-        match worker.next(limits.silence).await {
+        let Some(patience) = limits.patience(host.now()) else {
+            worker.kill().await;
+            break Last::Cut;
+        };
+        match worker.next(patience).await {
+            WorkerMessage::Silence if patience < limits.silence => {}
             WorkerMessage::Event(event) => {
                 // A worker's own first phase is the one that began when it was started.
                 if let Event::Phase(begun) = &*event
@@ -129,18 +148,11 @@ pub async fn run_worker<H: Host>(
     });
     run.visit.usage = used.collect();
     run.visit.timeline = timeline;
-    run.ending = match last {
-        Last::Done => Ending::Done,
-        Last::Interrupted => Ending::Interrupted,
-        Last::Reason(reason) => Ending::Failed(Failure { phase, reason }),
-        Last::Exit(exit) => {
-            let memory = MemoryAtEnd {
-                peak_rss_bytes: run.visit.peak_rss_bytes,
-                machine_bytes: limits.machine_bytes,
-            };
-            Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
-        }
+    let memory = MemoryAtEnd {
+        peak_rss_bytes: run.visit.peak_rss_bytes,
+        machine_bytes: limits.machine_bytes,
     };
+    run.ending = last.ending(phase, memory);
     // A worker that has said its last word has nothing left to do; it is not waited for as long as
     // a phase may last, for a hang while it tears down native code would look like a long phase.
     worker.kill().await;
@@ -153,6 +165,21 @@ enum Last {
     Reason(String),
     Exit(Exit),
     Interrupted,
+    Cut,
+}
+
+impl Last {
+    fn ending(self, phase: Phase, memory: MemoryAtEnd) -> Ending {
+        match self {
+            Self::Done => Ending::Done,
+            Self::Interrupted => Ending::Interrupted,
+            Self::Cut => Ending::Cut(phase),
+            Self::Reason(reason) => Ending::Failed(Failure { phase, reason }),
+            Self::Exit(exit) => {
+                Ending::Failed(Failure { phase, reason: reason::of_exit(&exit, memory) })
+            }
+        }
+    }
 }
 
 impl WorkerRun {

@@ -15,6 +15,10 @@ const MOST_NAMED: usize = 3;
 /// Rounds that nobody waits for.
 const TOO_MANY: u64 = 200;
 
+/// What past costs and predictions forbade.
+const NOTHING_BEGUN: &str = "Nothing was measured: a visit to the reference is known to take longer than the budget had left. Give more time \
+     (a larger --budget), or measure less (fewer tests, --only smaller variants).";
+
 /// Nothing for a run without a budget.
 pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     let Some(budget) = run.stored_experiment().budget else { return Vec::new() };
@@ -30,7 +34,13 @@ pub(super) fn notes(run: &RunRecord, summary: &Summary) -> Vec<String> {
     if run.finished.is_some() {
         notes.push(spent(budget.as_secs_f64(), run.active_seconds.unwrap_or_default()));
     }
-    notes.extend(not_measured(run, summary));
+    let is_visited = |trial: &TrialRecord| !trial.visits.is_empty() || !trial.stages.is_empty();
+    let are_made = run.trials.iter().all(|trial| trial.artifact.is_some());
+    if run.trials.iter().any(is_visited) || !are_made {
+        notes.extend(not_measured(run, summary));
+    } else {
+        notes.push(NOTHING_BEGUN.to_owned());
+    }
     notes.extend(level(run, summary));
     notes
 }
@@ -173,6 +183,16 @@ mod tests {
         );
         run.active_seconds = Some(600.0);
         assert!(self::told(&run)[0].contains("within a budget"), "{:?}", self::told(&run));
+    }
+
+    #[test]
+    fn a_run_that_began_nothing_says_why_and_what_to_do() {
+        let mut run = within_ten_minutes();
+        for trial in &mut run.trials {
+            (trial.quality, trial.visits, trial.stages) = (None, Vec::new(), Vec::new());
+        }
+        assert!(told(&run).contains(&NOTHING_BEGUN.to_owned()), "{:?}", told(&run));
+        assert!(!told(&within_ten_minutes()).contains(&NOTHING_BEGUN.to_owned()));
     }
 
     #[test]

@@ -22,6 +22,10 @@ const SAID_IN_PERCENT: f64 = 1.5;
 /// More variants that equal the best are counted, not named.
 const MOST_EQUALS_NAMED: usize = 4;
 
+/// Said of a choice that other speeds would change.
+const MEASURED_ONCE: &str = " Speed decides this, and speeds were measured once, so that nobody knows how noisy they are: measure more rounds \
+     (--rounds 3 or more, a larger --budget) before you rely on it.";
+
 /// Divergences below this are not worth their digits.
 const SMALLEST_NATS: f64 = 1e-5;
 
@@ -190,7 +194,8 @@ impl View<'_> {
         } else {
             ""
         };
-        Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}{disturbed}"))
+        let once = if choice.rests_on_single_speeds { MEASURED_ONCE } else { "" };
+        Some(format!("Best trade-off{whose}{among}: {name}{with}{why}.{equals}{once}{disturbed}"))
     }
 
     /// The model's name behind a word, where there are several.

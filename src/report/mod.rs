@@ -53,8 +53,8 @@ pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
 pub(crate) use next::server_flags;
 pub use scoreboard::Scoreboard;
-pub(crate) use text::shorten;
 pub use text::{quoted, sanitize};
+pub(crate) use text::{shorten, wrap};
 pub use times::Times;
 
 use crate::causes::Problem;

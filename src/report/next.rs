@@ -35,7 +35,13 @@ pub(super) fn next(run: &RunRecord, summary: &Summary) -> Vec<Next> {
 fn chosen(summary: &Summary, model: &ModelSummary) -> Option<usize> {
     let rows = || model.groups.iter().flat_map(|group| &group.rows).copied();
     let only = rows().next().filter(|_| rows().count() == 1);
-    let is_level = |&row: &usize| summary.rows[row].best.contains(&Metric::EmbeddingCosine);
+    let is_marked = |row: usize| summary.rows[row].best.contains(&Metric::EmbeddingCosine);
+    // Where all are alike, none is marked.
+    let is_any_marked = rows().any(is_marked);
+    let is_level = |&row: &usize| {
+        let has_figure = summary.rows[row].figures.contains_key(&Metric::EmbeddingCosine);
+        if is_any_marked { is_marked(row) } else { has_figure }
+    };
     let bytes = |&row: &usize| {
         let bytes = summary.rows[row].value(Metric::FileBytes).unwrap_or(f64::INFINITY);
         // Positive numbers are ordered as their bits are.
@@ -52,8 +58,9 @@ fn more_time(run: &RunRecord, summary: &Summary, model: &ModelSummary) -> Option
     let rows = || model.groups.iter().flat_map(|group| &group.rows).copied();
     let sound = || rows().filter(|&row| summary.rows[row].failure.is_none());
     let class = model.facts.as_ref().map(|facts| facts.class);
+    let generates = class.is_none_or(|class| class == ArchitectureClass::DecoderOnly);
     let is_short = sound().any(|row| run.trials[row].visits.is_empty());
-    if sound().count() < 2 || !is_short || class != Some(ArchitectureClass::DecoderOnly) {
+    if sound().count() < 2 || !is_short || !generates {
         return None;
     }
     let source = quoted(&sanitize(&source(run, run.trials.get(sound().next()?)?)?.to_string()));
@@ -213,6 +220,7 @@ pub(crate) fn server_flags(settings: &Settings) -> String {
 mod tests {
     use super::*;
     use crate::experiment::settings::{CacheType, FlashAttention};
+    use crate::results::figure::Figure;
     use crate::results::made_up::MadeUp;
 
     #[test]
@@ -232,6 +240,22 @@ mod tests {
         let names = names.join(",");
         let expected = format!("quantbench demo --quant {names} --allow-requantize --budget 6min");
         assert_eq!(told(&run), Some(vec![expected]));
+    }
+
+    #[test]
+    fn of_encoders_that_embed_exactly_alike_the_smallest_is_taken() {
+        let mut run = MadeUp::default().run();
+        run.trials.truncate(3);
+        let mut summary = Summary::of(&run);
+        let figure = Figure::exact(1.0);
+        for row in &mut summary.rows {
+            row.figures.insert(Metric::EmbeddingCosine, figure.clone());
+            row.best.clear();
+        }
+        summary.models[0].choice = None;
+        let chosen = chosen(&summary, &summary.models[0]).unwrap();
+        let bytes = |row: usize| summary.rows[row].value(Metric::FileBytes).unwrap();
+        assert!((0..3).all(|row| bytes(chosen) <= bytes(row)), "{chosen}");
     }
 
     #[test]

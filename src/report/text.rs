@@ -71,7 +71,7 @@ pub(super) fn list<S: AsRef<str>>(words: &[S]) -> String {
 pub(super) const NO_BREAK_SPACE: &str = "\u{a0}";
 
 /// A paragraph in lines of at most `columns` columns; lines after the first begin with `indent`.
-pub(super) fn wrap(paragraph: &str, columns: usize, indent: &str) -> Vec<String> {
+pub(crate) fn wrap(paragraph: &str, columns: usize, indent: &str) -> Vec<String> {
     let options = textwrap::Options::new(columns.max(20))
         .subsequent_indent(indent)
         // Names with hyphens stay whole, so that they can be copied.

@@ -28,6 +28,8 @@ pub struct Choice {
     /// Trials whose worth cannot be told apart from the best one's, the chosen one left out, in the
     /// order of the candidates.
     pub equals: Vec<usize>,
+    /// Whether speeds decide that were measured once, of which nobody knows how noisy they are.
+    pub rests_on_single_speeds: bool,
 }
 
 /// How many times the loss of a language model changes relatively when its number of weights
@@ -191,7 +193,8 @@ pub(super) fn is_advised_for_size(
 /// nothing decides nothing. Without speed a file s times smaller is taken to be s times faster, as
 /// it is where memory bandwidth limits generation. Among those that noise does not separate even
 /// then, the smallest file is chosen; a last tie goes to the first in the experiment. Where
-/// something was measured only once, its noise is not known and the value is taken as it is.
+/// something was measured only once, its noise is not known and the value is taken as it is; where such speeds decide, the
+/// choice says so.
 pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<Choice> {
     let complete: Vec<&Candidate> = candidates
         .iter()
@@ -203,15 +206,23 @@ pub fn best_trade_off(candidates: &[Candidate], reference_loss: f64) -> Option<C
     let price = SCALING_EXPONENT * reference_loss.max(f64::MIN_POSITIVE) / 2.0;
     let with_speed = complete.iter().all(|candidate| candidate.speed.is_some());
     let equals = Worth { price, with_speed }.level_with_the_best(&complete);
-    let finalists = Worth { price, with_speed: false }.level_with_the_best(&equals);
+    let without_speed = Worth { price, with_speed: false };
+    let chosen = smallest(without_speed.level_with_the_best(&equals))?;
+    let is_once = |candidate: &&Candidate| {
+        candidate.speed.as_ref().is_some_and(|speed| speed.estimate.interval.is_none())
+    };
+    let rests_on_single_speeds = with_speed
+        && complete.iter().any(is_once)
+        && smallest(without_speed.level_with_the_best(&complete))?.row != chosen.row;
+    let others = equals.iter().map(|candidate| candidate.row).filter(|&row| row != chosen.row);
+    Some(Choice { row: chosen.row, equals: others.collect(), rests_on_single_speeds })
+}
+
+fn smallest(candidates: Vec<&Candidate>) -> Option<&Candidate> {
     let size = |candidate: &Candidate| {
         candidate.size.as_ref().map_or(f64::INFINITY, |size| size.estimate.value)
     };
-    let chosen = finalists
-        .into_iter()
-        .reduce(|best, next| if size(next) < size(best) { next } else { best })?;
-    let others = equals.iter().map(|candidate| candidate.row).filter(|&row| row != chosen.row);
-    Some(Choice { row: chosen.row, equals: others.collect() })
+    candidates.into_iter().reduce(|best, next| if size(next) < size(best) { next } else { best })
 }
 
 /// How worths are compared.
@@ -383,6 +394,32 @@ mod tests {
         ];
         let choice = best_trade_off(&variants, 2.29).unwrap();
         assert_eq!(choice.row, 1);
+    }
+
+    #[test]
+    fn a_choice_by_speeds_that_were_measured_once_says_so() {
+        // The smaller one would be taken by its size, and the larger one generates twice as fast.
+        let once = |row: usize, size: f64, speed: f64, half: Option<f64>| Candidate {
+            speed: Some(match half {
+                Some(half) => measured(speed, half),
+                None => Figure {
+                    estimate: Estimate::single(speed),
+                    evidence: Evidence::Rounds([(0, speed)].into()),
+                },
+            }),
+            ..candidate(row, size, measured(0.01 + 0.001 * size, 1e-5))
+        };
+        let choice = |half: Option<f64>, faster: f64| {
+            best_trade_off(&[once(0, 4.0, 10.0 * faster, half), once(1, 3.0, 10.0, half)], 2.0)
+                .unwrap()
+        };
+        let single = choice(None, 2.0);
+        assert_eq!((single.row, single.rests_on_single_speeds), (0, true));
+        let known = choice(Some(0.1), 2.0);
+        assert_eq!((known.row, known.rests_on_single_speeds), (0, false));
+        // Where speed changes nothing, that it was measured once does not, either.
+        let same = choice(None, 1.0);
+        assert_eq!((same.row, same.rests_on_single_speeds), (1, false));
     }
 
     #[test]

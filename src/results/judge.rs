@@ -101,7 +101,9 @@ fn judge(rows: &[Row], model: &mut ModelSummary, speed: Option<Metric>) {
     let Some(loss) = loss else { return };
     model.choice = match meeting.as_slice() {
         [] => best_trade_off(&candidates, loss),
-        [only] if candidates.len() > 1 => Some(Choice { row: only.row, equals: Vec::new() }),
+        [only] if candidates.len() > 1 => {
+            Some(Choice { row: only.row, equals: Vec::new(), rests_on_single_speeds: false })
+        }
         _ => best_trade_off(&meeting, loss),
     };
     find_neighbours(if meeting.is_empty() { &candidates } else { &meeting }, model, loss);

@@ -152,7 +152,11 @@ impl Summary {
         if let Some(found) = &recommendation {
             let row = found.chosen.or(found.nearest);
             for model in &mut models {
-                model.choice = row.map(|row| Choice { row, equals: Vec::new() });
+                model.choice = row.map(|row| Choice {
+                    row,
+                    equals: Vec::new(),
+                    rests_on_single_speeds: false,
+                });
                 (model.closer, model.smaller) = (None, None);
             }
         }

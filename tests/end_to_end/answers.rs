@@ -90,6 +90,10 @@ fn a_model_without_a_chat_template_is_measured_on_texts_and_says_what_it_cannot_
     let reason = "quality along answers; it has no chat template (text = \"standard\" in [workloads.quality] \
                   measures it on texts)";
     assert_eq!(told.matches(reason).count(), 1, "{told}");
+    let plan = world.run(&["run", "plain.toml", "--dry-run"]).expect(0).stdout;
+    let reason = reason.replace("; it has", " is left out: it has");
+    assert_eq!(plan.matches(&reason).count(), 1, "{plan}");
+    assert!(!plan.contains("perplexity") && !plan.contains("divergence"), "{plan}");
     assert!(
         world.run(&["show", "--answers"]).expect(0).stdout.starts_with("No answers side by side")
     );

@@ -146,6 +146,10 @@ fn what_the_converter_is_not_for_is_refused_without_it() {
     };
     world.write("tiny/config.json", "{\"quantization_config\": {\"quant_method\": \"gptq\"}}");
     refused("'quantbench import gptq ");
+    world.write("tiny/config.json", "no JSON");
+    refused("tiny/config.json is no configuration in JSON");
+    fs::rename(world.path("tiny/tokenizer.model"), world.path("tokenizer.model")).unwrap();
+    refused("tiny cannot be converted: it has no tokenizer");
     fs::remove_file(world.path("tiny/config.json")).unwrap();
     refused("not config.json and model*.safetensors");
     fs::remove_file(world.path("tiny/model.safetensors")).unwrap();
@@ -158,17 +162,20 @@ fn the_converter_ends_with_the_program_and_leaves_nothing() {
     world.write("endless.py", "import time\nopen('begun', 'w')\ntime.sleep(600)\n");
     // The real Python runs the real step, which hears of the end.
     let fault = "exec python3 \"$1\" script endless.py";
-    let mut command = world.process(&INSPECT);
-    command.envs(python(&world)).env("FAULT_AT", " script ").env("FAULT", fault);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until("a conversion", || world.path("begun").exists());
-    let converters = children(child.id());
-    assert_eq!(converters.len(), 1, "{converters:?}");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    child.wait().unwrap();
-    wait_until("the end of the converter", || !is_running(converters[0]));
-    world.run(&["cache", "list"]).expect(0);
-    assert_eq!(half_made(&world), [] as [&Path; 0]);
+    for signal in ["TERM", "INT"] {
+        let mut command = world.process(&INSPECT);
+        command.envs(python(&world)).env("FAULT_AT", " script ").env("FAULT", fault);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("a conversion", || world.path("begun").exists());
+        let converters = children(child.id());
+        assert_eq!(converters.len(), 1, "{converters:?}");
+        let (signal, id) = (format!("-{signal}"), child.id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(!is_running(converters[0]));
+        assert_eq!(half_made(&world), [] as [&Path; 0]);
+        fs::remove_file(world.path("begun")).unwrap();
+    }
 }
 
 /// `QUANTBENCH_TEST_CONVERTER=1 cargo test … --test end_to_end the_converter_of_llama_cpp -- --ignored`

@@ -176,15 +176,64 @@ fn a_repository_is_found_looked_at_and_measured_from_its_name() {
 }
 
 #[test]
+fn the_variant_that_is_named_is_listed_and_without_the_hub_what_was_fetched() {
+    let world = World::new();
+    let hub = Hub::with(published(&world), &json!({}));
+    let tiny = "owner/tiny-GGUF";
+    let listed = |model: &str| -> Vec<String> {
+        let json = hub.run(&world, &["files", model, "--format", "json"]).expect(0).json();
+        let variants = json["variants"].as_array().unwrap();
+        variants.iter().map(|it| it["variant"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(listed(tiny), ["F16", "Q8_0", "UD-Q4_K_XL"]);
+    assert_eq!(listed("owner/tiny-GGUF:q8_0"), ["Q8_0"]);
+    let other = hub.run(&world, &["files", "owner/tiny-GGUF:Q9"]);
+    other.expect_message(2, &["has no Q9; it has F16, Q8_0, UD-Q4_K_XL"]);
+
+    let without = |variables: [(&str, &str); 2], model: &str| {
+        let mut command = world.command(&["files", model]);
+        command.env("HF_HOME", world.path("huggingface")).envs(variables);
+        ended(&mut command)
+    };
+    let offline = [("QUANTBENCH_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")];
+    let unreachable = [("QUANTBENCH_OFFLINE", "0"), ("HF_ENDPOINT", "http://127.0.0.1:9")];
+    without(offline, tiny).expect_message(2, &["nothing of owner/tiny-GGUF is in the hub cache"]);
+    without(unreachable, tiny).expect_message(2, &["cannot reach the hub at http://127.0.0.1:9"]);
+    world.experiment("\"F16\"", "");
+    let run = ["run", "models.toml", "--model", tiny, "--quant", "Q8_0", "--rounds", "1"];
+    hub.run(&world, &run).expect(0);
+    for (variables, said) in [(offline, ""), (unreachable, "the hub cannot be reached; this was")] {
+        let shown = without(variables, tiny).expect_message(0, &[said]).stdout;
+        assert!(shown.contains("tiny-q8_0.gguf") && !shown.contains("tiny-F16"), "{shown}");
+        without(variables, "owner/tiny-GGUF:F16").expect_message(2, &["has no F16; it has Q8_0"]);
+    }
+}
+
+#[test]
 fn variants_of_one_name_are_called_by_their_files() {
     let world = World::new();
     world.ready_variants("Q4_0");
     let content = fs::read(world.path("variants/tiny-Q4_0.gguf")).unwrap();
-    let files = ["one-Q4_0.gguf", "two-Q4_0.gguf"].map(|name| (name.to_owned(), content.clone()));
-    let hub = Hub::with(files.to_vec(), &json!({}));
+    let file = |name: &str| (name.to_owned(), content.clone());
+    let mut files = vec![file("one-Q4_0.gguf"), file("two-Q4_0.gguf")];
+    *files[1].1.last_mut().unwrap() ^= 1;
+    let hub = Hub::with(files.clone(), &json!({}));
     let plan = ["run", "--model", "owner/tiny-GGUF", "--quant", "Q4_0", "--dry-run"];
-    let plan = hub.run(&world, &plan).expect(0).stdout;
-    assert!(plan.contains("one-Q4_0") && plan.contains("two-Q4_0"), "{plan}");
+    let shown = hub.run(&world, &plan).expect(0).stdout;
+    assert!(shown.contains("one-Q4_0") && shown.contains("two-Q4_0"), "{shown}");
+    // What differs by name alone is measured once.
+    files[1].1 = content.clone();
+    let hub = Hub::with(files, &json!({}));
+    let said = "two-Q4_0.gguf: the same file as one-Q4_0.gguf, which is measured once";
+    let shown = hub.run(&world, &plan).expect_message(0, &[said]).stdout;
+    assert!(shown.contains("1 trial") && !shown.contains("two-Q4_0"), "{shown}");
+    let folder = world.path("twice");
+    fs::create_dir(&folder).unwrap();
+    for name in ["one-Q4_0.gguf", "two-Q4_0.gguf"] {
+        fs::write(folder.join(name), &content).unwrap();
+    }
+    let shown = world.run(&["run", "twice", "--dry-run"]).expect_message(0, &[said]).stdout;
+    assert!(shown.contains("1 trial"), "{shown}");
 }
 
 #[test]

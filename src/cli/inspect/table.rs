@@ -21,11 +21,12 @@ pub(super) fn render(path: &Path, header: &Header, memory: &Memory, list_tensors
     let mut text = summary(path, header);
     text.push_str("\nTensors by type\n");
     text.push_str(&formats(header));
-    if let Some((file_type, told)) =
-        header.file_type().and_then(|it| Some((it, StoredTypes::of(header).told(Some(it))?)))
-    {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "in place of {file_type}: {told}");
+    if let Some(file_type) = header.file_type() {
+        let types = StoredTypes::of(header);
+        if let Some(told) = types.told(Some(file_type)) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "in place of {}: {told}", types.replaced(file_type));
+        }
     }
     text.push_str("\nMemory\n");
     text.push_str(&memory_table(memory));

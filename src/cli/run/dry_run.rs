@@ -8,6 +8,7 @@ use crate::cli::session::{Session, resolve_options};
 use crate::error::{Error, Outcome};
 use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::Workloads;
+use crate::model::architecture::ArchitectureClass;
 use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::resolve::ResolveOptions;
@@ -25,6 +26,7 @@ use crate::results::store::Store;
 use crate::units::{count, format_bytes};
 use crate::workload;
 use crate::workload::measured::ModelFacts;
+use crate::workload::quality::{ALONG_ANSWERS, NO_TEMPLATE};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -67,7 +69,7 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
         })
         .collect::<Result<Vec<File<'_>>, Error>>()?;
     find_types(&plan, &mut files);
-    let measured = measured(experiment, &plan, &options)?;
+    let (measured, left_out) = measured(experiment, &plan, &options)?;
     let visits = schedule(experiment, &plan);
     let order = Scene::order(&plan, visits.iter().map(|visit| visit.trial));
     let (cache, hub) = (&session.cache, &options.hub);
@@ -78,7 +80,7 @@ pub(super) fn run(session: &Session, experiment: &Experiment) -> Result<Outcome,
     };
     let needs = Needs::of(scene, &sizes, scene.keep()).in_words();
     let time = time(session, experiment, &plan, &options);
-    let told = [needs, time].join("\n");
+    let told = [needs, time].into_iter().chain(left_out).collect::<Vec<_>>().join("\n");
     output::print(text(experiment, &plan, &files, measured, &told).as_bytes())?;
     Ok(Outcome::Done)
 }
@@ -239,12 +241,15 @@ fn notes(plan: &Plan, files: &[File<'_>]) -> Vec<String> {
 /// What is measured in each trial of a model; models of which the same is measured stand together.
 type Measured = Vec<(Vec<String>, Vec<String>)>;
 
+/// Notes, a line each.
+type Notes = Vec<String>;
+
 fn measured(
     experiment: &Experiment,
     plan: &Plan,
     options: &ResolveOptions,
-) -> Result<Measured, Error> {
-    let mut measured = Measured::new();
+) -> Result<(Measured, Notes), Error> {
+    let (mut measured, mut left_out) = (Measured::new(), Notes::new());
     for model in &experiment.models {
         let Some(variant) = plan.variants.iter().find(|it| it.model == model.name) else {
             continue;
@@ -261,13 +266,30 @@ fn measured(
             Some(remote) => Some(remote.header(&options.hub)?),
         };
         let workloads = model.workloads.as_ref().unwrap_or(&experiment.workloads);
-        let names = names(workloads, header.as_ref(), variant.projector.is_some());
+        let mut workloads = workloads.clone();
+        if let Some(header) = &header
+            && answers_nothing(&workloads, header)
+        {
+            left_out
+                .push(format!("note: {}: {ALONG_ANSWERS} is left out: {NO_TEMPLATE}", model.name));
+            // Texts that are measured beside the answers stay.
+            workloads.quality = workloads.quality.filter(|quality| !quality.text.is_empty());
+        }
+        let names = names(&workloads, header.as_ref(), variant.projector.is_some());
         match measured.iter_mut().find(|(_, others)| *others == names) {
             Some((models, _)) => models.push(model.name.clone()),
             None => measured.push((vec![model.name.clone()], names)),
         }
     }
-    Ok(measured)
+    Ok((measured, left_out))
+}
+
+/// Whether quality is asked for along answers that a model without a chat template does not give.
+fn answers_nothing(workloads: &Workloads, header: &Header) -> bool {
+    let answers = workloads.quality.as_ref().and_then(|quality| quality.answers.as_ref());
+    let chats = header.architecture_class() == ArchitectureClass::DecoderOnly
+        && header.chat_template().is_some();
+    answers.is_some_and(|answers| !answers.or_text) && !chats
 }
 
 fn is_onnx(variant: &Variant) -> bool {

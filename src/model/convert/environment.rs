@@ -1,9 +1,9 @@
 //! The Python environment that llama.cpp's converter runs in: made once, in the cache, of pinned packages.
 
-use super::process;
+use super::process::{self, Listeners};
 use crate::causes::Problem;
 use crate::model::cache::{Cache, of_texts};
-use crate::model::progress::{Progress, ProgressSink};
+use crate::model::progress::Progress;
 use crate::model::resolve::ResolveOptions;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Environment {
         let note = "llama.cpp's converter needs packages of Python, fetched once: 4.9 GiB on disk where torch brings CUDA's libraries";
         options.progress.say("converter", &Progress::Note(note.to_owned()));
         let scratch = cache.scratch("converter")?;
-        Self { folder: scratch.path().to_owned() }.make(&options.progress)?;
+        Self { folder: scratch.path().to_owned() }.make(&listeners(options))?;
         let renamed = fs::create_dir_all(cache.converters())
             .and_then(|()| fs::rename(scratch.path(), &folder));
         match renamed {
@@ -65,13 +65,13 @@ impl Environment {
         Ok(Self { folder })
     }
 
-    fn make(&self, progress: &ProgressSink) -> Result<(), Problem> {
+    fn make(&self, listeners: &Listeners) -> Result<(), Problem> {
         let file = |name: &str| self.folder.join(name);
         fs::create_dir(&self.folder).map_err(writing(&self.folder))?;
         for (name, text) in [("step.py", STEP), (PACKAGES, REQUIREMENTS), ("source.txt", SOURCE)] {
             fs::write(file(name), text).map_err(writing(&file(name)))?;
         }
-        let mut install = if self.make_empty(progress)? {
+        let mut install = if self.make_empty(listeners)? {
             let mut uv = program("uv");
             uv.args(["pip", "install", "--python"]).arg(self.python());
             uv
@@ -79,12 +79,12 @@ impl Environment {
             self.step(&["module", "pip", "install", "--no-input"])
         };
         install.arg("--requirement").arg(file(PACKAGES));
-        process::run("installing the converter's packages", install, progress)?;
-        process::run("fetching llama.cpp's converter", self.step(&["fetch"]), progress)
+        process::run("installing the converter's packages", install, listeners)?;
+        process::run("fetching llama.cpp's converter", self.step(&["fetch"]), listeners)
     }
 
     /// An environment without packages; whether uv made it.
-    fn make_empty(&self, progress: &ProgressSink) -> Result<bool, Problem> {
+    fn make_empty(&self, listeners: &Listeners) -> Result<bool, Problem> {
         let named = std::env::var_os(PYTHON_VARIABLE).filter(|name| !name.is_empty());
         let what = "making a Python environment for llama.cpp's converter";
         let folder = self.folder.join("environment");
@@ -92,14 +92,14 @@ impl Environment {
             let mut uv = program("uv");
             // With pip: uv cannot download a source package.
             uv.args(["venv", "--seed", "--python", ">=3.10,<3.14"]).arg(&folder);
-            if process::run_if_there(what, uv, progress)?.is_some() {
+            if process::run_if_there(what, uv, listeners)?.is_some() {
                 return Ok(true);
             }
         }
         let python = named.unwrap_or_else(|| "python3".into());
         let mut venv = program(&python);
         venv.args(["-m", "venv"]).arg(&folder);
-        if process::run_if_there(what, venv, progress)?.is_some() {
+        if process::run_if_there(what, venv, listeners)?.is_some() {
             return Ok(false);
         }
         Err(Problem::new(format!(
@@ -126,6 +126,11 @@ impl Environment {
         command.arg(self.folder.join("llama.cpp/convert_hf_to_gguf.py"));
         command
     }
+}
+
+/// Who hears of the programs that are run.
+pub(super) fn listeners(options: &ResolveOptions) -> Listeners {
+    Listeners { progress: options.progress.clone(), stop: options.stop.clone() }
 }
 
 /// A command without what would lead Python elsewhere, and without the hub's secrets.

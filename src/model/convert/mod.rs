@@ -31,6 +31,9 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// Files of a tokenizer and of configurations end so.
 const BESIDE: [&str; 6] = ["json", "jsonl", "txt", "model", "jinja", "tiktoken"];
 
+/// Files that have a vocabulary end so; those of BERT and GPT-2 have `vocab` in their names.
+const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tekken.json", ".model", ".tiktoken"];
+
 /// Whether the converter reads this file of a checkpoint. No code is among them.
 pub(super) fn reads(path: &str) -> bool {
     // Of modules of an encoder, such as how it pools.
@@ -48,6 +51,30 @@ fn is_weights(path: &str) -> bool {
 /// Whether files of these paths are a checkpoint that can be converted.
 pub(super) fn is_checkpoint<'a>(mut paths: impl Iterator<Item = &'a str> + Clone) -> bool {
     paths.clone().any(is_weights) && paths.any(|path| path == CONFIGURATION)
+}
+
+/// What a checkpoint of these paths lacks, in words that follow `it has`; `None`: nothing that names tell.
+pub(super) fn lacks<'a>(mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    let is_tokenizer = |path: &str| {
+        let is_vocabulary =
+            path.contains("vocab") && (path.ends_with("txt") || path.ends_with("json"));
+        let ends = |end: &str| path.ends_with(end) && !path.contains('/');
+        is_vocabulary || TOKENIZERS.iter().any(|end| ends(end))
+    };
+    // Of `model-00001-of-00003.safetensors` there are three.
+    let parts = paths.clone().filter(|path| is_weights(path)).find_map(|path| {
+        let (_, rest) = path.rsplit_once("-of-")?;
+        let count: usize = rest.strip_suffix(".safetensors")?.parse().ok()?;
+        Some((rest, count))
+    });
+    if let Some((rest, count)) = parts {
+        let there = paths.clone().filter(|path| is_weights(path) && path.ends_with(rest)).count();
+        if there < count {
+            return Some(format!("{there} of {count} files of weights (model-…-of-{rest})"));
+        }
+    }
+    let without = "no tokenizer (tokenizer.json, tokenizer.model or vocab.txt)";
+    (!paths.any(is_tokenizer)).then(|| without.to_owned())
 }
 
 /// Whether a folder has no GGUF and is converted instead.
@@ -116,6 +143,13 @@ pub(super) fn gguf_of(
     options: &ResolveOptions,
 ) -> Result<(PathBuf, String), Problem> {
     let files: Vec<String> = names_in(folder).into_iter().filter(|path| reads(path)).collect();
+    if let Some(missing) = lacks(files.iter().map(String::as_str)) {
+        return Err(Problem::new(format!("{name} cannot be converted: it has {missing}")));
+    }
+    if !configuration(folder).is_object() {
+        let path = folder.join(CONFIGURATION);
+        return Err(Problem::new(format!("{} is no configuration in JSON", path.display())));
+    }
     let mut made_of = Vec::new();
     let mut bytes = 0;
     for file in &files {
@@ -165,7 +199,7 @@ pub(super) fn gguf_of(
         command.env_remove(variable);
     }
     let began = Instant::now();
-    process::run(&format!("converting {name}"), command, &options.progress)?;
+    process::run(&format!("converting {name}"), command, &environment::listeners(options))?;
     let artifact = pending.commit(began.elapsed().as_secs_f64(), Vec::new())?;
     Ok((artifact.path, artifact.checksum))
 }
@@ -226,6 +260,22 @@ mod tests {
         assert!(is_checkpoint(["config.json", "model.safetensors"].into_iter()));
         assert!(!is_checkpoint(["config.json", "adapter_model.safetensors"].into_iter()));
         assert!(!is_checkpoint(["model.safetensors"].into_iter()));
+    }
+
+    #[test]
+    fn what_a_checkpoint_lacks_is_told_from_names() {
+        let lacks = |paths: &[&str]| lacks(paths.iter().copied());
+        let weights = ["config.json", "model-00001-of-00002.safetensors", "tokenizer.json"];
+        let said = lacks(&weights).unwrap();
+        assert_eq!(said, "1 of 2 files of weights (model-…-of-00002.safetensors)");
+        assert_eq!(lacks(&[&weights[..], &["model-00002-of-00002.safetensors"]].concat()), None);
+        for tokenizer in ["tokenizer.json", "spiece.model", "vocab.txt", "qwen.tiktoken"] {
+            assert_eq!(lacks(&["config.json", "model.safetensors", tokenizer]), None);
+        }
+        for other in ["tokenizer_config.json", "special_tokens_map.json", "1/tokenizer.json"] {
+            let said = lacks(&["config.json", "model.safetensors", other]);
+            assert!(said.is_some_and(|said| said.starts_with("no tokenizer")), "{other}");
+        }
     }
 
     #[test]

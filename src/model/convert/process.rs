@@ -3,13 +3,26 @@
 
 use crate::causes::Problem;
 use crate::model::progress::{Progress, ProgressSink};
+use crate::model::stop::Stop;
 use crate::model::text::{printable, shortened, without_secrets};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, PipeReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Lines that explain a failure.
 const LAST_LINES: usize = 8;
+
+/// How Python begins to tell where an exception was raised, and how it goes on to the next one.
+const TRACEBACK: &str = "Traceback (most recent call last)";
+const CHAINS: [&str; 2] = ["During handling of the above", "The above exception was"];
+
+/// How often a program is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Columns of a line beside its bar.
 const LONGEST_NOTE: usize = 60;
@@ -17,27 +30,37 @@ const LONGEST_NOTE: usize = 60;
 /// A longer line is cut, bytes.
 const LONGEST_LINE: usize = 500;
 
+/// Who hears of a program, and who may end it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listeners {
+    pub(super) progress: ProgressSink,
+    pub(super) stop: Stop,
+}
+
 /// Runs `command` to its end. `what` says what it does, such as `converting Qwen3-0.6B`.
 ///
 /// # Errors
 /// It cannot be started, or fails.
-pub(super) fn run(what: &str, command: Command, progress: &ProgressSink) -> Result<(), Problem> {
+pub(super) fn run(what: &str, command: Command, listeners: &Listeners) -> Result<(), Problem> {
     let program = command.get_program().to_string_lossy().into_owned();
     let missing = || Problem::new(format!("there is no '{program}', which {what} needs"));
-    run_if_there(what, command, progress)?.ok_or_else(missing)
+    run_if_there(what, command, listeners)?.ok_or_else(missing)
 }
 
 /// As [`run`]; `None`: there is no such program.
 pub(super) fn run_if_there(
     what: &str,
     mut command: Command,
-    progress: &ProgressSink,
+    Listeners { progress, stop }: &Listeners,
 ) -> Result<Option<()>, Problem> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |source| Problem::because(format!("cannot run '{program}' for {what}"), source);
     let (reader, writer) = io::pipe().map_err(failed)?;
-    // It ends when its standard input does, which is when this process does.
-    command.stdin(Stdio::piped()).stderr(writer.try_clone().map_err(failed)?).stdout(writer);
+    // It ends when its standard input does, which is when this process does. What it starts itself ends with it, so
+    // it has a group of its own.
+    command.stdin(Stdio::piped()).process_group(0);
+    command.stderr(writer.try_clone().map_err(failed)?).stdout(writer);
+    let wants_to_stop = stop.listen();
     let mut child = match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         started => started.map_err(failed)?,
@@ -49,9 +72,37 @@ pub(super) fn run_if_there(
     let tell = |fraction, note: &str| {
         progress.say(what, &Progress::Fraction(fraction, shortened(note, LONGEST_NOTE)));
     };
-    let last = lines(reader, tell);
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (has_ended, was_stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (last, status) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !has_ended.load(Ordering::Acquire) {
+                if let (true, Some(group)) = (wants_to_stop(), group) {
+                    was_stopped.store(true, Ordering::Release);
+                    // Until it has been waited for, its number is nobody else's.
+                    let _ = kill_process_group(group, Signal::KILL);
+                    return;
+                }
+                thread::park_timeout(POLL);
+            }
+        });
+        let last = lines(reader, tell);
+        // Who closes its output may run on, and is still to be ended.
+        let status = loop {
+            match child.try_wait() {
+                Ok(None) => thread::sleep(POLL),
+                Ok(Some(status)) => break Ok(status),
+                Err(error) => break Err(error),
+            }
+        };
+        has_ended.store(true, Ordering::Release);
+        (last, status)
+    });
     tell(1.0, "");
-    let status = child.wait().map_err(failed)?;
+    if was_stopped.load(Ordering::Acquire) {
+        return Err(Problem::new(format!("{what} was interrupted; nothing of it is left")));
+    }
+    let status = status.map_err(failed)?;
     if status.success() {
         return Ok(Some(()));
     }
@@ -64,12 +115,12 @@ pub(super) fn run_if_there(
 
 /// The last lines, oldest first. `tell` hears of every line, and how far the program is where it says so.
 fn lines(reader: PipeReader, tell: impl Fn(f64, &str)) -> VecDeque<String> {
-    let mut last = VecDeque::new();
+    let mut last = LastLines::default();
     let mut line = Vec::new();
     let mut fraction = 0.0;
     let mut reader = BufReader::new(reader);
     loop {
-        let Ok(bytes) = reader.fill_buf() else { return last };
+        let Ok(bytes) = reader.fill_buf() else { return last.lines };
         let is_end = bytes.is_empty();
         let read = bytes.len();
         // Bars are drawn over themselves, line after line.
@@ -80,21 +131,54 @@ fn lines(reader: PipeReader, tell: impl Fn(f64, &str)) -> VecDeque<String> {
                 }
                 continue;
             }
-            let text = without_secrets(&printable(String::from_utf8_lossy(&line).trim()));
+            let text = String::from_utf8_lossy(&line);
+            let is_indented = text.starts_with([' ', '\t']);
+            let text = without_secrets(&printable(text.trim()));
             line.clear();
             if let Some(percent) = percent(&text) {
                 fraction = percent;
                 tell(fraction, "");
-            } else if !text.is_empty() {
+            } else if !text.is_empty() && last.takes(&text, is_indented) {
                 tell(fraction, &text);
-                last.push_back(text);
-                last.drain(..last.len().saturating_sub(LAST_LINES));
             }
         }
         if is_end {
-            return last;
+            return last.lines;
         }
         reader.consume(read);
+    }
+}
+
+/// What explains a failure: the last lines, and of Python's tracebacks the exceptions.
+#[derive(Default)]
+struct LastLines {
+    lines: VecDeque<String>,
+    is_in_traceback: bool,
+    is_chained: bool,
+}
+
+impl LastLines {
+    /// Whether a line says more than where in a program it was written.
+    fn takes(&mut self, text: &str, is_indented: bool) -> bool {
+        if CHAINS.iter().any(|chain| text.starts_with(chain)) {
+            self.is_chained = true;
+            return false;
+        }
+        if text.starts_with(TRACEBACK) {
+            // What was said before it was no failure, unless it led to this one.
+            if !self.is_chained {
+                self.lines.clear();
+            }
+            (self.is_in_traceback, self.is_chained) = (true, false);
+            return false;
+        }
+        if self.is_in_traceback && is_indented {
+            return false;
+        }
+        self.is_in_traceback = false;
+        self.lines.push_back(text.to_owned());
+        self.lines.drain(..self.lines.len().saturating_sub(LAST_LINES));
+        true
     }
 }
 
@@ -118,8 +202,9 @@ mod tests {
         };
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let ended = run_if_there("converting m", command, &sink);
-        drop(sink);
+        let listeners = Listeners { progress: sink, stop: Stop::default() };
+        let ended = run_if_there("converting m", command, &listeners);
+        drop(listeners);
         (ended, Arc::into_inner(told).unwrap().into_inner().unwrap())
     }
 
@@ -144,8 +229,43 @@ mod tests {
     }
 
     #[test]
+    fn of_a_traceback_the_exceptions_are_told() {
+        let traceback = "cat << 'E' >&2
+INFO:hf-to-gguf:Loading model: tiny
+Traceback (most recent call last):
+  File \"a.py\", line 3, in load
+    raise OSError(\"x\")
+    ^^^^^^^^^^^^^^^^^^
+OSError: no vocabulary
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File \"b.py\", line 7, in <module>
+    main()
+FileNotFoundError: File not found: tokenizer.model
+look again
+E
+exit 1";
+        let (ended, _) = shell(traceback);
+        let error = ended.unwrap_err().to_string();
+        let said = "OSError: no vocabulary\n  FileNotFoundError: File not found: tokenizer.model\n  look again";
+        assert_eq!(error, format!("converting m failed (exit status: 1):\n  {said}"));
+    }
+
+    #[test]
+    fn a_user_who_wants_to_stop_ends_the_program_and_what_it_started() {
+        let stop = Stop::new(|| Some(Box::new(|| true)));
+        let mut command = Command::new("sh");
+        // The second has the same output, whose end would be waited for.
+        command.args(["-c", "sleep 600 & sleep 600"]);
+        let ended = run("converting m", command, &Listeners { stop, ..Listeners::default() });
+        assert!(ended.unwrap_err().to_string().starts_with("converting m was interrupted"));
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_told_from_one_that_fails() {
-        let (program, sink) = (|| Command::new("/no/such/program"), ProgressSink::default());
+        let (program, sink) = (|| Command::new("/no/such/program"), Listeners::default());
         assert!(matches!(run_if_there("x", program(), &sink), Ok(None)));
         let error = run("converting m", program(), &sink).unwrap_err().to_string();
         assert_eq!(error, "there is no '/no/such/program', which converting m needs");

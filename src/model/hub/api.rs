@@ -14,6 +14,9 @@ use std::path::Path;
 /// Longest list of files or repositories that is read, bytes.
 const LONGEST_ANSWER: usize = 32 << 20;
 
+/// Repositories that the best matches of a search are chosen from.
+const RANKED: u32 = 100;
+
 /// A repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -131,14 +134,29 @@ pub fn repository(
     Ok(Repository { name, revision, commit: info.sha, files, base_models })
 }
 
-/// Repositories with GGUFs that fit `words`, those that are fetched most first.
+/// Repositories with GGUFs that fit words: those whose names have most of them first, then those that are fetched most.
 ///
 /// # Errors
 /// The hub cannot be reached or gives nonsense.
-pub fn search(words: &str, most: u32, options: &HubOptions) -> Result<Vec<Found>, HubError> {
-    let words_encoded = utf8_percent_encode(words, ESCAPED);
-    let path = format!("api/models?search={words_encoded}&{}", sorted(most));
-    ask(&path, named(&format!("a search for '{words}'")), options)
+pub fn search(words: &[String], most: u32, options: &HubOptions) -> Result<Vec<Found>, HubError> {
+    let asked = |text: &str| -> Result<Vec<Found>, HubError> {
+        let encoded = utf8_percent_encode(text, ESCAPED);
+        // The hub orders by downloads alone, and looks for words in more than names.
+        let path = format!("api/models?search={encoded}&{}", sorted(RANKED.max(most)));
+        ask(&path, named(&format!("a search for '{text}'")), options)
+    };
+    let mut found = asked(&words.join(" "))?;
+    let longest = words.iter().max_by_key(|word| word.len());
+    if let (true, [_, _, ..], Some(longest)) = (found.is_empty(), words, longest) {
+        found = asked(longest)?;
+    }
+    let names_of = |found: &Found| {
+        let id = found.id.to_lowercase();
+        words.iter().filter(|word| id.contains(&word.to_lowercase())).count()
+    };
+    found.sort_by_key(|it| std::cmp::Reverse((names_of(it), it.downloads)));
+    found.truncate(most as usize);
+    Ok(found)
 }
 
 /// Repositories with GGUFs that were made from `base`, those that are fetched most first.

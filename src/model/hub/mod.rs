@@ -55,6 +55,13 @@ const LONGEST_TOKEN_FILE: u64 = 64 << 10;
 /// Why a file of the hub could not be had.
 pub type HubError = Problem;
 
+/// Whether an error of a request is that no answer came.
+pub fn is_unreachable(error: &HubError) -> bool {
+    use std::error::Error as _;
+    let cause = error.source();
+    cause.is_some_and(|cause| cause.is::<ureq::Error>() || cause.is::<std::io::Error>())
+}
+
 /// A secret; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
@@ -136,6 +143,12 @@ impl HubOptions {
             progress: ProgressSink::default(),
         }
     }
+}
+
+/// The variable that says where the hub's own tools keep files.
+pub fn cache_variable() -> &'static str {
+    let is_set = std::env::var("HF_HUB_CACHE").is_ok_and(|value| !value.trim().is_empty());
+    if is_set { "HF_HUB_CACHE" } else { "HF_HOME" }
 }
 
 /// A file on the hub.

@@ -5,7 +5,7 @@ use super::facts::{COMMIT, Facts};
 use super::pieces::{LEAST_RATE, Piece, Pieces};
 use super::ranges::{self, Answer, Ranges};
 use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header};
-use super::{HubError, HubFile, HubOptions, Token};
+use super::{HubError, HubFile, HubOptions, Token, cache_variable};
 use crate::causes::Problem;
 use crate::model::cache::of_reader;
 use crate::model::progress::{Progress, ProgressSink};
@@ -259,6 +259,9 @@ impl<'a> Remote<'a> {
         let folder = blob.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
         let pointer = cache.pointer_path(&facts.commit).join(self.file.file);
+        // Without it the hub's own tools take the folder for a corrupted one, and a file that does not come makes none.
+        let snapshots = folder.with_file_name("snapshots");
+        fs::create_dir_all(&snapshots).map_err(io_error("make the folder", &snapshots))?;
         let lock_path = blob.with_extension("lock");
         let lock = File::create(&lock_path).map_err(io_error("make the lock", &lock_path))?;
         match lock.try_lock() {
@@ -326,11 +329,12 @@ impl<'a> Remote<'a> {
             return Ok(());
         }
         Err(Problem::new(format!(
-            "{} has {}, but the disk with {} has {} free; free some or set HF_HOME to another disk",
+            "{} has {}, but the disk with {} has {} free; free some or set {} to another disk",
             self.file.file,
             format_bytes(needed_bytes),
             folder.display(),
-            format_bytes(available_bytes)
+            format_bytes(available_bytes),
+            cache_variable()
         )))
     }
 
@@ -475,11 +479,12 @@ pub(super) fn slow(file: &str, received: u64) -> HubError {
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> HubError {
     let what = format!("cannot {action} {}", path.display());
     move |source| {
+        let variable = cache_variable();
         if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
             let message =
-                format!("{what}: no space is left; free some or set HF_HOME to another disk");
+                format!("{what}: no space is left; free some or set {variable} to another disk");
             return Problem::new(message);
         }
-        Problem::because(format!("{what}; set HF_HOME to a folder you can write to"), source)
+        Problem::because(format!("{what}; set {variable} to a folder you can write to"), source)
     }
 }

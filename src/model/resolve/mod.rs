@@ -13,7 +13,7 @@ mod variants;
 
 pub use adapter::adapters;
 pub use folder::{checkpoint_in, quantizations_in};
-pub use repository::{fetch, nothing_in};
+pub use repository::{choose, fetch, held, nothing_in};
 pub use variants::{Making, Origin, Variant, variants};
 
 pub use onnx::{in_sources as onnx_in, quantizations_of as onnx_quantizations};
@@ -31,6 +31,7 @@ use super::quantization::{Method, Quantization};
 use super::repository::RemoteVariant;
 use super::source::{Source, is_onnx};
 use super::split;
+use super::stop::Stop;
 use super::stores;
 use crate::causes::Problem;
 use crate::model::file_type::FileType;
@@ -78,15 +79,17 @@ pub struct ResolveOptions {
     pub consent: Consent,
     /// Told about what takes long.
     pub progress: ProgressSink,
+    /// Heard while a checkpoint is converted.
+    pub stop: Stop,
 }
 
 impl ResolveOptions {
     /// Reads the environment; progress is not reported.
     pub fn from_environment() -> Self {
         let (hub, progress) = (HubOptions::from_environment(), ProgressSink::default());
-        let consent = Consent::default();
+        let (consent, stop) = (Consent::default(), Stop::default());
         let (fetches, reads_whole_files) = (true, true);
-        Self { hub, fetches, reads_whole_files, most_bytes: u64::MAX, consent, progress }
+        Self { hub, fetches, reads_whole_files, most_bytes: u64::MAX, consent, progress, stop }
     }
 }
 

@@ -4,7 +4,7 @@
 //! onnxruntime-genai (`genai_config.json`, `model.onnx`). A graph whose file cannot be read stays a variant: its trial fails
 //! with the reason, and the others are measured. One that is of no language model is passed over with a note.
 
-use super::repository::check_space;
+use super::repository::{check_space, fetched_before};
 use super::{ReadyVariant, ResolveOptions, Resolved};
 use crate::causes::Problem;
 use crate::files;
@@ -62,12 +62,7 @@ fn graphs_of(source: &Source, options: &ResolveOptions) -> Result<Vec<PathBuf>, 
         Source::Repository { repository, revision, variant } => {
             let (revision, variant) = (revision.as_deref(), variant.as_deref());
             if options.hub.offline {
-                let there = hub::snapshot(repository, revision.unwrap_or("main"), &options.hub);
-                let there = there.ok_or_else(|| {
-                    Problem::new(format!(
-                        "nothing of {repository} is in the hub cache, and offline mode is on"
-                    ))
-                })?;
+                let there = fetched_before(repository, revision, &options.hub)?;
                 return in_folder(&there);
             }
             let repository = api::repository(repository, revision, &options.hub)?;

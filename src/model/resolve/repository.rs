@@ -21,7 +21,7 @@ use crate::model::repository::{
 use crate::model::split;
 use crate::model::stores;
 use crate::units::format_bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Repositories that a message names.
 const NAMED: u32 = 5;
@@ -43,14 +43,7 @@ pub(super) fn resolve(
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
     if options.hub.offline {
-        let revision = wanted.revision.unwrap_or("main");
-        let Some(folder) = hub::snapshot(wanted.repository, revision, &options.hub) else {
-            return Err(Problem::new(format!(
-                "nothing of {} is in the hub cache at {}, and offline mode is on",
-                wanted.repository,
-                options.hub.cache.display()
-            )));
-        };
+        let folder = fetched_before(wanted.repository, wanted.revision, &options.hub)?;
         return there(wanted, &folder, cache, options);
     }
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
@@ -67,7 +60,7 @@ pub(super) fn resolve(
         }
         return Err(nothing_in(&repository, &options.hub));
     }
-    let chosen = choose(wanted, found)?;
+    let chosen = choose(wanted.repository, wanted.variant, found)?;
     let ready = chosen.iter().map(|one| ready(one, options));
     let mut ready = ready.collect::<Result<Vec<ReadyVariant>, Problem>>()?;
     if wanted.variant.is_none() && ready.len() > 1 {
@@ -77,6 +70,44 @@ pub(super) fn resolve(
     let names: Vec<String> = chosen.iter().filter_map(name).collect();
     folder::distinguish(&mut ready, &names);
     Ok(with_source(ready))
+}
+
+/// The folder of what was fetched of a repository, where the hub is not asked.
+pub(super) fn fetched_before(
+    repository: &str,
+    revision: Option<&str>,
+    options: &HubOptions,
+) -> Result<PathBuf, Problem> {
+    let none = || {
+        let cache = options.cache.display();
+        Problem::new(format!(
+            "nothing of {repository} is in the hub cache at {cache}, and offline mode is on"
+        ))
+    };
+    hub::snapshot(repository, revision.unwrap_or("main"), options).ok_or_else(none)
+}
+
+/// What a repository holds, with the folder that has it where the hub was not asked or did not answer: that is what was
+/// fetched of it before.
+///
+/// # Errors
+/// The hub does not show it, or does not answer and nothing was fetched.
+pub fn held(
+    repository: &str,
+    revision: Option<&str>,
+    options: &HubOptions,
+) -> Result<(Repository, Option<PathBuf>), Problem> {
+    let folder = if options.offline {
+        fetched_before(repository, revision, options)?
+    } else {
+        match api::repository(repository, revision, options) {
+            Ok(held) => return Ok((held, None)),
+            Err(problem) => hub::snapshot(repository, revision.unwrap_or("main"), options)
+                .filter(|_| hub::is_unreachable(&problem))
+                .ok_or(problem)?,
+        }
+    };
+    Ok((stores::snapshot(repository, &folder), Some(folder)))
 }
 
 /// What was fetched of a repository.
@@ -91,7 +122,7 @@ fn there(
         return folder::resolve(folder, wanted.repository, cache, options);
     }
     let mut ready = Vec::new();
-    for variant in choose(wanted, found)? {
+    for variant in choose(wanted.repository, wanted.variant, found)? {
         let path = folder.join(variant.remote.path());
         let header = Header::read(&path)?;
         // An image encoder often lies beside the models that it belongs to.
@@ -169,8 +200,15 @@ pub(super) fn file(
 }
 
 /// Those that are meant: the one that is named, or all that may be asked for.
-fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVariant>, Problem> {
-    let Some(variant) = wanted.variant else { return Ok(found) };
+///
+/// # Errors
+/// The repository has no variant of that name.
+pub fn choose(
+    repository: &str,
+    variant: Option<&str>,
+    found: Vec<NamedVariant>,
+) -> Result<Vec<NamedVariant>, Problem> {
+    let Some(variant) = variant else { return Ok(found) };
     let is_called = found.iter().any(|one| one.is_called(variant));
     let is_meant = |one: &NamedVariant| {
         if is_called { one.is_called(variant) } else { one.is_filed_as(variant) }
@@ -184,7 +222,6 @@ fn choose(wanted: Wanted<'_>, found: Vec<NamedVariant>) -> Result<Vec<NamedVaria
     let names = names.collect::<Vec<_>>().join(", ");
     let chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
     if chosen.is_empty() {
-        let repository = wanted.repository;
         return Err(Problem::new(format!("{repository} has no {variant}; it has {names}")));
     }
     Ok(chosen)
@@ -275,6 +312,12 @@ fn converted(
     options: &ResolveOptions,
 ) -> Result<Resolved, Problem> {
     let Repository { name, commit, .. } = repository;
+    let paths = repository.files.iter().map(|file| file.path.as_str());
+    if let Some(missing) = convert::lacks(paths) {
+        let instead = instead(repository, &options.hub);
+        let message = format!("{name} cannot be converted: it has {missing}{instead}");
+        return Err(Problem::new(message));
+    }
     let configuration = hub::place(name, commit, convert::CONFIGURATION, &options.hub);
     let folder = files::folder_of(&configuration);
     let is_there = |path: &str| hub::place(name, commit, path, &options.hub).exists();
@@ -314,10 +357,11 @@ pub(super) fn check_space(name: &str, bytes: u64, options: &ResolveOptions) -> R
     let folder = &options.hub.cache;
     match Room::of(folder).free {
         Some(free) if free < bytes => Err(Problem::new(format!(
-            "{name} has {} to download, but the disk with {} has {} free; free some or set HF_HOME to another disk",
+            "{name} has {} to download, but the disk with {} has {} free; free some or set {} to another disk",
             format_bytes(bytes),
             folder.display(),
-            format_bytes(free)
+            format_bytes(free),
+            hub::cache_variable()
         ))),
         _ => Ok(()),
     }

@@ -72,6 +72,19 @@ fn with_too_little_time_whole_rows_are_measured() {
 }
 
 #[test]
+fn a_visit_that_goes_a_tenth_beyond_the_budget_is_ended_there_and_what_was_measured_stays() {
+    let (mut harness, strategy) = within(40);
+    let stall = Fault::After(3, WorkerMessage::Silence);
+    let shown = harness.run_by(strategy, nth(1, "F16 tg4×2", stall));
+    let (run, first) = (&shown.run, &shown.run.trials[0]);
+    let spent = run.active_seconds.unwrap();
+    assert!((44.0..=45.0).contains(&spent), "{spent}: {:?}", shown.jobs);
+    assert_eq!(shown.jobs.last().unwrap(), "F16 tg4×2", "nothing is begun after it");
+    assert!(run.finished.is_some() && first.failure.is_none() && first.quality.is_some());
+    assert!(first.left_out[0].reason.starts_with("the budget was exceeded"), "{first:?}");
+}
+
+#[test]
 fn files_take_half_of_the_budget_at_most() {
     // Each takes three seconds; the reference is there.
     let shown = measured_within(12);

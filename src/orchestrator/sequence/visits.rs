@@ -7,12 +7,21 @@ use crate::model::artifact::Artifact;
 use crate::orchestrator::cost::Costs;
 use crate::orchestrator::event::{BenchmarkEvent, Rest, SequenceError};
 use crate::orchestrator::schedule::{PlannedVisit, Purpose, drift_control_of};
-use crate::orchestrator::worker_run::{Ending, WorkerRun, run_worker};
+use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
 use crate::results::record::{DriftControl, OtherWork, VisitRecord};
 use crate::statistics::sample::Sample;
 use crate::worker::protocol::Job;
 use crate::workload::jobs::{AdapterRef, Inputs, Target, VisitJob};
+use crate::workload::measured::LeftOut;
 use crate::workload::{Measurement, WorkloadJob};
+use time::{Duration, OffsetDateTime};
+
+/// A visit may take the run so far beyond its budget: what it takes is not known to the second.
+const MOST_OF_BUDGET: f64 = 1.1;
+
+/// Why a visit was ended, and what to do.
+const CUT: &str =
+    "the budget was exceeded by a tenth, so the visit was ended there (a larger --budget)";
 
 impl<H: Host> Benchmark<'_, H> {
     /// One visit. The worker loads the variant and processes every test and prompt (`worker/visit.rs`) while the
@@ -53,7 +62,7 @@ impl<H: Host> Benchmark<'_, H> {
         let trial = &self.run.trials[visit.trial];
         let rest = Rest { visits: &ahead, time: Costs::of(&self.known()).left(&ahead) };
         self.listener.on_event(&BenchmarkEvent::VisitBegan { visit, trial, rest })?;
-        let limits = self.limits();
+        let limits = Limits { until: self.end_of_budget(), ..self.limits() };
         let version = self.plan.variant_of(visit.trial).engine.version.clone();
         self.host.choose_build(Some(&version));
         let run = run_worker(&mut self.host, &job, limits, self.listener.as_mut()).await;
@@ -73,8 +82,15 @@ impl<H: Host> Benchmark<'_, H> {
         Ok(())
     }
 
+    /// When a visit is ended that takes longer than the budget allows.
+    fn end_of_budget(&self) -> Option<OffsetDateTime> {
+        let budget = self.experiment.budget?.as_secs_f64() * MOST_OF_BUDGET;
+        let spent = self.run.active_seconds.unwrap_or_default();
+        Some(self.noted + Duration::seconds_f64(budget - spent))
+    }
+
     /// Keeps what a visit measured; of one that was interrupted nothing, for it is made again.
-    fn record(&mut self, visit: PlannedVisit, run: WorkerRun) -> Result<(), SequenceError> {
+    fn record(&mut self, visit: PlannedVisit, mut run: WorkerRun) -> Result<(), SequenceError> {
         if run.ending == Ending::Interrupted {
             return Ok(());
         }
@@ -87,6 +103,10 @@ impl<H: Host> Benchmark<'_, H> {
             let trial = &mut self.run.trials[visit.trial];
             trial.add_time(OtherWork::DriftControl, last.unwrap_or_default());
             return self.tell_trial(visit.trial);
+        }
+        if let Ending::Cut(phase) = &run.ending {
+            let (what, reason) = (phase.to_string(), CUT.to_owned());
+            run.measured.push(Measurement::LeftOut(LeftOut { what, reason }));
         }
         let is_empty = run.is_empty();
         let trial = &mut self.run.trials[visit.trial];

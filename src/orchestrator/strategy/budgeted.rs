@@ -77,7 +77,7 @@ impl Budgeted {
                 Part::Pilot => pilot(known, self.pilot_chunks(known)),
                 Part::Pair => self.pair(known),
                 Part::Each => self.each(known),
-                Part::Rounds => rounds(known),
+                Part::Rounds => rounds(known, self.left(known)),
                 Part::Undecided => self.undecided(known),
             };
             batch.retain(|&visit| {
@@ -401,8 +401,32 @@ fn rounds_begun(known: &Known<'_>) -> u32 {
     visits.map(|visit| visit.round + 1).max().unwrap_or(0)
 }
 
-/// One more round for all, as long as there are too few for an interval.
-fn rounds(known: &Known<'_>) -> Vec<PlannedVisit> {
+/// One more round for all, as long as there are too few for an interval. Where there is no time for all, that begins with
+/// the best trade-offs and those that come next to them.
+fn rounds(known: &Known<'_>, left: f64) -> Vec<PlannedVisit> {
+    let visits = round_of_all(known);
+    if Costs::of(known).all(&visits).is_none_or(|all| all <= left) {
+        return visits;
+    }
+    best_first(&Summary::of(known.run), visits)
+}
+
+/// The best trade-offs' visits, then those of what may be as good, diverges less or is smaller, then the others.
+fn best_first(summary: &Summary, mut visits: Vec<PlannedVisit>) -> Vec<PlannedVisit> {
+    let rank = |visit: &PlannedVisit| {
+        let models = summary.models.iter();
+        let rank = models.filter_map(|model| {
+            let choice = model.choice.as_ref()?;
+            let next = choice.equals.iter().copied().chain(model.closer).chain(model.smaller);
+            std::iter::once(choice.row).chain(next).position(|row| row == visit.trial)
+        });
+        rank.min().unwrap_or(usize::MAX)
+    };
+    visits.sort_by_key(rank);
+    visits
+}
+
+fn round_of_all(known: &Known<'_>) -> Vec<PlannedVisit> {
     let round = rounds_begun(known);
     let trials = 0..known.plan.trials.len();
     let has_rounds = |&trial: &usize| {
@@ -416,6 +440,20 @@ fn rounds(known: &Known<'_>) -> Vec<PlannedVisit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::made_up::MadeUp;
+
+    #[test]
+    fn of_a_round_without_time_for_all_the_best_comes_first_and_what_is_next_to_it() {
+        let summary = Summary::of(&MadeUp::default().run());
+        let model = &summary.models[0];
+        let visit = |trial| PlannedVisit { trial, purpose: Purpose::Round(1) };
+        let sorted = best_first(&summary, (0..summary.rows.len()).map(visit).collect());
+        let order: Vec<usize> = sorted.iter().map(|visit| visit.trial).collect();
+        let best =
+            [model.choice.as_ref().unwrap().row, model.closer.unwrap(), model.smaller.unwrap()];
+        assert_eq!(order[..3], best);
+        assert!(best[0] > 0 && order.len() == summary.rows.len() && order[3] == 0, "{order:?}");
+    }
 
     #[test]
     fn a_ladder_is_climbed_from_its_middle() {

@@ -22,6 +22,16 @@ fn the_best_trade_off_is_told_in_numbers() {
 }
 
 #[test]
+fn a_choice_by_speeds_that_were_measured_once_says_so() {
+    let run = MadeUp::default().run();
+    let mut summary = Summary::of(&run);
+    let said = |summary: &Summary| findings(&run, summary).concat();
+    assert!(!said(&summary).contains("measured once"));
+    summary.models[0].choice.as_mut().unwrap().rests_on_single_speeds = true;
+    assert!(said(&summary).contains("Speed decides this, and speeds were measured once"));
+}
+
+#[test]
 fn needs_come_first() {
     insta::assert_snapshot!(said(&with_needs_and_failures()), @r"3 of 12 trials meet the needs. Best trade-off among those that meet them: IQ4_XS. It is 3.3x smaller than F16, 2.8x faster at generation and its answers diverge by 0.046 nats (noticeable; top token agrees 90.4 %). Q4_K_S and IQ4_NL may be as good within the noise; size and divergence decide. Off the Pareto front of size, generation speed and divergence: Q4_0 (beaten by Q4_K_S).");
 }

@@ -316,7 +316,7 @@ impl QualityJob {
             Err(reason) => {
                 // A model that does not chat is measured on the text, as foreseen.
                 if !answers.plan.or_text || reason != NO_TEMPLATE && reason != NO_ANSWERS {
-                    let (what, reason) = ("quality along answers".to_owned(), reason.into_owned());
+                    let (what, reason) = (ALONG_ANSWERS.to_owned(), reason.into_owned());
                     visit.leave_out(LeftOut { what, reason });
                 }
                 Ok(None)
@@ -345,8 +345,11 @@ impl QualityJob {
     }
 }
 
+/// What is left out of a model that answers nothing.
+pub const ALONG_ANSWERS: &str = "quality along answers";
+
 /// Why a model answers nothing, and what to do.
-const NO_TEMPLATE: &str =
+pub const NO_TEMPLATE: &str =
     "it has no chat template (text = \"standard\" in [workloads.quality] measures it on texts)";
 
 /// Why there is nothing to measure a variant along.

@@ -17,7 +17,7 @@ pub(super) mod scoring;
 mod stream;
 
 pub(super) use job::names;
-pub use job::{QualityJob, QualityPart, ReferenceUse};
+pub use job::{ALONG_ANSWERS, NO_TEMPLATE, QualityJob, QualityPart, ReferenceUse};
 
 use super::Progress;
 use super::divergence::Scores;

@@ -46,6 +46,23 @@ fn answers_whose_lengths_cannot_be_true_are_refused() {
 }
 
 #[test]
+fn a_file_that_does_not_come_whole_leaves_a_folder_that_the_hubs_own_tools_accept() {
+    let server = Server::start(|request| {
+        let facts = [("x-repo-commit", COMMIT), ("etag", "ab"), ("x-linked-size", "10")];
+        match request.method.as_str() {
+            "HEAD" => response("200 OK", &facts, b""),
+            _ => response("200 OK", &[("content-length", "10")], b"content"),
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    get(&options(&server.address, &folder)).unwrap_err();
+    let repository = folder.path().join("hub/models--owner--name");
+    // What their scan asks for: snapshots, and no reference to one that is not there.
+    assert!(repository.join("snapshots").is_dir());
+    assert!(!repository.join("refs").exists());
+}
+
+#[test]
 fn a_file_larger_than_the_disk_is_not_begun() {
     let server = Server::start(|_| {
         let headers =

@@ -2,6 +2,7 @@
 
 mod lengths;
 mod ranges;
+mod search;
 mod secrets;
 
 use super::{Endpoint, HubError, HubFile, HubOptions, RepoType, Token, fetch};
