@@ -89,6 +89,38 @@ fn what_is_wrong_with_a_graph_is_told_and_the_others_are_measured() {
 }
 
 #[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn what_a_context_takes_is_planned_and_a_limit_is_kept() {
+    let world = world("fp32,int4");
+    let plan = |more: &[&str]| {
+        let arguments = [&["plan", "graphs", "--quant", "onnx-int4", "--format", "json"], more];
+        let shown: Value =
+            serde_json::from_str(&world.run(&arguments.concat()).expect(0).stdout).unwrap();
+        shown["variants"][0].clone()
+    };
+    // Layers, keys and values, heads, numbers of a head, bytes of a number.
+    let token = 9 * 2 * 2 * 64 * 4;
+    let one = plan(&["--context", "1000"]);
+    let memory = &one["memory"][0];
+    assert_eq!(memory["kv_bytes"], 1000 * token);
+    assert!(memory["weights_bytes"].as_u64().unwrap() > 4 << 20, "{memory}");
+    assert!(memory["compute_bytes"].as_u64().unwrap() >= 512 * 4096 * 4, "{memory}");
+    assert!(one["memory"][1]["unknown"].as_str().unwrap().contains("'cache_type_k'"), "{one}");
+    let two = plan(&["--context", "500", "--parallel", "2"]);
+    assert_eq!(two["memory"][0]["kv_bytes"], 1500 * token, "a sequence's is copied");
+    assert_eq!(plan(&[])["context"], 1024, "what config.json says");
+    let recommend = |limit: &str| {
+        let arguments = ["recommend", "models.toml", "--quiet", "--max-memory", limit];
+        world.run(&[&arguments[..], &["--context", "1000", "--format", "json"]].concat())
+    };
+    let run = recommend("20MiB").expect(1).run_record();
+    let graph = trial(&run, "onnx-int4");
+    assert!(graph["predicted"]["peak_bytes"].as_u64().unwrap() > 20 << 20, "{graph}");
+    let run = recommend("2GiB").expect(0).run_record();
+    assert_eq!(trial(&run, "onnx-int4")["predicted"]["tokens"], 1000);
+}
+
+#[test]
 fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     let world = world("int4");
     let run = ["run", "models.toml", "--quiet", "--format", "json", "--onnxruntime", "models.toml"];
@@ -127,10 +159,11 @@ fn what_is_not_done_with_onnx_is_refused_by_name() {
     let world = world("int4");
     let graph = "graphs/onnx/model_q4.onnx";
     world.run(&["tune", graph]).expect_message(2, &["is ONNX", "settings of llama.cpp are tuned"]);
-    let limited = ["recommend", "models.toml", "--max-memory", "1GiB"];
-    world.run(&limited).expect_message(2, &["onnx-int4 takes for a context", "leave --max-memory"]);
-    let plan = world.run(&["plan", graph]).stdout;
-    assert!(plan.contains("measured, not predicted"), "{plan}");
+    let limited =
+        ["recommend", "models.toml", "--max-memory", "1GiB", "--onnxruntime", "models.toml"];
+    let said =
+        ["onnx-int4 takes for a context", "no library of ONNX Runtime", "leave --max-memory"];
+    world.run(&limited).expect_message(2, &said);
     let shown = world.run(&["inspect", graph]).expect(0).stdout;
     for part in ["INT4 block 32 symmetric", "com.microsoft 1", "input_ids Int64", "logits Float"] {
         assert!(shown.contains(part), "{part}: {shown}");

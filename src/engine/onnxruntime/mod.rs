@@ -33,6 +33,18 @@ mod tokenizer;
 #[cfg(feature = "onnx")]
 pub use runtime::Runtime;
 
+/// Context length that the model of a graph was trained with, tokens, as the files beside it say.
+#[must_use]
+pub fn context_length(graph: &std::path::Path) -> Option<u32> {
+    #[cfg(feature = "onnx")]
+    return files::Beside::read(graph).ok()?.context_length();
+    #[cfg(not(feature = "onnx"))]
+    {
+        let _ = graph;
+        None
+    }
+}
+
 /// An error of ONNX Runtime's, in its own words.
 #[cfg(feature = "onnx")]
 fn failed(action: impl Into<String>, reason: &dyn std::fmt::Display) -> super::error::EngineError {

@@ -102,9 +102,9 @@ impl Engine for Runtime {
     ) -> Result<Box<dyn Model>, EngineError> {
         settings::check(settings)?;
         match extent {
-            LoadExtent::Everything => Ok(Box::new(OnnxModel::load(self, path, settings)?)),
-            LoadExtent::MemoryPlan { .. } => {
-                Err(EngineError::Unsupported("say what memory a model will take"))
+            LoadExtent::Everything | LoadExtent::MemoryPlan { .. } => {
+                let is_plan = extent != LoadExtent::Everything;
+                Ok(Box::new(OnnxModel::load(self, path, settings, is_plan)?))
             }
             LoadExtent::Vocabulary | LoadExtent::Editable | LoadExtent::Overwritable => {
                 Err(EngineError::Unsupported("load part of a model or change its weights"))
