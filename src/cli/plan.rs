@@ -14,7 +14,8 @@ use super::{native, profile};
 use crate::causes::Problem;
 use crate::decide::fit::{Demand, Forecast, Verdict, error_of};
 use crate::decide::place::{Budget, HERE, Place, parse_budget};
-use crate::engine::{Device, onnxruntime};
+use crate::engine::Device;
+use crate::engine::onnxruntime::{self, library};
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::{CacheType, Settings, SplitMode, TensorSplit};
 use crate::experiment::{self, Overrides};
@@ -81,6 +82,9 @@ pub struct Arguments {
     /// Plan variants even of a source that is quantized already
     #[arg(long)]
     allow_requantize: bool,
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -112,6 +116,9 @@ struct Planned {
 /// # Errors
 /// The model cannot be found, or a budget is for a device that is not there.
 pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> {
+    if let Some(path) = &arguments.onnxruntime {
+        library::choose(path);
+    }
     let overrides = Overrides {
         quantizations: arguments.quantizations.clone(),
         allow_requantize: arguments.allow_requantize,
@@ -187,9 +194,8 @@ pub(super) fn foresee(
         let planned = self::plan(variant.clone(), path.as_deref(), &arguments, &places, all_logits);
         let (peak, unknown) = match planned.forecast.as_deref() {
             Ok([(_, Ok(predicted)), ..]) => (places[0].shares(predicted).iter().sum(), None),
-            Ok([(_, Err(reason)), ..]) => (0, Some(reason.clone())),
             Ok([]) => (0, None),
-            Err(reason) => (0, Some(reason.clone())),
+            Ok([(_, Err(reason)), ..]) | Err(reason) => (0, Some(reason.clone())),
         };
         let layers = planned.demand.layers;
         let verdict = planned.verdicts.first();
@@ -226,6 +232,7 @@ impl Arguments {
             measure: false,
             quantizations: Vec::new(),
             allow_requantize: false,
+            onnxruntime: None,
             format: Format::Table,
             quiet: true,
         }
