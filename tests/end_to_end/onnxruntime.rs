@@ -1,6 +1,7 @@
 //! ONNX Runtime beside llama.cpp. What needs its library is ignored where it is not installed; the rest is what a run says
 //! without one.
 
+use crate::schemas;
 use crate::world::World;
 use serde_json::Value;
 
@@ -121,6 +122,68 @@ fn what_a_context_takes_is_planned_and_a_limit_is_kept() {
 }
 
 #[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn its_own_settings_are_tuned() {
+    let world = world("fp32,int4");
+    let quick = ["tune", "graphs", "--quant", "onnx-int4", "--budget", "10s", "--toml", "t.toml"];
+    let tuned = world.run(&[&quick[..], &["--format", "json", "-q"]].concat()).expect(0).json();
+    schemas::check(&world, &tuned);
+    assert_eq!(tuned["llama_server"], Value::Null);
+    let tried = tuned["tried"].as_array().unwrap();
+    let words: Vec<&str> = tried.iter().map(|it| it["in_words"].as_str().unwrap()).collect();
+    assert_eq!(words[0], "defaults");
+    assert!(words.contains(&"spin=0"), "{words:?}");
+    let known = |word: &&str| {
+        let own = |it: &str| ["t=", "spin=", "ub=", "opt="].iter().any(|own| it.starts_with(own));
+        *word == "defaults" || word.split(' ').all(own)
+    };
+    assert!(words.iter().all(known), "{words:?}");
+    let measured = |it: &&Value| it["tokens_per_second"].as_f64().is_some();
+    assert!(tried.iter().filter(measured).count() > 1, "{tuned}");
+    let run = world.run(&["run", "t.toml", "--rounds", "1", "--format", "json", "-q"]);
+    let run = run.expect(0).run_record();
+    assert_eq!(trial(&run, "onnx-int4")["settings"], tuned["settings"]);
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn execution_providers_are_listed_and_chosen_by_name() {
+    let world = world("int4");
+    let devices = world.run(&["devices", "--format", "json"]).expect(0).json();
+    schemas::check(&world, &devices);
+    let found = &devices["onnxruntime"];
+    assert!(found["providers"].as_array().unwrap().contains(&"cpu".into()), "{found}");
+    let shown = world.run(&["devices"]).expect(0).stdout;
+    assert!(shown.contains("execution providers"), "{shown}");
+    let chosen = EXPERIMENT.replace("threads = 1", "threads = 1\nprovider = [\"cpu\", \"coreml\"]");
+    world.write(
+        "chosen.toml",
+        &chosen.replace("quantizations = [\"F16\"]", "quantizations = [\"onnx-int4\"]"),
+    );
+    let run =
+        world.run(&["run", "chosen.toml", "--quiet", "--format", "json"]).expect(3).run_record();
+    let trials = run["trials"].as_array().unwrap();
+    let of = |provider: &Value| {
+        trials.iter().find(|it| it["settings"]["provider"] == *provider).unwrap()
+    };
+    assert!(of(&Value::Null)["failure"].is_null(), "{run}");
+    let told = of(&"coreml".into())["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("provider = \"coreml\"") && told.contains("but cpu"), "{told}");
+    // Libraries that are no longer what they were.
+    let whole = std::fs::read(found["path"].as_str().unwrap()).unwrap();
+    let mut broken = whole.clone();
+    let middle = broken.len() / 2;
+    broken[middle / 2..middle].fill(0);
+    for (name, bytes) in [("cut.so", &whole[..middle]), ("broken.so", &broken)] {
+        std::fs::write(world.path(name), bytes).unwrap();
+        let devices = ["devices", "--format", "json", "--onnxruntime", name];
+        let told = world.run(&devices).expect(0).json();
+        let told = told["onnxruntime"]["reason"].as_str().unwrap();
+        assert!(told.contains(name) && !told.contains('\n'), "{name}: {told}");
+    }
+}
+
+#[test]
 fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     let world = world("int4");
     let run = ["run", "models.toml", "--quiet", "--format", "json", "--onnxruntime", "models.toml"];
@@ -158,7 +221,8 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
 fn what_is_not_done_with_onnx_is_refused_by_name() {
     let world = world("int4");
     let graph = "graphs/onnx/model_q4.onnx";
-    world.run(&["tune", graph]).expect_message(2, &["is ONNX", "settings of llama.cpp are tuned"]);
+    let several = ["tune", graph, "--for", "throughput"];
+    world.run(&several).expect_message(2, &["is ONNX", "one after the other", "--for latency"]);
     let limited =
         ["recommend", "models.toml", "--max-memory", "1GiB", "--onnxruntime", "models.toml"];
     let said =

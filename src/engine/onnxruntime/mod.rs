@@ -2,7 +2,7 @@
 //!
 //! `library` finds its library and is part of every build; the rest is of the feature `onnx`. The library is loaded in the
 //! worker process, which a fault of it ends with no more than a trial. `files` reads what lies beside a graph, `layout` what
-//! the graph is given and gives, `tokenizer` texts; `cache` and `context` evaluate decoders, `encoder` encoders. A graph is
+//! the graph is given and gives, `providers` what computes it, `tokenizer` texts; `cache` and `context` evaluate decoders, `encoder` encoders. A graph is
 //! evaluated by one thread at a time, with the threads of its session: [`Engine::divides_threads`].
 
 pub mod library;
@@ -21,6 +21,8 @@ mod graph;
 mod layout;
 #[cfg(feature = "onnx")]
 mod model;
+#[cfg(feature = "onnx")]
+mod providers;
 #[cfg(feature = "onnx")]
 mod runtime;
 #[cfg(feature = "onnx")]
