@@ -62,8 +62,7 @@ fn graphs_of(source: &Source, options: &ResolveOptions) -> Result<Vec<PathBuf>, 
         Source::Repository { repository, revision, variant } => {
             let (revision, variant) = (revision.as_deref(), variant.as_deref());
             if options.hub.offline {
-                let there = fetched_before(repository, revision, &options.hub)?;
-                return in_folder(&there);
+                return in_folder(&fetched_before(repository, revision, &options.hub)?);
             }
             let repository = api::repository(repository, revision, &options.hub)?;
             fetched_graphs(&repository, variant, options)
