@@ -43,8 +43,8 @@ pub struct Arguments {
     pub format: Format,
 }
 
-/// The library of ONNX Runtime that is found, with its version, or why none can be used.
-struct OnnxRuntime(Result<(Library, String), String>);
+/// The library of ONNX Runtime that is found, with its version and execution providers, or why none can be used.
+struct OnnxRuntime(Result<(Library, String, Vec<String>), String>);
 
 impl OnnxRuntime {
     fn find() -> Self {
@@ -53,13 +53,22 @@ impl OnnxRuntime {
         }
         let found = library::find();
         let found = found.and_then(|library| library.version().map(|version| (library, version)));
-        Self(found.map_err(|error| error.to_string()))
+        let found = found.map_err(|error| error.to_string()).and_then(|(library, version)| {
+            // Loading it runs it, which is for a worker to bear.
+            let providers = native::devices_of(EngineName::OnnxRuntime).map_err(|reason| {
+                let path = library.path.display().to_string();
+                let names_it = reason.contains(&path);
+                if names_it { reason } else { format!("{path} cannot be loaded: {reason}") }
+            })?;
+            Ok((library, version, providers.into_iter().map(|it| it.name).collect()))
+        });
+        Self(found)
     }
 
     fn json(&self) -> Value {
         match &self.0 {
-            Ok((Library { path, place }, version)) => {
-                json!({ "version": version, "path": path, "named_by": place.to_string() })
+            Ok((Library { path, place }, version, providers)) => {
+                json!({ "version": version, "path": path, "named_by": place.to_string(), "providers": providers })
             }
             Err(reason) => json!({ "reason": reason }),
         }
@@ -67,9 +76,10 @@ impl OnnxRuntime {
 
     fn rows(&self, sheet: &mut Sheet) {
         match &self.0 {
-            Ok((Library { path, place }, version)) => {
+            Ok((Library { path, place }, version, providers)) => {
                 sheet.section("ONNX Runtime");
                 sheet.row("library", format!("{version}, {} ({place})", path.display()));
+                sheet.row("execution providers", providers.join(", "));
             }
             Err(reason) => sheet.missing("ONNX Runtime", reason),
         }

@@ -11,6 +11,7 @@ use crate::hardware::root::SystemRoot;
 use crate::host::interrupt::Interrupt;
 use crate::host::profile::usable_cpus;
 use crate::model::artifact::ArtifactRef;
+use crate::model::engine_name::EngineName;
 use crate::model::quantization::Quantization;
 use crate::orchestrator::event::Listener;
 use crate::orchestrator::worker_run::{Ending, Limits, WorkerRun, run_worker};
@@ -52,6 +53,11 @@ pub(super) fn write_outlines(
     let outlines = paths.iter().map(|path| ArtifactRef::place(&path.to_string_lossy(), path));
     let outlines = outlines.collect();
     ask(&Job::PlanTypes(PlanTypesJob { input, quantizations, outlines })).map(|_| ())
+}
+
+/// Has a worker start an engine and tell what it can compute on. An error is the reason in words.
+pub(super) fn devices_of(engine: EngineName) -> Result<Vec<Device>, String> {
+    ask(&Job::Devices { engine }).map(|report| report.devices)
 }
 
 /// Has a worker answer a question about a file, so that one which native code cannot bear costs an answer and

@@ -15,6 +15,7 @@ use crate::causes::Problem;
 use crate::decide::fit::{Demand, Forecast, Verdict, error_of};
 use crate::decide::place::{Budget, HERE, Place, parse_budget};
 use crate::engine::Device;
+use crate::engine::onnxruntime::{self, library};
 use crate::error::{Error, Outcome};
 use crate::experiment::settings::{CacheType, Settings, SplitMode, TensorSplit};
 use crate::experiment::{self, Overrides};
@@ -81,6 +82,9 @@ pub struct Arguments {
     /// Plan variants even of a source that is quantized already
     #[arg(long)]
     allow_requantize: bool,
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -112,6 +116,9 @@ struct Planned {
 /// # Errors
 /// The model cannot be found, or a budget is for a device that is not there.
 pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> {
+    if let Some(path) = &arguments.onnxruntime {
+        library::choose(path);
+    }
     let overrides = Overrides {
         quantizations: arguments.quantizations.clone(),
         allow_requantize: arguments.allow_requantize,
@@ -161,6 +168,13 @@ pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> 
     Ok(if fits { Outcome::Done } else { Outcome::RequirementsUnmet })
 }
 
+/// What a plan says of a variant.
+pub(super) struct Foreseen {
+    pub(super) predicted: Predicted,
+    /// Why its memory is not known, in words.
+    pub(super) unknown: Option<String>,
+}
+
 /// What a plan says of every variant for so many tokens of context and sequences on this machine.
 pub(super) fn foresee(
     session: &Session,
@@ -168,7 +182,7 @@ pub(super) fn foresee(
     options: &ResolveOptions,
     context: Option<u32>,
     parallel: u32,
-) -> Result<Vec<Predicted>, Error> {
+) -> Result<Vec<Foreseen>, Error> {
     let devices = native::backend_devices();
     let arguments = Arguments { context, parallel, ..Arguments::of_this_machine() };
     let places = places(&arguments, &devices, &Machine::probe())
@@ -178,9 +192,10 @@ pub(super) fn foresee(
     let all_logits = devices.iter().any(is_gpu);
     let foreseen = plan.variants.iter().zip(&outlines.paths).map(|(variant, path)| {
         let planned = self::plan(variant.clone(), path.as_deref(), &arguments, &places, all_logits);
-        let peak = match planned.forecast.as_deref() {
-            Ok([(_, Ok(predicted)), ..]) => places[0].shares(predicted).iter().sum(),
-            _ => 0,
+        let (peak, unknown) = match planned.forecast.as_deref() {
+            Ok([(_, Ok(predicted)), ..]) => (places[0].shares(predicted).iter().sum(), None),
+            Ok([]) => (0, None),
+            Ok([(_, Err(reason)), ..]) | Err(reason) => (0, Some(reason.clone())),
         };
         let layers = planned.demand.layers;
         let verdict = planned.verdicts.first();
@@ -189,13 +204,14 @@ pub(super) fn foresee(
         // Of a file that is to be made the outline knows its size.
         let outlined = path.as_deref().ok().and_then(|path| std::fs::metadata(path).ok());
         let bytes = outlined.map_or(u64::MAX, |it| it.len()).min(variant.expected_bytes());
-        Predicted {
+        let predicted = Predicted {
             file_bytes: bytes,
             peak_bytes: peak,
             error_bytes: error_of(peak),
             tokens: planned.demand.context.saturating_mul(planned.demand.parallel),
             does_not_fit: verdict.map(|it| it.in_words(layers)),
-        }
+        };
+        Foreseen { predicted, unknown }
     });
     Ok(foreseen.collect())
 }
@@ -216,6 +232,7 @@ impl Arguments {
             measure: false,
             quantizations: Vec::new(),
             allow_requantize: false,
+            onnxruntime: None,
             format: Format::Table,
             quiet: true,
         }
@@ -253,17 +270,26 @@ fn plan(
     places: &[Place],
     all_logits: bool,
 ) -> Planned {
-    let known = path.map_err(Clone::clone).and_then(|path| {
-        if variant.engine.name == EngineName::OnnxRuntime {
-            return Err("the memory that ONNX Runtime takes is measured, not predicted".to_owned());
+    let engine = variant.engine.name;
+    let is_onnx = engine == EngineName::OnnxRuntime;
+    let path = path.map_err(Clone::clone);
+    let header = path.clone().and_then(|path| {
+        if is_onnx {
+            return Err("how fast ONNX Runtime is, is measured, not predicted".to_owned());
         }
-        let header = Header::read(path).map_err(|error| error.to_string())?;
-        Ok((path, header))
+        Header::read(path).map_err(|error| error.to_string())
     });
-    let header = known.as_ref().map(|(_, header)| header);
+    // A graph tells of itself where memory is predicted.
+    let known = if is_onnx {
+        path
+    } else {
+        path.and_then(|path| header.as_ref().map(|_| path).map_err(Clone::clone))
+    };
+    let of_header = header.as_ref().ok();
     let count = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
-    let own = header.ok().and_then(|header| count(header.context_length()));
-    let layers = header.ok().and_then(|header| count(header.layers()));
+    let own = of_header.and_then(|header| count(header.context_length()));
+    let own = own.or_else(|| onnxruntime::context_length(known.as_ref().ok().filter(|_| is_onnx)?));
+    let layers = of_header.and_then(|header| count(header.layers()));
     let demand = Demand {
         context: arguments.context.unwrap_or_else(|| own.map_or(CONTEXT, |own| own.min(CONTEXT))),
         parallel: arguments.parallel,
@@ -274,13 +300,11 @@ fn plan(
         },
         cache_types: arguments.cache_types.clone(),
         layers: layers.unwrap_or(0).saturating_add(1),
-        has_experts: header.ok().and_then(Header::experts).is_some(),
+        has_experts: of_header.and_then(Header::experts).is_some(),
         all_logits,
     };
-    let engine = variant.engine.name;
     let predict = |questions| {
-        let (path, _) = known.as_ref().map_err(Clone::clone)?;
-        let model = ArtifactRef::here(path);
+        let model = ArtifactRef::here(known.clone()?);
         native::predict_memory(PredictJob { engine, model, questions })
     };
     let forecast = demand.forecast(&predict);
@@ -289,5 +313,5 @@ fn plan(
         Err(reason) => Verdict::Unknown { reason: reason.clone() },
     };
     let verdicts = places.iter().map(judge).collect();
-    Planned { variant, header: known.map(|(_, header)| header), demand, forecast, verdicts }
+    Planned { variant, header, demand, forecast, verdicts }
 }

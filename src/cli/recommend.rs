@@ -1,6 +1,6 @@
 //! `quantbench recommend MODEL`: measure no more than decides which variant meets what is required.
 
-use super::plan;
+use super::plan::{self, Foreseen};
 use super::run;
 use super::session::{AGENT_VARIABLE, Session};
 use crate::causes::Problem;
@@ -136,9 +136,9 @@ pub(super) fn foresee(
     let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
     compared_with_more(experiment, &plan)?;
     energy_is_counted(experiment)?;
-    memory_is_predicted(experiment, &plan)?;
     let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
-    let can_run = |at: usize| foreseen[at].does_not_fit.is_none();
+    memory_is_predicted(experiment, &plan, &foreseen)?;
+    let can_run = |at: usize| foreseen[at].predicted.does_not_fit.is_none();
     let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
     let mut plan = plan;
     if let Some(reference) = reference.filter(|&at| !can_run(at)) {
@@ -149,7 +149,7 @@ pub(super) fn foresee(
             plan = session.plan(experiment, options)?;
         }
     }
-    let predicted = plan.trials.iter().map(|trial| foreseen[trial.variant].clone());
+    let predicted = plan.trials.iter().map(|trial| foreseen[trial.variant].predicted.clone());
     let predicted = predicted.collect();
     Ok((plan, predicted))
 }
@@ -175,17 +175,25 @@ fn compared_with_more(experiment: &Experiment, plan: &Plan) -> Result<(), Error>
 }
 
 /// Refuses a limit on memory where an engine does not tell what a context will take: what its tests fill says too little.
-fn memory_is_predicted(experiment: &Experiment, plan: &Plan) -> Result<(), Error> {
+fn memory_is_predicted(
+    experiment: &Experiment,
+    plan: &Plan,
+    foreseen: &[Foreseen],
+) -> Result<(), Error> {
     let is_asked = experiment.requirements.0.iter().any(|it| it.metric == MEMORY);
-    let tells_nothing = |it: &&Variant| it.engine.name == EngineName::OnnxRuntime;
-    match plan.variants.iter().find(tells_nothing).filter(|_| is_asked) {
-        None => Ok(()),
-        Some(variant) => Err(Error::Problem(Problem::new(format!(
-            "a limit on memory is asked for, and ONNX Runtime does not tell what {} takes for a context before it is \
-             filled; leave --max-memory out and measure at that depth (tg128@d4096), or leave ONNX out",
-            variant.label
-        )))),
-    }
+    let tells_nothing = |(variant, told): &(&Variant, &Foreseen)| {
+        variant.engine.name == EngineName::OnnxRuntime && told.unknown.is_some()
+    };
+    let mut told = plan.variants.iter().zip(foreseen);
+    let Some((variant, told)) = told.find(tells_nothing).filter(|_| is_asked) else {
+        return Ok(());
+    };
+    let reason = told.unknown.as_deref().unwrap_or("it tells nothing");
+    Err(Error::Problem(Problem::new(format!(
+        "a limit on memory is asked for, and what {} takes for a context is not known before it is filled ({reason}); leave \
+         --max-memory out and measure at that depth (tg128@d4096), or leave it out",
+        variant.label
+    ))))
 }
 
 /// Refuses a need that is about energy where nothing counts it: measuring would find that out too, at its end.

@@ -9,28 +9,23 @@ mod found;
 mod proof;
 mod sequences;
 mod shown;
+mod subject;
 mod written;
 
 use super::native;
-use super::needs;
 use super::output::{self, Destination, Format};
-use super::plan::outline::Outlines;
 use super::run::lock::RunLock;
 use super::run::{RunError, budget, resume};
-use super::session::{RunContext, Session, expanded, resolve_options};
+use super::session::{RunContext, Session, expanded};
 use crate::causes::Problem;
 use crate::engine::Device;
+use crate::engine::onnxruntime::library;
 use crate::error::{Error, Outcome};
-use crate::experiment::resolved::{Experiment, ModelPlan};
+use crate::experiment::resolved::Experiment;
 use crate::experiment::tuning::{Goal, Machine, Space, Use};
-use crate::experiment::workloads::Workloads;
-use crate::model::architecture::ArchitectureClass;
 use crate::model::engine_name::EngineName;
-use crate::model::gguf::Header;
 use crate::model::quantization::Quantization;
-use crate::model::resolve::ResolveOptions;
-use crate::model::source::Source;
-use crate::orchestrator::plan::{Plan, Variant};
+use crate::orchestrator::plan::Plan;
 use crate::orchestrator::strategy::Strategy;
 use crate::orchestrator::strategy::tuning::{Confirm, Method, Search};
 use crate::results::record::RunRecord;
@@ -39,8 +34,9 @@ use crate::units::{count, parse_within};
 use clap::{Args, ValueEnum};
 use fitting::Fitting;
 use found::Found;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+use subject::{Network, Subject};
 use time::OffsetDateTime;
 
 /// Part of the budget that the search may take; the proof has the rest.
@@ -65,7 +61,7 @@ const WORK: u64 = 25_000_000_000;
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line are independent")]
 pub struct Arguments {
-    /// A GGUF, owner/name on the Hugging Face hub, shape:NAME, or 'demo'
+    /// A GGUF, an ONNX graph, owner/name on the Hugging Face hub, shape:NAME, or 'demo'
     #[arg(value_name = "MODEL")]
     model: String,
     /// What is to be fast
@@ -85,6 +81,9 @@ pub struct Arguments {
     /// such as 0.01)
     #[arg(long, value_name = "KLD", value_parser = loss)]
     allow_loss: Option<f64>,
+    /// The library of ONNX Runtime; left out: `ORT_DYLIB_PATH`, else an installed wheel's, else the system's
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
     /// Tune this variant of the model
     #[arg(long, value_name = "QUANTIZATION")]
     quant: Option<Quantization>,
@@ -131,117 +130,22 @@ fn loss(text: &str) -> Result<f64, String> {
     loss.ok_or_else(|| "no divergence such as 0.01 nats".to_owned())
 }
 
-/// What is tuned: one variant of a model.
-struct Subject {
-    session: Session,
-    options: ResolveOptions,
-    /// Names the model, and has the budget of the search.
-    search: Experiment,
-    variant: Variant,
-    header: Header,
-    /// What memory is planned by.
-    outlines: Outlines,
-    is_shape: bool,
-}
-
-impl Subject {
-    fn find(arguments: &Arguments) -> Result<Self, Error> {
-        let quiet = arguments.quiet;
-        let source = Source::parse(&arguments.model, Path::new(""))
-            .map_err(|error| Problem::new(format!("MODEL {error}")))?;
-        let model = ModelPlan {
-            quantizations: arguments.quant.into_iter().collect(),
-            allow_requantize: arguments.allow_requantize,
-            ..ModelPlan::new(source.default_name(), source)
-        };
-        let is_shape = matches!(model.source, Source::Shape(_));
-        if is_shape && arguments.allow_loss.is_some() {
-            return Err(Problem::new(
-                "--allow-loss needs a model with weights of its own: those of a shape are generated, so that what is lost cannot be measured",
-            )
-            .into());
-        }
-        let session = Session::open(quiet)?;
-        let mut options = resolve_options(quiet);
-        options.consent = needs::consent(quiet, arguments.yes);
-        let search = Experiment {
-            name: format!("tune {} for {}", model.name, arguments.goal),
-            models: vec![model],
-            budget: Some(arguments.budget.mul_f64(SEARCH)),
-            ..Experiment::default()
-        };
-        let mut variants = session.plan(&search, &options)?.variants;
-        let model = &arguments.model;
-        let variant = match (variants.len(), variants.pop()) {
-            (1, Some(variant)) => variant,
-            (count, last) => {
-                let labels: Vec<&str> =
-                    variants.iter().chain(&last).map(|it| it.label.as_str()).collect();
-                let labels = labels.join(", ");
-                return Err(Problem::new(format!(
-                    "{model} has {count} variants ({labels}); name one with --quant"
-                ))
-                .into());
-            }
-        };
-        if variant.engine.name == EngineName::OnnxRuntime {
-            return Err(Problem::new(format!(
-                "{model} is ONNX, and settings of llama.cpp are tuned; measure those of ONNX Runtime with 'quantbench run' and \
-                 settings = {{ threads = [1, 2], spinning = [true, false] }} in an experiment"
-            ))
-            .into());
-        }
-        let outlines = Outlines::of(std::slice::from_ref(&variant), &session.cache, &options)?;
-        let path = outlines.paths.first().cloned();
-        let path = path.unwrap_or_else(|| Err("it is not there".to_owned()));
-        let path = path.map_err(Problem::new)?;
-        let header = Header::read(&path)
-            .map_err(|error| Problem::because(format!("cannot read {}", path.display()), error))?;
-        if header.architecture_class() != ArchitectureClass::DecoderOnly {
-            return Err(Problem::new(format!(
-                "{model} is no model that continues texts; only of those are settings tuned"
-            ))
-            .into());
-        }
-        Ok(Self { session, options, search, variant, header, outlines, is_shape })
-    }
-
-    fn plan(&self, experiment: &Experiment) -> Result<Plan, Problem> {
-        Plan::new(experiment, vec![vec![self.variant.clone()]])
-    }
-
-    fn path(&self) -> &Path {
-        self.outlines.paths.first().and_then(|path| path.as_deref().ok()).unwrap_or(Path::new(""))
-    }
-
-    /// What the search measures: the defaults of a space at first.
-    fn experiment(&self, space: &Space, used: &Use) -> Experiment {
-        let tests = used.tests();
-        let tokens: u64 = tests.iter().map(|test| u64::from(test.tokens())).sum();
-        let work = self.header.parameters().saturating_mul(tokens).max(1);
-        Experiment {
-            settings: vec![space.base.clone()],
-            workloads: Workloads { speed: tests, ..Workloads::default() },
-            repeat_within: Some(REPEAT_WITHIN),
-            repetitions: u32::try_from((WORK / work).clamp(1, 20)).unwrap_or(1),
-            ..self.search.clone()
-        }
-    }
-}
-
 /// Searches, proves and tells.
 ///
 /// # Errors
 /// The model cannot be had, does not fit, or is none that generates; or nothing can be kept.
 pub fn run(arguments: &Arguments, devices: &[Device]) -> Result<Outcome, Error> {
     let began = OffsetDateTime::now_utc();
+    if let Some(path) = &arguments.onnxruntime {
+        library::choose(path);
+    }
     let destination = Destination::open(arguments.output.as_deref())?;
     let toml = arguments.toml.as_deref().map(|path| Destination::open(Some(path))).transpose()?;
     let store = Store::open()?;
     let subject = Subject::find(arguments)?;
     destination.spare_inputs()?;
     toml.iter().try_for_each(Destination::spare_inputs)?;
-    let used = used(arguments, &subject.header)?;
+    let used = used(arguments, &subject.network)?;
     let (store, session) = (&store, &subject.session);
     let (since, spent) = (None, 0.0);
     let tuning = Tuning { session, arguments, store, began, since, spent };
@@ -282,9 +186,9 @@ fn goal(used: &Use) -> String {
 }
 
 /// The sizes that a use has.
-fn used(arguments: &Arguments, header: &Header) -> Result<Use, Problem> {
+fn used(arguments: &Arguments, network: &Network) -> Result<Use, Problem> {
     let goal = arguments.goal;
-    let own = header.context_length().and_then(|it| u32::try_from(it).ok()).unwrap_or(u32::MAX);
+    let own = network.context_length.unwrap_or(u32::MAX);
     if let Some(context) = arguments.context.filter(|&context| context > own) {
         return Err(Problem::new(format!(
             "--context {context}: the model was trained for {own} tokens; ask for no more"
@@ -300,15 +204,18 @@ fn used(arguments: &Arguments, header: &Header) -> Result<Use, Problem> {
     })
 }
 
-fn machine(header: &Header, devices: &[Device]) -> Machine {
-    let gpus = devices.iter().filter(|device| device.kind.ends_with("GPU")).count();
-    let layers = header.layers().and_then(|layers| u32::try_from(layers).ok());
+fn machine(subject: &Subject, devices: &[Device]) -> Machine {
+    let engine = subject.variant.engine.name;
+    // ONNX Runtime computes on the processor.
+    let is_used = |device: &&Device| engine == EngineName::LlamaCpp && device.kind.ends_with("GPU");
+    let gpus = devices.iter().filter(is_used).count();
     Machine {
+        engine,
         threads: native::default_threads(),
         processors: native::processors(),
         gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
-        layers: layers.unwrap_or(0).saturating_add(1),
-        has_experts: header.experts().is_some(),
+        layers: subject.network.layers.saturating_add(1),
+        has_experts: subject.network.has_experts,
     }
 }
 
@@ -334,8 +241,8 @@ impl Tuning<'_> {
         devices: &[Device],
     ) -> Result<Result<Found, Outcome>, Error> {
         let Arguments { budget, quiet, .. } = *self.arguments;
-        let Subject { variant, header, .. } = subject;
-        let fitting = Fitting::new(&used, variant, subject.path(), header, devices)?;
+        let Subject { variant, network, .. } = subject;
+        let fitting = Fitting::new(&used, variant, subject.path(), network, devices)?;
         let mut swept = Vec::new();
         if used.goal == Goal::Throughput && self.arguments.parallel.is_none() {
             let (experiment, counts) = sequences::planned(&subject.search, &used, &fitting)?;
@@ -348,7 +255,7 @@ impl Tuning<'_> {
             used.parallel = sequences::best(&swept).unwrap_or(used.parallel);
         }
         let lossy = self.arguments.allow_loss.is_some();
-        let mut space = Space::new(&used, &machine(header, devices), lossy);
+        let mut space = Space::new(&used, &machine(subject, devices), lossy);
         let left_out = match fitting.keep_what_fits(&mut space, used.parallel)? {
             Ok(left_out) => left_out,
             Err(verdict) => {
@@ -362,7 +269,8 @@ impl Tuning<'_> {
                 output::tell(&format!("left out: {reason}"));
             }
             let (tried, goal) = (count(space.singles().len(), "setting"), goal(&used));
-            output::tell(&format!("{tried} to try besides llama.cpp's defaults, for {goal}"));
+            let engine = variant.engine.name;
+            output::tell(&format!("{tried} to try besides {engine}'s defaults, for {goal}"));
         }
         let method = match self.arguments.search {
             SearchBy::Choices => Method::Choices,

@@ -45,10 +45,15 @@ pub trait Engine: Debug + Send + Sync {
     /// The devices that it can compute on.
     fn devices(&self) -> Vec<Device>;
 
+    /// Those that it computes on under some settings.
+    fn devices_for(&self, _settings: &Settings) -> Vec<Device> {
+        self.devices()
+    }
+
     /// Whether a model is computed on a device other than the processor under these settings.
     fn uses_gpu(&self, settings: &Settings) -> bool {
         let is_gpu = |device: Device| device.kind != "CPU" && device.kind != "accelerator";
-        settings.gpu_layers != 0 && self.devices().into_iter().any(is_gpu)
+        settings.gpu_layers != 0 && self.devices_for(settings).into_iter().any(is_gpu)
     }
 
     /// Whether contexts of one model evaluate side by side, each with threads of its own.

@@ -17,5 +17,6 @@ pub struct EncodedPicture {
     /// How much of a context it takes.
     pub extent: PictureExtent,
     /// What the engine that encoded it keeps of it.
+    #[cfg_attr(not(feature = "multimodal"), expect(dead_code, reason = "nothing reads pictures"))]
     pub(super) content: Box<dyn Any>,
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
-use strum::{Display, IntoStaticStr, VariantNames};
+use strum::{Display, EnumIter, IntoStaticStr, VariantNames};
 
 /// Number format of the K or the V cache, by ggml's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -83,6 +83,31 @@ impl GraphOptimization {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_all(&self) -> bool {
         *self == Self::All
+    }
+}
+
+/// What ONNX Runtime computes with: its execution providers, by short names. What one leaves, the processor computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[derive(VariantNames, Display, ValueEnum, EnumIter)]
+#[strum(serialize_all = "lowercase")]
+#[expect(missing_docs, reason = "ONNX Runtime's own names")]
+pub enum Provider {
+    #[default]
+    Cpu,
+    Cuda,
+    Tensorrt,
+    Migraphx,
+    Openvino,
+    Directml,
+    Coreml,
+    Xnnpack,
+}
+
+impl Provider {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_cpu(&self) -> bool {
+        *self == Self::Cpu
     }
 }
 
@@ -194,6 +219,9 @@ pub struct Settings {
     /// How far ONNX Runtime rewrites the graph.
     #[serde(default, skip_serializing_if = "GraphOptimization::is_all")]
     pub graph_optimization: GraphOptimization,
+    /// What ONNX Runtime computes with.
+    #[serde(default, skip_serializing_if = "Provider::is_cpu")]
+    pub provider: Provider,
 }
 
 // Keys that came later are not written where they have their defaults: trials of stored runs stay the same.
@@ -228,6 +256,7 @@ impl Default for Settings {
             cpu_moe: false,
             spinning: true,
             graph_optimization: GraphOptimization::All,
+            provider: Provider::Cpu,
         }
     }
 }
@@ -287,6 +316,7 @@ impl Settings {
                 // llama-bench has none: these are ONNX Runtime's.
                 ("spin", u8::from(of.spinning).to_string()),
                 ("opt", of.graph_optimization.to_string()),
+                ("ep", of.provider.to_string()),
             ]
         };
         let values = values(self).into_iter().zip(values(&Self::default()));

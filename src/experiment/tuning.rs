@@ -1,7 +1,8 @@
 //! Tuning: what settings are tuned for, and the space of settings that is searched.
 
-use super::settings::{FlashAttention, Settings, SplitMode};
+use super::settings::{FlashAttention, GraphOptimization, Settings, SplitMode};
 use super::workloads::SpeedTest;
+use crate::model::engine_name::EngineName;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -65,6 +66,8 @@ impl Use {
 /// What decides which settings are worth trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
+    /// What computes the model.
+    pub engine: EngineName,
     /// Threads that the engine takes by itself.
     pub threads: u32,
     /// Logical processors that may be used.
@@ -105,15 +108,39 @@ pub struct Space {
     pub base: Settings,
     /// What may be changed, what promises most first.
     pub factors: Vec<Factor>,
+    engine: EngineName,
     threads: u32,
 }
 
 impl Space {
     /// What may matter for a use on a machine. `lossy`: also what may make answers worse.
     pub fn new(used: &Use, machine: &Machine, lossy: bool) -> Self {
+        let Machine { engine, threads, .. } = *machine;
+        let mut space = Self { base: Settings::default(), factors: Vec::new(), engine, threads };
+        if engine == EngineName::OnnxRuntime {
+            space.fill_onnxruntime(used, machine);
+        } else {
+            space.fill(used, machine, lossy);
+        }
+        space
+    }
+
+    /// ONNX Runtime has one pool of threads, which waits in a loop or not, and rewrites the graph or not.
+    fn fill_onnxruntime(&mut self, used: &Use, machine: &Machine) {
+        let threads = thread_counts(machine.threads, machine.processors);
+        self.add(&["threads"], threads.into_iter().map(|count| json!(count)).collect());
+        self.add(&["spinning"], vec![json!(false)]);
+        if used.reads() {
+            self.add(&["ubatch"], useful(64, 2048, self.base.ubatch, used));
+        }
+        let less =
+            [GraphOptimization::Extended, GraphOptimization::Basic, GraphOptimization::Disable];
+        self.add(&["graph_optimization"], less.map(|level| json!(level)).to_vec());
+    }
+
+    fn fill(&mut self, used: &Use, machine: &Machine, lossy: bool) {
+        let space = self;
         let batched = used.parallel > 1;
-        let mut space =
-            Self { base: Settings::default(), factors: Vec::new(), threads: machine.threads };
         let threads = thread_counts(machine.threads, machine.processors);
         let threads: Vec<Value> = threads.into_iter().map(|count| json!(count)).collect();
         // Where layers are on GPUs, threads have little to do.
@@ -136,17 +163,8 @@ impl Space {
             space.add(&["threads_batch"], threads);
         }
         if used.reads() {
-            // More than a prompt at once is no other computation.
-            let at_once = used.prompt_tokens.saturating_mul(used.parallel.max(1));
-            let useful = |least: u32, most: u32, but: u32| {
-                let sizes = (0..).map(|power| least << power).take_while(|size| *size <= most);
-                let sizes =
-                    sizes.filter(|&size| size != but && (size < at_once || size / 2 < at_once));
-                let cap = |size: u32| size.min(at_once) != but.min(at_once);
-                sizes.filter(|&size| cap(size)).map(|size| json!(size)).collect::<Vec<_>>()
-            };
-            space.add(&["ubatch"], useful(64, 2048, space.base.ubatch));
-            space.add(&["batch"], useful(space.base.ubatch, 4096, space.base.batch));
+            space.add(&["ubatch"], useful(64, 2048, space.base.ubatch, used));
+            space.add(&["batch"], useful(space.base.ubatch, 4096, space.base.batch, used));
         }
         // What llama.cpp chooses by itself is fused attention wherever there is a kernel for it.
         let off = json!(FlashAttention::Off);
@@ -163,7 +181,6 @@ impl Space {
                 .filter(|it| it.keys.len() > 1)
                 .for_each(|it| it.is_lossy = true);
         }
-        space
     }
 
     fn add(&mut self, keys: &'static [&'static str], values: Vec<Value>) {
@@ -175,14 +192,15 @@ impl Space {
     /// The value that settings have for a factor.
     pub fn value(&self, settings: &Settings, factor: &Factor) -> Value {
         let explicit = self.explicit(settings);
-        let all = serde_json::to_value(explicit).unwrap_or_default();
-        let base = || serde_json::to_value(other(&self.base)).unwrap_or_default();
-        let key = factor.keys[0];
-        // What is left out has its default, which is the opposite of the value it is not left out for.
-        all.get(key).cloned().unwrap_or_else(|| match &base()[key] {
-            Value::Bool(value) => json!(!value),
-            value => value.clone(),
-        })
+        match factor.keys[0] {
+            // Those that are not written where they have their defaults.
+            "repack" => json!(explicit.repack),
+            "op_offload" => json!(explicit.op_offload),
+            "cpu_moe" => json!(explicit.cpu_moe),
+            "spinning" => json!(explicit.spinning),
+            "graph_optimization" => json!(explicit.graph_optimization),
+            key => serde_json::to_value(explicit).unwrap_or_default()[key].clone(),
+        }
     }
 
     /// Settings with another value of a factor; `None`: they do not go together.
@@ -208,8 +226,9 @@ impl Space {
     /// Thread counts as numbers.
     fn explicit(&self, settings: &Settings) -> Settings {
         let threads = settings.threads.unwrap_or(self.threads);
-        let threads_batch = settings.threads_batch.unwrap_or(threads);
-        Settings { threads: Some(threads), threads_batch: Some(threads_batch), ..settings.clone() }
+        let has_batch = self.engine != EngineName::OnnxRuntime;
+        let threads_batch = has_batch.then(|| settings.threads_batch.unwrap_or(threads));
+        Settings { threads: Some(threads), threads_batch, ..settings.clone() }
     }
 
     /// The settings with one factor changed, those that promise most first.
@@ -280,19 +299,20 @@ pub fn same_numbers(one: &Settings, other: &Settings) -> bool {
         threads: None,
         threads_batch: None,
         mmap: true,
+        spinning: true,
         ..settings.clone()
     };
     bare(one) == bare(other)
 }
 
-/// Settings in which the keys that may be left out are not.
-fn other(settings: &Settings) -> Settings {
-    Settings {
-        repack: !settings.repack,
-        op_offload: !settings.op_offload,
-        cpu_moe: !settings.cpu_moe,
-        ..settings.clone()
-    }
+/// Powers of two from `least` to `most`, but for one, as far as they are other computations: more than a prompt at once is
+/// none.
+fn useful(least: u32, most: u32, but: u32, used: &Use) -> Vec<Value> {
+    let at_once = used.prompt_tokens.saturating_mul(used.parallel.max(1));
+    let sizes = (0..).map(|power| least << power).take_while(|size| *size <= most);
+    let sizes = sizes.filter(|&size| size != but && (size < at_once || size / 2 < at_once));
+    let cap = |size: u32| size.min(at_once) != but.min(at_once);
+    sizes.filter(|&size| cap(size)).map(|size| json!(size)).collect()
 }
 
 /// Other numbers of threads than the engine's own.
@@ -313,8 +333,14 @@ fn layer_counts(layers: u32) -> Vec<Value> {
 mod tests {
     use super::*;
 
-    const MACHINE: Machine =
-        Machine { threads: 4, processors: 8, gpus: 0, layers: 17, has_experts: false };
+    const MACHINE: Machine = Machine {
+        engine: EngineName::LlamaCpp,
+        threads: 4,
+        processors: 8,
+        gpus: 0,
+        layers: 17,
+        has_experts: false,
+    };
 
     fn used(goal: Goal) -> Use {
         Use { goal, prompt_tokens: 512, generated_tokens: 32, depth: 0, parallel: 1 }
@@ -346,6 +372,28 @@ mod tests {
     }
 
     #[test]
+    fn onnx_runtime_is_tried_with_what_it_has() {
+        let machine = Machine { engine: EngineName::OnnxRuntime, ..MACHINE };
+        let space = Space::new(&used(Goal::Balanced), &machine, true);
+        let expected = "t=8, t=6, t=2, t=1, spin=0, ub=64, ub=128, ub=256, opt=extended, opt=basic, opt=disable";
+        assert_eq!(names(&space).join(", "), expected);
+        let generation = Space::new(&used(Goal::Generation), &machine, false);
+        assert!(!names(&generation).iter().any(|it| it.starts_with("ub")), "nothing is read");
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..100 {
+            let any = space.random(&mut random);
+            let own = Settings {
+                threads: None,
+                spinning: true,
+                ubatch: space.base.ubatch,
+                graph_optimization: GraphOptimization::All,
+                ..any.clone()
+            };
+            assert_eq!(own, Settings::default(), "{any}");
+        }
+    }
+
+    #[test]
     fn a_gpu_brings_its_own_choices() {
         let machine = Machine { gpus: 1, has_experts: true, ..MACHINE };
         let space = Space::new(&used(Goal::Generation), &machine, false);
@@ -358,9 +406,12 @@ mod tests {
     #[test]
     fn a_value_that_was_set_is_read_back_and_can_be_taken_back() {
         let machine = Machine { gpus: 2, has_experts: true, ..MACHINE };
+        let onnx = Machine { engine: EngineName::OnnxRuntime, ..MACHINE };
         let long = Use { prompt_tokens: 4096, ..used(Goal::Balanced) };
-        let space = Space::new(&long, &machine, true);
-        for factor in &space.factors {
+        let spaces = [machine, onnx].map(|machine| Space::new(&long, &machine, true));
+        for (space, factor) in
+            spaces.iter().flat_map(|space| space.factors.iter().map(move |factor| (space, factor)))
+        {
             let own = space.value(&space.base, factor);
             for value in &factor.values {
                 assert_ne!(*value, own, "{}", factor.name());
@@ -408,6 +459,7 @@ mod tests {
     fn threads_change_no_number() {
         let base = Settings::default();
         assert!(same_numbers(&base, &Settings { threads: Some(1), mmap: false, ..base.clone() }));
+        assert!(same_numbers(&base, &Settings { spinning: false, ..base.clone() }));
         assert!(!same_numbers(&base, &Settings { repack: false, ..base.clone() }));
     }
 }

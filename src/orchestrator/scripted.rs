@@ -168,7 +168,7 @@ fn describe(job: &Job) -> String {
         Job::Import(_) => "import".to_owned(),
         Job::ExportOnnx(job) => format!("export {}", job.target),
         Job::Mix(_) | Job::ApplyRecipe(_) => "mix".to_owned(),
-        Job::PredictMemory(_) | Job::PlanTypes(_) => "predict".to_owned(),
+        Job::PredictMemory(_) | Job::PlanTypes(_) | Job::Devices { .. } => "predict".to_owned(),
         Job::Calibrate(_) => "calibrate".to_owned(),
         Job::Visit(visit) => describe_visit(visit),
     }
@@ -252,7 +252,7 @@ fn play(job: &Job) -> Vec<Event> {
             events.push(Event::Phase(Phase::Calibrate));
             let _ = fs::write(&job.output.path, file_named("importance"));
         }
-        Job::PredictMemory(_) | Job::PlanTypes(_) => {
+        Job::PredictMemory(_) | Job::PlanTypes(_) | Job::Devices { .. } => {
             events.push(Event::Phase(Phase::PredictMemory));
         }
     }

@@ -6,6 +6,7 @@
 use super::event::{BenchmarkEvent, Listener, SequenceError};
 use super::reason::{self, MemoryAtEnd};
 use crate::causes;
+use crate::engine::Device;
 use crate::hardware::monitor::Watched;
 use crate::host::{Exit, Host, HostError, Worker, WorkerMessage};
 use crate::quantize::jobs::PlannedVariant;
@@ -29,6 +30,8 @@ pub struct WorkerRun {
     pub failed_workloads: Vec<Failure>,
     /// Predicted memory.
     pub predicted: Vec<Result<PredictedMemory, String>>,
+    /// What an engine can compute on.
+    pub devices: Vec<Device>,
     /// Variants that are not made yet.
     pub planned: Vec<PlannedVariant>,
     /// What came of a job that makes a file.
@@ -190,6 +193,7 @@ impl WorkerRun {
             measured: Vec::new(),
             failed_workloads: Vec::new(),
             predicted: Vec::new(),
+            devices: Vec::new(),
             planned: Vec::new(),
             made: None,
             ending: Ending::Interrupted,
@@ -217,6 +221,7 @@ impl WorkerRun {
             }
             Event::PredictedMemory { predictions } => self.predicted = predictions,
             Event::PlannedTypes { variants } => self.planned = variants,
+            Event::Devices { devices } => self.devices = devices,
             Event::Done { peak_rss_bytes, pss_bytes } => {
                 self.visit.peak_rss_bytes = peak_rss_bytes;
                 self.visit.pss_bytes = pss_bytes;

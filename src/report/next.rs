@@ -210,7 +210,7 @@ pub(crate) fn server_flags(settings: &Settings) -> String {
         "nopo" => " --no-op-offload".to_owned(),
         "cmoe" => " --cpu-moe".to_owned(),
         // ONNX Runtime's.
-        "spin" | "opt" => String::new(),
+        "spin" | "opt" | "ep" => String::new(),
         flag => format!(" -{flag} {value}"),
     };
     settings.changed().into_iter().map(flag).collect()

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The number of the messages' form; it is raised when one changes its meaning.
-const PROTOCOL: u32 = 6;
+const PROTOCOL: u32 = 7;
 
 /// Says who writes to a pipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,6 +62,13 @@ pub fn main() -> ExitCode {
             Ok(engine) => visit::predict_memory(tools(engine.as_ref()), job),
             Err(error) => Err(error.into()),
         },
+        Job::Devices { engine } => match engine::start(*engine) {
+            Ok(engine) => {
+                visit::devices(tools(engine.as_ref()));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        },
         Job::ExportOnnx(job) => making::export_onnx(Backend::initialise(), job, &reporter),
         Job::PlanTypes(job) => making::plan_types(Backend::initialise(), job, &reporter),
     };

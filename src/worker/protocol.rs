@@ -4,9 +4,11 @@
 //! worker whose standard input ends knows that the orchestrator is gone and exits. The worker
 //! writes [`Event`]s to its standard output and llama.cpp's log to its standard error.
 
+use crate::engine::Device;
 use crate::mix::MixReport;
 use crate::mix::jobs::{ApplyRecipeJob, MixJob};
 use crate::model::artifact::ArtifactRef;
+use crate::model::engine_name::EngineName;
 use crate::model::progress::Progress;
 use crate::quantize::MethodReport;
 use crate::quantize::importance::CalibrationReport;
@@ -44,6 +46,11 @@ pub enum Job {
     PredictMemory(PredictJob),
     /// Say which types variants would have, without making them.
     PlanTypes(PlanTypesJob),
+    /// Start an engine, and say what it can compute on.
+    Devices {
+        /// Which.
+        engine: EngineName,
+    },
 }
 
 impl Job {
@@ -59,6 +66,7 @@ impl Job {
             Self::Visit(job) => job.files_mut(),
             Self::PredictMemory(job) => vec![&mut job.model],
             Self::PlanTypes(job) => job.files_mut(),
+            Self::Devices { .. } => Vec::new(),
         }
     }
 
@@ -153,6 +161,11 @@ pub enum Event {
     PlannedTypes {
         /// One entry per quantization asked for.
         variants: Vec<PlannedVariant>,
+    },
+    /// Answer to [`Job::Devices`].
+    Devices {
+        /// In the engine's order.
+        devices: Vec<Device>,
     },
     /// The job is done; the last event of a worker that succeeded.
     Done {

@@ -70,7 +70,7 @@ fn load(
 }
 
 fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
-    let devices = model.engine().devices();
+    let devices = model.engine().devices_for(settings);
     let mut backends: Vec<String> = devices.iter().map(|device| device.backend.clone()).collect();
     backends.sort();
     backends.dedup();
@@ -96,6 +96,11 @@ fn facts(model: &dyn Model, settings: &Settings) -> ModelFacts {
             .map(|device| format!("{} ({})", device.name, device.description))
             .collect(),
     }
+}
+
+/// Tells what an engine can compute on.
+pub(super) fn devices(tools: Tools<'_>) {
+    tools.reporter.send(&Event::Devices { devices: tools.engine.devices() });
 }
 
 /// Predicts memory, without loading weights.

@@ -1,6 +1,7 @@
 //! ONNX Runtime beside llama.cpp. What needs its library is ignored where it is not installed; the rest is what a run says
 //! without one.
 
+use crate::schemas;
 use crate::world::World;
 use serde_json::Value;
 
@@ -89,6 +90,100 @@ fn what_is_wrong_with_a_graph_is_told_and_the_others_are_measured() {
 }
 
 #[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn what_a_context_takes_is_planned_and_a_limit_is_kept() {
+    let world = world("fp32,int4");
+    let plan = |more: &[&str]| {
+        let arguments = [&["plan", "graphs", "--quant", "onnx-int4", "--format", "json"], more];
+        let shown: Value =
+            serde_json::from_str(&world.run(&arguments.concat()).expect(0).stdout).unwrap();
+        shown["variants"][0].clone()
+    };
+    // Layers, keys and values, heads, numbers of a head, bytes of a number.
+    let token = 9 * 2 * 2 * 64 * 4;
+    let one = plan(&["--context", "1000"]);
+    let memory = &one["memory"][0];
+    assert_eq!(memory["kv_bytes"], 1000 * token);
+    assert!(memory["weights_bytes"].as_u64().unwrap() > 4 << 20, "{memory}");
+    assert!(memory["compute_bytes"].as_u64().unwrap() >= 512 * 4096 * 4, "{memory}");
+    assert!(one["memory"][1]["unknown"].as_str().unwrap().contains("'cache_type_k'"), "{one}");
+    let two = plan(&["--context", "500", "--parallel", "2"]);
+    assert_eq!(two["memory"][0]["kv_bytes"], 1500 * token, "a sequence's is copied");
+    assert_eq!(plan(&[])["context"], 1024, "what config.json says");
+    let recommend = |limit: &str| {
+        let arguments = ["recommend", "models.toml", "--quiet", "--max-memory", limit];
+        world.run(&[&arguments[..], &["--context", "1000", "--format", "json"]].concat())
+    };
+    let run = recommend("20MiB").expect(1).run_record();
+    let graph = trial(&run, "onnx-int4");
+    assert!(graph["predicted"]["peak_bytes"].as_u64().unwrap() > 20 << 20, "{graph}");
+    let run = recommend("2GiB").expect(0).run_record();
+    assert_eq!(trial(&run, "onnx-int4")["predicted"]["tokens"], 1000);
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn its_own_settings_are_tuned() {
+    let world = world("fp32,int4");
+    let quick = ["tune", "graphs", "--quant", "onnx-int4", "--budget", "10s", "--toml", "t.toml"];
+    let tuned = world.run(&[&quick[..], &["--format", "json", "-q"]].concat()).expect(0).json();
+    schemas::check(&world, &tuned);
+    assert_eq!(tuned["llama_server"], Value::Null);
+    let tried = tuned["tried"].as_array().unwrap();
+    let words: Vec<&str> = tried.iter().map(|it| it["in_words"].as_str().unwrap()).collect();
+    assert_eq!(words[0], "defaults");
+    assert!(words.contains(&"spin=0"), "{words:?}");
+    let known = |word: &&str| {
+        let own = |it: &str| ["t=", "spin=", "ub=", "opt="].iter().any(|own| it.starts_with(own));
+        *word == "defaults" || word.split(' ').all(own)
+    };
+    assert!(words.iter().all(known), "{words:?}");
+    let measured = |it: &&Value| it["tokens_per_second"].as_f64().is_some();
+    assert!(tried.iter().filter(measured).count() > 1, "{tuned}");
+    let run = world.run(&["run", "t.toml", "--rounds", "1", "--format", "json", "-q"]);
+    let run = run.expect(0).run_record();
+    assert_eq!(trial(&run, "onnx-int4")["settings"], tuned["settings"]);
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn execution_providers_are_listed_and_chosen_by_name() {
+    let world = world("int4");
+    let devices = world.run(&["devices", "--format", "json"]).expect(0).json();
+    schemas::check(&world, &devices);
+    let found = &devices["onnxruntime"];
+    assert!(found["providers"].as_array().unwrap().contains(&"cpu".into()), "{found}");
+    let shown = world.run(&["devices"]).expect(0).stdout;
+    assert!(shown.contains("execution providers"), "{shown}");
+    let chosen = EXPERIMENT.replace("threads = 1", "threads = 1\nprovider = [\"cpu\", \"coreml\"]");
+    world.write(
+        "chosen.toml",
+        &chosen.replace("quantizations = [\"F16\"]", "quantizations = [\"onnx-int4\"]"),
+    );
+    let run =
+        world.run(&["run", "chosen.toml", "--quiet", "--format", "json"]).expect(3).run_record();
+    let trials = run["trials"].as_array().unwrap();
+    let of = |provider: &Value| {
+        trials.iter().find(|it| it["settings"]["provider"] == *provider).unwrap()
+    };
+    assert!(of(&Value::Null)["failure"].is_null(), "{run}");
+    let told = of(&"coreml".into())["failure"]["reason"].as_str().unwrap();
+    assert!(told.contains("provider = \"coreml\"") && told.contains("but cpu"), "{told}");
+    // Libraries that are no longer what they were.
+    let whole = std::fs::read(found["path"].as_str().unwrap()).unwrap();
+    let mut broken = whole.clone();
+    let middle = broken.len() / 2;
+    broken[middle / 2..middle].fill(0);
+    for (name, bytes) in [("cut.so", &whole[..middle]), ("broken.so", &broken)] {
+        std::fs::write(world.path(name), bytes).unwrap();
+        let devices = ["devices", "--format", "json", "--onnxruntime", name];
+        let told = world.run(&devices).expect(0).json();
+        let told = told["onnxruntime"]["reason"].as_str().unwrap();
+        assert!(told.contains(name) && !told.contains('\n'), "{name}: {told}");
+    }
+}
+
+#[test]
 fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
     let world = world("int4");
     let run = ["run", "models.toml", "--quiet", "--format", "json", "--onnxruntime", "models.toml"];
@@ -126,11 +221,13 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
 fn what_is_not_done_with_onnx_is_refused_by_name() {
     let world = world("int4");
     let graph = "graphs/onnx/model_q4.onnx";
-    world.run(&["tune", graph]).expect_message(2, &["is ONNX", "settings of llama.cpp are tuned"]);
-    let limited = ["recommend", "models.toml", "--max-memory", "1GiB"];
-    world.run(&limited).expect_message(2, &["onnx-int4 takes for a context", "leave --max-memory"]);
-    let plan = world.run(&["plan", graph]).stdout;
-    assert!(plan.contains("measured, not predicted"), "{plan}");
+    let several = ["tune", graph, "--for", "throughput"];
+    world.run(&several).expect_message(2, &["is ONNX", "one after the other", "--for latency"]);
+    let limited =
+        ["recommend", "models.toml", "--max-memory", "1GiB", "--onnxruntime", "models.toml"];
+    let said =
+        ["onnx-int4 takes for a context", "no library of ONNX Runtime", "leave --max-memory"];
+    world.run(&limited).expect_message(2, &said);
     let shown = world.run(&["inspect", graph]).expect(0).stdout;
     for part in ["INT4 block 32 symmetric", "com.microsoft 1", "input_ids Int64", "logits Float"] {
         assert!(shown.contains(part), "{part}: {shown}");

@@ -110,7 +110,11 @@ fn backends() -> Vec<Device> {
 
 fn wheel() -> OnnxRuntime {
     let path = PathBuf::from("/venv/onnxruntime/capi/libonnxruntime.so.1.32.0");
-    OnnxRuntime(Ok((Library { path, place: library::Place::Wheel }, "1.32.0".to_owned())))
+    OnnxRuntime(Ok((
+        Library { path, place: library::Place::Wheel },
+        "1.32.0".to_owned(),
+        vec!["cpu".to_owned()],
+    )))
 }
 
 fn nothing() -> OnnxRuntime {

@@ -8,6 +8,7 @@ use crate::decide::fit::error_of;
 use crate::decide::place::Place;
 use crate::error::Error;
 use crate::experiment::settings::CacheType;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::orchestrator::plan::Origin;
 use crate::report::sanitize;
@@ -148,6 +149,11 @@ fn notes(planned: &[Planned], places: &[Place]) -> String {
             count(demand.parallel, "sequence"),
             contexts.join(" or "),
             format_bytes(error_of(0)),
+        );
+    }
+    if planned.iter().any(|it| it.variant.engine.name == EngineName::OnnxRuntime) {
+        text.push_str(
+            "of ONNX the graph says the type of the cache, under that of the first column; compute is estimated\n",
         );
     }
     if bounds(places) {

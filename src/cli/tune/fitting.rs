@@ -1,5 +1,6 @@
 //! What of a space of settings fits into memory, by the engine's own plan.
 
+use super::subject::Network;
 use crate::causes::Problem;
 use crate::cli::native;
 use crate::decide::fit::{Demand, Verdict, lacks};
@@ -12,7 +13,6 @@ use crate::hardware::memory::Memory;
 use crate::hardware::root::SystemRoot;
 use crate::model::artifact::ArtifactRef;
 use crate::model::engine_name::EngineName;
-use crate::model::gguf::Header;
 use crate::orchestrator::plan::Variant;
 use crate::units::format_bytes;
 use crate::workload::jobs::{MemoryQuestion, PredictJob};
@@ -35,20 +35,19 @@ impl Fitting {
         used: &Use,
         variant: &Variant,
         path: &Path,
-        header: &Header,
+        network: &Network,
         devices: &[Device],
     ) -> Result<Self, Problem> {
         let root = SystemRoot::default();
         let place = Place::here(&Memory::read(&root), &Limits::read(&root), devices, &[]);
-        let layers = header.layers().and_then(|layers| u32::try_from(layers).ok()).unwrap_or(0);
         let read = used.prompt_tokens.max(used.depth);
         Ok(Self {
             place: place.map_err(Problem::new)?,
             engine: variant.engine.name,
             model: ArtifactRef::here(path),
             context: read.saturating_add(used.generated_tokens).max(256),
-            layers: layers.saturating_add(1),
-            has_experts: header.experts().is_some(),
+            layers: network.layers.saturating_add(1),
+            has_experts: network.has_experts,
         })
     }
 

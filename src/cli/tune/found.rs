@@ -2,6 +2,7 @@
 
 use crate::experiment::settings::Settings;
 use crate::experiment::tuning::{Goal, Space, Use};
+use crate::model::engine_name::EngineName;
 use crate::orchestrator::strategy::tuning::{Placing, leader, placings};
 use crate::results::gain::{answered, gain, speed_of};
 use crate::results::record::{Failure, RunRecord, TrialRecord};
@@ -60,6 +61,11 @@ pub(super) enum Conclusion {
 }
 
 impl Found {
+    /// Whether ONNX Runtime computes it.
+    pub(super) fn is_onnx(&self) -> bool {
+        self.search.trials.first().is_some_and(|it| it.engine.name == EngineName::OnnxRuntime)
+    }
+
     pub(super) fn new(
         used: Use,
         space: Space,

@@ -186,8 +186,13 @@ pub(super) fn table(found: &Found) -> String {
     }
     text.push_str(
         "times as fast: against the defaults in the same rounds; intervals are for all rows together, so that none is called\n\
-         faster by chance. Settings are spelled as llama-bench's flags.\n",
+         faster by chance.",
     );
+    text.push_str(if found.is_onnx() {
+        " t: threads, spin: spinning, ub: ubatch, opt: graph_optimization.\n"
+    } else {
+        " Settings are spelled as llama-bench's flags.\n"
+    });
     text.push_str(&next(found));
     text
 }
@@ -285,10 +290,13 @@ fn next(found: &Found) -> String {
         return text;
     }
     let _ = writeln!(text, "\nTo use them:");
-    let (file, settings) = (written::file(found), found.settings());
-    let _ = writeln!(text, "  {}", sanitize(&written::server(&file, settings, &found.used)));
-    for command in written::bench(&file, settings, &found.used) {
-        let _ = writeln!(text, "  {}", sanitize(&command));
+    let settings = found.settings();
+    let (server, bench) = written::commands(found);
+    for command in server.iter().chain(&bench) {
+        let _ = writeln!(text, "  {}", sanitize(command));
+    }
+    if found.is_onnx() {
+        let _ = writeln!(text, "  {}", written::session_options(settings));
     }
     let _ = writeln!(text, "In an experiment of quantbench (--toml FILE writes a whole one):");
     for line in written::settings_toml(settings).lines() {
@@ -330,6 +338,7 @@ pub(super) fn json(found: &Found) -> Result<String, Error> {
     let request =
         |(count, speed): &(u32, f64)| json!({"parallel": count, "tokens_per_second": speed});
     let (file, settings) = (written::file(found), found.settings());
+    let (server, bench) = written::commands(found);
     let requests: Vec<Value> = found.swept.iter().map(request).collect();
     output::json(
         "quantbench.tune",
@@ -350,8 +359,8 @@ pub(super) fn json(found: &Found) -> Result<String, Error> {
             "requests": requests,
             "left_out": found.left_out,
             "toml": written::settings_toml(settings),
-            "llama_server": written::server(&file, settings, &found.used),
-            "llama_bench": written::bench(&file, settings, &found.used),
+            "llama_server": server,
+            "llama_bench": bench,
             "search_run": found.search.id,
             "proof_run": found.proof.as_ref().map(|proof| &proof.id),
         }),

@@ -2,7 +2,7 @@
 
 use super::found::Found;
 use super::shown::verdict;
-use crate::experiment::settings::Settings;
+use crate::experiment::settings::{GraphOptimization, Settings};
 use crate::experiment::tuning::{Goal, Use};
 use crate::report::{quoted, sanitize, server_flags};
 use serde_json::Value;
@@ -44,6 +44,39 @@ pub(super) fn toml(found: &Found) -> String {
 pub(super) fn file(found: &Found) -> String {
     let artifact = found.search.trials[0].artifact.as_ref();
     artifact.map_or_else(String::new, |it| it.path.to_string_lossy().into_owned())
+}
+
+/// Commands of llama.cpp's programs: that which serves the file, and those that measure it; none for a graph.
+pub(super) fn commands(found: &Found) -> (Option<String>, Vec<String>) {
+    if found.is_onnx() {
+        return (None, Vec::new());
+    }
+    let (file, settings) = (file(found), found.settings());
+    (Some(server(&file, settings, &found.used)), bench(&file, settings, &found.used))
+}
+
+/// What a program of ONNX Runtime gives its session, in Python's words.
+pub(super) fn session_options(settings: &Settings) -> String {
+    let mut options = Vec::new();
+    if let Some(threads) = settings.threads {
+        options.push(format!("intra_op_num_threads = {threads}"));
+    }
+    if !settings.spinning {
+        options.push("add_session_config_entry('session.intra_op.allow_spinning', '0')".to_owned());
+    }
+    let level = match settings.graph_optimization {
+        GraphOptimization::All => None,
+        GraphOptimization::Extended => Some("ORT_ENABLE_EXTENDED"),
+        GraphOptimization::Basic => Some("ORT_ENABLE_BASIC"),
+        GraphOptimization::Disable => Some("ORT_DISABLE_ALL"),
+    };
+    options.extend(
+        level.map(|level| format!("graph_optimization_level = GraphOptimizationLevel.{level}")),
+    );
+    if settings.ubatch != Settings::default().ubatch {
+        options.push(format!("prompts in runs of {} tokens", settings.ubatch));
+    }
+    format!("SessionOptions: {}", options.join(", "))
 }
 
 /// llama-server's command.
@@ -118,6 +151,22 @@ mod tests {
         let read = parse(text.as_bytes(), Path::new("t.toml"), &Overrides::default()).unwrap();
         assert_eq!(read.settings, [settings()]);
         assert_eq!(settings_toml(&Settings::default()), "");
+    }
+
+    #[test]
+    fn options_are_those_of_a_session() {
+        let settings = Settings {
+            threads: Some(2),
+            spinning: false,
+            graph_optimization: GraphOptimization::Basic,
+            ..Settings::default()
+        };
+        assert_eq!(
+            session_options(&settings),
+            "SessionOptions: intra_op_num_threads = 2, \
+             add_session_config_entry('session.intra_op.allow_spinning', '0'), \
+             graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_BASIC"
+        );
     }
 
     #[test]

@@ -27,9 +27,11 @@ pub const NOT_BUILT_IN: &str = "this build reads no pictures; build quantbench w
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Pixels in one direction at most.
+#[cfg(feature = "multimodal")]
 const LONGEST_SIDE: u32 = 16_384;
 
 /// Pixels in all at most: a photograph has 12 to 50 million. As RGB that is 192 MiB.
+#[cfg(feature = "multimodal")]
 const MOST_PIXELS: u64 = 64 << 20;
 
 /// A decoded picture.

@@ -9,7 +9,6 @@ use crate::engine::Engine as _;
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::memory::BufferMemory;
-use crate::engine::picture::EncodedPicture;
 use crate::engine::{self, ContextPurpose, ContextShape, Model as _};
 use crate::experiment::settings::{CacheType, FlashAttention, Settings};
 use crate::experiment::workloads::Sampling;
@@ -274,7 +273,7 @@ impl engine::Context for Context<'_> {
     #[cfg(feature = "multimodal")]
     fn read_picture(
         &mut self,
-        picture: &mut EncodedPicture,
+        picture: &mut engine::picture::EncodedPicture,
         position: i32,
     ) -> Result<i32, EngineError> {
         super::projector::read(self, picture, position)

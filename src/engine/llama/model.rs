@@ -385,6 +385,7 @@ fn check(settings: &Settings) -> Result<(), EngineError> {
             settings.graph_optimization != usual.graph_optimization,
             "it builds graphs itself",
         ),
+        ("provider", settings.provider != usual.provider, "its back ends are those of its build"),
     ];
     match refused.into_iter().find(|(_, is_set, _)| *is_set) {
         None => Ok(()),

@@ -59,15 +59,14 @@ impl InPlace {
         Ok(Self { length: 0, capacity, buffers, binding })
     }
 
-    /// The bytes of the tokens that it has.
-    pub(super) fn save(&self, ports: &[CachePort]) -> ort::Result<Vec<u8>> {
-        let mut state = Vec::new();
+    /// Adds the bytes of the tokens that it has.
+    pub(super) fn save(&self, ports: &[CachePort], state: &mut Vec<u8>) -> ort::Result<()> {
         for (buffer, port) in self.buffers.iter().zip(ports) {
             let (whole, used) = self.row_bytes(port);
             let bytes = bytes_of(buffer, port)?;
             bytes.chunks(whole.max(1)).for_each(|head| state.extend_from_slice(&head[..used]));
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Takes the bytes of so many tokens; `None` if they are not as many.
@@ -103,13 +102,12 @@ impl InPlace {
 }
 
 impl Copied {
-    /// The bytes of the tokens that it has.
-    pub(super) fn save(&self, ports: &[CachePort]) -> ort::Result<Vec<u8>> {
-        let mut state = Vec::new();
+    /// Adds the bytes of the tokens that it has.
+    pub(super) fn save(&self, ports: &[CachePort], state: &mut Vec<u8>) -> ort::Result<()> {
         for (value, port) in self.values.iter().flat_map(|it| it.iter()).zip(ports) {
-            state.extend(bytes_of(value, port)?);
+            state.extend_from_slice(bytes_of(value, port)?);
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Takes the bytes of so many tokens; `None` if they are not as many.
@@ -141,7 +139,7 @@ pub(super) fn empty(port: &CachePort, tokens: usize) -> ort::Result<DynTensor> {
 }
 
 /// Bytes of so many tokens in all caches; `None` if there are more than can be.
-fn bytes_in(ports: &[CachePort], length: usize) -> Option<usize> {
+pub(super) fn bytes_in(ports: &[CachePort], length: usize) -> Option<usize> {
     ports.iter().try_fold(0_usize, |sum, port| {
         let each = port.heads.checked_mul(port.width)?.checked_mul(size_of_kind(port.kind))?;
         sum.checked_add(each.checked_mul(length)?)

@@ -1,6 +1,6 @@
 //! Contexts of decoders: batches of tokens, evaluated sequence by sequence.
 
-use super::cache::{Caches, Copied, InPlace, empty};
+use super::cache::{Caches, Copied, InPlace, bytes_in, empty};
 use super::failed;
 use super::layout::Role;
 use super::model::OnnxModel;
@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub(super) struct DecoderContext<'model> {
     model: &'model OnnxModel,
     shape: ContextShape,
+    /// Whether a cache is one buffer, past and present.
+    is_in_place: bool,
     caches: Caches,
     /// Logits of the last batch, `[outputs, vocabulary]`.
     logits: Vec<f32>,
@@ -38,8 +40,12 @@ impl<'model> DecoderContext<'model> {
     ) -> Result<Self, EngineError> {
         // What several sequences have in common is not in one place of a buffer.
         let is_one = shape.sequences == 1 && purpose != ContextPurpose::Shared;
-        let caches = if is_one && model.graph.shares_caches {
-            let made = InPlace::new(&model.session(), &model.layout.caches, shape);
+        let is_in_place = is_one && model.graph.shares_caches;
+        // A plan evaluates nothing: a cache that is copied is empty until then.
+        let caches = if is_in_place && !model.is_plan() {
+            let session = model.session();
+            let made =
+                session.and_then(|session| InPlace::new(&session, &model.layout.caches, shape));
             let failed = |error: ort::Error| EngineError::Context {
                 context: shape.tokens,
                 reason: error.to_string(),
@@ -48,7 +54,8 @@ impl<'model> DecoderContext<'model> {
         } else {
             Caches::Copied(vec![Copied::default(); shape.sequences as usize])
         };
-        Ok(Self { model, shape, caches, logits: Vec::new(), sampler: Sampler::default() })
+        let (logits, sampler) = (Vec::new(), Sampler::default());
+        Ok(Self { model, shape, is_in_place, caches, logits, sampler })
     }
 
     /// Tokens that a sequence has; `None` if there is no such sequence.
@@ -93,7 +100,7 @@ impl<'model> DecoderContext<'model> {
         // A graph that is told to gives the logits of the last token alone, where no other's are asked for.
         let last_only = layout.has(Role::LogitsToKeep) && group.asks_last_only();
         let inputs = inputs(model, group, before, last_only)?;
-        let mut session = model.session();
+        let mut session = model.session()?;
         let rows = Rows { group, last_only, width: layout.output.width() };
         match caches {
             Caches::InPlace(cache) => {
@@ -371,15 +378,19 @@ impl Context for DecoderContext<'_> {
     fn save_sequence(&mut self, sequence: i32) -> Result<Vec<u8>, EngineError> {
         let length = self.length(sequence).ok_or(EngineError::State("save"))?;
         let ports = &self.model.layout.caches;
+        // As large as it will be: a cache takes memory that its context was to take.
+        let bytes = bytes_in(ports, length).ok_or(EngineError::State("save"))?;
+        let mut state = Vec::with_capacity(bytes.saturating_add(size_of::<u64>()));
+        state.extend_from_slice(&(length as u64).to_le_bytes());
         let saved = match &self.caches {
-            Caches::InPlace(cache) => cache.save(ports),
+            Caches::InPlace(cache) => cache.save(ports, &mut state),
             Caches::Copied(all) => {
                 let own = usize::try_from(sequence).ok().and_then(|it| all.get(it));
-                own.ok_or(EngineError::State("save"))?.save(ports)
+                own.ok_or(EngineError::State("save"))?.save(ports, &mut state)
             }
         };
-        let state = saved.map_err(|error| failed("save the state of a context", &error))?;
-        Ok([&(length as u64).to_le_bytes()[..], &state].concat())
+        saved.map_err(|error| failed("save the state of a context", &error))?;
+        Ok(state)
     }
 
     fn restore_sequence(&mut self, sequence: i32, state: &[u8]) -> Result<(), EngineError> {
@@ -401,15 +412,16 @@ impl Context for DecoderContext<'_> {
         restored.ok_or_else(wrong)
     }
 
-    /// Weights and cache; what ONNX Runtime takes besides, its arena, it does not tell.
+    /// Weights, the cache when it is full, and an estimate of what is computed with: ONNX Runtime does not tell.
     fn memory(&self) -> Vec<BufferMemory> {
+        let ContextShape { tokens, sequences, ubatch, .. } = self.shape;
         vec![BufferMemory {
             buffer: "CPU".to_owned(),
             on_device: false,
             weights_bytes: self.model.tensor_bytes(),
-            kv_bytes: self.model.layout.cache_bytes(self.shape.tokens as usize),
-            compute_bytes: 0,
-            context: self.shape.tokens,
+            kv_bytes: self.model.layout.held_bytes(self.is_in_place, tokens, sequences),
+            compute_bytes: self.model.compute_bytes(ubatch.min(tokens), tokens / sequences.max(1)),
+            context: tokens,
         }]
     }
 }

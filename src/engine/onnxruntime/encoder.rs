@@ -47,7 +47,7 @@ impl<'model> EncoderContext<'model> {
             Ok((Cow::Borrowed(port.name.as_str()), value))
         });
         let inputs: Vec<(Cow<'_, str>, DynValue)> = inputs.collect::<ort::Result<_>>()?;
-        let mut session = self.model.session();
+        let mut session = self.model.session()?;
         let outputs = session.run(inputs)?;
         let none = || ort::Error::new("the graph gave no vectors");
         let vectors = floats(outputs.get(layout.output.name()).ok_or_else(none)?)?;
@@ -157,7 +157,7 @@ impl Context for EncoderContext<'_> {
             on_device: false,
             weights_bytes: self.model.tensor_bytes(),
             kv_bytes: 0,
-            compute_bytes: 0,
+            compute_bytes: self.model.compute_bytes(self.shape.ubatch, self.shape.ubatch),
             context: self.shape.tokens,
         }]
     }

@@ -76,6 +76,14 @@ impl Beside {
         layers.and_then(|layers| usize::try_from(layers).ok()).unwrap_or(0)
     }
 
+    /// Heads of queries; 0: it does not say.
+    pub(super) fn heads(&self) -> usize {
+        let heads = self.config["num_attention_heads"].as_u64();
+        let heads =
+            heads.or_else(|| self.genai["model"]["decoder"]["num_attention_heads"].as_u64());
+        heads.and_then(|heads| usize::try_from(heads).ok()).unwrap_or(0)
+    }
+
     /// Tokens that end an answer.
     pub(super) fn ends(&self) -> Vec<i32> {
         let places = [&self.generation, &self.config, &self.genai["model"]];

@@ -1,10 +1,14 @@
 //! What a graph's file says before it is loaded: its weights, and whether its caches can be shared.
 
+use super::layout::Port;
 use crate::causes::Problem;
 use crate::onnx::names::Names;
-use crate::onnx::proto::{Graph, Node};
+use crate::onnx::proto::{
+    Element, Graph, Model, Node, OperatorSet, Shape, TensorKind, ValueInfo, ValueKind,
+};
 use crate::onnx::storage::{Share, Storage};
 use crate::onnx::{CONTRIB, external};
+use prost::Message as _;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +26,12 @@ pub(super) struct GraphFacts {
     pub(super) shares_caches: bool,
     /// What its inputs and outputs are called.
     pub(super) names: Names,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+    /// Numbers of the widest row that a product with weights gives, logits left out.
+    pub(super) widest: usize,
+    /// Heads of queries; 0: no operator says how many.
+    pub(super) heads: usize,
 }
 
 impl GraphFacts {
@@ -36,7 +46,12 @@ impl GraphFacts {
         let graph = model.graph.unwrap_or_default();
         let names = Names::beside(path);
         let shares_caches = shares_caches(&graph, &names);
-        Ok(Self { storage, positions: positions(&graph), shares_caches, names })
+        let (inputs, outputs) = Port::in_file(&names, &graph);
+        let (positions, widest) = (positions(&graph), widest(&graph, &outputs));
+        let heads =
+            graph.node.iter().filter_map(|node| usize::try_from(node.number("num_heads")?).ok());
+        let heads = heads.max().unwrap_or(0);
+        Ok(Self { storage, positions, shares_caches, names, inputs, outputs, widest, heads })
     }
 
     /// What all weights come to.
@@ -57,6 +72,48 @@ fn positions(graph: &Graph) -> Option<u32> {
         _ => None,
     });
     tables.min()
+}
+
+/// The smallest graph, as a file: what a session takes besides its weights is known when there is one.
+pub(super) fn smallest() -> Vec<u8> {
+    let tensor = TensorKind { element: Element::Float.into(), shape: Some(Shape::default()) };
+    let value = |name: &str| ValueInfo {
+        name: name.to_owned(),
+        kind: Some(ValueKind { tensor: Some(tensor.clone()) }),
+    };
+    let [x, y] = ["x", "y"].map(value);
+    let node = Node {
+        op_type: "Identity".to_owned(),
+        input: vec![x.name.clone()],
+        output: vec![y.name.clone()],
+        ..Node::default()
+    };
+    let name = "smallest".to_owned();
+    let graph =
+        Graph { name, node: vec![node], input: vec![x], output: vec![y], ..Graph::default() };
+    let opset_import = vec![OperatorSet { domain: String::new(), version: 13 }];
+    let model = Model { ir_version: 8, graph: Some(graph), opset_import, ..Model::default() };
+    model.encode_to_vec()
+}
+
+/// The widest row that a product with weights gives, but for those that the graph gives itself.
+fn widest(graph: &Graph, outputs: &[Port]) -> usize {
+    let widths: HashMap<&str, i64> = graph
+        .initializer
+        .iter()
+        .filter_map(|it| Some((it.name.as_str(), *it.dims.last()?)))
+        .collect();
+    // What the graph gives is counted by its shape; a product in whole numbers is scaled before that.
+    let is_given = |width: i64| outputs.iter().any(|it| it.dimensions.last() == Some(&width));
+    let width = |node: &Node| match node.op_type.as_str() {
+        "MatMulNBits" | "MatMulBnb4" => node.number("N"),
+        "MatMul" | "MatMulInteger" | "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => {
+            node.input.get(1).and_then(|name| widths.get(name.as_str()).copied())
+        }
+        _ => None,
+    };
+    let widths = graph.node.iter().filter_map(width).filter(|&width| !is_given(width));
+    widths.filter_map(|width| usize::try_from(width).ok()).max().unwrap_or(0)
 }
 
 /// Files beside a graph's that hold its weights.

@@ -4,6 +4,7 @@
 //! others ([`Names`]). A graph with anything else is refused by the name of what is not known.
 
 use crate::onnx::names::Names;
+use crate::onnx::proto::{Dimension, Element, Graph, ValueInfo};
 use ort::value::{TensorElementType, ValueType};
 
 /// An input or an output.
@@ -25,6 +26,33 @@ impl Port {
 
     pub(super) fn output(names: &Names, name: &str, kind: &ValueType) -> Self {
         Self::of(name, &names.output(name), kind)
+    }
+
+    /// What a file says that its graph is given, and gives: as a session tells it, before there is one.
+    pub(super) fn in_file(names: &Names, graph: &Graph) -> (Vec<Self>, Vec<Self>) {
+        let is_weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+        // Old files list weights among the inputs.
+        let inputs = graph.input.iter().filter(|input| !is_weight(&input.name));
+        let inputs = inputs.map(|input| Self::declared(input, &names.input(&input.name)));
+        let outputs = graph.output.iter();
+        let outputs = outputs.map(|output| Self::declared(output, &names.output(&output.name)));
+        (inputs.collect(), outputs.collect())
+    }
+
+    fn declared(value: &ValueInfo, usual: &str) -> Self {
+        let tensor = value.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
+        let kind = tensor.and_then(|tensor| match tensor.element() {
+            Element::Float => Some(TensorElementType::Float32),
+            Element::Float16 => Some(TensorElementType::Float16),
+            Element::Int64 => Some(TensorElementType::Int64),
+            Element::Int32 => Some(TensorElementType::Int32),
+            Element::Bool => Some(TensorElementType::Bool),
+            _ => None,
+        });
+        let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
+        let length = |dimension: &Dimension| dimension.fixed.unwrap_or(-1);
+        let dimensions = shape.into_iter().flat_map(|shape| &shape.dim).map(length).collect();
+        Self { name: value.name.clone(), usual: usual.to_owned(), kind, dimensions }
     }
 
     fn of(name: &str, usual: &str, kind: &ValueType) -> Self {
@@ -80,7 +108,10 @@ impl CachePort {
     /// Bytes of so many tokens.
     pub(super) fn bytes(&self, tokens: usize) -> u64 {
         let each = if self.kind == TensorElementType::Float16 { 2 } else { 4 };
-        (self.heads * self.width * tokens * each) as u64
+        // Shapes are a file's: they may be any.
+        [self.heads, self.width, tokens, each]
+            .iter()
+            .fold(1, |bytes: u64, &it| bytes.saturating_mul(it as u64))
     }
 }
 
@@ -156,7 +187,13 @@ impl Layout {
 
     /// Bytes of the cache of so many tokens.
     pub(super) fn cache_bytes(&self, tokens: usize) -> u64 {
-        self.caches.iter().map(|cache| cache.bytes(tokens)).sum()
+        self.caches.iter().map(|cache| cache.bytes(tokens)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of full caches of so many tokens in all. While a sequence's is copied, the old and the new one are there.
+    pub(super) fn held_bytes(&self, is_in_place: bool, tokens: u32, sequences: u32) -> u64 {
+        let copy = if is_in_place { 0 } else { tokens / sequences.max(1) };
+        self.cache_bytes(tokens as usize).saturating_add(self.cache_bytes(copy as usize))
     }
 
     /// Layers that have a cache.
@@ -288,6 +325,7 @@ fn output_of(outputs: &[Port]) -> Result<Output, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::proto::{Shape, Tensor, TensorKind, ValueKind};
 
     fn port(name: &str, kind: TensorElementType, dimensions: &[i64]) -> Port {
         let (name, usual) = (name.to_owned(), name.to_owned());
@@ -315,11 +353,44 @@ mod tests {
         let layout = Layout::of(&genai, &outputs).unwrap();
         assert_eq!((layout.layers(), layout.output.width()), (1, 4096));
         assert_eq!(layout.caches[0].present, "present.0.key");
-        assert_eq!(layout.cache_bytes(10), 2 * 2 * 64 * 10 * 4);
+        let each = 2 * 2 * 64 * 4;
+        assert_eq!(layout.cache_bytes(10), 10 * each);
+        assert_eq!(layout.held_bytes(true, 10, 1), 10 * each);
+        assert_eq!(layout.held_bytes(false, 10, 1), 20 * each, "the old and the new one");
+        assert_eq!(layout.held_bytes(false, 10, 2), 15 * each, "one sequence's is new at a time");
         let keep = port("num_logits_to_keep", TensorElementType::Int64, &[]);
         let optimum = [&[whole("position_ids"), keep], genai.as_slice()].concat();
         let layout = Layout::of(&optimum, &outputs).unwrap();
         assert!(layout.has(Role::Positions) && layout.has(Role::LogitsToKeep));
+    }
+
+    #[test]
+    fn a_file_tells_what_a_session_would() {
+        let value = |name: &str, element: Element, dimensions: &[i64]| {
+            let dimension = |&it: &i64| match it {
+                -1 => Dimension { named: Some("any".to_owned()), ..Dimension::default() },
+                fixed => Dimension { fixed: Some(fixed), ..Dimension::default() },
+            };
+            let shape = Some(Shape { dim: dimensions.iter().map(dimension).collect() });
+            let tensor = Some(TensorKind { element: element.into(), shape });
+            ValueInfo { name: name.to_owned(), kind: Some(ValueKind { tensor }) }
+        };
+        let graph = Graph {
+            input: vec![
+                value("input_ids", Element::Int64, &[-1, -1]),
+                value("past_key_values.0.key", Element::Float, &[-1, 2, -1, 64]),
+                value("weight", Element::Float, &[4, 4]),
+            ],
+            output: vec![
+                value("logits", Element::Float, &[-1, -1, 4096]),
+                value("present.0.key", Element::Float, &[-1, 2, -1, 64]),
+            ],
+            initializer: vec![Tensor { name: "weight".to_owned(), ..Tensor::default() }],
+            ..Graph::default()
+        };
+        let (inputs, outputs) = Port::in_file(&Names::default(), &graph);
+        assert_eq!(inputs, [whole("input_ids"), cache("past_key_values.0.key")]);
+        assert_eq!(outputs, [logits(), cache("present.0.key")]);
     }
 
     #[test]

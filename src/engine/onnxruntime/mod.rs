@@ -2,7 +2,7 @@
 //!
 //! `library` finds its library and is part of every build; the rest is of the feature `onnx`. The library is loaded in the
 //! worker process, which a fault of it ends with no more than a trial. `files` reads what lies beside a graph, `layout` what
-//! the graph is given and gives, `tokenizer` texts; `cache` and `context` evaluate decoders, `encoder` encoders. A graph is
+//! the graph is given and gives, `providers` what computes it, `tokenizer` texts; `cache` and `context` evaluate decoders, `encoder` encoders. A graph is
 //! evaluated by one thread at a time, with the threads of its session: [`Engine::divides_threads`].
 
 pub mod library;
@@ -22,6 +22,8 @@ mod layout;
 #[cfg(feature = "onnx")]
 mod model;
 #[cfg(feature = "onnx")]
+mod providers;
+#[cfg(feature = "onnx")]
 mod runtime;
 #[cfg(feature = "onnx")]
 mod sampler;
@@ -32,6 +34,18 @@ mod tokenizer;
 
 #[cfg(feature = "onnx")]
 pub use runtime::Runtime;
+
+/// Context length that the model of a graph was trained with, tokens, as the files beside it say.
+#[must_use]
+pub fn context_length(graph: &std::path::Path) -> Option<u32> {
+    #[cfg(feature = "onnx")]
+    return files::Beside::read(graph).ok()?.context_length();
+    #[cfg(not(feature = "onnx"))]
+    {
+        let _ = graph;
+        None
+    }
+}
 
 /// An error of ONNX Runtime's, in its own words.
 #[cfg(feature = "onnx")]

@@ -14,7 +14,7 @@ use crate::engine::{CacheUse, Context, ContextPurpose, ContextShape, Engine, Mod
 use crate::experiment::settings::Settings;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::gguf::SpecialTokens;
-use crate::onnx::storage::Role;
+use crate::onnx::storage::{Role, Share, Stored};
 use crate::prompt::piece::Prompt;
 use crate::units::format_count;
 use ort::session::Session;
@@ -24,12 +24,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Rows of logits beyond the tokenizer's tokens that are taken for filling up: this part of them, or so many.
 const MOST_PADDING: (usize, usize) = (16, 128);
 
+/// Rows as wide as the widest that are held at once: both products of a gated layer, what comes of them, and as much again
+/// of narrower ones.
+const BETWEEN: usize = 6;
+
+/// What was loaded of a model.
+#[derive(Debug)]
+enum Loaded {
+    /// Everything.
+    Whole(Mutex<Session>),
+    /// Nothing: memory is planned, in a process that has what the first session brings into it.
+    Plan(#[expect(dead_code, reason = "its memory is counted")] Session),
+}
+
 /// A loaded model.
 #[derive(Debug)]
 pub(super) struct OnnxModel {
     runtime: Runtime,
     path: PathBuf,
-    session: Mutex<Session>,
+    session: Loaded,
     pub(super) layout: Layout,
     pub(super) graph: GraphFacts,
     pub(super) beside: Beside,
@@ -39,12 +52,15 @@ pub(super) struct OnnxModel {
 }
 
 impl OnnxModel {
+    /// Loads a model, or only what lies beside its weights, to plan memory by.
+    ///
     /// # Errors
     /// The graph cannot be read or loaded, is not understood, or does not go with the files beside it.
     pub(super) fn load(
         runtime: &Runtime,
         path: &Path,
         settings: &Settings,
+        is_plan: bool,
     ) -> Result<Self, EngineError> {
         let wrong =
             |reason: &dyn std::fmt::Display| failed(format!("load {}", path.display()), reason);
@@ -52,25 +68,63 @@ impl OnnxModel {
         let graph = GraphFacts::read(path).map_err(|error| wrong(&causes::in_words(&error)))?;
         let beside = Beside::read(path).map_err(|reason| wrong(&reason))?;
         let tokenizer = Tokenizer::read(&beside.tokenizer_file())?;
-        let mut builder = settings::builder(&runtime.environment, settings, threads)?;
-        let session = builder.commit_from_file(path).map_err(|error| wrong(&error))?;
         let names = &graph.names;
-        let inputs = session.inputs().iter().map(|it| Port::input(names, it.name(), it.dtype()));
-        let outputs = session.outputs().iter().map(|it| Port::output(names, it.name(), it.dtype()));
-        let layout = Layout::of(&inputs.collect::<Vec<_>>(), &outputs.collect::<Vec<_>>());
+        let mut builder = settings::builder(&runtime.environment, settings, threads)?;
+        let (session, layout) = if is_plan {
+            let session = builder.commit_from_memory(&super::graph::smallest());
+            let session = session.map_err(|error| failed("plan memory", &error))?;
+            (Loaded::Plan(session), Layout::of(&graph.inputs, &graph.outputs))
+        } else {
+            let session = builder.commit_from_file(path).map_err(|error| wrong(&error))?;
+            let inputs = session.inputs().iter();
+            let inputs = inputs.map(|it| Port::input(names, it.name(), it.dtype()));
+            let outputs = session.outputs().iter();
+            let outputs = outputs.map(|it| Port::output(names, it.name(), it.dtype()));
+            let layout = Layout::of(&inputs.collect::<Vec<_>>(), &outputs.collect::<Vec<_>>());
+            (Loaded::Whole(Mutex::new(session)), layout)
+        };
         let layout = layout.map_err(|reason| wrong(&reason))?;
         check_vocabulary(&layout.output, tokenizer.size()).map_err(|reason| wrong(&reason))?;
         let context_length = beside.context_length().ok_or_else(|| {
             wrong(&"no config.json or genai_config.json beside it says how long a text may be (max_position_embeddings)")
         })?;
         let ends = tokenizer.ends(&beside);
-        let (runtime, path, session) = (runtime.clone(), path.to_owned(), Mutex::new(session));
+        let (runtime, path) = (runtime.clone(), path.to_owned());
         Ok(Self { runtime, path, session, layout, graph, beside, tokenizer, ends, context_length })
     }
 
     /// The session, for as long as nobody else evaluates.
-    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn session(&self) -> ort::Result<MutexGuard<'_, Session>> {
+        match &self.session {
+            Loaded::Whole(session) => Ok(session.lock().unwrap_or_else(PoisonError::into_inner)),
+            Loaded::Plan(_) => Err(ort::Error::new("its weights are not loaded")),
+        }
+    }
+
+    /// Whether memory alone is planned.
+    pub(super) fn is_plan(&self) -> bool {
+        matches!(self.session, Loaded::Plan(_))
+    }
+
+    /// About the bytes that a context of so many tokens takes for what it computes, `rows` of them at once: logits, what
+    /// each token gives to each, what lies between the widest matrices of a layer, and weights of 16 bits in 32, which the
+    /// processor multiplies.
+    pub(super) fn compute_bytes(&self, rows: u32, tokens: u32) -> u64 {
+        let given = match self.layout.output {
+            Output::Embedding { .. } => 0,
+            Output::Logits { width, .. } | Output::Hidden { width, .. } => width,
+        };
+        let heads = if self.graph.heads > 0 { self.graph.heads } else { self.beside.heads() };
+        let between = BETWEEN.saturating_mul(self.graph.widest);
+        let attention = heads.saturating_mul(tokens as usize);
+        let row = given.saturating_add(between).saturating_add(attention) as u64;
+        let computed = u64::from(rows).saturating_mul(row);
+        let is_half = |share: &Share| matches!(share.stored, Stored::F16 | Stored::Bf16);
+        let widened = |share: &Share| if is_half(share) { share.weights } else { 0 };
+        computed.saturating_add(self.graph.sum(widened)).saturating_mul(size_of::<f32>() as u64)
     }
 
     fn wrong(&self, reason: &dyn std::fmt::Display) -> EngineError {
@@ -196,10 +250,11 @@ impl Model for OnnxModel {
 
     fn context(
         &self,
-        _settings: &Settings,
+        settings: &Settings,
         shape: ContextShape,
         purpose: ContextPurpose,
     ) -> Result<Box<dyn Context + '_>, EngineError> {
+        settings::check(settings)?;
         match (self.class(), purpose) {
             (ArchitectureClass::EncoderOnly, _) => Ok(Box::new(EncoderContext::new(self, shape)?)),
             (_, ContextPurpose::Embeddings) => {

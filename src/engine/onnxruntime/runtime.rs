@@ -3,11 +3,11 @@
 use super::files::folder_of;
 use super::library::{self, Library, LibraryError};
 use super::model::OnnxModel;
-use super::{failed, graph, settings};
+use super::{failed, graph, providers, settings};
 use crate::engine::error::EngineError;
 use crate::engine::llama::backend;
 use crate::engine::{Device, Engine, LoadExtent, Model};
-use crate::experiment::settings::Settings;
+use crate::experiment::settings::{Provider, Settings};
 use crate::model::engine_name::EngineName;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -40,7 +40,7 @@ impl Runtime {
 fn load(library: &Library) -> Result<Environment, EngineError> {
     let path = &library.path;
     // What would be loaded is looked at first: loading runs it.
-    library.check()?;
+    library.version()?;
     let other = |reason: String| LibraryError::Other { path: path.clone(), reason };
     let loaded = ort::init_from(path).map_err(|error| other(error.to_string()))?;
     let environment = loaded.with_telemetry(false).build();
@@ -48,6 +48,29 @@ fn load(library: &Library) -> Result<Environment, EngineError> {
     // Advice about graphs; what is wrong comes as an error.
     environment.set_log_level(LogLevel::Error);
     Ok(environment)
+}
+
+fn device(provider: Provider) -> Device {
+    let is_cpu = provider == Provider::Cpu;
+    let memory = || {
+        let mut system = System::new().ok()?;
+        system.refresh_memory();
+        Some((system.total_memory(), system.available_memory()))
+    };
+    let (total_bytes, free_bytes) = is_cpu.then(memory).flatten().unwrap_or_default();
+    let kind = match provider {
+        Provider::Cpu => "CPU",
+        it if providers::is_gpu(it) => "GPU",
+        _ => "accelerator",
+    };
+    Device {
+        name: provider.to_string(),
+        description: providers::name(provider).to_owned(),
+        kind: kind.to_owned(),
+        backend: if is_cpu { "CPU".to_owned() } else { provider.to_string() },
+        total_bytes,
+        free_bytes,
+    }
 }
 
 impl Engine for Runtime {
@@ -59,22 +82,19 @@ impl Engine for Runtime {
         self.library.version().unwrap_or_default()
     }
 
-    /// The processor: other execution providers are not chosen yet.
+    /// One for each execution provider. What memory those on other devices have, the library does not tell.
     fn devices(&self) -> Vec<Device> {
-        let system = System::new().map(|mut system| {
-            system.refresh_memory();
-            (system.total_memory(), system.available_memory())
-        });
-        let (total_bytes, free_bytes) = system.unwrap_or_default();
-        let device = |text: &str| text.to_owned();
-        vec![Device {
-            name: device("CPU"),
-            description: device("CPUExecutionProvider"),
-            kind: device("CPU"),
-            backend: device("CPU"),
-            total_bytes,
-            free_bytes,
-        }]
+        providers::available().into_iter().map(device).collect()
+    }
+
+    /// What is asked for, and the processor, which computes what that leaves.
+    fn devices_for(&self, settings: &Settings) -> Vec<Device> {
+        let asked = Some(settings.provider).filter(|asked| *asked != Provider::Cpu);
+        asked.into_iter().chain([Provider::Cpu]).map(device).collect()
+    }
+
+    fn uses_gpu(&self, settings: &Settings) -> bool {
+        providers::is_gpu(settings.provider)
     }
 
     /// A session has one pool of threads, and its evaluations come one after the other.
@@ -101,10 +121,11 @@ impl Engine for Runtime {
         extent: LoadExtent,
     ) -> Result<Box<dyn Model>, EngineError> {
         settings::check(settings)?;
+        providers::check(settings.provider, &providers::available())?;
         match extent {
-            LoadExtent::Everything => Ok(Box::new(OnnxModel::load(self, path, settings)?)),
-            LoadExtent::MemoryPlan { .. } => {
-                Err(EngineError::Unsupported("say what memory a model will take"))
+            LoadExtent::Everything | LoadExtent::MemoryPlan { .. } => {
+                let is_plan = extent != LoadExtent::Everything;
+                Ok(Box::new(OnnxModel::load(self, path, settings, is_plan)?))
             }
             LoadExtent::Vocabulary | LoadExtent::Editable | LoadExtent::Overwritable => {
                 Err(EngineError::Unsupported("load part of a model or change its weights"))

@@ -1,6 +1,6 @@
 //! Settings of ONNX Runtime, and those of llama.cpp that it has not.
 
-use super::failed;
+use super::{failed, providers};
 use crate::engine::error::EngineError;
 use crate::experiment::settings::{GraphOptimization, Settings};
 use crate::model::engine_name::EngineName;
@@ -24,7 +24,9 @@ pub(super) fn builder(
     };
     let made = SessionBuilder::new(environment).and_then(|builder| {
         let builder = builder.with_intra_threads(threads as usize)?.with_inter_threads(1)?;
-        Ok(builder.with_intra_op_spinning(settings.spinning)?.with_optimization_level(level)?)
+        let builder =
+            builder.with_intra_op_spinning(settings.spinning)?.with_optimization_level(level)?;
+        Ok(builder.with_execution_providers(providers::dispatch(settings.provider).as_slice())?)
     });
     made.map_err(|error| failed("use these settings", &error))
 }

@@ -10,7 +10,7 @@ use super::{Key, Kind, Table};
 use crate::experiment::parameters::Matching;
 use crate::experiment::resolved::Keep;
 use crate::experiment::settings::{
-    CacheType, FlashAttention, GraphOptimization, SplitMode, TensorSplit,
+    CacheType, FlashAttention, GraphOptimization, Provider, SplitMode, TensorSplit,
 };
 use crate::experiment::workloads::WORKLOADS;
 use crate::model::quantization::Quantization;
@@ -149,6 +149,9 @@ pub static SETTINGS: Table = Table::new(
         Key::new("graph_optimization", Choice("no choice here", GraphOptimization::VARIANTS),
             "of ONNX Runtime: how far it rewrites the graph: \"disable\", \"basic\", \"extended\", \"all\"")
             .default("\"all\"").swept(),
+        Key::new("provider", Choice("no execution provider", Provider::VARIANTS),
+            "of ONNX Runtime: what it computes with, of those that its library has ('quantbench devices' lists them)")
+            .default("\"cpu\"").swept(),
     ],
 );
 

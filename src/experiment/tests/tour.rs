@@ -6,7 +6,7 @@ use crate::experiment::keys::{Amount, EXPERIMENT, Key, Kind, SETTINGS, Shown, Ta
 use crate::experiment::metric::{Better, Metric, Shown as InUnit, TaskColumn};
 use crate::experiment::parameters::Matching;
 use crate::experiment::resolved::Experiment;
-use crate::experiment::settings::{GraphOptimization, Settings};
+use crate::experiment::settings::{GraphOptimization, Provider, Settings};
 use crate::experiment::tasks::UseCase;
 use crate::experiment::{Overrides, built_in};
 use serde_json::json;
@@ -282,6 +282,7 @@ fn defaults_of_settings_are_those_of_the_type() {
         tensor_split: "3/1".parse().unwrap(),
         spinning: false,
         graph_optimization: GraphOptimization::Basic,
+        provider: Provider::Cuda,
         ..Settings::default()
     };
     let fields = serde_json::to_value(&other).unwrap();

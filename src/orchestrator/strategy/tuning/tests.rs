@@ -8,6 +8,7 @@ use crate::experiment::workloads::Workloads;
 use crate::hardware::usage::Usage;
 use crate::model::artifact::Artifact;
 use crate::model::engine_name::EngineIdentity;
+use crate::model::engine_name::EngineName;
 use crate::model::resolve::Origin;
 use crate::model::source::Source;
 use crate::orchestrator::plan::{Plan, Variant};
@@ -49,8 +50,14 @@ impl World {
     fn new(seed: u64, noise: f64, speed: impl Fn(&Settings) -> f64 + 'static) -> Self {
         let goal = Goal::Latency;
         let used = Use { goal, prompt_tokens: 512, generated_tokens: 32, depth: 0, parallel: 1 };
-        let machine =
-            Machine { threads: 4, processors: 8, gpus: 0, layers: 17, has_experts: false };
+        let machine = Machine {
+            engine: EngineName::LlamaCpp,
+            threads: 4,
+            processors: 8,
+            gpus: 0,
+            layers: 17,
+            has_experts: false,
+        };
         let experiment = Experiment {
             models: vec![ModelPlan::new("m".to_owned(), Source::Demo)],
             workloads: Workloads { speed: used.tests(), ..Workloads::default() },
