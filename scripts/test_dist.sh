@@ -73,7 +73,8 @@ fi
 # The image, where podman is and has its base or can fetch it.
 base=$(sed -n 's/^FROM //p' packaging/Containerfile)
 if command -v podman >/dev/null && { podman image exists "$base" || podman pull --quiet "$base"; } >/dev/null 2>&1; then
-    podman build --quiet -f packaging/Containerfile -t quantbench-test-dist "$dist" >/dev/null
+    # Nothing of it is fetched, and its commands need no container: where containers are limited, this runs, too.
+    podman build --quiet --isolation chroot -f packaging/Containerfile -t quantbench-test-dist "$dist" >/dev/null
     trap 'podman rmi --force quantbench-test-dist >/dev/null; rm -rf "$place"' EXIT
     mkdir "$place/image"
     printf '#!/bin/sh\nexec %s run --rm quantbench-test-dist "$@"\n' "$(command -v podman)" >"$place/image/quantbench"

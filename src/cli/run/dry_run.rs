@@ -196,9 +196,6 @@ fn text(
         let _ = writeln!(text, "each trial of {}: {}", models.join(", "), measured.join(", "));
     }
     let _ = writeln!(text, "{needs}");
-    text.push_str(
-        "time: not known before something is measured; a run estimates it from its first visit on\n",
-    );
     for note in notes(plan, files) {
         let _ = writeln!(text, "note: {note}");
     }
