@@ -118,7 +118,25 @@ impl Dimensions {
         if dimensions.at("vocab_size", 0) < fewest {
             return Err(format!("'vocab_size' is below {fewest}, which bytes alone need"));
         }
+        dimensions.check_heads()?;
         Ok(dimensions)
+    }
+
+    /// Whether what heads share divides without a rest: llama.cpp would stop the process.
+    fn check_heads(&self) -> Result<(), String> {
+        let of = |name: &str| self.at(name, 0);
+        let mut pairs = vec![("num_attention_heads", "num_key_value_heads")];
+        if !self.values.contains_key("head_dim") {
+            pairs.push(("hidden_size", "num_attention_heads"));
+        }
+        for (whole, part) in pairs {
+            if !of(whole).is_multiple_of(of(part).max(1)) {
+                let (value, by) = (of(whole), of(part));
+                let hint = if part == "num_attention_heads" { " (or say 'head_dim')" } else { "" };
+                return Err(format!("'{whole}' is {value}, no multiple of '{part}', {by}{hint}"));
+            }
+        }
+        Ok(())
     }
 
     /// A network of an architecture with these values and so many positions.
@@ -340,6 +358,9 @@ mod tests {
             (&TINY.replace("= 64", "= -1"), "'hidden_size' is -1, no whole number from 1"),
             (&format!("{TINY}hiden_size = 1"), "did you mean 'hidden_size'?"),
             (&TINY.replace("layers = 2", "layers = 1000"), "from 1 to 512"),
+            (&TINY.replace("heads = 4", "heads = 5"), "'hidden_size' is 64, no multiple of"),
+            (&format!("{TINY}num_key_value_heads = 3"), "is 4, no multiple of 'num_key_value"),
+            (&format!("{TINY}num_key_value_heads = 8"), "is 4, no multiple of 'num_key_value"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}");
