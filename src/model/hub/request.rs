@@ -1,14 +1,16 @@
 //! Requests to the hub: how it is spoken to, which bytes are asked for, and when to ask again.
 
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
 /// Times that one request is sent again because the server is asked too often.
 pub(super) const MOST_WAITS: u32 = 5;
 
-/// A server that asks for more patience than this is told of instead, seconds.
-const LONGEST_WAIT: u64 = 300;
+/// A server that asks for more patience than this is told of instead.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// Which bytes of an answer are wanted.
 pub(super) enum Bytes {
@@ -35,9 +37,19 @@ pub(super) fn asked_to_wait(response: &Response<Body>) -> Option<Duration> {
     if response.status() != StatusCode::TOO_MANY_REQUESTS {
         return None;
     }
-    let seconds =
-        header(response.headers(), "retry-after").map_or(Some(1), |it| it.parse().ok())?;
-    (seconds <= LONGEST_WAIT).then(|| Duration::from_secs(seconds))
+    wanted_wait(response).filter(|wait| *wait <= LONGEST_WAIT)
+}
+
+/// How long the server says to wait, in seconds or until a time; a second if it does not say. `None`: it is none of both.
+pub(super) fn wanted_wait(response: &Response<Body>) -> Option<Duration> {
+    let Some(text) = header(response.headers(), "retry-after") else {
+        return Some(Duration::from_secs(1));
+    };
+    let until = || {
+        let until = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+        Some((until - OffsetDateTime::now_utc()).try_into().unwrap_or(Duration::ZERO))
+    };
+    text.parse().ok().map(Duration::from_secs).or_else(until)
 }
 
 /// How the hub is spoken to. Redirects are not left to it: where secrets go is decided here.
@@ -61,4 +73,27 @@ pub(super) fn agent(patience: Duration, is_secure: bool) -> Agent {
 
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_time() {
+        let asked = |wait: Option<&str>| {
+            let mut builder = Response::builder().status(StatusCode::TOO_MANY_REQUESTS);
+            if let Some(wait) = wait {
+                builder = builder.header("retry-after", wait);
+            }
+            builder.body(Body::builder().data("")).unwrap()
+        };
+        let seconds = |wait| asked_to_wait(&asked(wait)).map(|wait| wait.as_secs());
+        assert_eq!((seconds(None), seconds(Some("7"))), (Some(1), Some(7)));
+        assert_eq!((seconds(Some("3600")), seconds(Some("soon"))), (None, None));
+        assert_eq!(wanted_wait(&asked(Some("3600"))), Some(Duration::from_hours(1)));
+        assert_eq!(seconds(Some("Wed, 21 Oct 2015 07:28:00 GMT")), Some(0), "it is over");
+        let far = wanted_wait(&asked(Some("Wed, 21 Oct 2150 07:28:00 GMT"))).unwrap();
+        assert!(far > Duration::from_hours(24 * 365));
+    }
 }

@@ -1,5 +1,7 @@
 //! Fetching one file: what the hub says about it, checked, then its bytes, checked.
 
+mod refusals;
+
 use super::endpoint::Endpoint;
 use super::facts::{COMMIT, Facts};
 use super::pieces::{LEAST_RATE, Piece, Pieces};
@@ -28,6 +30,9 @@ const MOST_REDIRECTS: u32 = 10;
 
 /// A shorter pause is not worth a word.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often is looked whether another process has fetched a file.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A file whose length nobody names is a small text that is compressed on its way.
 const MOST_WITHOUT_LENGTH: u64 = 64 << 20;
@@ -202,52 +207,6 @@ impl<'a> Remote<'a> {
         }
     }
 
-    fn check_status(&self, response: &Response<Body>, is_within: bool) -> Result<(), HubError> {
-        let status = response.status();
-        if status.is_success() || status.is_redirection() {
-            return Ok(());
-        }
-        let HubFile { repository, revision, file, .. } = self.file;
-        let endpoint = self.endpoint;
-        let other = || {
-            let (status, what) = (status.as_u16(), self.file);
-            format!("the hub at {endpoint} answered {status} for {what}; try again later")
-        };
-        Err(Problem::new(match status {
-            // Where the bytes lie knows neither tokens nor repositories.
-            _ if !is_within => other(),
-            StatusCode::UNAUTHORIZED if self.options.token.is_none() => format!(
-                "the hub shows {repository} to nobody without a token: it is private or gated, or there is \
-                 no such repository; set HF_TOKEN"
-            ),
-            StatusCode::UNAUTHORIZED => {
-                format!("the hub does not accept the token in HF_TOKEN for {repository}")
-            }
-            StatusCode::FORBIDDEN if self.options.token.is_none() => format!(
-                "the hub gives {repository} to nobody without a token: accept its conditions at \
-                 {endpoint}/{repository}, and set HF_TOKEN"
-            ),
-            StatusCode::FORBIDDEN => format!(
-                "the owner of HF_TOKEN may not read {repository}; accept its conditions at \
-                 {endpoint}/{repository}"
-            ),
-            StatusCode::NOT_FOUND => match header(response.headers(), "x-error-code") {
-                Some("RepoNotFound") => format!(
-                    "the hub has no repository {repository}; 'quantbench search {}' finds others",
-                    repository.rsplit('/').next().unwrap_or(repository)
-                ),
-                Some("RevisionNotFound") => {
-                    let revision = revision.unwrap_or("main");
-                    format!("the hub has no revision '{revision}' of {repository}")
-                }
-                _ => format!(
-                    "the hub has no file {file} in {repository}; 'quantbench files {repository}' lists its variants"
-                ),
-            },
-            _ => other(),
-        }))
-    }
-
     /// Fetches the file into the cache and returns its path there.
     pub(super) fn fetch(
         &self,
@@ -264,15 +223,17 @@ impl<'a> Remote<'a> {
         fs::create_dir_all(&snapshots).map_err(io_error("make the folder", &snapshots))?;
         let lock_path = blob.with_extension("lock");
         let lock = File::create(&lock_path).map_err(io_error("make the lock", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let file = self.file.file;
-                return Err(Problem::new(format!(
-                    "another process is fetching {file}; wait for it to end"
-                )));
+        let mut is_told = false;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if is_told => std::thread::sleep(LOOK_AGAIN),
+                TryLockError::WouldBlock => {
+                    let note = "another process is fetching it, which is waited for".to_owned();
+                    progress.say(self.file.file, &Progress::Note(note));
+                    is_told = true;
+                }
+                TryLockError::Error(error) => return Err(io_error("lock", &lock_path)(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
         }
         if !blob.is_file() {
             // The name that hf-hub gives it, so that either goes on where the other stopped.
@@ -302,7 +263,7 @@ impl<'a> Remote<'a> {
                     Answer::Whole => {}
                     Answer::NoRanges(response) => {
                         self.check_space(size, part)?;
-                        self.receive(response, 0, facts, part, progress)?;
+                        self.receive_all(response, 0, facts, part, progress)?;
                     }
                 }
                 return self.check_sum(facts, part);
@@ -317,7 +278,7 @@ impl<'a> Remote<'a> {
         self.check_space(facts.size.unwrap_or(MOST_WITHOUT_LENGTH) - start, part)?;
         if facts.size.is_none_or(|size| start < size || size == 0) {
             let response = self.request(&Method::GET, &Bytes::From(start))?;
-            self.receive(response, start, facts, part, progress)?;
+            self.receive_all(response, start, facts, part, progress)?;
         }
         self.check_sum(facts, part)
     }
@@ -338,7 +299,28 @@ impl<'a> Remote<'a> {
         )))
     }
 
-    /// Appends what is missing from byte `start` on, which was asked for.
+    /// Appends what is missing from byte `start` on, which was asked for. A connection that breaks off is made again as long
+    /// as something comes of it.
+    fn receive_all(
+        &self,
+        mut response: Response<Body>,
+        mut start: u64,
+        facts: &Facts,
+        part: &Path,
+        progress: &ProgressSink,
+    ) -> Result<(), HubError> {
+        while let Some((received, error)) = self.receive(response, start, facts, part, progress)? {
+            // Without a size nobody knows what is missing.
+            if facts.size.is_none() || received <= start {
+                return Err(error);
+            }
+            start = received;
+            response = self.request(&Method::GET, &Bytes::From(start))?;
+        }
+        Ok(())
+    }
+
+    /// Appends one answer; where its connection broke off, how many bytes are there and why.
     fn receive(
         &self,
         response: Response<Body>,
@@ -346,7 +328,7 @@ impl<'a> Remote<'a> {
         facts: &Facts,
         part: &Path,
         progress: &ProgressSink,
-    ) -> Result<(), HubError> {
+    ) -> Result<Option<(u64, HubError)>, HubError> {
         // A server that ignores the range sends the file from its beginning.
         let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
             && header(response.headers(), "content-range")
@@ -365,7 +347,8 @@ impl<'a> Remote<'a> {
             let piece = match pieces.next() {
                 Piece::Bytes(bytes) => bytes,
                 Piece::End(None) if total.is_none_or(|total| received == total) => {
-                    return file.sync_all().map_err(io_error("write", part));
+                    file.sync_all().map_err(io_error("write", part))?;
+                    return Ok(None);
                 }
                 Piece::End(source) => {
                     file.sync_all().map_err(io_error("write", part))?;
@@ -376,10 +359,11 @@ impl<'a> Remote<'a> {
                         of.unwrap_or_default(),
                         self.file.file
                     );
-                    return Err(match source {
+                    let error = match source {
                         Some(source) => Problem::because(message, source),
                         None => Problem::new(message),
-                    });
+                    };
+                    return Ok(Some((received, error)));
                 }
                 Piece::Slow => return Err(slow(self.file.file, received)),
             };

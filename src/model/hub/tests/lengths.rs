@@ -1,6 +1,8 @@
 //! Files whose length the hub does not name, or names wrongly.
 
-use super::{COMMIT, Request, Server, get, options, response};
+use super::{COMMIT, FILE, Request, Server, fetch, get, hub, options, response};
+use crate::model::cache::of_bytes;
+use crate::model::progress::ProgressSink;
 
 #[test]
 fn a_file_without_a_length_is_read_to_its_marked_end() {
@@ -83,4 +85,48 @@ fn a_full_disk_is_told_as_the_cause() {
         error,
         "cannot write a.part: no space is left; free some or set HF_HOME to another disk"
     );
+}
+
+#[test]
+fn a_connection_that_breaks_off_once_is_made_again() {
+    let content = vec![7; 5000];
+    let (whole, cuts) = (hub(content.clone()), std::sync::Mutex::new(1));
+    let server = Server::start(move |request| {
+        let mut bytes = whole(request);
+        let mut left = cuts.lock().unwrap();
+        if request.method == "GET" && *left > 0 {
+            *left -= 1;
+            bytes.truncate(bytes.len() - 1000);
+        }
+        bytes
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = get(&options(&server.address, &folder)).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content);
+    assert_eq!(server.requests().last().unwrap().header("range"), Some("bytes=4000-"));
+}
+
+#[test]
+fn a_file_that_another_process_fetches_is_waited_for() {
+    let server = Server::start(hub(vec![7; 50]));
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("hub/models--owner--name/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let lock = std::fs::File::create(blobs.join(format!("{}.lock", of_bytes(&[7; 50])))).unwrap();
+    lock.lock().unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    let progress = ProgressSink::new(move |what, progress| {
+        let _ = told.send(format!("{what}: {progress:?}"));
+    });
+    let options = options(&server.address, &folder);
+    std::thread::scope(|scope| {
+        let fetched = scope.spawn(|| fetch(FILE, &options, &progress));
+        let note = heard.recv();
+        let has_waited = !fetched.is_finished();
+        lock.unlock().unwrap();
+        let fetched = fetched.join().unwrap().unwrap();
+        let note = note.unwrap();
+        assert!(note.contains("another process is fetching it") && has_waited, "{note}");
+        assert_eq!(std::fs::read(fetched).unwrap(), [7; 50]);
+    });
 }

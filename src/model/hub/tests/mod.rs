@@ -417,7 +417,7 @@ fn a_hub_that_falls_silent_within_a_file_is_given_up() {
     let options = HubOptions { patience: Duration::from_millis(300), ..options(&address, &folder) };
     let started = Instant::now();
     let error = get(&options).unwrap_err();
-    assert!(error.to_string().starts_with("the connection ended after 3.91 KiB of"), "{error}");
+    assert!(error.to_string().contains("after 3.91 KiB"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
