@@ -6,6 +6,7 @@ use crate::model::adapter::Adapter;
 use crate::model::architecture::ArchitectureClass;
 use crate::model::engine_name::EngineName;
 use crate::model::source::Source;
+use crate::model::split;
 use crate::results::each_once;
 use crate::results::metric::Metric;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
@@ -93,6 +94,7 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     let artifact = trial.artifact.as_ref()?;
     let path = sanitize(&artifact.path.to_string_lossy());
     let (model, label) = (sanitize(&trial.model), sanitize(&trial.label));
+    let word = trial.quantization.label.name();
     // What a host makes comes back: the path is one of the machine that the run was started on.
     let place = match sanitize(&trial.host.name) {
         host if host == LOCAL => String::new(),
@@ -112,23 +114,22 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
     let is_encoder = class == Some(ArchitectureClass::EncoderOnly);
     let embeds = if is_encoder { " --embedding" } else { "" };
     let flags = server_flags(&trial.settings) + &with("--lora-scaled") + embeds;
-    // Ollama's command line generates.
-    let servers = if is_encoder { "llama.cpp" } else { "llama.cpp, Ollama" };
+    // Ollama's command line generates, takes no file in parts, and has its own way to add adapters.
+    let is_split =
+        artifact.path.file_name().is_some_and(|it| split::part(&it.to_string_lossy()).is_some());
+    let is_for_ollama = !is_encoder && !is_split && trial.adapters.is_empty();
+    let servers = if is_for_ollama { "llama.cpp, Ollama" } else { "llama.cpp" };
+    let from_hub = |hub: &str| format!("ollama run {}", quoted(&format!("hf.co/{hub}:{word}")));
     if artifact.deleted && !is_made {
         let hub = hub_name(run, trial)?;
-        let (word, label) =
-            (trial.quantization.label.name(), quoted(&format!("hf.co/{hub}:{label}")));
         let serve = format!("llama-server -hf {}{flags}", quoted(&format!("{hub}:{word}")));
         let model = sanitize(&trial.model);
         let sentence = format!(
             "{word} of {model} ({size}) was not kept; to fetch and serve it ({servers}), and to measure it again:"
         );
         let again = format!("quantbench {}", quoted(&format!("{hub}:{word}")));
-        let commands = if is_encoder {
-            vec![serve, again]
-        } else {
-            vec![serve, format!("ollama run {label}"), again]
-        };
+        let ollama = is_for_ollama.then(|| from_hub(&hub));
+        let commands = [Some(serve), ollama, Some(again)].into_iter().flatten().collect();
         return Some(Next { sentence, commands });
     }
     let (sentence, file, mut commands) = if is_made && artifact.deleted {
@@ -147,15 +148,14 @@ fn of_trial(run: &RunRecord, trial: &TrialRecord) -> Option<Next> {
         (format!("To serve {label} of {model} ({size})"), path, Vec::new())
     };
     commands.push(format!("llama-server -m {}{flags}", quoted(&file)));
-    // Ollama's own way to add adapters is another.
     let ollama = if let Some(name) = hub_name(run, trial).filter(|_| !is_made) {
-        format!("ollama run {}", quoted(&format!("hf.co/{name}:{label}")))
+        from_hub(&name)
     } else {
         let from = quoted(&format!("FROM {}", absolute_or_here(&file)));
         let name = quoted(&name.to_lowercase());
         format!("echo {from} > Modelfile && ollama create {name} && ollama run {name}")
     };
-    commands.extend(Some(ollama).filter(|_| trial.adapters.is_empty() && !is_encoder));
+    commands.extend(Some(ollama).filter(|_| is_for_ollama));
     commands.push(format!("quantbench {}{}", quoted(&file), with("--lora")));
     let sentence = format!("{sentence} ({servers}), and to measure it again{place}:");
     Some(Next { sentence, commands })
@@ -220,6 +220,7 @@ pub(crate) fn server_flags(settings: &Settings) -> String {
 mod tests {
     use super::*;
     use crate::experiment::settings::{CacheType, FlashAttention};
+    use crate::model::quantization::Method;
     use crate::results::figure::Figure;
     use crate::results::made_up::MadeUp;
 
@@ -296,6 +297,16 @@ mod tests {
             "source": Source::parse("unsloth/Llama-GGUF", std::path::Path::new("")).unwrap(),
         }] });
         assert_eq!(commands(&run)[1], "ollama run hf.co/unsloth/Llama-GGUF:Q4_K_M");
+        let mut other = run.clone();
+        for trial in &mut other.trials {
+            trial.quantization.method = Method::Imatrix;
+            trial.label = trial.quantization.to_string();
+        }
+        assert_eq!(commands(&other)[1], "ollama run hf.co/unsloth/Llama-GGUF:Q4_K_M");
+        for trial in &mut other.trials {
+            trial.artifact.as_mut().unwrap().path = "m-00001-of-00002.gguf".into();
+        }
+        assert!(!commands(&other).iter().any(|it| it.contains("ollama")), "not in parts");
         // What was not kept is fetched or made again.
         let chosen = Summary::of(&run).models[0].choice.as_ref().unwrap().row;
         run.trials[chosen].artifact.as_mut().unwrap().deleted = true;

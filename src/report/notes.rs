@@ -12,7 +12,7 @@ use crate::results::record::{BENCH, Failure, RunRecord, TrialRecord};
 use crate::results::summary::{Row, Summary};
 use crate::results::{each_once, grouped};
 use crate::units::{count, significant};
-use crate::workload::measured::Quality;
+use crate::workload::measured::{DomainChunks, Quality};
 use serde_json::Value;
 
 /// A change of the drift control below this is not worth a word, however certain it is.
@@ -20,6 +20,9 @@ const DRIFT_WORTH_A_NOTE: f64 = 0.02;
 
 /// An interval of a divergence that is wider than this fraction of it on either side has too few chunks behind it.
 const KLD_UNSURE: f64 = 0.5;
+
+/// Domains without a chunk that are named, at most.
+const MOST_UNREAD: usize = 6;
 
 /// All notes, each a paragraph.
 pub(super) fn notes(
@@ -276,7 +279,26 @@ fn quality(run: &RunRecord, summary: &Summary) -> Option<String> {
     let few = widths.any(|width| width > KLD_UNSURE);
     let few = if few { ", too few to tell all variants apart (more chunks)" } else { "" };
     let text = text_of(run);
-    Some(format!("PPL and KLD over {range}{tokens} of {text}{cut}{early}{few}{bound}."))
+    let unread = unread(qualities());
+    Some(format!("PPL and KLD over {range}{tokens} of {text}{unread}{cut}{early}{few}{bound}."))
+}
+
+/// Texts and domains that nobody came to.
+fn unread<'r>(mut qualities: impl Iterator<Item = &'r Quality>) -> String {
+    let Some(first) = qualities.next() else { return String::new() };
+    let furthest =
+        qualities.fold(first, |one, other| if other.chunks > one.chunks { other } else { one });
+    let is_unread = |domain: &&DomainChunks| domain.chunks.iter().all(|&at| at >= furthest.chunks);
+    let names: Vec<String> =
+        furthest.domains.iter().filter(is_unread).map(|domain| sanitize(&domain.name)).collect();
+    let shown = match names.len() {
+        0 => return String::new(),
+        count if count > MOST_UNREAD => {
+            format!("{} and {} more", names[..MOST_UNREAD].join(", "), count - MOST_UNREAD)
+        }
+        _ => list(&names),
+    };
+    format!(" (none of {shown})")
 }
 
 /// A reference in the place of one that could not be computed.
