@@ -37,6 +37,9 @@ pub struct Arguments {
 /// One variant of a repository.
 #[derive(Serialize)]
 struct Listed {
+    /// What chooses it behind the repository's name.
+    #[serde(skip)]
+    word: String,
     variant: String,
     file: String,
     parts: usize,
@@ -90,6 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         let bytes = variant.remote.bytes();
         let memory_bytes = kv.map(|kv| bytes.saturating_add(kv));
         Listed {
+            word: variant.word(),
             variant: variant.label(),
             file: variant.remote.path().to_owned(),
             parts: variant.remote.parts.len(),
@@ -100,6 +104,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         }
     };
     let rows: Vec<Listed> = variants.iter().map(listed).collect();
+    for missing in repository::incomplete(&held) {
+        output::tell(&format!("note: left out: {missing}"));
+    }
     let projectors: Vec<&str> =
         repository::projectors(&held).map(|file| file.path.as_str()).collect();
     let text = match arguments.format {
@@ -169,11 +176,23 @@ fn table(
         [] => String::new(),
         paths => format!("projectors (mmproj): {}\n", sanitize(&paths.join(", "))),
     };
-    let example = rows.iter().find(|row| row.variant == "Q4_K_M").or_else(|| rows.first());
-    let example = example.map_or("", |row| row.variant.as_str());
+    let example = rows.iter().find(|row| row.word == "Q4_K_M").or_else(|| rows.first());
+    let example = example.map_or("", |row| row.word.as_str());
+    let next = match source {
+        Source::Repository { repository, revision, variant: Some(_) } => {
+            let whole = Source::Repository {
+                repository: repository.clone(),
+                revision: revision.clone(),
+                variant: None,
+            };
+            format!("'quantbench run --model {whole}:{example}' measures it.")
+        }
+        _ => format!(
+            "'quantbench run --model {source}' measures the usual ones that fit,\n'--model {source}:{example}' one."
+        ),
+    };
     let said = format!(
-        "memory: the file and an F16 KV cache of {} tokens{there}\n{projectors}\
-         'quantbench run --model {source}' measures the usual ones that fit,\n'--model {source}:{example}' one.",
+        "memory: the file and an F16 KV cache of {} tokens{there}\n{projectors}{next}",
         room.context
     );
     let rows = fitted::text(Table::of_words(titles, cells), IMPORTANCE, &NAMES, width);
@@ -189,6 +208,7 @@ mod tests {
     fn a_narrow_terminal_shows_what_fits_before_where_it_lies() {
         let name = "A-Model-With-A-Long-Name-235B-A22B-Instruct-2507";
         let listed = |variant: &str| Listed {
+            word: variant.to_owned(),
             variant: variant.to_owned(),
             file: format!("{variant}/{name}-{variant}-00001-of-00003.gguf"),
             parts: 3,

@@ -16,6 +16,7 @@ use super::session::{RunContext, Session, expanded, resolve_options, strategy};
 use crate::causes::Problem;
 use crate::engine::onnxruntime::library;
 use crate::error::{Error, Outcome};
+use crate::experiment::keys::LONGEST;
 use crate::experiment::recommend::Asked;
 use crate::experiment::resolved::Keep;
 use crate::experiment::{self, Overrides};
@@ -150,8 +151,10 @@ impl Arguments {
 pub(super) fn budget(text: &str) -> Result<Duration, String> {
     let no_time = |_| "no time such as 10min, 90s or 1h".to_owned();
     let length = humantime::parse_duration(text).map_err(no_time)?;
-    let is_some = length >= Duration::from_secs(1);
-    is_some.then_some(length).ok_or_else(|| "less than a second measures nothing".to_owned())
+    if length < Duration::from_secs(1) {
+        return Err("less than a second measures nothing".to_owned());
+    }
+    (length <= LONGEST).then_some(length).ok_or_else(|| "longer than 7 days".to_owned())
 }
 
 /// Runs the experiment: load, plan, measure, report.

@@ -8,7 +8,7 @@ use super::naming;
 use super::quantization::{Method, Quantization};
 use super::split;
 use crate::causes::Problem;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Files that lie beside models and are none.
@@ -162,6 +162,31 @@ pub fn variants(repository: &Repository) -> Vec<NamedVariant> {
     variants
 }
 
+/// Split models of which parts are missing, in words.
+pub fn incomplete(repository: &Repository) -> Vec<String> {
+    let paths: BTreeSet<&Path> = repository
+        .files
+        .iter()
+        .map(|file| Path::new(&file.path))
+        .filter(|it| is_gguf(&it.to_string_lossy()))
+        .collect();
+    let mut told = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in &paths {
+        let parts = split::all_parts(path);
+        let missing: Vec<usize> = (1..)
+            .zip(&parts)
+            .filter(|(_, part)| !paths.contains(part.as_path()))
+            .map(|(number, _)| number)
+            .collect();
+        if let (Some(number), true) = (missing.first(), seen.insert(parts[0].clone())) {
+            let first = parts[0].display();
+            told.push(format!("part {number} of {} of {first} is missing", parts.len()));
+        }
+    }
+    told
+}
+
 /// The projectors of a repository: what turns pictures into tokens of its model.
 pub fn projectors(repository: &Repository) -> impl Iterator<Item = &RemoteFile> {
     let is_projector = |file: &&RemoteFile| is_gguf(&file.path) && has_word(&file.path, "mmproj");
@@ -289,6 +314,7 @@ mod tests {
         let found = variants(&all);
         let labels: Vec<String> = found.iter().map(NamedVariant::label).collect();
         assert_eq!(labels, ["F16", "Q8_0", "Q4_K_M"], "Q5_K_M lacks a part");
+        assert_eq!(incomplete(&all), ["part 2 of 2 of m-Q5_K_M-00001-of-00002.gguf is missing"]);
         assert_eq!(found[1].remote.path(), "Q8_0/m-Q8_0-00001-of-00002.gguf");
         assert_eq!((found[1].remote.parts.len(), found[1].remote.bytes()), (2, 20));
         let projectors: Vec<&str> = projectors(&all).map(|file| file.path.as_str()).collect();

@@ -8,7 +8,7 @@ mod tasks;
 
 pub use check::read;
 pub(in crate::experiment) use table::{CHUNKS, FORMAT, spelled};
-pub use table::{EXPERIMENT, RUN, SETTINGS};
+pub use table::{EXPERIMENT, LONGEST, RUN, SETTINGS};
 pub(in crate::experiment) use tasks::TASKS;
 
 use std::fmt;

@@ -23,7 +23,7 @@ use strum::VariantNames as _;
 /// More rounds or repetitions are a slip of the finger.
 const ROUNDS: Kind = Whole(1, 1000);
 /// Longer limits and pauses are a slip; it also keeps deadlines within the clock's range.
-const LONGEST: Duration = Duration::from_hours(7 * 24);
+pub const LONGEST: Duration = Duration::from_hours(7 * 24);
 /// Tokens; above it no llama.cpp batch makes sense.
 const BATCH: Kind = Whole(1, 1_048_576);
 /// ggml's `GGML_MAX_N_THREADS`.

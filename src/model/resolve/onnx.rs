@@ -49,8 +49,11 @@ pub fn in_sources(
 ) -> Result<Vec<ReadyVariant>, Problem> {
     let mut graphs: Vec<PathBuf> = Vec::new();
     for source in sources {
-        let own = graphs_of(source, options)?;
-        graphs.extend(own.into_iter().filter(|it| !graphs.contains(it)).collect::<Vec<_>>());
+        for graph in graphs_of(source, options)? {
+            if !graphs.contains(&graph) {
+                graphs.push(graph);
+            }
+        }
     }
     Ok(resolved(&graphs, cache, options)?.ready)
 }

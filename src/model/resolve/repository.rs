@@ -48,6 +48,10 @@ pub(super) fn resolve(
     }
     let repository = api::repository(wanted.repository, wanted.revision, &options.hub)?;
     let found = repository::variants(&repository);
+    for missing in repository::incomplete(&repository) {
+        let note = Progress::Note(format!("left out: {missing}"));
+        options.progress.say(wanted.repository, &note);
+    }
     if found.is_empty() {
         let paths = repository.files.iter().map(|file| file.path.as_str());
         if onnx::is_in(&repository)
@@ -220,7 +224,11 @@ pub fn choose(
         if is_only { one.label() } else { one.stem() }
     });
     let names = names.collect::<Vec<_>>().join(", ");
-    let chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
+    let mut chosen: Vec<NamedVariant> = found.into_iter().filter(is_meant).collect();
+    // `Q4_K` is read as Q4_K_M, too; a file that is spelled as it is asked for goes before.
+    if chosen.iter().any(|one| one.is_filed_as(variant)) {
+        chosen.retain(|one| one.is_filed_as(variant));
+    }
     if chosen.is_empty() {
         return Err(Problem::new(format!("{repository} has no {variant}; it has {names}")));
     }
@@ -280,6 +288,11 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
         "safetensors and no GGUF"
     } else if has_only_pickles(repository) {
         PICKLES
+    } else if let Some(first) = repository::incomplete(repository).first() {
+        return Problem::new(format!(
+            "{name} holds no whole model: {first}{}",
+            instead(repository, options)
+        ));
     } else {
         "no model"
     };

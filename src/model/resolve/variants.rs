@@ -97,19 +97,18 @@ pub fn variants(
         let ready: Vec<&ReadyVariant> =
             resolved.ready.iter().filter(|ready| ready.quantization.meets(wanted)).collect();
         let ready = if ready.is_empty() { may_be(resolved, wanted) } else { ready };
-        if ready.is_empty() {
-            variants.push(make(resolved, wanted, making)?);
+        let found: Vec<Variant> = if ready.is_empty() {
+            vec![make(resolved, wanted, making)?]
         } else {
-            variants.extend(ready.into_iter().map(Variant::from));
+            ready.into_iter().map(Variant::from).collect()
+        };
+        for variant in found {
+            // A plain name and another may mean the same file.
+            if !variants.contains(&variant) {
+                variants.push(variant);
+            }
         }
     }
-    let mut once: Vec<Variant> = Vec::new();
-    variants.retain(|it| {
-        !once.contains(it) && {
-            once.push(it.clone());
-            true
-        }
-    });
     Ok(variants)
 }
 
