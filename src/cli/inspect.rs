@@ -16,6 +16,7 @@ use crate::model::cache::Cache;
 use crate::model::engine_name::EngineName;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::{IMPOSSIBLE, kv_bytes};
+use crate::model::repository::RemoteVariant;
 use crate::model::resolve::{checkpoint_in, resolve};
 use crate::model::source::{Source, SourceError};
 use crate::units::parse_within;
@@ -121,26 +122,41 @@ fn graph_of(source: &str) -> Option<PathBuf> {
 }
 
 fn read(source: &str) -> Result<(PathBuf, Header), Error> {
+    let Named { path, remote } = named(source)?;
+    let header = match &remote {
+        Some(remote) => remote.header(&resolve_options(false).hub)?,
+        None => Header::read(&path)?,
+    };
+    Ok((path, header))
+}
+
+/// The one file that is named.
+pub(super) struct Named {
+    pub(super) path: PathBuf,
+    /// What would come to lie there: it is not fetched.
+    pub(super) remote: Option<RemoteVariant>,
+}
+
+/// # Errors
+/// The name is none, means several files, or cannot be had.
+pub(super) fn named(source: &str) -> Result<Named, Error> {
     let source = Source::parse(source, Path::new(""));
     let source = source.map_err(|error| Error::command(InspectError::Source(error)))?;
     match &source {
-        Source::File(path) => Ok((path.clone(), Header::read(path)?)),
+        Source::File(path) => Ok(Named { path: path.clone(), remote: None }),
         Source::Directory(path) if source.holds_variants() => {
             let instead = checkpoint_in(path);
             Err(Error::command(InspectError::Folder { path: path.clone(), instead }))
         }
         _ => {
-            let options = resolve_options(false);
-            let resolved = resolve(&source, &Cache::open()?, &options)?;
+            let resolved = resolve(&source, &Cache::open()?, &resolve_options(false))?;
             if let (Source::Shape(shape), Some(file)) = (&source, &resolved.source) {
                 if shape.quantization.is_some_and(|it| it != file.quantization) {
                     output::tell(
                         "note: shown in F16; 'quantbench run MODEL --dry-run' has the sizes of others",
                     );
                 }
-                let path = file.artifact.path.clone();
-                let header = Header::read(&path)?;
-                return Ok((path, header));
+                return Ok(Named { path: file.artifact.path.clone(), remote: None });
             }
             let [only] = resolved.ready.as_slice() else {
                 let labels: Vec<&str> = resolved.ready.iter().map(|it| it.label.as_str()).collect();
@@ -148,11 +164,9 @@ fn read(source: &str) -> Result<(PathBuf, Header), Error> {
                     InspectError::Several { repository: source.clone(), labels: labels.join(", ") };
                 return Err(Error::command(several));
             };
-            let header = match &only.remote {
-                Some(remote) if !only.artifact.path.exists() => remote.header(&options.hub)?,
-                _ => Header::read(&only.artifact.path)?,
-            };
-            Ok((only.artifact.path.clone(), header))
+            let path = only.artifact.path.clone();
+            let remote = only.remote.clone().filter(|_| !path.exists());
+            Ok(Named { path, remote })
         }
     }
 }

@@ -1,9 +1,14 @@
 //! `quantbench prompt`: prompt formats listed, a conversation rendered, a model's template detected.
 
+use super::inspect::{Named, named};
 use super::output;
+use super::session::resolve_options;
 use crate::error::{Error, Outcome};
 use crate::experiment::reader::nearest;
-use crate::model::gguf::{GgufError, Header, SpecialTokens};
+use crate::files;
+use crate::model::cache::Cache;
+use crate::model::gguf::{Header, SpecialTokens};
+use crate::model::source::Source;
 use crate::prompt::catalog;
 use crate::prompt::detect::detect;
 use crate::prompt::format::Format;
@@ -36,17 +41,17 @@ enum Command {
     Render(Render),
     /// Say which format a model's own chat template is, and where the two differ
     Detect {
-        /// The GGUF (first part, if split)
-        #[arg(value_name = "FILE")]
-        model: PathBuf,
+        /// A GGUF (first part, if split), `owner/name:Q4_K_M` on the hub, `ollama:name`, or `demo`
+        model: String,
     },
 }
 
 /// Flags of `quantbench prompt render`.
 #[derive(Debug, Clone, Args)]
 struct Render {
-    /// A format of `quantbench prompt list`, or a GGUF with a chat template of its own
-    #[arg(value_name = "FORMAT|FILE")]
+    /// A format of `quantbench prompt list`, or a model with a chat template of its own: a GGUF, `owner/name:Q4_K_M` on the
+    /// hub, `ollama:name`
+    #[arg(value_name = "FORMAT|MODEL")]
     format: String,
     /// What is said, user and assistant in turn (repeatable)
     #[arg(value_name = "MESSAGE", required = true)]
@@ -80,8 +85,8 @@ enum Show {
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
-    /// The name is neither a format nor a file.
-    #[error("'{name}' is neither a prompt format nor a file; {}", format_instead(.name))]
+    /// The name is neither a format nor a model.
+    #[error("'{name}' is neither a prompt format nor a model; {}", format_instead(.name))]
     Unknown {
         /// What was written.
         name: String,
@@ -92,9 +97,6 @@ pub enum PromptError {
         /// The format.
         name: &'static str,
     },
-    /// The file is no whole GGUF.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
     /// The file has no chat template.
     #[error("{} has no chat template (tokenizer.chat_template); name a format instead: {}", .path.display(), catalog::names().collect::<Vec<_>>().join(", "))]
     NoTemplate {
@@ -103,7 +105,7 @@ pub enum PromptError {
     },
     /// The template or the conversation is wrong.
     #[error(transparent)]
-    Template(#[from] TemplateError),
+    Template(TemplateError),
 }
 
 /// The format that was probably meant, or all of them.
@@ -128,8 +130,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
             let formats: Vec<Value> = formats.collect();
             output::json("quantbench.prompts", json!({ "formats": formats }))?
         }
-        Command::Render(render) => show(&rendered(render).map_err(Error::command)?, render.show)?,
-        Command::Detect { model } => detected(model).map_err(Error::command)?,
+        Command::Render(render) => show(&rendered(render)?, render.show)?,
+        Command::Detect { model } => detected(model)?,
     };
     output::print(text.as_bytes())?;
     Ok(Outcome::Done)
@@ -154,7 +156,7 @@ fn list() -> String {
     text
 }
 
-fn rendered(arguments: &Render) -> Result<Prompt, PromptError> {
+fn rendered(arguments: &Render) -> Result<Prompt, Error> {
     let mut conversation = Conversation { messages: Vec::new(), generation_prompt: true };
     if let Some(system) = &arguments.system {
         conversation.messages.push(Message::new(Role::System, system));
@@ -169,19 +171,19 @@ fn rendered(arguments: &Render) -> Result<Prompt, PromptError> {
     }
     let prompt = if let Some(format) = catalog::named(&arguments.format) {
         if arguments.chat_template_kwargs.is_some() {
-            return Err(PromptError::NoVariables { name: format.name });
+            return Err(Error::command(PromptError::NoVariables { name: format.name }));
         }
         warn_of_imitation(format, &conversation);
-        format.render(&conversation).map_err(TemplateError::from)?
+        format.render(&conversation).map_err(TemplateError::from)
     } else {
-        let path = Path::new(&arguments.format);
-        if !path.exists() {
-            return Err(PromptError::Unknown { name: arguments.format.clone() });
+        let source = Source::parse(&arguments.format, Path::new(""));
+        if source.is_ok_and(|it| matches!(it, Source::File(path) if !path.exists())) {
+            return Err(Error::command(PromptError::Unknown { name: arguments.format.clone() }));
         }
         let variables = arguments.chat_template_kwargs.clone().unwrap_or_default();
-        own_template(path)?.with_variables(variables).render(&conversation)?
+        own_template(&arguments.format)?.with_variables(variables).render(&conversation)
     };
-    Ok(prompt)
+    prompt.map_err(template_error)
 }
 
 fn warn_of_imitation(format: &Format, conversation: &Conversation) {
@@ -211,19 +213,29 @@ fn show(prompt: &Prompt, how: Show) -> Result<String, Error> {
     })
 }
 
-/// The chat template that a file carries.
-fn own_template(path: &Path) -> Result<ChatTemplate, PromptError> {
-    let header = Header::read(path)?;
+/// The chat template that a model carries. Of one on the hub no more is fetched than its header.
+fn own_template(model: &str) -> Result<ChatTemplate, Error> {
+    let Named { mut path, remote } = named(model)?;
+    let scratch = remote.as_ref().map(|_| Cache::open()?.scratch("prompt")).transpose()?;
+    if let (Some(remote), Some(scratch)) = (&remote, &scratch) {
+        path = remote.outline(files::folder_of(scratch.path()), &resolve_options(false).hub)?;
+    }
+    let header = Header::read(&path)?;
+    let source = header.chat_template();
     let source =
-        header.chat_template().ok_or_else(|| PromptError::NoTemplate { path: path.to_owned() })?;
-    let tokens = SpecialTokens::read(path)?;
-    Ok(ChatTemplate::new(source, tokens, OffsetDateTime::now_utc())?)
+        source.ok_or_else(|| Error::command(PromptError::NoTemplate { path: path.clone() }))?;
+    let tokens = SpecialTokens::read(&path)?;
+    ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()).map_err(template_error)
 }
 
-fn detected(path: &Path) -> Result<String, PromptError> {
-    let template = own_template(path)?;
+fn template_error(error: TemplateError) -> Error {
+    Error::command(PromptError::Template(error))
+}
+
+fn detected(model: &str) -> Result<String, Error> {
+    let template = own_template(model)?;
     // What cannot render a single request is no format at all.
-    template.render(&Conversation::request("Hello"))?;
+    template.render(&Conversation::request("Hello")).map_err(template_error)?;
     let detection = detect(&template);
     let mut text = match detection.format {
         None => {

@@ -70,7 +70,7 @@ static ENTRIES: [Entry; 37] = [
 ];
 
 /// Names that people use for a file type of another name.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 11] = [
     ("FP32", "F32"),
     ("FP16", "F16"),
     ("INT8", "Q8_0"),
@@ -81,6 +81,7 @@ const ALIASES: [(&str, &str); 10] = [
     ("Q6_K_M", "Q6_K"),
     ("Q8", "Q8_0"),
     ("Q4", "Q4_0"),
+    ("MXFP4", "MXFP4_MOE"),
 ];
 
 impl FileType {

@@ -18,10 +18,13 @@ pub fn published_in(path: &Path) -> Option<Label> {
     starts.find_map(|at| label(at).filter(|label| matches!(label, Label::Published(_))))
 }
 
-/// The file type in a file's name: the last word between `-`, `.` or spaces that is one.
+/// The file type in a file's name: the last word between `-`, `.` or spaces that is one, or ends in one after `_`.
 pub fn file_type_in(file_name: &str) -> Option<FileType> {
     let name = file_name.rsplit('/').next().unwrap_or(file_name);
-    split::stem(name).rsplit(SEPARATORS).find_map(|word| word.parse().ok())
+    split::stem(name).rsplit(SEPARATORS).find_map(|word| {
+        let ends = word.match_indices('_').map(|(at, _)| &word[at + 1..]);
+        std::iter::once(word).chain(ends).find_map(|end| end.parse().ok())
+    })
 }
 
 /// What a ready variant is called in tables: its quantization or, where the file's name has another
@@ -60,6 +63,10 @@ mod tests {
             ("m-BF16-00001-of-00002.gguf", Some("BF16")),
             ("model-f16.gguf", Some("F16")),
             ("ggml-model.gguf", None),
+            ("My_Model_q2_k.gguf", Some("Q2_K")),
+            ("my_model_f16.gguf", Some("F16")),
+            ("gpt-oss-20b-mxfp4.gguf", Some("MXFP4_MOE")),
+            ("m-Q4_K_XL.gguf", None),
             ("x-UD-Q4_K_XL.gguf", None),
         ] {
             assert_eq!(file_type_in(name).map(FileType::name), expected, "{name}");

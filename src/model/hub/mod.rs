@@ -41,13 +41,17 @@ pub const SECRET_VARIABLES: [&str; 9] = [
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "HF_ENDPOINT",
-    "ALL_PROXY",
-    "all_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
+    PROXY_VARIABLES[0],
+    PROXY_VARIABLES[1],
+    PROXY_VARIABLES[2],
+    PROXY_VARIABLES[3],
+    PROXY_VARIABLES[4],
+    PROXY_VARIABLES[5],
 ];
+
+/// Where a proxy is named, the first before the others.
+const PROXY_VARIABLES: [&str; 6] =
+    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// A longer file holds no token.
 const LONGEST_TOKEN_FILE: u64 = 64 << 10;

@@ -1,12 +1,13 @@
 //! Requests to the hub: how it is spoken to, which bytes are asked for, and when to ask again.
 
+use super::PROXY_VARIABLES;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
-/// Times that one request is sent again because the server is asked too often.
+/// Times that one request is sent again because the server is asked too often, or is not well.
 pub(super) const MOST_WAITS: u32 = 5;
 
 /// A server that asks for more patience than this is told of instead.
@@ -34,7 +35,14 @@ impl Bytes {
 
 /// How long to wait before asking again, if the server says so and it is not too long.
 pub(super) fn asked_to_wait(response: &Response<Body>) -> Option<Duration> {
-    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+    const PASSING: [StatusCode; 5] = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ];
+    if !PASSING.contains(&response.status()) {
         return None;
     }
     wanted_wait(response).filter(|wait| *wait <= LONGEST_WAIT)
@@ -69,6 +77,15 @@ pub(super) fn agent(patience: Duration, is_secure: bool) -> Agent {
         .user_agent(concat!("quantbench/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()
+}
+
+/// The variable that names a proxy which is none.
+pub(super) fn wrong_proxy() -> Option<&'static str> {
+    let names_none = |name: &&str| {
+        let address = std::env::var(name).unwrap_or_default();
+        !address.is_empty() && ureq::Proxy::new(&address).is_err()
+    };
+    PROXY_VARIABLES.into_iter().find(names_none)
 }
 
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -6,7 +6,7 @@ use super::endpoint::Endpoint;
 use super::facts::{COMMIT, Facts};
 use super::pieces::{LEAST_RATE, Piece, Pieces};
 use super::ranges::{self, Answer, Ranges};
-use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header};
+use super::request::{Bytes, MOST_WAITS, agent, asked_to_wait, header, wrong_proxy};
 use super::{HubError, HubFile, HubOptions, Token, cache_variable};
 use crate::causes::Problem;
 use crate::model::cache::of_reader;
@@ -81,6 +81,11 @@ impl<'a> Remote<'a> {
                 Some(value)
             }
         };
+        // Without this, the hub would be spoken to past the proxy.
+        if let Some(name) = wrong_proxy() {
+            let right = "write one such as http://host:3128, or unset it";
+            return Err(Problem::new(format!("{name} is no address of a proxy; {right}")));
+        }
         let uri = format!("{endpoint}/{path}").parse().map_err(|_| no_address())?;
         let agent = agent(options.patience, endpoint.is_secure());
         Ok(Self { file, options, endpoint, authorization, uri, agent })
@@ -176,7 +181,7 @@ impl<'a> Remote<'a> {
             let request = request.config().timeout_recv_response(Some(left)).build();
             let response = request.call().map_err(|error| self.unreachable(error))?;
             if let Some(pause) = asked_to_wait(&response).filter(|_| waits < MOST_WAITS) {
-                self.tell_pause(pause);
+                self.tell_pause(response.status(), pause);
                 std::thread::sleep(pause);
                 (waits, began) = (waits + 1, Instant::now());
                 continue;
@@ -199,10 +204,14 @@ impl<'a> Remote<'a> {
     }
 
     /// A pause that somebody would wonder about is told before it begins.
-    fn tell_pause(&self, pause: Duration) {
+    fn tell_pause(&self, status: StatusCode, pause: Duration) {
         if pause >= LONG_PAUSE {
             let (endpoint, length) = (self.endpoint, format_seconds(pause.as_secs_f64()));
-            let note = format!("{endpoint} is asked too often and says to wait {length}");
+            let note = if status == StatusCode::TOO_MANY_REQUESTS {
+                format!("{endpoint} is asked too often and says to wait {length}")
+            } else {
+                format!("{endpoint} answered {}; it is asked again in {length}", status.as_u16())
+            };
             self.options.progress.say(self.file.repository, &Progress::Note(note));
         }
     }

@@ -285,7 +285,10 @@ pub fn nothing_in(repository: &Repository, options: &HubOptions) -> Problem {
             instead(repository, options)
         ));
     } else if has_safetensors(repository) {
-        "safetensors and no GGUF"
+        return Problem::new(format!(
+            "{name} holds safetensors and no GGUF; 'quantbench run --model {name}' converts them{}",
+            instead(repository, options)
+        ));
     } else if has_only_pickles(repository) {
         PICKLES
     } else if let Some(first) = repository::incomplete(repository).first() {

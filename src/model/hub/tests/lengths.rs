@@ -88,15 +88,17 @@ fn a_full_disk_is_told_as_the_cause() {
 }
 
 #[test]
-fn a_connection_that_breaks_off_once_is_made_again() {
+fn what_fails_once_is_asked_for_again() {
     let content = vec![7; 5000];
-    let (whole, cuts) = (hub(content.clone()), std::sync::Mutex::new(1));
+    let (whole, gets) = (hub(content.clone()), std::sync::Mutex::new(0));
     let server = Server::start(move |request| {
         let mut bytes = whole(request);
-        let mut left = cuts.lock().unwrap();
-        if request.method == "GET" && *left > 0 {
-            *left -= 1;
-            bytes.truncate(bytes.len() - 1000);
+        let mut gets = gets.lock().unwrap();
+        *gets += usize::from(request.method == "GET");
+        match (request.method.as_str(), *gets) {
+            ("GET", 1) => return response("502 Bad Gateway", &[("retry-after", "0")], b""),
+            ("GET", 2) => bytes.truncate(bytes.len() - 1000),
+            _ => {}
         }
         bytes
     });

@@ -205,7 +205,9 @@ fn offline_without_the_file_says_how_to_get_it() {
 #[test]
 fn what_the_hub_refuses_is_said_with_the_remedy() {
     let with_token = |status: &'static str, code: &'static str, token: Option<&str>| {
-        let server = Server::start(move |_| response(status, &[("x-error-code", code)], b""));
+        let server = Server::start(move |_| {
+            response(status, &[("x-error-code", code), ("retry-after", "0")], b"")
+        });
         let folder = tempfile::tempdir().unwrap();
         let token = token.and_then(Token::new);
         let options = HubOptions { token, ..options(&server.address, &folder) };
