@@ -90,11 +90,13 @@ fn gpus_that_are_not_there_are_not_divided_between() {
         let args = [&["bench", "--n-gpu-layers", "99"], &QUICK[..], flags].concat();
         world.run(&args).expect(3).stderr
     };
-    let tensor = refused(&["-sm", "tensor"]);
-    assert!(
-        tensor.contains("split_mode = \"tensor\" cannot be used here: there is no GPU"),
-        "{tensor}"
-    );
+    for mode in ["tensor", "row"] {
+        let told = refused(&["-sm", mode]);
+        let expected = format!("split_mode = \"{mode}\" cannot be used here: there is no GPU");
+        assert!(told.contains(&expected), "{told}");
+    }
+    let main = refused(&["-mg", "5"]);
+    assert!(main.contains("main_gpu = 5 cannot be used here: there is no GPU"), "{main}");
     let shares = refused(&["-ts", "3/1"]);
     assert!(shares.contains("tensor_split = \"3/1\" cannot be used here: it has 2 shares, and llama.cpp finds 0 GPUs"), "{shares}");
     let words = world.run(&["bench", "-ts", "3:1", "tiny-F16.gguf"]).expect(2).stderr;

@@ -50,19 +50,29 @@ pub(super) fn list(_backend: Backend) -> Vec<Device> {
 /// [`EngineError::Division`]: the GPUs here cannot be used so.
 pub(super) fn shares(backend: Backend, settings: &Settings) -> Result<Vec<f32>, EngineError> {
     let shares = settings.tensor_split.shares();
-    let is_default =
-        shares.is_empty() && !matches!(settings.split_mode, SplitMode::Row | SplitMode::Tensor);
+    let is_default = shares.is_empty()
+        && settings.main_gpu == 0
+        && !matches!(settings.split_mode, SplitMode::Row | SplitMode::Tensor);
     if is_default || settings.gpu_layers == 0 {
         return Ok(Vec::new());
     }
     let gpus = list(backend).into_iter().filter(|it| it.kind == "GPU").count();
     let mode = format!("split_mode = \"{}\"", settings.split_mode);
+    let none = "there is no GPU that llama.cpp can use";
+    if usize::try_from(settings.main_gpu).is_ok_and(|main| main > 0 && main >= gpus) {
+        let setting = format!("main_gpu = {}", settings.main_gpu);
+        let found = count(gpus, "GPU");
+        let reason = match gpus {
+            0 => none.to_owned(),
+            _ => format!("llama.cpp finds {found}, which are counted from 0"),
+        };
+        return Err(EngineError::Division { setting, reason });
+    }
     match settings.split_mode {
-        SplitMode::Tensor if gpus == 0 => {
-            let reason = "there is no GPU that llama.cpp can use".to_owned();
-            return Err(EngineError::Division { setting: mode, reason });
+        SplitMode::Row | SplitMode::Tensor if gpus == 0 => {
+            return Err(EngineError::Division { setting: mode, reason: none.to_owned() });
         }
-        SplitMode::Row if gpus > 0 && !has_split_buffers() => {
+        SplitMode::Row if !has_split_buffers() => {
             let reason = "this version of llama.cpp has no row split for these GPUs; \"tensor\" takes its place";
             return Err(EngineError::Division { setting: mode, reason: reason.to_owned() });
         }
