@@ -4,6 +4,7 @@ use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};
 use crate::onnx::{external, read};
+use std::collections::HashMap;
 use std::fs;
 use tempfile::TempDir;
 
@@ -131,9 +132,52 @@ fn what_is_quantized_is_taken_over_or_refused() {
 }
 
 #[test]
+fn an_encoder_becomes_graphs_of_the_same_forms() {
+    let path = demo("quantbench-demo-embed-F16.gguf");
+    for (target, expected) in [
+        (Target::Fp32, "F32"),
+        (Target::Fp16, "F16"),
+        (Target::Int8, "INT8 block 32 symmetric accuracy 4 + 5 % F32"),
+        (Target::Int8Dynamic, "dynamic INT8 + 12 % INT8 block 32 symmetric"),
+        (Target::Int4, "INT4 block 32 symmetric accuracy 4 + 12 % INT8 block 32 symmetric"),
+    ] {
+        let (folder, report) = exported(&path, target, None).unwrap();
+        assert!(words(&report).starts_with(expected), "{target}: {}", words(&report));
+        assert!(report.notes[0].contains("classify are left out"), "{:?}", report.notes);
+        let graph = read(&folder.path().join(target.file_name())).unwrap().graph.unwrap();
+        let names = |values: &[crate::onnx::proto::ValueInfo]| -> Vec<String> {
+            values.iter().map(|value| value.name.clone()).collect()
+        };
+        // The file knows no kinds of segments.
+        assert_eq!(names(&graph.input), ["input_ids", "attention_mask"]);
+        assert_eq!(names(&graph.output), ["last_hidden_state"]);
+    }
+}
+
+#[test]
+fn an_encoder_that_is_not_understood_says_why() {
+    use crate::model::gguf::Value;
+    let whole = Header::read(&demo("quantbench-demo-embed-F16.gguf")).unwrap();
+    for (key, value, expected) in [
+        ("bert.pooling_type", Value::Unsigned(3), "the number 3 of 'pooling_type'"),
+        ("bert.attention.causal", Value::Bool(true), "'attention.causal'"),
+        ("bert.attention.head_count", Value::Unsigned(5), "5 heads and a width of 256"),
+        ("bert.block_count", Value::Unsigned(1 << 30), "says 1073741824 layers"),
+        ("bert.block_count", Value::Unsigned(4), "'blk.3.attn_q.weight' is missing"),
+        ("bert.block_count", Value::Unsigned(2), "a tensor 'blk.2."),
+        ("bert.context_length", Value::Unsigned(128), "what its model says needs [256, 128]"),
+    ] {
+        let mut header = whole.clone();
+        header.metadata.retain(|(name, _)| name != key);
+        header.metadata.push((key.to_owned(), value));
+        let error = Network::of(&header).unwrap_err().to_string();
+        assert!(error.contains(expected), "{key}: {error}");
+    }
+}
+
+#[test]
 fn models_that_are_not_exported_say_why() {
     for (name, expected) in [
-        ("quantbench-demo-embed-F16.gguf", "architecture 'bert'"),
         ("quantbench-demo-translate-F16.gguf", "architecture 't5'"),
         ("quantbench-demo-experts-F16.gguf", "'expert_count', which is not exported"),
     ] {
@@ -196,15 +240,82 @@ fn the_files_beside_the_graphs_say_what_the_gguf_says() {
     assert!(error.contains("639 tokens and the embedding 640 rows"), "{error}");
 }
 
+/// The files beside the graphs of the demo's encoder, with other keys of its tokenizer.
+fn beside(
+    tokens: &Tokens,
+    keys: &[(&str, crate::model::gguf::Value)],
+) -> HashMap<&'static str, String> {
+    let path = demo("quantbench-demo-embed-F16.gguf");
+    let mut header = Header::read(&path).unwrap();
+    for (key, value) in keys {
+        let key = format!("tokenizer.ggml.{key}");
+        header.metadata.retain(|(name, _)| *name != key);
+        header.metadata.push((key, value.clone()));
+    }
+    let network = Network::of(&header).unwrap();
+    texts(&header, &network, tokens).unwrap().into_iter().collect()
+}
+
+#[test]
+fn an_encoder_says_how_it_pools_and_what_stands_around_a_text() {
+    let tokens = Tokens::read(&demo("quantbench-demo-embed-F16.gguf")).unwrap();
+    let files = beside(&tokens, &[]);
+    let json = |name| serde_json::from_str::<serde_json::Value>(&files[name]).unwrap();
+    assert_eq!(json("config.json")["model_type"], "bert");
+    assert_eq!(json("modules.json")[1]["path"], "1_Pooling");
+    assert_eq!(json("1_Pooling/config.json")["pooling_mode_mean_tokens"], true);
+    assert!(!files.contains_key("generation_config.json"));
+    let tokenizer = tokenizers::Tokenizer::from_bytes(&files["tokenizer.json"]).unwrap();
+    let ids = tokenizer.encode("the sea", true).unwrap().get_ids().to_vec();
+    assert_eq!((ids.first(), ids.last()), (Some(&0), Some(&1)), "{ids:?}");
+}
+
+#[test]
+fn word_pieces_split_words_as_berts_tokenizer_does() {
+    use crate::model::gguf::Value;
+    let own = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁sail", "ing", "▁cafe", "▁!", "▁人"];
+    let filled = own.iter().map(|it| (*it).to_owned());
+    let texts: Vec<String> =
+        filled.chain((own.len()..640).map(|at| format!("▁[unused{at}]"))).collect();
+    let types = (0..texts.len()).map(|at| if at < 5 { 3 } else { 1 }).collect();
+    let tokens = Tokens { texts, types, merges: Vec::new() };
+    let id = |name: &'static str, id| (name, Value::Unsigned(id));
+    let keys = [
+        ("model", Value::Text("bert".to_owned())),
+        id("bos_token_id", 2),
+        id("eos_token_id", 3),
+        id("seperator_token_id", 3),
+        id("unknown_token_id", 1),
+        id("padding_token_id", 0),
+        id("mask_token_id", 4),
+    ];
+    let encoded = |files: &HashMap<&str, String>, text: &str, specials| {
+        let tokenizer = tokenizers::Tokenizer::from_bytes(&files["tokenizer.json"]).unwrap();
+        tokenizer.encode(text, specials).unwrap().get_ids().to_vec()
+    };
+    let files = beside(&tokens, &keys);
+    assert_eq!(encoded(&files, "Sailing café! 人人 seas", true), [2, 5, 6, 7, 8, 9, 9, 1, 3]);
+    let config: serde_json::Value = serde_json::from_str(&files["tokenizer_config.json"]).unwrap();
+    assert_eq!(
+        (&config["tokenizer_class"], &config["cls_token"]),
+        (&"BertTokenizer".into(), &"[CLS]".into())
+    );
+    assert_eq!((&config["sep_token"], &config["mask_token"]), (&"[SEP]".into(), &"[MASK]".into()));
+    let cased = ("normalizer.lowercase", Value::Bool(false));
+    let files = beside(&tokens, &[&keys[..], &[cased]].concat());
+    assert_eq!(encoded(&files, "Sail café cafe", false), [1, 1, 7]);
+}
+
 #[test]
 fn three_hundred_damaged_models_are_refused_or_exported() {
-    let whole = fs::read(demo("quantbench-demo-chat-F16.gguf")).unwrap();
+    let whole = ["chat", "embed"].map(|name| demo(&format!("quantbench-demo-{name}-F16.gguf")));
+    let whole = whole.map(|path| fs::read(path).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");
     let mut random = fastrand::Rng::with_seed(11);
     let (mut refused, mut described) = (0, 0);
-    for _ in 0..300 {
-        let mut bytes = whole.clone();
+    for nth in 0..300 {
+        let mut bytes = whole[nth % 2].clone();
         for _ in 0..random.usize(1..4) {
             // Keys and tensor entries; not the weights.
             let at = random.usize(..30_000);
