@@ -218,13 +218,35 @@ fn without_a_library_the_ggufs_are_measured_and_it_is_told_what_to_type() {
 }
 
 #[test]
+fn a_limit_on_memory_leaves_out_the_graphs_whose_memory_is_not_known() {
+    let world = world("int4");
+    world.write("graphs/onnx/text.onnx", "no graph");
+    let limited = ["recommend", "models.toml", "--max-memory", "1GiB", "--onnxruntime", "none.so"];
+    let run =
+        world.run(&[&limited[..], &["-q", "--format", "json"]].concat()).expect(0).run_record();
+    assert!(!trial(&run, "F16")["visits"].as_array().unwrap().is_empty());
+    for (label, reason) in [("onnx-int4", "none.so"), ("onnx-unknown/text", "not known")] {
+        let trial = trial(&run, label);
+        assert_eq!(trial["visits"], Value::Array(Vec::new()), "{label}");
+        let told = trial["predicted"]["does_not_fit"].as_str().unwrap();
+        assert!(told.starts_with("what it takes for a context is not known: "), "{told}");
+        assert!(told.contains(reason), "{told}");
+    }
+    let shown = world.run(&["show"]).expect(0).stdout;
+    assert!(
+        shown.contains("Not looked at: onnx-int4 and onnx-unknown/text (what it takes"),
+        "{shown}"
+    );
+    assert!(shown.contains("memory not known"), "{shown}");
+}
+
+#[test]
 fn what_is_not_done_with_onnx_is_refused_by_name() {
     let world = world("int4");
     let graph = "graphs/onnx/model_q4.onnx";
     let several = ["tune", graph, "--for", "throughput"];
     world.run(&several).expect_message(2, &["is ONNX", "one after the other", "--for latency"]);
-    let limited =
-        ["recommend", "models.toml", "--max-memory", "1GiB", "--onnxruntime", "models.toml"];
+    let limited = ["recommend", graph, "--max-memory", "1GiB", "--onnxruntime", "models.toml"];
     let said =
         ["onnx-int4 takes for a context", "no library of ONNX Runtime", "leave --max-memory"];
     world.run(&limited).expect_message(2, &said);
