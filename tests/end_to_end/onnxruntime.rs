@@ -123,6 +123,30 @@ fn what_a_context_takes_is_planned_and_a_limit_is_kept() {
 
 #[test]
 #[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
+fn a_plan_tells_the_speeds_that_a_run_has_measured() {
+    let world = world("fp32,int4");
+    let plan = |quantization: &str| -> Value {
+        let plan =
+            ["plan", "graphs", "--quant", quantization, "--threads", "1", "--format", "json"];
+        let shown: Value = serde_json::from_str(&world.run(&plan).expect(0).stdout).unwrap();
+        schemas::check(&world, &shown);
+        shown["variants"][0]["speed"]["tests"][0].clone()
+    };
+    let unknown = plan("onnx-int4")["unknown"].as_str().unwrap().to_owned();
+    assert!(unknown.contains("no stored run has measured it"), "{unknown}");
+    let measured = EXPERIMENT.replace("pp16", "pp512").replace("\"F16\"", "\"onnx-int4\"");
+    world.write("measured.toml", &measured);
+    world.run(&["run", "measured.toml", "--quiet"]).expect(0);
+    let told = plan("onnx-int4");
+    assert_eq!((&told["test"], &told["origin"]), (&"pp512".into(), &"measured".into()), "{told}");
+    // Another graph was not measured by it.
+    assert!(plan("onnx-fp32")["unknown"].is_string());
+    let shown = world.run(&["plan", "graphs", "--threads", "1"]).expect(0).stdout;
+    assert!(shown.contains("?: how fast ONNX Runtime is, nothing predicts"), "{shown}");
+}
+
+#[test]
+#[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
 fn its_own_settings_are_tuned() {
     let world = world("fp32,int4");
     let quick = ["tune", "graphs", "--quant", "onnx-int4", "--budget", "10s", "--toml", "t.toml"];

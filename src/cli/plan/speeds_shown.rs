@@ -67,7 +67,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     }
     let threads = count(speeds.threads, "thread");
     if let Some(reason) = speeds.missing() {
-        return format!("\nspeed with {threads}: not predicted, {}\n", sanitize(reason));
+        return format!("\nspeed with {threads}: not predicted, {}\n", sanitize(&reason));
     }
     let names = planned.iter().map(|it| Some(super::shown::name_of(it, planned)));
     let mut columns = vec![Column::of_words("variant", Left, names.collect())];
@@ -106,7 +106,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     let reasons: BTreeSet<&String> =
         speeds.of.iter().flatten().filter_map(|it| it.as_ref().err()).collect();
     for reason in &reasons {
-        let _ = writeln!(text, "?: {}", sanitize(reason));
+        let _ = writeln!(text, "?: {}", sanitize(&reason));
     }
     if reasons.iter().any(|it| it.contains("not measured")) {
         text.push_str("'quantbench devices --measure' goes on with what was not measured\n");
