@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Which variant reaches a speed within a loss of perplexity? `quantbench recommend` and fituna are asked the same, and held to
-what many rounds of llama.cpp's own tools say.
+what many rounds say of the engine that would run the answer: `quantbench bench` for ours, llama-bench for fituna's. The two may be
+built for other processors; llama-perplexity tells the loss of both.
 
     benches/against_fituna.py --fituna FOLDER --llama-cpp FOLDER --model F16.gguf --text FILE
                               [--targets 10] [--repeats 5] [--loss 5] [--chunks 12] [--threads 4] [--jobs 1] [--rounds 30]
 
 `--fituna` is a folder with the Python package (`pip install --target`), `--llama-cpp` has llama-bench, llama-perplexity and
 llama-quantize. The targets lie evenly, in logarithms, from 10 % below the slowest variant to 5 % above the fastest. With
-`--jobs` as many are asked side by side, each on cores of its own; so is the truth measured. One line a question is printed as
+`--jobs` as many are asked side by side, each on cores of its own; so is the truth measured, both engines in turns. One line a question is printed as
 it is answered, so that an interrupted run is not lost.
 
 An answer is *wrong* where it names a variant that misses the target or the loss, or says that there is none and there is one;
@@ -90,13 +91,15 @@ class Truth:
             question.free.put(slot)
             return float(re.search(r"Final estimate: PPL = ([0-9.]+)", result.stdout + result.stderr).group(1))
 
-        def rounds(count: int) -> dict[str, list[float]]:
+        def rounds(count: int) -> dict[tuple[str, str], list[float]]:
             slot = question.free.get()
-            speeds: dict[str, list[float]] = {name: [] for name in files}
+            of = {"quantbench": [QUANTBENCH, "bench", "-t", question.threads], "fituna": [slot.tools / "llama-bench"]}
+            both = [(who, name) for name in files for who in of]
+            speeds: dict[tuple[str, str], list[float]] = {one: [] for one in both}
             for turn in range(count):
-                for name in files if turn % 2 == 0 else reversed(files):
-                    result = check(slot.run([slot.tools / "llama-bench", "-m", files[name], "-p", 0, "-n", 128, "-r", 1, "-o", "json"]))
-                    speeds[name].append(json.loads(result.stdout)[0]["avg_ts"])
+                for who, name in both if turn % 2 == 0 else reversed(both):
+                    result = check(slot.run(of[who] + ["-m", files[name], "-p", 0, "-n", 128, "-r", 1, "-o", "json"]))
+                    speeds[who, name].append(json.loads(result.stdout)[0]["avg_ts"])
             question.free.put(slot)
             return speeds
 
@@ -104,20 +107,20 @@ class Truth:
             found = dict(zip(files, pool.map(perplexity, files.values())))
             self.loss = {name: found[name] / found["F16"] - 1 for name in files}
             parts = list(pool.map(rounds, [math.ceil(question.rounds / len(slots))] * len(slots)))
-        self.speed = {name: median_interval(sum((part[name] for part in parts), [])) for name in files}
+        self.speed = {one: median_interval(sum((part[one] for part in parts), [])) for one in parts[0]}
 
-    def meets(self, name: str, target: float, loss: float) -> bool | None:
+    def meets(self, who: str, name: str, target: float, loss: float) -> bool | None:
         """None: the truth cannot say."""
-        low, _, high = self.speed[name]
+        low, _, high = self.speed[who, name]
         if self.loss[name] > loss or high < target:
             return False
         return True if low >= target else None
 
-    def judge(self, answer: str | None, target: float, loss: float) -> str:
-        meeting = [name for name in VARIANTS if self.meets(name, target, loss)]
+    def judge(self, who: str, answer: str | None, target: float, loss: float) -> str:
+        meeting = [name for name in VARIANTS if self.meets(who, name, target, loss)]
         if answer is None:
             return "wrong: there is one" if meeting else "right"
-        if self.meets(answer, target, loss) is False:
+        if self.meets(who, answer, target, loss) is False:
             return "wrong: misses"
         return "not the best" if any(self.loss[name] < self.loss[answer] for name in meeting) else "right"
 
@@ -190,10 +193,11 @@ def main() -> None:
         for slot in slots:
             question.free.put(slot)
         truth = Truth(question, folder, slots)
-        for variant in truth.speed:
-            low, median, high = truth.speed[variant]
-            print(f"{variant:8} {median:8.1f} t/s ({low:.1f} to {high:.1f})   perplexity {truth.loss[variant]:+.2%}", flush=True)
-        medians = [truth.speed[variant][1] for variant in VARIANTS]
+        for variant, loss in truth.loss.items():
+            both = [(who, *truth.speed[who, variant]) for who in ["quantbench", "fituna"]]
+            speeds = "   ".join(f"{who} {median:.1f} t/s ({low:.1f} to {high:.1f})" for who, low, median, high in both)
+            print(f"{variant:8} {speeds}   perplexity {loss:+.2%}", flush=True)
+        medians = [median for (_, variant), (_, median, _) in truth.speed.items() if variant in VARIANTS]
         first, last = math.log(0.9 * min(medians)), math.log(1.05 * max(medians))
         targets = [round(math.exp(first + (last - first) * i / (question.targets - 1)), 1) for i in range(question.targets)]
 
@@ -206,7 +210,7 @@ def main() -> None:
             seconds = time.monotonic() - start
             shutil.rmtree(own)
             question.free.put(slot)
-            verdict = truth.judge(answer, target, question.loss)
+            verdict = truth.judge(who, answer, target, question.loss)
             print(f"{repeat} {target:7.1f} {who:10} {answer or 'none':8} {verdict:20} {seconds:6.1f} s", flush=True)
             return who, verdict, seconds
 

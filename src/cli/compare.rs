@@ -62,6 +62,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
         Some(new) => (base, side(new, store.as_ref())?),
         None => of_one(base)?,
     };
+    for (one, other) in [(&base, &new), (&new, &base)] {
+        if let Some(run) = in_turns(one, other) {
+            output::tell(&format!(
+                "note: {run} measured the other side again in turns with its own, which tells more: 'quantbench compare {run}'"
+            ));
+        }
+    }
     let destination = Destination::open(arguments.output.as_deref())?;
     let others = others(store.as_ref(), &[&base, &new])?;
     let options = RenderOptions { columns: arguments.columns, color: may_color(&destination) };
@@ -103,6 +110,15 @@ pub(super) fn compare(
         output::tell(&reasons.join("\n"));
     }
     Ok(Outcome::RequirementsUnmet)
+}
+
+/// The run of a side that measured a run of the other side again.
+fn in_turns<'s>(side: &'s Side, other: &Side) -> Option<&'s str> {
+    let repeats = |run: &RunRecord| {
+        let against = run.experiment.pointer("/against/run").and_then(|it| it.as_str());
+        against.is_some_and(|it| other.0.iter().any(|member| member.run.id == it && it != run.id))
+    };
+    side.0.iter().find(|member| repeats(&member.run)).map(|member| member.run.id.as_str())
 }
 
 /// What a run repeated of an earlier one, and what it measured besides.

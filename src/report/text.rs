@@ -22,11 +22,16 @@ pub(super) fn sanitize_lines(text: &str) -> String {
 
 /// A character as it may be shown.
 fn shown(character: char) -> char {
-    let directions = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
-    if character.is_control() || directions.iter().any(|range| range.contains(&character)) {
+    if character.is_control() || turns_direction(character) {
         return char::REPLACEMENT_CHARACTER;
     }
     character
+}
+
+/// Whether it turns the direction of what is written behind it.
+pub(super) fn turns_direction(character: char) -> bool {
+    let all = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
+    all.iter().any(|range| range.contains(&character))
 }
 
 /// Width in columns.

@@ -81,16 +81,14 @@ const TOOLS: [Spec; 9] = [
         name: "compare",
         title: "What changed between two runs",
         about: "Compares two stored runs figure by figure: change with its 95 % interval and a verdict, what differs \
-                in their environment first.",
+                in their environment first. Of a run that measured an earlier one again in turns, base alone.",
         measures: false,
         schema: schema_for_type::<Two>,
         call: |input| {
             let Two { base, new } = read(input)?;
-            Ok(command(
-                "compare",
-                vec!["--columns=160".to_owned()],
-                &[stored_run(&base)?, stored_run(&new)?],
-            ))
+            let sides = std::iter::once(&base).chain(&new).map(|it| stored_run(it));
+            let sides = sides.collect::<Result<Vec<_>, _>>()?;
+            Ok(command("compare", vec!["--columns=160".to_owned()], &sides))
         },
     },
     Spec {
@@ -257,15 +255,15 @@ struct Run {
     run: Option<String>,
 }
 
-/// Two runs.
+/// Two runs, or one that measured another again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "rmcp::schemars")]
 struct Two {
     /// What was before: a run as for show, or RUN:VARIANT for one variant of it
     base: String,
-    /// What is new, likewise
-    new: String,
+    /// What is new, likewise; without it, base is a run that measured an earlier one again
+    new: Option<String>,
 }
 
 /// A figure and the runs to follow it over.

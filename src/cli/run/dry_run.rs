@@ -19,6 +19,7 @@ use crate::orchestrator::plan::{Origin, Plan, Variant};
 use crate::orchestrator::schedule::schedule;
 use crate::orchestrator::strategy::Known;
 use crate::quantize::jobs::PlannedVariant;
+use crate::report::sanitize;
 use crate::report::table::Align::{Left, Right};
 use crate::report::table::Table;
 use crate::report::terminal::{self, Look};
@@ -175,7 +176,11 @@ fn text(
         };
         [
             variant.model.clone(),
-            format!("{}{}", variant.label, if trial.is_reference { " (reference)" } else { "" }),
+            format!(
+                "{}{}",
+                sanitize(&variant.label),
+                if trial.is_reference { " (reference)" } else { "" }
+            ),
             trial.settings.to_string(),
             state.to_owned(),
             format_bytes(file.bytes),
@@ -209,7 +214,7 @@ fn notes(plan: &Plan, files: &[File<'_>]) -> Vec<String> {
     for (at, (variant, file)) in plan.variants.iter().zip(files).enumerate() {
         let Some(types) = &file.types else { continue };
         let told = types.told(variant.quantization.file_type());
-        notes.extend(told.map(|told| format!("{}: {told}", variant.name())));
+        notes.extend(told.map(|told| format!("{}: {told}", sanitize(&variant.name()))));
         // A file that is there already may have the same types and other weights.
         if file.made_of.is_none() {
             continue;

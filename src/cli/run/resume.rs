@@ -58,12 +58,24 @@ pub(super) fn unfinished_run(
     experiment: &Value,
     plan: &Plan,
 ) -> Result<RunRecord, RunError> {
-    let run = store
+    let mut run = store
         .latest_unfinished(name)?
         .ok_or_else(|| RunError::NothingToResume { name: name.to_owned() })?;
+    take_budget(&mut run.experiment, experiment);
     match difference(&run, experiment, plan) {
         None => Ok(run),
         Some(difference) => Err(RunError::Different { run: run.id, difference }),
+    }
+}
+
+/// An interrupted run may be given more time or less. Whether there is a budget at all decides what a run measures, except where
+/// it recommends.
+fn take_budget(stored: &mut Value, experiment: &Value) {
+    let Some(stored) = stored.as_object_mut() else { return };
+    let new = experiment.get("budget");
+    if (stored.contains_key("budget") && new.is_some()) || stored.contains_key("recommend") {
+        stored.remove("budget");
+        stored.extend(new.map(|new| ("budget".to_owned(), new.clone())));
     }
 }
 
@@ -183,6 +195,19 @@ mod tests {
         let new = json!({"rounds": 5, "requirements": limit});
         assert_eq!(brought_up_to_date(old), new);
         assert_eq!(brought_up_to_date(new.clone()), new);
+    }
+
+    #[test]
+    fn an_interrupted_run_may_be_given_another_budget() {
+        let taken = |mut stored: Value, new: Value| {
+            take_budget(&mut stored, &new);
+            stored["budget"].clone()
+        };
+        assert_eq!(taken(json!({"budget": "10m"}), json!({"budget": "20m"})), "20m");
+        assert_eq!(taken(json!({"budget": "10m"}), json!({})), "10m", "all would be measured");
+        assert_eq!(taken(json!({}), json!({"budget": "10m"})), Value::Null);
+        let recommends = json!({"budget": "10m", "recommend": {"order": []}});
+        assert_eq!(taken(recommends, json!({})), Value::Null);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::results::change::{
 use crate::statistics::estimate::Interval;
 use crate::units::{count, significant};
 
+/// A change that is nearer to what stands beside it is not worth a word.
+const WORTH_A_WORD: f64 = 0.03;
+
 /// More differences of one kind are counted, not told one by one.
 const MOST_OF_A_KIND: usize = 3;
 
@@ -151,6 +154,22 @@ fn answers(comparison: &Comparison) -> Option<String> {
     }
 }
 
+/// Whether the sides' own figures moved the other way than the change, or much further.
+fn is_against_its_sides(figure: &FigureChange) -> bool {
+    const FAR: f64 = 2.0;
+    let (Some(base), Some(new), Some(change)) = (figure.base, figure.new, figure.change) else {
+        return false;
+    };
+    let beside = new / base - 1.0;
+    let told = change.value;
+    !change.exact
+        && change.unit == ChangeUnit::Relative
+        && (beside.signum() != told.signum()
+            || beside.abs() > FAR * told.abs()
+            || told.abs() > FAR * beside.abs())
+        && (beside - told).abs() > WORTH_A_WORD
+}
+
 #[expect(clippy::cast_precision_loss, reason = "some thousand answers")]
 fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
@@ -164,7 +183,14 @@ fn percent(fraction: f64) -> String {
 pub(super) fn form(comparison: &Comparison) -> Vec<String> {
     let how = match comparison.form {
         Form::Interleaved => {
-            "Both were measured in turns in one run: what is timed is compared round by round.".to_owned()
+            let mut told = "Both were measured in turns in one run: what is timed is compared round by round.".to_owned();
+            if comparison.figures().any(|(_, figure)| is_against_its_sides(figure)) {
+                told.push_str(
+                    " Where a change does not fit what stands beside it, single rounds were disturbed: those move what a \
+                     side comes to, and the rounds' ratios hardly.",
+                );
+            }
+            told
         }
         Form::Runs { base: 1, new: 1, others: 0 } => {
             "One run against one run: neither says how much runs of the same differ here, so that what is timed goes by a \
@@ -359,5 +385,33 @@ pub(super) fn gate(result: &GateResult) -> String {
             "'{gate}': {what} cannot be compared, since {}; a gate that cannot be judged counts as failed",
             sanitize(why)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::change::Change;
+    use crate::results::metric::Metric;
+
+    #[test]
+    fn a_change_that_does_not_fit_its_sides_is_noticed() {
+        let figure = |base: f64, new: f64, value: f64| {
+            let interval = Interval { low: value, high: value };
+            let unit = ChangeUnit::Relative;
+            FigureChange {
+                metric: Metric::TtftMedianSeconds,
+                base: Some(base),
+                new: Some(new),
+                change: Some(Change { value, interval, alone: interval, unit, exact: false }),
+                verdict: Verdict::Better,
+                why: None,
+                common_chunks: None,
+            }
+        };
+        assert!(is_against_its_sides(&figure(45.0, 54.7, -0.038)), "the other way");
+        assert!(is_against_its_sides(&figure(0.213, 0.163, -0.99)), "much further");
+        assert!(!is_against_its_sides(&figure(100.0, 110.0, 0.08)));
+        assert!(!is_against_its_sides(&figure(100.0, 101.0, -0.01)), "near enough");
     }
 }

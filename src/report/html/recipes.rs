@@ -4,7 +4,7 @@ use crate::experiment::resolved::Experiment;
 use crate::experiment::workloads::SpeedTest;
 use crate::report::next::{server_flags, source};
 use crate::report::plot::label;
-use crate::report::text::{quoted, sanitize};
+use crate::report::text::{quoted, sanitize, turns_direction};
 use crate::results::each_once;
 use crate::results::record::{RunRecord, TrialRecord};
 use crate::results::summary::Summary;
@@ -99,6 +99,53 @@ pub(in crate::report) fn commands(run: &RunRecord, trial: &TrialRecord) -> Vec<S
 /// The experiment of a run as a file that measures the same; empty where the record does not tell it.
 pub(super) fn experiment(run: &RunRecord) -> String {
     let experiment = Experiment::deserialize(&run.experiment).ok();
-    let file = experiment.and_then(|experiment| toml::to_string(&experiment.to_file()).ok());
-    file.unwrap_or_default()
+    experiment.and_then(|experiment| written(&experiment.to_file())).unwrap_or_default()
+}
+
+fn written(file: &impl Serialize) -> Option<String> {
+    let text = toml::to_string(file).ok()?;
+    if !text.chars().any(turns_direction) {
+        return Some(text);
+    }
+    let mut value = toml::Value::try_from(file).ok()?;
+    escape(&mut value);
+    let text = toml::to_string(&value).ok()?;
+    let mut parts = text.split("\\u0001");
+    let mut whole = parts.next()?.to_owned();
+    for (at, part) in parts.enumerate() {
+        whole.push_str(if at % 2 == 0 { "\\u" } else { "" });
+        whole.push_str(part);
+    }
+    Some(whole)
+}
+
+/// Characters that turn the direction of writing come between two of U+0001, as digits: those make the writer of TOML take a
+/// string that knows escapes.
+fn escape(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) => {
+            let escaped = text.chars().map(|it| match it {
+                it if turns_direction(it) => format!("\u{1}{:04X}\u{1}", u32::from(it)),
+                it => it.to_string(),
+            });
+            *text = escaped.collect();
+        }
+        toml::Value::Array(values) => values.iter_mut().for_each(escape),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| escape(value)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_turns_the_direction_of_writing_is_escaped() {
+        let name = "x' \u{202e}txt.\"y\u{2066}";
+        let text = written(&serde_json::json!({ "experiment": { "name": name } })).unwrap();
+        assert!(!text.chars().any(turns_direction) && text.contains("\\u202E"), "{text}");
+        let read: toml::Value = toml::from_str(&text).unwrap();
+        assert_eq!(read["experiment"]["name"].as_str(), Some(name));
+    }
 }

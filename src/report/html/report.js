@@ -76,16 +76,17 @@
       heads(table).forEach(other => other.setAttribute("aria-sort", other === head ? next : "none"));
       sort(table);
     }));
-    // Groups together: all rows under the first heading, which says nothing then; the last column tells the group.
+    // Groups together: all rows under the first heading, which says nothing then; the name tells the group.
     const homes = new Map(all("tbody tr", table).map(row => [row, row.parentElement]));
     table.closest(".comparison").querySelector(".apart")?.addEventListener("change", event => {
       const apart = event.target.checked;
       for (const [row, home] of homes) {
         if (row.matches(".heading")) row.hidden = !apart;
-        else (apart ? home : table.tBodies[0]).append(row);
+        else {
+          (apart ? home : table.tBodies[0]).append(row);
+          row.querySelector(".group").hidden = apart;
+        }
       }
-      const group = table.closest(".comparison").querySelector(".columns input[value='" + (heads(table).length - 1) + "']");
-      if (group.checked === apart) group.click();
       sort(table);
     });
   }
@@ -206,8 +207,12 @@
       if (answer) timeline(svg, caption, answer);
     };
     const start = async () => {
-      const data = JSON.parse(await stored(box.dataset.run + "-json"));
-      answers = data.run.trials.map(trial => [trial.label, trial.visits.flatMap(visit => visit.responses).filter(it => it.token_nanoseconds.length)]);
+      const { trials } = JSON.parse(await stored(box.dataset.run + "-json")).run;
+      // Trials of one label are told apart by their model and by the settings in which any two differ.
+      const differs = values => new Set(values.map(value => JSON.stringify(value))).size > 1;
+      const settings = Object.keys(trials[0].settings).filter(key => differs(trials.map(trial => trial.settings[key])));
+      const name = ({ label, model, settings: own }) => [label, ...(differs(trials.map(trial => trial.model)) ? [model] : []), ...settings.map(key => `${key} ${own[key] ?? "default"}`)].join(", ");
+      answers = trials.map(trial => [name(trial), trial.visits.flatMap(visit => visit.responses).filter(it => it.token_nanoseconds.length)]);
       answers = answers.filter(([, own]) => own.length);
       options(variants, answers.map(([label]) => label));
       options(prompts, answers[0]?.[1].map(answer => answer.prompt_id) ?? []);

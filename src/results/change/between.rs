@@ -137,10 +137,13 @@ impl<'a> Spreads<'a> {
     /// The shift of a figure between runs, each of which is one observation.
     ///
     /// What the runs of a side, and further runs of the same trials, differ by says how sure it is. Where they are few, the
-    /// documented spread stands in, and what the rounds within a run differ by comes on top of it.
+    /// documented spread stands in, and what the rounds within a run differ by comes on top of it. Runs that were disturbed
+    /// say nothing of speed; one of each side that was not has to be there.
     pub(super) fn between(&self, pair: &Pair<'_>, metric: Metric) -> Result<Shift, String> {
         let of_side = |is_new: bool| -> Vec<f64> {
-            pair.side(is_new).iter().filter_map(|it| of_run(it, metric)).collect()
+            let counts =
+                |it: &&Measured<'_>| is_memory(metric) || disturbance(it.run, it.trial).is_none();
+            pair.side(is_new).iter().filter(counts).filter_map(|it| of_run(it, metric)).collect()
         };
         let (base, new) = (of_side(false), of_side(true));
         let centre = |values: &[f64]| Sample::new(values.iter().copied()).map(|it| it.mean());

@@ -148,12 +148,12 @@ impl Ways<'_, '_> {
         if self.pair.is_interleaved() {
             return self.spreads.interleaved(self.pair, metric).map(widened);
         }
-        if let ([base], [new]) = (self.pair.base.as_slice(), self.pair.new.as_slice())
-            && !is_memory(metric)
-        {
-            // One run does not tell by how much it was off.
-            for (side, name) in [(base, "base"), (new, "new")] {
-                if let Some(sign) = disturbance(side.run, side.trial) {
+        if !is_memory(metric) {
+            // A disturbed run does not tell by how much it was off, and what disturbs one may disturb all of a side.
+            for (side, name) in [(&self.pair.base, "base"), (&self.pair.new, "new")] {
+                let signs: Option<Vec<String>> =
+                    side.iter().map(|it| disturbance(it.run, it.trial)).collect();
+                if let Some(sign) = signs.and_then(|signs| signs.into_iter().next()) {
                     return Err(format!("while {name} was measured, {sign}"));
                 }
             }

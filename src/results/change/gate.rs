@@ -250,7 +250,7 @@ impl Gate {
         if low > self.limit {
             GateOutcome::Tripped { change, interval, unit }
         } else {
-            GateOutcome::Held { change, interval, unit, open: change > 0.0 && high > self.limit }
+            GateOutcome::Held { change, interval, unit, open: high > self.limit }
         }
     }
 

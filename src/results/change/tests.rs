@@ -259,6 +259,31 @@ fn a_disturbed_run_alone_says_nothing_of_speed_but_of_quality() {
     assert!(of(&comparison, generation()).iter().all(|it| it.verdict == Verdict::Incomparable));
     assert!(of(&comparison, Metric::Kld).iter().all(|it| it.verdict == Verdict::NoDifference));
     assert!(comparison.differences.iter().any(|it| it.what == "disturbed by"));
+
+    // Neither do several, and beside one that was not they do not count.
+    let (mut second, quiet) = (faster(&new, 3.0), run(3));
+    second.id = "second".to_owned();
+    let comparison = compared(&side(&[&base, &quiet]), &side(&[&new, &second]));
+    assert!(of(&comparison, generation()).iter().all(|it| it.verdict == Verdict::Incomparable));
+    let comparison = compared(&side(&[&base, &new]), &side(&[&quiet, &second]));
+    let mixed = of(&comparison, generation());
+    assert!(mixed.iter().all(|it| it.verdict == Verdict::NoDifference), "{mixed:?}");
+}
+
+#[test]
+fn a_run_is_one_observation_however_often_it_is_named() {
+    let (base, new) = (run(1), run(2));
+    for (one, other) in [
+        (side(&[&base, &base]), side(&[&new])),
+        (side(&[&base]), side(&[&new, &new])),
+        (side(&[&base, &new]), side(&[&new])),
+    ] {
+        let error = Comparison::of(&one, &other, &[], |_| false).unwrap_err();
+        assert!(error.to_string().contains("is named twice"), "{error}");
+    }
+    let variants =
+        |name: &str| Side([&base, &new].iter().flat_map(|run| variant(run, name).0).collect());
+    assert!(Comparison::of(&variants("Q8_0"), &variants("Q6_K"), &[], |_| false).is_ok());
 }
 
 #[test]
