@@ -4,7 +4,6 @@ use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};
 use crate::onnx::{external, read};
-use std::collections::HashMap;
 use std::fs;
 use tempfile::TempDir;
 
@@ -238,72 +237,6 @@ fn the_files_beside_the_graphs_say_what_the_gguf_says() {
     let short = Tokens { texts: tokens.texts[1..].to_vec(), ..tokens };
     let error = super::texts(&header, &network, &short).unwrap_err().to_string();
     assert!(error.contains("639 tokens and the embedding 640 rows"), "{error}");
-}
-
-/// The files beside the graphs of the demo's encoder, with other keys of its tokenizer.
-fn beside(
-    tokens: &Tokens,
-    keys: &[(&str, crate::model::gguf::Value)],
-) -> HashMap<&'static str, String> {
-    let path = demo("quantbench-demo-embed-F16.gguf");
-    let mut header = Header::read(&path).unwrap();
-    for (key, value) in keys {
-        let key = format!("tokenizer.ggml.{key}");
-        header.metadata.retain(|(name, _)| *name != key);
-        header.metadata.push((key, value.clone()));
-    }
-    let network = Network::of(&header).unwrap();
-    texts(&header, &network, tokens).unwrap().into_iter().collect()
-}
-
-#[test]
-fn an_encoder_says_how_it_pools_and_what_stands_around_a_text() {
-    let tokens = Tokens::read(&demo("quantbench-demo-embed-F16.gguf")).unwrap();
-    let files = beside(&tokens, &[]);
-    let json = |name| serde_json::from_str::<serde_json::Value>(&files[name]).unwrap();
-    assert_eq!(json("config.json")["model_type"], "bert");
-    assert_eq!(json("modules.json")[1]["path"], "1_Pooling");
-    assert_eq!(json("1_Pooling/config.json")["pooling_mode_mean_tokens"], true);
-    assert!(!files.contains_key("generation_config.json"));
-    let tokenizer = tokenizers::Tokenizer::from_bytes(&files["tokenizer.json"]).unwrap();
-    let ids = tokenizer.encode("the sea", true).unwrap().get_ids().to_vec();
-    assert_eq!((ids.first(), ids.last()), (Some(&0), Some(&1)), "{ids:?}");
-}
-
-#[test]
-fn word_pieces_split_words_as_berts_tokenizer_does() {
-    use crate::model::gguf::Value;
-    let own = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁sail", "ing", "▁cafe", "▁!", "▁人"];
-    let filled = own.iter().map(|it| (*it).to_owned());
-    let texts: Vec<String> =
-        filled.chain((own.len()..640).map(|at| format!("▁[unused{at}]"))).collect();
-    let types = (0..texts.len()).map(|at| if at < 5 { 3 } else { 1 }).collect();
-    let tokens = Tokens { texts, types, merges: Vec::new() };
-    let id = |name: &'static str, id| (name, Value::Unsigned(id));
-    let keys = [
-        ("model", Value::Text("bert".to_owned())),
-        id("bos_token_id", 2),
-        id("eos_token_id", 3),
-        id("seperator_token_id", 3),
-        id("unknown_token_id", 1),
-        id("padding_token_id", 0),
-        id("mask_token_id", 4),
-    ];
-    let encoded = |files: &HashMap<&str, String>, text: &str, specials| {
-        let tokenizer = tokenizers::Tokenizer::from_bytes(&files["tokenizer.json"]).unwrap();
-        tokenizer.encode(text, specials).unwrap().get_ids().to_vec()
-    };
-    let files = beside(&tokens, &keys);
-    assert_eq!(encoded(&files, "Sailing café! 人人 seas", true), [2, 5, 6, 7, 8, 9, 9, 1, 3]);
-    let config: serde_json::Value = serde_json::from_str(&files["tokenizer_config.json"]).unwrap();
-    assert_eq!(
-        (&config["tokenizer_class"], &config["cls_token"]),
-        (&"BertTokenizer".into(), &"[CLS]".into())
-    );
-    assert_eq!((&config["sep_token"], &config["mask_token"]), (&"[SEP]".into(), &"[MASK]".into()));
-    let cased = ("normalizer.lowercase", Value::Bool(false));
-    let files = beside(&tokens, &[&keys[..], &[cased]].concat());
-    assert_eq!(encoded(&files, "Sail café cafe", false), [1, 1, 7]);
 }
 
 #[test]
