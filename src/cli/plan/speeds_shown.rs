@@ -106,7 +106,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     let reasons: BTreeSet<&String> =
         speeds.of.iter().flatten().filter_map(|it| it.as_ref().err()).collect();
     for reason in &reasons {
-        let _ = writeln!(text, "?: {}", sanitize(&reason));
+        let _ = writeln!(text, "?: {}", sanitize(reason));
     }
     if reasons.iter().any(|it| it.contains("not measured")) {
         text.push_str("'quantbench devices --measure' goes on with what was not measured\n");

@@ -17,8 +17,6 @@ mod target;
 mod tests;
 mod texts;
 mod tokenizer;
-#[cfg(all(test, feature = "onnx"))]
-mod tokenizer_tests;
 mod weight;
 mod word_pieces;
 

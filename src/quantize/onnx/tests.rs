@@ -1,5 +1,9 @@
 //! Models as ONNX files: what graphs say, what is taken over, what is refused.
 
+// The crate that reads them is the engine's.
+#[cfg(feature = "onnx")]
+mod vocabularies;
+
 use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};

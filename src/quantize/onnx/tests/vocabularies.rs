@@ -1,7 +1,6 @@
 //! Exported tokenizers, read by the crate `tokenizers`.
 
-use super::network::Network;
-use super::texts;
+use super::{Network, texts};
 use crate::model::gguf::{Header, Tokens, Value};
 use std::collections::HashMap;
 use std::path::Path;
