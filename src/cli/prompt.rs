@@ -19,7 +19,7 @@ use crate::report::sanitize;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use time::OffsetDateTime;
 
 /// Flags of `quantbench prompt`.
@@ -98,10 +98,10 @@ pub enum PromptError {
         name: &'static str,
     },
     /// The file has no chat template.
-    #[error("{} has no chat template (tokenizer.chat_template); name a format instead: {}", .path.display(), catalog::names().collect::<Vec<_>>().join(", "))]
+    #[error("{model} has no chat template (tokenizer.chat_template); name a format instead: {}", catalog::names().collect::<Vec<_>>().join(", "))]
     NoTemplate {
-        /// The file.
-        path: PathBuf,
+        /// As the user wrote it.
+        model: String,
     },
     /// The template or the conversation is wrong.
     #[error(transparent)]
@@ -177,7 +177,7 @@ fn rendered(arguments: &Render) -> Result<Prompt, Error> {
         format.render(&conversation).map_err(TemplateError::from)
     } else {
         let source = Source::parse(&arguments.format, Path::new(""));
-        if source.is_ok_and(|it| matches!(it, Source::File(path) if !path.exists())) {
+        if source.is_err() {
             return Err(Error::command(PromptError::Unknown { name: arguments.format.clone() }));
         }
         let variables = arguments.chat_template_kwargs.clone().unwrap_or_default();
@@ -222,8 +222,8 @@ fn own_template(model: &str) -> Result<ChatTemplate, Error> {
     }
     let header = Header::read(&path)?;
     let source = header.chat_template();
-    let source =
-        source.ok_or_else(|| Error::command(PromptError::NoTemplate { path: path.clone() }))?;
+    let source = source
+        .ok_or_else(|| Error::command(PromptError::NoTemplate { model: model.to_owned() }))?;
     let tokens = SpecialTokens::read(&path)?;
     ChatTemplate::new(source, tokens, OffsetDateTime::now_utc()).map_err(template_error)
 }

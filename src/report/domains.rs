@@ -3,7 +3,7 @@
 use super::notes::name;
 use super::table::{Align, Column, Group, Table};
 use super::terminal::{Look, text};
-use super::text::sanitize;
+use super::text::{list, sanitize};
 use super::{RenderOptions, Renderer};
 use crate::causes::Problem;
 use crate::results::domain::DomainFigure;
@@ -25,7 +25,8 @@ impl Renderer for Domains {
         options: &RenderOptions,
     ) -> Result<Vec<u8>, Problem> {
         let compared = || summary.rows.iter().filter(|row| klds(row).next().is_some());
-        let names = each_once(compared().flat_map(klds).map(|(name, _)| name));
+        // A text of one domain is both.
+        let names = each_once(compared().flat_map(all).map(|(name, _)| name));
         if names.is_empty() {
             let nothing =
                 "No divergence by domain: the text has no domains, or nothing was compared.\n";
@@ -34,7 +35,7 @@ impl Renderer for Domains {
         let first = names.iter().map(|name| Some(sanitize(name))).collect();
         let mut columns = vec![Column::of_words("KLD", Align::Left, first)];
         columns.extend(compared().map(|row| {
-            let kld = |name: &&str| klds(row).find(|(own, _)| own == name).map(|(_, kld)| kld);
+            let kld = |name: &&str| all(row).find(|(own, _)| own == name).map(|(_, kld)| kld);
             let words = |name| Some(significant(kld(name)?.value, 3));
             Column::of_words(
                 &self::name(summary, row),
@@ -49,10 +50,40 @@ impl Renderer for Domains {
 }
 
 fn klds(row: &Row) -> impl Iterator<Item = (&str, Estimate)> {
-    row.domains.iter().filter_map(|domain: &DomainFigure| Some((domain.name.as_str(), domain.kld?)))
+    row.domains.iter().filter_map(kld)
 }
 
-/// Where the chosen variants lose most and least, if that is beyond the noise.
+/// Texts, then domains.
+fn all(row: &Row) -> impl Iterator<Item = (&str, Estimate)> {
+    row.texts.iter().chain(&row.domains).filter_map(kld)
+}
+
+fn kld(domain: &DomainFigure) -> Option<(&str, Estimate)> {
+    Some((domain.name.as_str(), domain.kld?))
+}
+
+/// The divergence of the chosen variants on each text, where there are several: the one of all is a mixture of them.
+fn of_texts(summary: &Summary) -> Option<String> {
+    let chosen = summary.rows.iter().enumerate().filter(|(at, row)| {
+        summary.is_chosen(*at) && row.texts.iter().any(|text| text.kld.is_some())
+    });
+    let words = |(name, kld): (&str, Estimate)| {
+        format!("{} on {}", significant(kld.value, 2), sanitize(name))
+    };
+    let told = chosen.map(|(_, row)| {
+        let all: Vec<String> = row.texts.iter().filter_map(kld).map(words).collect();
+        format!("{} diverges by {}", name(summary, row), list(&all))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| {
+        format!(
+            "The KLD is of all texts together: {} ('quantbench show --domains').",
+            told.join("; ")
+        )
+    })
+}
+
+/// What the chosen variants lose on each of several texts, and where they lose most and least, if that is beyond the noise.
 pub(super) fn notes(summary: &Summary) -> Vec<String> {
     let chosen = summary.rows.iter().enumerate().filter(|(at, _)| summary.is_chosen(*at));
     let note = |(_, row): (usize, &Row)| {
@@ -73,7 +104,7 @@ pub(super) fn notes(summary: &Summary) -> Vec<String> {
             )
         })
     };
-    chosen.filter_map(note).collect()
+    of_texts(summary).into_iter().chain(chosen.filter_map(note)).collect()
 }
 
 #[cfg(test)]
@@ -111,6 +142,21 @@ mod tests {
             notes[0].contains(", 3.") && notes[0].contains("times as much as on prose"),
             "{notes:?}"
         );
+    }
+
+    #[test]
+    fn of_several_texts_each_has_its_divergence() {
+        let mut several = run();
+        for trial in &mut several.trials {
+            for domain in &mut trial.quality.as_mut().unwrap().domains {
+                domain.name =
+                    if domain.name == "prose" { "prose".to_owned() } else { "my.txt".to_owned() };
+            }
+        }
+        let notes = notes(&Summary::of(&several));
+        assert!(notes[0].starts_with("The KLD is of all texts together: "), "{notes:?}");
+        assert!(notes[0].contains(" on standard and 0."), "{notes:?}");
+        assert!(notes[0].contains(" on my.txt"), "{notes:?}");
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub(super) struct ShownRow<'a> {
     compared_with: Option<usize>,
     figures: BTreeMap<String, Estimate>,
     domains: &'a [DomainFigure],
+    /// By text, where there are several.
+    texts: &'a [DomainFigure],
     ratios: BTreeMap<String, Estimate>,
     paired_tests: BTreeMap<String, PairedTest>,
     best: Vec<Metric>,
@@ -189,6 +191,7 @@ pub(super) fn shown_row<'a>(
         compared_with: row.baseline,
         figures: named(row.figures.iter().map(|(metric, figure)| (metric, &figure.estimate))),
         domains: &row.domains,
+        texts: &row.texts,
         ratios: named(&row.ratios),
         paired_tests: named(&row.tests),
         best: row.best.iter().copied().collect(),

@@ -12,26 +12,47 @@ pub(super) fn notes(run: &RunRecord) -> Vec<String> {
         let told = types.told(trial.quantization.file_type())?;
         Some(format!("{}: {told}.", name(run, trial)))
     }));
-    notes.extend(same(run).into_iter().map(|labels| {
+    let told = |labels: Vec<String>, more: &str| {
         format!(
-            "{} are one file under {} names: all their tensors have the same types.",
+            "{} are one file under {} names: all their tensors have the same types{more}.",
             list(&labels),
             labels.len()
         )
-    }));
+    };
+    notes.extend(made_alike(run).into_iter().map(|labels| told(labels, "")));
+    let more = ", and they compute the same";
+    notes.extend(found_alike(run).into_iter().map(|labels| told(labels, more)));
     notes
 }
 
-/// Names of variants whose tensors all have the same types, made of one source in one way, group by group.
+/// Names of variants that are one file, group by group.
 pub(super) fn same(run: &RunRecord) -> Vec<Vec<String>> {
-    // A file that was there already may have the same types and other weights.
-    let is_made = |trial: &TrialRecord| {
-        trial.artifact.as_ref().is_some_and(|artifact| artifact.quantize_seconds.is_some())
-    };
+    made_alike(run).into_iter().chain(found_alike(run)).collect()
+}
+
+fn is_made(trial: &TrialRecord) -> bool {
+    trial.artifact.as_ref().is_some_and(|artifact| artifact.quantize_seconds.is_some())
+}
+
+/// Those made of one source in one way whose tensors all have the same types.
+fn made_alike(run: &RunRecord) -> Vec<Vec<String>> {
     let made = typed(run).filter(|(trial, _)| is_made(trial));
-    let named = made.map(|(trial, types)| {
+    several(made.map(|(trial, types)| {
         ((&trial.model, trial.quantization.method, &types.checksum), name(run, trial))
-    });
+    }))
+}
+
+/// Those that were there already: their weights may differ where their types do not, and then so does what they compute.
+fn found_alike(run: &RunRecord) -> Vec<Vec<String>> {
+    let found = typed(run).filter(|(trial, _)| !is_made(trial));
+    several(found.filter_map(|(trial, types)| {
+        // The later chunks are not of all variants.
+        let computed = trial.quality.as_ref()?.chunk_nll.first()?.to_bits();
+        Some(((&trial.model, &types.checksum, computed), name(run, trial)))
+    }))
+}
+
+fn several<K: PartialEq>(named: impl Iterator<Item = (K, String)>) -> Vec<Vec<String>> {
     let groups = grouped(named).into_iter().map(|(_, names)| each_once(names));
     groups.filter(|names| names.len() > 1).collect()
 }
@@ -93,6 +114,11 @@ mod tests {
         let mut ready = run.clone();
         ready.trials[2].artifact.as_mut().unwrap().quantize_seconds = None;
         assert!(same(&ready).is_empty());
+        ready.trials[1].artifact.as_mut().unwrap().quantize_seconds = None;
+        assert!(same(&ready).is_empty(), "other weights");
+        ready.trials[2].quality = ready.trials[1].quality.clone();
+        assert_eq!(same(&ready), [["Q4_0", "Q2_K"]]);
+        assert!(notes(&ready).last().unwrap().ends_with("same types, and they compute the same."));
         let mut other = run;
         other.trials[2].quantization = "imatrix:Q2_K".parse().unwrap();
         assert!(same(&other).is_empty());

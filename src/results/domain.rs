@@ -3,7 +3,7 @@
 use crate::statistics::estimate::Estimate;
 use crate::statistics::interval::mean_estimate;
 use crate::statistics::sample::Sample;
-use crate::workload::measured::{DomainChunks, Quality};
+use crate::workload::measured::{DomainChunks, Quality, text_of};
 use serde::Serialize;
 
 /// A variant's figures on one domain.
@@ -19,17 +19,32 @@ pub struct DomainFigure {
 
 /// The figures of each domain; none of a text that has no parts.
 pub(super) fn figures(quality: &Quality) -> Vec<DomainFigure> {
-    let figure = |domain: &DomainChunks| {
-        let mean = |chunks: &[f64]| {
-            let of = |&chunk: &u32| chunks.get(chunk as usize).copied();
-            let values: Option<Vec<f64>> = domain.chunks.iter().map(of).collect();
-            Some(mean_estimate(&Sample::new(values?)?))
-        };
-        Some(DomainFigure {
-            name: domain.name.clone(),
-            perplexity: mean(&quality.chunk_nll)?.map(f64::exp),
-            kld: quality.divergence.as_ref().and_then(|it| mean(&it.chunk_kld)),
-        })
+    quality.domains.iter().filter_map(|domain| figure(quality, domain)).collect()
+}
+
+/// The figures of each text; none where there is one.
+pub(super) fn of_texts(quality: &Quality) -> Vec<DomainFigure> {
+    let mut texts: Vec<DomainChunks> = Vec::new();
+    for DomainChunks { name, chunks } in &quality.domains {
+        let name = text_of(name);
+        match texts.iter_mut().find(|text| text.name == name) {
+            Some(text) => text.chunks.extend(chunks),
+            None => texts.push(DomainChunks { name: name.to_owned(), chunks: chunks.clone() }),
+        }
+    }
+    let several = Some(texts).filter(|texts| texts.len() > 1);
+    several.iter().flatten().filter_map(|text| figure(quality, text)).collect()
+}
+
+fn figure(quality: &Quality, domain: &DomainChunks) -> Option<DomainFigure> {
+    let mean = |chunks: &[f64]| {
+        let of = |&chunk: &u32| chunks.get(chunk as usize).copied();
+        let values: Option<Vec<f64>> = domain.chunks.iter().map(of).collect();
+        Some(mean_estimate(&Sample::new(values?)?))
     };
-    quality.domains.iter().filter_map(figure).collect()
+    Some(DomainFigure {
+        name: domain.name.clone(),
+        perplexity: mean(&quality.chunk_nll)?.map(f64::exp),
+        kld: quality.divergence.as_ref().and_then(|it| mean(&it.chunk_kld)),
+    })
 }

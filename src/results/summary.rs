@@ -71,6 +71,8 @@ pub struct Row {
     pub memory_share: Option<f64>,
     /// Quality by the domains of the text.
     pub domains: Vec<DomainFigure>,
+    /// Quality by text, where there are several.
+    pub texts: Vec<DomainFigure>,
     /// How many times the baseline's each figure is, where the two can be paired.
     pub ratios: BTreeMap<Metric, Estimate>,
     /// How the figures of tasks compare with the baseline's, question by question.
@@ -241,6 +243,7 @@ fn row(run: &RunRecord, trial: &TrialRecord) -> Row {
         memory_share: memory_share(run.environment_of(trial).memory_bytes, &figures),
         figures,
         domains: trial.quality.as_ref().map(domain::figures).unwrap_or_default(),
+        texts: trial.quality.as_ref().map(domain::of_texts).unwrap_or_default(),
         failed_workloads: trial.failed_workloads.clone(),
         adapters: trial.adapters.iter().map(ToString::to_string).collect(),
         failure: trial.failure.clone(),

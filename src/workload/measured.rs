@@ -2,8 +2,10 @@
 //!
 //! These values travel from worker to orchestrator, into the store and into reports unchanged.
 
+use crate::dataset::standard::DOMAINS;
 pub use crate::engine::CacheUse;
 pub use crate::engine::memory::BufferMemory;
+use crate::experiment::inputs::{ANSWERS, STANDARD};
 use crate::experiment::workloads::{RateUnit, SpeedTest};
 use crate::model::architecture::{ArchitectureClass, Experts};
 use crate::model::stored_types::StoredTypes;
@@ -298,6 +300,17 @@ pub struct DomainChunks {
     pub name: String,
     /// Positions in the lists of chunks, from 0.
     pub chunks: Vec<u32>,
+}
+
+/// What the names of domains of the reference's answers end with.
+pub const OF_ANSWERS: &str = " answers";
+
+/// The text that a domain is of, as it stands in an experiment: `answers`, `standard`, or the file itself.
+pub fn text_of(domain: &str) -> &str {
+    if domain.ends_with(OF_ANSWERS) {
+        return ANSWERS;
+    }
+    if DOMAINS.iter().any(|it| it.name == domain) { STANDARD } else { domain }
 }
 
 /// How an encoder's embeddings of a text's pieces compare with the reference's.

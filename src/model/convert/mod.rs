@@ -10,6 +10,7 @@ use super::hub::SECRET_VARIABLES;
 use super::resolve::ResolveOptions;
 use crate::causes::Problem;
 use crate::files::folder_of;
+use crate::units::format_bytes;
 use environment::Environment;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
@@ -177,8 +178,9 @@ pub(super) fn gguf_of(
     if !options.fetches {
         return Err(Problem::new(format!(
             "{name} is a folder of safetensors that has not been converted yet, and nothing is made now; \
-             'quantbench inspect {}' converts it",
-            folder.display()
+             'quantbench inspect {}' converts it to {} of {file_type}",
+            folder.display(),
+            format_bytes(bytes)
         )));
     }
     let pending = match slot.reserve(bytes)?.unless_made()? {

@@ -346,7 +346,9 @@ fn converted(
         let instead = instead(repository, &options.hub);
         if !options.fetches {
             return Err(Problem::new(format!(
-                "{name} holds safetensors and no GGUF, and nothing is fetched and converted now{instead}"
+                "{name} holds safetensors and no GGUF, and nothing is fetched and converted now: \
+                 'quantbench inspect {name}' downloads {} and converts them{instead}",
+                format_bytes(bytes)
             )));
         }
         let note = Progress::Note(format!("its safetensors are converted{instead}"));

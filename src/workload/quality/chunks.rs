@@ -4,7 +4,7 @@ use super::answers::Answered;
 use super::{QualityError, QualityRequest};
 use crate::dataset::standard;
 use crate::engine::Model;
-use crate::workload::measured::DomainChunks;
+use crate::workload::measured::{DomainChunks, OF_ANSWERS, text_of};
 
 /// Tokens that are evaluated together, the last of which are scored.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub(super) struct Chunked {
 
 impl Chunked {
     /// Domains take turns in proportion to their lengths, so that any number of chunks from the beginning
-    /// is of the same mixture.
+    /// is of the same mixture, but for the first of each text, which come before the others.
     pub(super) fn new(
         model: &dyn Model,
         request: QualityRequest<'_>,
@@ -90,7 +90,7 @@ impl Chunked {
         let text_tokens = parts.iter().map(|(_, chunks)| chunks.len() * length).sum();
         if let Some(along) = request.answers {
             for (place, answered) in along.answered.iter().enumerate() {
-                let name = format!("{} answers", along.domain_of(answered));
+                let name = format!("{}{OF_ANSWERS}", along.domain_of(answered));
                 let chunk = Chunk::of_answer(place, answered, along.plan.max_tokens);
                 match parts.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, chunks)) => chunks.push(chunk),
@@ -107,6 +107,15 @@ impl Chunked {
         }
         // Stable: domains whose turn it is at the same time keep their order.
         order.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let texts: Vec<&str> = domains.iter().map(|it| text_of(&it.name)).collect();
+        // Few chunks, too, are of every text.
+        let mut begun: Vec<&str> = Vec::new();
+        let (first, others): (Vec<_>, Vec<_>) = order.into_iter().partition(|(_, domain, _)| {
+            let is_first = !begun.contains(&texts[*domain]);
+            begun.extend(Some(texts[*domain]).filter(|_| is_first));
+            is_first
+        });
+        let order: Vec<_> = first.into_iter().chain(others).collect();
         for (at, (_, domain, _)) in (0..).zip(&order) {
             domains[*domain].chunks.push(at);
         }
@@ -186,6 +195,14 @@ mod tests {
         let names: Vec<&str> = first.iter().map(|domain| domain.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!((first[0].chunks.len(), first[1].chunks.as_slice()), (4, &[1][..]));
+    }
+
+    #[test]
+    fn the_first_chunks_are_of_every_text() {
+        let all = [("prose", 39), ("code", 79), ("korean answers", 20), ("x.txt", 20)];
+        let domains = evaluated(chunked(&all).unwrap().domains, 3);
+        let names: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
+        assert_eq!(names, ["code", "korean answers", "x.txt"]);
     }
 
     #[test]

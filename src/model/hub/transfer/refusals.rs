@@ -62,6 +62,10 @@ impl Remote<'_> {
                     let revision = revision.unwrap_or("main");
                     format!("the hub has no revision '{revision}' of {repository}")
                 }
+                _ if file.is_empty() => format!(
+                    "the hub at {endpoint} knows nothing of {repository}: it does not answer as a hub does; is HF_ENDPOINT \
+                     right?"
+                ),
                 _ => format!(
                     "the hub has no file {file} in {repository}; 'quantbench files {repository}' lists its variants"
                 ),
