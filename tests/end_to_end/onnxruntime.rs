@@ -161,7 +161,7 @@ fn a_plan_tells_the_speeds_that_a_run_has_measured() {
 #[ignore = "needs the library of ONNX Runtime: pip install onnxruntime"]
 fn its_own_settings_are_tuned() {
     let world = world("fp32,int4");
-    let quick = ["tune", "graphs", "--quant", "onnx-int4", "--budget", "10s", "--toml", "t.toml"];
+    let quick = ["tune", "graphs", "--quant", "onnx-int4", "--budget", "40s", "--toml", "t.toml"];
     let tuned = world.run(&[&quick[..], &["--format", "json", "-q"]].concat()).expect(0).json();
     schemas::check(&world, &tuned);
     assert_eq!(tuned["llama_server"], Value::Null);
