@@ -4,7 +4,7 @@ use super::making::{self, NoFile, Workshop};
 use super::output::{self, tell};
 use crate::causes::{Problem, in_words};
 use crate::error::{Error, Outcome};
-use crate::files::Unfinished;
+use crate::files::{self, Unfinished};
 use crate::model::artifact::ArtifactRef;
 use crate::model::cache::Cache;
 use crate::model::gguf::{Header, Tokens};
@@ -118,11 +118,12 @@ fn export(arguments: &ExportArguments) -> Result<Outcome, Error> {
             making::check_free(&path, arguments.force)?;
         }
     }
-    let made = Folder::make(&graphs)?;
+    let mut made = Folders::make(&graphs)?;
     let mut pending = Vec::new();
     for (name, text) in &texts {
         let path = folder.join(name);
         if !is_same(&path, text) {
+            made.add(files::folder_of(&path))?;
             pending.push(written(path, text)?);
         }
     }
@@ -198,18 +199,23 @@ fn written(path: PathBuf, text: &str) -> Result<Pending, Error> {
 }
 
 /// Folders that this command made; they are removed again, as far as they are empty, unless they are kept.
-struct Folder {
+struct Folders {
+    /// Inner ones first.
     made: Vec<PathBuf>,
 }
 
-impl Folder {
+impl Folders {
     fn make(path: &Path) -> Result<Self, Error> {
+        let mut folders = Self { made: Vec::new() };
+        folders.add(path)?;
+        Ok(folders)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
         let missing = path.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists());
-        let made = Self { made: missing.map(Path::to_owned).collect() };
-        match fs::create_dir_all(path) {
-            Ok(()) => Ok(made),
-            Err(source) => Err(Error::Output { path: Some(path.to_owned()), source }),
-        }
+        self.made.splice(..0, missing.map(Path::to_owned));
+        fs::create_dir_all(path)
+            .map_err(|source| Error::Output { path: Some(path.to_owned()), source })
     }
 
     fn keep(mut self) {
@@ -217,7 +223,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Folders {
     fn drop(&mut self) {
         for folder in &self.made {
             // One that is not empty any more belongs to someone else.

@@ -275,7 +275,10 @@ fn plan(
     let path = path.map_err(Clone::clone);
     let header = path.clone().and_then(|path| {
         if is_onnx {
-            return Err("how fast ONNX Runtime is, is measured, not predicted".to_owned());
+            return Err(
+                "how fast ONNX Runtime is, nothing predicts, and no stored run has measured it"
+                    .to_owned(),
+            );
         }
         Header::read(path).map_err(|error| error.to_string())
     });

@@ -14,7 +14,7 @@ use crate::hardware::root::SystemRoot;
 use crate::model::engine_name::EngineName;
 use crate::model::file_type::FileType;
 use crate::model::resolve::ResolveOptions;
-use crate::orchestrator::plan::{Plan, Variant};
+use crate::orchestrator::plan::Plan;
 use crate::results::metric::Metric;
 use crate::results::recommendation::Predicted;
 use crate::results::record::RunRecord;
@@ -136,8 +136,8 @@ pub(super) fn foresee(
     let Some(asked) = experiment.recommend.clone() else { return Ok((plan, Vec::new())) };
     compared_with_more(experiment, &plan)?;
     energy_is_counted(experiment)?;
-    let foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
-    memory_is_predicted(experiment, &plan, &foreseen)?;
+    let mut foreseen = plan::foresee(session, &plan, options, asked.context, asked.parallel)?;
+    leave_out_unpredicted(experiment, &plan, &mut foreseen)?;
     let can_run = |at: usize| foreseen[at].predicted.does_not_fit.is_none();
     let reference = plan.trials.iter().find(|trial| trial.is_reference).map(|it| it.variant);
     let mut plan = plan;
@@ -174,25 +174,33 @@ fn compared_with_more(experiment: &Experiment, plan: &Plan) -> Result<(), Error>
     }
 }
 
-/// Refuses a limit on memory where an engine does not tell what a context will take: what its tests fill says too little.
-fn memory_is_predicted(
+/// Leaves out, where memory is limited, what an engine does not tell the memory of: what its tests fill says too little.
+///
+/// # Errors
+/// Nothing is left.
+fn leave_out_unpredicted(
     experiment: &Experiment,
     plan: &Plan,
-    foreseen: &[Foreseen],
+    foreseen: &mut [Foreseen],
 ) -> Result<(), Error> {
-    let is_asked = experiment.requirements.0.iter().any(|it| it.metric == MEMORY);
-    let tells_nothing = |(variant, told): &(&Variant, &Foreseen)| {
-        variant.engine.name == EngineName::OnnxRuntime && told.unknown.is_some()
-    };
-    let mut told = plan.variants.iter().zip(foreseen);
-    let Some((variant, told)) = told.find(tells_nothing).filter(|_| is_asked) else {
+    if !experiment.requirements.0.iter().any(|it| it.metric == MEMORY) {
         return Ok(());
-    };
-    let reason = told.unknown.as_deref().unwrap_or("it tells nothing");
+    }
+    let mut reason = None;
+    for (variant, told) in plan.variants.iter().zip(&mut *foreseen) {
+        let unknown = told.unknown.as_ref();
+        let unknown = unknown.filter(|_| variant.engine.name == EngineName::OnnxRuntime);
+        if let Some(unknown) = unknown {
+            told.predicted.does_not_fit =
+                Some(format!("what it takes for a context is not known: {unknown}"));
+            reason = Some((variant.label.clone(), unknown.clone()));
+        }
+    }
+    let is_left = foreseen.iter().any(|it| it.predicted.does_not_fit.is_none());
+    let Some((label, reason)) = reason.filter(|_| !is_left) else { return Ok(()) };
     Err(Error::Problem(Problem::new(format!(
-        "a limit on memory is asked for, and what {} takes for a context is not known before it is filled ({reason}); leave \
-         --max-memory out and measure at that depth (tg128@d4096), or leave it out",
-        variant.label
+        "a limit on memory is asked for, no variant is known to fit, and what {label} takes for a context is not known before \
+         it is filled ({reason}); leave --max-memory out and measure at that depth (tg128@d4096)"
     ))))
 }
 

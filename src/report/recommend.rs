@@ -137,7 +137,8 @@ fn steps(run: &RunRecord, summary: &Summary, found: &Recommendation) -> String {
         |is: &dyn Fn(&Assessment) -> bool| found.candidates.iter().filter(|it| is(it)).count();
     let is_measured = |it: &Assessment| summary.rows[it.row].facts.is_some();
     let too_large = |it: &Assessment| {
-        it.status == Status::DoesNotFit || it.findings.iter().any(Finding::is_predicted_not_met)
+        matches!(it.status, Status::DoesNotFit | Status::MemoryUnknown)
+            || it.findings.iter().any(Finding::is_predicted_not_met)
     };
     let all = found.candidates.len();
     let tokens = run.trials.iter().filter_map(|it| it.predicted.as_ref()).map(|it| it.tokens).max();
@@ -229,6 +230,7 @@ pub(super) fn status(found: &Recommendation, candidate: &Assessment) -> &'static
         Status::Proved => "met",
         Status::RuledOut => "not met",
         Status::DoesNotFit => "does not fit",
+        Status::MemoryUnknown => "memory not known",
         Status::Failed => "failed",
         Status::Open if candidate.is_no_better => "no better",
         Status::Open if candidate.findings.iter().any(|it| it.proof == Proof::Marginal) => {

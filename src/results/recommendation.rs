@@ -28,6 +28,8 @@ pub enum Status {
     RuledOut,
     /// It is predicted not to fit, and was not looked at.
     DoesNotFit,
+    /// Memory is limited, and nobody knows what it takes: it is not run.
+    MemoryUnknown,
     /// It could not be measured.
     Failed,
     /// Something is marginal or was not measured.
@@ -45,7 +47,8 @@ pub struct Predicted {
     pub error_bytes: u64,
     /// Tokens of context of all sequences that this is for.
     pub tokens: u32,
-    /// Why it cannot be run here, as half a sentence; `None`: it can, as far as is known.
+    /// Why it is not run, as half a sentence: it cannot be here, or nobody knows what it takes, which is limited; `None`: it
+    /// can, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub does_not_fit: Option<String>,
 }
@@ -222,11 +225,11 @@ fn candidate(run: &RunRecord, evidences: &Evidences, row: usize) -> Assessment {
     let findings = run.requirements.0.iter().map(|it| evidences.finding(run, row, it));
     let findings: Vec<Finding> = findings.collect();
     let has = |proof: Proof| findings.iter().any(|finding| finding.proof == proof);
-    let does_not_fit = trial.predicted.as_ref().is_some_and(|it| it.does_not_fit.is_some());
+    let does_not_fit = trial.predicted.as_ref().filter(|it| it.does_not_fit.is_some());
     let status = if trial.failure.is_some() {
         Status::Failed
-    } else if does_not_fit && trial.visits.is_empty() {
-        Status::DoesNotFit
+    } else if let Some(predicted) = does_not_fit.filter(|_| trial.visits.is_empty()) {
+        if predicted.peak_bytes == 0 { Status::MemoryUnknown } else { Status::DoesNotFit }
     } else if has(Proof::NotMet) {
         Status::RuledOut
     } else if has(Proof::Marginal) || has(Proof::NotMeasured) || trial.facts.is_none() {

@@ -1,7 +1,7 @@
 //! How fast variants are here: measured, if the store has it, else predicted from the machine's profile.
 
 use super::Planned;
-use crate::cli::{native, profile, version};
+use crate::cli::{native, profile};
 use crate::decide::place::Place;
 use crate::decide::speed::{Parts, Prediction, corrected, predict, scaled};
 use crate::decide::work::Work;
@@ -10,8 +10,10 @@ use crate::experiment::settings::Settings;
 use crate::experiment::workloads::SpeedTest;
 use crate::hardware::probe::Machine;
 use crate::hardware::rates::ComputeRates;
+use crate::model::engine_name::EngineName;
 use crate::model::gguf::Header;
 use crate::model::stored_types::StoredTypes;
+use crate::orchestrator::plan::Variant;
 use crate::results::grouped;
 use crate::results::metric::Metric;
 use crate::results::record::{RunRecord, TrialRecord};
@@ -21,6 +23,7 @@ use crate::results::words::InWords;
 use crate::statistics::estimate::Estimate;
 use crate::units::to_f64;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Stored runs that are looked through, the newest first.
 const RUNS: usize = 40;
@@ -119,12 +122,13 @@ impl Speeds {
             let header = it.header.as_ref().map_err(Clone::clone);
             let is_large = header.as_ref().is_ok_and(|it| it.bytes_per_token() > BEYOND_CACHES);
             let of_test = |&test: &SpeedTest| {
+                let header = header.clone()?;
                 let rates = rates.clone()?;
                 let bounded = bounded.as_ref().filter(|_| is_large);
-                speed(header.clone()?, bounded.unwrap_or(rates), test)
+                speed(header, bounded.unwrap_or(rates), test)
             };
             let mut speeds: Vec<_> = tests.iter().map(of_test).collect();
-            let found = header.as_ref().map(|header| stored.of(header)).unwrap_or_default();
+            let found = stored.of(it);
             for (speed, test) in speeds.iter_mut().zip(&tests) {
                 let value = found.iter().find_map(|row| row.figures.get(&Metric::Speed(*test)));
                 if let Some(figure) = value.filter(|it| is_telling(&it.estimate)) {
@@ -162,11 +166,11 @@ impl Speeds {
         Some(scaled(here.tokens_per_second, own, target, target / bytes.max(1.0)))
     }
 
-    /// The reason why nothing is told, if it is the same for all.
-    pub(super) fn missing(&self) -> Option<&str> {
-        let mut reasons = self.of.iter().flatten().map(|it| it.as_ref().err());
-        let first = reasons.next()??;
-        reasons.all(|it| it == Some(first)).then_some(first)
+    /// The reasons why nothing is told of any variant; `None`: something is.
+    pub(super) fn missing(&self) -> Option<String> {
+        let reasons = self.of.iter().flatten().map(|it| it.as_ref().err().map(String::as_str));
+        let reasons: BTreeSet<&str> = reasons.collect::<Option<_>>()?;
+        (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -246,21 +250,29 @@ impl Stored {
         Self { runs: runs.collect(), cpu, threads }
     }
 
-    /// Trials with the same tensors in the same types, computed here as a plan supposes, the newest first.
-    fn of(&self, header: &Header) -> Vec<&Row> {
-        let types = StoredTypes::of(header).checksum;
+    /// Trials with the same tensors in the same types, computed here as a plan supposes, the newest first. Of ONNX those of
+    /// a graph of as many bytes, stored alike.
+    fn of(&self, planned: &Planned) -> Vec<&Row> {
+        let types =
+            planned.header.as_ref().map(|it| (it.parameters(), StoredTypes::of(it).checksum));
+        let engine = &planned.variant.engine;
         let is_same = |run: &RunRecord, trial: &TrialRecord| {
             let Some(facts) = &trial.facts else { return false };
-            let of_engine = version::engine(trial.engine.name) == trial.engine;
+            let of_tensors = match &types {
+                Ok((parameters, types)) => {
+                    facts.parameters == *parameters
+                        && facts.types.as_ref().is_some_and(|it| it.checksum == *types)
+                }
+                Err(_) => is_graph(&planned.variant, trial),
+            };
             let settings = Settings { threads: None, ..trial.settings.clone() };
-            of_engine
+            of_tensors
+                && trial.engine == *engine
                 && settings == Settings::default()
                 && trial.adapters.is_empty()
                 && run.environment_of(trial).cpu == self.cpu
                 && facts.threads == self.threads
                 && facts.backends.iter().all(|it| it == PROCESSOR)
-                && facts.parameters == header.parameters()
-                && facts.types.as_ref().is_some_and(|it| it.checksum == types)
         };
         let rows = self.runs.iter().flat_map(|(run, summary)| {
             let pairs = run.trials.iter().zip(&summary.rows);
@@ -271,11 +283,15 @@ impl Stored {
 
     /// How far a variant's answers were found to be from its reference's.
     fn quality(&self, planned: &Planned) -> Option<&'static str> {
-        let parameters = planned.header.as_ref().ok()?.parameters();
+        let variant = &planned.variant;
+        let parameters = planned.header.as_ref().ok().map(Header::parameters);
         let is_same = |trial: &&TrialRecord| {
-            trial.model == planned.variant.model
-                && trial.quantization == planned.variant.quantization
-                && trial.facts.as_ref().is_some_and(|it| it.parameters == parameters)
+            trial.model == variant.model
+                && trial.quantization == variant.quantization
+                && parameters.map_or_else(
+                    || is_graph(variant, trial),
+                    |own| trial.facts.as_ref().is_some_and(|it| it.parameters == own),
+                )
         };
         self.runs.iter().find_map(|(run, summary)| {
             let at = run.trials.iter().position(|trial| is_same(&trial))?;
@@ -286,6 +302,14 @@ impl Stored {
             Some(InWords::of(row.figures.get(&Metric::Kld)?.estimate)?.words)
         })
     }
+}
+
+/// Whether a trial computed a graph of ONNX that is stored as this one is, in as many bytes.
+fn is_graph(variant: &Variant, trial: &TrialRecord) -> bool {
+    let bytes = trial.artifact.as_ref().map(|it| it.file_bytes);
+    variant.engine.name == EngineName::OnnxRuntime
+        && trial.quantization.label == variant.quantization.label
+        && bytes == Some(variant.expected_bytes())
 }
 
 #[cfg(test)]

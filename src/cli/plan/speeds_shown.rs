@@ -67,7 +67,7 @@ pub(super) fn table(planned: &[Planned], places: &[Place], speeds: &Speeds) -> S
     }
     let threads = count(speeds.threads, "thread");
     if let Some(reason) = speeds.missing() {
-        return format!("\nspeed with {threads}: not predicted, {}\n", sanitize(reason));
+        return format!("\nspeed with {threads}: not predicted, {}\n", sanitize(&reason));
     }
     let names = planned.iter().map(|it| Some(super::shown::name_of(it, planned)));
     let mut columns = vec![Column::of_words("variant", Left, names.collect())];

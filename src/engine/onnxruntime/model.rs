@@ -28,6 +28,10 @@ const MOST_PADDING: (usize, usize) = (16, 128);
 /// of narrower ones.
 const BETWEEN: usize = 6;
 
+/// What a session of a whole model has beyond the smallest one, weights and their copies apart: 3.6 to 6 MiB for the demo
+/// model's graphs (ONNX Runtime 1.32, 2026-12-01).
+const SESSION_BYTES: u64 = 5 << 20;
+
 /// What was loaded of a model.
 #[derive(Debug)]
 enum Loaded {
@@ -110,8 +114,7 @@ impl OnnxModel {
     }
 
     /// About the bytes that a context of so many tokens takes for what it computes, `rows` of them at once: logits, what
-    /// each token gives to each, what lies between the widest matrices of a layer, and weights of 16 bits in 32, which the
-    /// processor multiplies.
+    /// each token gives to each, what lies between the widest matrices of a layer, and copies of weights.
     pub(super) fn compute_bytes(&self, rows: u32, tokens: u32) -> u64 {
         let given = match self.layout.output {
             Output::Embedding { .. } => 0,
@@ -121,15 +124,23 @@ impl OnnxModel {
         let between = BETWEEN.saturating_mul(self.graph.widest);
         let attention = heads.saturating_mul(tokens as usize);
         let row = given.saturating_add(between).saturating_add(attention) as u64;
-        let computed = u64::from(rows).saturating_mul(row);
-        let is_half = |share: &Share| matches!(share.stored, Stored::F16 | Stored::Bf16);
-        let widened = |share: &Share| if is_half(share) { share.weights } else { 0 };
-        computed.saturating_add(self.graph.sum(widened)).saturating_mul(size_of::<f32>() as u64)
+        let computed = u64::from(rows).saturating_mul(row).saturating_mul(size_of::<f32>() as u64);
+        computed.saturating_add(self.graph.sum(copied_bytes)).saturating_add(SESSION_BYTES)
     }
 
     fn wrong(&self, reason: &dyn std::fmt::Display) -> EngineError {
         failed(format!("load {}", self.path.display()), reason)
     }
+}
+
+/// Bytes of what a session keeps of weights beyond those of the file: matrices once more, as its kernels want them, and what
+/// has 16 bits in 32 instead, which the processor multiplies.
+fn copied_bytes(share: &Share) -> u64 {
+    let is_half = matches!(share.stored, Stored::F16 | Stored::Bf16);
+    let floats = share.weights.saturating_mul(size_of::<f32>() as u64);
+    let kept = if is_half { floats } else { share.bytes };
+    let packed = if share.role == Role::Matrix { kept } else { 0 };
+    kept.saturating_sub(share.bytes).saturating_add(packed)
 }
 
 /// Logits may be filled up to a round number; but a graph with fewer of them than tokens, or many more, is of another model.
@@ -268,6 +279,21 @@ impl Model for OnnxModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn matrices_are_there_twice_and_those_of_sixteen_bits_in_floats() {
+        let share = |stored, role, bytes| Share { stored, role, tensors: 1, weights: 100, bytes };
+        for (stored, role, bytes, expected) in [
+            (Stored::F32, Role::Matrix, 400, 400),
+            (Stored::F32, Role::Embedding, 400, 0),
+            (Stored::F16, Role::Matrix, 200, 600),
+            (Stored::F16, Role::Embedding, 200, 200),
+            (Stored::DynamicInt { bits: 8 }, Role::Matrix, 104, 104),
+            (Stored::F32, Role::Vector, 400, 0),
+        ] {
+            assert_eq!(copied_bytes(&share(stored, role, bytes)), expected, "{stored:?} {role:?}");
+        }
+    }
 
     #[test]
     fn logits_may_be_filled_up_but_not_of_another_model() {

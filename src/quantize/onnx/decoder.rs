@@ -6,71 +6,18 @@
 
 use super::forms::Forms;
 use super::graph::{Axis, Builder, Parameter, int, value};
-use super::network::{Network, ROPE_FACTORS};
-use super::target::Target;
+use super::network::{Llama, ROPE_FACTORS};
 use super::weight::{Form, Weight};
 use crate::causes::Problem;
-use crate::model::gguf::{GgmlType, Header};
-use crate::onnx::CONTRIB;
-use crate::onnx::proto::{Element, Entry, Graph, Model, OperatorSet, ValueInfo};
+use crate::model::gguf::Header;
+use crate::onnx::proto::{Element, Graph, ValueInfo};
 use crate::statistics::sample::to_f64;
 use half::f16;
-use std::collections::HashMap;
 
-/// The version of ONNX's format that is written, and of its operators: what ONNX Runtime 1.18 and later read.
-const IR_VERSION: i64 = 10;
-const OPERATORS: i64 = 21;
-
-/// A graph whose weights are still to be made.
-#[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) model: Model,
-    pub(super) weights: Vec<Weight>,
-    pub(super) notes: Vec<String>,
-}
-
-/// Builds the graph of a model.
-///
-/// # Errors
-/// A weight would have to be rounded a second time.
-pub(super) fn plan(
-    header: &Header,
-    network: &Network,
-    rope_factors: Option<&[f32]>,
-    target: Target,
-    allow_requantize: bool,
-) -> Result<Planned, Problem> {
-    let formats = header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.format));
-    let mut decoder = Decoder {
-        network,
-        formats: formats.collect(),
-        forms: Forms::new(target, header, allow_requantize),
-        graph: Builder::default(),
-    };
-    let (graph, weights) = decoder.build(rope_factors)?;
-    let set = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
-    let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
-    let model = Model {
-        ir_version: IR_VERSION,
-        producer_name: env!("CARGO_PKG_NAME").to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(graph),
-        opset_import: vec![set("", OPERATORS), set(CONTRIB, 1)],
-        metadata: vec![
-            entry("quantbench.target", target.to_string()),
-            entry(
-                "quantbench.source",
-                header.file_type().map(|it| it.to_string()).unwrap_or_default(),
-            ),
-        ],
-    };
-    Ok(Planned { model, weights, notes: decoder.forms.notes() })
-}
-
-struct Decoder<'a> {
-    network: &'a Network,
-    formats: HashMap<&'a str, GgmlType>,
-    forms: Forms,
+/// The graph of a decoder under construction.
+pub(super) struct Decoder<'a> {
+    network: &'a Llama,
+    forms: &'a mut Forms,
     graph: Builder,
 }
 
@@ -93,8 +40,17 @@ struct Shared {
     sines: String,
 }
 
-impl Decoder<'_> {
-    fn build(&mut self, rope_factors: Option<&[f32]>) -> Result<(Graph, Vec<Weight>), Problem> {
+impl<'a> Decoder<'a> {
+    pub(super) fn new(network: &'a Llama, forms: &'a mut Forms) -> Self {
+        Self { network, forms, graph: Builder::default() }
+    }
+
+    /// # Errors
+    /// A weight would have to be rounded a second time.
+    pub(super) fn build(
+        mut self,
+        rope_factors: Option<&[f32]>,
+    ) -> Result<(Graph, Vec<Weight>), Problem> {
         let network = self.network;
         let shared = self.shared(rope_factors);
         let table = self.embedding();
@@ -118,7 +74,7 @@ impl Decoder<'_> {
         let output = self.output(&table)?;
         self.graph.linear("logits", &normed, output);
         let (inputs, outputs) = self.values();
-        Ok(std::mem::take(&mut self.graph).finish(inputs, outputs))
+        Ok(self.graph.finish(inputs, outputs))
     }
 
     fn values(&self) -> (Vec<ValueInfo>, Vec<ValueInfo>) {
@@ -184,7 +140,7 @@ impl Decoder<'_> {
     }
 
     fn attention(&mut self, layer: usize, input: &str, shared: &Shared) -> Result<String, Problem> {
-        let Network { heads, key_value_heads, head, width, .. } = *self.network;
+        let Llama { heads, key_value_heads, head, width, .. } = *self.network;
         let of_input =
             |part, tensor, rows, heads| Matrix { part, tensor, rows, columns: width, heads };
         let query = of_input("self_attn.q_proj", "attn_q", heads * head, Some(heads));
@@ -219,7 +175,7 @@ impl Decoder<'_> {
     }
 
     fn feed_forward(&mut self, layer: usize, input: &str) -> Result<String, Problem> {
-        let Network { width, feed_forward, .. } = *self.network;
+        let Llama { width, feed_forward, .. } = *self.network;
         let matrix =
             |part, tensor, rows, columns| Matrix { part, tensor, rows, columns, heads: None };
         let gate = matrix("mlp.gate_proj", "ffn_gate", feed_forward, width);
@@ -239,7 +195,7 @@ impl Decoder<'_> {
         let Matrix { part, tensor, rows, columns, heads } = matrix;
         let output = format!("model.layers.{layer}.{part}");
         let tensor = format!("blk.{layer}.{tensor}.weight");
-        let form = self.forms.matrix(&tensor, self.format(&tensor))?;
+        let form = self.forms.matrix(&tensor)?;
         let name = format!("{output}.weight");
         let weight = Weight { name, tensor, rows, columns, heads, form };
         Ok(self.graph.linear(&output, input, weight))
@@ -292,16 +248,11 @@ impl Decoder<'_> {
         })
     }
 
-    fn format(&self, tensor: &str) -> GgmlType {
-        // `Network` has seen that it is there.
-        self.formats.get(tensor).copied().unwrap_or(GgmlType::F32)
-    }
-
     fn embedding(&mut self) -> Weight {
         let tensor = "token_embd.weight".to_owned();
-        let form = self.forms.table(self.format(&tensor), self.network);
+        let form = self.forms.table(&tensor, self.network.width);
         let name = "model.embed_tokens.weight".to_owned();
-        let Network { vocabulary: rows, width: columns, .. } = *self.network;
+        let Llama { vocabulary: rows, width: columns, .. } = *self.network;
         Weight { name, tensor, rows, columns, heads: None, form }
     }
 
@@ -313,14 +264,14 @@ impl Decoder<'_> {
             return Ok(table);
         }
         let tensor = if self.network.tied { table.tensor.as_str() } else { "output.weight" };
-        let form = self.forms.output(tensor, self.format(tensor))?;
+        let form = self.forms.output(tensor)?;
         Ok(Weight { name: "lm_head.weight".to_owned(), tensor: tensor.to_owned(), form, ..table })
     }
 }
 
 /// Cosines and sines of every position, a row each.
 #[expect(clippy::cast_possible_truncation, reason = "they are stored in 32 bits")]
-fn turns(network: &Network, factors: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
+fn turns(network: &Llama, factors: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
     let half = network.head / 2;
     let speed = |at: usize| {
         let own =
@@ -337,7 +288,7 @@ fn turns(network: &Network, factors: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
 /// The factors of wave lengths, if the model has them.
 pub(super) fn rope_factors(
     header: &Header,
-    network: &Network,
+    network: &Llama,
     values: impl FnOnce(&str) -> Result<Vec<f32>, Problem>,
 ) -> Result<Option<Vec<f32>>, Problem> {
     if !header.tensors.iter().any(|tensor| tensor.name == ROPE_FACTORS) {

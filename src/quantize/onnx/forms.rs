@@ -1,13 +1,13 @@
 //! How each weight of a network is stored in a graph of some target.
 
 use super::blocks::{self, Known};
-use super::network::Network;
 use super::target::Target;
 use super::weight::{BlockForm, BlockSource, Form, ZeroPoints};
 use crate::causes::Problem;
 use crate::model::gguf::{GgmlType, Header};
 use crate::onnx::proto::Element;
 use crate::units::count;
+use std::collections::HashMap;
 
 /// Weights of a block that is rounded here.
 const BLOCK: usize = 32;
@@ -16,6 +16,8 @@ const BLOCK: usize = 32;
 #[derive(Debug)]
 pub(super) struct Forms {
     target: Target,
+    /// Of the tensors of the file.
+    formats: HashMap<String, GgmlType>,
     /// Quantized blocks of fewer bits than the target asks for, or of a mix, are taken over.
     takes: bool,
     allow_requantize: bool,
@@ -38,7 +40,14 @@ impl Forms {
             Target::Int4 | Target::Int4Kquant => bits == Some(4),
             _ => false,
         };
-        Self { target, takes, allow_requantize, taken: 0, floating: 0, again: 0 }
+        let formats = header.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.format));
+        let formats = formats.collect();
+        Self { target, formats, takes, allow_requantize, taken: 0, floating: 0, again: 0 }
+    }
+
+    fn format(&self, name: &str) -> GgmlType {
+        // `Network` has seen that it is there.
+        self.formats.get(name).copied().unwrap_or(GgmlType::F32)
     }
 
     /// Of activations, and of weights that are not rounded.
@@ -52,7 +61,8 @@ impl Forms {
     }
 
     /// Of a matrix of a layer.
-    pub(super) fn matrix(&mut self, name: &str, format: GgmlType) -> Result<Form, Problem> {
+    pub(super) fn matrix(&mut self, name: &str) -> Result<Form, Problem> {
+        let format = self.format(name);
         match self.target {
             Target::Fp32 | Target::Fp16 => return Ok(Form::Transposed(self.element())),
             Target::Int8Dynamic => {
@@ -73,19 +83,19 @@ impl Forms {
         Ok(Form::Blocks(BlockForm { bits, block: BLOCK, zero_points, source, is_table: false }))
     }
 
-    /// Of the embedding, whose rows are taken; it may be the output as well.
-    pub(super) fn table(&mut self, format: GgmlType, network: &Network) -> Form {
-        if !self.target.rounds() || !network.width.is_multiple_of(BLOCK) {
+    /// Of the embedding, whose rows, so wide, are taken; it may be the output as well.
+    pub(super) fn table(&mut self, name: &str, width: usize) -> Form {
+        if !self.target.rounds() || !width.is_multiple_of(BLOCK) {
             return Form::Table(self.element());
         }
-        self.eight_bits(format, true)
+        self.eight_bits(self.format(name), true)
     }
 
     /// Of the output, where it is not the embedding.
-    pub(super) fn output(&mut self, name: &str, format: GgmlType) -> Result<Form, Problem> {
+    pub(super) fn output(&mut self, name: &str) -> Result<Form, Problem> {
         match self.target {
-            Target::Int4 | Target::Int4Kquant => Ok(self.eight_bits(format, false)),
-            _ => self.matrix(name, format),
+            Target::Int4 | Target::Int4Kquant => Ok(self.eight_bits(self.format(name), false)),
+            _ => self.matrix(name),
         }
     }
 

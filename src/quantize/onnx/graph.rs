@@ -59,6 +59,9 @@ impl Builder {
                 | "RotaryEmbedding"
                 | "GroupQueryAttention"
                 | "SkipSimplifiedLayerNormalization"
+                | "MultiHeadAttention"
+                | "BiasGelu"
+                | "SkipLayerNormalization"
         );
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         self.nodes.push(Node {
@@ -207,6 +210,7 @@ fn attribute(name: &str, value: Parameter) -> Attribute {
 }
 
 /// A length of a shape.
+#[derive(Clone, Copy)]
 pub(super) enum Axis<'a> {
     Fixed(usize),
     Named(&'a str),

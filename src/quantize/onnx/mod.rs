@@ -1,14 +1,16 @@
 //! Models as ONNX files, in the layout of optimum and onnx-community.
 //!
-//! `network` reads what a GGUF's model is, `forms` decides how each weight is stored, `decoder` builds the graph from
-//! nodes (`graph`) and weights (`weight`, made of `blocks` and `search`), `tokenizer` and `texts` make the files beside
-//! it. Graphs are made inside the worker process.
+//! `network` reads what a GGUF's model is, `forms` decides how each weight is stored, `decoder` or `encoder` builds the
+//! graph (`plan`) from nodes (`graph`) and weights (`weight`, made of `blocks` and `search`), `tokenizer` and `texts` make
+//! the files beside it. Graphs are made inside the worker process.
 
 mod blocks;
 mod decoder;
+mod encoder;
 mod forms;
 mod graph;
 mod network;
+mod plan;
 mod search;
 mod target;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod tests;
 mod texts;
 mod tokenizer;
 mod weight;
+mod word_pieces;
 
 pub use network::Network;
 pub use target::Target;
@@ -60,9 +63,14 @@ pub fn export(
     let input = GgufInput::open(backend, &job.input.path).map_err(unreadable)?;
     let header = input.header();
     let network = Network::of(header)?;
-    let factors = decoder::rope_factors(header, &network, |name| values(&input, name))?;
-    let decoder::Planned { mut model, weights, notes } =
-        decoder::plan(header, &network, factors.as_deref(), job.target, job.allow_requantize)?;
+    let factors = match &network {
+        Network::Llama(network) => {
+            decoder::rope_factors(header, network, |name| values(&input, name))?
+        }
+        Network::Bert(_) => None,
+    };
+    let plan::Planned { mut model, weights, notes } =
+        plan::plan(header, &network, factors.as_deref(), job.target, job.allow_requantize)?;
     let tensors: Vec<_> = weights.iter().flat_map(weight::Weight::tensors).collect();
     let bytes = tensors.iter().filter_map(Tensor::bytes).fold(0, u64::saturating_add);
     let is_split = bytes > job.most_inside.unwrap_or(MOST_INSIDE);

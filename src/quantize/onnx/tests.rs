@@ -1,5 +1,9 @@
 //! Models as ONNX files: what graphs say, what is taken over, what is refused.
 
+// The crate that reads them is the engine's.
+#[cfg(feature = "onnx")]
+mod vocabularies;
+
 use super::*;
 use crate::model::artifact::ArtifactRef;
 use crate::model::gguf::{Header, Tokens};
@@ -131,9 +135,52 @@ fn what_is_quantized_is_taken_over_or_refused() {
 }
 
 #[test]
+fn an_encoder_becomes_graphs_of_the_same_forms() {
+    let path = demo("quantbench-demo-embed-F16.gguf");
+    for (target, expected) in [
+        (Target::Fp32, "F32"),
+        (Target::Fp16, "F16"),
+        (Target::Int8, "INT8 block 32 symmetric accuracy 4 + 5 % F32"),
+        (Target::Int8Dynamic, "dynamic INT8 + 12 % INT8 block 32 symmetric"),
+        (Target::Int4, "INT4 block 32 symmetric accuracy 4 + 12 % INT8 block 32 symmetric"),
+    ] {
+        let (folder, report) = exported(&path, target, None).unwrap();
+        assert!(words(&report).starts_with(expected), "{target}: {}", words(&report));
+        assert!(report.notes[0].contains("classify are left out"), "{:?}", report.notes);
+        let graph = read(&folder.path().join(target.file_name())).unwrap().graph.unwrap();
+        let names = |values: &[crate::onnx::proto::ValueInfo]| -> Vec<String> {
+            values.iter().map(|value| value.name.clone()).collect()
+        };
+        // The file knows no kinds of segments.
+        assert_eq!(names(&graph.input), ["input_ids", "attention_mask"]);
+        assert_eq!(names(&graph.output), ["last_hidden_state"]);
+    }
+}
+
+#[test]
+fn an_encoder_that_is_not_understood_says_why() {
+    use crate::model::gguf::Value;
+    let whole = Header::read(&demo("quantbench-demo-embed-F16.gguf")).unwrap();
+    for (key, value, expected) in [
+        ("bert.pooling_type", Value::Unsigned(3), "the number 3 of 'pooling_type'"),
+        ("bert.attention.causal", Value::Bool(true), "'attention.causal'"),
+        ("bert.attention.head_count", Value::Unsigned(5), "5 heads and a width of 256"),
+        ("bert.block_count", Value::Unsigned(1 << 30), "says 1073741824 layers"),
+        ("bert.block_count", Value::Unsigned(4), "'blk.3.attn_q.weight' is missing"),
+        ("bert.block_count", Value::Unsigned(2), "a tensor 'blk.2."),
+        ("bert.context_length", Value::Unsigned(128), "what its model says needs [256, 128]"),
+    ] {
+        let mut header = whole.clone();
+        header.metadata.retain(|(name, _)| name != key);
+        header.metadata.push((key.to_owned(), value));
+        let error = Network::of(&header).unwrap_err().to_string();
+        assert!(error.contains(expected), "{key}: {error}");
+    }
+}
+
+#[test]
 fn models_that_are_not_exported_say_why() {
     for (name, expected) in [
-        ("quantbench-demo-embed-F16.gguf", "architecture 'bert'"),
         ("quantbench-demo-translate-F16.gguf", "architecture 't5'"),
         ("quantbench-demo-experts-F16.gguf", "'expert_count', which is not exported"),
     ] {
@@ -198,13 +245,14 @@ fn the_files_beside_the_graphs_say_what_the_gguf_says() {
 
 #[test]
 fn three_hundred_damaged_models_are_refused_or_exported() {
-    let whole = fs::read(demo("quantbench-demo-chat-F16.gguf")).unwrap();
+    let whole = ["chat", "embed"].map(|name| demo(&format!("quantbench-demo-{name}-F16.gguf")));
+    let whole = whole.map(|path| fs::read(path).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");
     let mut random = fastrand::Rng::with_seed(11);
     let (mut refused, mut described) = (0, 0);
-    for _ in 0..300 {
-        let mut bytes = whole.clone();
+    for nth in 0..300 {
+        let mut bytes = whole[nth % 2].clone();
         for _ in 0..random.usize(1..4) {
             // Keys and tensor entries; not the weights.
             let at = random.usize(..30_000);
