@@ -154,7 +154,7 @@ fn a_pair_that_can_be_compared_comes_before_more_answers() {
             experiment.budget = Some(budget);
             let quality = experiment.workloads.quality.as_mut().unwrap();
             let prompts = (0..100).map(prompt).collect();
-            quality.answers = Some(AnswersPlan { prompts, max_tokens: 6, or_text: false });
+            quality.answers = Some(AnswersPlan { prompts, max_tokens: 6, or_text: true });
             quality.precision = Some(0.01);
         });
         let chunks = run.trials[0].quality.as_ref().unwrap().chunks;
