@@ -25,5 +25,6 @@ pub mod host;
 pub mod orchestrator;
 pub mod decide;
 pub mod report;
+pub mod deploy;
 pub mod error;
 pub mod cli;

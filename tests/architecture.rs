@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Item, UseTree};
 
 /// The modules from left to right: each may use those before it and none after it.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "units",
     "files",
     "causes",
@@ -32,6 +32,7 @@ const ORDER: [&str; 24] = [
     "orchestrator",
     "decide",
     "report",
+    "deploy",
     "error",
     "cli",
 ];

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod calibrate;
 pub mod compare;
 pub mod completions;
+pub mod deploy;
 pub mod devices;
 pub mod export;
 pub mod files;
@@ -130,6 +131,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Make a page of runs that any browser opens; also charts, Markdown, rows of scoreboards
     Report(report::Arguments),
+    /// Write a measured variant in the form that a server, systemd, a container or another program runs it from
+    Deploy(deploy::Arguments),
     /// Show what a GGUF says about itself and the memory it will take
     Inspect(inspect::Arguments),
     /// List prompt formats, render a conversation, or detect a model's format
@@ -283,6 +286,7 @@ fn dispatch(command: Command) -> Result<Outcome, Error> {
         Command::Trend(arguments) => trend::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Deploy(arguments) => deploy::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, &native::predict_memory),
         Command::Prompt(arguments) => prompt::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),

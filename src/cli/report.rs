@@ -98,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Error> {
 }
 
 /// A run of the store, or of a file that holds one.
-fn load(name: &str) -> Result<RunRecord, Error> {
+pub(super) fn load(name: &str) -> Result<RunRecord, Error> {
     if Path::new(name).is_file() {
         return of_file(name);
     }

@@ -10,6 +10,7 @@ mod calibrate;
 mod command_line;
 mod compare;
 mod convert;
+mod deploy;
 mod disk;
 mod failures;
 mod files;
