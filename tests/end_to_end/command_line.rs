@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 /// Every command but the worker, which is not for people.
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "run",
     "recommend",
     "plan",
@@ -31,6 +31,7 @@ const COMMANDS: [&str; 31] = [
     "trend",
     "compare",
     "report",
+    "deploy",
     "inspect",
     "prompt",
     "cache",
