@@ -102,6 +102,8 @@
         row.hidden = !wanted.every(word => text.includes(word));
         shown += !row.hidden;
       }
+      const apart = box.querySelector(".apart")?.checked !== false;
+      for (const heading of all(".heading", box)) heading.hidden = !apart || all("tr:not(.heading)", heading.parentElement).every(row => row.hidden);
       output.textContent = wanted.length ? `${shown} of ${rows.length} trials` : "";
     });
     box.querySelector(".columns").addEventListener("change", event => {

@@ -51,9 +51,12 @@ addEventListener("load", async () => {
     filter.dispatchEvent(new Event("input"));
     const left = rows.filter(visible);
     check("a filter leaves what it names", left.length > 0 && left.length < rows.length && left.every(row => /q8_0/i.test(row.textContent)), left.length);
+    filter.value = "no such trial";
+    filter.dispatchEvent(new Event("input"));
+    check("no heading stands over nothing", all(".heading", box).every(heading => !visible(heading)));
     filter.value = "";
     filter.dispatchEvent(new Event("input"));
-    check("an empty filter shows all", rows.every(visible));
+    check("an empty filter shows all", rows.every(visible) && all(".heading", box).every(visible));
 
     const boxes = all(".columns input", box);
     const hidden = boxes.find(input => !input.checked);
