@@ -72,19 +72,20 @@ pub(super) fn of<'a>(base: &'a Side, new: &'a Side) -> Result<Partners<'a>, Prob
             new.name()
         )));
     }
-    let own = |at: usize| base.0[at + 1..].iter().map(move |it| (&base.0[at], it, false));
-    let others = |at: usize| new.0[at + 1..].iter().map(move |it| (&new.0[at], it, false));
-    let across = base.0.iter().flat_map(|one| new.0.iter().map(move |it| (one, it, true)));
-    let mut twos = (0..base.0.len()).flat_map(own).chain((0..new.0.len()).flat_map(others));
     // A run is one observation of a side, however often it is named, and of both sides none.
-    let is_one = |(one, other, across): &(&Member, &Member, bool)| {
+    let is_run = |one: &Member, other: &Member| {
         (&one.run.id, one.run.started) == (&other.run.id, other.run.started)
-            && (!across || one.part == other.part)
     };
-    if let Some((one, ..)) = twos.find(is_one).or_else(|| across.into_iter().find(is_one)) {
+    let again = |side: &'a Side| {
+        let mut members = side.0.iter().enumerate();
+        members.find(|(at, one)| side.0[..*at].iter().any(|it| is_run(it, one)))
+    };
+    let is_on_both = |one: &&Member| new.0.iter().any(|it| is_run(it, one) && it.part == one.part);
+    let twice = again(base).or_else(|| again(new)).map(|(_, member)| member);
+    if let Some(member) = twice.or_else(|| base.0.iter().find(is_on_both)) {
         return Err(Problem::new(format!(
             "{} is named twice, and a run is one observation; name it once",
-            one.name
+            member.name
         )));
     }
     let measured = |slot: &[(&'a RunRecord, &'a TrialRecord)]| -> Vec<Measured<'a>> {
