@@ -8,10 +8,12 @@ use crate::experiment::settings::Settings;
 use crate::statistics::sample::{Sample, to_f64};
 use crate::workload::Progress;
 use crate::workload::embedder::{Embedder, cosine};
-use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, MeanWithError};
+use crate::workload::measured::{EmbeddingQuality, EmbeddingSimilarity, LeftOut, MeanWithError};
 use crate::workload::quality::{QualityError, QualityRequest, Reference};
-use crate::workload::reference::mismatch;
 use std::time::Instant;
+
+/// What is left out where tokens differ.
+const SIMILARITY: &str = "the cosine with the reference's embeddings";
 
 /// The figures, and the memory that the context took.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,8 @@ pub struct EmbeddingQualityRun {
     pub quality: EmbeddingQuality,
     /// What the engine allocated.
     pub memory: Vec<BufferMemory>,
+    /// The comparison, where the reference saw other tokens.
+    pub left_out: Option<LeftOut>,
 }
 
 /// Embeds the pieces of the text, and keeps the embeddings or compares them with the reference's.
@@ -43,6 +47,7 @@ pub fn run(
         return Err(QualityError::NotANumber { part: "piece", number: piece + 1 });
     }
     let tokens = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let mut left_out = None;
     let similarity = match request.reference {
         Reference::None => None,
         Reference::Write { path, .. } => {
@@ -52,13 +57,17 @@ pub fn run(
         }
         Reference::Read { path } => {
             let reference_file = ReferenceFile::read(path, model.embedding_width())?;
-            if reference_file.tokens != pieces {
-                return Err(mismatch(path, "the reference saw other tokens").into());
+            if reference_file.tokens == pieces {
+                let reference: Vec<&[f32]> =
+                    reference_file.rows.chunks_exact(reference_file.width.max(1)).collect();
+                let own: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
+                compare(&own, &reference)
+            } else {
+                // That it embeds, and how fast, is worth knowing.
+                let reason = "the reference saw other tokens of the text".to_owned();
+                left_out = Some(LeftOut { what: SIMILARITY.to_owned(), reason });
+                None
             }
-            let reference: Vec<&[f32]> =
-                reference_file.rows.chunks_exact(reference_file.width.max(1)).collect();
-            let own: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
-            compare(&own, &reference)
         }
     };
     let quality = EmbeddingQuality {
@@ -67,7 +76,7 @@ pub fn run(
         seconds,
         similarity,
     };
-    Ok(EmbeddingQualityRun { quality, memory: embedder.memory() })
+    Ok(EmbeddingQualityRun { quality, memory: embedder.memory(), left_out })
 }
 
 /// Compares the embeddings of the same pieces; `None` if there are none.
@@ -102,6 +111,9 @@ fn nearest(embeddings: &[&[f32]], piece: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::toy::{Parameters, Toy};
+    use crate::engine::{Engine as _, LoadExtent};
+    use crate::model::architecture::ArchitectureClass;
 
     #[test]
     fn equal_embeddings_are_alike_in_everything() {
@@ -110,6 +122,35 @@ mod tests {
         assert!((similarity.cosine.mean - 1.0).abs() < 1e-12);
         assert!((similarity.cosine_minimum - 1.0).abs() < 1e-12);
         assert!((similarity.same_nearest - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_reads_a_text_as_other_tokens_is_not_compared_and_measured_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, kept) = (folder.path().join("m"), folder.path().join("kept"));
+        let encoder = Parameters { class: ArchitectureClass::EncoderOnly, ..Parameters::default() };
+        std::fs::write(&model, serde_json::to_vec(&encoder).unwrap()).unwrap();
+        let settings = Settings::default();
+        let model = Toy::default().load(&model, &settings, LoadExtent::Everything).unwrap();
+        let run = |text: &str, reference: Reference<'_>| {
+            let request = QualityRequest {
+                text,
+                domains: &[],
+                context: 8,
+                chunks: None,
+                reference,
+                precision: None,
+                answers: None,
+                part: None,
+            };
+            run(model.as_ref(), &settings, &request, &mut |_, _| {}).unwrap()
+        };
+        run("one\ntwo", Reference::Write { path: &kept, budget_bytes: 1 << 20 });
+        let same = run("one\ntwo", Reference::Read { path: &kept });
+        assert!(same.quality.similarity.is_some() && same.left_out.is_none());
+        let other = run("one\nsix", Reference::Read { path: &kept });
+        assert_eq!((other.quality.pieces, other.quality.similarity), (2, None));
+        assert!(other.left_out.unwrap().reason.contains("other tokens"));
     }
 
     #[test]

@@ -277,6 +277,9 @@ impl Workload for QualityJob {
                 let run = embeddings::run(model, settings, &request, progress)
                     .map_err(|error| WorkloadError::visit(&error))?;
                 observer.measured(Measurement::EmbeddingQuality(run.quality));
+                if let Some(left_out) = run.left_out {
+                    visit.leave_out(left_out);
+                }
                 return Ok(run.memory);
             }
         };
