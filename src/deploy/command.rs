@@ -2,7 +2,7 @@
 
 use super::Deployment;
 use crate::causes::Problem;
-use crate::report::quoted;
+use crate::report::{quoted, server_settings};
 use std::path::Path;
 
 impl Deployment {
@@ -19,28 +19,7 @@ impl Deployment {
             // A cache of prompts beside the slots' own, of 8 GiB, was in no measured peak.
             ("cache-ram", Some("0".to_owned())),
         ];
-        flags.extend(self.settings.changed().into_iter().filter_map(|(short, value)| {
-            Some(match short {
-                "t" => ("threads", Some(value)),
-                "tb" => ("threads-batch", Some(value)),
-                "ngl" => ("n-gpu-layers", Some(value)),
-                "fa" => ("flash-attn", Some(value)),
-                "b" => ("batch-size", Some(value)),
-                "ub" => ("ubatch-size", Some(value)),
-                "ctk" => ("cache-type-k", Some(value)),
-                "ctv" => ("cache-type-v", Some(value)),
-                "sm" => ("split-mode", Some(value)),
-                "ts" => ("tensor-split", Some(value.replace('/', ","))),
-                "mg" => ("main-gpu", Some(value)),
-                "nkvo" => ("no-kv-offload", None),
-                "mmap" => ("no-mmap", None),
-                "repack" => ("no-repack", None),
-                "nopo" => ("no-op-offload", None),
-                "swa-full" => ("swa-full", None),
-                "cmoe" => ("cpu-moe", None),
-                _ => return None,
-            })
-        }));
+        flags.extend(server_settings(&self.settings).map(|(_, long, value)| (long, value)));
         for (path, scale) in &self.adapters {
             flags.push(("lora-scaled", Some(format!("{}:{scale}", self.text(path)?))));
         }
@@ -48,7 +27,7 @@ impl Deployment {
         Ok(flags)
     }
 
-    /// Words behind `llama-server`, which listens at `host`.
+    /// Words behind `llama-server`, which listens at `host`; its port comes last.
     pub(super) fn words(&self, file: &Path, host: &str) -> Result<Vec<String>, Problem> {
         let mut words = Vec::new();
         for (flag, value) in self.flags(file)? {
@@ -56,7 +35,7 @@ impl Deployment {
             words.extend(value);
         }
         words.extend(
-            ["--host", host, "--port", &self.port.to_string(), "--metrics"].map(str::to_owned),
+            ["--host", host, "--metrics", "--port", &self.port.to_string()].map(str::to_owned),
         );
         Ok(words)
     }

@@ -1,13 +1,11 @@
 //! Containers: podman through systemd, docker compose, Kubernetes.
 
 use super::services::in_quotes;
-use super::{Artefact, Deployment};
+use super::{Artefact, Deployment, Files};
 use crate::causes::Problem;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-type Files = (Vec<Artefact>, Vec<String>);
 
 /// Where the model lies in a container.
 const MODELS: &str = "/models";
@@ -46,6 +44,12 @@ impl Deployment {
 }
 
 pub(super) fn quadlet(of: &Deployment) -> Result<Files, Problem> {
+    let folder = of.folder()?;
+    if folder.contains([',', '"', ' ']) {
+        return Err(Problem::new(format!(
+            "a quadlet cannot mount {folder}, since it has a comma, a quote or a space; write to another folder with -o"
+        )));
+    }
     let words = of.words(&of.inside()?, "0.0.0.0")?;
     let words: Vec<String> = words.iter().map(|it| in_quotes(it)).collect();
     let device = if of.uses_gpu { "AddDevice=nvidia.com/gpu=all\n" } else { "" };
@@ -63,7 +67,7 @@ pub(super) fn quadlet(of: &Deployment) -> Result<Files, Problem> {
         of.name,
         of.image(),
         words.join(" "),
-        of.folder()?,
+        folder.replace('%', "%%"),
         port = of.port,
     );
     let name = format!("{}.container", of.name);

@@ -17,6 +17,7 @@ use crate::model::engine_name::EngineName;
 use crate::model::gguf::{GgmlType, Header};
 use crate::model::memory::kv_bytes;
 use crate::model::split;
+use crate::report::sanitize;
 use crate::results::metric::Metric;
 use crate::results::record::{LOCAL, RunRecord, TrialRecord};
 use crate::results::summary::Row;
@@ -52,6 +53,9 @@ pub struct Artefact {
     /// What is in it.
     pub text: String,
 }
+
+/// The files of a form, and commands that use them.
+type Files = (Vec<Artefact>, Vec<String>);
 
 /// What the user asks for besides.
 #[derive(Debug, Clone)]
@@ -102,7 +106,8 @@ impl Deployment {
         (trial, row): (&TrialRecord, &Row),
         wishes: &Wishes,
     ) -> Result<Self, Problem> {
-        let title = format!("{} of {}", trial.label, trial.model);
+        // A line end in a name would begin a line of its own in a unit.
+        let title = sanitize(&format!("{} of {}", trial.label, trial.model));
         if let Some(failure) = &trial.failure {
             return Err(Problem::new(format!("{title} failed: {}", failure.reason)));
         }
@@ -138,7 +143,7 @@ impl Deployment {
         let file = if copy_of.is_some() { own } else { file };
         let learnt = header.context_length().and_then(|it| u32::try_from(it).ok());
         let learnt = learnt.unwrap_or(u32::MAX);
-        let context = wishes.context.unwrap_or(CONTEXT).min(learnt);
+        let context = wishes.context.unwrap_or(CONTEXT.min(learnt));
         let facts = trial.facts.as_ref();
         let adapters = trial.adapters.iter().map(|it| (it.file.path.clone(), it.scale)).collect();
         let mut deployment = Self {
@@ -205,7 +210,7 @@ impl Deployment {
     ///
     /// # Errors
     /// A name cannot be written in this form.
-    pub fn artefacts(&self, target: Target) -> Result<(Vec<Artefact>, Vec<String>), Problem> {
+    pub fn artefacts(&self, target: Target) -> Result<Files, Problem> {
         let (mut files, commands) = match target {
             Target::LlamaServer => services::llama_server(self),
             Target::Systemd => services::systemd(self),

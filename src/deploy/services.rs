@@ -1,14 +1,12 @@
 //! Programs on the machine itself: llama-server, systemd, llama-swap, Ollama.
 
-use super::{Artefact, Deployment};
+use super::{Artefact, Deployment, Files};
 use crate::causes::Problem;
 use crate::files::folder_of;
 use crate::report::quoted;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-
-type Files = (Vec<Artefact>, Vec<String>);
 
 /// Where llama-server is expected where it is not found.
 const SERVER: &str = "/usr/local/bin/llama-server";
@@ -69,7 +67,6 @@ pub(super) fn systemd(of: &Deployment) -> Result<Files, Problem> {
         .why_limit()
         .zip(of.limit_bytes())
         .map(|(why, limit)| format!("# {why}\nMemoryMax={limit}\n"));
-    // Pages of the file that others may take back count until then.
     let memory = memory.unwrap_or_default();
     let devices = if of.uses_gpu { "" } else { "PrivateDevices=true\n" };
     let models = bound(of.text(folder_of(&of.file))?);
@@ -109,10 +106,12 @@ pub(super) fn systemd(of: &Deployment) -> Result<Files, Problem> {
 
 /// A model of a configuration, whose port llama-swap chooses.
 pub(super) fn llama_swap(of: &Deployment) -> Result<Files, Problem> {
-    let words = of.words(&of.file, "127.0.0.1")?;
-    let port = of.port.to_string();
-    let words = words.iter().map(|it| if *it == port { "${PORT}".to_owned() } else { quoted(it) });
-    let command = format!("llama-server {}", words.collect::<Vec<_>>().join(" "));
+    let mut words: Vec<String> =
+        of.words(&of.file, "127.0.0.1")?.iter().map(|it| quoted(it)).collect();
+    if let Some(port) = words.last_mut() {
+        "${PORT}".clone_into(port);
+    }
+    let command = format!("llama-server {}", words.join(" "));
     let config = json!({
         "models": { of.name.clone(): { "cmd": command, "name": of.title, "checkEndpoint": "/health" } }
     });

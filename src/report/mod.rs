@@ -51,7 +51,7 @@ pub use card::Card;
 pub use domains::Domains;
 pub use header::one_line as machine;
 pub use llama_bench::BenchFormat;
-pub(crate) use next::server_flags;
+pub(crate) use next::{server_flags, server_settings};
 pub use scoreboard::Scoreboard;
 pub use text::{quoted, sanitize};
 pub(crate) use text::{shorten, wrap};

@@ -200,20 +200,43 @@ pub(super) fn source(run: &RunRecord, trial: &TrialRecord) -> Option<Source> {
     Source::deserialize(own.get("source")?).ok()
 }
 
-/// The settings that are no defaults as llama-server's flags, with a space in front of each.
+/// The settings that are no defaults as llama-server's flags: short ones that take a value and long ones, without dashes.
+pub(crate) fn server_settings(
+    settings: &Settings,
+) -> impl Iterator<Item = (&'static str, &'static str, Option<String>)> {
+    settings.changed().into_iter().filter_map(|(short, value)| {
+        let long = match short {
+            "t" => "threads",
+            "tb" => "threads-batch",
+            "ngl" => "n-gpu-layers",
+            "fa" => "flash-attn",
+            "b" => "batch-size",
+            "ub" => "ubatch-size",
+            "ctk" => "cache-type-k",
+            "ctv" => "cache-type-v",
+            "sm" => "split-mode",
+            "ts" => "tensor-split",
+            "mg" => "main-gpu",
+            "nkvo" => return Some((short, "no-kv-offload", None)),
+            "mmap" => return Some((short, "no-mmap", None)),
+            "swa-full" => return Some((short, "swa-full", None)),
+            "repack" => return Some((short, "no-repack", None)),
+            "nopo" => return Some((short, "no-op-offload", None)),
+            "cmoe" => return Some((short, "cpu-moe", None)),
+            // ONNX Runtime's.
+            _ => return None,
+        };
+        Some((short, long, Some(value)))
+    })
+}
+
+/// The same as a command has them, with a space in front of each.
 pub(crate) fn server_flags(settings: &Settings) -> String {
-    let flag = |(flag, value): (&str, String)| match flag {
-        "nkvo" => " -nkvo".to_owned(),
-        "mmap" => " --no-mmap".to_owned(),
-        "swa-full" => " --swa-full".to_owned(),
-        "repack" => " --no-repack".to_owned(),
-        "nopo" => " --no-op-offload".to_owned(),
-        "cmoe" => " --cpu-moe".to_owned(),
-        // ONNX Runtime's.
-        "spin" | "opt" | "ep" => String::new(),
-        flag => format!(" -{flag} {value}"),
-    };
-    settings.changed().into_iter().map(flag).collect()
+    let words = server_settings(settings).map(|(short, long, value)| match value {
+        Some(value) => format!(" -{short} {value}"),
+        None => format!(" --{long}"),
+    });
+    words.collect()
 }
 
 #[cfg(test)]

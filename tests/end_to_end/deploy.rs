@@ -1,17 +1,9 @@
 //! `deploy`: a measured variant in the forms that other programs run it from.
 
-use crate::world::World;
+use crate::report::measured;
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
-
-/// A world with a run of two variants, of which one is made.
-fn measured() -> World {
-    let world = World::new();
-    world.experiment("\"F16\", \"Q8_0\"", "");
-    world.run(&["run", "--quiet"]).expect(0);
-    world
-}
 
 #[test]
 fn a_variant_is_written_in_every_form_with_what_was_measured() {

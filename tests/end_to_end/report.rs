@@ -4,7 +4,7 @@ use crate::world::World;
 use std::fs;
 
 /// A world with a run of two variants.
-fn measured() -> World {
+pub(crate) fn measured() -> World {
     let world = World::new();
     world.experiment("\"F16\", \"Q8_0\"", "");
     world.run(&["run", "--quiet"]).expect(0);
